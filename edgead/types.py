@@ -1,0 +1,94 @@
+"""What flows through edgead: a Frame goes in, a Verdict comes out. Data without behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+
+Decision = Literal["ok", "review", "reject"]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One captured image.
+
+    Attributes
+    ----------
+    image : ndarray of shape (H, W, 3), uint8, BGR, C order
+    number : int
+        Counts the frames that the source captured, from 0. A gap means that frames were overwritten.
+    captured_ns : int
+        `time.perf_counter_ns()` when the image was in memory; only differences mean anything.
+    captured_at : datetime
+        The same instant on the wall clock, UTC.
+    source : str
+        URI of the source without credentials.
+    name : str
+        File name for images from files, otherwise empty.
+    """
+
+    image: np.ndarray
+    number: int
+    captured_ns: int
+    captured_at: datetime
+    source: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Milliseconds that a frame spent in each stage.
+
+    `age_ms` is the age of the frame when work on it began; `sink_ms` is known only after the sinks have
+    written, so it is None in what a sink sees.
+    """
+
+    preprocess_ms: float
+    infer_ms: float
+    score_ms: float
+    smooth_ms: float
+    age_ms: float | None = None
+    sink_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle around an anomalous region, in pixels of the frame."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    peak: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the detector says of one frame.
+
+    Attributes
+    ----------
+    image_score : float
+        Raw, never clamped; higher is more anomalous.
+    decision : {"ok", "review", "reject"}
+    anomaly_map : ndarray of shape (h, w), float32
+        Raw scores at the model's input size, over the region of interest.
+    threshold : float
+        `image_score` at or above this rejects.
+    map_threshold : float
+        `anomaly_map` at or above this is marked as anomalous in pictures and boxes.
+    boxes : tuple of Box
+        Regions above `map_threshold`, largest peak first; empty for an "ok" decision.
+    stage_times : StageTimes
+    """
+
+    image_score: float
+    decision: Decision
+    anomaly_map: np.ndarray
+    threshold: float
+    map_threshold: float
+    boxes: tuple[Box, ...]
+    stage_times: StageTimes
