@@ -1,0 +1,79 @@
+"""What every source of frames has in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Protocol
+
+import numpy as np
+
+from edgead.images import as_bgr
+from edgead.types import Frame
+
+
+class SourceError(RuntimeError):
+    """A source that cannot be opened, or that failed on the way; the message holds no credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What happened to the frames of a source so far.
+
+    Attributes
+    ----------
+    captured : int
+        Frames that the source took in.
+    overwritten : int
+        Frames that a newer one replaced before anyone asked for them; only live sources overwrite.
+    late : int
+        Frames that were older than `late_after_ms` when they were handed over.
+    """
+
+    captured: int = 0
+    overwritten: int = 0
+    late: int = 0
+
+
+class Source(Protocol):
+    """Iterates Frames and ends where the stream ends; a failure raises SourceError, never invents a frame.
+
+    `close` may be called from any thread and more than once; the iteration then ends.
+    """
+
+    uri: str  # without credentials
+    live: bool  # frames come at the camera's pace, and are overwritten when nobody takes them
+
+    @property
+    def counters(self) -> Counters: ...
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    def close(self) -> None: ...
+
+
+class FrameCounter:
+    """Numbers the frames of one source, stamps them, and counts those that are handed over late."""
+
+    def __init__(self, uri: str, *, late_after_ms: float | None = None):
+        self.uri = uri
+        self.captured = 0
+        self.late = 0
+        self._late_after_ms = late_after_ms
+
+    def capture(self, image: np.ndarray, name: str = "") -> Frame:
+        """Make a Frame of an image that is in memory since just now."""
+        captured_ns = time.perf_counter_ns()
+        captured_at = datetime.now(timezone.utc)
+        frame = Frame(as_bgr(image), self.captured, captured_ns, captured_at, self.uri, name)
+        self.captured += 1
+        return frame
+
+    def hand_over(self, frame: Frame) -> Frame:
+        """Count the frame as late where it is older than allowed."""
+        if self._late_after_ms is not None:
+            age_ms = (time.perf_counter_ns() - frame.captured_ns) / 1e6
+            self.late += age_ms > self._late_after_ms
+        return frame

@@ -1,0 +1,53 @@
+"""Cameras behind a URL: rtsp://, http:// and https:// (MJPEG and whatever else FFmpeg reads)."""
+
+from __future__ import annotations
+
+import socket
+from urllib.parse import urlsplit
+
+import cv2
+
+from edgead.sources.contract import SourceError
+from edgead.sources.live import Limits, LiveSource
+from edgead.sources.uri import without_credentials
+
+SCHEMES = ("rtsp", "rtsps", "http", "https")
+_DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+
+
+def open_network(url: str, limits: Limits) -> LiveSource:
+    """Open a stream by its URL; user name and password may stand in it and appear nowhere else."""
+    shown = without_credentials(url)
+    return LiveSource(shown, lambda: _connect(url, shown, limits), limits)
+
+
+def _connect(url: str, shown: str, limits: Limits) -> cv2.VideoCapture:
+    settings = [
+        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+        int(limits.open_timeout_s * 1000),
+        cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+        int(limits.read_timeout_s * 1000),
+    ]
+    capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, settings)
+    if not capture.isOpened():
+        capture.release()
+        raise SourceError(f"{shown}: {_why_unreachable(url)}")
+    return capture
+
+
+def _why_unreachable(url: str) -> str:
+    """OpenCV only says that it did not open: find out whether the host answers at all."""
+    try:
+        parts = urlsplit(url)
+        address = parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme.lower()]
+        if not parts.hostname:
+            return "the URL names no host"
+        with socket.create_connection(address, timeout=1.0):
+            pass
+    except ValueError:
+        return "the URL is malformed (special characters in a password must be percent-encoded)"
+    except socket.gaierror:
+        return "the host name cannot be resolved"
+    except OSError as error:
+        return f"the host cannot be reached: {error.strerror or 'no answer'}"
+    return "the host answers but gives no video; check the path, the user name and the password"

@@ -1,0 +1,52 @@
+"""URIs of sources and sinks: their parts, their options, and what may be shown of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+_AUTHORITY = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*://)([^/?#]*)(.*)$", re.DOTALL)
+# Cameras also take the password in the path: rtsp://host/user=admin_password=secret_channel=1.
+_SECRET = re.compile(r"((?:user|login|pass|pwd|token|key|secret|auth|sig|cred|session)[a-z_]*=)[^&#]*", re.I)
+_LONG_VALUE = re.compile(r"([?&][^=&#]+=)[^&#]{17,}")
+
+
+def without_credentials(uri: str) -> str:
+    """Remove user name, password and everything that may be a secret from a URI.
+
+    Values of options whose name sounds like a secret, and values longer than 16 characters (tokens), become
+    `***`.
+    """
+    found = _AUTHORITY.match(uri)
+    if not found:
+        return uri
+    scheme, authority, rest = found.groups()
+    if "@" in authority:
+        authority = authority.rpartition("@")[2]
+    elif "@" in rest and ":" in authority:
+        # A password with a raw / ? or # in it: what looks like host and port may be user and password. A
+        # stream whose path has an @ loses its host in what is shown; that is the smaller harm.
+        authority, rest = "", rest.rpartition("@")[2]
+    rest = _LONG_VALUE.sub(r"\1***", _SECRET.sub(r"\1***", rest))
+    return f"{scheme}{authority}{rest}"
+
+
+def parse_options(uri: str, query: str, allowed: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+    """Read `a=1&b=2` with one converter per known name.
+
+    Raises
+    ------
+    ValueError
+        An unknown name, or a value that its converter refuses; both are named.
+    """
+    options = {}
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        if name not in allowed:
+            raise ValueError(f"{uri}: unknown option {name!r}; known are {', '.join(sorted(allowed))}")
+        try:
+            options[name] = allowed[name](text)
+        except ValueError as error:
+            raise ValueError(f"{uri}: option {name}={text!r}: {error}") from None
+    return options

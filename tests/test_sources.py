@@ -1,0 +1,349 @@
+"""Sources with their real parts: videos that OpenCV wrote, folders of images, an MJPEG camera on HTTP."""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+import threading
+import time
+from contextlib import closing
+from datetime import timezone
+from functools import partial
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+from fakes import FOURCC, mjpeg_server, numbered, read_number, write_video
+
+from edgead.sources import Counters, SourceError, open_source, without_credentials
+from edgead.sources.mailbox import Mailbox
+from edgead.sources.video import VideoSource
+from edgead.types import Frame
+
+
+def frames_until_fault(source, *, wait_s=0.0):
+    """Read all frames; returns what was seen and the text of the fault, if any."""
+    seen = []
+    try:
+        for frame in source:
+            seen.append((frame.number, read_number(frame.image)))
+            time.sleep(wait_s)
+    except SourceError as fault:
+        return seen, str(fault)
+    return seen, None
+
+
+# Files
+
+
+@pytest.mark.parametrize("suffix", FOURCC)
+def test_a_video_is_read_in_order_each_frame_once(tmp_path, suffix):
+    path = write_video(tmp_path / f"line{suffix}", 60)
+    with closing(open_source(path)) as source:
+        assert not source.live
+        seen, fault = frames_until_fault(source)
+    assert fault is None
+    assert seen == [(i, i) for i in range(60)]
+    assert source.counters == Counters(captured=60)
+
+
+def test_frames_carry_their_times_and_their_source(tmp_path):
+    path = write_video(tmp_path / "line.avi", 5)
+    before = time.perf_counter_ns()
+    frames = list(open_source(str(path)))
+    assert all(isinstance(frame, Frame) and frame.image.dtype == np.uint8 for frame in frames)
+    stamps = [before, *(frame.captured_ns for frame in frames), time.perf_counter_ns()]
+    assert stamps == sorted(stamps)
+    assert {frame.captured_at.tzinfo for frame in frames} == {timezone.utc}
+    assert {(frame.source, frame.name) for frame in frames} == {(str(path), "")}
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv"])
+def test_a_video_that_ends_early_is_a_fault_with_the_frame(tmp_path, suffix):
+    path = write_video(tmp_path / f"line{suffix}", 100)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    seen, fault = frames_until_fault(open_source(path))
+    assert 40 < len(seen) < 100
+    assert seen == [(i, i) for i in range(len(seen))]
+    assert f"ended after frame {len(seen) - 1}: {100 - len(seen)} of 100 frames are missing" in fault
+
+
+def test_a_video_damaged_in_the_middle_is_a_fault(tmp_path):
+    for suffix in (".avi", ".mkv"):
+        path = write_video(tmp_path / f"line{suffix}", 400)
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2 : len(data) // 2 + 6_000] = bytes(6_000)
+        path.write_bytes(data)
+        seen, fault = frames_until_fault(open_source(path))
+        assert len(seen) < 400 and "frames are missing or damaged" in fault
+    # Matroska carries time stamps, so the place of the gap is known.
+    after = int(re.search("the first after frame ([0-9]+)", fault)[1])
+    assert seen[after + 1][1] > seen[after - 1][1] + 2
+    assert seen[-1][1] == 399
+
+
+def test_files_that_are_no_videos_are_refused_quietly(tmp_path, capfd):
+    write_video(tmp_path / "whole.mp4", 30)
+    (tmp_path / "cut.mp4").write_bytes((tmp_path / "whole.mp4").read_bytes()[:2000])
+    (tmp_path / "empty.avi").touch()
+    (tmp_path / "notes.txt").write_text("no video\n" * 100)
+    for name in ("cut.mp4", "empty.avi", "notes.txt", "missing.avi"):
+        with pytest.raises(SourceError, match=name):
+            list(open_source(tmp_path / name))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_closed_source_ends(tmp_path):
+    path = write_video(tmp_path / "line.avi", 30)
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for i in range(5):
+        cv2.imwrite(str(folder / f"{i}.png"), numbered(i))
+    for uri in (path, folder):
+        source = open_source(uri)
+        frames = iter(source)
+        next(frames)
+        source.close()
+        source.close()
+        assert list(frames) == []
+
+
+def test_a_folder_a_glob_and_an_image_give_named_frames_in_order(tmp_path):
+    for i in (1, 2, 10):
+        cv2.imwrite(str(tmp_path / f"part{i}.png"), numbered(i))
+    cv2.imwrite(str(tmp_path / "other.bmp"), numbered(99))
+    expected = {
+        str(tmp_path): ["other.bmp", "part1.png", "part2.png", "part10.png"],
+        f"{tmp_path}/part*.png": ["part1.png", "part2.png", "part10.png"],
+        f"{tmp_path}/part2.png": ["part2.png"],
+    }
+    for uri, names in expected.items():
+        frames = list(open_source(uri))
+        assert [frame.name for frame in frames] == names
+        assert [frame.number for frame in frames] == list(range(len(names)))
+        assert {frame.source for frame in frames} == {uri}
+    assert read_number(frames[0].image) == 2
+
+
+def test_a_truncated_image_in_a_folder_is_a_fault_by_name(tmp_path):
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / f"part{i}.jpg"), numbered(i))
+    data = (tmp_path / "part1.jpg").read_bytes()
+    (tmp_path / "part1.jpg").write_bytes(data[: len(data) // 2])
+    seen, fault = frames_until_fault(open_source(tmp_path))
+    assert seen == [(0, 0)]
+    assert "frame 1" in fault and "part1.jpg: truncated JPEG" in fault
+
+
+@pytest.mark.parametrize(
+    "uri, what",
+    [
+        ("", "empty"),
+        ("missing/folder", "no such file"),
+        ("parts/*.png", "no image matches"),
+        ("camera:999", "no camera at /dev/video999"),
+        ("999", "no camera at /dev/video999"),
+        ("camera:front", "give an index or a device"),
+        ("gopher://user:hunter2@host/x", "unknown scheme 'gopher'"),
+        ("synthetic:?sed=1", "unknown option 'sed'; known are count, defect_rate, seed"),
+        ("synthetic:?count=-3", "must be 0 or more"),
+        ("synthetic:?defect_rate=7", "between 0 and 1"),
+    ],
+)
+def test_what_cannot_be_opened_says_why(tmp_path, monkeypatch, uri, what):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceError, match=what) as fault:
+        open_source(uri)
+    assert "hunter2" not in str(fault.value)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(SourceError, match="no images found"):
+        open_source(tmp_path)
+
+
+def test_the_built_in_line_gets_its_options(monkeypatch):
+    asked = []
+
+    def belt(seed, count, defect_rate):
+        asked.append((seed, count, defect_rate))
+        for number in range(count):
+            yield numbered(number), np.zeros((120, 160), bool), None
+
+    line = ModuleType("edgead.demo.line")
+    line.belt = belt
+    monkeypatch.setitem(sys.modules, "edgead.demo.line", line)
+    source = open_source("synthetic:?seed=4&count=12&defect_rate=0.25")
+    assert frames_until_fault(source) == ([(i, i) for i in range(12)], None)
+    list(open_source("synthetic:"))
+    assert asked == [(4, 12, 0.25), (1, 100, 0.1)]
+
+
+def test_late_frames_are_counted_and_still_delivered(tmp_path):
+    path = write_video(tmp_path / "line.avi", 4)
+    source = VideoSource(path, late_after_ms=0.0)
+    assert len(list(source)) == 4
+    assert source.counters.late == 4
+    source = VideoSource(path, late_after_ms=10_000.0)
+    assert len(list(source)) == 4
+    assert source.counters.late == 0
+
+
+# Live
+
+
+def test_a_slow_consumer_always_gets_the_newest_frame():
+    with mjpeg_server(100, fps=100) as camera:
+        with closing(open_source(f"{camera.url}/video.mjpg", late_after_ms=60_000)) as source:
+            assert source.live
+            lags, numbers, overwritten = [], [], []
+            with pytest.raises(SourceError, match="the stream ended or the connection was lost"):
+                for frame in source:
+                    shown = read_number(frame.image)
+                    lags.append(camera.sent - shown)
+                    numbers.append(frame.number)
+                    assert frame.number == shown
+                    overwritten.append(source.counters.overwritten)
+                    time.sleep(0.1)
+    assert numbers[-1] == 99  # the last frame of a stream that ends is still delivered
+    assert overwritten == sorted(overwritten) and overwritten[-1] > 50
+    # The first frames come while FFmpeg still examines the stream; later ones are a few intervals old.
+    assert max(lags[1:]) <= 5
+    assert source.counters == Counters(captured=100, overwritten=100 - len(numbers))
+
+
+def test_a_stream_that_stops_without_closing_is_a_fault_in_bounded_time():
+    released = threading.Event()
+    with mjpeg_server(10, then=lambda: released.wait(10)) as camera:
+        with closing(open_source(camera.url, read_timeout_s=0.5)) as source:
+            begin = time.monotonic()
+            seen, fault = frames_until_fault(source)
+            assert time.monotonic() - begin < 3
+            assert len(seen) >= 9 and "no data for 0.5 s, after 10 frames" in fault
+        released.set()
+
+
+def test_a_reader_that_hangs_is_a_fault_and_does_not_hang_the_close(monkeypatch):
+    from edgead.sources import live
+
+    released = threading.Event()
+
+    class Hanging:
+        def read(self):
+            released.wait(20)
+            return False, None
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr(live, "_GRACE_S", 0.2)
+    monkeypatch.setattr(live, "_JOIN_S", 0.2)
+    source = live.LiveSource("camera:hangs", Hanging, live.Limits(read_timeout_s=0.3))
+    begin = time.monotonic()
+    assert frames_until_fault(source) == ([], "camera:hangs: no frame for 0.3 s")
+    source.close()
+    assert time.monotonic() - begin < 2
+    released.set()
+
+
+def test_a_stop_event_and_a_close_wake_a_consumer_that_waits():
+    for by_event in (True, False):
+        stop, released = threading.Event(), threading.Event()
+        with mjpeg_server(3, then=partial(released.wait, 20)) as camera:
+            source = open_source(camera.url, read_timeout_s=15, stop=stop)
+            timer = threading.Timer(0.4, stop.set if by_event else source.close)
+            timer.start()
+            begin = time.monotonic()
+            seen, fault = frames_until_fault(source)
+            assert fault is None and time.monotonic() - begin < 4
+            timer.join()
+            released.set()
+            source.close()
+
+
+def test_credentials_open_the_stream_and_appear_nowhere():
+    with mjpeg_server(20) as camera:
+        url = camera.url.replace("//", "//operator:hunter2@") + "/private?token=s3cr3t"
+        with closing(open_source(url)) as source:
+            frame = next(iter(source))
+        assert camera.requests[-1][1].startswith("Basic ")
+        shown = f"{camera.url}/private?token=***"
+        assert frame.source == source.uri == shown
+        with pytest.raises(SourceError, match="check the path, the user name and the password") as fault:
+            open_source(url.replace("/private", "/missing"))
+        assert "hunter2" not in str(fault.value) and "s3cr3t" not in str(fault.value)
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+def test_an_unreachable_url_is_an_error_in_bounded_time(capfd, scheme):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        begin = time.monotonic()
+        with pytest.raises(SourceError, match="cannot be reached: Connection refused") as fault:
+            open_source(f"{scheme}://operator:hunter2@127.0.0.1:{port}/x", open_timeout_s=1)
+    assert time.monotonic() - begin < 4
+    assert "hunter2" not in str(fault.value) and fault.value.__cause__ is None
+    assert capfd.readouterr().err == ""
+
+
+def test_a_server_that_never_answers_is_an_error_in_bounded_time():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        begin = time.monotonic()
+        with pytest.raises(SourceError, match="gives no video|did not open within"):
+            open_source(f"http://127.0.0.1:{silent.getsockname()[1]}/x", open_timeout_s=0.5)
+    assert time.monotonic() - begin < 4
+
+
+@pytest.mark.parametrize(
+    "uri, shown",
+    [
+        ("camera:0", "camera:0"),
+        ("parts/user=1.png", "parts/user=1.png"),
+        ("rtsp://host:554/stream1", "rtsp://host:554/stream1"),
+        ("rtsp://u:p@host:554/stream1", "rtsp://host:554/stream1"),
+        ("rtsp://u:p@ss@host/x", "rtsp://host/x"),
+        ("rtsp://u:p/a?s#s@host/x", "rtsp://host/x"),
+        ("rtsp://u:12/34@host/x", "rtsp://host/x"),
+        ("rtsp://[::1]:554/x", "rtsp://[::1]:554/x"),
+        ("http://host/@me", "http://host/@me"),
+        ("http://host/v?width=640&pwd=abc&fps=5", "http://host/v?width=640&pwd=***&fps=5"),
+        ("http://host/v?x=0123456789abcdef0&fps=5", "http://host/v?x=***&fps=5"),
+        ("rtsp://host/user=admin_password=abc_channel=1", "rtsp://host/user=***"),
+    ],
+)
+def test_what_is_shown_of_a_uri(uri, shown):
+    assert without_credentials(uri) == shown
+
+
+# The mailbox
+
+
+def frame_number(number):
+    return Frame(np.zeros((1, 1, 3), np.uint8), number, 0, None, "test")
+
+
+def test_the_mailbox_keeps_the_newest_frame_and_counts_the_others():
+    mailbox = Mailbox()
+    for number in range(5):
+        mailbox.put(frame_number(number))
+    assert mailbox.get(0).number == 4 and mailbox.overwritten == 4
+    with pytest.raises(TimeoutError):
+        mailbox.get(0.01)
+
+
+def test_the_mailbox_delivers_the_last_frame_before_the_end_and_the_fault():
+    mailbox = Mailbox()
+    mailbox.put(frame_number(7))
+    mailbox.end(SourceError("cable pulled"))
+    mailbox.end()
+    assert mailbox.get(0).number == 7
+    for _ in range(2):
+        with pytest.raises(SourceError, match="cable pulled"):
+            mailbox.get(0)
+    ended = Mailbox()
+    ended.end()
+    assert ended.get(0) is None
