@@ -77,9 +77,9 @@ class Verdict:
     anomaly_map : ndarray of shape (h, w), float32
         Raw scores at the model's input size, over the region of interest.
     threshold : float
-        `image_score` at or above this rejects.
+        `image_score` above this rejects.
     map_threshold : float
-        `anomaly_map` at or above this is marked as anomalous in pictures and boxes.
+        `anomaly_map` above this is marked as anomalous in pictures and boxes.
     boxes : tuple of Box
         Regions above `map_threshold`, largest peak first; empty for an "ok" decision.
     stage_times : StageTimes

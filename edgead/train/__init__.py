@@ -1,0 +1,33 @@
+"""Training lives here, and with it torch: nothing on the device imports this package."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from edgead.artifact import Artifact, ArtifactError
+from edgead.train.patchcore import PRESETS, PatchCore, PatchCoreConfig
+
+DETECTORS = {PatchCore.name: PatchCore}
+
+__all__ = ["DETECTORS", "PRESETS", "PatchCore", "PatchCoreConfig", "load_network"]
+
+
+def load_network(artifact: Artifact) -> nn.Module:
+    """Rebuild the torch network of an artifact from its `weights.safetensors`.
+
+    Raises
+    ------
+    ArtifactError
+        Unknown detector, or weights that are missing or do not fit.
+    """
+    from safetensors.torch import load_file
+
+    name = artifact.manifest.detector
+    if name not in DETECTORS:
+        raise ArtifactError(f"{artifact.path}: unknown detector {name!r}, this edgead knows {', '.join(DETECTORS)}")
+    weights = artifact.path / "weights.safetensors"
+    if not weights.is_file():
+        raise ArtifactError(f"{artifact.path} holds no weights.safetensors: use the model as it left the workstation")
+    network = DETECTORS[name].from_settings(artifact.manifest.training["settings"]).network
+    network.load_state_dict(load_file(weights))
+    return network.eval()

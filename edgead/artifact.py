@@ -1,0 +1,226 @@
+"""The artifact: a directory that holds a finished detector. Read with its hashes checked, written atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+
+
+class ArtifactError(ValueError):
+    """The directory is not a usable artifact; the message says why and what to do."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Preprocessing(_Section):
+    """How a frame becomes the network's input; see `edgead.preprocess`."""
+
+    image_size: tuple[PositiveInt, PositiveInt]
+    roi: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], PositiveInt, PositiveInt] | None = None
+    resize: Literal["area_linear"] = "area_linear"
+    colour: Literal["rgb"] = "rgb"
+
+
+class Scoring(_Section):
+    """How the network's output becomes scores; see `edgead.scoring`.
+
+    `image_score` is the mean of the `top_patches` largest patch scores: 1 is the maximum of the PatchCore paper.
+    """
+
+    head: Literal["patch_nearest", "map"]
+    num_neighbors: Annotated[int, Field(ge=1, le=16)] = 1
+    top_patches: PositiveInt = 1
+    sigma_px: Annotated[float, Field(ge=0)] = 4.0
+    border: Literal["reflect", "replicate"] = "reflect"
+
+
+class Calibration(_Section):
+    """Thresholds and the good images' scores that they come from; see `edgead.calibration`."""
+
+    method: Literal["split_conformal"] = "split_conformal"
+    false_reject_rate: Rate
+    review_rate: Rate
+    reject: float
+    review: float
+    map_threshold: float
+    scores: list[float]
+
+
+class Golden(_Section):
+    """One real image with what the shipped detector said of it; paths are inside the artifact."""
+
+    image: str
+    anomaly_map: str
+    image_score: float
+
+
+class Manifest(_Section):
+    schema_version: Literal[1] = SCHEMA_VERSION
+    detector: str
+    precision: Literal["fp32"] = "fp32"
+    preprocessing: Preprocessing
+    scoring: Scoring
+    input: str = "image"
+    output: Literal["features", "patch_scores"]
+    calibration: Calibration | None = None
+    golden: list[Golden] = []
+    training: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    files: dict[str, str] = {}
+
+
+class Artifact:
+    """An opened artifact: `path` and the validated `manifest`."""
+
+    def __init__(self, path: Path, manifest: Manifest):
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Artifact:
+        """Open an artifact and check the sha256 of every file in it.
+
+        Raises
+        ------
+        ArtifactError
+            Missing, from a newer edgead, edited or damaged.
+        """
+        path = Path(path)
+        manifest = _read_manifest(path)
+        for name, expected in manifest.files.items():
+            file = _inside(path, name)
+            if not file.is_file():
+                raise ArtifactError(f"{path}: {name} is missing; copy the whole directory again or train anew")
+            if _sha256(file) != expected:
+                raise ArtifactError(
+                    f"{path}: {name} is not the file that was written (sha256 differs): it was edited or damaged; "
+                    "copy the whole directory again or train anew"
+                )
+        return cls(path, manifest)
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / "model.onnx"
+
+    def memory_bank(self) -> np.ndarray:
+        """Read the memory bank, float32 (m, d)."""
+        return np.load(self.path / "memory_bank.npy", allow_pickle=False)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    file = path / MANIFEST
+    if not file.is_file():
+        found = "no such directory" if not path.exists() else f"it holds no {MANIFEST}"
+        raise ArtifactError(f"{path} is not an edgead model: {found}; make one with `edgead train DATA -o {path}`")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        version = content["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{file} cannot be read ({error}): it is damaged; copy the model again") from error
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path} was written by a newer edgead (schema {version}, this one reads {SCHEMA_VERSION}): "
+            "update edgead with `pip install -U edgead`"
+        )
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"{file}: {where}: {first['msg']}; the file was edited or damaged") from error
+
+
+@contextmanager
+def new_artifact(destination: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield an empty directory beside `destination` that becomes it when the block ends without an error.
+
+    Until then nothing is visible at `destination`; on an error the directory is removed. An artifact that is
+    already there is replaced; anything else there is refused.
+
+    Raises
+    ------
+    ArtifactError
+        If `destination` exists and is not an artifact.
+    """
+    destination = Path(os.path.abspath(destination))
+    check_destination(destination)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    try:
+        yield draft
+        draft.chmod(0o755)  # mkdtemp makes it private, a model is not
+        for file in [*draft.rglob("*"), draft]:
+            _sync(file)
+        _replace(draft, destination)
+        _sync(destination.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def check_destination(destination: Path) -> None:
+    """Raise ArtifactError unless a model can be written at `destination`: call it before hours of training."""
+    if destination.exists() and not (destination / MANIFEST).is_file():
+        if not destination.is_dir() or any(destination.iterdir()):
+            raise ArtifactError(f"{destination} exists and is not an edgead model: name another place")
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
+    """Write the manifest of `directory` with the hashes of the files that are there now; return it."""
+    names = sorted(str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file())
+    files = {name: _sha256(directory / name) for name in names if name != MANIFEST}
+    manifest = manifest.model_copy(update={"files": files})
+    temporary = directory / f".{MANIFEST}"
+    temporary.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    temporary.replace(directory / MANIFEST)
+    return manifest
+
+
+def _replace(draft: Path, destination: Path) -> None:
+    if not destination.exists():
+        draft.rename(destination)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{destination.name}.old.", dir=destination.parent))
+    destination.rename(old / "model")
+    draft.rename(destination)
+    shutil.rmtree(old)
+
+
+def _inside(path: Path, name: str) -> Path:
+    file = path / name
+    if not file.resolve().is_relative_to(path.resolve()):
+        raise ArtifactError(f"{path}: the manifest names {name!r}, which is outside the model: do not use it")
+    return file
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

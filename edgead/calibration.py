@@ -1,0 +1,130 @@
+"""Scores of good parts become thresholds with a stated false-reject rate.
+
+Split conformal prediction (Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005): when the
+scores of n held-out good parts and the score of the next good part are exchangeable, the next one exceeds the
+k-th smallest of the n with a probability of at most 1 - k / (n + 1), whatever the distribution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgead.artifact import Calibration
+
+# Rates offered when none is asked for, the strictest that the images can support first.
+OFFERED_RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
+
+
+class CalibrationError(ValueError):
+    """The good images cannot support the rate that was asked for."""
+
+
+def images_needed(false_reject_rate: float) -> int:
+    """Smallest number of held-out good images that can support a false-reject rate."""
+    if not 0 < false_reject_rate < 1:
+        raise CalibrationError(f"a false-reject rate lies between 0 and 1, found {false_reject_rate}")
+    # The rank below must not exceed n; the small term absorbs the rounding of rates such as 0.07.
+    return max(1, math.ceil(1 / false_reject_rate - 1 - 1e-9))
+
+
+def conformal_threshold(scores: Sequence[float] | np.ndarray, false_reject_rate: float) -> float:
+    """Threshold that the next good part exceeds with a probability of at most `false_reject_rate`.
+
+    Parameters
+    ----------
+    scores : array_like of shape (n,)
+        Image scores of held-out good parts.
+    false_reject_rate : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    float
+        The ceil((n + 1)(1 - rate))-th smallest score; a part is rejected when its score is above it.
+
+    Raises
+    ------
+    CalibrationError
+        Too few scores for the rate (says how many are needed), or scores that are not finite.
+    """
+    values = np.sort(np.asarray(scores, dtype=np.float64))
+    if not np.isfinite(values).all():
+        raise CalibrationError("a good image has a score that is NaN or infinite: the model is broken")
+    needed = images_needed(false_reject_rate)
+    if len(values) < needed:
+        raise CalibrationError(
+            f"a false-reject rate of {false_reject_rate:.4g} needs {needed} held-out good images, found "
+            f"{len(values)}: give more images or ask for at least {1 / (len(values) + 1):.3g}"
+        )
+    rank = math.ceil((len(values) + 1) * (1 - false_reject_rate) - 1e-9)
+    return float(values[rank - 1])
+
+
+def calibrate(
+    image_scores: Sequence[float],
+    map_maxima: Sequence[float],
+    *,
+    false_reject_rate: float,
+    review_rate: float | None = None,
+) -> Calibration:
+    """Make thresholds from what the shipped detector says of held-out good images.
+
+    Parameters
+    ----------
+    image_scores, map_maxima : sequence of float, one per image
+        Image score and largest value of the anomaly map.
+    false_reject_rate : float
+        At most this share of good parts is rejected.
+    review_rate : float, optional
+        At most this share of good parts is sent to review or rejected; without it nothing is sent to review.
+    """
+    review_rate = false_reject_rate if review_rate is None else review_rate
+    if review_rate < false_reject_rate:
+        raise CalibrationError(
+            f"the review rate ({review_rate:.4g}) counts rejected parts too: it cannot be below the "
+            f"false-reject rate ({false_reject_rate:.4g})"
+        )
+    return Calibration(
+        false_reject_rate=false_reject_rate,
+        review_rate=review_rate,
+        reject=conformal_threshold(image_scores, false_reject_rate),
+        review=conformal_threshold(image_scores, review_rate),
+        map_threshold=conformal_threshold(map_maxima, false_reject_rate),
+        scores=sorted(float(score) for score in image_scores),
+    )
+
+
+def plan_calibration(images: int, false_reject_rate: float | None) -> tuple[int, float]:
+    """Decide how many of the good images to hold out, and for which rate.
+
+    A fifth is held out, more when the asked rate needs it, never more than half: the memory bank needs the rest.
+    Without an asked rate, the strictest of `OFFERED_RATES` that a fifth supports is taken.
+
+    Returns
+    -------
+    (int, float)
+        Number of images to hold out and the false-reject rate.
+
+    Raises
+    ------
+    CalibrationError
+        When the images cannot support the rate; says how many are needed.
+    """
+    held_out = max(1, images // 5)
+    if false_reject_rate is None:
+        for rate in OFFERED_RATES:
+            if images_needed(rate) <= held_out:
+                return held_out, rate
+        needed = 5 * images_needed(OFFERED_RATES[-1])
+        raise CalibrationError(f"found {images} good images, but at least {needed} are needed to set a threshold")
+    needed = images_needed(false_reject_rate)
+    if needed > images // 2:
+        supported = f" or ask for a rate of at least {1 / (images // 2 + 1):.3g}" if images > 1 else ""
+        raise CalibrationError(
+            f"a false-reject rate of {false_reject_rate:.4g} needs {needed} good images held out of training, so "
+            f"at least {2 * needed} in all, found {images}: add {2 * needed - images} good images{supported}"
+        )
+    return max(held_out, needed), false_reject_rate

@@ -1,0 +1,147 @@
+"""The detector: a frame goes in, a Verdict with its stage times comes out."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from edgead.artifact import Artifact, ArtifactError
+from edgead.images import as_bgr
+from edgead.preprocess import preprocess
+from edgead.runtime import open_runtime
+from edgead.scoring import Scorer
+from edgead.types import Box, Decision, StageTimes, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Raw scores of one image, before any threshold: image score, anomaly map, its maximum, stage times."""
+
+    image_score: float
+    anomaly_map: np.ndarray
+    map_maximum: float
+    stage_times: StageTimes
+
+
+class Detector:
+    """A trained artifact, ready to judge images. Use one from one thread at a time.
+
+    >>> detector = Detector.load("out/model")  # doctest: +SKIP
+    >>> detector.predict(cv2.imread("part.png")).decision  # doctest: +SKIP
+    'ok'
+    """
+
+    def __init__(self, artifact: Artifact, *, runtime: str = "auto", threads: int | None = None):
+        self.artifact = artifact
+        self.manifest = artifact.manifest
+        self._runtime = open_runtime(artifact, runtime, threads=threads)
+        bank = artifact.memory_bank() if self.manifest.scoring.head == "patch_nearest" else None
+        # One run tells the grid of patches and lets the engine allocate before the first frame.
+        output = self._runtime.run(self._runtime.input)[self.manifest.output]
+        if bank is not None and bank.shape[1:] != output.shape[-1:]:
+            raise ArtifactError(
+                f"{artifact.path}: the memory bank has rows of {bank.shape[1:]}, the network gives "
+                f"{output.shape[-1:]}: train the model anew"
+            )
+        grid = (output.shape[1], output.shape[2])
+        self._scorer = Scorer(self.manifest.scoring, grid, self.manifest.preprocessing.image_size, bank)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], *, runtime: str = "auto", threads: int | None = None
+    ) -> Detector:
+        """Open an artifact directory.
+
+        Parameters
+        ----------
+        path : path
+            What `edgead train -o` wrote.
+        runtime : {"auto", "onnxruntime"}
+        threads : int, optional
+            Threads of the network's engine; by default those of the kernels.
+
+        Raises
+        ------
+        ArtifactError
+            Missing, edited, damaged, from a newer edgead, or never calibrated.
+        """
+        artifact = Artifact.load(path)
+        if artifact.manifest.calibration is None:
+            raise ArtifactError(f"{path} has no thresholds: train it anew with `edgead train`")
+        return cls(artifact, runtime=runtime, threads=threads)
+
+    def measure(self, image: np.ndarray) -> Measurement:
+        """Score one image without judging it.
+
+        Parameters
+        ----------
+        image : ndarray of shape (H, W, 3), uint8, BGR
+            Grey, BGRA and 16-bit images are converted.
+
+        Raises
+        ------
+        ValueError
+            An image that is empty, of another dtype or smaller than the region of interest.
+        """
+        t0 = time.perf_counter_ns()
+        preprocess(as_bgr(image), self.manifest.preprocessing, out=self._runtime.input[0])
+        t1 = time.perf_counter_ns()
+        output = self._runtime.run(self._runtime.input)[self.manifest.output]
+        t2 = time.perf_counter_ns()
+        patch_scores = self._scorer.patch_scores(output)
+        image_score = self._scorer.image_score(patch_scores)
+        t3 = time.perf_counter_ns()
+        anomaly_map, maximum = self._scorer.anomaly_map(patch_scores)
+        t4 = time.perf_counter_ns()
+        times = StageTimes((t1 - t0) / 1e6, (t2 - t1) / 1e6, (t3 - t2) / 1e6, (t4 - t3) / 1e6)
+        return Measurement(image_score, anomaly_map, maximum, times)
+
+    def predict(self, image: np.ndarray) -> Verdict:
+        """Judge one image; see `measure` for what it may be."""
+        measured = self.measure(image)
+        limits = self.manifest.calibration
+        if limits is None:
+            raise ArtifactError(f"{self.artifact.path} has no thresholds: only `measure` works")
+        decision: Decision = "ok"
+        if measured.image_score > limits.review:
+            decision = "reject" if measured.image_score > limits.reject else "review"
+        boxes = () if decision == "ok" else self._boxes(measured.anomaly_map, limits.map_threshold, image.shape)
+        return Verdict(
+            measured.image_score,
+            decision,
+            measured.anomaly_map,
+            limits.reject,
+            limits.map_threshold,
+            boxes,
+            measured.stage_times,
+        )
+
+    def _boxes(self, anomaly_map: np.ndarray, threshold: float, frame_shape: tuple[int, ...]) -> tuple[Box, ...]:
+        roi = self.manifest.preprocessing.roi or (0, 0, frame_shape[1], frame_shape[0])
+        scale = np.array([roi[2] / anomaly_map.shape[1], roi[3] / anomaly_map.shape[0]])
+        mask = (anomaly_map > threshold).astype(np.uint8)
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+        boxes = []
+        for label in range(1, count):
+            x, y, width, height = stats[label, :4]
+            region = labels[y : y + height, x : x + width] == label
+            peak = float(anomaly_map[y : y + height, x : x + width][region].max())
+            # Outwards to whole pixels of the frame, so that the region never sticks out of its box.
+            low = np.floor(np.array([x, y]) * scale).astype(int)
+            high = np.ceil(np.array([x + width, y + height]) * scale).astype(int)
+            boxes.append(Box(int(roi[0] + low[0]), int(roi[1] + low[1]), *map(int, high - low), peak))
+        return tuple(sorted(boxes, key=lambda box: -box.peak))
+
+    def close(self) -> None:
+        """Release the engine."""
+        self._runtime.close()
+
+    def __enter__(self) -> Detector:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

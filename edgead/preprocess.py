@@ -1,0 +1,52 @@
+"""A BGR frame becomes the RGB image that the network sees. The one file that knows colour order and resizing.
+
+Training, calibration and every device call this function; no graph and no trainer has a resize of its own.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from edgead.artifact import Preprocessing
+
+
+def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = None) -> np.ndarray:
+    """Crop to the region of interest, resize and reorder to RGB.
+
+    The resize rule is `area_linear`: an axis that shrinks is averaged over the source pixels it covers, an axis
+    that grows is interpolated linearly. OpenCV's INTER_AREA alone aliases when one axis shrinks and the other
+    grows, so the shrinking comes first.
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W, 3), uint8, BGR
+    spec : Preprocessing
+        From the artifact's manifest.
+    out : ndarray of shape (h, w, 3), uint8, C order, optional
+        Written in place when given.
+
+    Returns
+    -------
+    ndarray of shape (h, w, 3), uint8, RGB, C order
+
+    Raises
+    ------
+    ValueError
+        If the region of interest is not inside the image.
+    """
+    if spec.roi is not None:
+        x, y, width, height = spec.roi
+        if y + height > image.shape[0] or x + width > image.shape[1]:
+            raise ValueError(
+                f"the region of interest x={x} y={y} {width}x{height} does not fit in an image of "
+                f"{image.shape[1]}x{image.shape[0]}: this model expects frames of the size it was trained on"
+            )
+        image = image[y : y + height, x : x + width]
+    height, width = spec.image_size
+    shrunk = (min(height, image.shape[0]), min(width, image.shape[1]))
+    if image.shape[:2] != shrunk:
+        image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)
+    if shrunk != (height, width):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out)

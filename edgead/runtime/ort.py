@@ -1,0 +1,75 @@
+"""ONNX Runtime with fixed threads and buffers bound once: nothing is allocated per frame."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+
+from edgead import kernels
+from edgead.artifact import Artifact, ArtifactError
+
+
+class OrtRuntime:
+    """The artifact's `model.onnx` on ONNX Runtime's CPU provider, batch 1."""
+
+    def __init__(self, artifact: Artifact, *, threads: int | None = None):
+        manifest = artifact.manifest
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or kernels.threads()
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3
+        options.add_free_dimension_override_by_name("batch", 1)
+        # Workers that spin after the network has run would take the cores from the scoring kernels.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(artifact.model_path), options, providers=["CPUExecutionProvider"]
+            )
+        except onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException as error:
+            raise ArtifactError(f"{artifact.model_path} cannot be opened by ONNX Runtime: {error}") from error
+        height, width = manifest.preprocessing.image_size
+        (graph_input,), (graph_output,) = self._session.get_inputs(), self._session.get_outputs()
+        expected = ("batch", height, width, 3)
+        if (graph_input.name, graph_output.name) != (manifest.input, manifest.output):
+            raise ArtifactError(
+                f"{artifact.model_path} has input {graph_input.name!r} and output {graph_output.name!r}, the manifest "
+                f"says {manifest.input!r} and {manifest.output!r}: write it anew with `edgead export`"
+            )
+        if tuple(graph_input.shape[1:]) != expected[1:]:
+            raise ArtifactError(
+                f"{artifact.model_path} takes images of shape {graph_input.shape[1:]}, the manifest says "
+                f"{list(expected[1:])}: write it anew with `edgead export`"
+            )
+        self.input = np.zeros((1, height, width, 3), np.uint8)
+        self.output = np.zeros([1, *graph_output.shape[1:]], np.float32)
+        self._names = (manifest.input, manifest.output)
+        self._binding = self._session.io_binding()
+        self._bind()
+
+    def _bind(self) -> None:
+        name_in, name_out = self._names
+        self._binding.bind_input(name_in, "cpu", 0, np.uint8, self.input.shape, self.input.ctypes.data)
+        self._binding.bind_output(name_out, "cpu", 0, np.float32, self.output.shape, self.output.ctypes.data)
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Run the network on one image.
+
+        Parameters
+        ----------
+        images : ndarray of shape (1, h, w, 3), uint8, RGB
+            `self.input` itself is used as it is, anything else is copied into it.
+
+        Returns
+        -------
+        dict of str to ndarray
+            float32 output by name; overwritten by the next call.
+        """
+        if images is not self.input:
+            np.copyto(self.input, images, casting="no")
+        self._session.run_with_iobinding(self._binding)
+        return {self._names[1]: self.output}
+
+    def close(self) -> None:
+        """Release the session's memory."""
+        self._binding = self._session = None

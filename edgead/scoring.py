@@ -1,0 +1,74 @@
+"""The network's output becomes patch scores, an image score and an anomaly map."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgead.artifact import Scoring
+from edgead.kernels import NearestPatches, Smoother
+
+
+class Scorer:
+    """Everything that scoring needs, prepared once for one artifact.
+
+    Parameters
+    ----------
+    spec : Scoring
+        From the artifact's manifest.
+    grid : (int, int)
+        Height and width of the patch grid.
+    image_size : (int, int)
+        Height and width of the anomaly map.
+    memory_bank : ndarray of shape (m, d), float32, optional
+        For the `patch_nearest` head.
+    """
+
+    def __init__(
+        self,
+        spec: Scoring,
+        grid: tuple[int, int],
+        image_size: tuple[int, int],
+        memory_bank: np.ndarray | None = None,
+    ):
+        if (spec.head == "patch_nearest") != (memory_bank is not None):
+            raise ValueError(f"head {spec.head!r} with{'' if memory_bank is not None else 'out'} a memory bank")
+        self.spec = spec
+        self.grid = grid
+        self._nearest = None if memory_bank is None else NearestPatches(memory_bank)
+        self._smoother = Smoother(grid, image_size, spec.sigma_px, border=spec.border)
+
+    def patch_scores(self, output: np.ndarray) -> np.ndarray:
+        """Score every patch.
+
+        Parameters
+        ----------
+        output : ndarray of shape (1, h, w, d) or (1, h, w), float32
+            `features` for the `patch_nearest` head, `patch_scores` for `map`.
+
+        Returns
+        -------
+        ndarray of shape (h, w), float32
+            Mean Euclidean distance to the `num_neighbors` nearest rows of the memory bank.
+
+        Raises
+        ------
+        ValueError
+            If the network gave NaN or infinity: no verdict is made of that.
+        """
+        if self._nearest is None:
+            if not np.isfinite(output).all():
+                raise ValueError("the network gave NaN or infinity: the model or its precision is broken")
+            return output.reshape(self.grid)
+        features = output.reshape(-1, output.shape[-1])
+        distance, _ = self._nearest.search(features, self.spec.num_neighbors)
+        return distance.mean(axis=1).reshape(self.grid)
+
+    def image_score(self, patch_scores: np.ndarray) -> float:
+        """Mean of the `top_patches` largest patch scores."""
+        count = min(self.spec.top_patches, patch_scores.size)
+        flat = patch_scores.ravel()
+        return float(np.partition(flat, flat.size - count)[-count:].mean(dtype=np.float64))
+
+    def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
+        """Upsample and smooth; returns the map (h, w) float32 at image size and its maximum."""
+        return self._smoother(patch_scores)

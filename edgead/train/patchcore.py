@@ -1,0 +1,158 @@
+"""PatchCore: Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022 (arXiv 2106.08265)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edgead import kernels
+from edgead.artifact import Preprocessing, Scoring
+from edgead.dataset import Progress
+from edgead.train.backbones import build_backbone
+from edgead.train.network import PatchFeatures
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class PatchCoreConfig:
+    """Settings of PatchCore.
+
+    Attributes
+    ----------
+    backbone, layers : str, tuple of str
+        See `edgead.train.backbones`.
+    image_size : (int, int)
+        Height and width that images are resized to.
+    coreset_sampling_ratio : float
+        At most this share of all patches goes into the memory bank ...
+    memory_bank_size : int
+        ... and at most this many rows: it bounds the search time on the device.
+    max_patches : int
+        More patches than this are thinned at random before the coreset is chosen, which bounds the memory.
+    num_neighbors : int
+        Neighbours whose distances are averaged to a patch score.
+    top_patches : int
+        The image score is the mean of this many largest patch scores; 1 is the paper's maximum.
+    sigma_px : float
+        Smoothing of the anomaly map; 4 is the paper's.
+    seed : int
+    """
+
+    backbone: str = "efficientnet_lite2"
+    layers: tuple[str, ...] = ("stride16", "stride32")
+    image_size: tuple[int, int] = (320, 320)
+    coreset_sampling_ratio: float = 1.0
+    memory_bank_size: int = 10_000
+    max_patches: int = 1_500_000
+    num_neighbors: int = 1
+    top_patches: int = 20
+    sigma_px: float = 4.0
+    seed: int = 0
+
+
+PRESETS = {
+    "fast": PatchCoreConfig(backbone="efficientnet_lite0", image_size=(224, 224)),
+    "default": PatchCoreConfig(),
+    "fine": PatchCoreConfig(layers=("stride8", "stride16")),
+}
+
+
+class PatchCore:
+    """Learns what good patches look like: a frozen backbone and a memory bank chosen by greedy k-centre.
+
+    Attributes
+    ----------
+    network : PatchFeatures
+        The module that is exported.
+    memory_bank : ndarray of shape (m, d), float32, or None before `fit`
+    """
+
+    name = "patchcore"
+
+    def __init__(self, config: PatchCoreConfig = PRESETS["default"], *, weights: Path | None = None, pretrained: bool = True):
+        self.config = config
+        backbone = build_backbone(
+            config.backbone, config.layers, image_size=config.image_size, weights=weights, pretrained=pretrained
+        )
+        with torch.inference_mode():
+            layers = backbone(torch.zeros(1, 3, *config.image_size))
+        self.grid = tuple(layers[0].shape[-2:])
+        self.network = PatchFeatures(backbone, sum(layer.shape[1] for layer in layers)).eval()
+        self.memory_bank: np.ndarray | None = None
+
+    @classmethod
+    def from_settings(cls, settings: dict, *, pretrained: bool = False) -> PatchCore:
+        """Build the untrained detector that `settings()` of another one describes."""
+        config = replace(PatchCoreConfig(), **{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+        return cls(config, pretrained=pretrained)
+
+    def settings(self) -> dict:
+        """The configuration as plain JSON types."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self.config).items()}
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(image_size=self.config.image_size)
+
+    @property
+    def scoring(self) -> Scoring:
+        config = self.config
+        top = min(config.top_patches, self.grid[0] * self.grid[1])
+        return Scoring(
+            head="patch_nearest", num_neighbors=config.num_neighbors, top_patches=top, sigma_px=config.sigma_px
+        )
+
+    def fit(self, images: Sequence[np.ndarray], *, progress: Progress | None = None, coreset_progress: Progress | None = None) -> PatchCore:
+        """Learn from good images.
+
+        Parameters
+        ----------
+        images : sequence of ndarray of shape (h, w, 3), uint8, RGB
+            Already preprocessed to `config.image_size`.
+        progress, coreset_progress : callable, optional
+            Called with (done, total) images, and memory bank rows.
+        """
+        patches = self._extract(images, progress)
+        mean, std = patches.mean(axis=0, dtype=np.float64), patches.std(axis=0, dtype=np.float64)
+        # A channel that never moves carries no information; dividing by its deviation would blow up noise.
+        inverse_std = np.where(std > 1e-6, 1 / np.maximum(std, 1e-6), 0.0)
+        self.network.mean.copy_(torch.from_numpy(mean))
+        self.network.inverse_std.copy_(torch.from_numpy(inverse_std))
+        patches -= mean.astype(np.float32)
+        patches *= inverse_std.astype(np.float32)
+        wanted = int(np.ceil(self.config.coreset_sampling_ratio * len(patches)))
+        count = max(self.config.num_neighbors, min(wanted, self.config.memory_bank_size, len(patches)))
+        # The first centre is drawn at random, the others are the farthest patches (algorithm 1).
+        first = int(np.random.default_rng(self.config.seed).integers(len(patches)))
+        chosen = kernels.greedy_coreset(patches, count, first=first, progress=coreset_progress)
+        self.memory_bank = patches[chosen]
+        return self
+
+    def _extract(self, images: Sequence[np.ndarray], progress: Progress | None) -> np.ndarray:
+        """Raw features of all images, float32 (patches, d)."""
+        rng = np.random.default_rng(self.config.seed)
+        per_image = self.grid[0] * self.grid[1]
+        keep = min(per_image, max(1, self.config.max_patches // len(images)))
+        channels = self.network.mean.numel()
+        patches = np.empty((keep * len(images), channels), np.float32)
+        network = self.network.to(memory_format=torch.channels_last)  # twice as fast on CPUs
+        with torch.inference_mode():
+            for start in range(0, len(images), BATCH):
+                batch = np.stack([images[i] for i in range(start, min(start + BATCH, len(images)))])
+                features = network.raw_features(torch.from_numpy(batch)).permute(0, 2, 3, 1).numpy()
+                for offset, image in enumerate(features):
+                    rows = image.reshape(per_image, channels)
+                    if keep < per_image:
+                        rows = rows[np.sort(rng.choice(per_image, keep, replace=False))]
+                    at = (start + offset) * keep
+                    patches[at : at + keep] = rows
+                if progress:
+                    progress(min(start + BATCH, len(images)), len(images))
+        if not np.isfinite(patches).all():
+            raise ValueError("the backbone gave NaN or infinity: its weights are broken")
+        return patches

@@ -1,0 +1,121 @@
+"""A trained detector becomes a finished artifact: exported, calibrated on what ships, with golden images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from safetensors.torch import save_file
+from torch import nn
+
+from edgead.artifact import Artifact, Golden, Manifest, Preprocessing, Scoring, new_artifact, write_manifest
+from edgead.calibration import calibrate
+from edgead.dataset import Progress
+from edgead.detector import Detector, Measurement
+from edgead.export.graph import export_onnx
+from edgead.images import load_image
+
+GOLDEN_IMAGES = 3
+
+
+class Trained(Protocol):
+    """What every detector in `edgead.train` offers after `fit`."""
+
+    name: str
+    network: nn.Module
+    memory_bank: np.ndarray | None
+    preprocessing: Preprocessing
+    scoring: Scoring
+
+    def settings(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationPlan:
+    """Held-out good images and the rates that their thresholds promise."""
+
+    images: Sequence[Path]
+    false_reject_rate: float
+    review_rate: float | None = None
+
+
+def build_artifact(
+    trained: Trained,
+    destination: Path,
+    plan: CalibrationPlan,
+    *,
+    preprocessing: Preprocessing | None = None,
+    provenance: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Artifact:
+    """Export, calibrate with the exported detector, add golden images, and put the artifact in its place.
+
+    Parameters
+    ----------
+    trained : Trained
+    destination : Path
+        A new directory, or an artifact that is replaced once the new one is complete.
+    plan : CalibrationPlan
+    preprocessing : Preprocessing, optional
+        What training used when it differs from `trained.preprocessing` (a region of interest).
+    provenance : dict, optional
+        Facts for the manifest's `training` section.
+    progress : callable, optional
+        Called with (done, total) calibration images.
+    """
+    with new_artifact(destination) as draft:
+        manifest = Manifest(
+            detector=trained.name,
+            preprocessing=preprocessing or trained.preprocessing,
+            scoring=trained.scoring,
+            output=trained.network.output_name,
+            training={"settings": trained.settings(), **(provenance or {})},
+            versions={name: version(name) for name in ("edgead", "torch", "onnx", "onnxruntime", "numpy", "opencv-python")},
+        )
+        save_file(trained.network.state_dict(), draft / "weights.safetensors")
+        export_onnx(trained.network, draft / "model.onnx", manifest)
+        if trained.memory_bank is not None:
+            np.save(draft / "memory_bank.npy", trained.memory_bank, allow_pickle=False)
+        with Detector(Artifact(draft, manifest)) as detector:
+            scores, maxima = _measure(detector, plan.images, progress)
+            golden = _write_golden(detector, plan.images, scores, draft)
+        calibration = calibrate(
+            scores, maxima, false_reject_rate=plan.false_reject_rate, review_rate=plan.review_rate
+        )
+        write_manifest(draft, manifest.model_copy(update={"calibration": calibration, "golden": golden}))
+    return Artifact.load(destination)
+
+
+def _measure(
+    detector: Detector, paths: Sequence[Path], progress: Progress | None
+) -> tuple[list[float], list[float]]:
+    scores, maxima = [], []
+    for done, path in enumerate(paths, 1):
+        measured = detector.measure(load_image(path))
+        scores.append(measured.image_score)
+        maxima.append(measured.map_maximum)
+        if progress:
+            progress(done, len(paths))
+    return scores, maxima
+
+
+def _write_golden(detector: Detector, paths: Sequence[Path], scores: Sequence[float], draft: Path) -> list[Golden]:
+    """Keep the images with the lowest, the middle and the highest score, losslessly, with what was said of them."""
+    order = np.argsort(scores)
+    picks = dict.fromkeys(int(order[i]) for i in np.linspace(0, len(order) - 1, GOLDEN_IMAGES).round().astype(int))
+    (draft / "golden").mkdir()
+    golden = []
+    for number, pick in enumerate(picks):
+        image = load_image(paths[pick])
+        measured: Measurement = detector.measure(image)
+        names = (f"golden/{number}.png", f"golden/{number}.npy")
+        if not cv2.imwrite(str(draft / names[0]), image):
+            raise OSError(f"{draft / names[0]} could not be written: is the disk full?")
+        np.save(draft / names[1], measured.anomaly_map, allow_pickle=False)
+        golden.append(Golden(image=names[0], anomaly_map=names[1], image_score=measured.image_score))
+    return golden

@@ -1,0 +1,67 @@
+"""A torch network becomes `model.onnx`: one file, names and opset fixed, checked before it is used."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+from edgead.artifact import Manifest
+
+OPSET = 18
+
+
+def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
+    """Write a network as ONNX.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Takes uint8 RGB (n, h, w, 3), returns one float32 tensor.
+    path : Path
+        Written whole or not at all.
+    manifest : Manifest
+        Names of input and output and the image size; what it says of the graph is mirrored into metadata_props.
+    """
+    height, width = manifest.preprocessing.image_size
+    # Two images: with one, the exporter would take the batch for a constant.
+    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        # Notices about torch's and onnxscript's own internals; nothing that a user could act on.
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=UserWarning)
+        program = torch.onnx.export(
+            network.eval(),
+            (example,),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=[manifest.input],
+            output_names=[manifest.output],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            external_data=False,
+        )
+    model = program.model_proto
+    model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.helper.set_model_props(model, graph_properties(manifest))
+    temporary = path.with_name(f".{path.name}")
+    onnx.save(model, temporary)
+    temporary.replace(path)
+
+
+def graph_properties(manifest: Manifest) -> dict[str, str]:
+    """What belongs to the graph itself: a lone ONNX file then still tells how to feed it and to read it.
+
+    Thresholds and hashes stay out: they change after the export.
+    """
+    return {
+        "edgead.detector": manifest.detector,
+        "edgead.precision": manifest.precision,
+        "edgead.preprocessing": manifest.preprocessing.model_dump_json(),
+        "edgead.scoring": manifest.scoring.model_dump_json(),
+    }

@@ -1,0 +1,38 @@
+"""Write an artifact's ONNX graph anew from its torch weights, and prove that its promise still holds."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from edgead.artifact import Artifact, new_artifact, write_manifest
+from edgead.export.graph import export_onnx
+from edgead.export.verify import SCORE_TOLERANCE, replay_golden
+from edgead.train import load_network
+
+
+class ExportError(RuntimeError):
+    """The new graph does not score like the one that the thresholds were made with."""
+
+
+def rewrite_graph(path: Path) -> Artifact:
+    """Replace `model.onnx` of the artifact at `path`; nothing changes unless the golden scores are reproduced.
+
+    Raises
+    ------
+    ExportError
+        If the new graph scores the golden images differently: the thresholds would no longer hold.
+    """
+    artifact = Artifact.load(path)
+    network = load_network(artifact)
+    with new_artifact(path) as draft:
+        shutil.copytree(path, draft, dirs_exist_ok=True)
+        export_onnx(network, draft / "model.onnx", artifact.manifest)
+        manifest = write_manifest(draft, artifact.manifest)
+        error = replay_golden(Artifact(draft, manifest)).score_error
+        if error > SCORE_TOLERANCE:
+            raise ExportError(
+                f"{path}: the new graph scores the golden images differently (relative error {error:.2g}, allowed "
+                f"{SCORE_TOLERANCE:g}), so its thresholds would not hold; the old graph stays. Train the model anew"
+            )
+    return Artifact.load(path)
