@@ -1,0 +1,161 @@
+// edgead._native: checks, releases the GIL, calls. Arrays are taken as they are or refused, never converted.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+
+#include "greedy.h"
+#include "isa.h"
+#include "nearest_index.h"
+#include "smoother.h"
+#include "threads.h"
+
+namespace py = pybind11;
+using namespace edgead;
+
+namespace {
+
+using Floats = py::array_t<float, py::array::c_style>;
+using Ints = py::array_t<std::int32_t, py::array::c_style>;
+
+void require(bool condition, const char* what) {
+    if (!condition) throw std::invalid_argument(what);
+}
+
+// Owns a reference to the bank that the index reads.
+class BoundIndex {
+public:
+    BoundIndex(const Floats& bank, const std::string& isa) : bank_(bank) {
+        require(bank.ndim() == 2 && bank.shape(0) > 0 && bank.shape(1) > 0, "memory_bank must be (m, d), not empty");
+        require(bank.shape(0) < (py::ssize_t{1} << 31), "memory_bank must have fewer than 2^31 rows");
+        require(static_cast<std::size_t>(bank.shape(1)) <= NearestIndex::max_dimension, "d must be at most 2^20");
+        const Isa level = find_isa(isa);
+        const float* data = bank.data();
+        const std::size_t m = bank.shape(0), d = bank.shape(1);
+        py::gil_scoped_release release;
+        index_ = std::make_unique<NearestIndex>(data, m, d, level);
+    }
+
+    py::tuple search(const Floats& features, int k) const {
+        require(features.ndim() == 2 && static_cast<std::size_t>(features.shape(1)) == index_->dimension(),
+                "features must be (n, d) with the memory bank's d");
+        require(k >= 1 && k <= NearestIndex::max_k && static_cast<std::size_t>(k) <= index_->rows(),
+                "k must be from 1 to 16 and at most the number of bank rows");
+        const py::ssize_t n = features.shape(0);
+        Floats distance({n, static_cast<py::ssize_t>(k)});
+        Ints index({n, static_cast<py::ssize_t>(k)});
+        const float* queries = features.data();
+        float* distances = distance.mutable_data();
+        std::int32_t* rows = index.mutable_data();
+        std::size_t good;
+        {
+            py::gil_scoped_release release;
+            good = index_->search(queries, n, k, distances, rows);
+        }
+        if (good < static_cast<std::size_t>(n))
+            throw std::invalid_argument("features has NaN or Inf in row " + std::to_string(good) +
+                                        ": the network's output is not usable");
+        return py::make_tuple(std::move(distance), std::move(index));
+    }
+
+    const char* isa() const { return isa_name(index_->isa()); }
+
+private:
+    Floats bank_;
+    std::unique_ptr<NearestIndex> index_;
+};
+
+BandMatrix band(const Ints& first, const Floats& weights, int inputs) {
+    require(first.ndim() == 1 && weights.ndim() == 2 && first.shape(0) == weights.shape(0) && first.shape(0) > 0,
+            "a band is first (outputs,) and weights (outputs, taps)");
+    for (py::ssize_t i = 0; i < first.shape(0); ++i)
+        require(first.at(i) >= 0 && first.at(i) < inputs, "a band starts outside its inputs");
+    return {first.data(), weights.data(), static_cast<int>(first.shape(0)), static_cast<int>(weights.shape(1)), inputs};
+}
+
+std::unique_ptr<Smoother> make_smoother(const Ints& vertical_first, const Floats& vertical_weights, int input_height,
+                                        const Ints& horizontal_first, const Floats& horizontal_weights,
+                                        int input_width, const std::string& isa) {
+    return std::make_unique<Smoother>(band(vertical_first, vertical_weights, input_height),
+                                      band(horizontal_first, horizontal_weights, input_width), find_isa(isa));
+}
+
+float smooth(const Smoother& smoother, const Floats& input, Floats& output) {
+    require(input.ndim() == 2 && input.shape(0) == smoother.input_height() && input.shape(1) == smoother.input_width(),
+            "the input has another shape than the smoother");
+    require(output.ndim() == 2 && output.shape(0) == smoother.height() && output.shape(1) == smoother.width(),
+            "the output has another shape than the smoother");
+    const float* source = input.data();
+    float* target = output.mutable_data();
+    float largest = 0;
+    bool finite;
+    {
+        py::gil_scoped_release release;
+        finite = smoother.apply(source, target, &largest);
+    }
+    if (!finite) throw std::invalid_argument("the map holds NaN or Inf: mend what produced it");
+    return largest;
+}
+
+py::array_t<std::int64_t> coreset(const Floats& features, std::size_t count, std::size_t first, const std::string& isa,
+                                  const py::object& progress) {
+    require(features.ndim() == 2 && features.shape(0) > 0 && features.shape(1) > 0, "features must be (n, d), not empty");
+    const std::size_t n = features.shape(0), d = features.shape(1);
+    require(count >= 1 && count <= n && first < n, "count must be from 1 to n, and first a row");
+    require(n < (std::size_t{1} << 32) && d <= NearestIndex::max_dimension, "n must be below 2^32 and d at most 2^20");
+    const Isa level = find_isa(isa);
+    const float* data = features.data();
+    const auto tick = [&](std::int64_t done) {
+        py::gil_scoped_acquire hold;
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+        if (!progress.is_none()) progress(done, count);
+    };
+    std::vector<std::int64_t> picks;
+    {
+        py::gil_scoped_release release;
+        picks = greedy_coreset(data, n, d, count, first, level, tick);
+    }
+    py::array_t<std::int64_t> result(static_cast<py::ssize_t>(picks.size()));
+    std::copy(picks.begin(), picks.end(), result.mutable_data());
+    return result;
+}
+
+Floats distances(const Floats& features, std::size_t row, const std::string& isa) {
+    require(features.ndim() == 2 && row < static_cast<std::size_t>(features.shape(0)), "row is outside the features");
+    Floats squared(features.shape(0));
+    coreset_distances(features.data(), features.shape(0), features.shape(1), row, find_isa(isa), squared.mutable_data());
+    return squared;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, m) {
+    m.doc() = "Native kernels of edgead; edgead.kernels is the interface.";
+    m.def("isa", [] { return isa_name(chosen_isa()); });
+    m.def("available_isas", [] {
+        std::vector<std::string> names;
+        for (Isa isa : available_isas()) names.push_back(isa_name(isa));
+        return names;
+    });
+    m.def("find_isa", [](const std::string& name) { return isa_name(find_isa(name)); });
+    m.def("threads", &thread_count);
+    m.def("set_threads", &set_thread_count, py::arg("count"));
+
+    py::class_<BoundIndex>(m, "NearestIndex")
+        .def(py::init<const Floats&, const std::string&>(), py::arg("bank").noconvert(), py::arg("isa"))
+        .def("search", &BoundIndex::search, py::arg("features").noconvert(), py::arg("k"))
+        .def_property_readonly("isa", &BoundIndex::isa);
+
+    py::class_<Smoother>(m, "Smoother")
+        .def(py::init(&make_smoother), py::arg("vertical_first").noconvert(), py::arg("vertical_weights").noconvert(),
+             py::arg("input_height"), py::arg("horizontal_first").noconvert(),
+             py::arg("horizontal_weights").noconvert(), py::arg("input_width"), py::arg("isa"))
+        .def("__call__", &smooth, py::arg("input").noconvert(), py::arg("output").noconvert());
+
+    m.def("greedy_coreset", &coreset, py::arg("features").noconvert(), py::arg("count"), py::arg("first"),
+          py::arg("isa"), py::arg("progress"));
+    m.def("coreset_distances", &distances, py::arg("features").noconvert(), py::arg("row"), py::arg("isa"));
+}

@@ -1,0 +1,24 @@
+// Instruction set levels: which exist, which this machine can run, which one is used.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace edgead {
+
+// Ordered from plain to wide; each level's files are compiled with that level's flags and no other file is.
+enum class Isa { baseline, neon, avx2, avx512 };
+
+const char* isa_name(Isa isa);
+
+// Levels that this build contains and this machine (CPU and operating system) can run, plain to wide.
+const std::vector<Isa>& available_isas();
+
+// The level called `name`, or the chosen one for an empty name.
+// Throws std::invalid_argument, listing what this machine can run, for any other name.
+Isa find_isa(const std::string& name);
+
+// The widest available level, or the one that EDGEAD_ISA names. Throws like find_isa.
+Isa chosen_isa();
+
+}  // namespace edgead

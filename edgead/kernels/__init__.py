@@ -1,0 +1,24 @@
+"""Kernels of the frame loop and of training: nearest patches, map smoothing, greedy coreset.
+
+Each runs on a backend, chosen when a thing is prepared: "cpu" is native code at the widest instruction set
+level of this machine (or the one that EDGEAD_ISA names), "cpu:avx2" that level, "numpy" the same function
+where there is no native code.
+"""
+
+from edgead.kernels.backend import available_isas, backends, isa, set_threads, threads
+from edgead.kernels.coreset import greedy_coreset
+from edgead.kernels.maps import Smoother, gaussian_blur, smooth
+from edgead.kernels.nearest import NearestPatches
+
+__all__ = [
+    "NearestPatches",
+    "Smoother",
+    "available_isas",
+    "backends",
+    "gaussian_blur",
+    "greedy_coreset",
+    "isa",
+    "set_threads",
+    "smooth",
+    "threads",
+]

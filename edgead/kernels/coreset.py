@@ -1,0 +1,67 @@
+"""Greedy coreset: the few patches that stand for all normal patches."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from edgead.kernels import numpy_backend
+from edgead.kernels.backend import Floats, as_floats, check_finite, resolve
+
+
+def greedy_coreset(
+    features: Floats,
+    count: int,
+    *,
+    first: int = 0,
+    progress: Callable[[int, int], object] | None = None,
+    backend: str = "auto",
+) -> npt.NDArray[np.int64]:
+    """Choose rows so that every row is near a chosen one (greedy k-centre).
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, d), float32, C order
+        Patch features of all good images.
+    count : int
+        Rows to choose, from 1 to n.
+    first : int, optional
+        The row to start with.
+    progress : callable, optional
+        Called as progress(done, count) a few times a second; an exception in it, or Ctrl-C, stops the choice.
+    backend : str, optional
+        "auto", "cpu", "numpy", or "cpu:" and an instruction set level.
+
+    Returns
+    -------
+    index : ndarray of shape (count,), int64
+        Rows in the order of choice, none twice: each is the farthest from all before it, the lowest in a tie.
+
+    Raises
+    ------
+    ValueError
+        If a shape or number is out of range, or `features` holds NaN or Inf.
+
+    Notes
+    -----
+    The picks are those of the plain greedy algorithm (Gonzalez, "Clustering to minimize the maximum
+    intercluster distance", 1985) with distances in float32 by differences, so levels and backends differ only
+    where two rows are equally far up to rounding.
+    """
+    features = as_floats(features, "features", "(n, d)")
+    rows, d = features.shape
+    if features.size == 0:
+        raise ValueError(f"features must hold at least one row and one column, found shape {features.shape}")
+    count, first = operator.index(count), operator.index(first)
+    if not 1 <= count <= rows:
+        raise ValueError(f"count must be from 1 to the {rows} rows of features, found {count}")
+    if not 0 <= first < rows:
+        raise ValueError(f"first must be a row of features, 0 to {rows - 1}, found {first}")
+    native, level = resolve(backend)
+    if native:
+        return native.greedy_coreset(features, count, first, level, progress)
+    check_finite(features, "features")
+    return numpy_backend.greedy_coreset(features, count, first, progress)

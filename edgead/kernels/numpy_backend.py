@@ -1,0 +1,90 @@
+"""The kernels in numpy, for platforms without native code: the same results, more slowly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from edgead.kernels.backend import Floats, check_finite
+from edgead.kernels.bands import Band
+
+# Floats of the largest temporary array.
+CHUNK = 1 << 22
+
+
+class NearestIndex:
+    """Candidates by float64 products, measured by float64 differences."""
+
+    def __init__(self, bank: Floats) -> None:
+        check_finite(bank, "memory_bank")
+        self._bank = bank
+        self._mean = bank.mean(axis=0, dtype=np.float64)
+        self._centred = bank - self._mean
+        self._half_norms = np.einsum("ij,ij->i", self._centred, self._centred) / 2
+
+    def search(self, features: Floats, k: int) -> tuple[Floats, npt.NDArray[np.int32]]:
+        check_finite(features, "features")
+        distance = np.empty((len(features), k), np.float32)
+        index = np.empty((len(features), k), np.int32)
+        for begin in range(0, len(features), step := max(1, CHUNK // len(self._bank))):
+            part = slice(begin, begin + step)
+            self._search_part(features[part], k, distance[part], index[part])
+        return distance, index
+
+    def _search_part(self, features: Floats, k: int, distance: Floats, index: npt.NDArray[np.int32]) -> None:
+        queries = features - self._mean
+        scores = self._half_norms - queries @ self._centred.T
+        # A score is off by at most gamma_(d + 4) |b| (|q| + |b|), gamma_n = n 2^-53 / (1 - n 2^-53) (Higham): d roundings in
+        # the product and in the norm, and one each in both differences and at the end. Doubled for room.
+        d = features.shape[1]
+        norm = np.sqrt(2 * self._half_norms.max())
+        error = 2 * (d + 4) * 2.0**-53 * norm * (np.linalg.norm(queries, axis=1) + norm)
+        reach = np.partition(scores, k - 1, axis=1)[:, k - 1] + 2 * error
+        for row, (feature, candidates) in enumerate(zip(features, scores <= reach[:, None], strict=True)):
+            rows = np.flatnonzero(candidates)
+            differences = self._bank[rows].astype(np.float64) - feature
+            squared = np.einsum("ij,ij->i", differences, differences)
+            nearest = np.argsort(squared, kind="stable")[:k]
+            distance[row], index[row] = np.sqrt(squared[nearest]), rows[nearest]
+
+
+class Smoother:
+    """Two matrix products."""
+
+    def __init__(self, vertical: Band, horizontal: Band) -> None:
+        self._vertical = vertical.dense().astype(np.float32)
+        self._horizontal = np.ascontiguousarray(horizontal.dense().T.astype(np.float32))
+
+    def __call__(self, patch_scores: Floats, out: Floats) -> float:
+        check_finite(patch_scores, "the map")
+        np.matmul(self._vertical @ patch_scores, self._horizontal, out=out)
+        return float(out.max())
+
+
+def greedy_coreset(
+    features: Floats, count: int, first: int, progress: Callable[[int, int], object] | None
+) -> npt.NDArray[np.int64]:
+    """The plain greedy: every row is measured against every pick."""
+    picks = np.empty(count, np.int64)
+    bound = np.full(len(features), np.inf, np.float32)
+    step = max(1, CHUNK // features.shape[1])
+    # Squares of float32 must neither overflow nor vanish; a power of two changes no digit.
+    exponent = np.frexp(np.abs(features).max())[1]
+    if not -30 < exponent < 50:
+        features = np.ldexp(features, -exponent)
+    pick, next_report = first, time.monotonic() + 0.2
+    for done in range(count):
+        picks[done] = pick
+        for begin in range(0, len(features), step):
+            difference = features[begin : begin + step] - features[pick]
+            part = bound[begin : begin + step]
+            np.minimum(part, np.einsum("ij,ij->i", difference, difference), out=part)
+        bound[picks[: done + 1]] = -1
+        pick = int(np.argmax(bound))
+        if progress and time.monotonic() >= next_report:
+            progress(done + 1, count)
+            next_report = time.monotonic() + 0.2
+    return picks
