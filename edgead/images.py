@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edgead.errors import EdgeadError
 from edgead.quiet import quiet_opencv
 
 IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())
@@ -21,7 +22,7 @@ _JPEG_END = 0xD9
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)
 
 
-class ImageError(ValueError):
+class ImageError(EdgeadError):
     """An image that cannot be used; the message names it and says what is wrong."""
 
 

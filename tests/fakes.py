@@ -31,9 +31,7 @@ class FakeDetector:
     def predict(self, image_bgr: np.ndarray) -> Verdict:
         time.sleep(self.work_s)
         self.seen.append(read_number(image_bgr))
-        return make_verdict(
-            float(image_bgr.mean()) / 255, times=StageTimes(1.0, self.work_s * 1e3, 0.5, 0.25)
-        )
+        return make_verdict(float(image_bgr.mean()) / 255, times=StageTimes(1.0, self.work_s * 1e3, 0.5, 0.25))
 
 
 def make_verdict(score: float, *, times: StageTimes = TIMES) -> Verdict:

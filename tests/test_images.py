@@ -39,9 +39,7 @@ def test_grey_alpha_and_16_bit_are_handled(tmp_path):
     assert (load_image(write(tmp_path / "alpha.png", alpha)) == IMAGE).all()
     for suffix in (".png", ".tiff"):
         assert (load_image(write(tmp_path / f"deep{suffix}", IMAGE.astype(np.uint16) * 257)) == IMAGE).all()
-        assert (
-            load_image(write(tmp_path / f"deep_grey{suffix}", grey.astype(np.uint16) * 257))[:, :, 2] == grey
-        ).all()
+        assert (load_image(write(tmp_path / f"deep_grey{suffix}", grey.astype(np.uint16) * 257))[:, :, 2] == grey).all()
     deep_alpha = np.dstack([IMAGE.astype(np.uint16) * 257, np.full(IMAGE.shape[:2], 99, np.uint16)])
     assert (load_image(write(tmp_path / "deep_alpha.png", deep_alpha)) == IMAGE).all()
 
@@ -58,9 +56,7 @@ def test_a_truncated_file_is_refused_by_name(tmp_path, capfd, suffix, part):
         assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize(
-    "parameters", [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 4)]
-)
+@pytest.mark.parametrize("parameters", [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 4)])
 def test_a_jpeg_is_whole_only_with_its_end_mark(tmp_path, parameters):
     path = write(tmp_path / "part.jpg", IMAGE, parameters)
     data = path.read_bytes()

@@ -14,8 +14,8 @@ from edgead.sources.folder import FolderSource
 from edgead.sources.live import Limits
 from edgead.sources.network import SCHEMES, open_network
 from edgead.sources.synthetic import SyntheticSource
-from edgead.sources.uri import without_credentials
 from edgead.sources.video import VideoSource
+from edgead.uri import without_credentials
 
 __all__ = ["Counters", "Source", "SourceError", "open_source", "without_credentials"]
 

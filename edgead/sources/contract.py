@@ -10,11 +10,12 @@ from typing import Protocol
 
 import numpy as np
 
+from edgead.errors import EdgeadError
 from edgead.images import as_bgr
 from edgead.types import Frame
 
 
-class SourceError(RuntimeError):
+class SourceError(EdgeadError):
     """A source that cannot be opened, or that failed on the way; the message holds no credentials."""
 
 

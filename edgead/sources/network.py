@@ -9,7 +9,7 @@ import cv2
 
 from edgead.sources.contract import SourceError
 from edgead.sources.live import Limits, LiveSource
-from edgead.sources.uri import without_credentials
+from edgead.uri import without_credentials
 
 SCHEMES = ("rtsp", "rtsps", "http", "https")
 _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}

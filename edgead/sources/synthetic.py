@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgead.sources.contract import Counters, FrameCounter, SourceError
-from edgead.sources.uri import parse_options
 from edgead.types import Frame
+from edgead.uri import parse_options
 
 
 class SyntheticSource:

@@ -44,7 +44,8 @@ def parse_options(uri: str, query: str, allowed: Mapping[str, Callable[[str], An
     options = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
         if name not in allowed:
-            raise ValueError(f"{uri}: unknown option {name!r}; known are {', '.join(sorted(allowed))}")
+            known = f"known are {', '.join(sorted(allowed))}" if allowed else "it takes none"
+            raise ValueError(f"{uri}: unknown option {name!r}; {known}")
         try:
             options[name] = allowed[name](text)
         except ValueError as error:

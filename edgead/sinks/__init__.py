@@ -1,0 +1,61 @@
+"""Where verdicts go: JSON lines, pictures, a video, a window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgead.sinks.contract import Sink, SinkError, StopRequested
+from edgead.sinks.images import ImagesSink
+from edgead.sinks.jsonl import JsonlSink
+from edgead.sinks.video import VideoSink
+from edgead.sinks.window import WindowSink
+from edgead.uri import parse_options, without_credentials
+
+__all__ = ["Sink", "SinkError", "StopRequested", "open_sink"]
+
+
+def open_sink(uri: str) -> Sink:
+    """Open a sink.
+
+    Parameters
+    ----------
+    uri : str
+        `jsonl:PATH` (`jsonl:-` is standard output), `images:FOLDER?only=reject&format=png`,
+        `video:PATH?fps=25` or `window:`.
+
+    Raises
+    ------
+    SinkError
+        There is no such sink, or it cannot be opened here.
+    """
+    scheme, _, rest = uri.partition(":")
+    path, _, query = rest.partition("?")
+    shown = without_credentials(uri)
+    if scheme not in _SINKS or ":" not in uri:
+        raise SinkError(f"{shown}: unknown sink; known are jsonl:PATH, images:FOLDER, video:PATH and window:")
+    sink, known = _SINKS[scheme]
+    try:
+        options = parse_options(shown, query, known)
+    except ValueError as error:
+        raise SinkError(str(error)) from None
+    if sink is WindowSink:
+        return WindowSink()
+    if not path:
+        raise SinkError(f"{shown}: the path is missing, such as {scheme}:out/{scheme}")
+    return sink(path, **options)
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError("must be above 0")
+    return number
+
+
+# Each sink with its options and what reads them.
+_SINKS: dict[str, tuple[Callable[..., Sink], dict[str, Callable]]] = {
+    "jsonl": (JsonlSink, {}),
+    "images": (ImagesSink, {"only": str, "format": str}),
+    "video": (VideoSink, {"fps": _positive}),
+    "window": (WindowSink, {}),
+}

@@ -1,0 +1,73 @@
+"""Overlay pictures as files: `images:FOLDER?only=reject|review|all&format=jpg|png`."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import cv2
+
+from edgead.overlay import draw_overlay
+from edgead.sinks.contract import SinkError, write_error
+from edgead.types import Frame, Verdict
+
+_DECISIONS = {"all": ("ok", "review", "reject"), "review": ("review", "reject"), "reject": ("reject",)}
+_PARAMETERS = {"jpg": (cv2.IMWRITE_JPEG_QUALITY, 92), "png": (cv2.IMWRITE_PNG_COMPRESSION, 3)}
+
+
+class ImagesSink:
+    """Writes one picture for each verdict of the chosen decisions.
+
+    A picture is written under another name and renamed, so that neither a kill nor a full disk leaves half of one.
+    A picture of the same frame number, source and decision that lies there already is replaced.
+
+    Parameters
+    ----------
+    folder : str
+    only : {"all", "review", "reject"}
+        "review" writes reviews and rejects.
+    format : {"jpg", "png"}
+    """
+
+    def __init__(self, folder: str, *, only: str = "all", format: str = "jpg"):
+        self.uri = f"images:{folder}"
+        if only not in _DECISIONS or format not in _PARAMETERS:
+            raise SinkError(f"{self.uri}: only is all, review or reject, and format is jpg or png")
+        self._folder = Path(folder)
+        self._decisions = _DECISIONS[only]
+        self._format = format
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_error(folder, error) from error
+
+    def write(self, frame: Frame, verdict: Verdict) -> None:
+        if verdict.decision not in self._decisions:
+            return
+        picture = draw_overlay(frame.image, verdict, frame.name or f"frame {frame.number}")
+        ok, data = cv2.imencode(f".{self._format}", picture, _PARAMETERS[self._format])
+        if not ok:
+            raise SinkError(f"{self.uri}: OpenCV cannot encode {self._format}")
+        path = self._folder / f"{picture_name(frame, verdict)}.{self._format}"
+        # Hidden and of another suffix, so that nobody who lists the folder takes it for a picture.
+        unfinished = path.with_name(f".{path.name}.part")
+        try:
+            unfinished.write_bytes(data.tobytes())
+            os.replace(unfinished, path)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise write_error(path, error) from error
+
+    def close(self) -> None:
+        pass
+
+
+def picture_name(frame: Frame, verdict: Verdict) -> str:
+    """Name a picture: frame number, where it came from, decision."""
+    origin = Path(frame.name).stem if frame.name else frame.source.partition("?")[0].rstrip("/")
+    if not frame.name and Path(origin).suffix:
+        origin = Path(origin).stem
+    # What is left may be a URL or hold any character; 60 of them keep the name below the limits of file systems.
+    slug = re.sub(r"[^\w.-]+", "-", origin).strip("-.")[-60:]
+    return f"{frame.number:06d}_{slug}_{verdict.decision}"

@@ -1,0 +1,87 @@
+"""JSON lines: one line a verdict, whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from edgead.sinks.contract import SinkError, write_error
+from edgead.types import Frame, Verdict
+
+
+class JsonlSink:
+    """Appends one line for each verdict to a file, or writes to standard output (`jsonl:-`).
+
+    Every line is written at once and unbuffered, so that a reader, or a kill, never sees half of one.
+    """
+
+    def __init__(self, path: str):
+        self.uri = f"jsonl:{path}"
+        self._path = path
+        self._file: io.FileIO | None = None
+        if path == "-":
+            return
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(path, "ab", buffering=0)
+            # What an earlier process left unfinished, when its power went, is closed off as a line of its own.
+            if not _ends_a_line(path):
+                self._write(b"\n")
+        except OSError as error:
+            raise write_error(path, error) from error
+
+    def write(self, frame: Frame, verdict: Verdict) -> None:
+        line = json.dumps(verdict_record(frame, verdict), allow_nan=False, ensure_ascii=False) + "\n"
+        try:
+            if self._path == "-":
+                sys.stdout.write(line)
+                sys.stdout.flush()
+            else:
+                self._write(line.encode())
+        except OSError as error:
+            raise write_error("standard output" if self._path == "-" else self._path, error) from error
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _write(self, line: bytes) -> None:
+        if self._file is None or self._file.closed:
+            raise SinkError(f"{self.uri}: is closed")
+        before = os.fstat(self._file.fileno()).st_size
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) or 0 :]
+        except OSError:
+            # A full disk takes the first part of a line; a device has no length to go back to.
+            if os.path.isfile(self._path):
+                os.ftruncate(self._file.fileno(), before)
+            raise
+
+
+def verdict_record(frame: Frame, verdict: Verdict) -> dict:
+    """Describe a verdict in values that JSON knows; the anomaly map is left out."""
+    return {
+        "number": frame.number,
+        "name": frame.name,
+        "captured_at": frame.captured_at.isoformat(),
+        "source": frame.source,
+        "image_score": float(verdict.image_score),
+        "threshold": float(verdict.threshold),
+        "decision": verdict.decision,
+        "boxes": [asdict(box) for box in verdict.boxes],
+        "stage_times": asdict(verdict.stage_times),
+    }
+
+
+def _ends_a_line(path: str) -> bool:
+    if not os.path.isfile(path) or os.path.getsize(path) == 0:
+        return True
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"

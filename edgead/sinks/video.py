@@ -1,0 +1,93 @@
+"""An annotated video: `video:PATH?fps=25`, MJPG in .avi or MPEG-4 in .mp4."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+
+from edgead.overlay import draw_overlay
+from edgead.quiet import quiet_opencv
+from edgead.sinks.contract import SinkError, write_error
+from edgead.types import Frame, Verdict
+
+_CODECS = {".avi": "MJPG", ".mp4": "mp4v"}
+
+
+class VideoSink:
+    """Writes every frame with its verdict into a video file.
+
+    The file has its name only once it is closed and its frames have been counted: OpenCV says nothing when the
+    disk is full. Frames of another size than the first are scaled to it.
+
+    Parameters
+    ----------
+    path : str
+        Ends with .avi or .mp4.
+    fps : float
+        At which the video plays; what a live camera really gave is in the verdicts.
+    """
+
+    def __init__(self, path: str, *, fps: float = 25.0):
+        self.uri = f"video:{path}"
+        self._path = Path(path)
+        suffix = self._path.suffix.lower()
+        if suffix not in _CODECS:
+            raise SinkError(f"{self.uri}: the name must end with {' or '.join(_CODECS)}")
+        # The container is chosen by the suffix, so it stays last.
+        self._unfinished = self._path.with_name(f".{self._path.stem}.part{suffix}")
+        self._fourcc = cv2.VideoWriter.fourcc(*_CODECS[suffix])
+        self._fps = fps
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+        self._written = 0
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_error(path, error) from error
+
+    def write(self, frame: Frame, verdict: Verdict) -> None:
+        picture = draw_overlay(frame.image, verdict, frame.name or f"frame {frame.number}")
+        if self._writer is None:
+            self._writer = self._open((picture.shape[1], picture.shape[0]))
+        if shutil.disk_usage(self._path.parent).free < picture.nbytes:
+            raise SinkError(f"{self._path}: the disk is full after {self._written} frames; free some space")
+        if (picture.shape[1], picture.shape[0]) != self._size:
+            picture = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
+        self._writer.write(picture)
+        self._written += 1
+
+    def close(self) -> None:
+        if self._writer is None:
+            return
+        self._writer.release()
+        self._writer = None
+        try:
+            found = self._count_frames()
+            if found != self._written:
+                raise SinkError(
+                    f"{self._path}: {self._written} frames were written and {found} can be read; is the disk full?"
+                )
+            os.replace(self._unfinished, self._path)
+        except OSError as error:
+            raise write_error(self._path, error) from error
+        finally:
+            self._unfinished.unlink(missing_ok=True)
+
+    def _open(self, size: tuple[int, int]) -> cv2.VideoWriter:
+        with quiet_opencv():
+            writer = cv2.VideoWriter(str(self._unfinished), self._fourcc, self._fps, size)
+        if not writer.isOpened():
+            self._unfinished.unlink(missing_ok=True)
+            raise SinkError(f"{self._path}: OpenCV cannot write this video; run `edgead doctor` for the codecs")
+        self._size = size
+        return writer
+
+    def _count_frames(self) -> int:
+        with quiet_opencv():
+            capture = cv2.VideoCapture(str(self._unfinished))
+            count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+            capture.release()
+        return count

@@ -1,0 +1,72 @@
+"""A window on the screen; q or Esc ends the stream."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import cv2
+
+from edgead.overlay import draw_overlay
+from edgead.sinks.contract import SinkError, StopRequested
+from edgead.types import Frame, Verdict
+
+_ESC = 27
+_PROBE = "import cv2; cv2.namedWindow('edgead probe'); cv2.waitKey(1); cv2.destroyAllWindows()"
+
+
+def gui_problem() -> str | None:
+    """Find out whether OpenCV can open a window here; None means that it can.
+
+    Qt ends the whole process when it cannot reach the display, so this tries it in a process of its own.
+    """
+    framework = cv2.currentUIFramework() if hasattr(cv2, "currentUIFramework") else _built_framework()
+    if not framework or framework == "NONE":
+        return "this OpenCV was built without windows (opencv-python-headless); install opencv-python"
+    no_display = not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    if sys.platform.startswith("linux") and no_display:
+        return "there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set)"
+    try:
+        probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return "a trial window did not open"
+    if probe.returncode != 0:
+        return f"a trial window did not open on display {os.environ.get('DISPLAY', '')!r}"
+    return None
+
+
+class WindowSink:
+    """Shows every frame with its verdict in a window."""
+
+    def __init__(self, title: str = "edgead"):
+        self.uri = "window:"
+        problem = gui_problem()
+        if problem:
+            raise SinkError(f"window: {problem}; use images:FOLDER or video:PATH instead")
+        self._title = title
+        self._opened = False
+
+    def write(self, frame: Frame, verdict: Verdict) -> None:
+        if not self._opened:
+            # Resizable: a 20-megapixel frame is larger than the screen.
+            cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+            self._opened = True
+        picture = draw_overlay(frame.image, verdict, frame.name or f"frame {frame.number}")
+        cv2.imshow(self._title, picture)
+        key = cv2.waitKey(1)
+        closed = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
+        if closed or (key != -1 and key & 0xFF in (_ESC, ord("q"))):
+            raise StopRequested
+
+    def close(self) -> None:
+        if self._opened:
+            self._opened = False
+            cv2.destroyWindow(self._title)
+
+
+def _built_framework() -> str:
+    for line in cv2.getBuildInformation().splitlines():
+        if line.strip().startswith("GUI:"):
+            return line.split(":")[1].strip()
+    return "NONE"
