@@ -1,0 +1,186 @@
+"""Metrics against scikit-learn, scipy and a brute-force AUPRO.
+
+Both sides count in integers and divide in float64, so they agree to a few units in the last place times the number
+of summands; 1e-9 is far above that and far below any wrong treatment of ties.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from edgead import metrics
+
+TOLERANCE = 1e-9
+
+
+@st.composite
+def labelled_scores(draw):
+    n = draw(st.integers(2, 60))
+    labels = draw(hnp.arrays(bool, n).filter(lambda a: 0 < a.sum() < len(a)))
+    # A few small integers: most scores are tied.
+    scores = draw(hnp.arrays(np.int64, n, elements=st.integers(-4, 12)))
+    return labels, scores.astype(np.float32)
+
+
+@given(labelled_scores())
+@settings(max_examples=150, deadline=None)
+def test_agree_with_scikit_learn(data):
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    labels, scores = data
+    assert metrics.auroc(labels, scores) == pytest.approx(sklearn_metrics.roc_auc_score(labels, scores), abs=TOLERANCE)
+    expected = sklearn_metrics.average_precision_score(labels, scores)
+    assert metrics.average_precision(labels, scores) == pytest.approx(expected, abs=TOLERANCE)
+
+    f1, threshold = metrics.f1_max(labels, scores)
+    all_f1 = {t: sklearn_metrics.f1_score(labels, scores >= t) for t in np.unique(scores)}
+    assert f1 == pytest.approx(max(all_f1.values()), abs=TOLERANCE)
+    assert all_f1[np.float32(threshold)] == pytest.approx(f1, abs=TOLERANCE)
+
+
+@given(labelled_scores())
+@settings(deadline=None)
+def test_auroc_depends_on_the_order_only(data):
+    labels, scores = data
+    value = metrics.auroc(labels, scores)
+    assert metrics.auroc(labels, np.exp(scores.astype(np.float64)) * 3 - 7) == value
+    assert metrics.auroc(labels, -scores) == pytest.approx(1 - value, abs=TOLERANCE)
+    assert metrics.auroc(~labels, scores) == pytest.approx(1 - value, abs=TOLERANCE)
+
+
+@given(labelled_scores(), st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_the_order_of_images_does_not_matter(data, random):
+    labels, scores = data
+    order = list(range(len(labels)))
+    random.shuffle(order)
+    for metric in (metrics.auroc, metrics.average_precision, metrics.f1_max):
+        assert metric(labels[order], scores[order]) == pytest.approx(metric(labels, scores), abs=TOLERANCE)
+
+
+def test_known_values():
+    assert metrics.auroc([0, 0, 1, 1], [1, 2, 3, 4]) == 1.0
+    assert metrics.auroc([0, 1], [5, 5]) == 0.5
+    assert metrics.f1_max([0, 0, 1, 1], [1, 2, 3, 4]) == (1.0, 3.0)
+    assert metrics.average_precision([0, 1], [2, 1]) == 0.5
+
+
+def pictures(rng, *, count=3, levels=None):
+    maps, masks = [], []
+    for _ in range(count):
+        shape = tuple(rng.integers(5, 24, 2))
+        maps.append(rng.standard_normal(shape).astype(np.float32))
+        masks.append(rng.random(shape) < 0.12)
+        if levels is not None:
+            maps[-1] = np.floor(maps[-1] * levels).astype(np.float32)
+    masks[0][2, 2], masks[0][0, 0] = True, False
+    return maps, masks
+
+
+def brute_force_aupro(maps, masks, limit):
+    """The curve, threshold by threshold, as MVTec's evaluation code defines it."""
+    ndimage = pytest.importorskip("scipy.ndimage")
+    regions = []
+    for index, mask in enumerate(masks):
+        labelled, found = ndimage.label(mask, np.ones((3, 3)))
+        regions += [(index, labelled == k) for k in range(1, found + 1)]
+    normal = np.concatenate([a[~m] for a, m in zip(maps, masks, strict=True)])
+    points = [(0.0, 0.0)]
+    for threshold in np.unique(np.concatenate([a.ravel() for a in maps]))[::-1]:
+        overlap = np.mean([np.mean(maps[index][region] >= threshold) for index, region in regions])
+        points.append((np.mean(normal >= threshold), overlap))
+    area = 0.0
+    for (x0, y0), (x1, y1) in zip(points[:-1], points[1:], strict=True):
+        if x0 >= limit:
+            break
+        if x1 > limit:
+            x1, y1 = limit, y0 + (y1 - y0) * (limit - x0) / (x1 - x0)
+        area += (x1 - x0) * (y0 + y1) / 2
+    return area / limit
+
+
+@pytest.mark.parametrize("levels", [None, 1, 3], ids=["distinct", "many ties", "ties"])
+@pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])
+def test_aupro_equals_brute_force(limit, levels):
+    for seed in range(6):
+        maps, masks = pictures(np.random.default_rng(seed), levels=levels)
+        expected = brute_force_aupro(maps, masks, limit)
+        assert metrics.aupro(maps, masks, limit) == pytest.approx(expected, abs=TOLERANCE)
+
+
+def test_aupro_joins_regions_that_touch_at_a_corner():
+    mask = np.zeros((4, 4), bool)
+    mask[0, 0] = mask[1, 1] = mask[3, 3] = True
+    anomaly_map = np.zeros((4, 4), np.float32)
+    anomaly_map[0, 0] = anomaly_map[1, 1] = 1
+    # One of two regions is found at no false positive; the other rises with the ties of all good pixels.
+    assert metrics.aupro([anomaly_map], [mask], 0.3) == pytest.approx(0.5 + 0.5 * 0.15, abs=TOLERANCE)
+
+
+def test_aupro_of_a_perfect_map_is_one():
+    mask = np.zeros((8, 9), bool)
+    mask[2:4, 3:6] = True
+    assert metrics.aupro([mask.astype(np.float32)], [mask]) == pytest.approx(1.0, abs=TOLERANCE)
+
+
+def test_pixel_auroc_is_the_auroc_of_all_pixels():
+    for seed, levels in ((0, None), (1, 2)):
+        maps, masks = pictures(np.random.default_rng(seed), levels=levels)
+        flat = [np.concatenate([a.ravel() for a in arrays]) for arrays in (masks, maps)]
+        assert metrics.pixel_auroc(maps, masks) == metrics.auroc(*flat)
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.999])
+@pytest.mark.parametrize("n", [1, 2, 7, 40, 191, 3000, 200_000])
+def test_clopper_pearson_equals_scipy(n, confidence):
+    beta = pytest.importorskip("scipy.stats").beta
+    tail = (1 - confidence) / 2
+    for k in sorted({0, 1, 3, n // 3, n // 2, n - 1, n} & set(range(n + 1))):
+        low, high = metrics.clopper_pearson(k, n, confidence)
+        assert low == pytest.approx(beta.ppf(tail, k, n - k + 1) if k else 0.0, abs=TOLERANCE)
+        assert high == pytest.approx(beta.ppf(1 - tail, k + 1, n - k) if k < n else 1.0, abs=TOLERANCE)
+
+
+@given(st.integers(1, 500), st.data())
+@settings(max_examples=50, deadline=None)
+def test_intervals_hold_the_rate_and_mirror(n, data):
+    k = data.draw(st.integers(0, n))
+    low, high = metrics.clopper_pearson(k, n)
+    assert 0 <= low <= k / n <= high <= 1
+    assert metrics.clopper_pearson(n - k, n) == pytest.approx((1 - high, 1 - low), abs=TOLERANCE)
+
+
+def test_rates_count_and_read_well():
+    labels = np.array([False] * 191 + [True] * 4)
+    rejected = np.array([True] * 3 + [False] * 188 + [True] * 3 + [False])
+    rate = metrics.false_reject_rate(labels, rejected)
+    assert str(rate) == "3 of 191 (1.6 %, 95 % interval 0.3 to 4.5 %)"
+    assert rate.rate == 3 / 191
+    escaped = metrics.escape_rate(labels, rejected, confidence=0.9)
+    assert (escaped.count, escaped.total, escaped.confidence) == (1, 4, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.auroc([1, 1], [0.1, 0.2]), "2 defective of 2"),
+        (lambda: metrics.auroc([], []), "0 defective of 0"),
+        (lambda: metrics.average_precision([0, 0, 0], [1, 2, 3]), "0 defective of 3"),
+        (lambda: metrics.auroc([0, 1], [0.1, np.nan]), "1 of 2 values are NaN"),
+        (lambda: metrics.f1_max([0, 1, 1], [0.1, 0.2]), r"\(3,\) and \(2,\)"),
+        (lambda: metrics.aupro([np.zeros((3, 4))], [np.zeros((4, 3), bool)]), "shape"),
+        (lambda: metrics.aupro([np.zeros((3, 3))], [np.zeros((3, 3), np.uint8)]), "bool mask"),
+        (lambda: metrics.aupro([np.zeros((3, 3))], [np.eye(3, dtype=bool)], 0), "limit"),
+        (lambda: metrics.pixel_auroc([np.zeros((3, 3))], [np.zeros((3, 3), bool)]), "0 defective of 9"),
+        (lambda: metrics.pixel_auroc([np.full((3, 3), np.inf)], [np.eye(3, dtype=bool)]), "map 0: 9 of 9"),
+        (lambda: metrics.pixel_auroc([], []), "0 maps"),
+        (lambda: metrics.clopper_pearson(3, 2), "3 of 2"),
+        (lambda: metrics.clopper_pearson(0, 0), "0 of 0"),
+        (lambda: metrics.clopper_pearson(1, 2, 95), "confidence"),
+        (lambda: metrics.escape_rate([True], [True, False]), "one shape"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
