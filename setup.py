@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).resolve().parent
@@ -33,4 +33,6 @@ class CMakeBuild(build_ext):
 
 
 native = [] if os.environ.get("EDGEAD_NATIVE") == "0" else [Extension("edgead._native", sources=[])]
-setup(ext_modules=native, cmdclass={"build_ext": CMakeBuild})
+# export/ is not below edgead/, so find_packages cannot see that it is edgead.export.
+packages = [*find_packages(include=["edgead*"]), "edgead.export"]
+setup(packages=packages, ext_modules=native, cmdclass={"build_ext": CMakeBuild})

@@ -33,12 +33,13 @@ def gaussian_taps(sigma: float) -> npt.NDArray[np.float64]:
     if sigma == 0:
         return np.ones(1)
     radius = math.ceil(4 * sigma)
-    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    with np.errstate(over="ignore"):  # a tiny sigma: exp(-inf) is the 0 that it should be
+        taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     return taps / taps.sum()
 
 
 def border_index(position: npt.NDArray[np.intp], size: int, border: Border) -> npt.NDArray[np.intp]:
-    """Map positions outside [0, size) into it: "reflect" repeats the edge pixel (d c b a | a b c d), as often as needed."""
+    """Map positions outside [0, size) into it: "reflect" is d c b a | a b c d | d c b a, folded as often as needed."""
     if border == "replicate":
         return np.clip(position, 0, size - 1)
     folded = position % (2 * size)

@@ -58,8 +58,7 @@ class Smoother:
         native, level = resolve(backend)
         self.backend = f"cpu:{level}" if native else "numpy"
         vertical, horizontal = (
-            smoothing_band(n_in, n_out, sigma, border)
-            for n_in, n_out in zip(self.input_shape, self.size, strict=True)
+            smoothing_band(n_in, n_out, sigma, border) for n_in, n_out in zip(self.input_shape, self.size, strict=True)
         )
         if native:
             self._apply = native.Smoother(
@@ -114,9 +113,7 @@ def smooth(
     return _prepared(shape, tuple(size), float(sigma), border, backend)(patch_scores)
 
 
-def gaussian_blur(
-    image: Floats, sigma: float, *, border: Border = "reflect", backend: str = "auto"
-) -> Floats:
+def gaussian_blur(image: Floats, sigma: float, *, border: Border = "reflect", backend: str = "auto") -> Floats:
     """Blur a map with a Gaussian that is truncated at ceil(4 sigma) and normalised.
 
     Parameters

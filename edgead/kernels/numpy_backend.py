@@ -37,8 +37,8 @@ class NearestIndex:
     def _search_part(self, features: Floats, k: int, distance: Floats, index: npt.NDArray[np.int32]) -> None:
         queries = features - self._mean
         scores = self._half_norms - queries @ self._centred.T
-        # A score is off by at most gamma_(d + 4) |b| (|q| + |b|), gamma_n = n 2^-53 / (1 - n 2^-53) (Higham): d roundings in
-        # the product and in the norm, and one each in both differences and at the end. Doubled for room.
+        # A score is off by at most gamma_(d + 4) |b| (|q| + |b|), gamma_n = n 2^-53 / (1 - n 2^-53) (Higham): d
+        # roundings in the product and in the norm, one each in both differences and at the end. Doubled for room.
         d = features.shape[1]
         norm = np.sqrt(2 * self._half_norms.max())
         error = 2 * (d + 4) * 2.0**-53 * norm * (np.linalg.norm(queries, axis=1) + norm)
@@ -48,7 +48,9 @@ class NearestIndex:
             differences = self._bank[rows].astype(np.float64) - feature
             squared = np.einsum("ij,ij->i", differences, differences)
             nearest = np.argsort(squared, kind="stable")[:k]
-            distance[row], index[row] = np.sqrt(squared[nearest]), rows[nearest]
+            index[row] = rows[nearest]
+            with np.errstate(over="ignore"):  # a distance beyond float32 is infinite, as in native code
+                distance[row] = np.sqrt(squared[nearest])
 
 
 class Smoother:

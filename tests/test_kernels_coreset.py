@@ -1,0 +1,157 @@
+"""greedy_coreset on every backend and instruction set level.
+
+Where sums are exact (small whole numbers) the picks must be the reference's, ties included. Elsewhere they must
+be, to the last, those of the plain greedy with the level's own float32 distance; and each must be farthest in float64
+to within that distance's relative error, (d + 4) 2^-24 of the square for either of the two rows compared.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgead import kernels
+from edgead.kernels.backend import native
+
+ALL = [*(f"cpu:{isa}" for isa in kernels.available_isas()), "numpy"]
+NATIVE = [f"cpu:{isa}" for isa in kernels.available_isas()]
+
+
+@pytest.fixture(params=ALL)
+def backend(request):
+    return request.param
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(22)
+
+
+def plain_greedy(features, count, first, level):
+    """The same float32 distances, every row against every pick."""
+    bound = np.full(len(features), np.inf, np.float32)
+    picks = [first]
+    while len(picks) < count:
+        bound = np.minimum(bound, native.coreset_distances(features, picks[-1], level))
+        bound[picks] = -1
+        picks.append(int(np.argmax(bound)))
+    return picks
+
+
+def assert_greedy(features, picks, d):
+    exact = features.astype(np.float64)
+    exact /= np.abs(exact).max() or 1
+    squared = np.full(len(exact), np.inf)
+    for last, pick in zip(picks, picks[1:], strict=False):
+        squared = np.minimum(squared, ((exact - exact[last]) ** 2).sum(axis=1))
+        assert squared[pick] >= squared.max() * (1 - 2 * (d + 4) * 2.0**-24)
+
+
+def clusters(rng, n, d):
+    centres = rng.standard_normal((20, d)) * 3
+    return (centres[rng.integers(0, 20, n)] + rng.standard_normal((n, d)) * 0.3).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "count", "first"),
+    [(1, 1, 1, 0), (40, 3, 40, 7), (500, 2, 300, 499), (3000, 5, 400, 0), (9000, 8, 150, 3)],
+)
+def test_whole_numbers(backend, rng, n, d, count, first):
+    features = rng.integers(-8, 9, (n, d)).astype(np.float32)  # many equal rows and equal distances
+    picks = kernels.greedy_coreset(features, count, first=first, backend=backend)
+    assert picks.dtype == np.int64
+    np.testing.assert_array_equal(picks, reference.greedy_coreset(features, count, first))
+
+
+@pytest.mark.parametrize("d", [1, 5, 16, 17, 67, 152])
+@pytest.mark.parametrize("backend", NATIVE)
+def test_picks_are_those_of_the_plain_greedy(backend, rng, d):
+    for features in (
+        rng.standard_normal((2500, d), dtype=np.float32),
+        clusters(rng, 6000, d),
+        clusters(rng, 900, d) + 500,
+    ):
+        count = min(700, len(features))
+        features = np.ascontiguousarray(features, np.float32)
+        picks = kernels.greedy_coreset(features, count, backend=backend)
+        np.testing.assert_array_equal(picks, plain_greedy(features, count, 0, backend.removeprefix("cpu:")))
+
+
+def test_picks_are_farthest(backend, rng):
+    features = clusters(rng, 2000, 30)
+    assert_greedy(features, kernels.greedy_coreset(features, 200, first=5, backend=backend), 30)
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-30, 1e-10, 1e10, 1e19, 1e37])
+def test_magnitudes(backend, rng, scale):
+    features = clusters(rng, 600, 7) * np.float32(scale)
+    picks = kernels.greedy_coreset(features, 100, backend=backend)
+    assert len(set(picks.tolist())) == 100
+    assert_greedy(features, picks, 7)
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(1, 400), d=st.integers(1, 40), seed=st.integers(0, 1 << 30), offset=st.sampled_from([0, 10, 1e4]))
+def test_any_features(n, d, seed, offset):
+    rng = np.random.default_rng(seed)
+    features = (rng.standard_normal((n, d)) * rng.exponential(1, d) + offset).astype(np.float32)
+    features = features[rng.integers(0, n, n)]
+    count, first = int(rng.integers(1, n + 1)), int(rng.integers(0, n))
+    for backend in NATIVE:
+        picks = kernels.greedy_coreset(features, count, first=first, backend=backend)
+        np.testing.assert_array_equal(picks, plain_greedy(features, count, first, backend.removeprefix("cpu:")))
+
+
+def test_equal_rows_are_taken_in_order(backend):
+    picks = kernels.greedy_coreset(np.ones((50, 3), np.float32), 50, first=4, backend=backend)
+    np.testing.assert_array_equal(picks, [4, *range(4), *range(5, 50)])
+
+
+@pytest.mark.parametrize("backend", NATIVE)
+def test_thread_counts_agree(backend, rng):
+    features = clusters(rng, 20000, 40)
+    before = kernels.threads()
+    try:
+        picks = []
+        for count in (1, 2, 5):
+            kernels.set_threads(count)
+            picks.append(kernels.greedy_coreset(features, 300, backend=backend).tolist())
+    finally:
+        kernels.set_threads(before)
+    assert picks[0] == picks[1] == picks[2]
+
+
+class Stop(Exception):
+    pass
+
+
+def test_progress_can_stop(backend, rng):
+    features = rng.standard_normal((60000, 64), dtype=np.float32)
+    seen = []
+
+    def progress(done, total):
+        seen.append((done, total))
+        raise Stop
+
+    with pytest.raises(Stop):
+        kernels.greedy_coreset(features, 30000, progress=progress, backend=backend)
+    assert len(seen) == 1
+    assert 1 <= seen[0][0] < seen[0][1] == 30000
+
+
+def test_arguments(backend):
+    features = np.ones((10, 4), np.float32)
+    for count in (0, 11):
+        with pytest.raises(ValueError, match=f"count must be from 1 to the 10 rows of features, found {count}"):
+            kernels.greedy_coreset(features, count, backend=backend)
+    for first in (-1, 10):
+        with pytest.raises(ValueError, match="first must be a row of features, 0 to 9"):
+            kernels.greedy_coreset(features, 2, first=first, backend=backend)
+    with pytest.raises(TypeError, match="float32, found float64"):
+        kernels.greedy_coreset(features.astype(np.float64), 2, backend=backend)
+    features[6, 1] = np.nan
+    with pytest.raises(ValueError, match="features has NaN or Inf in row 6"):
+        kernels.greedy_coreset(features, 2, backend=backend)

@@ -1,0 +1,135 @@
+"""The native extension: levels, threads, and what must not get into it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgead import kernels
+
+ROOT = Path(__file__).resolve().parent.parent
+LEVELS = kernels.available_isas()
+
+pytestmark = pytest.mark.skipif("cpu" not in kernels.backends(), reason="edgead is installed without native code")
+
+
+def run_python(code, **environment):
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, timeout=60
+    )
+    return result.stdout.strip() or result.stderr.strip().splitlines()[-1]
+
+
+def test_levels():
+    assert LEVELS[0] == "baseline"
+    assert kernels.isa() in LEVELS
+    assert kernels.NearestPatches(np.ones((1, 1), np.float32)).backend == f"cpu:{kernels.isa()}"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_environment_forces_a_level(level):
+    code = "from edgead import kernels as k; import numpy as np; print(k.isa(), k.Smoother((1, 1), (1, 1), 0).backend)"
+    assert run_python(code, EDGEAD_ISA=level) == f"{level} cpu:{level}"
+
+
+def test_unknown_level_is_refused():
+    message = run_python("from edgead import kernels; kernels.isa()", EDGEAD_ISA="sse9")
+    assert message.startswith("ValueError: EDGEAD_ISA 'sse9' is not")
+    assert message.endswith(", ".join(LEVELS))
+
+
+def test_unknown_backend_is_refused():
+    bank = np.ones((1, 1), np.float32)
+    with pytest.raises(ValueError, match="backend 'gpu' is unknown: use one of auto, cpu, numpy, cpu:baseline"):
+        kernels.NearestPatches(bank, backend="gpu")
+    with pytest.raises(ValueError, match="'mmx' is not an instruction set level"):
+        kernels.NearestPatches(bank, backend="cpu:mmx")
+    with pytest.raises(ValueError, match="unknown"):
+        kernels.NearestPatches(bank, backend="numpy:avx2")
+
+
+def test_numpy_takes_over_without_native_code():
+    code = """
+import sys
+sys.modules["edgead._native"] = None
+from edgead import kernels
+import numpy as np
+index = kernels.NearestPatches(np.eye(3, dtype=np.float32))
+print(kernels.backends(), index.backend, index.search(np.eye(3, dtype=np.float32))[1].ravel(), kernels.threads())
+"""
+    assert run_python(code) == "('numpy',) numpy [0 1 2] 1"
+
+
+def test_threads():
+    code = "from edgead import kernels; print(kernels.threads())"
+    assert run_python(code, EDGEAD_THREADS="") == str(len(os.sched_getaffinity(0)))
+    assert run_python(code, EDGEAD_THREADS="3") == "3"
+    for wrong in ("0", "two", "257", "2.5"):
+        assert f"EDGEAD_THREADS is '{wrong}': it must be a whole number from 1 to 256" in run_python(
+            code, EDGEAD_THREADS=wrong
+        )
+    for wrong in (0, 257):
+        with pytest.raises(ValueError, match="number of threads must be a whole number from 1 to 256"):
+            kernels.set_threads(wrong)
+
+
+def test_works_after_fork():
+    code = """
+import os
+import numpy as np
+from edgead import kernels
+kernels.set_threads(2)
+features = np.random.default_rng(0).standard_normal((500, 40)).astype(np.float32)
+index = kernels.NearestPatches(features)
+expected = index.search(features)[1]
+child = os.fork()
+same = (index.search(features)[1] == expected).all()
+if child == 0:
+    os._exit(0 if same else 1)
+print(same, os.waitpid(child, 0)[1])
+"""
+    assert run_python(code) == "True 0"
+
+
+def test_interrupt_stops_the_coreset():
+    features = np.random.default_rng(0).standard_normal((60000, 64), dtype=np.float32)
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    begin = time.perf_counter()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        kernels.greedy_coreset(features, 59000)
+    timer.join()
+    assert time.perf_counter() - begin < 5
+
+
+def isa_files():
+    """(file, flags) of every level that this machine's compiler has, from the one list in CMakeLists.txt."""
+    flags = dict(re.findall(r"edgead_isa\((\w+)([^)]*)\)", (ROOT / "CMakeLists.txt").read_text()))
+    for level in LEVELS:
+        for file in sorted((ROOT / "csrc").glob(f"*_{level}.cpp")):
+            yield pytest.param(file, flags[level].split(), id=file.stem)
+
+
+@pytest.mark.skipif(not (shutil.which("c++") and shutil.which("nm")), reason="needs c++ and nm")
+@pytest.mark.parametrize(("file", "flags"), list(isa_files()))
+def test_isa_files_are_closed(tmp_path, file, flags):
+    # A weak symbol would be shared between levels: the linker could keep the AVX-512 one for every CPU. Without
+    # optimisation nothing is inlined away, so every function that the file has shows.
+    target = tmp_path / "object.o"
+    subprocess.run(["c++", "-std=c++17", "-O0", "-fPIC", *flags, "-c", file, "-o", target], check=True)
+    symbols = subprocess.run(["nm", "-C", target], check=True, capture_output=True, text=True).stdout.splitlines()
+    assert not [line for line in symbols if re.search(r" [VWvwu] ", line)]
+    outside = [line.split(maxsplit=2)[-1] for line in symbols if re.search(r" [A-TX-Z] ", line)]
+    assert outside == [f"edgead::{file.stem}"]
+    undefined = [line.split()[-1] for line in symbols if re.search(r" U ", line)]
+    assert set(undefined) <= {"memcpy", "memset", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
