@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edgead.errors import EdgeadError
+
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 
@@ -22,7 +24,7 @@ PositiveInt = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
-class ArtifactError(ValueError):
+class ArtifactError(EdgeadError):
     """The directory is not a usable artifact; the message says why and what to do."""
 
 

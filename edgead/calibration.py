@@ -13,12 +13,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgead.artifact import Calibration
+from edgead.errors import EdgeadError
 
 # Rates offered when none is asked for, the strictest that the images can support first.
 OFFERED_RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
 
 
-class CalibrationError(ValueError):
+class CalibrationError(EdgeadError):
     """The good images cannot support the rate that was asked for."""
 
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from edgead.artifact import Preprocessing
+from edgead.errors import EdgeadError
 from edgead.images import ImageError, list_images, load_image
 from edgead.preprocess import preprocess
 
@@ -19,7 +20,7 @@ Progress = Callable[[int, int], None]
 GOOD = "good"
 
 
-class DatasetError(ValueError):
+class DatasetError(EdgeadError):
     """The folder does not hold what is needed; the message says what was found and what to do."""
 
 
@@ -43,7 +44,9 @@ class TestImage:
             return None
         mask = load_image(self.mask_path)[:, :, 0] > 0
         if mask.shape != shape:
-            raise DatasetError(f"{self.mask_path} is {mask.shape}, its image {self.path.name} is {shape} (rows, columns)")
+            raise DatasetError(
+                f"{self.mask_path} is {mask.shape}, its image {self.path.name} is {shape} (rows, columns)"
+            )
         return mask
 
 
@@ -95,7 +98,9 @@ def find_test_images(data: Path) -> list[TestImage]:
         raise DatasetError(f"{data} has no folder test; evaluation needs test/good and test/<defect type>")
     folders = sorted((entry for entry in test.iterdir() if entry.is_dir()), key=lambda f: (f.name != GOOD, f.name))
     found = [
-        TestImage(path, folder.name, _mask_of(data, folder.name, path)) for folder in folders for path in list_images(folder)
+        TestImage(path, folder.name, _mask_of(data, folder.name, path))
+        for folder in folders
+        for path in list_images(folder)
     ]
     if len({image.is_defective for image in found}) < 2:
         kinds = ", ".join(folder.name for folder in folders) or "nothing"
@@ -137,7 +142,9 @@ def check_images(
             progress(done, len(paths))
     if problems and not skip_bad:
         shown = "\n".join(problems[:5]) + ("\n..." if len(problems) > 5 else "")
-        raise DatasetError(f"{len(problems)} of {len(paths)} images cannot be read; --skip-bad leaves them out:\n{shown}")
+        raise DatasetError(
+            f"{len(problems)} of {len(paths)} images cannot be read; --skip-bad leaves them out:\n{shown}"
+        )
     if not usable:
         raise DatasetError(f"none of {len(paths)} images can be read, the first: {problems[0]}")
     return usable, problems, digest.hexdigest()

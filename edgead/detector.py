@@ -51,9 +51,7 @@ class Detector:
         self._scorer = Scorer(self.manifest.scoring, grid, self.manifest.preprocessing.image_size, bank)
 
     @classmethod
-    def load(
-        cls, path: str | os.PathLike[str], *, runtime: str = "auto", threads: int | None = None
-    ) -> Detector:
+    def load(cls, path: str | os.PathLike[str], *, runtime: str = "auto", threads: int | None = None) -> Detector:
         """Open an artifact directory.
 
         Parameters
@@ -118,6 +116,7 @@ class Detector:
             limits.map_threshold,
             boxes,
             measured.stage_times,
+            self.manifest.preprocessing.roi,
         )
 
     def _boxes(self, anomaly_map: np.ndarray, threshold: float, frame_shape: tuple[int, ...]) -> tuple[Box, ...]:

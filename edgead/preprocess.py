@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from edgead.artifact import Preprocessing
+from edgead.errors import SettingsError
 
 
 def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = None) -> np.ndarray:
@@ -32,13 +33,13 @@ def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = 
 
     Raises
     ------
-    ValueError
+    SettingsError
         If the region of interest is not inside the image.
     """
     if spec.roi is not None:
         x, y, width, height = spec.roi
         if y + height > image.shape[0] or x + width > image.shape[1]:
-            raise ValueError(
+            raise SettingsError(
                 f"the region of interest x={x} y={y} {width}x{height} does not fit in an image of "
                 f"{image.shape[1]}x{image.shape[0]}: this model expects frames of the size it was trained on"
             )

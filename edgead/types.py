@@ -75,7 +75,7 @@ class Verdict:
         Raw, never clamped; higher is more anomalous.
     decision : {"ok", "review", "reject"}
     anomaly_map : ndarray of shape (h, w), float32
-        Raw scores at the model's input size, over the region of interest.
+        Raw scores at the model's input size.
     threshold : float
         `image_score` above this rejects.
     map_threshold : float
@@ -83,6 +83,8 @@ class Verdict:
     boxes : tuple of Box
         Regions above `map_threshold`, largest peak first; empty for an "ok" decision.
     stage_times : StageTimes
+    region : (int, int, int, int)
+        x, y, width and height of the part of the frame that `anomaly_map` covers; None for the whole frame.
     """
 
     image_score: float
@@ -92,3 +94,4 @@ class Verdict:
     map_threshold: float
     boxes: tuple[Box, ...]
     stage_times: StageTimes
+    region: tuple[int, int, int, int] | None = None

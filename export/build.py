@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
+from edgead.export.graph import export_onnx
 from safetensors.torch import save_file
 from torch import nn
 
@@ -17,7 +18,6 @@ from edgead.artifact import Artifact, Golden, Manifest, Preprocessing, Scoring, 
 from edgead.calibration import calibrate
 from edgead.dataset import Progress
 from edgead.detector import Detector, Measurement
-from edgead.export.graph import export_onnx
 from edgead.images import load_image
 
 GOLDEN_IMAGES = 3
@@ -75,7 +75,9 @@ def build_artifact(
             scoring=trained.scoring,
             output=trained.network.output_name,
             training={"settings": trained.settings(), **(provenance or {})},
-            versions={name: version(name) for name in ("edgead", "torch", "onnx", "onnxruntime", "numpy", "opencv-python")},
+            versions={
+                name: version(name) for name in ("edgead", "torch", "onnx", "onnxruntime", "numpy", "opencv-python")
+            },
         )
         save_file(trained.network.state_dict(), draft / "weights.safetensors")
         export_onnx(trained.network, draft / "model.onnx", manifest)
@@ -84,16 +86,12 @@ def build_artifact(
         with Detector(Artifact(draft, manifest)) as detector:
             scores, maxima = _measure(detector, plan.images, progress)
             golden = _write_golden(detector, plan.images, scores, draft)
-        calibration = calibrate(
-            scores, maxima, false_reject_rate=plan.false_reject_rate, review_rate=plan.review_rate
-        )
+        calibration = calibrate(scores, maxima, false_reject_rate=plan.false_reject_rate, review_rate=plan.review_rate)
         write_manifest(draft, manifest.model_copy(update={"calibration": calibration, "golden": golden}))
     return Artifact.load(destination)
 
 
-def _measure(
-    detector: Detector, paths: Sequence[Path], progress: Progress | None
-) -> tuple[list[float], list[float]]:
+def _measure(detector: Detector, paths: Sequence[Path], progress: Progress | None) -> tuple[list[float], list[float]]:
     scores, maxima = [], []
     for done, path in enumerate(paths, 1):
         measured = detector.measure(load_image(path))

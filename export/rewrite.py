@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from edgead.artifact import Artifact, new_artifact, write_manifest
 from edgead.export.graph import export_onnx
 from edgead.export.verify import SCORE_TOLERANCE, replay_golden
+
+from edgead.artifact import Artifact, new_artifact, write_manifest
+from edgead.errors import EdgeadError
 from edgead.train import load_network
 
 
-class ExportError(RuntimeError):
+class ExportError(EdgeadError):
     """The new graph does not score like the one that the thresholds were made with."""
 
 

@@ -50,9 +50,7 @@ class Parity:
         }
 
 
-def compare_with_torch(
-    artifact: Artifact, paths: Sequence[Path] = (), *, progress: Progress | None = None
-) -> Parity:
+def compare_with_torch(artifact: Artifact, paths: Sequence[Path] = (), *, progress: Progress | None = None) -> Parity:
     """Compare the deployed detector with the torch network on images, by default the golden ones."""
     network = load_network(artifact)
     bank = artifact.memory_bank() if artifact.manifest.scoring.head == "patch_nearest" else None
@@ -107,7 +105,9 @@ def _torch_scores(
         output = network(batch)[0].double()
     scores = output if bank is None else _nearest(output, torch.from_numpy(bank).double(), manifest.scoring)
     top = torch.topk(scores.flatten(), min(manifest.scoring.top_patches, scores.numel())).values
-    full = F.interpolate(scores[None, None], size=manifest.preprocessing.image_size, mode="bilinear", align_corners=False)
+    full = F.interpolate(
+        scores[None, None], size=manifest.preprocessing.image_size, mode="bilinear", align_corners=False
+    )
     return float(top.mean()), _blur(full[0, 0].numpy(), manifest.scoring)
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from edgead.artifact import Artifact
+from edgead.errors import SettingsError
 
 RUNTIMES = ("onnxruntime",)
 
@@ -35,7 +36,7 @@ def open_runtime(artifact: Artifact, name: str = "auto", *, threads: int | None 
         Threads of the engine; by default those of the kernels (`edgead.kernels.threads()`).
     """
     if name not in ("auto", *RUNTIMES):
-        raise ValueError(f"unknown runtime {name!r}: choose auto or one of {', '.join(RUNTIMES)}")
+        raise SettingsError(f"unknown runtime {name!r}: choose auto or one of {', '.join(RUNTIMES)}")
     from edgead.runtime.ort import OrtRuntime
 
     return OrtRuntime(artifact, threads=threads)

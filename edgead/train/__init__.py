@@ -28,6 +28,6 @@ def load_network(artifact: Artifact) -> nn.Module:
     weights = artifact.path / "weights.safetensors"
     if not weights.is_file():
         raise ArtifactError(f"{artifact.path} holds no weights.safetensors: use the model as it left the workstation")
-    network = DETECTORS[name].from_settings(artifact.manifest.training["settings"]).network
+    network = DETECTORS[name].from_settings(artifact.manifest.training["settings"], pretrained=False).network
     network.load_state_dict(load_file(weights))
     return network.eval()

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from edgead.errors import SettingsError
+
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 RESNETS = ("resnet18", "wide_resnet50_2")
 BACKBONES = LITE + RESNETS
@@ -24,7 +26,13 @@ class Backbone(nn.Module):
     of the network, so that it is exported with it.
     """
 
-    def __init__(self, stages: Sequence[tuple[str, nn.Module]], layers: Sequence[str], mean: Sequence[float], std: Sequence[float]):
+    def __init__(
+        self,
+        stages: Sequence[tuple[str, nn.Module]],
+        layers: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+    ):
         super().__init__()
         names = [name for name, _ in stages]
         last = max(names.index(layer) for layer in layers)
@@ -44,7 +52,12 @@ class Backbone(nn.Module):
 
 
 def build_backbone(
-    name: str, layers: Sequence[str], *, image_size: tuple[int, int], weights: Path | None = None, pretrained: bool = True
+    name: str,
+    layers: Sequence[str],
+    *,
+    image_size: tuple[int, int],
+    weights: Path | None = None,
+    pretrained: bool = True,
 ) -> Backbone:
     """Build a backbone with pretrained weights, in evaluation mode and frozen.
 
@@ -65,15 +78,15 @@ def build_backbone(
 
     Raises
     ------
-    ValueError
+    SettingsError
         Unknown name or layer, or weights that do not fit.
     """
     if name not in BACKBONES:
-        raise ValueError(f"unknown backbone {name!r}: choose one of {', '.join(BACKBONES)}")
+        raise SettingsError(f"unknown backbone {name!r}: choose one of {', '.join(BACKBONES)}")
     known = LITE_LAYERS if name in LITE else RESNET_LAYERS
     unknown = [layer for layer in layers if layer not in known]
     if unknown or not layers:
-        raise ValueError(f"layers {list(layers)} of {name}: choose from {', '.join(known)}")
+        raise SettingsError(f"layers {list(layers)} of {name}: choose from {', '.join(known)}")
     build = _build_lite if name in LITE else _build_resnet
     backbone = build(name, layers, image_size, weights, pretrained)
     return backbone.eval().requires_grad_(False)
@@ -130,4 +143,4 @@ def _load(network: nn.Module, weights: Path, name: str) -> None:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"{weights} does not hold weights of {name}: {error}") from error
+        raise SettingsError(f"{weights} does not hold weights of {name}: {error}") from error

@@ -21,13 +21,17 @@ class PatchFeatures(nn.Module):
     backbone : Backbone
     channels : int
         Sum of the channels of the backbone's layers.
+    unit_length : bool
+        Scale every patch to length 1 afterwards, so that distances compare directions: the length follows contrast
+        and lighting, which differ between good parts.
     """
 
     output_name = "features"
 
-    def __init__(self, backbone: Backbone, channels: int):
+    def __init__(self, backbone: Backbone, channels: int, *, unit_length: bool):
         super().__init__()
         self.backbone = backbone
+        self.unit_length = unit_length
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("inverse_std", torch.ones(channels))
 
@@ -44,4 +48,9 @@ class PatchFeatures(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """uint8 RGB (n, h, w, 3) -> features, float32 (n, h', w', d)."""
         features = self.raw_features(image).permute(0, 2, 3, 1)
-        return (features - self.mean) * self.inverse_std
+        return self.standardise(features)
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """Raw features (..., d) -> what is compared, (..., d)."""
+        features = (features - self.mean) * self.inverse_std
+        return F.normalize(features, dim=-1) if self.unit_length else features

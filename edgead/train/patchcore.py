@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ import torch
 from edgead import kernels
 from edgead.artifact import Preprocessing, Scoring
 from edgead.dataset import Progress
+from edgead.errors import SettingsError
 from edgead.train.backbones import build_backbone
 from edgead.train.network import PatchFeatures
 
@@ -28,6 +30,8 @@ class PatchCoreConfig:
         See `edgead.train.backbones`.
     image_size : (int, int)
         Height and width that images are resized to.
+    unit_length : bool
+        Compare directions of standardised features; see `edgead.train.network`. The paper compares plain features.
     coreset_sampling_ratio : float
         At most this share of all patches goes into the memory bank ...
     memory_bank_size : int
@@ -46,6 +50,7 @@ class PatchCoreConfig:
     backbone: str = "efficientnet_lite2"
     layers: tuple[str, ...] = ("stride16", "stride32")
     image_size: tuple[int, int] = (320, 320)
+    unit_length: bool = True
     coreset_sampling_ratio: float = 1.0
     memory_bank_size: int = 10_000
     max_patches: int = 1_500_000
@@ -55,10 +60,11 @@ class PatchCoreConfig:
     seed: int = 0
 
 
-PRESETS = {
-    "fast": PatchCoreConfig(backbone="efficientnet_lite0", image_size=(224, 224)),
-    "default": PatchCoreConfig(),
-    "fine": PatchCoreConfig(layers=("stride8", "stride16")),
+# What differs from the defaults above.
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
+    "default": {},
+    "fine": {"layers": ("stride8", "stride16")},
 }
 
 
@@ -74,24 +80,40 @@ class PatchCore:
 
     name = "patchcore"
 
-    def __init__(self, config: PatchCoreConfig = PRESETS["default"], *, weights: Path | None = None, pretrained: bool = True):
+    def __init__(
+        self,
+        config: PatchCoreConfig = PatchCoreConfig(),
+        *,
+        weights: Path | None = None,
+        pretrained: bool = True,
+    ):
         self.config = config
         backbone = build_backbone(
-            config.backbone, config.layers, image_size=config.image_size, weights=weights, pretrained=pretrained
+            config.backbone,
+            config.layers,
+            image_size=config.image_size,
+            weights=weights,
+            pretrained=pretrained,
         )
         with torch.inference_mode():
             layers = backbone(torch.zeros(1, 3, *config.image_size))
         self.grid = tuple(layers[0].shape[-2:])
-        self.network = PatchFeatures(backbone, sum(layer.shape[1] for layer in layers)).eval()
+        channels = sum(layer.shape[1] for layer in layers)
+        self.network = PatchFeatures(backbone, channels, unit_length=config.unit_length).eval()
         self.memory_bank: np.ndarray | None = None
 
     @classmethod
-    def from_settings(cls, settings: dict, *, pretrained: bool = False) -> PatchCore:
-        """Build the untrained detector that `settings()` of another one describes."""
-        config = replace(PatchCoreConfig(), **{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
-        return cls(config, pretrained=pretrained)
+    def from_settings(
+        cls, settings: dict[str, Any], *, weights: Path | None = None, pretrained: bool = True
+    ) -> PatchCore:
+        """Build an untrained detector from settings such as `settings()` gives; missing ones keep their defaults."""
+        unknown = settings.keys() - asdict(PatchCoreConfig()).keys()
+        if unknown:
+            raise SettingsError(f"patchcore has no setting {', '.join(sorted(unknown))}")
+        plain = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+        return cls(replace(PatchCoreConfig(), **plain), weights=weights, pretrained=pretrained)
 
-    def settings(self) -> dict:
+    def settings(self) -> dict[str, Any]:
         """The configuration as plain JSON types."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self.config).items()}
 
@@ -102,12 +124,20 @@ class PatchCore:
     @property
     def scoring(self) -> Scoring:
         config = self.config
-        top = min(config.top_patches, self.grid[0] * self.grid[1])
         return Scoring(
-            head="patch_nearest", num_neighbors=config.num_neighbors, top_patches=top, sigma_px=config.sigma_px
+            head="patch_nearest",
+            num_neighbors=config.num_neighbors,
+            top_patches=min(config.top_patches, self.grid[0] * self.grid[1]),
+            sigma_px=config.sigma_px,
         )
 
-    def fit(self, images: Sequence[np.ndarray], *, progress: Progress | None = None, coreset_progress: Progress | None = None) -> PatchCore:
+    def fit(
+        self,
+        images: Sequence[np.ndarray],
+        *,
+        progress: Progress | None = None,
+        coreset_progress: Progress | None = None,
+    ) -> PatchCore:
         """Learn from good images.
 
         Parameters
@@ -123,8 +153,9 @@ class PatchCore:
         inverse_std = np.where(std > 1e-6, 1 / np.maximum(std, 1e-6), 0.0)
         self.network.mean.copy_(torch.from_numpy(mean))
         self.network.inverse_std.copy_(torch.from_numpy(inverse_std))
-        patches -= mean.astype(np.float32)
-        patches *= inverse_std.astype(np.float32)
+        with torch.inference_mode():
+            for block in np.array_split(patches, max(1, len(patches) // 65536)):
+                block[:] = self.network.standardise(torch.from_numpy(block)).numpy()
         wanted = int(np.ceil(self.config.coreset_sampling_ratio * len(patches)))
         count = max(self.config.num_neighbors, min(wanted, self.config.memory_bank_size, len(patches)))
         # The first centre is drawn at random, the others are the farthest patches (algorithm 1).
@@ -153,6 +184,7 @@ class PatchCore:
                     patches[at : at + keep] = rows
                 if progress:
                     progress(min(start + BATCH, len(images)), len(images))
+        self.network.to(memory_format=torch.contiguous_format)
         if not np.isfinite(patches).all():
-            raise ValueError("the backbone gave NaN or infinity: its weights are broken")
+            raise SettingsError("the backbone gave NaN or infinity: its weights are broken")
         return patches

@@ -1,0 +1,75 @@
+"""What the command line prints: progress on stderr, one report on stdout, as text or as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+stdout = Console(highlight=False)
+stderr = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield progress(stage, done, total); every stage gets a bar of its own."""
+    columns = (TextColumn("{task.description:>20}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done)
+
+        yield report
+
+
+def print_json(report: dict[str, Any]) -> None:
+    """Print a report as strict JSON; NaN and infinity become null."""
+    print(json.dumps(_finite(report), indent=1))
+
+
+def facts_table(title: str, facts: dict[str, Any]) -> Table:
+    """A table of two columns."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name, value in facts.items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    return table
+
+
+def rate_text(rate: dict[str, Any]) -> str:
+    """Format a rate of `Evaluation.to_dict`: the share, the plain counts and the 95 % interval."""
+    return (
+        f"{100 * rate['rate']:.1f} % ({rate['count']} of {rate['total']}; "
+        f"95 % interval {100 * rate['low']:.1f} to {100 * rate['high']:.1f})"
+    )
+
+
+def evaluation_table(report: dict[str, Any]) -> Table:
+    """The report of `edgead eval` as a table."""
+    names = ("image_AUROC", "image_AP", "image_F1Max", "pixel_AUROC", "AUPRO")
+    facts: dict[str, Any] = {name: "no masks" if report[name] is None else report[name] for name in names}
+    facts["false_reject_rate"] = rate_text(report["false_reject_rate"])
+    if report["review_rate_good"]["count"]:
+        facts["good sent to review"] = rate_text(report["review_rate_good"])
+    facts["escape_rate"] = rate_text(report["escape_rate"])
+    for kind, values in report["defect_types"].items():
+        facts[f"  {kind}"] = f"AUROC {values['image_AUROC']:.4f}, escapes {rate_text(values['escape_rate'])}"
+    return facts_table(f"{report['images']} test images", facts)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,145 @@
+"""Run a detector over a test set with known defects: metrics, rates per defect type, the worst cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edgead import metrics
+from edgead.dataset import GOOD, Progress, TestImage, resize_map
+from edgead.detector import Detector
+from edgead.images import load_image
+from edgead.overlay import contact_sheet, draw_overlay
+from edgead.types import Decision
+
+# Pixel metrics are taken at the size of the image, but at most at this many pixels on its longer side:
+# the maps of all images are in memory together.
+LONGEST_SIDE_PX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the detector said of one test image; map and mask have the same shape, the mask may be None."""
+
+    image: TestImage
+    image_score: float
+    decision: Decision
+    anomaly_map: np.ndarray
+    mask: np.ndarray | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All outcomes of a test set."""
+
+    outcomes: Sequence[Outcome]
+    threshold: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Metrics as plain JSON types; pixel metrics are None where a defective image has no mask."""
+        labels = np.array([outcome.image.is_defective for outcome in self.outcomes])
+        scores = np.array([outcome.image_score for outcome in self.outcomes])
+        f1, f1_threshold = metrics.f1_max(labels, scores)
+        good = self._of(GOOD)
+        defective = [outcome for outcome in self.outcomes if outcome.image.is_defective]
+        return {
+            "images": len(self.outcomes),
+            "image_AUROC": metrics.auroc(labels, scores),
+            "image_AP": metrics.average_precision(labels, scores),
+            "image_F1Max": f1,
+            "image_F1Max_threshold": f1_threshold,
+            **self._pixel_metrics(),
+            "threshold": self.threshold,
+            "false_reject_rate": _rate(good, "reject"),
+            "review_rate_good": _rate(good, "review"),
+            "escape_rate": _rate(defective, "ok"),
+            "defect_types": {kind: self._of_type(kind, good) for kind in self.kinds()},
+        }
+
+    def kinds(self) -> list[str]:
+        return sorted({outcome.image.defect for outcome in self.outcomes if outcome.image.is_defective})
+
+    def worst(self, count: int) -> list[Outcome]:
+        """The escaped defects and falsely rejected parts that are furthest on the wrong side, then near misses."""
+
+        def wrongness(outcome: Outcome) -> float:
+            margin = outcome.image_score - self.threshold
+            return -margin if outcome.image.is_defective else margin
+
+        return sorted(self.outcomes, key=wrongness, reverse=True)[:count]
+
+    def _of(self, kind: str) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.image.defect == kind]
+
+    def _of_type(self, kind: str, good: list[Outcome]) -> dict[str, Any]:
+        outcomes = self._of(kind)
+        labels = np.array([False] * len(good) + [True] * len(outcomes))
+        scores = np.array([outcome.image_score for outcome in [*good, *outcomes]])
+        return {"image_AUROC": metrics.auroc(labels, scores), "escape_rate": _rate(outcomes, "ok")}
+
+    def _pixel_metrics(self) -> dict[str, float | None]:
+        masks = [outcome.mask for outcome in self.outcomes if outcome.mask is not None]
+        if len(masks) < len(self.outcomes) or not any(mask.any() for mask in masks):
+            return {"pixel_AUROC": None, "AUPRO": None}
+        maps = [outcome.anomaly_map for outcome in self.outcomes]
+        return {"pixel_AUROC": metrics.pixel_auroc(maps, masks), "AUPRO": metrics.aupro(maps, masks)}
+
+
+def evaluate(detector: Detector, images: Sequence[TestImage], *, progress: Progress | None = None) -> Evaluation:
+    """Judge every test image."""
+    outcomes = []
+    for done, test in enumerate(images, 1):
+        image = load_image(test.path)
+        verdict = detector.predict(image)
+        mask = test.load_mask(image.shape[:2])
+        anomaly_map = _at_image_size(detector, verdict.anomaly_map, image.shape[:2])
+        if max(image.shape[:2]) > LONGEST_SIDE_PX:
+            anomaly_map, mask = _shrink(anomaly_map, mask)
+        outcomes.append(Outcome(test, verdict.image_score, verdict.decision, anomaly_map, mask))
+        if progress:
+            progress(done, len(images))
+    assert detector.manifest.calibration is not None
+    return Evaluation(outcomes, detector.manifest.calibration.reject)
+
+
+def write_worst_cases(detector: Detector, evaluation: Evaluation, path: Path, *, count: int = 24) -> None:
+    """Write a contact sheet of the worst cases with their heat maps."""
+    tiles = []
+    for outcome in evaluation.worst(count):
+        image = load_image(outcome.image.path)
+        caption = f"{outcome.image.defect}/{outcome.image.path.stem}"
+        tiles.append((draw_overlay(image, detector.predict(image)), caption))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), contact_sheet(tiles, 6)):
+        raise OSError(f"{path} could not be written: is the disk full, the suffix known?")
+
+
+def _rate(outcomes: list[Outcome], decision: Decision) -> dict[str, Any]:
+    count = sum(outcome.decision == decision for outcome in outcomes)
+    rate = metrics.Rate.of(count, len(outcomes))
+    return {"count": count, "total": len(outcomes), "rate": rate.rate, "low": rate.low, "high": rate.high}
+
+
+def _at_image_size(detector: Detector, anomaly_map: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    roi = detector.manifest.preprocessing.roi
+    if roi is None:
+        return resize_map(anomaly_map, shape)
+    # Outside the region of interest nothing was looked at: lower than any score inside.
+    full = np.full(shape, anomaly_map.min(), np.float32)
+    x, y, width, height = roi
+    full[y : y + height, x : x + width] = resize_map(anomaly_map, (height, width))
+    return full
+
+
+def _shrink(anomaly_map: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    scale = LONGEST_SIDE_PX / max(anomaly_map.shape)
+    size = (round(anomaly_map.shape[1] * scale), round(anomaly_map.shape[0] * scale))
+    small = cv2.resize(anomaly_map, size, interpolation=cv2.INTER_AREA)
+    if mask is None:
+        return small, None
+    return small, cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0

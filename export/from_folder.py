@@ -1,0 +1,121 @@
+"""From a folder of good images to a finished artifact, in one call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from edgead.export.build import CalibrationPlan, build_artifact
+
+from edgead.artifact import Artifact, check_destination
+from edgead.calibration import plan_calibration
+from edgead.dataset import Images, check_images, find_good_images
+from edgead.errors import SettingsError
+from edgead.train import DETECTORS
+
+StageProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class GoodImages:
+    """Which images to learn from, and what their thresholds shall promise.
+
+    Attributes
+    ----------
+    data : Path
+        MVTec layout, or any folder together with `normal_dir`.
+    normal_dir : str, optional
+    roi : (int, int, int, int), optional
+        x, y, width and height of the part of the picture to look at.
+    false_reject_rate : float, optional
+        By default the strictest of 1, 2, 5, 10 and 20 % that the images support.
+    review_rate : float, optional
+    skip_bad : bool
+        Leave out images that cannot be read instead of stopping.
+    """
+
+    data: Path
+    normal_dir: str | None = None
+    roi: tuple[int, int, int, int] | None = None
+    false_reject_rate: float | None = None
+    review_rate: float | None = None
+    skip_bad: bool = False
+
+
+def train_from_folder(
+    good: GoodImages,
+    destination: Path,
+    settings: dict[str, Any],
+    *,
+    detector: str = "patchcore",
+    weights: Path | None = None,
+    progress: StageProgress | None = None,
+) -> tuple[Artifact, list[str]]:
+    """Train, export and calibrate a detector.
+
+    Parameters
+    ----------
+    good : GoodImages
+    destination : Path
+        Directory of the artifact.
+    settings : dict
+        Settings of the detector, see its config class; missing ones keep their defaults.
+    detector : str
+        A name in `edgead.train.DETECTORS`.
+    weights : Path, optional
+        Weights of the backbone instead of the packaged ones.
+    progress : callable, optional
+        Called with (stage, done, total).
+
+    Returns
+    -------
+    (Artifact, list of str)
+        The artifact, and what was wrong with images that were skipped.
+
+    Raises
+    ------
+    DatasetError, ImageError, CalibrationError, ArtifactError
+        Before anything is written at `destination`.
+    """
+    started = time.perf_counter()
+    if detector not in DETECTORS:
+        raise SettingsError(f"unknown detector {detector!r}: choose one of {', '.join(DETECTORS)}")
+    check_destination(destination)
+    report = progress or (lambda stage, done, total: None)
+    paths = find_good_images(good.data, good.normal_dir)
+    plan_calibration(len(paths), good.false_reject_rate)  # too few images is known before they are read
+    paths, problems, digest = check_images(paths, skip_bad=good.skip_bad, progress=partial(report, "read images"))
+    held_out, rate = plan_calibration(len(paths), good.false_reject_rate)
+
+    model = DETECTORS[detector].from_settings(settings, weights=weights)
+    order = np.random.default_rng(model.config.seed).permutation(len(paths))
+    calibration = [paths[i] for i in sorted(order[:held_out])]
+    training = [paths[i] for i in sorted(order[held_out:])]
+    preprocessing = model.preprocessing.model_copy(update={"roi": good.roi})
+    model.fit(
+        Images(training, preprocessing),
+        progress=partial(report, "extract features"),
+        coreset_progress=partial(report, "choose memory bank"),
+    )
+    provenance = {
+        "data": good.data.name,
+        "data_sha256": digest,
+        "training_images": len(training),
+        "calibration_images": len(calibration),
+        "skipped_images": len(problems),
+        "fit_seconds": round(time.perf_counter() - started, 1),
+    }
+    artifact = build_artifact(
+        model,
+        destination,
+        CalibrationPlan(calibration, rate, good.review_rate),
+        preprocessing=preprocessing,
+        provenance=provenance,
+        progress=partial(report, "calibrate"),
+    )
+    return artifact, problems
