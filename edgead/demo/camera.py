@@ -69,22 +69,20 @@ def photograph(layers: Layers, scene: Scene) -> np.ndarray:
     planes = []
     for reflectance, rubber, balance in zip(tint, _RUBBER, (1 - scene.warmth, 1, 1 + scene.warmth), strict=True):
         behind = belt * np.float32(rubber)
-        plane = (reflectance * brightness - behind) * coverage
-        plane += behind
-        plane *= np.float32(balance)
-        planes.append(plane)
+        plane = (reflectance * brightness - behind) * coverage + behind
+        planes.append(plane * np.float32(balance))
     return cv2.GaussianBlur(cv2.merge(planes), (5, 5), scene.defocus)
 
 
 def expose(picture: np.ndarray, scene: Scene) -> np.ndarray:
     """Add the sensor's noise (shot and read noise) and convert to 8 bits."""
     noise = _crop(_noise_tile(), scene.offsets[3])
-    deviation = cv2.sqrt(cv2.max(picture, 0) * np.float32(0.011) + np.float32(0.5))
+    deviation = np.sqrt(np.maximum(picture, 0) * np.float32(0.011) + np.float32(0.5))
     return cv2.add(picture, cv2.multiply(noise, deviation), dtype=cv2.CV_8U)
 
 
 def _pose(scene: Scene) -> np.ndarray:
-    pose = cv2.getRotationMatrix2D((CENTRE[1], CENTRE[0]), -scene.angle, scene.scale)
+    pose: np.ndarray = cv2.getRotationMatrix2D((CENTRE[1], CENTRE[0]), -scene.angle, scene.scale)
     pose[:, 2] += scene.shift
     return pose
 
@@ -94,8 +92,7 @@ def _reflection(surface: np.ndarray, scene: Scene) -> np.ndarray:
     right, down, polish, turned = cv2.split(surface)
     turn = np.deg2rad(scene.angle)
     cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-    cast = 1 - polish
-    cast += np.float32(0.06)
+    cast = np.float32(1.06) - polish
     grain = _crop(_casting_tile(), scene.offsets[0])
     x = cos * right - sin * down + grain[..., 0] * cast
     y = sin * right + cos * down + grain[..., 1] * cast
@@ -129,7 +126,7 @@ def _cloud(rng: np.random.Generator, sigma: float) -> np.ndarray:
     """Return smooth noise of unit deviation, (_TILE, _TILE) float32."""
     small = max(1.0, sigma / 3)
     side = int(np.ceil(_TILE / small))
-    noise = rng.standard_normal((side, side), dtype=np.float32)
+    noise: np.ndarray = rng.standard_normal((side, side), dtype=np.float32)
     noise = cv2.GaussianBlur(noise, (0, 0), sigma / small, borderType=cv2.BORDER_REFLECT)
     noise = cv2.resize(noise, (_TILE, _TILE), interpolation=cv2.INTER_CUBIC)
     return (noise - noise.mean()) / noise.std()

@@ -140,7 +140,7 @@ def _finish(radius, from_hole, spotfaced):
 def _engraving(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
     """Return the stamped marks (0 to 1), set along arcs between two holes."""
     scale = 8.0
-    marks = np.zeros(x.shape, np.float32)
+    marks: np.ndarray = np.zeros(x.shape, np.float32)
     for text, middle, letter_height in (("EA 40-6", np.pi / 2, 14), ("AlSi9Cu3", -np.pi / 2, 12)):
         font, thickness = cv2.FONT_HERSHEY_SIMPLEX, 13
         font_scale = letter_height * scale / 22
@@ -153,7 +153,7 @@ def _engraving(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
         across = (radius - 143.0) * -sense
         columns = (along * scale + plate.shape[1] / 2).astype(np.float32)
         lines = (across * scale + plate.shape[0] / 2).astype(np.float32)
-        marks += cv2.remap(cv2.GaussianBlur(plate, (0, 0), 3), columns, lines, cv2.INTER_LINEAR) / 255.0
+        marks = marks + cv2.remap(cv2.GaussianBlur(plate, (0, 0), 3), columns, lines, cv2.INTER_LINEAR) / 255.0
     return marks
 
 
