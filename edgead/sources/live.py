@@ -19,7 +19,7 @@ _POLL_S = 0.1
 # OpenCV checks its own time limits between packets; the consumer allows it this much more before it gives up.
 _GRACE_S = 1.0
 # A reader that hangs inside OpenCV cannot be interrupted (opencv/opencv#22677): closing does not wait longer.
-_JOIN_S = 2.0
+_JOIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,220 @@
+"""The camera loop: a source gives frames, the detector judges them, the sinks take the verdicts."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from edgead.latency import Latency, LatencyRecorder, latency_table
+from edgead.sinks import Sink, SinkError, StopRequested, open_sink
+from edgead.sources import Source, SourceError, open_source
+from edgead.types import Frame, Verdict
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from edgead.detector import Detector
+
+OnVerdict = Callable[[Frame, Verdict], None]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSummary:
+    """What a stream gave.
+
+    Attributes
+    ----------
+    frames : int
+        Frames that got a verdict.
+    decisions : dict
+        Verdicts per decision.
+    captured, overwritten, late : int
+        The source's counters: taken in, replaced by a newer one before being judged, too old when handed over.
+    ended_by : str
+        "source" (it ended), "fault", "stop" (the event), a signal's name, or the URI of the sink that asked.
+    fault : str or None
+        Why the source or a sink failed.
+    fps : float or None
+        Verdicts per second from the first to the last.
+    latency : dict of Latency
+        Per stage; `total` runs from the capture to the last sink.
+    """
+
+    source: str
+    frames: int
+    decisions: dict[str, int]
+    captured: int
+    overwritten: int
+    late: int
+    ended_by: str
+    fault: str | None
+    fps: float | None
+    latency: dict[str, Latency]
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    def table(self) -> Table:
+        """Lay the summary out for a terminal."""
+        counts = ", ".join(f"{count} {decision}" for decision, count in self.decisions.items())
+        rate = "" if self.fps is None else f", {self.fps:.1f} frames/s"
+        return latency_table(
+            self.latency,
+            title=f"{self.source}: {self.frames} frames judged: {counts}",
+            caption=f"{self.captured} captured, {self.overwritten} overwritten, {self.late} late{rate};"
+            f" ended by {self.ended_by}",
+        )
+
+
+def run(
+    source: Source | str,
+    detector: Detector,
+    sinks: Sequence[Sink | str],
+    *,
+    on_verdict: OnVerdict | None = None,
+    stop: threading.Event | None = None,
+) -> StreamSummary:
+    """Judge every frame of a source until it ends, fails or is stopped.
+
+    Parameters
+    ----------
+    source : Source or str
+        A URI is opened, and closed at the end; a Source stays open.
+    detector : Detector
+    sinks : sequence of Sink or str
+        Likewise. In what a sink sees, `sink_ms` is None: it is not known yet.
+    on_verdict : callable, optional
+        Called with each frame and its verdict after the sinks; its time counts for no stage.
+    stop : threading.Event, optional
+        Ends the stream after the frame in work. The first SIGINT or SIGTERM does the same (and sets this event);
+        the second SIGINT interrupts. Signals are heard only where `run` is called from the main thread.
+
+    Raises
+    ------
+    SourceError, SinkError
+        A URI cannot be opened. A failure after that ends the stream and stands in `StreamSummary.fault`.
+    """
+    stop = stop or threading.Event()
+    loop = _Loop(detector, on_verdict)
+    opened: list[Source | Sink] = []
+    with _stop_on_signal(stop) as signals:
+        try:
+            frames: Source = _opened(source, partial(open_source, stop=stop), opened)
+            outlets: list[Sink] = [_opened(sink, open_sink, opened) for sink in sinks]
+            loop.run(frames, outlets, stop)
+        finally:
+            closing_fault = _close_all(opened)
+    fault = loop.fault or closing_fault
+    counters = frames.counters
+    return StreamSummary(
+        source=frames.uri,
+        frames=loop.decisions.total(),
+        decisions={decision: loop.decisions[decision] for decision in ("ok", "review", "reject")},
+        captured=counters.captured,
+        overwritten=counters.overwritten,
+        late=counters.late,
+        ended_by="fault" if fault else signals[0] if signals else loop.ended_by,
+        fault=fault,
+        fps=loop.recorder.fps,
+        latency=loop.recorder.summary(),
+    )
+
+
+class _Loop:
+    def __init__(self, detector: Detector, on_verdict: OnVerdict | None):
+        self.recorder = LatencyRecorder()
+        self.decisions: Counter[str] = Counter()
+        self.ended_by = "stop"
+        self.fault: str | None = None
+        self._detector = detector
+        self._on_verdict = on_verdict
+
+    def run(self, source: Source, sinks: Sequence[Sink], stop: threading.Event) -> None:
+        frames = iter(source)
+        while not stop.is_set():
+            try:
+                frame = next(frames, None)
+            except SourceError as error:
+                self.fault = str(error)
+                return
+            if frame is None:
+                self.ended_by = "stop" if stop.is_set() else "source"
+                return
+            if not self._judge(frame, sinks):
+                return
+
+    def _judge(self, frame: Frame, sinks: Sequence[Sink]) -> bool:
+        """Take one frame through the detector and the sinks; False ends the stream."""
+        begin_ns = time.perf_counter_ns()
+        verdict = self._detector.predict(frame.image)
+        times = replace(verdict.stage_times, age_ms=(begin_ns - frame.captured_ns) / 1e6)
+        verdict = replace(verdict, stage_times=times)
+        judged_ns = time.perf_counter_ns()
+        goes_on = self._write(frame, verdict, sinks)
+        finished_ns = time.perf_counter_ns()
+        times = replace(times, sink_ms=(finished_ns - judged_ns) / 1e6)
+        total_ms = (finished_ns - frame.captured_ns) / 1e6
+        self.recorder.add_frame(times, total_ms=total_ms, finished_ns=finished_ns)
+        self.decisions[verdict.decision] += 1
+        if self._on_verdict is not None:
+            self._on_verdict(frame, replace(verdict, stage_times=times))
+        return goes_on
+
+    def _write(self, frame: Frame, verdict: Verdict, sinks: Sequence[Sink]) -> bool:
+        """Every sink gets the verdict, also where one before it fails or asks to stop."""
+        goes_on = True
+        for sink in sinks:
+            try:
+                sink.write(frame, verdict)
+            except StopRequested:
+                self.ended_by, goes_on = sink.uri, False
+            except SinkError as error:
+                self.fault, goes_on = self.fault or str(error), False
+        return goes_on
+
+
+def _opened(thing: Any, open_uri: Callable[[str], Any], opened: list) -> Any:
+    if not isinstance(thing, str):
+        return thing
+    opened.append(open_uri(thing))
+    return opened[-1]
+
+
+def _close_all(opened: list[Source | Sink]) -> str | None:
+    fault = None
+    for thing in reversed(opened):
+        try:
+            thing.close()
+        except SinkError as error:
+            fault = fault or str(error)
+    return fault
+
+
+@contextmanager
+def _stop_on_signal(stop: threading.Event) -> Iterator[list[str]]:
+    """Turn signals into the stop event while the block runs; gives the names of those that came."""
+    received: list[str] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # Python delivers signals to the main thread only
+        return
+
+    def on_signal(number, _frame):
+        again = bool(received)
+        received.append(signal.Signals(number).name)
+        stop.set()
+        if again and number == signal.SIGINT:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,76 @@
+"""The examination of the machine that runs the tests."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import cv2
+import pytest
+from rich.console import Console
+
+from edgead import doctor, kernels
+from edgead.sources.camera import list_cameras
+
+
+@pytest.fixture(scope="module")
+def findings():
+    return doctor.examine(probe_cameras=False)
+
+
+def test_every_finding_is_a_yes_or_no_with_words(findings):
+    for name, finding in findings.items():
+        assert isinstance(finding["ok"], bool) and finding["detail"], name
+    assert json.loads(json.dumps(findings)) == findings
+
+
+def test_what_the_tests_themselves_need_is_found(findings):
+    assert doctor.is_fit(findings)
+    for name in ("onnxruntime", "image png", "image jpg", "video MJPG .avi"):
+        assert findings[name]["ok"], findings[name]
+    assert "runs a network on CPU" in findings["onnxruntime"]["detail"]
+    assert "5 frames written, 5 read back" in findings["video MJPG .avi"]["detail"]
+    assert findings["native kernels"]["ok"] == ("cpu" in kernels.backends())
+    assert kernels.isa() in findings["isa"]["detail"]
+
+
+def test_what_is_missing_is_found_missing(findings):
+    missing = doctor._video_codec("zzzz", ".avi")
+    assert missing == {"ok": False, "detail": "this OpenCV has no encoder for it"}
+    assert doctor._tried(lambda: doctor._image_format("xyz"))["ok"] is False
+    assert "cameras" in findings and findings["cameras"]["ok"] == bool(list_cameras())
+
+
+def test_a_broken_part_is_a_finding_and_not_a_crash(monkeypatch):
+    def broken(*_args):
+        raise cv2.error("no such codec\nsecond line")
+
+    monkeypatch.setattr(doctor.cv2, "imencode", broken)
+    findings = doctor.examine(probe_cameras=False)
+    assert findings["image png"] == {"ok": False, "detail": "error: no such codec"}
+    assert not doctor.is_fit(findings)
+
+
+def test_cameras_are_opened_and_a_dead_one_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, "list_cameras", lambda: [tmp_path / "video7"])
+    assert doctor._cameras(False) == {"cameras": {"ok": True, "detail": f"{tmp_path}/video7 (not opened)"}}
+    found = doctor._cameras(True)[f"camera {tmp_path}/video7"]
+    assert not found["ok"] and "give an index or a device" in found["detail"]
+
+
+def test_it_is_quiet_and_imports_neither_torch_nor_onnx():
+    program = (
+        "import sys; from edgead.doctor import examine; examine();"
+        "print([name for name in ('torch', 'onnx') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_the_table_marks_what_is_required(findings):
+    broken = findings | {"onnxruntime": {"ok": False, "detail": "not found"}}
+    console = Console(width=200, record=True, file=sys.stderr)
+    console.print(doctor.examination_table(broken))
+    text = console.export_text()
+    assert "NO, required" in text and "image png" in text

@@ -1,0 +1,48 @@
+"""Profiling of a detector whose times are known."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from fakes import FakeDetector, numbered
+
+from edgead.errors import SettingsError
+from edgead.profile import profile
+
+
+class SlowStart(FakeDetector):
+    def predict(self, image_bgr):
+        self.work_s = 0.002 if self.seen else 0.05
+        return super().predict(image_bgr)
+
+
+def test_a_profile_measures_every_stage_on_the_images_in_turn():
+    detector = SlowStart()
+    images = [numbered(i) for i in range(3)] + [numbered(3, size=(240, 320))]
+    report = profile(detector, images, warmup=2, n=10)
+    assert detector.seen == [0, 0, 1, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+    assert 50 <= report.cold_start_ms < 1000
+    total = report.latency["total"]
+    assert total.n == 10 and 2 <= total.min_ms <= total.p50_ms <= total.max_ms < 50
+    assert report.latency["infer"].p50_ms == 2.0
+    assert list(report.latency) == ["preprocess", "infer", "score", "smooth", "total"]
+    # The intervals between frames are a little longer than the frames.
+    assert 0.5 * 1000 / total.mean_ms < report.fps <= 1000 / total.mean_ms * 1.3
+    assert report.image_sizes == [(120, 160), (240, 320)]
+
+
+def test_a_report_is_json_and_a_table():
+    report = profile(FakeDetector(), [numbered(0)], warmup=0, n=3)
+    told = json.loads(json.dumps(report.to_dict()))
+    assert told["n"] == 3 and told["latency"]["total"]["p99_9_ms"] is None
+    assert told["machine"]["cpu"]
+    table = report.table()
+    assert table.row_count == 5 and "3 frames, 120 x 160 px" in table.title
+
+
+def test_grey_images_are_taken_and_nothing_is_refused():
+    profile(FakeDetector(), [numbered(0)[:, :, 0]], warmup=0, n=1)
+    for images, settings in (([], {}), ([numbered(0)], {"n": 0}), ([numbered(0)], {"warmup": -1})):
+        with pytest.raises(SettingsError, match="at least"):
+            profile(FakeDetector(), images, **settings)
