@@ -15,7 +15,7 @@ class Mailbox:
     many it missed: `overwritten` counts them.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.overwritten = 0
         self._frame: Frame | None = None
         self._ended = False
