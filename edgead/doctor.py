@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,9 +61,9 @@ def examine(probe_cameras: bool = True) -> dict[str, Finding]:
         "window": _window(),
     }
     with quiet_opencv(), quiet_stderr():
-        findings |= {f"image {name}": _tried(lambda name=name: _image_format(name)) for name in _IMAGE_FORMATS}
+        findings |= {f"image {name}": _tried(partial(_image_format, name)) for name in _IMAGE_FORMATS}
         for fourcc, suffix in _VIDEO_CODECS:
-            findings[f"video {fourcc} {suffix}"] = _tried(lambda c=fourcc, s=suffix: _video_codec(c, s))
+            findings[f"video {fourcc} {suffix}"] = _tried(partial(_video_codec, fourcc, suffix))
         return findings | _cameras(probe_cameras)
 
 
@@ -136,7 +137,8 @@ def _onnxruntime() -> Finding:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # a provider that does not load is told below
-    working, broken = [], []
+    working: list[str] = []
+    broken: list[str] = []
     for provider in onnxruntime.get_available_providers():
         if provider == "AzureExecutionProvider":
             continue  # sends images to a service, edgead never does
