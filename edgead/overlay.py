@@ -109,6 +109,8 @@ def _strip(verdict: Verdict, caption: str, shape: tuple[int, ...]) -> np.ndarray
     height, width = shape[:2]
     line_px = max(18, round(0.05 * min(height, width)))
     label = f"{verdict.decision.upper()} {verdict.image_score:.4g} (threshold {verdict.threshold:.4g})"
+    if _text_width(label, line_px) > width:
+        label = label.replace("(threshold ", "/ ").rstrip(")")
     one_line = f"{label}  {caption}" if caption else label
     lines = [one_line] if caption == "" or _text_width(one_line, line_px) <= width else [label, caption]
     strip = np.full((line_px * len(lines), width, 3), _STRIP_COLOURS[verdict.decision], np.uint8)
