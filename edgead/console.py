@@ -15,9 +15,12 @@ from rich.table import Table
 stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
 
+StageProgress = Callable[[str, int, int], None]
+"""Called with the name of the stage, how much is done, and the total."""
+
 
 @contextmanager
-def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
+def stage_bars() -> Iterator[StageProgress]:
     """Yield progress(stage, done, total); every stage gets a bar of its own."""
     columns = (TextColumn("{task.description:>20}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr) as progress:

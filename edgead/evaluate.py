@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from edgead import metrics
 from edgead.dataset import GOOD, Progress, TestImage, resize_map
 from edgead.detector import Detector
-from edgead.images import load_image
+from edgead.images import load_image, write_image
 from edgead.overlay import contact_sheet, draw_overlay
 from edgead.types import Decision
 
@@ -114,15 +114,12 @@ def write_worst_cases(detector: Detector, evaluation: Evaluation, path: Path, *,
         image = load_image(outcome.image.path)
         caption = f"{outcome.image.defect}/{outcome.image.path.stem}"
         tiles.append((draw_overlay(image, detector.predict(image)), caption))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), contact_sheet(tiles, 6)):
-        raise OSError(f"{path} could not be written: is the disk full, the suffix known?")
+    write_image(path, contact_sheet(tiles, 6))
 
 
 def _rate(outcomes: list[Outcome], decision: Decision) -> dict[str, Any]:
-    count = sum(outcome.decision == decision for outcome in outcomes)
-    rate = metrics.Rate.of(count, len(outcomes))
-    return {"count": count, "total": len(outcomes), "rate": rate.rate, "low": rate.low, "high": rate.high}
+    rate = metrics.Rate.of(sum(outcome.decision == decision for outcome in outcomes), len(outcomes))
+    return {**asdict(rate), "rate": rate.rate}
 
 
 def _at_image_size(detector: Detector, anomaly_map: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

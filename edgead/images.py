@@ -73,6 +73,31 @@ def load_image(path: str | Path) -> np.ndarray:
         raise ImageError(f"{path}: {error}") from None
 
 
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write a picture, making its folder; the suffix of `path` picks the format.
+
+    It is written under another name and renamed, so that nothing half-written is left.
+
+    Raises
+    ------
+    ImageError
+        The suffix is unknown.
+    OSError
+        It cannot be written.
+    """
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise ImageError(f"{path}: a picture ends in one of {' '.join(sorted(IMAGE_SUFFIXES))}")
+    data = cv2.imencode(path.suffix, image)[1].tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Hidden and of another suffix, so that nobody who lists the folder takes it for a picture.
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        unfinished.write_bytes(data)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def list_images(folder: str | Path) -> list[Path]:
     """List the images directly inside a folder, in natural order (part2 before part10).
 

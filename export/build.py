@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 from edgead.export.graph import export_onnx
 from safetensors.torch import save_file
@@ -18,7 +17,7 @@ from edgead.artifact import Artifact, Golden, Manifest, Preprocessing, Scoring, 
 from edgead.calibration import calibrate
 from edgead.dataset import Progress
 from edgead.detector import Detector, Measurement
-from edgead.images import load_image
+from edgead.images import load_image, write_image
 
 GOLDEN_IMAGES = 3
 
@@ -106,14 +105,12 @@ def _write_golden(detector: Detector, paths: Sequence[Path], scores: Sequence[fl
     """Keep the images with the lowest, the middle and the highest score, losslessly, with what was said of them."""
     order = np.argsort(scores)
     picks = dict.fromkeys(int(order[i]) for i in np.linspace(0, len(order) - 1, GOLDEN_IMAGES).round().astype(int))
-    (draft / "golden").mkdir()
     golden = []
     for number, pick in enumerate(picks):
         image = load_image(paths[pick])
         measured: Measurement = detector.measure(image)
         names = (f"golden/{number}.png", f"golden/{number}.npy")
-        if not cv2.imwrite(str(draft / names[0]), image):
-            raise OSError(f"{draft / names[0]} could not be written: is the disk full?")
+        write_image(draft / names[0], image)
         np.save(draft / names[1], measured.anomaly_map, allow_pickle=False)
         golden.append(Golden(image=names[0], anomaly_map=names[1], image_score=measured.image_score))
     return golden

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,11 +13,10 @@ from edgead.export.build import CalibrationPlan, build_artifact
 
 from edgead.artifact import Artifact, check_destination
 from edgead.calibration import plan_calibration
+from edgead.console import StageProgress
 from edgead.dataset import Images, check_images, find_good_images
 from edgead.errors import SettingsError
 from edgead.train import DETECTORS
-
-StageProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

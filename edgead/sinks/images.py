@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
-import cv2
-
+from edgead.images import write_image
 from edgead.overlay import draw_overlay
 from edgead.sinks.contract import SinkError, write_error
 from edgead.types import Frame, Verdict
 
 _DECISIONS = {"all": ("ok", "review", "reject"), "review": ("review", "reject"), "reject": ("reject",)}
-_PARAMETERS = {"jpg": (cv2.IMWRITE_JPEG_QUALITY, 92), "png": (cv2.IMWRITE_PNG_COMPRESSION, 3)}
+_FORMATS = ("jpg", "png")
 
 
 class ImagesSink:
@@ -32,7 +30,7 @@ class ImagesSink:
 
     def __init__(self, folder: str, *, only: str = "all", format: str = "jpg"):
         self.uri = f"images:{folder}"
-        if only not in _DECISIONS or format not in _PARAMETERS:
+        if only not in _DECISIONS or format not in _FORMATS:
             raise SinkError(f"{self.uri}: only is all, review or reject, and format is jpg or png")
         self._folder = Path(folder)
         self._decisions = _DECISIONS[only]
@@ -46,17 +44,10 @@ class ImagesSink:
         if verdict.decision not in self._decisions:
             return
         picture = draw_overlay(frame.image, verdict, frame.name or f"frame {frame.number}")
-        ok, data = cv2.imencode(f".{self._format}", picture, _PARAMETERS[self._format])
-        if not ok:
-            raise SinkError(f"{self.uri}: OpenCV cannot encode {self._format}")
         path = self._folder / f"{picture_name(frame, verdict)}.{self._format}"
-        # Hidden and of another suffix, so that nobody who lists the folder takes it for a picture.
-        unfinished = path.with_name(f".{path.name}.part")
         try:
-            unfinished.write_bytes(data.tobytes())
-            os.replace(unfinished, path)
+            write_image(path, picture)
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
             raise write_error(path, error) from error
 
     def close(self) -> None:
