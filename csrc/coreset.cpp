@@ -78,7 +78,7 @@ public:
     }
 
 private:
-    static constexpr std::size_t panels_between_looks = 8;
+    static constexpr std::size_t panels_between_looks = 4;
 
     void load(const State& state, float threshold) {
         const std::size_t width = state.products.tile_queries, floats = tiles_at_once * width * state.d;
@@ -86,21 +86,31 @@ private:
             memory_ = allocate_floats(floats);
             size_ = floats;
         }
+        std::fill_n(memory_.get(), floats, 0.0f);
+        squared_norms_.resize(rows_.size());
+        for (std::size_t i = 0; i < rows_.size(); ++i)
+            squared_norms_[i] = state.centring.apply(state.row(rows_[i]), column(state, i), width);
+        bind_tiles(state, threshold);
+    }
+
+    float* column(const State& state, std::size_t at) {
+        const std::size_t width = state.products.tile_queries;
+        return memory_.get() + at / width * width * state.d + at % width;
+    }
+
+    void bind_tiles(const State& state, float threshold) {
+        const std::size_t width = state.products.tile_queries;
         const ScoreError error(state.d);
         tiles_.clear();
-        squared_norms_.assign(rows_.size(), 0);
         for (std::size_t i = 0; i < (rows_.size() + width - 1) / width * width; ++i) {
             const int r = static_cast<int>(i % width);
-            if (r == 0) tiles_.emplace_back(memory_.get() + i * state.d, static_cast<int>(width), state.d);
-            Tile& tile = tiles_.back();
-            if (i < rows_.size()) {
-                squared_norms_[i] = state.centring.apply(state.row(rows_[i]), tile.column(r), width);
-                tile.set(r, std::sqrt(squared_norms_[i]), error);
-                set_interest(state, i, threshold);
-            } else {
-                for (std::size_t j = 0; j < state.d; ++j) tile.column(r)[j * width] = 0;
-                tile.set_interest(r, -infinity);
+            if (r == 0) tiles_.emplace_back(column(state, i), static_cast<int>(width), state.d);
+            if (i >= rows_.size()) {
+                tiles_.back().set_interest(r, -infinity);
+                continue;
             }
+            tiles_.back().set(r, std::sqrt(squared_norms_[i]), error);
+            set_interest(state, i, threshold);
         }
     }
 
@@ -127,14 +137,27 @@ private:
         });
     }
 
-    // Repacks what is left when that saves a tile.
+    // Moves what is left together when that saves a tile.
     void close_up(const State& state, float threshold) {
-        const auto gone = [&](std::size_t i) { return state.bound[i] < threshold; };
+        const auto stays = [&](std::size_t i) { return state.bound[i] >= threshold; };
         const std::size_t width = state.products.tile_queries;
-        const std::size_t left = rows_.size() - std::count_if(rows_.begin(), rows_.end(), gone);
+        const std::size_t left = std::count_if(rows_.begin(), rows_.end(), stays);
         if (left + width > tiles_.size() * width) return;
-        rows_.erase(std::remove_if(rows_.begin(), rows_.end(), gone), rows_.end());
-        load(state, threshold);
+        std::size_t to = 0;
+        for (std::size_t from = 0; from < rows_.size(); ++from) {
+            if (!stays(rows_[from])) continue;
+            if (to != from) {
+                const float* source = column(state, from);
+                float* target = column(state, to);
+                for (std::size_t j = 0; j < state.d * width; j += width) target[j] = source[j];
+                rows_[to] = rows_[from];
+                squared_norms_[to] = squared_norms_[from];
+            }
+            ++to;
+        }
+        rows_.resize(to);
+        squared_norms_.resize(to);
+        bind_tiles(state, threshold);
     }
 
     AlignedFloats memory_;
@@ -146,7 +169,7 @@ private:
 
 // The plain greedy updates every row after every pick. A row's distance to its nearest centre only falls, so a value
 // that was not updated for a while is an upper bound, and a row is of no interest while its bound is below the
-// distance of the next pick. So: choose a threshold just below the largest bound; bring the few thousand rows at or
+// distance of the next pick. So: choose a threshold just below the largest bound; bring the thousands of rows at or
 // above it up to date; pick among them, updating only them, until the farthest is below the threshold; lower the
 // threshold. Each row meets each centre about once at most, and most rows meet few.
 class Greedy {
@@ -169,7 +192,7 @@ public:
 
 private:
     static constexpr std::size_t rows_per_task = 4096;
-    static constexpr std::size_t rows_per_round = 4096;   // that a round aims to have at or above its threshold
+    static constexpr std::size_t rows_per_round = 16384;  // that a round aims to have at or above its threshold
     static constexpr std::size_t serial_floats = 1 << 18;  // a pass over fewer is not worth waking a thread
 
     void tick() {
