@@ -28,7 +28,8 @@ class CMakeBuild(build_ext):
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             "-DCMAKE_BUILD_TYPE=Release",
         ]
-        subprocess.run(["cmake", "-S", HERE, "-B", build, "-G", "Ninja", *configure], check=True)
+        # --fresh: pip builds in a new environment each time, and a cache would still name the last one's ninja.
+        subprocess.run(["cmake", "--fresh", "-S", HERE, "-B", build, "-G", "Ninja", *configure], check=True)
         subprocess.run(["cmake", "--build", build], check=True)
 
 

@@ -93,6 +93,15 @@ def test_magnitudes(backend, rng, scale):
     assert_greedy(features, picks, 7)
 
 
+@pytest.mark.parametrize("backend", NATIVE)
+@pytest.mark.parametrize("scale", [1e-19, 1e-21, 1e-22])
+def test_squares_that_underflow(backend, rng, scale):
+    features = clusters(rng, 600, 7) * np.float32(scale)
+    features[:, 0] = 1
+    picks = kernels.greedy_coreset(features, 600, backend=backend)
+    np.testing.assert_array_equal(picks, plain_greedy(features, 600, 0, backend.removeprefix("cpu:")))
+
+
 @settings(max_examples=40, deadline=None)
 @given(n=st.integers(1, 400), d=st.integers(1, 40), seed=st.integers(0, 1 << 30), offset=st.sampled_from([0, 10, 1e4]))
 def test_any_features(n, d, seed, offset):
