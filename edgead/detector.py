@@ -132,7 +132,8 @@ class Detector:
             # Outwards to whole pixels of the frame, so that the region never sticks out of its box.
             low = np.floor(np.array([x, y]) * scale).astype(int)
             high = np.ceil(np.array([x + width, y + height]) * scale).astype(int)
-            boxes.append(Box(int(roi[0] + low[0]), int(roi[1] + low[1]), *map(int, high - low), peak))
+            size = high - low
+            boxes.append(Box(int(roi[0] + low[0]), int(roi[1] + low[1]), int(size[0]), int(size[1]), peak))
         return tuple(sorted(boxes, key=lambda box: -box.peak))
 
     def close(self) -> None:

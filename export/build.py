@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from edgead.export.graph import export_onnx
@@ -26,6 +26,7 @@ class Trained(Protocol):
     """What every detector in `edgead.train` offers after `fit`."""
 
     name: str
+    output: Literal["features", "patch_scores"]
     network: nn.Module
     memory_bank: np.ndarray | None
     preprocessing: Preprocessing
@@ -72,7 +73,7 @@ def build_artifact(
             detector=trained.name,
             preprocessing=preprocessing or trained.preprocessing,
             scoring=trained.scoring,
-            output=trained.network.output_name,
+            output=trained.output,
             training={"settings": trained.settings(), **(provenance or {})},
             versions={
                 name: version(name) for name in ("edgead", "torch", "onnx", "onnxruntime", "numpy", "opencv-python")

@@ -45,8 +45,8 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             external_data=False,
         )
-    model = program.model_proto
-    model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    assert program is not None  # dynamo=True and no file: the program is returned
+    model = onnx.shape_inference.infer_shapes(program.model_proto, strict_mode=True)
     onnx.checker.check_model(model, full_check=True)
     onnx.helper.set_model_props(model, graph_properties(manifest))
     temporary = path.with_name(f".{path.name}")

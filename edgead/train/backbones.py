@@ -26,6 +26,9 @@ class Backbone(nn.Module):
     of the network, so that it is exported with it.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         stages: Sequence[tuple[str, nn.Module]],
@@ -106,7 +109,8 @@ def _build_lite(
         _load(network, weights, name)
     stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
     stages: list[tuple[str, nn.Module]] = [("stem", stem)]
-    stride, blocks = 2, []
+    stride = 2
+    blocks: list[nn.Module] = []
     for block in network._blocks:
         step = block._block_args.stride
         step = step if isinstance(step, int) else step[0]

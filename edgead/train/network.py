@@ -26,7 +26,8 @@ class PatchFeatures(nn.Module):
         and lighting, which differ between good parts.
     """
 
-    output_name = "features"
+    mean: Tensor
+    inverse_std: Tensor
 
     def __init__(self, backbone: Backbone, channels: int, *, unit_length: bool):
         super().__init__()

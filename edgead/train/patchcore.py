@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -79,6 +79,7 @@ class PatchCore:
     """
 
     name = "patchcore"
+    output: Literal["features"] = "features"
 
     def __init__(
         self,
@@ -110,7 +111,7 @@ class PatchCore:
         unknown = settings.keys() - asdict(PatchCoreConfig()).keys()
         if unknown:
             raise SettingsError(f"patchcore has no setting {', '.join(sorted(unknown))}")
-        plain = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+        plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
         return cls(replace(PatchCoreConfig(), **plain), weights=weights, pretrained=pretrained)
 
     def settings(self) -> dict[str, Any]:
@@ -171,7 +172,8 @@ class PatchCore:
         keep = min(per_image, max(1, self.config.max_patches // len(images)))
         channels = self.network.mean.numel()
         patches = np.empty((keep * len(images), channels), np.float32)
-        network = self.network.to(memory_format=torch.channels_last)  # twice as fast on CPUs
+        network = self.network
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on CPUs
         with torch.inference_mode():
             for start in range(0, len(images), BATCH):
                 batch = np.stack([images[i] for i in range(start, min(start + BATCH, len(images)))])
@@ -184,7 +186,7 @@ class PatchCore:
                     patches[at : at + keep] = rows
                 if progress:
                     progress(min(start + BATCH, len(images)), len(images))
-        self.network.to(memory_format=torch.contiguous_format)
+        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         if not np.isfinite(patches).all():
             raise SettingsError("the backbone gave NaN or infinity: its weights are broken")
         return patches
