@@ -80,6 +80,16 @@ def test_picks_are_those_of_the_plain_greedy(backend, rng, d):
         np.testing.assert_array_equal(picks, plain_greedy(features, count, 0, backend.removeprefix("cpu:")))
 
 
+@pytest.mark.parametrize("d", [6, 40, 150])
+@pytest.mark.parametrize("backend", NATIVE)
+def test_nearly_equal_distances(backend, rng, d):
+    # Distances differ in digits that float32 products do not see: only a sound error bound computes each that matters.
+    corners = rng.choice([-1.0, 1.0], (30, d))
+    features = (corners[rng.integers(0, 30, 3000)] + rng.standard_normal((3000, d)) * 1e-6).astype(np.float32)
+    picks = kernels.greedy_coreset(features, 800, backend=backend)
+    np.testing.assert_array_equal(picks, plain_greedy(features, 800, 0, backend.removeprefix("cpu:")))
+
+
 def test_picks_are_farthest(backend, rng):
     features = clusters(rng, 2000, 30)
     assert_greedy(features, kernels.greedy_coreset(features, 200, first=5, backend=backend), 30)
