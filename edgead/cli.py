@@ -286,9 +286,9 @@ def _parity_table(report: dict[str, dict[str, Any]]) -> Any:
     for name, parity in report.items():
         state = "passed" if parity["passed"] else "FAILED"
         rows[name.replace("_", " ")] = (
-            f"{state}: {parity['images']} images, score error {parity['score_error']:.2g} (allowed "
-            f"{parity['score_tolerance']:g}), map error {parity['map_error']:.2g} (allowed {parity['map_tolerance']:g}), "
-            f"{parity['verdict_flips']} verdict flips"
+            f"{state}: {parity['images']} images, score error {parity['score_error']:.2g} "
+            f"(allowed {parity['score_tolerance']:g}), map error {parity['map_error']:.2g} "
+            f"(allowed {parity['map_tolerance']:g}), {parity['verdict_flips']} verdict flips"
         )
     return facts_table("parity", rows)
 

@@ -25,7 +25,7 @@ class DatasetError(EdgeadError):
 
 
 @dataclass(frozen=True, slots=True)
-class TestImage:
+class LabelledImage:
     """One image of the test set; `defect` is "good" for a good one, `mask_path` is None without a mask."""
 
     path: Path
@@ -91,14 +91,14 @@ def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
     return list_images(folder)
 
 
-def find_test_images(data: Path) -> list[TestImage]:
+def find_test_images(data: Path) -> list[LabelledImage]:
     """List the test images of a data set in MVTec layout: good ones first, then type by type."""
     test = data / "test"
     if not test.is_dir():
         raise DatasetError(f"{data} has no folder test; evaluation needs test/good and test/<defect type>")
     folders = sorted((entry for entry in test.iterdir() if entry.is_dir()), key=lambda f: (f.name != GOOD, f.name))
     found = [
-        TestImage(path, folder.name, _mask_of(data, folder.name, path))
+        LabelledImage(path, folder.name, _mask_of(data, folder.name, path))
         for folder in folders
         for path in list_images(folder)
     ]

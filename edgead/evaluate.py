@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from edgead import metrics
-from edgead.dataset import GOOD, Progress, TestImage, resize_map
+from edgead.dataset import GOOD, Progress, LabelledImage, resize_map
 from edgead.detector import Detector
 from edgead.images import load_image, write_image
 from edgead.overlay import contact_sheet, draw_overlay
@@ -26,7 +26,7 @@ LONGEST_SIDE_PX = 1024
 class Outcome:
     """What the detector said of one test image; map and mask have the same shape, the mask may be None."""
 
-    image: TestImage
+    image: LabelledImage
     image_score: float
     decision: Decision
     anomaly_map: np.ndarray
@@ -90,7 +90,7 @@ class Evaluation:
         return {"pixel_AUROC": metrics.pixel_auroc(maps, masks), "AUPRO": metrics.aupro(maps, masks)}
 
 
-def evaluate(detector: Detector, images: Sequence[TestImage], *, progress: Progress | None = None) -> Evaluation:
+def evaluate(detector: Detector, images: Sequence[LabelledImage], *, progress: Progress | None = None) -> Evaluation:
     """Judge every test image."""
     outcomes = []
     for done, test in enumerate(images, 1):

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from edgead.export.graph import export_onnx
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import nn
 
 from edgead.artifact import Artifact, Golden, Manifest, Preprocessing, Scoring, new_artifact, write_manifest
@@ -79,7 +79,7 @@ def build_artifact(
                 name: version(name) for name in ("edgead", "torch", "onnx", "onnxruntime", "numpy", "opencv-python")
             },
         )
-        save_file(trained.network.state_dict(), draft / "weights.safetensors")
+        (draft / "weights.safetensors").write_bytes(serialize(trained.network.state_dict()))
         export_onnx(trained.network, draft / "model.onnx", manifest)
         if trained.memory_bank is not None:
             np.save(draft / "memory_bank.npy", trained.memory_bank, allow_pickle=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pytest
 
 from edgead.types import Box, StageTimes, Verdict
 
@@ -114,3 +117,20 @@ def mjpeg_server(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def full_disk(tmp_path, size_kib):
+    """A small file system of its own that can really be full."""
+    if os.geteuid() != 0:
+        pytest.skip("FULL DISK NOT TESTED: mounting a tmpfs needs root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_kib}k", "tmpfs", str(disk)]
+    done = subprocess.run(mount, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"FULL DISK NOT TESTED: {done.stderr.strip()}")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timezone
 
 import cv2
 import numpy as np
 import pytest
-from fakes import make_verdict, numbered, read_number
+from fakes import full_disk, make_verdict, numbered, read_number
 
 from edgead.overlay import contact_sheet, draw_overlay
 from edgead.sinks import SinkError, StopRequested, open_sink, window
@@ -24,23 +23,6 @@ WHEN = datetime(2024, 5, 6, 7, 8, 9, 123456, timezone.utc)
 
 def make_frame(number, *, name="", source="camera:0", size=(120, 160)):
     return Frame(numbered(number, size=size), number, 0, WHEN, source, name)
-
-
-@contextmanager
-def full_disk(tmp_path, size_kib):
-    """A small file system of its own that can really be full."""
-    if os.geteuid() != 0:
-        pytest.skip("FULL DISK NOT TESTED: mounting a tmpfs needs root")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_kib}k", "tmpfs", str(disk)]
-    done = subprocess.run(mount, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"FULL DISK NOT TESTED: {done.stderr.strip()}")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 # JSON lines

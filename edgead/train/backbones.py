@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -138,13 +139,14 @@ def _build_resnet(
 
 
 def _load(network: nn.Module, weights: Path, name: str) -> None:
-    if weights.suffix == ".safetensors":
-        from safetensors.torch import load_file
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
-        state = load_file(weights)
-    else:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
     try:
+        if weights.suffix == ".safetensors":
+            state = load_file(weights)
+        else:
+            state = torch.load(weights, map_location="cpu", weights_only=True)
         network.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         raise SettingsError(f"{weights} does not hold weights of {name}: {error}") from error

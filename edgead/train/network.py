@@ -21,20 +21,23 @@ class PatchFeatures(nn.Module):
     backbone : Backbone
     channels : int
         Sum of the channels of the backbone's layers.
-    unit_length : bool
-        Scale every patch to length 1 afterwards, so that distances compare directions: the length follows contrast
-        and lighting, which differ between good parts.
+    damp_length : bool
+        Afterwards divide every patch x by sqrt(|x|^2 + r^2) with r the median length of good patches. Loud patches
+        are then compared by direction (their length follows contrast and lighting, which differ between good
+        parts), quiet ones keep their length (scaled to 1, their noise would be what is compared).
     """
 
     mean: Tensor
     inverse_std: Tensor
+    squared_length: Tensor
 
-    def __init__(self, backbone: Backbone, channels: int, *, unit_length: bool):
+    def __init__(self, backbone: Backbone, channels: int, *, damp_length: bool):
         super().__init__()
         self.backbone = backbone
-        self.unit_length = unit_length
+        self.damp_length = damp_length
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("inverse_std", torch.ones(channels))
+        self.register_buffer("squared_length", torch.ones(()))
 
     def raw_features(self, image: Tensor) -> Tensor:
         """uint8 RGB (n, h, w, 3) -> features before standardisation, float32 (n, d, h', w')."""
@@ -51,7 +54,19 @@ class PatchFeatures(nn.Module):
         features = self.raw_features(image).permute(0, 2, 3, 1)
         return self.standardise(features)
 
+    @torch.no_grad()
+    def fit_scale(self, features: Tensor) -> None:
+        """Learn means, deviations and the median length from raw features of good images, float32 (n, d)."""
+        std, mean = torch.std_mean(features, dim=0, correction=0)
+        self.mean.copy_(mean)
+        # A channel that never moves carries no information; dividing by its deviation would blow up noise.
+        self.inverse_std.copy_(torch.where(std > 1e-6, 1 / std, 0.0))
+        lengths = [((block - self.mean) * self.inverse_std).square().sum(dim=1) for block in features.split(65536)]
+        self.squared_length.copy_(torch.cat(lengths).median().clamp_min(1e-6))
+
     def standardise(self, features: Tensor) -> Tensor:
         """Raw features (..., d) -> what is compared, (..., d)."""
         features = (features - self.mean) * self.inverse_std
-        return F.normalize(features, dim=-1) if self.unit_length else features
+        if not self.damp_length:
+            return features
+        return features * torch.rsqrt(features.square().sum(dim=-1, keepdim=True) + self.squared_length)

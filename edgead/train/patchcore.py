@@ -30,8 +30,8 @@ class PatchCoreConfig:
         See `edgead.train.backbones`.
     image_size : (int, int)
         Height and width that images are resized to.
-    unit_length : bool
-        Compare directions of standardised features; see `edgead.train.network`. The paper compares plain features.
+    damp_length : bool
+        Damp the length of standardised features; see `edgead.train.network`. The paper compares plain features.
     coreset_sampling_ratio : float
         At most this share of all patches goes into the memory bank ...
     memory_bank_size : int
@@ -48,14 +48,14 @@ class PatchCoreConfig:
     """
 
     backbone: str = "efficientnet_lite2"
-    layers: tuple[str, ...] = ("stride16", "stride32")
+    layers: tuple[str, ...] = ("stride8", "stride16")
     image_size: tuple[int, int] = (320, 320)
-    unit_length: bool = True
+    damp_length: bool = True
     coreset_sampling_ratio: float = 1.0
     memory_bank_size: int = 10_000
     max_patches: int = 1_500_000
     num_neighbors: int = 1
-    top_patches: int = 20
+    top_patches: int = 10
     sigma_px: float = 4.0
     seed: int = 0
 
@@ -64,7 +64,7 @@ class PatchCoreConfig:
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
     "default": {},
-    "fine": {"layers": ("stride8", "stride16")},
+    "fine": {"image_size": (448, 448)},
 }
 
 
@@ -100,7 +100,7 @@ class PatchCore:
             layers = backbone(torch.zeros(1, 3, *config.image_size))
         self.grid = tuple(layers[0].shape[-2:])
         channels = sum(layer.shape[1] for layer in layers)
-        self.network = PatchFeatures(backbone, channels, unit_length=config.unit_length).eval()
+        self.network = PatchFeatures(backbone, channels, damp_length=config.damp_length).eval()
         self.memory_bank: np.ndarray | None = None
 
     @classmethod
@@ -111,7 +111,9 @@ class PatchCore:
         unknown = settings.keys() - asdict(PatchCoreConfig()).keys()
         if unknown:
             raise SettingsError(f"patchcore has no setting {', '.join(sorted(unknown))}")
-        plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+        plain: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
+        }
         return cls(replace(PatchCoreConfig(), **plain), weights=weights, pretrained=pretrained)
 
     def settings(self) -> dict[str, Any]:
@@ -149,14 +151,10 @@ class PatchCore:
             Called with (done, total) images, and memory bank rows.
         """
         patches = self._extract(images, progress)
-        mean, std = patches.mean(axis=0, dtype=np.float64), patches.std(axis=0, dtype=np.float64)
-        # A channel that never moves carries no information; dividing by its deviation would blow up noise.
-        inverse_std = np.where(std > 1e-6, 1 / np.maximum(std, 1e-6), 0.0)
-        self.network.mean.copy_(torch.from_numpy(mean))
-        self.network.inverse_std.copy_(torch.from_numpy(inverse_std))
+        self.network.fit_scale(torch.from_numpy(patches))
         with torch.inference_mode():
-            for block in np.array_split(patches, max(1, len(patches) // 65536)):
-                block[:] = self.network.standardise(torch.from_numpy(block)).numpy()
+            for block in torch.from_numpy(patches).split(65536):
+                block.copy_(self.network.standardise(block))
         wanted = int(np.ceil(self.config.coreset_sampling_ratio * len(patches)))
         count = max(self.config.num_neighbors, min(wanted, self.config.memory_bank_size, len(patches)))
         # The first centre is drawn at random, the others are the farthest patches (algorithm 1).

@@ -1,0 +1,126 @@
+"""Artifacts: written whole or not at all; edited, damaged and newer ones are refused with what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgead.artifact import (
+    MANIFEST,
+    Artifact,
+    ArtifactError,
+    Manifest,
+    Preprocessing,
+    Scoring,
+    new_artifact,
+    write_manifest,
+)
+
+
+def make(path: Path, rows: int = 4) -> Path:
+    manifest = Manifest(
+        detector="patchcore",
+        preprocessing=Preprocessing(image_size=(32, 32)),
+        scoring=Scoring(head="patch_nearest"),
+        output="features",
+    )
+    with new_artifact(path) as draft:
+        (draft / "model.onnx").write_bytes(b"not really a network")
+        np.save(draft / "memory_bank.npy", np.ones((rows, 3), np.float32))
+        write_manifest(draft, manifest)
+    return path
+
+
+def edit(path: Path, change) -> None:
+    manifest = json.loads((path / MANIFEST).read_text())
+    change(manifest)
+    (path / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_round_trip(tmp_path):
+    artifact = Artifact.load(make(tmp_path / "m"))
+    assert artifact.manifest.preprocessing.image_size == (32, 32)
+    assert sorted(artifact.manifest.files) == ["memory_bank.npy", "model.onnx"]
+    assert artifact.memory_bank().shape == (4, 3)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+
+
+def test_replaces_an_artifact_but_nothing_else(tmp_path):
+    make(tmp_path / "m", rows=4)
+    assert Artifact.load(make(tmp_path / "m", rows=7)).memory_bank().shape == (7, 3)
+    other = tmp_path / "photos"
+    other.mkdir()
+    (other / "holiday.jpg").write_bytes(b"x")
+    with pytest.raises(ArtifactError, match="is not an edgead model"):
+        make(other)
+    assert (other / "holiday.jpg").exists()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["m", "photos"]
+
+
+def test_an_error_leaves_nothing_and_keeps_the_old_one(tmp_path):
+    make(tmp_path / "m")
+    for name in ("m", "new"):
+        with pytest.raises(OSError, match="disk full"), new_artifact(tmp_path / name) as draft:
+            (draft / "model.onnx").write_bytes(b"half")
+            raise OSError("disk full")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+    Artifact.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "memory_bank.npy"])
+def test_edited_file(tmp_path, name):
+    path = make(tmp_path / "m")
+    content = bytearray((path / name).read_bytes())
+    content[-1] ^= 1
+    (path / name).write_bytes(content)
+    with pytest.raises(ArtifactError, match=f"{name} is not the file that was written"):
+        Artifact.load(path)
+    (path / name).unlink()
+    with pytest.raises(ArtifactError, match=f"{name} is missing"):
+        Artifact.load(path)
+
+
+def test_newer_schema(tmp_path):
+    path = make(tmp_path / "m")
+    # A newer schema may have keys that this version does not know: the version is what is reported.
+    edit(path, lambda manifest: manifest.update(schema_version=2, novelty=True))
+    with pytest.raises(ArtifactError, match="newer edgead .schema 2, this one reads 1.: update"):
+        Artifact.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["scoring"].update(sigma_px=-1), "scoring.sigma_px"),
+        (lambda m: m["scoring"].update(sigma=4), "scoring.sigma"),
+        (lambda m: m.pop("detector"), "detector"),
+        (lambda m: m.pop("schema_version"), "damaged"),
+        (lambda m: m["files"].update({"../../secret": "0"}), "outside the model"),
+    ],
+)
+def test_bad_manifest(tmp_path, change, message):
+    path = make(tmp_path / "m")
+    edit(path, change)
+    with pytest.raises(ArtifactError, match=message):
+        Artifact.load(path)
+
+
+def test_not_an_artifact(tmp_path):
+    with pytest.raises(ArtifactError, match="no such directory; make one with `edgead train"):
+        Artifact.load(tmp_path / "nothing")
+    with pytest.raises(ArtifactError, match="holds no manifest.json"):
+        Artifact.load(tmp_path)
+    (tmp_path / MANIFEST).write_text("{")
+    with pytest.raises(ArtifactError, match="damaged"):
+        Artifact.load(tmp_path)
+
+
+def test_a_pickled_memory_bank_is_refused(tmp_path):
+    path = make(tmp_path / "m")
+    np.save(path / "memory_bank.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    write_manifest(path, Artifact(path, Manifest.model_validate_json((path / MANIFEST).read_text())).manifest)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        Artifact.load(path).memory_bank()

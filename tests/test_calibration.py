@@ -1,0 +1,89 @@
+"""Thresholds keep the false-reject rate that they promise, and say so when they cannot."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgead.calibration import CalibrationError, calibrate, conformal_threshold, images_needed, plan_calibration
+
+
+@pytest.mark.parametrize(
+    ("rate", "needed"), [(0.5, 1), (0.1, 9), (0.05, 19), (0.02, 49), (0.01, 99), (0.001, 999), (0.07, 14)]
+)
+def test_images_needed(rate, needed):
+    assert images_needed(rate) == needed
+    conformal_threshold(np.arange(needed), rate)
+    if needed > 1:
+        with pytest.raises(CalibrationError, match=f"needs {needed} .* found {needed - 1}"):
+            conformal_threshold(np.arange(needed - 1), rate)
+
+
+def test_threshold_is_the_conformal_rank():
+    # n = 99, rate 5 %: rank ceil(100 * 0.95) = 95.
+    assert conformal_threshold(np.random.default_rng(0).permutation(99), 0.05) == 94
+
+
+@given(n=st.integers(1, 300), rate=st.floats(0.01, 0.9))
+def test_rank_is_exact(n, rate):
+    if n < images_needed(rate):
+        return
+    below_or_at = np.sum(np.arange(n) <= conformal_threshold(np.arange(n), rate))
+    # The next part exceeds the k-th smallest with probability 1 - k / (n + 1): k is the smallest rank that keeps it.
+    assert 1 - below_or_at / (n + 1) <= rate + 1e-9
+    assert 1 - (below_or_at - 1) / (n + 1) > rate - 1e-9
+
+
+def test_promise_holds_on_average():
+    rng = np.random.default_rng(1)
+    n, rate, repeats = 60, 0.1, 4000
+    scores = rng.lognormal(size=(repeats, n + 1))
+    rejected = sum(row[-1] > conformal_threshold(row[:-1], rate) for row in scores)
+    # P(reject) = 1 - ceil(61 * 0.9) / 61 = 6 / 61; five standard deviations of the binomial.
+    expected = 6 / 61
+    assert abs(rejected / repeats - expected) < 5 * math.sqrt(expected * (1 - expected) / repeats)
+
+
+def test_bad_scores_and_rates():
+    with pytest.raises(CalibrationError, match="NaN"):
+        conformal_threshold([1.0, math.nan], 0.5)
+    for rate in (0, 1, -0.1, 1.5):
+        with pytest.raises(CalibrationError, match="between 0 and 1"):
+            images_needed(rate)
+
+
+def test_review_is_not_above_reject():
+    scores = np.arange(200.0)
+    calibration = calibrate(scores, scores, false_reject_rate=0.01, review_rate=0.05)
+    assert calibration.review < calibration.reject
+    assert calibration.scores == sorted(scores)
+    alone = calibrate(scores, scores, false_reject_rate=0.01)
+    assert alone.review == alone.reject
+    with pytest.raises(CalibrationError, match="review rate"):
+        calibrate(scores, scores, false_reject_rate=0.05, review_rate=0.01)
+
+
+@pytest.mark.parametrize(
+    ("images", "rate", "plan"),
+    [
+        (761, None, (152, 0.01)),
+        (200, None, (40, 0.05)),
+        (20, None, (4, 0.2)),
+        (200, 0.01, (99, 0.01)),
+        (5000, 0.01, (1000, 0.01)),
+    ],
+)
+def test_plan(images, rate, plan):
+    assert plan_calibration(images, rate) == plan
+
+
+def test_plan_says_how_many_are_needed():
+    with pytest.raises(CalibrationError, match="at least 198 in all, found 100: add 98 good images or ask .* 0.0196"):
+        plan_calibration(100, 0.01)
+    plan_calibration(100, 0.0197)  # the rate that the message names works
+    with pytest.raises(CalibrationError, match="at least 20 are needed"):
+        plan_calibration(19, None)

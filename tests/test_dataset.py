@@ -1,0 +1,94 @@
+"""Folders of images: layouts, bad images, masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgead.artifact import Preprocessing
+from edgead.dataset import DatasetError, Images, LabelledImage, check_images, find_good_images, find_test_images
+from edgead.images import ImageError
+
+
+def picture(path: Path, value: int = 100, shape: tuple[int, ...] = (20, 30, 3)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full(shape, value, np.uint8))
+    return path
+
+
+def test_mvtec_layout(line_data):
+    good = find_good_images(line_data)
+    assert [path.name for path in good[:2]] == ["000.png", "001.png"]
+    assert len(good) == 60
+    test = find_test_images(line_data)
+    assert [image.defect for image in test[:9]] == ["good"] * 8 + ["chipped_edge"]
+    defective = test[8]
+    assert defective.is_defective and defective.load_mask((480, 480)).any()
+    assert not test[0].load_mask((480, 480)).any()
+    with pytest.raises(DatasetError, match="rows, columns"):
+        defective.load_mask((480, 100))
+
+
+def test_plain_folder(tmp_path):
+    picture(tmp_path / "ok" / "part10.png")
+    picture(tmp_path / "ok" / "part2.png")
+    assert [path.name for path in find_good_images(tmp_path, "ok")] == ["part2.png", "part10.png"]
+    assert len(find_good_images(tmp_path / "ok", ".")) == 2
+    with pytest.raises(DatasetError, match="no folder train/good; it holds ok/. Either .* --normal-dir"):
+        find_good_images(tmp_path)
+    with pytest.raises(DatasetError, match="no such folder"):
+        find_good_images(tmp_path / "missing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageError, match="no images found"):
+        find_good_images(tmp_path, "empty")
+
+
+def test_test_set_needs_both_kinds(tmp_path):
+    with pytest.raises(DatasetError, match="has no folder test"):
+        find_test_images(tmp_path)
+    picture(tmp_path / "test" / "good" / "0.png")
+    with pytest.raises(DatasetError, match="good and defective images .* found good"):
+        find_test_images(tmp_path)
+    picture(tmp_path / "test" / "dent" / "0.png")
+    assert [image.defect for image in find_test_images(tmp_path)] == ["good", "dent"]
+    assert find_test_images(tmp_path)[1].load_mask((20, 30)) is None
+
+
+def test_bad_images_are_named_and_counted(tmp_path):
+    good = picture(tmp_path / "a.png")
+    truncated = tmp_path / "b.png"
+    truncated.write_bytes(picture(tmp_path / "c.png").read_bytes()[:60])
+    paths = [good, truncated, tmp_path / "c.png"]
+    with pytest.raises(DatasetError, match="(?s)1 of 3 images cannot be read; --skip-bad .*b.png.*truncated"):
+        check_images(paths)
+    seen = []
+    usable, problems, digest = check_images(paths, skip_bad=True, progress=lambda *done: seen.append(done))
+    assert usable == [good, tmp_path / "c.png"]
+    assert len(problems) == 1 and "b.png" in problems[0]
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    with pytest.raises(DatasetError, match="none of 1 images can be read"):
+        check_images([truncated], skip_bad=True)
+    picture(good, value=101)
+    assert check_images(usable)[2] != digest
+
+
+def test_images_are_preprocessed_when_asked_for(tmp_path):
+    paths = [picture(tmp_path / "a.png", 7), picture(tmp_path / "b.png", 9, (5, 5))]
+    images = Images(paths, Preprocessing(image_size=(8, 8)))
+    assert len(images) == 2
+    assert [image.shape for image in images] == [(8, 8, 3)] * 2
+    assert images[1].max() == 9
+    with pytest.raises(ImageError, match="b.png: the region of interest"):
+        Images(paths, Preprocessing(image_size=(8, 8), roi=(0, 0, 10, 10)))[1]
+
+
+def test_any_mask_name(tmp_path):
+    image = picture(tmp_path / "test" / "dent" / "7.jpg")
+    picture(tmp_path / "test" / "good" / "0.png")
+    for name in ("7_mask.png", "7.png"):
+        mask = picture(tmp_path / "ground_truth" / "dent" / name, 255)
+        assert find_test_images(tmp_path)[1] == LabelledImage(image, "dent", mask)
+        mask.unlink()

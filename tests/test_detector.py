@@ -1,0 +1,111 @@
+"""The detector on a real artifact: decisions, boxes, odd images, one answer for one image."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from edgead import Detector
+from edgead.artifact import MANIFEST, ArtifactError
+from edgead.dataset import find_test_images
+from edgead.demo import SIZE
+from edgead.errors import SettingsError
+from edgead.images import ImageError, load_image
+
+
+@pytest.fixture
+def detector(trained_model):
+    with Detector.load(trained_model) as detector:
+        yield detector
+
+
+@pytest.fixture
+def part(line_data):
+    return load_image(line_data / "test" / "good" / "000.png")
+
+
+def test_verdict(detector, part):
+    verdict = detector.predict(part)
+    limits = detector.manifest.calibration
+    assert verdict.anomaly_map.shape == (160, 160)
+    assert verdict.anomaly_map.dtype == np.float32
+    assert verdict.threshold == limits.reject
+    assert verdict.decision == ("reject" if verdict.image_score > limits.reject else "ok")
+    times = verdict.stage_times
+    assert min(times.preprocess_ms, times.infer_ms, times.score_ms, times.smooth_ms) > 0
+    assert times.age_ms is times.sink_ms is None
+
+
+def test_defects_score_higher(detector, line_data):
+    scores = {}
+    for image in find_test_images(line_data):
+        scores.setdefault(image.is_defective, []).append(detector.predict(load_image(image.path)).image_score)
+    assert np.median(scores[True]) > np.median(scores[False])
+
+
+def test_same_image_same_score(detector, part):
+    first, other = detector.predict(part), detector.predict(np.zeros_like(part))
+    again = detector.predict(part)
+    assert first.image_score == again.image_score != other.image_score
+    # A verdict keeps its map: the next frame must not write into it.
+    np.testing.assert_array_equal(first.anomaly_map, again.anomaly_map)
+    assert not np.array_equal(first.anomaly_map, other.anomaly_map)
+
+
+def test_grey_alpha_and_16_bit_are_the_same_image(detector, part):
+    grey = cv2.cvtColor(part, cv2.COLOR_BGR2GRAY)
+    expected = detector.predict(np.repeat(grey[:, :, None], 3, axis=2)).image_score
+    assert detector.predict(grey).image_score == expected
+    assert detector.predict(grey.astype(np.uint16) * 257).image_score == expected
+    assert detector.predict(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGRA)).image_score == expected
+
+
+def test_mixed_sizes(detector, part):
+    for size in ((31, 17), (160, 160), (1000, 50)):
+        verdict = detector.predict(cv2.resize(part, size))
+        assert np.isfinite(verdict.image_score)
+        for box in verdict.boxes:
+            assert 0 <= box.x < box.x + box.width <= size[0]
+            assert 0 <= box.y < box.y + box.height <= size[1]
+
+
+def test_refused_images(detector, part):
+    for bad in (part.astype(np.float32), part[:0], part[0, 0, 0], np.full((9, 9), np.nan)):
+        with pytest.raises(ImageError):
+            detector.predict(bad)
+
+
+def test_boxes_surround_what_is_above_the_threshold(detector, part):
+    spoiled = part.copy()
+    spoiled[40:110, 300:400] = (0, 0, 255)
+    verdict = detector.predict(spoiled)
+    assert verdict.decision == "reject"
+    assert verdict.boxes[0].peak == verdict.anomaly_map.max()
+    assert [box.peak for box in verdict.boxes] == sorted((box.peak for box in verdict.boxes), reverse=True)
+    rows, columns = np.nonzero(verdict.anomaly_map > verdict.map_threshold)
+    for row, column in zip(rows * SIZE[0] / 160, columns * SIZE[1] / 160, strict=True):
+        assert any(b.x <= column < b.x + b.width and b.y <= row < b.y + b.height for b in verdict.boxes)
+
+
+def test_uncalibrated_model(model_copy):
+    manifest = json.loads((model_copy / MANIFEST).read_text())
+    manifest["calibration"] = None
+    (model_copy / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match="no thresholds"):
+        Detector.load(model_copy)
+
+
+def test_unknown_runtime(trained_model):
+    with pytest.raises(SettingsError, match="unknown runtime 'abacus'"):
+        Detector.load(trained_model, runtime="abacus")
+
+
+def test_graph_and_manifest_that_do_not_fit(model_copy):
+    manifest = json.loads((model_copy / MANIFEST).read_text())
+    manifest["preprocessing"]["image_size"] = [128, 128]
+    (model_copy / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match="edgead export"):
+        Detector.load(model_copy)

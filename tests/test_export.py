@@ -1,0 +1,149 @@
+"""From torch to what ships: the graph, parity on real pictures, and faults that must be found."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
+
+from edgead.export.from_folder import GoodImages, train_from_folder  # noqa: E402
+from edgead.export.rewrite import ExportError, rewrite_graph  # noqa: E402
+from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
+
+from edgead import Detector  # noqa: E402
+from edgead.artifact import MANIFEST, Artifact, ArtifactError, Manifest, write_manifest  # noqa: E402
+from edgead.calibration import CalibrationError  # noqa: E402
+from edgead.dataset import DatasetError, find_good_images, find_test_images  # noqa: E402
+from edgead.images import load_image  # noqa: E402
+
+
+def stamp(path) -> Artifact:
+    """Write the hashes of the files as they are now, as if the artifact had been made like this."""
+    write_manifest(path, Manifest.model_validate_json((path / MANIFEST).read_text()))
+    return Artifact.load(path)
+
+
+def change_a_weight(path) -> None:
+    model = onnx.load(path / "model.onnx")
+    weight = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values.flat[0] += 3
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    onnx.save(model, path / "model.onnx")
+
+
+def test_graph_contract(trained_model):
+    model = onnx.load(trained_model / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    (image,), (features,) = model.graph.input, model.graph.output
+    assert (image.name, features.name) == ("image", "features")
+    assert image.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert features.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    shape = [dim.dim_param or dim.dim_value for dim in image.type.tensor_type.shape.dim]
+    assert shape == ["batch", 160, 160, 3]
+    properties = {prop.key: prop.value for prop in model.metadata_props}
+    manifest = Artifact.load(trained_model).manifest
+    assert json.loads(properties["edgead.preprocessing"]) == json.loads(manifest.preprocessing.model_dump_json())
+    assert json.loads(properties["edgead.scoring"]) == json.loads(manifest.scoring.model_dump_json())
+
+
+def test_any_batch_gives_the_same_features(trained_model):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(trained_model / "model.onnx"))
+    images = np.random.default_rng(0).integers(0, 256, (3, 160, 160, 3), np.uint8)
+    (together,) = session.run(None, {"image": images})
+    for image, features in zip(images, together, strict=True):
+        np.testing.assert_allclose(session.run(None, {"image": image[None]})[0][0], features, atol=1e-5)
+
+
+def test_torch_and_deployed_agree(trained_model, line_data):
+    paths = [image.path for image in find_test_images(line_data)]
+    parity = compare_with_torch(Artifact.load(trained_model), paths)
+    assert parity.images == 20
+    assert parity.passed and parity.score_error <= 1e-4 and parity.verdict_flips == 0
+
+
+def test_golden_images_replay(trained_model):
+    artifact = Artifact.load(trained_model)
+    assert len(artifact.manifest.golden) == 3
+    scores = [golden.image_score for golden in artifact.manifest.golden]
+    assert scores == sorted(scores)
+    parity = replay_golden(artifact)
+    assert parity.passed and parity.score_error < 1e-6
+
+
+def test_one_changed_weight_is_found(model_copy):
+    change_a_weight(model_copy)
+    artifact = stamp(model_copy)
+    assert not compare_with_torch(artifact).passed
+    assert not replay_golden(artifact).passed
+
+
+def test_rewriting_restores_the_graph(model_copy, trained_model):
+    change_a_weight(model_copy)
+    stamp(model_copy)
+    artifact = rewrite_graph(model_copy)
+    assert replay_golden(artifact).passed
+    assert artifact.manifest.calibration == Artifact.load(trained_model).manifest.calibration
+
+
+def test_rewriting_refuses_when_thresholds_would_not_hold(model_copy):
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(model_copy / "weights.safetensors")
+    state["mean"] += 0.5
+    save_file(state, model_copy / "weights.safetensors")
+    stamp(model_copy)
+    before = (model_copy / "model.onnx").read_bytes()
+    with pytest.raises(ExportError, match="its thresholds would not hold"):
+        rewrite_graph(model_copy)
+    assert (model_copy / "model.onnx").read_bytes() == before
+    Artifact.load(model_copy)
+
+
+def test_device_copy_without_weights(model_copy):
+    (model_copy / "weights.safetensors").unlink()
+    artifact = stamp(model_copy)
+    Detector.load(model_copy).close()
+    with pytest.raises(ArtifactError, match="holds no weights.safetensors"):
+        compare_with_torch(artifact)
+
+
+def test_thresholds_come_from_the_shipped_detector(trained_model, line_data):
+    artifact = Artifact.load(trained_model)
+    training = artifact.manifest.training
+    assert training["calibration_images"] + training["training_images"] == 60
+    with Detector(artifact) as detector:
+        scores = {detector.measure(load_image(path)).image_score for path in find_good_images(line_data)}
+    held_out = artifact.manifest.calibration.scores
+    assert len(held_out) == training["calibration_images"] >= 19
+    for score in held_out:
+        assert min(abs(score - other) for other in scores) < 1e-5 * score
+
+
+def test_failed_training_writes_nothing(line_data, tmp_path):
+    out = tmp_path / "model"
+    settings = {"backbone": "efficientnet_lite0", "image_size": (64, 64)}
+    with pytest.raises(CalibrationError, match="needs 999 good images held out .* found 60"):
+        train_from_folder(GoodImages(line_data, false_reject_rate=0.001), out, settings)
+    with pytest.raises(DatasetError):
+        train_from_folder(GoodImages(line_data / "test"), out, settings)
+
+    def interrupt(stage, done, total):
+        if stage == "calibrate":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_from_folder(GoodImages(line_data), out, {**settings, "memory_bank_size": 50}, progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing(line_data, small_disk):
+    settings = {"backbone": "efficientnet_lite0", "image_size": (64, 64), "memory_bank_size": 50}
+    with pytest.raises(OSError):
+        train_from_folder(GoodImages(line_data), small_disk / "model", settings)
+    assert list(small_disk.iterdir()) == []

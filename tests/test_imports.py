@@ -1,0 +1,65 @@
+"""The dependency rule: the device side never imports torch or onnx, and starts fast."""
+
+from __future__ import annotations
+
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import edgead
+
+WORKSTATION = ("edgead.train", "edgead.export")
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(edgead.__path__, "edgead.", onerror=lambda name: None)
+    if not module.name.startswith(WORKSTATION) and module.name != "edgead._native"
+)
+
+REFUSE = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "torchvision", "onnx", "onnxscript", "safetensors", "sklearn", "scipy"}:
+            raise ModuleNotFoundError(f"{name} is refused", name=name)
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def run(code: str) -> str:
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_device_modules_import_without_the_workstation():
+    assert {"edgead.detector", "edgead.cli", "edgead.demo.run", "edgead.stream"} <= set(MODULES)
+    run(REFUSE + f"import importlib\nfor name in {MODULES!r}: importlib.import_module(name)")
+
+
+def test_a_model_runs_without_the_workstation(trained_model):
+    code = f"""
+import numpy as np
+from edgead import Detector
+with Detector.load({str(trained_model)!r}) as detector:
+    print(detector.predict(np.zeros((90, 70, 3), np.uint8)).decision)
+"""
+    assert run(REFUSE + code).strip() == "reject"
+
+
+def test_the_verbs_of_the_workstation_say_what_to_install(trained_model):
+    code = REFUSE + "from edgead.cli import main\nmain()"
+    result = subprocess.run([sys.executable, "-c", code, "verify", trained_model], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "pip install 'edgead[train]'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("statement", ["import edgead", "from edgead import Detector; Detector.load(sys.argv[1])"])
+def test_starts_in_under_half_a_second(trained_model, statement):
+    # CPU time of the best of three: the promise is about the work to be done, not about a busy test machine.
+    code = f"import sys, time; {statement}; print(time.process_time())"
+    command = [sys.executable, "-c", code, str(trained_model)]
+    times = [float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(3)]
+    assert min(times) < 0.5

@@ -1,0 +1,62 @@
+"""Scoring against hand-computed values and the slow reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference
+
+from edgead.artifact import Scoring
+from edgead.scoring import Scorer
+
+
+def scorer(**settings) -> Scorer:
+    bank = np.array([[0, 0], [3, 4], [6, 8]], np.float32)
+    return Scorer(Scoring(head="patch_nearest", **settings), (2, 2), (8, 8), bank)
+
+
+def test_patch_scores_by_hand():
+    features = np.array([[[[0, 0], [3, 4]], [[3, 0], [0, 8]]]], np.float32)
+    nearest = scorer().patch_scores(features)
+    np.testing.assert_allclose(nearest, [[0, 0], [3, 5]], rtol=1e-6)
+    # Mean of the two nearest: (0 + 5) / 2, (0 + 5) / 2, (3 + 4) / 2, (5 + 6) / 2.
+    two = scorer(num_neighbors=2).patch_scores(features)
+    np.testing.assert_allclose(two, [[2.5, 2.5], [3.5, 5.5]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("top", "expected"), [(1, 9.0), (2, 8.0), (4, 5.0), (99, 5.0)])
+def test_image_score_is_the_mean_of_the_largest(top, expected):
+    scores = np.array([[9, 1], [3, 7]], np.float32)
+    assert scorer(top_patches=top).image_score(scores) == expected
+
+
+def test_scores_are_never_clamped():
+    scores = np.full((2, 2), -1e6, np.float32)
+    assert scorer().image_score(scores) == -1e6
+    anomaly_map, maximum = scorer(sigma_px=1.0).anomaly_map(scores)
+    assert anomaly_map.max() == maximum == pytest.approx(-1e6)
+
+
+def test_map_is_the_reference_smoothing():
+    scores = np.random.default_rng(0).random((2, 2)).astype(np.float32)
+    anomaly_map, maximum = scorer(sigma_px=1.5).anomaly_map(scores)
+    expected, _ = reference.smooth(scores, (8, 8), 1.5, "reflect")
+    np.testing.assert_allclose(anomaly_map, expected, rtol=1e-5)
+    assert maximum == anomaly_map.max()
+
+
+def test_map_head_refuses_what_is_not_finite():
+    head = Scorer(Scoring(head="map"), (2, 2), (8, 8))
+    np.testing.assert_array_equal(head.patch_scores(np.arange(4, dtype=np.float32).reshape(1, 2, 2)), [[0, 1], [2, 3]])
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="NaN or infinity"):
+            head.patch_scores(np.full((1, 2, 2), bad, np.float32))
+    with pytest.raises(ValueError, match="NaN"):
+        scorer().patch_scores(np.full((1, 2, 2, 2), np.nan, np.float32))
+
+
+def test_head_and_bank_belong_together():
+    with pytest.raises(ValueError, match="without a memory bank"):
+        Scorer(Scoring(head="patch_nearest"), (2, 2), (8, 8))
+    with pytest.raises(ValueError, match="with a memory bank"):
+        Scorer(Scoring(head="map"), (2, 2), (8, 8), np.ones((1, 2), np.float32))
