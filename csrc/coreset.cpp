@@ -35,7 +35,6 @@ public:
 
 private:
     static constexpr std::size_t rows_per_task = 4096;
-    static constexpr std::size_t rows_per_round = 16384;  // that a round aims to have at or above its threshold
     static constexpr std::size_t serial_floats = 1 << 18;  // a pass over fewer is not worth waking a thread
 
     void tick() {
@@ -45,8 +44,10 @@ private:
         progress_(static_cast<std::int64_t>(state_.picks.size()));
     }
 
-    // A value with about `rows_per_round` bounds at or above it, at most the largest. Any value gives the same picks.
+    // A value with a fair number of bounds at or above it, at most the largest. Any value gives the same picks: too
+    // few rows make rounds whose passes over all rows cost more than the picks, too many make picks dear.
     float next_threshold() const {
+        const std::size_t rows_per_round = std::clamp<std::size_t>(state_.n / 8, 64, 16384);
         constexpr int bins = 4096;
         const float largest = *std::max_element(state_.bound.begin(), state_.bound.end());
         if (!(largest > 0)) return largest;
