@@ -44,11 +44,13 @@ class Preprocessing(_Section):
 class Scoring(_Section):
     """How the network's output becomes scores; see `edgead.scoring`.
 
-    `image_score` is the mean of the `top_patches` largest patch scores: 1 is the maximum of the PatchCore paper.
+    The image score: patch scores are averaged over windows of `window` x `window` patches, and the `top_patches`
+    largest averages are averaged. 1 and 1 give the maximum of the PatchCore paper.
     """
 
     head: Literal["patch_nearest", "map"]
     num_neighbors: Annotated[int, Field(ge=1, le=16)] = 1
+    window: PositiveInt = 1
     top_patches: PositiveInt = 1
     sigma_px: Annotated[float, Field(ge=0)] = 4.0
     border: Literal["reflect", "replicate"] = "reflect"

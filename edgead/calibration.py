@@ -19,6 +19,11 @@ from edgead.errors import EdgeadError
 OFFERED_RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
 
 
+# A conformal threshold is the score of one of the images. Raised by this share, another runtime's rounding cannot put
+# that very image on the other side; a higher threshold keeps the promise.
+MARGIN = 1e-3
+
+
 class CalibrationError(EdgeadError):
     """The good images cannot support the rate that was asked for."""
 
@@ -88,12 +93,17 @@ def calibrate(
             f"the review rate ({review_rate:.4g}) counts rejected parts too: it cannot be below the "
             f"false-reject rate ({false_reject_rate:.4g})"
         )
+
+    def threshold(scores: Sequence[float], rate: float) -> float:
+        exact = conformal_threshold(scores, rate)
+        return exact + MARGIN * abs(exact)
+
     return Calibration(
         false_reject_rate=false_reject_rate,
         review_rate=review_rate,
-        reject=conformal_threshold(image_scores, false_reject_rate),
-        review=conformal_threshold(image_scores, review_rate),
-        map_threshold=conformal_threshold(map_maxima, false_reject_rate),
+        reject=threshold(image_scores, false_reject_rate),
+        review=threshold(image_scores, review_rate),
+        map_threshold=threshold(map_maxima, false_reject_rate),
         scores=sorted(float(score) for score in image_scores),
     )
 

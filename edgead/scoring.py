@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from edgead.artifact import Scoring
@@ -34,6 +35,7 @@ class Scorer:
             raise ValueError(f"head {spec.head!r} with{'' if memory_bank is not None else 'out'} a memory bank")
         self.spec = spec
         self.grid = grid
+        self._window = (min(spec.window, grid[0]), min(spec.window, grid[1]))
         self._nearest = None if memory_bank is None else NearestPatches(memory_bank)
         self._smoother = Smoother(grid, image_size, spec.sigma_px, border=spec.border)
 
@@ -64,9 +66,14 @@ class Scorer:
         return distance.mean(axis=1).reshape(self.grid)
 
     def image_score(self, patch_scores: np.ndarray) -> float:
-        """Mean of the `top_patches` largest patch scores."""
-        count = min(self.spec.top_patches, patch_scores.size)
-        flat = patch_scores.ravel()
+        """Mean of the `top_patches` largest averages over a window; windows lie inside the grid."""
+        averages = patch_scores
+        if self._window != (1, 1):
+            height, width = self._window
+            averages = cv2.blur(patch_scores, (width, height), anchor=(0, 0))
+            averages = averages[: self.grid[0] - height + 1, : self.grid[1] - width + 1]
+        count = min(self.spec.top_patches, averages.size)
+        flat = averages.ravel()
         return float(np.partition(flat, flat.size - count)[-count:].mean(dtype=np.float64))
 
     def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:

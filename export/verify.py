@@ -104,7 +104,9 @@ def _torch_scores(
     with torch.inference_mode():
         output = network(batch)[0].double()
     scores = output if bank is None else _nearest(output, torch.from_numpy(bank).double(), manifest.scoring)
-    top = torch.topk(scores.flatten(), min(manifest.scoring.top_patches, scores.numel())).values
+    window = [min(manifest.scoring.window, side) for side in scores.shape]
+    averages = F.avg_pool2d(scores[None], window, stride=1).flatten()
+    top = torch.topk(averages, min(manifest.scoring.top_patches, averages.numel())).values
     full = F.interpolate(
         scores[None, None], size=manifest.preprocessing.image_size, mode="bilinear", align_corners=False
     )

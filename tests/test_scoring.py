@@ -30,6 +30,19 @@ def test_image_score_is_the_mean_of_the_largest(top, expected):
     assert scorer(top_patches=top).image_score(scores) == expected
 
 
+def test_image_score_over_windows():
+    scores = np.random.default_rng(0).random((6, 9)).astype(np.float32)
+    bank = np.ones((1, 2), np.float32)
+    averages = [scores[i : i + 3, j : j + 3].astype(float).mean() for i in range(4) for j in range(7)]
+    for top in (1, 4):
+        spec = Scoring(head="patch_nearest", window=3, top_patches=top)
+        expected = np.mean(sorted(averages)[-top:])
+        assert Scorer(spec, (6, 9), (48, 72), bank).image_score(scores) == pytest.approx(expected, rel=1e-6)
+    # A window larger than the grid is the whole grid.
+    whole = Scorer(Scoring(head="patch_nearest", window=7), (6, 9), (48, 72), bank).image_score(scores)
+    assert whole == pytest.approx(max(scores[:, j : j + 7].mean() for j in range(3)), rel=1e-6)
+
+
 def test_scores_are_never_clamped():
     scores = np.full((2, 2), -1e6, np.float32)
     assert scorer().image_score(scores) == -1e6

@@ -40,8 +40,9 @@ class PatchCoreConfig:
         More patches than this are thinned at random before the coreset is chosen, which bounds the memory.
     num_neighbors : int
         Neighbours whose distances are averaged to a patch score.
-    top_patches : int
-        The image score is the mean of this many largest patch scores; 1 is the paper's maximum.
+    window, top_patches : int
+        The image score: patch scores are averaged over windows of this many patches a side, and this many of the
+        largest averages are averaged. 1 and 1 give the paper's maximum.
     sigma_px : float
         Smoothing of the anomaly map; 4 is the paper's.
     seed : int
@@ -55,7 +56,8 @@ class PatchCoreConfig:
     memory_bank_size: int = 10_000
     max_patches: int = 1_500_000
     num_neighbors: int = 1
-    top_patches: int = 10
+    window: int = 5
+    top_patches: int = 1
     sigma_px: float = 4.0
     seed: int = 0
 
@@ -130,7 +132,8 @@ class PatchCore:
         return Scoring(
             head="patch_nearest",
             num_neighbors=config.num_neighbors,
-            top_patches=min(config.top_patches, self.grid[0] * self.grid[1]),
+            window=config.window,
+            top_patches=config.top_patches,
             sigma_px=config.sigma_px,
         )
 

@@ -1,0 +1,174 @@
+"""The command: every verb end to end on real files, exit codes, JSON, and errors without tracebacks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgead.dataset import find_test_images
+from edgead.images import load_image
+
+pytest.importorskip("torch", reason="training needs the workstation's packages")
+
+
+def edgead(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-c", "from edgead.cli import main; main()", *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == code, result.stderr + result.stdout
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def report(*arguments: object, code: int = 0) -> dict:
+    return json.loads(edgead(*arguments, "--json", code=code).stdout)
+
+
+@pytest.fixture(scope="module")
+def model(line_data, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "model"
+    options = ["--preset", "fast", "--image-size", "160", "--memory-bank-size", "400", "--false-reject-rate", "0.05"]
+    facts = report("train", line_data, "-o", path, *options)
+    assert facts["training_images"] == 41 and facts["calibration_images"] == 19
+    assert facts["false_reject_rate"] == 0.05
+    return path
+
+
+def test_train_on_a_plain_folder(line_data, tmp_path):
+    out = tmp_path / "model"
+    options = ["--normal-dir", ".", "--roi", "40,40,400,400", "--image-size", "64,96", "--memory-bank-size", "50"]
+    edgead("train", line_data / "train" / "good", "-o", out, "--preset", "fast", *options)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["preprocessing"]["roi"] == [40, 40, 400, 400]
+    assert manifest["preprocessing"]["image_size"] == [64, 96]
+
+
+def test_eval(model, line_data, tmp_path):
+    sheet = tmp_path / "worst.jpg"
+    result = report("eval", model, line_data, "--sheet", sheet)
+    assert result["images"] == 20
+    assert 0.5 < result["image_AUROC"] <= 1
+    assert 0 < result["AUPRO"] <= 1
+    assert set(result["defect_types"]) == {"chipped_edge", "crack", "dent", "missing_hole", "scratch", "stain"}
+    assert result["false_reject_rate"]["total"] == 8
+    assert load_image(sheet).shape[0] > 300
+    assert "image_AUROC" in edgead("eval", model, line_data).stdout
+
+
+def test_predict(model, line_data, tmp_path):
+    images = line_data / "test" / "good"
+    result = report("predict", model, images, images / "000.png", "--heat-maps", tmp_path / "maps")
+    assert len(result["images"]) == 9
+    assert result["images"][0]["image_score"] == result["images"][8]["image_score"]
+    assert len(list((tmp_path / "maps").iterdir())) == 9
+
+
+def test_verify_and_export(model, line_data):
+    result = report("verify", model, line_data / "test" / "good")
+    assert result["torch_and_deployed"]["passed"] and result["golden_and_deployed"]["passed"]
+    assert result["torch_and_deployed"]["images"] == 8
+    edgead("export", model, "--precision", "fp32")
+    assert "passed" in edgead("verify", model).stdout
+
+
+def test_stream_gives_the_scores_of_predict(model, line_data, tmp_path):
+    images = [load_image(image.path) for image in find_test_images(line_data)]
+    writer = cv2.VideoWriter(str(tmp_path / "line.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, images[0].shape[1::-1])
+    for image in images:
+        writer.write(image)
+    writer.release()
+    verdicts = tmp_path / "verdicts.jsonl"
+    summary = report(
+        "stream", model, tmp_path / "line.avi", "--sink", f"jsonl:{verdicts}", "--sink", f"images:{tmp_path}/p"
+    )
+    assert summary["frames"] == summary["captured"] == len(images)
+    assert summary["fault"] is None and summary["overwritten"] == 0
+    rows = [json.loads(line) for line in verdicts.read_text().splitlines()]
+    assert [row["number"] for row in rows] == list(range(len(images)))
+
+    # The same frames, decoded once more and judged as files.
+    capture = cv2.VideoCapture(str(tmp_path / "line.avi"))
+    (tmp_path / "frames").mkdir()
+    for number in range(len(images)):
+        ok, frame = capture.read()
+        assert ok and cv2.imwrite(str(tmp_path / "frames" / f"{number:03d}.png"), frame)
+    predicted = report("predict", model, tmp_path / "frames")["images"]
+    assert [row["image_score"] for row in rows] == [row["image_score"] for row in predicted]
+    assert [row["decision"] for row in rows] == [row["decision"] for row in predicted]
+
+
+def test_profile(model):
+    result = report("profile", model, "-n", "30", "--warmup", "3")
+    assert result["n"] == 30
+    assert {"preprocess", "infer", "score", "smooth", "total"} <= set(result["latency"])
+    assert result["machine"]["cpu"]
+
+
+def test_doctor():
+    findings = report("doctor", "--no-cameras")
+    assert findings["onnxruntime"]["ok"] and findings["native kernels"]["ok"]
+
+
+def test_a_changed_weight_fails_the_gate(model, tmp_path):
+    import shutil
+
+    from test_export import change_a_weight, stamp
+
+    copy = Path(shutil.copytree(model, tmp_path / "m"))
+    change_a_weight(copy)
+    stamp(copy)
+    assert "FAILED" in edgead("verify", copy, code=1).stdout
+
+
+def test_a_source_that_fails_ends_with_one(model, tmp_path):
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "0.png"), np.zeros((50, 50, 3), np.uint8))
+    (tmp_path / "images" / "1.png").write_bytes(b"not an image")
+    result = edgead("stream", model, tmp_path / "images", code=1)
+    assert "1 frames judged" in " ".join(result.stdout.split()) and "1.png" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "missing", "-o", "out"], "no such folder"),
+        (["train", "{data}", "-o", "{data}"], "is not an edgead model"),
+        (["train", "{data}", "-o", "out", "--preset", "magic"], "choose one of fast, default, fine"),
+        (["train", "{data}", "-o", "out", "--layers", "layer9"], "choose from stride4"),
+        (["train", "{data}", "-o", "out", "--roi", "1,2,3"], "expected 4 whole numbers"),
+        (["train", "{data}", "-o", "out", "--detector", "oracle"], "unknown detector 'oracle'"),
+        (["train", "{data}", "-o", "out", "--false-reject-rate", "0.001"], "needs 999 good images"),
+        (["train", "{data}", "-o", "out", "--false-reject-rate", "2"], "between 0 and 1"),
+        (["eval", "missing", "{data}"], "edgead train"),
+        (["eval", "{model}", "missing"], "has no folder test"),
+        (["predict", "{model}", "missing.png"], "no such file"),
+        (["export", "{model}", "--precision", "fp8"], "only fp32"),
+        (["stream", "{model}", "missing.avi"], "no such file"),
+        (["stream", "{model}", "camera:77"], "camera"),
+        (["stream", "{model}", "synthetic:?count=1", "--sink", "fax:123"], "fax"),
+        (["nonsense"], "No such command"),
+    ],
+)
+def test_usage_errors(model, line_data, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = edgead(*(str(a).format(data=line_data, model=model) for a in arguments), code=2)
+    assert message in " ".join(result.stderr.replace("│", "").split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sigterm_stops_training_and_leaves_nothing(line_data, tmp_path):
+    import signal
+    import time
+
+    command = [sys.executable, "-c", "from edgead.cli import main; main()", "train", line_data, "-o", tmp_path / "m"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    time.sleep(8)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=15)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
