@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from edgead import metrics
-from edgead.dataset import GOOD, Progress, LabelledImage, resize_map
+from edgead.dataset import GOOD, LabelledImage, Progress, resize_map
 from edgead.detector import Detector
 from edgead.images import load_image, write_image
 from edgead.overlay import contact_sheet, draw_overlay

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,25 +21,27 @@ class PatchFeatures(nn.Module):
     Parameters
     ----------
     backbone : Backbone
-    channels : int
-        Sum of the channels of the backbone's layers.
+    channels : sequence of int
+        Channels of each of the backbone's layers.
     damp_length : bool
-        Afterwards divide every patch x by sqrt(|x|^2 + r^2) with r the median length of good patches. Loud patches
-        are then compared by direction (their length follows contrast and lighting, which differ between good
-        parts), quiet ones keep their length (scaled to 1, their noise would be what is compared).
+        Afterwards divide the x that a patch has of each layer by sqrt(|x|^2 + r^2), with r the median length over
+        good patches. Loud patches are then compared by direction (their length follows contrast and lighting,
+        which differ between good parts), quiet ones keep their length (scaled to 1, their noise would be what is
+        compared), and layers with many channels do not outvote those with few.
     """
 
     mean: Tensor
     inverse_std: Tensor
     squared_length: Tensor
 
-    def __init__(self, backbone: Backbone, channels: int, *, damp_length: bool):
+    def __init__(self, backbone: Backbone, channels: Sequence[int], *, damp_length: bool):
         super().__init__()
         self.backbone = backbone
+        self.channels = list(channels)
         self.damp_length = damp_length
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("inverse_std", torch.ones(channels))
-        self.register_buffer("squared_length", torch.ones(()))
+        self.register_buffer("mean", torch.zeros(sum(channels)))
+        self.register_buffer("inverse_std", torch.ones(sum(channels)))
+        self.register_buffer("squared_length", torch.ones(len(channels)))
 
     def raw_features(self, image: Tensor) -> Tensor:
         """uint8 RGB (n, h, w, 3) -> features before standardisation, float32 (n, d, h', w')."""
@@ -61,12 +65,18 @@ class PatchFeatures(nn.Module):
         self.mean.copy_(mean)
         # A channel that never moves carries no information; dividing by its deviation would blow up noise.
         self.inverse_std.copy_(torch.where(std > 1e-6, 1 / std, 0.0))
-        lengths = [((block - self.mean) * self.inverse_std).square().sum(dim=1) for block in features.split(65536)]
-        self.squared_length.copy_(torch.cat(lengths).median().clamp_min(1e-6))
+        lengths = [self._squared_lengths((x - self.mean) * self.inverse_std) for x in features.split(65536)]
+        self.squared_length.copy_(torch.cat(lengths).median(dim=0).values.clamp_min(1e-6))
 
     def standardise(self, features: Tensor) -> Tensor:
         """Raw features (..., d) -> what is compared, (..., d)."""
         features = (features - self.mean) * self.inverse_std
         if not self.damp_length:
             return features
-        return features * torch.rsqrt(features.square().sum(dim=-1, keepdim=True) + self.squared_length)
+        scale = torch.rsqrt(self._squared_lengths(features) + self.squared_length)
+        layers = features.split(self.channels, dim=-1)
+        return torch.cat([layer * scale[..., i : i + 1] for i, layer in enumerate(layers)], dim=-1)
+
+    def _squared_lengths(self, features: Tensor) -> Tensor:
+        """Features (..., d) -> squared length of each layer's part, (..., layers)."""
+        return torch.stack([x.square().sum(dim=-1) for x in features.split(self.channels, dim=-1)], dim=-1)

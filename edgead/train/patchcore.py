@@ -66,7 +66,7 @@ class PatchCoreConfig:
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
     "default": {},
-    "fine": {"image_size": (448, 448)},
+    "fine": {"image_size": (448, 448), "window": 3, "top_patches": 10},
 }
 
 
@@ -101,7 +101,7 @@ class PatchCore:
         with torch.inference_mode():
             layers = backbone(torch.zeros(1, 3, *config.image_size))
         self.grid = tuple(layers[0].shape[-2:])
-        channels = sum(layer.shape[1] for layer in layers)
+        channels = [layer.shape[1] for layer in layers]
         self.network = PatchFeatures(backbone, channels, damp_length=config.damp_length).eval()
         self.memory_bank: np.ndarray | None = None
 
