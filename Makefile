@@ -2,7 +2,7 @@
 
 VENV ?= .venv
 PYTHON ?= python3
-PRESET ?= default
+PRESET ?= fine
 DATA ?=
 
 NATIVE := setup.py pyproject.toml CMakeLists.txt $(wildcard csrc/*)

@@ -62,7 +62,7 @@ def test_eval(model, line_data, tmp_path):
 
 def test_predict(model, line_data, tmp_path):
     images = line_data / "test" / "good"
-    result = report("predict", model, images, images / "000.png", "--heat-maps", tmp_path / "maps")
+    result = report("predict", model, images, images / "000.jpg", "--heat-maps", tmp_path / "maps")
     assert len(result["images"]) == 9
     assert result["images"][0]["image_score"] == result["images"][8]["image_score"]
     assert len(list((tmp_path / "maps").iterdir())) == 9

@@ -21,7 +21,7 @@ def picture(path: Path, value: int = 100, shape: tuple[int, ...] = (20, 30, 3)) 
 
 def test_mvtec_layout(line_data):
     good = find_good_images(line_data)
-    assert [path.name for path in good[:2]] == ["000.png", "001.png"]
+    assert [path.name for path in good[:2]] == ["000.jpg", "001.jpg"]
     assert len(good) == 60
     test = find_test_images(line_data)
     assert [image.defect for image in test[:9]] == ["good"] * 8 + ["chipped_edge"]

@@ -27,23 +27,23 @@ def read(path):
 
 
 def test_layout(dataset):
-    found = {str(path.relative_to(dataset)) for path in dataset.rglob("*.png")}
-    expected = {f"train/good/{i:03d}.png" for i in range(3)} | {f"test/good/{i:03d}.png" for i in range(2)}
+    found = {str(path.relative_to(dataset)) for path in dataset.rglob("*.*g")}
+    expected = {f"train/good/{i:03d}.jpg" for i in range(3)} | {f"test/good/{i:03d}.jpg" for i in range(2)}
     for defect in DEFECTS:
-        expected |= {f"test/{defect}/000.png", f"ground_truth/{defect}/000_mask.png"}
+        expected |= {f"test/{defect}/000.jpg", f"ground_truth/{defect}/000_mask.png"}
     assert found == expected
     assert [path.name for path in dataset.parent.iterdir()] == ["set"]
 
 
 def test_masks_on_disk_mark_the_defects(dataset):
     for defect in DEFECTS:
-        image, mask = read(dataset / f"test/{defect}/000.png"), read(dataset / f"ground_truth/{defect}/000_mask.png")
+        image, mask = read(dataset / f"test/{defect}/000.jpg"), read(dataset / f"ground_truth/{defect}/000_mask.png")
         assert image.shape == (480, 480, 3)
         assert mask.shape == (480, 480) and set(np.unique(mask)) == {0, 255}
 
 
 def test_images_of_a_data_set_are_all_different(dataset):
-    images = [read(path).tobytes() for path in dataset.glob("*/*/???.png")]
+    images = [read(path).tobytes() for path in dataset.glob("*/*/???.jpg")]
     assert len(set(images)) == len(images) == 5 + len(DEFECTS)
 
 
@@ -69,8 +69,8 @@ def test_foreign_folder_is_refused(tmp_path):
 
 def test_incomplete_data_set_is_refused(tmp_path):
     folder = write_dataset(tmp_path / "set", train_good=2, test_good=0, per_defect=0)
-    (folder / "train/good/001.png").unlink()
-    with pytest.raises(FileExistsError, match="lacks 1 images, train/good/001.png"):
+    (folder / "train/good/001.jpg").unlink()
+    with pytest.raises(FileExistsError, match="lacks 1 images, train/good/001.jpg"):
         write_dataset(folder, train_good=2, test_good=0, per_defect=0)
 
 
@@ -78,14 +78,14 @@ def test_empty_folder_is_filled_and_progress_told(tmp_path):
     calls = []
     write_dataset(tmp_path, train_good=2, test_good=1, per_defect=0, progress=lambda *done: calls.append(done))
     assert calls == [(1, 3), (2, 3), (3, 3)]
-    assert (tmp_path / "train/good/001.png").is_file()
+    assert (tmp_path / "train/good/001.jpg").is_file()
 
 
 def test_a_failed_writing_leaves_nothing(tmp_path, monkeypatch):
     def full(path, image):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(recording, "_write_png", full)
+    monkeypatch.setattr(recording, "_write", full)
     with pytest.raises(OSError, match="No space left"):
         write_dataset(tmp_path / "set", **SMALL)
     assert list(tmp_path.iterdir()) == []

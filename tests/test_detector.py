@@ -24,7 +24,7 @@ def detector(trained_model):
 
 @pytest.fixture
 def part(line_data):
-    return load_image(line_data / "test" / "good" / "000.png")
+    return load_image(line_data / "test" / "good" / "000.jpg")
 
 
 def test_verdict(detector, part):

@@ -48,13 +48,13 @@ def _scratch(rng: np.random.Generator) -> Layers:
     layers = build_layers().copy()
     start = np.array(_on_part(rng, SEAT + 4, HUB + 20))
     heading, bend = rng.uniform(0, 2 * np.pi), rng.normal(0, 0.006)
-    length = rng.uniform(28, 110)
+    length = rng.uniform(50, 120)
     turn = heading + bend * np.arange(0, length, 2.0)
     path = start + np.cumsum(2.0 * np.stack([np.cos(turn), np.sin(turn)], axis=1), axis=0)
     path = path[layers.colour[_pixel(path)][:, 3] > 0.9]
-    groove = _drawn(path, thickness=rng.uniform(0.9, 2.2), tapered=True)
+    groove = _drawn(path, thickness=rng.uniform(1.4, 2.8), tapered=True)
     _engrave(layers, groove, depth=rng.uniform(0.5, 1.3))
-    layers.colour[..., :3] *= 1 + rng.uniform(0.15, 0.55) * rng.choice([1, 1, -0.8]) * groove[..., None]
+    layers.colour[..., :3] *= 1 + rng.uniform(0.3, 0.6) * rng.choice([1, 1, -0.8]) * groove[..., None]
     return layers
 
 
@@ -62,13 +62,13 @@ def _dent(rng: np.random.Generator) -> Layers:
     """A bowl pressed into the metal, with the rim that the displaced metal makes."""
     layers = build_layers().copy()
     x, y = _on_part(rng, SEAT + 12, BOLT_CIRCLE + 12)
-    size, stretch, angle = rng.uniform(4.5, 12), rng.uniform(0.7, 1.0), rng.uniform(0, np.pi)
+    size, stretch, angle = rng.uniform(8, 15), rng.uniform(0.7, 1.0), rng.uniform(0, np.pi)
     right, down = (axis - offset for axis, offset in zip(_pixels(), (x, y), strict=True))
     along = (right * np.cos(angle) + down * np.sin(angle)) / size
     across = (down * np.cos(angle) - right * np.sin(angle)) / (size * stretch)
     distance = along * along + across * across
     bowl = np.exp(-distance) - 0.35 * np.exp(-((np.sqrt(distance) - 1.7) ** 2) * 6)
-    _engrave(layers, bowl.astype(np.float32), depth=size * rng.uniform(0.22, 0.5))
+    _engrave(layers, bowl.astype(np.float32), depth=size * rng.uniform(0.3, 0.55))
     layers.surface[..., 3] *= 1 - np.clip(bowl, 0, 1)
     return layers
 
@@ -80,15 +80,15 @@ def _crack(rng: np.random.Generator) -> Layers:
     outwards = np.arctan2(hole[1] - CENTRE[0], hole[0] - CENTRE[1])
     heading = outwards + rng.choice([-1, 1]) * rng.uniform(0.9, 2.4)
     start = hole + (HOLE + 1) * np.array([np.cos(heading), np.sin(heading)])
-    path = _jagged(rng, start, heading, rng.uniform(22, 75))
-    line = _drawn(path, thickness=rng.uniform(0.8, 1.7), tapered=True)
+    path = _jagged(rng, start, heading, rng.uniform(40, 90))
+    line = _drawn(path, thickness=rng.uniform(1.6, 3.0), tapered=True)
     if rng.random() < 0.5 and len(path) > 6:
         fork = path[len(path) // 2]
         branch = _jagged(rng, fork, heading + rng.choice([-0.7, 0.7]), rng.uniform(10, 30))
         line = np.maximum(line, _drawn(branch, thickness=0.8, tapered=True))
     line *= layers.colour[..., 3] > 0.5
     _engrave(layers, line, depth=0.5)
-    layers.colour[..., :3] *= 1 - rng.uniform(0.45, 0.85) * line[..., None]
+    layers.colour[..., :3] *= 1 - rng.uniform(0.6, 0.9) * line[..., None]
     return layers
 
 
@@ -96,14 +96,14 @@ def _stain(rng: np.random.Generator) -> Layers:
     """A blot of oil or rust: it takes away light, blue most, and dulls the polish."""
     layers = build_layers().copy()
     x, y = _on_part(rng, SEAT + 8, BOLT_CIRCLE + 8)
-    size = rng.uniform(9, 30)
+    size = rng.uniform(14, 32)
     right, down = (axis - offset for axis, offset in zip(_pixels(), (x, y), strict=True))
     noise = cv2.resize(rng.standard_normal((20, 20)).astype(np.float32), SIZE[::-1], interpolation=cv2.INTER_CUBIC)
     blot = 1 - np.hypot(right, down) / size + 0.28 * noise
     # Only what hangs together with the middle; the noise also makes islands far away.
     blot = np.clip(blot * 3.5, 0, 1) * (np.hypot(right, down) < 1.6 * size)
     dark = blot * (0.75 + 0.25 * np.clip(1.5 - 2 * np.abs(blot - 0.5), 0, 1))
-    absorbed = rng.uniform(0.14, 0.42) * np.array([rng.uniform(1.0, 1.5), 1.0, rng.uniform(0.6, 1.0)])
+    absorbed = rng.uniform(0.25, 0.5) * np.array([rng.uniform(1.0, 1.5), 1.0, rng.uniform(0.6, 1.0)])
     layers.colour[..., :3] *= 1 - dark[..., None] * absorbed
     layers.surface[..., 2:] *= (1 - 0.5 * blot)[..., None]
     return layers
@@ -127,7 +127,7 @@ def _chipped_edge(rng: np.random.Generator) -> Layers:
     direction = np.array([np.cos(angle), np.sin(angle)])
     rim = HUB + 2 if rng.random() < 0.35 else _edge_along(direction)
     x, y = np.array([CENTRE[1], CENTRE[0]]) + direction * (rim + rng.uniform(0, 4))
-    size = rng.uniform(7, 16)
+    size = rng.uniform(11, 20)
     right, down = (axis - offset for axis, offset in zip(_pixels(), (x, y), strict=True))
     bearing = np.arctan2(down, right)
     lobes = sum(rng.uniform(0.04, 0.14) * np.sin(n * bearing + rng.uniform(0, 6.28)) for n in (2, 3, 5, 8))

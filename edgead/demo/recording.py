@@ -21,6 +21,10 @@ from edgead.demo.part import SIZE
 Progress = Callable[[int, int], None]
 """Called with the number of pictures done and their total."""
 
+# The camera gives Motion JPEG. The images to learn from must have gone through the same compression as the video:
+# a detector that has seen only lossless pictures takes the coding of every frame for a defect.
+_QUALITY = 95
+
 _STAMP = "edgead_demo.json"
 _ALL_TYPES_FROM = 60  # frames from which a video shows every type of defect
 
@@ -76,10 +80,10 @@ def write_dataset(
         jobs = list(_dataset_parts(train_good, test_good, per_defect))
         for index, (place, defect) in enumerate(jobs):
             image, mask = render(part_seed(seed, index), defect)
-            _write_png(unfinished / f"{place}.png", image)
+            _write(unfinished / f"{place}.jpg", image)
             if defect is not None:
                 mask_place = place.replace("test/", "ground_truth/", 1)
-                _write_png(unfinished / f"{mask_place}_mask.png", mask.astype(np.uint8) * 255)
+                _write(unfinished / f"{mask_place}_mask.png", mask.astype(np.uint8) * 255)
             if progress is not None:
                 progress(index + 1, len(jobs))
         (unfinished / _STAMP).write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
@@ -158,7 +162,7 @@ def load_truth(path: str | os.PathLike[str]) -> list[FrameTruth]:
 
 
 def _dataset_parts(train_good: int, test_good: int, per_defect: int) -> Iterator[tuple[str, str | None]]:
-    """Yield the place (without .png) and the defect of every image."""
+    """Yield the place (without .jpg) and the defect of every image."""
     for kind, total in (("train/good", train_good), ("test/good", test_good)):
         for i in range(total):
             yield f"{kind}/{i:03d}", None
@@ -183,7 +187,7 @@ def _film(path: Path, parts: list[tuple[int, str | None]], fps: float, progress:
     writer = cv2.VideoWriter(str(path), cv2.CAP_OPENCV_MJPEG, codec, fps, SIZE[::-1])
     if not writer.isOpened():
         raise OSError(f"cannot write a video in {path.parent}: is the folder writable?")
-    writer.set(cv2.VIDEOWRITER_PROP_QUALITY, 95)
+    writer.set(cv2.VIDEOWRITER_PROP_QUALITY, _QUALITY)
     truths = []
     try:
         for index, (number, defect) in enumerate(parts):
@@ -208,12 +212,11 @@ def _boxes(mask: np.ndarray) -> tuple[tuple[int, int, int, int], ...]:
     return tuple((int(x), int(y), int(width), int(height)) for x, y, width, height, _ in stats[1:])
 
 
-def _write_png(path: Path, image: np.ndarray) -> None:
+def _write(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Level 1: noise does not compress, and higher levels take ten times as long to find that out.
-    encoded, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    encoded, data = cv2.imencode(path.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     if not encoded:
-        raise OSError(f"cannot encode {path.name} as PNG")
+        raise OSError(f"cannot encode {path.name}")
     path.write_bytes(data.tobytes())
 
 
@@ -238,6 +241,6 @@ def _check_reusable(folder: Path, stamp: dict[str, object]) -> None:
     if different:
         raise FileExistsError(f"{folder} holds a demo data set with {', '.join(different)}: {advice}")
     parts = _dataset_parts(*(int(str(stamp[key])) for key in ("train_good", "test_good", "per_defect")))
-    missing = [place for place, _ in parts if not (folder / f"{place}.png").is_file()]
+    missing = [place for place, _ in parts if not (folder / f"{place}.jpg").is_file()]
     if missing:
-        raise FileExistsError(f"{folder} lacks {len(missing)} images, {missing[0]}.png first: {advice}")
+        raise FileExistsError(f"{folder} lacks {len(missing)} images, {missing[0]}.jpg first: {advice}")
