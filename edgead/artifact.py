@@ -65,6 +65,7 @@ class Calibration(_Section):
     reject: float
     review: float
     map_threshold: float
+    map_typical: float
     scores: list[float]
 
 

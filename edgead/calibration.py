@@ -72,6 +72,7 @@ def conformal_threshold(scores: Sequence[float] | np.ndarray, false_reject_rate:
 def calibrate(
     image_scores: Sequence[float],
     map_maxima: Sequence[float],
+    map_medians: Sequence[float],
     *,
     false_reject_rate: float,
     review_rate: float | None = None,
@@ -80,8 +81,8 @@ def calibrate(
 
     Parameters
     ----------
-    image_scores, map_maxima : sequence of float, one per image
-        Image score and largest value of the anomaly map.
+    image_scores, map_maxima, map_medians : sequence of float, one per image
+        Image score, largest and median value of the anomaly map.
     false_reject_rate : float
         At most this share of good parts is rejected.
     review_rate : float, optional
@@ -104,6 +105,7 @@ def calibrate(
         reject=threshold(image_scores, false_reject_rate),
         review=threshold(image_scores, review_rate),
         map_threshold=threshold(map_maxima, false_reject_rate),
+        map_typical=float(np.median(map_medians)),
         scores=sorted(float(score) for score in image_scores),
     )
 

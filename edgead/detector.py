@@ -117,6 +117,7 @@ class Detector:
             boxes,
             measured.stage_times,
             self.manifest.preprocessing.roi,
+            limits.map_typical,
         )
 
     def _boxes(self, anomaly_map: np.ndarray, threshold: float, frame_shape: tuple[int, ...]) -> tuple[Box, ...]:

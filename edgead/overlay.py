@@ -15,7 +15,7 @@ _WHITE = (255, 255, 255)
 _SHEET_BACKGROUND = 32
 # Heat is 1 at the map threshold. Below the first number nothing is drawn, from the second on the colour is at
 # its strongest; the colour runs from yellow to red up to the third.
-_WARM, _FULL, _HOT = 0.75, 1.1, 2.5
+_WARM, _FULL, _HOT = 0.8, 1.1, 2.0
 _STRONGEST = 0.55
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -86,8 +86,11 @@ def _blend_heat(region: np.ndarray, verdict: Verdict) -> None:
     """Colour, in place, the pixels of a region that are warm."""
     if not np.isfinite(verdict.map_threshold):
         return  # no threshold, no scale
-    # Heat 1 is the threshold, and one more is one threshold more; written so that thresholds of 0 and below work.
-    scale = abs(verdict.map_threshold) or 1.0
+    # Heat 0 is what good parts typically have, 1 is the threshold. Without a typical value below the threshold, one
+    # more is one threshold more; written so that thresholds of 0 and below work.
+    scale = verdict.map_threshold - verdict.map_typical
+    if not scale > 0:
+        scale = abs(verdict.map_threshold) or 1.0
     heat = 1 + (verdict.anomaly_map - np.float32(verdict.map_threshold)) / np.float32(scale)
     if heat.max() <= _WARM:
         return

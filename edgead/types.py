@@ -85,6 +85,8 @@ class Verdict:
     stage_times : StageTimes
     region : (int, int, int, int)
         x, y, width and height of the part of the frame that `anomaly_map` covers; None for the whole frame.
+    map_typical : float
+        Typical value of `anomaly_map` on good parts: where the colours of a picture begin.
     """
 
     image_score: float
@@ -95,3 +97,4 @@ class Verdict:
     boxes: tuple[Box, ...]
     stage_times: StageTimes
     region: tuple[int, int, int, int] | None = None
+    map_typical: float = 0.0

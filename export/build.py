@@ -84,22 +84,28 @@ def build_artifact(
         if trained.memory_bank is not None:
             np.save(draft / "memory_bank.npy", trained.memory_bank, allow_pickle=False)
         with Detector(Artifact(draft, manifest)) as detector:
-            scores, maxima = _measure(detector, plan.images, progress)
-            golden = _write_golden(detector, plan.images, scores, draft)
-        calibration = calibrate(scores, maxima, false_reject_rate=plan.false_reject_rate, review_rate=plan.review_rate)
+            measured = _measure(detector, plan.images, progress)
+            golden = _write_golden(detector, plan.images, measured[0], draft)
+        calibration = calibrate(*measured, false_reject_rate=plan.false_reject_rate, review_rate=plan.review_rate)
         write_manifest(draft, manifest.model_copy(update={"calibration": calibration, "golden": golden}))
     return Artifact.load(destination)
 
 
-def _measure(detector: Detector, paths: Sequence[Path], progress: Progress | None) -> tuple[list[float], list[float]]:
-    scores, maxima = [], []
+def _measure(
+    detector: Detector, paths: Sequence[Path], progress: Progress | None
+) -> tuple[list[float], list[float], list[float]]:
+    """Image scores, and maxima and medians of the maps."""
+    scores: list[float] = []
+    maxima: list[float] = []
+    medians: list[float] = []
     for done, path in enumerate(paths, 1):
         measured = detector.measure(load_image(path))
         scores.append(measured.image_score)
         maxima.append(measured.map_maximum)
+        medians.append(float(np.median(measured.anomaly_map)))
         if progress:
             progress(done, len(paths))
-    return scores, maxima
+    return scores, maxima, medians
 
 
 def _write_golden(detector: Detector, paths: Sequence[Path], scores: Sequence[float], draft: Path) -> list[Golden]:

@@ -60,18 +60,18 @@ def test_the_image_that_sets_the_threshold_is_clearly_below_it():
     for sign in (1.0, -1.0):
         scores = sign * np.arange(1.0, 200.0)
         exact = conformal_threshold(scores, 0.05)
-        assert exact + 1e-4 * abs(exact) < calibrate(scores, scores, false_reject_rate=0.05).reject < exact + 1
+        assert exact + 1e-4 * abs(exact) < calibrate(scores, scores, scores, false_reject_rate=0.05).reject < exact + 1
 
 
 def test_review_is_not_above_reject():
     scores = np.arange(200.0)
-    calibration = calibrate(scores, scores, false_reject_rate=0.01, review_rate=0.05)
+    calibration = calibrate(scores, scores, scores, false_reject_rate=0.01, review_rate=0.05)
     assert calibration.review < calibration.reject
     assert calibration.scores == sorted(scores)
-    alone = calibrate(scores, scores, false_reject_rate=0.01)
+    alone = calibrate(scores, scores, scores, false_reject_rate=0.01)
     assert alone.review == alone.reject
     with pytest.raises(CalibrationError, match="review rate"):
-        calibrate(scores, scores, false_reject_rate=0.05, review_rate=0.01)
+        calibrate(scores, scores, scores, false_reject_rate=0.05, review_rate=0.01)
 
 
 @pytest.mark.parametrize(
