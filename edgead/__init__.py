@@ -4,7 +4,12 @@
 >>> verdict = Detector.load("out/model").predict(image_bgr)  # doctest: +SKIP
 """
 
+from typing import TYPE_CHECKING
+
 from edgead.types import Box, Frame, StageTimes, Verdict
+
+if TYPE_CHECKING:
+    from edgead.detector import Detector
 
 __version__ = "0.1.0"
 __all__ = ["Box", "Detector", "Frame", "StageTimes", "Verdict"]

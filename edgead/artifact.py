@@ -90,6 +90,7 @@ class Manifest(_Section):
     training: dict[str, Any] = {}
     versions: dict[str, str] = {}
     files: dict[str, str] = {}
+    manifest_sha256: str = ""
 
 
 class Artifact:
@@ -110,6 +111,8 @@ class Artifact:
         """
         path = Path(path)
         manifest = _read_manifest(path)
+        for name in _needed(manifest) - manifest.files.keys():
+            raise ArtifactError(f"{path}: the manifest lists no {name}: it was edited; copy the whole directory again")
         for name, expected in manifest.files.items():
             file = _inside(path, name)
             if not file.is_file():
@@ -127,7 +130,14 @@ class Artifact:
 
     def memory_bank(self) -> np.ndarray:
         """Read the memory bank, float32 (m, d)."""
-        return np.load(self.path / "memory_bank.npy", allow_pickle=False)
+        file = self.path / "memory_bank.npy"
+        try:
+            bank = np.load(file, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{file} cannot be read ({error}): train the model anew") from error
+        if bank.ndim != 2 or bank.dtype != np.float32 or not np.isfinite(bank).all():
+            raise ArtifactError(f"{file} is no finite float32 matrix: train the model anew")
+        return bank
 
 
 def _read_manifest(path: Path) -> Manifest:
@@ -145,12 +155,21 @@ def _read_manifest(path: Path) -> Manifest:
             f"{path} was written by a newer edgead (schema {version}, this one reads {SCHEMA_VERSION}): "
             "update edgead with `pip install -U edgead`"
         )
+    if content.pop("manifest_sha256", None) != _content_sha256(content):
+        raise ArtifactError(f"{file} is not what was written: it was edited or damaged; copy the model again")
     try:
         return Manifest.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(f"{file}: {where}: {first['msg']}; the file was edited or damaged") from error
+        raise ArtifactError(f"{file}: {where}: {first['msg']}; train the model anew") from error
+
+
+def _needed(manifest: Manifest) -> set[str]:
+    """Files that an artifact cannot be without."""
+    golden = {name for image in manifest.golden for name in (image.image, image.anomaly_map)}
+    bank = {"memory_bank.npy"} if manifest.scoring.head == "patch_nearest" else set()
+    return {"model.onnx", *bank, *golden}
 
 
 @contextmanager
@@ -185,17 +204,23 @@ def check_destination(destination: Path) -> None:
     if destination.exists() and not (destination / MANIFEST).is_file():
         if not destination.is_dir() or any(destination.iterdir()):
             raise ArtifactError(f"{destination} exists and is not an edgead model: name another place")
+    parent = next(folder for folder in destination.absolute().parents if folder.exists())
+    try:
+        Path(tempfile.mkdtemp(prefix=".edgead-", dir=parent)).rmdir()
+    except OSError as error:
+        raise ArtifactError(f"{destination}: nothing can be written in {parent} ({error.strerror})") from error
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
     """Write the manifest of `directory` with the hashes of the files that are there now; return it."""
     names = sorted(str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file())
     files = {name: _sha256(directory / name) for name in names if name != MANIFEST}
-    manifest = manifest.model_copy(update={"files": files})
+    content = manifest.model_copy(update={"files": files}).model_dump(mode="json", exclude={"manifest_sha256"})
     temporary = directory / f".{MANIFEST}"
-    temporary.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    content["manifest_sha256"] = _content_sha256(content)
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     temporary.replace(directory / MANIFEST)
-    return manifest
+    return Manifest.model_validate(content)
 
 
 def _replace(draft: Path, destination: Path) -> None:
@@ -204,8 +229,13 @@ def _replace(draft: Path, destination: Path) -> None:
         return
     old = Path(tempfile.mkdtemp(prefix=f".{destination.name}.old.", dir=destination.parent))
     destination.rename(old / "model")
-    draft.rename(destination)
-    shutil.rmtree(old)
+    try:
+        draft.rename(destination)
+    except BaseException:
+        (old / "model").rename(destination)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _inside(path: Path, name: str) -> Path:
@@ -213,6 +243,11 @@ def _inside(path: Path, name: str) -> Path:
     if not file.resolve().is_relative_to(path.resolve()):
         raise ArtifactError(f"{path}: the manifest names {name!r}, which is outside the model: do not use it")
     return file
+
+
+def _content_sha256(content: dict[str, Any]) -> str:
+    """Hash of the manifest's content, whatever its layout as text."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(file: Path) -> str:

@@ -89,11 +89,7 @@ def calibrate(
         At most this share of good parts is sent to review or rejected; without it nothing is sent to review.
     """
     review_rate = false_reject_rate if review_rate is None else review_rate
-    if review_rate < false_reject_rate:
-        raise CalibrationError(
-            f"the review rate ({review_rate:.4g}) counts rejected parts too: it cannot be below the "
-            f"false-reject rate ({false_reject_rate:.4g})"
-        )
+    check_review_rate(false_reject_rate, review_rate)
 
     def threshold(scores: Sequence[float], rate: float) -> float:
         exact = conformal_threshold(scores, rate)
@@ -110,7 +106,9 @@ def calibrate(
     )
 
 
-def plan_calibration(images: int, false_reject_rate: float | None) -> tuple[int, float]:
+def plan_calibration(
+    images: int, false_reject_rate: float | None, review_rate: float | None = None
+) -> tuple[int, float]:
     """Decide how many of the good images to hold out, and for which rate.
 
     A fifth is held out, more when the asked rate needs it, never more than half: the memory bank needs the rest.
@@ -126,6 +124,21 @@ def plan_calibration(images: int, false_reject_rate: float | None) -> tuple[int,
     CalibrationError
         When the images cannot support the rate; says how many are needed.
     """
+    held_out, rate = _plan(images, false_reject_rate)
+    check_review_rate(rate, review_rate)
+    return held_out, rate
+
+
+def check_review_rate(false_reject_rate: float, review_rate: float | None) -> None:
+    """Raise CalibrationError unless the review rate, which counts rejected parts too, fits the false-reject rate."""
+    if review_rate is not None and not false_reject_rate <= review_rate < 1:
+        raise CalibrationError(
+            f"the review rate counts rejected parts too: it must lie between the false-reject rate "
+            f"({false_reject_rate:.4g}) and 1, found {review_rate:.4g}"
+        )
+
+
+def _plan(images: int, false_reject_rate: float | None) -> tuple[int, float]:
     held_out = max(1, images // 5)
     if false_reject_rate is None:
         for rate in OFFERED_RATES:

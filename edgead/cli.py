@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from edgead.artifact import Artifact
-from edgead.console import evaluation_table, facts_table, print_json, stage_bars, stderr, stdout
+from edgead.console import FrameCount, evaluation_table, facts_table, print_json, stage_bars, stderr, stdout
 from edgead.dataset import find_test_images
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images import is_image_path, list_images, load_image
@@ -21,23 +21,31 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 Model = Annotated[Path, typer.Argument(help="Directory of a trained model.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads; by default all cores that edgead may use.")]
+Threads = Annotated[int | None, typer.Option(min=1, max=256, help="Threads; by default all cores that edgead may use.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from edgead import __version__
+
+        print(__version__)
+        raise typer.Exit()
 
 
 @app.callback()
 def _settings(
     threads: Threads = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
 ) -> None:
-    if version:
-        from edgead import __version__
-
-        print(__version__)
-        raise typer.Exit()
     if threads is not None:
+        import cv2
+
         from edgead import kernels
 
         kernels.set_threads(threads)
+        cv2.setNumThreads(threads)
 
 
 @app.command()
@@ -63,7 +71,7 @@ def train(
         float | None, typer.Option(help="Share of good parts that may go to review or reject.")
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all that is random.")] = 0,
     json: Json = False,
 ) -> None:
     """Learn from good images and write a finished, calibrated model."""
@@ -143,7 +151,8 @@ def export(
         raise SettingsError(f"--precision {precision}: only fp32 is available")
     from edgead.export.rewrite import rewrite_graph
 
-    artifact = rewrite_graph(model)
+    with stderr.status("writing the graph and replaying the golden images"):
+        artifact = rewrite_graph(model)
     report = {
         "model": str(model),
         "precision": precision,
@@ -179,14 +188,17 @@ def stream(
     model: Model,
     source: Annotated[str, typer.Argument(help="camera:0, rtsp://..., a video, a folder, synthetic: ...")],
     sink: Annotated[list[str] | None, typer.Option(help="jsonl:FILE, images:FOLDER, video:FILE, window:")] = None,
+    late_after_ms: Annotated[float | None, typer.Option(min=0, help="Count frames older than this as late.")] = None,
     json: Json = False,
 ) -> None:
     """Run the camera loop until the source ends; exit 1 when the source failed."""
     from edgead.detector import Detector
     from edgead.stream import run
 
+    if json and "jsonl:-" in (sink or []):
+        raise SettingsError("--json and jsonl:- both write to standard output: give the sink a file")
     with Detector.load(model) as detector:
-        summary = run(source, detector, sink or [])
+        summary = run(source, detector, sink or [], on_verdict=FrameCount(), late_after_ms=late_after_ms)
     report = summary.to_dict()
     _report(report, json, summary.table)
     if summary.fault:
@@ -209,6 +221,8 @@ def profile(
     with Detector.load(model) as detector:
         golden = [detector.artifact.path / golden.image for golden in detector.manifest.golden]
         frames = [load_image(path) for path in (_images(images) if images else golden)]
+        # No moving bar: drawing one would be measured too.
+        stderr.print(f"measuring {n} frames after {warmup} to warm up")
         report = measure(detector, frames, warmup=warmup, n=n)
     _report(report.to_dict(), json, report.table)
 
@@ -266,6 +280,8 @@ def _numbers(option: str, text: str, counts: tuple[int, ...], *, repeat: int = 0
     if len(parts) not in counts or not all(part.strip().isdigit() for part in parts):
         raise SettingsError(f"{option} {text!r}: expected {' or '.join(map(str, counts))} whole numbers with commas")
     numbers = tuple(int(part) for part in parts)
+    if min(numbers[-2:]) == 0:
+        raise SettingsError(f"{option} {text!r}: height and width must be at least 1")
     return numbers * repeat if len(numbers) == 1 and repeat else numbers
 
 
@@ -303,20 +319,11 @@ def main() -> None:
     try:
         app()
     except (EdgeadError, OSError) as error:
-        stderr.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        stderr.print(f"error: {error}", style="red", soft_wrap=True)
         sys.exit(2)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in (
-            "torch",
-            "torchvision",
-            "onnx",
-            "onnxscript",
-            "safetensors",
-        ):
+        if (error.name or "").startswith("edgead"):
             raise
-        stderr.print(
-            "error: this verb needs the workstation's packages: pip install 'edgead[train]'",
-            style="red",
-            markup=False,
-        )
+        message = f"error: {error.name} is missing; the workstation's packages: pip install 'edgead[train]'"
+        stderr.print(message, style="red", soft_wrap=True)
         sys.exit(2)

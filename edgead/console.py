@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,8 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-stdout = Console(highlight=False)
-stderr = Console(stderr=True, highlight=False)
+from edgead.types import Frame, Verdict
+
+stdout = Console(highlight=False, markup=False)
+stderr = Console(stderr=True, highlight=False, markup=False)
 
 StageProgress = Callable[[str, int, int], None]
 """Called with the name of the stage, how much is done, and the total."""
@@ -32,6 +36,22 @@ def stage_bars() -> Iterator[StageProgress]:
             progress.update(tasks[stage], completed=done)
 
         yield report
+
+
+class FrameCount:
+    """Counts verdicts on one line of a terminal, once a second: a moving display would cost the frames their time."""
+
+    def __init__(self) -> None:
+        self._decisions: Counter[str] = Counter()
+        self._shown_s = time.monotonic()
+
+    def __call__(self, frame: Frame, verdict: Verdict) -> None:
+        self._decisions[verdict.decision] += 1
+        now_s = time.monotonic()
+        if stderr.is_terminal and now_s - self._shown_s >= 1:
+            self._shown_s = now_s
+            counts = ", ".join(f"{count} {decision}" for decision, count in sorted(self._decisions.items()))
+            stderr.print(f"frame {frame.number}: {counts}", end="\r")
 
 
 def print_json(report: dict[str, Any]) -> None:

@@ -85,7 +85,7 @@ def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
     if not folder.is_dir():
         inside = ", ".join(sorted(entry.name + "/" * entry.is_dir() for entry in data.iterdir())[:8]) or "nothing"
         raise DatasetError(
-            f"{data} has no folder {folder.relative_to(data)}; it holds {inside}. Either use the MVTec layout "
+            f"{data} has no folder {normal_dir or 'train/good'}; it holds {inside}. Either use the MVTec layout "
             "(train/good/*.png) or name the folder of good images with --normal-dir (. for the folder itself)"
         )
     return list_images(folder)

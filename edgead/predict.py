@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.dataset import Progress
+from edgead.errors import SettingsError
 from edgead.images import load_image, write_image
 from edgead.overlay import draw_overlay
 
@@ -30,7 +31,10 @@ def predict_images(
     rows = []
     for number, path in enumerate(paths):
         image = load_image(path)
-        verdict = detector.predict(image)
+        try:
+            verdict = detector.predict(image)
+        except SettingsError as error:
+            raise SettingsError(f"{path}: {error}") from error
         row = {
             "image": str(path),
             "image_score": verdict.image_score,

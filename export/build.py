@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import cv2
 import numpy as np
+import onnx
+import onnxruntime
+import torch
 from edgead.export.graph import export_onnx
 from safetensors.torch import save as serialize
 from torch import nn
 
+import edgead
 from edgead.artifact import Artifact, Golden, Manifest, Preprocessing, Scoring, new_artifact, write_manifest
 from edgead.calibration import calibrate
 from edgead.dataset import Progress
@@ -75,9 +79,7 @@ def build_artifact(
             scoring=trained.scoring,
             output=trained.output,
             training={"settings": trained.settings(), **(provenance or {})},
-            versions={
-                name: version(name) for name in ("edgead", "torch", "onnx", "onnxruntime", "numpy", "opencv-python")
-            },
+            versions=software_versions(),
         )
         (draft / "weights.safetensors").write_bytes(serialize(trained.network.state_dict()))
         export_onnx(trained.network, draft / "model.onnx", manifest)
@@ -89,6 +91,12 @@ def build_artifact(
         calibration = calibrate(*measured, false_reject_rate=plan.false_reject_rate, review_rate=plan.review_rate)
         write_manifest(draft, manifest.model_copy(update={"calibration": calibration, "golden": golden}))
     return Artifact.load(destination)
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of what makes and runs a model, for the manifest."""
+    modules = (edgead, torch, onnx, onnxruntime, np, cv2)
+    return {module.__name__: str(module.__version__) for module in modules}
 
 
 def _measure(

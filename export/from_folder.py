@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from edgead.export.build import CalibrationPlan, build_artifact
 
-from edgead.artifact import Artifact, check_destination
+from edgead import kernels
+from edgead.artifact import Artifact, Preprocessing, check_destination
 from edgead.calibration import plan_calibration
 from edgead.console import StageProgress
 from edgead.dataset import Images, check_images, find_good_images
@@ -86,15 +88,18 @@ def train_from_folder(
     check_destination(destination)
     report = progress or (lambda stage, done, total: None)
     paths = find_good_images(good.data, good.normal_dir)
-    plan_calibration(len(paths), good.false_reject_rate)  # too few images is known before they are read
+    plan_calibration(
+        len(paths), good.false_reject_rate, good.review_rate
+    )  # too few images is known before they are read
     paths, problems, digest = check_images(paths, skip_bad=good.skip_bad, progress=partial(report, "read images"))
     held_out, rate = plan_calibration(len(paths), good.false_reject_rate)
 
+    torch.set_num_threads(kernels.threads())
     model = DETECTORS[detector].from_settings(settings, weights=weights)
+    preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})
     order = np.random.default_rng(model.config.seed).permutation(len(paths))
     calibration = [paths[i] for i in sorted(order[:held_out])]
     training = [paths[i] for i in sorted(order[held_out:])]
-    preprocessing = model.preprocessing.model_copy(update={"roi": good.roi})
     model.fit(
         Images(training, preprocessing),
         progress=partial(report, "extract features"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from edgead.export.build import software_versions
 from edgead.export.graph import export_onnx
 from edgead.export.verify import SCORE_TOLERANCE, replay_golden
 
@@ -30,11 +31,11 @@ def rewrite_graph(path: Path) -> Artifact:
     with new_artifact(path) as draft:
         shutil.copytree(path, draft, dirs_exist_ok=True)
         export_onnx(network, draft / "model.onnx", artifact.manifest)
-        manifest = write_manifest(draft, artifact.manifest)
-        error = replay_golden(Artifact(draft, manifest)).score_error
-        if error > SCORE_TOLERANCE:
+        manifest = write_manifest(draft, artifact.manifest.model_copy(update={"versions": software_versions()}))
+        parity = replay_golden(Artifact(draft, manifest))
+        if not parity.passed:
             raise ExportError(
-                f"{path}: the new graph scores the golden images differently (relative error {error:.2g}, allowed "
-                f"{SCORE_TOLERANCE:g}), so its thresholds would not hold; the old graph stays. Train the model anew"
+                f"{path}: the new graph scores the golden images differently (relative error {parity.score_error:.2g}, "
+                f"allowed {SCORE_TOLERANCE:g}), so its thresholds would not hold; the old graph stays. Train it anew"
             )
     return Artifact.load(path)

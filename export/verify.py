@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from edgead.artifact import Artifact, Scoring
+from edgead.artifact import Artifact, ArtifactError, Scoring
 from edgead.dataset import Progress
 from edgead.detector import Detector
 from edgead.images import load_image
@@ -84,6 +85,8 @@ def _compare(
     measured = detector.measure(image)
     limits = detector.manifest.calibration
     assert limits is not None
+    if not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
+        return name, math.inf, math.inf, True  # max() would pass over a NaN
     score_error = abs(measured.image_score - score) / max(abs(score), 1e-12)
     map_error = float(np.abs(measured.anomaly_map - anomaly_map).max() / max(np.abs(anomaly_map).max(), 1e-12))
     flips = any((score > limit) != (measured.image_score > limit) for limit in (limits.reject, limits.review))
@@ -91,6 +94,8 @@ def _compare(
 
 
 def _parity(rows: list[tuple[str, float, float, bool]]) -> Parity:
+    if not rows:
+        raise ArtifactError("there is no image to compare: name some")
     worst = max(rows, key=lambda row: row[1])
     return Parity(len(rows), worst[1], max(row[2] for row in rows), sum(row[3] for row in rows), worst[0])
 

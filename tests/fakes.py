@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import threading
@@ -69,6 +71,15 @@ def write_video(path: Path, count: int, *, fps: float = 25) -> Path:
         writer.write(numbered(number))
     writer.release()
     return path
+
+
+def edit_manifest(path: Path, change: Callable[[dict], object], *, stamp: bool = True) -> None:
+    """Change the manifest of an artifact; with `stamp`, as if it had been written like that."""
+    content = json.loads((path / "manifest.json").read_text())
+    del content["manifest_sha256"]
+    change(content)
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest() if stamp else "0" * 64
+    (path / "manifest.json").write_text(json.dumps({**content, "manifest_sha256": digest}))
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import edit_manifest
 
 from edgead.artifact import (
     MANIFEST,
@@ -15,6 +15,7 @@ from edgead.artifact import (
     Manifest,
     Preprocessing,
     Scoring,
+    check_destination,
     new_artifact,
     write_manifest,
 )
@@ -32,12 +33,6 @@ def make(path: Path, rows: int = 4) -> Path:
         np.save(draft / "memory_bank.npy", np.ones((rows, 3), np.float32))
         write_manifest(draft, manifest)
     return path
-
-
-def edit(path: Path, change) -> None:
-    manifest = json.loads((path / MANIFEST).read_text())
-    change(manifest)
-    (path / MANIFEST).write_text(json.dumps(manifest))
 
 
 def test_round_trip(tmp_path):
@@ -86,7 +81,7 @@ def test_edited_file(tmp_path, name):
 def test_newer_schema(tmp_path):
     path = make(tmp_path / "m")
     # A newer schema may have keys that this version does not know: the version is what is reported.
-    edit(path, lambda manifest: manifest.update(schema_version=2, novelty=True))
+    edit_manifest(path, lambda manifest: manifest.update(schema_version=2, novelty=True))
     with pytest.raises(ArtifactError, match="newer edgead .schema 2, this one reads 1.: update"):
         Artifact.load(path)
 
@@ -99,13 +94,54 @@ def test_newer_schema(tmp_path):
         (lambda m: m.pop("detector"), "detector"),
         (lambda m: m.pop("schema_version"), "damaged"),
         (lambda m: m["files"].update({"../../secret": "0"}), "outside the model"),
+        (lambda m: m["files"].pop("memory_bank.npy"), "lists no memory_bank.npy"),
     ],
 )
 def test_bad_manifest(tmp_path, change, message):
     path = make(tmp_path / "m")
-    edit(path, change)
+    edit_manifest(path, change)
     with pytest.raises(ArtifactError, match=message):
         Artifact.load(path)
+
+
+def test_an_edited_threshold_is_refused(tmp_path):
+    path = make(tmp_path / "m")
+    edit_manifest(path, lambda manifest: manifest["scoring"].update(top_patches=50), stamp=False)
+    with pytest.raises(ArtifactError, match="edited or damaged"):
+        Artifact.load(path)
+
+
+@pytest.mark.parametrize("bank", [np.ones(3, np.float32), np.ones((2, 3)), np.full((2, 3), np.nan, np.float32)])
+def test_a_memory_bank_that_cannot_be_searched(tmp_path, bank):
+    path = make(tmp_path / "m")
+    np.save(path / "memory_bank.npy", bank)
+    write_manifest(path, Artifact(path, Manifest.model_validate_json((path / MANIFEST).read_text())).manifest)
+    with pytest.raises(ArtifactError, match="no finite float32 matrix"):
+        Artifact.load(path).memory_bank()
+
+
+def test_a_failed_exchange_keeps_the_old_one(tmp_path, monkeypatch):
+    make(tmp_path / "m", rows=4)
+    rename = Path.rename
+
+    def fail(self, target):
+        if self.name.startswith(".m.") and Path(target).name == "m":
+            raise OSError("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="no"):
+        make(tmp_path / "m", rows=7)
+    monkeypatch.undo()
+    assert Artifact.load(tmp_path / "m").memory_bank().shape == (4, 3)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_place_that_cannot_be_written_is_known_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "m", Path("/proc/m")):
+        with pytest.raises(ArtifactError, match="nothing can be written"):
+            check_destination(place)
 
 
 def test_not_an_artifact(tmp_path):
@@ -122,5 +158,5 @@ def test_a_pickled_memory_bank_is_refused(tmp_path):
     path = make(tmp_path / "m")
     np.save(path / "memory_bank.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     write_manifest(path, Artifact(path, Manifest.model_validate_json((path / MANIFEST).read_text())).manifest)
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    with pytest.raises(ArtifactError, match="allow_pickle=False"):
         Artifact.load(path).memory_bank()

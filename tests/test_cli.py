@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+import edgead as package
 from edgead.dataset import find_test_images
 from edgead.images import load_image
 
@@ -19,7 +23,8 @@ pytest.importorskip("torch", reason="training needs the workstation's packages")
 
 def edgead(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", "-c", "from edgead.cli import main; main()", *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    wide = {**os.environ, "COLUMNS": "300"}  # tables do not break names
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=wide)
     assert result.returncode == code, result.stderr + result.stdout
     assert "Traceback" not in result.stderr
     return result
@@ -152,6 +157,13 @@ def test_a_source_that_fails_ends_with_one(model, tmp_path):
         (["stream", "{model}", "camera:77"], "camera"),
         (["stream", "{model}", "synthetic:?count=1", "--sink", "fax:123"], "fax"),
         (["nonsense"], "No such command"),
+        (["--threads", "300", "doctor"], "less than or equal to 256"),
+        (["train", "{data}", "-o", "out", "--seed", "-1"], "greater than or equal to 0"),
+        (["train", "{data}", "-o", "out", "--image-size", "0"], "at least 1"),
+        (["train", "{data}", "-o", "out", "--roi", "0,0,0,10"], "at least 1"),
+        (["train", "{data}", "-o", "out", "--normal-dir", "/nonexistent"], "no folder /nonexistent"),
+        (["train", "{data}", "-o", "out", "--review-rate", "0.001"], "review rate"),
+        (["stream", "{model}", "synthetic:?count=1", "--sink", "jsonl:-", "--json"], "standard output"),
     ],
 )
 def test_usage_errors(model, line_data, tmp_path, monkeypatch, arguments, message):
@@ -161,14 +173,39 @@ def test_usage_errors(model, line_data, tmp_path, monkeypatch, arguments, messag
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sigterm_stops_training_and_leaves_nothing(line_data, tmp_path):
-    import signal
-    import time
-
+def test_sigterm_while_the_model_is_written_leaves_nothing(line_data, tmp_path):
+    options = ["--preset", "fast", "--image-size", "96", "--memory-bank-size", "200"]
     command = [sys.executable, "-c", "from edgead.cli import main; main()", "train", line_data, "-o", tmp_path / "m"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    time.sleep(8)
+    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".m.*/weights.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert list(tmp_path.iterdir()), "the draft was never seen"
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=15)
+    process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_are_printed_as_they_are(model, line_data, tmp_path):
+    image = tmp_path / "part[left].jpg"
+    image.write_bytes((line_data / "test" / "good" / "000.jpg").read_bytes())
+    assert "part[left].jpg" in edgead("predict", model, image).stdout
+    other = tmp_path / "part[" / "red].jpg"  # as a path, it holds what closes a colour in rich's markup
+    other.parent.mkdir()
+    image.rename(other)
+    assert "part[/red].jpg" in edgead("predict", model, other).stdout
+
+
+def test_version():
+    assert edgead("--version").stdout.strip() == package.__version__
+
+
+def test_detector_is_typed_for_those_who_import_it(tmp_path):
+    code = "from edgead import Detector\nreveal_type(Detector.load('x').predict)\n"
+    (tmp_path / "use.py").write_text(code)
+    # mypy does not follow the finder of an editable install.
+    environment = {**os.environ, "MYPYPATH": str(Path(package.__file__).parents[1])}
+    command = [sys.executable, "-m", "mypy", "use.py"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert "Verdict" in result.stdout, result.stdout

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import cv2
 import numpy as np
 import pytest
+from fakes import edit_manifest
 
 from edgead import Detector
-from edgead.artifact import MANIFEST, ArtifactError
+from edgead.artifact import Artifact, ArtifactError, write_manifest
 from edgead.dataset import find_test_images
 from edgead.demo import SIZE
 from edgead.errors import SettingsError
@@ -91,9 +90,7 @@ def test_boxes_surround_what_is_above_the_threshold(detector, part):
 
 
 def test_uncalibrated_model(model_copy):
-    manifest = json.loads((model_copy / MANIFEST).read_text())
-    manifest["calibration"] = None
-    (model_copy / MANIFEST).write_text(json.dumps(manifest))
+    edit_manifest(model_copy, lambda manifest: manifest.update(calibration=None))
     with pytest.raises(ArtifactError, match="no thresholds"):
         Detector.load(model_copy)
 
@@ -104,8 +101,14 @@ def test_unknown_runtime(trained_model):
 
 
 def test_graph_and_manifest_that_do_not_fit(model_copy):
-    manifest = json.loads((model_copy / MANIFEST).read_text())
-    manifest["preprocessing"]["image_size"] = [128, 128]
-    (model_copy / MANIFEST).write_text(json.dumps(manifest))
+    edit_manifest(model_copy, lambda manifest: manifest["preprocessing"].update(image_size=[128, 128]))
     with pytest.raises(ArtifactError, match="edgead export"):
+        Detector.load(model_copy)
+
+
+def test_a_network_that_onnx_runtime_refuses(model_copy):
+    manifest = Artifact.load(model_copy).manifest
+    (model_copy / "model.onnx").write_bytes(b"this was a network")
+    write_manifest(model_copy, manifest)
+    with pytest.raises(ArtifactError, match="cannot be opened by ONNX Runtime"):
         Detector.load(model_copy)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import glob
+import shutil
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -125,9 +128,11 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "fine") ->
             pictures = f"images:{output / 'pictures'}" if own else f"video:{output / 'annotated.avi'}"
             board = _Scoreboard(truth)
             verdicts = output / "verdicts.jsonl"
+            # What an earlier run wrote would be mixed with what this one writes.
             verdicts.unlink(missing_ok=True)
-            summary = run(source, detector, [f"jsonl:{verdicts}", pictures], on_verdict=board.see)
-            source.close()
+            shutil.rmtree(output / "pictures", ignore_errors=True)
+            with closing(source):
+                summary = run(source, detector, [f"jsonl:{verdicts}", pictures], on_verdict=board.see)
     written = {
         "model": str(output / "model"),
         "annotated pictures" if own else "annotated video": pictures.partition(":")[2],
@@ -170,7 +175,7 @@ def _built_in_line(output: Path, progress: StageProgress) -> tuple[Source, Calla
 
 
 def _own_line(data: Path) -> tuple[Source, Callable[[Frame], str | None]]:
-    source = FolderSource(f"{data}/test/*/*")
+    source = FolderSource(f"{glob.escape(str(data))}/test/*/*")
 
     def truth(frame: Frame) -> str | None:
         kind = source.paths[frame.number].parent.name

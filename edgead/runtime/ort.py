@@ -26,7 +26,7 @@ class OrtRuntime:
             self._session = onnxruntime.InferenceSession(
                 str(artifact.model_path), options, providers=["CPUExecutionProvider"]
             )
-        except onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException as error:
+        except Exception as error:  # noqa: BLE001  ONNX Runtime's errors share no base of their own
             raise ArtifactError(f"{artifact.model_path} cannot be opened by ONNX Runtime: {error}") from error
         height, width = manifest.preprocessing.image_size
         (graph_input,), (graph_output,) = self._session.get_inputs(), self._session.get_outputs()

@@ -20,6 +20,7 @@ def load_network(artifact: Artifact) -> nn.Module:
     ArtifactError
         Unknown detector, or weights that are missing or do not fit.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     name = artifact.manifest.detector
@@ -28,6 +29,11 @@ def load_network(artifact: Artifact) -> nn.Module:
     weights = artifact.path / "weights.safetensors"
     if not weights.is_file():
         raise ArtifactError(f"{artifact.path} holds no weights.safetensors: use the model as it left the workstation")
-    network = DETECTORS[name].from_settings(artifact.manifest.training["settings"], pretrained=False).network
-    network.load_state_dict(load_file(weights))
+    try:
+        network = DETECTORS[name].from_settings(artifact.manifest.training["settings"], pretrained=False).network
+        network.load_state_dict(load_file(weights))
+    except (KeyError, RuntimeError, SafetensorError) as error:
+        raise ArtifactError(
+            f"{artifact.path}: settings and weights do not fit ({error}): train the model anew"
+        ) from error
     return network.eval()

@@ -128,9 +128,11 @@ def _build_resnet(
 ) -> Backbone:
     import torchvision
 
-    download = "IMAGENET1K_V1" if pretrained and weights is None else None
-    network = torchvision.models.get_model(name, weights=download)
-    if pretrained and weights is not None:
+    network = torchvision.models.get_model(name, weights=None)
+    if pretrained and weights is None:
+        download = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+        network.load_state_dict(download.get_state_dict(progress=False, check_hash=True, weights_only=True))
+    elif weights is not None:
         _load(network, weights, name)
     stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
     stages = [("stem", stem)] + [(layer, getattr(network, layer)) for layer in RESNET_LAYERS]
@@ -148,5 +150,5 @@ def _load(network: nn.Module, weights: Path, name: str) -> None:
         else:
             state = torch.load(weights, map_location="cpu", weights_only=True)
         network.load_state_dict(state)
-    except (RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+    except (RuntimeError, TypeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
         raise SettingsError(f"{weights} does not hold weights of {name}: {error}") from error
