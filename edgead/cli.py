@@ -12,7 +12,17 @@ from typing import Annotated, Any
 import typer
 
 from edgead.artifact import Artifact
-from edgead.console import FrameCount, evaluation_table, facts_table, print_json, stage_bars, stderr, stdout
+from edgead.console import (
+    FrameCount,
+    evaluation_table,
+    facts_table,
+    parity_table,
+    print_json,
+    stage_bars,
+    stderr,
+    stdout,
+    training_facts,
+)
 from edgead.dataset import find_test_images
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images import is_image_path, list_images, load_image
@@ -94,7 +104,7 @@ def train(
         artifact, problems = train_from_folder(
             good, output, settings, detector=detector, weights=weights, progress=progress
         )
-    report = {"model": str(output), "skipped": problems, **_training_facts(artifact)}
+    report = {"model": str(output), "skipped": problems, **training_facts(artifact)}
     _report(
         report,
         json,
@@ -178,7 +188,7 @@ def verify(
         parity = compare_with_torch(artifact, paths, progress=partial(progress, "compare"))
     golden = replay_golden(artifact)
     report = {"torch_and_deployed": parity.to_dict(), "golden_and_deployed": golden.to_dict()}
-    _report(report, json, lambda: _parity_table(report))
+    _report(report, json, lambda: parity_table(report))
     if not (parity.passed and golden.passed):
         raise typer.Exit(1)
 
@@ -283,30 +293,6 @@ def _numbers(option: str, text: str, counts: tuple[int, ...], *, repeat: int = 0
     if min(numbers[-2:]) == 0:
         raise SettingsError(f"{option} {text!r}: height and width must be at least 1")
     return numbers * repeat if len(numbers) == 1 and repeat else numbers
-
-
-def _training_facts(artifact: Artifact) -> dict[str, Any]:
-    manifest, calibration = artifact.manifest, artifact.manifest.calibration
-    assert calibration is not None
-    facts = {key: value for key, value in manifest.training.items() if key not in ("settings", "data")}
-    return {
-        **facts,
-        "false_reject_rate": calibration.false_reject_rate,
-        "threshold": calibration.reject,
-        "review_threshold": calibration.review,
-    }
-
-
-def _parity_table(report: dict[str, dict[str, Any]]) -> Any:
-    rows = {}
-    for name, parity in report.items():
-        state = "passed" if parity["passed"] else "FAILED"
-        rows[name.replace("_", " ")] = (
-            f"{state}: {parity['images']} images, score error {parity['score_error']:.2g} "
-            f"(allowed {parity['score_tolerance']:g}), map error {parity['map_error']:.2g} "
-            f"(allowed {parity['map_tolerance']:g}), {parity['verdict_flips']} verdict flips"
-        )
-    return facts_table("parity", rows)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

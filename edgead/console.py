@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from edgead.artifact import Artifact
 from edgead.types import Frame, Verdict
 
 stdout = Console(highlight=False, markup=False)
@@ -86,6 +87,32 @@ def evaluation_table(report: dict[str, Any]) -> Table:
     for kind, values in report["defect_types"].items():
         facts[f"  {kind}"] = f"AUROC {values['image_AUROC']:.4f}, escapes {rate_text(values['escape_rate'])}"
     return facts_table(f"{report['images']} test images", facts)
+
+
+def training_facts(artifact: Artifact) -> dict[str, Any]:
+    """What `edgead train` tells of the model it made."""
+    manifest, calibration = artifact.manifest, artifact.manifest.calibration
+    assert calibration is not None
+    facts = {key: value for key, value in manifest.training.items() if key not in ("settings", "data")}
+    return {
+        **facts,
+        "false_reject_rate": calibration.false_reject_rate,
+        "threshold": calibration.reject,
+        "review_threshold": calibration.review,
+    }
+
+
+def parity_table(report: dict[str, dict[str, Any]]) -> Table:
+    """The report of `edgead verify` as a table."""
+    rows = {}
+    for name, parity in report.items():
+        state = "passed" if parity["passed"] else "FAILED"
+        rows[name.replace("_", " ")] = (
+            f"{state}: {parity['images']} images, score error {parity['score_error']:.2g} "
+            f"(allowed {parity['score_tolerance']:g}), map error {parity['map_error']:.2g} "
+            f"(allowed {parity['map_tolerance']:g}), {parity['verdict_flips']} verdict flips"
+        )
+    return facts_table("parity", rows)
 
 
 def _finite(value: Any) -> Any:

@@ -97,8 +97,11 @@ def evaluate(detector: Detector, images: Sequence[LabelledImage], *, progress: P
         image = load_image(test.path)
         verdict = detector.predict(image)
         mask = test.load_mask(image.shape[:2])
-        anomaly_map = _at_image_size(detector, verdict.anomaly_map, image.shape[:2])
-        if max(image.shape[:2]) > LONGEST_SIDE_PX:
+        # What lies outside the region of interest was not looked at and counts for no pixel metric.
+        x, y, width, height = verdict.region or (0, 0, image.shape[1], image.shape[0])
+        anomaly_map = resize_map(verdict.anomaly_map, (height, width))
+        mask = None if mask is None else mask[y : y + height, x : x + width]
+        if max(height, width) > LONGEST_SIDE_PX:
             anomaly_map, mask = _shrink(anomaly_map, mask)
         outcomes.append(Outcome(test, verdict.image_score, verdict.decision, anomaly_map, mask))
         if progress:
@@ -120,17 +123,6 @@ def write_worst_cases(detector: Detector, evaluation: Evaluation, path: Path, *,
 def _rate(outcomes: list[Outcome], decision: Decision) -> dict[str, Any]:
     rate = metrics.Rate.of(sum(outcome.decision == decision for outcome in outcomes), len(outcomes))
     return {**asdict(rate), "rate": rate.rate}
-
-
-def _at_image_size(detector: Detector, anomaly_map: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    roi = detector.manifest.preprocessing.roi
-    if roi is None:
-        return resize_map(anomaly_map, shape)
-    # Outside the region of interest nothing was looked at: lower than any score inside.
-    full = np.full(shape, anomaly_map.min(), np.float32)
-    x, y, width, height = roi
-    full[y : y + height, x : x + width] = resize_map(anomaly_map, (height, width))
-    return full
 
 
 def _shrink(anomaly_map: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:

@@ -34,7 +34,7 @@ SHEET_TILES = 24
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """What the demo found; `misses` are defective parts that were not rejected."""
+    """What the demo found; `misses` are defective parts that were judged ok."""
 
     parts: int
     defective: int
@@ -90,16 +90,16 @@ class _Scoreboard:
 
     def see(self, frame: Frame, verdict: Verdict) -> None:
         defect = self.truth(frame)
-        rejected = verdict.decision == "reject"
+        flagged = verdict.decision != "ok"
         label = frame.name or f"frame {frame.number}"
         self.parts += 1
         self.defective += defect is not None
-        self.rejects += rejected
-        if defect is not None and not rejected:
+        self.rejects += verdict.decision == "reject"
+        if defect is not None and not flagged:
             self.misses.append(f"{defect}/{label}")
-        if defect is None and rejected:
+        if defect is None and verdict.decision == "reject":
             self.false_rejects.append(label)
-        if (defect is not None or rejected) and len(self.tiles) < SHEET_TILES:
+        if (defect is not None or flagged) and len(self.tiles) < SHEET_TILES:
             self.tiles.append((draw_overlay(frame.image, verdict), f"{label}: {defect or GOOD}"))
 
 
