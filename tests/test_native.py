@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 from edgead import kernels
+from edgead.errors import SettingsError
 
 ROOT = Path(__file__).resolve().parent.parent
 LEVELS = kernels.available_isas()
 
-pytestmark = pytest.mark.skipif("cpu" not in kernels.backends(), reason="edgead is installed without native code")
+needs_native = pytest.mark.skipif(not LEVELS, reason="edgead is installed without native code")
 
 
 def run_python(code, **environment):
@@ -30,6 +31,7 @@ def run_python(code, **environment):
     return result.stdout.strip() or result.stderr.strip().splitlines()[-1]
 
 
+@needs_native
 def test_levels():
     assert LEVELS[0] == "baseline"
     assert kernels.isa() in LEVELS
@@ -42,12 +44,14 @@ def test_environment_forces_a_level(level):
     assert run_python(code, EDGEAD_ISA=level) == f"{level} cpu:{level}"
 
 
+@needs_native
 def test_unknown_level_is_refused():
     message = run_python("from edgead import kernels; kernels.isa()", EDGEAD_ISA="sse9")
-    assert message.startswith("ValueError: EDGEAD_ISA 'sse9' is not")
+    assert message.startswith("edgead.errors.SettingsError: EDGEAD_ISA 'sse9' is not")
     assert message.endswith(", ".join(LEVELS))
 
 
+@needs_native
 def test_unknown_backend_is_refused():
     bank = np.ones((1, 1), np.float32)
     with pytest.raises(ValueError, match="backend 'gpu' is unknown: use one of auto, cpu, numpy, cpu:baseline"):
@@ -58,31 +62,77 @@ def test_unknown_backend_is_refused():
         kernels.NearestPatches(bank, backend="numpy:avx2")
 
 
-def test_numpy_takes_over_without_native_code():
-    code = """
+@pytest.fixture
+def without_native(tmp_path):
+    """Python code that imports a copy of edgead from which the extension is really missing."""
+    shutil.copytree(ROOT / "edgead", tmp_path / "edgead", ignore=shutil.ignore_patterns("_native*", "__pycache__"))
+    return f"""
 import sys
-sys.modules["edgead._native"] = None
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
+sys.path.insert(0, {str(tmp_path)!r})
+import edgead
+assert edgead.__file__.startswith({str(tmp_path)!r}), edgead.__file__
 from edgead import kernels
+"""
+
+
+def test_numpy_takes_over_without_native_code(without_native):
+    code = """
 import numpy as np
 index = kernels.NearestPatches(np.eye(3, dtype=np.float32))
-print(kernels.backends(), index.backend, index.search(np.eye(3, dtype=np.float32))[1].ravel(), kernels.threads())
+print(kernels.backends(), index.backend, index.search(np.eye(3, dtype=np.float32))[1].ravel(), kernels.isa() == "")
 """
-    assert run_python(code) == "('numpy',) numpy [0 1 2] 1"
+    assert run_python(without_native + code) == "('numpy',) numpy [0 1 2] True"
 
 
+def test_threads_are_counted_without_native_code(without_native):
+    code = without_native + "print(kernels.threads())"
+    assert run_python(code, EDGEAD_THREADS="") == str(min(len(os.sched_getaffinity(0)), 256))
+    assert run_python(code, EDGEAD_THREADS="3") == "3"
+    assert run_python(without_native + "kernels.set_threads(5); print(kernels.threads())", EDGEAD_THREADS="3") == "5"
+    for wrong in ("0", "abc", "257", "2.5"):
+        expected = f"SettingsError: EDGEAD_THREADS is '{wrong}': it must be a whole number from 1 to 256"
+        assert expected in run_python(code, EDGEAD_THREADS=wrong)
+    assert "SettingsError: the number of threads must be" in run_python(without_native + "kernels.set_threads(0)")
+
+
+def test_an_extension_that_does_not_load_is_seen(without_native, tmp_path):
+    (tmp_path / "edgead" / "_native.py").write_text("import a_library_that_is_missing")
+    assert "No module named 'a_library_that_is_missing'" in run_python(without_native)
+
+
+@pytest.mark.parametrize("count", [0, 257, 1 << 40])
+def test_a_wrong_number_of_threads_is_a_setting(count):
+    with pytest.raises(SettingsError, match="the number of threads must be a whole number from 1 to 256"):
+        kernels.set_threads(count)
+
+
+@needs_native
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("EDGEAD_THREADS", "abc", "EDGEAD_THREADS is 'abc': it must be a whole number from 1 to 256"),
+        ("EDGEAD_ISA", "sse9", "EDGEAD_ISA 'sse9' is not an instruction set level"),
+    ],
+)
+def test_a_kernel_names_the_wrong_setting(name, value, message):
+    code = "from edgead import kernels; import numpy as np; kernels.NearestPatches(np.ones((1, 1), np.float32))"
+    assert f"edgead.errors.SettingsError: {message}" in run_python(code, **{name: value})
+
+
+@needs_native
 def test_threads():
     code = "from edgead import kernels; print(kernels.threads())"
     assert run_python(code, EDGEAD_THREADS="") == str(len(os.sched_getaffinity(0)))
     assert run_python(code, EDGEAD_THREADS="3") == "3"
     for wrong in ("0", "two", "257", "2.5"):
-        assert f"EDGEAD_THREADS is '{wrong}': it must be a whole number from 1 to 256" in run_python(
-            code, EDGEAD_THREADS=wrong
+        assert (
+            f"edgead.errors.SettingsError: EDGEAD_THREADS is '{wrong}': it must be a whole number from 1 to 256"
+            in run_python(code, EDGEAD_THREADS=wrong)
         )
-    for wrong in (0, 257):
-        with pytest.raises(ValueError, match="number of threads must be a whole number from 1 to 256"):
-            kernels.set_threads(wrong)
 
 
+@needs_native
 def test_works_after_fork():
     code = """
 import os
@@ -101,6 +151,7 @@ print(same, os.waitpid(child, 0)[1])
     assert run_python(code) == "True 0"
 
 
+@needs_native
 def test_interrupt_stops_the_coreset():
     features = np.random.default_rng(0).standard_normal((60000, 64), dtype=np.float32)
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import importlib
 import operator
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 
+from edgead.errors import SettingsError
+
+MAX_THREADS = 256
+
 native: ModuleType | None
 try:
-    from edgead import _native as native
-except ModuleNotFoundError:
+    # `from edgead import _native` would raise a plain ImportError, whether it is missing or broken.
+    native = importlib.import_module("edgead._native")
+except ModuleNotFoundError as error:
     # A platform without the extension. One that is there and does not load is an error that must be seen.
+    if error.name != "edgead._native":
+        raise
     native = None
 
 Floats = npt.NDArray[np.float32]
+_set_count: int | None = None  # what set_threads said where there is no native code to remember it
 
 
 def backends() -> tuple[str, ...]:
@@ -33,15 +45,25 @@ def isa() -> str:
 
     Raises
     ------
-    ValueError
+    SettingsError
         If EDGEAD_ISA names a level that this machine cannot run.
     """
-    return native.isa() if native else ""
+    with _settings():
+        return native.isa() if native else ""
 
 
 def threads() -> int:
-    """Count the threads that a kernel may use: set_threads, else EDGEAD_THREADS, else the CPUs this process may use."""
-    return native.threads() if native else 1
+    """Count the threads that a kernel may use: set_threads, else EDGEAD_THREADS, else the CPUs this process may use.
+
+    Raises
+    ------
+    SettingsError
+        If EDGEAD_THREADS is not a whole number from 1 to 256.
+    """
+    if native:
+        with _settings():
+            return native.threads()
+    return _set_count or _default_threads()
 
 
 def set_threads(count: int) -> None:
@@ -49,15 +71,27 @@ def set_threads(count: int) -> None:
 
     Raises
     ------
-    ValueError
+    SettingsError
         If `count` is not from 1 to 256.
     """
+    global _set_count
+    count = operator.index(count)
+    if not 1 <= count <= MAX_THREADS:
+        raise SettingsError(f"the number of threads must be a whole number from 1 to {MAX_THREADS}")
     if native:
-        native.set_threads(operator.index(count))
+        native.set_threads(count)
+    else:
+        _set_count = count
 
 
 def resolve(backend: str) -> tuple[ModuleType | None, str]:
-    """Turn a backend's name into the native module, or None for numpy, and the level's name."""
+    """Turn a backend's name into the native module, or None for numpy, and the level's name.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such backend, or EDGEAD_ISA or EDGEAD_THREADS cannot be used.
+    """
     kind, _, level = backend.partition(":")
     if kind == "auto" and not level:
         kind = backends()[0]
@@ -65,13 +99,15 @@ def resolve(backend: str) -> tuple[ModuleType | None, str]:
         return None, ""
     if kind != "cpu":
         known = [*backends(), *(f"cpu:{level}" for level in available_isas())]
-        raise ValueError(f"backend {backend!r} is unknown: use one of auto, {', '.join(known)}")
+        raise SettingsError(f"backend {backend!r} is unknown: use one of auto, {', '.join(known)}")
     if native is None:
-        raise ValueError(
+        raise SettingsError(
             "backend 'cpu' needs edgead's native extension, which is not installed: "
             "reinstall edgead with a C++ compiler, or use backend='numpy'"
         )
-    return native, native.find_isa(level)
+    with _settings():
+        native.threads()  # asked here, so that no kernel fails over EDGEAD_THREADS in the middle of its work
+        return native, native.find_isa(level)
 
 
 def as_floats(array: npt.ArrayLike, name: str, shape: str) -> Floats:
@@ -93,3 +129,23 @@ def check_finite(array: Floats, name: str) -> None:
     finite = np.isfinite(array).all(axis=1)
     if not finite.all():
         raise ValueError(f"{name} has NaN or Inf in row {int(np.argmin(finite))}: remove it or mend what produced it")
+
+
+@contextmanager
+def _settings() -> Iterator[None]:
+    """Turn what native code says about a setting into the error that users are shown."""
+    try:
+        yield
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
+
+def _default_threads() -> int:
+    text = os.environ.get("EDGEAD_THREADS", "")
+    if text:
+        count = int(text) if text.isascii() and text.isdecimal() else 0
+        if not 1 <= count <= MAX_THREADS:
+            raise SettingsError(f"EDGEAD_THREADS is '{text}': it must be a whole number from 1 to {MAX_THREADS}")
+        return count
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, MAX_THREADS)
