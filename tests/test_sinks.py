@@ -16,6 +16,7 @@ from fakes import full_disk, make_verdict, numbered, read_number
 
 from edgead.overlay import contact_sheet, draw_overlay
 from edgead.sinks import SinkError, StopRequested, open_sink, window
+from edgead.sinks.contract import frame_label
 from edgead.types import Frame
 
 WHEN = datetime(2024, 5, 6, 7, 8, 9, 123456, timezone.utc)
@@ -175,6 +176,11 @@ def test_a_video_without_frames_is_not_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_frame_is_called_by_its_name_else_by_its_number():
+    assert frame_label(make_frame(7, name="part7.png")) == "part7.png"
+    assert frame_label(make_frame(7)) == "frame 7"
+
+
 # The window
 
 
@@ -220,6 +226,7 @@ def test_q_and_escape_end_the_stream(monkeypatch, key, ends):
         ("verdicts.jsonl", "unknown sink; known are jsonl:PATH"),
         ("mqtt://user:hunter2@broker/x", "unknown sink"),
         ("jsonl:", "the path is missing"),
+        ("window:foo", "window:foo: a window takes no name"),
         ("jsonl:out?flush=1", "unknown option 'flush'; it takes none"),
         ("images:out?onyl=all", "unknown option 'onyl'; known are format, only"),
         ("images:out?only=bad", "only is all, review or reject"),

@@ -39,6 +39,8 @@ def open_sink(uri: str) -> Sink:
     except ValueError as error:
         raise SinkError(str(error)) from None
     if sink is WindowSink:
+        if path:
+            raise SinkError(f"{shown}: a window takes no name, write window:")
         return WindowSink()
     if not path:
         raise SinkError(f"{shown}: the path is missing, such as {scheme}:out/{scheme}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgead.images import write_image
 from edgead.overlay import draw_overlay
-from edgead.sinks.contract import SinkError, write_error
+from edgead.sinks.contract import SinkError, frame_label, write_error
 from edgead.types import Frame, Verdict
 
 _DECISIONS = {"all": ("ok", "review", "reject"), "review": ("review", "reject"), "reject": ("reject",)}
@@ -43,7 +43,7 @@ class ImagesSink:
     def write(self, frame: Frame, verdict: Verdict) -> None:
         if verdict.decision not in self._decisions:
             return
-        picture = draw_overlay(frame.image, verdict, frame.name or f"frame {frame.number}")
+        picture = draw_overlay(frame.image, verdict, frame_label(frame))
         path = self._folder / f"{picture_name(frame, verdict)}.{self._format}"
         try:
             write_image(path, picture)

@@ -10,7 +10,7 @@ import cv2
 
 from edgead.overlay import draw_overlay
 from edgead.quiet import quiet_opencv
-from edgead.sinks.contract import SinkError, write_error
+from edgead.sinks.contract import SinkError, frame_label, write_error
 from edgead.types import Frame, Verdict
 
 _CODECS = {".avi": "MJPG", ".mp4": "mp4v"}
@@ -49,7 +49,7 @@ class VideoSink:
             raise write_error(path, error) from error
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
-        picture = draw_overlay(frame.image, verdict, frame.name or f"frame {frame.number}")
+        picture = draw_overlay(frame.image, verdict, frame_label(frame))
         if self._writer is None:
             self._writer = self._open((picture.shape[1], picture.shape[0]))
         if shutil.disk_usage(self._path.parent).free < picture.nbytes:

@@ -9,7 +9,7 @@ import sys
 import cv2
 
 from edgead.overlay import draw_overlay
-from edgead.sinks.contract import SinkError, StopRequested
+from edgead.sinks.contract import SinkError, StopRequested, frame_label
 from edgead.types import Frame, Verdict
 
 _ESC = 27
@@ -52,7 +52,7 @@ class WindowSink:
             # Resizable: a 20-megapixel frame is larger than the screen.
             cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
             self._opened = True
-        picture = draw_overlay(frame.image, verdict, frame.name or f"frame {frame.number}")
+        picture = draw_overlay(frame.image, verdict, frame_label(frame))
         cv2.imshow(self._title, picture)
         key = cv2.waitKey(1)
         closed = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
