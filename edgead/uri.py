@@ -8,6 +8,12 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 _AUTHORITY = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*://)([^/?#]*)(.*)$", re.DOTALL)
+# USER:PASSWORD@ after a scheme whose :// is not right (rtsp:/, rtsp//), or after none. A drive letter is no user.
+_KNOWN = r"(?:rtsps?|https?|camera|synthetic|jsonl|images|video|window)[:;]"
+_MISTYPED = re.compile(
+    rf"^([a-z][a-z0-9+.-]+(?:[:;][/\\]+|[/\\]{{2,}})|{_KNOWN})?(?!{_KNOWN}|[a-z]:[/\\])[^/\\@:]+:.*@(.*)$",
+    re.DOTALL | re.I,
+)
 # Cameras also take the password in the path: rtsp://host/user=admin_password=secret_channel=1.
 _SECRET = re.compile(r"((?:user|login|pass|pwd|token|key|secret|auth|sig|cred|session)[a-z_]*=)[^&#]*", re.I)
 _LONG_VALUE = re.compile(r"([?&][^=&#]+=)[^&#]{17,}")
@@ -21,11 +27,12 @@ def without_credentials(uri: str) -> str:
     """
     found = _AUTHORITY.match(uri)
     if not found:
-        return uri
+        mistyped = _MISTYPED.match(uri)
+        return (mistyped[1] or "") + _SECRET.sub(r"\1***", mistyped[2]) if mistyped else uri
     scheme, authority, rest = found.groups()
     if "@" in authority:
         authority = authority.rpartition("@")[2]
-    elif "@" in rest and ":" in authority:
+    elif "@" in rest and (":" in authority or (not authority and ":" in rest.partition("@")[0])):
         # A password with a raw / ? or # in it: what looks like host and port may be user and password. A
         # stream whose path has an @ loses its host in what is shown; that is the smaller harm.
         authority, rest = "", rest.rpartition("@")[2]

@@ -68,8 +68,11 @@ def open_source(
         return open_network(text, limits)
     if scheme == "synthetic":
         return SyntheticSource(text, late_after_ms=late_after_ms)
+    shown = without_credentials(text)
+    # Of admin:secret@camera/1, what looks like the scheme is the user's name.
+    problem = f"unknown scheme {scheme!r}" if shown.lower().startswith(f"{scheme}:") else "no scheme"
     raise SourceError(
-        f"{without_credentials(text)}: unknown scheme {scheme!r}; known are camera:, synthetic:,"
+        f"{shown}: {problem}; known are camera:, synthetic:,"
         f" {', '.join(name + '://' for name in SCHEMES)}, and paths of videos, images and folders"
     )
 
@@ -79,7 +82,7 @@ def _open_path(text: str, late_after_ms: float | None) -> Source:
     if not path.exists() and glob.has_magic(text):
         return FolderSource(text, late_after_ms=late_after_ms)
     if not path.exists():
-        raise SourceError(f"{text}: no such file or folder")
+        raise SourceError(f"{without_credentials(text)}: no such file or folder")
     if path.is_dir() or is_image_path(path):
         return FolderSource(text, late_after_ms=late_after_ms)
     return VideoSource(text, late_after_ms=late_after_ms)

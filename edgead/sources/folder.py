@@ -9,6 +9,7 @@ from pathlib import Path
 from edgead.images import ImageError, is_image_path, list_images, load_image, natural_key
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.types import Frame
+from edgead.uri import without_credentials
 
 
 class FolderSource:
@@ -51,5 +52,5 @@ def _find(pattern: str) -> list[Path]:
             raise SourceError(str(error)) from None
     found = [Path(match) for match in glob.glob(pattern, recursive=True) if is_image_path(match)]
     if not found:
-        raise SourceError(f"{pattern}: no image matches")
+        raise SourceError(f"{without_credentials(pattern)}: no image matches")
     return sorted(found, key=natural_key)
