@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from fakes import FOURCC, mjpeg_server, numbered, read_number, write_video
 
-from edgead.sources import Counters, SourceError, open_source, without_credentials
+from edgead.sources import Counters, SourceError, live, open_source, without_credentials
 from edgead.sources.mailbox import Mailbox
 from edgead.sources.video import VideoSource
 from edgead.types import Frame
@@ -149,7 +149,13 @@ def test_a_truncated_image_in_a_folder_is_a_fault_by_name(tmp_path):
         ("camera:front", "give an index or a device"),
         ("gopher://user:hunter2@host/x", "unknown scheme 'gopher'"),
         ("synthetic:?sed=1", "unknown option 'sed'; known are count, defect_rate, seed"),
+        ("rtsp:/admin:hunter2@cam/1", "rtsp:/cam/1: the URL names no host"),
+        ("rtsp//admin:hunter2@cam/1", "rtsp//cam/1: no such file"),
+        ("rtsp//admin:hunter2@cam/1?x=1", "rtsp//cam/1.x=1: no image matches"),
+        ("admin:hunter2@cam/1", "^cam/1: no scheme; known are camera:"),
         ("synthetic:?count=-3", "must be 0 or more"),
+        ("synthetic:count=5", "options follow a [?], as in synthetic:[?]count=5"),
+        ("synthetic:5?count=5", "'5' is no part of the line"),
         ("synthetic:?defect_rate=7", "between 0 and 1"),
     ],
 )
@@ -192,6 +198,32 @@ def test_late_frames_are_counted_and_still_delivered(tmp_path):
     assert source.counters.late == 0
 
 
+def test_without_a_limit_nothing_is_said_of_late_frames(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), numbered(0))
+    for uri in (write_video(tmp_path / "line.avi", 4), tmp_path / "a.png", "synthetic:?count=1"):
+        source = open_source(uri)
+        list(source)
+        assert source.counters.late is None
+        source = open_source(uri, late_after_ms=60_000)
+        list(source)
+        assert source.counters.late == 0
+
+
+def test_a_video_frame_that_is_no_image_is_a_fault_by_number(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "line.avi", 4)
+    source = VideoSource(path)
+    frames = iter(source)
+    next(frames)
+    monkeypatch.setattr(VideoSource, "_read", lambda self: np.zeros((4, 4), np.float32))
+    with pytest.raises(SourceError, match="line.avi: frame 1: .*float32"):
+        next(frames)
+    monkeypatch.undo()
+    source = VideoSource(path)
+    source._capture = DeadCapture(cv2.error("decoder"))
+    with pytest.raises(SourceError, match="line.avi: frame 0: OpenCV failed while reading: decoder"):
+        next(iter(source))
+
+
 def test_the_real_line_gives_the_same_parts_for_the_same_seed():
     uri = "synthetic:?seed=4&count=3&defect_rate=0.5"
     first, second = (list(open_source(uri)) for _ in range(2))
@@ -220,7 +252,7 @@ def test_a_slow_consumer_always_gets_the_newest_frame():
     # The first frames come while FFmpeg still examines the stream; later ones are a few intervals old.
     # A queue would be 50 frames behind at the end; a busy machine may delay single frames.
     assert sorted(lags[1:])[len(lags) // 2] <= 5 and lags[-1] <= 10
-    assert source.counters == Counters(captured=100, overwritten=100 - len(numbers))
+    assert source.counters == Counters(captured=100, overwritten=100 - len(numbers), late=0)
 
 
 def test_a_stream_that_stops_without_closing_is_a_fault_in_bounded_time():
@@ -235,8 +267,6 @@ def test_a_stream_that_stops_without_closing_is_a_fault_in_bounded_time():
 
 
 def test_a_reader_that_hangs_is_a_fault_and_does_not_hang_the_close(monkeypatch):
-    from edgead.sources import live
-
     released = threading.Event()
 
     class Hanging:
@@ -255,6 +285,58 @@ def test_a_reader_that_hangs_is_a_fault_and_does_not_hang_the_close(monkeypatch)
     source.close()
     assert time.monotonic() - begin < 2
     released.set()
+
+
+class DeadCapture:
+    """A capture that gives what it is told, once; an exception is raised."""
+
+    def __init__(self, *given):
+        self._given = list(given)
+
+    def read(self):
+        if not self._given:
+            return False, None
+        image = self._given.pop(0)
+        if isinstance(image, Exception):
+            raise image
+        return True, image
+
+    def release(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    "given, what",
+    [
+        (np.zeros((4, 4), np.float32), "float32"),
+        (np.zeros((0, 4, 3), np.uint8), "at least one pixel"),
+        (None, "must be a numpy array, found NoneType"),
+        (cv2.error("rtsp://operator:hunter2@host/x"), "OpenCV failed while reading"),
+    ],
+)
+def test_a_camera_that_gives_no_image_is_a_fault_by_number(given, what):
+    source = live.LiveSource("camera:odd", lambda: DeadCapture(numbered(0), given), live.Limits())
+    with closing(source):
+        seen, fault = frames_until_fault(source)
+    assert seen in ([], [(0, 0)])  # the frame before may have been taken or not; the mailbox still delivers it
+    assert fault.startswith("camera:odd: frame 1: ") and what in fault
+    assert "hunter2" not in fault
+
+
+def test_opencv_that_fails_while_opening_is_a_fault_without_the_url():
+    def connect():
+        raise cv2.error("rtsp://operator:hunter2@host/x")
+
+    with pytest.raises(SourceError, match="rtsp://host/x: OpenCV failed while opening") as fault:
+        live.LiveSource("rtsp://host/x", connect, live.Limits(open_timeout_s=1, read_timeout_s=0.2))
+    assert "hunter2" not in str(fault.value) and fault.value.__cause__ is None and fault.value.__context__ is None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_reader_that_dies_is_never_a_success():
+    source = live.LiveSource("camera:odd", lambda: DeadCapture(MemoryError()), live.Limits())
+    with closing(source):
+        assert frames_until_fault(source) == ([], "camera:odd: the reader failed")
 
 
 def test_a_stop_event_and_a_close_wake_a_consumer_that_waits():
@@ -321,6 +403,24 @@ def test_a_server_that_never_answers_is_an_error_in_bounded_time():
         ("http://host/v?width=640&pwd=abc&fps=5", "http://host/v?width=640&pwd=***&fps=5"),
         ("http://host/v?x=0123456789abcdef0&fps=5", "http://host/v?x=***&fps=5"),
         ("rtsp://host/user=admin_password=abc_channel=1", "rtsp://host/user=***"),
+        ("rtsp:/admin:secret@cam/1", "rtsp:/cam/1"),
+        ("rtsp:admin:secret@cam/1", "rtsp:cam/1"),
+        ("rtsp//admin:secret@cam/1", "rtsp//cam/1"),
+        ("RTSP;//admin:se/cr@et@cam/1", "RTSP;//cam/1"),
+        ("rtsp:///admin:secret@cam/1", "rtsp://cam/1"),
+        ("admin:secret@cam/1", "cam/1"),
+        ("admin:secret@cam/1?token=abc", "cam/1?token=***"),
+        ("camera:admin:secret@cam/1", "camera:cam/1"),
+        ("photos/a@b.png", "photos/a@b.png"),
+        ("photos/12:30/a@b.png", "photos/12:30/a@b.png"),
+        ("/photos/12:30/a@b.png", "/photos/12:30/a@b.png"),
+        ("C:/photos/a@b.png", "C:/photos/a@b.png"),
+        (r"C:\photos\a@b.png", r"C:\photos\a@b.png"),
+        ("a@b.png", "a@b.png"),
+        ("images:out/a@b", "images:out/a@b"),
+        ("images:a@b", "images:a@b"),
+        ("jsonl:a@b.jsonl", "jsonl:a@b.jsonl"),
+        ("http://host/@me:1", "http://host/@me:1"),
     ],
 )
 def test_what_is_shown_of_a_uri(uri, shown):

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from edgead.errors import EdgeadError
-from edgead.images import as_bgr
+from edgead.images import ImageError, as_bgr
 from edgead.types import Frame
 
 
@@ -29,13 +29,13 @@ class Counters:
         Frames that the source took in.
     overwritten : int
         Frames that a newer one replaced before anyone asked for them; only live sources overwrite.
-    late : int
-        Frames that were older than `late_after_ms` when they were handed over.
+    late : int or None
+        Frames that were older than `late_after_ms` when they were handed over; None where no limit was set.
     """
 
     captured: int = 0
     overwritten: int = 0
-    late: int = 0
+    late: int | None = None
 
 
 class Source(Protocol):
@@ -61,20 +61,30 @@ class FrameCounter:
     def __init__(self, uri: str, *, late_after_ms: float | None = None):
         self.uri = uri
         self.captured = 0
-        self.late = 0
+        self.late = None if late_after_ms is None else 0
         self._late_after_ms = late_after_ms
 
     def capture(self, image: np.ndarray, name: str = "") -> Frame:
-        """Make a Frame of an image that is in memory since just now."""
+        """Make a Frame of an image that is in memory since just now.
+
+        Raises
+        ------
+        SourceError
+            The source delivered something that is no image; the frame is named.
+        """
         captured_ns = time.perf_counter_ns()
         captured_at = datetime.now(timezone.utc)
-        frame = Frame(as_bgr(image), self.captured, captured_ns, captured_at, self.uri, name)
+        try:
+            image = as_bgr(image)
+        except ImageError as error:
+            raise SourceError(f"{self.uri}: frame {self.captured}: {error}") from error
+        frame = Frame(image, self.captured, captured_ns, captured_at, self.uri, name)
         self.captured += 1
         return frame
 
     def hand_over(self, frame: Frame) -> Frame:
         """Count the frame as late where it is older than allowed."""
-        if self._late_after_ms is not None:
+        if self.late is not None and self._late_after_ms is not None:
             age_ms = (time.perf_counter_ns() - frame.captured_ns) / 1e6
             self.late += age_ms > self._late_after_ms
         return frame

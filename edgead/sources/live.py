@@ -100,6 +100,9 @@ class LiveSource:
         except SourceError as fault:
             self._open_fault = fault
             return
+        except cv2.error as error:
+            self._open_fault = self._opencv_failed("opening", error)
+            return
         finally:
             self._opened.set()
         try:
@@ -108,7 +111,9 @@ class LiveSource:
         except SourceError as fault:
             self._mailbox.end(fault)
         finally:
-            self._mailbox.end()
+            # The first word counts: only a close ends a live stream without a fault.
+            closed = self._closing.is_set()
+            self._mailbox.end(None if closed else SourceError(f"{self.uri}: the reader failed"))
             capture.release()
 
     def _read_one(self, capture: cv2.VideoCapture) -> None:
@@ -117,8 +122,7 @@ class LiveSource:
             with quiet_opencv():
                 ok, image = capture.read()
         except cv2.error as error:
-            # Not chained: OpenCV puts the whole URL into some of its messages.
-            raise SourceError(f"{self.uri}: OpenCV failed while reading (code {error.code})") from None
+            raise self._opencv_failed("reading", error) from None
         if ok:
             self._mailbox.put(self._frames.capture(image))
             return
@@ -127,3 +131,8 @@ class LiveSource:
         if waited_s >= 0.9 * self._limits.read_timeout_s:
             raise SourceError(f"{self.uri}: no data for {waited_s:.1f} s, {after}")
         raise SourceError(f"{self.uri}: the stream ended or the connection was lost, {after}")
+
+    def _opencv_failed(self, doing: str, error: cv2.error) -> SourceError:
+        # Neither quoted nor chained: OpenCV puts the whole URL into some of its messages.
+        where = f"frame {self._frames.captured}: " if doing == "reading" else ""
+        return SourceError(f"{self.uri}: {where}OpenCV failed while {doing} (code {error.code})")

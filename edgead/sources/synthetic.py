@@ -16,9 +16,12 @@ class SyntheticSource:
 
     def __init__(self, uri: str, *, late_after_ms: float | None = None):
         self.uri = uri
+        path, _, query = uri.partition(":")[2].partition("?")
+        if path:
+            raise SourceError(f"{uri}: {path!r} is no part of the line; options follow a ?, as in synthetic:?count=5")
         known = {"seed": _natural, "count": _natural, "defect_rate": _fraction}
         try:
-            options = parse_options(uri, uri.partition("?")[2], known)
+            options = parse_options(uri, query, known)
         except ValueError as error:
             raise SourceError(str(error)) from None
         self._options = {"seed": 1, "count": 100, "defect_rate": 0.1} | options

@@ -67,7 +67,11 @@ class VideoSource:
         with self._lock, quiet_opencv():
             if self._closed:
                 return None
-            ok, image = self._capture.read()
+            try:
+                ok, image = self._capture.read()
+            except cv2.error as error:
+                number = self._frames.captured
+                raise SourceError(f"{self.uri}: frame {number}: OpenCV failed while reading: {error}") from error
             at_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
         if not ok:
             return None
