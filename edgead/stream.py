@@ -35,12 +35,13 @@ class StreamSummary:
         Frames that got a verdict.
     decisions : dict
         Verdicts per decision.
-    captured, overwritten, late : int
-        The source's counters: taken in, replaced by a newer one before being judged, too old when handed over.
+    captured, overwritten, late : int, int, int or None
+        The source's counters: taken in, replaced by a newer one before being judged, too old when handed over;
+        `late` is None where no limit was set.
     ended_by : str
         "source" (it ended), "fault", "stop" (the event), a signal's name, or the URI of the sink that asked.
     fault : str or None
-        Why the source or a sink failed.
+        Why the source, the detector or a sink failed.
     fps : float or None
         Verdicts per second from the first to the last.
     latency : dict of Latency
@@ -52,7 +53,7 @@ class StreamSummary:
     decisions: dict[str, int]
     captured: int
     overwritten: int
-    late: int
+    late: int | None
     ended_by: str
     fault: str | None
     fps: float | None
@@ -64,12 +65,12 @@ class StreamSummary:
     def table(self) -> Table:
         """Lay the summary out for a terminal."""
         counts = ", ".join(f"{count} {decision}" for decision, count in self.decisions.items())
+        late = "" if self.late is None else f", {self.late} late"
         rate = "" if self.fps is None else f", {self.fps:.1f} frames/s"
         return latency_table(
             self.latency,
             title=f"{self.source}: {self.frames} frames judged: {counts}",
-            caption=f"{self.captured} captured, {self.overwritten} overwritten, {self.late} late{rate};"
-            f" ended by {self.ended_by}",
+            caption=f"{self.captured} captured, {self.overwritten} overwritten{late}{rate}; ended by {self.ended_by}",
         )
 
 
@@ -80,6 +81,7 @@ def run(
     *,
     on_verdict: OnVerdict | None = None,
     stop: threading.Event | None = None,
+    late_after_ms: float | None = None,
 ) -> StreamSummary:
     """Judge every frame of a source until it ends, fails or is stopped.
 
@@ -95,6 +97,8 @@ def run(
     stop : threading.Event, optional
         Ends the stream after the frame in work. The first SIGINT or SIGTERM does the same (and sets this event);
         the second SIGINT interrupts. Signals are heard only where `run` is called from the main thread.
+    late_after_ms : float, optional
+        With a URI: frames that are older when they are handed over are counted as late. None counts nothing.
 
     Raises
     ------
@@ -106,7 +110,7 @@ def run(
     opened: list[Source | Sink] = []
     with _stop_on_signal(stop) as signals:
         try:
-            frames: Source = _opened(source, partial(open_source, stop=stop), opened)
+            frames: Source = _opened(source, partial(open_source, stop=stop, late_after_ms=late_after_ms), opened)
             outlets: list[Sink] = [_opened(sink, open_sink, opened) for sink in sinks]
             loop.run(frames, outlets, stop)
         finally:
@@ -153,7 +157,11 @@ class _Loop:
     def _judge(self, frame: Frame, sinks: Sequence[Sink]) -> bool:
         """Take one frame through the detector and the sinks; False ends the stream."""
         begin_ns = time.perf_counter_ns()
-        verdict = self._detector.predict(frame.image)
+        try:
+            verdict = self._detector.predict(frame.image)
+        except ValueError as error:
+            self.fault = f"{f'frame {frame.number} {frame.name}'.rstrip()}: {error}"
+            return False
         times = replace(verdict.stage_times, age_ms=(begin_ns - frame.captured_ns) / 1e6)
         verdict = replace(verdict, stage_times=times)
         judged_ns = time.perf_counter_ns()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,7 +13,9 @@ from functools import partial
 import cv2
 import pytest
 from fakes import FakeDetector, mjpeg_server, numbered, write_video
+from rich.console import Console
 
+from edgead.errors import EdgeadError
 from edgead.sinks import SinkError, StopRequested
 from edgead.sources import SourceError, open_source
 from edgead.stream import run
@@ -47,7 +50,7 @@ def test_every_frame_of_a_file_gets_one_verdict_in_order(video, tmp_path):
     assert detector.seen == list(range(20))
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [line["number"] for line in lines] == list(range(20))
-    assert (summary.frames, summary.captured, summary.overwritten, summary.late) == (20, 20, 0, 0)
+    assert (summary.frames, summary.captured, summary.overwritten, summary.late) == (20, 20, 0, None)
     assert summary.decisions == {"ok": 20, "review": 0, "reject": 0}
     assert (summary.ended_by, summary.fault, summary.source) == ("source", None, str(video))
     assert list((tmp_path / "pictures").iterdir()) == []
@@ -190,6 +193,36 @@ def test_a_slow_detector_on_a_live_camera_sees_the_newest_frame_and_counts_the_o
     assert summary.ended_by == "fault" and "the stream ended or the connection was lost" in summary.fault
     # In a queue, a frame would wait for the work on all those before it.
     assert summary.latency["age"].p50_ms < 80
+
+
+@pytest.mark.parametrize("error", [ValueError("features has NaN"), EdgeadError("smaller than the region")])
+def test_an_error_of_the_detector_is_a_fault_that_names_the_frame(video, tmp_path, error):
+    class Failing(FakeDetector):
+        def predict(self, image_bgr):
+            if len(self.seen) == 3:
+                raise error
+            return super().predict(image_bgr)
+
+    sink = ListSink()
+    summary = run(str(video), Failing(), [sink])
+    assert (summary.frames, len(sink.seen), summary.ended_by) == (3, 3, "fault")
+    assert summary.fault == f"frame 3: {error}"
+    for i in range(5):
+        (tmp_path / "parts").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "parts" / f"part{i}.png"), numbered(i))
+    assert run(str(tmp_path / "parts"), Failing(), []).fault == f"frame 3 part3.png: {error}"
+
+
+def test_late_frames_are_told_where_a_limit_was_set(video):
+    def shown(summary):
+        console = Console(width=200, record=True, file=io.StringIO())
+        console.print(summary.table())
+        return console.export_text()
+
+    summary = run(str(video), FakeDetector(), [], late_after_ms=0.0)
+    assert summary.late == 20 and "20 late" in shown(summary)
+    summary = run(str(video), FakeDetector(), [])
+    assert summary.late is None and " late" not in shown(summary)
 
 
 def test_a_sink_that_cannot_finish_is_a_fault(video, tmp_path, monkeypatch):
