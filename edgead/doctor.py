@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -32,6 +35,14 @@ _ABS_MODEL = bytes.fromhex(
     "08083a340a0b0a01781201792203416273" + "1203616273"
     "5a0f0a0178120a0a08080112040a020801" + "620f0a0179120a0a08080112040a020801" + "4202100d"
 )
+_TRAINING = """
+import importlib, importlib.metadata
+names = ("torch", "onnx", "efficientnet_lite_pytorch")
+for name in names:
+    importlib.import_module(name)
+print(", ".join(f"{name} {importlib.metadata.version(name.replace('_', '-'))}" for name in names))
+"""
+_TRAINING_S = 120
 
 Finding = dict[str, Any]
 
@@ -142,14 +153,28 @@ def _onnxruntime() -> Finding:
     for provider in onnxruntime.get_available_providers():
         if provider == "AzureExecutionProvider":
             continue  # sends images to a service, edgead never does
-        with quiet_stderr():
-            session = onnxruntime.InferenceSession(_ABS_MODEL, options, providers=[provider])
-            (result,) = session.run(None, {"x": np.array([-2.0], np.float32)})
-        loaded = session.get_providers()[0] == provider and result[0] == 2.0
-        (working if loaded else broken).append(provider.removesuffix("ExecutionProvider"))
+        runs = _provider_runs(onnxruntime, provider, options)
+        (working if runs else broken).append(provider.removesuffix("ExecutionProvider"))
     fails = f"; listed but does not load: {', '.join(broken)}" if broken else ""
     detail = f"{onnxruntime.__version__} runs a network on {', '.join(working) or 'nothing'}{fails}"
     return {"ok": "CPU" in working, "detail": detail}
+
+
+def _provider_runs(onnxruntime: ModuleType, provider: str, options: Any) -> bool:
+    try:
+        with quiet_stderr():
+            session = onnxruntime.InferenceSession(_ABS_MODEL, options, providers=[provider])
+            (result,) = session.run(None, {"x": np.array([-2.0], np.float32)})
+    except _ort_errors(onnxruntime):
+        return False
+    return session.get_providers()[0] == provider and bool(result[0] == 2.0)
+
+
+def _ort_errors(onnxruntime: ModuleType) -> tuple[type[Exception], ...]:
+    """List what ONNX Runtime raises; its own errors share no base."""
+    values = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
+    own = [value for value in values if isinstance(value, type) and issubclass(value, Exception)]
+    return (OSError, RuntimeError, ValueError, *own)
 
 
 def _openvino() -> Finding:
@@ -170,10 +195,15 @@ def _tensorrt() -> Finding:
 
 
 def _torch() -> Finding:
-    # Only looked up: importing it takes seconds, and a device has no use for it.
-    if importlib.util.find_spec("torch") is None:
-        return {"ok": False, "detail": "not installed: models are trained elsewhere (pip install 'edgead[train]')"}
-    return _found("installed (not tried): models can be trained here")
+    # In a process of its own: importing these takes seconds and memory that stay, and a device has no use for them.
+    try:
+        tried = subprocess.run([sys.executable, "-c", _TRAINING], capture_output=True, text=True, timeout=_TRAINING_S)
+    except subprocess.TimeoutExpired:
+        return {"ok": False, "detail": f"importing what training needs took more than {_TRAINING_S} s"}
+    if tried.returncode == 0:
+        return _found(f"models can be trained here: {tried.stdout.strip()}")
+    reason = (tried.stderr.strip().splitlines() or [f"the import ended with code {tried.returncode}"])[-1]
+    return {"ok": False, "detail": f"models are trained elsewhere (pip install 'edgead[train]'): {reason}"}
 
 
 def _window() -> Finding:

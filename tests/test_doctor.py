@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
 import cv2
+import onnxruntime
 import pytest
 from rich.console import Console
 
@@ -66,6 +68,40 @@ def test_it_is_quiet_and_imports_neither_torch_nor_onnx():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_the_packages_of_training_are_really_imported(monkeypatch, tmp_path):
+    pytest.importorskip("torch")
+    found = doctor._torch()
+    assert found["ok"], found
+    for name in ("torch", "onnx", "efficientnet_lite_pytorch"):
+        assert re.search(rf"{name} [0-9]", found["detail"])
+    # One that is installed and does not load:
+    (tmp_path / "onnx.py").write_text("raise ImportError('libprotobuf.so.99: cannot open shared object file')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = doctor._torch()
+    assert not found["ok"] and found["detail"].endswith(
+        "ImportError: libprotobuf.so.99: cannot open shared object file"
+    )
+
+
+@pytest.mark.parametrize("name", ["Fail", "NotImplemented", "NoSuchFile", "EPFail", "InvalidGraph"])
+def test_a_provider_that_fails_leaves_the_others(monkeypatch, name):
+    error = getattr(onnxruntime.capi.onnxruntime_pybind11_state, name)
+    session = onnxruntime.InferenceSession
+
+    def fails_on_cuda(model, options, providers):
+        if providers == ["CUDAExecutionProvider"]:
+            raise error("no driver")
+        return session(model, options, providers=providers)
+
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fails_on_cuda)
+    found = doctor._tried(doctor._onnxruntime)
+    assert found["ok"] and "runs a network on CPU; listed but does not load: CUDA" in found["detail"]
+    providers.remove("CPUExecutionProvider")
+    assert not doctor._tried(doctor._onnxruntime)["ok"]
 
 
 def test_the_table_marks_what_is_required(findings):
