@@ -160,18 +160,6 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     return low, high
 
 
-def false_reject_rate(labels: ArrayLike, rejected: ArrayLike, confidence: float = 0.95) -> Rate:
-    """Count the good parts that were rejected; `labels` is true for a defect."""
-    is_defect, flagged = _decisions(labels, rejected)
-    return Rate.of(int(np.sum(flagged & ~is_defect)), int(np.sum(~is_defect)), confidence)
-
-
-def escape_rate(labels: ArrayLike, rejected: ArrayLike, confidence: float = 0.95) -> Rate:
-    """Count the defective parts that were not rejected; `labels` is true for a defect."""
-    is_defect, flagged = _decisions(labels, rejected)
-    return Rate.of(int(np.sum(~flagged & is_defect)), int(np.sum(is_defect)), confidence)
-
-
 def _auroc(defect: np.ndarray, sorted_normal: np.ndarray) -> float:
     defect = np.sort(defect)  # neighbouring searches stay in the cache: ten times faster
     below = np.searchsorted(sorted_normal, defect, side="left")
@@ -196,13 +184,6 @@ def _labelled(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndar
     _check_finite(values, "scores")
     _check_classes(int(is_defect.sum()), is_defect.size, "labels")
     return is_defect, values
-
-
-def _decisions(labels: ArrayLike, rejected: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    is_defect, flagged = np.asarray(labels).astype(bool), np.asarray(rejected).astype(bool)
-    if is_defect.shape != flagged.shape:
-        raise ValueError(f"labels and decisions must have one shape, got {is_defect.shape} and {flagged.shape}")
-    return is_defect, flagged
 
 
 def _cuts(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

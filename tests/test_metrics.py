@@ -151,14 +151,12 @@ def test_intervals_hold_the_rate_and_mirror(n, data):
     assert metrics.clopper_pearson(n - k, n) == pytest.approx((1 - high, 1 - low), abs=TOLERANCE)
 
 
-def test_rates_count_and_read_well():
-    labels = np.array([False] * 191 + [True] * 4)
-    rejected = np.array([True] * 3 + [False] * 188 + [True] * 3 + [False])
-    rate = metrics.false_reject_rate(labels, rejected)
+def test_a_rate_reads_well():
+    rate = metrics.Rate.of(3, 191)
     assert str(rate) == "3 of 191 (1.6 %, 95 % interval 0.3 to 4.5 %)"
     assert rate.rate == 3 / 191
-    escaped = metrics.escape_rate(labels, rejected, confidence=0.9)
-    assert (escaped.count, escaped.total, escaped.confidence) == (1, 4, 0.9)
+    rate = metrics.Rate.of(1, 4, confidence=0.9)
+    assert (rate.count, rate.total, rate.confidence) == (1, 4, 0.9)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +176,6 @@ def test_rates_count_and_read_well():
         (lambda: metrics.clopper_pearson(3, 2), "3 of 2"),
         (lambda: metrics.clopper_pearson(0, 0), "0 of 0"),
         (lambda: metrics.clopper_pearson(1, 2, 95), "confidence"),
-        (lambda: metrics.escape_rate([True], [True, False]), "one shape"),
     ],
 )
 def test_bad_input_is_named(call, message):
