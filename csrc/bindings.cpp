@@ -125,8 +125,15 @@ py::array_t<std::int64_t> coreset(const Floats& features, std::size_t count, std
 
 Floats distances(const Floats& features, std::size_t row, const std::string& isa) {
     require(features.ndim() == 2 && row < static_cast<std::size_t>(features.shape(0)), "row is outside the features");
+    const std::size_t n = features.shape(0), d = features.shape(1);
+    const Isa level = find_isa(isa);
     Floats squared(features.shape(0));
-    coreset_distances(features.data(), features.shape(0), features.shape(1), row, find_isa(isa), squared.mutable_data());
+    const float* data = features.data();
+    float* target = squared.mutable_data();
+    {
+        py::gil_scoped_release release;
+        coreset_distances(data, n, d, row, level, target);
+    }
     return squared;
 }
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from edgead import kernels
 from edgead.errors import SettingsError
+from edgead.kernels import backend
 
 ROOT = Path(__file__).resolve().parent.parent
 LEVELS = kernels.available_isas()
@@ -152,6 +154,35 @@ print(same, os.waitpid(child, 0)[1])
 
 
 @needs_native
+def test_other_threads_run_while_distances_are_measured():
+    features = np.ones((60_000, 512), np.float32)
+    ticks, done = [], threading.Event()
+
+    def tick():
+        while not done.wait(1e-4):
+            ticks.append(time.perf_counter())
+
+    def ticks_during_call():
+        begin = time.perf_counter()
+        backend.native.coreset_distances(features, 7, "")
+        end = time.perf_counter()
+        return sum(begin < at < end for at in ticks)
+
+    # Python takes no turn away for a minute: another thread runs only where this one gives way.
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)
+    thread = threading.Thread(target=tick)
+    thread.start()
+    try:
+        # One turn may be left over from the start of the thread; there is time for dozens.
+        assert any(ticks_during_call() > 2 for _ in range(20))
+    finally:
+        done.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+
+
+@needs_native
 def test_interrupt_stops_the_coreset():
     features = np.random.default_rng(0).standard_normal((60000, 64), dtype=np.float32)
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
@@ -184,3 +215,19 @@ def test_isa_files_are_closed(tmp_path, file, flags):
     assert outside == [f"edgead::{file.stem}"]
     undefined = [line.split()[-1] for line in symbols if re.search(r" U ", line)]
     assert set(undefined) <= {"memcpy", "memset", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
+
+
+def test_a_source_distribution_holds_what_is_compiled(tmp_path):
+    pytest.importorskip("setuptools")
+    for name in ("csrc", "edgead", "export"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for path in ROOT.iterdir():
+        if path.suffix in (".toml", ".py", ".in", ".md", ".txt") or path.name == "LICENSE":
+            shutil.copy(path, tmp_path)
+    command = [sys.executable, "setup.py", "-q", "sdist", "-d", "dist"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    (archive,) = (tmp_path / "dist").glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc").iterdir()}
+    assert sources | {"CMakeLists.txt", "LICENSE", "setup.py", "pyproject.toml", "export/build.py"} <= names
