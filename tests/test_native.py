@@ -184,13 +184,18 @@ def test_other_threads_run_while_distances_are_measured():
 
 @needs_native
 def test_interrupt_stops_the_coreset():
+    # A shell starts background jobs with SIGINT ignored, and Python leaves it so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     features = np.random.default_rng(0).standard_normal((60000, 64), dtype=np.float32)
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
     begin = time.perf_counter()
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        kernels.greedy_coreset(features, 59000)
-    timer.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            kernels.greedy_coreset(features, 59000)
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, before)
     assert time.perf_counter() - begin < 5
 
 
