@@ -16,6 +16,7 @@ from edgead.images import ImageError, list_images, load_image
 from edgead.preprocess import preprocess
 
 Progress = Callable[[int, int], None]
+"""Called with how much is done, and the total."""
 
 GOOD = "good"
 

@@ -7,19 +7,17 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from edgead.dataset import Progress
 from edgead.demo.defects import DEFECTS
 from edgead.demo.line import part_seed, render, schedule
 from edgead.demo.part import SIZE
-
-Progress = Callable[[int, int], None]
-"""Called with the number of pictures done and their total."""
 
 # The camera gives Motion JPEG. The images to learn from must have gone through the same compression as the video:
 # a detector that has seen only lossless pictures takes the coding of every frame for a defect.
