@@ -8,7 +8,7 @@ standardised by the product's `PatchFeatures`.
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ POOL_ROWS = 200_000
 CORESET_ROWS = 10_000
 BATCH = 16
 SEED = 0
+ARRAYS = ("pool", "held", "good", "defect", "coreset")
 LAYOUT = 1  # of the cache; raise it when the arrays change
 
 Construction = Callable[[PatchCore, torch.Tensor], torch.Tensor]
@@ -82,23 +83,28 @@ class Features:
         return {name: float(np.median(index.search(rows)[0])) / rms for name, rows in sets.items()}
 
 
-def load_features(data: Path, cache: Path, widths: tuple[int, ...] = WIDTHS) -> dict[int, Features]:
-    """Read features by width from `cache`, after making them if they are not there."""
-    facts = {"data": str(data.resolve()), "layout": LAYOUT, "pool": POOL_ROWS, "coreset": CORESET_ROWS, "seed": SEED}
-    stamp = cache / "features.json"
-    if not stamp.is_file() or json.loads(stamp.read_text()) != facts:
-        cache.mkdir(parents=True, exist_ok=True)
-        stamp.unlink(missing_ok=True)
-        _make(data, cache)
-        stamp.write_text(json.dumps(facts))
-    return {d: _read(cache, d) for d in widths}
+def open_cache(data: Path, cache: Path) -> Path:
+    """Make the folder below `cache` for these images and this construction, and give its path."""
+    made_of = f"{LAYOUT} {data.resolve()} {SETTINGS} {POOL_ROWS} {CORESET_ROWS} {SEED}"
+    folder = cache / f"edgead-features-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
-def product_patches(data: Path, cache: Path, side: int) -> Array:
+def load_features(data: Path, folder: Path, widths: tuple[int, ...] = WIDTHS) -> dict[int, Features]:
+    """Read features by width from a folder of `open_cache`, after making them if they are not there."""
+    for d in widths:
+        if not (folder / f"coreset_{d}.npy").is_file():
+            print(f"extracting features, d = {d}, into {folder}", flush=True)
+            _make(data, folder, d)
+    return {d: _read(folder, d) for d in widths}
+
+
+def product_patches(data: Path, folder: Path, side: int) -> Array:
     """Give all patches of all good training images at side x side pixels, as `edgead train` would choose from."""
-    file = cache / f"product_{side}.npy"
+    file = folder / f"product_{side}.npy"
     if not file.is_file():
-        cache.mkdir(parents=True, exist_ok=True)
+        print(f"extracting all patches at {side} x {side} pixels into {folder}", flush=True)
         model = PatchCore.from_settings({**SETTINGS, "image_size": (side, side)})
         raw = torch.cat(list(_batches(model, find_good_images(data), _product))).flatten(0, 1)
         model.network.fit_scale(raw)
@@ -106,8 +112,7 @@ def product_patches(data: Path, cache: Path, side: int) -> Array:
     return np.load(file)
 
 
-def _make(data: Path, cache: Path) -> None:
-    print(f"extracting features of {data} into {cache}", flush=True)
+def _make(data: Path, folder: Path, d: int) -> None:
     model = PatchCore.from_settings(SETTINGS)
     rng = np.random.default_rng(SEED)
     paths = list(rng.permutation(np.array(find_good_images(data), dtype=object)))
@@ -116,27 +121,27 @@ def _make(data: Path, cache: Path) -> None:
         "good": rng.choice([i for i, image in enumerate(tests) if not image.is_defective]),
         "defect": rng.choice([i for i, image in enumerate(tests) if image.is_defective]),
     }
-    for d in WIDTHS:
-        build = _product if d == PRODUCT_D else _published(d)
-        raw = {
-            "pool": _draw(model, paths[HELD_IMAGES:], build, POOL_ROWS),
-            "held": _draw(model, paths[:HELD_IMAGES], build, HELD_ROWS),
-            **{name: next(_batches(model, [tests[i].path], build))[0] for name, i in drawn.items()},
-        }
-        channels = model.network.channels if d == PRODUCT_D else (d // 2, d // 2)
-        scale = PatchFeatures(model.network.backbone, channels, damp_length=model.config.damp_length)
-        scale.fit_scale(raw["pool"])
-        arrays = {name: _standardise(scale, rows) for name, rows in raw.items()}
-        arrays["coreset"] = arrays["pool"][kernels.greedy_coreset(arrays["pool"], CORESET_ROWS)]
-        for name, rows in arrays.items():
-            np.save(cache / f"{name}_{d}.npy", rows)
-        print(f"  d = {d}: {len(arrays['pool'])} patches of {len(paths) - HELD_IMAGES} images", flush=True)
+    build = _product if d == PRODUCT_D else _published(d)
+    raw = {
+        "pool": _draw(model, paths[HELD_IMAGES:], build, POOL_ROWS),
+        "held": _draw(model, paths[:HELD_IMAGES], build, HELD_ROWS),
+        **{name: next(_batches(model, [tests[i].path], build))[0] for name, i in drawn.items()},
+    }
+    channels = model.network.channels if d == PRODUCT_D else (d // 2, d // 2)
+    scale = PatchFeatures(model.network.backbone, channels, damp_length=model.config.damp_length)
+    scale.fit_scale(raw["pool"])
+    arrays = {name: _standardise(scale, rows) for name, rows in raw.items()}
+    arrays["coreset"] = arrays["pool"][kernels.greedy_coreset(arrays["pool"], CORESET_ROWS)]
+    for name in ARRAYS:  # the last is there only if all are
+        np.save(folder / f"{name}_{d}.npy", arrays[name])
 
 
-def _read(cache: Path, d: int) -> Features:
-    pool = np.load(cache / f"pool_{d}.npy", mmap_mode="r")
-    names = ("coreset", "held", "good", "defect")
-    return Features(pool, **{name: np.load(cache / f"{name}_{d}.npy") for name in names})
+def _read(folder: Path, d: int) -> Features:
+    pool, *others = ARRAYS
+    return Features(
+        np.load(folder / f"{pool}_{d}.npy", mmap_mode="r"),
+        **{name: np.load(folder / f"{name}_{d}.npy") for name in others},
+    )
 
 
 def _batches(model: PatchCore, paths: Sequence[Path], build: Construction) -> Iterator[torch.Tensor]:
