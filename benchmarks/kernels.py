@@ -13,6 +13,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from benchmarks import plots
 from benchmarks.approximate import approximate_rows
 from benchmarks.coreset_rows import coreset_row
 from benchmarks.features import Features, load_features, open_cache, product_patches
-from benchmarks.machine import describe, limit_threads, measure_peaks
+from benchmarks.machine import OtherLoad, describe, limit_threads, measure_peaks
 from benchmarks.map_rows import map_rows
 from benchmarks.nearest_rows import D, input_row, nearest_rows
 from benchmarks.results import FP32, OURS, Row, markdown_table
@@ -29,6 +30,7 @@ from edgead import kernels
 
 GROUPS = ("nearest", "input", "approximate", "maps", "coreset", "sizes")
 CORESET_SIDE = 256
+DISTURBED_CORES = 0.1
 
 
 def main(arguments: list[str]) -> None:
@@ -47,10 +49,10 @@ def main(arguments: list[str]) -> None:
             "peaks": measure_peaks(options.threads),
         }
         _print_facts(result)
-        rows = []
+        rows, load = [], OtherLoad()
         for row in _rows(groups, features, options, folder):
-            print(f"  {row.work}: {row.timings[OURS].median_ms:.4g} ms", flush=True)
-            rows.append(row)
+            rows.append(_with_load(row, load))
+            load = OtherLoad()
         if "sizes" in groups:
             result["sizes"] = measure_sizes(features[D], folder, options.threads, options.rounds)
     result["rows"] = [row.to_json() for row in rows]
@@ -103,6 +105,15 @@ def _rows(groups: list[str], features: dict[int, Features], options: argparse.Na
     if "coreset" in groups:
         patches = product_patches(options.data, folder, CORESET_SIDE)
         yield coreset_row(patches, options.coreset_rounds, options.verify_coreset)
+
+
+def _with_load(row: Row, load: OtherLoad) -> Row:
+    """Tell about the row, and how far to trust it."""
+    cores = load.cores()
+    disturbed = cores is not None and cores > DISTURBED_CORES
+    warning = f"; other processes used {cores:.2f} cores meanwhile: measure it again" if disturbed else ""
+    print(f"  {row.work}: {row.timings[OURS].median_ms:.4g} ms{warning}", flush=True)
+    return replace(row, notes={**row.notes, "other_processes_cores": cores})
 
 
 def _print_facts(result: dict[str, Any]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -39,6 +41,31 @@ def describe() -> dict[str, Any]:
         for pool in threadpoolctl.threadpool_info()
     ]
     return {"machine": machine_facts(), "libraries": {**versions, "thread_pools": pools}}
+
+
+class OtherLoad:
+    """How many cores other processes have used since this was made; 0 is a machine that is ours alone."""
+
+    def __init__(self) -> None:
+        self._start = self._clocks()
+
+    def cores(self) -> float | None:
+        """None where the system does not tell."""
+        if self._start is None or (now := self._clocks()) is None:
+            return None
+        wall, busy, own = (after - before for after, before in zip(now, self._start, strict=True))
+        return max(0.0, (busy - own) / wall) if wall > 0 else 0.0
+
+    @staticmethod
+    def _clocks() -> tuple[float, float, float] | None:
+        """Seconds of wall time, of all cores in use (or taken by a hypervisor), and of this process."""
+        stat = Path("/proc/stat")
+        if not stat.is_file():
+            return None
+        user, nice, system, _, _, irq, soft, steal = map(int, stat.read_text().split("\n", 1)[0].split()[1:9])
+        busy = (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
+        own = os.times()
+        return time.perf_counter(), busy, own.user + own.system
 
 
 def measure_peaks(threads: int) -> dict[str, float]:
