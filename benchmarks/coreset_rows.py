@@ -38,7 +38,7 @@ def coreset_row(patches: Array, rounds: int, verify_all: bool) -> Row:
     if len(np.unique(picks)) < count:
         raise SystemExit(f"{work}: a row was chosen twice")
     replayed = count if verify_all else min(CHECKED_PICKS, count)
-    notes: dict[str, Any] = {"picks_replayed": replayed, **_replay(work, patches, picks[:replayed])}
+    notes: dict[str, Any] = {"picks_replayed": replayed, **replay(work, patches, picks[:replayed])}
     plain = _plain_ms_per_pick(patches) * count
     notes["plain greedy"] = f"torch, matrix-vector products, {PLAIN_PICKS} picks measured and multiplied"
     timings = {OURS: Timing.of(samples), "plain greedy (extrapolated)": Timing.of([plain])}
@@ -61,7 +61,7 @@ def _verify_subset(work: str, patches: Array) -> None:
             raise SystemExit(f"{work}: on a subset, pick {done} is at {found:.8g}, the farthest row at {farthest:.8g}")
 
 
-def _replay(work: str, patches: Array, picks: npt.NDArray[np.int64]) -> dict[str, Any]:
+def replay(work: str, patches: Array, picks: npt.NDArray[np.int64]) -> dict[str, Any]:
     """Check that each pick is a farthest row from the picks before it, up to the rounding of float32 products.
 
     Returns

@@ -56,7 +56,9 @@ def main(arguments: list[str]) -> None:
         if "sizes" in groups:
             result["sizes"] = measure_sizes(features[D], folder, options.threads, options.rounds)
     result["rows"] = [row.to_json() for row in rows]
-    result["peaks_after"] = measure_peaks(options.threads)
+    # What disturbed one of the two measurements lowered it.
+    again = measure_peaks(options.threads)
+    result["peaks"] = {name: max(rate, again[name]) for name, rate in result["peaks"].items()}
     print(f"\n{markdown_table(rows)}\n")
     _print_rates(rows, result["peaks"])
     if options.json:
@@ -117,11 +119,10 @@ def _with_load(row: Row, load: OtherLoad) -> Row:
 
 
 def _print_facts(result: dict[str, Any]) -> None:
-    machine, peaks = result["machine"], result["peaks"]
+    machine = result["machine"]
     versions = {name: version for name, version in result["libraries"].items() if isinstance(version, str)}
     print(f"{machine['cpu']}, {machine['isa']}, {result['threads']} threads")
     print(", ".join(f"{name} {version}" for name, version in versions.items()))
-    print(f"matrix peak {peaks['fp32_gflop_s']:.0f} GFLOP/s fp32, {peaks['int8_gop_s']:.0f} GOP/s int8")
     for d, hardness in result["data"]["hardness"].items():
         shown = ", ".join(f"{name} {value:.2f}" for name, value in hardness.items())
         print(f"d = {d}: nearest distance / data rms: {shown}")
@@ -129,6 +130,7 @@ def _print_facts(result: dict[str, Any]) -> None:
 
 def _print_rates(rows: list[Row], peaks: dict[str, float]) -> None:
     """Say what share of the fp32 matrix peak a search reaches, counting 2 n m d operations."""
+    print(f"matrix peak {peaks['fp32_gflop_s']:.0f} GFLOP/s fp32, {peaks['int8_gop_s']:.0f} GOP/s int8")
     for row in rows:
         rates = row.notes.get("equivalent_gflop_s", {})
         shares = [f"{name} {rates[name] / peaks['fp32_gflop_s']:.2f}" for name in (OURS, FP32) if name in rates]
