@@ -48,7 +48,7 @@ def approximate_rows(features: dict[int, Features], cache: Path, rounds: int) ->
             chosen = tried[-1]
             calls[f"{chosen.name} (recall {chosen.recall:.3f})"] = chosen.search
             notes |= {setting.name: {"recall": setting.recall, "worst_ratio": setting.worst_ratio} for setting in tried}
-        work = f"approximate nearest, {len(queries)} x {D} against {ROWS:,}, {image} image; edgead is exact"
+        work = f"approximate, {len(queries)} x {D} against {ROWS:,}, k=1, {image} image"
         yield Row("approximate", work, interleave(calls, rounds), notes=notes)
 
 

@@ -30,7 +30,6 @@ from edgead import kernels
 
 GROUPS = ("nearest", "input", "approximate", "maps", "coreset", "sizes")
 CORESET_SIDE = 256
-DISTURBED_CORES = 0.1
 
 
 def main(arguments: list[str]) -> None:
@@ -111,11 +110,8 @@ def _rows(groups: list[str], features: dict[int, Features], options: argparse.Na
 
 def _with_load(row: Row, load: OtherLoad) -> Row:
     """Tell about the row, and how far to trust it."""
-    cores = load.cores()
-    disturbed = cores is not None and cores > DISTURBED_CORES
-    warning = f"; other processes used {cores:.2f} cores meanwhile: measure it again" if disturbed else ""
-    print(f"  {row.work}: {row.timings[OURS].median_ms:.4g} ms{warning}", flush=True)
-    return replace(row, notes={**row.notes, "other_processes_cores": cores})
+    print(f"  {row.work}: {row.timings[OURS].median_ms:.4g} ms{load.warning()}", flush=True)
+    return replace(row, notes={**row.notes, "other_processes_cores": load.cores()})
 
 
 def _print_facts(result: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from edgead.latency import machine_facts
 LIBRARIES = ("numpy", "scipy", "torch", "onnxruntime", "opencv-python", "faiss-cpu")
 PEAK_SIDE = 2048
 PEAK_TRIES = 8
+DISTURBED_CORES = 0.1
 
 
 def limit_threads(count: int) -> None:
@@ -55,6 +56,12 @@ class OtherLoad:
             return None
         wall, busy, own = (after - before for after, before in zip(now, self._start, strict=True))
         return max(0.0, (busy - own) / wall) if wall > 0 else 0.0
+
+    def warning(self) -> str:
+        """What to print behind a time that cannot be trusted, else nothing."""
+        cores = self.cores()
+        disturbed = cores is not None and cores > DISTURBED_CORES
+        return f"; other processes used {cores:.2f} cores meanwhile: measure it again" if disturbed else ""
 
     @staticmethod
     def _clocks() -> tuple[float, float, float] | None:

@@ -37,7 +37,6 @@ MARKS = {
     "HNSW": ("#E69F00", "v"),
     "IVF": ("#B8860B", "P"),
     "cv2": ("#0072B2", "*"),
-    "cv2 + scipy": ("#444444", "<"),
     "scipy": ("#444444", "<"),
     "plain greedy": ("#444444", "p"),
 }
@@ -66,7 +65,7 @@ def draw_speedups(rows: Sequence[Row], where: str) -> plt.Figure:
         for target in row.targets:
             if target.against is not None:
                 colour = MARKS[target.against][0]
-                shown["wanted"] = axes.scatter(target.least, place, s=150, color=colour, marker="|", zorder=2)
+                shown["wanted at least"] = axes.scatter(target.least, place, s=150, color=colour, marker="|", zorder=2)
     axes.axvline(1, color="#888888", linewidth=1)
     axes.set_yticks(range(len(rows)), [row.work for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -104,7 +103,7 @@ def _log_axis(axes: Axes, side: str) -> None:
 
 def _short(name: str) -> str:
     """Strip settings: "HNSW ef=64 (recall 0.993)" and "faiss HNSW, recall 0.99" are both HNSW."""
-    for kind in ("HNSW", "IVF", "plain greedy"):
+    for kind in ("HNSW", "IVF", "plain greedy", "scipy"):
         if kind in name:
             return kind
     return name

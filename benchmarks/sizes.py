@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.approximate import hnsw_settings
 from benchmarks.features import Features
 from benchmarks.interleave import interleave
+from benchmarks.machine import OtherLoad
 from benchmarks.opponents import other_searches, our_searches
 from benchmarks.truth import NearestTruth
 
@@ -39,7 +40,9 @@ def measure_sizes(features: Features, cache: Path, threads: int, rounds: int) ->
         *_, setting = hnsw_settings(bank, queries, truth, file)
         calls[HNSW] = setting.search
         chosen.append({"rows": rows, "setting": setting.name, "recall": setting.recall})
+        load = OtherLoad()
         for name, timing in interleave(calls, rounds).items():
             medians.setdefault(name, []).append(timing.median_ms)
-        print(f"  {rows:,} rows: " + ", ".join(f"{name} {values[-1]:.2f} ms" for name, values in medians.items()))
+        shown = ", ".join(f"{name} {values[-1]:.2f} ms" for name, values in medians.items())
+        print(f"  {rows:,} rows: {shown}{load.warning()}", flush=True)
     return {"rows": list(SIZES), "queries": len(queries), "d": queries.shape[1], "median_ms": medians, "hnsw": chosen}
