@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import sys
 
-from benchmarks import defaults
+# Each is a module of this package with `main(arguments)`, imported only when it is asked for: they need
+# different extras.
+BENCHMARKS = ("defaults", "kernels")
 
-BENCHMARKS = {"defaults": defaults.main}
+# They make NumPy's OpenBLAS take another core's kernels or cache size than this machine's, usually slower ones.
+# It reads them when NumPy is loaded, so this comes before any import of it.
+SLOW_BLAS_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+
+
+def main(arguments: list[str]) -> None:
+    """Take the benchmark's name off `arguments` and run it with the rest."""
+    if not arguments or arguments[0] not in BENCHMARKS:
+        sys.exit(f"usage: python -m benchmarks {'|'.join(BENCHMARKS)} ...")
+    for name in SLOW_BLAS_VARIABLES:
+        os.environ.pop(name, None)
+    importlib.import_module(f"benchmarks.{arguments[0]}").main(arguments[1:])
+
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in BENCHMARKS:
-        sys.exit(f"usage: python -m benchmarks {'|'.join(BENCHMARKS)} ...")
-    BENCHMARKS[sys.argv[1]](sys.argv[2:])
+    main(sys.argv[1:])

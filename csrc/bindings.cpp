@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "greedy.h"
@@ -28,15 +29,21 @@ void require(bool condition, const char* what) {
 // Owns a reference to the bank that the index reads.
 class BoundIndex {
 public:
-    BoundIndex(const Floats& bank, const std::string& isa) : bank_(bank) {
+    // `projection`: rows of a pre-scan, none of them for all dimensions; None for no pre-scan.
+    BoundIndex(const Floats& bank, const std::string& isa, const std::optional<Floats>& projection) : bank_(bank) {
         require(bank.ndim() == 2 && bank.shape(0) > 0 && bank.shape(1) > 0, "memory_bank must be (m, d), not empty");
         require(bank.shape(0) < (py::ssize_t{1} << 31), "memory_bank must have fewer than 2^31 rows");
         require(static_cast<std::size_t>(bank.shape(1)) <= NearestIndex::max_dimension, "d must be at most 2^20");
         const Isa level = find_isa(isa);
         const float* data = bank.data();
         const std::size_t m = bank.shape(0), d = bank.shape(1);
+        std::optional<PrescanPlan> plan;
+        if (projection) {
+            require(projection->ndim() == 2 && projection->shape(1) == bank.shape(1), "a projection must be (p, d)");
+            plan = PrescanPlan{projection->data(), static_cast<std::size_t>(projection->shape(0))};
+        }
         py::gil_scoped_release release;
-        index_ = std::make_unique<NearestIndex>(data, m, d, level);
+        index_ = std::make_unique<NearestIndex>(data, m, d, level, plan ? &*plan : nullptr);
     }
 
     py::tuple search(const Floats& features, int k) const {
@@ -62,6 +69,7 @@ public:
     }
 
     const char* isa() const { return isa_name(index_->isa()); }
+    bool prescans() const { return index_->prescans(); }
 
 private:
     Floats bank_;
@@ -152,9 +160,11 @@ PYBIND11_MODULE(_native, m) {
     m.def("set_threads", &set_thread_count, py::arg("count"));
 
     py::class_<BoundIndex>(m, "NearestIndex")
-        .def(py::init<const Floats&, const std::string&>(), py::arg("bank").noconvert(), py::arg("isa"))
+        .def(py::init<const Floats&, const std::string&, const std::optional<Floats>&>(), py::arg("bank").noconvert(),
+             py::arg("isa"), py::arg("projection").noconvert())
         .def("search", &BoundIndex::search, py::arg("features").noconvert(), py::arg("k"))
-        .def_property_readonly("isa", &BoundIndex::isa);
+        .def_property_readonly("isa", &BoundIndex::isa)
+        .def_property_readonly("prescans", &BoundIndex::prescans);
 
     py::class_<Smoother>(m, "Smoother")
         .def(py::init(&make_smoother), py::arg("vertical_first").noconvert(), py::arg("vertical_weights").noconvert(),

@@ -3,8 +3,31 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 namespace edgead {
 namespace {
+
+#if defined(__x86_64__)
+// Not every compiler that can compile for it has a name for it in __builtin_cpu_supports.
+bool has_avxvnni() {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+#elif defined(__aarch64__)
+bool has_dot_product() {
+#if defined(__linux__)
+    constexpr unsigned long asimd_dot_product = 1ul << 20;  // HWCAP_ASIMDDP, which older headers do not name
+    return getauxval(AT_HWCAP) & asimd_dot_product;
+#else
+    return true;  // every Apple CPU since 2018
+#endif
+}
+#endif
 
 std::vector<Isa> detect() {
     std::vector<Isa> levels{Isa::baseline};
@@ -13,12 +36,16 @@ std::vector<Isa> detect() {
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
         levels.push_back(Isa::avx2);
+        if (has_avxvnni()) levels.push_back(Isa::avxvnni);
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
             levels.push_back(Isa::avx512);
+            if (__builtin_cpu_supports("avx512vnni")) levels.push_back(Isa::avx512vnni);
+        }
     }
 #elif defined(__aarch64__)
     levels.push_back(Isa::neon);  // part of the architecture
+    if (has_dot_product()) levels.push_back(Isa::neondot);
 #endif
     return levels;
 }
@@ -39,10 +66,22 @@ const char* isa_name(Isa isa) {
     switch (isa) {
         case Isa::baseline: return "baseline";
         case Isa::neon: return "neon";
+        case Isa::neondot: return "neondot";
         case Isa::avx2: return "avx2";
+        case Isa::avxvnni: return "avxvnni";
         case Isa::avx512: return "avx512";
+        case Isa::avx512vnni: return "avx512vnni";
     }
     return "";
+}
+
+Isa float_level(Isa isa) {
+    switch (isa) {
+        case Isa::neondot: return Isa::neon;
+        case Isa::avxvnni: return Isa::avx2;
+        case Isa::avx512vnni: return Isa::avx512;
+        default: return isa;
+    }
 }
 
 const std::vector<Isa>& available_isas() {

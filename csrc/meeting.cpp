@@ -13,7 +13,7 @@ constexpr std::size_t panels_between_looks = 4;  // after which the rows that st
 }  // namespace
 
 const CoresetKernels& coreset_kernels(Isa isa) {
-    switch (isa) {
+    switch (float_level(isa)) {
 #if defined(__x86_64__)
         case Isa::avx512: return coreset_avx512;
         case Isa::avx2: return coreset_avx2;

@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t serial_work = std::size_t{1} << 20;
 
 const SmoothKernels& smooth_kernels(Isa isa) {
-    switch (isa) {
+    switch (float_level(isa)) {
 #if defined(__x86_64__)
         case Isa::avx512: return smooth_avx512;
         case Isa::avx2: return smooth_avx2;

@@ -53,6 +53,7 @@ public:
             grow(workers);
             jobs_.push_back(&job);
             ready_.store(static_cast<int>(jobs_.size()), std::memory_order_relaxed);
+            part_from_caller();
         }
         work_.notify_all();
         drain(job);
@@ -64,8 +65,29 @@ public:
     }
 
 private:
+    struct Worker {
+        pthread_t handle;
+        int asleep_on = -1;  // the CPU, while it sleeps
+    };
+
+    // A worker wakes on the CPU that it fell asleep on. If the caller has moved there meanwhile, as it does between the
+    // frames of a camera, the two share it for longer than a frame takes (the scheduler spreads threads only now and
+    // then): the worker is told to keep off.
+    void part_from_caller() {
+#if defined(__linux__)
+        const int here = sched_getcpu();
+        for (Worker* worker : workers_) {
+            cpu_set_t others;
+            if (worker->asleep_on != here || sched_getaffinity(0, sizeof others, &others) != 0) continue;
+            CPU_CLR(here, &others);
+            if (CPU_COUNT(&others) > 0) pthread_setaffinity_np(worker->handle, sizeof others, &others);
+        }
+#endif
+    }
+
     void grow(int workers) {
         wanted_ = workers;
+        workers_.reserve(workers);
         // Python's signal handlers belong to threads that Python knows: ours block every signal.
         sigset_t all, before;
         sigfillset(&all);
@@ -79,13 +101,19 @@ private:
     }
 
     void work() {
+        Worker self{pthread_self()};
         std::unique_lock<std::mutex> lock(mutex_);
+        workers_.push_back(&self);
         while (alive_ <= wanted_) {
             if (jobs_.empty()) {
                 lock.unlock();
                 for (int i = 0; i < spin_rounds && ready_.load(std::memory_order_relaxed) == 0; ++i) pause_briefly();
                 lock.lock();
+#if defined(__linux__)
+                self.asleep_on = sched_getcpu();
+#endif
                 work_.wait(lock, [&] { return !jobs_.empty() || alive_ > wanted_; });
+                self.asleep_on = -1;
                 continue;
             }
             Job& job = *jobs_.front();
@@ -96,6 +124,7 @@ private:
             remove(job);
             if (job.helpers.fetch_sub(1, std::memory_order_release) == 1) done_.notify_all();
         }
+        workers_.erase(std::find(workers_.begin(), workers_.end(), &self));
         --alive_;
     }
 
@@ -121,6 +150,7 @@ private:
     std::mutex mutex_;
     std::condition_variable work_, done_;
     std::vector<Job*> jobs_;
+    std::vector<Worker*> workers_;
     std::atomic<int> ready_{0};
     int wanted_ = 0;
     int alive_ = 0;

@@ -226,10 +226,9 @@ def test_interrupt_stops_the_coreset():
 
 def isa_files():
     """(file, flags) of every level that this machine's compiler has, from the one list in CMakeLists.txt."""
-    flags = dict(re.findall(r"edgead_isa\((\w+)([^)]*)\)", (ROOT / "CMakeLists.txt").read_text()))
-    for level in LEVELS:
-        for file in sorted((ROOT / "csrc").glob(f"*_{level}.cpp")):
-            yield pytest.param(file, flags[level].split(), id=file.stem)
+    for level, names, flags in re.findall(r'edgead_isa\((\w+) "([\w;]+)"([^)]*)\)', (ROOT / "CMakeLists.txt").read_text()):
+        for name in names.split(";") if level in LEVELS else ():
+            yield pytest.param(ROOT / "csrc" / f"{name}_{level}.cpp", flags.split(), id=f"{name}_{level}")
 
 
 @pytest.mark.skipif(not (shutil.which("c++") and shutil.which("nm")), reason="needs c++ and nm")

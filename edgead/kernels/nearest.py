@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from edgead.kernels import numpy_backend
 from edgead.kernels.backend import Floats, as_floats, resolve
+from edgead.kernels.prescan import choose_projection
 
 MAX_K = 16
 
@@ -22,6 +23,9 @@ class NearestPatches:
         Coreset of normal patches; m >= 1, d >= 1. It is kept, not copied: do not write to it afterwards.
     backend : str, optional
         "auto", "cpu", "numpy", or "cpu:" and an instruction set level.
+    prescan : bool, optional
+        Scan 8-bit codes first, where the level has kernels for it. False: float32 products of every patch with every
+        row. The result is the same.
 
     Raises
     ------
@@ -32,19 +36,25 @@ class NearestPatches:
 
     Notes
     -----
-    float32 products, whose error is bounded, select the rows that can be nearest; those are measured in
-    float64 by differences. A distance is therefore the float64 distance rounded to float32, for any finite
-    input. `search` may be called from several threads at once.
+    A scan of 8-bit codes, and float32 products where that leaves too much, select the rows that can be nearest; the
+    error of both is bounded. Those rows are measured in float64 by differences. A distance is therefore the float64
+    distance rounded to float32, for any finite input. `search` may be called from several threads at once.
     """
 
-    def __init__(self, memory_bank: Floats, *, backend: str = "auto") -> None:
+    def __init__(self, memory_bank: Floats, *, backend: str = "auto", prescan: bool = True) -> None:
         bank = as_floats(memory_bank, "memory_bank", "(m, d)")
         if bank.size == 0:
             raise ValueError(f"memory_bank must hold at least one row and one column, found shape {bank.shape}")
         native, level = resolve(backend)
         self.backend = f"cpu:{level}" if native else "numpy"
         self.shape: tuple[int, int] = bank.shape  # type: ignore[assignment]
-        self._index = native.NearestIndex(bank, level) if native else numpy_backend.NearestIndex(bank)
+        if native:
+            self._index = native.NearestIndex(bank, level, None)  # refuses NaN and Inf
+            projection = choose_projection(bank) if prescan else None
+            if projection is not None:
+                self._index = native.NearestIndex(bank, level, projection)
+        else:
+            self._index = numpy_backend.NearestIndex(bank)
 
     def search(self, features: Floats, k: int = 1) -> tuple[Floats, npt.NDArray[np.int32]]:
         """Find the k nearest rows of the bank for every patch.

@@ -1,0 +1,256 @@
+#include "prescan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "exhaustive.h"
+
+namespace edgead {
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+// Rows whose scores are kept at once: with queries_at_once queries, most of a small L2 cache.
+constexpr std::size_t segment_rows = 16384;
+
+// The float32 product of a pair costs about as much as its second look, and a tenth of its distance.
+constexpr std::size_t looks_share = 2, measures_share = 10;
+
+constexpr float code_top = 126.9f;  // the largest value over its step: rounds to 127, however the quotient is rounded
+constexpr float smallest_step = 0x1p-60f;
+constexpr double sum_room = 0x1p-13;  // see ScanKernels::encode
+constexpr std::size_t least_rows = 64;   // so many are always measured
+constexpr std::size_t max_columns = 32;  // of a panel
+constexpr auto room = static_cast<float>(rounding_room);
+
+}  // namespace
+
+struct Prescan::Query {
+    const float* feature;
+    bool left;
+    double norm;    // |q|
+    double off;     // q_off
+    double unseen;  // n, rounded up
+    double wide;    // |y^|^2 + n^2, rounded down
+    double limit;   // k rows are at most this far away, squared, in the units of the features
+    float full_step, full_squared, full_off;
+};
+
+// What the queries of one tile share.
+struct Prescan::Tile {
+    double product;  // query step * bank step
+    double range;    // of the sums: none is farther from zero, and none of the starts
+    float reach_scale, energy_scale;
+    int shift;
+};
+
+// Memory of one thread, kept between searches so that a frame allocates nothing.
+struct Prescan::Scratch {
+    std::vector<Query> queries;
+    std::vector<Tile> tiles;
+    std::vector<float> x, y;
+    std::vector<std::uint8_t> codes, row_codes, full_codes;
+    std::vector<std::int16_t> scores, peaks;
+    std::vector<std::int32_t> rows, products;
+    std::size_t stride = 0;
+};
+
+Prescan::Prescan(const ScanKernels& scan, const NearestKernels& nearest, const Centring& centring, const float* bank,
+                 std::size_t m, std::size_t d, const float* projection, std::size_t p)
+    : scan_(scan), nearest_(nearest), centring_(centring), bank_(bank), m_(m), d_(d),
+      projection_(nearest, projection, p, d), coded_(scan, projection_, centring, bank, m, d) {
+    if (p) full_ = std::make_unique<FullCodes>(scan, centring, bank, m, d);
+}
+
+void Prescan::search(const float* features, std::size_t n, int k, RowRange range, Luck& luck, Neighbour* best,
+                     std::size_t stride, std::vector<std::size_t>& left) const {
+    static thread_local Scratch scratch;
+    if (luck.worth_trying()) load(scratch, features, n);
+    for (std::size_t first = 0; first < n; first += queries_at_once) {
+        const std::size_t last = std::min(n, first + queries_at_once), before = left.size();
+        const bool trying = luck.worth_trying();
+        for (std::size_t begin = range.begin; trying && begin < range.end; begin += segment_rows) {
+            const RowRange rows{begin, std::min(range.end, begin + segment_rows)};
+            scan(scratch, first, last - first, rows);
+            for (std::size_t i = first; i < last; ++i)
+                if (!scratch.queries[i].left) look(scratch, i, k, rows, best + i * stride);
+        }
+        for (std::size_t i = first; i < last; ++i)
+            if (!trying || scratch.queries[i].left) left.push_back(i);
+        if (trying) luck.count(last - first, left.size() - before);
+    }
+}
+
+void Prescan::load(Scratch& scratch, const float* features, std::size_t n) const {
+    const std::size_t width = scan_.tile_queries, tiles = (n + width - 1) / width, p = projection_.dimension();
+    scratch.queries.resize(tiles * width);
+    scratch.tiles.resize(tiles);
+    scratch.x.assign(tiles * width * d_, 0.0f);
+    scratch.y.resize(tiles * width * p);
+    scratch.codes.assign(tiles * width * coded_.steps * 4, 0);
+    scratch.row_codes.assign(coded_.steps * 4, 0);
+    if (full_) scratch.full_codes.assign(tiles * width * full_->length, 0);
+    for (std::size_t i = 0; i < n; ++i) {
+        Query& query = scratch.queries[i];
+        query.feature = features + i * d_;
+        query.norm = std::sqrt(centring_.apply(query.feature, scratch.x.data() + i * d_, 1));
+        query.limit = infinity;
+        query.left = !(query.norm <= largest_query_norm);
+        if (query.left) std::fill_n(scratch.x.data() + i * d_, d_, 0.0f);
+    }
+    projection_.apply(scratch.x.data(), n, scratch.y.data());
+    for (std::size_t t = 0; t < tiles; ++t) load_tile(scratch, t, n);
+    if (full_)
+        for (std::size_t i = 0; i < n; ++i)
+            load_full(scratch.queries[i], scratch.x.data() + i * d_, scratch.full_codes.data() + i * full_->length);
+}
+
+void Prescan::load_tile(Scratch& scratch, std::size_t t, std::size_t n) const {
+    const std::size_t width = scan_.tile_queries, p = projection_.dimension(), first = t * width;
+    const std::size_t last = std::min(n, first + width);
+    const float largest = scan_.largest(scratch.y.data() + first * p, (last - first) * p);
+    const float step = std::max(largest / code_top, smallest_step);
+    Tile& tile = scratch.tiles[t];
+    tile.product = step * coded_.step;
+    double unseen = 0, length = 0;
+    for (std::size_t i = first; i < last; ++i) {
+        Query& query = scratch.queries[i];
+        const Encoded sums = scan_.encode(scratch.y.data() + i * p, p, step, scan_.query_zero, scratch.row_codes.data());
+        std::uint8_t* target = scratch.codes.data() + (t * coded_.steps * width + (i - first)) * 4;
+        for (std::size_t j = 0; j < coded_.steps; ++j)
+            std::copy_n(scratch.row_codes.data() + 4 * j, 4, target + 4 * j * width);
+        const Unseen part(projection_, query.norm * query.norm, sums.squared);
+        query.off = std::sqrt(sums.squared_rest) * (1 + sum_room) + projection_.off(query.norm);
+        query.unseen = std::sqrt(part.high) * (1 + rounding_room);
+        query.wide = (double{step} * step * sums.squared_code + part.low) * (1 - rounding_room);
+        unseen = std::max(unseen, query.unseen);
+        length = std::max(length, std::sqrt(sums.squared_code));
+    }
+    tile.reach_scale = static_cast<float>(unseen / tile.product);
+    tile.energy_scale = static_cast<float>(1 / tile.product);
+    tile.range = (unseen * coded_.largest_reach + coded_.largest_energy) / tile.product + length * coded_.largest_length + 2;
+    tile.shift = std::max(0, std::ilogb(tile.range) - 14);
+    // Beyond this the starts would leave 32 bits.
+    if (!(tile.range < 0x1p29) || !std::isfinite(tile.energy_scale))
+        for (std::size_t i = first; i < last; ++i) scratch.queries[i].left = true;
+}
+
+void Prescan::load_full(Query& query, const float* x, std::uint8_t* codes) const {
+    const float step = std::max(scan_.largest(x, d_) / code_top, smallest_step);
+    const Encoded sums = scan_.encode(x, d_, step, scan_.query_zero, codes);
+    query.full_step = step;
+    query.full_squared = static_cast<float>(double{step} * step * sums.squared_code);
+    const double rest = std::sqrt(sums.squared_rest) * (1 + sum_room);
+    query.full_off = static_cast<float>((rest + projection_.rounding(query.norm)) * (1 + rounding_room));
+}
+
+void Prescan::scan(Scratch& scratch, std::size_t first, std::size_t n, RowRange rows) const {
+    const std::size_t width = scan_.tile_queries, columns = scan_.panel_rows;
+    const std::size_t first_tile = first / width, tiles = (n + width - 1) / width;
+    const std::size_t first_panel = rows.begin / columns, last_panel = (rows.end + columns - 1) / columns;
+    scratch.stride = (last_panel - first_panel) * columns;
+    scratch.scores.resize(tiles * width * scratch.stride);
+    scratch.peaks.assign(tiles * width * columns, std::numeric_limits<std::int16_t>::min());
+    for (std::size_t panel = first_panel; panel < last_panel; ++panel)
+        for (std::size_t t = 0; t < tiles; ++t) {
+            const Tile& tile = scratch.tiles[first_tile + t];
+            const ScanStart start{coded_.reach.data() + panel * columns, coded_.energy.data() + panel * columns,
+                                  coded_.offset.data() + panel * columns, tile.reach_scale, tile.energy_scale};
+            scan_.score_tile(scratch.codes.data() + (first_tile + t) * width * coded_.steps * 4,
+                             coded_.codes.get() + panel * coded_.steps * columns * 4, coded_.steps, start, tile.shift,
+                             scratch.scores.data() + t * width * scratch.stride + (panel - first_panel) * columns,
+                             scratch.stride, scratch.peaks.data() + t * width * columns);
+        }
+}
+
+// Measures the rows with the best scores, so that k rows are known to be near.
+void Prescan::seed(Scratch& scratch, std::size_t i, int k, RowRange rows) const {
+    const std::size_t columns = scan_.panel_rows, place = i % queries_at_once;
+    std::int16_t peaks[max_columns];
+    std::copy_n(scratch.peaks.data() + place * columns, columns, peaks);
+    std::nth_element(peaks, peaks + k - 1, peaks + columns, std::greater<>());
+    Query& query = scratch.queries[i];
+    const std::size_t count = scan_.select(scratch.scores.data() + place * scratch.stride, scratch.stride, peaks[k - 1],
+                                           scratch.rows.data(), k);
+    Neighbour best[max_neighbours];
+    for (std::size_t j = 0; j < count; ++j) {
+        const std::size_t row = rows.begin + scratch.rows[j];
+        if (row < rows.end)
+            insert_sorted(best, k, {distance(query, row), static_cast<std::int32_t>(row)});
+    }
+    query.limit = std::min(query.limit, best[k - 1].squared);
+}
+
+// The score below which no row is within the limit.
+std::int16_t Prescan::threshold(const Tile& tile, const Query& query) const {
+    constexpr int lowest = std::numeric_limits<std::int16_t>::min(), highest = std::numeric_limits<std::int16_t>::max();
+    const double scale = centring_.scale, squared = query.limit * scale * scale * (1 + rounding_room);
+    if (!std::isfinite(squared)) return lowest;
+    const double spread = 1 + projection_.spread(), off = query.off + coded_.off;
+    const double floor = (query.wide - spread * squared) / 2 - off * spread * std::sqrt(squared) - off * off / 2;
+    // Computed in doubles of at most wide + squared + off^2; a start is rounded four times in float32 and once to a whole.
+    const double room = (query.wide + squared + off * off) * rounding_room;
+    const double sum = (floor - room) / tile.product - tile.range * rounding_room - 1;
+    return static_cast<std::int16_t>(std::clamp<double>(std::floor(std::ldexp(sum, -tile.shift)), lowest, highest));
+}
+
+void Prescan::look(Scratch& scratch, std::size_t i, int k, RowRange rows, Neighbour* best) const {
+    Query& query = scratch.queries[i];
+    const std::size_t share = full_ ? looks_share : measures_share;
+    const std::size_t most = std::max<std::size_t>((rows.end - rows.begin) / share, least_rows);
+    scratch.rows.resize(std::max(scratch.rows.size(), most + max_columns));
+    if (query.limit == infinity) seed(scratch, i, k, rows);
+    const std::int16_t score = threshold(scratch.tiles[i / scan_.tile_queries], query);
+    std::size_t count = scan_.select(scratch.scores.data() + i % queries_at_once * scratch.stride, scratch.stride, score,
+                                     scratch.rows.data(), most);
+    if (count >= most) {
+        query.left = true;
+        return;
+    }
+    for (std::size_t j = 0; j < count; ++j) scratch.rows[j] += static_cast<std::int32_t>(rows.begin);
+    while (count > 0 && static_cast<std::size_t>(scratch.rows[count - 1]) >= rows.end) --count;
+    if (full_)
+        measure_after_second_look(scratch, i, k, count, best);
+    else
+        for (std::size_t j = 0; j < count; ++j) measure(query, scratch.rows[j], k, best);
+}
+
+double Prescan::distance(const Query& query, std::size_t row) const {
+    return nearest_.squared_distance(query.feature, bank_ + row * d_, d_);
+}
+
+void Prescan::measure(Query& query, std::int32_t row, int k, Neighbour* best) const {
+    insert_sorted(best, k, {distance(query, row), row});
+    query.limit = std::min(query.limit, best[k - 1].squared);
+}
+
+void Prescan::measure_after_second_look(Scratch& scratch, std::size_t i, int k, std::size_t count,
+                                        Neighbour* best) const {
+    Query& query = scratch.queries[i];
+    scratch.products.resize(std::max(scratch.products.size(), count));
+    scan_.products(scratch.full_codes.data() + i * full_->length, full_->codes.get(), full_->length,
+                   scratch.rows.data(), count, scratch.products.data());
+    const double scale = centring_.scale;
+    double known = -1;
+    float reach = 0;  // no row of interest is farther away than this
+    std::size_t to_measure = std::max<std::size_t>(full_->rows.size() / measures_share, least_rows);
+    for (std::size_t j = 0; j < count; ++j) {
+        if (known != query.limit) {
+            known = query.limit;
+            reach = static_cast<float>(std::sqrt(known) * scale * (1 + rounding_room)) + query.full_off;
+        }
+        const FullCodes::Row& row = full_->rows[scratch.rows[j]];
+        const auto product = static_cast<float>(scratch.products[j] - row.offset);
+        const float far = reach + row.off, squares = query.full_squared + row.squared;
+        const float squared = squares - 2 * query.full_step * row.step * product;
+        // Seven roundings, of terms that add up to at most twice the squares, and of the square of `far`.
+        if (squared > far * far * (1 + room) + squares * room) continue;
+        measure(query, scratch.rows[j], k, best);
+        query.left = --to_measure == 0;
+        if (query.left) return;
+    }
+}
+
+}  // namespace edgead

@@ -1,0 +1,81 @@
+#include "projection.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+#include <vector>
+
+#include "threads.h"
+
+namespace edgead {
+namespace {
+
+// |U U^T - I| by its Frobenius norm, which is not smaller.
+double distance_from_orthonormal(const float* rows, std::size_t p, std::size_t d) {
+    std::vector<double> sums(p, 0.0);
+    parallel_for(static_cast<std::int64_t>(p), [&](std::int64_t i) {
+        for (std::size_t j = 0; j <= static_cast<std::size_t>(i); ++j) {
+            double product = 0;
+            for (std::size_t l = 0; l < d; ++l) product += static_cast<double>(rows[i * d + l]) * rows[j * d + l];
+            const double off = product - (static_cast<std::size_t>(i) == j);
+            sums[i] += (static_cast<std::size_t>(i) == j ? 1 : 2) * off * off;
+        }
+    });
+    double total = 0;
+    for (double sum : sums) total += sum;
+    return std::sqrt(total) * (1 + rounding_room);
+}
+
+}  // namespace
+
+Projection::Projection(const NearestKernels& kernels, const float* rows, std::size_t p, std::size_t d)
+    : kernels_(kernels), p_(p), d_(d) {
+    if (p == 0) return;
+    spread_ = distance_from_orthonormal(rows, p, d);
+    if (!(spread_ < 0.01)) throw std::invalid_argument("the rows of a projection must be orthonormal");
+    const std::size_t width = kernels.panel_rows, panels = (p + width - 1) / width;
+    panels_ = allocate_floats(panels * width * d);
+    std::fill_n(panels_.get(), panels * width * d, 0.0f);
+    for (std::size_t i = 0; i < p; ++i)
+        for (std::size_t j = 0; j < d; ++j) panels_[i / width * width * d + j * width + i % width] = rows[i * d + j];
+}
+
+double Projection::off(double norm) const {
+    const double u = 0x1p-24, d = static_cast<double>(d_), p = static_cast<double>(p_);
+    if (identity()) return rounding(norm);
+    const double terms = std::min(d, double{chain}) + std::ceil(d / chain) + 1;
+    return (1 + spread_) * std::sqrt(p) * (1.01 * terms * u / (1 - terms * u) * norm + rounding(norm));
+}
+
+void Projection::apply(const float* x, std::size_t count, float* y) const {
+    if (identity()) {
+        std::copy_n(x, count * d_, y);
+        return;
+    }
+    static thread_local std::vector<float> tile;
+    const std::size_t queries = kernels_.tile_queries, width = kernels_.panel_rows;
+    tile.assign(queries * d_, 0.0f);
+    alignas(64) float products[Tile::max_scores], sums[Tile::max_scores];
+    const float zeros[Tile::max_queries] = {};
+    float thresholds[Tile::max_queries];
+    std::fill_n(thresholds, queries, std::numeric_limits<float>::infinity());
+    for (std::size_t first = 0; first < count; first += queries) {
+        const std::size_t here = std::min(queries, count - first);
+        for (std::size_t r = 0; r < here; ++r)
+            for (std::size_t j = 0; j < d_; ++j) tile[j * queries + r] = x[(first + r) * d_ + j];
+        for (std::size_t begin = 0; begin < p_; begin += width) {
+            const float* panel = panels_.get() + begin * d_;
+            std::fill_n(sums, queries * width, 0.0f);
+            for (std::size_t j = 0; j < d_; j += chain) {
+                kernels_.score_tile(tile.data() + j * queries, panel + j * width, std::min(chain, d_ - j), zeros,
+                                    thresholds, products);
+                for (std::size_t i = 0; i < queries * width; ++i) sums[i] -= products[i];  // a score is 0 - product
+            }
+            for (std::size_t r = 0; r < here; ++r)
+                std::copy_n(sums + r * width, std::min(width, p_ - begin), y + (first + r) * p_ + begin);
+        }
+    }
+}
+
+}  // namespace edgead

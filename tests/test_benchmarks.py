@@ -1,0 +1,121 @@
+"""The logic of the benchmarks: order, medians, targets, truth. Times are never asserted."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import BENCHMARKS, main
+from benchmarks.interleave import Timing, interleave
+from benchmarks.results import FP32, OURS, Row, Target, markdown_table
+from benchmarks.truth import DisagreementError, NearestTruth
+
+
+def timing(milliseconds):
+    return Timing.of([milliseconds])
+
+
+def row(ours, **others):
+    timings = {OURS: timing(ours), **{name.replace("_", " "): timing(value) for name, value in others.items()}}
+    return Row("nearest", "a search", timings, (Target("faiss", 4, 6),))
+
+
+def test_median_and_percentiles_are_samples():
+    summary = Timing.of([9.0, 1.0, 2.0, 1000.0, 3.0])
+    assert (summary.p10_ms, summary.median_ms, summary.p90_ms, summary.rounds) == (1.0, 3.0, 1000.0, 5)
+
+
+def test_every_contender_goes_first_in_some_round():
+    calls = []
+    contenders = {name: lambda name=name: (calls.append(name), slowly()) for name in "abc"}
+    timings = interleave(contenders, rounds=3)
+    assert list(timings) == ["a", "b", "c"]
+    assert {value.rounds for value in timings.values()} == {3}
+    in_turn = [name for name, _ in itertools.groupby(calls)]
+    # The warm-up in order, then rounds that start one further each time; two equal neighbours are one group.
+    assert "".join(in_turn).endswith("abcbcacab")
+
+
+def slowly():
+    """Long enough to be one call a sample."""
+    return np.linalg.svd(np.ones((300, 300)))
+
+
+@pytest.mark.parametrize(
+    ("ours", "verdict"),
+    [(1.0, "aim met"), (2.0, "met"), (3.0, "not met")],
+)
+def test_verdict_of_a_ratio(ours, verdict):
+    measured = row(ours, faiss=10.0)
+    assert measured.verdict(measured.targets[0]) == verdict
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(9, "aim met"), (20, "met"), (31, "not met")])
+def test_verdict_of_seconds(seconds, verdict):
+    measured = Row("coreset", "a choice", {OURS: timing(seconds * 1e3)}, (Target(None, 30, 10),))
+    assert measured.verdict(measured.targets[0]) == verdict
+
+
+def test_a_contender_that_is_missing_meets_nothing():
+    measured = row(1.0, torch=50.0)
+    assert measured.verdict(measured.targets[0]) == "not measured"
+
+
+def test_table_shows_what_is_not_met_and_the_best_opponent():
+    measured = row(4.0, faiss=8.0, torch=6.0, **{FP32.replace(" ", "_"): 5.0})
+    table = markdown_table([measured])
+    assert "not met (2)" in table
+    assert "6.000 (torch)" in table, "our own fp32 kernel is no opponent"
+
+
+def test_truth_finds_the_first_of_equal_rows_and_sees_errors():
+    rng = np.random.default_rng(0)
+    bank = np.tile(rng.standard_normal((30, 8), dtype=np.float32), (2, 1))
+    queries = rng.standard_normal((5, 8), dtype=np.float32)
+    for k in (1, 4):
+        truth = NearestTruth(queries, bank, k)
+        squared = ((queries[:, None].astype(np.float64) - bank) ** 2).sum(axis=2)
+        np.testing.assert_array_equal(truth.index, np.argsort(squared, axis=1, kind="stable")[:, :k])
+        truth.check_exact("right", truth.distance.astype(np.float32), truth.index)
+        truth.check_rounded("right", truth.index)
+        assert truth.recall(truth.index) == truth.worst_ratio(truth.index) == 1
+        wrong = truth.index.copy()
+        wrong[2, 0] = np.argmax(squared[2])
+        with pytest.raises(DisagreementError, match="1 of"):
+            truth.check_exact("wrong", truth.distance, wrong)
+        with pytest.raises(DisagreementError, match="wrong"):
+            truth.check_rounded("wrong", wrong)
+        with pytest.raises(DisagreementError, match="distances"):
+            truth.check_exact("wrong", truth.distance * 1.001, truth.index)
+
+
+def test_replay_finds_a_pick_that_is_not_the_farthest():
+    pytest.importorskip("torch")
+    from benchmarks.coreset_rows import replay
+    from edgead.kernels import greedy_coreset
+
+    patches = np.random.default_rng(0).standard_normal((500, 6), dtype=np.float32)
+    picks = greedy_coreset(patches, 150)
+    notes = replay("coreset", patches, picks)
+    assert notes["farthest"] + notes["farthest_within_rounding"] == 150
+    picks[120] = np.setdiff1d(np.arange(500), picks)[0]
+    with pytest.raises(SystemExit, match="pick 120"):
+        replay("coreset", patches, picks)
+
+
+def test_unknown_benchmark_is_refused():
+    with pytest.raises(SystemExit, match="usage"):
+        main(["nothing"])
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_benchmarks_explain_themselves(name, capsys):
+    for library in ("torch", "onnx", "faiss", "matplotlib", "scipy", "threadpoolctl"):
+        pytest.importorskip(library)
+    with pytest.raises(SystemExit) as stopped:
+        importlib.import_module(f"benchmarks.{name}").main(["--help"])
+    assert stopped.value.code == 0
+    assert "data" in capsys.readouterr().out
