@@ -32,14 +32,14 @@ T* pointer(Address address) {
 
 cudaStream_t stream_of(Address address) { return pointer<std::remove_pointer_t<cudaStream_t>>(address); }
 
-std::unique_ptr<NearestIndex> make_index(const Floats& bank) {
+std::unique_ptr<NearestIndex> make_index(const Floats& bank, std::size_t work_bytes) {
     require(bank.ndim() == 2 && bank.shape(0) > 0 && bank.shape(1) > 0, "memory_bank must be (m, d), not empty");
     const std::size_t m = bank.shape(0), d = bank.shape(1);
     require(m <= NearestIndex::max_rows, "memory_bank must have fewer than 2^31 - 255 rows");
     require(d <= NearestIndex::max_dimension, "d must be at most 2^20");
     const float* data = bank.data();
     py::gil_scoped_release release;
-    return std::make_unique<NearestIndex>(data, m, d);
+    return std::make_unique<NearestIndex>(data, m, d, work_bytes);
 }
 
 void require_k(const NearestIndex& index, std::size_t n, int k) {
@@ -167,12 +167,13 @@ void copy_to_host(const DeviceMemory& memory, const py::buffer& target) {
 PYBIND11_MODULE(_cuda, m) {
     m.doc() = "CUDA kernels of edgead; edgead.kernels and edgead.kernels.cuda are the interface.";
     m.def("device_count", &device_count);
+    m.def("device_problem", &device_problem);
     m.def("device_name", &device_name, py::arg("device"));
     m.def("synchronize", [](Address stream) { wait(stream_of(stream)); }, py::arg("stream"),
           py::call_guard<py::gil_scoped_release>());
 
     py::class_<NearestIndex>(m, "NearestIndex")
-        .def(py::init(&make_index), py::arg("bank").noconvert())
+        .def(py::init(&make_index), py::arg("bank").noconvert(), py::arg("work_bytes") = std::size_t{64} << 20)
         .def("reserve", &NearestIndex::reserve, py::arg("n"), py::call_guard<py::gil_scoped_release>())
         .def("search", &search, py::arg("features").noconvert(), py::arg("k"))
         .def("search_device", &search_device, py::arg("features"), py::arg("n"), py::arg("k"), py::arg("distance"),

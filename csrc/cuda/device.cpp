@@ -8,7 +8,8 @@ namespace {
 const char* advice(cudaError_t status) {
     switch (status) {
         case cudaErrorMemoryAllocation: return "the device has too little free memory: free some, or use a smaller bank";
-        case cudaErrorInsufficientDriver: return "the driver is older than this module's CUDA: update the driver";
+        case cudaErrorInsufficientDriver:
+            return "no NVIDIA driver is loaded, or it is older than this module's CUDA: install or update the driver";
         case cudaErrorNoDevice: return "there is no CUDA device: use backend 'cpu'";
         case cudaErrorNoKernelImageForDevice:
         case cudaErrorInvalidDeviceFunction:
@@ -34,9 +35,15 @@ void check(cudaError_t status, const char* doing) {
 
 int device_count() {
     int count = 0;
-    if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+    return cudaGetDeviceCount(&count) == cudaSuccess ? count : (cudaGetLastError(), 0);
+}
+
+std::string device_problem() {
+    int count = 0;
+    const cudaError_t status = cudaGetDeviceCount(&count);
+    if (status == cudaSuccess) return count > 0 ? "" : "no CUDA-capable device is detected";
     cudaGetLastError();
-    return 0;
+    return cudaGetErrorString(status);
 }
 
 std::string device_name(int device) {

@@ -11,9 +11,6 @@
 namespace edgead::cuda {
 namespace {
 
-// Queries are searched in parts whose minima (half a byte per query and row) fit into this, but at least in whole tiles.
-constexpr std::size_t work_bytes = std::size_t{64} << 20;
-
 constexpr std::int64_t padded(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
 
 // The frame in which products are formed (rounding.cuh). Any centre is right; the mean cancels least.
@@ -56,10 +53,12 @@ void PreparedMemory::reserve(std::int64_t padded, int depth) {
     rows_.half_norm = rows_.weight + n;
 }
 
-NearestIndex::NearestIndex(const float* bank, std::size_t m, std::size_t d)
+NearestIndex::NearestIndex(const float* bank, std::size_t m, std::size_t d, std::size_t work_bytes)
     : device_(current_device()), m_(static_cast<std::int64_t>(m)), padded_(padded(m_, tile_rows)),
       d_(static_cast<int>(d)), depth_(static_cast<int>(padded(d_, tile_depth))),
       groups_(static_cast<int>(padded_ / group_rows)) {
+    const std::size_t fit = work_bytes / (static_cast<std::size_t>(groups_) * sizeof(float2));
+    most_queries_ = std::max<std::size_t>(tile_rows, fit / tile_rows * tile_rows);
     const HostFrame frame = frame_of(bank, m, d);
     scale_[0] = power_of_two(frame.exponent / 2);
     scale_[1] = power_of_two(frame.exponent - frame.exponent / 2);
@@ -77,9 +76,7 @@ NearestIndex::NearestIndex(const float* bank, std::size_t m, std::size_t d)
 }
 
 std::size_t NearestIndex::part_queries(std::size_t n) const {
-    const std::size_t fit = work_bytes / (static_cast<std::size_t>(groups_) * sizeof(float2));
-    const std::size_t most = std::max<std::size_t>(tile_rows, fit / tile_rows * tile_rows);
-    return std::min<std::size_t>(most, padded(static_cast<std::int64_t>(n), tile_rows));
+    return std::min<std::size_t>(most_queries_, padded(static_cast<std::int64_t>(n), tile_rows));
 }
 
 void NearestIndex::reserve_work(std::size_t n) {

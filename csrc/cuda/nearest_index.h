@@ -28,9 +28,10 @@ public:
     static constexpr std::size_t max_dimension = std::size_t{1} << 20;     // keeps the error bound's d 2^-24 small
     static constexpr std::size_t max_rows = (std::size_t{1} << 31) - 256;  // row numbers are int32, padding included
 
-    // Copies `bank` (m, d; host memory) to the current device, where the index stays.
-    // Throws std::invalid_argument, naming the row, if it holds NaN or Inf.
-    NearestIndex(const float* bank, std::size_t m, std::size_t d);
+    // Copies `bank` (m, d; host memory) to the current device, where the index stays. Queries are searched in parts whose
+    // minima, half a byte per query and row, fit into work_bytes, but at least in whole tiles.
+    // Throws std::invalid_argument, naming the row, if the bank holds NaN or Inf.
+    NearestIndex(const float* bank, std::size_t m, std::size_t d, std::size_t work_bytes);
 
     std::size_t rows() const { return m_; }
     std::size_t dimension() const { return static_cast<std::size_t>(d_); }
@@ -49,12 +50,13 @@ public:
     std::size_t search(const float* features, std::size_t n, const Neighbours& result);
 
 private:
-    std::size_t part_queries(std::size_t n) const;
+    std::size_t part_queries(std::size_t n) const;  // padded
     void reserve_work(std::size_t n);
 
     int device_;
     std::int64_t m_, padded_;
     int d_, depth_, groups_;
+    std::size_t most_queries_;  // in one part
     float scale_[2] = {1, 1};
     Stream stream_;  // of searches on host memory
     DeviceMemory bank_, centre_, group_extents_;

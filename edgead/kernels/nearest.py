@@ -21,7 +21,7 @@ class NearestPatches:
     memory_bank : ndarray of shape (m, d), float32, C order
         Coreset of normal patches; m >= 1, d >= 1. It is kept, not copied: do not write to it afterwards.
     backend : str, optional
-        "auto", "cpu", "numpy", or "cpu:" and an instruction set level.
+        "auto", "cpu", "numpy", "cuda", or "cpu:" and an instruction set level.
 
     Raises
     ------
@@ -32,9 +32,9 @@ class NearestPatches:
 
     Notes
     -----
-    float32 products, whose error is bounded, select the rows that can be nearest; those are measured in
-    float64 by differences. A distance is therefore the float64 distance rounded to float32, for any finite
-    input. `search` may be called from several threads at once.
+    Products in float32 (on the GPU: of halves), whose error is bounded, select the rows that can be nearest; those
+    are measured in float64 by differences. A distance is therefore the float64 distance rounded to float32, for
+    any finite input. `search` may be called from several threads at once.
     """
 
     def __init__(self, memory_bank: Floats, *, backend: str = "auto") -> None:
@@ -42,8 +42,11 @@ class NearestPatches:
         if bank.size == 0:
             raise ValueError(f"memory_bank must hold at least one row and one column, found shape {bank.shape}")
         native, level = resolve(backend)
-        self.backend = f"cpu:{level}" if native else "numpy"
         self.shape: tuple[int, int] = bank.shape  # type: ignore[assignment]
+        if native and level == "cuda":
+            self.backend, self._index = "cuda", native.NearestIndex(bank)
+            return
+        self.backend = f"cpu:{level}" if native else "numpy"
         self._index = native.NearestIndex(bank, level) if native else numpy_backend.NearestIndex(bank)
 
     def search(self, features: Floats, k: int = 1) -> tuple[Floats, npt.NDArray[np.int32]]:
