@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import defaults
+from benchmarks import cuda, defaults
 
-BENCHMARKS = {"defaults": defaults.main}
+BENCHMARKS = {"cuda": cuda.main, "defaults": defaults.main}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in BENCHMARKS:

@@ -67,7 +67,9 @@ def test_unknown_backend_is_refused():
 @pytest.fixture
 def without_native(tmp_path):
     """Python code that imports a copy of edgead from which the extension is really missing."""
-    shutil.copytree(ROOT / "edgead", tmp_path / "edgead", ignore=shutil.ignore_patterns("_native*", "__pycache__"))
+    shutil.copytree(
+        ROOT / "edgead", tmp_path / "edgead", ignore=shutil.ignore_patterns("_native*", "_cuda*", "__pycache__")
+    )
     return f"""
 import sys
 sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]

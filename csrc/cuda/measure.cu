@@ -1,8 +1,9 @@
 // The exact part of a search: one warp per query bounds the k-th smallest score, and measures in float64 every row that the
 // bound leaves. There is no list that could overflow: a row is measured as soon as it is found.
 //
-// float64 is slow on the GPUs of the edge, which is why it touches only these few rows, 1 to 3 for most queries. A query
-// that is too far away for products, or rows that products cannot tell apart, cost a pass over the bank: slow, and right.
+// float64 is slow on the GPUs of the edge (1/32 to 1/64 of float32), which is why it touches only these rows: for a network's
+// features about 1.05 per query at k = 1, and 11 at k = 9. A query that is too far away for products, or rows that
+// products cannot tell apart, cost a pass over the bank: slow, and right.
 #include "launch.cuh"
 #include "layout.cuh"
 #include "nearest_kernels.h"
@@ -66,7 +67,7 @@ __device__ double squared_distance(const float* query, const float* row, int d) 
     return warp_sum(sum);
 }
 
-__global__ void __launch_bounds__(measure_threads)
+__global__ void __launch_bounds__(measure_threads, 8)
     measure_kernel(Rows queries, const Extent* query_extents, Rows bank, const Extent* groups, int group_count,
                    const float2* minima, ScoreError error, Neighbours result) {
     const int lane = threadIdx.x % warp_lanes;

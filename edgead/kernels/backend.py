@@ -32,8 +32,7 @@ _set_count: int | None = None  # what set_threads said where there is no native 
 
 def backends() -> tuple[str, ...]:
     """Name the backends that work here: first the one that "auto" is; "cuda" last, as arrays must travel to the GPU."""
-    on_host = ("cpu", "numpy") if native else ("numpy",)
-    return (*on_host, "cuda") if not cuda_problem() else on_host
+    return (*_host_backends(), "cuda") if not cuda_problem() else _host_backends()
 
 
 def available_isas() -> tuple[str, ...]:
@@ -131,7 +130,7 @@ def resolve(backend: str, *, cuda: bool = True) -> tuple[ModuleType | None, str]
     """
     kind, _, level = backend.partition(":")
     if kind == "auto" and not level:
-        kind = "cpu" if native else "numpy"
+        kind = _host_backends()[0]
     if kind == "numpy" and not level:
         return None, ""
     if kind == "cuda" and not level:
@@ -139,7 +138,7 @@ def resolve(backend: str, *, cuda: bool = True) -> tuple[ModuleType | None, str]
             raise SettingsError("backend 'cuda' has no code for this kernel: use backend='cpu'")
         return load_cuda(), "cuda"
     if kind != "cpu":
-        known = [*backends(), *(f"cpu:{level}" for level in available_isas())]
+        known = [*_host_backends(), *(f"cpu:{level}" for level in available_isas()), "cuda"]
         raise SettingsError(f"backend {backend!r} is unknown: use one of auto, {', '.join(known)}")
     if native is None:
         raise SettingsError(
@@ -170,6 +169,10 @@ def check_finite(array: Floats, name: str) -> None:
     finite = np.isfinite(array).all(axis=1)
     if not finite.all():
         raise ValueError(f"{name} has NaN or Inf in row {int(np.argmin(finite))}: remove it or mend what produced it")
+
+
+def _host_backends() -> tuple[str, ...]:
+    return ("cpu", "numpy") if native else ("numpy",)
 
 
 @contextmanager
