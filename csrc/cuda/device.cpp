@@ -7,7 +7,8 @@ namespace {
 
 const char* advice(cudaError_t status) {
     switch (status) {
-        case cudaErrorMemoryAllocation: return "the device has too little free memory: free some, or use a smaller bank";
+        case cudaErrorMemoryAllocation:
+            return "the device has too little free memory: free some, or use a smaller bank";
         case cudaErrorInsufficientDriver:
             return "no NVIDIA driver is loaded, or it is older than this module's CUDA: install or update the driver";
         case cudaErrorNoDevice: return "there is no CUDA device: use backend 'cpu'";

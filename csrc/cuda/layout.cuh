@@ -1,4 +1,4 @@
-// Who holds what in the product kernel: index arithmetic without side effects, so that it can be checked on any machine.
+// Who holds what in the product kernel: index arithmetic alone, so that it can be checked on any machine.
 #pragma once
 
 #include <cuda_runtime.h>

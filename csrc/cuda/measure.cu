@@ -1,9 +1,9 @@
-// The exact part of a search: one warp per query bounds the k-th smallest score, and measures in float64 every row that the
-// bound leaves. There is no list that could overflow: a row is measured as soon as it is found.
+// The exact part of a search: one warp per query bounds the k-th smallest score, and measures in float64 every row that
+// the bound leaves. There is no list that could overflow: a row is measured as soon as it is found.
 //
-// float64 is slow on the GPUs of the edge (1/32 to 1/64 of float32), which is why it touches only these rows: for a network's
-// features about 1.05 per query at k = 1, and 11 at k = 9. A query that is too far away for products, or rows that
-// products cannot tell apart, cost a pass over the bank: slow, and right.
+// float64 is slow on the GPUs of the edge (1/32 to 1/64 of float32), which is why it touches only these rows: for a
+// network's features about 1.05 per query at k = 1, and 11 at k = 9. A query that is too far away for products, or rows
+// that products cannot tell apart, cost a pass over the bank: slow, and right.
 #include "launch.cuh"
 #include "layout.cuh"
 #include "nearest_kernels.h"
@@ -26,8 +26,8 @@ __device__ float kth_smallest(float2 mine, int k) {
     return warp_min(fminf(below_first >= k ? mine.x : infinity, below_second >= k ? mine.y : infinity));
 }
 
-// Of k different rows, no score is above the returned number: each group has a row whose score is at most its smallest one
-// plus the error, and lanes have different groups. Two numbers of each lane lose little against all of them.
+// Of k different rows, no score is above the returned number: each group has a row whose score is at most its smallest
+// one plus the error, and lanes have different groups. Two numbers of each lane lose little against all of them.
 __device__ float reach(const float2* minima, const Extent* groups, int group_count, Extent query, ScoreError error,
                        int k) {
     float2 least{float_of(0x7f800000u), float_of(0x7f800000u)};
@@ -97,8 +97,8 @@ __global__ void __launch_bounds__(measure_threads, 8)
             const int only = __shfl_sync(all_lanes, slot, owner);
             for (int s = every ? 0 : only; s <= (every ? group_rows - 1 : only); ++s) {
                 const int row = group_row(first + owner, s);
-                if (row < bank.count)
-                    best.insert(squared_distance(query, bank.data + static_cast<std::int64_t>(row) * bank.d, bank.d), row);
+                const float* source = bank.data + static_cast<std::int64_t>(row) * bank.d;
+                if (row < bank.count) best.insert(squared_distance(query, source, bank.d), row);
             }
         }
     }
@@ -112,8 +112,8 @@ __global__ void __launch_bounds__(measure_threads, 8)
 
 void measure_candidates(const Rows& queries, const Extent* query_extents, const Rows& bank, const Extent* groups,
                         int group_count, const float2* minima, const Neighbours& result, cudaStream_t stream) {
-    launch(measure_kernel, (queries.count + queries_per_block - 1) / queries_per_block, measure_threads, stream, queries,
-           query_extents, bank, groups, group_count, minima, ScoreError(bank.d), result);
+    launch(measure_kernel, (queries.count + queries_per_block - 1) / queries_per_block, measure_threads, stream,
+           queries, query_extents, bank, groups, group_count, minima, ScoreError(bank.d), result);
 }
 
 }  // namespace edgead::cuda

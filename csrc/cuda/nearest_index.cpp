@@ -70,7 +70,8 @@ NearestIndex::NearestIndex(const float* bank, std::size_t m, std::size_t d, std:
     copy_in(bank_.data(), bank, m * d * sizeof(float), stream_.get());
     copy_in(centre_.data(), frame.centre.data(), d * sizeof(float), stream_.get());
     const Frame on_device{centre_.as<float>(), {scale_[0], scale_[1]}};
-    prepare_rows({bank_.as<float>(), m_, d_}, padded_, depth_, on_device, prepared_bank_.get(), nullptr, 0, stream_.get());
+    prepare_rows({bank_.as<float>(), m_, d_}, padded_, depth_, on_device, prepared_bank_.get(), nullptr, 0,
+                 stream_.get());
     group_extents(prepared_bank_.get().extent, group_extents_.as<Extent>(), groups_, stream_.get());
     wait(stream_.get());
 }

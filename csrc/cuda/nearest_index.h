@@ -28,8 +28,8 @@ public:
     static constexpr std::size_t max_dimension = std::size_t{1} << 20;     // keeps the error bound's d 2^-24 small
     static constexpr std::size_t max_rows = (std::size_t{1} << 31) - 256;  // row numbers are int32, padding included
 
-    // Copies `bank` (m, d; host memory) to the current device, where the index stays. Queries are searched in parts whose
-    // minima, half a byte per query and row, fit into work_bytes, but at least in whole tiles.
+    // Copies `bank` (m, d; host memory) to the current device, where the index stays. Queries are searched in parts
+    // whose minima, half a byte per query and row, fit into work_bytes, but at least in whole tiles.
     // Throws std::invalid_argument, naming the row, if the bank holds NaN or Inf.
     NearestIndex(const float* bank, std::size_t m, std::size_t d, std::size_t work_bytes);
 
@@ -39,9 +39,9 @@ public:
     // Allocates what searches of up to n queries need, so that they allocate nothing.
     void reserve(std::size_t n);
 
-    // On device pointers, in order in `stream`, without waiting: features (n, d) -> distance and index (n, k), ascending by
-    // distance, then by row. A query that holds NaN or Inf gets distance NaN and index -1; bad_row, where not null,
-    // gets the number of the first one, or -1. Searches in different streams take turns on the device.
+    // On device pointers, in order in `stream`, without waiting: features (n, d) -> distance and index (n, k),
+    // ascending by distance, then by row. A query that holds NaN or Inf gets distance NaN and index -1; bad_row, where
+    // not null, gets the number of the first one, or -1. Searches in different streams take turns on the device.
     void search_device(const float* features, std::size_t n, const Neighbours& result, std::int32_t* bad_row,
                        cudaStream_t stream);
 

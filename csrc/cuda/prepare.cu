@@ -1,6 +1,6 @@
 // Rows to halves, norms and residuals: one warp per row, in two sweeps, the second of which finds the row in the cache.
-// float32 throughout: float64 runs at 1/32 to 1/64 of its speed on the GPUs of the edge, and the residual that counts is
-// known exactly without it (a float less its rounding to 11 digits is a float).
+// float32 throughout: float64 runs at 1/32 to 1/64 of its speed on the GPUs of the edge, and the residual that counts
+// is known exactly without it (a float less its rounding to 11 digits is a float).
 #include "launch.cuh"
 #include "layout.cuh"
 #include "nearest_kernels.h"
@@ -85,8 +85,8 @@ __global__ void extents_kernel(const Extent* rows, Extent* groups, std::int64_t 
 
 void prepare_rows(const Rows& rows, std::int64_t padded, int depth, const Frame& frame, const PreparedRows& prepared,
                   unsigned* bad_row, unsigned first_row, cudaStream_t stream) {
-    launch(prepare_kernel, (padded + prepare_rows_per_block - 1) / prepare_rows_per_block, prepare_threads, stream, rows,
-           padded, depth, frame, prepared, bad_row, first_row);
+    launch(prepare_kernel, (padded + prepare_rows_per_block - 1) / prepare_rows_per_block, prepare_threads, stream,
+           rows, padded, depth, frame, prepared, bad_row, first_row);
 }
 
 void group_extents(const Extent* rows, Extent* groups, std::int64_t group_count, cudaStream_t stream) {

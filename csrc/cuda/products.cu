@@ -1,8 +1,9 @@
 // Queries times bank on the tensor cores, reduced on the way to the smallest score of every group of 16 rows: what is
 // written is a sixteenth of the distance matrix.
 //
-// Halves and not bfloat16: they run at the same rate, and three more digits make the residuals, and so the number of rows
-// that must be measured exactly, eight times smaller; the smaller range does not matter, as every row has its own exponent.
+// Halves and not bfloat16: they run at the same rate, and three more digits make the residuals, on which the number of
+// rows to be measured depends, eight times smaller; the smaller range does not matter, as every row has its own
+// exponent.
 #include "launch.cuh"
 #include "layout.cuh"
 #include "nearest_kernels.h"
@@ -36,11 +37,13 @@ __device__ __forceinline__ void multiply_tiles(Sums& sums, const uint4* queries,
         std::uint32_t left[warp_queries / 16][4];
 #pragma unroll
         for (int i = 0; i < warp_queries / 16; ++i)
-            load_matrices(left[i], queries + chunk_place(first_query + i * 16 + left_row(lane), step * 2 + left_chunk(lane)));
+            load_matrices(left[i], queries + chunk_place(first_query + i * 16 + left_row(lane),
+                                                         step * 2 + left_chunk(lane)));
 #pragma unroll
         for (int j = 0; j < warp_rows / 16; ++j) {
             std::uint32_t right[4];
-            load_matrices(right, bank + chunk_place(first_row + j * 16 + right_row(lane), step * 2 + right_chunk(lane)));
+            load_matrices(right, bank + chunk_place(first_row + j * 16 + right_row(lane),
+                                                    step * 2 + right_chunk(lane)));
 #pragma unroll
             for (int i = 0; i < warp_queries / 16; ++i) {
                 multiply_add(sums.of[i][2 * j], left[i], right[0], right[1]);
@@ -56,7 +59,7 @@ __device__ __forceinline__ void write_minima(const Sums& sums, const PreparedRow
                                              std::int64_t first_query, std::int64_t first_row, float2* minima,
                                              std::int64_t groups) {
     const int lane = threadIdx.x % warp_lanes;
-    constexpr int halves = 2, lane_queries = warp_queries / 16 * halves;  // rows lane / 4 and lane / 4 + 8 of each product
+    constexpr int halves = 2, lane_queries = warp_queries / 16 * halves;  // lane / 4 and lane / 4 + 8 of each product
     float weight[lane_queries];
     float2 least[lane_queries];
 #pragma unroll

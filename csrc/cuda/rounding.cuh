@@ -32,8 +32,8 @@ struct Half {
     float value;
 };
 
-// Nearest half, ties to even, for |value| < 2^15; what would be subnormal becomes 0, because the PTX ISA leaves open what
-// mma does with subnormal inputs.
+// Nearest half, ties to even, for |value| < 2^15; what would be subnormal becomes 0, because the PTX ISA leaves open
+// what mma does with subnormal inputs.
 __host__ __device__ inline Half to_half(float value) {
     const std::uint32_t sign = bits_of(value) & 0x80000000u, magnitude = bits_of(value) & 0x7fffffffu;
     // Floats have 13 digits more; a carry into the exponent is what it should be.
@@ -54,8 +54,8 @@ __host__ __device__ inline float centred(float value, float centre, const float 
     return value * scale[0] * scale[1] - centre;
 }
 
-// A row is multiplied by 2^e before it is rounded to halves, so that its largest component lies in [2^8, 2^9): rounding to 11
-// digits then costs a component at most 2^-12 of itself, and what is lost to underflow 2^-22 of the largest one.
+// A row is multiplied by 2^e before it is rounded to halves, so that its largest component lies in [2^8, 2^9): rounding
+// to 11 digits then costs a component at most 2^-11 of itself, and what is lost to underflow 2^-22 of the largest one.
 // e is at most 60, which keeps products of two weights 2^-e normal.
 constexpr float largest_component = 0x1p40f;  // beyond it, a query is measured against every row
 

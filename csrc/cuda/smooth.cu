@@ -1,6 +1,7 @@
 // The two banded products of smoothing, one thread per output. The map between them is small and stays in the L2 cache.
 //
-// Precision: each output is one chain of `taps` multiply-adds in float32, in the order of the taps, as in csrc/smooth.h.
+// Precision: each output is one chain of `taps` multiply-adds in float32, in the order of the taps, as in
+// csrc/smooth.h.
 #include "launch.cuh"
 #include "rounding.cuh"
 #include "smoother.h"
@@ -80,8 +81,8 @@ void smooth_rows(const float* input, int input_rows, const Band& horizontal, flo
 
 void smooth_columns(const float* middle, int width, const Band& vertical, float* output, float* maximum,
                     SmoothState* state, cudaStream_t stream) {
-    launch(columns_kernel, blocks_for(static_cast<std::int64_t>(vertical.outputs) * width), smooth_threads, stream, middle,
-           width, vertical, output, maximum, state);
+    launch(columns_kernel, blocks_for(static_cast<std::int64_t>(vertical.outputs) * width), smooth_threads, stream,
+           middle, width, vertical, output, maximum, state);
 }
 
 }  // namespace edgead::cuda

@@ -60,10 +60,12 @@ public:
     int width() const { return horizontal_.get().outputs; }
 
     // On device pointers, in order in `stream`, without waiting: input (input_height, input_width) -> output (height,
-    // width) and *maximum, its largest value, or NaN if the input holds NaN or Inf. Calls in different streams take turns.
+    // width) and *maximum, its largest value, or NaN if the input holds NaN or Inf. Calls in different streams take
+    // turns.
     void apply_device(const float* input, float* output, float* maximum, cudaStream_t stream);
 
-    // On host memory. Returns the maximum, NaN if the input holds NaN or Inf. May be called from several threads at once.
+    // On host memory. Returns the maximum, NaN if the input holds NaN or Inf. May be called from several threads at
+    // once.
     float apply(const float* input, float* output);
 
 private:

@@ -1,5 +1,5 @@
-// Sums and extremes over the 32 lanes of a warp. In a butterfly, both lanes of a pair add the same two numbers, so every
-// lane ends with the same result to the last digit.
+// Sums and extremes over the 32 lanes of a warp. In a butterfly, both lanes of a pair add the same two numbers, so
+// every lane ends with the same result to the last digit.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,7 +1,7 @@
-// Runs the threads of a CUDA block as fibers of one host thread: the parts of the CUDA programming model in which threads
-// meet. What a real GPU may do in any order is done here in an extreme one: a warp runs as far as it can before the next
-// starts, from the first warp to the last in one block and from the last to the first in the next, so that a missing
-// __syncthreads or wait is met by data that is not there yet or not there any more.
+// Runs the threads of a CUDA block as fibers of one host thread: the parts of the CUDA programming model in which
+// threads meet. What a real GPU may do in any order is done here in an extreme one: a warp runs as far as it can before
+// the next starts, from the first warp to the last in one block and from the last to the first in the next, so that a
+// missing __syncthreads or wait is met by data that is not there yet or not there any more.
 #pragma once
 
 #include <setjmp.h>

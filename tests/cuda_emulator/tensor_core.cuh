@@ -1,6 +1,7 @@
-// The instructions of csrc/cuda/ptx/tensor_core.cuh, written from the PTX ISA's description of them ("Matrix fragments for
-// mma.m16n8k16", "ldmatrix", "cp.async") and from what is known of the hardware's additions: 8 products and the accumulator,
-// aligned to the largest, cut to 24 digits without a guard digit, and the sum cut once more (Fasi et al. 2021).
+// The instructions of csrc/cuda/ptx/tensor_core.cuh, written from the PTX ISA's description of them ("Matrix fragments
+// for mma.m16n8k16", "ldmatrix", "cp.async") and from what is known of the hardware's additions: 8 products and the
+// accumulator, aligned to the largest, cut to 24 digits without a guard digit, and the sum cut once more (Fasi et al.
+// 2021).
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,7 +12,7 @@ namespace edgead::cuda {
 
 inline double value_of_half(unsigned bits) {
     const int exponent = static_cast<int>(bits >> 10 & 31), fraction = static_cast<int>(bits & 1023);
-    if (exponent == 31 || (exponent == 0 && fraction != 0)) emulator::fail("a half that mma does not promise to handle");
+    if (exponent == 31 || (exponent == 0 && fraction != 0)) emulator::fail("a half that mma need not handle");
     const double magnitude = exponent == 0 ? 0 : std::ldexp(1024 + fraction, exponent - 25);
     return bits & 0x8000 ? -magnitude : magnitude;
 }
