@@ -27,6 +27,7 @@ class CMakeBuild(build_ext):
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             "-DCMAKE_BUILD_TYPE=Release",
+            f"-DEDGEAD_CUDA={'ON' if os.environ.get('EDGEAD_CUDA') == '1' else 'OFF'}",
         ]
         # --fresh: pip builds in a new environment each time, and a cache would still name the last one's ninja.
         subprocess.run(["cmake", "--fresh", "-S", HERE, "-B", build, "-G", "Ninja", *configure], check=True)

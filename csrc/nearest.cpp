@@ -58,17 +58,20 @@ struct NearestIndex::Search {
     const float* features;
     std::size_t n;
     int k;
-    std::size_t block, range;  // queries and rows of a task
+    std::size_t width, blocks, range;  // queries of a tile, blocks of tiles, rows of a range
     std::vector<Neighbour> best{};
     std::atomic<std::size_t> bad_row{n};
     Luck luck{};
 
     std::size_t ranges() const { return (index.m_ + range - 1) / range; }
-    std::size_t tasks() const { return (n + block - 1) / block * ranges(); }
+    std::size_t tiles() const { return (n + width - 1) / width; }
+    std::size_t tasks() const { return blocks * ranges(); }
+    std::size_t first_of(std::size_t block) const { return std::min(n, tiles() * block / blocks * width); }
     Neighbour* best_of(std::size_t query, std::size_t r) { return best.data() + (query * ranges() + r) * k; }
 
     void run(std::size_t task) {
-        const std::size_t r = task % ranges(), first = task / ranges() * block, last = std::min(n, first + block);
+        const std::size_t r = task % ranges(), block = task / ranges();
+        const std::size_t first = first_of(block), last = first_of(block + 1);
         const RowRange rows{r * range, std::min(index.m_, (r + 1) * range)};
         if (!index.prescan_) {
             const std::size_t bad = index.exhaustive_.search(features + first * index.d_, last - first, k, rows,
@@ -115,17 +118,15 @@ NearestIndex::NearestIndex(const float* bank, std::size_t m, std::size_t d, Isa 
 std::size_t NearestIndex::search(const float* features, std::size_t n, int k, float* distance,
                                  std::int32_t* index) const {
     if (n == 0) return 0;
-    const std::size_t width = kernels_.tile_queries, threads = thread_count();
-    // Several blocks of whole tiles for each thread, so that a thread that is held up costs little, and small enough for
-    // the cache. With too few blocks for the threads, the bank is divided as well.
-    const std::size_t unit = prescan_ ? Prescan::queries_at_once : width, units = (n + unit - 1) / unit;
-    std::size_t block = std::max<std::size_t>(1, block_bytes / (unit * d_ * sizeof(float)));
-    block = std::min(block, (units + 4 * threads - 1) / (4 * threads)) * unit;
-    const std::size_t blocks = (n + block - 1) / block;
+    const std::size_t width = prescan_ ? prescan_->tile_queries() : kernels_.tile_queries, threads = thread_count();
+    // Several blocks of whole tiles for each thread, all of about one size, so that a thread that is held up costs little,
+    // and small enough for the cache. With too few tiles for the threads, the bank is divided as well.
+    const std::size_t tiles = (n + width - 1) / width, for_cache = n * d_ * sizeof(float) / block_bytes + 1;
+    const std::size_t blocks = std::min(tiles, (for_cache + 4 * threads - 1) / (4 * threads) * (4 * threads));
     const std::size_t ranges = blocks >= threads ? 1 : (threads + blocks - 1) / blocks;
     const std::size_t range = ((m_ + ranges - 1) / ranges + panel_rows - 1) / panel_rows * panel_rows;
 
-    Search search{*this, features, n, k, block, range};
+    Search search{*this, features, n, k, width, blocks, range};
     search.best.resize(n * search.ranges() * k);
     parallel_for(static_cast<std::int64_t>(search.tasks()), [&](std::int64_t task) { search.run(task); });
     for (std::size_t i = 0; i < n; ++i) {

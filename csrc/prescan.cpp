@@ -13,7 +13,7 @@ namespace {
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
 // Rows whose scores are kept at once: with queries_at_once queries, most of a small L2 cache.
-constexpr std::size_t segment_rows = 16384;
+constexpr std::size_t segment_rows = 65536;
 
 // The float32 product of a pair costs about as much as its second look, and a tenth of its distance.
 constexpr std::size_t looks_share = 2, measures_share = 10;
@@ -23,6 +23,7 @@ constexpr float smallest_step = 0x1p-60f;
 constexpr double sum_room = 0x1p-13;  // see ScanKernels::encode
 constexpr std::size_t least_rows = 64;   // so many are always measured
 constexpr std::size_t max_columns = 32;  // of a panel
+constexpr std::size_t max_seeds = 256;   // that a second look ranks
 constexpr auto room = static_cast<float>(rounding_room);
 
 }  // namespace
@@ -54,6 +55,7 @@ struct Prescan::Scratch {
     std::vector<std::uint8_t> codes, row_codes, full_codes;
     std::vector<std::int16_t> scores, peaks;
     std::vector<std::int32_t> rows, products;
+    std::vector<float> squared;
     std::size_t stride = 0;
 };
 
@@ -165,21 +167,47 @@ void Prescan::scan(Scratch& scratch, std::size_t first, std::size_t n, RowRange 
         }
 }
 
-// Measures the rows with the best scores, so that k rows are known to be near.
-void Prescan::seed(Scratch& scratch, std::size_t i, int k, RowRange rows) const {
-    const std::size_t columns = scan_.panel_rows, place = i % queries_at_once;
-    std::int16_t peaks[max_columns];
-    std::copy_n(scratch.peaks.data() + place * columns, columns, peaks);
-    std::nth_element(peaks, peaks + k - 1, peaks + columns, std::greater<>());
-    Query& query = scratch.queries[i];
-    const std::size_t count = scan_.select(scratch.scores.data() + place * scratch.stride, scratch.stride, peaks[k - 1],
-                                           scratch.rows.data(), k);
-    Neighbour best[max_neighbours];
+// Rows with a score from `score` on go to scratch.rows; returns their number, at most `limit`.
+std::size_t Prescan::select(Scratch& scratch, std::size_t i, std::int16_t score, RowRange rows,
+                            std::size_t limit) const {
+    scratch.rows.resize(std::max(scratch.rows.size(), limit + 4 * max_columns));
+    std::size_t count = scan_.select(scratch.scores.data() + i % queries_at_once * scratch.stride, scratch.stride, score,
+                                     scratch.rows.data(), limit);
+    for (std::size_t j = 0; j < count; ++j) scratch.rows[j] += static_cast<std::int32_t>(rows.begin);
+    while (count > 0 && static_cast<std::size_t>(scratch.rows[count - 1]) >= rows.end) --count;
+    return std::min(count, limit);
+}
+
+// Squared distances of the full rows' codes, for the rows in scratch.rows.
+void Prescan::compare_codes(Scratch& scratch, std::size_t i, std::size_t count) const {
+    const Query& query = scratch.queries[i];
+    scratch.products.resize(std::max(scratch.products.size(), count));
+    scratch.squared.resize(std::max(scratch.squared.size(), count));
+    scan_.products(scratch.full_codes.data() + i * full_->length, full_->codes.get(), full_->length,
+                   scratch.rows.data(), count, scratch.products.data());
     for (std::size_t j = 0; j < count; ++j) {
-        const std::size_t row = rows.begin + scratch.rows[j];
-        if (row < rows.end)
-            insert_sorted(best, k, {distance(query, row), static_cast<std::int32_t>(row)});
+        const FullCodes::Row& row = full_->rows[scratch.rows[j]];
+        const auto product = static_cast<float>(scratch.products[j] - row.offset);
+        scratch.squared[j] = query.full_squared + row.squared - 2 * query.full_step * row.step * product;
     }
+}
+
+// Measures the rows that look nearest, so that k rows are known to be near.
+void Prescan::seed(Scratch& scratch, std::size_t i, int k, RowRange rows) const {
+    const int columns = scan_.panel_rows, rank = full_ ? std::max(columns / 2 + k / 2, k) : k;
+    std::int16_t* peaks = scratch.peaks.data() + i % queries_at_once * columns;
+    std::nth_element(peaks, peaks + rank - 1, peaks + columns, std::greater<>());
+    std::size_t count = select(scratch, i, peaks[rank - 1], rows, full_ ? max_seeds : k);
+    if (full_) {
+        compare_codes(scratch, i, count);
+        Neighbour near[max_neighbours];
+        for (std::size_t j = 0; j < count; ++j) insert_sorted(near, k, {scratch.squared[j], scratch.rows[j]});
+        count = std::min<std::size_t>(count, k);
+        for (std::size_t j = 0; j < count; ++j) scratch.rows[j] = near[j].row;
+    }
+    Query& query = scratch.queries[i];
+    Neighbour best[max_neighbours];
+    for (std::size_t j = 0; j < count; ++j) insert_sorted(best, k, {distance(query, scratch.rows[j]), scratch.rows[j]});
     query.limit = std::min(query.limit, best[k - 1].squared);
 }
 
@@ -198,21 +226,15 @@ std::int16_t Prescan::threshold(const Tile& tile, const Query& query) const {
 
 void Prescan::look(Scratch& scratch, std::size_t i, int k, RowRange rows, Neighbour* best) const {
     Query& query = scratch.queries[i];
+    if (query.limit == infinity) seed(scratch, i, k, rows);
     const std::size_t share = full_ ? looks_share : measures_share;
     const std::size_t most = std::max<std::size_t>((rows.end - rows.begin) / share, least_rows);
-    scratch.rows.resize(std::max(scratch.rows.size(), most + max_columns));
-    if (query.limit == infinity) seed(scratch, i, k, rows);
     const std::int16_t score = threshold(scratch.tiles[i / scan_.tile_queries], query);
-    std::size_t count = scan_.select(scratch.scores.data() + i % queries_at_once * scratch.stride, scratch.stride, score,
-                                     scratch.rows.data(), most);
-    if (count >= most) {
-        query.left = true;
-        return;
-    }
-    for (std::size_t j = 0; j < count; ++j) scratch.rows[j] += static_cast<std::int32_t>(rows.begin);
-    while (count > 0 && static_cast<std::size_t>(scratch.rows[count - 1]) >= rows.end) --count;
+    const std::size_t count = select(scratch, i, score, rows, most);
+    query.left = count == most;
+    if (query.left) return;
     if (full_)
-        measure_after_second_look(scratch, i, k, count, best);
+        measure_rows(scratch, i, k, count, best);
     else
         for (std::size_t j = 0; j < count; ++j) measure(query, scratch.rows[j], k, best);
 }
@@ -226,27 +248,22 @@ void Prescan::measure(Query& query, std::int32_t row, int k, Neighbour* best) co
     query.limit = std::min(query.limit, best[k - 1].squared);
 }
 
-void Prescan::measure_after_second_look(Scratch& scratch, std::size_t i, int k, std::size_t count,
-                                        Neighbour* best) const {
+// Measures what the second look leaves.
+void Prescan::measure_rows(Scratch& scratch, std::size_t i, int k, std::size_t count, Neighbour* best) const {
     Query& query = scratch.queries[i];
-    scratch.products.resize(std::max(scratch.products.size(), count));
-    scan_.products(scratch.full_codes.data() + i * full_->length, full_->codes.get(), full_->length,
-                   scratch.rows.data(), count, scratch.products.data());
-    const double scale = centring_.scale;
+    compare_codes(scratch, i, count);
+    std::size_t to_measure = std::max<std::size_t>(full_->rows.size() / measures_share, least_rows);
     double known = -1;
     float reach = 0;  // no row of interest is farther away than this
-    std::size_t to_measure = std::max<std::size_t>(full_->rows.size() / measures_share, least_rows);
     for (std::size_t j = 0; j < count; ++j) {
         if (known != query.limit) {
             known = query.limit;
-            reach = static_cast<float>(std::sqrt(known) * scale * (1 + rounding_room)) + query.full_off;
+            reach = static_cast<float>(std::sqrt(known) * centring_.scale * (1 + rounding_room)) + query.full_off;
         }
         const FullCodes::Row& row = full_->rows[scratch.rows[j]];
-        const auto product = static_cast<float>(scratch.products[j] - row.offset);
         const float far = reach + row.off, squares = query.full_squared + row.squared;
-        const float squared = squares - 2 * query.full_step * row.step * product;
         // Seven roundings, of terms that add up to at most twice the squares, and of the square of `far`.
-        if (squared > far * far * (1 + room) + squares * room) continue;
+        if (scratch.squared[j] > far * far * (1 + room) + squares * room) continue;
         measure(query, scratch.rows[j], k, best);
         query.left = --to_measure == 0;
         if (query.left) return;

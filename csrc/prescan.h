@@ -38,6 +38,8 @@ public:
     Prescan(const ScanKernels& scan, const NearestKernels& nearest, const Centring& centring, const float* bank,
             std::size_t m, std::size_t d, const float* projection, std::size_t p);
 
+    int tile_queries() const { return scan_.tile_queries; }
+
     // Finds the k nearest rows of `range` (it begins with a panel) for n queries; those of query i go to
     // best[i * stride + 0..k). Adds to `left` every i that has too many rows to measure, or that is not finite: its result
     // is then meaningless.
@@ -55,10 +57,12 @@ private:
     void scan(Scratch& scratch, std::size_t first, std::size_t n, RowRange rows) const;
     void look(Scratch& scratch, std::size_t i, int k, RowRange rows, Neighbour* best) const;
     void seed(Scratch& scratch, std::size_t i, int k, RowRange rows) const;
+    std::size_t select(Scratch& scratch, std::size_t i, std::int16_t score, RowRange rows, std::size_t limit) const;
+    void compare_codes(Scratch& scratch, std::size_t i, std::size_t count) const;
     std::int16_t threshold(const Tile& tile, const Query& query) const;
     double distance(const Query& query, std::size_t row) const;
     void measure(Query& query, std::int32_t row, int k, Neighbour* best) const;
-    void measure_after_second_look(Scratch& scratch, std::size_t i, int k, std::size_t count, Neighbour* best) const;
+    void measure_rows(Scratch& scratch, std::size_t i, int k, std::size_t count, Neighbour* best) const;
 
     const ScanKernels& scan_;
     const NearestKernels& nearest_;

@@ -65,6 +65,7 @@ def examine(probe_cameras: bool = True) -> dict[str, Finding]:
         "threads": _tried(_threads),
         "isa": _tried(_isa),
         "native kernels": _tried(_native),
+        "cuda kernels": _tried(_cuda),
         "onnxruntime": _tried(_onnxruntime),
         "openvino": _tried(_openvino),
         "tensorrt": _tried(_tensorrt),
@@ -136,11 +137,22 @@ def _isa() -> Finding:
 def _native() -> Finding:
     from edgead import kernels
 
-    if kernels.backends()[0] == "numpy":
+    if "cpu" not in kernels.backends():
         detail = "not built, the slower numpy kernels are used; reinstall edgead with a C++ compiler"
         return {"ok": False, "detail": detail}
     distance, _index = kernels.NearestPatches(np.zeros((1, 4), np.float32)).search(np.ones((1, 4), np.float32), 1)
     return {"ok": bool(np.allclose(distance, 2.0)), "detail": f"backends {', '.join(kernels.backends())}"}
+
+
+def _cuda() -> Finding:
+    from edgead import kernels
+    from edgead.kernels.backend import load_cuda
+
+    name = load_cuda().device_name(0)
+    distance, _index = kernels.NearestPatches(np.zeros((1, 4), np.float32), backend="cuda").search(
+        np.ones((1, 4), np.float32)
+    )
+    return {"ok": bool(np.allclose(distance, 2.0)), "detail": f"nearest patches are found on {name}"}
 
 
 def _onnxruntime() -> Finding:

@@ -13,12 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import reference
+from backends import EACH, WORKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgead import kernels
-
-ALL = [*(f"cpu:{isa}" for isa in kernels.available_isas()), "numpy"]
 
 
 def check(bank, features, k, backend):
@@ -38,7 +37,7 @@ def check(bank, features, k, backend):
     return index, rows
 
 
-@pytest.fixture(params=ALL)
+@pytest.fixture(params=EACH)
 def backend(request):
     return request.param
 
@@ -148,7 +147,7 @@ def test_any_finite_input(data):
     if draw(st.booleans()):
         features = bank[rng.integers(0, m, n)] * np.float32(draw(st.sampled_from([1.0, 1.0000001, 2.0])))
     k = draw(st.integers(1, min(16, m)))
-    for backend in ALL:
+    for backend in WORKING:
         check(bank, features, k, backend)
 
 

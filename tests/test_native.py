@@ -68,7 +68,9 @@ def test_unknown_backend_is_refused():
 @pytest.fixture
 def without_native(tmp_path):
     """Python code that imports a copy of edgead from which the extension is really missing."""
-    shutil.copytree(ROOT / "edgead", tmp_path / "edgead", ignore=shutil.ignore_patterns("_native*", "__pycache__"))
+    shutil.copytree(
+        ROOT / "edgead", tmp_path / "edgead", ignore=shutil.ignore_patterns("_native*", "_cuda*", "__pycache__")
+    )
     return f"""
 import sys
 sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
@@ -226,7 +228,9 @@ def test_interrupt_stops_the_coreset():
 
 def isa_files():
     """(file, flags) of every level that this machine's compiler has, from the one list in CMakeLists.txt."""
-    for level, names, flags in re.findall(r'edgead_isa\((\w+) "([\w;]+)"([^)]*)\)', (ROOT / "CMakeLists.txt").read_text()):
+    for level, names, flags in re.findall(
+        r'edgead_isa\((\w+) "([\w;]+)"([^)]*)\)', (ROOT / "CMakeLists.txt").read_text()
+    ):
         for name in names.split(";") if level in LEVELS else ():
             yield pytest.param(ROOT / "csrc" / f"{name}_{level}.cpp", flags.split(), id=f"{name}_{level}")
 

@@ -2,7 +2,7 @@
 
 Each runs on a backend, chosen when a thing is prepared: "cpu" is native code at the widest instruction set
 level of this machine (or the one that EDGEAD_ISA names), "cpu:avx2" that level, "numpy" the same function
-where there is no native code.
+where there is no native code, "cuda" the GPU. For arrays that already are on the GPU see `edgead.kernels.cuda`.
 """
 
 from edgead.kernels.backend import available_isas, backends, isa, set_threads, threads

@@ -31,8 +31,8 @@ _set_count: int | None = None  # what set_threads said where there is no native 
 
 
 def backends() -> tuple[str, ...]:
-    """Name the backends of this installation, fastest first."""
-    return ("cpu", "numpy") if native else ("numpy",)
+    """Name the backends that work here: first the one that "auto" is; "cuda" last, as arrays must travel to the GPU."""
+    return (*_host_backends(), "cuda") if not cuda_problem() else _host_backends()
 
 
 def available_isas() -> tuple[str, ...]:
@@ -84,21 +84,61 @@ def set_threads(count: int) -> None:
         _set_count = count
 
 
-def resolve(backend: str) -> tuple[ModuleType | None, str]:
-    """Turn a backend's name into the native module, or None for numpy, and the level's name.
+def load_cuda() -> ModuleType:
+    """Import the CUDA kernels; nothing of CUDA is touched before.
 
     Raises
     ------
     SettingsError
-        If there is no such backend, or EDGEAD_ISA or EDGEAD_THREADS cannot be used.
+        If they are not built or there is no device; `cuda_problem` tells the same as text.
+    """
+    try:
+        cuda = importlib.import_module("edgead._cuda")
+    except ModuleNotFoundError as error:
+        if error.name != "edgead._cuda":
+            raise
+        raise SettingsError(
+            "backend 'cuda' needs edgead's CUDA extension, which is not built: "
+            "install edgead from source with EDGEAD_CUDA=1 and nvcc on the PATH, or use backend='cpu'"
+        ) from None
+    if cuda.device_count() == 0:
+        raise SettingsError(
+            f"backend 'cuda' found no GPU ({cuda.device_problem()}): "
+            "see whether nvidia-smi lists one here and update its driver, or use backend='cpu'"
+        )
+    return cuda
+
+
+def cuda_problem() -> str:
+    """Tell why the backend "cuda" cannot be used here; "" if it can."""
+    try:
+        load_cuda()
+    except SettingsError as error:
+        return str(error)
+    return ""
+
+
+def resolve(backend: str, *, cuda: bool = True) -> tuple[ModuleType | None, str]:
+    """Turn a backend's name into its module, or None for numpy, and the instruction set level, or "cuda".
+
+    `cuda` tells whether the kernel that asks has code for it.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such backend here, or EDGEAD_ISA or EDGEAD_THREADS cannot be used.
     """
     kind, _, level = backend.partition(":")
     if kind == "auto" and not level:
-        kind = backends()[0]
+        kind = _host_backends()[0]
     if kind == "numpy" and not level:
         return None, ""
+    if kind == "cuda" and not level:
+        if not cuda:
+            raise SettingsError("backend 'cuda' has no code for this kernel: use backend='cpu'")
+        return load_cuda(), "cuda"
     if kind != "cpu":
-        known = [*backends(), *(f"cpu:{level}" for level in available_isas())]
+        known = [*_host_backends(), *(f"cpu:{level}" for level in available_isas()), "cuda"]
         raise SettingsError(f"backend {backend!r} is unknown: use one of auto, {', '.join(known)}")
     if native is None:
         raise SettingsError(
@@ -129,6 +169,10 @@ def check_finite(array: Floats, name: str) -> None:
     finite = np.isfinite(array).all(axis=1)
     if not finite.all():
         raise ValueError(f"{name} has NaN or Inf in row {int(np.argmin(finite))}: remove it or mend what produced it")
+
+
+def _host_backends() -> tuple[str, ...]:
+    return ("cpu", "numpy") if native else ("numpy",)
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def greedy_coreset(
         raise ValueError(f"count must be from 1 to the {rows} rows of features, found {count}")
     if not 0 <= first < rows:
         raise ValueError(f"first must be a row of features, 0 to {rows - 1}, found {first}")
-    native, level = resolve(backend)
+    native, level = resolve(backend, cuda=False)
     if native:
         return native.greedy_coreset(features, count, first, level, progress)
     check_finite(features, "features")

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgead.kernels import numpy_backend
 from edgead.kernels.backend import Floats, as_floats, resolve
-from edgead.kernels.bands import Border, smoothing_band
+from edgead.kernels.bands import Band, Border, smoothing_band
 
 # Wider kernels than this have no use on a map and would need much memory to prepare.
 MAX_SIGMA = 1000.0
@@ -32,7 +32,7 @@ class Smoother:
     border : {"reflect", "replicate"}, optional
         What lies beyond the anomaly map's edge: its mirror image with the edge pixel repeated, or the edge pixel.
     backend : str, optional
-        "auto", "cpu", "numpy", or "cpu:" and an instruction set level.
+        "auto", "cpu", "numpy", "cuda", or "cpu:" and an instruction set level.
 
     Notes
     -----
@@ -50,24 +50,17 @@ class Smoother:
         backend: str = "auto",
     ) -> None:
         self.input_shape, self.size = _shape(input_shape, "input_shape"), _shape(size, "size")
-        sigma = float(sigma)
-        if not (math.isfinite(sigma) and 0 <= sigma <= MAX_SIGMA):
-            raise ValueError(f"sigma must be from 0 to {MAX_SIGMA:g} pixels, found {sigma}")
-        if border not in get_args(Border):
-            raise ValueError(f"border must be one of {', '.join(get_args(Border))}, found {border!r}")
+        vertical, horizontal = smoothing_bands(self.input_shape, self.size, sigma, border)
         native, level = resolve(backend)
-        self.backend = f"cpu:{level}" if native else "numpy"
-        vertical, horizontal = (
-            smoothing_band(n_in, n_out, sigma, border) for n_in, n_out in zip(self.input_shape, self.size, strict=True)
-        )
         if native:
+            self.backend = "cuda" if level == "cuda" else f"cpu:{level}"
             self._apply = native.Smoother(
                 vertical.first, vertical.weights.astype(np.float32), vertical.inputs,
                 horizontal.first, horizontal.weights.astype(np.float32), horizontal.inputs,
-                level,
+                *(() if level == "cuda" else (level,)),
             )  # fmt: skip
         else:
-            self._apply = numpy_backend.Smoother(vertical, horizontal)
+            self.backend, self._apply = "numpy", numpy_backend.Smoother(vertical, horizontal)
 
     def __call__(self, patch_scores: Floats, out: Floats | None = None) -> tuple[Floats, float]:
         """Smooth one map.
@@ -139,6 +132,19 @@ def _prepared(
     input_shape: tuple[int, int], size: tuple[int, int], sigma: float, border: Border, backend: str
 ) -> Smoother:
     return Smoother(input_shape, size, sigma, border, backend=backend)
+
+
+def smoothing_bands(
+    input_shape: tuple[int, int], size: tuple[int, int], sigma: float, border: Border
+) -> tuple[Band, Band]:
+    """Check what a `Smoother` is made of, and build its vertical and its horizontal operator."""
+    sigma = float(sigma)
+    if not (math.isfinite(sigma) and 0 <= sigma <= MAX_SIGMA):
+        raise ValueError(f"sigma must be from 0 to {MAX_SIGMA:g} pixels, found {sigma}")
+    if border not in get_args(Border):
+        raise ValueError(f"border must be one of {', '.join(get_args(Border))}, found {border!r}")
+    (height, width), (inputs_high, inputs_wide) = _shape(size, "size"), _shape(input_shape, "input_shape")
+    return smoothing_band(inputs_high, height, sigma, border), smoothing_band(inputs_wide, width, sigma, border)
 
 
 def _shape(shape: tuple[int, int], name: str) -> tuple[int, int]:

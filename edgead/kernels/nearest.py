@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgead.kernels import numpy_backend
-from edgead.kernels.backend import Floats, as_floats, resolve
+from edgead.kernels.backend import Floats, as_floats, check_finite, resolve
 from edgead.kernels.prescan import choose_projection
 
 MAX_K = 16
@@ -22,10 +22,10 @@ class NearestPatches:
     memory_bank : ndarray of shape (m, d), float32, C order
         Coreset of normal patches; m >= 1, d >= 1. It is kept, not copied: do not write to it afterwards.
     backend : str, optional
-        "auto", "cpu", "numpy", or "cpu:" and an instruction set level.
+        "auto", "cpu", "numpy", "cuda", or "cpu:" and an instruction set level.
     prescan : bool, optional
-        Scan 8-bit codes first, where the level has kernels for it. False: float32 products of every patch with every
-        row. The result is the same.
+        On the CPU: scan 8-bit codes first, where the level has kernels for it. False: float32 products of every patch
+        with every row. The result is the same.
 
     Raises
     ------
@@ -36,9 +36,10 @@ class NearestPatches:
 
     Notes
     -----
-    A scan of 8-bit codes, and float32 products where that leaves too much, select the rows that can be nearest; the
-    error of both is bounded. Those rows are measured in float64 by differences. A distance is therefore the float64
-    distance rounded to float32, for any finite input. `search` may be called from several threads at once.
+    A scan in low precision (8-bit codes on the CPU, halves on the GPU), or float32 products where that leaves too
+    much, selects the rows that can be nearest; its error is bounded. Those rows are measured in float64 by
+    differences. A distance is therefore the float64 distance rounded to float32, for any finite input. `search` may
+    be called from several threads at once.
     """
 
     def __init__(self, memory_bank: Floats, *, backend: str = "auto", prescan: bool = True) -> None:
@@ -46,13 +47,14 @@ class NearestPatches:
         if bank.size == 0:
             raise ValueError(f"memory_bank must hold at least one row and one column, found shape {bank.shape}")
         native, level = resolve(backend)
-        self.backend = f"cpu:{level}" if native else "numpy"
         self.shape: tuple[int, int] = bank.shape  # type: ignore[assignment]
+        if native and level == "cuda":
+            self.backend, self._index = "cuda", native.NearestIndex(bank)
+            return
+        self.backend = f"cpu:{level}" if native else "numpy"
+        check_finite(bank, "memory_bank")
         if native:
-            self._index = native.NearestIndex(bank, level, None)  # refuses NaN and Inf
-            projection = choose_projection(bank) if prescan else None
-            if projection is not None:
-                self._index = native.NearestIndex(bank, level, projection)
+            self._index = native.NearestIndex(bank, level, choose_projection(bank) if prescan else None)
         else:
             self._index = numpy_backend.NearestIndex(bank)
 

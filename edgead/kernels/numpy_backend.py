@@ -19,7 +19,6 @@ class NearestIndex:
     """Candidates by float64 products, measured by float64 differences."""
 
     def __init__(self, bank: Floats) -> None:
-        check_finite(bank, "memory_bank")
         self._bank = bank
         self._mean = bank.mean(axis=0, dtype=np.float64)
         self._centred = bank - self._mean

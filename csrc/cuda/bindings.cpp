@@ -1,0 +1,199 @@
+// edgead._cuda: checks, releases the GIL, calls. edgead.kernels is the interface to host arrays, edgead.kernels.cuda
+// that to device pointers, which are integers here as in torch's data_ptr() and in TensorRT.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cmath>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "nearest_index.h"
+#include "smoother.h"
+
+namespace py = pybind11;
+using namespace edgead::cuda;
+
+namespace {
+
+using Floats = py::array_t<float, py::array::c_style>;
+using Ints = py::array_t<std::int32_t, py::array::c_style>;
+using Address = std::uintptr_t;
+
+void require(bool condition, const char* what) {
+    if (!condition) throw std::invalid_argument(what);
+}
+
+template <typename T>
+T* pointer(Address address) {
+    return reinterpret_cast<T*>(address);
+}
+
+cudaStream_t stream_of(Address address) { return pointer<std::remove_pointer_t<cudaStream_t>>(address); }
+
+std::unique_ptr<NearestIndex> make_index(const Floats& bank, std::size_t work_bytes) {
+    require(bank.ndim() == 2 && bank.shape(0) > 0 && bank.shape(1) > 0, "memory_bank must be (m, d), not empty");
+    const std::size_t m = bank.shape(0), d = bank.shape(1);
+    require(m <= NearestIndex::max_rows, "memory_bank must have fewer than 2^31 - 255 rows");
+    require(d <= NearestIndex::max_dimension, "d must be at most 2^20");
+    const float* data = bank.data();
+    py::gil_scoped_release release;
+    return std::make_unique<NearestIndex>(data, m, d, work_bytes);
+}
+
+void require_k(const NearestIndex& index, std::size_t n, int k) {
+    require(k >= 1 && k <= NearestIndex::max_k && static_cast<std::size_t>(k) <= index.rows(),
+            "k must be from 1 to 16 and at most the number of bank rows");
+    require(n < (std::size_t{1} << 31), "there must be fewer than 2^31 features");
+}
+
+py::tuple search(NearestIndex& index, const Floats& features, int k) {
+    require(features.ndim() == 2 && static_cast<std::size_t>(features.shape(1)) == index.dimension(),
+            "features must be (n, d) with the memory bank's d");
+    const py::ssize_t n = features.shape(0);
+    require_k(index, n, k);
+    Floats distance({n, static_cast<py::ssize_t>(k)});
+    Ints rows({n, static_cast<py::ssize_t>(k)});
+    const float* queries = features.data();
+    const Neighbours result{distance.mutable_data(), rows.mutable_data(), k};
+    std::size_t good;
+    {
+        py::gil_scoped_release release;
+        good = index.search(queries, n, result);
+    }
+    if (good < static_cast<std::size_t>(n))
+        throw std::invalid_argument("features has NaN or Inf in row " + std::to_string(good) +
+                                    ": the network's output is not usable");
+    return py::make_tuple(std::move(distance), std::move(rows));
+}
+
+void search_device(NearestIndex& index, Address features, std::size_t n, int k, Address distance, Address rows,
+                   Address bad_row, Address stream) {
+    require_k(index, n, k);
+    require(n == 0 || (features && distance && rows), "features, distance and index must be device pointers, found 0");
+    const Neighbours result{pointer<float>(distance), pointer<std::int32_t>(rows), k};
+    py::gil_scoped_release release;
+    index.search_device(pointer<const float>(features), n, result, pointer<std::int32_t>(bad_row), stream_of(stream));
+}
+
+HostBand band(const Ints& first, const Floats& weights, int inputs) {
+    require(first.ndim() == 1 && weights.ndim() == 2 && first.shape(0) == weights.shape(0) && first.shape(0) > 0,
+            "a band is first (outputs,) and weights (outputs, taps)");
+    for (py::ssize_t i = 0; i < first.shape(0); ++i)
+        require(first.at(i) >= 0 && first.at(i) < inputs, "a band starts outside its inputs");
+    return {first.data(), weights.data(), static_cast<int>(first.shape(0)), static_cast<int>(weights.shape(1)), inputs};
+}
+
+std::unique_ptr<Smoother> make_smoother(const Ints& vertical_first, const Floats& vertical_weights, int input_height,
+                                        const Ints& horizontal_first, const Floats& horizontal_weights,
+                                        int input_width) {
+    return std::make_unique<Smoother>(band(vertical_first, vertical_weights, input_height),
+                                      band(horizontal_first, horizontal_weights, input_width));
+}
+
+float smooth(Smoother& smoother, const Floats& input, Floats& output) {
+    require(input.ndim() == 2 && input.shape(0) == smoother.input_height() && input.shape(1) == smoother.input_width(),
+            "the input has another shape than the smoother");
+    require(output.ndim() == 2 && output.shape(0) == smoother.height() && output.shape(1) == smoother.width(),
+            "the output has another shape than the smoother");
+    const float* source = input.data();
+    float* target = output.mutable_data();
+    float largest;
+    {
+        py::gil_scoped_release release;
+        largest = smoother.apply(source, target);
+    }
+    if (std::isnan(largest)) throw std::invalid_argument("the map holds NaN or Inf: mend what produced it");
+    return largest;
+}
+
+void smooth_device(Smoother& smoother, Address input, Address output, Address maximum, Address stream) {
+    require(input && output && maximum, "input, output and maximum must be device pointers, found 0");
+    py::gil_scoped_release release;
+    smoother.apply_device(pointer<const float>(input), pointer<float>(output), pointer<float>(maximum),
+                          stream_of(stream));
+}
+
+// What the prepare kernel makes of a row, number by number on the host: (halves, weight, half_norm, norm, residual).
+py::tuple prepare_row(const Floats& row, const Floats& centre, int exponent) {
+    require(row.ndim() == 1 && centre.ndim() == 1 && row.shape(0) == centre.shape(0), "row and centre must be (d,)");
+    require(exponent >= -127 && exponent <= 149, "the exponent of the scale must be from -127 to 149");
+    const auto d = static_cast<int>(row.shape(0));
+    const float scale[2] = {power_of_two(exponent / 2), power_of_two(exponent - exponent / 2)};
+    float peak = 0, squares = 0, residual_squares = 0;
+    for (int i = 0; i < d; ++i) peak = std::fmax(peak, std::fabs(centred(row.at(i), centre.at(i), scale)));
+    require(peak < largest_component, "the row is too far from the bank for products");
+    const float factor = power_of_two(row_exponent(peak)), weight = power_of_two(-row_exponent(peak));
+    Floats halves(row.shape(0));
+    for (int i = 0; i < d; ++i) {
+        const float value = centred(row.at(i), centre.at(i), scale) * factor;
+        const float residual = value - (halves.mutable_at(i) = to_half(value).value);
+        squares = std::fmaf(value, value, squares);
+        residual_squares = std::fmaf(residual, residual, residual_squares);
+    }
+    // One chain of d additions, where the kernel has 32 that meet: the room of 32 d.
+    const Extent extent = row_extent(squares, residual_squares, weight, sum_room(32 * d));
+    return py::make_tuple(halves, weight, 0.5f * squares * weight * weight, extent.norm, extent.residual);
+}
+
+float score_error(int d, std::pair<float, float> query, std::pair<float, float> row) {
+    return ScoreError(d).bound({query.first, query.second}, {row.first, row.second});
+}
+
+// Device memory for those who have no other library for it.
+void copy_from_host(DeviceMemory& memory, const py::buffer& source) {
+    const py::buffer_info info = source.request();
+    require(PyBuffer_IsContiguous(info.view(), 'C') != 0, "the array must be in C order");
+    const auto bytes = static_cast<std::size_t>(info.size * info.itemsize);
+    require(bytes <= memory.bytes(), "the array is larger than the device memory");
+    py::gil_scoped_release release;
+    copy_in(memory.data(), info.ptr, bytes, nullptr);
+    wait(nullptr);
+}
+
+void copy_to_host(const DeviceMemory& memory, const py::buffer& target) {
+    const py::buffer_info info = target.request(true);
+    require(PyBuffer_IsContiguous(info.view(), 'C') != 0, "the array must be in C order");
+    const auto bytes = static_cast<std::size_t>(info.size * info.itemsize);
+    require(bytes <= memory.bytes(), "the array is larger than the device memory");
+    py::gil_scoped_release release;
+    copy_out(info.ptr, memory.data(), bytes, nullptr);
+    wait(nullptr);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_cuda, m) {
+    m.doc() = "CUDA kernels of edgead; edgead.kernels and edgead.kernels.cuda are the interface.";
+    m.def("device_count", &device_count);
+    m.def("device_problem", &device_problem);
+    m.def("device_name", &device_name, py::arg("device"));
+    m.def("synchronize", [](Address stream) { wait(stream_of(stream)); }, py::arg("stream"),
+          py::call_guard<py::gil_scoped_release>());
+
+    py::class_<NearestIndex>(m, "NearestIndex")
+        .def(py::init(&make_index), py::arg("bank").noconvert(), py::arg("work_bytes") = std::size_t{64} << 20)
+        .def("reserve", &NearestIndex::reserve, py::arg("n"), py::call_guard<py::gil_scoped_release>())
+        .def("search", &search, py::arg("features").noconvert(), py::arg("k"))
+        .def("search_device", &search_device, py::arg("features"), py::arg("n"), py::arg("k"), py::arg("distance"),
+             py::arg("index"), py::arg("bad_row"), py::arg("stream"));
+
+    py::class_<Smoother>(m, "Smoother")
+        .def(py::init(&make_smoother), py::arg("vertical_first").noconvert(), py::arg("vertical_weights").noconvert(),
+             py::arg("input_height"), py::arg("horizontal_first").noconvert(),
+             py::arg("horizontal_weights").noconvert(), py::arg("input_width"))
+        .def("__call__", &smooth, py::arg("input").noconvert(), py::arg("output").noconvert())
+        .def("apply_device", &smooth_device, py::arg("input"), py::arg("output"), py::arg("maximum"),
+             py::arg("stream"));
+
+    py::class_<DeviceMemory>(m, "DeviceMemory")
+        .def(py::init<std::size_t>(), py::arg("bytes"))
+        .def_property_readonly("pointer", [](const DeviceMemory& memory) { return Address(memory.data()); })
+        .def_property_readonly("bytes", &DeviceMemory::bytes)
+        .def("copy_from_host", &copy_from_host, py::arg("source"))
+        .def("copy_to_host", &copy_to_host, py::arg("target"));
+
+    m.def("prepare_row", &prepare_row, py::arg("row"), py::arg("centre"), py::arg("exponent"));
+    m.def("score_error", &score_error, py::arg("d"), py::arg("query"), py::arg("row"));
+}

@@ -1,0 +1,20 @@
+// Starts kernels through the runtime's function instead of <<<>>>, and reports what it says.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "device.h"
+
+namespace edgead::cuda {
+
+template <typename... Parameters, typename... Arguments>
+void launch(void (*kernel)(Parameters...), std::int64_t blocks, int threads, cudaStream_t stream,
+            Arguments&&... arguments) {
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(blocks));
+    config.blockDim = dim3(static_cast<unsigned>(threads));
+    config.stream = stream;
+    check(cudaLaunchKernelEx(&config, kernel, static_cast<Arguments&&>(arguments)...), "starting a kernel");
+}
+
+}  // namespace edgead::cuda

@@ -1,0 +1,137 @@
+#include "nearest_index.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+#include "layout.cuh"
+
+namespace edgead::cuda {
+namespace {
+
+constexpr std::int64_t padded(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
+
+// The frame in which products are formed (rounding.cuh). Any centre is right; the mean cancels least.
+struct HostFrame {
+    std::vector<float> centre;
+    int exponent;
+};
+
+HostFrame frame_of(const float* rows, std::size_t n, std::size_t d) {
+    std::vector<double> sum(d, 0.0);
+    float peak = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+        bool finite = true;
+        for (std::size_t j = 0; j < d; ++j) {
+            const float value = rows[i * d + j];
+            finite = finite && is_finite(value);
+            peak = std::max(peak, std::fabs(value));
+            sum[j] += value;
+        }
+        if (!finite)
+            throw std::invalid_argument("memory_bank has NaN or Inf in row " + std::to_string(i) +
+                                        ": remove that row or mend what produced it");
+    }
+    HostFrame frame{std::vector<float>(d), peak > 0 ? -std::ilogb(peak) : 0};
+    for (std::size_t j = 0; j < d; ++j)
+        frame.centre[j] = static_cast<float>(std::ldexp(sum[j] / static_cast<double>(n), frame.exponent));
+    return frame;
+}
+
+}  // namespace
+
+void PreparedMemory::reserve(std::int64_t padded, int depth) {
+    const auto n = static_cast<std::size_t>(padded);
+    const std::size_t halves = n * static_cast<std::size_t>(depth) * sizeof(std::uint16_t);
+    memory_.grow(halves + n * (2 * sizeof(float) + sizeof(Extent)));
+    char* bytes = memory_.as<char>();
+    rows_.halves = memory_.as<std::uint16_t>();
+    rows_.extent = reinterpret_cast<Extent*>(bytes + halves);
+    rows_.weight = reinterpret_cast<float*>(bytes + halves + n * sizeof(Extent));
+    rows_.half_norm = rows_.weight + n;
+}
+
+NearestIndex::NearestIndex(const float* bank, std::size_t m, std::size_t d, std::size_t work_bytes)
+    : device_(current_device()), m_(static_cast<std::int64_t>(m)), padded_(padded(m_, tile_rows)),
+      d_(static_cast<int>(d)), depth_(static_cast<int>(padded(d_, tile_depth))),
+      groups_(static_cast<int>(padded_ / group_rows)) {
+    const std::size_t fit = work_bytes / (static_cast<std::size_t>(groups_) * sizeof(float2));
+    most_queries_ = std::max<std::size_t>(tile_rows, fit / tile_rows * tile_rows);
+    const HostFrame frame = frame_of(bank, m, d);
+    scale_[0] = power_of_two(frame.exponent / 2);
+    scale_[1] = power_of_two(frame.exponent - frame.exponent / 2);
+    bank_.grow(m * d * sizeof(float));
+    centre_.grow(d * sizeof(float));
+    group_extents_.grow(static_cast<std::size_t>(groups_) * sizeof(Extent));
+    prepared_bank_.reserve(padded_, depth_);
+    bad_row_.grow(sizeof(std::int32_t));
+    copy_in(bank_.data(), bank, m * d * sizeof(float), stream_.get());
+    copy_in(centre_.data(), frame.centre.data(), d * sizeof(float), stream_.get());
+    const Frame on_device{centre_.as<float>(), {scale_[0], scale_[1]}};
+    prepare_rows({bank_.as<float>(), m_, d_}, padded_, depth_, on_device, prepared_bank_.get(), nullptr, 0,
+                 stream_.get());
+    group_extents(prepared_bank_.get().extent, group_extents_.as<Extent>(), groups_, stream_.get());
+    wait(stream_.get());
+}
+
+std::size_t NearestIndex::part_queries(std::size_t n) const {
+    return std::min<std::size_t>(most_queries_, padded(static_cast<std::int64_t>(n), tile_rows));
+}
+
+void NearestIndex::reserve_work(std::size_t n) {
+    const std::size_t part = part_queries(n);
+    prepared_queries_.reserve(static_cast<std::int64_t>(part), depth_);
+    minima_.grow(part * static_cast<std::size_t>(groups_) * sizeof(float2));
+}
+
+void NearestIndex::reserve(std::size_t n) {
+    const OnDevice guard(device_);
+    const Turns::Turn turn(turns_, stream_.get());
+    reserve_work(n);
+}
+
+void NearestIndex::search_device(const float* features, std::size_t n, const Neighbours& result,
+                                 std::int32_t* bad_row, cudaStream_t stream) {
+    const OnDevice guard(device_);
+    if (bad_row) check(cudaMemsetAsync(bad_row, 0xff, sizeof *bad_row, stream), "clearing memory");  // -1
+    if (n == 0) return;
+    const Turns::Turn turn(turns_, stream);
+    reserve_work(n);
+    const Frame frame{centre_.as<float>(), {scale_[0], scale_[1]}};
+    const Rows bank{bank_.as<float>(), m_, d_};
+    const PreparedRows& queries = prepared_queries_.get();
+    for (std::size_t first = 0, part = part_queries(n); first < n; first += part) {
+        const auto count = static_cast<std::int64_t>(std::min(part, n - first));
+        const std::int64_t padded_count = padded(count, tile_rows);
+        const Rows rows{features + first * dimension(), count, d_};
+        const std::size_t offset = first * static_cast<std::size_t>(result.k);
+        prepare_rows(rows, padded_count, depth_, frame, queries, reinterpret_cast<unsigned*>(bad_row),
+                     static_cast<unsigned>(first), stream);
+        group_minima(queries, padded_count, prepared_bank_.get(), padded_, d_, minima_.as<float2>(), stream);
+        measure_candidates(rows, queries.extent, bank, group_extents_.as<Extent>(), groups_, minima_.as<float2>(),
+                           {result.distance + offset, result.index + offset, result.k}, stream);
+    }
+}
+
+std::size_t NearestIndex::search(const float* features, std::size_t n, const Neighbours& result) {
+    if (n == 0) return 0;
+    const OnDevice guard(device_);
+    const std::lock_guard<std::mutex> lock(host_mutex_);
+    const std::size_t values = n * dimension() * sizeof(float), results = n * static_cast<std::size_t>(result.k);
+    features_.grow(values);
+    distance_.grow(results * sizeof(float));
+    index_.grow(results * sizeof(std::int32_t));
+    std::int32_t bad_row = -1;
+    copy_in(features_.data(), features, values, stream_.get());
+    search_device(features_.as<float>(), n, {distance_.as<float>(), index_.as<std::int32_t>(), result.k},
+                  bad_row_.as<std::int32_t>(), stream_.get());
+    copy_out(result.distance, distance_.data(), results * sizeof(float), stream_.get());
+    copy_out(result.index, index_.data(), results * sizeof(std::int32_t), stream_.get());
+    copy_out(&bad_row, bad_row_.data(), sizeof bad_row, stream_.get());
+    wait(stream_.get());
+    return bad_row < 0 ? n : static_cast<std::size_t>(bad_row);
+}
+
+}  // namespace edgead::cuda

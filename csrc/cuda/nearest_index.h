@@ -1,0 +1,73 @@
+// Exact nearest rows of a memory bank on the GPU: the contract of csrc/nearest_index.h, on host or device memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "device.h"
+#include "nearest_kernels.h"
+
+namespace edgead::cuda {
+
+// Rows prepared for products, in memory of their own.
+class PreparedMemory {
+public:
+    void reserve(std::int64_t padded, int depth);
+    const PreparedRows& get() const { return rows_; }
+
+private:
+    DeviceMemory memory_;
+    PreparedRows rows_{};
+};
+
+class NearestIndex {
+public:
+    static constexpr int max_k = 16;
+    static constexpr std::size_t max_dimension = std::size_t{1} << 20;     // keeps the error bound's d 2^-24 small
+    static constexpr std::size_t max_rows = (std::size_t{1} << 31) - 256;  // row numbers are int32, padding included
+
+    // Copies `bank` (m, d; host memory) to the current device, where the index stays. Queries are searched in parts
+    // whose minima, half a byte per query and row, fit into work_bytes, but at least in whole tiles.
+    // Throws std::invalid_argument, naming the row, if the bank holds NaN or Inf.
+    NearestIndex(const float* bank, std::size_t m, std::size_t d, std::size_t work_bytes);
+
+    std::size_t rows() const { return m_; }
+    std::size_t dimension() const { return static_cast<std::size_t>(d_); }
+
+    // Allocates what searches of up to n queries need, so that they allocate nothing.
+    void reserve(std::size_t n);
+
+    // On device pointers, in order in `stream`, without waiting: features (n, d) -> distance and index (n, k),
+    // ascending by distance, then by row. A query that holds NaN or Inf gets distance NaN and index -1; bad_row, where
+    // not null, gets the number of the first one, or -1. Searches in different streams take turns on the device.
+    void search_device(const float* features, std::size_t n, const Neighbours& result, std::int32_t* bad_row,
+                       cudaStream_t stream);
+
+    // On host memory. Returns n, or the first row of `features` that holds NaN or Inf; the results are then
+    // meaningless. May be called from several threads at once.
+    std::size_t search(const float* features, std::size_t n, const Neighbours& result);
+
+private:
+    std::size_t part_queries(std::size_t n) const;  // padded
+    void reserve_work(std::size_t n);
+
+    int device_;
+    std::int64_t m_, padded_;
+    int d_, depth_, groups_;
+    std::size_t most_queries_;  // in one part
+    float scale_[2] = {1, 1};
+    Stream stream_;  // of searches on host memory
+    DeviceMemory bank_, centre_, group_extents_;
+    PreparedMemory prepared_bank_;
+
+    Turns turns_;  // guards the two below
+    PreparedMemory prepared_queries_;
+    DeviceMemory minima_;
+
+    std::mutex host_mutex_;  // guards the copies of host memory
+    DeviceMemory features_, distance_, index_, bad_row_;
+};
+
+}  // namespace edgead::cuda

@@ -1,0 +1,53 @@
+// The three kernels of a search, in order: rows to halves, products to the smallest scores of groups of rows, and the
+// exact distances of what can still be among the nearest. All pointers are device pointers; nothing waits.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "rounding.cuh"
+#include "score_error.cuh"
+
+namespace edgead::cuda {
+
+// Rows as the tensor cores take them. `padded` is count rounded up to whole tiles; rows beyond count are zeros whose
+// score is the largest float. `depth` is d rounded up to whole tiles, filled with zeros.
+struct PreparedRows {
+    std::uint16_t* halves;  // (padded, depth)
+    float* weight;          // (padded) 2^-e of the row
+    float* half_norm;       // (padded) |b|^2 / 2
+    Extent* extent;         // (padded) norm infinite: too far for products; NaN: the row is not finite
+};
+
+// A float32 matrix on the device.
+struct Rows {
+    const float* data;
+    std::int64_t count;
+    int d;
+};
+
+// bad_row, where not null, is lowered to first_row + the first row that is not finite.
+void prepare_rows(const Rows& rows, std::int64_t padded, int depth, const Frame& frame, const PreparedRows& prepared,
+                  unsigned* bad_row, unsigned first_row, cudaStream_t stream);
+
+// The largest norm and residual of each group of rows (layout.cuh).
+void group_extents(const Extent* rows, Extent* groups, std::int64_t group_count, cudaStream_t stream);
+
+// The smallest and the second smallest score of every group for every query: (padded queries, groups). The last four
+// binary digits of the smallest are the row's slot in the group.
+void group_minima(const PreparedRows& queries, std::int64_t padded_queries, const PreparedRows& bank,
+                  std::int64_t padded_bank, int d, float2* minima, cudaStream_t stream);
+
+// Where results go: (n, k), ascending by distance, then by row. Queries that are not finite get NaN and -1.
+struct Neighbours {
+    float* distance;
+    std::int32_t* index;
+    int k;
+};
+
+void measure_candidates(const Rows& queries, const Extent* query_extents, const Rows& bank, const Extent* groups,
+                        int group_count, const float2* minima, const Neighbours& result, cudaStream_t stream);
+
+}  // namespace edgead::cuda

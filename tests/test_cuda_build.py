@@ -1,0 +1,103 @@
+"""The CUDA code on a machine without a GPU: it compiles for every target, the module loads, and the kernels, run by an
+emulator of the PTX instructions they use, pass the tests of every other backend."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from cuda_emulator import SOURCES, build
+
+ROOT = Path(__file__).resolve().parent.parent
+KERNELS = sorted(SOURCES.glob("*.cu"))
+
+# Beside the interpreter as well: a virtual environment need not be activated.
+TOOLS = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+CMAKE, NINJA = (shutil.which(name, path=TOOLS) for name in ("cmake", "ninja"))
+
+needs_nvcc = pytest.mark.skipif(not shutil.which("nvcc"), reason="CUDA CODE NOT COMPILED: there is no nvcc here")
+
+
+@needs_nvcc
+@pytest.mark.parametrize("architecture", ["87", "90", "120"])  # Orin, Hopper, Blackwell
+def test_kernels_compile_without_a_warning(tmp_path, architecture):
+    known = subprocess.run(["nvcc", "--list-gpu-arch"], check=True, capture_output=True, text=True).stdout.split()
+    if f"compute_{architecture}" not in known:
+        pytest.skip(f"CUDA CODE NOT COMPILED FOR {architecture}: this nvcc does not know it")
+    flags = ["-std=c++17", "--fmad=false", "-I", SOURCES / "ptx", "-Werror", "all-warnings"]
+    # To machine code and not only to PTX: a register that spills to memory is a warning of the assembler.
+    assembler = ["-Xptxas", "-warn-spills,-warn-lmem-usage,-Werror"]
+
+    def compile_one(source):
+        target = ["-cubin", f"-arch=sm_{architecture}", "-o", tmp_path / f"{source.stem}.cubin"]
+        return subprocess.run(["nvcc", *flags, *assembler, *target, source], capture_output=True, text=True)
+
+    with ThreadPoolExecutor(2) as executor:
+        for source, done in zip(KERNELS, executor.map(compile_one, KERNELS), strict=True):
+            assert done.returncode == 0, f"{source.name}: {done.stderr or done.stdout}"
+
+
+@pytest.mark.slow
+@needs_nvcc
+@pytest.mark.skipif(not (CMAKE and NINJA), reason="CUDA MODULE NOT BUILT: needs cmake and ninja")
+def test_the_module_loads_without_a_gpu(tmp_path):
+    pybind11 = pytest.importorskip("pybind11", reason="CUDA MODULE NOT BUILT: pybind11 is not installed")
+    configure = [
+        "-DEDGEAD_CUDA=ON", "-DCMAKE_CUDA_ARCHITECTURES=87", "-DCMAKE_BUILD_TYPE=Release",
+        f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={tmp_path / 'out'}", f"-DPython_EXECUTABLE={sys.executable}",
+        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", f"-DCMAKE_MAKE_PROGRAM={NINJA}",
+    ]  # fmt: skip
+    for command in (
+        [CMAKE, "-S", ROOT, "-B", tmp_path / "build", "-G", "Ninja", *configure],
+        [CMAKE, "--build", tmp_path / "build", "--target", "_cuda", "--parallel", "2"],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    code = """
+import numpy, _cuda
+assert _cuda.device_count() == 0 and _cuda.device_problem()
+try:
+    _cuda.NearestIndex(numpy.ones((1, 1), numpy.float32))
+except RuntimeError as error:
+    print(error)
+"""
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(tmp_path / "out")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stderr == ""
+    assert done.stdout.startswith("CUDA: ") and done.stdout.count(": ") >= 2
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory):
+    """The module, compiled for the emulator."""
+    pytest.importorskip("pybind11", reason="CUDA KERNELS NOT EMULATED: pybind11 is not installed")
+    if not shutil.which("c++"):
+        pytest.skip("CUDA KERNELS NOT EMULATED: there is no C++ compiler")
+    return build(tmp_path_factory.mktemp("emulated"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "chosen"),
+    [
+        ("test_kernels_nearest.py", "cuda or any"),
+        ("test_kernels_maps.py", "cuda or any"),
+        ("test_cuda.py", "not missing"),
+    ],
+)
+def test_an_emulated_gpu_passes_the_tests(emulated, file, chosen):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "cuda_emulator.plugin", "-k", chosen, f"tests/{file}"]
+    paths = [str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {
+        "EDGEAD_CUDA_EMULATED": str(emulated),
+        "EDGEAD_REQUIRE": "cuda",
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert " skipped" not in done.stdout
