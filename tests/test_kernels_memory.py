@@ -37,19 +37,34 @@ def guarded(shape):
     return pages[length - size : length].view(np.float32).reshape(shape)
 
 
-def random(*shape):
-    array = guarded(shape)
-    array[:] = rng.standard_normal(shape)
+def copied(values):
+    array = guarded(values.shape)
+    array[:] = values
     return array
+
+
+def random(*shape):
+    return copied(rng.standard_normal(shape))
+
+
+def check(bank, features, found):
+    expected = np.sort(np.linalg.norm(features[:, None] - bank.astype(np.float64), axis=2), axis=1)
+    np.testing.assert_allclose(found[0], expected[:, : found[0].shape[1]], rtol=1e-6)
 """
 
 NEAREST = """
 for d in [*range(1, 36), 63, 64, 65, 151]:
     for m, n in ((1, 1), (9, 5), (33, 13), (400, 29)):
         bank, features = random(m, d), random(n, d)
-        distance = kernels.NearestPatches(bank, backend=backend).search(features, min(m, 3))[0]
-        expected = np.sort(np.linalg.norm(features[:, None] - bank.astype(np.float64), axis=2), axis=1)
-        np.testing.assert_allclose(distance, expected[:, : min(m, 3)], rtol=1e-6)
+        check(bank, features, kernels.NearestPatches(bank, backend=backend).search(features, min(m, 3)))
+"""
+
+PRESCAN = """
+for d in [*range(1, 36), 63, 64, 65, 151]:
+    bank, features = random(300, d), random(29, d)
+    for p in {0, 1, d // 2, d}:
+        directions = copied(np.linalg.qr(rng.standard_normal((d, d)))[0][:p])
+        check(bank, features, native.NearestIndex(bank, level, directions).search(features, 3))
 """
 
 CORESET = """
@@ -78,7 +93,7 @@ def run(code, level):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="protects pages by Linux's mprotect")
-@pytest.mark.parametrize("code", [NEAREST, CORESET, MAPS], ids=["nearest", "coreset", "maps"])
+@pytest.mark.parametrize("code", [NEAREST, PRESCAN, CORESET, MAPS], ids=["nearest", "prescan", "coreset", "maps"])
 @pytest.mark.parametrize("level", kernels.available_isas())
 def test_arrays_that_end_at_a_guard_page(level, code):
     result = run(code, level)
