@@ -170,7 +170,7 @@ void Prescan::scan(Scratch& scratch, std::size_t first, std::size_t n, RowRange 
 // Rows with a score from `score` on go to scratch.rows; returns their number, at most `limit`.
 std::size_t Prescan::select(Scratch& scratch, std::size_t i, std::int16_t score, RowRange rows,
                             std::size_t limit) const {
-    scratch.rows.resize(std::max(scratch.rows.size(), limit + 4 * max_columns));
+    scratch.rows.resize(std::max(scratch.rows.size(), limit + max_columns));
     std::size_t count = scan_.select(scratch.scores.data() + i % queries_at_once * scratch.stride, scratch.stride, score,
                                      scratch.rows.data(), limit);
     for (std::size_t j = 0; j < count; ++j) scratch.rows[j] += static_cast<std::int32_t>(rows.begin);
