@@ -20,6 +20,9 @@ struct NearestKernels {
     // Sum of (a - b)^2 in float64.
     // Precision: relative error at most (d + 3) 2^-53, as every term is positive.
     double (*squared_distance)(const float* a, const float* b, std::size_t d);
+
+    // target = (row - mean) * scale, computed in float64; returns the sum of its squares before they are rounded.
+    double (*centre)(const float* row, const double* mean, double scale, std::size_t d, float* target);
 };
 
 extern const NearestKernels nearest_baseline, nearest_neon, nearest_avx2, nearest_avx512;

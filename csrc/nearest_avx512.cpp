@@ -12,6 +12,6 @@ namespace {
 
 }  // namespace
 
-const NearestKernels nearest_avx512 = {MR, NR, score_tile, squared_distance};
+const NearestKernels nearest_avx512 = {MR, NR, score_tile, squared_distance, centre};
 
 }  // namespace edgead

@@ -11,6 +11,6 @@ namespace {
 
 }  // namespace
 
-const NearestKernels nearest_baseline = {MR, NR, score_tile, squared_distance};
+const NearestKernels nearest_baseline = {MR, NR, score_tile, squared_distance, centre};
 
 }  // namespace edgead

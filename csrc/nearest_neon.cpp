@@ -12,6 +12,6 @@ namespace {
 
 }  // namespace
 
-const NearestKernels nearest_neon = {MR, NR, score_tile, squared_distance};
+const NearestKernels nearest_neon = {MR, NR, score_tile, squared_distance, centre};
 
 }  // namespace edgead

@@ -89,15 +89,15 @@ void Prescan::load(Scratch& scratch, const float* features, std::size_t n) const
     const std::size_t width = scan_.tile_queries, tiles = (n + width - 1) / width, p = projection_.dimension();
     scratch.queries.resize(tiles * width);
     scratch.tiles.resize(tiles);
-    scratch.x.assign(tiles * width * d_, 0.0f);
+    scratch.x.resize(tiles * width * d_);
     scratch.y.resize(tiles * width * p);
-    scratch.codes.assign(tiles * width * coded_.steps * 4, 0);
-    scratch.row_codes.assign(coded_.steps * 4, 0);
-    if (full_) scratch.full_codes.assign(tiles * width * full_->length, 0);
+    scratch.codes.resize(tiles * width * coded_.steps * 4);
+    scratch.row_codes.resize(coded_.steps * 4);
+    if (full_) scratch.full_codes.resize(tiles * width * full_->length);
     for (std::size_t i = 0; i < n; ++i) {
         Query& query = scratch.queries[i];
         query.feature = features + i * d_;
-        query.norm = std::sqrt(centring_.apply(query.feature, scratch.x.data() + i * d_, 1));
+        query.norm = std::sqrt(nearest_.centre(query.feature, centring_.mean.data(), centring_.scale, d_, scratch.x.data() + i * d_));
         query.limit = infinity;
         query.left = !(query.norm <= largest_query_norm);
         if (query.left) std::fill_n(scratch.x.data() + i * d_, d_, 0.0f);
@@ -170,7 +170,7 @@ void Prescan::scan(Scratch& scratch, std::size_t first, std::size_t n, RowRange 
 // Rows with a score from `score` on go to scratch.rows; returns their number, at most `limit`.
 std::size_t Prescan::select(Scratch& scratch, std::size_t i, std::int16_t score, RowRange rows,
                             std::size_t limit) const {
-    scratch.rows.resize(std::max(scratch.rows.size(), limit + 4 * max_columns));
+    scratch.rows.resize(std::max(scratch.rows.size(), limit + max_columns));
     std::size_t count = scan_.select(scratch.scores.data() + i % queries_at_once * scratch.stride, scratch.stride, score,
                                      scratch.rows.data(), limit);
     for (std::size_t j = 0; j < count; ++j) scratch.rows[j] += static_cast<std::int32_t>(rows.begin);
@@ -196,7 +196,10 @@ void Prescan::compare_codes(Scratch& scratch, std::size_t i, std::size_t count) 
 void Prescan::seed(Scratch& scratch, std::size_t i, int k, RowRange rows) const {
     const int columns = scan_.panel_rows, rank = full_ ? std::max(columns / 2 + k / 2, k) : k;
     std::int16_t* peaks = scratch.peaks.data() + i % queries_at_once * columns;
-    std::nth_element(peaks, peaks + rank - 1, peaks + columns, std::greater<>());
+    if (rank == 1)
+        peaks[0] = *std::max_element(peaks, peaks + columns);
+    else
+        std::nth_element(peaks, peaks + rank - 1, peaks + columns, std::greater<>());
     std::size_t count = select(scratch, i, peaks[rank - 1], rows, full_ ? max_seeds : k);
     if (full_) {
         compare_codes(scratch, i, count);

@@ -35,7 +35,7 @@ struct ScanKernels {
                        int shift, std::int16_t* scores, std::size_t stride, std::int16_t* peaks);
 
     // Writes the places of the scores [count, a multiple of NR] at or above `threshold`, ascending, and returns their
-    // number. Stops once there are `limit`; `places` has room for limit + 4 NR.
+    // number. Stops once there are `limit`; `places` has room for limit + NR.
     std::size_t (*select)(const std::int16_t* scores, std::size_t count, std::int16_t threshold, std::int32_t* places,
                           std::size_t limit);
 

@@ -118,4 +118,4 @@ def test_benchmarks_explain_themselves(name, capsys):
     with pytest.raises(SystemExit) as stopped:
         importlib.import_module(f"benchmarks.{name}").main(["--help"])
     assert stopped.value.code == 0
-    assert "data" in capsys.readouterr().out
+    assert f"benchmarks {name}" in capsys.readouterr().out

@@ -17,6 +17,7 @@ MAX_COLUMNS = 4096
 SAMPLE = 8192  # rows that the principal directions are taken from
 PROBES = 128  # rows that are left out
 STEP = 16  # directions between two candidates
+CACHE = 16 << 20  # bytes
 
 
 def choose_projection(bank: Floats) -> Floats | None:
@@ -63,8 +64,9 @@ def _cheapest(turned: Floats) -> int:
     rows, columns = turned.shape
     probes = np.linspace(0, rows - 1, PROBES).astype(np.intp)
     squared_norms = np.einsum("ij,ij->i", turned, turned)
-    # Work in 8-bit products: one more look at a pair costs as much as some thousand, a float32 product four.
-    look, project = 1000 + 6.5 * columns, 4 * columns / rows
+    # Work in 8-bit products; a float32 product costs four. One more look at a pair costs as much as some thousand, and
+    # twice that where the rows come from beyond the cache.
+    look, project = (1000 + 6.5 * columns) * (1 + min(1.0, rows * columns / CACHE)), 4 * columns / rows
     nearest = _squared_distances(turned, squared_norms, probes, columns)
     np.put_along_axis(nearest, probes[:, None], np.inf, axis=1)
     # Patches of a new picture lie farther out than most rows, some of which come from the same picture as their nearest.
