@@ -11,6 +11,7 @@ import sys
 import tarfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,30 @@ if child == 0:
 print(same, os.waitpid(child, 0)[1])
 """
     assert run_python(code) == "True 0"
+
+
+@needs_native
+def test_the_number_of_threads_changes_during_calls():
+    features = np.random.default_rng(0).standard_normal((300, 20), dtype=np.float32)
+    index = kernels.NearestPatches(features)
+    expected = index.search(features, 2)[1]
+    before, done = kernels.threads(), threading.Event()
+
+    def change():
+        while not done.is_set():
+            for count in (1, 6, 2, 4):
+                kernels.set_threads(count)
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        with ThreadPoolExecutor(3) as executor:
+            for _, rows in executor.map(lambda _: index.search(features, 2), range(90)):
+                np.testing.assert_array_equal(rows, expected)
+    finally:
+        done.set()
+        thread.join()
+        kernels.set_threads(before)
 
 
 @needs_native
