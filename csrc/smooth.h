@@ -12,6 +12,15 @@ struct BandBlock {
     const float* weights;
 };
 
+// A symmetric filter of both axes, its weights from the outermost to the middle one: weights[0..radius].
+// columns[0..width + 2 radius) are the columns that a line and its borders are read from.
+struct BlurFilter {
+    int radius, width;
+    const float* weights;
+    const int* columns;
+};
+constexpr int BLUR_TAPS = 8;  // `radius` is a multiple of it
+
 struct SmoothKernels {
     int lanes;       // B of the horizontal operator; its output rows are padded to a multiple of it
     int block_rows;  // B of the vertical operator
@@ -24,6 +33,10 @@ struct SmoothKernels {
     // Returns the largest value written.
     float (*vertical)(const float* input, std::size_t stride, const BandBlock* blocks, int begin, int end, int width,
                       float* output);
+
+    // `count` output rows of width >= lanes from rows[0..lanes + 2 radius). strip: lanes (width + 2 radius) floats
+    // of scratch. Returns the largest value written, or NaN if one is not finite.
+    float (*blur)(const float* const* rows, const BlurFilter& filter, int count, float* strip, float* output);
 };
 
 // Precision of both: each output is one chain of `count` multiply-adds in float32. The weights are not negative and sum

@@ -1,4 +1,4 @@
-// Smoothing of maps: vertical operator x map x horizontal operator, both narrow bands.
+// Smoothing of maps: resize and Gaussian in one as two narrow bands, or the Gaussian alone as one symmetric filter.
 #pragma once
 
 #include <cstddef>
@@ -47,6 +47,32 @@ private:
     const SmoothKernels& kernels_;
     int input_height_, input_width_, height_, width_;
     Blocks vertical_, horizontal_;
+};
+
+// A symmetric filter along both axes of a map that keeps its size.
+class Blur {
+public:
+    // weights: from the outermost to the middle one, radius + 1 of them, the radius a multiple of blur_taps.
+    // rows, columns: the input line that each line of the bordered map is read from, height or width + 2 radius.
+    // Throws std::invalid_argument if a length does not fit, or the map is narrower than min_width.
+    Blur(std::vector<float> weights, std::vector<std::int32_t> rows, std::vector<std::int32_t> columns, Isa isa);
+
+    static constexpr int min_width = 16;  // a vector of the widest level
+
+    int input_height() const { return height(); }
+    int input_width() const { return width(); }
+    int height() const { return static_cast<int>(rows_.size()) - 2 * radius(); }
+    int width() const { return static_cast<int>(columns_.size()) - 2 * radius(); }
+
+    // As Smoother::apply. Also false if sums of huge inputs, beyond 2^126, left float32's range.
+    bool apply(const float* input, float* output, float* largest) const;
+
+private:
+    int radius() const { return static_cast<int>(weights_.size()) - 1; }
+
+    const SmoothKernels& kernels_;
+    std::vector<float> weights_;
+    std::vector<std::int32_t> rows_, columns_;
 };
 
 }  // namespace edgead
