@@ -12,14 +12,15 @@ struct BandBlock {
     const float* weights;
 };
 
-// A symmetric filter of both axes, its weights from the outermost to the middle one: weights[0..radius].
-// columns[0..width + 2 radius) are the columns that a line and its borders are read from.
+// A symmetric filter along both axes: weights[0..radius] from the outermost to the middle one, radius a multiple of
+// blur_taps. A map with its borders has rows and columns [-radius, size + radius), read from where the tables say.
+constexpr int blur_taps = 8, blur_rows = 64;
 struct BlurFilter {
     int radius, width;
     const float* weights;
-    const int* columns;
+    const std::ptrdiff_t* rows;  // offset into the input; up to a whole number of strips
+    const int* columns;          // column number
 };
-constexpr int BLUR_TAPS = 8;  // `radius` is a multiple of it
 
 struct SmoothKernels {
     int lanes;       // B of the horizontal operator; its output rows are padded to a multiple of it
@@ -34,13 +35,14 @@ struct SmoothKernels {
     float (*vertical)(const float* input, std::size_t stride, const BandBlock* blocks, int begin, int end, int width,
                       float* output);
 
-    // `count` output rows of width >= lanes from rows[0..lanes + 2 radius). strip: lanes (width + 2 radius) floats
-    // of scratch. Returns the largest value written, or NaN if one is not finite.
-    float (*blur)(const float* const* rows, const BlurFilter& filter, int count, float* strip, float* output);
+    // Output rows [begin, end), at most blur_rows of them, of a map of width >= lanes. scratch: blur_rows
+    // (width + blur_rows + 4 radius) floats. Returns the largest value written, or NaN if one is not finite.
+    float (*blur)(const float* input, const BlurFilter& filter, int begin, int end, float* scratch, float* output);
 };
 
-// Precision of both: each output is one chain of `count` multiply-adds in float32. The weights are not negative and sum
-// to 1, so the error is at most (count + 1) 2^-24 times the largest input magnitude.
+// Precision of `horizontal` and `vertical`: each output is one chain of `count` multiply-adds in float32. The weights are not negative and sum
+// to 1, so the error is at most (count + 1) 2^-24 times the largest input magnitude. `blur`: each pass is a chain of radius + 1
+// multiply-adds of sums of two inputs, so the error of a pass is at most (radius + 3) 2^-24 times that magnitude.
 extern const SmoothKernels smooth_baseline, smooth_neon, smooth_avx2, smooth_avx512;
 
 }  // namespace edgead

@@ -52,27 +52,29 @@ private:
 // A symmetric filter along both axes of a map that keeps its size.
 class Blur {
 public:
-    // weights: from the outermost to the middle one, radius + 1 of them, the radius a multiple of blur_taps.
-    // rows, columns: the input line that each line of the bordered map is read from, height or width + 2 radius.
-    // Throws std::invalid_argument if a length does not fit, or the map is narrower than min_width.
-    Blur(std::vector<float> weights, std::vector<std::int32_t> rows, std::vector<std::int32_t> columns, Isa isa);
+    // weights: radius + 1 of them, from the outermost to the middle one; radius is a multiple of blur_taps.
+    // rows, columns: for a line of the map with its borders, size + 2 radius, the line of the map that it equals.
+    // Throws std::invalid_argument if a length or a number does not fit, or the map is narrower than min_width.
+    Blur(std::vector<float> weights, const std::vector<std::int32_t>& rows, std::vector<std::int32_t> columns, Isa isa);
+    Blur(const Blur&) = delete;  // filter_ points into the vectors
 
     static constexpr int min_width = 16;  // a vector of the widest level
 
-    int input_height() const { return height(); }
-    int input_width() const { return width(); }
-    int height() const { return static_cast<int>(rows_.size()) - 2 * radius(); }
-    int width() const { return static_cast<int>(columns_.size()) - 2 * radius(); }
+    int input_height() const { return height_; }
+    int input_width() const { return filter_.width; }
+    int height() const { return height_; }
+    int width() const { return filter_.width; }
 
-    // As Smoother::apply. Also false if sums of huge inputs, beyond 2^126, left float32's range.
+    // As Smoother::apply. Also false if sums of inputs beyond 2^126 left float32's range.
     bool apply(const float* input, float* output, float* largest) const;
 
 private:
-    int radius() const { return static_cast<int>(weights_.size()) - 1; }
-
     const SmoothKernels& kernels_;
+    int height_;
     std::vector<float> weights_;
-    std::vector<std::int32_t> rows_, columns_;
+    std::vector<std::ptrdiff_t> rows_;
+    std::vector<std::int32_t> columns_;
+    BlurFilter filter_;
 };
 
 }  // namespace edgead

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import get_args
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from edgead.kernels import numpy_backend
 from edgead.kernels.backend import Floats, as_floats, resolve
-from edgead.kernels.bands import Border, smoothing_band
+from edgead.kernels.bands import Border, blur_filter, blur_pays, smoothing_band
 
 # Wider kernels than this have no use on a map and would need much memory to prepare.
 MAX_SIGMA = 1000.0
@@ -19,7 +20,8 @@ MAX_SIGMA = 1000.0
 class Smoother:
     """Bilinear resize, Gaussian and maximum in one, prepared for one shape.
 
-    Both steps are linear and separable, so the map is A S B^T with two banded matrices, computed once.
+    Both steps are linear and separable, so the map is A S B^T with two banded matrices, computed once. Where there is
+    nothing to resize, native code adds the two sides of the Gaussian before it multiplies.
 
     Parameters
     ----------
@@ -57,6 +59,10 @@ class Smoother:
             raise ValueError(f"border must be one of {', '.join(get_args(Border))}, found {border!r}")
         native, level = resolve(backend)
         self.backend = f"cpu:{level}" if native else "numpy"
+        self._apply: Callable[[Floats, Floats], float]
+        if native and self.input_shape == self.size and blur_pays(self.size, sigma):
+            self._apply = native.Blur(*blur_filter(self.size, sigma, border), level)
+            return
         vertical, horizontal = (
             smoothing_band(n_in, n_out, sigma, border) for n_in, n_out in zip(self.input_shape, self.size, strict=True)
         )
@@ -88,7 +94,7 @@ class Smoother:
         Raises
         ------
         ValueError
-            If a shape does not fit, or `patch_scores` holds NaN or Inf.
+            If a shape does not fit, or `patch_scores` holds NaN or Inf, or values beyond 2^126 whose sum is Inf.
         """
         patch_scores = as_floats(patch_scores, "patch_scores", "(h, w)")
         if patch_scores.shape != self.input_shape:
