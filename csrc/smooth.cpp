@@ -38,6 +38,9 @@ bool all_finite(const float* values, std::size_t count) {
     return found == 0;
 }
 
+// Rows of the map that are blurred at a time: lower strips share more of their input, higher ones leave the cache.
+constexpr int blur_rows = 64;
+
 // The largest of what several threads found; NaN wins.
 class Peak {
 public:
@@ -127,26 +130,26 @@ Blur::Blur(std::vector<float> weights, const std::vector<std::int32_t>& rows, st
     const auto within = [](const std::vector<std::int32_t>& lines, int size) {
         return std::all_of(lines.begin(), lines.end(), [=](int line) { return 0 <= line && line < size; });
     };
-    if (radius < 0 || radius % blur_taps != 0 || height_ < 1 || width < min_width || !within(rows, height_) ||
+    if (radius < 0 || radius % blur_taps != 0 || std::min(height_, width) < min_size || !within(rows, height_) ||
         !within(columns_, width))
         throw std::invalid_argument("the weights, rows and columns do not fit each other");
     for (std::int32_t row : rows) rows_.push_back(static_cast<std::ptrdiff_t>(row) * width);
-    rows_.resize(rows_.size() + kernels_.lanes - 1, rows_.back());  // the last strip
     filter_ = {radius, width, weights_.data(), rows_.data(), columns_.data()};
 }
 
 bool Blur::apply(const float* input, float* output, float* largest) const {
-    const int width = filter_.width;
-    const std::size_t scratch_size = static_cast<std::size_t>(blur_rows) * (width + blur_rows + 4 * filter_.radius);
-    const std::size_t work = static_cast<std::size_t>(height_) * width * 2 * weights_.size();
-    // As many strips as share the work equally, each of whole vectors of rows.
+    const std::size_t work = static_cast<std::size_t>(height_) * filter_.width * 2 * weights_.size();
     const int threads = std::clamp<std::size_t>(work / part_work, 1, thread_count());
-    const int parts = (height_ + blur_rows * threads - 1) / (blur_rows * threads) * threads;
-    const int rows = (height_ + parts * kernels_.lanes - 1) / (parts * kernels_.lanes) * kernels_.lanes;
+    // Strips of about blur_rows rows, as many for each thread, in whole units but for the last.
+    const int units = height_ / min_size, wanted = (height_ + blur_rows - 1) / blur_rows;
+    const int parts = std::min(units, (wanted + threads - 1) / threads * threads);
+    const auto first_row = [=](std::int64_t part) { return static_cast<int>(units * part / parts) * min_size; };
+    const std::size_t most = (units / parts + 2) * min_size, borders = 2 * static_cast<std::size_t>(filter_.radius);
+    const std::size_t scratch_size = blur_columns * (most + borders) + most * (filter_.width + borders);
     Peak peak;
-    parallel_for((height_ + rows - 1) / rows, [&](std::int64_t part) {
-        const int begin = static_cast<int>(part) * rows, end = std::min(height_, begin + rows);
-        peak.raise(kernels_.blur(input, filter_, begin, end, scratch(scratch_size), output));
+    parallel_for(parts, [&](std::int64_t part) {
+        peak.raise(kernels_.blur(input, filter_, first_row(part), part + 1 == parts ? height_ : first_row(part + 1),
+                                 scratch(scratch_size), output));
     });
     *largest = peak.value();
     return !std::isnan(*largest);

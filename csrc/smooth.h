@@ -14,11 +14,11 @@ struct BandBlock {
 
 // A symmetric filter along both axes: weights[0..radius] from the outermost to the middle one, radius a multiple of
 // blur_taps. A map with its borders has rows and columns [-radius, size + radius), read from where the tables say.
-constexpr int blur_taps = 8, blur_rows = 64;
+constexpr int blur_taps = 8, blur_columns = 64;
 struct BlurFilter {
     int radius, width;
     const float* weights;
-    const std::ptrdiff_t* rows;  // offset into the input; up to a whole number of strips
+    const std::ptrdiff_t* rows;  // offset into the input
     const int* columns;          // column number
 };
 
@@ -35,8 +35,9 @@ struct SmoothKernels {
     float (*vertical)(const float* input, std::size_t stride, const BandBlock* blocks, int begin, int end, int width,
                       float* output);
 
-    // Output rows [begin, end), at most blur_rows of them, of a map of width >= lanes. scratch: blur_rows
-    // (width + blur_rows + 4 radius) floats. Returns the largest value written, or NaN if one is not finite.
+    // Output rows [begin, end), at least `lanes` as is the width. With `rows` the next multiple of lanes, scratch holds
+    // blur_columns (rows + 2 radius) + rows (width + 2 radius) floats. Returns the largest value written, or NaN if one
+    // is not finite.
     float (*blur)(const float* input, const BlurFilter& filter, int begin, int end, float* scratch, float* output);
 };
 

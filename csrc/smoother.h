@@ -54,11 +54,11 @@ class Blur {
 public:
     // weights: radius + 1 of them, from the outermost to the middle one; radius is a multiple of blur_taps.
     // rows, columns: for a line of the map with its borders, size + 2 radius, the line of the map that it equals.
-    // Throws std::invalid_argument if a length or a number does not fit, or the map is narrower than min_width.
+    // Throws std::invalid_argument if a length or a number does not fit, or a side of the map is below min_size.
     Blur(std::vector<float> weights, const std::vector<std::int32_t>& rows, std::vector<std::int32_t> columns, Isa isa);
     Blur(const Blur&) = delete;  // filter_ points into the vectors
 
-    static constexpr int min_width = 16;  // a vector of the widest level
+    static constexpr int min_size = 16;  // a vector of the widest level
 
     int input_height() const { return height_; }
     int input_width() const { return filter_.width; }

@@ -69,7 +69,7 @@ def smoothing_band(inputs: int, outputs: int, sigma: float, border: Border) -> B
 
 def blur_pays(size: tuple[int, int], sigma: float) -> bool:
     """Tell whether native code should blur by sliding: a wider Gaussian than the map is a smaller matrix."""
-    return size[1] >= 16 and math.ceil(4 * sigma) < min(size)  # 16: Blur::min_width
+    return max(15, math.ceil(4 * sigma)) < min(size)  # 16: Blur::min_size
 
 
 def blur_filter(
