@@ -66,6 +66,13 @@ float* scratch(std::size_t count) {
     return memory.get();
 }
 
+// Taps of output i up to the last that is not 0: those beyond the inputs are, and so are many others.
+int used_taps(const BandMatrix& matrix, int i) {
+    int taps = matrix.taps;
+    while (taps > 0 && matrix.weights[static_cast<std::size_t>(i) * matrix.taps + taps - 1] == 0) --taps;
+    return taps;
+}
+
 }  // namespace
 
 // Blocks of consecutive outputs take the union of their inputs, which is only a little wider than one output's. A block
@@ -75,11 +82,11 @@ Smoother::Blocks::Blocks(const BandMatrix& matrix, int block) {
     for (int begin = 0; begin < matrix.outputs; begin += block) {
         const int end = std::min(begin + block, matrix.outputs);
         const int first = *std::min_element(matrix.first + begin, matrix.first + end);
-        int last = *std::max_element(matrix.first + begin, matrix.first + end) + matrix.taps;
-        last = std::min(last, matrix.inputs);
+        int last = first + 1;
+        for (int i = begin; i < end; ++i) last = std::max(last, matrix.first[i] + used_taps(matrix, i));
         std::vector<float> weights(static_cast<std::size_t>(last - first) * block, 0.0f);
         for (int i = begin; i < end; ++i)
-            for (int tap = 0; tap < std::min(matrix.taps, last - matrix.first[i]); ++tap)
+            for (int tap = 0; tap < used_taps(matrix, i); ++tap)
                 weights[(matrix.first[i] - first + tap) * block + (i - begin)] =
                     matrix.weights[static_cast<std::size_t>(i) * matrix.taps + tap];
         const bool repeats = !blocks_.empty() && blocks_.back().count == last - first &&
