@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "greedy.h"
 #include "isa.h"
@@ -91,7 +92,16 @@ std::unique_ptr<Smoother> make_smoother(const Ints& vertical_first, const Floats
                                       band(horizontal_first, horizontal_weights, input_width), find_isa(isa));
 }
 
-float smooth(const Smoother& smoother, const Floats& input, Floats& output) {
+std::unique_ptr<Blur> make_blur(const Floats& weights, const Ints& rows, const Ints& columns, const std::string& isa) {
+    require(weights.ndim() == 1 && rows.ndim() == 1 && columns.ndim() == 1, "weights, rows and columns must be lines");
+    return std::make_unique<Blur>(std::vector<float>(weights.data(), weights.data() + weights.size()),
+                                  std::vector<std::int32_t>(rows.data(), rows.data() + rows.size()),
+                                  std::vector<std::int32_t>(columns.data(), columns.data() + columns.size()),
+                                  find_isa(isa));
+}
+
+template <typename Operator>
+float apply(const Operator& smoother, const Floats& input, Floats& output) {
     require(input.ndim() == 2 && input.shape(0) == smoother.input_height() && input.shape(1) == smoother.input_width(),
             "the input has another shape than the smoother");
     require(output.ndim() == 2 && output.shape(0) == smoother.height() && output.shape(1) == smoother.width(),
@@ -104,7 +114,7 @@ float smooth(const Smoother& smoother, const Floats& input, Floats& output) {
         py::gil_scoped_release release;
         finite = smoother.apply(source, target, &largest);
     }
-    if (!finite) throw std::invalid_argument("the map holds NaN or Inf: mend what produced it");
+    if (!finite) throw std::invalid_argument("the map holds NaN or Inf, or values beyond 2^126: mend what produced it");
     return largest;
 }
 
@@ -170,7 +180,12 @@ PYBIND11_MODULE(_native, m) {
         .def(py::init(&make_smoother), py::arg("vertical_first").noconvert(), py::arg("vertical_weights").noconvert(),
              py::arg("input_height"), py::arg("horizontal_first").noconvert(),
              py::arg("horizontal_weights").noconvert(), py::arg("input_width"), py::arg("isa"))
-        .def("__call__", &smooth, py::arg("input").noconvert(), py::arg("output").noconvert());
+        .def("__call__", &apply<Smoother>, py::arg("input").noconvert(), py::arg("output").noconvert());
+
+    py::class_<Blur>(m, "Blur")
+        .def(py::init(&make_blur), py::arg("weights").noconvert(), py::arg("rows").noconvert(),
+             py::arg("columns").noconvert(), py::arg("isa"))
+        .def("__call__", &apply<Blur>, py::arg("input").noconvert(), py::arg("output").noconvert());
 
     m.def("greedy_coreset", &coreset, py::arg("features").noconvert(), py::arg("count"), py::arg("first"),
           py::arg("isa"), py::arg("progress"));

@@ -193,8 +193,8 @@ void Prescan::compare_codes(Scratch& scratch, std::size_t i, std::size_t count) 
 }
 
 // Measures the rows that look nearest, so that k rows are known to be near.
-void Prescan::seed(Scratch& scratch, std::size_t i, int k, RowRange rows) const {
-    const int columns = scan_.panel_rows, rank = full_ ? std::max(columns / 2 + k / 2, k) : k;
+void Prescan::seed(Scratch& scratch, std::size_t i, int k, RowRange rows, Neighbour* best) const {
+    const int columns = scan_.panel_rows, rank = full_ ? std::max(columns / 8 + k / 2, k) : k;
     std::int16_t* peaks = scratch.peaks.data() + i % queries_at_once * columns;
     if (rank == 1)
         peaks[0] = *std::max_element(peaks, peaks + columns);
@@ -208,10 +208,7 @@ void Prescan::seed(Scratch& scratch, std::size_t i, int k, RowRange rows) const 
         count = std::min<std::size_t>(count, k);
         for (std::size_t j = 0; j < count; ++j) scratch.rows[j] = near[j].row;
     }
-    Query& query = scratch.queries[i];
-    Neighbour best[max_neighbours];
-    for (std::size_t j = 0; j < count; ++j) insert_sorted(best, k, {distance(query, scratch.rows[j]), scratch.rows[j]});
-    query.limit = std::min(query.limit, best[k - 1].squared);
+    for (std::size_t j = 0; j < count; ++j) measure(scratch.queries[i], scratch.rows[j], k, best);
 }
 
 // The score below which no row is within the limit.
@@ -229,7 +226,7 @@ std::int16_t Prescan::threshold(const Tile& tile, const Query& query) const {
 
 void Prescan::look(Scratch& scratch, std::size_t i, int k, RowRange rows, Neighbour* best) const {
     Query& query = scratch.queries[i];
-    if (query.limit == infinity) seed(scratch, i, k, rows);
+    if (query.limit == infinity) seed(scratch, i, k, rows, best);
     const std::size_t share = full_ ? looks_share : measures_share;
     const std::size_t most = std::max<std::size_t>((rows.end - rows.begin) / share, least_rows);
     const std::int16_t score = threshold(scratch.tiles[i / scan_.tile_queries], query);
@@ -242,13 +239,10 @@ void Prescan::look(Scratch& scratch, std::size_t i, int k, RowRange rows, Neighb
         for (std::size_t j = 0; j < count; ++j) measure(query, scratch.rows[j], k, best);
 }
 
-double Prescan::distance(const Query& query, std::size_t row) const {
-    return nearest_.squared_distance(query.feature, bank_ + row * d_, d_);
-}
-
 void Prescan::measure(Query& query, std::int32_t row, int k, Neighbour* best) const {
-    insert_sorted(best, k, {distance(query, row), row});
-    query.limit = std::min(query.limit, best[k - 1].squared);
+    if (std::any_of(best, best + k, [&](const Neighbour& known) { return known.row == row; })) return;
+    insert_sorted(best, k, {nearest_.squared_distance(query.feature, bank_ + row * d_, d_), row});
+    query.limit = best[k - 1].squared;
 }
 
 // Measures what the second look leaves.

@@ -41,7 +41,7 @@ public:
     int tile_queries() const { return scan_.tile_queries; }
 
     // Finds the k nearest rows of `range` (it begins with a panel) for n queries; those of query i go to
-    // best[i * stride + 0..k). Adds to `left` every i that has too many rows to measure, or that is not finite: its result
+    // best[i * stride + 0..k), which are fresh. Adds to `left` every i that has too many rows to measure, or that is not finite: its result
     // is then meaningless.
     void search(const float* features, std::size_t n, int k, RowRange range, Luck& luck, Neighbour* best,
                 std::size_t stride, std::vector<std::size_t>& left) const;
@@ -56,11 +56,10 @@ private:
     void load_full(Query& query, const float* x, std::uint8_t* codes) const;
     void scan(Scratch& scratch, std::size_t first, std::size_t n, RowRange rows) const;
     void look(Scratch& scratch, std::size_t i, int k, RowRange rows, Neighbour* best) const;
-    void seed(Scratch& scratch, std::size_t i, int k, RowRange rows) const;
+    void seed(Scratch& scratch, std::size_t i, int k, RowRange rows, Neighbour* best) const;
     std::size_t select(Scratch& scratch, std::size_t i, std::int16_t score, RowRange rows, std::size_t limit) const;
     void compare_codes(Scratch& scratch, std::size_t i, std::size_t count) const;
     std::int16_t threshold(const Tile& tile, const Query& query) const;
-    double distance(const Query& query, std::size_t row) const;
     void measure(Query& query, std::int32_t row, int k, Neighbour* best) const;
     void measure_rows(Scratch& scratch, std::size_t i, int k, std::size_t count, Neighbour* best) const;
 

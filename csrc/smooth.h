@@ -12,6 +12,16 @@ struct BandBlock {
     const float* weights;
 };
 
+// A symmetric filter along both axes: weights[0..radius] from the outermost to the middle one, radius a multiple of
+// blur_taps. A map with its borders has rows and columns [-radius, size + radius), read from where the tables say.
+constexpr int blur_taps = 8, blur_columns = 64;
+struct BlurFilter {
+    int radius, width;
+    const float* weights;
+    const std::ptrdiff_t* rows;  // offset into the input
+    const int* columns;          // column number
+};
+
 struct SmoothKernels {
     int lanes;       // B of the horizontal operator; its output rows are padded to a multiple of it
     int block_rows;  // B of the vertical operator
@@ -24,10 +34,16 @@ struct SmoothKernels {
     // Returns the largest value written.
     float (*vertical)(const float* input, std::size_t stride, const BandBlock* blocks, int begin, int end, int width,
                       float* output);
+
+    // Output rows [begin, end), at least `lanes` as is the width. With `rows` the next multiple of lanes, scratch holds
+    // blur_columns (rows + 2 radius) + rows (width + 2 radius) floats. Returns the largest value written, or NaN if one
+    // is not finite.
+    float (*blur)(const float* input, const BlurFilter& filter, int begin, int end, float* scratch, float* output);
 };
 
-// Precision of both: each output is one chain of `count` multiply-adds in float32. The weights are not negative and sum
-// to 1, so the error is at most (count + 1) 2^-24 times the largest input magnitude.
+// Precision of `horizontal` and `vertical`: each output is one chain of `count` multiply-adds in float32. The weights are not negative and sum
+// to 1, so the error is at most (count + 1) 2^-24 times the largest input magnitude. `blur`: each pass is a chain of radius + 1
+// multiply-adds of sums of two inputs, so the error of a pass is at most (radius + 3) 2^-24 times that magnitude.
 extern const SmoothKernels smooth_baseline, smooth_neon, smooth_avx2, smooth_avx512;
 
 }  // namespace edgead

@@ -12,6 +12,6 @@ namespace {
 
 }  // namespace
 
-const SmoothKernels smooth_avx512 = {LANES, ROWS, horizontal, vertical};
+const SmoothKernels smooth_avx512 = {LANES, ROWS, horizontal, vertical, blur};
 
 }  // namespace edgead

@@ -11,6 +11,6 @@ namespace {
 
 }  // namespace
 
-const SmoothKernels smooth_baseline = {LANES, ROWS, horizontal, vertical};
+const SmoothKernels smooth_baseline = {LANES, ROWS, horizontal, vertical, blur};
 
 }  // namespace edgead

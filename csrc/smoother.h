@@ -1,4 +1,4 @@
-// Smoothing of maps: vertical operator x map x horizontal operator, both narrow bands.
+// Smoothing of maps: resize and Gaussian in one as two narrow bands, or the Gaussian alone as one symmetric filter.
 #pragma once
 
 #include <cstddef>
@@ -47,6 +47,34 @@ private:
     const SmoothKernels& kernels_;
     int input_height_, input_width_, height_, width_;
     Blocks vertical_, horizontal_;
+};
+
+// A symmetric filter along both axes of a map that keeps its size.
+class Blur {
+public:
+    // weights: radius + 1 of them, from the outermost to the middle one; radius is a multiple of blur_taps.
+    // rows, columns: for a line of the map with its borders, size + 2 radius, the line of the map that it equals.
+    // Throws std::invalid_argument if a length or a number does not fit, or a side of the map is below min_size.
+    Blur(std::vector<float> weights, const std::vector<std::int32_t>& rows, std::vector<std::int32_t> columns, Isa isa);
+    Blur(const Blur&) = delete;  // filter_ points into the vectors
+
+    static constexpr int min_size = 16;  // a vector of the widest level
+
+    int input_height() const { return height_; }
+    int input_width() const { return filter_.width; }
+    int height() const { return height_; }
+    int width() const { return filter_.width; }
+
+    // As Smoother::apply. Also false if sums of inputs beyond 2^126 left float32's range.
+    bool apply(const float* input, float* output, float* largest) const;
+
+private:
+    const SmoothKernels& kernels_;
+    int height_;
+    std::vector<float> weights_;
+    std::vector<std::ptrdiff_t> rows_;
+    std::vector<std::int32_t> columns_;
+    BlurFilter filter_;
 };
 
 }  // namespace edgead

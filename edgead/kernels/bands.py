@@ -1,4 +1,4 @@
-"""Linear operators along one axis of a map, as matrices with a narrow band."""
+"""Linear operators along one axis of a map: matrices with a narrow band, and the plain Gaussian."""
 
 from __future__ import annotations
 
@@ -65,3 +65,19 @@ def smoothing_band(inputs: int, outputs: int, sigma: float, border: Border) -> B
     np.add.at(weights, (rows, left - first[:, None]), taps * (1 - part))
     np.add.at(weights, (rows, right - first[:, None]), taps * part)
     return Band(first.astype(np.int32), weights, inputs)
+
+
+def blur_pays(size: tuple[int, int], sigma: float) -> bool:
+    """Tell whether native code should blur by sliding: a wider Gaussian than the map is a smaller matrix."""
+    return max(15, math.ceil(4 * sigma)) < min(size)  # 16: Blur::min_size
+
+
+def blur_filter(
+    size: tuple[int, int], sigma: float, border: Border
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Build half a Gaussian, outermost weight first, and the lines that both axes with their borders consist of."""
+    half = gaussian_taps(sigma)[: math.ceil(4 * sigma) + 1]
+    radius = -(-(len(half) - 1) // 8) * 8  # blur_taps of smooth.h; the weights added are 0
+    weights = np.pad(half, (radius + 1 - len(half), 0)).astype(np.float32)
+    rows, columns = (border_index(np.arange(-radius, n + radius), n, border).astype(np.int32) for n in size)
+    return weights, rows, columns

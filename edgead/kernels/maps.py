@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import get_args
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from edgead.kernels import numpy_backend
 from edgead.kernels.backend import Floats, as_floats, resolve
-from edgead.kernels.bands import Band, Border, smoothing_band
+from edgead.kernels.bands import Band, Border, blur_filter, blur_pays, smoothing_band
 
 # Wider kernels than this have no use on a map and would need much memory to prepare.
 MAX_SIGMA = 1000.0
@@ -19,7 +20,8 @@ MAX_SIGMA = 1000.0
 class Smoother:
     """Bilinear resize, Gaussian and maximum in one, prepared for one shape.
 
-    Both steps are linear and separable, so the map is A S B^T with two banded matrices, computed once.
+    Both steps are linear and separable, so the map is A S B^T with two banded matrices, computed once. Where there is
+    nothing to resize, native code adds the two sides of the Gaussian before it multiplies.
 
     Parameters
     ----------
@@ -50,17 +52,23 @@ class Smoother:
         backend: str = "auto",
     ) -> None:
         self.input_shape, self.size = _shape(input_shape, "input_shape"), _shape(size, "size")
-        vertical, horizontal = smoothing_bands(self.input_shape, self.size, sigma, border)
+        sigma = _check(sigma, border)
         native, level = resolve(backend)
+        on_cpu = native if level != "cuda" else None
+        self.backend = f"cpu:{level}" if on_cpu else level or "numpy"
+        self._apply: Callable[[Floats, Floats], float]
+        if on_cpu and self.input_shape == self.size and blur_pays(self.size, sigma):
+            self._apply = on_cpu.Blur(*blur_filter(self.size, sigma, border), level)
+            return
+        vertical, horizontal = smoothing_bands(self.input_shape, self.size, sigma, border)
         if native:
-            self.backend = "cuda" if level == "cuda" else f"cpu:{level}"
             self._apply = native.Smoother(
                 vertical.first, vertical.weights.astype(np.float32), vertical.inputs,
                 horizontal.first, horizontal.weights.astype(np.float32), horizontal.inputs,
-                *(() if level == "cuda" else (level,)),
+                *((level,) if on_cpu else ()),
             )  # fmt: skip
         else:
-            self.backend, self._apply = "numpy", numpy_backend.Smoother(vertical, horizontal)
+            self._apply = numpy_backend.Smoother(vertical, horizontal)
 
     def __call__(self, patch_scores: Floats, out: Floats | None = None) -> tuple[Floats, float]:
         """Smooth one map.
@@ -81,7 +89,7 @@ class Smoother:
         Raises
         ------
         ValueError
-            If a shape does not fit, or `patch_scores` holds NaN or Inf.
+            If a shape does not fit, or `patch_scores` holds NaN or Inf, or values beyond 2^126 whose sum is Inf.
         """
         patch_scores = as_floats(patch_scores, "patch_scores", "(h, w)")
         if patch_scores.shape != self.input_shape:
@@ -137,14 +145,19 @@ def _prepared(
 def smoothing_bands(
     input_shape: tuple[int, int], size: tuple[int, int], sigma: float, border: Border
 ) -> tuple[Band, Band]:
-    """Check what a `Smoother` is made of, and build its vertical and its horizontal operator."""
+    """Build the vertical and the horizontal operator of a `Smoother`."""
+    sigma = _check(sigma, border)
+    (height, width), (inputs_high, inputs_wide) = _shape(size, "size"), _shape(input_shape, "input_shape")
+    return smoothing_band(inputs_high, height, sigma, border), smoothing_band(inputs_wide, width, sigma, border)
+
+
+def _check(sigma: float, border: Border) -> float:
     sigma = float(sigma)
     if not (math.isfinite(sigma) and 0 <= sigma <= MAX_SIGMA):
         raise ValueError(f"sigma must be from 0 to {MAX_SIGMA:g} pixels, found {sigma}")
     if border not in get_args(Border):
         raise ValueError(f"border must be one of {', '.join(get_args(Border))}, found {border!r}")
-    (height, width), (inputs_high, inputs_wide) = _shape(size, "size"), _shape(input_shape, "input_shape")
-    return smoothing_band(inputs_high, height, sigma, border), smoothing_band(inputs_wide, width, sigma, border)
+    return sigma
 
 
 def _shape(shape: tuple[int, int], name: str) -> tuple[int, int]:

@@ -69,7 +69,7 @@ def _cheapest(turned: Floats) -> int:
     look, project = (1000 + 6.5 * columns) * (1 + min(1.0, rows * columns / CACHE)), 4 * columns / rows
     nearest = _squared_distances(turned, squared_norms, probes, columns)
     np.put_along_axis(nearest, probes[:, None], np.inf, axis=1)
-    # Patches of a new picture lie farther out than most rows, some of which come from the same picture as their nearest.
+    # Patches of a new picture lie farther out than most rows do, whose nearest is often of the same picture.
     reach = np.sqrt(np.quantile(nearest.min(axis=1), 0.9))
     best, cheapest = 0, float(columns)
     for count in range(STEP, columns // 2 + 1, STEP):
