@@ -20,8 +20,8 @@ using AlignedBytes = std::unique_ptr<T[], FreeAlignedBytes>;  // 64-byte aligned
 AlignedBytes<std::int8_t> allocate_codes(std::size_t count);
 
 // Everything is in the frame of Centring; q and b are exact rows there, |b| <= 1. With the projection U, y = U q and
-// z = U b are known as codes times a step, y^ and z^, with |y - y^| <= q_off and |z - z^| <= b_off. What U does not see of a
-// row, its part off the row space of U, has length n for q and e for b. Then
+// z = U b are known as codes times a step, y^ and z^, with |y - y^| <= q_off and |z - z^| <= b_off. What U does not
+// see of a row, its part off the row space of U, has length n for q and e for b. Then
 //   |q - b|^2 >= |y - z|^2 / (1 + spread) + (n - e)^2
 // because the part in the row space is at least |y - z| / |U|, and the parts off it are at least | n - e | apart.
 // A row with |q - b|^2 <= T therefore has |y - z|^2 <= (1 + spread) (T - (n - e)^2), and with off = q_off + b_off
@@ -44,8 +44,8 @@ struct CodedBank {
     double largest_reach = 0, largest_energy = 0, largest_length = 0;  // of e, of energy, of |z^| / step
 };
 
-// Part of x that a projection does not see: its squared length lies in [low, high]. The squared length of what it sees is
-// known to 2^-13 of itself.
+// Part of x that a projection does not see: its squared length lies in [low, high]. The squared length of what it
+// sees is known to 2^-13 of itself.
 struct Unseen {
     double low, high;
     Unseen(const Projection& projection, double squared_norm, double squared_projected);

@@ -8,14 +8,15 @@
 
 namespace edgead {
 
-// Products stay finite and accurate up to this norm in the frame of Centring, where the bank's rows are at most 1; a query
-// farther out than that is measured against every row.
+// Products stay finite and accurate up to this norm in the frame of Centring, where the bank's rows are at most 1; a
+// query farther out than that is measured against every row.
 constexpr double largest_query_norm = 0x1p40;
 
 class Exhaustive {
 public:
     // The kernels, the centring and the bank must outlive this.
-    Exhaustive(const NearestKernels& kernels, const Centring& centring, const float* bank, std::size_t m, std::size_t d);
+    Exhaustive(const NearestKernels& kernels, const Centring& centring, const float* bank, std::size_t m,
+               std::size_t d);
 
     // The k nearest rows of `range` (it begins with a panel) of query i go to best[i * stride + 0..k).
     // Returns n, or the first query with NaN or Inf.

@@ -6,8 +6,8 @@
 
 namespace edgead {
 
-// Ordered from plain to wide; each level's files are compiled with that level's flags and no other file is. A level with
-// a dot product of bytes (dot, vnni) adds that to the level before it.
+// Ordered from plain to wide; each level's files are compiled with that level's flags and no other file is. A level
+// with a dot product of bytes (dot, vnni) adds that to the level before it.
 enum class Isa { baseline, neon, neondot, avx2, avxvnni, avx512, avx512vnni };
 
 // The level whose kernels work on floats at `isa`.

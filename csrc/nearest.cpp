@@ -119,8 +119,8 @@ std::size_t NearestIndex::search(const float* features, std::size_t n, int k, fl
                                  std::int32_t* index) const {
     if (n == 0) return 0;
     const std::size_t width = prescan_ ? prescan_->tile_queries() : kernels_.tile_queries, threads = thread_count();
-    // Several blocks of whole tiles for each thread, all of about one size, so that a thread that is held up costs little,
-    // and small enough for the cache. With too few tiles for the threads, the bank is divided as well.
+    // Several blocks of whole tiles for each thread, all of about one size, so that a thread that is held up costs
+    // little, and small enough for the cache. With too few tiles for the threads, the bank is divided as well.
     const std::size_t tiles = (n + width - 1) / width, for_cache = n * d_ * sizeof(float) / block_bytes + 1;
     const std::size_t blocks = std::min(tiles, (for_cache + 4 * threads - 1) / (4 * threads) * (4 * threads));
     const std::size_t ranges = blocks >= threads ? 1 : (threads + blocks - 1) / blocks;

@@ -18,9 +18,9 @@ struct PrescanPlan {
     std::size_t rows;
 };
 
-// The rows whose exact distance decides are found by a scan of 8-bit codes (coded_bank.h bounds what it may leave out), or
-// by float32 products (panels.h bounds their error) where that leaves too many, and are measured in float64 by
-// differences: a result is the float64 distance rounded to float32, for any finite input.
+// The rows whose exact distance decides are found by a scan of 8-bit codes (coded_bank.h bounds what it may leave
+// out), or by float32 products (panels.h bounds their error) where that leaves too many, and are measured in float64
+// by differences: a result is the float64 distance rounded to float32, for any finite input.
 class NearestIndex {
 public:
     static constexpr int max_k = max_neighbours;

@@ -12,7 +12,8 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-// Rows whose scores are kept at once: with queries_at_once queries, most of a small L2 cache.
+// Rows whose scores are kept at once. The first bound comes from them, and with fewer it leaves more to look at: that
+// costs more than scores that leave the L2 cache.
 constexpr std::size_t segment_rows = 65536;
 
 // The float32 product of a pair costs about as much as its second look, and a tenth of its distance.
@@ -97,10 +98,11 @@ void Prescan::load(Scratch& scratch, const float* features, std::size_t n) const
     for (std::size_t i = 0; i < n; ++i) {
         Query& query = scratch.queries[i];
         query.feature = features + i * d_;
-        query.norm = std::sqrt(nearest_.centre(query.feature, centring_.mean.data(), centring_.scale, d_, scratch.x.data() + i * d_));
+        float* x = scratch.x.data() + i * d_;
+        query.norm = std::sqrt(nearest_.centre(query.feature, centring_.mean.data(), centring_.scale, d_, x));
         query.limit = infinity;
         query.left = !(query.norm <= largest_query_norm);
-        if (query.left) std::fill_n(scratch.x.data() + i * d_, d_, 0.0f);
+        if (query.left) std::fill_n(x, d_, 0.0f);
     }
     projection_.apply(scratch.x.data(), n, scratch.y.data());
     for (std::size_t t = 0; t < tiles; ++t) load_tile(scratch, t, n);
@@ -119,7 +121,8 @@ void Prescan::load_tile(Scratch& scratch, std::size_t t, std::size_t n) const {
     double unseen = 0, length = 0;
     for (std::size_t i = first; i < last; ++i) {
         Query& query = scratch.queries[i];
-        const Encoded sums = scan_.encode(scratch.y.data() + i * p, p, step, scan_.query_zero, scratch.row_codes.data());
+        const Encoded sums =
+            scan_.encode(scratch.y.data() + i * p, p, step, scan_.query_zero, scratch.row_codes.data());
         std::uint8_t* target = scratch.codes.data() + (t * coded_.steps * width + (i - first)) * 4;
         for (std::size_t j = 0; j < coded_.steps; ++j)
             std::copy_n(scratch.row_codes.data() + 4 * j, 4, target + 4 * j * width);
@@ -132,10 +135,11 @@ void Prescan::load_tile(Scratch& scratch, std::size_t t, std::size_t n) const {
     }
     tile.reach_scale = static_cast<float>(unseen / tile.product);
     tile.energy_scale = static_cast<float>(1 / tile.product);
-    tile.range = (unseen * coded_.largest_reach + coded_.largest_energy) / tile.product + length * coded_.largest_length + 2;
+    const double starts = (unseen * coded_.largest_reach + coded_.largest_energy) / tile.product;
+    tile.range = starts + length * coded_.largest_length + 2;
     tile.shift = std::max(0, std::ilogb(tile.range) - 14);
     // Beyond this the starts would leave 32 bits.
-    if (!(tile.range < 0x1p29) || !std::isfinite(tile.energy_scale))
+    if (!(tile.range < 0x1p29) || !std::isfinite(tile.energy_scale) || !std::isfinite(tile.reach_scale))
         for (std::size_t i = first; i < last; ++i) scratch.queries[i].left = true;
 }
 
@@ -171,8 +175,8 @@ void Prescan::scan(Scratch& scratch, std::size_t first, std::size_t n, RowRange 
 std::size_t Prescan::select(Scratch& scratch, std::size_t i, std::int16_t score, RowRange rows,
                             std::size_t limit) const {
     scratch.rows.resize(std::max(scratch.rows.size(), limit + max_columns));
-    std::size_t count = scan_.select(scratch.scores.data() + i % queries_at_once * scratch.stride, scratch.stride, score,
-                                     scratch.rows.data(), limit);
+    const std::int16_t* scores = scratch.scores.data() + i % queries_at_once * scratch.stride;
+    std::size_t count = scan_.select(scores, scratch.stride, score, scratch.rows.data(), limit);
     for (std::size_t j = 0; j < count; ++j) scratch.rows[j] += static_cast<std::int32_t>(rows.begin);
     while (count > 0 && static_cast<std::size_t>(scratch.rows[count - 1]) >= rows.end) --count;
     return std::min(count, limit);
@@ -218,7 +222,8 @@ std::int16_t Prescan::threshold(const Tile& tile, const Query& query) const {
     if (!std::isfinite(squared)) return lowest;
     const double spread = 1 + projection_.spread(), off = query.off + coded_.off;
     const double floor = (query.wide - spread * squared) / 2 - off * spread * std::sqrt(squared) - off * off / 2;
-    // Computed in doubles of at most wide + squared + off^2; a start is rounded four times in float32 and once to a whole.
+    // Computed in doubles of at most wide + squared + off^2; a start is rounded four times in float32 and once to a
+    // whole.
     const double room = (query.wide + squared + off * off) * rounding_room;
     const double sum = (floor - room) / tile.product - tile.range * rounding_room - 1;
     return static_cast<std::int16_t>(std::clamp<double>(std::floor(std::ldexp(sum, -tile.shift)), lowest, highest));

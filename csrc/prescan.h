@@ -33,16 +33,16 @@ public:
     static constexpr std::size_t queries_at_once = 24;  // whole tiles of every level
     static constexpr std::size_t max_dimension = 4096;   // of the codes, and of the bank: see ScanKernels::encode
 
-    // `projection` (p, d) has orthonormal rows; p = 0: the codes are of all d dimensions. The bank, the centring and the
-    // kernels must outlive this. Throws std::invalid_argument for rows that are not orthonormal.
+    // `projection` (p, d) has orthonormal rows; p = 0: the codes are of all d dimensions. The bank, the centring and
+    // the kernels must outlive this. Throws std::invalid_argument for rows that are not orthonormal.
     Prescan(const ScanKernels& scan, const NearestKernels& nearest, const Centring& centring, const float* bank,
             std::size_t m, std::size_t d, const float* projection, std::size_t p);
 
     int tile_queries() const { return scan_.tile_queries; }
 
-    // Finds the k nearest rows of `range` (it begins with a panel) for n queries; those of query i go to
-    // best[i * stride + 0..k), which are fresh. Adds to `left` every i that has too many rows to measure, or that is not finite: its result
-    // is then meaningless.
+    // Finds the k nearest rows of `range` (it begins with a panel) for n queries; those of query i go to best[i *
+    // stride + 0..k), which are fresh. Adds to `left` every i that has too many rows to measure, or that is not
+    // finite: its result is then meaningless.
     void search(const float* features, std::size_t n, int k, RowRange range, Luck& luck, Neighbour* best,
                 std::size_t stride, std::vector<std::size_t>& left) const;
 

@@ -19,12 +19,14 @@ public:
     std::size_t dimension() const { return identity() ? d_ : p_; }
     double spread() const { return spread_; }
 
-    // |computed - U x| <= off(|x|) for an exact centred row x that `apply` was given rounded to float32. With u = 2^-24:
-    // x is off by u |x|; a product is summed in chains of `chain` multiply-adds, whose results are added up, so that
-    // component i is off by at most g |U_i| |x|, g = gamma of (chain + d / chain + 1) (Higham). The last term is for
-    // gradual underflow and for a caller that flushes denormals.
+    // |computed - U x| <= off(|x|) for an exact centred row x that `apply` was given rounded to float32. With u =
+    // 2^-24: x is off by u |x|; a product is summed in chains of `chain` multiply-adds, whose results are added up,
+    // so that component i is off by at most g |U_i| |x|, g = gamma of (chain + d / chain + 1) (Higham). The last term
+    // is for gradual underflow and for a caller that flushes denormals.
     double off(double norm) const;
-    double rounding(double norm) const { return 1.01 * 0x1p-24 * norm + static_cast<double>(d_) * 0x1p-110 * (1 + norm); }
+    double rounding(double norm) const {
+        return 1.01 * 0x1p-24 * norm + static_cast<double>(d_) * 0x1p-110 * (1 + norm);
+    }
 
     // x (count, d), row by row -> y (count, dimension()).
     void apply(const float* x, std::size_t count, float* y) const;

@@ -1,5 +1,5 @@
-// Pre-scan in 8-bit codes, AVX-512 F, BW, DQ, VL: 64 products by three instructions. The first adds pairs of products in
-// 16 bits, which hold two times 255 * 64.
+// Pre-scan in 8-bit codes, AVX-512 F, BW, DQ, VL: 64 products by three instructions. The first adds pairs of products
+// in 16 bits, which hold two times 255 * 64.
 #include <immintrin.h>
 
 #include "scan.h"
