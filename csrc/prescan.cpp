@@ -70,10 +70,11 @@ Prescan::Prescan(const ScanKernels& scan, const NearestKernels& nearest, const C
 void Prescan::search(const float* features, std::size_t n, int k, RowRange range, Luck& luck, Neighbour* best,
                      std::size_t stride, std::vector<std::size_t>& left) const {
     static thread_local Scratch scratch;
-    if (luck.worth_trying()) load(scratch, features, n);
+    const bool loaded = luck.worth_trying();
+    if (loaded) load(scratch, features, n);
     for (std::size_t first = 0; first < n; first += queries_at_once) {
         const std::size_t last = std::min(n, first + queries_at_once), before = left.size();
-        const bool trying = luck.worth_trying();
+        const bool trying = loaded && luck.worth_trying();  // luck may turn meanwhile, by other threads
         for (std::size_t begin = range.begin; trying && begin < range.end; begin += segment_rows) {
             const RowRange rows{begin, std::min(range.end, begin + segment_rows)};
             scan(scratch, first, last - first, rows);
