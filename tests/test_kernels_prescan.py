@@ -123,14 +123,16 @@ def test_near_queries_beside_a_far_one(rng, far):
 @pytest.mark.parametrize("stretch", [0.996, 1, 1.004])  # still taken for orthonormal
 def test_projection_that_stretches(rng, stretch):
     projection = np.eye(1, 3, dtype=np.float32) * np.float32(stretch)
-    # Most rows are not seen at all; the nearest look farther than some of them.
+    # Most rows are not seen at all; the nearest looks farther than some of them, and not so far that it needs no proof.
     unseen = unit(part(rng.standard_normal((1000, 3)), projection, "unseen"))
     unseen[100:] *= 1.5
-    bank = rng.permutation(np.vstack([unseen, -unseen, np.diag([1.0, -1, 0])[:2]]))
+    bank = rng.permutation(np.vstack([unseen, -unseen, [[1.02, 0, 0], [-1.02, 0, 0]]]))
     check(bank, [[0.02, 0, 0], [-0.02, 0, 0]], 1, projection)
-    for length in (0.0, 0.02, 0.1, 1):
-        queries = 1000 * unit(rng.standard_normal((25, 3)) * [1, length, length])
-        check(shells(rng, queries, 1, rng.standard_normal((25, 30, 3))), queries, 2, projection)
+    for radius in (1, 30, 100):
+        for length in (0.0, 0.08, 0.1, 1):  # of what is not seen
+            queries = 1000 * unit(rng.choice([-1, 1], (25, 3)) * [1, length, length / 10])
+            queries += rng.standard_normal((25, 3)) * [500, 0, 0]
+            check(shells(rng, queries, radius, rng.standard_normal((25, 30, 3))), queries, 2, projection)
 
 
 @pytest.mark.parametrize("n", [1, 40])
