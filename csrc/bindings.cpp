@@ -92,7 +92,8 @@ std::unique_ptr<Smoother> make_smoother(const Ints& vertical_first, const Floats
                                       band(horizontal_first, horizontal_weights, input_width), find_isa(isa));
 }
 
-std::unique_ptr<Blur> make_blur(const Floats& weights, const Ints& rows, const Ints& columns, const std::string& isa) {
+std::unique_ptr<Blur> make_blur(const Floats& weights, const Ints& rows, const Ints& columns,
+                                const std::string& isa) {
     require(weights.ndim() == 1 && rows.ndim() == 1 && columns.ndim() == 1, "weights, rows and columns must be lines");
     return std::make_unique<Blur>(std::vector<float>(weights.data(), weights.data() + weights.size()),
                                   std::vector<std::int32_t>(rows.data(), rows.data() + rows.size()),
@@ -108,6 +109,7 @@ float apply(const Operator& smoother, const Floats& input, Floats& output) {
             "the output has another shape than the smoother");
     const float* source = input.data();
     float* target = output.mutable_data();
+    require(target + output.size() <= source || source + input.size() <= target, "out overlaps the map that it is of");
     float largest = 0;
     bool finite;
     {

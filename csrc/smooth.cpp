@@ -113,7 +113,8 @@ bool Smoother::apply(const float* input, float* output, float* largest) const {
     Peak peak;
     // Each part smooths for itself the few input rows that it shares with its neighbours: one meeting of the threads.
     parallel_for(parts, [&](std::int64_t part) {
-        const BandBlock *begin = vertical_.data() + blocks_before(part), *end = vertical_.data() + blocks_before(part + 1);
+        const BandBlock* begin = vertical_.data() + blocks_before(part);
+        const BandBlock* end = vertical_.data() + blocks_before(part + 1);
         if (begin == end) return;
         int first = input_height_, last = 0;
         for (const BandBlock* block = begin; block < end; ++block) {
@@ -129,7 +130,8 @@ bool Smoother::apply(const float* input, float* output, float* largest) const {
     return true;
 }
 
-Blur::Blur(std::vector<float> weights, const std::vector<std::int32_t>& rows, std::vector<std::int32_t> columns, Isa isa)
+Blur::Blur(std::vector<float> weights, const std::vector<std::int32_t>& rows, std::vector<std::int32_t> columns,
+           Isa isa)
     : kernels_(smooth_kernels(isa)), weights_(std::move(weights)), columns_(std::move(columns)) {
     const int radius = static_cast<int>(weights_.size()) - 1;
     height_ = static_cast<int>(rows.size()) - 2 * radius;

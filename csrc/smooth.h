@@ -13,8 +13,9 @@ struct BandBlock {
 };
 
 // A symmetric filter along both axes: weights[0..radius] from the outermost to the middle one, radius a multiple of
-// blur_taps. A map with its borders has rows and columns [-radius, size + radius), read from where the tables say.
-constexpr int blur_taps = 8, blur_columns = 64;
+// blur_taps. A map with its borders has rows and columns [-radius, size + radius), which equal those of the tables.
+constexpr int blur_taps = 8;
+constexpr int blur_columns = 64;  // columns that are read together, from whole cache lines
 struct BlurFilter {
     int radius, width;
     const float* weights;
@@ -41,9 +42,10 @@ struct SmoothKernels {
     float (*blur)(const float* input, const BlurFilter& filter, int begin, int end, float* scratch, float* output);
 };
 
-// Precision of `horizontal` and `vertical`: each output is one chain of `count` multiply-adds in float32. The weights are not negative and sum
-// to 1, so the error is at most (count + 1) 2^-24 times the largest input magnitude. `blur`: each pass is a chain of radius + 1
-// multiply-adds of sums of two inputs, so the error of a pass is at most (radius + 3) 2^-24 times that magnitude.
+// Precision. `horizontal` and `vertical`: each output is one chain of `count` multiply-adds in float32. The weights are
+// not negative and sum to 1, so the error is at most (count + 1) 2^-24 times the largest input magnitude. `blur`: each
+// of its two passes is one chain of radius + 1 multiply-adds of sums of two inputs; a pass adds at most (radius + 3)
+// 2^-24 times that magnitude. Weights of 0 add nothing.
 extern const SmoothKernels smooth_baseline, smooth_neon, smooth_avx2, smooth_avx512;
 
 }  // namespace edgead

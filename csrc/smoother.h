@@ -27,7 +27,7 @@ public:
     int height() const { return height_; }
     int width() const { return width_; }
 
-    // input (input_height, input_width) -> output (height, width) and its largest value.
+    // input (input_height, input_width) -> output (height, width) elsewhere in memory, and its largest value.
     // Returns false, with the output meaningless, if the input holds NaN or Inf.
     // May be called from several threads at once.
     bool apply(const float* input, float* output, float* largest) const;

@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 Border = Literal["reflect", "replicate"]
 
+# What native code blurs by sliding: maps of at least this many pixels a side, taps a multiple of this on each side.
+BLUR_MIN_SIZE, BLUR_TAPS = 16, 8  # Blur::min_size, blur_taps
+
 
 class Band(NamedTuple):
     """Output i is the sum over t of weights[i, t] * input[first[i] + t]; weights beyond the inputs are 0."""
@@ -68,16 +71,17 @@ def smoothing_band(inputs: int, outputs: int, sigma: float, border: Border) -> B
 
 
 def blur_pays(size: tuple[int, int], sigma: float) -> bool:
-    """Tell whether native code should blur by sliding: a wider Gaussian than the map is a smaller matrix."""
-    return max(15, math.ceil(4 * sigma)) < min(size)  # 16: Blur::min_size
+    """Tell whether native code blurs by sliding: maps too small for it, or for their Gaussian, are small products."""
+    return max(BLUR_MIN_SIZE - 1, math.ceil(4 * sigma)) < min(size)
 
 
 def blur_filter(
     size: tuple[int, int], sigma: float, border: Border
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Build half a Gaussian, outermost weight first, and the lines that both axes with their borders consist of."""
-    half = gaussian_taps(sigma)[: math.ceil(4 * sigma) + 1]
-    radius = -(-(len(half) - 1) // 8) * 8  # blur_taps of smooth.h; the weights added are 0
+    taps = gaussian_taps(sigma)
+    half = taps[: len(taps) // 2 + 1]
+    radius = -(-(len(half) - 1) // BLUR_TAPS) * BLUR_TAPS  # the weights added are 0
     weights = np.pad(half, (radius + 1 - len(half), 0)).astype(np.float32)
     rows, columns = (border_index(np.arange(-radius, n + radius), n, border).astype(np.int32) for n in size)
     return weights, rows, columns

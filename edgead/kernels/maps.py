@@ -77,7 +77,7 @@ class Smoother:
         ----------
         patch_scores : ndarray of shape (h, w), float32, C order
         out : ndarray of shape (H, W), float32, C order, optional
-            Where to write the map; the frame loop passes the same array every time.
+            Where to write the map; the frame loop passes the same array every time. Shares no memory with the input.
 
         Returns
         -------
