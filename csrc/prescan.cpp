@@ -62,7 +62,7 @@ struct Prescan::Scratch {
 
 Prescan::Prescan(const ScanKernels& scan, const NearestKernels& nearest, const Centring& centring, const float* bank,
                  std::size_t m, std::size_t d, const float* projection, std::size_t p)
-    : scan_(scan), nearest_(nearest), centring_(centring), bank_(bank), m_(m), d_(d),
+    : scan_(scan), nearest_(nearest), centring_(centring), bank_(bank), d_(d),
       projection_(nearest, projection, p, d), coded_(scan, projection_, centring, bank, m, d) {
     if (p) full_ = std::make_unique<FullCodes>(scan, centring, bank, m, d);
 }
@@ -140,8 +140,11 @@ void Prescan::load_tile(Scratch& scratch, std::size_t t, std::size_t n) const {
     tile.range = starts + length * coded_.largest_length + 2;
     tile.shift = std::max(0, std::ilogb(tile.range) - 14);
     // Beyond this the starts would leave 32 bits.
-    if (!(tile.range < 0x1p29) || !std::isfinite(tile.energy_scale) || !std::isfinite(tile.reach_scale))
+    if (!(tile.range < 0x1p29) || !std::isfinite(tile.energy_scale) || !std::isfinite(tile.reach_scale)) {
         for (std::size_t i = first; i < last; ++i) scratch.queries[i].left = true;
+        tile.reach_scale = tile.energy_scale = 0;  // the scores of a tile that is left are computed all the same
+        tile.shift = 0;
+    }
 }
 
 void Prescan::load_full(Query& query, const float* x, std::uint8_t* codes) const {

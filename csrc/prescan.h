@@ -67,7 +67,7 @@ private:
     const NearestKernels& nearest_;
     const Centring& centring_;
     const float* bank_;
-    std::size_t m_, d_;
+    std::size_t d_;
     Projection projection_;
     CodedBank coded_;
     std::unique_ptr<FullCodes> full_;  // only with a projection
