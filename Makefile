@@ -26,4 +26,4 @@ $(VENV)/%.stamp: $(NATIVE)
 	touch $@
 
 clean:
-	rm -rf $(VENV) build out *.egg-info edgead/_native*.so
+	rm -rf $(VENV) build out *.egg-info edgead/_*.so

@@ -1,4 +1,4 @@
-// edgead._native: checks, releases the GIL, calls. Arrays are taken as they are or refused, never converted.
+// edgead._native: checks, releases the GIL, calls.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "arrays.h"
 #include "greedy.h"
 #include "isa.h"
 #include "nearest_index.h"
@@ -19,13 +20,6 @@ namespace py = pybind11;
 using namespace edgead;
 
 namespace {
-
-using Floats = py::array_t<float, py::array::c_style>;
-using Ints = py::array_t<std::int32_t, py::array::c_style>;
-
-void require(bool condition, const char* what) {
-    if (!condition) throw std::invalid_argument(what);
-}
 
 // Owns a reference to the bank that the index reads.
 class BoundIndex {
@@ -76,14 +70,6 @@ private:
     Floats bank_;
     std::unique_ptr<NearestIndex> index_;
 };
-
-BandMatrix band(const Ints& first, const Floats& weights, int inputs) {
-    require(first.ndim() == 1 && weights.ndim() == 2 && first.shape(0) == weights.shape(0) && first.shape(0) > 0,
-            "a band is first (outputs,) and weights (outputs, taps)");
-    for (py::ssize_t i = 0; i < first.shape(0); ++i)
-        require(first.at(i) >= 0 && first.at(i) < inputs, "a band starts outside its inputs");
-    return {first.data(), weights.data(), static_cast<int>(first.shape(0)), static_cast<int>(weights.shape(1)), inputs};
-}
 
 std::unique_ptr<Smoother> make_smoother(const Ints& vertical_first, const Floats& vertical_weights, int input_height,
                                         const Ints& horizontal_first, const Floats& horizontal_weights,
@@ -168,6 +154,7 @@ PYBIND11_MODULE(_native, m) {
         return names;
     });
     m.def("find_isa", [](const std::string& name) { return isa_name(find_isa(name)); });
+    m.def("has_prescan", [](const std::string& level) { return scan_kernels(find_isa(level)) != nullptr; });
     m.def("threads", &thread_count);
     m.def("set_threads", &set_thread_count, py::arg("count"));
 

@@ -2,19 +2,34 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
-#include <new>
 
 #include "threads.h"
 
 namespace edgead {
 namespace {
 
-constexpr double smallest_step = 0x1p-60;  // far below what float32 tells apart in the frame
+// Sums over the values and codes of a row: |rest|, and of squares and codes.
+struct RowSums {
+    double rest = 0, squared = 0, squared_code = 0;
+    std::int64_t code = 0;
+};
 
-std::int8_t code_of(double value, double step, int top) {
-    return static_cast<std::int8_t>(std::clamp<long>(std::lrint(value / step), -top, top));
+// Calls put(j, code) for every value.
+template <typename Put>
+RowSums encode_row(const float* values, std::size_t count, double step, int top, Put&& put) {
+    RowSums sums;
+    for (std::size_t j = 0; j < count; ++j) {
+        const auto code = static_cast<std::int8_t>(std::clamp<long>(std::lrint(values[j] / step), -top, top));
+        put(j, code);
+        const double rest = values[j] - step * code;
+        sums.rest += rest * rest;
+        sums.squared += double{values[j]} * values[j];
+        sums.squared_code += code * code;
+        sums.code += code;
+    }
+    sums.rest = std::sqrt(sums.rest);
+    return sums;
 }
 
 template <typename Visit>
@@ -33,20 +48,10 @@ double largest_of(const std::vector<float>& values) {
 
 }  // namespace
 
-void FreeAlignedBytes::operator()(void* p) const { std::free(p); }
-
-AlignedBytes<std::int8_t> allocate_codes(std::size_t count) {
-    const std::size_t bytes = std::max<std::size_t>((count + 63) / 64 * 64, 64);
-    void* p = std::aligned_alloc(64, bytes);
-    if (!p) throw std::bad_alloc();
-    std::fill_n(static_cast<std::int8_t*>(p), bytes, std::int8_t{0});
-    return AlignedBytes<std::int8_t>(static_cast<std::int8_t*>(p));
-}
-
 Unseen::Unseen(const Projection& projection, double squared_norm, double squared_projected) : low(0), high(0) {
     if (projection.identity()) return;
     const double off = projection.off(std::sqrt(squared_norm)), length = std::sqrt(squared_projected);
-    const double most = length * (1 + 0x1p-13) + off, least = std::max(0.0, length * (1 - 0x1p-13) - off);
+    const double most = length * (1 + encoded_room) + off, least = std::max(0.0, length * (1 - encoded_room) - off);
     const double room = squared_norm * rounding_room;
     low = std::max(0.0, squared_norm - room - most * most / (1 - projection.spread()));
     high = std::max(0.0, squared_norm + room - least * least / (1 + projection.spread()));
@@ -56,8 +61,8 @@ CodedBank::CodedBank(const ScanKernels& kernels, const Projection& projection, c
                      const float* bank, std::size_t m, std::size_t d) {
     const std::size_t p = projection.dimension(), width = kernels.panel_rows;
     steps = (p + 3) / 4;
-    panels = (m + width - 1) / width;
-    codes = allocate_codes(panels * steps * width * 4);
+    const std::size_t panels = (m + width - 1) / width;
+    codes = allocate_zero_codes(panels * steps * width * 4);
     reach.assign(panels * width, 0.0f);
     energy.assign(panels * width, std::numeric_limits<float>::infinity());
     offset.assign(panels * width, 0);
@@ -70,7 +75,7 @@ CodedBank::CodedBank(const ScanKernels& kernels, const Projection& projection, c
             squared_norms[i] = centring.apply(bank + i * d, rows.data() + (i - begin) * d, 1);
         projection.apply(rows.data(), end - begin, seen.data() + begin * p);
     });
-    step = std::max(largest_of(seen) / kernels.bank_top, smallest_step);
+    step = std::max<double>(largest_of(seen) / kernels.bank_top, smallest_step);
 
     std::vector<float> offs(m), lengths(m);
     for_blocks(m, [&](std::size_t begin, std::size_t end) {
@@ -78,26 +83,18 @@ CodedBank::CodedBank(const ScanKernels& kernels, const Projection& projection, c
             const float* z = seen.data() + i * p;
             const std::size_t panel = i / width, column = panel_column(static_cast<int>(i % width), kernels.lanes);
             std::int8_t* target = codes.get() + (panel * steps * width + column) * 4;
-            double residual = 0, projected = 0;
-            std::int64_t square = 0, sum = 0;
-            for (std::size_t j = 0; j < p; ++j) {
-                const std::int8_t code = code_of(z[j], step, kernels.bank_top);
+            const RowSums sums = encode_row(z, p, step, kernels.bank_top, [&](std::size_t j, std::int8_t code) {
                 target[j / 4 * width * 4 + j % 4] = code;
-                const double rest = z[j] - step * code;
-                residual += rest * rest;
-                projected += double{z[j]} * z[j];
-                square += code * code;
-                sum += code;
-            }
-            const Unseen unseen(projection, squared_norms[i], projected);
+            });
+            const Unseen unseen(projection, squared_norms[i], sums.squared);
             const std::size_t place = panel * width + column;
             reach[place] = static_cast<float>(std::sqrt(unseen.high) * (1 + rounding_room));
             energy[place] =
-                static_cast<float>((step * step * static_cast<double>(square) + unseen.low) / 2 * (1 - rounding_room));
-            offset[place] = static_cast<std::int32_t>(kernels.query_zero * sum);
-            lengths[i] = static_cast<float>(std::sqrt(static_cast<double>(square)) * (1 + rounding_room));
-            offs[i] = static_cast<float>(
-                (std::sqrt(residual) + projection.off(std::sqrt(squared_norms[i]))) * (1 + rounding_room));
+                static_cast<float>((step * step * sums.squared_code + unseen.low) / 2 * (1 - rounding_room));
+            offset[place] = static_cast<std::int32_t>(kernels.query_zero * sums.code);
+            lengths[i] = static_cast<float>(std::sqrt(sums.squared_code) * (1 + rounding_room));
+            const double norm = std::sqrt(squared_norms[i]);
+            offs[i] = static_cast<float>((sums.rest + projection.off(norm)) * (1 + rounding_room));
         }
     });
     off = largest_of(offs);
@@ -108,26 +105,19 @@ CodedBank::CodedBank(const ScanKernels& kernels, const Projection& projection, c
 
 FullCodes::FullCodes(const ScanKernels& kernels, const Centring& centring, const float* bank, std::size_t m,
                      std::size_t d)
-    : length((d + 63) / 64 * 64), codes(allocate_codes(m * length)), rows(m) {
+    : length((d + 63) / 64 * 64), codes(allocate_zero_codes(m * length)), rows(m) {
     for_blocks(m, [&](std::size_t begin, std::size_t end) {
         std::vector<float> x(d);
         for (std::size_t i = begin; i < end; ++i) {
             const double norm = std::sqrt(centring.apply(bank + i * d, x.data(), 1));
-            const double step = std::max(largest_of(x) / kernels.bank_top, smallest_step);
-            const auto used = static_cast<float>(step * (1 + rounding_room));
-            double residual = 0;
-            std::int64_t square = 0, sum = 0;
-            for (std::size_t j = 0; j < d; ++j) {
-                const std::int8_t code = code_of(x[j], used, kernels.bank_top);
+            const auto step = static_cast<float>(
+                std::max<double>(largest_of(x) / kernels.bank_top, smallest_step) * (1 + rounding_room));
+            const RowSums sums = encode_row(x.data(), d, step, kernels.bank_top, [&](std::size_t j, std::int8_t code) {
                 codes[i * length + j] = code;
-                const double rest = x[j] - double{used} * code;
-                residual += rest * rest;
-                square += code * code;
-                sum += code;
-            }
-            const double off = (std::sqrt(residual) + 1.01 * 0x1p-24 * norm) * (1 + rounding_room) + d * 0x1p-110;
-            rows[i] = {used, static_cast<float>(double{used} * used * static_cast<double>(square)),
-                       static_cast<float>(off), static_cast<std::int32_t>(kernels.query_zero * sum)};
+            });
+            const double off = (sums.rest + float_rounding(norm, d)) * (1 + rounding_room);
+            rows[i] = {step, static_cast<float>(double{step} * step * sums.squared_code), static_cast<float>(off),
+                       static_cast<std::int32_t>(kernels.query_zero * sums.code)};
         }
     });
 }

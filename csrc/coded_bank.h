@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "panels.h"
@@ -11,13 +10,6 @@
 #include "scan.h"
 
 namespace edgead {
-
-struct FreeAlignedBytes {
-    void operator()(void* p) const;
-};
-template <typename T>
-using AlignedBytes = std::unique_ptr<T[], FreeAlignedBytes>;  // 64-byte aligned, zero
-AlignedBytes<std::int8_t> allocate_codes(std::size_t count);
 
 // Everything is in the frame of Centring; q and b are exact rows there, |b| <= 1. With the projection U, y = U q and
 // z = U b are known as codes times a step, y^ and z^, with |y - y^| <= q_off and |z - z^| <= b_off. What U does not
@@ -36,9 +28,9 @@ struct CodedBank {
     CodedBank(const ScanKernels& kernels, const Projection& projection, const Centring& centring, const float* bank,
               std::size_t m, std::size_t d);
 
-    std::size_t steps, panels;
+    std::size_t steps;
     double step = 1, off = 0;  // b_off of every row is at most off
-    AlignedBytes<std::int8_t> codes;  // [panel][steps][NR][4]
+    Aligned<std::int8_t> codes;  // [panel][steps][NR][4]
     std::vector<float> reach, energy;  // e, and energy, in the order of the panels' columns
     std::vector<std::int32_t> offset;  // query_zero * sum of codes
     double largest_reach = 0, largest_energy = 0, largest_length = 0;  // of e, of energy, of |z^| / step
@@ -57,7 +49,7 @@ struct FullCodes {
     FullCodes(const ScanKernels& kernels, const Centring& centring, const float* bank, std::size_t m, std::size_t d);
 
     std::size_t length;  // d, rounded up to a multiple of 64
-    AlignedBytes<std::int8_t> codes;  // [m][length]
+    Aligned<std::int8_t> codes;  // [m][length]
     struct Row {
         float step, squared, off;  // |b^|^2 and |b - b^|
         std::int32_t offset;

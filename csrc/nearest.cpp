@@ -16,21 +16,6 @@ constexpr std::size_t block_bytes = 256 * 1024;
 // Whole panels of every level, exhaustive and coded: 32, 16, 12 and 8 rows.
 constexpr std::size_t panel_rows = 96;
 
-const ScanKernels* scan_kernels(Isa isa) {
-    switch (isa) {
-#if defined(__x86_64__)
-        case Isa::avx512vnni: return &scan_avx512vnni;
-        case Isa::avx512: return &scan_avx512;
-        case Isa::avxvnni: return &scan_avxvnni;
-        case Isa::avx2: return &scan_avx2;
-#elif defined(__aarch64__)
-        case Isa::neondot: return &scan_neondot;
-        case Isa::neon: return &scan_neon;
-#endif
-        default: return nullptr;
-    }
-}
-
 void write_result(const Neighbour* best, int k, float* distance, std::int32_t* index) {
     for (int i = 0; i < k; ++i) {
         distance[i] = static_cast<float>(std::sqrt(best[i].squared));
@@ -49,6 +34,21 @@ const NearestKernels& nearest_kernels(Isa isa) {
         case Isa::neon: return nearest_neon;
 #endif
         default: return nearest_baseline;
+    }
+}
+
+const ScanKernels* scan_kernels(Isa isa) {
+    switch (isa) {
+#if defined(__x86_64__)
+        case Isa::avx512vnni: return &scan_avx512vnni;
+        case Isa::avx512: return &scan_avx512;
+        case Isa::avxvnni: return &scan_avxvnni;
+        case Isa::avx2: return &scan_avx2;
+#elif defined(__aarch64__)
+        case Isa::neondot: return &scan_neondot;
+        case Isa::neon: return &scan_neon;
+#endif
+        default: return nullptr;
     }
 }
 

@@ -53,5 +53,6 @@ private:
 };
 
 const NearestKernels& nearest_kernels(Isa isa);
+const ScanKernels* scan_kernels(Isa isa);  // nullptr where a level has none
 
 }  // namespace edgead

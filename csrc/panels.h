@@ -12,10 +12,13 @@
 namespace edgead {
 
 struct FreeAligned {
-    void operator()(float* p) const;
+    void operator()(void* p) const;
 };
-using AlignedFloats = std::unique_ptr<float[], FreeAligned>;  // 64-byte aligned
+template <typename T>
+using Aligned = std::unique_ptr<T[], FreeAligned>;  // 64-byte aligned
+using AlignedFloats = Aligned<float>;
 AlignedFloats allocate_floats(std::size_t count);
+Aligned<std::int8_t> allocate_zero_codes(std::size_t count);
 
 // The frame in which products are formed: x -> (x - mean) * scale. Moving both sides of a distance changes nothing, and
 // a smaller norm cancels less; a power of two as the scale keeps the norms of the rows at most 1, so that no square
@@ -51,6 +54,13 @@ struct ScoreError {
 // Each sum of a few floats that takes part in a comparison is off by at most a few 2^-24 of its terms' magnitudes;
 // moving every term by this fraction of its magnitude keeps the comparison on the safe side.
 constexpr double rounding_room = 0x1p-20;
+
+// |x' - x| of a centred row x of d numbers and length `norm` and what float32 holds of it. The last term is for gradual
+// underflow, for a caller that flushes denormals, and for what ScanKernels::encode then loses: the square of a rest
+// below 2^-63 is flushed.
+inline double float_rounding(double norm, std::size_t d) {
+    return 1.01 * 0x1p-24 * norm + static_cast<double>(d) * 0x1p-62 * (1 + norm);
+}
 
 // Rows in panels of NR columns, [panel][d][NR], with room for `capacity` rows. Unused columns never win: their
 // half norm is infinite.

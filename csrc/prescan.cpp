@@ -20,8 +20,6 @@ constexpr std::size_t segment_rows = 65536;
 constexpr std::size_t looks_share = 2, measures_share = 10;
 
 constexpr float code_top = 126.9f;  // the largest value over its step: rounds to 127, however the quotient is rounded
-constexpr float smallest_step = 0x1p-60f;
-constexpr double sum_room = 0x1p-13;  // see ScanKernels::encode
 constexpr std::size_t least_rows = 64;   // so many are always measured
 constexpr std::size_t max_columns = 32;  // of a panel
 constexpr std::size_t max_seeds = 256;   // that a second look ranks
@@ -34,7 +32,6 @@ struct Prescan::Query {
     bool left;
     double norm;    // |q|
     double off;     // q_off
-    double unseen;  // n, rounded up
     double wide;    // |y^|^2 + n^2, rounded down
     double limit;   // k rows are at most this far away, squared, in the units of the features
     float full_step, full_squared, full_off;
@@ -119,19 +116,19 @@ void Prescan::load_tile(Scratch& scratch, std::size_t t, std::size_t n) const {
     const float step = std::max(largest / code_top, smallest_step);
     Tile& tile = scratch.tiles[t];
     tile.product = step * coded_.step;
-    double unseen = 0, length = 0;
+    double unseen = 0, length = 0;  // n, rounded up, and |y^| / step of the longest
     for (std::size_t i = first; i < last; ++i) {
         Query& query = scratch.queries[i];
+        if (query.left) continue;
         const Encoded sums =
             scan_.encode(scratch.y.data() + i * p, p, step, scan_.query_zero, scratch.row_codes.data());
         std::uint8_t* target = scratch.codes.data() + (t * coded_.steps * width + (i - first)) * 4;
         for (std::size_t j = 0; j < coded_.steps; ++j)
             std::copy_n(scratch.row_codes.data() + 4 * j, 4, target + 4 * j * width);
         const Unseen part(projection_, query.norm * query.norm, sums.squared);
-        query.off = std::sqrt(sums.squared_rest) * (1 + sum_room) + projection_.off(query.norm);
-        query.unseen = std::sqrt(part.high) * (1 + rounding_room);
+        query.off = std::sqrt(sums.squared_rest) * (1 + encoded_room) + projection_.off(query.norm);
         query.wide = (double{step} * step * sums.squared_code + part.low) * (1 - rounding_room);
-        unseen = std::max(unseen, query.unseen);
+        unseen = std::max(unseen, std::sqrt(part.high) * (1 + rounding_room));
         length = std::max(length, std::sqrt(sums.squared_code));
     }
     tile.reach_scale = static_cast<float>(unseen / tile.product);
@@ -152,8 +149,8 @@ void Prescan::load_full(Query& query, const float* x, std::uint8_t* codes) const
     const Encoded sums = scan_.encode(x, d_, step, scan_.query_zero, codes);
     query.full_step = step;
     query.full_squared = static_cast<float>(double{step} * step * sums.squared_code);
-    const double rest = std::sqrt(sums.squared_rest) * (1 + sum_room);
-    query.full_off = static_cast<float>((rest + projection_.rounding(query.norm)) * (1 + rounding_room));
+    const double rest = std::sqrt(sums.squared_rest) * (1 + encoded_room);
+    query.full_off = static_cast<float>((rest + float_rounding(query.norm, d_)) * (1 + rounding_room));
 }
 
 void Prescan::scan(Scratch& scratch, std::size_t first, std::size_t n, RowRange rows) const {

@@ -43,9 +43,9 @@ Projection::Projection(const NearestKernels& kernels, const float* rows, std::si
 
 double Projection::off(double norm) const {
     const double u = 0x1p-24, d = static_cast<double>(d_), p = static_cast<double>(p_);
-    if (identity()) return rounding(norm);
+    if (identity()) return float_rounding(norm, d_);
     const double terms = std::min(d, double{chain}) + std::ceil(d / chain) + 1;
-    return (1 + spread_) * std::sqrt(p) * (1.01 * terms * u / (1 - terms * u) * norm + rounding(norm));
+    return (1 + spread_) * std::sqrt(p) * (1.01 * terms * u / (1 - terms * u) * norm + float_rounding(norm, d_));
 }
 
 void Projection::apply(const float* x, std::size_t count, float* y) const {

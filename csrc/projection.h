@@ -24,10 +24,6 @@ public:
     // so that component i is off by at most g |U_i| |x|, g = gamma of (chain + d / chain + 1) (Higham). The last term
     // is for gradual underflow and for a caller that flushes denormals.
     double off(double norm) const;
-    // The last term also covers what ScanKernels::encode loses: the square of a rest below 2^-63 is flushed.
-    double rounding(double norm) const {
-        return 1.01 * 0x1p-24 * norm + static_cast<double>(d_) * 0x1p-62 * (1 + norm);
-    }
 
     // x (count, d), row by row -> y (count, dimension()).
     void apply(const float* x, std::size_t count, float* y) const;

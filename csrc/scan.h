@@ -19,6 +19,11 @@ struct Encoded {
     double squared_code;
 };
 
+// Room for the rounding of those sums, relative; and the smallest step, far below what float32 tells apart among rows
+// of at most 1.
+constexpr double encoded_room = 0x1p-13;
+constexpr float smallest_step = 0x1p-60f;
+
 // A code of a query is from -127 to 127 and is kept as the byte code + query_zero; a code of a bank row is from
 // -bank_top to bank_top. With these limits no sum below saturates or wraps.
 struct ScanKernels {
@@ -46,7 +51,7 @@ struct ScanKernels {
     float (*largest)(const float* values, std::size_t count);  // magnitude
 
     // codes[i] = round(values[i] / step) + zero for i < count, to the nearest; |values[i]| < 127.4 step, count <= 4096.
-    // Precision: every sum is off by at most 2^-13 of itself, `squared_code` by nothing.
+    // Precision: every sum is off by at most encoded_room of itself, `squared_code` by nothing.
     Encoded (*encode)(const float* values, std::size_t count, float step, int zero, std::uint8_t* codes);
 };
 

@@ -5,18 +5,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "band_matrix.h"
 #include "isa.h"
 #include "smooth.h"
 
 namespace edgead {
-
-// One axis as Python builds it: output i is weights[i][0..taps) times inputs first[i]... Inputs beyond the last have
-// weight 0.
-struct BandMatrix {
-    const std::int32_t* first;
-    const float* weights;
-    int outputs, taps, inputs;
-};
 
 class Smoother {
 public:

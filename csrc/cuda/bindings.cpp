@@ -9,21 +9,17 @@
 #include <string>
 #include <vector>
 
+#include "../arrays.h"
 #include "nearest_index.h"
 #include "smoother.h"
 
 namespace py = pybind11;
+using namespace edgead;
 using namespace edgead::cuda;
 
 namespace {
 
-using Floats = py::array_t<float, py::array::c_style>;
-using Ints = py::array_t<std::int32_t, py::array::c_style>;
 using Address = std::uintptr_t;
-
-void require(bool condition, const char* what) {
-    if (!condition) throw std::invalid_argument(what);
-}
 
 template <typename T>
 T* pointer(Address address) {
@@ -75,14 +71,6 @@ void search_device(NearestIndex& index, Address features, std::size_t n, int k, 
     const Neighbours result{pointer<float>(distance), pointer<std::int32_t>(rows), k};
     py::gil_scoped_release release;
     index.search_device(pointer<const float>(features), n, result, pointer<std::int32_t>(bad_row), stream_of(stream));
-}
-
-HostBand band(const Ints& first, const Floats& weights, int inputs) {
-    require(first.ndim() == 1 && weights.ndim() == 2 && first.shape(0) == weights.shape(0) && first.shape(0) > 0,
-            "a band is first (outputs,) and weights (outputs, taps)");
-    for (py::ssize_t i = 0; i < first.shape(0); ++i)
-        require(first.at(i) >= 0 && first.at(i) < inputs, "a band starts outside its inputs");
-    return {first.data(), weights.data(), static_cast<int>(first.shape(0)), static_cast<int>(weights.shape(1)), inputs};
 }
 
 std::unique_ptr<Smoother> make_smoother(const Ints& vertical_first, const Floats& vertical_weights, int input_height,

@@ -11,7 +11,7 @@ std::size_t floats(int rows, int columns) {
 
 }  // namespace
 
-BandMemory::BandMemory(const HostBand& band, bool transposed) {
+BandMemory::BandMemory(const BandMatrix& band, bool transposed) {
     const auto outputs = static_cast<std::size_t>(band.outputs), taps = static_cast<std::size_t>(band.taps);
     std::vector<float> weights(outputs * taps);
     for (std::size_t i = 0; i < outputs; ++i)
@@ -27,7 +27,7 @@ BandMemory::BandMemory(const HostBand& band, bool transposed) {
     band_ = {reinterpret_cast<const std::int32_t*>(first), memory_.as<float>(), band.outputs, band.taps, band.inputs};
 }
 
-Smoother::Smoother(const HostBand& vertical, const HostBand& horizontal)
+Smoother::Smoother(const BandMatrix& vertical, const BandMatrix& horizontal)
     : device_(current_device()), vertical_(vertical, false), horizontal_(horizontal, true),
       middle_(floats(vertical.inputs, horizontal.outputs)), state_(sizeof(SmoothState)),
       input_(floats(vertical.inputs, horizontal.inputs)), output_(floats(vertical.outputs, horizontal.outputs)),

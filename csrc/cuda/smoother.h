@@ -5,20 +5,13 @@
 #include <mutex>
 #include <vector>
 
+#include "../band_matrix.h"
 #include "device.h"
 
 namespace edgead::cuda {
 
-// One axis as Python builds it: output i is weights[i][0..taps) times inputs first[i]... Inputs beyond the last have
-// weight 0.
-struct HostBand {
-    const std::int32_t* first;
-    const float* weights;
-    int outputs, taps, inputs;
-};
-
-// The same on the device. Neighbouring threads have neighbouring outputs: where they differ in the column, weights are
-// (taps, outputs), where in the row, (outputs, taps).
+// A BandMatrix on the device. Neighbouring threads have neighbouring outputs: where they differ in the column, weights
+// are (taps, outputs), where in the row, (outputs, taps).
 struct Band {
     const std::int32_t* first;
     const float* weights;
@@ -42,7 +35,7 @@ void smooth_columns(const float* middle, int width, const Band& vertical, float*
 
 class BandMemory {
 public:
-    BandMemory(const HostBand& band, bool transposed);
+    BandMemory(const BandMatrix& band, bool transposed);
     const Band& get() const { return band_; }
 
 private:
@@ -52,7 +45,7 @@ private:
 
 class Smoother {
 public:
-    Smoother(const HostBand& vertical, const HostBand& horizontal);
+    Smoother(const BandMatrix& vertical, const BandMatrix& horizontal);
 
     int input_height() const { return vertical_.get().inputs; }
     int input_width() const { return horizontal_.get().inputs; }

@@ -54,7 +54,8 @@ class NearestPatches:
         self.backend = f"cpu:{level}" if native else "numpy"
         check_finite(bank, "memory_bank")
         if native:
-            self._index = native.NearestIndex(bank, level, choose_projection(bank) if prescan else None)
+            projection = choose_projection(bank) if prescan and native.has_prescan(level) else None
+            self._index = native.NearestIndex(bank, level, projection)
         else:
             self._index = numpy_backend.NearestIndex(bank)
 

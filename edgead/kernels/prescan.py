@@ -67,19 +67,22 @@ def _cheapest(turned: Floats) -> int:
     # Work in 8-bit products; a float32 product costs four. One more look at a pair costs as much as some thousand, and
     # twice that where the rows come from beyond the cache.
     look, project = (1000 + 6.5 * columns) * (1 + min(1.0, rows * columns / CACHE)), 4 * columns / rows
-    nearest = _squared_distances(turned, squared_norms, probes, columns)
+    nearest = _squared_distances(turned[probes] @ turned.T, squared_norms, probes)
     np.put_along_axis(nearest, probes[:, None], np.inf, axis=1)
     # Patches of a new picture lie farther out than most rows do, whose nearest is often of the same picture. But rows
     # of a greedy coreset are about equally far apart, and patches are nearer to one than they are to each other.
     near, far = np.sqrt(np.quantile(nearest.min(axis=1), [0.1, 0.9]))
     reach = 0.93 * far if near > 0.8 * far else far
     best, cheapest = 0, float(columns)
+    seen, products = np.zeros(rows, np.float32), np.zeros((PROBES, rows), np.float32)
     for count in range(STEP, columns // 2 + 1, STEP):
-        seen = np.einsum("ij,ij->i", turned[:, :count], turned[:, :count])
+        part = turned[:, count - STEP : count]
+        seen += np.einsum("ij,ij->i", part, part)
+        products += part[probes] @ part.T
         unseen = np.sqrt(np.maximum(squared_norms - seen, 0))
         # Codes of a turned row are off by about a hundredth of its length, on both sides.
         off = 0.022 * np.sqrt(seen.mean())
-        distance = np.sqrt(_squared_distances(turned, seen, probes, count))
+        distance = np.sqrt(_squared_distances(products, seen, probes))
         bound = np.maximum(distance - off, 0) ** 2 + (unseen[probes, None] - unseen) ** 2
         work = count * (1 + project) + look * float(np.mean(bound <= reach**2))
         if work < cheapest:
@@ -87,6 +90,5 @@ def _cheapest(turned: Floats) -> int:
     return best
 
 
-def _squared_distances(turned: Floats, squared_norms: Floats, probes: np.ndarray, count: int) -> Floats:
-    products = turned[probes, :count] @ turned[:, :count].T
+def _squared_distances(products: Floats, squared_norms: Floats, probes: np.ndarray) -> Floats:
     return np.maximum(squared_norms[probes, None] + squared_norms - 2 * products, 0)
