@@ -20,7 +20,7 @@ from edgead.dataset import Images, find_good_images
 from edgead.images import load_image
 from edgead.preprocess import preprocess
 from edgead.scoring import Scorer
-from edgead.train import PRESETS, PatchCore
+from edgead.train import PatchCore, find_preset
 
 DEEP = {"layers": ("stride16", "stride32")}
 PLAIN = {"damp_length": False, "window": 1}
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
     """Print a table of image AUROCs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks defaults", description=__doc__)
     parser.add_argument("data", type=Path, help="data set in MVTec layout; only train/good is read")
-    parser.add_argument("--preset", default="default", choices=PRESETS)
+    parser.add_argument("--preset", default="default", choices=PatchCore.presets)
     parser.add_argument("--train", type=int, default=400, help="images to learn from; the others are judged")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args(arguments)
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> None:
     labels = np.array([False] * len(good) + [True] * len(flawed))
     print(f"{options.train} images to learn from, {len(good)} good and {len(flawed)} drawn defects to judge")
     for name, settings in VARIANTS.items():
-        model = PatchCore.from_settings({**PRESETS[options.preset], **settings})
+        model = PatchCore.from_settings({**find_preset("patchcore", options.preset), **settings})
         model.fit(Images(list(paths[: options.train]), model.preprocessing))
         scorer = Scorer(model.scoring, model.grid, model.config.image_size, model.memory_bank)
         scores = np.array([_score(model, scorer, image) for image in [*good, *flawed]])

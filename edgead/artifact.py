@@ -44,14 +44,18 @@ class Preprocessing(_Section):
 class Scoring(_Section):
     """How the network's output becomes scores; see `edgead.scoring`.
 
-    The image score: patch scores are averaged over windows of `window` x `window` patches, and the `top_patches`
-    largest averages are averaged. 1 and 1 give the maximum of the PatchCore paper.
+    The image score is `patch_weight` x (score of the patches) + `graph_weight` x (the graph's own `image_score`). The
+    score of the patches: patch scores are averaged over windows of `window` x `window` patches, and the `top_patches`
+    largest averages are averaged; 1 and 1 give the maximum of the PatchCore paper. A graph has an output
+    `image_score` where `graph_weight` is not 0.
     """
 
     head: Literal["patch_nearest", "map"]
     num_neighbors: Annotated[int, Field(ge=1, le=16)] = 1
     window: PositiveInt = 1
     top_patches: PositiveInt = 1
+    patch_weight: Annotated[float, Field(ge=0)] = 1.0
+    graph_weight: Annotated[float, Field(ge=0)] = 0.0
     sigma_px: Annotated[float, Field(ge=0)] = 4.0
     border: Literal["reflect", "replicate"] = "reflect"
 
@@ -91,6 +95,11 @@ class Manifest(_Section):
     versions: dict[str, str] = {}
     files: dict[str, str] = {}
     manifest_sha256: str = ""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the graph's outputs: what patches are scored by, then `image_score` if the graph has it."""
+        return (self.output, "image_score") if self.scoring.graph_weight else (self.output,)
 
 
 class Artifact:

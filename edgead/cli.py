@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
+import yaml
 
 from edgead.artifact import Artifact
 from edgead.console import (
@@ -63,12 +64,17 @@ def train(
     data: Annotated[Path, typer.Argument(help="MVTec layout (train/good), or any folder with --normal-dir.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the model to write.")],
     detector: Annotated[str, typer.Option(help="Method.")] = "patchcore",
-    preset: Annotated[str, typer.Option(help="fast, default or fine.")] = "default",
+    preset: Annotated[
+        str, typer.Option(help="Settings of the method: default, or one that the README lists.")
+    ] = "default",
     normal_dir: Annotated[str | None, typer.Option(help="Folder of good images below DATA; . is DATA itself.")] = None,
     backbone: Annotated[str | None, typer.Option(help="Backbone, instead of the preset's.")] = None,
     layers: Annotated[str | None, typer.Option(help="Layers, such as stride16,stride32.")] = None,
     image_size: Annotated[str | None, typer.Option(help="One number, or HEIGHT,WIDTH.")] = None,
     memory_bank_size: Annotated[int | None, typer.Option(min=1, help="Rows of the memory bank.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other setting of the method, as NAME=VALUE; may be repeated.")
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights of the backbone: safetensors or a state dict.")] = None,
     roi: Annotated[str | None, typer.Option(help="Part of the picture to look at: X,Y,WIDTH,HEIGHT in pixels.")] = None,
     false_reject_rate: Annotated[
@@ -86,10 +92,8 @@ def train(
 ) -> None:
     """Learn from good images and write a finished, calibrated model."""
     from edgead.export.from_folder import GoodImages, train_from_folder
-    from edgead.train import PRESETS
+    from edgead.train import find_preset
 
-    if preset not in PRESETS:
-        raise SettingsError(f"--preset {preset}: choose one of {', '.join(PRESETS)}")
     chosen = {
         "backbone": backbone,
         "layers": layers and [layer.strip() for layer in layers.split(",")],
@@ -97,7 +101,8 @@ def train(
         "memory_bank_size": memory_bank_size,
         "seed": seed,
     }
-    settings = {**PRESETS[preset], **{key: value for key, value in chosen.items() if value is not None}}
+    chosen = {key: value for key, value in chosen.items() if value is not None}
+    settings = {**find_preset(detector, preset), **chosen, **dict(map(_setting, setting or []))}
     region = _numbers("--roi", roi, (4,)) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad)
     with stage_bars() as progress:
@@ -283,6 +288,16 @@ def _images(paths: list[Path]) -> list[Path]:
     for path in paths:
         found += [path] if is_image_path(path) or path.is_file() else list_images(path)
     return found
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    try:
+        if name and equals:
+            return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        pass
+    raise SettingsError(f"--set {text!r}: expected NAME=VALUE, such as window=3 or layers=[stride8,stride16]")
 
 
 def _numbers(option: str, text: str, counts: tuple[int, ...], *, repeat: int = 0) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,13 +15,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from edgead.artifact import Artifact
+from edgead.dataset import StageProgress
 from edgead.types import Frame, Verdict
 
 stdout = Console(highlight=False, markup=False)
 stderr = Console(stderr=True, highlight=False, markup=False)
-
-StageProgress = Callable[[str, int, int], None]
-"""Called with the name of the stage, how much is done, and the total."""
 
 
 @contextmanager

@@ -18,7 +18,14 @@ from edgead.preprocess import preprocess
 Progress = Callable[[int, int], None]
 """Called with how much is done, and the total."""
 
+StageProgress = Callable[[str, int, int], None]
+"""Called with the name of the stage, how much of it is done, and the total."""
+
 GOOD = "good"
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """The StageProgress of a caller that does not want to know."""
 
 
 class DatasetError(EdgeadError):

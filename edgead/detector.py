@@ -88,10 +88,10 @@ class Detector:
         t0 = time.perf_counter_ns()
         preprocess(as_bgr(image), self.manifest.preprocessing, out=self._runtime.input[0])
         t1 = time.perf_counter_ns()
-        output = self._runtime.run(self._runtime.input)[self.manifest.output]
+        outputs = self._runtime.run(self._runtime.input)
         t2 = time.perf_counter_ns()
-        patch_scores = self._scorer.patch_scores(output)
-        image_score = self._scorer.image_score(patch_scores)
+        patch_scores = self._scorer.patch_scores(outputs[self.manifest.output])
+        image_score = self._scorer.image_score(patch_scores, outputs.get("image_score"))
         t3 = time.perf_counter_ns()
         anomaly_map, maximum = self._scorer.anomaly_map(patch_scores)
         t4 = time.perf_counter_ns()

@@ -8,6 +8,8 @@ import numpy as np
 from edgead.artifact import Scoring
 from edgead.kernels import NearestPatches, Smoother
 
+NOT_FINITE = "the network gave NaN or infinity: the model or its precision is broken"
+
 
 class Scorer:
     """Everything that scoring needs, prepared once for one artifact.
@@ -59,13 +61,39 @@ class Scorer:
         """
         if self._nearest is None:
             if not np.isfinite(output).all():
-                raise ValueError("the network gave NaN or infinity: the model or its precision is broken")
+                raise ValueError(NOT_FINITE)
             return output.reshape(self.grid)
         features = output.reshape(-1, output.shape[-1])
         distance, _ = self._nearest.search(features, self.spec.num_neighbors)
         return distance.mean(axis=1).reshape(self.grid)
 
-    def image_score(self, patch_scores: np.ndarray) -> float:
+    def image_score(self, patch_scores: np.ndarray, graph_score: np.ndarray | None = None) -> float:
+        """Score an image.
+
+        Parameters
+        ----------
+        patch_scores : ndarray of shape (h, w), float32
+        graph_score : ndarray of shape (1,), float32, optional
+            The graph's own `image_score`, where the manifest gives it a weight.
+
+        Returns
+        -------
+        float
+            The weighted sum that `edgead.artifact.Scoring` describes.
+
+        Raises
+        ------
+        ValueError
+            If the graph's score is NaN or infinite.
+        """
+        score = self.spec.patch_weight * self._highest(patch_scores) if self.spec.patch_weight else 0.0
+        if graph_score is None:
+            return score
+        if not np.isfinite(graph_score).all():
+            raise ValueError(NOT_FINITE)
+        return score + self.spec.graph_weight * float(graph_score[0])
+
+    def _highest(self, patch_scores: np.ndarray) -> float:
         """Mean of the `top_patches` largest averages over a window; windows lie inside the grid."""
         averages = patch_scores
         if self._window != (1, 1):

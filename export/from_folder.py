@@ -15,8 +15,7 @@ from edgead.export.build import CalibrationPlan, build_artifact
 from edgead import kernels
 from edgead.artifact import Artifact, Preprocessing, check_destination
 from edgead.calibration import plan_calibration
-from edgead.console import StageProgress
-from edgead.dataset import Images, check_images, find_good_images
+from edgead.dataset import Images, StageProgress, check_images, find_good_images, no_progress
 from edgead.errors import SettingsError
 from edgead.train import DETECTORS
 
@@ -54,7 +53,7 @@ def train_from_folder(
     *,
     detector: str = "patchcore",
     weights: Path | None = None,
-    progress: StageProgress | None = None,
+    progress: StageProgress = no_progress,
 ) -> tuple[Artifact, list[str]]:
     """Train, export and calibrate a detector.
 
@@ -86,12 +85,11 @@ def train_from_folder(
     if detector not in DETECTORS:
         raise SettingsError(f"unknown detector {detector!r}: choose one of {', '.join(DETECTORS)}")
     check_destination(destination)
-    report = progress or (lambda stage, done, total: None)
     paths = find_good_images(good.data, good.normal_dir)
     plan_calibration(
         len(paths), good.false_reject_rate, good.review_rate
     )  # too few images is known before they are read
-    paths, problems, digest = check_images(paths, skip_bad=good.skip_bad, progress=partial(report, "read images"))
+    paths, problems, digest = check_images(paths, skip_bad=good.skip_bad, progress=partial(progress, "read images"))
     held_out, rate = plan_calibration(len(paths), good.false_reject_rate)
 
     torch.set_num_threads(kernels.threads())
@@ -100,11 +98,7 @@ def train_from_folder(
     order = np.random.default_rng(model.config.seed).permutation(len(paths))
     calibration = [paths[i] for i in sorted(order[:held_out])]
     training = [paths[i] for i in sorted(order[held_out:])]
-    model.fit(
-        Images(training, preprocessing),
-        progress=partial(report, "extract features"),
-        coreset_progress=partial(report, "choose memory bank"),
-    )
+    model.fit(Images(training, preprocessing), progress=progress)
     provenance = {
         "data": good.data.name,
         "data_sha256": digest,
@@ -119,6 +113,6 @@ def train_from_folder(
         CalibrationPlan(calibration, rate, good.review_rate),
         preprocessing=preprocessing,
         provenance=provenance,
-        progress=partial(report, "calibrate"),
+        progress=partial(progress, "calibrate"),
     )
     return artifact, problems

@@ -20,7 +20,7 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
     Parameters
     ----------
     network : nn.Module
-        Takes uint8 RGB (n, h, w, 3), returns one float32 tensor.
+        Takes uint8 RGB (n, h, w, 3), returns the float32 tensors that `manifest.outputs` names: one tensor, or a tuple.
     path : Path
         Written whole or not at all.
     manifest : Manifest
@@ -41,7 +41,7 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
             verbose=False,
             opset_version=OPSET,
             input_names=[manifest.input],
-            output_names=[manifest.output],
+            output_names=list(manifest.outputs),
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             external_data=False,
         )

@@ -107,7 +107,8 @@ def _torch_scores(
     manifest = artifact.manifest
     batch = torch.from_numpy(preprocess(image, manifest.preprocessing))[None]
     with torch.inference_mode():
-        output = network(batch)[0].double()
+        outputs = network(batch)
+    output, *graph_score = [x[0].double() for x in (outputs if isinstance(outputs, tuple) else (outputs,))]
     scores = output if bank is None else _nearest(output, torch.from_numpy(bank).double(), manifest.scoring)
     window = [min(manifest.scoring.window, side) for side in scores.shape]
     averages = F.avg_pool2d(scores[None], window, stride=1).flatten()
@@ -115,7 +116,10 @@ def _torch_scores(
     full = F.interpolate(
         scores[None, None], size=manifest.preprocessing.image_size, mode="bilinear", align_corners=False
     )
-    return float(top.mean()), _blur(full[0, 0].numpy(), manifest.scoring)
+    image_score = manifest.scoring.patch_weight * top.mean() + sum(
+        manifest.scoring.graph_weight * x for x in graph_score
+    )
+    return float(image_score), _blur(full[0, 0].numpy(), manifest.scoring)
 
 
 def _nearest(features: torch.Tensor, bank: torch.Tensor, scoring: Scoring) -> torch.Tensor:

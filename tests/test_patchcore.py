@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.train import PRESETS, PatchCore, PatchCoreConfig  # noqa: E402
+from edgead.train import PatchCore, PatchCoreConfig  # noqa: E402
 from edgead.train.backbones import BACKBONES, LITE_LAYERS, Backbone, build_backbone  # noqa: E402
 from edgead.train.network import PatchFeatures  # noqa: E402
 
@@ -139,6 +139,6 @@ def test_unknown_names():
 
 
 def test_presets_are_settings():
-    assert set(PRESETS) == {"fast", "default", "fine"}
-    for settings in PRESETS.values():
+    assert set(PatchCore.presets) == {"fast", "default", "fine"}
+    for settings in PatchCore.presets.values():
         PatchCoreConfig(**settings)

@@ -73,3 +73,12 @@ def test_head_and_bank_belong_together():
         Scorer(Scoring(head="patch_nearest"), (2, 2), (8, 8))
     with pytest.raises(ValueError, match="with a memory bank"):
         Scorer(Scoring(head="map"), (2, 2), (8, 8), np.ones((1, 2), np.float32))
+
+
+def test_the_graphs_own_score_is_weighted():
+    scores = np.array([[9, 1], [3, 7]], np.float32)
+    graph_score = np.array([2.0], np.float32)
+    assert scorer(graph_weight=0.5).image_score(scores, graph_score) == 9 + 0.5 * 2
+    assert scorer(patch_weight=0.0, graph_weight=1.0).image_score(scores, graph_score) == 2
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        scorer(graph_weight=1.0).image_score(scores, np.array([np.nan], np.float32))

@@ -160,9 +160,9 @@ def _train(data: Path, model: Path, preset: str, progress: StageProgress) -> dic
     # The workstation's half: imported here, so that a device can import this module.
     from edgead.export.from_folder import GoodImages, train_from_folder
     from edgead.export.verify import compare_with_torch
-    from edgead.train import PRESETS
+    from edgead.train import find_preset
 
-    artifact, _ = train_from_folder(GoodImages(data), model, PRESETS[preset], progress=progress)
+    artifact, _ = train_from_folder(GoodImages(data), model, find_preset("patchcore", preset), progress=progress)
     tests = [image.path for image in find_test_images(data)]
     spread = tests[:: max(1, len(tests) // VERIFIED_IMAGES)]
     return compare_with_torch(artifact, spread, progress=partial(progress, "verify")).to_dict()

@@ -29,12 +29,14 @@ class OrtRuntime:
         except Exception as error:  # noqa: BLE001  ONNX Runtime's errors share no base of their own
             raise ArtifactError(f"{artifact.model_path} cannot be opened by ONNX Runtime: {error}") from error
         height, width = manifest.preprocessing.image_size
-        (graph_input,), (graph_output,) = self._session.get_inputs(), self._session.get_outputs()
+        (graph_input,), graph_outputs = self._session.get_inputs(), self._session.get_outputs()
+        names = tuple(output.name for output in graph_outputs)
         expected = ("batch", height, width, 3)
-        if (graph_input.name, graph_output.name) != (manifest.input, manifest.output):
+        if (graph_input.name, names) != (manifest.input, manifest.outputs):
             raise ArtifactError(
-                f"{artifact.model_path} has input {graph_input.name!r} and output {graph_output.name!r}, the manifest "
-                f"says {manifest.input!r} and {manifest.output!r}: write it anew with `edgead export`"
+                f"{artifact.model_path} has input {graph_input.name!r} and output {', '.join(map(repr, names))}, the "
+                f"manifest says {manifest.input!r} and {', '.join(map(repr, manifest.outputs))}: write it anew with "
+                "`edgead export`"
             )
         if tuple(graph_input.shape[1:]) != expected[1:]:
             raise ArtifactError(
@@ -42,15 +44,11 @@ class OrtRuntime:
                 f"{list(expected[1:])}: write it anew with `edgead export`"
             )
         self.input = np.zeros((1, height, width, 3), np.uint8)
-        self.output = np.zeros([1, *graph_output.shape[1:]], np.float32)
-        self._names = (manifest.input, manifest.output)
+        self.outputs = {output.name: np.zeros([1, *output.shape[1:]], np.float32) for output in graph_outputs}
         self._binding = self._session.io_binding()
-        self._bind()
-
-    def _bind(self) -> None:
-        name_in, name_out = self._names
-        self._binding.bind_input(name_in, "cpu", 0, np.uint8, self.input.shape, self.input.ctypes.data)
-        self._binding.bind_output(name_out, "cpu", 0, np.float32, self.output.shape, self.output.ctypes.data)
+        self._binding.bind_input(graph_input.name, "cpu", 0, np.uint8, self.input.shape, self.input.ctypes.data)
+        for name, array in self.outputs.items():
+            self._binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run the network on one image.
@@ -68,7 +66,7 @@ class OrtRuntime:
         if images is not self.input:
             np.copyto(self.input, images, casting="no")
         self._session.run_with_iobinding(self._binding)
-        return {self._names[1]: self.output}
+        return self.outputs
 
     def close(self) -> None:
         """Release the session's memory."""

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from edgead.artifact import Artifact, ArtifactError
-from edgead.train.patchcore import PRESETS, PatchCore, PatchCoreConfig
+from edgead.errors import SettingsError
+from edgead.train.patchcore import PatchCore, PatchCoreConfig
 
 DETECTORS = {PatchCore.name: PatchCore}
 
-__all__ = ["DETECTORS", "PRESETS", "PatchCore", "PatchCoreConfig", "load_network"]
+__all__ = ["DETECTORS", "PatchCore", "PatchCoreConfig", "find_preset", "load_network"]
+
+
+def find_preset(detector: str, preset: str) -> dict[str, Any]:
+    """Settings of a detector's preset: what differs from its defaults.
+
+    Raises
+    ------
+    SettingsError
+        Unknown detector or preset; the message lists those there are.
+    """
+    if detector not in DETECTORS:
+        raise SettingsError(f"unknown detector {detector!r}: choose one of {', '.join(DETECTORS)}")
+    presets = DETECTORS[detector].presets
+    if preset not in presets:
+        raise SettingsError(f"{detector} has no preset {preset!r}: choose one of {', '.join(presets)}")
+    return dict(presets[preset])
 
 
 def load_network(artifact: Artifact) -> nn.Module:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 
 from edgead import kernels
 from edgead.artifact import Preprocessing, Scoring
-from edgead.dataset import Progress
+from edgead.dataset import Progress, StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.train.backbones import build_backbone
 from edgead.train.network import PatchFeatures
+from edgead.train.settings import plain_settings, read_settings
 
 BATCH = 8
 
@@ -62,19 +64,13 @@ class PatchCoreConfig:
     seed: int = 0
 
 
-# What differs from the defaults above.
-PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
-    "default": {},
-    "fine": {"image_size": (448, 448), "window": 3, "top_patches": 10},
-}
-
-
 class PatchCore:
     """Learns what good patches look like: a frozen backbone and a memory bank chosen by greedy k-centre.
 
     Attributes
     ----------
+    presets : dict
+        What differs from the defaults of PatchCoreConfig.
     network : PatchFeatures
         The module that is exported.
     memory_bank : ndarray of shape (m, d), float32, or None before `fit`
@@ -82,6 +78,11 @@ class PatchCore:
 
     name = "patchcore"
     output: Literal["features"] = "features"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
+        "default": {},
+        "fine": {"image_size": (448, 448), "window": 3, "top_patches": 10},
+    }
 
     def __init__(
         self,
@@ -110,17 +111,12 @@ class PatchCore:
         cls, settings: dict[str, Any], *, weights: Path | None = None, pretrained: bool = True
     ) -> PatchCore:
         """Build an untrained detector from settings such as `settings()` gives; missing ones keep their defaults."""
-        unknown = settings.keys() - asdict(PatchCoreConfig()).keys()
-        if unknown:
-            raise SettingsError(f"patchcore has no setting {', '.join(sorted(unknown))}")
-        plain: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
-        }
-        return cls(replace(PatchCoreConfig(), **plain), weights=weights, pretrained=pretrained)
+        config = read_settings(PatchCoreConfig, settings, detector=cls.name)
+        return cls(config, weights=weights, pretrained=pretrained)
 
     def settings(self) -> dict[str, Any]:
         """The configuration as plain JSON types."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self.config).items()}
+        return plain_settings(self.config)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -137,23 +133,17 @@ class PatchCore:
             sigma_px=config.sigma_px,
         )
 
-    def fit(
-        self,
-        images: Sequence[np.ndarray],
-        *,
-        progress: Progress | None = None,
-        coreset_progress: Progress | None = None,
-    ) -> PatchCore:
+    def fit(self, images: Sequence[np.ndarray], *, progress: StageProgress = no_progress) -> PatchCore:
         """Learn from good images.
 
         Parameters
         ----------
         images : sequence of ndarray of shape (h, w, 3), uint8, RGB
             Already preprocessed to `config.image_size`.
-        progress, coreset_progress : callable, optional
-            Called with (done, total) images, and memory bank rows.
+        progress : callable, optional
+            Called with (stage, done, total).
         """
-        patches = self._extract(images, progress)
+        patches = self._extract(images, partial(progress, "extract features"))
         self.network.fit_scale(torch.from_numpy(patches))
         with torch.inference_mode():
             for block in torch.from_numpy(patches).split(65536):
@@ -162,11 +152,11 @@ class PatchCore:
         count = max(self.config.num_neighbors, min(wanted, self.config.memory_bank_size, len(patches)))
         # The first centre is drawn at random, the others are the farthest patches (algorithm 1).
         first = int(np.random.default_rng(self.config.seed).integers(len(patches)))
-        chosen = kernels.greedy_coreset(patches, count, first=first, progress=coreset_progress)
+        chosen = kernels.greedy_coreset(patches, count, first=first, progress=partial(progress, "choose memory bank"))
         self.memory_bank = patches[chosen]
         return self
 
-    def _extract(self, images: Sequence[np.ndarray], progress: Progress | None) -> np.ndarray:
+    def _extract(self, images: Sequence[np.ndarray], progress: Progress) -> np.ndarray:
         """Raw features of all images, float32 (patches, d)."""
         rng = np.random.default_rng(self.config.seed)
         per_image = self.grid[0] * self.grid[1]
@@ -185,8 +175,7 @@ class PatchCore:
                         rows = rows[np.sort(rng.choice(per_image, keep, replace=False))]
                     at = (start + offset) * keep
                     patches[at : at + keep] = rows
-                if progress:
-                    progress(min(start + BATCH, len(images)), len(images))
+                progress(min(start + BATCH, len(images)), len(images))
         network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         if not np.isfinite(patches).all():
             raise SettingsError("the backbone gave NaN or infinity: its weights are broken")
