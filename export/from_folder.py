@@ -17,7 +17,7 @@ from edgead.artifact import Artifact, Preprocessing, check_destination
 from edgead.calibration import plan_calibration
 from edgead.dataset import Images, StageProgress, check_images, find_good_images, no_progress
 from edgead.errors import SettingsError
-from edgead.train import DETECTORS
+from edgead.train import DETECTORS, Mvg
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,8 @@ def train_from_folder(
         "skipped_images": len(problems),
         "fit_seconds": round(time.perf_counter() - started, 1),
     }
+    if isinstance(model, Mvg):
+        provenance["gaussian_threshold"] = model.working_point(rate)
     artifact = build_artifact(
         model,
         destination,

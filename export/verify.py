@@ -109,16 +109,18 @@ def _torch_scores(
     with torch.inference_mode():
         outputs = network(batch)
     output, *graph_score = [x[0].double() for x in (outputs if isinstance(outputs, tuple) else (outputs,))]
-    scores = output if bank is None else _nearest(output, torch.from_numpy(bank).double(), manifest.scoring)
+    rows = None if bank is None else torch.from_numpy(bank).double()
+    scores = output if rows is None else _nearest(output, rows, manifest.scoring)
     window = [min(manifest.scoring.window, side) for side in scores.shape]
     averages = F.avg_pool2d(scores[None], window, stride=1).flatten()
     top = torch.topk(averages, min(manifest.scoring.top_patches, averages.numel())).values
     full = F.interpolate(
         scores[None, None], size=manifest.preprocessing.image_size, mode="bilinear", align_corners=False
     )
-    image_score = manifest.scoring.patch_weight * top.mean() + sum(
-        manifest.scoring.graph_weight * x for x in graph_score
-    )
+    highest = top.mean()
+    if rows is not None and manifest.scoring.reweight_neighbors:
+        highest *= _rarity(output, scores, rows, manifest.scoring.reweight_neighbors)
+    image_score = manifest.scoring.patch_weight * highest + sum(manifest.scoring.graph_weight * x for x in graph_score)
     return float(image_score), _blur(full[0, 0].numpy(), manifest.scoring)
 
 
@@ -127,6 +129,14 @@ def _nearest(features: torch.Tensor, bank: torch.Tensor, scoring: Scoring) -> to
     flat = features.reshape(-1, features.shape[-1])
     distance = torch.cdist(flat, bank, compute_mode="use_mm_for_euclid_dist")
     return torch.topk(distance, scoring.num_neighbors, largest=False).values.mean(dim=1).reshape(grid)
+
+
+def _rarity(features: torch.Tensor, scores: torch.Tensor, bank: torch.Tensor, neighbors: int) -> torch.Tensor:
+    patch = features.reshape(-1, features.shape[-1])[scores.argmax()]
+    nearest = (bank - patch).square().sum(dim=1).argmin()
+    around = (bank - bank[nearest]).square().sum(dim=1).topk(neighbors, largest=False).indices
+    distances = (bank[around] - patch).norm(dim=1)
+    return 1 - torch.exp((bank[nearest] - patch).norm() - torch.logsumexp(distances, dim=0))
 
 
 def _blur(image: np.ndarray, scoring: Scoring) -> np.ndarray:

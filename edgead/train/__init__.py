@@ -8,11 +8,12 @@ from torch import nn
 
 from edgead.artifact import Artifact, ArtifactError
 from edgead.errors import SettingsError
+from edgead.train.mvg import Mvg, MvgConfig
 from edgead.train.patchcore import PatchCore, PatchCoreConfig
 
-DETECTORS = {PatchCore.name: PatchCore}
+DETECTORS = {PatchCore.name: PatchCore, Mvg.name: Mvg}
 
-__all__ = ["DETECTORS", "PatchCore", "PatchCoreConfig", "find_preset", "load_network"]
+__all__ = ["DETECTORS", "Mvg", "MvgConfig", "PatchCore", "PatchCoreConfig", "find_preset", "load_network"]
 
 
 def find_preset(detector: str, preset: str) -> dict[str, Any]:
