@@ -118,7 +118,7 @@ class Scorer:
         return float(np.partition(flat, flat.size - count)[-count:].mean(dtype=np.float64))
 
     def _rarity(self, patch_scores: np.ndarray, features: np.ndarray) -> float:
-        """Weight of Roth et al. 2022, equation 7: near 1 where the neighbours of the highest patch's nearest row are far.
+        """Weight of Roth et al. 2022, equation 7: near 1 where the rows around the highest patch's nearest one are far.
 
         Two more searches of one patch each, whatever the size of the grid.
         """

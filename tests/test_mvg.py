@@ -43,7 +43,7 @@ def test_mahalanobis_distance_by_hand():
 
 
 def test_fit_by_hand():
-    # Covariance diag(8, 2), mean 5. Shrinkage: the mean of |x|^4 is (4 x 64^... see below), its error over the distance.
+    # Mean (1, 7), covariance diag(8, 2).
     samples = torch.tensor([[4.0, 0.0], [-4.0, 0.0], [0.0, 2.0], [0.0, -2.0]]) + torch.tensor([1.0, 7.0])
     # |x|^4 is 256, 256, 16, 16, of mean 136; |S|^2 = 64 + 4; the error (136 - 68) / 4 = 17; the target is 5 I, at the
     # squared distance 9 + 9. So 17 / 18 of the way to it: variances 8 - 17 / 6 and 2 + 17 / 6.
@@ -105,7 +105,12 @@ def test_good_images_that_are_all_alike():
 @pytest.mark.parametrize(
     ("probability", "dimensions", "expected"),
     # Quantiles of the normal distribution (two-sided) and of chi-square from its closed form for two dimensions.
-    [(0.9973002, 1, 3.0), (0.95, 1, 1.959964), (0.99, 2, math.sqrt(-2 * math.log(0.01))), (0.95, 10, math.sqrt(18.307038))],
+    [
+        (0.9973002, 1, 3.0),
+        (0.95, 1, 1.959964),
+        (0.99, 2, math.sqrt(-2 * math.log(0.01))),
+        (0.95, 10, math.sqrt(18.307038)),
+    ],
 )
 def test_working_point_of_a_level(probability, dimensions, expected):
     assert chi_quantile(probability, dimensions) == pytest.approx(expected, rel=1e-6)

@@ -11,7 +11,7 @@ from edgead.errors import SettingsError
 from edgead.train.mvg import Mvg, MvgConfig
 from edgead.train.patchcore import PatchCore, PatchCoreConfig
 
-DETECTORS = {PatchCore.name: PatchCore, Mvg.name: Mvg}
+DETECTORS: dict[str, type[Any]] = {PatchCore.name: PatchCore, Mvg.name: Mvg}
 
 __all__ = ["DETECTORS", "Mvg", "MvgConfig", "PatchCore", "PatchCoreConfig", "find_preset", "load_network"]
 

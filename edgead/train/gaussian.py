@@ -161,10 +161,14 @@ def chi_quantile(probability: float, dimensions: int) -> float:
     return math.sqrt(high)
 
 
-def sum_distances(gaussians: Sequence[nn.Module], features: Sequence[Tensor]) -> Tensor:
-    """Sum of the distances of every level, features (..., d) each.
+def gaussians(levels: nn.ModuleList) -> list[Gaussian]:
+    """The Gaussians of a module list, for the type checker."""
+    return [level for level in levels if isinstance(level, Gaussian)]
+
+
+def sum_distances(levels: nn.ModuleList, features: Sequence[Tensor]) -> Tensor:
+    """Sum of the distances to the Gaussian of every level, features (..., d) each.
 
     A chi variable deviates by about 1 / sqrt(2) whatever its dimension: levels weigh alike, few channels or many.
     """
-    distances = [gaussian(level) for gaussian, level in zip(gaussians, features, strict=True)]
-    return torch.stack(distances).sum(dim=0)
+    return torch.stack([gaussian(level) for gaussian, level in zip(levels, features, strict=True)]).sum(dim=0)

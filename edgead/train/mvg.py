@@ -1,5 +1,8 @@
-"""Multivariate Gaussian: Rippel, Mertens, Merhof, "Modeling the Distribution of Normal Data in Pre-Trained Deep Features
-for Anomaly Detection", ICPR 2020 (arXiv 2005.14140)."""
+"""Multivariate Gaussians of pooled features.
+
+Rippel, Mertens, Merhof, "Modeling the Distribution of Normal Data in Pre-Trained Deep Features for Anomaly Detection",
+ICPR 2020 (arXiv 2005.14140).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ from edgead.artifact import Preprocessing, Scoring
 from edgead.dataset import Progress, StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.train.backbones import LITE_LAYERS, Backbone, build_backbone
-from edgead.train.gaussian import Gaussian, Reduction, check_reduction, chi_quantile, sum_distances
+from edgead.train.checkpoint import Checkpoint
+from edgead.train.device import CPU
+from edgead.train.gaussian import Gaussian, Reduction, check_reduction, chi_quantile, gaussians, sum_distances
 from edgead.train.settings import plain_settings, read_settings
 
 BATCH = 8
@@ -97,9 +102,7 @@ class GaussianLevels(nn.Module):
         levels = self.levels(image)
         image_score = sum_distances(self.pooled, [level.mean(dim=(2, 3)) for level in levels])
         mapped = [levels[i] for i in self.map_indices]
-        distances = [
-            gaussian(level.permute(0, 2, 3, 1)) for gaussian, level in zip(self.patches, mapped, strict=True)
-        ]
+        distances = [gaussian(level.permute(0, 2, 3, 1)) for gaussian, level in zip(self.patches, mapped, strict=True)]
         grid = distances[0].shape[1:]
         aligned = [distances[0]] + [
             F.interpolate(x[:, None], size=grid, mode="bilinear", align_corners=False)[:, 0] for x in distances[1:]
@@ -152,7 +155,14 @@ class Mvg:
     def scoring(self) -> Scoring:
         return Scoring(head="map", patch_weight=0.0, graph_weight=1.0, sigma_px=self.config.sigma_px)
 
-    def fit(self, images: Sequence[np.ndarray], *, progress: StageProgress = no_progress) -> Mvg:
+    def fit(
+        self,
+        images: Sequence[np.ndarray],
+        *,
+        progress: StageProgress = no_progress,
+        checkpoint: Checkpoint | None = None,
+        device: torch.device = CPU,
+    ) -> Mvg:
         """Learn from good images.
 
         Parameters
@@ -161,15 +171,19 @@ class Mvg:
             Already preprocessed to `config.image_size`; at least two.
         progress : callable, optional
             Called with (stage, done, total).
+        checkpoint : Checkpoint, optional
+            Not used: there is nothing to resume in a method without training steps.
+        device : torch.device
+            Where the backbone runs.
         """
         if len(images) < 2:
             raise SettingsError(f"mvg learns a distribution: it needs at least 2 good images, found {len(images)}")
-        pooled, patches = self._extract(images, partial(progress, "extract features"))
+        pooled, patches = self._extract(images, device, partial(progress, "extract features"))
         config = self.config
-        for gaussian, samples in zip(self.network.pooled, pooled, strict=True):
-            gaussian.fit(samples, reduction=config.reduction, variance=config.variance)
-        for gaussian, samples in zip(self.network.patches, patches, strict=True):
-            gaussian.fit(samples)
+        for level, samples in zip(gaussians(self.network.pooled), pooled, strict=True):
+            level.fit(samples, reduction=config.reduction, variance=config.variance)
+        for level, samples in zip(gaussians(self.network.patches), patches, strict=True):
+            level.fit(samples)
         return self
 
     def working_point(self, false_positive_rate: float) -> float:
@@ -180,22 +194,24 @@ class Mvg:
         an equal part of the rate, so that by the union bound the sum is above the sum of their thresholds at most that
         often. It trusts the assumption and the estimates: the threshold that ships is the conformal one.
         """
-        levels: list[Gaussian] = list(self.network.pooled)  # type: ignore[arg-type]
+        levels = gaussians(self.network.pooled)
         probability = 1 - false_positive_rate / len(levels)
         return sum(chi_quantile(probability, level.whitening.shape[1]) for level in levels)
 
-    def _extract(self, images: Sequence[np.ndarray], progress: Progress) -> tuple[list[Tensor], list[Tensor]]:
+    def _extract(
+        self, images: Sequence[np.ndarray], device: torch.device, progress: Progress
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Features of every level, (n, d): pooled over each image, and patches of the map's levels."""
         rng = np.random.default_rng(self.config.seed)
         network = self.network
         pooled: list[list[Tensor]] = [[] for _ in network.pooled]
         patches: list[list[Tensor]] = [[] for _ in network.patches]
         keep = max(1, self.config.max_patches // len(images))
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on CPUs
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on CPUs
         with torch.inference_mode():
             for start in range(0, len(images), BATCH):
                 batch = np.stack([images[i] for i in range(start, min(start + BATCH, len(images)))])
-                levels = network.levels(torch.from_numpy(batch))
+                levels = [level.cpu() for level in network.levels(torch.from_numpy(batch).to(device))]
                 for rows, level in zip(pooled, levels, strict=True):
                     rows.append(level.mean(dim=(2, 3)))
                 for rows, index in zip(patches, network.map_indices, strict=True):
@@ -204,7 +220,7 @@ class Mvg:
                         chosen = rng.permutation(len(image))[:keep]
                         rows.append(image[torch.from_numpy(np.sort(chosen))])
                 progress(min(start + BATCH, len(images)), len(images))
-        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        network.to(CPU, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         features = [torch.cat(rows) for rows in pooled], [torch.cat(rows) for rows in patches]
         if not all(samples.isfinite().all() for group in features for samples in group):
             raise SettingsError("the backbone gave NaN or infinity: its weights are broken")
