@@ -95,16 +95,22 @@ class Scorer:
         ValueError
             If the graph's score is NaN or infinite, or `features` are needed and missing.
         """
-        score = self.spec.patch_weight * self._highest(patch_scores) if self.spec.patch_weight else 0.0
-        if self.spec.reweight_neighbors:
-            if features is None:
-                raise ValueError("re-weighting needs the features that the patches were scored by")
-            score *= self._rarity(patch_scores, features)
+        score = self.spec.patch_weight * self._of_patches(patch_scores, features) if self.spec.patch_weight else 0.0
         if graph_score is None:
             return score
         if not np.isfinite(graph_score).all():
             raise ValueError(NOT_FINITE)
         return score + self.spec.graph_weight * float(graph_score[0])
+
+    def _of_patches(self, patch_scores: np.ndarray, features: np.ndarray | None) -> float:
+        score = self._highest(patch_scores)
+        if self.spec.reweight_neighbors:
+            if features is None:
+                raise ValueError("re-weighting needs the features that the patches were scored by")
+            score *= self._rarity(patch_scores, features)
+        if self.spec.median_weight:
+            score -= self.spec.median_weight * float(np.median(patch_scores))
+        return score
 
     def _highest(self, patch_scores: np.ndarray) -> float:
         """Mean of the `top_patches` largest averages over a window; windows lie inside the grid."""

@@ -117,10 +117,13 @@ def _torch_scores(
     full = F.interpolate(
         scores[None, None], size=manifest.preprocessing.image_size, mode="bilinear", align_corners=False
     )
-    highest = top.mean()
+    of_patches = top.mean()
     if rows is not None and manifest.scoring.reweight_neighbors:
-        highest *= _rarity(output, scores, rows, manifest.scoring.reweight_neighbors)
-    image_score = manifest.scoring.patch_weight * highest + sum(manifest.scoring.graph_weight * x for x in graph_score)
+        of_patches *= _rarity(output, scores, rows, manifest.scoring.reweight_neighbors)
+    of_patches -= manifest.scoring.median_weight * scores.quantile(0.5)
+    image_score = manifest.scoring.patch_weight * of_patches + sum(
+        manifest.scoring.graph_weight * x for x in graph_score
+    )
     return float(image_score), _blur(full[0, 0].numpy(), manifest.scoring)
 
 

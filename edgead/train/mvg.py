@@ -24,9 +24,8 @@ from edgead.train.backbones import LITE_LAYERS, Backbone, build_backbone
 from edgead.train.checkpoint import Checkpoint
 from edgead.train.device import CPU
 from edgead.train.gaussian import Gaussian, Reduction, check_reduction, chi_quantile, gaussians, sum_distances
+from edgead.train.levels import each_batch, pool
 from edgead.train.settings import plain_settings, read_settings
-
-BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,8 @@ class MvgConfig:
     image_size : (int, int)
         Height and width that images are resized to.
     reduction : {"none", "pca", "npca"}
-        Principal components that are kept of every level: all, those of most or those of least variance.
+        Principal components that are kept of every level: all, those of most or those of least variance (the paper's
+        NPCA).
     variance : float
         The share of the variance at which a reduction cuts.
     map_layers : tuple of str
@@ -57,7 +57,7 @@ class MvgConfig:
     backbone: str = "efficientnet_lite2"
     layers: tuple[str, ...] = LITE_LAYERS
     image_size: tuple[int, int] = (320, 320)
-    reduction: Reduction = "none"
+    reduction: Reduction = "npca"
     variance: float = 0.99
     map_layers: tuple[str, ...] = ("stride8", "stride16")
     max_patches: int = 50_000
@@ -100,7 +100,7 @@ class GaussianLevels(nn.Module):
         the same sum over patches, on the grid of the finest level of the map.
         """
         levels = self.levels(image)
-        image_score = sum_distances(self.pooled, [level.mean(dim=(2, 3)) for level in levels])
+        image_score = sum_distances(self.pooled, [pool(level) for level in levels])
         mapped = [levels[i] for i in self.map_indices]
         distances = [gaussian(level.permute(0, 2, 3, 1)) for gaussian, level in zip(self.patches, mapped, strict=True)]
         grid = distances[0].shape[1:]
@@ -203,25 +203,13 @@ class Mvg:
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Features of every level, (n, d): pooled over each image, and patches of the map's levels."""
         rng = np.random.default_rng(self.config.seed)
-        network = self.network
-        pooled: list[list[Tensor]] = [[] for _ in network.pooled]
-        patches: list[list[Tensor]] = [[] for _ in network.patches]
+        pooled: list[list[Tensor]] = [[] for _ in self.network.pooled]
+        patches: list[list[Tensor]] = [[] for _ in self.network.patches]
         keep = max(1, self.config.max_patches // len(images))
-        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on CPUs
-        with torch.inference_mode():
-            for start in range(0, len(images), BATCH):
-                batch = np.stack([images[i] for i in range(start, min(start + BATCH, len(images)))])
-                levels = [level.cpu() for level in network.levels(torch.from_numpy(batch).to(device))]
-                for rows, level in zip(pooled, levels, strict=True):
-                    rows.append(level.mean(dim=(2, 3)))
-                for rows, index in zip(patches, network.map_indices, strict=True):
-                    flat = levels[index].flatten(2).transpose(1, 2)
-                    for image in flat:
-                        chosen = rng.permutation(len(image))[:keep]
-                        rows.append(image[torch.from_numpy(np.sort(chosen))])
-                progress(min(start + BATCH, len(images)), len(images))
-        network.to(CPU, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        features = [torch.cat(rows) for rows in pooled], [torch.cat(rows) for rows in patches]
-        if not all(samples.isfinite().all() for group in features for samples in group):
-            raise SettingsError("the backbone gave NaN or infinity: its weights are broken")
-        return features
+        for levels in each_batch(self.network, images, device, progress):
+            for rows, level in zip(pooled, levels, strict=True):
+                rows.append(pool(level))
+            for rows, index in zip(patches, self.network.map_indices, strict=True):
+                for image in levels[index].flatten(2).transpose(1, 2):
+                    rows.append(image[torch.from_numpy(rng.permutation(len(image))[:keep])])
+        return [torch.cat(rows) for rows in pooled], [torch.cat(rows) for rows in patches]
