@@ -45,7 +45,7 @@ class PatchFeatures(nn.Module):
 
     def raw_features(self, image: Tensor) -> Tensor:
         """uint8 RGB (n, h, w, 3) -> features before standardisation, float32 (n, d, h', w')."""
-        layers = self.backbone(image.permute(0, 3, 1, 2).float())
+        layers = self.backbone(image.float().permute(0, 3, 1, 2))
         pooled = [F.avg_pool2d(layer, 3, stride=1, padding=1, count_include_pad=False) for layer in layers]
         grid = pooled[0].shape[-2:]
         aligned = [pooled[0]] + [
