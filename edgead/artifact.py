@@ -19,6 +19,7 @@ from edgead.errors import EdgeadError
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST = "manifest.json"
+ENGINES = "engines"  # a cache that each device fills for itself; see `edgead.runtime.engine`
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
@@ -137,6 +138,21 @@ class Artifact:
     def model_path(self) -> Path:
         return self.path / "model.onnx"
 
+    def graph(self, precision: str) -> Path:
+        """Find the ONNX file of a precision.
+
+        Raises
+        ------
+        ArtifactError
+            If the artifact has none.
+        """
+        if precision != self.manifest.precision:
+            raise ArtifactError(
+                f"{self.path} has no graph of precision {precision!r}: it has {self.manifest.precision}, "
+                f"and others are added with `edgead export {self.path} --precision`"
+            )
+        return self.model_path
+
     def memory_bank(self) -> np.ndarray:
         """Read the memory bank, float32 (m, d)."""
         file = self.path / "memory_bank.npy"
@@ -223,7 +239,8 @@ def check_destination(destination: Path) -> None:
 def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
     """Write the manifest of `directory` with the hashes of the files that are there now; return it."""
     names = sorted(str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file())
-    files = {name: _sha256(directory / name) for name in names if name != MANIFEST}
+    kept = [name for name in names if name != MANIFEST and not name.startswith(f"{ENGINES}/")]
+    files = {name: _sha256(directory / name) for name in kept}
     content = manifest.model_copy(update={"files": files}).model_dump(mode="json", exclude={"manifest_sha256"})
     temporary = directory / f".{MANIFEST}"
     content["manifest_sha256"] = _content_sha256(content)

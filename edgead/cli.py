@@ -177,6 +177,24 @@ def export(
 
 
 @app.command()
+def engine(
+    model: Model,
+    target: Annotated[
+        str, typer.Option(help="GPU: current for the one that is here, or sm75, sm80, sm86, sm89, sm120, sm121.")
+    ] = "current",
+    precision: Annotated[str, typer.Option(help="Which of the model's graphs: fp32, fp16 or int8.")] = "fp32",
+    json: Json = False,
+) -> None:
+    """Build a TensorRT engine and keep it in the model's folder engines/."""
+    from edgead.runtime.engine import make_engine
+
+    with stderr.status("building the engine, on a small device this may take minutes"):
+        path, stamp = make_engine(Artifact.load(model), target=target, precision=precision)
+    report = {"engine": str(path), "engine_mib": path.stat().st_size / 2**20, **stamp.model_dump(mode="json")}
+    _report(report, json, lambda: facts_table(str(model), report))
+
+
+@app.command()
 def verify(
     model: Model,
     images: Annotated[

@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 
 from edgead.artifact import Artifact, ArtifactError
+from edgead.device_scoring import DeviceScorer, can_score_on_device
 from edgead.images import as_bgr
 from edgead.preprocess import preprocess
 from edgead.runtime import open_runtime
+from edgead.runtime.device import DeviceArray
 from edgead.scoring import Scorer
 from edgead.types import Box, Decision, StageTimes, Verdict
 
@@ -38,7 +40,8 @@ class Detector:
     def __init__(self, artifact: Artifact, *, runtime: str = "auto", threads: int | None = None):
         self.artifact = artifact
         self.manifest = artifact.manifest
-        self._runtime = open_runtime(artifact, runtime, threads=threads)
+        on_device = can_score_on_device(self.manifest.scoring)
+        self._runtime = open_runtime(artifact, runtime, threads=threads, on_device=on_device)
         bank = artifact.memory_bank() if self.manifest.scoring.head == "patch_nearest" else None
         # One run tells the grid of patches and lets the engine allocate before the first frame.
         output = self._runtime.run(self._runtime.input)[self.manifest.output]
@@ -48,7 +51,12 @@ class Detector:
                 f"{output.shape[-1:]}: train the model anew"
             )
         grid = (output.shape[1], output.shape[2])
-        self._scorer = Scorer(self.manifest.scoring, grid, self.manifest.preprocessing.image_size, bank)
+        prepared = (self.manifest.scoring, grid, self.manifest.preprocessing.image_size, bank)
+        self._scorer: Scorer | DeviceScorer
+        if isinstance(output, DeviceArray):
+            self._scorer = DeviceScorer(*prepared, output.device)
+        else:
+            self._scorer = Scorer(*prepared)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, runtime: str = "auto", threads: int | None = None) -> Detector:
@@ -58,7 +66,7 @@ class Detector:
         ----------
         path : path
             What `edgead train -o` wrote.
-        runtime : {"auto", "onnxruntime"}
+        runtime : {"auto", "onnxruntime", "tensorrt"}
         threads : int, optional
             Threads of the network's engine; by default those of the kernels.
 

@@ -1,0 +1,112 @@
+"""An ONNX graph becomes a TensorRT engine. Needs the graph and TensorRT alone, so a device builds its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgead.errors import EdgeadError
+from edgead.runtime.flavour import Flavour
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+Profile = dict[str, tuple[int, ...]]
+
+
+class EngineError(EdgeadError):
+    """No engine can be made of a graph, or one that is there may not be used; the message says why and what to do."""
+
+
+def open_log(api: Any) -> tuple[Any, list[str]]:
+    """Make a logger that keeps errors, and the list that it keeps them in: TensorRT says there why it failed."""
+    errors: list[str] = []
+
+    class Log(api.ILogger):
+        def __init__(self) -> None:
+            api.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            # The smaller the more severe. A builder without a GPU looks for its driver, again and again.
+            if severity <= api.ILogger.ERROR and "CUDA driver version is insufficient" not in message:
+                errors.append(message.strip())
+
+    return Log(), errors
+
+
+def build_engine(graph: Path, flavour: Flavour, target: str) -> tuple[bytes, Profile]:
+    """Build the engine of one graph for batches of one image.
+
+    Parameters
+    ----------
+    graph : Path
+        ONNX file. Its precision is the engine's: the network is strongly typed.
+    flavour : Flavour
+    target : str
+        "current", or one of the flavour's targets.
+
+    Returns
+    -------
+    engine : bytes
+    profile : dict of str to tuple of int
+        Shape of every input.
+
+    Raises
+    ------
+    EngineError
+        With the first node that cannot be taken, or why no engine came of it.
+    """
+    api = flavour.api
+    log, errors = open_log(api)
+    builder: trt.Builder = api.Builder(log)
+    network: trt.INetworkDefinition = builder.create_network(
+        1 << int(api.NetworkDefinitionCreationFlag.STRONGLY_TYPED)  # TensorRT 11 and tensorrt_rtx know no other
+    )
+    parser: trt.OnnxParser = api.OnnxParser(network, log)
+    if not parser.parse_from_file(str(graph)):
+        raise EngineError(f"{graph}: {flavour} cannot take {_parser_error(parser, errors)}")
+    profile = {network.get_input(i).name: _batch_of_one(network.get_input(i), graph) for i in range(network.num_inputs)}
+    serialized = builder.build_serialized_network(network, _config(builder, flavour, target, profile))
+    if serialized is None:
+        reason = errors[-1] if errors else "without a reason"
+        raise EngineError(f"{graph}: {flavour} built no engine for {target}: {reason}")
+    return bytes(serialized), profile
+
+
+def _config(builder: trt.Builder, flavour: Flavour, target: str, shapes: Profile) -> trt.IBuilderConfig:
+    api = flavour.api
+    config = builder.create_builder_config()
+    # TF32 has the 10 bits of mantissa that fp16 has; a fp32 graph was asked for to be exact.
+    config.clear_flag(api.BuilderFlag.TF32)
+    profile = builder.create_optimization_profile()
+    for name, shape in shapes.items():
+        dims = api.Dims(shape)
+        profile.set_shape(name, dims, dims, dims)
+    config.add_optimization_profile(profile)
+    if flavour.targets:
+        set_targets: Any = config  # calls that the types of `tensorrt` do not have
+        set_targets.num_compute_capabilities = 1
+        set_targets.set_compute_capability(getattr(api.ComputeCapability, target.upper()), 0)
+    return config
+
+
+def _batch_of_one(tensor: trt.ITensor, graph: Path) -> tuple[int, ...]:
+    batch, *rest = shape = shape_of(tensor.shape)
+    if batch not in (-1, 1) or min(rest) < 1:
+        raise EngineError(f"{graph}: its input {tensor.name!r} of shape {shape} is no batch of images")
+    return (1, *rest)
+
+
+def shape_of(dims: trt.Dims) -> tuple[int, ...]:
+    return tuple(dims[i] for i in range(len(dims)))
+
+
+def _parser_error(parser: trt.OnnxParser, errors: list[str]) -> str:
+    if not parser.num_errors:
+        return f"this file: {errors[-1] if errors else 'it is not ONNX'}"
+    error = parser.get_error(0)
+    # What was tried comes first, then lines about where in TensorRT's own source.
+    lines = [line.strip() for line in error.desc().splitlines()]
+    reason = next((line for line in lines if "Error Code" in line), lines[0] if lines else "no reason given")
+    node = f"node {error.node_name()!r} ({error.node_operator()})" if error.node_operator() else "this file"
+    return f"{node}: {reason}"
