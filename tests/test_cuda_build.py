@@ -88,6 +88,7 @@ def emulated(tmp_path_factory):
         ("test_kernels_nearest.py", "cuda or any"),
         ("test_kernels_maps.py", "cuda or any"),
         ("test_cuda.py", "not missing"),
+        ("test_device_scoring.py", ""),
     ],
 )
 def test_an_emulated_gpu_passes_the_tests(emulated, file, chosen):
