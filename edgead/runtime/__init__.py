@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
-import numpy as np
-
 from edgead.artifact import Artifact
 from edgead.errors import SettingsError
+from edgead.runtime.contract import Runtime
 
-RUNTIMES = ("onnxruntime",)
+RUNTIMES = ("onnxruntime", "openvino")
 
-
-class Runtime(Protocol):
-    """One network on one engine. Not for use from several threads at once."""
-
-    input: np.ndarray
-    """The input buffer, uint8 (1, h, w, 3) RGB: write the image here to spare a copy."""
-
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Run the network; the arrays returned are overwritten by the next call."""
-        ...
-
-    def close(self) -> None: ...
+__all__ = ["RUNTIMES", "Runtime", "open_runtime"]
 
 
-def open_runtime(artifact: Artifact, name: str = "auto", *, threads: int | None = None) -> Runtime:
-    """Open the artifact's network.
+def open_runtime(
+    artifact: Artifact, name: str = "auto", *, precision: str | None = None, threads: int | None = None
+) -> Runtime:
+    """Open one of the artifact's graphs.
 
     Parameters
     ----------
     artifact : Artifact
-    name : {"auto", "onnxruntime"}
+    name : {"auto", "onnxruntime", "openvino"}
+        "auto" is ONNX Runtime.
+    precision : str, optional
+        See `Artifact.graph`.
     threads : int, optional
         Threads of the engine; by default those of the kernels (`edgead.kernels.threads()`).
+
+    Raises
+    ------
+    SettingsError
+        Unknown runtime, one that is not installed, or a precision that the artifact has no graph of.
     """
     if name not in ("auto", *RUNTIMES):
         raise SettingsError(f"unknown runtime {name!r}: choose auto or one of {', '.join(RUNTIMES)}")
+    graph = artifact.graph(precision)
+    # Imported when it is opened: each engine takes a moment and memory, and OpenVINO is an extra.
+    if name == "openvino":
+        from edgead.runtime.openvino import OpenVinoRuntime
+
+        return OpenVinoRuntime(artifact, graph, threads=threads)
     from edgead.runtime.ort import OrtRuntime
 
-    return OrtRuntime(artifact, threads=threads)
+    return OrtRuntime(artifact, graph, threads=threads)
