@@ -37,11 +37,14 @@ class Detector:
     'ok'
     """
 
-    def __init__(self, artifact: Artifact, *, runtime: str = "auto", threads: int | None = None):
+    def __init__(
+        self, artifact: Artifact, *, runtime: str = "auto", precision: str | None = None, threads: int | None = None
+    ):
         self.artifact = artifact
         self.manifest = artifact.manifest
+        self.graph = artifact.graph(precision)
         on_device = can_score_on_device(self.manifest.scoring)
-        self._runtime = open_runtime(artifact, runtime, threads=threads, on_device=on_device)
+        self._runtime = open_runtime(artifact, runtime, precision=precision, threads=threads, on_device=on_device)
         bank = artifact.memory_bank() if self.manifest.scoring.head == "patch_nearest" else None
         # One run tells the grid of patches and lets the engine allocate before the first frame.
         output = self._runtime.run(self._runtime.input)[self.manifest.output]
@@ -59,14 +62,23 @@ class Detector:
             self._scorer = Scorer(*prepared)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, runtime: str = "auto", threads: int | None = None) -> Detector:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        runtime: str = "auto",
+        precision: str | None = None,
+        threads: int | None = None,
+    ) -> Detector:
         """Open an artifact directory.
 
         Parameters
         ----------
         path : path
             What `edgead train -o` wrote.
-        runtime : {"auto", "onnxruntime", "tensorrt"}
+        runtime : {"auto", "onnxruntime", "openvino", "tensorrt"}
+        precision : {"fp32", "fp16", "int8"}, optional
+            Which of the artifact's graphs, each with thresholds of its own; by default the one that the manifest names.
         threads : int, optional
             Threads of the network's engine; by default those of the kernels.
 
@@ -74,11 +86,13 @@ class Detector:
         ------
         ArtifactError
             Missing, edited, damaged, from a newer edgead, or never calibrated.
+        SettingsError
+            No graph of that precision, or an unknown runtime.
         """
         artifact = Artifact.load(path)
-        if artifact.manifest.calibration is None:
+        if artifact.graph(precision).calibration is None:
             raise ArtifactError(f"{path} has no thresholds: train it anew with `edgead train`")
-        return cls(artifact, runtime=runtime, threads=threads)
+        return cls(artifact, runtime=runtime, precision=precision, threads=threads)
 
     def measure(self, image: np.ndarray) -> Measurement:
         """Score one image without judging it.
@@ -109,7 +123,7 @@ class Detector:
     def predict(self, image: np.ndarray) -> Verdict:
         """Judge one image; see `measure` for what it may be."""
         measured = self.measure(image)
-        limits = self.manifest.calibration
+        limits = self.graph.calibration
         if limits is None:
             raise ArtifactError(f"{self.artifact.path} has no thresholds: only `measure` works")
         decision: Decision = "ok"

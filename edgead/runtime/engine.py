@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edgead.artifact import ENGINES, Artifact
+from edgead.artifact import ENGINES, Artifact, Graph
 from edgead.errors import SettingsError
 from edgead.runtime.device import Gpu, find_gpu
 from edgead.runtime.engine_builder import EngineError, Profile, build_engine
@@ -57,7 +57,7 @@ class Stamp(BaseModel):
     profile: Profile
 
 
-def make_engine(artifact: Artifact, *, target: str = "current", precision: str = "fp32") -> tuple[Path, Stamp]:
+def make_engine(artifact: Artifact, *, target: str = "current", precision: str | None = None) -> tuple[Path, Stamp]:
     """Build an engine and put it with its stamp into the artifact's `engines/`, in the place of an older one.
 
     Parameters
@@ -66,7 +66,7 @@ def make_engine(artifact: Artifact, *, target: str = "current", precision: str =
     target : str, optional
         "current" for the GPU that is here, or such as "sm86".
     precision : str, optional
-        Which of the artifact's graphs.
+        Which of the artifact's graphs; by default the one that the manifest names.
 
     Raises
     ------
@@ -78,18 +78,18 @@ def make_engine(artifact: Artifact, *, target: str = "current", precision: str =
     graph = artifact.graph(precision)
     flavour = find_flavour(target)
     gpu = find_gpu() if target == "current" else None
-    content, profile = build_engine(graph, flavour, target)
+    content, profile = build_engine(graph.path, flavour, target)
     stamp = Stamp(
-        graph_sha256=_sha256(graph.read_bytes()),
+        graph_sha256=_sha256(graph.path.read_bytes()),
         engine_sha256=_sha256(content),
         flavour=flavour.name,
         version=flavour.version,
         target=gpu.target if gpu else target,
         gpu=gpu.name if gpu else None,
-        precision=precision,
+        precision=graph.precision,
         profile=profile,
     )
-    path = _path(artifact, precision, flavour.name, stamp.target)
+    path = _path(artifact, graph.precision, flavour.name, stamp.target)
     path.parent.mkdir(exist_ok=True)
     # A reader between the two finds an engine that its stamp does not fit, and refuses it.
     _write(path, content)
@@ -102,13 +102,13 @@ class Wanted:
     """The engine that fits what is here: this artifact's graph, this TensorRT, this GPU."""
 
     artifact: Artifact
-    precision: str
+    graph: Graph
     flavour: Flavour
     gpu: Gpu
 
     @property
     def path(self) -> Path:
-        return _path(self.artifact, self.precision, self.flavour.name, self.gpu.target)
+        return _path(self.artifact, self.graph.precision, self.flavour.name, self.gpu.target)
 
     def read(self) -> bytes:
         """Read the engine, compared with its stamp, and its stamp with what is here.
@@ -134,11 +134,10 @@ class Wanted:
 
     def _problem(self, stamp: Stamp, content: bytes) -> str:
         """Tell why an engine may not be used; "" if it may."""
-        graph = self.artifact.graph(self.precision)
         if stamp.engine_sha256 != _sha256(content):
             return "is not the file that was built (sha256 differs): it was edited or cut off"
-        if (stamp.precision, stamp.graph_sha256) != (self.precision, _sha256(graph.read_bytes())):
-            return f"was built from another graph than {graph.name} is now"
+        if (stamp.precision, stamp.graph_sha256) != (self.graph.precision, _sha256(self.graph.path.read_bytes())):
+            return f"was built from another graph than {self.graph.path.name} is now"
         if (stamp.flavour, stamp.version) != (self.flavour.name, self.flavour.version):
             return f"was built by {stamp.flavour} {stamp.version}, here is {self.flavour}"
         if stamp.target != self.gpu.target or stamp.gpu not in (None, self.gpu.name):
@@ -148,7 +147,9 @@ class Wanted:
     def _remedy(self) -> str:
         # By name where that works on any machine; otherwise it must be this one.
         target = self.gpu.target if self.gpu.target in self.flavour.targets else "current"
-        return f'build it with "edgead engine {self.artifact.path} --target {target} --precision {self.precision}"'
+        return (
+            f'build it with "edgead engine {self.artifact.path} --target {target} --precision {self.graph.precision}"'
+        )
 
 
 def _path(artifact: Artifact, precision: str, flavour: FlavourName, target: str) -> Path:

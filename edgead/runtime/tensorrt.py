@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgead.artifact import Artifact
+from edgead.artifact import Artifact, Graph
 from edgead.errors import SettingsError
 from edgead.runtime.cuda_libraries import capture
 from edgead.runtime.device import Device, DeviceArray, Gpu, open_device
@@ -25,8 +25,8 @@ class TensorRtRuntime:
     Parameters
     ----------
     artifact : Artifact
-    precision : str, optional
-        Of the graph that the engine was built from.
+    graph : Graph
+        Which of the artifact's graphs the engine must have been built from.
     on_device : bool, optional
         Leave what patches are scored by on the GPU: `run` then gives a DeviceArray for it.
 
@@ -38,12 +38,12 @@ class TensorRtRuntime:
         If the engine that is there may not be used; the message ends with the command that builds it anew.
     """
 
-    def __init__(self, artifact: Artifact, *, precision: str = "fp32", on_device: bool = False):
+    def __init__(self, artifact: Artifact, graph: Graph, *, on_device: bool = False):
         self.input = np.zeros((1, *artifact.manifest.preprocessing.image_size, 3), np.uint8)
         self._device: Device = open_device()
         try:
             with self._device.current():
-                wanted = find_engine(artifact, precision, self._device.gpu)
+                wanted = find_engine(artifact, graph, self._device.gpu)
                 self._engine, self._context = _deserialise(wanted)
                 self._allocate(artifact, wanted, on_device)
                 self._launch = self._warm_up(wanted.flavour)
@@ -126,7 +126,7 @@ class TensorRtRuntime:
         self._device.close()
 
 
-def find_engine(artifact: Artifact, precision: str, gpu: Gpu) -> Wanted:
+def find_engine(artifact: Artifact, graph: Graph, gpu: Gpu) -> Wanted:
     """Choose among the installed flavours the first that has an engine for this GPU, or else the first.
 
     Raises
@@ -134,7 +134,7 @@ def find_engine(artifact: Artifact, precision: str, gpu: Gpu) -> Wanted:
     SettingsError
         If no TensorRT is installed.
     """
-    choices = [Wanted(artifact, precision, flavour, gpu) for flavour in installed_flavours()]
+    choices = [Wanted(artifact, graph, flavour, gpu) for flavour in installed_flavours()]
     if not choices:
         raise SettingsError(f"TensorRT is not installed: {INSTALL}")
     return next((wanted for wanted in choices if wanted.path.exists()), choices[0])
