@@ -17,7 +17,6 @@ import numpy.typing as npt
 from edgead.runtime.device import Gpu
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream, which others may use
-_THREAD_LOCAL = "CU_STREAM_CAPTURE_MODE_THREAD_LOCAL"  # what other threads do meanwhile does not spoil the capture
 
 
 class PyCuda:
@@ -147,7 +146,9 @@ def capture(stream: int, enqueue: Callable[[], bool]) -> Callable[[], None] | No
         driver = importlib.import_module("cuda.bindings.driver")
     except ModuleNotFoundError:
         return None
-    call(driver.cuStreamBeginCapture, stream, driver.CUstreamCaptureMode[_THREAD_LOCAL])
+    # What other threads do meanwhile does not spoil the capture.
+    mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+    call(driver.cuStreamBeginCapture, stream, mode)
     try:
         accepted = enqueue()
     finally:
