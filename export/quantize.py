@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-from edgead.export.fold import fold_normalisation
+from edgead.export.fold import find_normalisation, fold_normalisation
+from edgead.export.layers import ACTIVATIONS, WEIGHTED, body, layers
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -31,9 +32,7 @@ METHODS = tuple(_METHODS)
 # Histograms are collected from the tensors of this many images at a time: they are in memory together.
 _CHUNK = 4
 
-_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_ACTIVATIONS = ("Clip", "Relu", "LeakyRelu")
-_QUANTISED = (*_WEIGHTED, *_ACTIVATIONS, "Add", "Mul", "Concat", "MaxPool", "AveragePool", "Resize")
+_QUANTISED = (*WEIGHTED, *ACTIVATIONS, "Add", "Mul", "Concat", "MaxPool", "AveragePool", "Resize")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +116,15 @@ def quantize(
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    excluded = {node.name for name, node in _layers(copy).items() if name in float_layers}
-    options = {
+    in_float = {node.name for name, node in layers(copy).items() if name in float_layers}
+    inside = body(copy) - in_float
+    options: dict[str, Any] = {
         "ActivationSymmetric": scheme.symmetric,
-        # TensorRT refuses int32 biases, ONNX Runtime makes its own when it opens the graph.
-        "QuantizeBias": False,
+        "QuantizeBias": not scheme.symmetric,  # TensorRT refuses int32 biases, ONNX Runtime wants them
     }
+    normalisation = None if scheme.symmetric else find_normalisation(copy)
+    if normalisation is not None:
+        options["TensorQuantOverrides"] = {normalisation.output: [normalisation.quantisation()]}
     if scheme.symmetric:
         # Without this, numbers would be quantised between a layer and its ReLU, which then cannot be fused.
         options["OpTypesToExcludeOutputQuantization"] = list(_QUANTISED)
@@ -133,7 +135,7 @@ def quantize(
         weight_qType=QuantType.QInt8,
         activation_qType=scheme.activation,
         tensors_range=ranges,
-        nodes_to_quantize=[name for name in _body(copy) if name not in excluded],
+        nodes_to_quantize=[node.name for node in copy.graph.node if node.name in inside and node.op_type in _QUANTISED],
         nodes_to_exclude=[],
         op_types_to_quantize=list(_QUANTISED),
         extra_options=options,
@@ -141,38 +143,7 @@ def quantize(
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     result = quantizer.model.model
-    if not scheme.symmetric:
-        fold_normalisation(result)
+    if normalisation is not None:
+        fold_normalisation(result, normalisation)
     onnx.checker.check_model(result)
     return result
-
-
-def layers(model: onnx.ModelProto) -> list[str]:
-    """Names of the layers with weights, in the order of the graph: those of the torch modules."""
-    return list(_layers(model))
-
-
-def _layers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
-    weights = {tensor.name for tensor in model.graph.initializer}
-    return {
-        node.input[1].removesuffix(".weight"): node
-        for node in model.graph.node
-        if node.op_type in _WEIGHTED and node.input[1] in weights
-    }
-
-
-def _body(model: onnx.ModelProto) -> list[str]:
-    """Nodes to quantise: the layers, all that they depend on, and the activations right behind them."""
-    producers = {output: node for node in model.graph.node for output in node.output}
-    found: set[str] = set()
-    pending = list(_layers(model).values())
-    while pending:
-        node = pending.pop()
-        if node.name not in found:
-            found.add(node.name)
-            pending += [producers[name] for name in node.input if name in producers]
-    for node in model.graph.node:
-        source = producers.get(node.input[0]) if node.op_type in _ACTIVATIONS else None
-        if source is not None and source.name in found:
-            found.add(node.name)
-    return [node.name for node in model.graph.node if node.name in found and node.op_type in _QUANTISED]

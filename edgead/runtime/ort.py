@@ -23,7 +23,13 @@ class OrtRuntime:
         # Workers that spin after the network has run would take the cores from the scoring kernels.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
-            self._session = onnxruntime.InferenceSession(str(graph.path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                str(graph.path),
+                options,
+                providers=["CPUExecutionProvider"],
+                # It would quantise the layers that an int8 graph keeps in float, and with one scale for all channels.
+                disabled_optimizers=["WeightBiasQuantization"],
+            )
         except Exception as error:  # noqa: BLE001  ONNX Runtime's errors share no base of their own
             raise ArtifactError(f"{graph.path} cannot be opened by ONNX Runtime: {error}") from error
         (graph_input,), graph_outputs = self._session.get_inputs(), self._session.get_outputs()
