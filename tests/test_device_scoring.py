@@ -5,80 +5,53 @@ test_cuda_build.py runs these on an emulated GPU as well.
 
 from __future__ import annotations
 
-import importlib
-from contextlib import nullcontext
-
 import numpy as np
 import pytest
-from backends import needs_cuda
+from backends import needs_cuda, needs_gpu
 
 from edgead import Detector, detector
 from edgead.artifact import Scoring
 from edgead.device_scoring import DeviceScorer, can_score_on_device
 from edgead.images import load_image
-from edgead.runtime.device import DeviceArray, Gpu
+from edgead.runtime.device import DeviceArray, open_device
 from edgead.runtime.ort import OrtRuntime
 from edgead.scoring import Scorer
 
 GRID, SIZE = (6, 9), (48, 72)
 
 
-class KernelMemory:
-    """`edgead.runtime.device.Device` with the memory of edgead's own CUDA module and the default stream."""
-
-    gpu = Gpu("any", "sm86")
-    stream = 0
-
-    def __init__(self):
-        self._code = importlib.import_module("edgead._cuda")
-        self._memory = {}
-
-    def current(self):
-        return nullcontext()
-
-    def pinned(self, shape, dtype):
-        return np.zeros(shape, dtype)
-
-    def allocate(self, nbytes):
-        memory = self._code.DeviceMemory(nbytes)
-        self._memory[memory.pointer] = memory
-        return memory.pointer
-
-    def copy_in(self, address, source):
-        self._memory[address].copy_from_host(source)
-
-    def copy_out(self, target, address):
-        self._memory[address].copy_to_host(target)
-
-    def wait(self):
-        self._code.synchronize(0)
-
-    def close(self):
-        self._memory.clear()
-
-    def put(self, array):
-        address = self.allocate(array.nbytes)
-        self.copy_in(address, array)
-        return DeviceArray(address, array.shape, self)
+def put(device, array):
+    """Copy an array to where a network would have left it."""
+    with device.current():
+        pinned, address = device.pinned(array.shape, array.dtype), device.allocate(array.nbytes)
+        pinned[...] = array
+        device.copy_in(address, pinned)
+        device.wait()
+    return DeviceArray(address, array.shape, device)
 
 
 class OrtLeavingItsOutputOnTheGpu:
     """A real network whose output is where TensorRT's would be."""
 
-    def __init__(self, artifact, name, *, threads, on_device):
+    def __init__(self, artifact, name, *, precision, threads, on_device):
         assert name == "tensorrt" and on_device
-        self._host, self._device = OrtRuntime(artifact, threads=threads), KernelMemory()
+        self._host, self._device = OrtRuntime(artifact, artifact.graph(precision), threads=threads), open_device()
         self.input, self._left = self._host.input, {}
 
     def run(self, images):
-        outputs = dict(self._host.run(images))
-        if not self._left:
-            self._left = {"features": self._device.put(outputs["features"])}
-        self._device.copy_in(self._left["features"].address, outputs["features"])
-        return outputs | self._left
+        self._left = {"features": put(self._device, self._host.run(images)["features"])}
+        return self._left
 
     def close(self):
         self._host.close()
+        self._device.close()
+
+
+@pytest.fixture
+def device():
+    device = open_device()
+    yield device
+    device.close()
 
 
 @pytest.fixture
@@ -86,11 +59,10 @@ def rng():
     return np.random.default_rng(5)
 
 
-def check_equal(spec, output, bank):
-    device = KernelMemory()
+def check_equal(device, spec, output, bank):
     here = Scorer(spec, GRID, SIZE, bank)
     there = DeviceScorer(spec, GRID, SIZE, bank, device)
-    on_device = device.put(output)
+    on_device = put(device, output)
     for _ in range(2):  # the buffers are used again
         expected, found = here.patch_scores(output), there.patch_scores(on_device)
         np.testing.assert_allclose(found, expected, rtol=2e-7)
@@ -103,42 +75,45 @@ def check_equal(spec, output, bank):
 
 
 @needs_cuda
-def test_nearest_patches_are_scored_as_on_the_host(rng):
+@needs_gpu
+def test_nearest_patches_are_scored_as_on_the_host(device, rng):
     bank, features = rng.random((300, 20), np.float32), rng.random((1, *GRID, 20), np.float32)
     spec = Scoring(head="patch_nearest", window=3, top_patches=2, graph_weight=0.5, sigma_px=2.0)
-    check_equal(spec, features, bank)
+    check_equal(device, spec, features, bank)
 
 
 @needs_cuda
-def test_a_map_is_scored_as_on_the_host(rng):
-    check_equal(Scoring(head="map", border="replicate"), rng.random((1, *GRID), np.float32), None)
+@needs_gpu
+def test_a_map_is_scored_as_on_the_host(device, rng):
+    check_equal(device, Scoring(head="map", border="replicate"), rng.random((1, *GRID), np.float32), None)
 
 
 @needs_cuda
-def test_a_map_that_was_handed_out_stays(rng):
-    device = KernelMemory()
+@needs_gpu
+def test_a_map_that_was_handed_out_stays(device, rng):
     scorer = DeviceScorer(Scoring(head="map"), GRID, SIZE, None, device)
-    first, _ = scorer.anomaly_map(scorer.patch_scores(device.put(rng.random((1, *GRID), np.float32))))
+    first, _ = scorer.anomaly_map(scorer.patch_scores(put(device, rng.random((1, *GRID), np.float32))))
     kept = first.copy()
-    scorer.anomaly_map(scorer.patch_scores(device.put(rng.random((1, *GRID), np.float32))))
+    scorer.anomaly_map(scorer.patch_scores(put(device, rng.random((1, *GRID), np.float32))))
     np.testing.assert_array_equal(first, kept)
 
 
 @needs_cuda
+@needs_gpu
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_is_refused(rng, bad):
-    device = KernelMemory()
+def test_what_is_not_finite_is_refused(device, rng, bad):
     features = rng.random((1, *GRID, 4), np.float32)
     features[0, 3, 3, 1] = bad
     scorer = DeviceScorer(Scoring(head="patch_nearest"), GRID, SIZE, rng.random((9, 4), np.float32), device)
     with pytest.raises(ValueError, match="NaN or infinity"):
-        scorer.patch_scores(device.put(features))
+        scorer.patch_scores(put(device, features))
     scorer = DeviceScorer(Scoring(head="map"), GRID, SIZE, None, device)
     with pytest.raises(ValueError, match="NaN or infinity"):
-        scorer.patch_scores(device.put(features[..., 1].copy()))
+        scorer.patch_scores(put(device, features[..., 1].copy()))
 
 
 @needs_cuda
+@needs_gpu
 def test_the_detector_scores_where_the_output_is(trained_model, line_data, monkeypatch):
     image = load_image(line_data / "test" / "good" / "000.jpg")
     image[40:110, 300:400] = (0, 0, 255)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from backends import GPU_PROBLEM
 from fakes import edit_manifest, full_disk
 from test_imports import REFUSE
 
@@ -20,7 +21,7 @@ from edgead.artifact import ENGINES, Artifact, write_manifest
 from edgead.errors import SettingsError
 from edgead.runtime import flavour as flavours
 from edgead.runtime import open_runtime
-from edgead.runtime.device import Gpu, open_device
+from edgead.runtime.device import Gpu
 from edgead.runtime.engine import NoEngineError, Wanted, make_engine
 from edgead.runtime.engine_builder import EngineError, build_engine
 from edgead.runtime.flavour import Flavour, find_flavour, installed_flavours
@@ -258,15 +259,7 @@ def test_zero_points_are_for_cpus(artifact, flavour):
         build_engine(artifact.path / "asymmetric.onnx", flavour, "sm86")
 
 
-def gpu_problem() -> str:
-    try:
-        open_device().close()
-    except SettingsError as error:
-        return str(error)
-    return ""
-
-
-@pytest.mark.skipif(not gpu_problem(), reason="this machine has a GPU")
+@pytest.mark.skipif(not GPU_PROBLEM, reason="this machine has a GPU")
 def test_without_a_gpu(artifact):
     with pytest.raises(
         SettingsError, match="no GPU can be used .* nvidia-smi|cannot be reached: install cuda-bindings"

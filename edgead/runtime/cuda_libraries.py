@@ -126,10 +126,21 @@ class CudaBindings:
         call(self._driver.cuDevicePrimaryCtxRelease, self._device)
 
 
-def capture(stream: int, enqueue: Callable[[], bool]) -> Callable[[], None] | None:
-    """Record what `enqueue` puts into a stream, as a CUDA graph that one call launches.
+class CudaGraph:
+    """What was put into a stream while it was captured: one call launches all of it again."""
 
-    pycuda has no calls for graphs, so this needs cuda-bindings beside it.
+    def __init__(self, driver: Any, launchable: Any, stream: int):
+        self._driver, self._launchable, self._stream = driver, launchable, stream
+
+    def launch(self) -> None:
+        call(self._driver.cuGraphLaunch, self._launchable, self._stream)
+
+    def close(self) -> None:
+        call(self._driver.cuGraphExecDestroy, self._launchable)
+
+
+def capture(stream: int, enqueue: Callable[[], bool]) -> CudaGraph | None:
+    """Record what `enqueue` puts into a stream. pycuda has no calls for graphs, so this needs cuda-bindings beside it.
 
     Parameters
     ----------
@@ -139,7 +150,7 @@ def capture(stream: int, enqueue: Callable[[], bool]) -> Callable[[], None] | No
 
     Returns
     -------
-    callable or None
+    CudaGraph or None
         None if there are no cuda-bindings or the work cannot be captured; nothing is then left in the stream.
     """
     try:
@@ -149,18 +160,15 @@ def capture(stream: int, enqueue: Callable[[], bool]) -> Callable[[], None] | No
     # What other threads do meanwhile does not spoil the capture.
     mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
     call(driver.cuStreamBeginCapture, stream, mode)
+    accepted = False
     try:
         accepted = enqueue()
     finally:
-        status, graph = driver.cuStreamEndCapture(stream)  # a refused call has spoilt the capture: not always an error
-    captured = status == driver.CUresult.CUDA_SUCCESS
-    if not (accepted and captured):
-        if captured:
+        status, graph = driver.cuStreamEndCapture(stream)  # fails where a call that cannot be captured was made
+        launchable = call(driver.cuGraphInstantiate, graph, 0) if accepted and not status.value else None
+        if not status.value:
             call(driver.cuGraphDestroy, graph)
-        return None
-    launchable = call(driver.cuGraphInstantiate, graph, 0)
-    call(driver.cuGraphDestroy, graph)
-    return lambda: call(driver.cuGraphLaunch, launchable, stream)
+    return CudaGraph(driver, launchable, stream) if launchable is not None else None
 
 
 def call(function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:

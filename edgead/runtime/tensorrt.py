@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgead.artifact import Artifact, Graph
 from edgead.errors import SettingsError
-from edgead.runtime.cuda_libraries import capture
+from edgead.runtime.cuda_libraries import CudaGraph, capture
 from edgead.runtime.device import Device, DeviceArray, Gpu, open_device
 from edgead.runtime.engine import Wanted
 from edgead.runtime.engine_builder import EngineError, open_log, shape_of
@@ -40,13 +39,14 @@ class TensorRtRuntime:
 
     def __init__(self, artifact: Artifact, graph: Graph, *, on_device: bool = False):
         self.input = np.zeros((1, *artifact.manifest.preprocessing.image_size, 3), np.uint8)
+        self._graph: CudaGraph | None = None
         self._device: Device = open_device()
         try:
             with self._device.current():
                 wanted = find_engine(artifact, graph, self._device.gpu)
                 self._engine, self._context = _deserialise(wanted)
                 self._allocate(artifact, wanted, on_device)
-                self._launch = self._warm_up(wanted.flavour)
+                self._graph = self._warm_up(wanted.flavour)
         except BaseException:
             self.close()
             raise
@@ -78,14 +78,13 @@ class TensorRtRuntime:
                 self.outputs[name] = device.pinned(shape, np.float32)
                 self._fetched.append((self.outputs[name], address))
 
-    def _warm_up(self, flavour: Flavour) -> Callable[[], Any]:
+    def _warm_up(self, flavour: Flavour) -> CudaGraph | None:
         """Run once, as the first run initialises what cannot be captured; then capture a frame."""
         if not self._enqueue():
             raise EngineError(f"{flavour} cannot run its engine on {self._device.gpu}")
         self._device.wait()
         # tensorrt_rtx makes a graph of its own, see _runtime_config.
-        graph = None if flavour.targets else capture(self._device.stream, self._enqueue)
-        return graph or self._enqueue
+        return None if flavour.targets else capture(self._device.stream, self._enqueue)
 
     def _enqueue(self) -> bool:
         """Put a frame into the stream: image in, network, outputs out."""
@@ -111,7 +110,9 @@ class TensorRtRuntime:
         if images is not self.input:
             np.copyto(self.input, images, casting="no")
         with self._device.current():
-            if self._launch() is False:
+            if self._graph:
+                self._graph.launch()
+            elif not self._enqueue():
                 raise RuntimeError("TensorRT could not run the network")
             self._device.wait()
         return self.outputs
@@ -120,7 +121,9 @@ class TensorRtRuntime:
         """Release the GPU; the runtime cannot be used afterwards."""
         with self._device.current():
             # In this order, as each needs the next; buffers belong to the device.
-            self._launch = self._context = self._engine = None  # type: ignore[assignment]
+            if self._graph:
+                self._graph.close()
+            self._graph = self._context = self._engine = None  # type: ignore[assignment]
             # Pinned memory goes with the device: nobody may write there any more.
             self.input, self.outputs, self._fetched = np.zeros_like(self.input), {}, []
         self._device.close()
