@@ -20,7 +20,7 @@ from edgead.errors import SettingsError
 from edgead.latency import machine_facts
 from edgead.quiet import quiet_opencv, quiet_stderr
 from edgead.runtime.device import find_gpu
-from edgead.runtime.engine_builder import open_log
+from edgead.runtime.engine_builder import Log
 from edgead.runtime.flavour import installed_flavours
 from edgead.sinks.window import gui_problem
 from edgead.sources import SourceError, open_source
@@ -207,9 +207,9 @@ def _tensorrt() -> Finding:
         return {"ok": False, "detail": "not installed (optional)"}
     builds = []
     for flavour in flavours:
-        log, errors = open_log(flavour.api)
-        if flavour.api.Builder(log) is None:
-            return {"ok": False, "detail": f"{flavour} makes no builder: {errors[-1] if errors else 'no reason given'}"}
+        log = Log(flavour.api)
+        if flavour.api.Builder(log.logger) is None:
+            return {"ok": False, "detail": f"{flavour} makes no builder: {log.reason}"}
         builds.append(f"{flavour} builds engines for {', '.join(('current', *flavour.targets))}")
     try:
         runs = f"runs them on {find_gpu()}"

@@ -78,9 +78,10 @@ def make_engine(artifact: Artifact, *, target: str = "current", precision: str |
     graph = artifact.graph(precision)
     flavour = find_flavour(target)
     gpu = find_gpu() if target == "current" else None
+    graph_sha256 = _sha256(graph.path.read_bytes())  # before: the file may be another when the engine is ready
     content, profile = build_engine(graph.path, flavour, target)
     stamp = Stamp(
-        graph_sha256=_sha256(graph.path.read_bytes()),
+        graph_sha256=graph_sha256,
         engine_sha256=_sha256(content),
         flavour=flavour.name,
         version=flavour.version,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +19,28 @@ class EngineError(EdgeadError):
     """No engine can be made of a graph, or one that is there may not be used; the message says why and what to do."""
 
 
-def open_log(api: Any) -> tuple[Any, list[str]]:
-    """Make a logger that keeps errors, and the list that it keeps them in: TensorRT says there why it failed."""
-    errors: list[str] = []
+class Log:
+    """What TensorRT says went wrong, the newest of it; `logger` is what its objects take."""
 
-    class Log(api.ILogger):
-        def __init__(self) -> None:
-            api.ILogger.__init__(self)
+    def __init__(self, api: Any):
+        self._errors = errors = deque[str](maxlen=32)
 
-        def log(self, severity: Any, message: str) -> None:
-            # The smaller the more severe. A builder without a GPU looks for its driver, again and again.
-            if severity <= api.ILogger.ERROR and "CUDA driver version is insufficient" not in message:
-                errors.append(message.strip())
+        class Logger(api.ILogger):
+            def __init__(self) -> None:
+                api.ILogger.__init__(self)
 
-    return Log(), errors
+            def log(self, severity: Any, message: str) -> None:
+                if severity <= api.ILogger.ERROR:  # the smaller the more severe
+                    errors.append(message.strip())
+
+        self.logger = Logger()
+
+    @property
+    def reason(self) -> str:
+        """The newest error, if possible not what a builder without a GPU says again and again."""
+        last = list(self._errors)
+        told = [message for message in last if "CUDA driver version is insufficient" not in message] or last
+        return told[-1] if told else "TensorRT gave no reason"
 
 
 def build_engine(graph: Path, flavour: Flavour, target: str) -> tuple[bytes, Profile]:
@@ -57,19 +66,18 @@ def build_engine(graph: Path, flavour: Flavour, target: str) -> tuple[bytes, Pro
         With the first node that cannot be taken, or why no engine came of it.
     """
     api = flavour.api
-    log, errors = open_log(api)
-    builder: trt.Builder = api.Builder(log)
+    log = Log(api)
+    builder: trt.Builder = api.Builder(log.logger)
     network: trt.INetworkDefinition = builder.create_network(
         1 << int(api.NetworkDefinitionCreationFlag.STRONGLY_TYPED)  # TensorRT 11 and tensorrt_rtx know no other
     )
-    parser: trt.OnnxParser = api.OnnxParser(network, log)
+    parser: trt.OnnxParser = api.OnnxParser(network, log.logger)
     if not parser.parse_from_file(str(graph)):
-        raise EngineError(f"{graph}: {flavour} cannot take {_parser_error(parser, errors)}")
+        raise EngineError(f"{graph}: {flavour} cannot take {_parser_error(parser, log)}")
     profile = {network.get_input(i).name: _batch_of_one(network.get_input(i), graph) for i in range(network.num_inputs)}
     serialized = builder.build_serialized_network(network, _config(builder, flavour, target, profile))
     if serialized is None:
-        reason = errors[-1] if errors else "without a reason"
-        raise EngineError(f"{graph}: {flavour} built no engine for {target}: {reason}")
+        raise EngineError(f"{graph}: {flavour} built no engine for {target}: {log.reason}")
     return bytes(serialized), profile
 
 
@@ -101,9 +109,9 @@ def shape_of(dims: trt.Dims) -> tuple[int, ...]:
     return tuple(dims[i] for i in range(len(dims)))
 
 
-def _parser_error(parser: trt.OnnxParser, errors: list[str]) -> str:
+def _parser_error(parser: trt.OnnxParser, log: Log) -> str:
     if not parser.num_errors:
-        return f"this file: {errors[-1] if errors else 'it is not ONNX'}"
+        return f"this file: {log.reason}"
     error = parser.get_error(0)
     # What was tried comes first, then lines about where in TensorRT's own source.
     lines = [line.strip() for line in error.desc().splitlines()]

@@ -11,7 +11,7 @@ from edgead.errors import SettingsError
 from edgead.runtime.cuda_libraries import CudaGraph, capture
 from edgead.runtime.device import Device, DeviceArray, Gpu, open_device
 from edgead.runtime.engine import Wanted
-from edgead.runtime.engine_builder import EngineError, open_log, shape_of
+from edgead.runtime.engine_builder import EngineError, Log, shape_of
 from edgead.runtime.flavour import INSTALL, Flavour, installed_flavours
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class TensorRtRuntime:
         try:
             with self._device.current():
                 wanted = find_engine(artifact, graph, self._device.gpu)
-                self._engine, self._context = _deserialise(wanted)
+                self._log = Log(wanted.flavour.api)
+                self._engine, self._context = _deserialise(wanted, self._log)
                 self._allocate(artifact, wanted, on_device)
                 self._graph = self._warm_up(wanted.flavour)
         except BaseException:
@@ -81,7 +82,7 @@ class TensorRtRuntime:
     def _warm_up(self, flavour: Flavour) -> CudaGraph | None:
         """Run once, as the first run initialises what cannot be captured; then capture a frame."""
         if not self._enqueue():
-            raise EngineError(f"{flavour} cannot run its engine on {self._device.gpu}")
+            raise EngineError(f"{flavour} cannot run its engine on {self._device.gpu}: {self._log.reason}")
         self._device.wait()
         # tensorrt_rtx makes a graph of its own, see _runtime_config.
         return None if flavour.targets else capture(self._device.stream, self._enqueue)
@@ -113,7 +114,7 @@ class TensorRtRuntime:
             if self._graph:
                 self._graph.launch()
             elif not self._enqueue():
-                raise RuntimeError("TensorRT could not run the network")
+                raise RuntimeError(f"TensorRT could not run the network: {self._log.reason}")
             self._device.wait()
         return self.outputs
 
@@ -143,18 +144,13 @@ def find_engine(artifact: Artifact, graph: Graph, gpu: Gpu) -> Wanted:
     return next((wanted for wanted in choices if wanted.path.exists()), choices[0])
 
 
-def _deserialise(wanted: Wanted) -> tuple[trt.ICudaEngine, trt.IExecutionContext]:
-    api = wanted.flavour.api
-    log, errors = open_log(api)
-    runtime: trt.Runtime = api.Runtime(log)
-    engine = runtime.deserialize_cuda_engine(wanted.read())
-    if engine is None:
-        raise EngineError(
-            f"{wanted.path} cannot be used on {wanted.gpu}: {errors[-1] if errors else 'no reason given'}"
-        )
-    context = engine.create_execution_context(*_runtime_config(engine, wanted.flavour))
-    if context is None:
-        raise EngineError(f"{wanted.path} does not run on {wanted.gpu}: {errors[-1] if errors else 'no reason given'}")
+def _deserialise(wanted: Wanted, log: Log) -> tuple[trt.ICudaEngine, trt.IExecutionContext]:
+    content = wanted.read()
+    runtime: trt.Runtime = wanted.flavour.api.Runtime(log.logger)
+    engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(content)
+    context = engine.create_execution_context(*_runtime_config(engine, wanted.flavour)) if engine else None
+    if engine is None or context is None:
+        raise EngineError(f"{wanted.path} cannot be used on {wanted.gpu}: {log.reason}")
     return engine, context
 
 
