@@ -23,8 +23,8 @@ SCHEMA_VERSION: Literal[2] = 2
 MANIFEST = "manifest.json"
 ENGINES = "engines"  # a cache that each device fills for itself; see `edgead.runtime.engine`
 
-# int8 is for CPUs: unsigned activations, whose zero points take the place of ReLU. int8_symmetric is for TensorRT, which
-# takes no zero points.
+# int8 is for CPUs: unsigned activations, whose zero points take the place of ReLU. int8_symmetric is for TensorRT,
+# which takes no zero points.
 Precision = Literal["fp32", "fp16", "int8", "int8_symmetric"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
@@ -92,13 +92,13 @@ class Golden(_Section):
 class PrecisionRecord(_Section):
     """A graph of another precision than fp32, how it was made and what it promises.
 
-    `score_tolerance` and `map_tolerance` bound how far its scores and maps are from those of the torch network, relative
-    as in `edgead.export.verify`; `method` tells how it was made and what was measured.
+    `score_tolerance` and `map_tolerance` bound how far its scores and maps may be from those of the torch network, as
+    means of relative differences (`edgead.export.verify`); `method` tells how it was made and what was measured.
     """
 
     graph: str
-    calibration: Calibration
-    golden: list[Golden]
+    calibration: Calibration | None = None
+    golden: list[Golden] = []
     score_tolerance: Annotated[float, Field(gt=0)]
     map_tolerance: Annotated[float, Field(gt=0)]
     method: dict[str, Any] = {}

@@ -15,8 +15,8 @@ from onnxruntime.quantization import QuantType
 class Normalisation:
     """(x - mean) / std of a uint8 x, with one std and one whole mean for all channels.
 
-    That is what DequantizeLinear computes with scale 1 / std and zero point mean, so the normalised image is a quantised
-    tensor without any error. The EfficientNet-Lite networks have it, networks with a mean for each channel do not.
+    That is what DequantizeLinear computes with scale 1 / std and zero point mean, so the normalised image is quantised
+    without any error. The EfficientNet-Lite networks have it, networks with a mean for each channel do not.
     """
 
     input: str

@@ -11,7 +11,7 @@ import yaml
 
 from edgead.artifact import Artifact
 from edgead.cli.app import Json, Model, app, find_images, print_report
-from edgead.console import facts_table, parity_table, stage_bars, stderr, training_facts
+from edgead.console import export_facts, facts_table, parity_table, stage_bars, stderr, training_facts
 from edgead.errors import SettingsError
 
 
@@ -80,22 +80,52 @@ def train(
 @app.command()
 def export(
     model: Model,
-    precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="The images that the model was trained on; every precision but fp32 needs them."),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="fp32, fp16, int8, or int8_symmetric (for TensorRT).")] = "fp32",
+    normal_dir: Annotated[str | None, typer.Option(help="Folder of good images below DATA; . is DATA itself.")] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(min=0, help="Largest mean relative difference of the scores from those of fp32.")
+    ] = None,
+    float_layers: Annotated[
+        str | None,
+        typer.Option(help="Layers that int8 keeps in float, with commas; none for none; by default a search."),
+    ] = None,
+    make_default: Annotated[
+        bool, typer.Option("--make-default", help="Open this graph when no precision is asked for.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Write the ONNX graph of a model anew; its thresholds stay, and the golden scores must too."""
-    if precision != "fp32":
-        raise SettingsError(f"--precision {precision}: only fp32 is available")
-    from edgead.export.rewrite import rewrite_graph
+    """Write a graph: fp32 anew from the torch weights, or another precision beside it with thresholds of its own."""
+    if precision == "fp32":
+        from edgead.export.rewrite import rewrite_graph
 
-    with stderr.status("writing the graph and replaying the golden images"):
-        artifact = rewrite_graph(model)
-    report = {
-        "model": str(model),
-        "precision": precision,
-        "onnx_mib": artifact.model_path.stat().st_size / 2**20,
-    }
+        with stderr.status("writing the graph and replaying the golden images"):
+            artifact = rewrite_graph(model)
+    else:
+        artifact = _add_precision(model, data, normal_dir, (precision, tolerance, float_layers, make_default))
+    report = export_facts(artifact, precision)
     print_report(report, json, lambda: facts_table(str(model), report))
+
+
+def _add_precision(
+    model: Path, data: Path | None, normal_dir: str | None, plan: tuple[str, float | None, str | None, bool]
+) -> Artifact:
+    from edgead.export.calibration_images import find_calibration_images
+    from edgead.export.precision import PrecisionPlan, add_precision
+
+    precision, tolerance, float_layers, make_default = plan
+    if data is None:
+        raise SettingsError(
+            f"{precision} gets thresholds of its own, from real images: name them, as in "
+            f"`edgead export {model} DATA --precision {precision}`"
+        )
+    names = None if float_layers is None else [name for name in float_layers.split(",") if name not in ("none", "")]
+    with stage_bars() as progress:
+        images = find_calibration_images(Artifact.load(model), data, normal_dir, progress=progress)
+        return add_precision(model, PrecisionPlan(precision, tolerance, names, make_default), images, progress=progress)
 
 
 @app.command()

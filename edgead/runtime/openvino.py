@@ -30,7 +30,7 @@ class OpenVinoRuntime:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": threads or kernels.threads(),
-            # Where the CPU has bfloat16 or half floats, OpenVINO computes fp32 graphs with them unless it is told not to.
+            # Where the CPU has bfloat16 or half floats, OpenVINO computes fp32 graphs with them unless told not to.
             "INFERENCE_PRECISION_HINT": "f16" if graph.precision == "fp16" else "f32",
             # Pinned threads would keep the kernels, which run between two inferences, from the same cores.
             "ENABLE_CPU_PINNING": False,

@@ -9,6 +9,9 @@ from edgead import kernels
 from edgead.artifact import Artifact, ArtifactError, Graph
 from edgead.runtime.contract import check_graph
 
+# Optimizers that are left out: this one quantises the layers that an int8 graph keeps in float.
+WITHOUT = ["WeightBiasQuantization"]
+
 
 class OrtRuntime:
     """One of the artifact's graphs on ONNX Runtime's CPU provider, batch 1."""
@@ -27,8 +30,7 @@ class OrtRuntime:
                 str(graph.path),
                 options,
                 providers=["CPUExecutionProvider"],
-                # It would quantise the layers that an int8 graph keeps in float, and with one scale for all channels.
-                disabled_optimizers=["WeightBiasQuantization"],
+                disabled_optimizers=WITHOUT,
             )
         except Exception as error:  # noqa: BLE001  ONNX Runtime's errors share no base of their own
             raise ArtifactError(f"{graph.path} cannot be opened by ONNX Runtime: {error}") from error
