@@ -64,6 +64,9 @@ def stream(
     source: Annotated[str, typer.Argument(help="camera:0, rtsp://..., a video, a folder, synthetic: ...")],
     sink: Annotated[list[str] | None, typer.Option(help="jsonl:FILE, images:FOLDER, video:FILE, window:")] = None,
     late_after_ms: Annotated[float | None, typer.Option(min=0, help="Count frames older than this as late.")] = None,
+    build_engine: Annotated[
+        bool, typer.Option("--build-engine", help="Go over to TensorRT; ONNX Runtime judges while its engine is built.")
+    ] = False,
     runtime: Runtime = "auto",
     precision: Precision = None,
     json: Json = False,
@@ -71,10 +74,14 @@ def stream(
     """Run the camera loop until the source ends; exit 1 when the source failed."""
     from edgead.detector import Detector
     from edgead.stream import run
+    from edgead.succession import load_building
 
     if json and "jsonl:-" in (sink or []):
         raise SettingsError("--json and jsonl:- both write to standard output: give the sink a file")
-    with Detector.load(model, runtime=runtime, precision=precision) as detector:
+    if build_engine and runtime not in ("auto", "tensorrt"):
+        raise SettingsError(f"--build-engine goes over to TensorRT, not to {runtime}: leave one of them out")
+    open_detector = load_building if build_engine else partial(Detector.load, runtime=runtime)
+    with open_detector(model, precision=precision) as detector:
         summary = run(source, detector, sink or [], on_verdict=FrameCount(), late_after_ms=late_after_ms)
     report = summary.to_dict()
     print_report(report, json, summary.table)

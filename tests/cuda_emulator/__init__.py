@@ -1,5 +1,4 @@
-"""Builds edgead._cuda for an emulated GPU, the real sources of csrc/cuda compiled for the host with these headers, and a
-driver that has that GPU."""
+"""An emulated GPU: the real sources of csrc/cuda, compiled for the host with these headers, and a driver's library."""
 
 from __future__ import annotations
 
