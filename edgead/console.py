@@ -100,6 +100,21 @@ def training_facts(artifact: Artifact) -> dict[str, Any]:
     }
 
 
+def export_facts(artifact: Artifact, precision: str) -> dict[str, Any]:
+    """What `edgead export` tells of a graph."""
+    facts: dict[str, Any] = {
+        "model": str(artifact.path),
+        "precision": precision,
+        "onnx_mib": artifact.graph(precision).path.stat().st_size / 2**20,
+    }
+    record = next((record for name, record in artifact.manifest.precisions.items() if name == precision), None)
+    if record is None:
+        return facts
+    assert record.calibration is not None
+    method = {key: value for key, value in record.method.items() if key not in ("sensitivity", "differences")}
+    return {**facts, **method, **record.method["differences"], "threshold": record.calibration.reject}
+
+
 def parity_table(report: dict[str, dict[str, Any]]) -> Table:
     """The report of `edgead verify` as a table."""
     rows = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,6 +49,12 @@ class GoodImages:
     false_reject_rate: float | None = None
     review_rate: float | None = None
     skip_bad: bool = False
+
+
+def split_good(paths: Sequence[Path], held_out: int, seed: int) -> tuple[list[Path], list[Path]]:
+    """Split good images into those to learn from and those held out for thresholds; the same for the same arguments."""
+    order = np.random.default_rng(seed).permutation(len(paths))
+    return [paths[i] for i in sorted(order[held_out:])], [paths[i] for i in sorted(order[:held_out])]
 
 
 def train_from_folder(
@@ -106,9 +113,7 @@ def train_from_folder(
     torch.set_num_threads(kernels.threads())
     model = DETECTORS[detector].from_settings(settings, weights=weights)
     preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})
-    order = np.random.default_rng(model.config.seed).permutation(len(paths))
-    calibration = [paths[i] for i in sorted(order[:held_out])]
-    training = [paths[i] for i in sorted(order[held_out:])]
+    training, calibration = split_good(paths, held_out, model.config.seed)
     checkpoint = Checkpoint(
         Path(f"{os.path.abspath(destination)}.checkpoint"),
         {

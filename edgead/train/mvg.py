@@ -91,7 +91,7 @@ class GaussianLevels(nn.Module):
 
     def levels(self, image: Tensor) -> list[Tensor]:
         """uint8 RGB (n, h, w, 3) -> features of every level, float32 (n, d, h', w')."""
-        return self.backbone(image.permute(0, 3, 1, 2).float())
+        return self.backbone(image.float().permute(0, 3, 1, 2))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 RGB (n, h, w, 3) -> patch scores, float32 (n, h', w'), and image scores, float32 (n,).

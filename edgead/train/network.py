@@ -45,7 +45,7 @@ class PatchFeatures(nn.Module):
 
     def levels(self, image: Tensor) -> list[Tensor]:
         """uint8 RGB (n, h, w, 3) -> features of every layer of the backbone, float32 (n, d, h', w')."""
-        return self.backbone(image.permute(0, 3, 1, 2).float())
+        return self.backbone(image.float().permute(0, 3, 1, 2))
 
     def raw_features(self, image: Tensor) -> Tensor:
         """uint8 RGB (n, h, w, 3) -> features before standardisation, float32 (n, d, h', w')."""
