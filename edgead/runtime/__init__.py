@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from edgead.artifact import ENGINES, Artifact
 from edgead.errors import SettingsError
 from edgead.runtime.contract import Runtime
 
 RUNTIMES = ("onnxruntime", "openvino", "tensorrt")
 
-__all__ = ["RUNTIMES", "Runtime", "open_runtime"]
+__all__ = ["RUNTIMES", "Runtime", "available_runtimes", "open_runtime"]
+
+
+def available_runtimes() -> list[str]:
+    """Names of the runtimes whose package is installed."""
+    return [name for name in RUNTIMES if find_spec(name) is not None]
 
 
 def open_runtime(
