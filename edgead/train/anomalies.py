@@ -9,8 +9,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from edgead.train.anomaly_textures import Texture
 from edgead.train.perlin import perlin_mask, rotate
-from edgead.train.textures import Texture
 
 # Shares and ranges that the paper leaves open are those of the authors' code.
 ANOMALOUS_SHARE, ROTATED_SHARE = 0.5, 0.3
@@ -38,7 +38,7 @@ class Simulator:
     images : sequence of ndarray of shape (h, w, 3), uint8, RGB
         Read whenever one is needed, from several threads.
     texture : callable
-        See `edgead.train.textures`.
+        See `edgead.train.anomaly_textures`.
     match_grey : bool
         Take the colour out of a texture that goes on a grey image. Ours: a coloured anomaly on it would be found by
         its colour alone.

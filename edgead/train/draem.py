@@ -22,13 +22,13 @@ from edgead.artifact import Preprocessing, Scoring
 from edgead.dataset import StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.train.anomalies import Batch, Simulator
+from edgead.train.anomaly_textures import built_in_textures, folder_textures
 from edgead.train.checkpoint import Checkpoint, Learner
 from edgead.train.device import CPU
 from edgead.train.draem_losses import focal_loss, reconstruction_loss
 from edgead.train.draem_networks import DISCRIMINATIVE_WIDTH, STRIDE, DraemNetwork, initialise
 from edgead.train.loop import run_steps
 from edgead.train.settings import plain_settings, read_settings
-from edgead.train.textures import built_in_textures, folder_textures
 
 
 @dataclass(frozen=True)
