@@ -43,7 +43,7 @@ class DraemConfig:
         Fraction of the published base widths, 128 and 64 channels.
     anomaly_source : str, optional
         Folder of textures to make anomalies of; the paper's is the Describable Textures Dataset. By default they are
-        procedural and crops of the good images (ours).
+        drawn, or crops of the good images (ours).
     match_grey : bool
         Take the colour out of textures that go on grey images (ours); the paper leaves it in.
     epochs : int
@@ -102,7 +102,8 @@ class Draem:
             "image_size": (160, 160),
             "width": 0.125,
             "match_grey": True,
-            "steps": 2000,
+            "steps": 3000,
+            "batch_size": 4,
             "learning_rate": 1e-3,
             "window": 13,
         },
