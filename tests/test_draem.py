@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 
 import onnx  # noqa: E402
+import onnxruntime  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from edgead.export.from_folder import GoodImages, train_from_folder  # noqa: E402
 from edgead.export.verify import compare_with_torch  # noqa: E402
@@ -21,7 +22,7 @@ from edgead.artifact import Scoring  # noqa: E402
 from edgead.dataset import DatasetError, find_test_images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.scoring import Scorer  # noqa: E402
-from edgead.train import Draem  # noqa: E402
+from edgead.train import Draem, load_network  # noqa: E402
 from edgead.train.anomalies import _FUNCTIONS, Simulator, augment, blend  # noqa: E402
 from edgead.train.anomaly_textures import built_in_textures, folder_textures  # noqa: E402
 from edgead.train.checkpoint import Checkpoint  # noqa: E402
@@ -299,8 +300,13 @@ def test_epochs_are_steps():
     assert set(seen) == {6}  # three times ceil(3 / 2)
 
 
-def test_the_artifact_holds_both_networks_and_no_simulator(line_data, tmp_path):
-    artifact, _ = train_from_folder(GoodImages(line_data), tmp_path / "model", TINY, detector="draem")
+@pytest.fixture(scope="module")
+def artifact(line_data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("draem") / "model"
+    return train_from_folder(GoodImages(line_data), path, TINY, detector="draem")[0]
+
+
+def test_the_artifact_holds_both_networks_and_no_simulator(artifact, line_data):
     graph = onnx.load(artifact.model_path).graph
     assert [value.name for value in graph.output] == ["patch_scores"]
     shape = [dim.dim_param or dim.dim_value for dim in graph.output[0].type.tensor_type.shape.dim]
@@ -311,6 +317,23 @@ def test_the_artifact_holds_both_networks_and_no_simulator(line_data, tmp_path):
     parity = compare_with_torch(artifact, [image.path for image in find_test_images(line_data)[::4]])
     assert parity.passed and parity.score_error <= 1e-4
     assert not (artifact.path / "memory_bank.npy").exists()
+
+
+@pytest.mark.parametrize("gap", [-20.0, 20.0])
+def test_tiny_scores_survive_the_export(artifact, gap):
+    # A trained network is sure of itself: scores of good images are tiny, and their ranks must not be the engine's.
+    network = load_network(artifact)
+    model = onnx.load(artifact.model_path)
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name == "discriminative.last.bias")
+    shifted = np.array([0, gap], np.float32)
+    bias.CopyFrom(onnx.numpy_helper.from_array(shifted, bias.name))
+    image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    (deployed,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"image": image})
+    with torch.inference_mode():
+        network.discriminative.last.bias.copy_(torch.from_numpy(shifted))
+        _, logits = network.reconstruct_and_segment(torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255)
+    expected = torch.softmax(logits.double(), dim=1)[:, 1]
+    np.testing.assert_allclose(deployed, expected, rtol=1e-4)
 
 
 def test_settings():
