@@ -120,6 +120,8 @@ class Scorer:
             averages = cv2.blur(patch_scores, (width, height), anchor=(0, 0))
             averages = averages[: self.grid[0] - height + 1, : self.grid[1] - width + 1]
         count = min(self.spec.top_patches, averages.size)
+        if count == 1:
+            return float(averages.max())
         flat = averages.ravel()
         return float(np.partition(flat, flat.size - count)[-count:].mean(dtype=np.float64))
 

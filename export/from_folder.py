@@ -20,9 +20,10 @@ from edgead.artifact import Artifact, Preprocessing, check_destination
 from edgead.calibration import plan_calibration
 from edgead.dataset import Images, StageProgress, check_images, find_good_images, no_progress
 from edgead.errors import SettingsError
-from edgead.train import DETECTORS, Mvg
+from edgead.train import DETECTORS
 from edgead.train.checkpoint import Checkpoint
 from edgead.train.device import choose_device, peak_memory
+from edgead.train.mvg import Mvg
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ from torch import nn
 
 from edgead.artifact import Artifact, ArtifactError
 from edgead.errors import SettingsError
-from edgead.train.mvg import Mvg, MvgConfig
+from edgead.train.draem import Draem
+from edgead.train.mvg import Mvg
 from edgead.train.patchcore import PatchCore, PatchCoreConfig
 
-DETECTORS: dict[str, type[Any]] = {PatchCore.name: PatchCore, Mvg.name: Mvg}
+DETECTORS: dict[str, type[Any]] = {detector.name: detector for detector in (PatchCore, Mvg, Draem)}
 
-__all__ = ["DETECTORS", "Mvg", "MvgConfig", "PatchCore", "PatchCoreConfig", "find_preset", "load_network"]
+__all__ = ["DETECTORS", "PatchCore", "PatchCoreConfig", "find_preset", "load_network"]
 
 
 def find_preset(detector: str, preset: str) -> dict[str, Any]:
