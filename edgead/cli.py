@@ -87,10 +87,14 @@ def train(
         float | None, typer.Option(help="Share of good parts that may go to review or reject.")
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
+    device: Annotated[str, typer.Option(help="Where to train: auto, cpu or cuda.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Seed of all that is random.")] = 0,
     json: Json = False,
 ) -> None:
-    """Learn from good images and write a finished, calibrated model."""
+    """Learn from good images and write a finished, calibrated model.
+
+    A training that was stopped goes on where it was when the same command is given again.
+    """
     from edgead.export.from_folder import GoodImages, train_from_folder
     from edgead.train import find_preset
 
@@ -107,7 +111,7 @@ def train(
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad)
     with stage_bars() as progress:
         artifact, problems = train_from_folder(
-            good, output, settings, detector=detector, weights=weights, progress=progress
+            good, output, settings, detector=detector, weights=weights, device=device, progress=progress
         )
     report = {"model": str(output), "skipped": problems, **training_facts(artifact)}
     _report(

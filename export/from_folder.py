@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from edgead.export.build import CalibrationPlan, build_artifact
+from edgead.export.build import CalibrationPlan, build_artifact, software_versions
 
 from edgead import kernels
 from edgead.artifact import Artifact, Preprocessing, check_destination
@@ -18,6 +20,8 @@ from edgead.calibration import plan_calibration
 from edgead.dataset import Images, StageProgress, check_images, find_good_images, no_progress
 from edgead.errors import SettingsError
 from edgead.train import DETECTORS
+from edgead.train.checkpoint import Checkpoint
+from edgead.train.device import choose_device, peak_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,13 @@ def train_from_folder(
     *,
     detector: str = "patchcore",
     weights: Path | None = None,
+    device: str = "cpu",
     progress: StageProgress = no_progress,
 ) -> tuple[Artifact, list[str]]:
     """Train, export and calibrate a detector.
+
+    A detector that is trained by gradient steps keeps a checkpoint beside `destination`, in a folder of its name with
+    `.checkpoint` added, until the artifact is complete: the same call after an interruption goes on from there.
 
     Parameters
     ----------
@@ -68,6 +76,8 @@ def train_from_folder(
         A name in `edgead.train.DETECTORS`.
     weights : Path, optional
         Weights of the backbone instead of the packaged ones.
+    device : {"auto", "cpu", "cuda"}
+        Where to train.
     progress : callable, optional
         Called with (stage, done, total).
 
@@ -84,6 +94,7 @@ def train_from_folder(
     started = time.perf_counter()
     if detector not in DETECTORS:
         raise SettingsError(f"unknown detector {detector!r}: choose one of {', '.join(DETECTORS)}")
+    where = choose_device(device)
     check_destination(destination)
     paths = find_good_images(good.data, good.normal_dir)
     plan_calibration(
@@ -98,14 +109,29 @@ def train_from_folder(
     order = np.random.default_rng(model.config.seed).permutation(len(paths))
     calibration = [paths[i] for i in sorted(order[:held_out])]
     training = [paths[i] for i in sorted(order[held_out:])]
-    model.fit(Images(training, preprocessing), progress=progress)
+    checkpoint = Checkpoint(
+        Path(f"{os.path.abspath(destination)}.checkpoint"),
+        {
+            "detector": detector,
+            "settings": model.settings(),
+            "roi": good.roi,
+            "weights": weights and hashlib.sha256(weights.read_bytes()).hexdigest(),
+            "data": digest,
+            "number of training images": len(training),
+            "device": where.type,
+            "versions": software_versions(),
+        },
+    )
+    model.fit(Images(training, preprocessing), progress=progress, checkpoint=checkpoint, device=where)
     provenance = {
         "data": good.data.name,
         "data_sha256": digest,
         "training_images": len(training),
         "calibration_images": len(calibration),
         "skipped_images": len(problems),
-        "fit_seconds": round(time.perf_counter() - started, 1),
+        "device": where.type,
+        "fit_seconds": round(checkpoint.earlier_seconds + time.perf_counter() - started, 1),
+        **peak_memory(where),
     }
     artifact = build_artifact(
         model,
@@ -115,4 +141,5 @@ def train_from_folder(
         provenance=provenance,
         progress=partial(progress, "calibrate"),
     )
+    checkpoint.remove()
     return artifact, problems

@@ -16,6 +16,8 @@ from edgead.artifact import Preprocessing, Scoring
 from edgead.dataset import Progress, StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.train.backbones import build_backbone
+from edgead.train.checkpoint import Checkpoint
+from edgead.train.device import CPU
 from edgead.train.network import PatchFeatures
 from edgead.train.settings import plain_settings, read_settings
 
@@ -133,7 +135,14 @@ class PatchCore:
             sigma_px=config.sigma_px,
         )
 
-    def fit(self, images: Sequence[np.ndarray], *, progress: StageProgress = no_progress) -> PatchCore:
+    def fit(
+        self,
+        images: Sequence[np.ndarray],
+        *,
+        progress: StageProgress = no_progress,
+        checkpoint: Checkpoint | None = None,
+        device: torch.device = CPU,
+    ) -> PatchCore:
         """Learn from good images.
 
         Parameters
@@ -142,8 +151,12 @@ class PatchCore:
             Already preprocessed to `config.image_size`.
         progress : callable, optional
             Called with (stage, done, total).
+        checkpoint : Checkpoint, optional
+            Not used: there is nothing to resume in a method without training steps.
+        device : torch.device
+            Where the backbone runs.
         """
-        patches = self._extract(images, partial(progress, "extract features"))
+        patches = self._extract(images, device, partial(progress, "extract features"))
         self.network.fit_scale(torch.from_numpy(patches))
         with torch.inference_mode():
             for block in torch.from_numpy(patches).split(65536):
@@ -156,7 +169,7 @@ class PatchCore:
         self.memory_bank = patches[chosen]
         return self
 
-    def _extract(self, images: Sequence[np.ndarray], progress: Progress) -> np.ndarray:
+    def _extract(self, images: Sequence[np.ndarray], device: torch.device, progress: Progress) -> np.ndarray:
         """Raw features of all images, float32 (patches, d)."""
         rng = np.random.default_rng(self.config.seed)
         per_image = self.grid[0] * self.grid[1]
@@ -164,11 +177,11 @@ class PatchCore:
         channels = self.network.mean.numel()
         patches = np.empty((keep * len(images), channels), np.float32)
         network = self.network
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on CPUs
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on CPUs
         with torch.inference_mode():
             for start in range(0, len(images), BATCH):
                 batch = np.stack([images[i] for i in range(start, min(start + BATCH, len(images)))])
-                features = network.raw_features(torch.from_numpy(batch)).permute(0, 2, 3, 1).numpy()
+                features = network.raw_features(torch.from_numpy(batch).to(device)).permute(0, 2, 3, 1).cpu().numpy()
                 for offset, image in enumerate(features):
                     rows = image.reshape(per_image, channels)
                     if keep < per_image:
@@ -176,7 +189,7 @@ class PatchCore:
                     at = (start + offset) * keep
                     patches[at : at + keep] = rows
                 progress(min(start + BATCH, len(images)), len(images))
-        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        network.to(CPU, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         if not np.isfinite(patches).all():
             raise SettingsError("the backbone gave NaN or infinity: its weights are broken")
         return patches

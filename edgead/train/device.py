@@ -1,0 +1,36 @@
+"""Where training runs, and how much memory it took there."""
+
+from __future__ import annotations
+
+import resource
+
+import torch
+
+from edgead.errors import SettingsError
+
+DEVICES = ("auto", "cpu", "cuda")
+CPU = torch.device("cpu")
+
+
+def choose_device(name: str) -> torch.device:
+    """Device of a name in `DEVICES`; "auto" is the GPU where torch finds one.
+
+    Raises
+    ------
+    SettingsError
+        Another name, or "cuda" where torch finds no GPU.
+    """
+    if name not in DEVICES:
+        raise SettingsError(f"unknown device {name!r}: choose one of {', '.join(DEVICES)}")
+    found = torch.cuda.is_available()
+    if name == "cuda" and not found:
+        raise SettingsError(f"device cuda: torch {torch.__version__} finds no GPU; choose cpu or auto")
+    return torch.device("cuda" if found and name != "cpu" else "cpu")
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Most memory that this process has held since it started, and torch on the GPU, in MiB."""
+    peak = {"peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}  # KiB on Linux
+    if device.type == "cuda":
+        peak["peak_gpu_memory_mib"] = torch.cuda.max_memory_allocated(device) // 2**20
+    return peak
