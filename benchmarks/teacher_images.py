@@ -1,4 +1,4 @@
-"""The pictures that the packaged teachers of efficient_ad were distilled from: tiles of freely licensed Debian packages.
+"""The pictures that the packaged teachers were distilled from: tiles of freely licensed Debian packages.
 
     mkdir packages && cd packages && apt-get download NAMES && for f in *.deb; do dpkg -x $f ${f%%_*}; done
     python -m benchmarks teacher_images packages -o tiles
@@ -106,5 +106,3 @@ def _cut(path: Path, photograph: bool, rng: np.random.Generator) -> list[np.ndar
 
 def _grid(shape: tuple[int, ...], side: int) -> list[tuple[int, int]]:
     return [(y, x) for y in range(0, shape[0] - side + 1, side) for x in range(0, shape[1] - side + 1, side)]
-
-

@@ -8,11 +8,20 @@ from torch import nn
 
 from edgead.artifact import Artifact, ArtifactError
 from edgead.errors import SettingsError
+from edgead.train.efficient_ad import EfficientAD, EfficientADConfig
 from edgead.train.patchcore import PatchCore, PatchCoreConfig
 
-DETECTORS = {PatchCore.name: PatchCore}
+DETECTORS: dict[str, Any] = {PatchCore.name: PatchCore, EfficientAD.name: EfficientAD}
 
-__all__ = ["DETECTORS", "PatchCore", "PatchCoreConfig", "find_preset", "load_network"]
+__all__ = [
+    "DETECTORS",
+    "EfficientAD",
+    "EfficientADConfig",
+    "PatchCore",
+    "PatchCoreConfig",
+    "find_preset",
+    "load_network",
+]
 
 
 def find_preset(detector: str, preset: str) -> dict[str, Any]:

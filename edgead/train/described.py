@@ -1,9 +1,9 @@
-"""Pictures with a backbone's features of them, computed once and kept in files: a distillation meets each many times."""
+"""Pictures and how a backbone describes them: what a distillation teaches, computed once and kept in files."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from edgead.dataset import Progress
 from edgead.train.backbones import Backbone
@@ -20,6 +21,8 @@ from edgead.train.pretraining import PretrainingPictures, to_batch
 BACKBONE_PX, PDN_PX = 512, 256
 """What the backbone sees, and the network that is distilled from it (EfficientAD, section 3.1)."""
 
+POOLED_CHANNELS = 1024
+"""Numbers that PatchCore pools each layer's neighbourhood to, before all layers are pooled to the descriptor."""
 SAVE_EVERY = 16
 
 
@@ -42,7 +45,7 @@ class DescribedPictures:
         self._backbone = backbone
         self._grey_rate = grey_rate
         self._seed = list(seed)
-        self._files: list[np.ndarray] = []
+        self._files: Sequence[np.ndarray] = ()
 
     def get(self, number: int) -> tuple[np.ndarray, list[np.ndarray]]:
         """Picture uint8 RGB (256, 256, 3), and its layers, float16 (channels, h, w) each."""
@@ -94,3 +97,43 @@ class DescribedPictures:
                 draft.replace(state)
             progress(number + 1, count)
         self._files = files
+
+
+class Descriptors(nn.Module):
+    """A backbone's layers as PatchCore describes patches (Roth et al. 2022, section 3.1), `channels` a position.
+
+    The neighbourhood of 3 x 3 positions of every layer, flattened, is averaged over adaptive runs to 1024 numbers,
+    brought to the grid of the finest layer, and all layers together are averaged to `channels`. All of that is linear
+    and the same everywhere: one fixed 3 x 3 convolution a layer does it. With two layers, each gives half of the
+    channels; none is mixed at random, and a backbone with few channels needs no other rule.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, widths: Sequence[int], channels: int):
+        super().__init__()
+        joined = F.adaptive_avg_pool1d(torch.eye(len(widths) * POOLED_CHANNELS), channels).T
+        for number, (width, part) in enumerate(zip(widths, joined.split(POOLED_CHANNELS, dim=1), strict=True)):
+            pooling = F.adaptive_avg_pool1d(torch.eye(9 * width), POOLED_CHANNELS).T
+            self.register_buffer(f"kernel{number}", (part @ pooling).view(channels, width, 3, 3))
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("std", torch.ones(channels, 1, 1))
+
+    def forward(self, layers: Sequence[Tensor]) -> Tensor:
+        """Layers, (n, channels, h, w) each, finest first -> normalised descriptors on the grid of the first."""
+        total = torch.zeros((), device=self.mean.device)
+        for number, layer in enumerate(layers):
+            described = F.conv2d(layer, self.get_buffer(f"kernel{number}"), padding=1)
+            total = total + F.interpolate(described, size=layers[0].shape[-2:], mode="bilinear", align_corners=False)
+        return (total - self.mean) / self.std
+
+    def fit_normalisation(self, pictures: Iterable[Sequence[Tensor]]) -> None:
+        """Learn the mean and the deviation of every channel from the layers of some pictures."""
+        moments = []
+        for layers in pictures:
+            described = self(layers).double()
+            moments.append(torch.stack([described.mean(dim=(0, 2, 3)), described.square().mean(dim=(0, 2, 3))]))
+        mean, square = torch.stack(moments).mean(dim=0)
+        self.mean.copy_(mean.view_as(self.mean))
+        self.std.copy_((square - mean.square()).clamp_min(1e-12).sqrt().view_as(self.std))

@@ -7,9 +7,10 @@ normalised by channel, are what the network learns to predict from the image at 
 from __future__ import annotations
 
 import hashlib
-import json
+import os
+import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,24 +18,23 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from edgead import __version__
 from edgead.dataset import StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.train.backbones import BACKBONES, LITE, build_backbone
 from edgead.train.checkpoint import Checkpoint, Learner
-from edgead.train.described import BACKBONE_PX, PDN_PX, DescribedPictures
+from edgead.train.described import BACKBONE_PX, PDN_PX, DescribedPictures, Descriptors
+from edgead.train.device import CPU
 from edgead.train.loop import constant, run_steps
-from edgead.train.pdn import CHANNELS, STRIDE_PX, ModelSize, build_pdn, normalise_pixels
+from edgead.train.pdn import BORDER, CHANNELS, STRIDE_PX, ModelSize, build_pdn, normalise_pixels
 from edgead.train.pretraining import PretrainingPictures, to_batch
 from edgead.train.settings import plain_settings
+from edgead.train.teacher import save_teacher
 
-POOLED_CHANNELS = 1024
-"""Numbers that PatchCore pools each layer's neighbourhood to, before all layers are pooled to the descriptor."""
 HELD_OUT_EVERY = 20
 HELD_OUT_PICTURES = 64
-BORDER = 4
-"""Positions that the network, which has no padding here, lacks on every side of the backbone's grid of 64 x 64."""
 
 
 @dataclass(frozen=True)
@@ -92,46 +92,6 @@ class DistillConfig:
             raise SettingsError(f"crop_px {self.crop_px}: a multiple of {STRIDE_PX} from 36 to {PDN_PX}")
         if min(self.steps, self.batch_size, self.crops, self.normalisation_pictures) < 1:
             raise SettingsError("steps, batch_size, crops and normalisation_pictures must be at least 1")
-
-
-class Descriptors(nn.Module):
-    """A backbone's layers as PatchCore describes patches (Roth et al. 2022, section 3.1), `channels` a position.
-
-    The neighbourhood of 3 x 3 positions of every layer, flattened, is averaged over adaptive runs to 1024 numbers,
-    brought to the grid of the finest layer, and all layers together are averaged to `channels`. All of that is linear
-    and the same everywhere: one fixed 3 x 3 convolution a layer does it. With two layers, each gives half of the
-    channels; none is mixed at random, and a backbone with few channels needs no other rule.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, widths: Sequence[int], channels: int):
-        super().__init__()
-        joined = F.adaptive_avg_pool1d(torch.eye(len(widths) * POOLED_CHANNELS), channels).T
-        for number, (width, part) in enumerate(zip(widths, joined.split(POOLED_CHANNELS, dim=1), strict=True)):
-            pooling = F.adaptive_avg_pool1d(torch.eye(9 * width), POOLED_CHANNELS).T
-            self.register_buffer(f"kernel{number}", (part @ pooling).view(channels, width, 3, 3))
-        self.register_buffer("mean", torch.zeros(channels, 1, 1))
-        self.register_buffer("std", torch.ones(channels, 1, 1))
-
-    def forward(self, layers: Sequence[Tensor]) -> Tensor:
-        """Layers, (n, channels, h, w) each, finest first -> normalised descriptors on the grid of the first."""
-        total = torch.zeros((), device=self.mean.device)
-        for number, layer in enumerate(layers):
-            described = F.conv2d(layer, self.get_buffer(f"kernel{number}"), padding=1)
-            total = total + F.interpolate(described, size=layers[0].shape[-2:], mode="bilinear", align_corners=False)
-        return (total - self.mean) / self.std
-
-    def fit_normalisation(self, pictures: Iterable[Sequence[Tensor]]) -> None:
-        """Learn the mean and the deviation of every channel from the layers of some pictures."""
-        moments = []
-        for layers in pictures:
-            described = self(layers).double()
-            moments.append(torch.stack([described.mean(dim=(0, 2, 3)), described.square().mean(dim=(0, 2, 3))]))
-        mean, square = torch.stack(moments).mean(dim=0)
-        self.mean.copy_(mean.view_as(self.mean))
-        self.std.copy_((square - mean.square()).clamp_min(1e-12).sqrt().view_as(self.std))
 
 
 class Distiller:
@@ -239,8 +199,69 @@ class Distiller:
         return [torch.from_numpy(np.stack(same)).to(self.device).float() for same in zip(*pictures, strict=True)]
 
 
-def list_sha256(paths: Sequence[Path]) -> str:
-    """Hash over the names and the contents of the pictures."""
+def distill(
+    paths: Sequence[Path],
+    destination: Path,
+    config: DistillConfig,
+    *,
+    device: torch.device = CPU,
+    weights: Path | None = None,
+    features: Path | None = None,
+    progress: StageProgress = no_progress,
+) -> dict[str, Any]:
+    """Distil a teacher into a file; the same call after an interruption goes on where it was.
+
+    The state is kept beside `destination`, in a folder of its name with `.checkpoint` added, until the teacher is
+    complete.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Photographs, see `find_pictures`.
+    destination : Path
+        safetensors, float16; what is returned is its metadata.
+    config : DistillConfig
+    device : torch.device
+    weights : Path, optional
+        Of the backbone, instead of the packaged ones.
+    features : Path, optional
+        Folder to keep the backbone's features in, for a teacher of another size; by default they are removed.
+    progress : callable, optional
+        Called with (stage, done, total).
+
+    Returns
+    -------
+    dict
+        Settings, number and sha256 of the photographs, and the mean squared error on held-out pictures before and
+        after, where a constant for every channel gives 1.
+    """
+    source = {
+        "photographs": len(paths),
+        "photographs_sha256": _sha256_of(paths),
+        "weights": weights and hashlib.sha256(weights.read_bytes()).hexdigest(),
+    }
+    facts = {"settings": plain_settings(config), **source}
+    distiller = Distiller(config, paths, device=device, weights=weights)
+    checkpoint = Checkpoint(Path(f"{os.path.abspath(destination)}.checkpoint"), {**facts, "device": device.type})
+    folder = features or checkpoint.folder / "features"
+    if config.pictures:
+        kept = ("backbone", "layers", "grey_rate", "texture_share", "seed")
+        belongs_to = {**source, **{name: getattr(config, name) for name in kept}}
+        distiller.learned.keep(folder, config.pictures, belongs_to, partial(progress, "describe pictures"))
+    distiller.run(checkpoint=checkpoint, progress=progress)
+    facts |= {
+        "loss": round(distiller.validation_loss(), 4),
+        "versions": {"edgead": __version__, "torch": torch.__version__},
+    }
+    save_teacher(distiller.network, destination, facts)
+    if features is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    checkpoint.remove()
+    return facts
+
+
+def _sha256_of(paths: Sequence[Path]) -> str:
+    """Hash over the names and the contents of the photographs."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())

@@ -22,6 +22,9 @@ STRIDE_PX = 4
 RECEPTIVE_FIELD_PX = 33
 """Of every PDN, the paper's and ours: an output describes 33 x 33 pixels, the next one lies four pixels on."""
 
+BORDER = 4
+"""Positions that an output without padding lacks on every side of one with it."""
+
 BOTTLENECK = 64
 DROPOUT = 0.2
 
@@ -67,7 +70,7 @@ def build_pdn(size: ModelSize, channels: int, *, padding: bool = False) -> nn.Se
 
 def grid_of(image_size: tuple[int, int], *, padding: bool) -> tuple[int, int]:
     """Rows and columns of a PDN's output."""
-    cut = 0 if padding else 8
+    cut = 0 if padding else 2 * BORDER
     return image_size[0] // STRIDE_PX - cut, image_size[1] // STRIDE_PX - cut
 
 

@@ -99,7 +99,9 @@ def _blobs(rng: np.random.Generator, size: int) -> np.ndarray:
     for _ in range(int(rng.integers(10, 250))):
         centre = tuple(int(v) for v in rng.uniform(0, size, 2))
         axes = tuple(max(1, int(v)) for v in rng.uniform(1, largest, 2))
-        cv2.ellipse(result, centre, axes, float(rng.uniform(0, 180)), 0, 360, float(rng.standard_normal()), -1, cv2.LINE_AA)
+        cv2.ellipse(
+            result, centre, axes, float(rng.uniform(0, 180)), 0, 360, float(rng.standard_normal()), -1, cv2.LINE_AA
+        )
     return result
 
 
@@ -109,7 +111,9 @@ LAYERS = (_clouds, _clouds, _grain, _weave, _tiles, _scratches, _blobs)
 def _bent_grid(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
     y, x = np.mgrid[:size, :size].astype(np.float32)
     bend = float(rng.choice([0, 2, 12]))
-    noise = [cv2.resize(rng.standard_normal((6, 6), np.float32), (size, size), interpolation=cv2.INTER_CUBIC) for _ in "xy"]
+    noise = [
+        cv2.resize(rng.standard_normal((6, 6), np.float32), (size, size), interpolation=cv2.INTER_CUBIC) for _ in "xy"
+    ]
     return x + bend * noise[0], y + bend * noise[1]
 
 
