@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgead import __version__
+from edgead import __version__, kernels
 from edgead.dataset import StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.train.backbones import BACKBONES, LITE, build_backbone
@@ -34,7 +34,6 @@ from edgead.train.settings import plain_settings
 from edgead.train.teacher import save_teacher
 
 HELD_OUT_EVERY = 20
-HELD_OUT_PICTURES = 64
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,8 @@ class DistillConfig:
         for every step, as the paper does, and runs the backbone on each.
     normalisation_pictures : int
         Pictures that the mean and the deviation of every channel are taken from; the paper takes 10,000.
+    held_out_pictures : int
+        Pictures that the loss is measured on in the end, of photographs that the network does not learn from.
     seed : int
     """
 
@@ -81,6 +82,7 @@ class DistillConfig:
     texture_share: float = 0.25
     pictures: int = 2_000
     normalisation_pictures: int = 256
+    held_out_pictures: int = 64
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -141,7 +143,7 @@ class Distiller:
     def run(self, *, checkpoint: Checkpoint | None = None, progress: StageProgress = no_progress) -> None:
         """Distil; an interrupted run with the same checkpoint goes on where it was."""
         config = self.config
-        sample = range(config.normalisation_pictures)
+        sample = range(min(config.normalisation_pictures, config.pictures or config.normalisation_pictures))
         with torch.inference_mode():
             self.descriptors.fit_normalisation(self._layers([self.learned.get(number)[1]]) for number in sample)
         optimizer = torch.optim.Adam(
@@ -173,7 +175,11 @@ class Distiller:
     def validation_loss(self) -> float:
         """Mean squared error on held-out photographs and textures; a constant for every channel would give 1."""
         rng = np.random.default_rng(self.config.seed)
-        return float(np.mean([float(self._loss(self.held_out, [number], rng)) for number in range(HELD_OUT_PICTURES)]))
+        return float(
+            np.mean(
+                [float(self._loss(self.held_out, [number], rng)) for number in range(self.config.held_out_pictures)]
+            )
+        )
 
     def _cosine(self, number: int) -> float:
         return float(np.cos(0.5 * np.pi * number / self.config.steps) ** 2)
@@ -232,8 +238,8 @@ def distill(
     Returns
     -------
     dict
-        Settings, number and sha256 of the photographs, and the mean squared error on held-out pictures before and
-        after, where a constant for every channel gives 1.
+        Settings, number and sha256 of the photographs, and the mean squared error on held-out pictures, where a
+        constant for every channel gives 1.
     """
     source = {
         "photographs": len(paths),
@@ -241,6 +247,7 @@ def distill(
         "weights": weights and hashlib.sha256(weights.read_bytes()).hexdigest(),
     }
     facts = {"settings": plain_settings(config), **source}
+    torch.set_num_threads(kernels.threads())
     distiller = Distiller(config, paths, device=device, weights=weights)
     checkpoint = Checkpoint(Path(f"{os.path.abspath(destination)}.checkpoint"), {**facts, "device": device.type})
     folder = features or checkpoint.folder / "features"

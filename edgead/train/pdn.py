@@ -111,8 +111,12 @@ def _medium(channels: int, padding: bool) -> nn.Sequential:
 
 
 def _nano(channels: int) -> nn.Sequential:
-    """Ours: the stride comes first and the 3 x 3 convolutions are depthwise, for the same 33 pixels and stride 4."""
-    return nn.Sequential(
+    """Ours: the stride comes first and the 3 x 3 convolutions are depthwise, for the same 33 pixels and stride 4.
+
+    Nine layers without normalisation: torch's own initial weights would let the signal fade to nothing on its way, and
+    with it the gradients, so every layer starts with a gain that keeps it.
+    """
+    network = nn.Sequential(
         nn.Conv2d(3, 32, 5, stride=2),
         nn.ReLU(),
         *_separable(32, 64, stride=2),
@@ -123,6 +127,13 @@ def _nano(channels: int) -> nn.Sequential:
         nn.ReLU(),
         *_separable(128, channels),
     )
+    followers = [*network[1:], nn.Identity()]
+    for layer, follower in zip(network, followers, strict=True):
+        if isinstance(layer, nn.Conv2d):
+            gain = "relu" if isinstance(follower, nn.ReLU) else "linear"
+            nn.init.kaiming_normal_(layer.weight, nonlinearity=gain)
+            nn.init.zeros_(layer.bias)
+    return network
 
 
 def _separable(inputs: int, outputs: int, stride: int = 1) -> tuple[nn.Module, nn.Module]:

@@ -50,7 +50,7 @@ def load_teacher(size: ModelSize, *, file: Path | None = None, padding: bool = F
     if not source.is_file():
         missing = f"{file}: no such file" if file else f"no teacher of model_size {size} comes with edgead"
         raise SettingsError(
-            f"{missing}: make one with `edgead distill IMAGES --model-size {size} -o FILE` and give it as --weights FILE"
+            f"{missing}: make one with `edgead distill IMAGES --model-size {size} -o FILE` and give --weights FILE"
         )
     try:
         with safe_open(source, framework="pt") as opened:
