@@ -75,7 +75,10 @@ def train(
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting of the method, as NAME=VALUE; may be repeated.")
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights of the backbone: safetensors or a state dict.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Weights of the backbone: safetensors or a state dict. Of efficient_ad: a teacher."),
+    ] = None,
     roi: Annotated[str | None, typer.Option(help="Part of the picture to look at: X,Y,WIDTH,HEIGHT in pixels.")] = None,
     false_reject_rate: Annotated[
         float | None,

@@ -370,9 +370,9 @@ def photographs(tmp_path_factory):
 QUICK = {
     "model_size": "nano",
     "backbone": "efficientnet_lite0",
-    "steps": 40,
+    "steps": 24,
     "batch_size": 3,
-    "crop_px": 96,
+    "crop_px": 64,
     "learning_rate": 1e-2,
     "texture_share": 0.0,
     "pictures": 4,
@@ -391,7 +391,7 @@ def test_distillation_lowers_the_loss_and_goes_on_where_it_stopped(photographs, 
     kept = {"features": tmp_path / "kept"}
     untrained = distill(photographs, tmp_path / "untrained.safetensors", barely, **kept)
     whole = distill(photographs, tmp_path / "whole.safetensors", quick, **kept)
-    assert whole["loss"] < 0.8 * untrained["loss"]
+    assert whole["loss"] < 0.9 * untrained["loss"]
     assert list(tmp_path.glob("kept/*.npy")) and not (tmp_path / "whole.safetensors.checkpoint").exists()
 
     target = tmp_path / "stopped.safetensors"

@@ -72,9 +72,10 @@ class DescribedPictures:
         state = folder / "state.json"
         facts = json.loads(json.dumps({**belongs_to, "count": count}))
         done = 0
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, KeyError):
             earlier = json.loads(state.read_text(encoding="utf-8"))
-            done = earlier["done"] if earlier.get("belongs_to") == facts else 0
+            whole = all((folder / name).is_file() for name in names)
+            done = earlier["done"] if whole and earlier.get("belongs_to") == facts else 0
         image, layers = self.get(0)
         shapes = [(count, *array.shape) for array in (image, *layers)]
         types = [array.dtype for array in (image, *layers)]
