@@ -127,11 +127,10 @@ def _nano(channels: int) -> nn.Sequential:
         nn.ReLU(),
         *_separable(128, channels),
     )
-    followers = [*network[1:], nn.Identity()]
-    for layer, follower in zip(network, followers, strict=True):
-        if isinstance(layer, nn.Conv2d):
-            gain = "relu" if isinstance(follower, nn.ReLU) else "linear"
-            nn.init.kaiming_normal_(layer.weight, nonlinearity=gain)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+            no_relu_follows = layer.groups > 1 or layer is network[-1]
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear" if no_relu_follows else "relu")
             nn.init.zeros_(layer.bias)
     return network
 
