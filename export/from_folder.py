@@ -83,7 +83,7 @@ def train_from_folder(
     detector : str
         A name in `edgead.train.DETECTORS`.
     weights : Path, optional
-        Weights of the backbone instead of the packaged ones.
+        Weights of the backbone instead of the packaged ones; of efficient_ad, a teacher.
     device : {"auto", "cpu", "cuda"}
         Where to train.
     progress : callable, optional
