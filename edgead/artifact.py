@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -25,8 +25,7 @@ ENGINES = "engines"  # a cache that each device fills for itself; see `edgead.ru
 
 # int8 is for CPUs: unsigned activations, whose zero points take the place of ReLU. int8_symmetric is for TensorRT,
 # which takes no zero points.
-Precision = Literal["fp32", "fp16", "int8", "int8_symmetric"]
-PRECISIONS: tuple[str, ...] = get_args(Precision)
+PRECISIONS = ("fp32", "fp16", "int8", "int8_symmetric")
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
@@ -107,14 +106,14 @@ class PrecisionRecord(_Section):
 class Manifest(_Section):
     schema_version: Literal[1, 2] = SCHEMA_VERSION
     detector: str
-    precision: Precision = "fp32"
+    precision: str = "fp32"
     preprocessing: Preprocessing
     scoring: Scoring
     input: str = "image"
     output: Literal["features", "patch_scores"]
     calibration: Calibration | None = None
     golden: list[Golden] = []
-    precisions: dict[Precision, PrecisionRecord] = {}
+    precisions: dict[str, PrecisionRecord] = {}
     training: dict[str, Any] = {}
     versions: dict[str, str] = {}
     files: dict[str, str] = {}
@@ -188,9 +187,9 @@ class Artifact:
         name = precision or manifest.precision
         if name == "fp32":
             return Graph(name, self.model_path, manifest.calibration, manifest.golden)
-        for known, record in manifest.precisions.items():
-            if known == name:
-                return Graph(name, self.path / record.graph, record.calibration, record.golden)
+        if name in manifest.precisions:
+            record = manifest.precisions[name]
+            return Graph(name, self.path / record.graph, record.calibration, record.golden)
         makes = f"make it with `edgead export {self.path} DATA --precision {name}`"
         raise SettingsError(
             f"{self.path} has no {name} graph, it has {', '.join(self.precisions)}: "

@@ -195,10 +195,12 @@ def _ort_errors(onnxruntime: ModuleType) -> tuple[type[Exception], ...]:
 
 def _openvino() -> Finding:
     if importlib.util.find_spec("openvino") is None:
-        return {"ok": False, "detail": "not installed (optional)"}
+        return {"ok": False, "detail": "not installed (optional: pip install 'edgead[openvino]')"}
     openvino = importlib.import_module("openvino")
-    devices = openvino.Core().available_devices
-    return {"ok": bool(devices), "detail": f"{openvino.__version__}, devices {', '.join(devices) or 'none'}"}
+    core = openvino.Core()
+    request = core.compile_model(core.read_model(_ABS_MODEL), "CPU").create_infer_request()
+    (result,) = request.infer({"x": np.array([-2.0], np.float32)}).values()
+    return {"ok": bool(result[0] == 2.0), "detail": f"{openvino.__version__} runs a network on CPU"}
 
 
 def _tensorrt() -> Finding:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ METHODS = tuple(_METHODS)
 # Histograms are collected from the tensors of this many images at a time: they are in memory together.
 _CHUNK = 4
 
-_QUANTISED = (*WEIGHTED, *ACTIVATIONS, "Add", "Mul", "Concat", "MaxPool", "AveragePool", "Resize")
+QUANTISED = (*WEIGHTED, *ACTIVATIONS, "Add", "Mul", "Concat", "MaxPool", "AveragePool", "Resize")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +79,16 @@ def measure_ranges(graph: Path, images: Sequence[np.ndarray], method: str, progr
         )
     name = onnx.load(graph).graph.input[0].name
     with tempfile.TemporaryDirectory() as folder:
-        calibrator = create_calibrator(
-            graph, _QUANTISED, augmented_model_path=f"{folder}/augmented.onnx", calibrate_method=_METHODS[method]
-        )
+        augmented = f"{folder}/augmented.onnx"
+        calibrator = create_calibrator(graph, QUANTISED, augmented, calibrate_method=_METHODS[method])
         for start in range(0, len(images), _CHUNK):
             stop = min(start + _CHUNK, len(images))
-            calibrator.collect_data(_Reader(name, [images[i] for i in range(start, stop)]))
+            batch = [images[i] for i in range(start, stop)]
+            with redirect_stdout(io.StringIO()):  # where it tells of each step
+                calibrator.collect_data(_Reader(name, batch))
             progress(stop, len(images))
-        return calibrator.compute_data()
+        with redirect_stdout(io.StringIO()):
+            return calibrator.compute_data()
 
 
 class _Reader(CalibrationDataReader):
@@ -126,7 +130,7 @@ def quantize(
         options["TensorQuantOverrides"] = {normalisation.output: [normalisation.quantisation()]}
     if scheme.symmetric:
         # Without this, numbers would be quantised between a layer and its ReLU, which then cannot be fused.
-        options["OpTypesToExcludeOutputQuantization"] = list(_QUANTISED)
+        options["OpTypesToExcludeOutputQuantization"] = list(QUANTISED)
     quantizer = QDQQuantizer(
         copy,
         per_channel=True,
@@ -134,9 +138,9 @@ def quantize(
         weight_qType=QuantType.QInt8,
         activation_qType=scheme.activation,
         tensors_range=ranges,
-        nodes_to_quantize=[node.name for node in copy.graph.node if node.name in inside and node.op_type in _QUANTISED],
+        nodes_to_quantize=[node.name for node in copy.graph.node if node.name in inside and node.op_type in QUANTISED],
         nodes_to_exclude=[],
-        op_types_to_quantize=list(_QUANTISED),
+        op_types_to_quantize=list(QUANTISED),
         extra_options=options,
     )
     quantizer.quantize_model()

@@ -11,7 +11,8 @@ import yaml
 
 from edgead.artifact import Artifact
 from edgead.cli.app import Json, Model, app, find_images, print_report
-from edgead.console import export_facts, facts_table, parity_table, stage_bars, stderr, training_facts
+from edgead.console import export_facts, facts_table, pairs_table, parity_table, stage_bars, stderr, training_facts
+from edgead.dataset import find_test_images
 from edgead.errors import SettingsError
 
 
@@ -132,22 +133,41 @@ def _add_precision(
 def verify(
     model: Model,
     images: Annotated[
-        list[Path] | None, typer.Argument(help="Images or folders; by default the golden images.")
+        list[Path] | None, typer.Argument(help="Images, folders, or a data set; by default the golden images.")
     ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every graph on every runtime that is installed.")] = False,
     json: Json = False,
 ) -> None:
     """Compare the torch network with what is deployed; exit 1 when they differ by more than the tolerance."""
+    artifact = Artifact.load(model)
+    passed = _verify_all(artifact, images or [], json) if everything else _verify_fp32(artifact, images or [], json)
+    if not passed:
+        raise typer.Exit(1)
+
+
+def _verify_fp32(artifact: Artifact, images: list[Path], json: bool) -> bool:
     from edgead.export.verify import compare_with_torch, replay_golden
 
-    paths = find_images(images) if images else []
-    artifact = Artifact.load(model)
+    paths = find_images(images)
     with stage_bars() as progress:
         parity = compare_with_torch(artifact, paths, progress=partial(progress, "compare"))
     golden = replay_golden(artifact)
     report = {"torch_and_deployed": parity.to_dict(), "golden_and_deployed": golden.to_dict()}
     print_report(report, json, lambda: parity_table(report))
-    if not (parity.passed and golden.passed):
-        raise typer.Exit(1)
+    return parity.passed and golden.passed
+
+
+def _verify_all(artifact: Artifact, images: list[Path], json: bool) -> bool:
+    from edgead.export.matrix import all_pairs, verify_pairs
+
+    labelled = len(images) == 1 and (images[0] / "test").is_dir()
+    golden = [artifact.path / golden.image for golden in artifact.manifest.golden]
+    shown = find_test_images(images[0]) if labelled else find_images(images) or golden
+    with stage_bars() as progress:
+        reports = verify_pairs(artifact, all_pairs(artifact), shown, progress=progress)
+    rows = [report.to_dict() for report in reports]
+    print_report({"model": str(artifact.path), "pairs": rows}, json, lambda: pairs_table(rows))
+    return all(report.passed for report in reports)
 
 
 def _setting(text: str) -> tuple[str, Any]:
