@@ -19,8 +19,8 @@ from test_imports import REFUSE
 from edgead import doctor
 from edgead.artifact import ENGINES, Artifact, Manifest, write_manifest
 from edgead.errors import SettingsError
-from edgead.runtime import flavour as flavours
 from edgead.runtime import available_runtimes, open_runtime
+from edgead.runtime import flavour as flavours
 from edgead.runtime.device import Gpu
 from edgead.runtime.engine import NoEngineError, Wanted, make_engine
 from edgead.runtime.engine_builder import EngineError, build_engine
