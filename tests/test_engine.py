@@ -17,10 +17,10 @@ from fakes import edit_manifest, full_disk
 from test_imports import REFUSE
 
 from edgead import doctor
-from edgead.artifact import ENGINES, Artifact, write_manifest
+from edgead.artifact import ENGINES, Artifact, Manifest, write_manifest
 from edgead.errors import SettingsError
+from edgead.runtime import available_runtimes, open_runtime
 from edgead.runtime import flavour as flavours
-from edgead.runtime import open_runtime
 from edgead.runtime.device import Gpu
 from edgead.runtime.engine import NoEngineError, Wanted, make_engine
 from edgead.runtime.engine_builder import EngineError, build_engine
@@ -30,6 +30,10 @@ from edgead.runtime.ort import OrtRuntime
 onnx = pytest.importorskip("onnx", reason="NO ENGINES TESTED: exporting needs the workstation's packages")
 if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
     pytest.skip("NO ENGINES TESTED: tensorrt_rtx is not installed (x86-64 Linux has wheels)", allow_module_level=True)
+
+from edgead.export.graph import export_onnx  # noqa: E402
+
+from edgead.train import DETECTORS, find_preset  # noqa: E402
 
 A2000 = Gpu("NVIDIA RTX A2000", "sm86")
 
@@ -270,11 +274,25 @@ def test_without_a_gpu(artifact):
     ):
         open_runtime(artifact, "tensorrt")
     # A model that carries engines for other machines runs here all the same.
+    assert "tensorrt" not in available_runtimes(artifact)
     runtime = open_runtime(artifact)
     assert isinstance(runtime, OrtRuntime)
     runtime.close()
     found = doctor._tried(doctor._tensorrt)
     assert found["ok"] and "sm86" in found["detail"] and "runs none here" in found["detail"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DETECTORS)
+def test_every_detector_has_a_graph_that_tensorrt_takes(name, tmp_path, flavour):
+    preset = next(preset for preset in ("nano", "cpu", "fast", "default") if preset in DETECTORS[name].presets)
+    detector = DETECTORS[name].from_settings(find_preset(name, preset), pretrained=False)
+    manifest = Manifest(
+        detector=name, preprocessing=detector.preprocessing, scoring=detector.scoring, output=detector.output
+    )
+    export_onnx(detector.network, tmp_path / "model.onnx", manifest)
+    content, profile = build_engine(tmp_path / "model.onnx", flavour, "sm86")
+    assert content and profile == {"image": (1, *detector.preprocessing.image_size, 3)}
 
 
 def test_doctor_names_each_flavour():

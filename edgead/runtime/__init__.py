@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from edgead.artifact import ENGINES, Artifact
+from edgead.artifact import ENGINES, Artifact, Graph
 from edgead.errors import SettingsError
 from edgead.runtime.contract import Runtime
 
@@ -13,9 +13,23 @@ RUNTIMES = ("onnxruntime", "openvino", "tensorrt")
 __all__ = ["RUNTIMES", "Runtime", "available_runtimes", "open_runtime"]
 
 
-def available_runtimes() -> list[str]:
-    """Names of the runtimes whose package is installed."""
-    return [name for name in RUNTIMES if find_spec(name) is not None]
+def available_runtimes(artifact: Artifact, precision: str | None = None) -> list[str]:
+    """Names of the runtimes that open a graph here: those that are installed, TensorRT if there is an engine."""
+    installed = [name for name in RUNTIMES if name != "tensorrt" and find_spec(name) is not None]
+    return [*installed, "tensorrt"] if _has_engine(artifact, artifact.graph(precision)) else installed
+
+
+def _has_engine(artifact: Artifact, graph: Graph) -> bool:
+    """Tell whether there is an engine for the GPU that is here, whether or not it may be used."""
+    if not any((artifact.path / ENGINES).glob(f"{graph.precision}.*.engine")):
+        return False
+    from edgead.runtime.device import find_gpu
+    from edgead.runtime.engine import find_engine
+
+    try:
+        return find_engine(artifact, graph, find_gpu()).path.exists()
+    except SettingsError:  # no TensorRT, or no GPU
+        return False
 
 
 def open_runtime(
@@ -51,14 +65,10 @@ def open_runtime(
         raise SettingsError(f"unknown runtime {name!r}: choose auto or one of {', '.join(RUNTIMES)}")
     graph = artifact.graph(precision)
     # Imported when it is opened: each engine takes a moment and memory, and all but ONNX Runtime are extras.
-    if name == "tensorrt" or (name == "auto" and any((artifact.path / ENGINES).glob(f"{graph.precision}.*.engine"))):
+    if name == "tensorrt" or (name == "auto" and _has_engine(artifact, graph)):
         from edgead.runtime.tensorrt import TensorRtRuntime
 
-        try:
-            return TensorRtRuntime(artifact, graph, on_device=on_device)
-        except SettingsError:
-            if name != "auto":
-                raise
+        return TensorRtRuntime(artifact, graph, on_device=on_device)
     if name == "openvino":
         from edgead.runtime.openvino import OpenVinoRuntime
 

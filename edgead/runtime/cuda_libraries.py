@@ -5,10 +5,12 @@ Both use the device's primary context, as edgead's CUDA kernels and TensorRT do.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,11 +25,9 @@ class PyCuda:
     """`Device` by pycuda, which is built from source on the device."""
 
     def __init__(self) -> None:
-        self._driver = driver = importlib.import_module("pycuda.driver")
-        driver.init()
-        device = driver.Device(0)
+        driver, device, self._context = _pycuda()
+        self._driver = driver
         self.gpu = Gpu(device.name(), "sm{}{}".format(*device.compute_capability()))
-        self._context = device.retain_primary_context()
         self._memory: list[Any] = []
         with self.current():
             self._stream = driver.Stream(_NON_BLOCKING)
@@ -61,7 +61,21 @@ class PyCuda:
         with self.current():
             self._memory.clear()
             self._stream = None
-        self._context.detach()
+
+
+@cache
+def _pycuda() -> tuple[Any, Any, Any]:
+    """pycuda's driver, the first device, and its primary context.
+
+    The context is kept until the process ends: where pycuda lets go of one, it leaves it current in the thread, and if
+    nobody else holds it, the next call of CUDA there fails.
+    """
+    driver = importlib.import_module("pycuda.driver")
+    driver.init()
+    device = driver.Device(0)
+    context = device.retain_primary_context()
+    atexit.register(context.detach)
+    return driver, device, context
 
 
 class CudaBindings:

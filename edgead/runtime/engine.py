@@ -18,7 +18,7 @@ from edgead.artifact import ENGINES, Artifact, Graph
 from edgead.errors import SettingsError
 from edgead.runtime.device import Gpu, find_gpu
 from edgead.runtime.engine_builder import EngineError, Profile, build_engine
-from edgead.runtime.flavour import Flavour, FlavourName, find_flavour
+from edgead.runtime.flavour import INSTALL, Flavour, FlavourName, find_flavour, installed_flavours
 
 
 class NoEngineError(SettingsError):
@@ -151,6 +151,20 @@ class Wanted:
         return (
             f'build it with "edgead engine {self.artifact.path} --target {target} --precision {self.graph.precision}"'
         )
+
+
+def find_engine(artifact: Artifact, graph: Graph, gpu: Gpu) -> Wanted:
+    """Choose among the installed flavours the first that has an engine for this GPU, or else the first.
+
+    Raises
+    ------
+    SettingsError
+        If no TensorRT is installed.
+    """
+    choices = [Wanted(artifact, graph, flavour, gpu) for flavour in installed_flavours()]
+    if not choices:
+        raise SettingsError(f"TensorRT is not installed: {INSTALL}")
+    return next((wanted for wanted in choices if wanted.path.exists()), choices[0])
 
 
 def _path(artifact: Artifact, precision: str, flavour: FlavourName, target: str) -> Path:

@@ -12,7 +12,7 @@ FlavourName = Literal["tensorrt", "tensorrt_rtx"]
 # NVIDIA's package imports all of its bindings; alone, these have a name of their own.
 _MODULES = {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
 INSTALL = (
-    "on a Jetson it comes with JetPack (a virtual environment needs --system-site-packages), elsewhere "
+    "on a Jetson it comes with JetPack (make the virtual environment with --system-site-packages), elsewhere "
     "`pip install 'edgead[tensorrt]'`, or `pip install 'edgead[tensorrt-rtx]'` for GeForce and RTX cards"
 )
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgead.artifact import Artifact, Graph
-from edgead.errors import SettingsError
 from edgead.runtime.cuda_libraries import CudaGraph, capture
-from edgead.runtime.device import Device, DeviceArray, Gpu, open_device
-from edgead.runtime.engine import Wanted
+from edgead.runtime.device import Device, DeviceArray, open_device
+from edgead.runtime.engine import Wanted, find_engine
 from edgead.runtime.engine_builder import EngineError, Log, shape_of
-from edgead.runtime.flavour import INSTALL, Flavour, installed_flavours
+from edgead.runtime.flavour import Flavour
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -128,20 +127,6 @@ class TensorRtRuntime:
             # Pinned memory goes with the device: nobody may write there any more.
             self.input, self.outputs, self._fetched = np.zeros_like(self.input), {}, []
         self._device.close()
-
-
-def find_engine(artifact: Artifact, graph: Graph, gpu: Gpu) -> Wanted:
-    """Choose among the installed flavours the first that has an engine for this GPU, or else the first.
-
-    Raises
-    ------
-    SettingsError
-        If no TensorRT is installed.
-    """
-    choices = [Wanted(artifact, graph, flavour, gpu) for flavour in installed_flavours()]
-    if not choices:
-        raise SettingsError(f"TensorRT is not installed: {INSTALL}")
-    return next((wanted for wanted in choices if wanted.path.exists()), choices[0])
 
 
 def _deserialise(wanted: Wanted, log: Log) -> tuple[trt.ICudaEngine, trt.IExecutionContext]:
