@@ -112,8 +112,9 @@ class Detector:
         t1 = time.perf_counter_ns()
         outputs = self._runtime.run(self._runtime.input)
         t2 = time.perf_counter_ns()
-        patch_scores = self._scorer.patch_scores(outputs[self.manifest.output])
-        image_score = self._scorer.image_score(patch_scores, outputs.get("image_score"))
+        output = outputs[self.manifest.output]
+        patch_scores = self._scorer.patch_scores(output)
+        image_score = self._scorer.image_score(patch_scores, outputs.get("image_score"), features=output)
         t3 = time.perf_counter_ns()
         anomaly_map, maximum = self._scorer.anomaly_map(patch_scores)
         t4 = time.perf_counter_ns()

@@ -14,8 +14,11 @@ from edgead.scoring import Scorer
 
 
 def can_score_on_device(spec: Scoring) -> bool:
-    """Tell whether DeviceScorer can take a model here: it needs edgead's CUDA kernels, which average no neighbours."""
-    return spec.num_neighbors == 1 and not cuda_problem()
+    """Tell whether DeviceScorer can take a model here.
+
+    It needs edgead's CUDA kernels, which average no neighbours, and re-weighting needs the features on the host.
+    """
+    return spec.num_neighbors == 1 and not spec.reweight_neighbors and not cuda_problem()
 
 
 class DeviceScorer:
@@ -58,8 +61,14 @@ class DeviceScorer:
         # A patch that is not finite has a distance that is not, and is refused there.
         return self._patches.patch_scores(self._scores)
 
-    def image_score(self, patch_scores: np.ndarray, graph_score: np.ndarray | None = None) -> float:
-        """Score an image, as `Scorer.image_score`."""
+    def image_score(
+        self,
+        patch_scores: np.ndarray,
+        graph_score: np.ndarray | None = None,
+        *,
+        features: DeviceArray | None = None,
+    ) -> float:
+        """Score an image, as `Scorer.image_score`; `features`, which stay on the GPU, are not looked at."""
         return self._patches.image_score(patch_scores, graph_score)
 
     def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
