@@ -22,11 +22,11 @@ from edgead.artifact import Scoring  # noqa: E402
 from edgead.dataset import DatasetError, find_test_images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.scoring import Scorer  # noqa: E402
-from edgead.train import Draem, load_network  # noqa: E402
+from edgead.train import load_network  # noqa: E402
 from edgead.train.anomalies import _FUNCTIONS, Simulator, augment, blend  # noqa: E402
 from edgead.train.anomaly_textures import built_in_textures, folder_textures  # noqa: E402
 from edgead.train.checkpoint import Checkpoint  # noqa: E402
-from edgead.train.draem import DraemConfig, rate_factor  # noqa: E402
+from edgead.train.draem import Draem, DraemConfig, rate_factor  # noqa: E402
 from edgead.train.draem_losses import focal_loss, reconstruction_loss, structural_similarity  # noqa: E402
 from edgead.train.draem_networks import DraemNetwork, initialise  # noqa: E402
 from edgead.train.perlin import perlin_mask, perlin_noise  # noqa: E402
