@@ -21,6 +21,7 @@ from edgead.errors import EdgeadError, SettingsError
 # 2 added the section `precisions`; everything of 1 is still read.
 SCHEMA_VERSION: Literal[2] = 2
 MANIFEST = "manifest.json"
+ENGINES = "engines"  # a cache that each device fills for itself; see `edgead.runtime.engine`
 
 # int8 is for CPUs: unsigned activations, whose zero points take the place of ReLU. int8_symmetric is for TensorRT,
 # which takes no zero points.
@@ -52,14 +53,18 @@ class Scoring(_Section):
 
     The image score is `patch_weight` x (score of the patches) + `graph_weight` x (the graph's own `image_score`). The
     score of the patches: patch scores are averaged over windows of `window` x `window` patches, and the `top_patches`
-    largest averages are averaged; 1 and 1 give the maximum of the PatchCore paper. A graph has an output
-    `image_score` where `graph_weight` is not 0.
+    largest averages are averaged; 1 and 1 give the maximum of the PatchCore paper. With `reweight_neighbors` the score
+    of the patches is multiplied by the weight of Roth et al. 2022, equation 7, from that many neighbours; 0 is without.
+    At last `median_weight` x (median of the patch scores) is taken off. A graph has an output `image_score` where
+    `graph_weight` is not 0.
     """
 
     head: Literal["patch_nearest", "map"]
     num_neighbors: Annotated[int, Field(ge=1, le=16)] = 1
     window: PositiveInt = 1
     top_patches: PositiveInt = 1
+    reweight_neighbors: Annotated[int, Field(ge=0, le=16)] = 0
+    median_weight: Annotated[float, Field(ge=0, lt=1)] = 0.0
     patch_weight: Annotated[float, Field(ge=0)] = 1.0
     graph_weight: Annotated[float, Field(ge=0)] = 0.0
     sigma_px: Annotated[float, Field(ge=0)] = 4.0
@@ -283,7 +288,8 @@ def check_destination(destination: Path) -> None:
 def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
     """Write the manifest of `directory` with the hashes of the files that are there now; return it."""
     names = sorted(str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file())
-    files = {name: _sha256(directory / name) for name in names if name != MANIFEST}
+    kept = [name for name in names if name != MANIFEST and not name.startswith(f"{ENGINES}/")]
+    files = {name: _sha256(directory / name) for name in kept}
     written = manifest.model_copy(update={"files": files, "schema_version": SCHEMA_VERSION})
     content = written.model_dump(mode="json", exclude={"manifest_sha256"})
     temporary = directory / f".{MANIFEST}"

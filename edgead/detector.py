@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 
 from edgead.artifact import Artifact, ArtifactError
+from edgead.device_scoring import DeviceScorer, can_score_on_device
 from edgead.images import as_bgr
 from edgead.preprocess import preprocess
 from edgead.runtime import open_runtime
+from edgead.runtime.device import DeviceArray
 from edgead.scoring import Scorer
 from edgead.types import Box, Decision, StageTimes, Verdict
 
@@ -41,7 +43,8 @@ class Detector:
         self.artifact = artifact
         self.manifest = artifact.manifest
         self.graph = artifact.graph(precision)
-        self._runtime = open_runtime(artifact, runtime, precision=precision, threads=threads)
+        on_device = can_score_on_device(self.manifest.scoring)
+        self._runtime = open_runtime(artifact, runtime, precision=precision, threads=threads, on_device=on_device)
         bank = artifact.memory_bank() if self.manifest.scoring.head == "patch_nearest" else None
         # One run tells the grid of patches and lets the engine allocate before the first frame.
         output = self._runtime.run(self._runtime.input)[self.manifest.output]
@@ -51,7 +54,12 @@ class Detector:
                 f"{output.shape[-1:]}: train the model anew"
             )
         grid = (output.shape[1], output.shape[2])
-        self._scorer = Scorer(self.manifest.scoring, grid, self.manifest.preprocessing.image_size, bank)
+        prepared = (self.manifest.scoring, grid, self.manifest.preprocessing.image_size, bank)
+        self._scorer: Scorer | DeviceScorer
+        if isinstance(output, DeviceArray):
+            self._scorer = DeviceScorer(*prepared, output.device)
+        else:
+            self._scorer = Scorer(*prepared)
 
     @classmethod
     def load(
@@ -68,7 +76,7 @@ class Detector:
         ----------
         path : path
             What `edgead train -o` wrote.
-        runtime : {"auto", "onnxruntime", "openvino"}
+        runtime : {"auto", "onnxruntime", "openvino", "tensorrt"}
         precision : {"fp32", "fp16", "int8"}, optional
             Which of the artifact's graphs, each with thresholds of its own; by default the one that the manifest names.
         threads : int, optional
@@ -104,8 +112,9 @@ class Detector:
         t1 = time.perf_counter_ns()
         outputs = self._runtime.run(self._runtime.input)
         t2 = time.perf_counter_ns()
-        patch_scores = self._scorer.patch_scores(outputs[self.manifest.output])
-        image_score = self._scorer.image_score(patch_scores, outputs.get("image_score"))
+        output = outputs[self.manifest.output]
+        patch_scores = self._scorer.patch_scores(output)
+        image_score = self._scorer.image_score(patch_scores, outputs.get("image_score"), features=output)
         t3 = time.perf_counter_ns()
         anomaly_map, maximum = self._scorer.anomaly_map(patch_scores)
         t4 = time.perf_counter_ns()

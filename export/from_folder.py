@@ -23,6 +23,7 @@ from edgead.errors import SettingsError
 from edgead.train import DETECTORS
 from edgead.train.checkpoint import Checkpoint
 from edgead.train.device import choose_device, peak_memory
+from edgead.train.mvg import Mvg
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def train_from_folder(
     detector : str
         A name in `edgead.train.DETECTORS`.
     weights : Path, optional
-        Weights of the backbone instead of the packaged ones.
+        Weights of the backbone instead of the packaged ones; of efficient_ad, a teacher.
     device : {"auto", "cpu", "cuda"}
         Where to train.
     progress : callable, optional
@@ -138,6 +139,8 @@ def train_from_folder(
         "fit_seconds": round(checkpoint.earlier_seconds + time.perf_counter() - started, 1),
         **peak_memory(where),
     }
+    if isinstance(model, Mvg):
+        provenance["gaussian_threshold"] = model.working_point(rate)
     artifact = build_artifact(
         model,
         destination,

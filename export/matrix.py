@@ -63,8 +63,10 @@ class PairReport:
 
 
 def all_pairs(artifact: Artifact) -> list[Pair]:
-    """Every runtime that is installed with every graph that the artifact has."""
-    return [(runtime, precision) for precision in artifact.precisions for runtime in available_runtimes()]
+    """Every graph that the artifact has with every runtime that opens it here."""
+    return [
+        (runtime, precision) for precision in artifact.precisions for runtime in available_runtimes(artifact, precision)
+    ]
 
 
 def verify_pairs(

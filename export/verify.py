@@ -136,7 +136,11 @@ class TorchScores:
         top = torch.topk(averages, min(scoring.top_patches, averages.numel())).values
         size = self._manifest.preprocessing.image_size
         full = F.interpolate(scores[None, None], size=size, mode="bilinear", align_corners=False)
-        image_score = scoring.patch_weight * top.mean() + sum(scoring.graph_weight * x for x in graph_score)
+        of_patches = top.mean()
+        if self._bank is not None and scoring.reweight_neighbors:
+            of_patches *= _rarity(output, scores, self._bank, scoring.reweight_neighbors)
+        of_patches -= scoring.median_weight * scores.quantile(0.5)
+        image_score = scoring.patch_weight * of_patches + sum(scoring.graph_weight * x for x in graph_score)
         return float(image_score), _blur(full[0, 0].numpy(), scoring)
 
 
@@ -145,6 +149,14 @@ def _nearest(features: torch.Tensor, bank: torch.Tensor, scoring: Scoring) -> to
     flat = features.reshape(-1, features.shape[-1])
     distance = torch.cdist(flat, bank, compute_mode="use_mm_for_euclid_dist")
     return torch.topk(distance, scoring.num_neighbors, largest=False).values.mean(dim=1).reshape(grid)
+
+
+def _rarity(features: torch.Tensor, scores: torch.Tensor, bank: torch.Tensor, neighbors: int) -> torch.Tensor:
+    patch = features.reshape(-1, features.shape[-1])[scores.argmax()]
+    nearest = (bank - patch).square().sum(dim=1).argmin()
+    around = (bank - bank[nearest]).square().sum(dim=1).topk(neighbors, largest=False).indices
+    distances = (bank[around] - patch).norm(dim=1)
+    return 1 - torch.exp((bank[nearest] - patch).norm() - torch.logsumexp(distances, dim=0))
 
 
 def _blur(image: np.ndarray, scoring: Scoring) -> np.ndarray:

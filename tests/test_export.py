@@ -78,6 +78,16 @@ def test_torch_and_deployed_agree(trained_model, line_data):
     assert parity.passed and parity.score_error <= 1e-4 and parity.verdict_flips == 0
 
 
+def test_every_part_of_the_score_agrees(line_data, tmp_path):
+    settings = {"backbone": "efficientnet_lite0", "image_size": (96, 96), "memory_bank_size": 200}
+    parts = {"reweight_neighbors": 3, "median_weight": 0.25, "global_weight": 0.5, "num_neighbors": 2}
+    artifact, _ = train_from_folder(
+        GoodImages(line_data, false_reject_rate=0.05), tmp_path / "model", {**settings, **parts}
+    )
+    parity = compare_with_torch(artifact, [image.path for image in find_test_images(line_data)])
+    assert parity.passed, parity
+
+
 def test_golden_images_replay(trained_model):
     artifact = Artifact.load(trained_model)
     assert len(artifact.manifest.golden) == 3

@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 Model = Annotated[Path, typer.Argument(help="Directory of a trained model.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 Threads = Annotated[int | None, typer.Option(min=1, max=256, help="Threads; by default all cores that edgead may use.")]
-Runtime = Annotated[str, typer.Option(help="Engine of the network: auto, onnxruntime or openvino.")]
+Runtime = Annotated[str, typer.Option(help="Engine of the network: auto, onnxruntime, openvino or tensorrt.")]
 Precision = Annotated[
     str | None, typer.Option(help="Which graph: fp32, fp16, int8; by default the one that the model names.")
 ]

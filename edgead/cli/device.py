@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from edgead.artifact import Artifact
 from edgead.cli.app import Json, Model, Precision, Runtime, app, find_images, print_report
-from edgead.console import FrameCount, evaluation_table, stage_bars, stderr
+from edgead.console import FrameCount, evaluation_table, facts_table, stage_bars, stderr
 from edgead.dataset import find_test_images
 from edgead.errors import SettingsError
 from edgead.images import load_image
@@ -63,6 +64,9 @@ def stream(
     source: Annotated[str, typer.Argument(help="camera:0, rtsp://..., a video, a folder, synthetic: ...")],
     sink: Annotated[list[str] | None, typer.Option(help="jsonl:FILE, images:FOLDER, video:FILE, window:")] = None,
     late_after_ms: Annotated[float | None, typer.Option(min=0, help="Count frames older than this as late.")] = None,
+    build_engine: Annotated[
+        bool, typer.Option("--build-engine", help="Go over to TensorRT; ONNX Runtime judges while its engine is built.")
+    ] = False,
     runtime: Runtime = "auto",
     precision: Precision = None,
     json: Json = False,
@@ -70,10 +74,14 @@ def stream(
     """Run the camera loop until the source ends; exit 1 when the source failed."""
     from edgead.detector import Detector
     from edgead.stream import run
+    from edgead.succession import load_building
 
     if json and "jsonl:-" in (sink or []):
         raise SettingsError("--json and jsonl:- both write to standard output: give the sink a file")
-    with Detector.load(model, runtime=runtime, precision=precision) as detector:
+    if build_engine and runtime not in ("auto", "tensorrt"):
+        raise SettingsError(f"--build-engine goes over to TensorRT, not to {runtime}: leave one of them out")
+    open_detector = load_building if build_engine else partial(Detector.load, runtime=runtime)
+    with open_detector(model, precision=precision) as detector:
         summary = run(source, detector, sink or [], on_verdict=FrameCount(), late_after_ms=late_after_ms)
     report = summary.to_dict()
     print_report(report, json, summary.table)
@@ -103,6 +111,24 @@ def profile(
         stderr.print(f"measuring {n} frames after {warmup} to warm up")
         report = measure(detector, frames, warmup=warmup, n=n)
     print_report(report.to_dict(), json, report.table)
+
+
+@app.command()
+def engine(
+    model: Model,
+    target: Annotated[
+        str, typer.Option(help="GPU: current for the one that is here, or sm75, sm80, sm86, sm89, sm120, sm121.")
+    ] = "current",
+    precision: Precision = None,
+    json: Json = False,
+) -> None:
+    """Build a TensorRT engine and keep it in the model's folder engines/."""
+    from edgead.runtime.engine import make_engine
+
+    with stderr.status("building the engine, on a small device this may take minutes"):
+        path, stamp = make_engine(Artifact.load(model), target=target, precision=precision)
+    report = {"engine": str(path), "engine_mib": path.stat().st_size / 2**20, **stamp.model_dump(mode="json")}
+    print_report(report, json, lambda: facts_table(str(model), report))
 
 
 @app.command()

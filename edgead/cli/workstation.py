@@ -32,7 +32,10 @@ def train(
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting of the method, as NAME=VALUE; may be repeated.")
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights of the backbone: safetensors or a state dict.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Weights of the backbone: safetensors or a state dict. Of efficient_ad: a teacher."),
+    ] = None,
     roi: Annotated[str | None, typer.Option(help="Part of the picture to look at: X,Y,WIDTH,HEIGHT in pixels.")] = None,
     false_reject_rate: Annotated[
         float | None,
@@ -76,6 +79,53 @@ def train(
         json,
         lambda: facts_table(f"{output}", {k: v for k, v in report.items() if k != "skipped" or v}),
     )
+
+
+@app.command()
+def distill(
+    images: Annotated[list[Path], typer.Argument(help="Photographs, or folders of them; of anything but the product.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File of the teacher, safetensors.")],
+    backbone: Annotated[
+        str, typer.Option(help="Pretrained network that the teacher learns from.")
+    ] = "efficientnet_lite2",
+    model_size: Annotated[str, typer.Option(help="small, medium or nano.")] = "small",
+    steps: Annotated[int | None, typer.Option(min=1, help="Updates; the paper makes 60000.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other setting, as NAME=VALUE; may be repeated.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights of the backbone: safetensors or a state dict.")] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Folder to keep the backbone's features in, for another size.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to train: auto, cpu or cuda.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all that is random.")] = 0,
+    json: Json = False,
+) -> None:
+    """Make a teacher for efficient_ad from photographs; `edgead train --detector efficient_ad --weights FILE` uses it.
+
+    A distillation that was stopped goes on where it was when the same command is given again.
+    """
+    from edgead.train.device import choose_device
+    from edgead.train.distill import DistillConfig
+    from edgead.train.distill import distill as distill_teacher
+    from edgead.train.pretraining import find_pictures
+    from edgead.train.settings import read_settings
+
+    chosen = {"backbone": backbone, "model_size": model_size, "steps": steps, "seed": seed}
+    chosen = {key: value for key, value in chosen.items() if value is not None}
+    config = read_settings(DistillConfig, {**chosen, **dict(map(_setting, setting or []))}, detector="distill")
+    with stage_bars() as progress:
+        facts = distill_teacher(
+            find_pictures(images),
+            output,
+            config,
+            device=choose_device(device),
+            weights=weights,
+            features=features,
+            progress=progress,
+        )
+    report = {"teacher": str(output), **facts}
+    print_report(report, json, lambda: facts_table(str(output), report))
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,8 +17,11 @@ class Runtime(Protocol):
     input: np.ndarray
     """The input buffer, uint8 (1, h, w, 3) RGB: write the image here to spare a copy."""
 
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Run the network; the arrays returned are overwritten by the next call."""
+    def run(self, images: np.ndarray) -> dict[str, Any]:
+        """Run the network; the arrays returned are overwritten by the next call.
+
+        They are ndarrays; what patches are scored by may be a DeviceArray if the runtime was opened with `on_device`.
+        """
         ...
 
     def close(self) -> None: ...

@@ -8,9 +8,12 @@ from torch import nn
 
 from edgead.artifact import Artifact, ArtifactError
 from edgead.errors import SettingsError
+from edgead.train.draem import Draem
+from edgead.train.efficient_ad import EfficientAD
+from edgead.train.mvg import Mvg
 from edgead.train.patchcore import PatchCore, PatchCoreConfig
 
-DETECTORS = {PatchCore.name: PatchCore}
+DETECTORS: dict[str, type[Any]] = {detector.name: detector for detector in (PatchCore, Mvg, EfficientAD, Draem)}
 
 __all__ = ["DETECTORS", "PatchCore", "PatchCoreConfig", "find_preset", "load_network"]
 
