@@ -31,7 +31,7 @@ class Differences:
 
 def measure_images(artifact: Artifact, precision: str, paths: Sequence[Path]) -> list[Measurement]:
     """Score images with the artifact's graph of a precision."""
-    with Detector(artifact, precision=precision) as detector:
+    with Detector(artifact, runtime="onnxruntime", precision=precision) as detector:
         return [detector.measure(load_image(path)) for path in paths]
 
 

@@ -28,12 +28,13 @@ from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images import load_image
 
-# Held-out images that the search measures its graphs on; the result is measured on all.
+# Held-out images that the search measures its graphs on; as the result is measured on all, it aims a little lower.
 SEARCH_IMAGES = 48
+SEARCH_MARGIN = 0.9
 
 # Largest mean relative difference of the image scores from those of fp32. Good parts differ among themselves by some
 # percent; what int8 adds must be small beside that.
-TOLERANCES = {"fp16": 0.001, "int8": 0.01, "int8_symmetric": 0.01}
+TOLERANCES = {"fp16": 0.003, "int8": 0.01, "int8_symmetric": 0.01}
 # What `edgead verify` allows, for other images and other engines than those of the export. The largest difference of a
 # pixel is larger than that of a score, which is a mean over many.
 VERIFY_FACTOR = 2
@@ -118,7 +119,7 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
         raise ExportError(_too_far(plan, error, method))
     calibration = draft.manifest.calibration
     assert calibration is not None  # without it there are no held-out images
-    with Detector(trial.artifact, precision=plan.precision) as detector:
+    with Detector(trial.artifact, runtime="onnxruntime", precision=plan.precision) as detector:
         good = measure_good(detector, images.held_out, partial(progress, "calibrate"))
         golden = _replay(detector, draft, plan.precision)
     return trial.record.model_copy(
@@ -181,7 +182,7 @@ def _search(trial: _Trial, images: CalibrationImages, progress: StageProgress) -
     calibration_images = Images(_spread(images.ranges, MOST_IMAGES), preprocessing)
     scheme = SCHEMES[trial.plan.precision]
     search = Int8Search(trial.artifact.model_path, scheme, calibration_images, comparison.score_error, progress)
-    return search.run(trial.plan.score_tolerance, trial.plan.float_layers)
+    return search.run(SEARCH_MARGIN * trial.plan.score_tolerance, trial.plan.float_layers)
 
 
 def _spread(paths: Sequence[Path], most: int) -> list[Path]:

@@ -17,19 +17,25 @@ def changed_weights(fp32: Path, other: Path) -> list[str]:
     expected = _constants(onnx.load(fp32))
     model = onnx.load(other)
     found = _constants(model)
-    changed = [name for name, values in found.items() if name in expected and not _is_rounded(values, expected[name])]
+    same = {name: _is_rounded(values, expected[name]) for name, values in found.items() if name in expected}
     for node in model.graph.node:
-        name = node.input[0].removesuffix("_quantized")
+        name = node.input[0].removesuffix("_quantized") if node.input else ""
         if node.op_type == "DequantizeLinear" and node.input[0] in found and name in expected:
-            values, scale, zero_point = (found[constant] for constant in node.input)
             axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
-            shape = [-1 if i == axis else 1 for i in range(values.ndim)] if scale.ndim and scale.size > 1 else []
-            steps, zero = scale.reshape(shape or scale.shape), zero_point.reshape(shape or zero_point.shape)
-            restored = (values.astype(np.float64) - zero) * steps
-            # Scales are float32: a value in the middle of two steps may go either way.
-            if not (np.abs(restored - expected[name]) <= 0.501 * steps + 1e-12).all():
-                changed.append(name)
-    return sorted(changed)
+            values, scale, zero_point = (found[constant] for constant in node.input)
+            same[name] = _is_quantised((values, scale, zero_point), axis, expected[name])
+    if not same:
+        return sorted(expected)  # nothing could be compared: the graphs do not belong together
+    return sorted(name for name, is_same in same.items() if not is_same)
+
+
+def _is_quantised(stored: tuple[np.ndarray, np.ndarray, np.ndarray], axis: int, expected: np.ndarray) -> bool:
+    values, scale, zero_point = stored
+    shape = [-1 if i == axis else 1 for i in range(values.ndim)] if scale.size > 1 else scale.shape
+    step = scale.reshape(shape)
+    restored = (values.astype(np.float64) - zero_point.reshape(shape)) * step
+    # Scales are float32: a value in the middle of two steps may go either way.
+    return bool((np.abs(restored - expected) <= 0.501 * step + 1e-12).all())
 
 
 def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:

@@ -79,7 +79,7 @@ class DraemNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """uint8 RGB (n, h, w, 3) -> the anomalous channel of the softmax, float32 (n, h, w)."""
-        _, logits = self.reconstruct_and_segment(image.permute(0, 3, 1, 2).float() / 255)
+        _, logits = self.reconstruct_and_segment(image.float().permute(0, 3, 1, 2) / 255)
         # The softmax of two classes, written so that small scores keep their digits: engines approximate Sigmoid with
         # an absolute error, and move the channels last for Softmax.
         return 1 / (1 + torch.exp(logits[:, 0] - logits[:, 1]))
