@@ -107,6 +107,8 @@ class TensorRtRuntime:
         dict of str to ndarray or DeviceArray
             float32 output by name; overwritten by the next call.
         """
+        if self._context is None:
+            raise RuntimeError("this runtime was closed")
         if images is not self.input:
             np.copyto(self.input, images, casting="no")
         with self._device.current():
