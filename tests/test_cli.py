@@ -158,7 +158,7 @@ def test_a_source_that_fails_ends_with_one(model, tmp_path):
         (["eval", "missing", "{data}"], "edgead train"),
         (["eval", "{model}", "missing"], "has no folder test"),
         (["predict", "{model}", "missing.png"], "no such file"),
-        (["export", "{model}", "--precision", "fp8"], "only fp32"),
+        (["export", "{model}", "{data}", "--precision", "fp8"], "choose one of fp32, fp16, int8"),
         (["stream", "{model}", "missing.avi"], "no such file"),
         (["stream", "{model}", "camera:77"], "camera"),
         (["stream", "{model}", "synthetic:?count=1", "--sink", "fax:123"], "fax"),

@@ -17,11 +17,11 @@ from edgead import kernels  # noqa: E402
 from edgead.artifact import Manifest  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images import ImageError, write_image  # noqa: E402
-from edgead.train import EfficientAD, EfficientADConfig  # noqa: E402
 from edgead.train.backbones import build_backbone  # noqa: E402
 from edgead.train.checkpoint import Checkpoint  # noqa: E402
 from edgead.train.described import DescribedPictures, Descriptors  # noqa: E402
 from edgead.train.distill import DistillConfig, Distiller, distill  # noqa: E402
+from edgead.train.efficient_ad import EfficientAD, EfficientADConfig  # noqa: E402
 from edgead.train.pdn import CHANNELS, Resize, build_autoencoder, build_pdn  # noqa: E402
 from edgead.train.pretraining import PretrainingPictures, find_pictures  # noqa: E402
 from edgead.train.student_teacher import (  # noqa: E402

@@ -8,20 +8,14 @@ from torch import nn
 
 from edgead.artifact import Artifact, ArtifactError
 from edgead.errors import SettingsError
-from edgead.train.efficient_ad import EfficientAD, EfficientADConfig
+from edgead.train.draem import Draem
+from edgead.train.efficient_ad import EfficientAD
+from edgead.train.mvg import Mvg
 from edgead.train.patchcore import PatchCore, PatchCoreConfig
 
-DETECTORS: dict[str, Any] = {PatchCore.name: PatchCore, EfficientAD.name: EfficientAD}
+DETECTORS: dict[str, type[Any]] = {detector.name: detector for detector in (PatchCore, Mvg, EfficientAD, Draem)}
 
-__all__ = [
-    "DETECTORS",
-    "EfficientAD",
-    "EfficientADConfig",
-    "PatchCore",
-    "PatchCoreConfig",
-    "find_preset",
-    "load_network",
-]
+__all__ = ["DETECTORS", "PatchCore", "PatchCoreConfig", "find_preset", "load_network"]
 
 
 def find_preset(detector: str, preset: str) -> dict[str, Any]:

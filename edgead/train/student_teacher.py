@@ -46,7 +46,7 @@ class StudentTeacher(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """uint8 RGB (n, h, w, 3) -> combined map, float32 (n, h / 4, w / 4)."""
-        maps = self.maps(normalise_pixels(image.permute(0, 3, 1, 2).float()))
+        maps = self.maps(normalise_pixels(image.float().permute(0, 3, 1, 2)))
         start, stop = self.quantiles[:, 0].view(1, 2, 1, 1), self.quantiles[:, 1].view(1, 2, 1, 1)
         combined = (0.1 * (maps - start) / (stop - start)).mean(dim=1, keepdim=True)
         return F.pad(combined, (self.border,) * 4, mode="replicate").squeeze(1)
