@@ -1,6 +1,6 @@
-"""What the defaults of patchcore were chosen by: good training images held out, with defects drawn on them.
+"""What the defaults of a detector were chosen by: good training images held out, with defects drawn on them.
 
-    python -m benchmarks defaults DATA
+    python -m benchmarks defaults DATA --detector simplenet
 
 prints the image AUROC of several settings. Only DATA/train/good is read, never a test set.
 """
@@ -20,18 +20,23 @@ from edgead.dataset import Images, find_good_images
 from edgead.images import load_image
 from edgead.preprocess import preprocess
 from edgead.scoring import Scorer
-from edgead.train import PatchCore, find_preset
+from edgead.train import DETECTORS, find_preset
 
 DEEP = {"layers": ("stride16", "stride32")}
 PLAIN = {"damp_length": False, "window": 1}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "the paper's features and score": {**PLAIN, "top_patches": 1},
-    "  mean of 20 patches": {**PLAIN, "top_patches": 20},
-    "  the same, stride 16 and 32": {**PLAIN, **DEEP, "top_patches": 20},
-    "length damped, mean of 20 patches": {"window": 1, "top_patches": 20},
-    "  length damped, stride 16 and 32": {**DEEP, "window": 1, "top_patches": 20},
-    "length damped, ten windows of 3 x 3": {"window": 3, "top_patches": 10},
-    "length damped, window of 5 x 5": {"window": 5, "top_patches": 1},
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "patchcore": {
+        "the paper's features and score": {**PLAIN, "top_patches": 1},
+        "  mean of 20 patches": {**PLAIN, "top_patches": 20},
+        "  the same, stride 16 and 32": {**PLAIN, **DEEP, "top_patches": 20},
+        "length damped, mean of 20 patches": {"window": 1, "top_patches": 20},
+        "  length damped, stride 16 and 32": {**DEEP, "window": 1, "top_patches": 20},
+        "length damped, ten windows of 3 x 3": {"window": 3, "top_patches": 10},
+        "length damped, window of 5 x 5": {"window": 5, "top_patches": 1},
+    },
+    "simplenet": {
+        "SIMPLENET": {},
+    },
 }
 
 
@@ -39,7 +44,8 @@ def main(arguments: list[str]) -> None:
     """Print a table of image AUROCs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks defaults", description=__doc__)
     parser.add_argument("data", type=Path, help="data set in MVTec layout; only train/good is read")
-    parser.add_argument("--preset", default="default", choices=PatchCore.presets)
+    parser.add_argument("--detector", default="patchcore", choices=VARIANTS)
+    parser.add_argument("--preset", default="default")
     parser.add_argument("--train", type=int, default=400, help="images to learn from; the others are judged")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args(arguments)
@@ -50,15 +56,15 @@ def main(arguments: list[str]) -> None:
     flawed = [draw_defect(image, rng) for image in good for _ in range(2)]
     labels = np.array([False] * len(good) + [True] * len(flawed))
     print(f"{options.train} images to learn from, {len(good)} good and {len(flawed)} drawn defects to judge")
-    for name, settings in VARIANTS.items():
-        model = PatchCore.from_settings({**find_preset("patchcore", options.preset), **settings})
+    for name, settings in VARIANTS[options.detector].items():
+        model = DETECTORS[options.detector].from_settings({**find_preset(options.detector, options.preset), **settings})
         model.fit(Images(list(paths[: options.train]), model.preprocessing))
         scorer = Scorer(model.scoring, model.grid, model.config.image_size, model.memory_bank)
         scores = np.array([_score(model, scorer, image) for image in [*good, *flawed]])
         print(f"{name:40s} image AUROC {metrics.auroc(labels, scores):.3f}", flush=True)
 
 
-def _score(model: PatchCore, scorer: Scorer, image: np.ndarray) -> float:
+def _score(model: Any, scorer: Scorer, image: np.ndarray) -> float:
     with torch.inference_mode():
-        features = model.network(torch.from_numpy(preprocess(image, model.preprocessing))[None])
-    return scorer.image_score(scorer.patch_scores(features.numpy()))
+        output = model.network(torch.from_numpy(preprocess(image, model.preprocessing))[None])
+    return scorer.image_score(scorer.patch_scores(output.numpy()))

@@ -28,8 +28,10 @@ MAP_TOLERANCE = 1e-3
 class Parity:
     """Largest differences over `images` images.
 
-    `score_error` is relative to the torch score, `map_error` the largest difference of a pixel relative to the
-    map's maximum, `verdict_flips` counts images on the other side of a threshold; `worst_image` has `score_error`.
+    `score_error` is relative to the torch score, or to the interquartile range of the calibration's scores if that is
+    larger: a score near 0 need not be a small one, a discriminator's lie on both sides. `map_error` is the largest
+    difference of a pixel relative to the map's maximum, `verdict_flips` counts images on the other side of a
+    threshold; `worst_image` has `score_error`.
     """
 
     images: int
@@ -87,7 +89,8 @@ def _compare(
     assert limits is not None
     if not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
         return name, math.inf, math.inf, True  # max() would pass over a NaN
-    score_error = abs(measured.image_score - score) / max(abs(score), 1e-12)
+    spread = np.subtract(*np.percentile(limits.scores, [75, 25]))
+    score_error = float(abs(measured.image_score - score) / max(abs(score), spread, 1e-12))
     map_error = float(np.abs(measured.anomaly_map - anomaly_map).max() / max(np.abs(anomaly_map).max(), 1e-12))
     flips = any((score > limit) != (measured.image_score > limit) for limit in (limits.reject, limits.review))
     return name, score_error, map_error, flips

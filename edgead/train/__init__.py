@@ -9,10 +9,11 @@ from torch import nn
 from edgead.artifact import Artifact, ArtifactError
 from edgead.errors import SettingsError
 from edgead.train.patchcore import PatchCore, PatchCoreConfig
+from edgead.train.simplenet import SimpleNet, SimpleNetConfig
 
-DETECTORS = {PatchCore.name: PatchCore}
+DETECTORS: dict[str, Any] = {PatchCore.name: PatchCore, SimpleNet.name: SimpleNet}
 
-__all__ = ["DETECTORS", "PatchCore", "PatchCoreConfig", "find_preset", "load_network"]
+__all__ = ["DETECTORS", "PatchCore", "PatchCoreConfig", "SimpleNet", "SimpleNetConfig", "find_preset", "load_network"]
 
 
 def find_preset(detector: str, preset: str) -> dict[str, Any]:

@@ -13,15 +13,13 @@ import torch
 
 from edgead import kernels
 from edgead.artifact import Preprocessing, Scoring
-from edgead.dataset import Progress, StageProgress, no_progress
-from edgead.errors import SettingsError
+from edgead.dataset import StageProgress, no_progress
 from edgead.train.backbones import build_backbone
 from edgead.train.checkpoint import Checkpoint
 from edgead.train.device import CPU
+from edgead.train.extraction import extract_patches
 from edgead.train.network import PatchFeatures
 from edgead.train.settings import plain_settings, read_settings
-
-BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -156,11 +154,15 @@ class PatchCore:
         device : torch.device
             Where the backbone runs.
         """
-        patches = self._extract(images, device, partial(progress, "extract features"))
-        self.network.fit_scale(torch.from_numpy(patches))
-        with torch.inference_mode():
-            for block in torch.from_numpy(patches).split(65536):
-                block.copy_(self.network.standardise(block))
+        patches = extract_patches(
+            self.network,
+            images,
+            self.grid,
+            max_patches=self.config.max_patches,
+            rng=np.random.default_rng(self.config.seed),
+            device=device,
+            progress=partial(progress, "extract features"),
+        )
         wanted = int(np.ceil(self.config.coreset_sampling_ratio * len(patches)))
         count = max(self.config.num_neighbors, min(wanted, self.config.memory_bank_size, len(patches)))
         # The first centre is drawn at random, the others are the farthest patches (algorithm 1).
@@ -168,28 +170,3 @@ class PatchCore:
         chosen = kernels.greedy_coreset(patches, count, first=first, progress=partial(progress, "choose memory bank"))
         self.memory_bank = patches[chosen]
         return self
-
-    def _extract(self, images: Sequence[np.ndarray], device: torch.device, progress: Progress) -> np.ndarray:
-        """Raw features of all images, float32 (patches, d)."""
-        rng = np.random.default_rng(self.config.seed)
-        per_image = self.grid[0] * self.grid[1]
-        keep = min(per_image, max(1, self.config.max_patches // len(images)))
-        channels = self.network.mean.numel()
-        patches = np.empty((keep * len(images), channels), np.float32)
-        network = self.network
-        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on CPUs
-        with torch.inference_mode():
-            for start in range(0, len(images), BATCH):
-                batch = np.stack([images[i] for i in range(start, min(start + BATCH, len(images)))])
-                features = network.raw_features(torch.from_numpy(batch).to(device)).permute(0, 2, 3, 1).cpu().numpy()
-                for offset, image in enumerate(features):
-                    rows = image.reshape(per_image, channels)
-                    if keep < per_image:
-                        rows = rows[np.sort(rng.choice(per_image, keep, replace=False))]
-                    at = (start + offset) * keep
-                    patches[at : at + keep] = rows
-                progress(min(start + BATCH, len(images)), len(images))
-        network.to(CPU, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        if not np.isfinite(patches).all():
-            raise SettingsError("the backbone gave NaN or infinity: its weights are broken")
-        return patches
