@@ -35,7 +35,13 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "length damped, window of 5 x 5": {"window": 5, "top_patches": 1},
     },
     "simplenet": {
-        "SIMPLENET": {},
+        "the defaults": {},
+        "  window of 5 x 5": {"window": 5},
+        "  noise of 0.015": {"noise_std": 0.015},
+        "  noise of 0.045": {"noise_std": 0.045},
+        "  hidden layer of 512": {"hidden": 512},
+        "  the paper's learning rates times ten": {"adaptor_lr": 1e-3, "discriminator_lr": 2e-3},
+        "  standardised only, noise of 0.45": {"damp_length": False, "noise_std": 0.45},
     },
 }
 

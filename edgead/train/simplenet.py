@@ -35,16 +35,19 @@ class SimpleNetConfig:
     image_size : (int, int)
         Height and width that images are resized to.
     damp_length : bool
-        Damp the length of standardised features; see `edgead.train.network`. The paper takes plain features.
+        Damp the length of standardised features; see `edgead.train.network`. The paper takes plain features, and
+        neither standardises nor damps: both are ours.
     hidden : int
-        Width of the discriminator's hidden layer; 1024 in the authors' code.
+        Width of the discriminator's hidden layer; 1024 in the authors' code, for features of 1536 channels.
     noise_std : float
-        Deviation of the noise on adapted features. The paper's 0.015 is in the units of WideResNet50's plain features,
-        whose channels deviate by far less than 1; here channels are standardised, so it counts in their deviations.
+        Deviation of the noise on adapted features. The paper's 0.015 is meant for plain features of WideResNet50;
+        those of EfficientNet-Lite differ in scale from channel to channel by orders of magnitude, so here it is
+        relative to standardised and damped ones, whose layers have a length below 1 (about 0.07 a channel).
     margin : float
         th+ and -th- of the truncated L1 loss; 0.5 is the paper's.
     steps, batch_patches : int
-        Updates, and good patches in each, drawn from all images. The paper takes all patches of 4 images.
+        Updates, and good patches in each, drawn from all images. The paper takes all patches of 4 images, for 160
+        epochs.
     adaptor_lr, discriminator_lr, weight_decay : float
         The paper's rates for Adam.
     max_patches : int
@@ -60,12 +63,12 @@ class SimpleNetConfig:
     backbone: str = "efficientnet_lite2"
     layers: tuple[str, ...] = ("stride8", "stride16")
     image_size: tuple[int, int] = (320, 320)
-    damp_length: bool = False
-    hidden: int = 512
-    noise_std: float = 0.1
+    damp_length: bool = True
+    hidden: int = 256
+    noise_std: float = 0.03
     margin: float = 0.5
-    steps: int = 4000
-    batch_patches: int = 2048
+    steps: int = 1500
+    batch_patches: int = 512
     adaptor_lr: float = 1e-4
     discriminator_lr: float = 2e-4
     weight_decay: float = 1e-5
