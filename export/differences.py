@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from edgead.artifact import Artifact
 from edgead.detector import Detector, Measurement
@@ -15,7 +16,7 @@ from edgead.images import load_image
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """All but the correlation of the image scores is relative to fp32.
+    """All but the correlation of the image scores is relative to fp32, that of scores as `score_scale` tells.
 
     Mean and largest difference of the image scores, the mean with its sign (which the thresholds make up for), and the
     largest difference of a map's pixel, as a mean over the images.
@@ -35,11 +36,20 @@ def measure_images(artifact: Artifact, precision: str, paths: Sequence[Path]) ->
         return [detector.measure(load_image(path)) for path in paths]
 
 
+def score_scale(scores: npt.ArrayLike, good_scores: Sequence[float] | np.ndarray) -> np.ndarray:
+    """What an error of a score is relative to: the score, or the interquartile range of good scores if that is larger.
+
+    A score near 0 need not be a small one: a discriminator's lie on both sides.
+    """
+    spread = np.subtract(*np.percentile(good_scores, [75, 25]))
+    return np.maximum(np.abs(scores), max(spread, 1e-12))
+
+
 def differences(expected: Sequence[Measurement], measured: Sequence[Measurement]) -> Differences:
     """Compare what two graphs say of the same images; `expected` is fp32's."""
     expected_scores = np.array([x.image_score for x in expected])
     scores = np.array([x.image_score for x in measured])
-    relative = (scores - expected_scores) / np.maximum(np.abs(expected_scores), 1e-12)
+    relative = (scores - expected_scores) / score_scale(expected_scores, expected_scores)
     map_errors = [
         np.abs(y.anomaly_map - x.anomaly_map).max() / max(np.abs(x.anomaly_map).max(), 1e-12)
         for x, y in zip(expected, measured, strict=True)

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from edgead.export.differences import score_scale
 
 from edgead.artifact import Artifact, ArtifactError, Graph, Scoring
 from edgead.dataset import Progress
@@ -28,8 +29,10 @@ MAP_TOLERANCE = 1e-3
 class Parity:
     """Largest differences over `images` images.
 
-    `score_error` is relative to the torch score, `map_error` the largest difference of a pixel relative to the
-    map's maximum, `verdict_flips` counts images on the other side of a threshold; `worst_image` has `score_error`.
+    `score_error` is relative to the torch score, or to the interquartile range of the calibration's scores if that is
+    larger: a score near 0 need not be a small one, a discriminator's lie on both sides. `map_error` is the largest
+    difference of a pixel relative to the map's maximum, `verdict_flips` counts images on the other side of a
+    threshold; `worst_image` has `score_error`.
     """
 
     images: int
@@ -100,7 +103,7 @@ def compare(
     assert ours is not None and theirs is not None
     if not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
         return Compared(name, measured.image_score, math.inf, math.inf, True)  # max() would pass over a NaN
-    score_error = abs(measured.image_score - score) / max(abs(score), 1e-12)
+    score_error = float(abs(measured.image_score - score) / score_scale(score, theirs.scores))
     map_error = float(np.abs(measured.anomaly_map - anomaly_map).max() / max(np.abs(anomaly_map).max(), 1e-12))
     limits = ((theirs.reject, ours.reject), (theirs.review, ours.review))
     flipped = any((score > of_score) != (measured.image_score > of_measured) for of_score, of_measured in limits)

@@ -24,7 +24,7 @@ from edgead.images import load_image  # noqa: E402
 
 
 class FakeCalibrated:
-    graph = SimpleNamespace(calibration=SimpleNamespace(reject=1.0, review=1.0))
+    graph = SimpleNamespace(calibration=SimpleNamespace(reject=1.0, review=1.0, scores=[-1, 0, 1, 3, 100]))
     artifact = SimpleNamespace(graph=lambda precision: FakeCalibrated.graph)
 
     def measure(self, image):
@@ -109,6 +109,14 @@ def test_a_score_that_is_not_a_number_fails():
     assert not _parity(rows).passed
     with pytest.raises(ArtifactError, match="no image to compare"):
         _parity([])
+
+
+def test_score_error_is_relative_to_the_score_or_to_the_spread_of_good_scores():
+    def error(score):
+        return compare("a", (score, np.zeros((2, 2))), FakeCalibrated(), None).score_error
+
+    assert error(8.0) == pytest.approx(7 / 8)
+    assert error(1e-9) == pytest.approx(1 / 3)
 
 
 def test_settings_and_weights_that_do_not_fit(model_copy):

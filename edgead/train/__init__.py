@@ -12,8 +12,10 @@ from edgead.train.draem import Draem
 from edgead.train.efficient_ad import EfficientAD
 from edgead.train.mvg import Mvg
 from edgead.train.patchcore import PatchCore, PatchCoreConfig
+from edgead.train.simplenet import SimpleNet
 
-DETECTORS: dict[str, type[Any]] = {detector.name: detector for detector in (PatchCore, Mvg, EfficientAD, Draem)}
+METHODS = (PatchCore, SimpleNet, EfficientAD, Mvg, Draem)
+DETECTORS: dict[str, type[Any]] = {detector.name: detector for detector in METHODS}
 
 __all__ = ["DETECTORS", "PatchCore", "PatchCoreConfig", "find_preset", "load_network"]
 

@@ -19,12 +19,11 @@ from edgead.scoring import Scorer
 from edgead.train.backbones import build_backbone
 from edgead.train.checkpoint import Checkpoint
 from edgead.train.device import CPU
+from edgead.train.extraction import extract_patches
 from edgead.train.fused import FusedFeatures
 from edgead.train.levels import each_batch, pool
 from edgead.train.network import PatchFeatures
 from edgead.train.settings import plain_settings, read_settings
-
-BATCH = 8
 
 # As many good images tell how far the patches' score deviates among those that are not in the memory bank.
 LEFT_OUT = 40
@@ -195,11 +194,15 @@ class PatchCore:
         device : torch.device
             Where the backbone runs.
         """
-        patches = self._extract(images, device, partial(progress, "extract features"))
-        self.network.fit_scale(torch.from_numpy(patches))
-        with torch.inference_mode():
-            for block in torch.from_numpy(patches).split(65536):
-                block.copy_(self.network.standardise(block))
+        patches = extract_patches(
+            self.network,
+            images,
+            self.grid,
+            max_patches=self.config.max_patches,
+            rng=np.random.default_rng(self.config.seed),
+            device=device,
+            progress=partial(progress, "extract features"),
+        )
         wanted = int(np.ceil(self.config.coreset_sampling_ratio * len(patches)))
         count = max(
             self.config.num_neighbors,
@@ -245,28 +248,3 @@ class PatchCore:
                 features = network(torch.from_numpy(images[int(pick)])[None])[0].numpy()
             scores.append(scorer.image_score(scorer.patch_scores(features), features=features))
         network.fit_pooled([torch.cat(level) for level in zip(*batches, strict=True)], float(np.std(scores)))
-
-    def _extract(self, images: Sequence[np.ndarray], device: torch.device, progress: Progress) -> np.ndarray:
-        """Raw features of all images, float32 (patches, d)."""
-        rng = np.random.default_rng(self.config.seed)
-        per_image = self.grid[0] * self.grid[1]
-        keep = min(per_image, max(1, self.config.max_patches // len(images)))
-        channels = self.network.mean.numel()
-        patches = np.empty((keep * len(images), channels), np.float32)
-        network = self.network
-        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on CPUs
-        with torch.inference_mode():
-            for start in range(0, len(images), BATCH):
-                batch = np.stack([images[i] for i in range(start, min(start + BATCH, len(images)))])
-                features = network.raw_features(torch.from_numpy(batch).to(device)).permute(0, 2, 3, 1).cpu().numpy()
-                for offset, image in enumerate(features):
-                    rows = image.reshape(per_image, channels)
-                    if keep < per_image:
-                        rows = rows[np.sort(rng.choice(per_image, keep, replace=False))]
-                    at = (start + offset) * keep
-                    patches[at : at + keep] = rows
-                progress(min(start + BATCH, len(images)), len(images))
-        network.to(CPU, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        if not np.isfinite(patches).all():
-            raise SettingsError("the backbone gave NaN or infinity: its weights are broken")
-        return patches
