@@ -15,10 +15,17 @@ demo: $(VENV)/train.stamp
 test: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pytest $(ARGS)
 
-lint: $(VENV)/dev.stamp
+lint: $(VENV)/dev.stamp build/stubs/stamp
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# Types of TensorRT for mypy. Their package requires TensorRT itself, hence --no-deps and a folder of their own, where
+# nobody takes them for it; and it has parameters that no Python function can have.
+build/stubs/stamp: | $(VENV)/dev.stamp
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/stubs 'tensorrt-stubs>=10.13'
+	sed -i -e 's/ in: list/ in_: list/' -e 's/channel_axis: int)/channel_axis: int = 0)/' build/stubs/tensorrt_bindings/tensorrt.pyi
+	touch $@
 
 $(VENV)/%.stamp: $(NATIVE)
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)

@@ -9,16 +9,23 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgead.errors import EdgeadError
+from edgead.errors import EdgeadError, SettingsError
 
-SCHEMA_VERSION: Literal[1] = 1
+# 2 added the section `precisions`; everything of 1 is still read.
+SCHEMA_VERSION: Literal[2] = 2
 MANIFEST = "manifest.json"
+ENGINES = "engines"  # a cache that each device fills for itself; see `edgead.runtime.engine`
+
+# int8 is for CPUs: unsigned activations, whose zero points take the place of ReLU. int8_symmetric is for TensorRT,
+# which takes no zero points.
+PRECISIONS = ("fp32", "fp16", "int8", "int8_symmetric")
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
@@ -46,14 +53,18 @@ class Scoring(_Section):
 
     The image score is `patch_weight` x (score of the patches) + `graph_weight` x (the graph's own `image_score`). The
     score of the patches: patch scores are averaged over windows of `window` x `window` patches, and the `top_patches`
-    largest averages are averaged; 1 and 1 give the maximum of the PatchCore paper. A graph has an output
-    `image_score` where `graph_weight` is not 0.
+    largest averages are averaged; 1 and 1 give the maximum of the PatchCore paper. With `reweight_neighbors` the score
+    of the patches is multiplied by the weight of Roth et al. 2022, equation 7, from that many neighbours; 0 is without.
+    At last `median_weight` x (median of the patch scores) is taken off. A graph has an output `image_score` where
+    `graph_weight` is not 0.
     """
 
     head: Literal["patch_nearest", "map"]
     num_neighbors: Annotated[int, Field(ge=1, le=16)] = 1
     window: PositiveInt = 1
     top_patches: PositiveInt = 1
+    reweight_neighbors: Annotated[int, Field(ge=0, le=16)] = 0
+    median_weight: Annotated[float, Field(ge=0, lt=1)] = 0.0
     patch_weight: Annotated[float, Field(ge=0)] = 1.0
     graph_weight: Annotated[float, Field(ge=0)] = 0.0
     sigma_px: Annotated[float, Field(ge=0)] = 4.0
@@ -81,16 +92,32 @@ class Golden(_Section):
     image_score: float
 
 
+class PrecisionRecord(_Section):
+    """A graph of another precision than fp32, how it was made and what it promises.
+
+    `score_tolerance` and `map_tolerance` bound how far its scores and maps may be from those of the torch network, as
+    means of relative differences (`edgead.export.verify`); `method` tells how it was made and what was measured.
+    """
+
+    graph: str
+    calibration: Calibration | None = None
+    golden: list[Golden] = []
+    score_tolerance: Annotated[float, Field(gt=0)]
+    map_tolerance: Annotated[float, Field(gt=0)]
+    method: dict[str, Any] = {}
+
+
 class Manifest(_Section):
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     detector: str
-    precision: Literal["fp32"] = "fp32"
+    precision: str = "fp32"
     preprocessing: Preprocessing
     scoring: Scoring
     input: str = "image"
     output: Literal["features", "patch_scores"]
     calibration: Calibration | None = None
     golden: list[Golden] = []
+    precisions: dict[str, PrecisionRecord] = {}
     training: dict[str, Any] = {}
     versions: dict[str, str] = {}
     files: dict[str, str] = {}
@@ -100,6 +127,16 @@ class Manifest(_Section):
     def outputs(self) -> tuple[str, ...]:
         """Names of the graph's outputs: what patches are scored by, then `image_score` if the graph has it."""
         return (self.output, "image_score") if self.scoring.graph_weight else (self.output,)
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """One of an artifact's graphs with the thresholds and the golden images that were made by running it."""
+
+    precision: str
+    path: Path
+    calibration: Calibration | None
+    golden: list[Golden]
 
 
 class Artifact:
@@ -136,6 +173,32 @@ class Artifact:
     @property
     def model_path(self) -> Path:
         return self.path / "model.onnx"
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Precisions that there is a graph of, fp32 first."""
+        return ("fp32", *self.manifest.precisions)
+
+    def graph(self, precision: str | None = None) -> Graph:
+        """Look up the graph of a precision, by default the one that the manifest names.
+
+        Raises
+        ------
+        SettingsError
+            If the artifact has no such graph; says which it has and how to make one.
+        """
+        manifest = self.manifest
+        name = precision or manifest.precision
+        if name == "fp32":
+            return Graph(name, self.model_path, manifest.calibration, manifest.golden)
+        if name in manifest.precisions:
+            record = manifest.precisions[name]
+            return Graph(name, self.path / record.graph, record.calibration, record.golden)
+        makes = f"make it with `edgead export {self.path} DATA --precision {name}`"
+        raise SettingsError(
+            f"{self.path} has no {name} graph, it has {', '.join(self.precisions)}: "
+            + (makes if name in PRECISIONS else f"precisions are {', '.join(PRECISIONS)}")
+        )
 
     def memory_bank(self) -> np.ndarray:
         """Read the memory bank, float32 (m, d)."""
@@ -176,9 +239,11 @@ def _read_manifest(path: Path) -> Manifest:
 
 def _needed(manifest: Manifest) -> set[str]:
     """Files that an artifact cannot be without."""
-    golden = {name for image in manifest.golden for name in (image.image, image.anomaly_map)}
+    records = manifest.precisions.values()
+    images = [*manifest.golden, *(image for record in records for image in record.golden)]
+    golden = {name for image in images for name in (image.image, image.anomaly_map)}
     bank = {"memory_bank.npy"} if manifest.scoring.head == "patch_nearest" else set()
-    return {"model.onnx", *bank, *golden}
+    return {"model.onnx", *bank, *golden, *(record.graph for record in records)}
 
 
 @contextmanager
@@ -223,8 +288,10 @@ def check_destination(destination: Path) -> None:
 def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
     """Write the manifest of `directory` with the hashes of the files that are there now; return it."""
     names = sorted(str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file())
-    files = {name: _sha256(directory / name) for name in names if name != MANIFEST}
-    content = manifest.model_copy(update={"files": files}).model_dump(mode="json", exclude={"manifest_sha256"})
+    kept = [name for name in names if name != MANIFEST and not name.startswith(f"{ENGINES}/")]
+    files = {name: _sha256(directory / name) for name in kept}
+    written = manifest.model_copy(update={"files": files, "schema_version": SCHEMA_VERSION})
+    content = written.model_dump(mode="json", exclude={"manifest_sha256"})
     temporary = directory / f".{MANIFEST}"
     content["manifest_sha256"] = _content_sha256(content)
     temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

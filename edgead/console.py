@@ -100,6 +100,20 @@ def training_facts(artifact: Artifact) -> dict[str, Any]:
     }
 
 
+def export_facts(artifact: Artifact, precision: str) -> dict[str, Any]:
+    """What `edgead export` tells of a graph."""
+    facts: dict[str, Any] = {
+        "model": str(artifact.path),
+        "precision": precision,
+        "onnx_mib": artifact.graph(precision).path.stat().st_size / 2**20,
+    }
+    record = artifact.manifest.precisions.get(precision)
+    if record is None or record.calibration is None:
+        return facts
+    method = {key: value for key, value in record.method.items() if key not in ("sensitivity", "differences")}
+    return {**facts, **method, **record.method["differences"], "threshold": record.calibration.reject}
+
+
 def parity_table(report: dict[str, dict[str, Any]]) -> Table:
     """The report of `edgead verify` as a table."""
     rows = {}
@@ -111,6 +125,42 @@ def parity_table(report: dict[str, dict[str, Any]]) -> Table:
             f"(allowed {parity['map_tolerance']:g}), {parity['verdict_flips']} verdict flips"
         )
     return facts_table("parity", rows)
+
+
+def pairs_table(rows: list[dict[str, Any]]) -> Table:
+    """The report of `edgead verify --all` as a table."""
+    title = f"torch against every runtime and precision, {rows[0]['images']} images"
+    columns = (
+        "precision",
+        "runtime",
+        "score error",
+        "map error",
+        "flips",
+        "AUROC",
+        "network",
+        "frame",
+        "file",
+        "state",
+    )
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        auroc = "no labels"
+        if row["image_AUROC"] is not None:
+            auroc = f"{row['image_AUROC']:.4f} ({row['AUROC_change']:+.4f})"
+        table.add_row(
+            row["precision"],
+            row["runtime"],
+            f"{row['score_error']:.2g} (allowed {row['score_tolerance']:g})",
+            f"{row['map_error']:.2g}",
+            str(row["verdict_flips"]),
+            auroc,
+            f"{row['network_ms']:.1f} ms",
+            f"{row['frame_ms']:.1f} ms",
+            f"{row['size_mib']:.1f} MiB",
+            "passed" if row["passed"] else "FAILED: " + "; ".join(row["faults"]),
+            style=None if row["passed"] else "red",
+        )
+    return table
 
 
 def _finite(value: Any) -> Any:

@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 
 from edgead.artifact import Artifact, ArtifactError
+from edgead.device_scoring import DeviceScorer, can_score_on_device
 from edgead.images import as_bgr
 from edgead.preprocess import preprocess
 from edgead.runtime import open_runtime
+from edgead.runtime.device import DeviceArray
 from edgead.scoring import Scorer
 from edgead.types import Box, Decision, StageTimes, Verdict
 
@@ -35,10 +37,14 @@ class Detector:
     'ok'
     """
 
-    def __init__(self, artifact: Artifact, *, runtime: str = "auto", threads: int | None = None):
+    def __init__(
+        self, artifact: Artifact, *, runtime: str = "auto", precision: str | None = None, threads: int | None = None
+    ):
         self.artifact = artifact
         self.manifest = artifact.manifest
-        self._runtime = open_runtime(artifact, runtime, threads=threads)
+        self.graph = artifact.graph(precision)
+        on_device = can_score_on_device(self.manifest.scoring)
+        self._runtime = open_runtime(artifact, runtime, precision=precision, threads=threads, on_device=on_device)
         bank = artifact.memory_bank() if self.manifest.scoring.head == "patch_nearest" else None
         # One run tells the grid of patches and lets the engine allocate before the first frame.
         output = self._runtime.run(self._runtime.input)[self.manifest.output]
@@ -48,17 +54,31 @@ class Detector:
                 f"{output.shape[-1:]}: train the model anew"
             )
         grid = (output.shape[1], output.shape[2])
-        self._scorer = Scorer(self.manifest.scoring, grid, self.manifest.preprocessing.image_size, bank)
+        prepared = (self.manifest.scoring, grid, self.manifest.preprocessing.image_size, bank)
+        self._scorer: Scorer | DeviceScorer
+        if isinstance(output, DeviceArray):
+            self._scorer = DeviceScorer(*prepared, output.device)
+        else:
+            self._scorer = Scorer(*prepared)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, runtime: str = "auto", threads: int | None = None) -> Detector:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        runtime: str = "auto",
+        precision: str | None = None,
+        threads: int | None = None,
+    ) -> Detector:
         """Open an artifact directory.
 
         Parameters
         ----------
         path : path
             What `edgead train -o` wrote.
-        runtime : {"auto", "onnxruntime"}
+        runtime : {"auto", "onnxruntime", "openvino", "tensorrt"}
+        precision : {"fp32", "fp16", "int8"}, optional
+            Which of the artifact's graphs, each with thresholds of its own; by default the one that the manifest names.
         threads : int, optional
             Threads of the network's engine; by default those of the kernels.
 
@@ -66,11 +86,13 @@ class Detector:
         ------
         ArtifactError
             Missing, edited, damaged, from a newer edgead, or never calibrated.
+        SettingsError
+            No graph of that precision, or an unknown runtime.
         """
         artifact = Artifact.load(path)
-        if artifact.manifest.calibration is None:
+        if artifact.graph(precision).calibration is None:
             raise ArtifactError(f"{path} has no thresholds: train it anew with `edgead train`")
-        return cls(artifact, runtime=runtime, threads=threads)
+        return cls(artifact, runtime=runtime, precision=precision, threads=threads)
 
     def measure(self, image: np.ndarray) -> Measurement:
         """Score one image without judging it.
@@ -90,8 +112,9 @@ class Detector:
         t1 = time.perf_counter_ns()
         outputs = self._runtime.run(self._runtime.input)
         t2 = time.perf_counter_ns()
-        patch_scores = self._scorer.patch_scores(outputs[self.manifest.output])
-        image_score = self._scorer.image_score(patch_scores, outputs.get("image_score"))
+        output = outputs[self.manifest.output]
+        patch_scores = self._scorer.patch_scores(output)
+        image_score = self._scorer.image_score(patch_scores, outputs.get("image_score"), features=output)
         t3 = time.perf_counter_ns()
         anomaly_map, maximum = self._scorer.anomaly_map(patch_scores)
         t4 = time.perf_counter_ns()
@@ -101,7 +124,7 @@ class Detector:
     def predict(self, image: np.ndarray) -> Verdict:
         """Judge one image; see `measure` for what it may be."""
         measured = self.measure(image)
-        limits = self.manifest.calibration
+        limits = self.graph.calibration
         if limits is None:
             raise ArtifactError(f"{self.artifact.path} has no thresholds: only `measure` works")
         decision: Decision = "ok"

@@ -16,8 +16,12 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from edgead.errors import SettingsError
 from edgead.latency import machine_facts
 from edgead.quiet import quiet_opencv, quiet_stderr
+from edgead.runtime.device import find_gpu
+from edgead.runtime.engine_builder import Log
+from edgead.runtime.flavour import installed_flavours
 from edgead.sinks.window import gui_problem
 from edgead.sources import SourceError, open_source
 from edgead.sources.camera import list_cameras
@@ -191,19 +195,29 @@ def _ort_errors(onnxruntime: ModuleType) -> tuple[type[Exception], ...]:
 
 def _openvino() -> Finding:
     if importlib.util.find_spec("openvino") is None:
-        return {"ok": False, "detail": "not installed (optional)"}
+        return {"ok": False, "detail": "not installed (optional: pip install 'edgead[openvino]')"}
     openvino = importlib.import_module("openvino")
-    devices = openvino.Core().available_devices
-    return {"ok": bool(devices), "detail": f"{openvino.__version__}, devices {', '.join(devices) or 'none'}"}
+    core = openvino.Core()
+    request = core.compile_model(core.read_model(_ABS_MODEL), "CPU").create_infer_request()
+    (result,) = request.infer({"x": np.array([-2.0], np.float32)}).values()
+    return {"ok": bool(result[0] == 2.0), "detail": f"{openvino.__version__} runs a network on CPU"}
 
 
 def _tensorrt() -> Finding:
-    if importlib.util.find_spec("tensorrt") is None:
+    flavours = installed_flavours()
+    if not flavours:
         return {"ok": False, "detail": "not installed (optional)"}
-    tensorrt = importlib.import_module("tensorrt")
-    with quiet_stderr():
-        builder = tensorrt.Builder(tensorrt.Logger(tensorrt.Logger.ERROR))
-    return {"ok": bool(builder), "detail": f"{tensorrt.__version__}"}
+    builds = []
+    for flavour in flavours:
+        log = Log(flavour.api)
+        if flavour.api.Builder(log.logger) is None:
+            return {"ok": False, "detail": f"{flavour} makes no builder: {log.reason}"}
+        builds.append(f"{flavour} builds engines for {', '.join(('current', *flavour.targets))}")
+    try:
+        runs = f"runs them on {find_gpu()}"
+    except SettingsError as error:
+        runs = f"runs none here: {error}"
+    return _found("; ".join([*builds, runs]))
 
 
 def _torch() -> Finding:

@@ -106,8 +106,8 @@ def evaluate(detector: Detector, images: Sequence[LabelledImage], *, progress: P
         outcomes.append(Outcome(test, verdict.image_score, verdict.decision, anomaly_map, mask))
         if progress:
             progress(done, len(images))
-    assert detector.manifest.calibration is not None
-    return Evaluation(outcomes, detector.manifest.calibration.reject)
+    assert detector.graph.calibration is not None
+    return Evaluation(outcomes, detector.graph.calibration.reject)
 
 
 def write_worst_cases(detector: Detector, evaluation: Evaluation, path: Path, *, count: int = 24) -> None:

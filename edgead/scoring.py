@@ -38,6 +38,7 @@ class Scorer:
         self.spec = spec
         self.grid = grid
         self._window = (min(spec.window, grid[0]), min(spec.window, grid[1]))
+        self._memory_bank = memory_bank
         self._nearest = None if memory_bank is None else NearestPatches(memory_bank)
         self._smoother = Smoother(grid, image_size, spec.sigma_px, border=spec.border)
 
@@ -67,7 +68,13 @@ class Scorer:
         distance, _ = self._nearest.search(features, self.spec.num_neighbors)
         return distance.mean(axis=1).reshape(self.grid)
 
-    def image_score(self, patch_scores: np.ndarray, graph_score: np.ndarray | None = None) -> float:
+    def image_score(
+        self,
+        patch_scores: np.ndarray,
+        graph_score: np.ndarray | None = None,
+        *,
+        features: np.ndarray | None = None,
+    ) -> float:
         """Score an image.
 
         Parameters
@@ -75,6 +82,8 @@ class Scorer:
         patch_scores : ndarray of shape (h, w), float32
         graph_score : ndarray of shape (1,), float32, optional
             The graph's own `image_score`, where the manifest gives it a weight.
+        features : ndarray of shape (1, h, w, d), float32, optional
+            What `patch_scores` was called with; needed where the manifest asks for re-weighting.
 
         Returns
         -------
@@ -84,14 +93,24 @@ class Scorer:
         Raises
         ------
         ValueError
-            If the graph's score is NaN or infinite.
+            If the graph's score is NaN or infinite, or `features` are needed and missing.
         """
-        score = self.spec.patch_weight * self._highest(patch_scores) if self.spec.patch_weight else 0.0
+        score = self.spec.patch_weight * self._of_patches(patch_scores, features) if self.spec.patch_weight else 0.0
         if graph_score is None:
             return score
         if not np.isfinite(graph_score).all():
             raise ValueError(NOT_FINITE)
         return score + self.spec.graph_weight * float(graph_score[0])
+
+    def _of_patches(self, patch_scores: np.ndarray, features: np.ndarray | None) -> float:
+        score = self._highest(patch_scores)
+        if self.spec.reweight_neighbors:
+            if features is None:
+                raise ValueError("re-weighting needs the features that the patches were scored by")
+            score *= self._rarity(patch_scores, features)
+        if self.spec.median_weight:
+            score -= self.spec.median_weight * float(np.median(patch_scores))
+        return score
 
     def _highest(self, patch_scores: np.ndarray) -> float:
         """Mean of the `top_patches` largest averages over a window; windows lie inside the grid."""
@@ -101,8 +120,24 @@ class Scorer:
             averages = cv2.blur(patch_scores, (width, height), anchor=(0, 0))
             averages = averages[: self.grid[0] - height + 1, : self.grid[1] - width + 1]
         count = min(self.spec.top_patches, averages.size)
+        if count == 1:
+            return float(averages.max())
         flat = averages.ravel()
         return float(np.partition(flat, flat.size - count)[-count:].mean(dtype=np.float64))
+
+    def _rarity(self, patch_scores: np.ndarray, features: np.ndarray) -> float:
+        """Weight of Roth et al. 2022, equation 7: near 1 where the rows around the highest patch's nearest one are far.
+
+        Two more searches of one patch each, whatever the size of the grid.
+        """
+        assert self._nearest is not None and self._memory_bank is not None
+        patch = features.reshape(-1, features.shape[-1])[int(np.argmax(patch_scores))]
+        _, nearest = self._nearest.search(patch[None])
+        _, around = self._nearest.search(self._memory_bank[nearest[0]], self.spec.reweight_neighbors)
+        rows = self._memory_bank[np.append(nearest[0], around[0])].astype(np.float64)
+        distances = np.linalg.norm(rows - patch, axis=1)
+        exponentials = np.exp(distances - distances.max())  # without the largest taken off they would overflow
+        return float(1 - exponentials[0] / exponentials[1:].sum())
 
     def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
         """Upsample and smooth; returns the map (h, w) float32 at image size and its maximum."""

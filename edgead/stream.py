@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from edgead.detector import Detector
+    from edgead.succession import Succession
 
 OnVerdict = Callable[[Frame, Verdict], None]
 
@@ -76,7 +77,7 @@ class StreamSummary:
 
 def run(
     source: Source | str,
-    detector: Detector,
+    detector: Detector | Succession,
     sinks: Sequence[Sink | str],
     *,
     on_verdict: OnVerdict | None = None,
@@ -89,7 +90,7 @@ def run(
     ----------
     source : Source or str
         A URI is opened, and closed at the end; a Source stays open.
-    detector : Detector
+    detector : Detector or Succession
     sinks : sequence of Sink or str
         Likewise. In what a sink sees, `sink_ms` is None: it is not known yet.
     on_verdict : callable, optional
@@ -132,7 +133,7 @@ def run(
 
 
 class _Loop:
-    def __init__(self, detector: Detector, on_verdict: OnVerdict | None):
+    def __init__(self, detector: Detector | Succession, on_verdict: OnVerdict | None):
         self.recorder = LatencyRecorder()
         self.decisions: Counter[str] = Counter()
         self.ended_by = "stop"

@@ -86,9 +86,15 @@ def build_artifact(
         if trained.memory_bank is not None:
             np.save(draft / "memory_bank.npy", trained.memory_bank, allow_pickle=False)
         with Detector(Artifact(draft, manifest)) as detector:
-            measured = _measure(detector, plan.images, progress)
-            golden = _write_golden(detector, plan.images, measured[0], draft)
-        calibration = calibrate(*measured, false_reject_rate=plan.false_reject_rate, review_rate=plan.review_rate)
+            good = measure_good(detector, plan.images, progress)
+            golden = _write_golden(detector, plan.images, good.scores, draft)
+        calibration = calibrate(
+            good.scores,
+            good.maxima,
+            good.medians,
+            false_reject_rate=plan.false_reject_rate,
+            review_rate=plan.review_rate,
+        )
         write_manifest(draft, manifest.model_copy(update={"calibration": calibration, "golden": golden}))
     return Artifact.load(destination)
 
@@ -99,21 +105,26 @@ def software_versions() -> dict[str, str]:
     return {module.__name__: str(module.__version__) for module in modules}
 
 
-def _measure(
-    detector: Detector, paths: Sequence[Path], progress: Progress | None
-) -> tuple[list[float], list[float], list[float]]:
-    """Image scores, and maxima and medians of the maps."""
-    scores: list[float] = []
-    maxima: list[float] = []
-    medians: list[float] = []
+@dataclass(frozen=True, slots=True)
+class GoodScores:
+    """What a detector says of good images: image scores, and maxima and medians of the maps."""
+
+    scores: list[float]
+    maxima: list[float]
+    medians: list[float]
+
+
+def measure_good(detector: Detector, paths: Sequence[Path], progress: Progress | None = None) -> GoodScores:
+    """Run the detector over good images; what it says of them becomes thresholds."""
+    good = GoodScores([], [], [])
     for done, path in enumerate(paths, 1):
         measured = detector.measure(load_image(path))
-        scores.append(measured.image_score)
-        maxima.append(measured.map_maximum)
-        medians.append(float(np.median(measured.anomaly_map)))
+        good.scores.append(measured.image_score)
+        good.maxima.append(measured.map_maximum)
+        good.medians.append(float(np.median(measured.anomaly_map)))
         if progress:
             progress(done, len(paths))
-    return scores, maxima, medians
+    return good
 
 
 def _write_golden(detector: Detector, paths: Sequence[Path], scores: Sequence[float], draft: Path) -> list[Golden]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from edgead.errors import SettingsError
 from edgead.train import DETECTORS
 from edgead.train.checkpoint import Checkpoint
 from edgead.train.device import choose_device, peak_memory
+from edgead.train.mvg import Mvg
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,12 @@ class GoodImages:
     skip_bad: bool = False
 
 
+def split_good(paths: Sequence[Path], held_out: int, seed: int) -> tuple[list[Path], list[Path]]:
+    """Split good images into those to learn from and those held out for thresholds; the same for the same arguments."""
+    order = np.random.default_rng(seed).permutation(len(paths))
+    return [paths[i] for i in sorted(order[held_out:])], [paths[i] for i in sorted(order[:held_out])]
+
+
 def train_from_folder(
     good: GoodImages,
     destination: Path,
@@ -75,7 +83,7 @@ def train_from_folder(
     detector : str
         A name in `edgead.train.DETECTORS`.
     weights : Path, optional
-        Weights of the backbone instead of the packaged ones.
+        Weights of the backbone instead of the packaged ones; of efficient_ad, a teacher.
     device : {"auto", "cpu", "cuda"}
         Where to train.
     progress : callable, optional
@@ -106,9 +114,7 @@ def train_from_folder(
     torch.set_num_threads(kernels.threads())
     model = DETECTORS[detector].from_settings(settings, weights=weights)
     preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})
-    order = np.random.default_rng(model.config.seed).permutation(len(paths))
-    calibration = [paths[i] for i in sorted(order[:held_out])]
-    training = [paths[i] for i in sorted(order[held_out:])]
+    training, calibration = split_good(paths, held_out, model.config.seed)
     checkpoint = Checkpoint(
         Path(f"{os.path.abspath(destination)}.checkpoint"),
         {
@@ -133,6 +139,8 @@ def train_from_folder(
         "fit_seconds": round(checkpoint.earlier_seconds + time.perf_counter() - started, 1),
         **peak_memory(where),
     }
+    if isinstance(model, Mvg):
+        provenance["gaussian_threshold"] = model.working_point(rate)
     artifact = build_artifact(
         model,
         destination,

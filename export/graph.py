@@ -38,6 +38,7 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
             network.eval(),
             (example,),
             dynamo=True,
+            optimize=True,  # folds constants and fuses batch norms into convolutions
             verbose=False,
             opset_version=OPSET,
             input_names=[manifest.input],

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from edgead.export.differences import score_scale
 
-from edgead.artifact import Artifact, ArtifactError, Scoring
+from edgead.artifact import Artifact, ArtifactError, Graph, Scoring
 from edgead.dataset import Progress
 from edgead.detector import Detector
 from edgead.images import load_image
@@ -28,8 +29,7 @@ MAP_TOLERANCE = 1e-3
 class Parity:
     """Largest differences over `images` images.
 
-    `score_error` is relative to the torch score, or to the interquartile range of the calibration's scores if that is
-    larger: a score near 0 need not be a small one, a discriminator's lie on both sides. `map_error` is the largest
+    `score_error` is relative to the expected score as `score_scale` tells, `map_error` is the largest
     difference of a pixel relative to the map's maximum, `verdict_flips` counts images on the other side of a
     threshold; `worst_image` has `score_error`.
     """
@@ -53,76 +53,97 @@ class Parity:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One image: the detector's score, its errors relative to what was expected, whether the verdict is another."""
+
+    name: str
+    score: float
+    score_error: float
+    map_error: float
+    flipped: bool
+
+
 def compare_with_torch(artifact: Artifact, paths: Sequence[Path] = (), *, progress: Progress | None = None) -> Parity:
-    """Compare the deployed detector with the torch network on images, by default the golden ones."""
-    network = load_network(artifact)
-    bank = artifact.memory_bank() if artifact.manifest.scoring.head == "patch_nearest" else None
+    """Compare the deployed fp32 detector with the torch network on images, by default the golden ones."""
+    torch_scores = TorchScores(artifact)
     paths = list(paths) or [artifact.path / golden.image for golden in artifact.manifest.golden]
     rows = []
-    with Detector(artifact) as detector:
+    with Detector(artifact, precision="fp32") as detector:
         for done, path in enumerate(paths, 1):
             image = load_image(path)
-            expected = _torch_scores(network, bank, artifact, image)
-            rows.append(_compare(path.name, expected, detector, image))
+            rows.append(compare(path.name, torch_scores(image), detector, image))
             if progress:
                 progress(done, len(paths))
     return _parity(rows)
 
 
-def replay_golden(artifact: Artifact) -> Parity:
-    """Compare the deployed detector with what was recorded when it was built."""
+def replay_golden(artifact: Artifact, *, runtime: str = "auto", precision: str = "fp32") -> Parity:
+    """Compare a deployed detector with what was recorded when it was built."""
     rows = []
-    with Detector(artifact) as detector:
-        for golden in artifact.manifest.golden:
+    with Detector(artifact, runtime=runtime, precision=precision) as detector:
+        for golden in detector.graph.golden:
             expected_map = np.load(artifact.path / golden.anomaly_map, allow_pickle=False)
             image = load_image(artifact.path / golden.image)
-            rows.append(_compare(golden.image, (golden.image_score, expected_map), detector, image))
+            rows.append(compare(golden.image, (golden.image_score, expected_map), detector, image, detector.graph))
     return _parity(rows)
 
 
-def _compare(
-    name: str, expected: tuple[float, np.ndarray], detector: Detector, image: np.ndarray
-) -> tuple[str, float, float, bool]:
+def compare(
+    name: str, expected: tuple[float, np.ndarray], detector: Detector, image: np.ndarray, judge: Graph | None = None
+) -> Compared:
+    """Run the detector on an image and compare with the expected score and map.
+
+    The expected score is judged by the thresholds of `judge`, by default those of fp32.
+    """
     score, anomaly_map = expected
     measured = detector.measure(image)
-    limits = detector.manifest.calibration
-    assert limits is not None
+    ours, theirs = detector.graph.calibration, (judge or detector.artifact.graph("fp32")).calibration
+    assert ours is not None and theirs is not None
     if not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
-        return name, math.inf, math.inf, True  # max() would pass over a NaN
-    spread = np.subtract(*np.percentile(limits.scores, [75, 25]))
-    score_error = float(abs(measured.image_score - score) / max(abs(score), spread, 1e-12))
+        return Compared(name, measured.image_score, math.inf, math.inf, True)  # max() would pass over a NaN
+    score_error = float(abs(measured.image_score - score) / score_scale(score, theirs.scores))
     map_error = float(np.abs(measured.anomaly_map - anomaly_map).max() / max(np.abs(anomaly_map).max(), 1e-12))
-    flips = any((score > limit) != (measured.image_score > limit) for limit in (limits.reject, limits.review))
-    return name, score_error, map_error, flips
+    limits = ((theirs.reject, ours.reject), (theirs.review, ours.review))
+    flipped = any((score > of_score) != (measured.image_score > of_measured) for of_score, of_measured in limits)
+    return Compared(name, measured.image_score, score_error, map_error, flipped)
 
 
-def _parity(rows: list[tuple[str, float, float, bool]]) -> Parity:
+def _parity(rows: Sequence[Compared]) -> Parity:
     if not rows:
         raise ArtifactError("there is no image to compare: name some")
-    worst = max(rows, key=lambda row: row[1])
-    return Parity(len(rows), worst[1], max(row[2] for row in rows), sum(row[3] for row in rows), worst[0])
+    worst = max(rows, key=lambda row: row.score_error)
+    flips = sum(row.flipped for row in rows)
+    return Parity(len(rows), worst.score_error, max(row.map_error for row in rows), flips, worst.name)
 
 
-def _torch_scores(
-    network: torch.nn.Module, bank: np.ndarray | None, artifact: Artifact, image: np.ndarray
-) -> tuple[float, np.ndarray]:
+class TorchScores:
     """Image score and anomaly map from the torch network alone, all scoring in float64."""
-    manifest = artifact.manifest
-    batch = torch.from_numpy(preprocess(image, manifest.preprocessing))[None]
-    with torch.inference_mode():
-        outputs = network(batch)
-    output, *graph_score = [x[0].double() for x in (outputs if isinstance(outputs, tuple) else (outputs,))]
-    scores = output if bank is None else _nearest(output, torch.from_numpy(bank).double(), manifest.scoring)
-    window = [min(manifest.scoring.window, side) for side in scores.shape]
-    averages = F.avg_pool2d(scores[None], window, stride=1).flatten()
-    top = torch.topk(averages, min(manifest.scoring.top_patches, averages.numel())).values
-    full = F.interpolate(
-        scores[None, None], size=manifest.preprocessing.image_size, mode="bilinear", align_corners=False
-    )
-    image_score = manifest.scoring.patch_weight * top.mean() + sum(
-        manifest.scoring.graph_weight * x for x in graph_score
-    )
-    return float(image_score), _blur(full[0, 0].numpy(), manifest.scoring)
+
+    def __init__(self, artifact: Artifact):
+        self._network = load_network(artifact)
+        self._manifest = artifact.manifest
+        nearest = self._manifest.scoring.head == "patch_nearest"
+        self._bank = torch.from_numpy(artifact.memory_bank()).double() if nearest else None
+
+    def __call__(self, image: np.ndarray) -> tuple[float, np.ndarray]:
+        scoring = self._manifest.scoring
+        batch = torch.from_numpy(preprocess(image, self._manifest.preprocessing))[None]
+        with torch.inference_mode():
+            outputs = self._network(batch)
+        output, *graph_score = [x[0].double() for x in (outputs if isinstance(outputs, tuple) else (outputs,))]
+        scores = output if self._bank is None else _nearest(output, self._bank, scoring)
+        window = [min(scoring.window, side) for side in scores.shape]
+        averages = F.avg_pool2d(scores[None], window, stride=1).flatten()
+        top = torch.topk(averages, min(scoring.top_patches, averages.numel())).values
+        size = self._manifest.preprocessing.image_size
+        full = F.interpolate(scores[None, None], size=size, mode="bilinear", align_corners=False)
+        of_patches = top.mean()
+        if self._bank is not None and scoring.reweight_neighbors:
+            of_patches *= _rarity(output, scores, self._bank, scoring.reweight_neighbors)
+        of_patches -= scoring.median_weight * scores.quantile(0.5)
+        image_score = scoring.patch_weight * of_patches + sum(scoring.graph_weight * x for x in graph_score)
+        return float(image_score), _blur(full[0, 0].numpy(), scoring)
 
 
 def _nearest(features: torch.Tensor, bank: torch.Tensor, scoring: Scoring) -> torch.Tensor:
@@ -130,6 +151,14 @@ def _nearest(features: torch.Tensor, bank: torch.Tensor, scoring: Scoring) -> to
     flat = features.reshape(-1, features.shape[-1])
     distance = torch.cdist(flat, bank, compute_mode="use_mm_for_euclid_dist")
     return torch.topk(distance, scoring.num_neighbors, largest=False).values.mean(dim=1).reshape(grid)
+
+
+def _rarity(features: torch.Tensor, scores: torch.Tensor, bank: torch.Tensor, neighbors: int) -> torch.Tensor:
+    patch = features.reshape(-1, features.shape[-1])[scores.argmax()]
+    nearest = (bank - patch).square().sum(dim=1).argmin()
+    around = (bank - bank[nearest]).square().sum(dim=1).topk(neighbors, largest=False).indices
+    distances = (bank[around] - patch).norm(dim=1)
+    return 1 - torch.exp((bank[nearest] - patch).norm() - torch.logsumexp(distances, dim=0))
 
 
 def _blur(image: np.ndarray, scoring: Scoring) -> np.ndarray:

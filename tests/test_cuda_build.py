@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from cuda_emulator import SOURCES, build
+from cuda_emulator import SOURCES, build, build_driver
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = sorted(SOURCES.glob("*.cu"))
@@ -74,11 +74,13 @@ except RuntimeError as error:
 
 @pytest.fixture(scope="module")
 def emulated(tmp_path_factory):
-    """The module, compiled for the emulator."""
+    """The module, compiled for the emulator; beside it a driver."""
     pytest.importorskip("pybind11", reason="CUDA KERNELS NOT EMULATED: pybind11 is not installed")
     if not shutil.which("c++"):
         pytest.skip("CUDA KERNELS NOT EMULATED: there is no C++ compiler")
-    return build(tmp_path_factory.mktemp("emulated"))
+    folder = tmp_path_factory.mktemp("emulated")
+    build_driver(folder)
+    return build(folder)
 
 
 @pytest.mark.slow
@@ -88,14 +90,19 @@ def emulated(tmp_path_factory):
         ("test_kernels_nearest.py", "cuda or any"),
         ("test_kernels_maps.py", "cuda or any"),
         ("test_cuda.py", "not missing"),
+        ("test_device.py", "not without and not PyCuda"),
+        ("test_device_scoring.py", ""),
     ],
 )
 def test_an_emulated_gpu_passes_the_tests(emulated, file, chosen):
+    if file.startswith("test_device"):
+        pytest.importorskip("cuda.bindings", reason="MEMORY OF THE GPU NOT EMULATED: cuda-bindings are not installed")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "cuda_emulator.plugin", "-k", chosen, f"tests/{file}"]
     paths = [str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {
         "EDGEAD_CUDA_EMULATED": str(emulated),
         "EDGEAD_REQUIRE": "cuda",
+        "LD_LIBRARY_PATH": str(emulated.parent),
         "PYTHONPATH": os.pathsep.join(paths),
     }
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

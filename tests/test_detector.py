@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -13,11 +15,18 @@ from edgead.dataset import find_test_images
 from edgead.demo import SIZE
 from edgead.errors import SettingsError
 from edgead.images import ImageError, load_image
+from edgead.runtime import open_runtime
+
+
+@pytest.fixture(params=["onnxruntime", "openvino"])  # test_tensorrt.py has the third, which needs a GPU
+def runtime(request):
+    pytest.importorskip(request.param, reason=f"{request.param.upper()} NOT TESTED")
+    return request.param
 
 
 @pytest.fixture
-def detector(trained_model):
-    with Detector.load(trained_model) as detector:
+def detector(trained_model, runtime):
+    with Detector.load(trained_model, runtime=runtime) as detector:
         yield detector
 
 
@@ -100,15 +109,46 @@ def test_unknown_runtime(trained_model):
         Detector.load(trained_model, runtime="abacus")
 
 
-def test_graph_and_manifest_that_do_not_fit(model_copy):
-    edit_manifest(model_copy, lambda manifest: manifest["preprocessing"].update(image_size=[128, 128]))
-    with pytest.raises(ArtifactError, match="edgead export"):
-        Detector.load(model_copy)
+@pytest.mark.parametrize("change", [{"image_size": [128, 128]}, {"image_size": [160, 128]}])
+def test_graph_and_manifest_that_do_not_fit(model_copy, runtime, change):
+    edit_manifest(model_copy, lambda manifest: manifest["preprocessing"].update(change))
+    with pytest.raises(ArtifactError, match="takes images of shape .*edgead export"):
+        Detector.load(model_copy, runtime=runtime)
 
 
-def test_a_network_that_onnx_runtime_refuses(model_copy):
+def test_outputs_and_manifest_that_do_not_fit(model_copy, runtime):
+    edit_manifest(model_copy, lambda manifest: manifest.update(output="patch_scores"))
+    with pytest.raises(ArtifactError, match="output 'features', the manifest says .* 'patch_scores'.*edgead export"):
+        Detector.load(model_copy, runtime=runtime)
+
+
+def test_a_network_that_the_engine_refuses(model_copy, runtime):
     manifest = Artifact.load(model_copy).manifest
     (model_copy / "model.onnx").write_bytes(b"this was a network")
     write_manifest(model_copy, manifest)
-    with pytest.raises(ArtifactError, match="cannot be opened by ONNX Runtime"):
-        Detector.load(model_copy)
+    with pytest.raises(ArtifactError, match="cannot be opened by (ONNX Runtime|OpenVINO)"):
+        Detector.load(model_copy, runtime=runtime)
+
+
+def test_runtimes_agree(trained_model, part, runtime):
+    with Detector.load(trained_model) as first, Detector.load(trained_model, runtime=runtime) as other:
+        expected, measured = first.measure(part), other.measure(part)
+    assert measured.image_score == pytest.approx(expected.image_score, rel=1e-5)
+    np.testing.assert_allclose(measured.anomaly_map, expected.anomaly_map, rtol=1e-4)
+
+
+def test_an_image_that_is_not_the_input_buffer_is_copied_into_it(trained_model, runtime):
+    engine = open_runtime(Artifact.load(trained_model), runtime, threads=1)
+    image = np.random.default_rng(0).integers(0, 256, engine.input.shape, np.uint8)
+    from_copy = engine.run(image)["features"].copy()
+    assert np.array_equal(engine.input, image)
+    np.testing.assert_array_equal(engine.run(engine.input)["features"], from_copy)
+    with pytest.raises(TypeError, match="Cannot cast"):
+        engine.run(image.astype(np.float32))
+    engine.close()
+
+
+def test_an_engine_that_is_not_installed(trained_model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(SettingsError, match="pip install 'edgead.openvino.'"):
+        Detector.load(trained_model, runtime="openvino")

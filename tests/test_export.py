@@ -14,7 +14,7 @@ onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's pac
 
 from edgead.export.from_folder import GoodImages, train_from_folder  # noqa: E402
 from edgead.export.rewrite import ExportError, rewrite_graph  # noqa: E402
-from edgead.export.verify import _compare, _parity, compare_with_torch, replay_golden  # noqa: E402
+from edgead.export.verify import Compared, _parity, compare, compare_with_torch, replay_golden  # noqa: E402
 
 from edgead import Detector  # noqa: E402
 from edgead.artifact import MANIFEST, Artifact, ArtifactError, Manifest, write_manifest  # noqa: E402
@@ -24,7 +24,8 @@ from edgead.images import load_image  # noqa: E402
 
 
 class FakeCalibrated:
-    manifest = SimpleNamespace(calibration=SimpleNamespace(reject=1.0, review=1.0, scores=[-1, 0, 1, 3, 100]))
+    graph = SimpleNamespace(calibration=SimpleNamespace(reject=1.0, review=1.0, scores=[-1, 0, 1, 3, 100]))
+    artifact = SimpleNamespace(graph=lambda precision: FakeCalibrated.graph)
 
     def measure(self, image):
         return SimpleNamespace(image_score=1.0, anomaly_map=np.zeros((2, 2)))
@@ -36,13 +37,13 @@ def stamp(path) -> Artifact:
     return Artifact.load(path)
 
 
-def change_a_weight(path) -> None:
-    model = onnx.load(path / "model.onnx")
+def change_a_weight(path, graph="model.onnx") -> None:
+    model = onnx.load(path / graph)
     weight = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
     values = onnx.numpy_helper.to_array(weight).copy()
     values.flat[0] += 3
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
-    onnx.save(model, path / "model.onnx")
+    onnx.save(model, path / graph)
 
 
 def test_graph_contract(trained_model):
@@ -77,6 +78,16 @@ def test_torch_and_deployed_agree(trained_model, line_data):
     assert parity.passed and parity.score_error <= 1e-4 and parity.verdict_flips == 0
 
 
+def test_every_part_of_the_score_agrees(line_data, tmp_path):
+    settings = {"backbone": "efficientnet_lite0", "image_size": (96, 96), "memory_bank_size": 200}
+    parts = {"reweight_neighbors": 3, "median_weight": 0.25, "global_weight": 0.5, "num_neighbors": 2}
+    artifact, _ = train_from_folder(
+        GoodImages(line_data, false_reject_rate=0.05), tmp_path / "model", {**settings, **parts}
+    )
+    parity = compare_with_torch(artifact, [image.path for image in find_test_images(line_data)])
+    assert parity.passed, parity
+
+
 def test_golden_images_replay(trained_model):
     artifact = Artifact.load(trained_model)
     assert len(artifact.manifest.golden) == 3
@@ -94,7 +105,7 @@ def test_one_changed_weight_is_found(model_copy):
 
 
 def test_a_score_that_is_not_a_number_fails():
-    rows = [("a", 0.0, 0.0, False), _compare("b", (math.nan, np.zeros((2, 2))), FakeCalibrated(), None)]
+    rows = [Compared("a", 1.0, 0.0, 0.0, False), compare("b", (math.nan, np.zeros((2, 2))), FakeCalibrated(), None)]
     assert not _parity(rows).passed
     with pytest.raises(ArtifactError, match="no image to compare"):
         _parity([])
@@ -102,7 +113,7 @@ def test_a_score_that_is_not_a_number_fails():
 
 def test_score_error_is_relative_to_the_score_or_to_the_spread_of_good_scores():
     def error(score):
-        return _compare("a", (score, np.zeros((2, 2))), FakeCalibrated(), None)[1]
+        return compare("a", (score, np.zeros((2, 2))), FakeCalibrated(), None).score_error
 
     assert error(8.0) == pytest.approx(7 / 8)
     assert error(1e-9) == pytest.approx(1 / 3)

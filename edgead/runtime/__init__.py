@@ -2,41 +2,77 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from importlib.util import find_spec
 
-import numpy as np
-
-from edgead.artifact import Artifact
+from edgead.artifact import ENGINES, Artifact, Graph
 from edgead.errors import SettingsError
+from edgead.runtime.contract import Runtime
 
-RUNTIMES = ("onnxruntime",)
+RUNTIMES = ("onnxruntime", "openvino", "tensorrt")
 
-
-class Runtime(Protocol):
-    """One network on one engine. Not for use from several threads at once."""
-
-    input: np.ndarray
-    """The input buffer, uint8 (1, h, w, 3) RGB: write the image here to spare a copy."""
-
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Run the network; the arrays returned are overwritten by the next call."""
-        ...
-
-    def close(self) -> None: ...
+__all__ = ["RUNTIMES", "Runtime", "available_runtimes", "open_runtime"]
 
 
-def open_runtime(artifact: Artifact, name: str = "auto", *, threads: int | None = None) -> Runtime:
-    """Open the artifact's network.
+def available_runtimes(artifact: Artifact, precision: str | None = None) -> list[str]:
+    """Names of the runtimes that open a graph here: those that are installed, TensorRT if there is an engine."""
+    installed = [name for name in RUNTIMES if name != "tensorrt" and find_spec(name) is not None]
+    return [*installed, "tensorrt"] if _has_engine(artifact, artifact.graph(precision)) else installed
+
+
+def _has_engine(artifact: Artifact, graph: Graph) -> bool:
+    """Tell whether there is an engine for the GPU that is here, whether or not it may be used."""
+    if not any((artifact.path / ENGINES).glob(f"{graph.precision}.*.engine")):
+        return False
+    from edgead.runtime.device import find_gpu
+    from edgead.runtime.engine import find_engine
+
+    try:
+        return find_engine(artifact, graph, find_gpu()).path.exists()
+    except SettingsError:  # no TensorRT, or no GPU
+        return False
+
+
+def open_runtime(
+    artifact: Artifact,
+    name: str = "auto",
+    *,
+    precision: str | None = None,
+    threads: int | None = None,
+    on_device: bool = False,
+) -> Runtime:
+    """Open one of the artifact's graphs.
 
     Parameters
     ----------
     artifact : Artifact
-    name : {"auto", "onnxruntime"}
+    name : {"auto", "onnxruntime", "openvino", "tensorrt"}
+        "auto" is TensorRT where the artifact has an engine for the GPU that is here, otherwise ONNX Runtime.
+    precision : str, optional
+        See `Artifact.graph`.
     threads : int, optional
-        Threads of the engine; by default those of the kernels (`edgead.kernels.threads()`).
+        Threads of an engine on the CPU; by default those of the kernels (`edgead.kernels.threads()`).
+    on_device : bool, optional
+        Leave what patches are scored by on the GPU if the network runs there.
+
+    Raises
+    ------
+    SettingsError
+        Unknown runtime, one that does not work here, or a precision that the artifact has no graph of.
+    EdgeadError
+        A graph or an engine that may not be used: "auto" takes no other in its place.
     """
     if name not in ("auto", *RUNTIMES):
         raise SettingsError(f"unknown runtime {name!r}: choose auto or one of {', '.join(RUNTIMES)}")
+    graph = artifact.graph(precision)
+    # Imported when it is opened: each engine takes a moment and memory, and all but ONNX Runtime are extras.
+    if name == "tensorrt" or (name == "auto" and _has_engine(artifact, graph)):
+        from edgead.runtime.tensorrt import TensorRtRuntime
+
+        return TensorRtRuntime(artifact, graph, on_device=on_device)
+    if name == "openvino":
+        from edgead.runtime.openvino import OpenVinoRuntime
+
+        return OpenVinoRuntime(artifact, graph, threads=threads)
     from edgead.runtime.ort import OrtRuntime
 
-    return OrtRuntime(artifact, threads=threads)
+    return OrtRuntime(artifact, graph, threads=threads)

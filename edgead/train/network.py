@@ -43,9 +43,16 @@ class PatchFeatures(nn.Module):
         self.register_buffer("inverse_std", torch.ones(sum(channels)))
         self.register_buffer("squared_length", torch.ones(len(channels)))
 
+    def levels(self, image: Tensor) -> list[Tensor]:
+        """uint8 RGB (n, h, w, 3) -> features of every layer of the backbone, float32 (n, d, h', w')."""
+        return self.backbone(image.float().permute(0, 3, 1, 2))
+
     def raw_features(self, image: Tensor) -> Tensor:
         """uint8 RGB (n, h, w, 3) -> features before standardisation, float32 (n, d, h', w')."""
-        layers = self.backbone(image.permute(0, 3, 1, 2).float())
+        return self.align(self.levels(image))
+
+    def align(self, layers: list[Tensor]) -> Tensor:
+        """Features of the layers -> patch features before standardisation, float32 (n, d, h', w')."""
         pooled = [F.avg_pool2d(layer, 3, stride=1, padding=1, count_include_pad=False) for layer in layers]
         grid = pooled[0].shape[-2:]
         aligned = [pooled[0]] + [

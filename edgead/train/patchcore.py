@@ -13,13 +13,19 @@ import torch
 
 from edgead import kernels
 from edgead.artifact import Preprocessing, Scoring
-from edgead.dataset import StageProgress, no_progress
+from edgead.dataset import Progress, StageProgress, no_progress
+from edgead.scoring import Scorer
 from edgead.train.backbones import build_backbone
 from edgead.train.checkpoint import Checkpoint
 from edgead.train.device import CPU
 from edgead.train.extraction import extract_patches
+from edgead.train.fused import FusedFeatures
+from edgead.train.levels import each_batch, pool
 from edgead.train.network import PatchFeatures
 from edgead.train.settings import plain_settings, read_settings
+
+# As many good images tell how far the patches' score deviates among those that are not in the memory bank.
+LEFT_OUT = 40
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,15 @@ class PatchCoreConfig:
     window, top_patches : int
         The image score: patch scores are averaged over windows of this many patches a side, and this many of the
         largest averages are averaged. 1 and 1 give the paper's maximum.
+    reweight_neighbors : int
+        The b of the paper's equation 7, which weighs that score; 0 is without.
+    median_weight : float
+        Then this share of the median patch score is taken off: a part that is unfamiliar as a whole raises all scores.
+    global_weight : float
+        Weight of a score of the whole image, the Mahalanobis distance of pooled layers, see `edgead.train.fused`; 0 is
+        without, at 1 it deviates among good images as the score of the patches does.
+    global_layers : tuple of str
+        The layers that are pooled for it.
     sigma_px : float
         Smoothing of the anomaly map; 4 is the paper's.
     seed : int
@@ -60,6 +75,10 @@ class PatchCoreConfig:
     num_neighbors: int = 1
     window: int = 5
     top_patches: int = 1
+    reweight_neighbors: int = 0
+    median_weight: float = 0.0
+    global_weight: float = 0.0
+    global_layers: tuple[str, ...] = ("stride32a", "stride32")
     sigma_px: float = 4.0
     seed: int = 0
 
@@ -92,18 +111,30 @@ class PatchCore:
         pretrained: bool = True,
     ):
         self.config = config
+        pooled_layers = config.global_layers if config.global_weight else ()
         backbone = build_backbone(
             config.backbone,
-            config.layers,
+            (*config.layers, *pooled_layers),
             image_size=config.image_size,
             weights=weights,
             pretrained=pretrained,
         )
         with torch.inference_mode():
-            layers = backbone(torch.zeros(1, 3, *config.image_size))
-        self.grid = tuple(layers[0].shape[-2:])
-        channels = [layer.shape[1] for layer in layers]
-        self.network = PatchFeatures(backbone, channels, damp_length=config.damp_length).eval()
+            levels = dict(zip(backbone.layers, backbone(torch.zeros(1, 3, *config.image_size)), strict=True))
+        self.grid = tuple(next(level for name, level in levels.items() if name in config.layers).shape[-2:])
+        channels = [level.shape[1] for level in levels.values()]
+        network: PatchFeatures
+        if config.global_weight:
+            network = FusedFeatures(
+                backbone,
+                channels,
+                layers=config.layers,
+                global_layers=config.global_layers,
+                damp_length=config.damp_length,
+            )
+        else:
+            network = PatchFeatures(backbone, channels, damp_length=config.damp_length)
+        self.network = network.eval()
         self.memory_bank: np.ndarray | None = None
 
     @classmethod
@@ -130,6 +161,9 @@ class PatchCore:
             num_neighbors=config.num_neighbors,
             window=config.window,
             top_patches=config.top_patches,
+            reweight_neighbors=config.reweight_neighbors,
+            median_weight=config.median_weight,
+            graph_weight=config.global_weight,
             sigma_px=config.sigma_px,
         )
 
@@ -164,9 +198,47 @@ class PatchCore:
             progress=partial(progress, "extract features"),
         )
         wanted = int(np.ceil(self.config.coreset_sampling_ratio * len(patches)))
-        count = max(self.config.num_neighbors, min(wanted, self.config.memory_bank_size, len(patches)))
+        count = max(
+            self.config.num_neighbors,
+            self.config.reweight_neighbors,
+            min(wanted, self.config.memory_bank_size, len(patches)),
+        )
         # The first centre is drawn at random, the others are the farthest patches (algorithm 1).
         first = int(np.random.default_rng(self.config.seed).integers(len(patches)))
         chosen = kernels.greedy_coreset(patches, count, first=first, progress=partial(progress, "choose memory bank"))
         self.memory_bank = patches[chosen]
+        if isinstance(self.network, FusedFeatures):
+            origin = chosen // (len(patches) // len(images))
+            self._fit_global(self.network, images, origin, device, partial(progress, "fit global score"))
         return self
+
+    def _fit_global(
+        self,
+        network: FusedFeatures,
+        images: Sequence[np.ndarray],
+        origin: np.ndarray,
+        device: torch.device,
+        progress: Progress,
+    ) -> None:
+        """Fit the score of the whole image, on the scale of the patches' score of images whose rows are left out.
+
+        Parameters
+        ----------
+        origin : ndarray of shape (m,)
+            Which image each row of the memory bank came from.
+        """
+        batches = [
+            [pool(levels[i]) for i in network.global_indices]
+            for levels in each_batch(network, images, device, progress)
+        ]
+        bank = self.memory_bank
+        assert bank is not None
+        rule = self.scoring.model_copy(update={"graph_weight": 0.0})
+        scores = []
+        for pick in np.random.default_rng(self.config.seed).permutation(len(images))[:LEFT_OUT]:
+            rest = np.ascontiguousarray(bank[origin != pick])
+            scorer = Scorer(rule, self.grid, self.config.image_size, rest)
+            with torch.inference_mode():
+                features = network(torch.from_numpy(images[int(pick)])[None])[0].numpy()
+            scores.append(scorer.image_score(scorer.patch_scores(features), features=features))
+        network.fit_pooled([torch.cat(level) for level in zip(*batches, strict=True)], float(np.std(scores)))

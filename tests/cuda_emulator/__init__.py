@@ -1,4 +1,4 @@
-"""Builds edgead._cuda for an emulated GPU: the real sources of csrc/cuda, compiled for the host with these headers."""
+"""An emulated GPU: the real sources of csrc/cuda, compiled for the host with these headers, and a driver's library."""
 
 from __future__ import annotations
 
@@ -31,3 +31,12 @@ def build(folder: Path) -> Path:
     extension = folder / "_cuda.so"
     subprocess.run(["c++", "-shared", *objects, "-o", extension], check=True)
     return extension
+
+
+def build_driver(folder: Path) -> Path:
+    """Compile libcuda.so.1 into `folder`: with that in LD_LIBRARY_PATH, cuda-bindings find the emulated GPU."""
+    library = folder / "libcuda.so.1"
+    shared = ["-shared", f"-Wl,-soname,{library.name}"]
+    flags = [flag for flag in FLAGS if flag != "-fvisibility=hidden"]
+    subprocess.run(["c++", *flags, *WARNINGS, *shared, HERE / "driver.cpp", "-o", library], check=True)
+    return library

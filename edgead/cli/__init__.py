@@ -1,0 +1,32 @@
+"""The command `edgead`: the verbs of the workstation (`workstation`), those of a device (`device`), and the way in."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+from edgead.cli import device, workstation  # noqa: F401  imported for the verbs that they add
+from edgead.cli.app import app
+from edgead.console import stderr
+from edgead.errors import EdgeadError
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)  # unwinds, so that drafts are removed and cameras closed
+
+
+def main() -> None:
+    """Entry point of the command."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app()
+    except (EdgeadError, OSError) as error:
+        stderr.print(f"error: {error}", style="red", soft_wrap=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("edgead"):
+            raise
+        message = f"error: {error.name} is missing; the workstation's packages: pip install 'edgead[train]'"
+        stderr.print(message, style="red", soft_wrap=True)
+        sys.exit(2)

@@ -1,0 +1,61 @@
+"""What all verbs share: the application, their common options, and how a report leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgead.console import print_json, stdout
+from edgead.images import is_image_path, list_images
+
+HELP = "The command `edgead`: one verb a job. Exit codes: 0 ok, 1 a gate failed, 2 wrong usage or unusable input."
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
+
+Model = Annotated[Path, typer.Argument(help="Directory of a trained model.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+Threads = Annotated[int | None, typer.Option(min=1, max=256, help="Threads; by default all cores that edgead may use.")]
+Runtime = Annotated[str, typer.Option(help="Engine of the network: auto, onnxruntime, openvino or tensorrt.")]
+Precision = Annotated[
+    str | None, typer.Option(help="Which graph: fp32, fp16, int8; by default the one that the model names.")
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from edgead import __version__
+
+        print(__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def _settings(
+    threads: Threads = None,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    if threads is not None:
+        import cv2
+
+        from edgead import kernels
+
+        kernels.set_threads(threads)
+        cv2.setNumThreads(threads)
+
+
+def print_report(report: dict[str, Any], as_json: bool, table: Any) -> None:
+    if as_json:
+        print_json(report)
+    else:
+        stdout.print(table())
+
+
+def find_images(paths: list[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        found += [path] if is_image_path(path) or path.is_file() else list_images(path)
+    return found

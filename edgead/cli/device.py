@@ -1,0 +1,165 @@
+"""The verbs of a device: they run models and need no torch."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgead.artifact import Artifact
+from edgead.cli.app import Json, Model, Precision, Runtime, app, find_images, print_report
+from edgead.console import FrameCount, evaluation_table, facts_table, stage_bars, stderr
+from edgead.dataset import find_test_images
+from edgead.errors import SettingsError
+from edgead.images import load_image
+
+
+@app.command(name="eval")
+def evaluate_command(
+    model: Model,
+    data: Annotated[Path, typer.Argument(help="Data set in MVTec layout.")],
+    sheet: Annotated[Path | None, typer.Option(help="Where to write the contact sheet of the worst cases.")] = None,
+    runtime: Runtime = "auto",
+    precision: Precision = None,
+    json: Json = False,
+) -> None:
+    """Measure a model on test images with known defects."""
+    from edgead.detector import Detector
+    from edgead.evaluate import evaluate, write_worst_cases
+
+    images = find_test_images(data)
+    with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
+        evaluation = evaluate(detector, images, progress=partial(progress, "judge images"))
+        report = evaluation.to_dict()
+        if sheet is not None:
+            write_worst_cases(detector, evaluation, sheet)
+            report["contact_sheet"] = str(sheet)
+    print_report(report, json, lambda: evaluation_table(report))
+
+
+@app.command()
+def predict(
+    model: Model,
+    images: Annotated[list[Path], typer.Argument(help="Images or folders of images.")],
+    heat_maps: Annotated[Path | None, typer.Option(help="Folder for pictures with the heat map on them.")] = None,
+    runtime: Runtime = "auto",
+    precision: Precision = None,
+    json: Json = False,
+) -> None:
+    """Judge images."""
+    from edgead.detector import Detector
+    from edgead.predict import predict_images, verdict_table
+
+    paths = find_images(images)
+    with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
+        rows = predict_images(detector, paths, heat_maps, progress=partial(progress, "judge images"))
+    print_report({"model": str(model), "images": rows}, json, lambda: verdict_table(rows))
+
+
+@app.command()
+def stream(
+    model: Model,
+    source: Annotated[str, typer.Argument(help="camera:0, rtsp://..., a video, a folder, synthetic: ...")],
+    sink: Annotated[list[str] | None, typer.Option(help="jsonl:FILE, images:FOLDER, video:FILE, window:")] = None,
+    late_after_ms: Annotated[float | None, typer.Option(min=0, help="Count frames older than this as late.")] = None,
+    build_engine: Annotated[
+        bool, typer.Option("--build-engine", help="Go over to TensorRT; ONNX Runtime judges while its engine is built.")
+    ] = False,
+    runtime: Runtime = "auto",
+    precision: Precision = None,
+    json: Json = False,
+) -> None:
+    """Run the camera loop until the source ends; exit 1 when the source failed."""
+    from edgead.detector import Detector
+    from edgead.stream import run
+    from edgead.succession import load_building
+
+    if json and "jsonl:-" in (sink or []):
+        raise SettingsError("--json and jsonl:- both write to standard output: give the sink a file")
+    if build_engine and runtime not in ("auto", "tensorrt"):
+        raise SettingsError(f"--build-engine goes over to TensorRT, not to {runtime}: leave one of them out")
+    open_detector = load_building if build_engine else partial(Detector.load, runtime=runtime)
+    with open_detector(model, precision=precision) as detector:
+        summary = run(source, detector, sink or [], on_verdict=FrameCount(), late_after_ms=late_after_ms)
+    report = summary.to_dict()
+    print_report(report, json, summary.table)
+    if summary.fault:
+        stderr.print(f"fault: {summary.fault}", style="bold red", soft_wrap=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def profile(
+    model: Model,
+    images: Annotated[list[Path] | None, typer.Argument(help="Images to run; by default the golden images.")] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Frames to time.")] = 1000,
+    warmup: Annotated[int, typer.Option(min=0, help="Frames before that.")] = 50,
+    runtime: Runtime = "auto",
+    precision: Precision = None,
+    json: Json = False,
+) -> None:
+    """Measure the latency of every stage on this machine."""
+    from edgead.detector import Detector
+    from edgead.profile import profile as measure
+
+    with Detector.load(model, runtime=runtime, precision=precision) as detector:
+        golden = [detector.artifact.path / golden.image for golden in detector.graph.golden]
+        frames = [load_image(path) for path in (find_images(images) if images else golden)]
+        # No moving bar: drawing one would be measured too.
+        stderr.print(f"measuring {n} frames after {warmup} to warm up")
+        report = measure(detector, frames, warmup=warmup, n=n)
+    print_report(report.to_dict(), json, report.table)
+
+
+@app.command()
+def engine(
+    model: Model,
+    target: Annotated[
+        str, typer.Option(help="GPU: current for the one that is here, or sm75, sm80, sm86, sm89, sm120, sm121.")
+    ] = "current",
+    precision: Precision = None,
+    json: Json = False,
+) -> None:
+    """Build a TensorRT engine and keep it in the model's folder engines/."""
+    from edgead.runtime.engine import make_engine
+
+    with stderr.status("building the engine, on a small device this may take minutes"):
+        path, stamp = make_engine(Artifact.load(model), target=target, precision=precision)
+    report = {"engine": str(path), "engine_mib": path.stat().st_size / 2**20, **stamp.model_dump(mode="json")}
+    print_report(report, json, lambda: facts_table(str(model), report))
+
+
+@app.command()
+def doctor(
+    cameras: Annotated[bool, typer.Option(help="Open every camera and read a frame.")] = True,
+    json: Json = False,
+) -> None:
+    """Tell what this machine has, by trying it; exit 1 when something that edgead needs does not work."""
+    from edgead.doctor import examination_table, examine, is_fit
+
+    findings = examine(probe_cameras=cameras)
+    print_report(findings, json, lambda: examination_table(findings))
+    if not is_fit(findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="Your own images in MVTec layout, instead of the built-in line.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for all that the demo writes.")] = Path(
+        "out/demo"
+    ),
+    preset: Annotated[str, typer.Option(help="fast, default or fine.")] = "fine",
+    json: Json = False,
+) -> None:
+    """Train, export, verify and stream, on the built-in production line or on your own images."""
+    from edgead.demo.run import run_demo
+
+    report = run_demo(output, data, preset=preset)
+    print_report(report.to_dict(), json, report.table)
+    if not report.passed:
+        raise typer.Exit(1)

@@ -1,0 +1,198 @@
+"""Engines of an artifact: where they lie, and the stamps without which none is trusted.
+
+`engines/` is a cache: no file of it is in the manifest. Beside each engine lies a stamp, which says what it was built
+from, by what and for what. One that says something else than what is needed now is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edgead.artifact import ENGINES, Artifact, Graph
+from edgead.errors import SettingsError
+from edgead.runtime.device import Gpu, find_gpu
+from edgead.runtime.engine_builder import EngineError, Profile, build_engine
+from edgead.runtime.flavour import INSTALL, Flavour, FlavourName, find_flavour, installed_flavours
+
+
+class NoEngineError(SettingsError):
+    """There is no engine for what is here; the message ends with the command that builds it."""
+
+
+class Stamp(BaseModel):
+    """What an engine is.
+
+    Attributes
+    ----------
+    graph_sha256, engine_sha256 : str
+        Of the ONNX file it was built from, and of the engine itself.
+    flavour, version : str
+        Of the TensorRT that built it; no other can be relied on to read it.
+    target : str
+        Compute capability, such as "sm86".
+    gpu : str or None
+        Name of the only GPU it is for; None for all of `target`.
+    precision : str
+        Of the graph.
+    profile : dict
+        Shape of every input.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    graph_sha256: str
+    engine_sha256: str
+    flavour: FlavourName
+    version: str
+    target: str
+    gpu: str | None
+    precision: str
+    profile: Profile
+
+
+def make_engine(artifact: Artifact, *, target: str = "current", precision: str | None = None) -> tuple[Path, Stamp]:
+    """Build an engine and put it with its stamp into the artifact's `engines/`, in the place of an older one.
+
+    Parameters
+    ----------
+    artifact : Artifact
+    target : str, optional
+        "current" for the GPU that is here, or such as "sm86".
+    precision : str, optional
+        Which of the artifact's graphs; by default the one that the manifest names.
+
+    Raises
+    ------
+    EngineError
+        If TensorRT does not take the graph; nothing is written.
+    SettingsError
+        If nothing that is installed builds for `target`, or there is no GPU for "current".
+    """
+    graph = artifact.graph(precision)
+    flavour = find_flavour(target)
+    gpu = find_gpu() if target == "current" else None
+    graph_sha256 = _sha256(graph.path.read_bytes())  # before: the file may be another when the engine is ready
+    try:
+        content, profile = build_engine(graph.path, flavour, target)
+    except EngineError as error:
+        if graph.precision != "int8":
+            raise
+        hint = "its zero points are for CPUs, for TensorRT there is --precision int8_symmetric"
+        raise EngineError(f"{error}; {hint}") from error
+    stamp = Stamp(
+        graph_sha256=graph_sha256,
+        engine_sha256=_sha256(content),
+        flavour=flavour.name,
+        version=flavour.version,
+        target=gpu.target if gpu else target,
+        gpu=gpu.name if gpu else None,
+        precision=graph.precision,
+        profile=profile,
+    )
+    path = _path(artifact, graph.precision, flavour.name, stamp.target)
+    path.parent.mkdir(exist_ok=True)
+    # A reader between the two finds an engine that its stamp does not fit, and refuses it.
+    _write(path, content)
+    _write(_stamp_path(path), (stamp.model_dump_json(indent=1) + "\n").encode())
+    return path, stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The engine that fits what is here: this artifact's graph, this TensorRT, this GPU."""
+
+    artifact: Artifact
+    graph: Graph
+    flavour: Flavour
+    gpu: Gpu
+
+    @property
+    def path(self) -> Path:
+        return _path(self.artifact, self.graph.precision, self.flavour.name, self.gpu.target)
+
+    def read(self) -> bytes:
+        """Read the engine, compared with its stamp, and its stamp with what is here.
+
+        Raises
+        ------
+        NoEngineError
+            If there is none for this GPU.
+        EngineError
+            If it is stale, foreign, edited or cut off. Both messages end with the command that builds it.
+        """
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError as error:
+            raise NoEngineError(f"{self.path} is missing: {self._remedy()}") from error
+        try:
+            problem = self._problem(Stamp.model_validate_json(_stamp_path(self.path).read_bytes()), content)
+        except (FileNotFoundError, ValidationError):
+            problem = "has no stamp that can be read"
+        if problem:
+            raise EngineError(f"{self.path} {problem}: {self._remedy()}")
+        return content
+
+    def _problem(self, stamp: Stamp, content: bytes) -> str:
+        """Tell why an engine may not be used; "" if it may."""
+        if stamp.engine_sha256 != _sha256(content):
+            return "is not the file that was built (sha256 differs): it was edited or cut off"
+        if (stamp.precision, stamp.graph_sha256) != (self.graph.precision, _sha256(self.graph.path.read_bytes())):
+            return f"was built from another graph than {self.graph.path.name} is now"
+        if (stamp.flavour, stamp.version) != (self.flavour.name, self.flavour.version):
+            return f"was built by {stamp.flavour} {stamp.version}, here is {self.flavour}"
+        if stamp.target != self.gpu.target or stamp.gpu not in (None, self.gpu.name):
+            return f"was built for {stamp.gpu or 'any GPU'} of {stamp.target}, here is {self.gpu}"
+        return ""
+
+    def _remedy(self) -> str:
+        # By name where that works on any machine; otherwise it must be this one.
+        target = self.gpu.target if self.gpu.target in self.flavour.targets else "current"
+        return (
+            f'build it with "edgead engine {self.artifact.path} --target {target} --precision {self.graph.precision}"'
+        )
+
+
+def find_engine(artifact: Artifact, graph: Graph, gpu: Gpu) -> Wanted:
+    """Choose among the installed flavours the first that has an engine for this GPU, or else the first.
+
+    Raises
+    ------
+    SettingsError
+        If no TensorRT is installed.
+    """
+    choices = [Wanted(artifact, graph, flavour, gpu) for flavour in installed_flavours()]
+    if not choices:
+        raise SettingsError(f"TensorRT is not installed: {INSTALL}")
+    return next((wanted for wanted in choices if wanted.path.exists()), choices[0])
+
+
+def _path(artifact: Artifact, precision: str, flavour: FlavourName, target: str) -> Path:
+    return artifact.path / ENGINES / f"{precision}.{flavour}.{target}.engine"
+
+
+def _stamp_path(engine: Path) -> Path:
+    return engine.with_suffix(".json")
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

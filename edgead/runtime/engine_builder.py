@@ -1,0 +1,120 @@
+"""An ONNX graph becomes a TensorRT engine. Needs the graph and TensorRT alone, so a device builds its own."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgead.errors import EdgeadError
+from edgead.runtime.flavour import Flavour
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+Profile = dict[str, tuple[int, ...]]
+
+
+class EngineError(EdgeadError):
+    """No engine can be made of a graph, or one that is there may not be used; the message says why and what to do."""
+
+
+class Log:
+    """What TensorRT says went wrong, the newest of it; `logger` is what its objects take."""
+
+    def __init__(self, api: Any):
+        self._errors = errors = deque[str](maxlen=32)
+
+        class Logger(api.ILogger):
+            def __init__(self) -> None:
+                api.ILogger.__init__(self)
+
+            def log(self, severity: Any, message: str) -> None:
+                if severity <= api.ILogger.ERROR:  # the smaller the more severe
+                    errors.append(message.strip())
+
+        self.logger = Logger()
+
+    @property
+    def reason(self) -> str:
+        """The newest error, if possible not what a builder without a GPU says again and again."""
+        last = list(self._errors)
+        told = [message for message in last if "CUDA driver version is insufficient" not in message] or last
+        return told[-1] if told else "TensorRT gave no reason"
+
+
+def build_engine(graph: Path, flavour: Flavour, target: str) -> tuple[bytes, Profile]:
+    """Build the engine of one graph for batches of one image.
+
+    Parameters
+    ----------
+    graph : Path
+        ONNX file. Its precision is the engine's: the network is strongly typed.
+    flavour : Flavour
+    target : str
+        "current", or one of the flavour's targets.
+
+    Returns
+    -------
+    engine : bytes
+    profile : dict of str to tuple of int
+        Shape of every input.
+
+    Raises
+    ------
+    EngineError
+        With the first node that cannot be taken, or why no engine came of it.
+    """
+    api = flavour.api
+    log = Log(api)
+    builder: trt.Builder = api.Builder(log.logger)
+    network: trt.INetworkDefinition = builder.create_network(
+        1 << int(api.NetworkDefinitionCreationFlag.STRONGLY_TYPED)  # TensorRT 11 and tensorrt_rtx know no other
+    )
+    parser: trt.OnnxParser = api.OnnxParser(network, log.logger)
+    if not parser.parse_from_file(str(graph)):
+        raise EngineError(f"{graph}: {flavour} cannot take {_parser_error(parser, log)}")
+    profile = {network.get_input(i).name: _batch_of_one(network.get_input(i), graph) for i in range(network.num_inputs)}
+    serialized = builder.build_serialized_network(network, _config(builder, flavour, target, profile))
+    if serialized is None:
+        raise EngineError(f"{graph}: {flavour} built no engine for {target}: {log.reason}")
+    return bytes(serialized), profile
+
+
+def _config(builder: trt.Builder, flavour: Flavour, target: str, shapes: Profile) -> trt.IBuilderConfig:
+    api = flavour.api
+    config = builder.create_builder_config()
+    # TF32 has the 10 bits of mantissa that fp16 has; a fp32 graph was asked for to be exact.
+    config.clear_flag(api.BuilderFlag.TF32)
+    profile = builder.create_optimization_profile()
+    for name, shape in shapes.items():
+        dims = api.Dims(shape)
+        profile.set_shape(name, dims, dims, dims)
+    config.add_optimization_profile(profile)
+    if flavour.targets:
+        set_targets: Any = config  # calls that the types of `tensorrt` do not have
+        set_targets.num_compute_capabilities = 1
+        set_targets.set_compute_capability(getattr(api.ComputeCapability, target.upper()), 0)
+    return config
+
+
+def _batch_of_one(tensor: trt.ITensor, graph: Path) -> tuple[int, ...]:
+    batch, *rest = shape = shape_of(tensor.shape)
+    if batch not in (-1, 1) or min(rest) < 1:
+        raise EngineError(f"{graph}: its input {tensor.name!r} of shape {shape} is no batch of images")
+    return (1, *rest)
+
+
+def shape_of(dims: trt.Dims) -> tuple[int, ...]:
+    return tuple(dims[i] for i in range(len(dims)))
+
+
+def _parser_error(parser: trt.OnnxParser, log: Log) -> str:
+    if not parser.num_errors:
+        return f"this file: {log.reason}"
+    error = parser.get_error(0)
+    # What was tried comes first, then lines about where in TensorRT's own source.
+    lines = [line.strip() for line in error.desc().splitlines()]
+    reason = next((line for line in lines if "Error Code" in line), lines[0] if lines else "no reason given")
+    node = f"node {error.node_name()!r} ({error.node_operator()})" if error.node_operator() else "this file"
+    return f"{node}: {reason}"

@@ -1,0 +1,87 @@
+"""NVIDIA's two TensorRTs: `tensorrt`, and `tensorrt_rtx`, whose Python interface mirrors it."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from edgead.errors import SettingsError
+
+FlavourName = Literal["tensorrt", "tensorrt_rtx"]
+# NVIDIA's package imports all of its bindings; alone, these have a name of their own.
+_MODULES = {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
+INSTALL = (
+    "on a Jetson it comes with JetPack (make the virtual environment with --system-site-packages), elsewhere "
+    "`pip install 'edgead[tensorrt]'`, or `pip install 'edgead[tensorrt-rtx]'` for GeForce and RTX cards"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Flavour:
+    """One installed TensorRT; `api` is its module."""
+
+    name: FlavourName
+    version: str
+    api: Any
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """GPUs, such as "sm86", that it builds engines for without having one; none for `tensorrt`."""
+        known = getattr(self.api, "ComputeCapability", None)
+        return tuple(name.lower() for name in known.__members__ if name.startswith("SM")) if known else ()
+
+
+def installed_flavours() -> list[Flavour]:
+    """Import each TensorRT that is installed.
+
+    Raises
+    ------
+    SettingsError
+        If one is installed and does not load.
+    """
+    return [flavour for name in get_args(FlavourName) if (flavour := _load(name))]
+
+
+def find_flavour(target: str = "current") -> Flavour:
+    """Choose what builds engines for a target.
+
+    Parameters
+    ----------
+    target : str, optional
+        "current" for the GPU that is here: `tensorrt`, which is tuned on it, before `tensorrt_rtx`. Or a GPU such as
+        "sm86": what builds for it without having one.
+
+    Raises
+    ------
+    SettingsError
+        If nothing that is installed can do that.
+    """
+    found = installed_flavours()
+    if not found:
+        raise SettingsError(f"TensorRT is not installed: {INSTALL}")
+    if target == "current":
+        return found[0]
+    for flavour in found:
+        if target in flavour.targets:
+            return flavour
+    known = "; ".join(f"{f} builds for {', '.join(('current', *f.targets))}" for f in found)
+    raise SettingsError(f"no engine can be built here for {target!r}: {known}")
+
+
+def _load(name: FlavourName) -> Flavour | None:
+    for module in _MODULES[name]:
+        try:
+            api = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise SettingsError(f"{module} is installed but does not load: {error}") from error
+            continue
+        except (ImportError, OSError, RuntimeError) as error:
+            raise SettingsError(f"{module} is installed but does not load: {error}") from error
+        if hasattr(api, "Builder"):  # packages of types alone leave a folder that can be imported and is empty
+            return Flavour(name, str(api.__version__), api)
+    return None

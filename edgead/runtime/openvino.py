@@ -1,0 +1,81 @@
+"""OpenVINO with fixed threads, one stream, and tensors that are bound once: nothing is allocated per frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgead import kernels
+from edgead.artifact import Artifact, ArtifactError, Graph
+from edgead.errors import SettingsError
+from edgead.runtime.contract import check_graph
+
+if TYPE_CHECKING:
+    import openvino
+
+
+class OpenVinoRuntime:
+    """One of the artifact's graphs on OpenVINO's CPU device, batch 1."""
+
+    def __init__(self, artifact: Artifact, graph: Graph, *, threads: int | None = None):
+        try:
+            import openvino
+        except ImportError as error:
+            raise SettingsError(
+                f"OpenVINO does not load ({error}): install it with `pip install 'edgead[openvino]'`, or use --runtime "
+                "onnxruntime"
+            ) from error
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+            "INFERENCE_NUM_THREADS": threads or kernels.threads(),
+            # Where the CPU has bfloat16 or half floats, OpenVINO computes fp32 graphs with them unless told not to.
+            "INFERENCE_PRECISION_HINT": "f16" if graph.precision == "fp16" else "f32",
+            # Pinned threads would keep the kernels, which run between two inferences, from the same cores.
+            "ENABLE_CPU_PINNING": False,
+        }
+        manifest = artifact.manifest
+        height, width = manifest.preprocessing.image_size
+        try:
+            model = openvino.Core().read_model(graph.path)
+            names = [output.any_name for output in model.outputs]
+            check_graph(graph.path, manifest, _name_and_shape(model), names)
+            model.reshape([1, height, width, 3])
+            self._request: Any = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+        except RuntimeError as error:
+            raise ArtifactError(f"{graph.path} cannot be opened by OpenVINO: {error}") from error
+        self.input = np.zeros((1, height, width, 3), np.uint8)
+        self._request.set_input_tensor(openvino.Tensor(self.input, shared_memory=True))
+        self.outputs: dict[str, np.ndarray] = {}
+        for index, name in enumerate(names):
+            self.outputs[name] = np.zeros(list(model.outputs[index].shape), np.float32)
+            self._request.set_output_tensor(index, openvino.Tensor(self.outputs[name], shared_memory=True))
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Run the network on one image.
+
+        Parameters
+        ----------
+        images : ndarray of shape (1, h, w, 3), uint8, RGB
+            `self.input` itself is used as it is, anything else is copied into it.
+
+        Returns
+        -------
+        dict of str to ndarray
+            float32 output by name; overwritten by the next call.
+        """
+        if images is not self.input:
+            np.copyto(self.input, images, casting="no")
+        self._request.infer()
+        return self.outputs
+
+    def close(self) -> None:
+        """Release the engine's memory."""
+        self._request = None
+
+
+def _name_and_shape(model: openvino.Model) -> tuple[str, list[int | str]]:
+    (graph_input,) = model.inputs
+    shape = [dim.get_length() if dim.is_static else "batch" for dim in graph_input.partial_shape]
+    return graph_input.any_name, shape

@@ -1,0 +1,149 @@
+"""A TensorRT engine on the GPU: buffers and stream made once, and one CUDA graph a frame where that is possible."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgead.artifact import Artifact, Graph
+from edgead.runtime.cuda_libraries import CudaGraph, capture
+from edgead.runtime.device import Device, DeviceArray, open_device
+from edgead.runtime.engine import Wanted, find_engine
+from edgead.runtime.engine_builder import EngineError, Log, shape_of
+from edgead.runtime.flavour import Flavour
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+
+class TensorRtRuntime:
+    """The artifact's engine for this GPU, batch 1.
+
+    Parameters
+    ----------
+    artifact : Artifact
+    graph : Graph
+        Which of the artifact's graphs the engine must have been built from.
+    on_device : bool, optional
+        Leave what patches are scored by on the GPU: `run` then gives a DeviceArray for it.
+
+    Raises
+    ------
+    SettingsError
+        If TensorRT, a GPU, a library to reach it, or an engine for it is missing.
+    EngineError
+        If the engine that is there may not be used; the message ends with the command that builds it anew.
+    """
+
+    def __init__(self, artifact: Artifact, graph: Graph, *, on_device: bool = False):
+        self.input = np.zeros((1, *artifact.manifest.preprocessing.image_size, 3), np.uint8)
+        self._graph: CudaGraph | None = None
+        self._device: Device = open_device()
+        try:
+            with self._device.current():
+                wanted = find_engine(artifact, graph, self._device.gpu)
+                self._log = Log(wanted.flavour.api)
+                self._engine, self._context = _deserialise(wanted, self._log)
+                self._allocate(artifact, wanted, on_device)
+                self._graph = self._warm_up(wanted.flavour)
+        except BaseException:
+            self.close()
+            raise
+
+    def _allocate(self, artifact: Artifact, wanted: Wanted, on_device: bool) -> None:
+        """Make the buffers and tell the context where they are."""
+        manifest, device, api = artifact.manifest, self._device, wanted.flavour.api
+        shape: tuple[int, ...] = self.input.shape
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        types = {name: self._engine.get_tensor_dtype(name) for name in names}
+        expected = {manifest.input: api.DataType.UINT8} | dict.fromkeys(manifest.outputs, api.DataType.FLOAT)
+        if types != expected or not self._context.set_input_shape(manifest.input, api.Dims(shape)):
+            raise EngineError(
+                f"{wanted.path} does not take {manifest.input!r} of {shape} or does not give "
+                f"{', '.join(manifest.outputs)} as the manifest says: write the graph anew with `edgead export`"
+            )
+        self.input = device.pinned(shape, np.uint8)
+        self._input_address = device.allocate(self.input.nbytes)
+        self._context.set_tensor_address(manifest.input, self._input_address)
+        self.outputs: dict[str, Any] = {}
+        self._fetched: list[tuple[np.ndarray, int]] = []
+        for name in manifest.outputs:
+            shape = shape_of(self._context.get_tensor_shape(name))
+            address = device.allocate(4 * int(np.prod(shape)))
+            self._context.set_tensor_address(name, address)
+            if on_device and name == manifest.output:
+                self.outputs[name] = DeviceArray(address, shape, device)
+            else:
+                self.outputs[name] = device.pinned(shape, np.float32)
+                self._fetched.append((self.outputs[name], address))
+
+    def _warm_up(self, flavour: Flavour) -> CudaGraph | None:
+        """Run once, as the first run initialises what cannot be captured; then capture a frame."""
+        if not self._enqueue():
+            raise EngineError(f"{flavour} cannot run its engine on {self._device.gpu}: {self._log.reason}")
+        self._device.wait()
+        # tensorrt_rtx makes a graph of its own, see _runtime_config.
+        return None if flavour.targets else capture(self._device.stream, self._enqueue)
+
+    def _enqueue(self) -> bool:
+        """Put a frame into the stream: image in, network, outputs out."""
+        self._device.copy_in(self._input_address, self.input)
+        done = self._context.execute_async_v3(self._device.stream)
+        for host, address in self._fetched:
+            self._device.copy_out(host, address)
+        return done
+
+    def run(self, images: np.ndarray) -> dict[str, Any]:
+        """Run the network on one image.
+
+        Parameters
+        ----------
+        images : ndarray of shape (1, h, w, 3), uint8, RGB
+            `self.input` itself is used as it is, anything else is copied into it.
+
+        Returns
+        -------
+        dict of str to ndarray or DeviceArray
+            float32 output by name; overwritten by the next call.
+        """
+        if images is not self.input:
+            np.copyto(self.input, images, casting="no")
+        with self._device.current():
+            if self._graph:
+                self._graph.launch()
+            elif not self._enqueue():
+                raise RuntimeError(f"TensorRT could not run the network: {self._log.reason}")
+            self._device.wait()
+        return self.outputs
+
+    def close(self) -> None:
+        """Release the GPU; the runtime cannot be used afterwards."""
+        with self._device.current():
+            # In this order, as each needs the next; buffers belong to the device.
+            if self._graph:
+                self._graph.close()
+            self._graph = self._context = self._engine = None  # type: ignore[assignment]
+            # Pinned memory goes with the device: nobody may write there any more.
+            self.input, self.outputs, self._fetched = np.zeros_like(self.input), {}, []
+        self._device.close()
+
+
+def _deserialise(wanted: Wanted, log: Log) -> tuple[trt.ICudaEngine, trt.IExecutionContext]:
+    content = wanted.read()
+    runtime: trt.Runtime = wanted.flavour.api.Runtime(log.logger)
+    engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(content)
+    context = engine.create_execution_context(*_runtime_config(engine, wanted.flavour)) if engine else None
+    if engine is None or context is None:
+        raise EngineError(f"{wanted.path} cannot be used on {wanted.gpu}: {log.reason}")
+    return engine, context
+
+
+def _runtime_config(engine: trt.ICudaEngine, flavour: Flavour) -> list[Any]:
+    """What `tensorrt_rtx` makes its context with; older versions of `tensorrt` have no such thing."""
+    if not flavour.targets:
+        return []
+    config: Any = engine.create_runtime_config()
+    # Its kernels are compiled while it runs, so that it must choose itself what to capture and when.
+    config.cuda_graph_strategy = flavour.api.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+    return [config]

@@ -1,0 +1,64 @@
+"""How a graph scores good images compared with the fp32 graph of the same artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgead.artifact import Artifact
+from edgead.detector import Detector, Measurement
+from edgead.images import load_image
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """All but the correlation of the image scores is relative to fp32; of image scores see `score_scale`.
+
+    Mean and largest difference of the image scores, the mean with its sign (which the thresholds make up for), and the
+    largest difference of a map's pixel, as a mean over the images.
+    """
+
+    images: int
+    mean_score_error: float
+    score_error: float
+    score_shift: float
+    map_error: float
+    correlation: float
+
+
+def measure_images(artifact: Artifact, precision: str, paths: Sequence[Path]) -> list[Measurement]:
+    """Score images with the artifact's graph of a precision."""
+    with Detector(artifact, runtime="onnxruntime", precision=precision) as detector:
+        return [detector.measure(load_image(path)) for path in paths]
+
+
+def score_scale(scores: np.ndarray | float, good_scores: Sequence[float] | np.ndarray) -> np.ndarray:
+    """What a difference of image scores is measured by: the score, or the interquartile range of good parts' if larger.
+
+    A score near 0 need not be a small one: those of a discriminator lie on both sides.
+    """
+    spread = np.subtract(*np.percentile(good_scores, [75, 25]))
+    return np.maximum(np.maximum(np.abs(scores), spread), 1e-12)
+
+
+def differences(expected: Sequence[Measurement], measured: Sequence[Measurement]) -> Differences:
+    """Compare what two graphs say of the same images; `expected` is fp32's."""
+    expected_scores = np.array([x.image_score for x in expected])
+    scores = np.array([x.image_score for x in measured])
+    relative = (scores - expected_scores) / score_scale(expected_scores, expected_scores)
+    map_errors = [
+        np.abs(y.anomaly_map - x.anomaly_map).max() / max(np.abs(x.anomaly_map).max(), 1e-12)
+        for x, y in zip(expected, measured, strict=True)
+    ]
+    constant = expected_scores.std() == 0 or scores.std() == 0
+    return Differences(
+        images=len(scores),
+        mean_score_error=float(np.abs(relative).mean()),
+        score_error=float(np.abs(relative).max()),
+        score_shift=float(relative.mean()),
+        map_error=float(np.mean(map_errors)),
+        correlation=0.0 if constant else float(np.corrcoef(expected_scores, scores)[0, 1]),
+    )

@@ -1,0 +1,38 @@
+"""Which nodes of a graph compute with fewer bits: the layers with weights and what lies between them."""
+
+from __future__ import annotations
+
+import onnx
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+ACTIVATIONS = ("Clip", "Relu", "LeakyRelu")
+
+
+def layers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """Layers with weights in the order of the graph, named after their torch modules."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return {
+        node.input[1].removesuffix(".weight"): node
+        for node in model.graph.node
+        if node.op_type in WEIGHTED and node.input[1] in weights
+    }
+
+
+def body(model: onnx.ModelProto) -> set[str]:
+    """Names of the layers' nodes, of all nodes that they depend on, and of the activations right behind them.
+
+    What follows the last layers (pooling, distances) is left out: it costs little, and its error would be the score's.
+    """
+    producers = {output: node for node in model.graph.node for output in node.output}
+    found: set[str] = set()
+    pending = list(layers(model).values())
+    while pending:
+        node = pending.pop()
+        if node.name not in found:
+            found.add(node.name)
+            pending += [producers[name] for name in node.input if name in producers]
+    for node in model.graph.node:
+        source = producers.get(node.input[0]) if node.op_type in ACTIVATIONS else None
+        if source is not None and source.name in found:
+            found.add(node.name)
+    return found

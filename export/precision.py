@@ -1,0 +1,212 @@
+"""A finished artifact gets a graph of another precision: made, measured against fp32, calibrated, and proven."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from edgead.export.build import measure_good, software_versions
+from edgead.export.calibration_images import CalibrationImages
+from edgead.export.differences import Differences, differences, measure_images
+from edgead.export.float16 import to_float16
+from edgead.export.graph import graph_properties
+from edgead.export.layers import layers
+from edgead.export.quantize import MOST_IMAGES, SCHEMES
+from edgead.export.rewrite import ExportError
+from edgead.export.search import Found, Int8Search
+
+from edgead.artifact import Artifact, Golden, PrecisionRecord, new_artifact, write_manifest
+from edgead.calibration import calibrate
+from edgead.dataset import Images, StageProgress, no_progress
+from edgead.detector import Detector
+from edgead.errors import SettingsError
+from edgead.images import load_image
+
+# Held-out images that the search measures its graphs on; as the result is measured on all, it aims a little lower.
+SEARCH_IMAGES = 48
+SEARCH_MARGIN = 0.9
+
+# Largest mean relative difference of the image scores from those of fp32. Good parts differ among themselves by some
+# percent; what int8 adds must be small beside that.
+TOLERANCES = {"fp16": 0.003, "int8": 0.01, "int8_symmetric": 0.01}
+# What `edgead verify` allows, for other images and other engines than those of the export. The largest difference of a
+# pixel is larger than that of a score, which is a mean over many.
+VERIFY_FACTOR = 2
+MAP_FACTOR = 20
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionPlan:
+    """What to make.
+
+    Attributes
+    ----------
+    precision : {"fp16", "int8", "int8_symmetric"}
+    tolerance : float, optional
+        Largest mean relative difference of the image scores from those of fp32; by default that of `TOLERANCES`.
+    float_layers : sequence of str, optional
+        Layers that int8 keeps in float; by default they are searched.
+    make_default : bool
+        Open this graph when no precision is asked for.
+    """
+
+    precision: str
+    tolerance: float | None = None
+    float_layers: Sequence[str] | None = None
+    make_default: bool = False
+
+    @property
+    def score_tolerance(self) -> float:
+        return TOLERANCES[self.precision] if self.tolerance is None else self.tolerance
+
+
+def add_precision(
+    path: Path, plan: PrecisionPlan, images: CalibrationImages, *, progress: StageProgress = no_progress
+) -> Artifact:
+    """Add a graph to the artifact at `path`, or replace it; nothing changes unless its tolerance holds.
+
+    Raises
+    ------
+    ExportError
+        The new graph's scores are too far from those of fp32; says which layer to keep in float.
+    SettingsError
+        An unknown precision or layer, or too few images.
+    """
+    if plan.precision not in TOLERANCES:
+        raise SettingsError(f"--precision {plan.precision}: choose one of fp32, {', '.join(TOLERANCES)}")
+    artifact = Artifact.load(path)
+    known = layers(onnx.load(artifact.model_path))
+    unknown = set(plan.float_layers or ()) - known.keys()
+    if unknown:
+        raise SettingsError(f"{path} has no layer {', '.join(sorted(unknown))}; it has {', '.join(known)}")
+    with new_artifact(path) as draft:
+        shutil.copytree(path, draft, dirs_exist_ok=True)
+        record = _make(Artifact(draft, artifact.manifest), plan, images, progress)
+        manifest = artifact.manifest.model_copy(
+            update={
+                "precisions": {**artifact.manifest.precisions, plan.precision: record},
+                "precision": plan.precision if plan.make_default else artifact.manifest.precision,
+                "versions": software_versions(),
+            }
+        )
+        write_manifest(draft, manifest)
+    return Artifact.load(path)
+
+
+def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progress: StageProgress) -> PrecisionRecord:
+    """Write the graph and its golden maps into the draft."""
+    trial = _Trial(draft, plan)
+    if plan.precision == "fp16":
+        trial.write(to_float16(onnx.load(draft.model_path)))
+        method: dict[str, Any] = {}
+    else:
+        found = _search(trial, images, progress)
+        trial.write(found.model)
+        method = {
+            "calibration": found.method,
+            "calibration_score_errors": found.method_errors,
+            "float_layers": found.float_layers,
+            "sensitivity": found.sensitivity,
+        }
+    error = _Comparison(trial, images.held_out).run()
+    if not error.mean_score_error <= plan.score_tolerance:
+        raise ExportError(_too_far(plan, error, method))
+    calibration = draft.manifest.calibration
+    assert calibration is not None  # without it there are no held-out images
+    with Detector(trial.artifact, runtime="onnxruntime", precision=plan.precision) as detector:
+        good = measure_good(detector, images.held_out, partial(progress, "calibrate"))
+        golden = _replay(detector, draft, plan.precision)
+    return trial.record.model_copy(
+        update={
+            "calibration": calibrate(
+                good.scores,
+                good.maxima,
+                good.medians,
+                false_reject_rate=calibration.false_reject_rate,
+                review_rate=calibration.review_rate,
+            ),
+            "golden": golden,
+            "method": {**method, "image_source": images.source, "differences": asdict(error)},
+        }
+    )
+
+
+class _Trial:
+    """A draft that holds a graph of the precision, without thresholds yet."""
+
+    def __init__(self, draft: Artifact, plan: PrecisionPlan):
+        self.record = PrecisionRecord(
+            graph=f"model.{plan.precision}.onnx",
+            score_tolerance=VERIFY_FACTOR * plan.score_tolerance,
+            map_tolerance=MAP_FACTOR * plan.score_tolerance,
+        )
+        precisions = {**draft.manifest.precisions, plan.precision: self.record}
+        self.artifact = Artifact(draft.path, draft.manifest.model_copy(update={"precisions": precisions}))
+        self.plan = plan
+
+    def write(self, model: onnx.ModelProto) -> None:
+        properties = graph_properties(self.artifact.manifest) | {"edgead.precision": self.plan.precision}
+        onnx.helper.set_model_props(model, properties)
+        onnx.checker.check_model(model)
+        onnx.save(model, self.artifact.path / self.record.graph)
+
+
+class _Comparison:
+    """Compares the trial's graph with fp32 on some of the held-out images."""
+
+    def __init__(self, trial: _Trial, paths: Sequence[Path]):
+        self._trial = trial
+        self._paths = paths
+        self._expected = measure_images(trial.artifact, "fp32", paths)
+
+    def run(self) -> Differences:
+        return differences(
+            self._expected, measure_images(self._trial.artifact, self._trial.plan.precision, self._paths)
+        )
+
+    def score_error(self, model: onnx.ModelProto) -> float:
+        """What the search lowers."""
+        self._trial.write(model)
+        return self.run().mean_score_error
+
+
+def _search(trial: _Trial, images: CalibrationImages, progress: StageProgress) -> Found:
+    comparison = _Comparison(trial, _spread(images.held_out, SEARCH_IMAGES))
+    preprocessing = trial.artifact.manifest.preprocessing
+    calibration_images = Images(_spread(images.ranges, MOST_IMAGES), preprocessing)
+    scheme = SCHEMES[trial.plan.precision]
+    search = Int8Search(trial.artifact.model_path, scheme, calibration_images, comparison.score_error, progress)
+    return search.run(SEARCH_MARGIN * trial.plan.score_tolerance, trial.plan.float_layers)
+
+
+def _spread(paths: Sequence[Path], most: int) -> list[Path]:
+    """At most so many, evenly over all."""
+    return [paths[i] for i in np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int)]
+
+
+def _replay(detector: Detector, draft: Artifact, precision: str) -> list[Golden]:
+    """What the new graph says of the golden images."""
+    golden = []
+    for shown in draft.manifest.golden:
+        measured = detector.measure(load_image(draft.path / shown.image))
+        name = f"{Path(shown.anomaly_map).with_suffix('')}.{precision}.npy"
+        np.save(draft.path / name, measured.anomaly_map, allow_pickle=False)
+        golden.append(Golden(image=shown.image, anomaly_map=name, image_score=measured.image_score))
+    return golden
+
+
+def _too_far(plan: PrecisionPlan, error: Differences, method: dict[str, Any]) -> str:
+    kept = method.get("float_layers", [])
+    worst = next((layer for layer in method.get("sensitivity", {}) if layer not in kept), None)
+    remedy = f"keep {worst} in float too (--float-layers {','.join([*kept, worst])}) or " if worst else ""
+    return (
+        f"the {plan.precision} graph changes the scores of {error.images} good images by "
+        f"{error.mean_score_error:.2g} of their value, allowed is {plan.score_tolerance:g}: {remedy}allow more "
+        "with --tolerance; the model stays as it was"
+    )

@@ -1,0 +1,152 @@
+"""INT8: a float graph becomes a QDQ graph, calibrated on real images of good parts."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from edgead.export.fold import find_normalisation, fold_normalisation
+from edgead.export.layers import ACTIVATIONS, WEIGHTED, body, layers
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
+from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+from edgead.dataset import Progress
+from edgead.errors import SettingsError
+
+# Fewer images do not show the range of every channel; more than the last add time and nothing else.
+LEAST_IMAGES = 16
+MOST_IMAGES = 96
+_METHODS = {
+    "minmax": CalibrationMethod.MinMax,
+    "percentile": CalibrationMethod.Percentile,
+    "entropy": CalibrationMethod.Entropy,
+}
+METHODS = tuple(_METHODS)
+# Histograms are collected from the tensors of this many images at a time: they are in memory together.
+_CHUNK = 4
+
+QUANTISED = (*WEIGHTED, *ACTIVATIONS, "Add", "Mul", "Concat", "MaxPool", "AveragePool", "Resize")
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """How activations become 8-bit numbers; weights are signed, symmetric and scaled per channel in each.
+
+    Weights have 7 bits: 8-bit products of two neighbours overflow the 16-bit sums of x86 CPUs without VNNI
+    (vpmaddubsw), and the scores would depend on the CPU.
+    """
+
+    activation: QuantType
+    symmetric: bool
+
+
+SCHEMES = {
+    # A zero point of 0 on unsigned numbers cuts at 0 and at the largest value: ReLU and ReLU6 cost nothing.
+    "int8": Scheme(QuantType.QUInt8, symmetric=False),
+    # TensorRT takes signed numbers without a zero point only.
+    "int8_symmetric": Scheme(QuantType.QInt8, symmetric=True),
+}
+
+
+def measure_ranges(graph: Path, images: Sequence[np.ndarray], method: str, progress: Progress) -> TensorsData:
+    """Run the float graph over real images and find the range of every tensor.
+
+    Parameters
+    ----------
+    graph : Path
+    images : sequence of ndarray of shape (h, w, 3), uint8, RGB
+        Preprocessed images of good parts, at least `LEAST_IMAGES`.
+    method : {"minmax", "percentile", "entropy"}
+    progress : callable
+        Called with (done, total) images.
+
+    Raises
+    ------
+    SettingsError
+        Too few images.
+    """
+    if len(images) < LEAST_IMAGES:
+        raise SettingsError(
+            f"int8 is calibrated on real images of good parts, at least {LEAST_IMAGES}, found {len(images)}: give more"
+        )
+    name = onnx.load(graph).graph.input[0].name
+    with tempfile.TemporaryDirectory() as folder:
+        augmented = f"{folder}/augmented.onnx"
+        calibrator = create_calibrator(graph, QUANTISED, augmented, calibrate_method=_METHODS[method])
+        for start in range(0, len(images), _CHUNK):
+            stop = min(start + _CHUNK, len(images))
+            batch = [images[i] for i in range(start, stop)]
+            with redirect_stdout(io.StringIO()):  # where it tells of each step
+                calibrator.collect_data(_Reader(name, batch))
+            progress(stop, len(images))
+        with redirect_stdout(io.StringIO()):
+            return calibrator.compute_data()
+
+
+class _Reader(CalibrationDataReader):
+    def __init__(self, name: str, images: list[np.ndarray]):
+        self._feeds = iter([{name: image[None]} for image in images])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._feeds, None)
+
+
+def quantize(
+    model: onnx.ModelProto, ranges: TensorsData, scheme: Scheme, float_layers: Sequence[str] = ()
+) -> onnx.ModelProto:
+    """Put QuantizeLinear and DequantizeLinear around everything that is computed with 8 bits.
+
+    Quantised are the layers with weights and what lies between them. What follows the last of them (pooled features,
+    distances) stays in float: it costs little, and its error would be the score's.
+
+    Parameters
+    ----------
+    model : ModelProto
+        The float graph; not changed.
+    ranges : TensorsData
+        See `measure_ranges`.
+    scheme : Scheme
+    float_layers : sequence of str
+        Names of layers (`layers`) that stay in float.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    in_float = {node.name for name, node in layers(copy).items() if name in float_layers}
+    inside = body(copy) - in_float
+    options: dict[str, Any] = {
+        "ActivationSymmetric": scheme.symmetric,
+        "QuantizeBias": not scheme.symmetric,  # TensorRT refuses int32 biases, ONNX Runtime wants them
+    }
+    normalisation = None if scheme.symmetric else find_normalisation(copy)
+    if normalisation is not None:
+        options["TensorQuantOverrides"] = {normalisation.output: [normalisation.quantisation()]}
+    if scheme.symmetric:
+        # Without this, numbers would be quantised between a layer and its ReLU, which then cannot be fused.
+        options["OpTypesToExcludeOutputQuantization"] = list(QUANTISED)
+    quantizer = QDQQuantizer(
+        copy,
+        per_channel=True,
+        reduce_range=True,
+        weight_qType=QuantType.QInt8,
+        activation_qType=scheme.activation,
+        tensors_range=ranges,
+        nodes_to_quantize=[node.name for node in copy.graph.node if node.name in inside and node.op_type in QUANTISED],
+        nodes_to_exclude=[],
+        op_types_to_quantize=list(QUANTISED),
+        extra_options=options,
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    result = quantizer.model.model
+    if normalisation is not None:
+        fold_normalisation(result, normalisation)
+    onnx.checker.check_model(result)
+    return result

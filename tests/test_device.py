@@ -1,0 +1,176 @@
+"""The GPU's memory, stream and graphs by pycuda and by cuda-bindings.
+
+test_cuda_build.py runs these on an emulated GPU as well.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+import re
+import threading
+
+import numpy as np
+import pytest
+from backends import needs_gpu
+
+from edgead.errors import SettingsError
+from edgead.runtime import cuda_libraries
+from edgead.runtime.cuda_libraries import CudaBindings, PyCuda, call, capture
+from edgead.runtime.device import find_gpu, open_device
+
+BINDINGS = importlib.util.find_spec("cuda.bindings") is not None if importlib.util.find_spec("cuda") else False
+EACH = [
+    pytest.param(PyCuda, marks=pytest.mark.skipif(not importlib.util.find_spec("pycuda"), reason="pycuda NOT TESTED")),
+    pytest.param(CudaBindings, marks=pytest.mark.skipif(not BINDINGS, reason="cuda-bindings NOT TESTED")),
+]
+needs_graphs = pytest.mark.skipif(not BINDINGS, reason="CUDA GRAPHS NOT TESTED: cuda-bindings are not installed")
+
+
+@pytest.fixture(params=EACH)
+def device(request):
+    device = request.param()
+    yield device
+    device.close()
+
+
+@pytest.fixture
+def any_device():
+    device = open_device()
+    yield device
+    device.close()
+
+
+@needs_gpu
+def test_there_and_back(device):
+    assert find_gpu() == device.gpu
+    assert device.gpu.name and re.fullmatch("sm[0-9]{2,3}", device.gpu.target)
+    assert str(device.gpu) == f"{device.gpu.name} ({device.gpu.target})"
+    with device.current():
+        source, target = device.pinned((3, 5), np.float32), device.pinned((3, 5), np.float32)
+        assert source.shape == (3, 5) and source.dtype == np.float32 and not source.any()
+        source[...] = np.arange(15).reshape(3, 5)
+        address = device.allocate(source.nbytes)
+        device.copy_in(address, source)
+        device.copy_out(target, address)
+        device.wait()
+        np.testing.assert_array_equal(target, source)
+        assert device.pinned((1, 2, 2, 3), np.uint8).dtype == np.uint8
+
+
+@needs_gpu
+def test_any_thread_may_use_it(device):
+    with device.current():
+        source, target = device.pinned((4,), np.float32), device.pinned((4,), np.float32)
+        address = device.allocate(source.nbytes)
+    source[...] = 7
+
+    def work():
+        with device.current(), device.current():
+            device.copy_in(address, source)
+            device.copy_out(target, address)
+            device.wait()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(target, source)
+
+
+@needs_gpu
+@needs_graphs
+def test_a_graph_repeats_what_was_captured(any_device):
+    device = any_device
+    with device.current():
+        source, target = device.pinned((4,), np.float32), device.pinned((4,), np.float32)
+        address = device.allocate(source.nbytes)
+
+        def enqueue():
+            device.copy_in(address, source)
+            device.copy_out(target, address)
+            return True
+
+        source[...] = 1
+        graph = capture(device.stream, enqueue)
+        device.wait()
+        assert not target.any()  # captured, not done
+        for value in (2, 3):
+            source[...] = value
+            graph.launch()
+            device.wait()
+            assert (target == value).all()
+        graph.close()
+
+
+@needs_gpu
+@needs_graphs
+def test_what_cannot_be_captured_leaves_a_usable_stream(any_device):
+    device = any_device
+
+    def waits():
+        with pytest.raises(RuntimeError, match="cuStreamSynchronize failed with CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"):
+            call(importlib.import_module("cuda.bindings.driver").cuStreamSynchronize, device.stream)
+        return True
+
+    def fails():
+        raise KeyError("x")
+
+    with device.current():
+        assert capture(device.stream, waits) is None
+        assert capture(device.stream, lambda: False) is None
+        with pytest.raises(KeyError):
+            capture(device.stream, fails)
+        array, address = device.pinned((2,), np.float32), device.allocate(8)
+        array[...] = 5
+        device.copy_in(address, array)
+        device.copy_out(array, address)
+        device.wait()
+
+
+@needs_gpu
+@needs_graphs
+def test_errors_have_names():
+    device = CudaBindings()
+    with device.current(), pytest.raises(RuntimeError, match="CUDA: cuMemAlloc failed with CUDA_ERROR_OUT_OF_MEMORY"):
+        device.allocate(1 << 50)
+    device.close()
+
+
+@needs_gpu
+@needs_graphs
+def test_everything_is_released():
+    try:
+        live = ctypes.CDLL("libcuda.so.1").emulator_live
+    except AttributeError:
+        pytest.skip("only the emulated driver counts")
+    before = live()
+    device = CudaBindings()
+    with device.current():
+        device.pinned((3,), np.float32)
+        device.allocate(5)
+        capture(device.stream, lambda: True).close()
+        assert live() == before + 5  # context, stream, two blocks of memory, and the context being current
+    device.close()
+    assert live() == before
+
+
+def test_without_a_library_it_is_told_what_to_install(monkeypatch):
+    def missing():
+        raise ModuleNotFoundError("No module named 'pycuda'", name="pycuda")
+
+    monkeypatch.setattr(cuda_libraries, "PyCuda", missing)
+    monkeypatch.setattr(cuda_libraries, "CudaBindings", missing)
+    with pytest.raises(SettingsError, match="the GPU cannot be reached: install cuda-bindings, or pycuda"):
+        open_device()
+
+
+def test_without_a_gpu_the_reason_is_told(monkeypatch):
+    def fails():
+        raise RuntimeError("CUDA: cuInit failed with CUDA_ERROR_NO_DEVICE")
+
+    monkeypatch.setattr(cuda_libraries, "PyCuda", fails)
+    with pytest.raises(
+        SettingsError, match=r"no GPU can be used \(RuntimeError: .*NO_DEVICE\): see whether nvidia-smi"
+    ):
+        open_device()

@@ -1,0 +1,137 @@
+"""Scoring on the GPU against scoring on the host, and the detector that chooses between them.
+
+test_cuda_build.py runs these on an emulated GPU as well.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from backends import needs_cuda, needs_gpu
+
+from edgead import Detector, detector
+from edgead.artifact import Scoring
+from edgead.device_scoring import DeviceScorer, can_score_on_device
+from edgead.images import load_image
+from edgead.runtime.device import DeviceArray, open_device
+from edgead.runtime.ort import OrtRuntime
+from edgead.scoring import Scorer
+
+GRID, SIZE = (6, 9), (48, 72)
+
+
+def put(device, array):
+    """Copy an array to where a network would have left it."""
+    with device.current():
+        pinned, address = device.pinned(array.shape, array.dtype), device.allocate(array.nbytes)
+        pinned[...] = array
+        device.copy_in(address, pinned)
+        device.wait()
+    return DeviceArray(address, array.shape, device)
+
+
+class OrtLeavingItsOutputOnTheGpu:
+    """A real network whose output is where TensorRT's would be."""
+
+    def __init__(self, artifact, name, *, precision, threads, on_device):
+        assert name == "tensorrt" and on_device
+        self._host, self._device = OrtRuntime(artifact, artifact.graph(precision), threads=threads), open_device()
+        self.input, self._left = self._host.input, {}
+
+    def run(self, images):
+        self._left = {"features": put(self._device, self._host.run(images)["features"])}
+        return self._left
+
+    def close(self):
+        self._host.close()
+        self._device.close()
+
+
+@pytest.fixture
+def device():
+    device = open_device()
+    yield device
+    device.close()
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(5)
+
+
+def check_equal(device, spec, output, bank):
+    here = Scorer(spec, GRID, SIZE, bank)
+    there = DeviceScorer(spec, GRID, SIZE, bank, device)
+    on_device = put(device, output)
+    for _ in range(2):  # the buffers are used again
+        expected, found = here.patch_scores(output), there.patch_scores(on_device)
+        np.testing.assert_allclose(found, expected, rtol=2e-7)
+        graph_score = np.array([2.5], np.float32)
+        assert there.image_score(found, graph_score) == pytest.approx(here.image_score(expected, graph_score), rel=1e-6)
+        expected_map, expected_maximum = here.anomaly_map(expected)
+        found_map, found_maximum = there.anomaly_map(found)
+        np.testing.assert_allclose(found_map, expected_map, rtol=1e-5)
+        assert found_maximum == found_map.max() == pytest.approx(expected_maximum, rel=1e-5)
+
+
+@needs_cuda
+@needs_gpu
+def test_nearest_patches_are_scored_as_on_the_host(device, rng):
+    bank, features = rng.random((300, 20), np.float32), rng.random((1, *GRID, 20), np.float32)
+    spec = Scoring(head="patch_nearest", window=3, top_patches=2, graph_weight=0.5, sigma_px=2.0)
+    check_equal(device, spec, features, bank)
+
+
+@needs_cuda
+@needs_gpu
+def test_a_map_is_scored_as_on_the_host(device, rng):
+    check_equal(device, Scoring(head="map", border="replicate"), rng.random((1, *GRID), np.float32), None)
+
+
+@needs_cuda
+@needs_gpu
+def test_a_map_that_was_handed_out_stays(device, rng):
+    scorer = DeviceScorer(Scoring(head="map"), GRID, SIZE, None, device)
+    first, _ = scorer.anomaly_map(scorer.patch_scores(put(device, rng.random((1, *GRID), np.float32))))
+    kept = first.copy()
+    scorer.anomaly_map(scorer.patch_scores(put(device, rng.random((1, *GRID), np.float32))))
+    np.testing.assert_array_equal(first, kept)
+
+
+@needs_cuda
+@needs_gpu
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused(device, rng, bad):
+    features = rng.random((1, *GRID, 4), np.float32)
+    features[0, 3, 3, 1] = bad
+    scorer = DeviceScorer(Scoring(head="patch_nearest"), GRID, SIZE, rng.random((9, 4), np.float32), device)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        scorer.patch_scores(put(device, features))
+    scorer = DeviceScorer(Scoring(head="map"), GRID, SIZE, None, device)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        scorer.patch_scores(put(device, features[..., 1].copy()))
+
+
+@needs_cuda
+@needs_gpu
+def test_the_detector_scores_where_the_output_is(trained_model, line_data, monkeypatch):
+    image = load_image(line_data / "test" / "good" / "000.jpg")
+    image[40:110, 300:400] = (0, 0, 255)
+    with Detector.load(trained_model, runtime="onnxruntime") as on_host:
+        expected = on_host.predict(image)
+    monkeypatch.setattr(detector, "open_runtime", OrtLeavingItsOutputOnTheGpu)
+    with Detector.load(trained_model, runtime="tensorrt") as on_device:
+        found = on_device.predict(image)
+    assert isinstance(on_device._scorer, DeviceScorer)
+    assert found.image_score == pytest.approx(expected.image_score, rel=1e-6)
+    assert found.decision == expected.decision == "reject"
+    np.testing.assert_allclose(found.anomaly_map, expected.anomaly_map, rtol=1e-4)
+    assert [box.peak for box in found.boxes] == pytest.approx([box.peak for box in expected.boxes], rel=1e-5)
+
+
+def test_what_the_gpu_cannot_score_is_left_to_the_host(monkeypatch):
+    monkeypatch.setattr("edgead.device_scoring.cuda_problem", lambda: "")
+    assert can_score_on_device(Scoring(head="map"))
+    assert not can_score_on_device(Scoring(head="patch_nearest", num_neighbors=3))
+    monkeypatch.setattr("edgead.device_scoring.cuda_problem", lambda: "not built")
+    assert not can_score_on_device(Scoring(head="map"))

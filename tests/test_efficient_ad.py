@@ -1,0 +1,441 @@
+"""EfficientAD pinned to the tables, equations and algorithms of arXiv 2303.14535, and how teachers are distilled."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
+
+import torch.nn.functional as F  # noqa: E402
+from torch import nn  # noqa: E402
+
+from edgead import kernels  # noqa: E402
+from edgead.artifact import Manifest  # noqa: E402
+from edgead.errors import SettingsError  # noqa: E402
+from edgead.images import ImageError, write_image  # noqa: E402
+from edgead.train.backbones import build_backbone  # noqa: E402
+from edgead.train.checkpoint import Checkpoint  # noqa: E402
+from edgead.train.described import DescribedPictures, Descriptors  # noqa: E402
+from edgead.train.distill import DistillConfig, Distiller, distill  # noqa: E402
+from edgead.train.efficient_ad import EfficientAD, EfficientADConfig  # noqa: E402
+from edgead.train.pdn import CHANNELS, Resize, build_autoencoder, build_pdn  # noqa: E402
+from edgead.train.pretraining import PretrainingPictures, find_pictures  # noqa: E402
+from edgead.train.student_teacher import (  # noqa: E402
+    StudentTeacher,
+    augment,
+    hard_feature_loss,
+    map_quantiles,
+    total_loss,
+)
+from edgead.train.teacher import load_teacher, save_teacher  # noqa: E402
+from edgead.train.textures import draw_texture  # noqa: E402
+
+CPU = torch.device("cpu")
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def noise(count: int, side: int, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (side, side, 3), np.uint8) for _ in range(count)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Networks this small lose by a second thread, most of all on a busy machine."""
+    threads = torch.get_num_threads(), kernels.threads()
+    torch.set_num_threads(1)
+    kernels.set_threads(1)
+    yield
+    torch.set_num_threads(threads[0])
+    kernels.set_threads(threads[1])
+
+
+@pytest.fixture(scope="module")
+def teacher_file(tmp_path_factory):
+    """A teacher that has learned nothing: what follows does not depend on it."""
+    file = tmp_path_factory.mktemp("teacher") / "nano.safetensors"
+    torch.manual_seed(1)
+    save_teacher(build_pdn("nano", CHANNELS["nano"]), file, {"settings": {"model_size": "nano"}})
+    return file
+
+
+def tiny(teacher_file, **settings) -> EfficientAD:
+    settings = {"model_size": "nano", "image_size": (64, 64), "steps": 6, "validation_share": 0.25, **settings}
+    return EfficientAD.from_settings(settings, weights=teacher_file)
+
+
+# The networks
+
+
+def test_layer_tables():
+    # Weights and biases of the convolutions of tables 6 and 7, added up by hand.
+    small = (3 * 16 * 128 + 128) + (128 * 16 * 256 + 256) + (256 * 9 * 256 + 256) + (256 * 16 * 384 + 384)
+    medium = (
+        (3 * 16 * 256 + 256)
+        + (256 * 16 * 512 + 512)
+        + (512 * 512 + 512)
+        + (512 * 9 * 512 + 512)
+        + (512 * 16 * 384 + 384)
+        + (384 * 384 + 384)
+    )
+    assert parameters(build_pdn("small", 384)) == small == 2_694_144
+    assert parameters(build_pdn("medium", 384)) == medium == 8_026_624
+    # Table 8: the decoder's sizes, the bottleneck, and all of its convolutions.
+    autoencoder = build_autoencoder("small", 384, (256, 256))
+    assert [layer.size[0] for layer in autoencoder if isinstance(layer, Resize)] == [3, 8, 15, 32, 63, 127, 56]
+    assert sum(isinstance(layer, nn.Dropout) and layer.p == 0.2 for layer in autoencoder) == 6
+    encoder = (3 * 16 * 32 + 32) + (32 * 16 * 32 + 32) + (32 * 16 * 64 + 64) + 2 * (64 * 16 * 64 + 64)
+    decoder = 6 * (64 * 16 * 64 + 64) + (64 * 9 * 64 + 64) + (64 * 9 * 384 + 384)
+    assert parameters(autoencoder) == encoder + (64 * 64 * 64 + 64) + decoder
+    shapes = []
+    for layer in autoencoder:
+        layer.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape[1:])))
+    with torch.inference_mode():
+        assert autoencoder(torch.zeros(1, 3, 256, 256)).shape == (1, 384, 56, 56)
+    assert (64, 1, 1) in shapes  # all that the decoder learns of the image
+
+
+@pytest.mark.parametrize("size", ["small", "medium", "nano"])
+def test_every_pdn_describes_33_pixels_every_four(size):
+    network = build_pdn(size, 5).double()
+    for layer in network:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.uniform_(layer.weight, 0.1, 1)  # so that no ReLU closes a path
+    image = torch.rand(1, 3, 65, 65, dtype=torch.float64, requires_grad=True)
+    output = network(image)
+    assert output.shape == (1, 5, 9, 9)
+    output[0, 0, 3, 5].backward()
+    rows, columns = torch.nonzero(image.grad[0].abs().sum(0), as_tuple=True)
+    assert (rows.min(), rows.max()) == (12, 12 + 32)
+    assert (columns.min(), columns.max()) == (20, 20 + 32)
+
+
+@pytest.mark.parametrize("size", ["small", "medium"])
+def test_padding_adds_four_positions_on_every_side(size):
+    plain, padded = build_pdn(size, 4), build_pdn(size, 4, padding=True)
+    padded.load_state_dict(plain.state_dict())
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        inner, whole = plain(image), padded(image)
+    assert inner.shape[-2:] == (8, 8) and whole.shape[-2:] == (16, 16)
+    np.testing.assert_allclose(whole[..., 4:12, 4:12], inner, atol=1e-5)
+
+
+def test_sizes_that_no_network_has():
+    with pytest.raises(SettingsError, match="unknown model_size 'large'"):
+        EfficientADConfig(model_size="large")
+    with pytest.raises(SettingsError, match="multiples of 32"):
+        build_autoencoder("nano", 8, (100, 96))
+    with pytest.raises(SettingsError, match="nano has no padding"):
+        build_pdn("nano", 8, padding=True)
+
+
+# The losses
+
+
+def test_hard_feature_loss_by_hand():
+    # Section 3.2. Differences 1 to 10; their 0.75 quantile is 7.75, which 8, 9 and 10 reach: mean 9.
+    differences = torch.tensor([4.0, 9, 1, 10, 7, 2, 8, 3, 6, 5]).sqrt()
+    assert hard_feature_loss(torch.zeros(10), differences, 0.75) == pytest.approx(9)
+    rng = np.random.default_rng(0)
+    teacher, student = (torch.from_numpy(rng.normal(size=(1, 16, 20, 20)).astype(np.float32)) for _ in range(2))
+    squares = (teacher - student) ** 2
+    expected = squares[squares >= torch.quantile(squares, 0.999)].mean()
+    assert hard_feature_loss(teacher, student, 0.999) == pytest.approx(float(expected), rel=1e-6)
+
+
+def constant(network: nn.Sequential, values) -> None:
+    """Make a network give the same values everywhere."""
+    nn.init.zeros_(network[-1].weight)
+    with torch.no_grad():
+        network[-1].bias.copy_(torch.as_tensor(values, dtype=torch.float32))
+
+
+def test_total_loss_by_hand():
+    # Algorithm 1 with a teacher that says 3, a student that says 1 and 0.5, and an autoencoder that says 2:
+    # L_hard = (3 - 1)^2, penalty = 1^2, L_AE = (3 - 2)^2, L_STAE = (2 - 0.5)^2.
+    network = StudentTeacher(build_pdn("nano", 128), "nano", (64, 64))
+    constant(network.teacher, [3.0] * 128)
+    constant(network.student, [1.0] * 128 + [0.5] * 128)
+    constant(network.autoencoder, [2.0] * 128)
+    image = torch.rand(1, 3, 64, 64) * 255
+    assert total_loss(network, image, image, image, 0.999).item() == pytest.approx(4 + 1 + 1 + 2.25)
+
+
+def test_penalty_is_taken_on_the_other_picture():
+    torch.manual_seed(0)
+    network = StudentTeacher(build_pdn("nano", 128), "nano", (64, 64)).eval()
+    image, *others = (torch.rand(1, 3, 64, 64) * 255 for _ in range(3))
+    losses = [total_loss(network, image, image, other, 0.999).item() for other in others]
+    with torch.inference_mode():
+        mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+        penalties = [network.student((x / 255 - mean) / std)[:, :128].square().mean().item() for x in others]
+    assert penalties[0] != penalties[1]
+    assert losses[0] - losses[1] == pytest.approx(penalties[0] - penalties[1], rel=1e-2)
+
+
+def test_augmentation_changes_one_property():
+    image = torch.rand(1, 3, 32, 32) * 100 + 60
+    seen = set()
+    for seed in range(40):
+        changed = augment(image, np.random.default_rng(seed))
+        ratio = (changed / image).flatten()
+        grey = [(x * torch.tensor([0.2989, 0.587, 0.114]).view(3, 1, 1)).sum(1) for x in (image, changed)]
+        if ratio.std() < 1e-5:
+            seen.add("brightness")
+            assert 0.8 <= ratio.mean() <= 1.2
+        elif torch.allclose(*grey, rtol=1e-3):
+            seen.add("saturation")
+        else:
+            seen.add("contrast")
+            assert changed.std() / image.std() == pytest.approx(1, abs=0.21)
+    assert seen == {"brightness", "saturation", "contrast"}
+
+
+# The maps
+
+
+def test_quantile_normalisation_by_hand(monkeypatch):
+    # Section 3.4: q_a = 0.9 and q_b = 0.995 of both maps become 0 and 0.1, and the maps are averaged.
+    values = np.stack([np.arange(1001.0), 10 * np.arange(1001.0)])
+    np.testing.assert_allclose(
+        map_quantiles(np.random.default_rng(0).permuted(values, axis=1)), [[900, 995], [9000, 9950]]
+    )
+    network = StudentTeacher(build_pdn("nano", 128), "nano", (64, 64)).eval()
+    network.quantiles.copy_(torch.tensor([[1.0, 3.0], [10.0, 20.0]]))
+    maps = torch.empty(1, 2, 8, 8)
+    maps[:, 0], maps[:, 1] = 3.0, 10.0
+    maps[0, :, 2, 5] = torch.tensor([7.0, 30.0])
+    monkeypatch.setattr(network, "maps", lambda image: maps)
+    combined = network(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))
+    assert combined.shape == (1, 16, 16)
+    assert combined[0, 0, 0].item() == pytest.approx((0.1 + 0) / 2)
+    assert combined[0, 6, 9].item() == pytest.approx((0.3 + 0.2) / 2)
+    with pytest.raises(SettingsError, match="the same everywhere"):
+        map_quantiles(np.zeros((2, 100)))
+
+
+def test_maps_are_mean_squares_over_channels():
+    network = StudentTeacher(build_pdn("nano", 128), "nano", (64, 64)).eval()
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        maps, teacher, student = network.maps(image), network.teacher(image), network.student(image)
+        autoencoder = network.autoencoder(image)
+    local = ((teacher - student[:, :128]) ** 2).sum(1) / 128
+    overall = ((autoencoder - student[:, 128:]) ** 2).sum(1) / 128
+    np.testing.assert_allclose(maps, torch.stack([local, overall], 1), rtol=1e-5)
+
+
+# The detector
+
+
+def test_teacher_is_normalised_on_the_good_images(teacher_file):
+    images = noise(4, 64)
+    model = tiny(teacher_file, steps=1).fit(images)
+    order = np.random.default_rng(0).permutation(4)
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    pixels = (np.stack([images[i] for i in order[1:]]) / 255 - mean) / std
+    with torch.inference_mode():
+        output = model.network.teacher(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())
+    np.testing.assert_allclose(output.mean(dim=(0, 2, 3)), 0, atol=1e-4)
+    np.testing.assert_allclose(output.std(dim=(0, 2, 3), correction=0), 1, atol=1e-3)
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_training_is_seeded_and_goes_on_where_it_stopped(teacher_file, tmp_path):
+    images = noise(5, 64)
+    whole = tiny(teacher_file).fit(images).network.state_dict()
+
+    def stop(stage, done, total):
+        if stage == "train" and done == 3:
+            raise Stopped
+
+    facts = {"detector": "efficient_ad"}
+    with pytest.raises(Stopped):
+        tiny(teacher_file).fit(images, progress=stop, checkpoint=Checkpoint(tmp_path / "c", facts, every_s=0))
+    stages = []
+    resumed = tiny(teacher_file).fit(
+        images,
+        progress=lambda stage, done, total: stages.append((stage, done)),
+        checkpoint=Checkpoint(tmp_path / "c", facts, every_s=0),
+    )
+    assert ("train", 3) in stages and ("train", 2) not in stages
+    for name, value in resumed.network.state_dict().items():
+        assert torch.equal(value, whole[name]), name
+    other = tiny(teacher_file, seed=1).fit(images).network.state_dict()
+    assert not torch.equal(other["student.0.weight"], whole["student.0.weight"])
+
+
+def test_learning_rate_falls_to_a_tenth(teacher_file, monkeypatch):
+    rates = []
+    adam_step = torch.optim.Adam.step
+    monkeypatch.setattr(
+        torch.optim.Adam, "step", lambda self: (rates.append(self.param_groups[0]["lr"]), adam_step(self))[1]
+    )
+    tiny(teacher_file, steps=20).fit(noise(3, 64))
+    np.testing.assert_allclose(rates, [1e-4] * 19 + [1e-5])
+
+
+def test_a_stain_on_a_good_image_stands_out(teacher_file):
+    images = [np.full((64, 64, 3), 120, np.uint8) + image // 8 for image in noise(6, 64)]
+    network = tiny(teacher_file, steps=30, learning_rate=1e-3).fit(images).network
+    good = torch.from_numpy(np.stack(images[:2]))
+    stained = good.clone()
+    stained[:, 20:40, 20:40] = torch.from_numpy(noise(1, 20, seed=3)[0])
+    with torch.inference_mode():
+        assert (network(stained).amax(dim=(1, 2)) > 2 * network(good).amax(dim=(1, 2))).all()
+
+
+def test_exported_graph(teacher_file, tmp_path):
+    import onnxruntime
+    from edgead.export.graph import export_onnx
+
+    model = tiny(teacher_file).fit(noise(4, 64))
+    manifest = Manifest(
+        detector=model.name, preprocessing=model.preprocessing, scoring=model.scoring, output=model.output
+    )
+    export_onnx(model.network, tmp_path / "model.onnx", manifest)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    assert [output.name for output in session.get_outputs()] == ["patch_scores"]
+    batch = np.stack(noise(3, 64, seed=9))
+    (scores,) = session.run(None, {"image": batch})
+    assert scores.shape == (3, *model.grid)
+    with torch.inference_mode():
+        expected = model.network(torch.from_numpy(batch)).numpy()
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    assert model.scoring.sigma_px == 0 and model.scoring.head == "map"
+
+
+def test_settings_and_presets(teacher_file):
+    assert {"default", "nano"} <= set(EfficientAD.presets)
+    for settings in EfficientAD.presets.values():
+        EfficientADConfig(**settings)
+    model = tiny(teacher_file)
+    again = EfficientAD.from_settings(model.settings(), pretrained=False)
+    again.network.load_state_dict(model.network.state_dict())
+    with pytest.raises(SettingsError, match="at least two good images"):
+        model.fit(noise(1, 64))
+
+
+# Teachers
+
+
+def test_teachers_are_refused_with_what_to_do(teacher_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgead.train.teacher.PACKAGED", tmp_path)
+    with pytest.raises(SettingsError, match="no teacher of model_size medium comes with edgead.*edgead distill"):
+        load_teacher("medium")
+    with pytest.raises(SettingsError, match="no such file"):
+        load_teacher("small", file=tmp_path / "absent.safetensors")
+    with pytest.raises(SettingsError, match="is a teacher of model_size nano, not small"):
+        load_teacher("small", file=teacher_file)
+    (tmp_path / "damaged.safetensors").write_bytes(b"nothing")
+    with pytest.raises(SettingsError, match="no teacher that `edgead distill` wrote"):
+        load_teacher("nano", file=tmp_path / "damaged.safetensors")
+
+
+def test_descriptors_are_patchcores():
+    # Roth et al. 2022, section 3.1, step by step: neighbourhoods, pooling to 1024, the finest grid, pooling to d.
+    rng = np.random.default_rng(0)
+    fine, coarse = (torch.from_numpy(rng.normal(size=s).astype(np.float32)) for s in ((1, 48, 8, 8), (1, 120, 4, 4)))
+    patches = [F.unfold(x, 3, padding=1).view(1, -1, *x.shape[-2:]) for x in (fine, coarse)]
+    patches[1] = F.interpolate(patches[1], size=(8, 8), mode="bilinear", align_corners=False)
+    rows = [x.flatten(2)[0].T for x in patches]
+    pooled = torch.cat([F.adaptive_avg_pool1d(x, 1024) for x in rows], dim=1)
+    expected = F.adaptive_avg_pool1d(pooled, 384).T.view(1, 384, 8, 8)
+    descriptors = Descriptors([48, 120], 384)
+    np.testing.assert_allclose(descriptors([fine, coarse]), expected, atol=1e-5)
+    descriptors.fit_normalisation([[fine, coarse]])
+    normal = descriptors([fine, coarse])
+    np.testing.assert_allclose(normal.mean(dim=(0, 2, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(normal.std(dim=(0, 2, 3), correction=0), 1, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Three parts of one picture, so that what is held out resembles what is learned from."""
+    folder = tmp_path_factory.mktemp("photographs")
+    whole = draw_texture(np.random.default_rng(4), 384)
+    for number in range(3):
+        write_image(folder / "below" / f"{number}.png", whole[:, 128 * number : 128 * (number + 1)])
+    return find_pictures([folder])
+
+
+QUICK = {
+    "model_size": "nano",
+    "backbone": "efficientnet_lite0",
+    "steps": 24,
+    "batch_size": 3,
+    "crop_px": 64,
+    "learning_rate": 1e-2,
+    "texture_share": 0.0,
+    "pictures": 4,
+    "normalisation_pictures": 4,
+    "held_out_pictures": 2,
+}
+
+
+def test_distillation_lowers_the_loss_and_goes_on_where_it_stopped(photographs, tmp_path):
+    quick, barely = DistillConfig(**QUICK), DistillConfig(**{**QUICK, "steps": 1, "learning_rate": 1e-9})
+
+    def stop(stage, done, total):
+        if stage == "distil" and done == 4:
+            raise Stopped
+
+    kept = {"features": tmp_path / "kept"}
+    untrained = distill(photographs, tmp_path / "untrained.safetensors", barely, **kept)
+    whole = distill(photographs, tmp_path / "whole.safetensors", quick, **kept)
+    assert whole["loss"] < 0.9 * untrained["loss"]
+    assert list(tmp_path.glob("kept/*.npy")) and not (tmp_path / "whole.safetensors.checkpoint").exists()
+
+    target = tmp_path / "stopped.safetensors"
+    with pytest.raises(Stopped):
+        distill(photographs, target, quick, progress=stop, **kept)
+    assert not target.exists()
+    resumed = distill(photographs, target, quick, **kept)
+    assert resumed == whole and resumed["photographs"] == 3
+    first, second = load_teacher("nano", file=target), load_teacher("nano", file=tmp_path / "whole.safetensors")
+    image = torch.rand(1, 3, 64, 64)
+    assert torch.equal(first(image), second(image))
+    assert first[0].weight.dtype == torch.float32 and target.stat().st_size < 200_000
+
+
+def test_kept_pictures_are_the_drawn_ones(photographs, tmp_path):
+    backbone = build_backbone("efficientnet_lite0", ["stride8", "stride16"], image_size=(512, 512))
+    pictures = DescribedPictures(PretrainingPictures(photographs, 0.5), backbone, 0.1, [0, 0])
+    drawn = [pictures.get(number) for number in range(2)]
+    pictures.keep(tmp_path, 2, {"seed": 0}, lambda done, total: None)
+    for number, (image, layers) in enumerate(drawn):
+        kept_image, kept_layers = pictures.get(number)
+        assert np.array_equal(image, kept_image)
+        assert all(np.array_equal(a, b) for a, b in zip(layers, kept_layers, strict=True))
+    assert drawn[0][0].shape == (256, 256, 3)
+    assert [layer.shape for layer in drawn[0][1]] == [(40, 64, 64), (112, 32, 32)]
+
+
+def test_pictures_are_seeded_and_mixed(photographs, tmp_path):
+    assert np.array_equal(*(draw_texture(np.random.default_rng(5), 96) for _ in range(2)))
+    assert not np.array_equal(draw_texture(np.random.default_rng(5), 96), draw_texture(np.random.default_rng(6), 96))
+    pictures = PretrainingPictures(photographs, 0.5)
+    drawn = [pictures.draw(np.random.default_rng(i), 48, grey_rate=0.5) for i in range(40)]
+    assert all(picture.shape == (48, 48, 3) and picture.dtype == np.uint8 for picture in drawn)
+    grey = sum(bool((picture[..., 0] == picture[..., 2]).all()) for picture in drawn)
+    assert 10 < grey < 35
+    assert PretrainingPictures([], 0.0).texture_share == 1
+    with pytest.raises(ImageError, match="no images found"):
+        find_pictures([tmp_path])
+
+
+def test_settings_of_a_distillation():
+    with pytest.raises(SettingsError, match="crop_px 50"):
+        DistillConfig(crop_px=50)
+    with pytest.raises(SettingsError, match="unknown backbone"):
+        DistillConfig(backbone="resnet19")
+    with pytest.raises(SettingsError, match="the finest must be stride8"):
+        Distiller(DistillConfig(layers=("stride16",)), [], device=CPU)

@@ -1,0 +1,333 @@
+"""TensorRT engines: real ones, built without a GPU by tensorrt_rtx, and every way in which one must not be trusted."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from backends import GPU_PROBLEM
+from fakes import edit_manifest, full_disk
+from test_imports import REFUSE
+
+from edgead import doctor
+from edgead.artifact import ENGINES, Artifact, Manifest, write_manifest
+from edgead.errors import SettingsError
+from edgead.runtime import available_runtimes, open_runtime
+from edgead.runtime import flavour as flavours
+from edgead.runtime.device import Gpu
+from edgead.runtime.engine import NoEngineError, Wanted, make_engine
+from edgead.runtime.engine_builder import EngineError, build_engine
+from edgead.runtime.flavour import Flavour, find_flavour, installed_flavours
+from edgead.runtime.ort import OrtRuntime
+
+onnx = pytest.importorskip("onnx", reason="NO ENGINES TESTED: exporting needs the workstation's packages")
+if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
+    pytest.skip("NO ENGINES TESTED: tensorrt_rtx is not installed (x86-64 Linux has wheels)", allow_module_level=True)
+
+from edgead.export.graph import export_onnx  # noqa: E402
+
+from edgead.train import DETECTORS, find_preset  # noqa: E402
+
+A2000 = Gpu("NVIDIA RTX A2000", "sm86")
+
+
+@pytest.fixture(scope="module")
+def flavour() -> Flavour:
+    return find_flavour("sm86")
+
+
+@pytest.fixture(scope="module")
+def model(trained_model, tmp_path_factory) -> Path:
+    """The shared model with graphs of more precisions, and an engine of each."""
+    path = Path(shutil.copytree(trained_model, tmp_path_factory.mktemp("engines") / "model"))
+    add_graph(path, "fp16", to_half)
+    add_graph(path, "int8_symmetric", lambda graph, target: to_int8(graph, target, symmetric=True))
+    artifact = Artifact.load(path)
+    for precision in artifact.precisions:
+        make_engine(artifact, target="sm86", precision=precision)
+    return path
+
+
+@pytest.fixture
+def artifact(model, tmp_path) -> Artifact:
+    return Artifact.load(shutil.copytree(model, tmp_path / "model"))
+
+
+def to_half(graph, target):
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    onnx.save(convert_float_to_float16(onnx.load(graph), keep_io_types=True), target)
+
+
+def to_int8(graph, target, *, symmetric):
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    class Noise(CalibrationDataReader):
+        """Whatever the scores: only the form of the graph matters here."""
+
+        images = iter([{"image": np.random.default_rng(0).integers(0, 256, (1, 160, 160, 3), np.uint8)}])
+
+        def get_next(self):
+            return next(self.images, None)
+
+    quantize_static(
+        graph,
+        target,
+        Noise(),
+        per_channel=True,
+        activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        extra_options={"ActivationSymmetric": symmetric, "QuantizeBias": False},
+    )
+
+
+def add_graph(path: Path, precision: str, convert) -> None:
+    """Add a graph of another precision, with the thresholds of the fp32 one."""
+    convert(path / "model.onnx", path / f"model.{precision}.onnx")
+    manifest = Artifact.load(path).manifest
+    record = {
+        "graph": f"model.{precision}.onnx",
+        "calibration": manifest.calibration.model_dump(mode="json"),
+        "golden": [],
+        "score_tolerance": 1.0,
+        "map_tolerance": 1.0,
+    }
+    edit_manifest(path, lambda content: content["precisions"].update({precision: record}))
+    write_manifest(path, type(manifest).model_validate(json.loads((path / "manifest.json").read_text())))
+
+
+def wanted(artifact: Artifact, flavour: Flavour, precision: str = "fp32", gpu: Gpu = A2000) -> Wanted:
+    return Wanted(artifact, artifact.graph(precision), flavour, gpu)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8_symmetric"])
+def test_an_engine_of_every_precision(artifact, flavour, precision):
+    found = wanted(artifact, flavour, precision)
+    assert found.path.name == f"{precision}.tensorrt_rtx.sm86.engine"
+    content = found.read()
+    assert content == found.path.read_bytes() and len(content) > 100_000
+    stamp = json.loads(found.path.with_suffix(".json").read_text())
+    graph = artifact.graph(precision).path.name
+    assert stamp["graph_sha256"] == artifact.manifest.files[graph]
+    assert stamp["profile"] == {"image": [1, 160, 160, 3]}
+    assert (stamp["flavour"], stamp["target"], stamp["gpu"]) == ("tensorrt_rtx", "sm86", None)
+    assert stamp["version"] == flavour.version == flavour.api.__version__
+    # The network is the file's: with other types in it, it is another engine.
+    others = {other.path.read_bytes() for other in (wanted(artifact, flavour, p) for p in artifact.precisions)}
+    assert len(others) == 3
+
+
+def test_engines_are_no_part_of_the_artifact(artifact):
+    assert not any(name.startswith(ENGINES) for name in artifact.manifest.files)
+    assert not any(name.startswith(ENGINES) for name in write_manifest(artifact.path, artifact.manifest).files)
+    (artifact.path / ENGINES / "junk").write_bytes(b"?")
+    Artifact.load(artifact.path)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def edit_stamp(**changes):
+    def edit(path: Path) -> None:
+        stamp = path.with_suffix(".json")
+        stamp.write_text(json.dumps({**json.loads(stamp.read_text()), **changes}))
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (flip, "is not the file that was built (sha256 differs)"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "edited or cut off"),
+        (lambda path: path.with_suffix(".json").unlink(), "has no stamp that can be read"),
+        (lambda path: path.with_suffix(".json").write_text('{"flavour": '), "has no stamp that can be read"),
+        (edit_stamp(surprise=1), "has no stamp that can be read"),
+        (edit_stamp(version="1.0"), "was built by tensorrt_rtx 1.0, here is tensorrt_rtx"),
+        (edit_stamp(flavour="tensorrt"), "was built by tensorrt 1"),
+        (edit_stamp(target="sm89"), "was built for any GPU of sm89, here is NVIDIA RTX A2000 (sm86)"),
+        (edit_stamp(gpu="NVIDIA A10"), "was built for NVIDIA A10 of sm86, here is NVIDIA RTX A2000 (sm86)"),
+        (edit_stamp(precision="fp16"), "was built from another graph than model.onnx is now"),
+        (edit_stamp(graph_sha256="0" * 64), "was built from another graph than model.onnx is now"),
+    ],
+)
+def test_refused(artifact, flavour, spoil, problem):
+    engine = wanted(artifact, flavour)
+    spoil(engine.path)
+    with pytest.raises(EngineError) as error:
+        engine.read()
+    assert problem in str(error.value)
+    assert str(error.value).endswith(f'"edgead engine {artifact.path} --target sm86 --precision fp32"')
+
+
+def test_refused_after_another_export(artifact, flavour):
+    graph = onnx.load(artifact.model_path)
+    graph.doc_string = "exported anew"
+    onnx.save(graph, artifact.model_path)
+    write_manifest(artifact.path, artifact.manifest)
+    again = Artifact.load(artifact.path)
+    with pytest.raises(EngineError, match="was built from another graph than model.onnx is now"):
+        wanted(again, flavour).read()
+    make_engine(again, target="sm86")
+    wanted(again, flavour).read()
+
+
+def test_an_engine_for_another_gpu_is_none_for_this(artifact, flavour):
+    ada, orin = Gpu("NVIDIA L4", "sm89"), Gpu("Orin", "sm87")
+    with pytest.raises(NoEngineError, match="sm89.engine is missing: .* --target sm89 --precision fp16"):
+        wanted(artifact, flavour, "fp16", ada).read()
+    # No target of tensorrt_rtx: only a TensorRT on the device can build for it.
+    with pytest.raises(NoEngineError, match="--target current"):
+        wanted(artifact, flavour, gpu=orin).read()
+    # Under another's name:
+    path = wanted(artifact, flavour).path
+    for suffix in (".engine", ".json"):
+        path.with_suffix(suffix).rename(wanted(artifact, flavour, gpu=ada).path.with_suffix(suffix))
+    with pytest.raises(EngineError, match="was built for any GPU of sm86, here is NVIDIA L4"):
+        wanted(artifact, flavour, gpu=ada).read()
+
+
+def test_a_node_that_tensorrt_does_not_take_is_named(tmp_path, flavour):
+    image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["batch", 8, 8, 3])
+    result = onnx.helper.make_tensor_value_info("features", onnx.TensorProto.UINT8, ["batch", 3, 8, 8])
+    node = onnx.helper.make_node("Transpose", ["image"], ["features"], name="first", perm=[0, 3, 1, 2])
+    graph = onnx.helper.make_graph([node], "graph", [image], [result])
+    path = tmp_path / "model.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10), path)
+    with pytest.raises(EngineError, match=r"cannot take node 'first' \(Transpose\): .*UInt8"):
+        build_engine(path, flavour, "sm86")
+    path.write_bytes(b"no network")
+    with pytest.raises(EngineError, match="model.onnx: tensorrt_rtx .* cannot take this file"):
+        build_engine(path, flavour, "sm86")
+
+
+def test_a_graph_that_is_refused_leaves_the_old_engine(artifact, flavour):
+    before = wanted(artifact, flavour).read()
+    artifact.model_path.write_bytes(b"no network")
+    with pytest.raises(EngineError, match="cannot take"):
+        make_engine(artifact, target="sm86", precision="fp32")
+    assert wanted(artifact, flavour).path.read_bytes() == before
+    assert len(list((artifact.path / ENGINES).iterdir())) == 6
+
+
+def test_a_full_disk_leaves_nothing(artifact, tmp_path):
+    shutil.rmtree(artifact.path / ENGINES)
+    with full_disk(tmp_path, size_kib=1024) as disk:
+        (artifact.path / ENGINES).symlink_to(disk)
+        with pytest.raises(OSError, match="No space left"):
+            make_engine(artifact, target="sm86")
+        assert list(disk.iterdir()) == []
+
+
+def test_the_command_needs_neither_torch_nor_onnx(artifact, flavour):
+    shutil.rmtree(artifact.path / ENGINES)
+    code = REFUSE + "from edgead.cli import main\nmain()"
+
+    def edgead(*arguments):
+        command = [sys.executable, "-W", "error", "-c", code, "engine", artifact.path, *arguments]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    done = edgead("--target", "sm86", "--precision", "fp16", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["engine"] == str(wanted(artifact, flavour, "fp16").path) and report["target"] == "sm86"
+    wanted(artifact, flavour, "fp16").read()
+    for arguments, message in (
+        (["--target", "sm42"], "no engine can be built here for 'sm42': tensorrt_rtx"),
+        (["--target", "sm86", "--precision", "fp8"], "fp8"),
+    ):
+        done = edgead(*arguments)
+        assert done.returncode == 2 and message in " ".join(done.stderr.split())
+        assert "Traceback" not in done.stderr
+
+
+def test_two_builds_give_one_engine(artifact, flavour):
+    graph = artifact.model_path
+    assert build_engine(graph, flavour, "sm86") == build_engine(graph, flavour, "sm86")
+    assert build_engine(graph, flavour, "sm75")[0] != build_engine(graph, flavour, "sm86")[0]
+
+
+def test_zero_points_are_for_cpus(artifact):
+    add_graph(artifact.path, "int8", lambda graph, target: to_int8(graph, target, symmetric=False))
+    refused = r"cannot take node .* \(DequantizeLinear\): .*UINT8; .* --precision int8_symmetric"
+    with pytest.raises(EngineError, match=refused):
+        make_engine(Artifact.load(artifact.path), target="sm86", precision="int8")
+
+
+@pytest.mark.skipif(not GPU_PROBLEM, reason="this machine has a GPU")
+def test_without_a_gpu(artifact):
+    with pytest.raises(
+        SettingsError, match="no GPU can be used .* nvidia-smi|cannot be reached: install cuda-bindings"
+    ):
+        make_engine(artifact)
+    with pytest.raises(
+        SettingsError, match="no GPU can be used .* nvidia-smi|cannot be reached: install cuda-bindings"
+    ):
+        open_runtime(artifact, "tensorrt")
+    # A model that carries engines for other machines runs here all the same.
+    assert "tensorrt" not in available_runtimes(artifact)
+    runtime = open_runtime(artifact)
+    assert isinstance(runtime, OrtRuntime)
+    runtime.close()
+    found = doctor._tried(doctor._tensorrt)
+    assert found["ok"] and "sm86" in found["detail"] and "runs none here" in found["detail"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DETECTORS)
+def test_every_detector_has_a_graph_that_tensorrt_takes(name, tmp_path, flavour):
+    preset = next(preset for preset in ("nano", "cpu", "fast", "default") if preset in DETECTORS[name].presets)
+    detector = DETECTORS[name].from_settings(find_preset(name, preset), pretrained=False)
+    manifest = Manifest(
+        detector=name, preprocessing=detector.preprocessing, scoring=detector.scoring, output=detector.output
+    )
+    export_onnx(detector.network, tmp_path / "model.onnx", manifest)
+    content, profile = build_engine(tmp_path / "model.onnx", flavour, "sm86")
+    assert content and profile == {"image": (1, *detector.preprocessing.image_size, 3)}
+
+
+def test_doctor_names_each_flavour():
+    detail = doctor._tried(doctor._tensorrt)["detail"]
+    for flavour in installed_flavours():
+        assert f"{flavour} builds engines for current" in detail
+
+
+def test_what_is_not_installed(monkeypatch, tmp_path):
+    (tmp_path / "tensorrt").mkdir()  # packages of types leave such a folder
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(flavours, "_MODULES", {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("not_there",)})
+    assert installed_flavours() == []
+    with pytest.raises(SettingsError, match="TensorRT is not installed: on a Jetson it comes with JetPack"):
+        find_flavour()
+    assert doctor._tried(doctor._tensorrt) == {"ok": False, "detail": "not installed (optional)"}
+
+
+def test_one_that_does_not_load_is_told(monkeypatch, tmp_path):
+    (tmp_path / "broken_tensorrt.py").write_text(
+        "raise ImportError('libnvinfer.so.10: cannot open shared object file')"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(flavours, "_MODULES", {"tensorrt": ("broken_tensorrt",), "tensorrt_rtx": ("not_there",)})
+    with pytest.raises(SettingsError, match="broken_tensorrt is installed but does not load: libnvinfer.so.10"):
+        installed_flavours()
+
+
+def test_the_gpu_that_is_here_is_tensorrts_first(monkeypatch, flavour):
+    classic = Flavour("tensorrt", "10.3.0", SimpleNamespace())
+    monkeypatch.setattr(flavours, "installed_flavours", lambda: [classic, flavour])
+    assert find_flavour() is classic and classic.targets == ()
+    assert find_flavour("sm86") is flavour
+    with pytest.raises(
+        SettingsError, match="tensorrt 10.3.0 builds for current; tensorrt_rtx .* builds for current, sm75"
+    ):
+        find_flavour("sm87")

@@ -1,0 +1,175 @@
+"""An artifact with graphs of several precisions: thresholds of each, refusals, and every pair beside torch."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from fakes import edit_manifest
+
+onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
+pytest.importorskip("openvino", reason="OPENVINO NOT TESTED")
+from edgead.export.calibration_images import find_calibration_images  # noqa: E402
+from edgead.export.matrix import all_pairs, verify_pairs  # noqa: E402
+from edgead.export.precision import PrecisionPlan, add_precision  # noqa: E402
+from edgead.export.rewrite import ExportError  # noqa: E402
+from edgead.export.verify import replay_golden  # noqa: E402
+from test_cli import edgead, report  # noqa: E402
+from test_export import change_a_weight, stamp  # noqa: E402
+
+from edgead import Detector  # noqa: E402
+from edgead.artifact import Artifact, ArtifactError  # noqa: E402
+from edgead.calibration import MARGIN, CalibrationError, conformal_threshold  # noqa: E402
+from edgead.dataset import find_test_images  # noqa: E402
+from edgead.errors import SettingsError  # noqa: E402
+from edgead.images import load_image  # noqa: E402
+
+# The layers that matter most; to search for them would take the tests a minute.
+FIRST = [
+    "backbone.stages.stem.0",
+    "backbone.stages.stride2.0._depthwise_conv",
+    "backbone.stages.stride2.0._project_conv",
+    "backbone.stages.stride4.0._depthwise_conv",
+]
+
+
+@pytest.fixture(scope="module")
+def images(trained_model, line_data):
+    return find_calibration_images(Artifact.load(trained_model), line_data)
+
+
+@pytest.fixture(scope="module")
+def model(trained_model, images, tmp_path_factory):
+    """The trained model with an fp16 and an int8 graph."""
+    path = tmp_path_factory.mktemp("precision") / "model"
+    shutil.copytree(trained_model, path)
+    add_precision(path, PrecisionPlan("fp16"), images)
+    add_precision(path, PrecisionPlan("int8", 0.1, FIRST, make_default=True), images)
+    return path
+
+
+@pytest.fixture
+def copy(model, tmp_path):
+    return shutil.copytree(model, tmp_path / "model")
+
+
+def test_the_images_are_those_that_training_held_out(trained_model, images, line_data, tmp_path):
+    manifest = Artifact.load(trained_model).manifest
+    assert images.source == "training data" and len(images.held_out) == manifest.training["calibration_images"]
+    with Detector.load(trained_model) as detector:
+        scores = sorted(detector.measure(load_image(path)).image_score for path in images.held_out)
+    assert scores == manifest.calibration.scores
+    # One image less is another data set.
+    good = shutil.copytree(line_data / "train" / "good", tmp_path / "good")
+    next(good.iterdir()).unlink()
+    other = find_calibration_images(Artifact.load(trained_model), tmp_path, "good")
+    assert other.source == "other images" and len(other.held_out) == 19 and len(other.ranges) == 40
+    for path in sorted(good.iterdir())[20:]:
+        path.unlink()
+    with pytest.raises(CalibrationError, match="needs 19 good images held out"):
+        find_calibration_images(Artifact.load(trained_model), tmp_path, "good")
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_thresholds_come_from_the_graph_that_ships(model, images, precision):
+    artifact = Artifact.load(model)
+    record = artifact.manifest.precisions[precision]
+    with Detector.load(model, precision=precision) as detector:
+        scores = sorted(detector.measure(load_image(path)).image_score for path in images.held_out)
+        verdict = detector.predict(load_image(images.held_out[0]))
+    assert record.calibration.scores == scores != artifact.manifest.calibration.scores
+    assert record.calibration.reject == pytest.approx(conformal_threshold(scores, 0.05) * (1 + MARGIN), rel=1e-12)
+    assert verdict.threshold == record.calibration.reject
+    assert replay_golden(artifact, precision=precision).score_error == 0
+    assert record.method["differences"]["mean_score_error"] <= record.score_tolerance
+
+
+def test_the_record_tells_how_the_graph_was_made(model):
+    method = Artifact.load(model).manifest.precisions["int8"].method
+    assert method["calibration"] in method["calibration_score_errors"]
+    assert method["float_layers"] == FIRST and method["image_source"] == "training data"
+    properties = {prop.key: prop.value for prop in onnx.load(model / "model.int8.onnx").metadata_props}
+    assert properties["edgead.precision"] == "int8"
+    assert "edgead.scoring" in properties
+
+
+def test_the_graph_that_opens_by_default_is_the_one_the_manifest_names(model, trained_model):
+    with Detector.load(model) as detector, Detector.load(trained_model) as other:
+        assert (detector.graph.precision, other.graph.precision) == ("int8", "fp32")
+        assert detector.graph.path.name == "model.int8.onnx"
+
+
+def test_a_precision_that_is_not_there(model, trained_model):
+    with pytest.raises(SettingsError, match="has no int8 graph, it has fp32: make it with `edgead export"):
+        Detector.load(trained_model, precision="int8")
+    with pytest.raises(SettingsError, match="has no fp8 graph, it has fp32, fp16, int8: precisions are"):
+        Detector.load(model, precision="fp8")
+
+
+def test_artifacts_of_the_first_schema_are_read(copy):
+    def first(manifest):
+        manifest["schema_version"] = 1
+        del manifest["precisions"]
+        manifest["precision"] = "fp32"
+
+    edit_manifest(copy, first)
+    artifact = Artifact.load(copy)
+    assert artifact.precisions == ("fp32",)
+    assert artifact.graph().calibration == artifact.manifest.calibration
+
+
+def test_a_graph_that_is_missing(copy):
+    edit_manifest(copy, lambda manifest: manifest["files"].pop("model.int8.onnx"))
+    with pytest.raises(ArtifactError, match="lists no model.int8.onnx"):
+        Artifact.load(copy)
+
+
+def test_a_broken_tolerance_changes_nothing_and_names_the_layer(copy, images):
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    with pytest.raises(ExportError, match="keep backbone.stages.stride2.0._depthwise_conv in float too"):
+        add_precision(copy, PrecisionPlan("int8", 1e-6, []), images)
+    with pytest.raises(ExportError, match="allow more with --tolerance; the model stays as it was"):
+        add_precision(copy, PrecisionPlan("fp16", 1e-9), images)
+    with pytest.raises(SettingsError, match="has no layer nonsense; it has backbone.stages.stem.0"):
+        add_precision(copy, PrecisionPlan("int8", float_layers=["nonsense"]), images)
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
+
+
+def test_every_pair_is_compared_with_torch(model, line_data):
+    artifact = Artifact.load(model)
+    pairs = all_pairs(artifact)
+    assert pairs == [(r, p) for p in ("fp32", "fp16", "int8") for r in ("onnxruntime", "openvino")]
+    reports = verify_pairs(artifact, pairs, find_test_images(line_data))
+    assert [report.faults for report in reports] == [[]] * 6
+    by_pair = {(report.runtime, report.precision): report for report in reports}
+    assert by_pair["openvino", "fp32"].worst_score_error < 1e-5 < by_pair["openvino", "fp16"].worst_score_error
+    assert by_pair["onnxruntime", "fp16"].worst_score_error < by_pair["onnxruntime", "int8"].worst_score_error
+    assert by_pair["onnxruntime", "int8"].size_mib < by_pair["onnxruntime", "fp32"].size_mib / 2
+    fp32 = by_pair["onnxruntime", "fp32"]
+    assert fp32.AUROC_change == 0 and 0.5 < fp32.image_AUROC <= 1 and 0 < fp32.network_ms < fp32.frame_ms
+
+
+def test_a_changed_weight_is_found_where_it_is(copy):
+    change_a_weight(copy, "model.int8.onnx")
+    reports = verify_pairs(stamp(copy), [("onnxruntime", "fp32"), ("onnxruntime", "int8")], golden(copy))
+    assert [report.passed for report in reports] == [True, False]
+    assert "weights are not those of the fp32 graph" in " ".join(reports[1].faults)
+
+
+def test_the_command(copy, line_data):
+    assert "name them, as in `edgead export" in edgead("export", copy, "--precision", "int8", code=2).stderr
+    rows = report("verify", copy, "--all")["pairs"]
+    assert [row["passed"] for row in rows] == [True] * 6 and rows[0]["image_AUROC"] is None
+    for precision, runtime in (("fp32", "openvino"), ("int8", "onnxruntime")):
+        told = report("predict", copy, *golden(copy), "--precision", precision, "--runtime", runtime)["images"]
+        expected = [shown.image_score for shown in Artifact.load(copy).graph(precision).golden]
+        np.testing.assert_allclose([row["image_score"] for row in told], expected, rtol=1e-5)
+    change_a_weight(copy)
+    stamp(copy)
+    table = edgead("verify", copy, line_data / "test" / "good", "--all", code=1).stdout
+    assert "FAILED: score error" in table
+
+
+def golden(path):
+    return [path / shown.image for shown in Artifact.load(path).manifest.golden]

@@ -1,0 +1,198 @@
+"""fp16 and int8 graphs: what is quantised and how, what stays in float, and the search between them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
+import onnxruntime  # noqa: E402
+from edgead.export.float16 import to_float16  # noqa: E402
+from edgead.export.fold import find_normalisation  # noqa: E402
+from edgead.export.layers import body, layers  # noqa: E402
+from edgead.export.quantize import LEAST_IMAGES, METHODS, SCHEMES, measure_ranges, quantize  # noqa: E402
+from edgead.export.search import Int8Search  # noqa: E402
+from edgead.export.weights import changed_weights  # noqa: E402
+from onnx import TensorProto, numpy_helper  # noqa: E402
+from small_graph import small_graph, small_images  # noqa: E402
+
+from edgead.dataset import no_progress  # noqa: E402
+from edgead.errors import SettingsError  # noqa: E402
+from edgead.runtime.ort import WITHOUT  # noqa: E402
+
+
+def silent(done, total):
+    pass
+
+
+@pytest.fixture
+def small(tmp_path):
+    return small_graph(tmp_path / "model.onnx")
+
+
+@pytest.fixture
+def ranges(small, tmp_path):
+    return measure_ranges(tmp_path / "model.onnx", small_images(LEAST_IMAGES), "minmax", silent)
+
+
+def run(model, images, *, optimise=True):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, disabled_optimizers=WITHOUT)
+    return np.concatenate([session.run(None, {"image": image[None]})[0] for image in images])
+
+
+def constants(model):
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def readers(model, name):
+    return [node for node in model.graph.node if name in node.input]
+
+
+def test_layers_are_named_after_their_modules_and_the_tail_is_outside(small):
+    assert list(layers(small)) == ["a", "b"]
+    assert body(small) == {"nchw", "cast", "sub", "div", "conv_a", "relu6", "conv_b"}
+
+
+def test_too_few_images_are_refused(small, tmp_path):
+    with pytest.raises(SettingsError, match=f"at least {LEAST_IMAGES}, found {LEAST_IMAGES - 1}"):
+        measure_ranges(tmp_path / "model.onnx", small_images(LEAST_IMAGES - 1), "minmax", silent)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ranges_are_those_of_the_images(small, tmp_path, method, capsys):
+    images = small_images(LEAST_IMAGES)
+    ranges = measure_ranges(tmp_path / "model.onnx", images, method, silent)
+    low, high = (float(np.squeeze(x)) for x in ranges["normalised"].range_value)
+    if method == "minmax":
+        assert (low, high) == (min(x.min() for x in images) / 128 - 127 / 128, 1.0)
+    assert -1 <= low < -0.7 and 0.7 < high <= 1
+    assert capsys.readouterr().out == ""
+
+
+def test_int8_for_cpus(small, ranges):
+    model = quantize(small, ranges, SCHEMES["int8"])
+    ops = Counter(node.op_type for node in model.graph.node)
+    values = constants(model)
+    # The image is a quantised tensor as it comes; ReLU6 is what the range of its output cuts off.
+    assert not {"Cast", "Sub", "Div", "Clip"} & ops.keys() and ops["Mul"] == 1
+    (image,) = [node for node in model.graph.node if node.input[0] == "nchw"]
+    assert image.op_type == "DequantizeLinear"
+    assert (values[image.input[1]], values[image.input[2]]) == (np.float32(1 / 128), 127)
+    assert values["a.weight_quantized"].dtype == np.int8 and values["a.weight_scale"].shape == (4,)
+    assert np.abs(values["a.weight_quantized"]).max() == 64  # seven bits
+    assert values["a.bias_quantized"].dtype == np.int32
+    zero_points = {values[node.input[2]].dtype for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    assert zero_points == {np.dtype(np.uint8)}
+    images = small_images(4)
+    expected = run(small, images)
+    assert np.linalg.norm(run(model, images) - expected) < 0.03 * np.linalg.norm(expected)
+
+
+def test_int8_for_tensorrt(small, ranges):
+    model = quantize(small, ranges, SCHEMES["int8_symmetric"])
+    values = constants(model)
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            assert values[node.input[2]].dtype == np.int8 and not values[node.input[2]].any()
+    assert {"a.bias", "b.bias"} <= values.keys()
+    # A layer and its ReLU stand together, so that they can be fused.
+    assert [node.op_type for node in readers(model, "a")] == ["Clip"]
+    assert [node.op_type for node in readers(model, "relu6")] == ["QuantizeLinear"]
+    images = small_images(4)
+    expected = run(small, images)
+    assert np.linalg.norm(run(model, images) - expected) < 0.05 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("layer", ["a", "b"])
+def test_a_layer_in_float_is_computed_in_float(small, ranges, layer):
+    model = quantize(small, ranges, SCHEMES["int8"], [layer])
+    values = constants(model)
+    np.testing.assert_array_equal(values[f"{layer}.weight"], constants(small)[f"{layer}.weight"])
+    images = small_images(4)
+    # ONNX Runtime's own optimizers must not quantise it after all.
+    np.testing.assert_allclose(run(model, images), run(model, images, optimise=False), atol=0.06)
+
+
+def test_a_mean_that_is_no_whole_number_is_not_folded(tmp_path, ranges):
+    assert find_normalisation(small_graph(tmp_path / "whole.onnx")).mean == 127
+    small = small_graph(tmp_path / "m.onnx", mean=123.675)
+    assert find_normalisation(small) is None
+    assert {"Cast", "Sub", "Div"} <= {node.op_type for node in quantize(small, ranges, SCHEMES["int8"]).graph.node}
+
+
+def test_float16_keeps_inputs_outputs_and_the_tail(small):
+    model = to_float16(small)
+    values = constants(model)
+    assert model.graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
+    assert model.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
+    assert values["a.weight"].dtype == np.float16
+    (tail,) = [node for node in model.graph.node if node.name == "tail"]
+    producer = next(node for node in model.graph.node if tail.input[0] in node.output)
+    assert producer.op_type == "Cast" and producer.attribute[0].i == TensorProto.FLOAT
+    images = small_images(4)
+    np.testing.assert_allclose(run(model, images), run(small, images), atol=0.01)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_rounded_weights_are_those_of_fp32_and_others_are_named(small, ranges, tmp_path, scheme):
+    fp32, other = tmp_path / "model.onnx", tmp_path / "other.onnx"
+    model = quantize(small, ranges, SCHEMES[scheme], ["b"])
+    onnx.save(model, other)
+    assert changed_weights(fp32, other) == []
+    (stored,) = [tensor for tensor in model.graph.initializer if tensor.name == "a.weight_quantized"]
+    values = numpy_helper.to_array(stored).copy()
+    values[2, 1, 0, 0] += 1
+    stored.CopyFrom(numpy_helper.from_array(values, stored.name))
+    onnx.save(model, other)
+    assert changed_weights(fp32, other) == ["a.weight"]
+
+
+def test_changed_half_floats_are_found(small, tmp_path):
+    model = to_float16(small)
+    onnx.save(model, tmp_path / "half.onnx")
+    assert changed_weights(tmp_path / "model.onnx", tmp_path / "half.onnx") == []
+    (stored,) = [tensor for tensor in model.graph.initializer if tensor.name == "b.weight"]
+    values = numpy_helper.to_array(stored).copy()
+    values[0, 0] *= np.float16(1.01)
+    stored.CopyFrom(numpy_helper.from_array(values, stored.name))
+    onnx.save(model, tmp_path / "half.onnx")
+    assert changed_weights(tmp_path / "model.onnx", tmp_path / "half.onnx") == ["b.weight"]
+
+
+class Search:
+    """A search over the small graph with a score error that only depends on which layers are in float."""
+
+    def __init__(self, tmp_path, errors):
+        small_graph(tmp_path / "model.onnx", spread=100)
+        self.errors = errors
+        path, images = tmp_path / "model.onnx", small_images(LEAST_IMAGES)
+        self.search = Int8Search(path, SCHEMES["int8"], images, self.score_error, no_progress)
+
+    def score_error(self, model):
+        quantised = {name.removesuffix(".weight_quantized") for name in constants(model) if "weight_quantized" in name}
+        return self.errors["".join(sorted(quantised))]
+
+
+def test_the_search_keeps_the_most_sensitive_layer_in_float(tmp_path):
+    search = Search(tmp_path, {"ab": 0.5, "a": 0.3, "b": 0.01}).search
+    found = search.run(0.02)
+    # One channel of a is a hundred times as loud: 8 bits for all channels together leave the others little.
+    assert list(found.sensitivity) == ["a", "b"] and found.sensitivity["a"] > 2 * found.sensitivity["b"]
+    assert found.float_layers == ["a"]
+    assert set(found.method_errors) == set(METHODS) and set(found.method_errors.values()) == {0.5}
+
+
+def test_the_search_ends_when_half_of_the_layers_are_in_float(tmp_path):
+    assert Search(tmp_path, {"ab": 0.5, "a": 0.4, "b": 0.4}).search.run(0.02).float_layers == ["a"]
+
+
+def test_no_search_where_all_is_well_or_layers_are_named(tmp_path):
+    found = Search(tmp_path, {"ab": 0.01}).search.run(0.02)
+    assert found.float_layers == [] and found.sensitivity == {}
+    assert Search(tmp_path, {"a": 0.5}).search.run(0.02, ["b"]).float_layers == ["b"]
