@@ -23,20 +23,18 @@ from edgead.scoring import Scorer
 from edgead.train import DETECTORS, PatchCore, find_preset
 
 DEEP = {"layers": ("stride16", "stride32")}
-PLAIN = {"damp_length": False, "window": 1, "median_weight": 0.0}
-WHOLE = {"median_weight": 0.0}
+PLAIN = {"damp_length": False, "window": 1}
 PATCHCORE: dict[str, dict[str, Any]] = {
     "the paper's features and score": {**PLAIN, "top_patches": 1},
     "  mean of 20 patches": {**PLAIN, "top_patches": 20},
     "  the same, stride 16 and 32": {**PLAIN, **DEEP, "top_patches": 20},
-    "length damped, mean of 20 patches": {**WHOLE, "window": 1, "top_patches": 20},
-    "  length damped, stride 16 and 32": {**DEEP, **WHOLE, "window": 1, "top_patches": 20},
-    "length damped, ten windows of 3 x 3": {**WHOLE, "window": 3, "top_patches": 10},
-    "length damped, window of 5 x 5": {**WHOLE, "window": 5, "top_patches": 1},
-    "  re-weighted by 9 neighbours": {**WHOLE, "window": 5, "top_patches": 1, "reweight_neighbors": 9},
-    "  half of the median taken off": {"window": 5, "top_patches": 1, "median_weight": 0.5},
-    "    global score of weight 0.25": {"window": 5, "top_patches": 1, "median_weight": 0.5, "global_weight": 0.25},
-    "    global score of weight 1": {"window": 5, "top_patches": 1, "median_weight": 0.5, "global_weight": 1.0},
+    "length damped, mean of 20 patches": {"window": 1, "top_patches": 20},
+    "  length damped, stride 16 and 32": {**DEEP, "window": 1, "top_patches": 20},
+    "length damped, ten windows of 3 x 3": {"window": 3, "top_patches": 10},
+    "length damped, window of 5 x 5": {"window": 5, "top_patches": 1},
+    "  re-weighted by 9 neighbours": {"window": 5, "top_patches": 1, "reweight_neighbors": 9},
+    "  global score of weight 0.25": {"window": 5, "top_patches": 1, "global_weight": 0.25},
+    "  global score of weight 1": {"window": 5, "top_patches": 1, "global_weight": 1.0},
 }
 DEEPEST = {"layers": ("stride8", "stride16", "stride32a", "stride32")}
 MVG: dict[str, dict[str, Any]] = {

@@ -55,8 +55,7 @@ class Scoring(_Section):
     score of the patches: patch scores are averaged over windows of `window` x `window` patches, and the `top_patches`
     largest averages are averaged; 1 and 1 give the maximum of the PatchCore paper. With `reweight_neighbors` the score
     of the patches is multiplied by the weight of Roth et al. 2022, equation 7, from that many neighbours; 0 is without.
-    At last `median_weight` x (median of the patch scores) is taken off. A graph has an output `image_score` where
-    `graph_weight` is not 0.
+    A graph has an output `image_score` where `graph_weight` is not 0.
     """
 
     head: Literal["patch_nearest", "map"]
@@ -64,7 +63,6 @@ class Scoring(_Section):
     window: PositiveInt = 1
     top_patches: PositiveInt = 1
     reweight_neighbors: Annotated[int, Field(ge=0, le=16)] = 0
-    median_weight: Annotated[float, Field(ge=0, lt=1)] = 0.0
     patch_weight: Annotated[float, Field(ge=0)] = 1.0
     graph_weight: Annotated[float, Field(ge=0)] = 0.0
     sigma_px: Annotated[float, Field(ge=0)] = 4.0

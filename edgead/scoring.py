@@ -108,8 +108,6 @@ class Scorer:
             if features is None:
                 raise ValueError("re-weighting needs the features that the patches were scored by")
             score *= self._rarity(patch_scores, features)
-        if self.spec.median_weight:
-            score -= self.spec.median_weight * float(np.median(patch_scores))
         return score
 
     def _highest(self, patch_scores: np.ndarray) -> float:

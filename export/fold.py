@@ -19,7 +19,7 @@ class Normalisation:
     without any error. The EfficientNet-Lite networks have it, networks with a mean for each channel do not.
     """
 
-    input: str
+    cast: str
     output: str
     mean: float
     std: float
@@ -31,19 +31,21 @@ class Normalisation:
 
 
 def find_normalisation(model: onnx.ModelProto) -> Normalisation | None:
-    """Find Cast, Sub and Div with constants that are such a normalisation."""
+    """Find Cast, Sub and Div with constants that are such a normalisation; a Transpose may lie between them."""
     producers = {output: node for node in model.graph.node for output in node.output}
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for div in model.graph.node:
         sub = producers.get(div.input[0]) if div.op_type == "Div" else None
-        cast = producers.get(sub.input[0]) if sub is not None and sub.op_type == "Sub" else None
-        if sub is None or cast is None or cast.op_type != "Cast":
+        if sub is None or sub.op_type != "Sub" or not {sub.input[1], div.input[1]} <= constants.keys():
             continue
-        if sub.input[1] in constants and div.input[1] in constants:
-            mean = np.unique(numpy_helper.to_array(constants[sub.input[1]]))
-            std = np.unique(numpy_helper.to_array(constants[div.input[1]]))
-            if mean.size == std.size == 1 and mean[0] == np.round(mean[0]) and 0 <= mean[0] <= 255:
-                return Normalisation(cast.input[0], div.output[0], float(mean[0]), float(std[0]))
+        source = producers.get(sub.input[0])
+        if source is not None and source.op_type == "Transpose" and source.input[0] in producers:
+            source = producers[source.input[0]]
+        mean = np.unique(numpy_helper.to_array(constants[sub.input[1]]))
+        std = np.unique(numpy_helper.to_array(constants[div.input[1]]))
+        if source is not None and source.op_type == "Cast" and mean.size == std.size == 1:
+            if mean[0] == np.round(mean[0]) and 0 <= mean[0] <= 255:
+                return Normalisation(source.name, div.output[0], float(mean[0]), float(std[0]))
     return None
 
 
@@ -55,9 +57,16 @@ def fold_normalisation(model: onnx.ModelProto, normalisation: Normalisation) -> 
         return  # a layer that stays in float reads it
     quantize = readers[0]
     producers = {output: node for node in graph.node for output in node.output}
+    cast = next(node for node in graph.node if node.name == normalisation.cast)
     div = producers[normalisation.output]
     sub = producers[div.input[0]]
+    # Without Cast the numbers come as uint8 to where the normalised and quantised ones were read.
+    bypassed = {cast.output[0]: cast.input[0]}
+    bypassed[quantize.output[0]] = bypassed.get(sub.input[0], sub.input[0])
     for node in graph.node:
-        node.input[:] = [normalisation.input if name == quantize.output[0] else name for name in node.input]
-    for node in (quantize, div, sub, producers[sub.input[0]]):
+        node.input[:] = [bypassed.get(name, name) for name in node.input]
+    for node in (quantize, div, sub, cast):
         graph.node.remove(node)
+    # What lies between is no longer float.
+    for info in [info for info in graph.value_info if info.name in (*bypassed, sub.input[0])]:
+        graph.value_info.remove(info)

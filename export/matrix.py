@@ -24,7 +24,7 @@ from edgead.runtime import available_runtimes
 Pair = tuple[str, str]
 """A runtime and a precision."""
 
-_TIMED = {"warmup": 10, "n": 60}
+_TIMED = {"warmup": 5, "n": 40}
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,6 @@ class TorchScores:
         of_patches = top.mean()
         if self._bank is not None and scoring.reweight_neighbors:
             of_patches *= _rarity(output, scores, self._bank, scoring.reweight_neighbors)
-        of_patches -= scoring.median_weight * scores.quantile(0.5)
         image_score = scoring.patch_weight * of_patches + sum(scoring.graph_weight * x for x in graph_score)
         return float(image_score), _blur(full[0, 0].numpy(), scoring)
 

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 SIZE = 16
 
 
-def small_graph(path: Path, *, mean: float = 127.0, spread: float = 1.0) -> onnx.ModelProto:
+def small_graph(path: Path, *, mean: float = 127.0, spread: float = 1.0, cast_first: bool = True) -> onnx.ModelProto:
     """image -> normalise -> a (3 x 3) -> ReLU6 -> b (1 x 1) -> squared features; `spread` scales one channel of a."""
     rng = np.random.default_rng(0)
     a = rng.normal(0, 0.3, (4, 3, 3, 3)).astype(np.float32)
@@ -26,10 +26,16 @@ def small_graph(path: Path, *, mean: float = 127.0, spread: float = 1.0) -> onnx
         "b.weight": rng.normal(0, 0.3, (5, 4, 1, 1)).astype(np.float32),
         "b.bias": np.zeros(5, np.float32),
     }
+    outer, inner = ("cast", "nchw") if cast_first else ("nchw", "cast")
+    sources = {outer: "image", inner: outer}
+    first = {
+        "cast": helper.make_node("Cast", [sources["cast"]], ["cast"], name="cast", to=TensorProto.FLOAT),
+        "nchw": helper.make_node("Transpose", [sources["nchw"]], ["nchw"], name="nchw", perm=[0, 3, 1, 2]),
+    }
     nodes = [
-        helper.make_node("Transpose", ["image"], ["nchw"], name="nchw", perm=[0, 3, 1, 2]),
-        helper.make_node("Cast", ["nchw"], ["float"], name="cast", to=TensorProto.FLOAT),
-        helper.make_node("Sub", ["float", "mean"], ["centred"], name="sub"),
+        first[outer],
+        first[inner],
+        helper.make_node("Sub", [inner, "mean"], ["centred"], name="sub"),
         helper.make_node("Div", ["centred", "std"], ["normalised"], name="div"),
         helper.make_node("Conv", ["normalised", "a.weight", "a.bias"], ["a"], name="conv_a", pads=[1, 1, 1, 1]),
         helper.make_node("Clip", ["a", "zero", "six"], ["relu6"], name="relu6"),

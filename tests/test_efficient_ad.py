@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 
 import torch.nn.functional as F  # noqa: E402
+from safetensors import safe_open  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead import kernels  # noqa: E402
@@ -28,7 +31,7 @@ from edgead.train.student_teacher import (  # noqa: E402
     map_quantiles,
     total_loss,
 )
-from edgead.train.teacher import load_teacher, save_teacher  # noqa: E402
+from edgead.train.teacher import PACKAGED, load_teacher, save_teacher  # noqa: E402
 from edgead.train.textures import draw_texture  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -280,7 +283,7 @@ def test_learning_rate_falls_to_a_tenth(teacher_file, monkeypatch):
         torch.optim.Adam, "step", lambda self: (rates.append(self.param_groups[0]["lr"]), adam_step(self))[1]
     )
     tiny(teacher_file, steps=20).fit(noise(3, 64))
-    np.testing.assert_allclose(rates, [1e-4] * 19 + [1e-5])
+    np.testing.assert_allclose(rates, [1e-3] * 19 + [1e-4])
 
 
 def test_a_stain_on_a_good_image_stands_out(teacher_file):
@@ -314,7 +317,9 @@ def test_exported_graph(teacher_file, tmp_path):
 
 
 def test_settings_and_presets(teacher_file):
-    assert {"default", "nano"} <= set(EfficientAD.presets)
+    assert set(EfficientAD.presets) == {"default", "small", "medium", "paper"}
+    published = EfficientADConfig(**EfficientAD.presets["paper"])
+    assert (published.model_size, published.steps, published.learning_rate) == ("small", 70_000, 1e-4)
     for settings in EfficientAD.presets.values():
         EfficientADConfig(**settings)
     model = tiny(teacher_file)
@@ -338,6 +343,19 @@ def test_teachers_are_refused_with_what_to_do(teacher_file, tmp_path, monkeypatc
     (tmp_path / "damaged.safetensors").write_bytes(b"nothing")
     with pytest.raises(SettingsError, match="no teacher that `edgead distill` wrote"):
         load_teacher("nano", file=tmp_path / "damaged.safetensors")
+
+
+def test_packaged_teachers_are_what_their_readme_says():
+    files = list(PACKAGED.glob("*.safetensors"))
+    readme = (PACKAGED / "README.md").read_text()
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            facts = json.loads(opened.metadata()["edgead_teacher"])
+        assert facts["settings"]["model_size"] == file.stem
+        assert f"--steps {facts['settings']['steps']}" in readme and f"| {facts['loss']:.3f} |" in readme
+        assert f"{facts['photographs']:,} tiles" in readme
+        load_teacher(file.stem)
+    assert "nano" in {file.stem for file in files}
 
 
 def test_descriptors_are_patchcores():

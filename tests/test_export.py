@@ -80,7 +80,7 @@ def test_torch_and_deployed_agree(trained_model, line_data):
 
 def test_every_part_of_the_score_agrees(line_data, tmp_path):
     settings = {"backbone": "efficientnet_lite0", "image_size": (96, 96), "memory_bank_size": 200}
-    parts = {"reweight_neighbors": 3, "median_weight": 0.25, "global_weight": 0.5, "num_neighbors": 2}
+    parts = {"reweight_neighbors": 3, "global_weight": 0.5, "num_neighbors": 2}
     artifact, _ = train_from_folder(
         GoodImages(line_data, false_reject_rate=0.05), tmp_path / "model", {**settings, **parts}
     )

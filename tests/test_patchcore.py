@@ -163,6 +163,9 @@ def test_unknown_names():
         build_backbone("resnet19", ["layer2"], image_size=(64, 64))
     with pytest.raises(SettingsError, match="choose from " + ", ".join(LITE_LAYERS)):
         build_backbone("efficientnet_lite0", ["layer2"], image_size=(64, 64))
+    for bad in ({"reweight_neighbors": 1}, {"global_weight": -1.0}, {"global_weight": 1.0, "global_layers": ()}):
+        with pytest.raises(SettingsError, match="reweight_neighbors is 0, or|a global score needs"):
+            PatchCore.from_settings(bad)
     with pytest.raises(SettingsError, match="no setting colour"):
         PatchCore.from_settings({"colour": "red"})
 

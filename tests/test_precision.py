@@ -157,18 +157,16 @@ def test_a_changed_weight_is_found_where_it_is(copy):
     assert "weights are not those of the fp32 graph" in " ".join(reports[1].faults)
 
 
-def test_the_command(copy, line_data):
+def test_the_command(copy):
     assert "name them, as in `edgead export" in edgead("export", copy, "--precision", "int8", code=2).stderr
-    rows = report("verify", copy, "--all")["pairs"]
-    assert [row["passed"] for row in rows] == [True] * 6 and rows[0]["image_AUROC"] is None
     for precision, runtime in (("fp32", "openvino"), ("int8", "onnxruntime")):
         told = report("predict", copy, *golden(copy), "--precision", precision, "--runtime", runtime)["images"]
         expected = [shown.image_score for shown in Artifact.load(copy).graph(precision).golden]
         np.testing.assert_allclose([row["image_score"] for row in told], expected, rtol=1e-5)
     change_a_weight(copy)
     stamp(copy)
-    table = edgead("verify", copy, line_data / "test" / "good", "--all", code=1).stdout
-    assert "FAILED: score error" in table
+    table = edgead("verify", copy, "--all", code=1).stdout
+    assert table.count("FAILED: score error") >= 2 and "no labels" in table
 
 
 def golden(path):

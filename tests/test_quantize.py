@@ -75,14 +75,17 @@ def test_ranges_are_those_of_the_images(small, tmp_path, method, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_int8_for_cpus(small, ranges):
+@pytest.mark.parametrize("cast_first", [True, False])
+def test_int8_for_cpus(ranges, tmp_path, cast_first):
+    small = small_graph(tmp_path / "model.onnx", cast_first=cast_first)
     model = quantize(small, ranges, SCHEMES["int8"])
     ops = Counter(node.op_type for node in model.graph.node)
     values = constants(model)
     # The image is a quantised tensor as it comes; ReLU6 is what the range of its output cuts off.
     assert not {"Cast", "Sub", "Div", "Clip"} & ops.keys() and ops["Mul"] == 1
-    (image,) = [node for node in model.graph.node if node.input[0] == "nchw"]
-    assert image.op_type == "DequantizeLinear"
+    (transpose,) = [node for node in model.graph.node if node.name == "nchw"]
+    (image,) = readers(model, transpose.output[0])
+    assert transpose.input[0] == "image" and image.op_type == "DequantizeLinear"
     assert (values[image.input[1]], values[image.input[2]]) == (np.float32(1 / 128), 127)
     assert values["a.weight_quantized"].dtype == np.int8 and values["a.weight_scale"].shape == (4,)
     assert np.abs(values["a.weight_quantized"]).max() == 64  # seven bits

@@ -104,9 +104,3 @@ def test_reweighting_does_not_overflow():
     # 4990 to (6, 8), 4995 to (3, 4), 5000 to (0, 0).
     expected = 4990 * (1 - 1 / (1 + np.exp(5) + np.exp(10)))
     assert far.image_score(far.patch_scores(features), features=features) == pytest.approx(expected, rel=1e-9)
-
-
-def test_a_share_of_the_median_is_taken_off():
-    scores = np.array([[9, 1], [3, 7]], np.float32)
-    assert scorer(median_weight=0.5).image_score(scores) == 9 - 0.5 * 5
-    assert scorer(median_weight=0.5, patch_weight=2.0).image_score(scores) == 2 * (9 - 0.5 * 5)

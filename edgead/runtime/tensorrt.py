@@ -40,6 +40,7 @@ class TensorRtRuntime:
         self.input = np.zeros((1, *artifact.manifest.preprocessing.image_size, 3), np.uint8)
         self._graph: CudaGraph | None = None
         self._device: Device = open_device()
+        self._closed = False
         try:
             with self._device.current():
                 wanted = find_engine(artifact, graph, self._device.gpu)
@@ -107,6 +108,8 @@ class TensorRtRuntime:
         dict of str to ndarray or DeviceArray
             float32 output by name; overwritten by the next call.
         """
+        if self._closed:
+            raise RuntimeError("this runtime was closed")
         if images is not self.input:
             np.copyto(self.input, images, casting="no")
         with self._device.current():
@@ -119,6 +122,9 @@ class TensorRtRuntime:
 
     def close(self) -> None:
         """Release the GPU; the runtime cannot be used afterwards."""
+        if self._closed:
+            return
+        self._closed = True
         with self._device.current():
             # In this order, as each needs the next; buffers belong to the device.
             if self._graph:

@@ -52,9 +52,7 @@ class PatchCoreConfig:
         The image score: patch scores are averaged over windows of this many patches a side, and this many of the
         largest averages are averaged. 1 and 1 give the paper's maximum.
     reweight_neighbors : int
-        The b of the paper's equation 7, which weighs that score; 0 is without.
-    median_weight : float
-        Then this share of the median patch score is taken off: a part that is unfamiliar as a whole raises all scores.
+        The b of the paper's equation 7, which weighs that score, from 2 to 16; 0 is without.
     global_weight : float
         Weight of a score of the whole image, the Mahalanobis distance of pooled layers, see `edgead.train.fused`; 0 is
         without, at 1 it deviates among good images as the score of the patches does.
@@ -76,11 +74,19 @@ class PatchCoreConfig:
     window: int = 5
     top_patches: int = 1
     reweight_neighbors: int = 0
-    median_weight: float = 0.0
     global_weight: float = 0.0
     global_layers: tuple[str, ...] = ("stride32a", "stride32")
     sigma_px: float = 4.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.reweight_neighbors not in (0, *range(2, 17)):  # the nearest row is one of them: alone, it weighs 0
+            raise SettingsError(f"reweight_neighbors is 0, or from 2 to 16, found {self.reweight_neighbors}")
+        if self.global_weight < 0 or (self.global_weight and not self.global_layers):
+            raise SettingsError(
+                f"a global score needs a weight above 0 and layers, found {self.global_weight} and "
+                f"{list(self.global_layers)}"
+            )
 
 
 class PatchCore:
@@ -162,7 +168,6 @@ class PatchCore:
             window=config.window,
             top_patches=config.top_patches,
             reweight_neighbors=config.reweight_neighbors,
-            median_weight=config.median_weight,
             graph_weight=config.global_weight,
             sigma_px=config.sigma_px,
         )

@@ -34,9 +34,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 def normalise_pixels(image: Tensor) -> Tensor:
     """RGB in 0..255, float32 (n, 3, h, w) -> what all networks of EfficientAD take."""
-    mean = torch.tensor(IMAGENET_MEAN, device=image.device).view(1, 3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=image.device).view(1, 3, 1, 1)
-    return (image / 255 - mean) / std
+    mean = 255 * torch.tensor(IMAGENET_MEAN, device=image.device).view(1, 3, 1, 1)
+    std = 255 * torch.tensor(IMAGENET_STD, device=image.device).view(1, 3, 1, 1)
+    return (image - mean) / std
 
 
 def build_pdn(size: ModelSize, channels: int, *, padding: bool = False) -> nn.Sequential:
