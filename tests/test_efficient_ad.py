@@ -388,7 +388,7 @@ def photographs(tmp_path_factory):
 QUICK = {
     "model_size": "nano",
     "backbone": "efficientnet_lite0",
-    "steps": 24,
+    "steps": 50,
     "batch_size": 3,
     "crop_px": 64,
     "learning_rate": 1e-2,

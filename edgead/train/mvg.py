@@ -208,8 +208,8 @@ class Mvg:
         keep = max(1, self.config.max_patches // len(images))
         for levels in each_batch(self.network, images, device, progress):
             for rows, level in zip(pooled, levels, strict=True):
-                rows.append(pool(level))
+                rows.append(pool(level).cpu())
             for rows, index in zip(patches, self.network.map_indices, strict=True):
-                for image in levels[index].flatten(2).transpose(1, 2):
+                for image in levels[index].flatten(2).transpose(1, 2).cpu():
                     rows.append(image[torch.from_numpy(rng.permutation(len(image))[:keep])])
         return [torch.cat(rows) for rows in pooled], [torch.cat(rows) for rows in patches]

@@ -234,7 +234,7 @@ class PatchCore:
             Which image each row of the memory bank came from.
         """
         batches = [
-            [pool(levels[i]) for i in network.global_indices]
+            [pool(levels[i]).cpu() for i in network.global_indices]
             for levels in each_batch(network, images, device, progress)
         ]
         bank = self.memory_bank
