@@ -1,4 +1,4 @@
-"""What the defaults of detectors were chosen by: good training images held out, with defects drawn on them.
+"""What the defaults of a detector were chosen by: good training images held out, with defects drawn on them.
 
     python -m benchmarks defaults DATA --detector simplenet
 
@@ -20,48 +20,49 @@ from edgead.dataset import Images, find_good_images
 from edgead.images import load_image
 from edgead.preprocess import preprocess
 from edgead.scoring import Scorer
-from edgead.train import DETECTORS, PatchCore, find_preset
+from edgead.train import DETECTORS, find_preset
 
 DEEP = {"layers": ("stride16", "stride32")}
 PLAIN = {"damp_length": False, "window": 1}
-PATCHCORE: dict[str, dict[str, Any]] = {
-    "the paper's features and score": {**PLAIN, "top_patches": 1},
-    "  mean of 20 patches": {**PLAIN, "top_patches": 20},
-    "  the same, stride 16 and 32": {**PLAIN, **DEEP, "top_patches": 20},
-    "length damped, mean of 20 patches": {"window": 1, "top_patches": 20},
-    "  length damped, stride 16 and 32": {**DEEP, "window": 1, "top_patches": 20},
-    "length damped, ten windows of 3 x 3": {"window": 3, "top_patches": 10},
-    "length damped, window of 5 x 5": {"window": 5, "top_patches": 1},
-    "  re-weighted by 9 neighbours": {"window": 5, "top_patches": 1, "reweight_neighbors": 9},
-    "  global score of weight 0.25": {"window": 5, "top_patches": 1, "global_weight": 0.25},
-    "  global score of weight 1": {"window": 5, "top_patches": 1, "global_weight": 1.0},
-}
 DEEPEST = {"layers": ("stride8", "stride16", "stride32a", "stride32")}
-MVG: dict[str, dict[str, Any]] = {
-    "mvg, every level, all components": {"reduction": "none"},
-    "mvg, every level, PCA": {"reduction": "pca"},
-    "mvg, every level, NPCA": {"reduction": "npca"},
-    "mvg, four levels from stride 8, NPCA": {**DEEPEST, "reduction": "npca"},
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "patchcore": {
+        "the paper's features and score": {**PLAIN, "top_patches": 1},
+        "  mean of 20 patches": {**PLAIN, "top_patches": 20},
+        "  the same, stride 16 and 32": {**PLAIN, **DEEP, "top_patches": 20},
+        "length damped, mean of 20 patches": {"window": 1, "top_patches": 20},
+        "  length damped, stride 16 and 32": {**DEEP, "window": 1, "top_patches": 20},
+        "length damped, ten windows of 3 x 3": {"window": 3, "top_patches": 10},
+        "length damped, window of 5 x 5": {"window": 5, "top_patches": 1},
+        "  re-weighted by 9 neighbours": {"window": 5, "top_patches": 1, "reweight_neighbors": 9},
+        "  global score of weight 0.25": {"window": 5, "top_patches": 1, "global_weight": 0.25},
+        "  global score of weight 1": {"window": 5, "top_patches": 1, "global_weight": 1.0},
+    },
+    "mvg": {
+        "mvg, every level, all components": {"reduction": "none"},
+        "mvg, every level, PCA": {"reduction": "pca"},
+        "mvg, every level, NPCA": {"reduction": "npca"},
+        "mvg, four levels from stride 8, NPCA": {**DEEPEST, "reduction": "npca"},
+    },
+    "simplenet": {
+        "the defaults": {},
+        "  window of 5 x 5": {"window": 5},
+        "  noise of 0.015": {"noise_std": 0.015},
+        "  noise of 0.045": {"noise_std": 0.045},
+        "  hidden layer of 512": {"hidden": 512},
+        "  twice the steps": {"steps": 3000},
+        "  the paper's learning rates times ten": {"adaptor_lr": 1e-3, "discriminator_lr": 2e-3},
+        "  standardised only, noise of 0.45": {"damp_length": False, "noise_std": 0.45},
+    },
 }
-SIMPLENET: dict[str, dict[str, Any]] = {
-    "simplenet, the defaults": {},
-    "  window of 5 x 5": {"window": 5},
-    "  noise of 0.015": {"noise_std": 0.015},
-    "  noise of 0.045": {"noise_std": 0.045},
-    "  hidden layer of 512": {"hidden": 512},
-    "  twice the steps": {"steps": 3000},
-    "  the paper's learning rates times ten": {"adaptor_lr": 1e-3, "discriminator_lr": 2e-3},
-    "  standardised only, noise of 0.45": {"damp_length": False, "noise_std": 0.45},
-}
-VARIANTS = {"patchcore": PATCHCORE, "mvg": MVG, "simplenet": SIMPLENET}
 
 
 def main(arguments: list[str]) -> None:
     """Print a table of image AUROCs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks defaults", description=__doc__)
     parser.add_argument("data", type=Path, help="data set in MVTec layout; only train/good is read")
-    parser.add_argument("--detector", choices=VARIANTS, help="by default all")
-    parser.add_argument("--preset", default="default", choices=PatchCore.presets, help="whose backbone and image size")
+    parser.add_argument("--detector", default="patchcore", choices=VARIANTS)
+    parser.add_argument("--preset", default="default")
     parser.add_argument("--train", type=int, default=400, help="images to learn from; the others are judged")
     parser.add_argument("--only", default="", metavar="TEXT", help="only variants with this in their name")
     parser.add_argument("--seed", type=int, default=7)
@@ -73,15 +74,10 @@ def main(arguments: list[str]) -> None:
     flawed = [draw_defect(image, rng) for image in good for _ in range(2)]
     labels = np.array([False] * len(good) + [True] * len(flawed))
     print(f"{options.train} images to learn from, {len(good)} good and {len(flawed)} drawn defects to judge")
-    preset = find_preset("patchcore", options.preset)
-    shared = {name: preset[name] for name in ("backbone", "image_size") if name in preset}
-    common = {"patchcore": preset, "mvg": shared, "simplenet": shared}
-    tried = [options.detector] if options.detector else list(VARIANTS)
-    variants = [(name, of, {**common[of], **settings}) for of in tried for name, settings in VARIANTS[of].items()]
-    for name, detector, settings in variants:
+    for name, settings in VARIANTS[options.detector].items():
         if options.only not in name:
             continue
-        model = DETECTORS[detector].from_settings(settings)
+        model = DETECTORS[options.detector].from_settings({**find_preset(options.detector, options.preset), **settings})
         model.fit(Images(list(paths[: options.train]), model.preprocessing))
         print(f"{name:40s} image AUROC {metrics.auroc(labels, _scores(model, [*good, *flawed])):.3f}", flush=True)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from edgead.artifact import Artifact
 from edgead.detector import Detector, Measurement
@@ -15,7 +16,7 @@ from edgead.images import load_image
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """All but the correlation of the image scores is relative to fp32; of image scores see `score_scale`.
+    """All but the correlation of the image scores is relative to fp32, that of scores as `score_scale` tells.
 
     Mean and largest difference of the image scores, the mean with its sign (which the thresholds make up for), and the
     largest difference of a map's pixel, as a mean over the images.
@@ -35,13 +36,13 @@ def measure_images(artifact: Artifact, precision: str, paths: Sequence[Path]) ->
         return [detector.measure(load_image(path)) for path in paths]
 
 
-def score_scale(scores: np.ndarray | float, good_scores: Sequence[float] | np.ndarray) -> np.ndarray:
-    """What a difference of image scores is measured by: the score, or the interquartile range of good parts' if larger.
+def score_scale(scores: npt.ArrayLike, good_scores: Sequence[float] | np.ndarray) -> np.ndarray:
+    """What an error of a score is relative to: the score, or the interquartile range of good scores if that is larger.
 
-    A score near 0 need not be a small one: those of a discriminator lie on both sides.
+    A score near 0 need not be a small one: a discriminator's lie on both sides.
     """
     spread = np.subtract(*np.percentile(good_scores, [75, 25]))
-    return np.maximum(np.maximum(np.abs(scores), spread), 1e-12)
+    return np.maximum(np.abs(scores), max(spread, 1e-12))
 
 
 def differences(expected: Sequence[Measurement], measured: Sequence[Measurement]) -> Differences:

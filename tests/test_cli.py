@@ -144,7 +144,7 @@ def test_a_source_that_fails_ends_with_one(model, tmp_path):
         (["train", "missing", "-o", "out"], "no such folder"),
         (["train", "{data}", "-o", "{data}"], "is not an edgead model"),
         (["train", "{data}", "-o", "out", "--preset", "magic"], "choose one of fast, default, fine"),
-        (["train", "{data}", "-o", "out", "--layers", "layer9"], "choose from stride4"),
+        (["train", "{data}", "-o", "out", "--layers", "layer9"], "choose from stem, stride2"),
         (["train", "{data}", "-o", "out", "--set", "window"], "expected NAME=VALUE"),
         (["train", "{data}", "-o", "out", "--set", "window=["], "expected NAME=VALUE"),
         (["train", "{data}", "-o", "out", "--set", "colour=red"], "no setting colour"),

@@ -12,13 +12,12 @@ from edgead.train.draem import Draem
 from edgead.train.efficient_ad import EfficientAD
 from edgead.train.mvg import Mvg
 from edgead.train.patchcore import PatchCore, PatchCoreConfig
-from edgead.train.simplenet import SimpleNet, SimpleNetConfig
+from edgead.train.simplenet import SimpleNet
 
-DETECTORS: dict[str, type[Any]] = {
-    detector.name: detector for detector in (PatchCore, SimpleNet, EfficientAD, Mvg, Draem)
-}
+METHODS = (PatchCore, SimpleNet, EfficientAD, Mvg, Draem)
+DETECTORS: dict[str, type[Any]] = {detector.name: detector for detector in METHODS}
 
-__all__ = ["DETECTORS", "PatchCore", "PatchCoreConfig", "SimpleNet", "SimpleNetConfig", "find_preset", "load_network"]
+__all__ = ["DETECTORS", "PatchCore", "PatchCoreConfig", "find_preset", "load_network"]
 
 
 def find_preset(detector: str, preset: str) -> dict[str, Any]:

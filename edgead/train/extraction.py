@@ -9,11 +9,8 @@ import numpy as np
 import torch
 
 from edgead.dataset import Progress
-from edgead.errors import SettingsError
-from edgead.train.device import CPU
+from edgead.train.levels import each_batch
 from edgead.train.network import PatchFeatures
-
-BATCH = 8
 
 
 def extract_patches(
@@ -51,20 +48,15 @@ def extract_patches(
     per_image, channels = math.prod(grid), network.mean.numel()
     keep = min(per_image, max(1, max_patches // len(images)))
     patches = np.empty((keep * len(images), channels), np.float32)
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on CPUs
     with torch.inference_mode():
-        for start in range(0, len(images), BATCH):
-            batch = np.stack([images[i] for i in range(start, min(start + BATCH, len(images)))])
-            features = network.raw_features(torch.from_numpy(batch).to(device)).permute(0, 2, 3, 1).cpu().numpy()
-            for at, image in enumerate(features, start):
+        at = 0
+        for levels in each_batch(network, images, device, progress):
+            for image in network.align(levels).permute(0, 2, 3, 1).cpu().numpy():
                 rows = image.reshape(per_image, channels)
                 if keep < per_image:
                     rows = rows[np.sort(rng.choice(per_image, keep, replace=False))]
-                patches[at * keep : (at + 1) * keep] = rows
-            progress(start + len(batch), len(images))
-        network.to(CPU, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        if not np.isfinite(patches).all():
-            raise SettingsError("the backbone gave NaN or infinity: its weights are broken")
+                patches[at : at + keep] = rows
+                at += keep
         network.fit_scale(torch.from_numpy(patches))
         for block in torch.from_numpy(patches).split(65536):
             block.copy_(network.standardise(block))

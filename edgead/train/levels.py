@@ -27,7 +27,9 @@ class Levelled(Protocol):
 def each_batch(
     network: Levelled, images: Sequence[np.ndarray], device: torch.device, progress: Progress
 ) -> Iterator[list[Tensor]]:
-    """Run the backbone over images; yields the levels of `BATCH` images at a time, on the CPU.
+    """Run the backbone over images; yields the levels of `BATCH` images at a time, on the device.
+
+    The network is on the CPU afterwards.
 
     Raises
     ------
@@ -39,7 +41,7 @@ def each_batch(
     for start in range(0, len(images), BATCH):
         batch = np.stack([images[i] for i in range(start, min(start + BATCH, len(images)))])
         with torch.inference_mode():
-            levels = [level.cpu() for level in network.levels(torch.from_numpy(batch).to(device))]
+            levels = network.levels(torch.from_numpy(batch).to(device))
         if not all(level.isfinite().all() for level in levels):
             raise SettingsError("the backbone gave NaN or infinity: its weights are broken")
         yield levels
