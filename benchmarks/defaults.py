@@ -50,6 +50,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "  noise of 0.015": {"noise_std": 0.015},
         "  noise of 0.045": {"noise_std": 0.045},
         "  hidden layer of 512": {"hidden": 512},
+        "  twice the steps": {"steps": 3000},
         "  the paper's learning rates times ten": {"adaptor_lr": 1e-3, "discriminator_lr": 2e-3},
         "  standardised only, noise of 0.45": {"damp_length": False, "noise_std": 0.45},
     },
