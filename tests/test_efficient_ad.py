@@ -276,6 +276,15 @@ def test_training_is_seeded_and_goes_on_where_it_stopped(teacher_file, tmp_path)
     assert not torch.equal(other["student.0.weight"], whole["student.0.weight"])
 
 
+def test_penalty_is_taken_on_photographs_of_a_folder(teacher_file, photographs):
+    images = noise(3, 64)
+    folder = {"penalty_images": str(photographs[0].parent), "texture_share": 0.0}
+    on_textures, on_photographs = (tiny(teacher_file, **more).fit(images).network for more in ({}, folder))
+    assert not torch.equal(on_textures.student[0].weight, on_photographs.student[0].weight)
+    with pytest.raises(ImageError, match="no such folder"):
+        tiny(teacher_file, penalty_images=str(photographs[0].parent / "absent")).fit(images)
+
+
 def test_learning_rate_falls_to_a_tenth(teacher_file, monkeypatch):
     rates = []
     adam_step = torch.optim.Adam.step
