@@ -177,8 +177,10 @@ class Artifact:
         """Precisions that there is a graph of, fp32 first."""
         return ("fp32", *self.manifest.precisions)
 
-    def graph(self, precision: str | None = None) -> Graph:
+    def graph(self, precision: str | None = None, *, for_tensorrt: bool = False) -> Graph:
         """Look up the graph of a precision, by default the one that the manifest names.
+
+        TensorRT takes no zero points: for it, int8 is the graph that has none.
 
         Raises
         ------
@@ -187,6 +189,8 @@ class Artifact:
         """
         manifest = self.manifest
         name = precision or manifest.precision
+        if for_tensorrt and name == "int8":
+            name = "int8_symmetric"
         if name == "fp32":
             return Graph(name, self.model_path, manifest.calibration, manifest.golden)
         if name in manifest.precisions:

@@ -42,9 +42,11 @@ class Detector:
     ):
         self.artifact = artifact
         self.manifest = artifact.manifest
-        self.graph = artifact.graph(precision)
+        self.graph = artifact.graph(precision, for_tensorrt=runtime == "tensorrt")
         on_device = can_score_on_device(self.manifest.scoring)
-        self._runtime = open_runtime(artifact, runtime, precision=precision, threads=threads, on_device=on_device)
+        self._runtime = open_runtime(
+            artifact, runtime, precision=self.graph.precision, threads=threads, on_device=on_device
+        )
         bank = artifact.memory_bank() if self.manifest.scoring.head == "patch_nearest" else None
         # One run tells the grid of patches and lets the engine allocate before the first frame.
         output = self._runtime.run(self._runtime.input)[self.manifest.output]
@@ -90,7 +92,7 @@ class Detector:
             No graph of that precision, or an unknown runtime.
         """
         artifact = Artifact.load(path)
-        if artifact.graph(precision).calibration is None:
+        if artifact.graph(precision, for_tensorrt=runtime == "tensorrt").calibration is None:
             raise ArtifactError(f"{path} has no thresholds: train it anew with `edgead train`")
         return cls(artifact, runtime=runtime, precision=precision, threads=threads)
 

@@ -23,7 +23,7 @@ class Brightness:
 
     def __init__(self, roi=None):
         self.roi = roi
-        self.manifest = SimpleNamespace(calibration=SimpleNamespace(reject=0.5))
+        self.graph = SimpleNamespace(calibration=SimpleNamespace(reject=0.5))
 
     def predict(self, image: np.ndarray) -> Verdict:
         x, y, width, height = self.roi or (0, 0, image.shape[1], image.shape[0])

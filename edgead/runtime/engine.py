@@ -75,17 +75,11 @@ def make_engine(artifact: Artifact, *, target: str = "current", precision: str |
     SettingsError
         If nothing that is installed builds for `target`, or there is no GPU for "current".
     """
-    graph = artifact.graph(precision)
+    graph = artifact.graph(precision, for_tensorrt=True)
     flavour = find_flavour(target)
     gpu = find_gpu() if target == "current" else None
     graph_sha256 = _sha256(graph.path.read_bytes())  # before: the file may be another when the engine is ready
-    try:
-        content, profile = build_engine(graph.path, flavour, target)
-    except EngineError as error:
-        if graph.precision != "int8":
-            raise
-        hint = "its zero points are for CPUs, for TensorRT there is --precision int8_symmetric"
-        raise EngineError(f"{error}; {hint}") from error
+    content, profile = build_engine(graph.path, flavour, target)
     stamp = Stamp(
         graph_sha256=graph_sha256,
         engine_sha256=_sha256(content),
