@@ -11,120 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from edgead.errors import EdgeadError, SettingsError
+from edgead.manifest import PRECISIONS, SCHEMA_VERSION, Calibration, Golden, Manifest
 
-# 2 added the section `precisions`; everything of 1 is still read.
-SCHEMA_VERSION: Literal[2] = 2
 MANIFEST = "manifest.json"
 ENGINES = "engines"  # a cache that each device fills for itself; see `edgead.runtime.engine`
-
-# int8 is for CPUs: unsigned activations, whose zero points take the place of ReLU. int8_symmetric is for TensorRT,
-# which takes no zero points.
-PRECISIONS = ("fp32", "fp16", "int8", "int8_symmetric")
-
-PositiveInt = Annotated[int, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
 class ArtifactError(EdgeadError):
     """The directory is not a usable artifact; the message says why and what to do."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Preprocessing(_Section):
-    """How a frame becomes the network's input; see `edgead.preprocess`."""
-
-    image_size: tuple[PositiveInt, PositiveInt]
-    roi: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], PositiveInt, PositiveInt] | None = None
-    resize: Literal["area_linear"] = "area_linear"
-    colour: Literal["rgb"] = "rgb"
-
-
-class Scoring(_Section):
-    """How the network's output becomes scores; see `edgead.scoring`.
-
-    The image score is `patch_weight` x (score of the patches) + `graph_weight` x (the graph's own `image_score`). The
-    score of the patches: patch scores are averaged over windows of `window` x `window` patches, and the `top_patches`
-    largest averages are averaged; 1 and 1 give the maximum of the PatchCore paper. With `reweight_neighbors` the score
-    of the patches is multiplied by the weight of Roth et al. 2022, equation 7, from that many neighbours; 0 is without.
-    A graph has an output `image_score` where `graph_weight` is not 0.
-    """
-
-    head: Literal["patch_nearest", "map"]
-    num_neighbors: Annotated[int, Field(ge=1, le=16)] = 1
-    window: PositiveInt = 1
-    top_patches: PositiveInt = 1
-    reweight_neighbors: Annotated[int, Field(ge=0, le=16)] = 0
-    patch_weight: Annotated[float, Field(ge=0)] = 1.0
-    graph_weight: Annotated[float, Field(ge=0)] = 0.0
-    sigma_px: Annotated[float, Field(ge=0)] = 4.0
-    border: Literal["reflect", "replicate"] = "reflect"
-
-
-class Calibration(_Section):
-    """Thresholds and the good images' scores that they come from; see `edgead.calibration`."""
-
-    method: Literal["split_conformal"] = "split_conformal"
-    false_reject_rate: Rate
-    review_rate: Rate
-    reject: float
-    review: float
-    map_threshold: float
-    map_typical: float
-    scores: list[float]
-
-
-class Golden(_Section):
-    """One real image with what the shipped detector said of it; paths are inside the artifact."""
-
-    image: str
-    anomaly_map: str
-    image_score: float
-
-
-class PrecisionRecord(_Section):
-    """A graph of another precision than fp32, how it was made and what it promises.
-
-    `score_tolerance` and `map_tolerance` bound how far its scores and maps may be from those of the torch network, as
-    means of relative differences (`edgead.export.verify`); `method` tells how it was made and what was measured.
-    """
-
-    graph: str
-    calibration: Calibration | None = None
-    golden: list[Golden] = []
-    score_tolerance: Annotated[float, Field(gt=0)]
-    map_tolerance: Annotated[float, Field(gt=0)]
-    method: dict[str, Any] = {}
-
-
-class Manifest(_Section):
-    schema_version: Literal[1, 2] = SCHEMA_VERSION
-    detector: str
-    precision: str = "fp32"
-    preprocessing: Preprocessing
-    scoring: Scoring
-    input: str = "image"
-    output: Literal["features", "patch_scores"]
-    calibration: Calibration | None = None
-    golden: list[Golden] = []
-    precisions: dict[str, PrecisionRecord] = {}
-    training: dict[str, Any] = {}
-    versions: dict[str, str] = {}
-    files: dict[str, str] = {}
-    manifest_sha256: str = ""
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of the graph's outputs: what patches are scored by, then `image_score` if the graph has it."""
-        return (self.output, "image_score") if self.scoring.graph_weight else (self.output,)
 
 
 @dataclass(frozen=True, slots=True)

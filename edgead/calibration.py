@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgead.artifact import Calibration
 from edgead.errors import EdgeadError
+from edgead.manifest import Calibration
 
 # Rates offered when none is asked for, the strictest that the images can support first.
 OFFERED_RATES = (0.01, 0.02, 0.05, 0.1, 0.2)

@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgead.artifact import Preprocessing
 from edgead.errors import EdgeadError
 from edgead.images import ImageError, list_images, load_image
+from edgead.manifest import Preprocessing
 from edgead.preprocess import preprocess
 
 Progress = Callable[[int, int], None]

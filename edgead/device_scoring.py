@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from edgead.artifact import Scoring
 from edgead.kernels import cuda
 from edgead.kernels.backend import cuda_problem
+from edgead.manifest import Scoring
 from edgead.runtime.device import Device, DeviceArray
 from edgead.scoring import Scorer
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from edgead.artifact import Scoring
 from edgead.kernels import NearestPatches, Smoother
+from edgead.manifest import Scoring
 
 NOT_FINITE = "the network gave NaN or infinity: the model or its precision is broken"
 
@@ -88,7 +88,7 @@ class Scorer:
         Returns
         -------
         float
-            The weighted sum that `edgead.artifact.Scoring` describes.
+            The weighted sum that `edgead.manifest.Scoring` describes.
 
         Raises
         ------

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgead.artifact import Artifact, Manifest
+from edgead.artifact import Artifact
 from edgead.detector import Detector
 from edgead.errors import EdgeadError
+from edgead.manifest import Manifest
 from edgead.runtime.engine import NoEngineError
 from edgead.runtime.engine_builder import EngineError
 from edgead.types import Verdict

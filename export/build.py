@@ -17,11 +17,12 @@ from safetensors.torch import save as serialize
 from torch import nn
 
 import edgead
-from edgead.artifact import Artifact, Golden, Manifest, Preprocessing, Scoring, new_artifact, write_manifest
+from edgead.artifact import Artifact, new_artifact, write_manifest
 from edgead.calibration import calibrate
 from edgead.dataset import Progress
 from edgead.detector import Detector, Measurement
 from edgead.images import load_image, write_image
+from edgead.manifest import Golden, Manifest, Preprocessing, Scoring
 
 GOLDEN_IMAGES = 3
 

@@ -16,10 +16,11 @@ import torch
 from edgead.export.build import CalibrationPlan, build_artifact, software_versions
 
 from edgead import kernels
-from edgead.artifact import Artifact, Preprocessing, check_destination
+from edgead.artifact import Artifact, check_destination
 from edgead.calibration import plan_calibration
 from edgead.dataset import Images, StageProgress, check_images, find_good_images, no_progress
 from edgead.errors import SettingsError
+from edgead.manifest import Preprocessing
 from edgead.train import DETECTORS
 from edgead.train.checkpoint import Checkpoint
 from edgead.train.device import choose_device, peak_memory

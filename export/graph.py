@@ -9,7 +9,7 @@ import onnx
 import torch
 from torch import nn
 
-from edgead.artifact import Manifest
+from edgead.manifest import Manifest
 
 OPSET = 18
 

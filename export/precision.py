@@ -21,12 +21,13 @@ from edgead.export.quantize import MOST_IMAGES, SCHEMES
 from edgead.export.rewrite import ExportError
 from edgead.export.search import Found, Int8Search
 
-from edgead.artifact import Artifact, Golden, PrecisionRecord, new_artifact, write_manifest
+from edgead.artifact import Artifact, new_artifact, write_manifest
 from edgead.calibration import calibrate
 from edgead.dataset import Images, StageProgress, no_progress
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images import load_image
+from edgead.manifest import Golden, PrecisionRecord
 
 # Held-out images that the search measures its graphs on; as the result is measured on all, it aims a little lower.
 SEARCH_IMAGES = 48

@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from edgead.export.differences import score_scale
 
-from edgead.artifact import Artifact, ArtifactError, Graph, Scoring
+from edgead.artifact import Artifact, ArtifactError, Graph
 from edgead.dataset import Progress
 from edgead.detector import Detector
 from edgead.images import load_image
+from edgead.manifest import Scoring
 from edgead.preprocess import preprocess
 from edgead.train import load_network
 

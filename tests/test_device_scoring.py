@@ -10,9 +10,9 @@ import pytest
 from backends import needs_cuda, needs_gpu
 
 from edgead import Detector, detector
-from edgead.artifact import Scoring
 from edgead.device_scoring import DeviceScorer, can_score_on_device
 from edgead.images import load_image
+from edgead.manifest import Scoring
 from edgead.runtime.device import DeviceArray, open_device
 from edgead.runtime.ort import OrtRuntime
 from edgead.scoring import Scorer

@@ -18,9 +18,9 @@ from edgead.export.from_folder import GoodImages, train_from_folder  # noqa: E40
 from edgead.export.verify import compare_with_torch  # noqa: E402
 
 from edgead import kernels  # noqa: E402
-from edgead.artifact import Scoring  # noqa: E402
 from edgead.dataset import DatasetError, find_test_images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
+from edgead.manifest import Scoring  # noqa: E402
 from edgead.scoring import Scorer  # noqa: E402
 from edgead.train import load_network  # noqa: E402
 from edgead.train.anomalies import _FUNCTIONS, Simulator, augment, blend  # noqa: E402

@@ -14,9 +14,9 @@ from safetensors import safe_open  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead import kernels  # noqa: E402
-from edgead.artifact import Manifest  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images import ImageError, write_image  # noqa: E402
+from edgead.manifest import Manifest  # noqa: E402
 from edgead.train.backbones import build_backbone  # noqa: E402
 from edgead.train.checkpoint import Checkpoint  # noqa: E402
 from edgead.train.described import DescribedPictures, Descriptors  # noqa: E402

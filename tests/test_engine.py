@@ -17,8 +17,9 @@ from fakes import edit_manifest, full_disk
 from test_imports import REFUSE
 
 from edgead import doctor
-from edgead.artifact import ENGINES, Artifact, Manifest, write_manifest
+from edgead.artifact import ENGINES, Artifact, write_manifest
 from edgead.errors import SettingsError
+from edgead.manifest import Manifest
 from edgead.runtime import available_runtimes, open_runtime
 from edgead.runtime import flavour as flavours
 from edgead.runtime.device import Gpu

@@ -17,10 +17,11 @@ from edgead.export.rewrite import ExportError, rewrite_graph  # noqa: E402
 from edgead.export.verify import Compared, _parity, compare, compare_with_torch, replay_golden  # noqa: E402
 
 from edgead import Detector  # noqa: E402
-from edgead.artifact import MANIFEST, Artifact, ArtifactError, Manifest, write_manifest  # noqa: E402
+from edgead.artifact import MANIFEST, Artifact, ArtifactError, write_manifest  # noqa: E402
 from edgead.calibration import MARGIN, CalibrationError, conformal_threshold  # noqa: E402
 from edgead.dataset import DatasetError, find_good_images, find_test_images  # noqa: E402
 from edgead.images import load_image  # noqa: E402
+from edgead.manifest import Manifest  # noqa: E402
 
 
 class FakeCalibrated:

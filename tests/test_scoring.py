@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 
-from edgead.artifact import Scoring
+from edgead.manifest import Scoring
 from edgead.scoring import Scorer
 
 

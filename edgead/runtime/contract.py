@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edgead.artifact import ArtifactError, Manifest
+from edgead.artifact import ArtifactError
+from edgead.manifest import Manifest
 
 
 class Runtime(Protocol):

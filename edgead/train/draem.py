@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from edgead import kernels
-from edgead.artifact import Preprocessing, Scoring
 from edgead.dataset import StageProgress, no_progress
 from edgead.errors import SettingsError
+from edgead.manifest import Preprocessing, Scoring
 from edgead.train.anomalies import Batch, Simulator
 from edgead.train.anomaly_textures import built_in_textures, folder_textures
 from edgead.train.checkpoint import Checkpoint, Learner

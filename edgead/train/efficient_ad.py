@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgead.artifact import Preprocessing, Scoring
 from edgead.dataset import Progress, StageProgress, no_progress
 from edgead.errors import SettingsError
+from edgead.manifest import Preprocessing, Scoring
 from edgead.train.checkpoint import Checkpoint, Learner
 from edgead.train.device import CPU
 from edgead.train.loop import run_steps

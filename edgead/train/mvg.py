@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgead.artifact import Preprocessing, Scoring
 from edgead.dataset import Progress, StageProgress, no_progress
 from edgead.errors import SettingsError
+from edgead.manifest import Preprocessing, Scoring
 from edgead.train.backbones import LITE_LAYERS, Backbone, build_backbone
 from edgead.train.checkpoint import Checkpoint
 from edgead.train.device import CPU

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from edgead import kernels
-from edgead.artifact import Preprocessing, Scoring
 from edgead.dataset import Progress, StageProgress, no_progress
 from edgead.errors import SettingsError
+from edgead.manifest import Preprocessing, Scoring
 from edgead.scoring import Scorer
 from edgead.train.backbones import build_backbone
 from edgead.train.checkpoint import Checkpoint

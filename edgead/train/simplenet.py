@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgead.artifact import Preprocessing, Scoring
 from edgead.dataset import StageProgress, no_progress
+from edgead.manifest import Preprocessing, Scoring
 from edgead.train.backbones import build_backbone
 from edgead.train.checkpoint import Checkpoint, Learner
 from edgead.train.device import CPU
