@@ -8,17 +8,8 @@ import numpy as np
 import pytest
 from fakes import edit_manifest
 
-from edgead.artifact import (
-    MANIFEST,
-    Artifact,
-    ArtifactError,
-    Manifest,
-    Preprocessing,
-    Scoring,
-    check_destination,
-    new_artifact,
-    write_manifest,
-)
+from edgead.artifact import MANIFEST, Artifact, ArtifactError, check_destination, new_artifact, write_manifest
+from edgead.manifest import Manifest, Preprocessing, Scoring
 
 
 def make(path: Path, rows: int = 4) -> Path:
