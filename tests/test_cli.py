@@ -44,6 +44,7 @@ def model(line_data, tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_train_on_a_plain_folder(line_data, tmp_path):
     out = tmp_path / "model"
     options = ["--normal-dir", ".", "--roi", "40,40,400,400", "--image-size", "64,96", "--memory-bank-size", "50"]
@@ -73,6 +74,7 @@ def test_predict(model, line_data, tmp_path):
     assert len(list((tmp_path / "maps").iterdir())) == 9
 
 
+@pytest.mark.slow
 def test_verify_and_export(model, line_data):
     result = report("verify", model, line_data / "test" / "good")
     assert result["torch_and_deployed"]["passed"] and result["golden_and_deployed"]["passed"]

@@ -79,6 +79,7 @@ def test_torch_and_deployed_agree(trained_model, line_data):
     assert parity.passed and parity.score_error <= 1e-4 and parity.verdict_flips == 0
 
 
+@pytest.mark.slow
 def test_every_part_of_the_score_agrees(line_data, tmp_path):
     settings = {"backbone": "efficientnet_lite0", "image_size": (96, 96), "memory_bank_size": 200}
     parts = {"reweight_neighbors": 3, "global_weight": 0.5, "num_neighbors": 2}

@@ -174,6 +174,7 @@ def test_settings():
         Mvg.from_settings(TINY).fit([np.zeros((64, 64, 3), np.uint8)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduction", ["none", "npca"])
 def test_exported_graph_scores_like_torch(line_data, tmp_path, reduction):
     pytest.importorskip("onnx", reason="exporting needs the workstation's packages")

@@ -125,6 +125,7 @@ def test_a_graph_that_is_missing(copy):
         Artifact.load(copy)
 
 
+@pytest.mark.slow
 def test_a_broken_tolerance_changes_nothing_and_names_the_layer(copy, images):
     before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
     with pytest.raises(ExportError, match="keep backbone.stages.stride2.0._depthwise_conv in float too"):
@@ -157,6 +158,7 @@ def test_a_changed_weight_is_found_where_it_is(copy):
     assert "weights are not those of the fp32 graph" in " ".join(reports[1].faults)
 
 
+@pytest.mark.slow
 def test_the_command(copy):
     assert "name them, as in `edgead export" in edgead("export", copy, "--precision", "int8", code=2).stderr
     for precision, runtime in (("fp32", "openvino"), ("int8", "onnxruntime")):

@@ -121,6 +121,7 @@ def test_training_lowers_the_loss_and_separates(trained):
     assert rise[flaw].mean() > rise[~flaw].mean()
 
 
+@pytest.mark.slow
 def test_seeded_and_resumed_bit_for_bit(trained, tmp_path):
     weights = trained.network.state_dict()
     stop = KeyboardInterrupt
