@@ -10,26 +10,12 @@ import os
 import pytest
 
 from edgead import kernels
-from edgead.errors import SettingsError
 from edgead.kernels.backend import cuda_problem
-from edgead.runtime.device import open_device
 
 CUDA_REQUIRED = "cuda" in os.environ.get("EDGEAD_REQUIRE", "").split(",")
 needs_cuda = pytest.mark.skipif(
     bool(cuda_problem()) and not CUDA_REQUIRED, reason=f"CUDA KERNELS NOT TESTED: {cuda_problem()}"
 )
-
-
-def _gpu_problem() -> str:
-    try:
-        open_device().close()
-    except SettingsError as error:
-        return str(error)
-    return ""
-
-
-GPU_PROBLEM = _gpu_problem()
-needs_gpu = pytest.mark.skipif(bool(GPU_PROBLEM) and not CUDA_REQUIRED, reason=f"GPU NOT TESTED: {GPU_PROBLEM}")
 
 ON_HOST = [*(f"cpu:{isa}" for isa in kernels.available_isas()), "numpy"]
 WORKING = [*ON_HOST, *(["cuda"] if CUDA_REQUIRED or not cuda_problem() else [])]

@@ -13,7 +13,7 @@ import threading
 
 import numpy as np
 import pytest
-from backends import needs_gpu
+from gpu import needs_gpu
 
 from edgead.errors import SettingsError
 from edgead.runtime import cuda_libraries

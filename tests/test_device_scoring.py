@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from backends import needs_cuda, needs_gpu
+from backends import needs_cuda
+from gpu import needs_gpu
 
 from edgead import Detector, detector
 from edgead.device_scoring import DeviceScorer, can_score_on_device

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from backends import GPU_PROBLEM
 from fakes import edit_manifest, full_disk
+from gpu import GPU_PROBLEM
 from test_imports import REFUSE
 
 from edgead import doctor

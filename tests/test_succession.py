@@ -7,7 +7,7 @@ import logging
 import time
 
 import pytest
-from backends import GPU_PROBLEM
+from gpu import GPU_PROBLEM
 
 from edgead import Detector
 from edgead.artifact import Artifact

@@ -6,7 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
-from backends import CUDA_REQUIRED, GPU_PROBLEM, needs_cuda, needs_gpu
+from backends import CUDA_REQUIRED, needs_cuda
+from gpu import GPU_PROBLEM, needs_gpu
 
 from edgead import Detector, doctor
 from edgead.artifact import Artifact
