@@ -1,4 +1,4 @@
-"""Whether there is a GPU that networks can run on: without one, tests skip with the reason, or fail (see `backends`)."""
+"""Whether there is a GPU that networks can run on: without one, tests skip with the reason or fail, see `backends`."""
 
 from __future__ import annotations
 
