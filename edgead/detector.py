@@ -143,6 +143,8 @@ class Detector:
             measured.stage_times,
             self.manifest.preprocessing.roi,
             limits.map_typical,
+            review_threshold=limits.review,
+            model=self.manifest.manifest_sha256,
         )
 
     def _boxes(self, anomaly_map: np.ndarray, threshold: float, frame_shape: tuple[int, ...]) -> tuple[Box, ...]:

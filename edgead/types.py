@@ -28,6 +28,8 @@ class Frame:
         URI of the source without credentials.
     name : str
         File name for images from files, otherwise empty.
+    id : str
+        Names this capture everywhere and for ever; sorts by time of capture. Empty outside of a source.
     """
 
     image: np.ndarray
@@ -36,6 +38,7 @@ class Frame:
     captured_at: datetime
     source: str
     name: str = ""
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,12 @@ class Verdict:
         x, y, width and height of the part of the frame that `anomaly_map` covers; None for the whole frame.
     map_typical : float
         Typical value of `anomaly_map` on good parts: where the colours of a picture begin.
+    review_threshold : float
+        `image_score` above this, and not above `threshold`, is sent to review; None where nobody said.
+    pipeline : str
+        Name of the daemon's pipeline that judged; empty elsewhere.
+    model : str
+        Hash of the manifest of the model that judged.
     """
 
     image_score: float
@@ -98,3 +107,6 @@ class Verdict:
     stage_times: StageTimes
     region: tuple[int, int, int, int] | None = None
     map_typical: float = 0.0
+    review_threshold: float | None = None
+    pipeline: str = ""
+    model: str = ""

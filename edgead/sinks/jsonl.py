@@ -6,9 +6,9 @@ import io
 import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
+from edgead.record import verdict_record
 from edgead.sinks.contract import SinkError, write_error
 from edgead.types import Frame, Verdict
 
@@ -62,21 +62,6 @@ class JsonlSink:
             if os.path.isfile(self._path):
                 os.ftruncate(self._file.fileno(), before)
             raise
-
-
-def verdict_record(frame: Frame, verdict: Verdict) -> dict:
-    """Describe a verdict in values that JSON knows; the anomaly map is left out."""
-    return {
-        "number": frame.number,
-        "name": frame.name,
-        "captured_at": frame.captured_at.isoformat(),
-        "source": frame.source,
-        "image_score": float(verdict.image_score),
-        "threshold": float(verdict.threshold),
-        "decision": verdict.decision,
-        "boxes": [asdict(box) for box in verdict.boxes],
-        "stage_times": asdict(verdict.stage_times),
-    }
 
 
 def _ends_a_line(path: str) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -55,6 +57,13 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
+def _new_id(at: datetime) -> str:
+    """A UUID of version 7 (RFC 9562): unique, and in the order of time."""
+    milliseconds = int(at.timestamp() * 1000)
+    number = milliseconds << 80 | 7 << 76 | secrets.randbits(76)
+    return str(uuid.UUID(int=number & ~(3 << 62) | 2 << 62))
+
+
 class FrameCounter:
     """Numbers the frames of one source, stamps them, and counts those that are handed over late."""
 
@@ -78,7 +87,7 @@ class FrameCounter:
             image = as_bgr(image)
         except ImageError as error:
             raise SourceError(f"{self.uri}: frame {self.captured}: {error}") from error
-        frame = Frame(image, self.captured, captured_ns, captured_at, self.uri, name)
+        frame = Frame(image, self.captured, captured_ns, captured_at, self.uri, name, _new_id(captured_at))
         self.captured += 1
         return frame
 

@@ -1,0 +1,335 @@
+"""The site file: cameras, pipelines, sinks and limits of one device; one model a section, unknown keys are refused.
+
+`${NAME}` in any text stands for the environment variable of that name, so that no secret need be in the file.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from edgead.errors import SettingsError
+from edgead.uri import without_credentials
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_NAME = r"^[a-z][a-z0-9_-]{0,31}$"
+
+Name = Annotated[str, Field(pattern=_NAME, description="Lower-case letters, digits, - and _; begins with a letter.")]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Uri = Annotated[str, Field(min_length=1), PlainSerializer(without_credentials)]
+"""A URI that may hold user name and password, which are never shown."""
+
+
+class Section(BaseModel):
+    """A section of the site file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HealthSection(Section):
+    """When a camera's pictures are no longer those that it was commissioned with; see `edgead.sources.health`."""
+
+    dark_below: Annotated[float, Field(ge=0, le=255)] = 10.0
+    bright_above: Annotated[float, Field(ge=0, le=255)] = 245.0
+    blurred_below: Annotated[float, Field(ge=0, le=1, description="Sharpness relative to the golden images.")] = 0.3
+    moved_above_px: Annotated[float, Field(gt=0)] = 8.0
+    every_s: Seconds = 1.0
+
+
+class CameraSection(Section):
+    uri: Uri
+    open_timeout_s: Seconds = 5.0
+    read_timeout_s: Seconds = 5.0
+    stalled_after_s: Annotated[
+        float, Field(gt=0, description="Age of the newest frame that makes a camera stalled.")
+    ] = 2.0
+    retry_first_s: Seconds = 0.5
+    retry_most_s: Seconds = 30.0
+    frozen_after: Annotated[int, Field(ge=2, description="Identical frames in a row that make a camera frozen.")] = 25
+    health: HealthSection = HealthSection()
+
+
+class EveryFrame(Section):
+    """Judge every frame that is not overtaken by a newer one."""
+
+    kind: Literal["every_frame"] = "every_frame"
+
+
+class Interval(Section):
+    """Judge one frame in each interval."""
+
+    kind: Literal["interval"]
+    every_s: Seconds
+
+
+class Software(Section):
+    """Judge the next frame after a call over HTTP or an MQTT message."""
+
+    kind: Literal["software"]
+    mqtt_sink: Annotated[Name | None, Field(description="Sink whose broker is listened to.")] = None
+    topic: str | None = None
+
+
+class Gpio(Section):
+    """Judge the next frame after an edge on a line of the computer (libgpiod)."""
+
+    kind: Literal["gpio"]
+    chip: str = "/dev/gpiochip0"
+    line: Annotated[int, Field(ge=0)]
+    edge: Literal["rising", "falling"] = "rising"
+    debounce_ms: Annotated[float, Field(ge=0)] = 5.0
+
+
+class PartInView(Section):
+    """Judge each part on a belt once: when something has come into view and stands in its middle."""
+
+    kind: Literal["part_in_view"]
+    zone: Annotated[
+        tuple[float, float, float, float], Field(description="x, y, width, height, as shares of the picture.")
+    ] = (0.3, 0.0, 0.4, 1.0)
+    changed_above: Annotated[
+        float, Field(gt=0, le=255, description="Mean change of grey level against the empty view.")
+    ] = 12.0
+
+
+TriggerSection = Annotated[EveryFrame | Interval | Software | Gpio | PartInView, Field(discriminator="kind")]
+
+
+class UriSink(Section):
+    """A sink of the camera loop: `jsonl:FILE`, `images:FOLDER?only=reject`."""
+
+    kind: Literal["uri"]
+    uri: Uri
+
+
+class QueueSection(Section):
+    """How much waits for a slow or dead receiver; what is beyond that is dropped oldest first, and counted."""
+
+    messages: Annotated[int, Field(ge=1)] = 10_000
+
+
+class MqttSink(Section):
+    """Verdicts as JSON to a broker; what it cannot take is kept, in order, until it is back."""
+
+    kind: Literal["mqtt"]
+    host: str
+    port: Port = 1883
+    topic: Annotated[str, Field(description="{pipeline} stands for the pipeline's name.")] = "edgead/{pipeline}/verdict"
+    qos: Literal[0, 1, 2] = 1
+    user: str | None = None
+    password: SecretStr | None = None
+    tls: bool = False
+    ca_file: Path | None = None
+    client_id: str | None = None
+    queue: QueueSection = QueueSection()
+
+
+class WebhookSink(Section):
+    """Verdicts as JSON to a URL, signed with HMAC-SHA256 where there is a secret."""
+
+    kind: Literal["webhook"]
+    url: Uri
+    secret: SecretStr | None = None
+    timeout_s: Seconds = 5.0
+    only: Literal["all", "review", "reject"] = "all"
+    queue: QueueSection = QueueSection(messages=1_000)
+
+
+class ModbusSink(Section):
+    """Verdicts to a PLC over Modbus/TCP: coils and holding registers from the addresses that are given."""
+
+    kind: Literal["modbus"]
+    host: str
+    port: Port = 502
+    unit: Annotated[int, Field(ge=0, le=255)] = 1
+    coil: Annotated[int, Field(ge=0, le=65532, description="ok, review, reject, and one that toggles.")] = 0
+    register_: Annotated[
+        int, Field(ge=0, le=65529, alias="register", description="Count (2), score (2), decision.")
+    ] = 0
+    timeout_s: Seconds = 1.0
+
+
+SinkSection = Annotated[UriSink | MqttSink | WebhookSink | ModbusSink, Field(discriminator="kind")]
+
+
+class PipelineSection(Section):
+    """One model that judges one camera."""
+
+    camera: Name
+    model: Path
+    runtime: Literal["auto", "onnxruntime", "openvino", "tensorrt"] = "auto"
+    precision: Literal["fp32", "fp16", "int8"] | None = None
+    threads: Annotated[int | None, Field(ge=1, le=256)] = None
+    trigger: TriggerSection = EveryFrame()
+    sinks: tuple[Name, ...] = ()
+    budget_ms: Annotated[
+        float | None, Field(gt=0, description="From the capture to the verdict; what takes longer is counted as late.")
+    ] = None
+
+
+class StoreSection(Section):
+    """The record of every verdict, and pictures of some."""
+
+    url: Annotated[Uri | None, Field(description="SQLAlchemy URL; by default SQLite in `folder`.")] = None
+    folder: Path = Path("evidence")
+    evidence: Literal["none", "reject", "review", "all"] = "review"
+    before: Annotated[int, Field(ge=0, le=100, description="Frames kept from before a verdict with evidence.")] = 2
+    after: Annotated[int, Field(ge=0, le=100)] = 2
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
+    keep_days: Annotated[float, Field(gt=0)] = 90.0
+    most_mib: Annotated[int, Field(ge=1, description="Most that pictures may take.")] = 10_000
+    free_mib: Annotated[int, Field(ge=0, description="Left free on the disk: below it no picture is written.")] = 500
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class HttpSection(Section):
+    """The page and the API. Without a token only this computer can reach them."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="0 takes a free one.")] = 8080
+    token: SecretStr | None = None
+    secure_cookie: Annotated[bool, Field(description="Behind a proxy that speaks HTTPS.")] = False
+
+    @model_validator(mode="after")
+    def _guarded(self) -> HttpSection:
+        if not _is_loopback(self.host) and self.token is None:
+            raise ValueError(f"host {self.host} can be reached from elsewhere: give a token, or bind 127.0.0.1")
+        if self.token is not None and len(self.token.get_secret_value()) < 16:
+            raise ValueError("the token is shorter than 16 characters: `openssl rand -hex 32` makes one")
+        return self
+
+
+class LimitsSection(Section):
+    """What the daemon bears before it gives up."""
+
+    restarts: Annotated[int, Field(ge=0, description="Restarts of a pipeline within `restarts_within_s`.")] = 5
+    restarts_within_s: Seconds = 600.0
+    drain_s: Annotated[float, Field(gt=0, le=60, description="For what is under way when it is told to stop.")] = 1.5
+
+
+class Site(Section):
+    """A whole site file."""
+
+    cameras: dict[Name, CameraSection] = Field(min_length=1)
+    pipelines: dict[Name, PipelineSection] = Field(min_length=1)
+    sinks: dict[Name, SinkSection] = {}
+    store: StoreSection = StoreSection()
+    http: HttpSection | None = HttpSection()
+    limits: LimitsSection = LimitsSection()
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Site:
+        for name, pipeline in self.pipelines.items():
+            _expect(pipeline.camera, self.cameras, f"pipelines.{name}.camera")
+            for sink in pipeline.sinks:
+                _expect(sink, self.sinks, f"pipelines.{name}.sinks")
+            trigger = pipeline.trigger
+            if isinstance(trigger, Software) and trigger.mqtt_sink is not None:
+                _expect(trigger.mqtt_sink, self.sinks, f"pipelines.{name}.trigger.mqtt_sink")
+        return self
+
+
+def load_site(path: str | os.PathLike[str], environment: Mapping[str, str] = os.environ) -> Site:
+    """Read and check a site file; relative paths in it start from its folder.
+
+    Raises
+    ------
+    SettingsError
+        Not readable, no YAML, an unknown key, a value that does not fit, a variable that is not set. Every problem is
+        named by its place, and no value is quoted that may be a secret.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise SettingsError(f"{path}{where}: is no YAML: {getattr(error, 'problem', None) or 'unreadable'}") from None
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path}: expected sections such as `cameras:` and `pipelines:`")
+    try:
+        site = Site.model_validate(_substituted(content, environment, ""))
+    except ValidationError as error:
+        raise SettingsError(f"{path}: " + "; ".join(_problem(found) for found in error.errors())) from None
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
+    return _beside(site, path.absolute().parent)
+
+
+def resolved(site: Site) -> str:
+    """Write a site as YAML with every default and no secret."""
+    return yaml.safe_dump(site.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+
+
+def _substituted(value: Any, environment: Mapping[str, str], where: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _substituted(item, environment, f"{where}.{key}".lstrip(".")) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_substituted(item, environment, f"{where}.{index}") for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def variable(found: re.Match[str]) -> str:
+        if found[1] not in environment:
+            raise SettingsError(f"{where}: the environment variable {found[1]} is not set")
+        return environment[found[1]]
+
+    return _VARIABLE.sub(variable, value)
+
+
+def _problem(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"]) or "the file"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key"
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _expect(name: str, known: Mapping[str, object], where: str) -> None:
+    if name not in known:
+        raise ValueError(f"{where}: there is no {name!r}, known are {', '.join(known) or 'none'}")
+
+
+_Part = TypeVar("_Part", bound=BaseModel)
+
+
+def _beside(section: _Part, folder: Path) -> _Part:
+    """The section with every relative Path in it and in its parts starting from a folder."""
+    return section.model_copy(
+        update={name: _placed(getattr(section, name), folder) for name in type(section).model_fields}
+    )
+
+
+def _placed(value: Any, folder: Path) -> Any:
+    if isinstance(value, Path):
+        return folder / value
+    if isinstance(value, BaseModel):
+        return _beside(value, folder)
+    if isinstance(value, dict):
+        return {key: _placed(item, folder) for key, item in value.items()}
+    return value

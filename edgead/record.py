@@ -1,0 +1,27 @@
+"""A verdict in values that JSON, a database and other programs know."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from edgead.types import Frame, Verdict
+
+
+def verdict_record(frame: Frame, verdict: Verdict) -> dict[str, Any]:
+    """Describe a verdict and the frame that it is of; the picture and the anomaly map are left out."""
+    return {
+        "id": frame.id,
+        "pipeline": verdict.pipeline,
+        "number": frame.number,
+        "name": frame.name,
+        "captured_at": frame.captured_at.isoformat(),
+        "source": frame.source,
+        "image_score": float(verdict.image_score),
+        "threshold": float(verdict.threshold),
+        "review_threshold": verdict.review_threshold,
+        "decision": verdict.decision,
+        "model": verdict.model,
+        "boxes": [asdict(box) for box in verdict.boxes],
+        "stage_times": asdict(verdict.stage_times),
+    }
