@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from edgead.errors import EdgeadError
 from edgead.manifest import Calibration
@@ -104,6 +105,15 @@ def calibrate(
         map_typical=float(np.median(map_medians)),
         scores=sorted(float(score) for score in image_scores),
     )
+
+
+def score_scale(scores: npt.ArrayLike, good_scores: Sequence[float] | np.ndarray) -> np.ndarray:
+    """What an error of a score is relative to: the score, or the interquartile range of good scores if that is larger.
+
+    A score near 0 need not be a small one: a discriminator's lie on both sides.
+    """
+    spread = np.subtract(*np.percentile(good_scores, [75, 25]))
+    return np.maximum(np.abs(scores), max(spread, 1e-12))
 
 
 def plan_calibration(

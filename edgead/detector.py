@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from edgead.artifact import Artifact, ArtifactError
 from edgead.device_scoring import DeviceScorer, can_score_on_device
+from edgead.errors import SettingsError
 from edgead.images import as_bgr
 from edgead.preprocess import preprocess
 from edgead.runtime import open_runtime
@@ -146,6 +148,23 @@ class Detector:
             review_threshold=limits.review,
             model=self.manifest.manifest_sha256,
         )
+
+    def set_thresholds(self, *, review: float, reject: float) -> None:
+        """Judge by other thresholds than the artifact's, from the next image on; the artifact stays as it is.
+
+        Raises
+        ------
+        SettingsError
+            Thresholds that are not finite, or of which review lies above reject.
+        """
+        if not (math.isfinite(review) and math.isfinite(reject) and review <= reject):
+            raise SettingsError(
+                f"thresholds must be finite, and review not above reject: found review {review:g}, reject {reject:g}"
+            )
+        if self.graph.calibration is None:
+            raise ArtifactError(f"{self.artifact.path} has no thresholds: train it anew with `edgead train`")
+        changed = self.graph.calibration.model_copy(update={"review": review, "reject": reject})
+        self.graph = replace(self.graph, calibration=changed)
 
     def _boxes(self, anomaly_map: np.ndarray, threshold: float, frame_shape: tuple[int, ...]) -> tuple[Box, ...]:
         roi = self.manifest.preprocessing.roi or (0, 0, frame_shape[1], frame_shape[0])

@@ -46,7 +46,7 @@ class LatencyRecorder:
     """Collects milliseconds per stage and the stamps of finished frames.
 
     n, mean, minimum and maximum cover every sample since the start; percentiles cover the newest `window` samples
-    of each stage, so that a recorder which runs for months does not grow.
+    of each stage, so that a recorder which runs for months does not grow. One thread adds; any may read.
     """
 
     def __init__(self, *, window: int = 100_000):
@@ -81,7 +81,7 @@ class LatencyRecorder:
     def summary(self) -> dict[str, Latency]:
         """Summarise every stage that has samples, in the order of the stages."""
         known = {name: i for i, name in enumerate(STAGES)}
-        names = sorted(self._stages, key=lambda name: known.get(name, len(known)))
+        names = sorted(list(self._stages), key=lambda name: known.get(name, len(known)))
         return {name: self._stages[name].summary() for name in names}
 
 
@@ -157,8 +157,10 @@ class _Samples:
 
     def summary(self) -> Latency:
         ranks = (50, 90, 95, 99, 99.9)
-        p50, p90, p95, p99, p99_9 = map(float, np.percentile(self._newest, ranks, method="higher"))
-        rare = p99_9 if len(self._newest) >= 1000 else None
+        # A copy in one step of the interpreter: whoever adds samples in another thread may go on.
+        newest = np.frombuffer(self._newest.tobytes())
+        p50, p90, p95, p99, p99_9 = map(float, np.percentile(newest, ranks, method="higher"))
+        rare = p99_9 if len(newest) >= 1000 else None
         return Latency(self._n, self._sum / self._n, self._min, p50, p90, p95, p99, rare, self._max)
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from edgead.artifact import Artifact
+from edgead.calibration import score_scale
 from edgead.detector import Detector, Measurement
 from edgead.images import load_image
 
@@ -34,15 +34,6 @@ def measure_images(artifact: Artifact, precision: str, paths: Sequence[Path]) ->
     """Score images with the artifact's graph of a precision."""
     with Detector(artifact, runtime="onnxruntime", precision=precision) as detector:
         return [detector.measure(load_image(path)) for path in paths]
-
-
-def score_scale(scores: npt.ArrayLike, good_scores: Sequence[float] | np.ndarray) -> np.ndarray:
-    """What an error of a score is relative to: the score, or the interquartile range of good scores if that is larger.
-
-    A score near 0 need not be a small one: a discriminator's lie on both sides.
-    """
-    spread = np.subtract(*np.percentile(good_scores, [75, 25]))
-    return np.maximum(np.abs(scores), max(spread, 1e-12))
 
 
 def differences(expected: Sequence[Measurement], measured: Sequence[Measurement]) -> Differences:

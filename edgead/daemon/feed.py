@@ -1,0 +1,54 @@
+"""Verdicts as they fall, for everyone who watches; who does not keep up misses the oldest."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import weakref
+
+from edgead.types import Frame, Verdict
+
+Judged = tuple[Frame, Verdict]
+
+
+class Subscription(queue.Queue[Judged]):
+    """A bounded queue of (frame, verdict); when it is full, the oldest is dropped and counted in `dropped`."""
+
+    def __init__(self, most: int):
+        super().__init__(maxsize=most)
+        self.dropped = 0
+
+    def offer(self, judged: Judged) -> None:
+        with self.mutex:
+            if self._qsize() >= self.maxsize:
+                self._get()
+                self.dropped += 1
+            self._put(judged)
+            self.not_empty.notify()
+
+
+class VerdictFeed:
+    """Hands every verdict to every subscription that is still held by someone."""
+
+    def __init__(self, *, most: int = 32):
+        self._most = most
+        self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
+        self._lock = threading.Lock()
+
+    def subscribe(self) -> Subscription:
+        """Give a new subscription; it ends when it is forgotten, or with `unsubscribe`."""
+        subscription = Subscription(self._most)
+        with self._lock:
+            self._subscriptions.add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        with self._lock:
+            self._subscriptions.discard(subscription)
+
+    def publish(self, frame: Frame, verdict: Verdict) -> None:
+        """Offer a verdict to all; never waits for any of them."""
+        with self._lock:
+            watching = tuple(self._subscriptions)
+        for subscription in watching:
+            subscription.offer((frame, verdict))

@@ -1,0 +1,172 @@
+"""The model in service: tested before it judges, exchanged between two frames, and the one before it kept."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from edgead.config import PipelineSection
+from edgead.daemon.self_test import SelfTest, self_test
+from edgead.daemon.thresholds import KeptThresholds, Thresholds
+from edgead.detector import Detector, Measurement
+from edgead.errors import SettingsError
+from edgead.types import Verdict
+
+logger = logging.getLogger(__name__)
+
+
+class ModelSlot:
+    """Holds one detector for one pipeline; `predict` is the pipeline's, everything else may come from any thread.
+
+    Parameters
+    ----------
+    pipeline : str
+        Name of the pipeline.
+    section : PipelineSection
+    kept : KeptThresholds
+    threads : int, optional
+        Threads of the network, where the section says nothing.
+    """
+
+    def __init__(self, pipeline: str, section: PipelineSection, kept: KeptThresholds, *, threads: int | None = None):
+        self.path = section.model
+        self._pipeline, self._section, self._kept = pipeline, section, kept
+        self._threads = section.threads or threads
+        self._detector: Detector | None = None
+        self._previous: Detector | None = None
+        self._using = threading.Lock()  # a detector is used by one thread at a time; held for one image at most
+        self._changing = threading.RLock()  # one change at a time
+
+    @property
+    def model(self) -> str:
+        """Hash of the manifest of the model in service; empty before there is one."""
+        return self._detector.manifest.manifest_sha256 if self._detector else ""
+
+    @property
+    def thresholds(self) -> Thresholds | None:
+        return _thresholds(self._detector) if self._detector else None
+
+    @property
+    def can_roll_back(self) -> bool:
+        return self._previous is not None
+
+    def load(self) -> None:
+        """Load and test the model anew, as at the start.
+
+        Raises
+        ------
+        EdgeadError
+            A model that cannot be used, or that fails its self-test: nothing is in service then.
+        """
+        with self._changing:
+            old = self._exchange(None)
+            if old is not None:
+                old.close()
+            self._exchange(self._tested(self.path))
+
+    def predict(self, image: np.ndarray) -> Verdict:
+        """Judge one image, as `Detector.predict`."""
+        with self._using:
+            return self._in_service().predict(image)
+
+    def self_test(self) -> SelfTest:
+        """Test the detector in service on its golden images; frames are judged between them."""
+        with self._changing:
+            return self_test(self._in_service(), self._measure)
+
+    def swap(self, model: Path) -> None:
+        """Load another model beside the one in service, test it, and let it judge from the next frame on.
+
+        Raises
+        ------
+        EdgeadError
+            A model that cannot be used: the one in service goes on.
+        """
+        with self._changing:
+            new = self._tested(model)
+            oldest = self._previous
+            self._previous = self._exchange(new)
+            self.path = model
+            if oldest is not None:
+                oldest.close()
+
+    def roll_back(self) -> None:
+        """Let the model before this one judge again; the two change places.
+
+        Raises
+        ------
+        SettingsError
+            There was no other model since the start.
+        """
+        with self._changing:
+            if self._previous is None:
+                raise SettingsError(f"{self._pipeline}: there is no earlier model to go back to")
+            self._previous = self._exchange(self._previous)
+            self.path = self._in_service().artifact.path
+
+    def set_thresholds(self, thresholds: Thresholds) -> Thresholds:
+        """Judge by these from the next frame on, also after a restart; returns those before.
+
+        Raises
+        ------
+        SettingsError
+            They cannot be kept, or no model is in service; nothing changes then.
+        """
+        with self._changing:
+            detector = self._in_service()
+            before = _thresholds(detector)
+            self._kept.keep(self._pipeline, _key(detector), thresholds)
+            detector.set_thresholds(**thresholds.values())
+            return before
+
+    def close(self) -> None:
+        with self._changing:
+            for detector in (self._exchange(None), self._previous):
+                if detector is not None:
+                    detector.close()
+            self._previous = None
+
+    def _tested(self, path: Path) -> Detector:
+        detector = Detector.load(
+            path, runtime=self._section.runtime, precision=self._section.precision, threads=self._threads
+        )
+        try:
+            self_test(detector).require()
+            kept = self._kept.find(self._pipeline, _key(detector))
+            if kept is not None:
+                detector.set_thresholds(**kept.values())
+                text = f"{self._pipeline}: judges by thresholds that {kept.by} set"
+                logger.info(text, extra={"pipeline": self._pipeline, **kept.values()})
+        except BaseException:
+            detector.close()
+            raise
+        return detector
+
+    def _exchange(self, new: Detector | None) -> Detector | None:
+        with self._using:
+            old, self._detector = self._detector, new
+        return old
+
+    def _measure(self, image: np.ndarray) -> Measurement:
+        with self._using:
+            return self._in_service().measure(image)
+
+    def _in_service(self) -> Detector:
+        if self._detector is None:
+            raise SettingsError(f"{self._pipeline}: no model is in service")
+        return self._detector
+
+
+def _key(detector: Detector) -> str:
+    """What thresholds belong to: every graph of a model has its own."""
+    return f"{detector.manifest.manifest_sha256}/{detector.graph.precision}"
+
+
+def _thresholds(detector: Detector) -> Thresholds:
+    limits = detector.graph.calibration
+    if limits is None:
+        raise SettingsError(f"{detector.artifact.path} has no thresholds")
+    return Thresholds(review=limits.review, reject=limits.reject)

@@ -1,0 +1,59 @@
+"""What the service manager is told: ready, alive, reloading, stopping. The protocol is sd_notify(3)'s."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping
+
+logger = logging.getLogger(__name__)
+
+
+class Notifier:
+    """Speaks to systemd where it listens (`NOTIFY_SOCKET`), and to nobody elsewhere.
+
+    Attributes
+    ----------
+    watchdog_s : float or None
+        Within this time systemd wants a sign of life; None where it wants none.
+    """
+
+    def __init__(self, environment: Mapping[str, str] = os.environ):
+        path = environment.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + path[1:] if path.startswith("@") else path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) if path else None
+        if self._socket is not None:
+            self._socket.setblocking(False)  # a service manager that is stuck must not stop the inspection
+        period_us = environment.get("WATCHDOG_USEC", "")
+        for_us = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        self.watchdog_s = int(period_us) / 1e6 if period_us.isdecimal() and for_us else None
+
+    def ready(self, status: str) -> None:
+        self._tell("READY=1", f"STATUS={status}")
+
+    def status(self, status: str) -> None:
+        self._tell(f"STATUS={status}")
+
+    def alive(self) -> None:
+        self._tell("WATCHDOG=1")
+
+    def reloading(self) -> None:
+        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def stopping(self) -> None:
+        self._tell("STOPPING=1", "STATUS=stopping")
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _tell(self, *lines: str) -> None:
+        if self._socket is None:
+            return
+        try:
+            self._socket.sendto("\n".join(lines).encode(), self._address)
+        except OSError as error:
+            logger.warning("the service manager cannot be told %s: %s", lines[0], error.strerror)

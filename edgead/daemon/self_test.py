@@ -1,0 +1,100 @@
+"""The self-test: an artifact's golden images through the detector that is to judge, against the scores on record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgead.artifact import Artifact
+from edgead.calibration import score_scale
+from edgead.detector import Detector, Measurement
+from edgead.errors import EdgeadError
+from edgead.images import load_image
+
+# Of fp32 graphs, as in `edgead verify`; graphs of other precisions bring their own.
+_TOLERANCE = 1e-4
+
+
+class SelfTestError(EdgeadError):
+    """A detector that does not score its golden images as was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenScore:
+    """One golden image: the score on record, the one found, and their relative difference."""
+
+    image: str
+    expected: float
+    found: float
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """What a detector made of its golden images."""
+
+    model: str
+    tolerance: float
+    images: tuple[GoldenScore, ...]
+
+    @property
+    def passed(self) -> bool:
+        # `not >` would let a NaN pass.
+        return bool(self.images) and all(image.difference <= self.tolerance for image in self.images)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "passed": self.passed}
+
+    def require(self) -> None:
+        """Raise SelfTestError unless it passed."""
+        if self.passed:
+            return
+        if not self.images:
+            raise SelfTestError(f"{self.model} has no golden images to test it with: train it anew")
+        worst = max(self.images, key=lambda image: image.difference if image.difference == image.difference else math.inf)
+        raise SelfTestError(
+            f"self-test of {self.model} failed: {worst.image} scores {worst.found:.6g}, on record is "
+            f"{worst.expected:.6g} (they differ by {worst.difference:.2g}, allowed is {self.tolerance:g}): "
+            "copy the model again, or find out with `edgead doctor` what this machine computes wrongly"
+        )
+
+
+def self_test(detector: Detector, measure: Callable[[np.ndarray], Measurement] | None = None) -> SelfTest:
+    """Replay the golden images.
+
+    Parameters
+    ----------
+    detector : Detector
+    measure : callable, optional
+        Scores an image in place of `detector.measure`, for a detector that others use meanwhile.
+
+    Raises
+    ------
+    ArtifactError
+        If the artifact is no longer what was written, on a disk that is failing for example.
+    """
+    measure = measure or detector.measure
+    artifact = Artifact.load(detector.artifact.path)
+    graph = detector.graph
+    record = artifact.manifest.precisions.get(graph.precision)
+    good = graph.calibration.scores if graph.calibration else [0.0]
+    images = []
+    for golden in graph.golden:
+        found = measure(load_image(artifact.path / golden.image)).image_score
+        difference = abs(found - golden.image_score) / float(score_scale(golden.image_score, good))
+        images.append(GoldenScore(golden.image, golden.image_score, found, difference))
+    return SelfTest(str(artifact.path), record.score_tolerance if record else _TOLERANCE, tuple(images))
+
+
+def golden_images(model: Path, precision: str | None) -> tuple[np.ndarray, ...]:
+    """Read a model's golden images, uint8 BGR; none of a model that cannot be used, which others report."""
+    try:
+        artifact = Artifact.load(model)
+        return tuple(load_image(artifact.path / golden.image) for golden in artifact.graph(precision).golden)
+    except EdgeadError:
+        return ()
