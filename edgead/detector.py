@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from edgead.artifact import Artifact, ArtifactError
+from edgead.calibration import conformal_p_value
 from edgead.device_scoring import DeviceScorer, can_score_on_device
 from edgead.images import as_bgr
 from edgead.preprocess import preprocess
@@ -144,6 +145,7 @@ class Detector:
             self.manifest.preprocessing.roi,
             limits.map_typical,
             review_threshold=limits.review,
+            p_value=conformal_p_value(limits.scores, measured.image_score),
             model=self.manifest.manifest_sha256,
         )
 
