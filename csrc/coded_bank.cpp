@@ -60,7 +60,8 @@ Unseen::Unseen(const Projection& projection, double squared_norm, double squared
 CodedBank::CodedBank(const ScanKernels& kernels, const Projection& projection, const Centring& centring,
                      const float* bank, std::size_t m, std::size_t d) {
     const std::size_t p = projection.dimension(), width = kernels.panel_rows;
-    steps = (p + 3) / 4;
+    const std::size_t whole = 4 * static_cast<std::size_t>(kernels.whole_steps);
+    steps = (p + whole - 1) / whole * kernels.whole_steps;
     const std::size_t panels = (m + width - 1) / width;
     codes = allocate_zero_codes(panels * steps * width * 4);
     reach.assign(panels * width, 0.0f);

@@ -5,6 +5,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -17,6 +21,18 @@ namespace {
 bool has_avxvnni() {
     unsigned a = 0, b = 0, c = 0, d = 0;
     return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+
+// Linux keeps the registers of a process that has asked for it; a kernel that cannot, or does not know them, refuses.
+bool has_amx() {
+#if defined(EDGEAD_AMX) && defined(__linux__)
+    constexpr int request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    const bool tiles_of_bytes = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 24 & 1) && (d >> 25 & 1);
+    return tiles_of_bytes && syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+    return false;
+#endif
 }
 #elif defined(__aarch64__)
 bool has_dot_product() {
@@ -40,7 +56,10 @@ std::vector<Isa> detect() {
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
             levels.push_back(Isa::avx512);
-            if (__builtin_cpu_supports("avx512vnni")) levels.push_back(Isa::avx512vnni);
+            if (__builtin_cpu_supports("avx512vnni")) {
+                levels.push_back(Isa::avx512vnni);
+                if (has_amx()) levels.push_back(Isa::amx);
+            }
         }
     }
 #elif defined(__aarch64__)
@@ -71,6 +90,7 @@ const char* isa_name(Isa isa) {
         case Isa::avxvnni: return "avxvnni";
         case Isa::avx512: return "avx512";
         case Isa::avx512vnni: return "avx512vnni";
+        case Isa::amx: return "amx";
     }
     return "";
 }
@@ -79,7 +99,8 @@ Isa float_level(Isa isa) {
     switch (isa) {
         case Isa::neondot: return Isa::neon;
         case Isa::avxvnni: return Isa::avx2;
-        case Isa::avx512vnni: return Isa::avx512;
+        case Isa::avx512vnni:
+        case Isa::amx: return Isa::avx512;
         default: return isa;
     }
 }

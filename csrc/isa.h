@@ -7,8 +7,8 @@
 namespace edgead {
 
 // Ordered from plain to wide; each level's files are compiled with that level's flags and no other file is. A level
-// with a dot product of bytes (dot, vnni) adds that to the level before it.
-enum class Isa { baseline, neon, neondot, avx2, avxvnni, avx512, avx512vnni };
+// with a dot product of bytes (dot, vnni) adds that to the level before it, and amx the products of whole tiles.
+enum class Isa { baseline, neon, neondot, avx2, avxvnni, avx512, avx512vnni, amx };
 
 // The level whose kernels work on floats at `isa`.
 Isa float_level(Isa isa);

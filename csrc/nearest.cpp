@@ -40,6 +40,9 @@ const NearestKernels& nearest_kernels(Isa isa) {
 const ScanKernels* scan_kernels(Isa isa) {
     switch (isa) {
 #if defined(__x86_64__)
+#if defined(EDGEAD_AMX)
+        case Isa::amx: return &scan_amx;
+#endif
         case Isa::avx512vnni: return &scan_avx512vnni;
         case Isa::avx512: return &scan_avx512;
         case Isa::avxvnni: return &scan_avxvnni;

@@ -69,8 +69,8 @@ void Prescan::search(const float* features, std::size_t n, int k, RowRange range
     static thread_local Scratch scratch;
     const bool loaded = luck.worth_trying();
     if (loaded) load(scratch, features, n);
-    for (std::size_t first = 0; first < n; first += queries_at_once) {
-        const std::size_t last = std::min(n, first + queries_at_once), before = left.size();
+    for (std::size_t first = 0; first < n; first += scan_.queries_at_once) {
+        const std::size_t last = std::min(n, first + scan_.queries_at_once), before = left.size();
         const bool trying = loaded && luck.worth_trying();  // luck may turn meanwhile, by other threads
         for (std::size_t begin = range.begin; trying && begin < range.end; begin += segment_rows) {
             const RowRange rows{begin, std::min(range.end, begin + segment_rows)};
@@ -122,9 +122,12 @@ void Prescan::load_tile(Scratch& scratch, std::size_t t, std::size_t n) const {
         if (query.left) continue;
         const Encoded sums =
             scan_.encode(scratch.y.data() + i * p, p, step, scan_.query_zero, scratch.row_codes.data());
-        std::uint8_t* target = scratch.codes.data() + (t * coded_.steps * width + (i - first)) * 4;
-        for (std::size_t j = 0; j < coded_.steps; ++j)
-            std::copy_n(scratch.row_codes.data() + 4 * j, 4, target + 4 * j * width);
+        std::uint8_t* target = scratch.codes.data() + t * coded_.steps * width * 4;
+        if (scan_.queries_in_rows)
+            std::copy_n(scratch.row_codes.data(), coded_.steps * 4, target + (i - first) * coded_.steps * 4);
+        else
+            for (std::size_t j = 0; j < coded_.steps; ++j)
+                std::copy_n(scratch.row_codes.data() + 4 * j, 4, target + (j * width + i - first) * 4);
         const Unseen part(projection_, query.norm * query.norm, sums.squared);
         query.off = std::sqrt(sums.squared_rest) * (1 + encoded_room) + projection_.off(query.norm);
         query.wide = (double{step} * step * sums.squared_code + part.low) * (1 - rounding_room);
@@ -160,6 +163,7 @@ void Prescan::scan(Scratch& scratch, std::size_t first, std::size_t n, RowRange 
     scratch.stride = (last_panel - first_panel) * columns;
     scratch.scores.resize(tiles * width * scratch.stride);
     scratch.peaks.assign(tiles * width * columns, std::numeric_limits<std::int16_t>::min());
+    if (scan_.begin) scan_.begin();
     for (std::size_t panel = first_panel; panel < last_panel; ++panel)
         for (std::size_t t = 0; t < tiles; ++t) {
             const Tile& tile = scratch.tiles[first_tile + t];
@@ -170,13 +174,14 @@ void Prescan::scan(Scratch& scratch, std::size_t first, std::size_t n, RowRange 
                              scratch.scores.data() + t * width * scratch.stride + (panel - first_panel) * columns,
                              scratch.stride, scratch.peaks.data() + t * width * columns);
         }
+    if (scan_.end) scan_.end();
 }
 
 // Rows with a score from `score` on go to scratch.rows; returns their number, at most `limit`.
 std::size_t Prescan::select(Scratch& scratch, std::size_t i, std::int16_t score, RowRange rows,
                             std::size_t limit) const {
     scratch.rows.resize(std::max(scratch.rows.size(), limit + max_columns));
-    const std::int16_t* scores = scratch.scores.data() + i % queries_at_once * scratch.stride;
+    const std::int16_t* scores = scratch.scores.data() + i % scan_.queries_at_once * scratch.stride;
     std::size_t count = scan_.select(scores, scratch.stride, score, scratch.rows.data(), limit);
     for (std::size_t j = 0; j < count; ++j) scratch.rows[j] += static_cast<std::int32_t>(rows.begin);
     while (count > 0 && static_cast<std::size_t>(scratch.rows[count - 1]) >= rows.end) --count;
@@ -200,7 +205,7 @@ void Prescan::compare_codes(Scratch& scratch, std::size_t i, std::size_t count) 
 // Measures the rows that look nearest, so that k rows are known to be near.
 void Prescan::seed(Scratch& scratch, std::size_t i, int k, RowRange rows, Neighbour* best) const {
     const int columns = scan_.panel_rows, rank = full_ ? std::max(columns / 8 + k / 2, k) : k;
-    std::int16_t* peaks = scratch.peaks.data() + i % queries_at_once * columns;
+    std::int16_t* peaks = scratch.peaks.data() + i % scan_.queries_at_once * columns;
     if (rank == 1)
         peaks[0] = *std::max_element(peaks, peaks + columns);
     else

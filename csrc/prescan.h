@@ -30,7 +30,6 @@ private:
 
 class Prescan {
 public:
-    static constexpr std::size_t queries_at_once = 24;  // whole tiles of every level
     static constexpr std::size_t max_dimension = 4096;   // of the codes, and of the bank: see ScanKernels::encode
 
     // `projection` (p, d) has orthonormal rows; p = 0: the codes are of all d dimensions. The bank, the centring and

@@ -53,6 +53,14 @@ struct ScanKernels {
     // codes[i] = round(values[i] / step) + zero for i < count, to the nearest; |values[i]| < 127.4 step, count <= 4096.
     // Precision: every sum is off by at most encoded_room of itself, `squared_code` by nothing.
     Encoded (*encode)(const float* values, std::size_t count, float step, int zero, std::uint8_t* codes);
+
+    std::size_t queries_at_once = 24;  // whole tiles: more read the bank less often, and keep more scores in the L2 cache
+    int whole_steps = 1;           // steps come in multiples of this
+    bool queries_in_rows = false;  // queries are [MR][steps][4] instead
+
+    // What a thread calls before its calls of score_tile, and after them; null where there is nothing to do.
+    void (*begin)() = nullptr;
+    void (*end)() = nullptr;
 };
 
 // Column of a panel in which row `row` of it stands. Two vectors of sums are narrowed to one vector of scores by an
@@ -61,6 +69,6 @@ constexpr int panel_column(int row, int lanes) {
     return row / (2 * lanes) * (2 * lanes) + row / 4 % 2 * lanes + row % (2 * lanes) / 8 * 4 + row % 4;
 }
 
-extern const ScanKernels scan_neon, scan_neondot, scan_avx2, scan_avxvnni, scan_avx512, scan_avx512vnni;
+extern const ScanKernels scan_neon, scan_neondot, scan_avx2, scan_avxvnni, scan_avx512, scan_avx512vnni, scan_amx;
 
 }  // namespace edgead

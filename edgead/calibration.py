@@ -8,6 +8,7 @@ k-th smallest of the n with a probability of at most 1 - k / (n + 1), whatever t
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -68,6 +69,25 @@ def conformal_threshold(scores: Sequence[float] | np.ndarray, false_reject_rate:
         )
     rank = math.ceil((len(values) + 1) * (1 - false_reject_rate) - 1e-9)
     return float(values[rank - 1])
+
+
+def conformal_p_value(sorted_scores: Sequence[float], score: float) -> float:
+    """Probability of a score as high or higher for the next good part, at most.
+
+    For a good part it is at or below any p with a probability of at most p (Vovk et al. 2005, section 2.2).
+
+    Parameters
+    ----------
+    sorted_scores : sequence of float
+        Image scores of n held-out good parts, ascending.
+    score : float
+
+    Returns
+    -------
+    float
+        (1 + number of the scores at or above `score`) / (n + 1).
+    """
+    return (1 + len(sorted_scores) - bisect_left(sorted_scores, score)) / (len(sorted_scores) + 1)
 
 
 def calibrate(

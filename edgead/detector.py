@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from edgead.artifact import Artifact, ArtifactError
+from edgead.calibration import conformal_p_value
 from edgead.device_scoring import DeviceScorer, can_score_on_device
 from edgead.errors import SettingsError
 from edgead.images import as_bgr
@@ -146,6 +147,7 @@ class Detector:
             self.manifest.preprocessing.roi,
             limits.map_typical,
             review_threshold=limits.review,
+            p_value=conformal_p_value(limits.scores, measured.image_score),
             model=self.manifest.manifest_sha256,
         )
 

@@ -21,6 +21,7 @@ def verdict_record(frame: Frame, verdict: Verdict) -> dict[str, Any]:
         "threshold": float(verdict.threshold),
         "review_threshold": verdict.review_threshold,
         "decision": verdict.decision,
+        "p_value": verdict.p_value,
         "model": verdict.model,
         "boxes": [asdict(box) for box in verdict.boxes],
         "stage_times": asdict(verdict.stage_times),

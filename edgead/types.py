@@ -92,6 +92,9 @@ class Verdict:
         Typical value of `anomaly_map` on good parts: where the colours of a picture begin.
     review_threshold : float
         `image_score` above this, and not above `threshold`, is sent to review; None where nobody said.
+    p_value : float
+        Probability of a score as high or higher for a good part, at most: conformal, from the good parts that the
+        thresholds come from. None where nobody computed it.
     pipeline : str
         Name of the daemon's pipeline that judged; empty elsewhere.
     model : str
@@ -108,5 +111,6 @@ class Verdict:
     region: tuple[int, int, int, int] | None = None
     map_typical: float = 0.0
     review_threshold: float | None = None
+    p_value: float | None = None
     pipeline: str = ""
     model: str = ""

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgead.calibration import CalibrationError, calibrate, conformal_threshold, images_needed, plan_calibration
+from edgead.calibration import (
+    CalibrationError,
+    calibrate,
+    conformal_p_value,
+    conformal_threshold,
+    images_needed,
+    plan_calibration,
+)
 
 
 @pytest.mark.parametrize(
@@ -94,3 +101,22 @@ def test_plan_says_how_many_are_needed():
     plan_calibration(100, 0.0197)  # the rate that the message names works
     with pytest.raises(CalibrationError, match="at least 20 are needed"):
         plan_calibration(19, None)
+
+
+def test_p_value_counts_the_good_parts_at_or_above():
+    scores = [1.0, 2.0, 2.0, 5.0]
+    assert [conformal_p_value(scores, score) for score in (0.5, 1.0, 2.0, 2.5, 5.0, 6.0)] == [
+        1.0,
+        1.0,
+        0.8,
+        0.4,
+        0.4,
+        0.2,
+    ]
+
+
+@given(st.integers(1, 200))
+def test_a_good_part_has_every_p_value_equally_often(n):
+    ranks = np.arange(n + 1.0)  # of exchangeable parts each is the last one equally often
+    found = [conformal_p_value(np.delete(ranks, last).tolist(), ranks[last]) for last in range(n + 1)]
+    assert sorted(found) == pytest.approx(((ranks + 1) / (n + 1)).tolist())

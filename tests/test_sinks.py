@@ -34,13 +34,18 @@ def test_a_line_tells_everything_but_the_map(tmp_path):
     with closing(open_sink(f"jsonl:{path}")) as sink:
         sink.write(make_frame(7, name="Gehäuse.png"), make_verdict(0.75))
         assert json.loads(path.read_text()) == {  # already there, before the close
+            "id": "",
+            "pipeline": "",
             "number": 7,
             "name": "Gehäuse.png",
             "captured_at": "2024-05-06T07:08:09.123456+00:00",
             "source": "camera:0",
             "image_score": 0.75,
             "threshold": 0.5,
+            "review_threshold": None,
             "decision": "reject",
+            "p_value": None,
+            "model": "",
             "boxes": [{"x": 80, "y": 40, "width": 40, "height": 20, "peak": 0.75}],
             "stage_times": {
                 "preprocess_ms": 1.0,
