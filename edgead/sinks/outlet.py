@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgead.sinks.contract import Sink, SinkError, StopRequested
+from edgead.sinks.contract import CHOICES, Sink, SinkError, StopRequested
 from edgead.types import Frame, Verdict
 
 _MOST_BYTES = 256 * 2**20
@@ -51,7 +51,7 @@ class Outlet:
     sink : Sink
         Its `write` may take as long as it wants: a sink that tries again does it there. It is only ever called from
         one thread. One that has `needs_image = False` gets neither picture nor map, so that more can wait.
-        One that has a `problem` tells by it what it waits for.
+        One that has `decisions` gets only verdicts of those. One that has a `problem` tells by it what it waits for.
     most : int
         Verdicts that may wait; pictures are also limited to 256 MiB.
     """
@@ -62,6 +62,7 @@ class Outlet:
         self._sink = sink
         self._most = most
         self._strips = not getattr(sink, "needs_image", True)
+        self._decisions = getattr(sink, "decisions", CHOICES["all"])
         self._waiting: deque[tuple[Frame, Verdict]] = deque()
         self._bytes = 0
         self._in_work = False
@@ -74,6 +75,8 @@ class Outlet:
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
         """Line a verdict up for the sink."""
+        if verdict.decision not in self._decisions:
+            return
         if self._strips:
             frame = replace(frame, image=_NOTHING)
             verdict = replace(verdict, anomaly_map=_NO_MAP)
