@@ -56,11 +56,11 @@ def open_engine(section: StoreSection) -> Engine:
 def _address(section: StoreSection) -> URL:
     if section.url is None:
         return URL.create("sqlite", database=str(section.folder / "verdicts.sqlite"))
-    shown = without_credentials(section.url)
     try:
         url = make_url(section.url)
     except (ArgumentError, ValueError):
-        raise SettingsError(f"store.url {shown}: is no SQLAlchemy URL, such as sqlite:////var/lib/x.sqlite") from None
+        raise SettingsError("store.url: is no SQLAlchemy URL, such as sqlite:////var/lib/edgead/x.sqlite") from None
+    shown = without_credentials(section.url)
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
         raise SettingsError(f"store.url {shown}: a database in memory keeps nothing; name a file")
     return url
@@ -109,9 +109,9 @@ def database_file(engine: Engine) -> Path | None:
     return Path(str(engine.url.database)) if engine.url.get_backend_name() == "sqlite" else None
 
 
-def problem_of(error: SQLAlchemyError | EvidenceError) -> str:
+def problem_of(error: Exception) -> str:
     """What a database says is wrong, in one line without statements and values."""
-    if isinstance(error, EvidenceError):
+    if not isinstance(error, SQLAlchemyError):
         return str(error)
     said = str(getattr(error, "orig", None) or type(error).__name__).strip()
     return said.splitlines()[0] if said else type(error).__name__

@@ -21,6 +21,9 @@ _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.in
 _MOST_AT_ONCE = 500
 _RETRY_FIRST_S = 0.25
 _RETRY_MOST_S = 10.0
+# SQLAlchemy wraps what a driver says of the database, not all that it says of values.
+_VALUES = (OverflowError, TypeError, ValueError)
+_FAILURES = (SQLAlchemyError, EvidenceError, *_VALUES)
 
 
 class Ticket:
@@ -58,6 +61,7 @@ class RowWriter:
 
     def __init__(self, engine: Engine, prepare: Callable[[], None], *, most: int = 10_000):
         self.problem: str | None = None
+        self.failing = False
         self._engine = engine
         self._prepare: Callable[[], None] | None = prepare
         self._insert = _INSERTS[engine.dialect.name](verdicts).on_conflict_do_nothing(index_elements=["id"])
@@ -106,15 +110,15 @@ class RowWriter:
         while batch := self._next():
             try:
                 self._write(batch)
-            except (SQLAlchemyError, EvidenceError) as error:
+            except _FAILURES as error:
                 if _is_of_one_row(error) and self._write_singly(batch):
                     continue
-                self.problem = problem_of(error)
+                self.problem, self.failing = problem_of(error), True
                 if not self._wait(retry_s):
                     return
                 retry_s = min(2 * retry_s, _RETRY_MOST_S)
             else:
-                self.problem, retry_s = None, _RETRY_FIRST_S
+                self.problem, self.failing, retry_s = None, False, _RETRY_FIRST_S
 
     def _next(self) -> list[Ticket]:
         with self._changed:
@@ -126,10 +130,10 @@ class RowWriter:
         for ticket in batch:
             try:
                 self._write([ticket])
-            except SQLAlchemyError as error:
+            except _FAILURES as error:
                 if not _is_of_one_row(error):
                     return False
-                self.problem = problem_of(error)
+                self.problem = f"a record was refused: {problem_of(error)}"
                 with self._changed:
                     self._tickets = deque(other for other in self._tickets if other is not ticket)
                     self._give_up(ticket)
@@ -162,4 +166,6 @@ class RowWriter:
 
 def _is_of_one_row(error: Exception) -> bool:
     """Is it a value that the database refuses, and not the database itself that fails?"""
+    if isinstance(error, _VALUES) and not isinstance(error, EvidenceError):
+        return True
     return isinstance(error, DataError | IntegrityError) or type(error) is StatementError

@@ -92,7 +92,7 @@ class EvidenceStore:
         if not frame.id:
             raise EvidenceError("a frame without an id cannot be recorded: it comes from no source")
         ticket = self._rows.put(self._row(frame, verdict))
-        if self._rows.problem is None:
+        if not self._rows.failing:
             ticket.done.wait(_COMMIT_S)
         return ticket.committed
 
