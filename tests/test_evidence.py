@@ -263,7 +263,9 @@ def test_a_newer_schema_is_refused_with_what_to_do(tmp_path):
 
 def test_a_file_that_is_no_database_is_named(tmp_path):
     (tmp_path / "verdicts.sqlite").write_bytes(b"JFIF" * 1000)
-    with pytest.raises(EvidenceError, match="verdicts.sqlite: cannot be opened: file is not a database.*move a damaged"):
+    with pytest.raises(
+        EvidenceError, match="verdicts.sqlite: cannot be opened: file is not a database.*move a damaged"
+    ):
         open_store(tmp_path)
 
 

@@ -62,7 +62,7 @@ class PictureKeeper:
         self._waiting_bytes = 0
         self._followed: list[_Followed] = []
         self._written = self._dropped = 0
-        self._closing = False
+        self._closing = self._in_work = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="evidence pictures", daemon=True)
         self._thread.start()
@@ -98,7 +98,7 @@ class PictureKeeper:
     @property
     def counts(self) -> PictureCounts:
         with self._changed:
-            return PictureCounts(self._written, len(self._waiting), self._dropped, self._folder.used)
+            return PictureCounts(self._written, len(self._waiting) + self._in_work, self._dropped, self._folder.used)
 
     def close(self, within_s: float) -> None:
         """Write what waits, as far as the time allows."""
@@ -131,10 +131,12 @@ class PictureKeeper:
                     return
                 picture = self._waiting.popleft()
                 self._waiting_bytes -= picture.size
+                self._in_work = True
             written = self._write(picture)
             with self._changed:
                 self._written += written
                 self._dropped += not written
+                self._in_work = False
 
     def _write(self, picture: _Picture) -> bool:
         try:
