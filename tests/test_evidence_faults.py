@@ -167,6 +167,22 @@ def test_pictures_leave_some_of_the_disk_free(tmp_path):
             assert len(store.verdicts()) == 1
 
 
+def test_a_database_that_someone_has_locked_delays_one_verdict_a_little(tmp_path):
+    line = Line()
+    with closing(open_store(tmp_path)) as store:
+        assert store.add(*line.part())
+        with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            begin = time.perf_counter()
+            for part in line.parts(50):
+                assert not store.add(*part)
+            assert time.perf_counter() - begin < 0.6
+            assert "the database does not answer; 50 wait, 0 lost" in store.problems()[0]
+            other.rollback()
+        wait_until(lambda: store.problems() == ())
+        assert [record["number"] for record in store.verdicts(limit=100)] == list(range(50, -1, -1))
+
+
 # Retention
 
 

@@ -64,7 +64,8 @@ class RowWriter:
         self.failing = False
         self._engine = engine
         self._prepare: Callable[[], None] | None = prepare
-        self._insert = _INSERTS[engine.dialect.name](verdicts).on_conflict_do_nothing(index_elements=["id"])
+        insert = _INSERTS[engine.dialect.name](verdicts).on_conflict_do_nothing(index_elements=["id"])
+        self._insert = insert.returning(verdicts.c.seq)  # gives nothing for an id that is there
         self._most = most
         self._tickets: deque[Ticket] = deque()
         self._changed = threading.Condition()
@@ -85,6 +86,13 @@ class RowWriter:
                 self._give_up(self._tickets.popleft())
             self._changed.notify()
         return ticket
+
+    def commit(self, row: dict[str, Any], within_s: float) -> bool:
+        """Line a row up and wait until it is committed; not for long, and not at all while others wait in vain."""
+        ticket = self.put(row)
+        if not self.failing and not ticket.done.wait(within_s):
+            self.problem, self.failing = self.problem or "the database does not answer", True
+        return ticket.committed
 
     @property
     def counts(self) -> RowCounts:
@@ -152,7 +160,7 @@ class RowWriter:
             self._prepare()
             self._prepare = None
         with self._engine.begin() as connection:
-            new = sum(connection.execute(self._insert, ticket.row).rowcount for ticket in batch)
+            new = sum(connection.execute(self._insert, ticket.row).first() is not None for ticket in batch)
         with self._changed:
             self._written += new
             self._doubled += len(batch) - new

@@ -91,10 +91,7 @@ class EvidenceStore:
         """
         if not frame.id:
             raise EvidenceError("a frame without an id cannot be recorded: it comes from no source")
-        ticket = self._rows.put(self._row(frame, verdict))
-        if not self._rows.failing:
-            ticket.done.wait(_COMMIT_S)
-        return ticket.committed
+        return self._rows.commit(self._row(frame, verdict), _COMMIT_S)
 
     def keep(self, frame: Frame, verdict: Verdict, before: Sequence[Frame] = ()) -> None:
         """Queue the pictures of a verdict that was added, where its decision wants them; never blocks.
