@@ -61,6 +61,7 @@ verdicts = Table(
     Column("threshold", Double, nullable=False),
     Column("review_threshold", Double),
     Column("decision", String(8), nullable=False),
+    Column("p_value", Double),
     Column("model", String(64), nullable=False),
     Column("age_ms", Double),
     Column("preprocess_ms", Double, nullable=False),

@@ -33,7 +33,7 @@ def open_sink(uri: str) -> Sink:
     scheme, _, rest = uri.partition(":")
     path, _, query = rest.partition("?")
     shown = without_credentials(uri)
-    if scheme in _REMOTE and rest:
+    if scheme in _REMOTE and ":" in uri:
         # Its packages are those of the daemon, which a camera loop with files does without.
         from edgead.sinks.remote import open_remote
 

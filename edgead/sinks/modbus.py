@@ -53,6 +53,10 @@ class ModbusSink:
         self._toggle: bool | None = None
         self._client = ModbusTcpClient(section.host, port=section.port, timeout=section.timeout_s, retries=0)
 
+    def skip(self, count: int) -> None:
+        """Count verdicts that were given and will not be written."""
+        self._count += count
+
     def write(self, frame: Frame, verdict: Verdict) -> None:
         """Write one verdict.
 

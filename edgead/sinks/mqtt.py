@@ -70,7 +70,8 @@ class _Connection:
         try:
             self.client.tls_set(ca_certs=str(section.ca_file) if section.ca_file else None)
         except (OSError, ssl.SSLError, ValueError) as error:
-            raise SettingsError(f"{self.uri}: ca_file {section.ca_file} cannot be used: {error}") from None
+            reason = getattr(error, "strerror", None) or error
+            raise SettingsError(f"{self.uri}: ca_file {section.ca_file} cannot be used: {reason}") from None
 
     def _on_connect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         refused = reason.is_failure

@@ -52,6 +52,7 @@ class Outlet:
         Its `write` may take as long as it wants: a sink that tries again does it there. It is only ever called from
         one thread. One that has `needs_image = False` gets neither picture nor map, so that more can wait.
         One that has `decisions` gets only verdicts of those. One that has a `problem` tells by it what it waits for.
+        One that has `skip` is told how many verdicts were dropped before the next one.
     most : int
         Verdicts that may wait; pictures are also limited to 256 MiB.
     """
@@ -63,6 +64,8 @@ class Outlet:
         self._most = most
         self._strips = not getattr(sink, "needs_image", True)
         self._decisions = getattr(sink, "decisions", CHOICES["all"])
+        self._skip = getattr(sink, "skip", lambda count: None)
+        self._skipped = 0
         self._waiting: deque[tuple[Frame, Verdict]] = deque()
         self._bytes = 0
         self._in_work = False
@@ -124,28 +127,35 @@ class Outlet:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._in_work = False
-                self._changed.notify_all()
                 self._changed.wait_for(lambda: self._waiting or self._closing)
                 if not self._waiting:
                     return
                 frame, verdict = self._take()
                 self._in_work = True
-            problem = None
-            try:
-                self._sink.write(frame, verdict)
-            except SinkError as error:
-                problem = str(error)
-            except StopRequested:
-                problem = f"{self.uri}: its user has closed it"
-            with self._changed:
-                self._problem = problem
-                if problem is None:
-                    self._written += 1
-                elif self._closing:
-                    self._dropped += 1
-                else:
-                    self._failed += 1
+                skipped, self._skipped = self._dropped - self._skipped, self._dropped
+            self._skip(skipped)
+            self._count(self._written_to_sink(frame, verdict))
+
+    def _written_to_sink(self, frame: Frame, verdict: Verdict) -> str | None:
+        """Gives what went wrong."""
+        try:
+            self._sink.write(frame, verdict)
+        except SinkError as error:
+            return str(error)
+        except StopRequested:
+            return f"{self.uri}: its user has closed it"
+        return None
+
+    def _count(self, problem: str | None) -> None:
+        with self._changed:
+            self._problem, self._in_work = problem, False
+            if problem is None:
+                self._written += 1
+            elif self._closing:
+                self._dropped += 1
+            else:
+                self._failed += 1
+            self._changed.notify_all()
 
 
 _NOTHING = np.zeros((0, 0, 3), np.uint8)

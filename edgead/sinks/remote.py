@@ -34,9 +34,10 @@ class LoopOutlet:
         self._closed = True
         self._outlet.close(_DRAIN_S)
         status = self._outlet.status()
-        if status.dropped or status.failed:
+        lost = status.dropped + status.failed + status.waiting
+        if lost:
             reason = f": {status.problem}" if status.problem else ""
-            raise SinkError(f"{self.uri}: {status.dropped + status.failed} verdicts were not delivered{reason}")
+            raise SinkError(f"{self.uri}: {lost} verdicts were not delivered{reason}")
 
 
 def open_remote(uri: str) -> Sink:

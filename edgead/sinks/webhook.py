@@ -72,6 +72,7 @@ class WebhookSink:
             if problem is None:
                 return
             if not again or time.monotonic() + pause_s > deadline:
+                self.problem = None  # it waits for nothing any more; the error is the outlet's to tell
                 raise SinkError(f"{self.uri}: {problem}; the verdict was not taken")
             self._closed.wait(pause_s)
             pause_s = min(2 * pause_s, self._section.retry_most_s)
