@@ -136,7 +136,11 @@ class MqttSink(Section):
     password: SecretStr | None = None
     tls: bool = False
     ca_file: Path | None = None
-    client_id: str | None = None
+    client_id: Annotated[str | None, Field(description="By default made of the computer's and the sink's name.")] = None
+    keepalive_s: Annotated[
+        int, Field(ge=2, le=3600, description="A broker that is silent for 1.5 times as long is away.")
+    ] = 15
+    retry_most_s: Annotated[int, Field(ge=1, description="Longest wait between two tries to connect.")] = 15
     queue: QueueSection = QueueSection()
 
 
@@ -147,6 +151,11 @@ class WebhookSink(Section):
     url: Uri
     secret: SecretStr | None = None
     timeout_s: Seconds = 5.0
+    retry_first_s: Seconds = 0.5
+    retry_most_s: Seconds = 30.0
+    give_up_after_s: Annotated[
+        float, Field(gt=0, description="A verdict that is not taken for so long is counted as failed.")
+    ] = 600.0
     only: Literal["all", "review", "reject"] = "all"
     queue: QueueSection = QueueSection(messages=1_000)
 

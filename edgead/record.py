@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import Any
 
@@ -26,3 +27,8 @@ def verdict_record(frame: Frame, verdict: Verdict) -> dict[str, Any]:
         "boxes": [asdict(box) for box in verdict.boxes],
         "stage_times": asdict(verdict.stage_times),
     }
+
+
+def record_json(frame: Frame, verdict: Verdict) -> str:
+    """Write the record of a verdict as one line of JSON."""
+    return json.dumps(verdict_record(frame, verdict), allow_nan=False, ensure_ascii=False)

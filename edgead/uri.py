@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 _AUTHORITY = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*://)([^/?#]*)(.*)$", re.DOTALL)
 # USER:PASSWORD@ after a scheme whose :// is not right (rtsp:/, rtsp//), or after none. A drive letter is no user.
-_KNOWN = r"(?:rtsps?|https?|camera|synthetic|jsonl|images|video|window)[:;]"
+_KNOWN = r"(?:rtsps?|https?|camera|synthetic|jsonl|images|video|window|mqtts?|modbus|sqlite)[:;]"
 _MISTYPED = re.compile(
     rf"^([a-z][a-z0-9+.-]+(?:[:;][/\\]+|[/\\]{{2,}})|{_KNOWN})?(?!{_KNOWN}|[a-z]:[/\\])[^/\\@:]+:.*@(.*)$",
     re.DOTALL | re.I,
@@ -25,6 +25,8 @@ def without_credentials(uri: str) -> str:
     Values of options whose name sounds like a secret, and values longer than 16 characters (tokens), become
     `***`.
     """
+    if uri.lower().startswith("webhook:"):
+        return uri[:8] + without_credentials(uri[8:])
     found = _AUTHORITY.match(uri)
     if not found:
         mistyped = _MISTYPED.match(uri)

@@ -56,6 +56,21 @@ def test_the_verbs_of_the_workstation_say_what_to_install(trained_model):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("uri", ["mqtt://host/x", "webhook:http://host", "modbus://host", "sqlite:evidence"])
+def test_sinks_without_their_packages_say_what_to_install(tmp_path, uri):
+    names = '"torch", "torchvision", "onnx", "onnxscript", "safetensors", "sklearn", "scipy"'
+    refuse = REFUSE.replace(names, '"paho", "httpx", "pymodbus", "sqlalchemy"')
+    assert refuse != REFUSE
+    code = f"""
+from edgead.sinks import SinkError, open_sink
+try:
+    open_sink({uri!r})
+except SinkError as error:
+    print(error)
+"""
+    assert "needs `pip install 'edgead[daemon]'`" in run(refuse + code)
+
+
 @pytest.mark.parametrize("statement", ["import edgead", "from edgead import Detector; Detector.load(sys.argv[1])"])
 def test_starts_in_under_half_a_second(trained_model, statement):
     # CPU time of the best of three: the promise is about the work to be done, not about a busy test machine.

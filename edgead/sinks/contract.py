@@ -9,6 +9,13 @@ from typing import Protocol
 from edgead.errors import EdgeadError
 from edgead.types import Frame, Verdict
 
+# What `only=` of a sink takes.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "all": ("ok", "review", "reject"),
+    "review": ("review", "reject"),
+    "reject": ("reject",),
+}
+
 
 class SinkError(EdgeadError):
     """A sink that cannot be opened or written; the message names it."""

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from edgead.images import write_image
 from edgead.overlay import draw_overlay
-from edgead.sinks.contract import SinkError, frame_label, write_error
+from edgead.sinks.contract import CHOICES, SinkError, frame_label, write_error
 from edgead.types import Frame, Verdict
 
-_DECISIONS = {"all": ("ok", "review", "reject"), "review": ("review", "reject"), "reject": ("reject",)}
 _FORMATS = ("jpg", "png")
 
 
@@ -30,10 +29,10 @@ class ImagesSink:
 
     def __init__(self, folder: str, *, only: str = "all", format: str = "jpg"):
         self.uri = f"images:{folder}"
-        if only not in _DECISIONS or format not in _FORMATS:
+        if only not in CHOICES or format not in _FORMATS:
             raise SinkError(f"{self.uri}: only is all, review or reject, and format is jpg or png")
         self._folder = Path(folder)
-        self._decisions = _DECISIONS[only]
+        self.decisions = CHOICES[only]
         self._format = format
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +40,7 @@ class ImagesSink:
             raise write_error(folder, error) from error
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
-        if verdict.decision not in self._decisions:
+        if verdict.decision not in self.decisions:
             return
         picture = draw_overlay(frame.image, verdict, frame_label(frame))
         path = self._folder / f"{picture_name(frame, verdict)}.{self._format}"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import sys
 from pathlib import Path
 
-from edgead.record import verdict_record
+from edgead.record import record_json
 from edgead.sinks.contract import SinkError, write_error
 from edgead.types import Frame, Verdict
 
@@ -18,6 +17,8 @@ class JsonlSink:
 
     Every line is written at once and unbuffered, so that a reader, or a kill, never sees half of one.
     """
+
+    needs_image = False
 
     def __init__(self, path: str):
         self.uri = f"jsonl:{path}"
@@ -35,7 +36,7 @@ class JsonlSink:
             raise write_error(path, error) from error
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
-        line = json.dumps(verdict_record(frame, verdict), allow_nan=False, ensure_ascii=False) + "\n"
+        line = record_json(frame, verdict) + "\n"
         try:
             if self._path == "-":
                 sys.stdout.write(line)

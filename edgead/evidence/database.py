@@ -1,0 +1,127 @@
+"""Opens the database of the evidence store: its address, its durability, and the version of its tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import URL, Engine, create_engine, event, make_url, select
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
+
+from edgead.config import StoreSection
+from edgead.errors import EdgeadError, SettingsError
+from edgead.evidence.tables import SCHEMA_VERSION, metadata, schema
+from edgead.uri import without_credentials
+
+_WAIT_S = 5
+# A server that does not answer must not hold a writer for minutes, as TCP's own limits would.
+_POSTGRESQL = {
+    "connect_timeout": _WAIT_S,
+    "tcp_user_timeout": _WAIT_S * 1000,
+    "options": f"-c statement_timeout={_WAIT_S * 1000}",
+}
+
+
+class EvidenceError(EdgeadError):
+    """The evidence store cannot be opened, read or written; the message holds no credentials."""
+
+
+def open_engine(section: StoreSection) -> Engine:
+    """Make the engine of a store; nothing is connected yet.
+
+    Raises
+    ------
+    SettingsError
+        An address that is no SQLAlchemy URL of SQLite or PostgreSQL, or a driver that is not installed.
+    """
+    url = _address(section)
+    shown = without_credentials(str(url))
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, hide_parameters=True, connect_args={"timeout": _WAIT_S})
+        event.listen(engine, "connect", _prepare_sqlite)
+        return engine
+    if url.get_backend_name() != "postgresql":
+        raise SettingsError(f"store.url {shown}: only sqlite and postgresql are known")
+    try:
+        return create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            hide_parameters=True,
+            pool_pre_ping=True,
+            pool_timeout=_WAIT_S,
+            connect_args=_POSTGRESQL,
+        )
+    except (ModuleNotFoundError, NoSuchModuleError):
+        raise SettingsError(f"store.url {shown}: needs `pip install 'edgead[postgresql]'`") from None
+
+
+def _address(section: StoreSection) -> URL:
+    if section.url is None:
+        return URL.create("sqlite", database=str(section.folder / "verdicts.sqlite"))
+    try:
+        url = make_url(section.url)
+    except (ArgumentError, ValueError):
+        raise SettingsError("store.url: is no SQLAlchemy URL, such as sqlite:////var/lib/edgead/x.sqlite") from None
+    shown = without_credentials(section.url)
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise SettingsError(f"store.url {shown}: a database in memory keeps nothing; name a file")
+    return url
+
+
+def _prepare_sqlite(connection, _record) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    # A commit is in the system's memory and outlives the process; `edgead.evidence.upkeep` brings it to the disk.
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    # Moving the log into the database waits for the disk: upkeep does it, where no verdict waits.
+    cursor.execute("PRAGMA wal_autocheckpoint=0")
+    cursor.close()
+
+
+def prepare_tables(engine: Engine) -> None:
+    """Make the tables that are missing and check the version of those that are there.
+
+    Raises
+    ------
+    EvidenceError
+        The tables were made by a newer edgead.
+    SQLAlchemyError
+        The database cannot be reached or written; see `problem_of`.
+    """
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+        version = connection.execute(select(schema.c.version)).scalar()
+        if version is None:
+            connection.execute(schema.insert().values(version=SCHEMA_VERSION))
+        elif version > SCHEMA_VERSION:
+            raise EvidenceError(
+                f"{shown_address(engine)}: its tables are of version {version}, this edgead knows {SCHEMA_VERSION}: "
+                "install the newer edgead again, or name another folder or database in `store:`"
+            )
+
+
+def shown_address(engine: Engine) -> str:
+    """The database in words without credentials."""
+    url = engine.url
+    return str(url.database) if url.get_backend_name() == "sqlite" else without_credentials(str(url))
+
+
+def database_file(engine: Engine) -> Path | None:
+    """The file of an SQLite database, None for a server's."""
+    return Path(str(engine.url.database)) if engine.url.get_backend_name() == "sqlite" else None
+
+
+def problem_of(error: Exception) -> str:
+    """What a database says is wrong, in one line without statements and values."""
+    if not isinstance(error, SQLAlchemyError):
+        return str(error)
+    said = str(getattr(error, "orig", None) or type(error).__name__).strip()
+    return said.splitlines()[0] if said else type(error).__name__
+
+
+def may_pass(engine: Engine, error: SQLAlchemyError) -> bool:
+    """Is this a failure that goes by itself: a full disk, a server that is away? Others are for a person."""
+    if not isinstance(error, OperationalError):
+        return False
+    if engine.url.get_backend_name() != "sqlite":
+        return True
+    # On a full disk also the shared memory beside the log cannot grow, which SQLite calls an I/O error.
+    return any(words in str(error.orig) for words in ("disk is full", "disk I/O error", "locked"))

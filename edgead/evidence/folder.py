@@ -1,0 +1,123 @@
+"""Pictures on the disk, in folders whose names tell the order in which they came."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SHELF = re.compile(r"[0-9]{8}")
+_PICTURE = re.compile(r"(before-[0-9]{3}|frame|heat|after-[0-9]{3})\.jpg")
+_ORDER = {"before": 0, "frame": 1, "heat": 2, "after": 3}
+_FULL_SHELF = 256
+
+
+class PictureFolder:
+    """Places pictures as `SHELF/ID/NAME.jpg`.
+
+    Shelves are numbered. One takes some hundred ids, as long as they come in their own order: where the clock has been
+    set back a new shelf begins. So the order of the names is the order of arrival, whatever the clock and the
+    database say, and the oldest can be found when the disk is full. No name is made of anything but ids and numbers.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.used = 0
+        self._lock = threading.Lock()
+        self._shelf: int | None = None
+        self._on_shelf = 0
+        self._last_id = ""
+
+    def place(self, id: str) -> str | None:
+        """Choose where the pictures of a verdict go, as `SHELF/ID`; None for an id that is none."""
+        if not _ID.fullmatch(id):
+            return None
+        with self._lock:
+            if self._shelf is None:
+                self._shelf = 1 + max((int(shelf.name) for shelf in self._shelves()), default=0)
+            elif self._on_shelf == _FULL_SHELF or id <= self._last_id:
+                self._shelf, self._on_shelf = self._shelf + 1, 0
+            self._on_shelf += 1
+            self._last_id = id
+            return f"{self._shelf:08d}/{id}"
+
+    def write(self, place: str, name: str, data: bytes) -> None:
+        """Write a picture that is there whole or not at all, also after the power has gone."""
+        path = self.root / place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{name}.part")
+        try:
+            with open(unfinished, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        with self._lock:
+            self.used += len(data)
+
+    def names(self, place: str) -> list[str]:
+        """The pictures of a verdict: those before it, itself, its heat map, those after."""
+        try:
+            found = [entry.name for entry in os.scandir(self.root / place) if _PICTURE.fullmatch(entry.name)]
+        except FileNotFoundError:
+            return []
+        return sorted(found, key=_in_time)
+
+    def path(self, place: str, name: str) -> Path | None:
+        """Find one picture; None for every name that is not one of a picture that is there."""
+        if not _PICTURE.fullmatch(name):
+            return None
+        path = self.root / place / name
+        return path if path.is_file() else None
+
+    def remove(self, place: str) -> None:
+        """Remove the pictures of a verdict."""
+        freed = _size(self.root / place)
+        shutil.rmtree(self.root / place, ignore_errors=True)
+        with self._lock:
+            self.used -= freed
+
+    def oldest(self) -> Iterator[str]:
+        """The places in the order in which they came; shelves that are empty go."""
+        for shelf in sorted(self._shelves()):
+            places = sorted(entry.name for entry in os.scandir(shelf))
+            yield from (f"{shelf.name}/{id}" for id in places)
+            if int(shelf.name) != self._shelf and not any(shelf.iterdir()):
+                shelf.rmdir()
+
+    def tidy(self) -> None:
+        """Measure what is there and remove what a process that was killed left unfinished."""
+        used = 0
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                path = os.path.join(folder, name)
+                if name.endswith(".part"):
+                    os.unlink(path)
+                else:
+                    used += os.path.getsize(path)
+        with self._lock:
+            self.used += used
+
+    def _shelves(self) -> list[Path]:
+        if not self.root.is_dir():
+            return []
+        return [Path(entry) for entry in os.scandir(self.root) if _SHELF.fullmatch(entry.name) and entry.is_dir()]
+
+
+def _in_time(name: str) -> tuple[int, int]:
+    kind, _, number = name.removesuffix(".jpg").partition("-")
+    steps = int(number or 0)
+    return _ORDER[kind], -steps if kind == "before" else steps
+
+
+def _size(folder: Path) -> int:
+    try:
+        return sum(entry.stat().st_size for entry in os.scandir(folder))
+    except FileNotFoundError:
+        return 0

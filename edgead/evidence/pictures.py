@@ -1,0 +1,168 @@
+"""Keeps the pictures of rejects and reviews, with frames from before and after, in a thread of its own."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from edgead.config import StoreSection
+from edgead.evidence.folder import PictureFolder
+from edgead.overlay import draw_overlay
+from edgead.sinks.contract import frame_label
+from edgead.types import Frame, Verdict
+
+_MIB = 2**20
+_MOST_WAITING = 256 * _MIB
+# Frames that come later than this after a verdict do not show what followed it.
+_FOLLOW_S = 10.0
+
+
+@dataclass(slots=True)
+class _Picture:
+    place: str
+    name: str
+    draw: Callable[[], np.ndarray]
+    size: int
+
+
+@dataclass(slots=True)
+class _Followed:
+    place: str
+    source: str
+    judged_ns: int
+    last_ns: int
+    kept: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PictureCounts:
+    """Pictures so far: written, waiting, not kept for want of space or time, and the bytes that lie there."""
+
+    written: int
+    waiting: int
+    dropped: int
+    used: int
+
+
+class PictureKeeper:
+    """Writes JPEGs; when the disk is full, or more comes than it takes, pictures are dropped and counted."""
+
+    def __init__(self, section: StoreSection, folder: PictureFolder):
+        self.problem: str | None = None
+        self._section = section
+        self._folder = folder
+        self._waiting: deque[_Picture] = deque()
+        self._waiting_bytes = 0
+        self._followed: list[_Followed] = []
+        self._written = self._dropped = 0
+        self._closing = self._in_work = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="evidence pictures", daemon=True)
+        self._thread.start()
+
+    def keep(self, place: str, frame: Frame, verdict: Verdict, before: Sequence[Frame]) -> None:
+        """Queue the pictures of a verdict; never blocks."""
+        earlier = before[len(before) - self._section.before :] if self._section.before < len(before) else before
+        for steps, other in zip(range(len(earlier), 0, -1), earlier, strict=True):
+            self._queue(place, f"before-{steps:03d}.jpg", other.image)
+        self._queue(place, "frame.jpg", frame.image)
+        self._queue(place, "heat.jpg", frame.image, lambda: draw_overlay(frame.image, verdict, frame_label(frame)))
+        if self._section.after:
+            with self._changed:
+                self._followed.append(_Followed(place, frame.source, frame.captured_ns, frame.captured_ns))
+
+    def follow(self, frame: Frame) -> None:
+        """Queue a frame for each verdict of its camera that still wants frames from after it; never blocks."""
+        with self._changed:
+            wanting = [
+                followed
+                for followed in self._followed
+                if followed.source == frame.source and followed.last_ns < frame.captured_ns
+            ]
+            for followed in wanting:
+                late = frame.captured_ns - followed.judged_ns > _FOLLOW_S * 1e9
+                followed.last_ns = frame.captured_ns
+                followed.kept = self._section.after if late else followed.kept + 1
+                if not late:
+                    self._queue(followed.place, f"after-{followed.kept:03d}.jpg", frame.image)
+            if wanting:
+                self._followed = [other for other in self._followed if other.kept < self._section.after]
+
+    @property
+    def counts(self) -> PictureCounts:
+        with self._changed:
+            return PictureCounts(self._written, len(self._waiting) + self._in_work, self._dropped, self._folder.used)
+
+    def close(self, within_s: float) -> None:
+        """Write what waits, as far as the time allows."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(within_s)
+        with self._changed:
+            self._dropped += len(self._waiting)
+            self._waiting.clear()
+
+    def _queue(self, place: str, name: str, image: np.ndarray, draw: Callable[[], np.ndarray] | None = None) -> None:
+        with self._changed:
+            if self._closing or self._waiting_bytes + image.nbytes > _MOST_WAITING:
+                self._dropped += 1
+                return
+            self._waiting.append(_Picture(place, name, draw or (lambda: image), image.nbytes))
+            self._waiting_bytes += image.nbytes
+            self._changed.notify()
+
+    def _run(self) -> None:
+        try:
+            self._folder.tidy()
+        except OSError as error:
+            self.problem = f"{self._folder.root}: {error.strerror}"
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                if not self._waiting:
+                    return
+                picture = self._waiting.popleft()
+                self._waiting_bytes -= picture.size
+                self._in_work = True
+            written = self._write(picture)
+            with self._changed:
+                self._written += written
+                self._dropped += not written
+                self._in_work = False
+
+    def _write(self, picture: _Picture) -> bool:
+        try:
+            self._folder.root.mkdir(parents=True, exist_ok=True)
+            free_mib = shutil.disk_usage(self._folder.root).free // _MIB
+            if free_mib < self._section.free_mib:
+                self.problem = f"{free_mib} MiB of the disk are free, less than free_mib={self._section.free_mib}"
+                return False
+            quality = [cv2.IMWRITE_JPEG_QUALITY, self._section.jpeg_quality]
+            data = cv2.imencode(".jpg", picture.draw(), quality)[1].tobytes()
+            self._make_room(len(data), picture.place)
+            self._folder.write(picture.place, picture.name, data)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            self.problem = "the disk is full" if full else f"{self._folder.root}: {error.strerror}"
+            return False
+        self.problem = None
+        return True
+
+    def _make_room(self, size: int, place: str) -> None:
+        """Remove the oldest pictures until the quota holds; the verdict in work keeps its own."""
+        most = self._section.most_mib * _MIB
+        if self._folder.used + size <= most:
+            return
+        for oldest in self._folder.oldest():
+            # A little more than is needed, or every picture would walk through the folders.
+            if oldest == place or self._folder.used + size <= most - most // 50:
+                return
+            self._folder.remove(oldest)

@@ -1,0 +1,120 @@
+"""Reads the evidence store, and writes what people say and do: marks and changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, Select, delete, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from edgead.evidence.database import EvidenceError, problem_of, shown_address
+from edgead.evidence.tables import audit, marks, verdicts
+
+_MOST_ROWS = 1000
+_TIMES = ("preprocess_ms", "infer_ms", "score_ms", "smooth_ms", "age_ms")
+
+
+class Records:
+    """Queries of the page and the API; safe from any thread."""
+
+    def __init__(self, engine: Engine, now: Callable[[], datetime]):
+        self._engine = engine
+        self._now = now
+
+    def newest(
+        self, *, pipeline: str | None, decision: str | None, before_id: str | None, limit: int
+    ) -> list[dict[str, Any]]:
+        query = _with_marks().order_by(verdicts.c.seq.desc()).limit(max(0, min(limit, _MOST_ROWS)))
+        if pipeline is not None:
+            query = query.where(verdicts.c.pipeline == pipeline)
+        if decision is not None:
+            query = query.where(verdicts.c.decision == decision)
+        if before_id is not None:
+            before = select(verdicts.c.seq).where(verdicts.c.id == before_id).scalar_subquery()
+            query = query.where(verdicts.c.seq < before)
+        with self._connection() as connection:
+            return [_record(row) for row in connection.execute(query)]
+
+    def find(self, id: str) -> tuple[dict[str, Any], str | None] | None:
+        """A record and the place of its pictures."""
+        with self._connection() as connection:
+            row = connection.execute(_with_marks().where(verdicts.c.id == id)).first()
+        return None if row is None else (_record(row), row.folder)
+
+    def counts(self, *, pipeline: str | None, since: datetime | None) -> dict[str, int]:
+        query = select(verdicts.c.decision, func.count()).group_by(verdicts.c.decision)
+        if pipeline is not None:
+            query = query.where(verdicts.c.pipeline == pipeline)
+        if since is not None:
+            query = query.where(verdicts.c.judged_at >= since)
+        with self._connection() as connection:
+            found = {decision: count for decision, count in connection.execute(query)}
+        return {decision: found.get(decision, 0) for decision in ("ok", "review", "reject")}
+
+    def mark(self, id: str, *, by: str, note: str) -> None:
+        with self._transaction() as connection:
+            row = connection.execute(_with_marks().where(verdicts.c.id == id)).first()
+            if row is None:
+                raise EvidenceError(f"{id}: there is no such record")
+            if row.decision == "ok":
+                raise EvidenceError(f"{id}: was found good, so it is no false reject")
+            connection.execute(delete(marks).where(marks.c.id == id))
+            connection.execute(marks.insert().values(id=id, at=self._now(), by=by, note=note))
+            before = _mark(row)
+            after = {"id": id, "note": note}
+            self._add_audit(
+                connection, by=by, action="mark_false_reject", pipeline=row.pipeline, before=before, after=after
+            )
+
+    def add_audit(self, **change: Any) -> None:
+        with self._transaction() as connection:
+            self._add_audit(connection, **change)
+
+    def _add_audit(self, connection: Connection, **change: Any) -> None:
+        connection.execute(audit.insert().values(at=self._now(), **change))
+
+    def audit(self, *, limit: int) -> list[dict[str, Any]]:
+        query = select(audit).order_by(audit.c.seq.desc()).limit(max(0, min(limit, _MOST_ROWS)))
+        with self._connection() as connection:
+            return [{**row._mapping, "at": row.at.isoformat()} for row in connection.execute(query)]
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise EvidenceError(f"{shown_address(self._engine)}: cannot be read: {problem_of(error)}") from None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise EvidenceError(f"{shown_address(self._engine)}: cannot be written: {problem_of(error)}") from None
+
+
+def _with_marks() -> Select:
+    columns = (verdicts, marks.c.at.label("marked_at"), marks.c.by.label("marked_by"), marks.c.note.label("mark_note"))
+    return select(*columns).select_from(verdicts.outerjoin(marks, marks.c.id == verdicts.c.id))
+
+
+def _record(row: Row) -> dict[str, Any]:
+    """A row as `edgead.record.verdict_record` has it, with what the store knows beside it."""
+    record = dict(row._mapping)
+    for name in ("seq", "folder", "marked_at", "marked_by", "mark_note"):
+        del record[name]
+    record["stage_times"] = {name: record.pop(name) for name in _TIMES}
+    for name in ("captured_at", "judged_at"):
+        record[name] = record[name].isoformat()
+    return {**record, "false_reject": _mark(row)}
+
+
+def _mark(row: Row) -> dict[str, Any] | None:
+    if row.marked_at is None:
+        return None
+    return {"at": row.marked_at.isoformat(), "by": row.marked_by, "note": row.mark_note}

@@ -1,0 +1,179 @@
+"""Writes the rows of verdicts in a thread of its own, so that a disk that stalls holds up no line."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
+
+from edgead.evidence.database import EvidenceError, problem_of
+from edgead.evidence.tables import verdicts
+
+_INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_MOST_AT_ONCE = 500
+_RETRY_FIRST_S = 0.25
+_RETRY_MOST_S = 10.0
+# SQLAlchemy wraps what a driver says of the database, not all that it says of values.
+_VALUES = (OverflowError, TypeError, ValueError)
+_FAILURES = (SQLAlchemyError, EvidenceError, *_VALUES)
+
+
+class Ticket:
+    """A row that is to be written; `done` is set once it is committed, or given up."""
+
+    def __init__(self, row: dict[str, Any]):
+        self.row = row
+        self.done = threading.Event()
+        self.committed = False
+
+
+@dataclass(frozen=True, slots=True)
+class RowCounts:
+    """Rows so far: committed, not written again for their id was there, waiting, and given up."""
+
+    written: int
+    doubled: int
+    waiting: int
+    lost: int
+
+
+class RowWriter:
+    """Commits rows in the order in which they come.
+
+    Rows that cannot be written stay in memory, at most `most` of them, and are tried again; what is beyond that is
+    dropped oldest first, and counted as lost.
+
+    Parameters
+    ----------
+    engine : Engine
+    prepare : callable
+        Makes the tables; called once before the first row, again until it succeeds.
+    most : int
+    """
+
+    def __init__(self, engine: Engine, prepare: Callable[[], None], *, most: int = 10_000):
+        self.problem: str | None = None
+        self.failing = False
+        self._engine = engine
+        self._prepare: Callable[[], None] | None = prepare
+        insert = _INSERTS[engine.dialect.name](verdicts).on_conflict_do_nothing(index_elements=["id"])
+        self._insert = insert.returning(verdicts.c.seq)  # gives nothing for an id that is there
+        self._most = most
+        self._tickets: deque[Ticket] = deque()
+        self._changed = threading.Condition()
+        self._written = self._doubled = self._lost = 0
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="evidence rows", daemon=True)
+        self._thread.start()
+
+    def put(self, row: dict[str, Any]) -> Ticket:
+        """Line a row up; never blocks."""
+        ticket = Ticket(row)
+        with self._changed:
+            if self._closing:
+                self._give_up(ticket)
+                return ticket
+            self._tickets.append(ticket)
+            while len(self._tickets) > self._most:
+                self._give_up(self._tickets.popleft())
+            self._changed.notify()
+        return ticket
+
+    def commit(self, row: dict[str, Any], within_s: float) -> bool:
+        """Line a row up and wait until it is committed; not for long, and not at all while others wait in vain."""
+        ticket = self.put(row)
+        if not self.failing and not ticket.done.wait(within_s):
+            self.problem, self.failing = self.problem or "the database does not answer", True
+        return ticket.committed
+
+    @property
+    def counts(self) -> RowCounts:
+        with self._changed:
+            return RowCounts(self._written, self._doubled, len(self._tickets), self._lost)
+
+    def close(self, within_s: float) -> None:
+        """Write what waits; what is not written in time is lost, and counted."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(within_s)
+        with self._changed:
+            while self._tickets:
+                self._give_up(self._tickets.popleft())
+
+    def _give_up(self, ticket: Ticket) -> None:
+        self._lost += 1
+        ticket.done.set()
+
+    def _run(self) -> None:
+        retry_s = _RETRY_FIRST_S
+        while batch := self._next():
+            try:
+                self._write(batch)
+            except _FAILURES as error:
+                if _is_of_one_row(error) and self._write_singly(batch):
+                    continue
+                self.problem, self.failing = problem_of(error), True
+                if not self._wait(retry_s):
+                    return
+                retry_s = min(2 * retry_s, _RETRY_MOST_S)
+            else:
+                self.problem, self.failing, retry_s = None, False, _RETRY_FIRST_S
+
+    def _next(self) -> list[Ticket]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._tickets or self._closing)
+            return list(islice(self._tickets, _MOST_AT_ONCE))
+
+    def _write_singly(self, batch: list[Ticket]) -> bool:
+        """Keep a row that the database refuses from holding up all others; False when it is not that."""
+        for ticket in batch:
+            try:
+                self._write([ticket])
+            except _FAILURES as error:
+                if not _is_of_one_row(error):
+                    return False
+                self.problem = f"a record was refused: {problem_of(error)}"
+                with self._changed:
+                    self._tickets = deque(other for other in self._tickets if other is not ticket)
+                    self._give_up(ticket)
+        return True
+
+    def _wait(self, for_s: float) -> bool:
+        """Wait before the next try; False when the store is closed, whose disk will not be tried for long."""
+        deadline = time.monotonic() + for_s
+        with self._changed:
+            while not self._closing and (left_s := deadline - time.monotonic()) > 0:
+                self._changed.wait(left_s)
+            return not self._closing
+
+    def _write(self, batch: list[Ticket]) -> None:
+        if self._prepare is not None:
+            self._prepare()
+            self._prepare = None
+        with self._engine.begin() as connection:
+            new = sum(connection.execute(self._insert, ticket.row).first() is not None for ticket in batch)
+        with self._changed:
+            self._written += new
+            self._doubled += len(batch) - new
+            self._lost -= sum(ticket.done.is_set() for ticket in batch)  # given up while they were being written
+            written = set(map(id, batch))
+            self._tickets = deque(ticket for ticket in self._tickets if id(ticket) not in written)
+        for ticket in batch:
+            ticket.committed = True
+            ticket.done.set()
+
+
+def _is_of_one_row(error: Exception) -> bool:
+    """Is it a value that the database refuses, and not the database itself that fails?"""
+    if isinstance(error, _VALUES) and not isinstance(error, EvidenceError):
+        return True
+    return isinstance(error, DataError | IntegrityError) or type(error) is StatementError

@@ -1,0 +1,221 @@
+"""The evidence store: one row for every verdict, pictures of some, marks of false rejects, and who changed what."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from edgead.config import StoreSection
+from edgead.evidence.database import (
+    EvidenceError,
+    database_file,
+    may_pass,
+    open_engine,
+    prepare_tables,
+    problem_of,
+    shown_address,
+)
+from edgead.evidence.folder import PictureFolder
+from edgead.evidence.pictures import PictureKeeper
+from edgead.evidence.records import Records
+from edgead.evidence.rows import RowWriter
+from edgead.evidence.upkeep import Upkeep
+from edgead.record import verdict_record
+from edgead.types import Frame, Verdict
+
+_EVIDENCE = {"none": (), "reject": ("reject",), "review": ("review", "reject"), "all": ("ok", "review", "reject")}
+_COMMIT_S = 0.25
+_CLOSE_S = 1.0
+_PLACES = 1000
+
+
+class EvidenceStore:
+    """Records verdicts in SQLite or PostgreSQL, and pictures as files.
+
+    A row is committed when `add` returns True, and outlives the process from then on; SQLite's log is brought to the
+    disk each second, so that a loss of power takes at most the last second with it. While the database cannot be
+    written, rows wait in memory and `problems` says so. Nothing here stops an inspection.
+
+    Raises
+    ------
+    SettingsError
+        The address of the database cannot be used.
+    EvidenceError
+        The database was made by a newer edgead, or cannot be opened; a full disk and a server that is away are
+        no reason, they may pass.
+    """
+
+    def __init__(
+        self, section: StoreSection, *, now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+    ) -> None:
+        self._section = section
+        self._now = now
+        self._engine = open_engine(section)
+        self._prepare()
+        self._folder = PictureFolder(section.folder / "pictures")
+        self._places: OrderedDict[str, str] = OrderedDict()
+        self._records = Records(self._engine, now)
+        self._rows = RowWriter(self._engine, lambda: prepare_tables(self._engine))
+        self._pictures = PictureKeeper(section, self._folder)
+        self._upkeep = Upkeep(self._engine, self._folder, section.keep_days, now)
+
+    def _prepare(self) -> None:
+        file = database_file(self._engine)
+        try:
+            if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+            prepare_tables(self._engine)
+        except SQLAlchemyError as error:
+            if not may_pass(self._engine, error):
+                raise EvidenceError(
+                    f"{shown_address(self._engine)}: cannot be opened: {problem_of(error)}; "
+                    "check the path and its rights, or move a damaged database away"
+                ) from None
+        except OSError as error:
+            raise EvidenceError(f"{file}: its folder cannot be made: {error.strerror}") from None
+
+    # Writing
+
+    def add(self, frame: Frame, verdict: Verdict) -> bool:
+        """Record a verdict; one whose id is there already is not recorded again.
+
+        Returns
+        -------
+        bool
+            The row is committed, or was there. False where it could not be written yet: it waits in memory.
+        """
+        if not frame.id:
+            raise EvidenceError("a frame without an id cannot be recorded: it comes from no source")
+        return self._rows.commit(self._row(frame, verdict), _COMMIT_S)
+
+    def keep(self, frame: Frame, verdict: Verdict, before: Sequence[Frame] = ()) -> None:
+        """Queue the pictures of a verdict that was added, where its decision wants them; never blocks.
+
+        Parameters
+        ----------
+        before : sequence of Frame
+            What the camera gave before, oldest first.
+        """
+        place = self._places.pop(frame.id, None)
+        if place is not None:
+            self._pictures.keep(place, frame, verdict, before)
+
+    def follow(self, frame: Frame) -> None:
+        """Offer a frame to the verdicts of its camera that still want frames from after them; never blocks."""
+        self._pictures.follow(frame)
+
+    def _row(self, frame: Frame, verdict: Verdict) -> dict[str, Any]:
+        row = verdict_record(frame, verdict)
+        times = row.pop("stage_times")
+        times.pop("sink_ms")
+        place = None
+        if verdict.decision in _EVIDENCE[self._section.evidence]:
+            place = self._places.get(frame.id) or self._folder.place(frame.id)
+        if place is not None:
+            self._places[frame.id] = place
+            while len(self._places) > _PLACES:
+                self._places.popitem(last=False)
+        return {**row, **times, "captured_at": frame.captured_at, "judged_at": self._now(), "folder": place}
+
+    # Reading
+
+    def verdicts(
+        self,
+        *,
+        pipeline: str | None = None,
+        decision: str | None = None,
+        before_id: str | None = None,
+        limit: int = 50,
+    ) -> list[dict[str, Any]]:
+        """List records, newest first: in the order in which they came, whatever the clock said.
+
+        Parameters
+        ----------
+        before_id : str, optional
+            Only what came before this one: the last of the page before.
+        """
+        return self._records.newest(pipeline=pipeline, decision=decision, before_id=before_id, limit=limit)
+
+    def verdict(self, id: str) -> dict[str, Any] | None:
+        """Give one record, with the names of its `pictures`."""
+        found = self._records.find(id)
+        if found is None:
+            return None
+        record, place = found
+        return {**record, "pictures": self._folder.names(place) if place else []}
+
+    def picture(self, id: str, name: str) -> Path | None:
+        """Find the file of one of the `pictures` of a record."""
+        found = self._records.find(id)
+        return self._folder.path(found[1], name) if found and found[1] else None
+
+    def counts(self, *, pipeline: str | None = None, since: datetime | None = None) -> dict[str, int]:
+        """Count the records per decision."""
+        return self._records.counts(pipeline=pipeline, since=since)
+
+    # Marks and changes
+
+    def mark_false_reject(self, id: str, *, by: str, note: str = "") -> None:
+        """Say that a part which was rejected, or sent to review, is good; a second mark replaces the first.
+
+        Raises
+        ------
+        EvidenceError
+            There is no such record, it is of a part that was found good, or it cannot be written.
+        """
+        self._records.mark(id, by=by, note=note)
+
+    def add_audit(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> None:
+        """Record who changed what; `before` and `after` are values of JSON.
+
+        Raises
+        ------
+        EvidenceError
+            It cannot be written.
+        """
+        self._records.add_audit(by=by, action=action, pipeline=pipeline, before=before, after=after)
+
+    def audit(self, *, limit: int = 100) -> list[dict[str, Any]]:
+        """List the changes, newest first."""
+        return self._records.audit(limit=limit)
+
+    # Its own state
+
+    def status(self) -> dict[str, Any]:
+        """Count what was written, what waits and what was lost since the start."""
+        rows, pictures = self._rows.counts, self._pictures.counts
+        return {
+            "rows_written": rows.written,
+            "rows_doubled": rows.doubled,
+            "rows_waiting": rows.waiting,
+            "rows_lost": rows.lost,
+            "rows_removed": self._upkeep.removed,
+            "pictures_written": pictures.written,
+            "pictures_waiting": pictures.waiting,
+            "pictures_dropped": pictures.dropped,
+            "pictures_mib": pictures.used / 2**20,
+        }
+
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong now, in words; empty when nothing is."""
+        found = []
+        if self._rows.problem:
+            rows = self._rows.counts
+            found.append(f"records are not written: {self._rows.problem}; {rows.waiting} wait, {rows.lost} lost")
+        if self._pictures.problem:
+            found.append(f"pictures are not kept: {self._pictures.problem}; {self._pictures.counts.dropped} dropped")
+        if self._upkeep.problem:
+            found.append(f"retention does not run: {self._upkeep.problem}")
+        return tuple(found)
+
+    def close(self) -> None:
+        """Write what waits, within about a second for rows and for pictures, and let go of the database."""
+        self._rows.close(_CLOSE_S)
+        self._pictures.close(_CLOSE_S)
+        self._upkeep.close(_CLOSE_S)
+        self._engine.dispose()

@@ -1,0 +1,95 @@
+"""Verdicts to a PLC over Modbus/TCP: coils and holding registers (pymodbus)."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from edgead.config import ModbusSink as ModbusSection
+from edgead.errors import SettingsError
+from edgead.sinks.contract import SinkError
+from edgead.types import Frame, Verdict
+
+try:
+    from pymodbus.client import ModbusTcpClient
+    from pymodbus.exceptions import ModbusException
+except ModuleNotFoundError:
+    raise SettingsError("Modbus needs `pip install 'edgead[daemon]'`") from None
+
+DECISIONS = ("ok", "review", "reject")
+
+# It logs each failed attempt by itself; the sink's problem says it once.
+logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
+
+
+def to_registers(count: int, score: float, decision: str) -> list[int]:
+    """Five registers: count (uint32), score (float32), decision (0 ok, 1 review, 2 reject); high words first."""
+    data = struct.pack(">IfH", count & 0xFFFFFFFF, _float32(score), DECISIONS.index(decision))
+    return list(struct.unpack(">5H", data))
+
+
+def _float32(value: float) -> float:
+    # struct refuses what float32 cannot hold; a PLC is told that it is beyond all thresholds.
+    largest = 3.4028234663852886e38
+    return max(-largest, min(largest, value))
+
+
+class ModbusSink:
+    """Writes the registers of each verdict, then its coils: ok, review, reject and one that toggles.
+
+    The four coils go in one request, and after the registers: a PLC that sees the toggle change reads a whole
+    verdict. The count goes up with every verdict that was given, so that a PLC sees what it has missed. A verdict that
+    cannot be written is not tried again: for a PLC only the part before it counts.
+    """
+
+    needs_image = False
+
+    def __init__(self, section: ModbusSection):
+        self.uri = f"modbus://{section.host}:{section.port}?unit={section.unit}"
+        self._section = section
+        self._count = 0
+        self._toggle: bool | None = None
+        self._client = ModbusTcpClient(section.host, port=section.port, timeout=section.timeout_s, retries=0)
+
+    def skip(self, count: int) -> None:
+        """Count verdicts that were given and will not be written."""
+        self._count += count
+
+    def write(self, frame: Frame, verdict: Verdict) -> None:
+        """Write one verdict.
+
+        Raises
+        ------
+        SinkError
+            The PLC is away or refuses the addresses.
+        """
+        self._count += 1
+        registers = to_registers(self._count, verdict.image_score, verdict.decision)
+        try:
+            if not self._client.connected and not self._client.connect():
+                raise SinkError(f"{self.uri}: no connection")
+            toggle = not self._last_toggle()
+            coils = [verdict.decision == decision for decision in DECISIONS] + [toggle]
+            self._ask(self._client.write_registers, self._section.register_, registers)
+            self._ask(self._client.write_coils, self._section.coil, coils)
+        except (ModbusException, OSError) as error:
+            self._client.close()
+            raise SinkError(f"{self.uri}: cannot be written: {error}") from None
+        self._toggle = toggle
+
+    def _last_toggle(self) -> bool:
+        """What the PLC has seen last, also from the process before this one."""
+        if self._toggle is None:
+            self._toggle = bool(self._ask(self._client.read_coils, self._section.coil + 3).bits[0])
+        return self._toggle
+
+    def _ask(self, request: Callable[..., Any], address: int, *values: Any) -> Any:
+        answer = request(address, *values, device_id=self._section.unit)
+        if answer.isError():
+            raise SinkError(f"{self.uri}: {request.__name__} at {address} is refused: {answer}")
+        return answer
+
+    def close(self) -> None:
+        self._client.close()

@@ -1,0 +1,104 @@
+"""Verdicts to a URL: JSON by POST, signed where there is a secret, tried again until it is taken (httpx)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import threading
+import time
+from urllib.parse import urlsplit
+
+from edgead.config import WebhookSink as WebhookSection
+from edgead.errors import SettingsError
+from edgead.record import record_json
+from edgead.sinks.contract import CHOICES, SinkError
+from edgead.types import Frame, Verdict
+
+try:
+    import httpx
+except ModuleNotFoundError:
+    raise SettingsError("a webhook needs `pip install 'edgead[daemon]'`") from None
+
+# They log whole URLs, in which there may be a password or a token.
+for _name in ("httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+TIMESTAMP_HEADER = "X-Edgead-Timestamp"
+SIGNATURE_HEADER = "X-Edgead-Signature"
+ID_HEADER = "X-Edgead-Id"
+# Answers after which the same request may succeed: too early, too many, the server's own trouble.
+_PASSING = frozenset({408, 425, 429})
+
+
+def signature(secret: str, timestamp: str, body: bytes) -> str:
+    """HMAC-SHA256 over `timestamp.body` in hexadecimal digits, after `sha256=`."""
+    digest = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256)
+    return f"sha256={digest.hexdigest()}"
+
+
+class WebhookSink:
+    """Posts each verdict, in order; one that is not taken is tried again with growing pauses.
+
+    Connections that fail, timeouts, 408, 425, 429 and 5xx are tried again for `give_up_after_s`; any other answer
+    outside 2xx refuses the verdict at once. Redirects are not followed. Before this stands an
+    `edgead.sinks.outlet.Outlet`.
+    """
+
+    needs_image = False
+
+    def __init__(self, section: WebhookSection):
+        parts = urlsplit(section.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise SettingsError("webhook: the url must begin with http:// or https:// and name a host")
+        # The path may be the secret, as it is with the hooks of chat services.
+        self.uri = f"webhook:{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        self.problem: str | None = None
+        self._section = section
+        self.decisions = CHOICES[section.only]
+        self._closed = threading.Event()
+        self._client = httpx.Client(timeout=section.timeout_s, follow_redirects=False)
+
+    def write(self, frame: Frame, verdict: Verdict) -> None:
+        """Post, again and again if need be, until it is taken, refused, given up or the sink is closed."""
+        if verdict.decision not in self.decisions:
+            return
+        body = record_json(frame, verdict).encode()
+        deadline = time.monotonic() + self._section.give_up_after_s
+        pause_s = self._section.retry_first_s
+        while not self._closed.is_set():
+            problem, again = self._post(frame.id, body)
+            self.problem = problem and f"{self.uri}: {problem}"
+            if problem is None:
+                return
+            if not again or time.monotonic() + pause_s > deadline:
+                self.problem = None  # it waits for nothing any more; the error is the outlet's to tell
+                raise SinkError(f"{self.uri}: {problem}; the verdict was not taken")
+            self._closed.wait(pause_s)
+            pause_s = min(2 * pause_s, self._section.retry_most_s)
+        raise SinkError(f"{self.uri}: closed before the verdict was taken")
+
+    def close(self) -> None:
+        self._closed.set()
+        self._client.close()
+
+    def _post(self, id: str, body: bytes) -> tuple[str | None, bool]:
+        """Try once; gives what went wrong, and whether it may go better."""
+        headers = {"Content-Type": "application/json", ID_HEADER: id}
+        if self._section.secret is not None:
+            headers[TIMESTAMP_HEADER] = timestamp = str(int(time.time()))
+            headers[SIGNATURE_HEADER] = signature(self._section.secret.get_secret_value(), timestamp, body)
+        try:
+            # A stream: of an answer only the status is of interest, whatever its length.
+            with self._client.stream("POST", self._section.url, content=body, headers=headers) as answer:
+                status = answer.status_code
+        except httpx.TimeoutException:
+            return f"no answer within {self._section.timeout_s:g} s", True
+        except httpx.ConnectError as error:
+            return f"no connection: {error}", True
+        except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:
+            # The words of others may quote the URL. A RuntimeError is a client that was closed meanwhile.
+            return type(error).__name__, isinstance(error, httpx.TransportError)
+        if 200 <= status < 300:
+            return None, False
+        return f"answered {status}", status in _PASSING or status >= 500

@@ -1,0 +1,141 @@
+"""A real mosquitto with passwords and, where asked for, TLS; and a client that receives like any other program."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+USER, PASSWORD = "line7", "hunter2-is-secret"
+
+
+def find_mosquitto() -> str:
+    found = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
+    if not found or not shutil.which("mosquitto_passwd"):
+        pytest.skip("MQTT NOT TESTED: install Debian's mosquitto")
+    return found
+
+
+class Broker:
+    """Keeps its sessions in a folder over a restart, as a broker in production does."""
+
+    def __init__(self, folder: Path, *, tls: bool = False):
+        self._program = find_mosquitto()
+        folder.mkdir()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        passwords = folder / "passwords"
+        subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, USER, PASSWORD], check=True, capture_output=True)
+        self.ca_file = folder / "ca.pem" if tls else None
+        self._config = folder / "mosquitto.conf"
+        self._log = folder / "log"
+        lines = [
+            "user root",
+            f"listener {self.port} 127.0.0.1",
+            "allow_anonymous false",
+            f"password_file {passwords}",
+            "persistence true",
+            f"persistence_location {folder}/",
+            "max_queued_messages 0",
+        ]
+        if tls:
+            write_certificates(folder)
+            lines += [f"certfile {folder}/server.pem", f"keyfile {folder}/server.key"]
+        self._config.write_text("\n".join(lines) + "\n")
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        with open(self._log, "ab") as log:
+            self.process = subprocess.Popen([self._program, "-c", self._config], stdout=log, stderr=log)
+        deadline = time.monotonic() + 10
+        while True:
+            assert self.process.poll() is None and time.monotonic() < deadline, self._log.read_text()
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.02)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.terminate()
+            self.process.wait(10)
+            self.process = None
+
+
+class Receiver:
+    """Receives into `records`, with a session that outlives the broker."""
+
+    def __init__(self, broker: Broker, topic: str, qos: int):
+        from paho.mqtt import client as paho
+        from paho.mqtt.enums import CallbackAPIVersion
+
+        self.records: list[dict] = []
+        self.topics: list[str] = []
+        self._subscribed = threading.Event()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, "receiver", clean_session=False)
+        self._client.username_pw_set(USER, PASSWORD)
+        if broker.ca_file:
+            self._client.tls_set(ca_certs=str(broker.ca_file))
+        self._client.reconnect_delay_set(1, 1)
+        self._client.on_connect = lambda client, *_: client.subscribe(topic, qos)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = self._receive
+        self._client.connect("127.0.0.1", broker.port, 5)
+        self._client.loop_start()
+        assert self._subscribed.wait(10)
+
+    def _receive(self, _client, _data, message) -> None:
+        self.topics.append(message.topic)
+        self.records.append(json.loads(message.payload))
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        self._client.publish(topic, payload, 1, retain).wait_for_publish(10)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+def write_certificates(folder: Path) -> None:
+    """An authority and a server's certificate for 127.0.0.1, each with its key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    now = datetime.datetime.now(datetime.timezone.utc)
+
+    def certificate(name, key, issuer, issuer_key, *extensions):
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(issuer)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=3))
+            .not_valid_after(now + datetime.timedelta(days=3))
+        )
+        for extension, critical in extensions:
+            builder = builder.add_extension(extension, critical)
+        return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("edgead test", "127.0.0.1")]
+    authority = (x509.BasicConstraints(ca=True, path_length=None), True)
+    address = (x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+    (folder / "ca.pem").write_bytes(certificate(names[0], keys[0], names[0], keys[0], authority))
+    (folder / "server.pem").write_bytes(certificate(names[1], keys[1], names[0], keys[0], address))
+    encoding = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "server.key").write_bytes(keys[1].private_bytes(*encoding))

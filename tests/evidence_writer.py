@@ -1,0 +1,43 @@
+"""Starts, for every line that it reads, a process that writes verdicts with pictures until it is killed.
+
+Each writer tells its number, and each id once its row is committed. `python evidence_writer.py FOLDER`
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from verdicts import Line
+
+from edgead.config import StoreSection
+from edgead.evidence import EvidenceStore
+
+
+def tell(line: str) -> None:
+    """One write of the system's: a kill comes before it or after it."""
+    os.write(1, f"{line}\n".encode())
+
+
+def write_until_killed(folder: Path) -> NoReturn:
+    line = Line()
+    store = EvidenceStore(StoreSection(folder=folder, free_mib=0, before=1, after=1))
+    before = line.capture()
+    while True:
+        frame, verdict = line.part(0.9)
+        tell(f"{frame.id} {store.add(frame, verdict):d}")
+        store.follow(frame)
+        store.keep(frame, verdict, (before,))
+        before = frame
+
+
+# Forked, for the start of an interpreter takes longer than a writer lives.
+for _ in sys.stdin:
+    pid = os.fork()
+    if pid == 0:
+        tell(str(os.getpid()))
+        write_until_killed(Path(sys.argv[1]))
+    os.waitpid(pid, 0)
+    tell("killed")

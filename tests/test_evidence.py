@@ -1,0 +1,284 @@
+"""The evidence store with a real SQLite and real pictures: what is told, in which order, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+import cv2
+import pytest
+from fakes import read_number
+from verdicts import Line, ids
+
+from edgead.config import StoreSection
+from edgead.errors import SettingsError
+from edgead.evidence import EvidenceError, EvidenceStore
+from edgead.record import verdict_record
+
+
+def open_store(folder, **settings):
+    return EvidenceStore(StoreSection(folder=folder, free_mib=0, **settings))
+
+
+def read_picture(path):
+    image = cv2.imread(str(path))
+    assert image is not None, path
+    return image
+
+
+def wait_until(condition, timeout_s=5.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.005)
+
+
+# Records
+
+
+def test_a_record_tells_what_all_sinks_tell(tmp_path):
+    frame, verdict = Line().part(0.75)
+    with closing(open_store(tmp_path)) as store:
+        before = datetime.now(timezone.utc)
+        assert store.add(frame, verdict)
+        record = store.verdict(frame.id)
+        assert before <= datetime.fromisoformat(record.pop("judged_at")) <= datetime.now(timezone.utc)
+        assert (record.pop("pictures"), record.pop("false_reject")) == ([], None)
+        expected = verdict_record(frame, verdict)
+        del expected["stage_times"]["sink_ms"]
+        assert record == json.loads(json.dumps(expected))
+
+
+def test_an_id_that_is_there_is_counted_and_not_doubled(tmp_path):
+    line = Line()
+    frame, verdict = line.part()
+    with closing(open_store(tmp_path)) as store:
+        assert store.add(frame, verdict)
+        assert store.add(frame, line.part(0.9)[1])
+        assert store.counts() == {"ok": 1, "review": 0, "reject": 0}
+        assert (store.status()["rows_written"], store.status()["rows_doubled"]) == (1, 1)
+    with closing(open_store(tmp_path)) as store:
+        store.add(frame, verdict)
+        assert (store.status()["rows_written"], store.status()["rows_doubled"]) == (0, 1)
+        assert len(store.verdicts()) == 1
+
+
+def test_records_are_listed_newest_first_by_pages(tmp_path):
+    caps, lids = Line("caps"), Line("lids")
+    with closing(open_store(tmp_path)) as store:
+        added = []
+        for index in range(30):
+            part = (caps if index % 3 else lids).part(0.9 if index % 5 == 0 else 0.1)
+            store.add(*part)
+            added.append(part[0].id)
+        added.reverse()
+        first = store.verdicts(limit=20)
+        rest = store.verdicts(limit=20, before_id=first[-1]["id"])
+        assert ids(first) + ids(rest) == added
+        assert ids(store.verdicts(pipeline="lids")) == added[2::3]
+        assert ids(store.verdicts(decision="reject")) == added[4::5]
+        assert ids(store.verdicts(decision="reject", pipeline="lids", before_id=added[20])) == [added[29]]
+        assert store.verdicts(before_id="no such id") == []
+        assert store.counts() == {"ok": 24, "review": 0, "reject": 6}
+        assert store.counts(pipeline="lids") == {"ok": 8, "review": 0, "reject": 2}
+        assert store.counts(since=datetime.now(timezone.utc)) == {"ok": 0, "review": 0, "reject": 0}
+
+
+def test_several_pipelines_and_readers_at_once_lose_nothing(tmp_path):
+    lines = [Line(f"line{index}") for index in range(4)]
+    with closing(open_store(tmp_path)) as store:
+
+        def work(line):
+            for part in line.parts(50):
+                assert store.add(*part)
+                store.verdicts(limit=5)
+
+        threads = [threading.Thread(target=work, args=(line,)) for line in lines]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert store.counts()["ok"] == 200 and store.problems() == ()
+        for line in range(4):
+            numbers = [record["number"] for record in store.verdicts(pipeline=f"line{line}")]
+            assert numbers == list(range(49, -1, -1))
+
+
+def test_a_frame_without_an_id_is_refused(tmp_path):
+    frame, verdict = Line().part()
+    with closing(open_store(tmp_path)) as store, pytest.raises(EvidenceError, match="without an id"):
+        store.add(replace(frame, id=""), verdict)
+
+
+def test_a_value_that_the_database_refuses_holds_up_no_other(tmp_path):
+    line = Line()
+    bad, good = line.part(), line.part()
+    with closing(open_store(tmp_path)) as store:
+        assert not store.add(replace(bad[0], number=2**70), bad[1])
+        assert store.add(*good)
+        assert ids(store.verdicts()) == [good[0].id]
+        assert store.status()["rows_lost"] == 1
+
+
+# Pictures
+
+
+def keep(store, line, score, before=()):
+    frame, verdict = line.part(score)
+    store.add(frame, verdict)
+    store.keep(frame, verdict, before)
+    return frame
+
+
+def test_a_reject_keeps_its_picture_and_those_before_and_after(tmp_path):
+    line, other = Line(), Line(camera="side")
+    with closing(open_store(tmp_path, before=2, after=3)) as store:
+        before = [line.capture() for _ in range(4)]
+        frame = keep(store, line, 0.9, before)
+        store.follow(frame)
+        store.follow(before[-1])
+        for _ in range(5):
+            store.follow(other.capture())
+            store.follow(line.capture())
+        names = ["before-002.jpg", "before-001.jpg", "frame.jpg", "heat.jpg"]
+        names += ["after-001.jpg", "after-002.jpg", "after-003.jpg"]
+        wait_until(lambda: store.status()["pictures_written"] == 7)
+        assert store.verdict(frame.id)["pictures"] == names
+        found = {name: read_picture(store.picture(frame.id, name)) for name in names}
+    numbers = [read_number(found[name]) for name in names if name != "heat.jpg"]
+    assert numbers == [2, 3, 4, 5, 6, 7]
+    assert found["heat.jpg"].shape[0] > found["frame.jpg"].shape[0]
+
+
+def test_two_rejects_in_a_row_each_have_their_frames(tmp_path):
+    line = Line()
+    with closing(open_store(tmp_path, before=1, after=2)) as store:
+        first = keep(store, line, 0.9)
+        second = keep(store, line, 0.9, [first])
+        for frame in (second, line.capture(), line.capture()):
+            store.follow(frame)
+        wait_until(lambda: store.status()["pictures_written"] == 9)
+        after = [
+            [read_number(read_picture(store.picture(frame.id, f"after-00{step}.jpg"))) for step in (1, 2)]
+            for frame in (first, second)
+        ]
+    assert after == [[1, 2], [2, 3]]
+
+
+@pytest.mark.parametrize("evidence, kept", [("none", 0), ("reject", 1), ("review", 2), ("all", 3)])
+def test_the_section_says_which_decisions_keep_pictures(tmp_path, evidence, kept):
+    line = Line()
+    with closing(open_store(tmp_path, evidence=evidence)) as store:
+        frames = [keep(store, line, score) for score in (0.1, 0.45, 0.9)]
+        wait_until(lambda: store.status()["pictures_waiting"] == 0)
+    with closing(open_store(tmp_path)) as store:
+        assert sum(bool(store.verdict(frame.id)["pictures"]) for frame in frames) == kept
+
+
+@pytest.mark.parametrize(
+    "name", ["../frame.jpg", "/etc/passwd", "frame.jpg/..", "frame.png", ".frame.jpg.part", "", "..", "frame.jpg\0"]
+)
+def test_only_pictures_of_the_record_can_be_had(tmp_path, name):
+    with closing(open_store(tmp_path)) as store:
+        frame = keep(store, Line(), 0.9)
+        wait_until(lambda: store.status()["pictures_written"] == 2)
+        assert store.picture(frame.id, "frame.jpg").is_file()
+        assert store.picture(frame.id, name) is None
+        assert store.picture(f"../{frame.id}", "frame.jpg") is None
+        assert store.verdict("' OR 1=1 --") is None
+
+
+def test_an_id_that_is_no_uuid_makes_no_folder(tmp_path):
+    frame, verdict = Line().part(0.9)
+    with closing(open_store(tmp_path)) as store:
+        frame = replace(frame, id="../../outside")
+        store.add(frame, verdict)
+        store.keep(frame, verdict, ())
+        assert store.verdict("../../outside")["pictures"] == []
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_unfinished_pictures_of_a_killed_process_are_removed(tmp_path):
+    with closing(open_store(tmp_path)) as store:
+        frame = keep(store, Line(), 0.9)
+        wait_until(lambda: store.status()["pictures_written"] == 2)
+        folder = store.picture(frame.id, "frame.jpg").parent
+    (folder / ".after-001.jpg.part").write_bytes(b"\xff\xd8half")
+    used = sum(path.stat().st_size for path in folder.glob("*.jpg"))
+    with closing(open_store(tmp_path)) as store:
+        wait_until(lambda: store.status()["pictures_mib"] == used / 2**20)
+    assert sorted(path.name for path in folder.iterdir()) == ["frame.jpg", "heat.jpg"]
+
+
+# Marks and changes
+
+
+def test_a_false_reject_is_marked_and_audited(tmp_path):
+    line = Line()
+    (good, ok), (bad, reject) = line.part(0.1), line.part(0.9)
+    with closing(open_store(tmp_path)) as store:
+        store.add(good, ok)
+        store.add(bad, reject)
+        store.mark_false_reject(bad.id, by="anna", note="only dust")
+        store.mark_false_reject(bad.id, by="ben", note="dust, wiped")
+        mark = store.verdict(bad.id)["false_reject"]
+        assert (mark["by"], mark["note"]) == ("ben", "dust, wiped")
+        assert [record["false_reject"] is None for record in store.verdicts()] == [False, True]
+        with pytest.raises(EvidenceError, match="no such record"):
+            store.mark_false_reject("missing", by="anna")
+        with pytest.raises(EvidenceError, match="was found good"):
+            store.mark_false_reject(good.id, by="anna")
+        second, first = store.audit()
+    assert (first["action"], first["by"], first["pipeline"]) == ("mark_false_reject", "anna", "caps")
+    assert second["before"]["by"] == "anna" and second["after"]["note"] == "dust, wiped"
+
+
+def test_changes_are_audited_newest_first_and_stay(tmp_path):
+    with closing(open_store(tmp_path)) as store:
+        for index in range(5):
+            store.add_audit(by="anna", action="thresholds", pipeline="caps", before={"reject": index}, after=None)
+    with closing(open_store(tmp_path)) as store:
+        found = store.audit(limit=3)
+    assert [change["before"] for change in found] == [{"reject": 4}, {"reject": 3}, {"reject": 2}]
+    assert found[0]["after"] is None
+    assert datetime.fromisoformat(found[0]["at"]) > datetime.now(timezone.utc) - timedelta(minutes=1)
+
+
+# Opening
+
+
+def test_a_newer_schema_is_refused_with_what_to_do(tmp_path):
+    open_store(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
+        connection.execute("UPDATE schema_version SET version = 2")
+        connection.commit()
+    with pytest.raises(EvidenceError, match="tables are of version 2, this edgead knows 1: install the newer"):
+        open_store(tmp_path)
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path):
+    (tmp_path / "verdicts.sqlite").write_bytes(b"JFIF" * 1000)
+    with pytest.raises(
+        EvidenceError, match="verdicts.sqlite: cannot be opened: file is not a database.*move a damaged"
+    ):
+        open_store(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "url, what",
+    [
+        ("not a url hunter2", "no SQLAlchemy URL"),
+        ("mysql://anna:hunter2@host/x", "only sqlite and postgresql"),
+        ("sqlite://", "in memory keeps nothing"),
+        ("postgresql://anna:hunter2@host:port/x", "no SQLAlchemy URL"),
+    ],
+)
+def test_a_wrong_address_is_refused_without_its_password(tmp_path, url, what):
+    with pytest.raises(SettingsError, match=what) as error:
+        open_store(tmp_path, url=url)
+    assert "hunter2" not in str(error.value)

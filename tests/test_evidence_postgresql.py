@@ -1,0 +1,134 @@
+"""The evidence store in a real PostgreSQL, which is stopped and started again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from test_evidence import keep, wait_until
+from verdicts import Line, ids
+
+from edgead.config import StoreSection
+from edgead.evidence import EvidenceError, EvidenceStore
+
+PASSWORD = "hunter2-is-secret"
+
+
+class Server:
+    """A PostgreSQL of its own, with a password, in a folder of its own."""
+
+    def __init__(self, binaries: Path, folder: Path):
+        self._binaries = binaries
+        self._data = folder / "data"
+        # It refuses to run as root.
+        self._user = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        password = folder / "password"
+        password.write_text(PASSWORD)
+        if os.geteuid() == 0:
+            for path in (folder, password):
+                shutil.chown(path, "postgres", "postgres")
+        self._run("initdb", "--auth=scram-sha-256", "--username=edgead", f"--pwfile={password}", "--no-sync")
+        self.url = f"postgresql://edgead:{PASSWORD}@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self._data} -c fsync=off"
+        self._run("pg_ctl", "start", "--wait", f"--log={self._data}/log", f"--options={options}")
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "stop", "--mode=immediate")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._binaries / program), f"--pgdata={self._data}", *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/", timeout=60, **self._user)
+
+
+@pytest.fixture(scope="module")
+def server():
+    pytest.importorskip("psycopg", reason="POSTGRESQL NOT TESTED: pip install 'edgead[postgresql]'")
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not binaries:
+        pytest.skip("POSTGRESQL NOT TESTED: install Debian's postgresql")
+    if os.geteuid() == 0 and "postgres" not in {entry.pw_name for entry in pwd.getpwall()}:
+        pytest.skip("POSTGRESQL NOT TESTED: it refuses to run as root, and there is no user postgres")
+    with tempfile.TemporaryDirectory(prefix="edgead-postgresql-") as folder:
+        server = Server(binaries[-1], Path(folder))
+        server.start()
+        yield server
+        server.stop()
+
+
+def open_store(folder, server, **settings):
+    return EvidenceStore(StoreSection(folder=folder, url=server.url, free_mib=0, **settings))
+
+
+def test_records_pictures_marks_and_changes_are_as_with_sqlite(tmp_path, server):
+    line = Line()
+    with closing(open_store(tmp_path, server)) as store:
+        parts = line.parts(30)
+        assert all(store.add(*part) for part in parts)
+        assert store.add(*parts[3])
+        bad = keep(store, line, 0.9)
+        wait_until(lambda: store.status()["pictures_written"] == 2)
+        newest = [bad.id, *(frame.id for frame, _ in reversed(parts))]
+        assert ids(store.verdicts()) == newest
+        assert ids(store.verdicts(before_id=newest[9], decision="ok", limit=5)) == newest[10:15]
+        record = store.verdict(bad.id)
+        assert record["pictures"] == ["frame.jpg", "heat.jpg"]
+        assert record["captured_at"] == bad.captured_at.isoformat() and record["boxes"][0]["peak"] == 0.9
+        store.mark_false_reject(bad.id, by="anna", note="dust")
+        assert store.verdict(bad.id)["false_reject"]["note"] == "dust"
+        assert store.audit()[0]["action"] == "mark_false_reject"
+        assert store.counts() == {"ok": 30, "review": 0, "reject": 1}
+        assert (store.status()["rows_doubled"], store.problems()) == (1, ())
+    future = datetime.now(timezone.utc) + timedelta(days=91)
+    section = StoreSection(folder=tmp_path, url=server.url)
+    with closing(EvidenceStore(section, now=lambda: future)) as store:
+        assert store._upkeep.remove_old() == 31
+        assert store.verdicts() == [] and not list(tmp_path.rglob("*.jpg"))
+
+
+def test_a_server_that_goes_away_delays_no_verdict_and_loses_no_record(tmp_path, server, caplog):
+    caplog.set_level(logging.DEBUG)
+    line = Line()
+    with closing(open_store(tmp_path, server)) as store:
+        added = [part[0].id for part in line.parts(10) if store.add(*part)]
+        server.stop()
+        slowest = 0.0
+        for part in line.parts(50):
+            begin = time.perf_counter()
+            store.add(*part)
+            slowest = max(slowest, time.perf_counter() - begin)
+            added.append(part[0].id)
+        assert slowest < 0.5
+        wait_until(lambda: store.problems())
+        with pytest.raises(EvidenceError, match="cannot be read") as error:
+            store.verdicts()
+        server.start()
+        wait_until(lambda: store.problems() == (), timeout_s=20)
+        assert ids(store.verdicts(limit=100)) == added[::-1]
+        assert store.status()["rows_lost"] == 0
+        told = caplog.text + str(error.value) + repr(store) + str(store.status())
+        assert PASSWORD not in told
+        left = open_store(tmp_path, server)
+        left.close()
+
+
+def test_a_wrong_password_is_told_without_it(tmp_path, server):
+    url = server.url.replace(PASSWORD, f"not-{PASSWORD}")
+    with closing(EvidenceStore(StoreSection(folder=tmp_path, url=url))) as store:
+        assert not store.add(*Line().part())
+        wait_until(lambda: store.problems())
+        assert "password authentication failed" in store.problems()[0] and PASSWORD not in store.problems()[0]

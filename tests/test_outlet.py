@@ -1,0 +1,143 @@
+"""The queue before a sink: slow, dead, refusing and heavy ones."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_evidence import wait_until
+from verdicts import Line
+
+from edgead.config import UriSink
+from edgead.sinks import SinkError, StopRequested, open_outlet
+from edgead.sinks.outlet import Outlet
+
+
+class Gate:
+    """A sink that takes nothing before `opened` is set, and then raises what it is told to."""
+
+    uri = "gate:"
+
+    def __init__(self, error=None):
+        self.opened, self.entered = threading.Event(), threading.Event()
+        self.error = error
+        self.numbers, self.frames, self.closes = [], [], 0
+
+    def write(self, frame, verdict):
+        self.entered.set()
+        assert self.opened.wait(10)
+        if self.error:
+            raise self.error
+        self.numbers.append(frame.number)
+        self.frames.append((frame, verdict))
+
+    def close(self):
+        self.closes += 1
+
+
+def counts(outlet):
+    status = outlet.status()
+    return status.waiting, status.written, status.dropped, status.failed
+
+
+def test_a_write_never_waits_and_the_oldest_are_dropped():
+    sink = Gate()
+    outlet = Outlet("gate", sink, most=5)
+    parts = Line().parts(20)
+    outlet.write(*parts[0])
+    assert sink.entered.wait(5)
+    begin = time.perf_counter()
+    for part in parts[1:]:
+        outlet.write(*part)
+    assert time.perf_counter() - begin < 0.1
+    assert counts(outlet) == (6, 0, 14, 0)
+    sink.opened.set()
+    outlet.close(5)
+    assert sink.numbers == [0, 15, 16, 17, 18, 19] and sink.closes == 1
+    assert counts(outlet) == (0, 6, 14, 0)
+    outlet.write(*parts[0])
+    assert counts(outlet) == (0, 6, 15, 0)
+
+
+@pytest.mark.parametrize("error", [SinkError("gate: is broken"), StopRequested()])
+def test_a_sink_that_refuses_is_counted_and_goes_on(error):
+    sink = Gate(error)
+    sink.opened.set()
+    outlet = Outlet("gate", sink, most=5)
+    line = Line()
+    outlet.write(*line.part())
+    wait_until(lambda: counts(outlet) == (0, 0, 0, 1))
+    assert outlet.status().problem in ("gate: is broken", "gate:: its user has closed it")
+    sink.error = None
+    outlet.write(*line.part())
+    wait_until(lambda: counts(outlet) == (0, 1, 0, 1))
+    assert outlet.status().problem is None
+    outlet.close(1)
+
+
+def test_a_close_leaves_a_dead_sink_behind():
+    sink = Gate()
+    outlet = Outlet("gate", sink, most=5)
+    for part in Line().parts(4):
+        outlet.write(*part)
+    assert sink.entered.wait(5)
+    begin = time.monotonic()
+    outlet.close(0.2)
+    assert 0.2 <= time.monotonic() - begin < 0.8
+    assert counts(outlet) == (1, 0, 3, 0)
+    sink.opened.set()
+    wait_until(lambda: counts(outlet) == (0, 1, 3, 0))
+
+
+def test_pictures_that_wait_are_limited_by_their_size():
+    sink = Gate()
+    outlet = Outlet("gate", sink, most=1000)
+    frame, verdict = Line().part()
+    heavy = replace(frame, image=np.zeros((4000, 6000, 3), np.uint8))  # 69 MiB
+    outlet.write(heavy, verdict)
+    assert sink.entered.wait(5)
+    for _ in range(10):
+        outlet.write(heavy, verdict)
+    assert counts(outlet) == (4, 0, 7, 0)
+    sink.opened.set()
+    outlet.close(5)
+
+
+def test_a_sink_that_needs_no_picture_holds_none():
+    sink = Gate()
+    sink.needs_image = False
+    sink.opened.set()
+    outlet = Outlet("gate", sink, most=5)
+    outlet.write(*Line().part(0.9))
+    outlet.close(5)
+    ((frame, verdict),) = sink.frames
+    assert frame.image.nbytes == verdict.anomaly_map.nbytes == 0 and verdict.decision == "reject"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_has_died_is_told():
+    sink = Gate(KeyError("a mistake of ours"))
+    sink.opened.set()
+    outlet = Outlet("gate", sink, most=5)
+    outlet.write(*Line().part())
+    wait_until(lambda: outlet.status().problem == "its thread has died, see the log")
+    outlet.close(0.1)
+
+
+def test_sinks_of_the_camera_loop_can_be_named(tmp_path):
+    line = Line()
+    outlets = [
+        open_outlet("lines", UriSink(kind="uri", uri=f"jsonl:{tmp_path}/verdicts.jsonl")),
+        open_outlet("pictures", UriSink(kind="uri", uri=f"images:{tmp_path}/rejects?only=reject")),
+    ]
+    for part in (line.part(0.1), line.part(0.9)):
+        for outlet in outlets:
+            outlet.write(*part)
+    for outlet in outlets:
+        outlet.close(5)
+    assert len((tmp_path / "verdicts.jsonl").read_text().splitlines()) == 2
+    assert [path.name for path in (tmp_path / "rejects").iterdir()] == ["000001_top_reject.jpg"]
+    assert [outlet.status().written for outlet in outlets] == [2, 1]

@@ -1,0 +1,185 @@
+"""The Modbus sink with pymodbus's real server, read as a PLC's program would."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+import time
+from contextlib import closing, contextmanager
+
+import pytest
+from test_evidence import wait_until
+from verdicts import Line
+
+from edgead.config import ModbusSink
+from edgead.sinks import SinkError, open_outlet, open_sink
+
+pytest.importorskip("pymodbus", reason="MODBUS NOT TESTED: pip install 'edgead[daemon]'")
+
+UNIT, COIL, REGISTER = 7, 20, 100
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+class Plc:
+    """A Modbus/TCP server in a thread with 4 coils from 20 and 5 holding registers from 100 on."""
+
+    def __init__(self, port=None):
+        self.port = port or free_port()
+        self.written = []
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        assert self._ready.wait(5)
+
+    def close(self):
+        asyncio.run_coroutine_threadsafe(self._server.shutdown(), self._loop).result(5)
+        self._thread.join(5)
+
+    def read(self):
+        """What lies there now: coils, count, score, decision."""
+        from pymodbus.client import ModbusTcpClient
+
+        with ModbusTcpClient("127.0.0.1", port=self.port, timeout=2) as client:
+            coils = client.read_coils(COIL, count=4, device_id=UNIT).bits[:4]
+            registers = client.read_holding_registers(REGISTER, count=5, device_id=UNIT).registers
+        count, score, decision = struct.unpack(">IfH", struct.pack(">5H", *registers))
+        return coils, count, score, decision
+
+    def _run(self):
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._serve())
+        self._loop.close()
+
+    async def _serve(self):
+        from pymodbus.server import ModbusTcpServer
+        from pymodbus.simulator import DataType, SimData, SimDevice
+
+        coils = SimData(COIL, values=[False] * 16, datatype=DataType.BITS)
+        registers = SimData(REGISTER, values=[0] * 5, datatype=DataType.REGISTERS)
+        inputs = SimData(0, values=[False] * 16, datatype=DataType.BITS)
+        words = SimData(0, values=[0], datatype=DataType.REGISTERS)
+        device = SimDevice(UNIT, ([coils], [inputs], [registers], [words]))
+        self._server = ModbusTcpServer(device, address=("127.0.0.1", self.port), trace_pdu=self._note)
+        await self._server.serve_forever(background=True)
+        self._ready.set()
+        await self._server.serving
+
+    def _note(self, sending, pdu):
+        if not sending and type(pdu).__name__.startswith("Write"):
+            self.written.append(type(pdu).__name__)
+        return pdu
+
+
+@contextmanager
+def outlet_to(port, **settings):
+    values = {"kind": "modbus", "host": "127.0.0.1", "port": port, "unit": UNIT, "coil": COIL, "register": REGISTER}
+    outlet = open_outlet("plc", ModbusSink.model_validate({**values, "timeout_s": 0.5, **settings}))
+    try:
+        yield outlet
+    finally:
+        outlet.close(0.5)
+
+
+def write(outlet, line, score):
+    before = outlet.status().written
+    outlet.write(*line.part(score))
+    wait_until(lambda: outlet.status().written == before + 1)
+
+
+def test_coils_and_registers_are_as_the_readme_says():
+    line = Line()
+    with closing(Plc()) as plc, outlet_to(plc.port) as outlet:
+        found = []
+        for score in (0.1, 0.45, 0.9):
+            write(outlet, line, score)
+            found.append(plc.read())
+        assert [coils for coils, *_ in found] == [
+            [True, False, False, True],
+            [False, True, False, False],
+            [False, False, True, True],
+        ]
+        assert [(count, decision) for _, count, _, decision in found] == [(1, 0), (2, 1), (3, 2)]
+        assert [score for *_, score, _ in found] == [
+            struct.unpack("f", struct.pack("f", s))[0] for s in (0.1, 0.45, 0.9)
+        ]
+        assert plc.written == ["WriteMultipleRegistersRequest", "WriteMultipleCoilsRequest"] * 3
+        assert outlet.status().problem is None
+
+
+def test_the_toggle_goes_on_from_what_the_plc_has_seen():
+    with closing(Plc()) as plc:
+        for expected in (True, False, True):
+            with outlet_to(plc.port) as outlet:
+                write(outlet, Line(), 0.1)
+            assert plc.read()[0][3] is expected
+
+
+def test_a_plc_that_was_away_gets_the_newest_verdict_alone_and_sees_that_it_missed_some():
+    line = Line()
+    plc = Plc()
+    with outlet_to(plc.port) as outlet:
+        write(outlet, line, 0.1)
+        plc.close()
+        begin = time.perf_counter()
+        for _ in range(20):
+            outlet.write(*line.part(0.9))
+        assert time.perf_counter() - begin < 0.1
+        wait_until(lambda: outlet.status().waiting == 0)
+        status = outlet.status()
+        assert status.failed + status.dropped == 20 and status.failed >= 1
+        assert f"modbus://127.0.0.1:{plc.port}?unit={UNIT}: " in status.problem
+        with closing(Plc(plc.port)) as plc:
+            write(outlet, line, 0.45)
+            coils, count, _, decision = plc.read()
+            assert coils[:3] == [False, True, False] and decision == 1 and count == 22
+            assert plc.written == ["WriteMultipleRegistersRequest", "WriteMultipleCoilsRequest"]
+            assert outlet.status().problem is None
+
+
+def test_a_plc_that_never_answers_delays_no_verdict():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        with outlet_to(silent.getsockname()[1]) as outlet:
+            begin = time.perf_counter()
+            for part in Line().parts(20):
+                outlet.write(*part)
+            assert time.perf_counter() - begin < 0.2
+            wait_until(lambda: outlet.status().failed >= 1)
+            assert "cannot be written" in outlet.status().problem
+
+
+@pytest.mark.parametrize("wrong", [{"register": 500}, {"coil": 500}, {"unit": 9}])
+def test_addresses_that_the_plc_does_not_have_are_told(wrong):
+    with closing(Plc()) as plc, outlet_to(plc.port, **wrong) as outlet:
+        outlet.write(*Line().part())
+        wait_until(lambda: outlet.status().failed == 1, timeout_s=10)
+        assert "is refused" in outlet.status().problem or "cannot be written" in outlet.status().problem
+
+
+@pytest.mark.parametrize("score", [1e39, -1e300, 3.5])
+def test_a_score_beyond_float32_is_the_largest_there_is(score):
+    from edgead.sinks.modbus import to_registers
+
+    count, found, decision = struct.unpack(">IfH", struct.pack(">5H", *to_registers(2**32 + 5, score, "reject")))
+    assert (count, decision) == (5, 2)
+    assert found == max(min(score, 3.4028234663852886e38), -3.4028234663852886e38)
+
+
+def test_a_uri_is_enough_for_the_camera_loop():
+    line = Line("")
+    with closing(Plc()) as plc:
+        uri = f"modbus://127.0.0.1:{plc.port}?unit={UNIT}&coil={COIL}&register={REGISTER}"
+        with closing(open_sink(uri)) as sink:
+            sink.write(*line.part(0.9))
+        assert plc.read()[1:4:2] == (1, 2)
+    with pytest.raises(SinkError, match="register: Input should be less than or equal to 65529"):
+        open_sink(f"{uri}0000&coil=1")
+    with pytest.raises(SinkError, match="unknown option 'coils'; known are coil, register, unit"):
+        open_sink("modbus://host?coils=0")

@@ -1,0 +1,217 @@
+"""The webhook with a real HTTP server that answers as it should, late, wrongly or never."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+import time
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from test_evidence import wait_until
+from verdicts import Line, ids
+
+from edgead.config import WebhookSink
+from edgead.errors import SettingsError
+from edgead.record import verdict_record
+from edgead.sinks import SinkError, open_outlet, open_sink
+
+pytest.importorskip("httpx", reason="WEBHOOKS NOT TESTED: pip install 'edgead[daemon]'")
+
+SECRET = "hunter2-is-secret"
+
+
+class Hook:
+    """Answers with the statuses that it is given, then with 200; 0 is no answer until `released`."""
+
+    def __init__(self, *statuses):
+        self.statuses = list(statuses)
+        self.requests = []
+        self.taken = []
+        self.released = threading.Event()
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                hook.requests.append((self.path, dict(self.headers), body, time.monotonic()))
+                status = hook.statuses.pop(0) if hook.statuses else 200
+                if status == 0:
+                    hook.released.wait(30)
+                    self.close_connection = True
+                    return
+                if status == 200:
+                    hook.taken.append(json.loads(body))
+                self.send_response(status)
+                if status == 302:
+                    self.send_header("Location", "/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format, *args):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/hooks/{SECRET}?token={SECRET}"
+
+    def close(self):
+        self.released.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@contextmanager
+def outlet_to(url, **settings):
+    section = WebhookSink.model_validate({"kind": "webhook", "url": url, "retry_first_s": 0.05, **settings})
+    outlet = open_outlet("hook", section)
+    try:
+        yield outlet
+    finally:
+        outlet.close(0.1)
+
+
+def test_a_verdict_is_posted_and_signed_so_that_the_readme_can_check_it():
+    frame, verdict = Line().part(0.9)
+    with closing(Hook()) as hook, outlet_to(hook.url, secret=SECRET) as outlet:
+        outlet.write(frame, verdict)
+        wait_until(lambda: outlet.status().written == 1)
+    ((path, headers, body, _),) = hook.requests
+    assert json.loads(body) == json.loads(json.dumps(verdict_record(frame, verdict)))
+    assert path.startswith("/hooks/") and headers["Content-Type"] == "application/json"
+    assert headers["X-Edgead-Id"] == frame.id
+    example = readme_example("def is_from_edgead")
+    assert example["is_from_edgead"](SECRET, headers, body)
+    assert not example["is_from_edgead"]("another secret", headers, body)
+    assert not example["is_from_edgead"](SECRET, headers, body.replace(b"reject", b"ok"))
+    assert not example["is_from_edgead"](SECRET, {**headers, "X-Edgead-Timestamp": "1"}, body)
+
+
+def readme_example(start):
+    """Run the block of the README that holds some text, and give its names."""
+    from pathlib import Path
+
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    (block,) = (part for part in text.split("```python\n")[1:] if start in part.split("```")[0])
+    names = {}
+    exec(block.split("```")[0], names)
+    return names
+
+
+def test_without_a_secret_nothing_is_signed():
+    with closing(Hook()) as hook, outlet_to(hook.url) as outlet:
+        outlet.write(*Line().part())
+        wait_until(lambda: hook.requests)
+    assert not [name for name in hook.requests[0][1] if name.startswith("X-Edgead-S")]
+
+
+def test_500_then_200_loses_and_doubles_nothing_and_keeps_the_order():
+    parts = Line().parts(6)
+    with closing(Hook(500, 503, 200, 429, 408)) as hook, outlet_to(hook.url) as outlet:
+        for part in parts:
+            outlet.write(*part)
+        wait_until(lambda: outlet.status().written == 6)
+        assert ids(hook.taken) == [frame.id for frame, _ in parts]
+        assert len(hook.requests) == 10
+        status = outlet.status()
+        assert (status.failed, status.dropped, status.problem) == (0, 0, None)
+        times = [at for *_, at in hook.requests]
+        assert times[1] - times[0] >= 0.05 and times[2] - times[1] >= 0.1  # the pauses grow
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 302])
+def test_a_refusal_is_counted_and_not_tried_again(status):
+    parts = Line().parts(2)
+    with closing(Hook(status)) as hook, outlet_to(hook.url) as outlet:
+        outlet.write(*parts[0])
+        wait_until(lambda: outlet.status().failed == 1)
+        assert f"answered {status}; the verdict was not taken" in outlet.status().problem
+        outlet.write(*parts[1])
+        wait_until(lambda: outlet.status().written == 1)
+        assert ids(hook.taken) == [parts[1][0].id] and len(hook.requests) == 2
+
+
+def test_a_receiver_that_never_answers_delays_no_verdict_and_bounds_the_queue(caplog):
+    caplog.set_level(logging.DEBUG)
+    parts = Line().parts(50)
+    with closing(Hook(*[0] * 99)) as hook:
+        with outlet_to(hook.url, timeout_s=0.2, queue={"messages": 10}, secret=SECRET) as outlet:
+            outlet.write(*parts[0])
+            wait_until(lambda: hook.requests)
+            begin = time.perf_counter()
+            for part in parts[1:]:
+                outlet.write(*part)
+            assert time.perf_counter() - begin < 0.1
+            wait_until(lambda: outlet.status().problem)
+            status = outlet.status()
+            assert (status.waiting, status.dropped, status.written, status.failed) == (11, 39, 0, 0)
+            assert status.problem.endswith(": no answer within 0.2 s")
+            hook.statuses.clear()
+            hook.released.set()
+            wait_until(lambda: outlet.status().written == 11)
+            assert ids(hook.taken) == [frame.id for frame, _ in (parts[0], *parts[-10:])]
+            told = f"{caplog.text} {status} {outlet!r} {outlet._sink!r} {outlet.uri}"
+    assert SECRET not in told
+
+
+def test_a_verdict_is_given_up_in_the_end():
+    with closing(Hook(*[500] * 99)) as hook, outlet_to(hook.url, give_up_after_s=0.3) as outlet:
+        outlet.write(*Line().part())
+        wait_until(lambda: outlet.status().failed == 1)
+        assert 2 <= len(hook.requests) <= 4
+        assert "answered 500; the verdict was not taken" in outlet.status().problem
+
+
+def test_a_close_waits_for_no_dead_receiver():
+    with closing(Hook(*[0] * 9)) as hook:
+        with outlet_to(hook.url, timeout_s=20) as outlet:
+            for part in Line().parts(3):
+                outlet.write(*part)
+            wait_until(lambda: hook.requests)
+            begin = time.monotonic()
+            outlet.close(0.2)
+            assert time.monotonic() - begin < 1
+            assert outlet.status().dropped == 2 and outlet.status().waiting == 1
+            hook.released.set()
+
+
+def test_no_connection_is_told_and_only_chosen_decisions_go():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://anna:{SECRET}@127.0.0.1:{free.getsockname()[1]}/x"
+        line = Line()
+        with outlet_to(url, only="reject") as outlet:
+            outlet.write(*line.part(0.1))
+            outlet.write(*line.part(0.9))
+            wait_until(lambda: outlet.status().problem)
+            assert "no connection: " in outlet.status().problem and outlet.status().waiting == 1
+            assert SECRET not in str(outlet.status())
+
+
+@pytest.mark.parametrize("url", ["ftp://host/x", "host/x", "http:///x"])
+def test_a_url_that_is_none_is_refused_without_quoting_it(url):
+    with pytest.raises(SettingsError, match="must begin with http"):
+        open_outlet("hook", WebhookSink(kind="webhook", url=url))
+
+
+def test_a_uri_is_enough_for_the_camera_loop(monkeypatch):
+    monkeypatch.setenv("EDGEAD_WEBHOOK_SECRET", SECRET)
+    frame, verdict = Line("").part(0.9)
+    with closing(Hook()) as hook:
+        with closing(open_sink(f"webhook:{hook.url}")) as sink:
+            sink.write(frame, verdict)
+        assert ids(hook.taken) == [frame.id] and "X-Edgead-Signature" in hook.requests[0][1]
+        hook.statuses = [403]
+        sink = open_sink(f"webhook:{hook.url}")
+        sink.write(frame, verdict)
+        with pytest.raises(SinkError, match="1 verdicts were not delivered: webhook:http://.*answered 403") as error:
+            sink.close()
+        assert SECRET not in str(error.value)

@@ -1,0 +1,32 @@
+"""Frames with ids and verdicts of a pipeline, as a daemon's pipeline gives them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fakes import make_verdict, numbered
+
+from edgead.sources.contract import FrameCounter
+from edgead.types import Frame, Verdict
+
+
+class Line:
+    """A camera and a pipeline: captures numbered frames and judges them."""
+
+    def __init__(self, pipeline: str = "caps", camera: str = "top"):
+        self._pipeline = pipeline
+        self._counter = FrameCounter(camera)
+
+    def capture(self) -> Frame:
+        return self._counter.capture(numbered(self._counter.captured))
+
+    def part(self, score: float = 0.1) -> tuple[Frame, Verdict]:
+        verdict = replace(make_verdict(score), pipeline=self._pipeline, model="5e" * 32, review_threshold=0.4)
+        return self.capture(), verdict
+
+    def parts(self, count: int, score: float = 0.1) -> list[tuple[Frame, Verdict]]:
+        return [self.part(score) for _ in range(count)]
+
+
+def ids(records: list[dict]) -> list[str]:
+    return [record["id"] for record in records]
