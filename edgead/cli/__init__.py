@@ -1,4 +1,4 @@
-"""The command `edgead`: the verbs of the workstation (`workstation`), those of a device (`device`), and the way in."""
+"""The command `edgead`: the verbs of the workstation, of a device and of its daemon, and the way in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 import sys
 from types import FrameType
 
-from edgead.cli import device, workstation  # noqa: F401  imported for the verbs that they add
+from edgead.cli import daemon, device, workstation  # noqa: F401  imported for the verbs that they add
 from edgead.cli.app import app
 from edgead.console import stderr
 from edgead.errors import EdgeadError

@@ -107,6 +107,15 @@ class ModelSlot:
             self._previous = self._exchange(self._previous)
             self.path = self._in_service().artifact.path
 
+    def give_up(self) -> None:
+        """Go back to the model before this one, which has failed; the slot is loaded anew from it."""
+        with self._changing:
+            if self._previous is None:
+                return
+            self.path = self._previous.artifact.path
+            self._previous.close()
+            self._previous = None
+
     def set_thresholds(self, thresholds: Thresholds) -> Thresholds:
         """Judge by these from the next frame on, also after a restart; returns those before.
 

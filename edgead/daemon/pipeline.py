@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgead.config import LimitsSection, PipelineSection
 from edgead.daemon.condition import Condition, State
 from edgead.daemon.model_slot import ModelSlot
+from edgead.daemon.self_test import SelfTestError
 from edgead.daemon.supervisor import RestartBudget, Supervisor
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
 from edgead.errors import EdgeadError, SettingsError
@@ -27,10 +30,16 @@ if TYPE_CHECKING:
     from edgead.sinks.outlet import Outlet
     from edgead.sources.supervised import SupervisedCamera
 
+logger = logging.getLogger(__name__)
+
 # How soon a pipeline that waits for a frame notices that it should stop, or that its camera is lost.
 _POLL_S = 0.1
 # Of each stage: p99.9 has ten samples above it, and a pipeline needs less than a megabyte for them.
 _WINDOW = 10_000
+
+
+class JudgementError(EdgeadError):
+    """The detector failed on an image that it should have judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,7 @@ class Wiring:
     publish: Callable[[Frame, Verdict], None]
     kept: KeptThresholds
     limits: LimitsSection
+    before: int
     threads: int | None = None
 
 
@@ -103,7 +113,7 @@ class Pipeline:
         self._wiring = wiring
         self._condition = Condition(name)
         self._mailbox = wiring.camera.subscribe()
-        self._before: deque[Frame] = deque(maxlen=wiring.store.section.before)
+        self._before: deque[Frame] = deque(maxlen=wiring.before)
         self._trigger: Trigger | None = None
         self._recorder = LatencyRecorder(window=_WINDOW)
         self._decisions: Counter[str] = Counter()
@@ -167,7 +177,7 @@ class Pipeline:
     def self_test(self) -> dict[str, Any]:
         """Replay the golden images through the detector in service; one that fails is out of service.
 
-        A pipeline without a model loads it anew, which tests it too.
+        A pipeline whose model could not be used tries it anew.
 
         Raises
         ------
@@ -178,15 +188,16 @@ class Pipeline:
             if not self.slot.model:
                 self.slot.load()
             tested = self.slot.self_test()
-            if tested.passed:
-                self._condition.mended("model")
-                self._go_on()
-            else:
-                tested.require()
+            tested.require()
+        except SelfTestError as error:
+            self._condition.fault("model", str(error))
+            if error.found is None:
+                raise
+            return error.found.to_dict()
         except EdgeadError as error:
             self._condition.fault("model", str(error))
-            if not isinstance(error, SelfTestError):
-                raise
+            raise
+        self._condition.mended("model")
         return tested.to_dict()
 
     def swap(self, model: Path, *, by: str = "edgead") -> None:
@@ -197,9 +208,9 @@ class Pipeline:
         EdgeadError
             The model cannot be used; the one in service goes on.
         """
-        before = self._named_model()
+        before = str(self.slot.path)
         self.slot.swap(model)
-        self._in_service("swap", by, before)
+        self._exchanged("swap model", by, before)
 
     def roll_back(self, *, by: str = "edgead") -> None:
         """Judge by the model before this one again.
@@ -209,9 +220,9 @@ class Pipeline:
         SettingsError
             There was none since the start.
         """
-        before = self._named_model()
+        before = str(self.slot.path)
         self.slot.roll_back()
-        self._in_service("roll back", by, before)
+        self._exchanged("roll back model", by, before)
 
     def set_thresholds(self, *, review: float, reject: float, by: str) -> None:
         """Judge by these from the next frame on; kept over restarts, for this model.
@@ -219,13 +230,147 @@ class Pipeline:
         Raises
         ------
         SettingsError
-            They are no thresholds, or cannot be kept.
+            They are no thresholds, cannot be kept, or there is no model.
         """
-        try:
-            thresholds = Thresholds(review=review, reject=reject, by=by)
-        except ValidationError as error:
-            ...
-        before = self.slot.set_thresholds(thresholds)
-        self._wiring.store.add_audit(
-            by=by, action="thresholds", pipeline=self.name, before=before.values(), after=thresholds.values()
+        before = self.slot.set_thresholds(Thresholds.checked(review=review, reject=reject, by=by))
+        self._audit("thresholds", by, before.values(), {"review": review, "reject": reject})
+
+    def status(self) -> PipelineStatus:
+        """Tell what the pipeline is and has done."""
+        thresholds = self.slot.thresholds
+        return PipelineStatus(
+            name=self.name,
+            camera=self.section.camera,
+            model=str(self.slot.path),
+            model_sha256=self.slot.model,
+            state=self._condition.state,
+            reason=self._condition.reason,
+            since=self._condition.since,
+            decisions={decision: self._decisions[decision] for decision in ("ok", "review", "reject")},
+            taken=self._taken,
+            judged=self._decisions.total(),
+            overwritten=self._mailbox.overwritten,
+            unjudged=self._unjudged,
+            late=self._late,
+            restarts=self._supervisor.restarts,
+            fps=self._recorder.fps,
+            latency=self._recorder.summary(),
+            thresholds=thresholds.values() if thresholds else None,
+            can_roll_back=self.slot.can_roll_back,
         )
+
+    # The thread
+
+    def _serve(self, stop: threading.Event) -> None:
+        """Judge until told to stop, or until the camera has no more frames."""
+        self._condition.starting("the model is loaded and tested")
+        with closing(open_trigger(self.section.trigger)) as trigger:
+            self._trigger = trigger
+            try:
+                self._load()
+                self._condition.mended("program")
+                self._condition.starting(f"waits for camera {self.section.camera}")
+                while not stop.is_set() and self._take_one(trigger):
+                    self._alive_s = time.monotonic()
+            finally:
+                self._trigger = self._alive_s = None
+
+    def _load(self) -> None:
+        # No reason to start again: a model that cannot be used will not mend itself.
+        try:
+            self.slot.load()
+            self._condition.mended("model")
+        except EdgeadError as error:
+            self._condition.fault("model", str(error))
+        finally:
+            self.loaded.set()
+
+    def _take_one(self, trigger: Trigger) -> bool:
+        """Take the next frame through the pipeline; False at the end of the camera's."""
+        try:
+            frame = self._mailbox.get(_POLL_S)
+        except TimeoutError:
+            self._look_after_camera()
+            return True
+        except SourceError as error:
+            self._condition.fault("camera", f"camera {self.section.camera}: {error}")
+            return True
+        if frame is None:
+            self._condition.stopped(f"camera {self.section.camera} has ended")
+            return False
+        self._taken += 1
+        self._condition.mended("camera")
+        self._condition.running()
+        wanted = trigger.accepts(frame)
+        if wanted and not self._condition.has("model"):
+            self._judge(frame)
+        else:
+            self._unjudged += wanted
+            self._wiring.store.follow(frame)
+        self._before.append(frame)
+        return True
+
+    def _look_after_camera(self) -> None:
+        camera = self._wiring.camera.status()
+        if camera.state in ("lost", "stalled"):
+            reason = camera.reason or "no frames"
+            self._condition.fault("camera", f"camera {camera.name} is {camera.state}: {reason}")
+
+    def _judge(self, frame: Frame) -> None:
+        begin_ns = time.perf_counter_ns()
+        try:
+            verdict = self.slot.predict(frame.image)
+        except ValueError as error:
+            self._unjudged += 1
+            self._condition.fault("frame", f"frame {frame.number}: {error}")
+            return
+        except Exception as error:
+            raise JudgementError(f"{type(error).__name__}: {error}") from error
+        self._condition.mended("frame")
+        judged_ns = time.perf_counter_ns()
+        times = replace(verdict.stage_times, age_ms=(begin_ns - frame.captured_ns) / 1e6)
+        verdict = replace(verdict, stage_times=times, pipeline=self.name)
+        self._write(frame, verdict)
+        finished_ns = time.perf_counter_ns()
+        budget_ms = self.section.budget_ms
+        self._late += budget_ms is not None and (judged_ns - frame.captured_ns) / 1e6 > budget_ms
+        self._decisions[verdict.decision] += 1
+        times = replace(times, sink_ms=(finished_ns - judged_ns) / 1e6)
+        total_ms = (finished_ns - frame.captured_ns) / 1e6
+        self._recorder.add_frame(times, total_ms=total_ms, finished_ns=finished_ns)
+        self._latest = (frame, verdict)
+        self._wiring.publish(frame, verdict)
+
+    def _write(self, frame: Frame, verdict: Verdict) -> None:
+        store = self._wiring.store
+        store.add(frame, verdict)  # first: no receiver shall know of a verdict that is on no record
+        for outlet in self.outlets:
+            outlet.write(frame, verdict)
+        store.follow(frame)
+        store.keep(frame, verdict, tuple(self._before))
+
+    def _died(self, error: Exception, again: bool) -> None:
+        what = str(error) if isinstance(error, EdgeadError) else f"{type(error).__name__}: {error}"
+        logger.error("%s: died: %s", self.name, what, exc_info=error, extra={"pipeline": self.name, "again": again})
+        self.loaded.set()
+        limits = self._supervisor.budget.limits
+        used_up = "" if again else f"; restarted {limits.restarts} times within {limits.restarts_within_s:g} s, no more"
+        self._condition.fault("program", what + used_up)
+        if isinstance(error, JudgementError) and self.slot.can_roll_back:
+            failed = str(self.slot.path)
+            self.slot.give_up()
+            self._audit("roll back on fault", "edgead", failed, str(self.slot.path))
+
+    def _exchanged(self, action: str, by: str, before: str) -> None:
+        self._audit(action, by, before, str(self.slot.path))
+        self._condition.mended("model")
+        self._supervisor.start()
+
+    def _audit(self, action: str, by: str, before: Any, after: Any) -> None:
+        text = f"{self.name}: {action} by {by}: {before} -> {after}"
+        logger.info(text, extra={"pipeline": self.name, "by": by, "action": action})
+        try:
+            self._wiring.store.add_audit(by=by, action=action, pipeline=self.name, before=before, after=after)
+        except EdgeadError as error:
+            # What was changed is in force; that it is on no record must at least be in the log.
+            logger.error("%s: %s is not in the audit: %s", self.name, action, error, extra={"pipeline": self.name})

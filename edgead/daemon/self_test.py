@@ -20,10 +20,6 @@ from edgead.images import load_image
 _TOLERANCE = 1e-4
 
 
-class SelfTestError(EdgeadError):
-    """A detector that does not score its golden images as was recorded."""
-
-
 @dataclass(frozen=True, slots=True)
 class GoldenScore:
     """One golden image: the score on record, the one found, and their relative difference."""
@@ -55,13 +51,24 @@ class SelfTest:
         if self.passed:
             return
         if not self.images:
-            raise SelfTestError(f"{self.model} has no golden images to test it with: train it anew")
-        worst = max(self.images, key=lambda image: image.difference if image.difference == image.difference else math.inf)
+            raise SelfTestError(f"{self.model} has no golden images to test it with: train it anew", self)
+        worst = max(
+            self.images, key=lambda image: image.difference if image.difference == image.difference else math.inf
+        )
         raise SelfTestError(
             f"self-test of {self.model} failed: {worst.image} scores {worst.found:.6g}, on record is "
             f"{worst.expected:.6g} (they differ by {worst.difference:.2g}, allowed is {self.tolerance:g}): "
-            "copy the model again, or find out with `edgead doctor` what this machine computes wrongly"
+            "copy the model again, or find out with `edgead doctor` what this machine computes wrongly",
+            self,
         )
+
+
+class SelfTestError(EdgeadError):
+    """A detector that does not score its golden images as was recorded; `found` is what it scored."""
+
+    def __init__(self, message: str, found: SelfTest | None = None):
+        super().__init__(message)
+        self.found = found
 
 
 def self_test(detector: Detector, measure: Callable[[np.ndarray], Measurement] | None = None) -> SelfTest:

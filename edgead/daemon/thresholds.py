@@ -29,6 +29,21 @@ class Thresholds(BaseModel):
             raise ValueError(f"review ({self.review:g}) lies above reject ({self.reject:g})")
         return self
 
+    @classmethod
+    def checked(cls, *, review: float, reject: float, by: str) -> Thresholds:
+        """Make thresholds of what a person gave.
+
+        Raises
+        ------
+        SettingsError
+            They are not finite, or review lies above reject.
+        """
+        try:
+            return cls(review=review, reject=reject, by=by)
+        except ValidationError as error:
+            found = error.errors()[0]
+            raise SettingsError(f"thresholds: {found['msg'].removeprefix('Value error, ')}") from None
+
     def values(self) -> dict[str, float]:
         return {"review": self.review, "reject": self.reject}
 
@@ -70,7 +85,9 @@ class KeptThresholds:
             return {}
         except (OSError, ValidationError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is damaged"
-            raise SettingsError(f"{self._file} cannot be read ({why}): mend it, or remove it to go by the model") from None
+            raise SettingsError(
+                f"{self._file} cannot be read ({why}): mend it, or remove it to go by the model"
+            ) from None
 
     def _write(self, content: dict) -> None:
         draft = self._file.with_name(f".{self._file.name}")

@@ -1,8 +1,12 @@
-"""The built-in production line as a source: `synthetic:?seed=1&count=100&defect_rate=0.1`."""
+"""The built-in production line as a source: `synthetic:?seed=1&count=100&defect_rate=0.1&rate=10&repeat=1`."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+
+import numpy as np
 
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.types import Frame
@@ -10,7 +14,11 @@ from edgead.uri import parse_options
 
 
 class SyntheticSource:
-    """Parts of the built-in line, as fast as they are asked for; the same seed gives the same parts."""
+    """Parts of the built-in line; the same seed gives the same parts.
+
+    They come as fast as they are asked for, or with `rate` so many a second. With `repeat=1` the belt goes round: its
+    parts are made once, kept in memory, and come again and again.
+    """
 
     live = False
 
@@ -19,29 +27,45 @@ class SyntheticSource:
         path, _, query = uri.partition(":")[2].partition("?")
         if path:
             raise SourceError(f"{uri}: {path!r} is no part of the line; options follow a ?, as in synthetic:?count=5")
-        known = {"seed": _natural, "count": _natural, "defect_rate": _fraction}
+        known = {"seed": _natural, "count": _natural, "defect_rate": _fraction, "rate": _positive, "repeat": _switch}
         try:
             options = parse_options(uri, query, known)
         except ValueError as error:
             raise SourceError(str(error)) from None
+        self._rate: float | None = options.pop("rate", None)
+        self._repeat: bool = options.pop("repeat", False)
         self._options = {"seed": 1, "count": 100, "defect_rate": 0.1} | options
         self._frames = FrameCounter(uri, late_after_ms=late_after_ms)
-        self._closed = False
+        self._closed = threading.Event()
 
     @property
     def counters(self) -> Counters:
         return Counters(captured=self._frames.captured, late=self._frames.late)
 
     def __iter__(self) -> Iterator[Frame]:
-        from edgead.demo.line import belt  # only those who ask for the line pay for its import
-
-        for image, _mask, _defect in belt(**self._options):
-            if self._closed:
+        due_s = time.monotonic()
+        for image in self._parts():
+            if self._rate is not None:
+                self._closed.wait(due_s - time.monotonic())
+                # A belt that was held up goes on at its pace, it does not catch up.
+                due_s = max(due_s, time.monotonic() - 1 / self._rate) + 1 / self._rate
+            if self._closed.is_set():
                 return
             yield self._frames.hand_over(self._frames.capture(image))
 
     def close(self) -> None:
-        self._closed = True
+        self._closed.set()
+
+    def _parts(self) -> Iterator[np.ndarray]:
+        from edgead.demo.line import belt  # only those who ask for the line pay for its import
+
+        made = []
+        for image, _mask, _defect in belt(**self._options):
+            if self._repeat:
+                made.append(image)
+            yield image
+        while made:
+            yield from (image.copy() for image in made)  # a frame is its taker's own
 
 
 def _natural(text: str) -> int:
@@ -56,3 +80,16 @@ def _fraction(text: str) -> float:
     if not 0 <= number <= 1:
         raise ValueError("must lie between 0 and 1")
     return number
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 1000:
+        raise ValueError("must be above 0, and at most 1000")
+    return number
+
+
+def _switch(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError("must be 0 or 1")
+    return text == "1"

@@ -1,0 +1,62 @@
+"""What differs between two versions of a site file, and so has to be started anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgead.config import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Names of the parts that are gone, new, or must be made anew because their section has changed."""
+
+    gone: frozenset[str]
+    new: frozenset[str]
+    changed: frozenset[str]
+
+    @property
+    def stopped(self) -> frozenset[str]:
+        return self.gone | self.changed
+
+    @property
+    def started(self) -> frozenset[str]:
+        return self.new | self.changed
+
+    def __bool__(self) -> bool:
+        return bool(self.gone or self.new or self.changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a reload has to do; a pipeline of which only model or sinks differ goes on, and is not in `pipelines`."""
+
+    cameras: Difference
+    pipelines: Difference
+    sinks: Difference
+    http: bool
+    store: bool
+
+
+def changes(old: Site, new: Site) -> Changes:
+    """Compare two sites, section by section."""
+    cameras = _difference(old.cameras, new.cameras)
+    kept = {"model", "sinks"}
+    pipelines = _difference(
+        {name: section.model_dump(exclude=kept) for name, section in old.pipelines.items()},
+        {name: section.model_dump(exclude=kept) for name, section in new.pipelines.items()},
+    )
+    # A pipeline takes its frames from a camera that is made anew.
+    moved = {name for name, section in new.pipelines.items() if section.camera in cameras.started}
+    moved -= pipelines.new
+    pipelines = Difference(pipelines.gone, pipelines.new, pipelines.changed | moved)
+    sinks = _difference(old.sinks, new.sinks)
+    return Changes(cameras, pipelines, sinks, old.http != new.http, old.store != new.store)
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:
+    both = old.keys() & new.keys()
+    changed = frozenset(name for name in both if old[name] != new[name])
+    return Difference(frozenset(old.keys() - new.keys()), frozenset(new.keys() - old.keys()), changed)

@@ -1,0 +1,193 @@
+"""The parts of a site and their wiring: made at the start, exchanged at a reload, closed at the end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from edgead import kernels
+from edgead.artifact import Artifact
+from edgead.config import Site
+from edgead.daemon.changes import Changes, changes
+from edgead.daemon.pipeline import Pipeline, Wiring
+from edgead.daemon.self_test import golden_images
+from edgead.daemon.thresholds import KeptThresholds
+from edgead.errors import EdgeadError
+from edgead.evidence import EvidenceStore
+from edgead.sinks.outlet import Outlet
+from edgead.sinks.site import open_outlet
+from edgead.sources.supervised import SupervisedCamera
+from edgead.types import Frame, Verdict
+
+logger = logging.getLogger(__name__)
+
+THRESHOLDS = "thresholds.json"
+# How long parts that a reload takes out may take to end.
+_LEAVE_S = 2.0
+
+
+class Line:
+    """Cameras, pipelines, outlets and the store of one site.
+
+    Parameters
+    ----------
+    publish : callable
+        Told every verdict; must not wait.
+    """
+
+    store: EvidenceStore
+
+    def __init__(self, publish: Callable[[Frame, Verdict], None]):
+        self.cameras: dict[str, SupervisedCamera] = {}
+        self.pipelines: dict[str, Pipeline] = {}
+        self.outlets: dict[str, Outlet] = {}
+        self._publish = publish
+        self._kept: KeptThresholds
+        self._is_open = False
+
+    @property
+    def settled(self) -> bool:
+        """Has every pipeline tried its model?"""
+        return all(pipeline.loaded.is_set() for pipeline in self.pipelines.values())
+
+    def open(self, site: Site) -> None:
+        """Make and start all parts.
+
+        Raises
+        ------
+        EdgeadError
+            The store or a sink cannot be opened.
+        """
+        self.store = EvidenceStore(site.store)
+        self._is_open = True
+        self._kept = KeptThresholds(site.store.folder / THRESHOLDS)
+        for name, section in site.sinks.items():
+            self.outlets[name] = open_outlet(name, section)
+        self._start(site, site.cameras, site.pipelines)
+
+    def change(self, old: Site, new: Site) -> None:
+        """Go from one site to another; parts whose sections are equal go on undisturbed.
+
+        Raises
+        ------
+        EdgeadError
+            A new sink cannot be opened: nothing has changed then.
+        """
+        difference = changes(old, new)
+        if difference.store:
+            logger.warning("`store:` has changed: that takes a restart")
+        opened = self._opened(new, difference)
+        leaving = [self.outlets[name] for name in difference.sinks.stopped]
+        self.outlets = {name: opened.get(name) or self.outlets[name] for name in new.sinks}
+        self._exchange(new, difference)
+        for name, pipeline in self.pipelines.items():
+            pipeline.outlets = self._outlets_of(new, name)
+            pipeline.limit(new.limits)
+            pipeline.start()  # where its restarts were used up
+        _all_within(_LEAVE_S, [outlet.close for outlet in leaving])
+        self._swap_models(new)
+
+    def close(self, deadline: float, also: Iterable[Callable[[], Any]] = ()) -> dict[str, Any]:
+        """Let what is under way end, in time, and close everything; gives what each pipeline has counted."""
+        pipelines = list(self.pipelines.values())
+        for pipeline in pipelines:
+            pipeline.stop()
+        ended = [pipeline.join(deadline - time.monotonic()) for pipeline in pipelines]
+        if not all(ended):
+            late = [pipeline.name for pipeline, well in zip(pipelines, ended, strict=True) if not well]
+            logger.error("did not end in time: %s", ", ".join(late))
+        left_s = max(0.1, deadline - time.monotonic())
+        outlets = [_closing(outlet, left_s) for outlet in self.outlets.values()]
+        _all_within(left_s, [*outlets, *(camera.close for camera in self.cameras.values()), *also])
+        if self._is_open:
+            self.store.close(max(0.1, deadline - time.monotonic()))
+        return {pipeline.name: _counts(pipeline) for pipeline in pipelines}
+
+    def _start(self, site: Site, cameras: Iterable[str], pipelines: Iterable[str]) -> None:
+        for name in cameras:
+            golden = [
+                image
+                for section in site.pipelines.values()
+                if section.camera == name
+                for image in golden_images(section.model, section.precision)
+            ]
+            self.cameras[name] = SupervisedCamera(name, site.cameras[name], golden=golden)
+        started = []
+        for name in pipelines:
+            self.pipelines[name] = Pipeline(name, site.pipelines[name], self._wiring(site, name))
+            started.append(self.pipelines[name])
+        for pipeline in started:
+            pipeline.start()
+        for name in cameras:
+            self.cameras[name].start()
+
+    def _wiring(self, site: Site, name: str) -> Wiring:
+        return Wiring(
+            camera=self.cameras[site.pipelines[name].camera],
+            store=self.store,
+            outlets=self._outlets_of(site, name),
+            publish=self._publish,
+            kept=self._kept,
+            limits=site.limits,
+            before=site.store.before,
+            # Networks that each take all cores wait for each other in the middle of a layer.
+            threads=max(1, kernels.threads() // len(site.pipelines)),
+        )
+
+    def _outlets_of(self, site: Site, name: str) -> tuple[Outlet, ...]:
+        return tuple(self.outlets[sink] for sink in site.pipelines[name].sinks)
+
+    def _opened(self, new: Site, difference: Changes) -> dict[str, Outlet]:
+        opened: dict[str, Outlet] = {}
+        try:
+            for name in difference.sinks.started:
+                opened[name] = open_outlet(name, new.sinks[name])
+        except EdgeadError:
+            for outlet in opened.values():
+                outlet.close(0)
+            raise
+        return opened
+
+    def _exchange(self, new: Site, difference: Changes) -> None:
+        leaving = [self.pipelines.pop(name) for name in difference.pipelines.stopped]
+        for pipeline in leaving:
+            pipeline.stop()
+        for pipeline in leaving:
+            pipeline.join(_LEAVE_S)
+        cameras = [self.cameras.pop(name) for name in difference.cameras.stopped]
+        _all_within(_LEAVE_S, [camera.close for camera in cameras])
+        self._start(new, difference.cameras.started, difference.pipelines.started)
+
+    def _swap_models(self, new: Site) -> None:
+        """Exchange the models of pipelines that go on; one that is refused leaves the old one in service."""
+        for name, pipeline in self.pipelines.items():
+            model = new.pipelines[name].model
+            pipeline.section = new.pipelines[name]
+            try:
+                if model != pipeline.slot.path or Artifact.load(model).manifest.manifest_sha256 != pipeline.slot.model:
+                    pipeline.swap(model, by="site file")
+            except EdgeadError as error:
+                logger.error("%s: keeps its model: %s", name, error, extra={"pipeline": name})
+
+
+def _closing(outlet: Outlet, within_s: float) -> Callable[[], None]:
+    return lambda: outlet.close(within_s)
+
+
+def _all_within(seconds: float, calls: Iterable[Callable[[], Any]]) -> None:
+    """Make calls at the same time, and leave behind those that take longer."""
+    deadline = time.monotonic() + seconds
+    threads = [threading.Thread(target=call, name="closing", daemon=True) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _counts(pipeline: Pipeline) -> dict[str, Any]:
+    status = pipeline.status()
+    names = ("taken", "judged", "overwritten", "unjudged", "late", "restarts")
+    return {**{name: getattr(status, name) for name in names}, **status.decisions}
