@@ -204,6 +204,9 @@ class StoreSection(Section):
     keep_days: Annotated[float, Field(gt=0)] = 90.0
     most_mib: Annotated[int, Field(ge=1, description="Most that pictures may take.")] = 10_000
     free_mib: Annotated[int, Field(ge=0, description="Left free on the disk: below it no picture is written.")] = 500
+    commit_within_ms: Annotated[
+        float, Field(ge=0, le=10_000, description="Longest that a verdict waits for its row when the disk stalls.")
+    ] = 250.0
 
 
 def _is_loopback(host: str) -> bool:

@@ -23,7 +23,8 @@ def tell(line: str) -> None:
 
 def write_until_killed(folder: Path) -> NoReturn:
     line = Line()
-    store = EvidenceStore(StoreSection(folder=folder, free_mib=0, before=1, after=1))
+    section = StoreSection(folder=folder, free_mib=0, before=1, after=1, commit_within_ms=10_000)
+    store = EvidenceStore(section)
     before = line.capture()
     while True:
         frame, verdict = line.part(0.9)

@@ -21,8 +21,10 @@ from edgead.evidence import EvidenceError, EvidenceStore
 from edgead.record import verdict_record
 
 
-def open_store(folder, **settings):
-    return EvidenceStore(StoreSection(folder=folder, free_mib=0, **settings))
+def open_store(folder, *, now=lambda: datetime.now(timezone.utc), **settings):
+    """A store that waits for its rows also where the disk of a test machine is busy."""
+    section = StoreSection.model_validate({"folder": folder, "free_mib": 0, "commit_within_ms": 10_000, **settings})
+    return EvidenceStore(section, now=now)
 
 
 def read_picture(path):
@@ -87,6 +89,9 @@ def test_records_are_listed_newest_first_by_pages(tmp_path):
         assert store.counts() == {"ok": 24, "review": 0, "reject": 6}
         assert store.counts(pipeline="lids") == {"ok": 8, "review": 0, "reject": 2}
         assert store.counts(since=datetime.now(timezone.utc)) == {"ok": 0, "review": 0, "reject": 0}
+        tenth = datetime.fromisoformat(store.verdict(added[9])["judged_at"])
+        assert store.counts(since=tenth) == {"ok": 8, "review": 0, "reject": 2}
+        assert sum(store.counts(since=tenth - timedelta(days=1)).values()) == 30
 
 
 def test_several_pipelines_and_readers_at_once_lose_nothing(tmp_path):
@@ -261,12 +266,27 @@ def test_a_newer_schema_is_refused_with_what_to_do(tmp_path):
         open_store(tmp_path)
 
 
-def test_a_file_that_is_no_database_is_named(tmp_path):
-    (tmp_path / "verdicts.sqlite").write_bytes(b"JFIF" * 1000)
-    with pytest.raises(
-        EvidenceError, match="verdicts.sqlite: cannot be opened: file is not a database.*move a damaged"
-    ):
-        open_store(tmp_path)
+def test_a_damaged_database_is_set_aside_and_told(tmp_path):
+    for index in (1, 2):
+        (tmp_path / "verdicts.sqlite").write_bytes(b"JFIF" * 1000)
+        with closing(open_store(tmp_path)) as store:
+            (problem,) = store.problems()
+            assert problem.startswith("the database was damaged (file is not a database): it is ")
+            assert store.add(*Line().part())
+        assert (tmp_path / f"verdicts.sqlite.damaged-{index}").read_bytes() == b"JFIF" * 1000
+
+
+def test_a_named_file_that_is_no_database_is_left_alone(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"JFIF" * 1000)
+    with pytest.raises(EvidenceError, match="photo.jpg: cannot be opened: file is not a database; check path"):
+        open_store(tmp_path, url=f"sqlite:///{tmp_path}/photo.jpg")
+    assert (tmp_path / "photo.jpg").read_bytes() == b"JFIF" * 1000
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(EvidenceError, match="file/x/verdicts.sqlite: its folder cannot be made: Not a directory"):
+        open_store(tmp_path / "file" / "x")
 
 
 @pytest.mark.parametrize(

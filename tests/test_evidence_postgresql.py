@@ -96,7 +96,7 @@ def test_records_pictures_marks_and_changes_are_as_with_sqlite(tmp_path, server)
     future = datetime.now(timezone.utc) + timedelta(days=91)
     section = StoreSection(folder=tmp_path, url=server.url)
     with closing(EvidenceStore(section, now=lambda: future)) as store:
-        assert store._upkeep.remove_old() == 31
+        assert store.remove_old() == 31
         assert store.verdicts() == [] and not list(tmp_path.rglob("*.jpg"))
 
 

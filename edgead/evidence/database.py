@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url, select
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
@@ -12,7 +15,18 @@ from edgead.errors import EdgeadError, SettingsError
 from edgead.evidence.tables import SCHEMA_VERSION, metadata, schema
 from edgead.uri import without_credentials
 
+LOG_MOST = 4 * 2**20
 _WAIT_S = 5
+_SQLITE = (
+    # A commit logs the five or six pages that a row touches: small ones spare the disk.
+    "page_size=1024",
+    "journal_mode=WAL",
+    # A commit is in the system's memory and outlives the process; `edgead.evidence.upkeep` brings it to the disk.
+    "synchronous=NORMAL",
+    # Moving the log into the database waits for the disk: upkeep does it, where no verdict waits.
+    "wal_autocheckpoint=0",
+    f"journal_size_limit={LOG_MOST}",
+)
 # A server that does not answer must not hold a writer for minutes, as TCP's own limits would.
 _POSTGRESQL = {
     "connect_timeout": _WAIT_S,
@@ -66,14 +80,13 @@ def _address(section: StoreSection) -> URL:
     return url
 
 
-def _prepare_sqlite(connection, _record) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    # A commit is in the system's memory and outlives the process; `edgead.evidence.upkeep` brings it to the disk.
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    # Moving the log into the database waits for the disk: upkeep does it, where no verdict waits.
-    cursor.execute("PRAGMA wal_autocheckpoint=0")
-    cursor.close()
+def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    try:
+        for setting in _SQLITE:
+            connection.execute(f"PRAGMA {setting}").close()
+    except sqlite3.Error:
+        connection.close()
+        raise
 
 
 def prepare_tables(engine: Engine) -> None:
@@ -115,6 +128,20 @@ def problem_of(error: Exception) -> str:
         return str(error)
     said = str(getattr(error, "orig", None) or type(error).__name__).strip()
     return said.splitlines()[0] if said else type(error).__name__
+
+
+def set_aside(engine: Engine, error: SQLAlchemyError) -> Path | None:
+    """Rename a damaged SQLite file with its log, so that a new one can begin; None where that is not what is wrong."""
+    file = database_file(engine)
+    if file is None or not any(words in problem_of(error) for words in ("not a database", "malformed")):
+        return None
+    engine.dispose()
+    aside = next(path for index in count(1) if not (path := file.with_name(f"{file.name}.damaged-{index}")).exists())
+    for ending in ("", "-wal", "-shm"):
+        part = file.with_name(file.name + ending)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + ending))
+    return aside
 
 
 def may_pass(engine: Engine, error: SQLAlchemyError) -> bool:

@@ -49,7 +49,10 @@ class Records:
         if pipeline is not None:
             query = query.where(verdicts.c.pipeline == pipeline)
         if since is not None:
-            query = query.where(verdicts.c.judged_at >= since)
+            # Walks back from the newest, so that a day costs a day and not the years before it.
+            last_before = select(verdicts.c.seq).where(verdicts.c.judged_at < since)
+            last_before = last_before.order_by(verdicts.c.seq.desc()).limit(1)
+            query = query.where(verdicts.c.seq > func.coalesce(last_before.scalar_subquery(), 0))
         with self._connection() as connection:
             found = {decision: count for decision, count in connection.execute(query)}
         return {decision: found.get(decision, 0) for decision in ("ok", "review", "reject")}

@@ -27,12 +27,11 @@ _FAILURES = (SQLAlchemyError, EvidenceError, *_VALUES)
 
 
 class Ticket:
-    """A row that is to be written; `done` is set once it is committed, or given up."""
+    """A row that is to be written, until it is committed or given up."""
 
     def __init__(self, row: dict[str, Any]):
         self.row = row
-        self.done = threading.Event()
-        self.committed = False
+        self.committed = self.given_up = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +73,21 @@ class RowWriter:
         self._thread = threading.Thread(target=self._run, name="evidence rows", daemon=True)
         self._thread.start()
 
-    def put(self, row: dict[str, Any]) -> Ticket:
-        """Line a row up; never blocks."""
+    def commit(self, row: dict[str, Any], within_s: float) -> bool:
+        """Line a row up and wait until it is committed; not for long, and not at all while others wait in vain."""
         ticket = Ticket(row)
         with self._changed:
             if self._closing:
                 self._give_up(ticket)
-                return ticket
+                return False
             self._tickets.append(ticket)
             while len(self._tickets) > self._most:
                 self._give_up(self._tickets.popleft())
-            self._changed.notify()
-        return ticket
-
-    def commit(self, row: dict[str, Any], within_s: float) -> bool:
-        """Line a row up and wait until it is committed; not for long, and not at all while others wait in vain."""
-        ticket = self.put(row)
-        if not self.failing and not ticket.done.wait(within_s):
-            self.problem, self.failing = self.problem or "the database does not answer", True
-        return ticket.committed
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self.failing or ticket.committed or ticket.given_up, within_s)
+            if not (self.failing or ticket.committed or ticket.given_up):
+                self.problem, self.failing = self.problem or "the database does not answer", True
+            return ticket.committed
 
     @property
     def counts(self) -> RowCounts:
@@ -103,7 +98,7 @@ class RowWriter:
         """Write what waits; what is not written in time is lost, and counted."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join(within_s)
         with self._changed:
             while self._tickets:
@@ -111,7 +106,8 @@ class RowWriter:
 
     def _give_up(self, ticket: Ticket) -> None:
         self._lost += 1
-        ticket.done.set()
+        ticket.given_up = True
+        self._changed.notify_all()
 
     def _run(self) -> None:
         retry_s = _RETRY_FIRST_S
@@ -121,12 +117,17 @@ class RowWriter:
             except _FAILURES as error:
                 if _is_of_one_row(error) and self._write_singly(batch):
                     continue
-                self.problem, self.failing = problem_of(error), True
+                self._fail(problem_of(error))
                 if not self._wait(retry_s):
                     return
                 retry_s = min(2 * retry_s, _RETRY_MOST_S)
             else:
-                self.problem, self.failing, retry_s = None, False, _RETRY_FIRST_S
+                retry_s = _RETRY_FIRST_S
+
+    def _fail(self, problem: str) -> None:
+        with self._changed:
+            self.problem, self.failing = problem, True
+            self._changed.notify_all()
 
     def _next(self) -> list[Ticket]:
         with self._changed:
@@ -161,15 +162,16 @@ class RowWriter:
             self._prepare = None
         with self._engine.begin() as connection:
             new = sum(connection.execute(self._insert, ticket.row).first() is not None for ticket in batch)
+        written = set(map(id, batch))
         with self._changed:
+            self.problem, self.failing = None, False
             self._written += new
             self._doubled += len(batch) - new
-            self._lost -= sum(ticket.done.is_set() for ticket in batch)  # given up while they were being written
-            written = set(map(id, batch))
+            self._lost -= sum(ticket.given_up for ticket in batch)  # while they were being written
             self._tickets = deque(ticket for ticket in self._tickets if id(ticket) not in written)
-        for ticket in batch:
-            ticket.committed = True
-            ticket.done.set()
+            for ticket in batch:
+                ticket.committed = True
+            self._changed.notify_all()
 
 
 def _is_of_one_row(error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
@@ -18,6 +19,7 @@ from edgead.evidence.database import (
     open_engine,
     prepare_tables,
     problem_of,
+    set_aside,
     shown_address,
 )
 from edgead.evidence.folder import PictureFolder
@@ -29,8 +31,6 @@ from edgead.record import verdict_record
 from edgead.types import Frame, Verdict
 
 _EVIDENCE = {"none": (), "reject": ("reject",), "review": ("review", "reject"), "all": ("ok", "review", "reject")}
-_COMMIT_S = 0.25
-_CLOSE_S = 1.0
 _PLACES = 1000
 
 
@@ -46,8 +46,8 @@ class EvidenceStore:
     SettingsError
         The address of the database cannot be used.
     EvidenceError
-        The database was made by a newer edgead, or cannot be opened; a full disk and a server that is away are
-        no reason, they may pass.
+        The database was made by a newer edgead, or cannot be opened. A full disk and a server that is away are no
+        reason, they may pass; a damaged file in `folder` is set aside, and `problems` says so.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class EvidenceStore:
         self._section = section
         self._now = now
         self._engine = open_engine(section)
+        self._aside: str | None = None
         self._prepare()
         self._folder = PictureFolder(section.folder / "pictures")
         self._places: OrderedDict[str, str] = OrderedDict()
@@ -71,11 +72,16 @@ class EvidenceStore:
                 file.parent.mkdir(parents=True, exist_ok=True)
             prepare_tables(self._engine)
         except SQLAlchemyError as error:
-            if not may_pass(self._engine, error):
+            if may_pass(self._engine, error):
+                return
+            # Nobody is there to do it; a file that someone named in `url` may be anything, and is left alone.
+            aside = set_aside(self._engine, error) if self._section.url is None else None
+            if aside is None:
                 raise EvidenceError(
-                    f"{shown_address(self._engine)}: cannot be opened: {problem_of(error)}; "
-                    "check the path and its rights, or move a damaged database away"
+                    f"{shown_address(self._engine)}: cannot be opened: {problem_of(error)}; check path and rights"
                 ) from None
+            self._aside = f"the database was damaged ({problem_of(error)}): it is {aside} now, and a new one has begun"
+            prepare_tables(self._engine)
         except OSError as error:
             raise EvidenceError(f"{file}: its folder cannot be made: {error.strerror}") from None
 
@@ -91,7 +97,7 @@ class EvidenceStore:
         """
         if not frame.id:
             raise EvidenceError("a frame without an id cannot be recorded: it comes from no source")
-        return self._rows.commit(self._row(frame, verdict), _COMMIT_S)
+        return self._rows.commit(self._row(frame, verdict), self._section.commit_within_ms / 1e3)
 
     def keep(self, frame: Frame, verdict: Verdict, before: Sequence[Frame] = ()) -> None:
         """Queue the pictures of a verdict that was added, where its decision wants them; never blocks.
@@ -155,7 +161,13 @@ class EvidenceStore:
         return self._folder.path(found[1], name) if found and found[1] else None
 
     def counts(self, *, pipeline: str | None = None, since: datetime | None = None) -> dict[str, int]:
-        """Count the records per decision."""
+        """Count the records per decision.
+
+        Parameters
+        ----------
+        since : datetime, optional
+            Only those that came after the last one which was judged before this.
+        """
         return self._records.counts(pipeline=pipeline, since=since)
 
     # Marks and changes
@@ -203,7 +215,7 @@ class EvidenceStore:
 
     def problems(self) -> tuple[str, ...]:
         """What is wrong now, in words; empty when nothing is."""
-        found = []
+        found = [self._aside] if self._aside else []
         if self._rows.problem:
             rows = self._rows.counts
             found.append(f"records are not written: {self._rows.problem}; {rows.waiting} wait, {rows.lost} lost")
@@ -213,9 +225,22 @@ class EvidenceStore:
             found.append(f"retention does not run: {self._upkeep.problem}")
         return tuple(found)
 
-    def close(self) -> None:
-        """Write what waits, within about a second for rows and for pictures, and let go of the database."""
-        self._rows.close(_CLOSE_S)
-        self._pictures.close(_CLOSE_S)
-        self._upkeep.close(_CLOSE_S)
+    def remove_old(self) -> int:
+        """Remove what is older than `keep_days`, as is done each minute anyway; gives the number of records.
+
+        Raises
+        ------
+        EvidenceError
+            The database cannot be written.
+        """
+        try:
+            return self._upkeep.remove_old()
+        except SQLAlchemyError as error:
+            raise EvidenceError(f"{shown_address(self._engine)}: cannot be written: {problem_of(error)}") from None
+
+    def close(self, within_s: float = 1.0) -> None:
+        """Write what waits, as far as the time allows, and let go of the database."""
+        deadline = time.monotonic() + within_s
+        for part in (self._rows, self._pictures, self._upkeep):
+            part.close(max(0.05, deadline - time.monotonic()))
         self._engine.dispose()

@@ -14,14 +14,13 @@ from pathlib import Path
 from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from edgead.evidence.database import database_file, problem_of
+from edgead.evidence.database import LOG_MOST, database_file, problem_of
 from edgead.evidence.folder import PictureFolder
 from edgead.evidence.tables import marks, verdicts
 
 _DISK_EVERY_S = 1.0
 _RETENTION_EVERY_S = 60.0
 _ROWS_AT_ONCE = 1000
-_LOG_MOST = 4 * 2**20
 
 
 class Upkeep:
@@ -115,7 +114,7 @@ def bring_to_disk(database: Path) -> None:
     try:
         with open(log, "rb") as file:
             os.fdatasync(file.fileno())
-            grown = os.fstat(file.fileno()).st_size > _LOG_MOST
+            grown = os.fstat(file.fileno()).st_size >= LOG_MOST
     except FileNotFoundError:
         return
     if grown:
