@@ -57,6 +57,8 @@ def log_json_lines() -> JsonLines:
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    # That it starts and stops is said already, in the daemon's own words.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     threading.excepthook = _log_dead_thread
     return formatter
 
