@@ -12,13 +12,14 @@ from datetime import datetime, timedelta, timezone
 
 import cv2
 import pytest
-from fakes import read_number
+from fakes import FakeDetector, read_number, write_video
 from verdicts import Line, ids
 
 from edgead.config import StoreSection
 from edgead.errors import SettingsError
 from edgead.evidence import EvidenceError, EvidenceStore
 from edgead.record import verdict_record
+from edgead.stream import run
 
 
 def open_store(folder, *, now=lambda: datetime.now(timezone.utc), **settings):
@@ -220,6 +221,22 @@ def test_unfinished_pictures_of_a_killed_process_are_removed(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["frame.jpg", "heat.jpg"]
 
 
+def test_the_camera_loop_records_by_a_uri_alone(tmp_path):
+    detector, folder = FakeDetector(), tmp_path / "store"
+    recording = write_video(tmp_path / "line.avi", 12)
+    summary = run(str(recording), detector, [f"sqlite:{folder}?evidence=all"])
+    assert (summary.frames, summary.fault) == (12, None)
+    with closing(open_store(folder)) as store:
+        records = store.verdicts()
+        assert [record["number"] for record in records] == list(range(11, -1, -1))
+        names = ["before-002.jpg", "before-001.jpg", "frame.jpg", "heat.jpg", "after-001.jpg", "after-002.jpg"]
+        assert store.verdict(records[5]["id"])["pictures"] == names
+        found = [
+            read_number(read_picture(store.picture(records[5]["id"], name))) for name in names if name != "heat.jpg"
+        ]
+    assert found == [4, 5, 6, 7, 8]
+
+
 # Marks and changes
 
 
@@ -302,3 +319,10 @@ def test_a_wrong_address_is_refused_without_its_password(tmp_path, url, what):
     with pytest.raises(SettingsError, match=what) as error:
         open_store(tmp_path, url=url)
     assert "hunter2" not in str(error.value)
+
+
+def test_no_address_is_shown_with_its_password(tmp_path):
+    url = "postgresql://anna:hunter2@127.0.0.1:1/x"
+    section = StoreSection(folder=tmp_path, url=url)
+    assert "hunter2" not in f"{section!r} {section} {section.model_dump_json()}"
+    assert section.url == url
