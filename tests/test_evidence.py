@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import cv2
+import numpy as np
 import pytest
 from fakes import FakeDetector, read_number, write_video
 from verdicts import Line, ids
@@ -69,6 +70,40 @@ def test_an_id_that_is_there_is_counted_and_not_doubled(tmp_path):
         store.add(frame, verdict)
         assert (store.status()["rows_written"], store.status()["rows_doubled"]) == (0, 1)
         assert len(store.verdicts()) == 1
+
+
+def test_pipelines_that_share_a_capture_each_have_their_record(tmp_path):
+    frame, verdict = Line("caps").part(0.9)
+    with closing(open_store(tmp_path)) as store:
+        for pipeline in ("caps", "labels", "caps"):
+            one = replace(verdict, pipeline=pipeline, image_score=0.9 if pipeline == "caps" else 0.8)
+            assert store.add(frame, one)
+            store.keep(frame, one, ())
+        wait_until(lambda: store.status()["pictures_waiting"] == 0)
+        assert store.status()["rows_doubled"] == 1
+        assert [record["pipeline"] for record in store.verdicts()] == ["labels", "caps"]
+        assert store.verdict(frame.id)["pipeline"] == "caps"
+        assert store.verdict(frame.id, pipeline="labels")["image_score"] == 0.8
+        places = [store.picture(frame.id, "frame.jpg", pipeline=pipeline) for pipeline in ("caps", "labels")]
+        assert places[0] != places[1] and all(path.is_file() for path in places)
+        store.mark_false_reject(frame.id, by="anna", pipeline="labels")
+        assert [record["false_reject"] is None for record in store.verdicts()] == [False, True]
+        assert ids(store.verdicts(before_id=frame.id, pipeline="labels")) == []
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_and_stops_no_other(tmp_path):
+    line = Line()
+    frame, verdict = line.part(0.9)
+    wide = replace(frame, image=np.zeros((1, 70_000, 3), np.uint8))  # JPEG ends at 65,535
+    with closing(open_store(tmp_path, after=0)) as store:
+        store.add(wide, verdict)
+        store.keep(wide, verdict, ())
+        wait_until(lambda: store.status()["pictures_dropped"])
+        assert "cannot be written as JPEG" in store.problems()[0]
+        good = keep(store, line, 0.9)
+        wait_until(lambda: store.problems() == ())
+        wait_until(lambda: store.status()["pictures_waiting"] == 0)
+        assert store.verdict(good.id)["pictures"] == ["frame.jpg", "heat.jpg"]
 
 
 def test_records_are_listed_newest_first_by_pages(tmp_path):
