@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 import pytest
 from fakes import FakeDetector, read_number, write_video
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from verdicts import Line, ids
 
 from edgead.config import StoreSection
@@ -234,6 +236,26 @@ def test_only_pictures_of_the_record_can_be_had(tmp_path, name):
         assert store.verdict("' OR 1=1 --") is None
 
 
+def test_no_name_and_no_id_leads_out_of_the_store(tmp_path):
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    with closing(open_store(tmp_path / "store")) as store:
+        frame = keep(store, Line(), 0.9)
+        wait_until(lambda: store.status()["pictures_written"] == 2)
+        parts = st.sampled_from(
+            ["..", "/", "\\", "secret", "frame", ".jpg", "\0", "%2e%2e", frame.id, "verdicts.sqlite"]
+        )
+        texts = st.one_of(st.lists(parts, max_size=8).map("".join), st.text(st.characters(), max_size=40))
+
+        @settings(max_examples=200, deadline=None)
+        @given(name=texts, id=st.one_of(st.just(frame.id), texts))
+        def ask(name, id):
+            path = store.picture(id, name)
+            assert path is None or (id == frame.id and name in ("frame.jpg", "heat.jpg"))
+            assert store.verdicts(pipeline=id or "-") == store.verdicts(decision=name or "-") == []
+
+        ask()
+
+
 def test_an_id_that_is_no_uuid_makes_no_folder(tmp_path):
     frame, verdict = Line().part(0.9)
     with closing(open_store(tmp_path)) as store:
@@ -290,6 +312,8 @@ def test_a_false_reject_is_marked_and_audited(tmp_path):
             store.mark_false_reject("missing", by="anna")
         with pytest.raises(EvidenceError, match="was found good"):
             store.mark_false_reject(good.id, by="anna")
+        with pytest.raises(EvidenceError, match="cannot be written: .*surrogates not allowed"):
+            store.mark_false_reject(bad.id, by="anna", note="half \ud800")
         second, first = store.audit()
     assert (first["action"], first["by"], first["pipeline"]) == ("mark_false_reject", "anna", "caps")
     assert second["before"]["by"] == "anna" and second["after"]["note"] == "dust, wiped"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,6 +15,9 @@ from edgead.evidence.database import EvidenceError, problem_of, shown_address
 from edgead.evidence.tables import audit, marks, verdicts
 
 _MOST_ROWS = 1000
+# A text may hold half of a character, which no database takes.
+_REFUSED = (SQLAlchemyError, UnicodeError)
+_NAME = re.compile(r"[!-~]{1,64}")
 _TIMES = ("preprocess_ms", "infer_ms", "score_ms", "smooth_ms", "age_ms")
 
 
@@ -27,6 +31,8 @@ class Records:
     def newest(
         self, *, pipeline: str | None, decision: str | None, before_id: str | None, limit: int
     ) -> list[dict[str, Any]]:
+        if not all(_NAME.fullmatch(name) for name in (pipeline, decision, before_id) if name):
+            return []
         query = _with_marks().order_by(verdicts.c.seq.desc()).limit(max(0, min(limit, _MOST_ROWS)))
         if pipeline is not None:
             query = query.where(verdicts.c.pipeline == pipeline)
@@ -42,6 +48,8 @@ class Records:
 
     def find(self, id: str, pipeline: str | None) -> tuple[dict[str, Any], str | None] | None:
         """A record and the place of its pictures."""
+        if not _NAME.fullmatch(id):
+            return None
         with self._connection() as connection:
             row = connection.execute(_one(id, pipeline)).first()
         return None if row is None else (_record(row), row.folder)
@@ -91,7 +99,7 @@ class Records:
         try:
             with self._engine.connect() as connection:
                 yield connection
-        except SQLAlchemyError as error:
+        except _REFUSED as error:
             raise EvidenceError(f"{shown_address(self._engine)}: cannot be read: {problem_of(error)}") from None
 
     @contextmanager
@@ -99,7 +107,7 @@ class Records:
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except SQLAlchemyError as error:
+        except _REFUSED as error:
             raise EvidenceError(f"{shown_address(self._engine)}: cannot be written: {problem_of(error)}") from None
 
 
