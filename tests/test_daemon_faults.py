@@ -299,7 +299,12 @@ def libfaketime():
 @pytest.mark.slow
 def test_the_clock_set_back_changes_nothing_but_what_people_read(trained_model, tmp_path):
     clock = tmp_path / "clock"
-    clock.write_text("+0s")
+
+    def set_clock(text):  # at once: libfaketime ends a process that finds half a file
+        (tmp_path / "draft").write_text(text)
+        (tmp_path / "draft").rename(clock)
+
+    set_clock("+0s")
     environment = {
         **os.environ,
         "LD_PRELOAD": str(libfaketime()),
@@ -310,7 +315,7 @@ def test_the_clock_set_back_changes_nothing_but_what_people_read(trained_model, 
     with started(tmp_path, two_pipelines(trained_model), environment=environment) as daemon:
         daemon.wait_state("running", "a")
         daemon.wait_judged(5, "a")
-        clock.write_text("-3600s")
+        set_clock("-3600s")
         daemon.wait_judged(5, "a")
         check_rate(daemon, "a", 10)
         check_rate(daemon, "b", 10, for_s=1)
