@@ -228,6 +228,13 @@ class HttpSection(Section):
     port: Annotated[int, Field(ge=0, le=65535, description="0 takes a free one.")] = 8080
     token: SecretStr | None = None
     secure_cookie: Annotated[bool, Field(description="Behind a proxy that speaks HTTPS.")] = False
+    session_hours: Annotated[float, Field(gt=0, le=24 * 365, description="How long a sign-in on the page lasts.")] = (
+        12.0
+    )
+    failures_most: Annotated[
+        int, Field(ge=1, description="Wrong tokens of one address within `failures_within_s`.")
+    ] = 10
+    failures_within_s: Seconds = 60.0
 
     @model_validator(mode="after")
     def _guarded(self) -> HttpSection:

@@ -41,6 +41,12 @@ def draw_overlay(
     -------
     picture : ndarray of shape (H + strip, W, 3), uint8, BGR
     """
+    picture = draw_heat(image_bgr, verdict)
+    return np.vstack([_strip(verdict, caption, picture.shape), picture])
+
+
+def draw_heat(image_bgr: np.ndarray, verdict: Verdict) -> np.ndarray:
+    """Draw what `draw_overlay` does, without the strip: a picture of shape (H, W, 3)."""
     picture = image_bgr.copy()
     x, y, width, height = verdict.region or (0, 0, image_bgr.shape[1], image_bgr.shape[0])
     _blend_heat(picture[y : y + height, x : x + width], verdict)
@@ -48,7 +54,7 @@ def draw_overlay(
     for box in verdict.boxes:
         corner = (box.x + box.width - 1, box.y + box.height - 1)
         cv2.rectangle(picture, (box.x, box.y), corner, _STRIP_COLOURS["reject"], thickness)
-    return np.vstack([_strip(verdict, caption, picture.shape), picture])
+    return picture
 
 
 def contact_sheet(tiles: Sequence[tuple[np.ndarray, str]], columns: int = 4, *, tile_px: int = 320) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""The daemon: cameras, pipelines, sinks and the store of one site, unattended for months."""

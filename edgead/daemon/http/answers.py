@@ -1,0 +1,144 @@
+"""What the API answers: one model for each thing, so that its OpenAPI says what to expect."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from edgead.types import Decision
+
+Number = float | None
+"""A number that JSON can hold; what is infinite or no number is null."""
+Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(from_attributes=True, ser_json_inf_nan="null")
+
+
+class LatencyAnswer(Answer):
+    """The distribution of one stage, in milliseconds; p99.9 is null for fewer than 1000 samples."""
+
+    n: int
+    mean_ms: Number
+    p50_ms: Number
+    p90_ms: Number
+    p99_ms: Number
+    p99_9_ms: Number
+    max_ms: Number
+
+
+class CameraAnswer(Answer):
+    name: str
+    uri: str
+    state: Literal["connecting", "streaming", "stalled", "lost", "ended"]
+    reason: str | None
+    since: datetime
+    fps: Number
+    age_s: Annotated[Number, Field(description="Of the newest frame.")]
+    captured: int
+    reconnects: int
+    corrupt: int
+    duplicates: int
+    health: Annotated[tuple[str, ...], Field(description="dark, bright, blurred, moved, frozen.")]
+
+
+class PipelineAnswer(Answer):
+    name: str
+    camera: str
+    model: Text
+    model_sha256: str
+    state: Literal["starting", "running", "fault", "stopped"]
+    reason: str | None
+    since: datetime
+    decisions: Annotated[dict[str, int], Field(description="Verdicts since the start.")]
+    taken: Annotated[int, Field(description="Frames taken from the camera.")]
+    judged: int
+    overwritten: Annotated[int, Field(description="Frames that a newer one replaced before they were taken.")]
+    unjudged: Annotated[int, Field(description="Frames that came while the pipeline was in fault.")]
+    late: Annotated[int, Field(description="Verdicts that took longer than the budget.")]
+    restarts: int
+    fps: Number
+    latency: dict[str, LatencyAnswer]
+    thresholds: Annotated[dict[str, Number] | None, Field(description="review and reject.")]
+    can_roll_back: bool
+    trigger: Annotated[str, Field(description="Its kind, as in the site file.")] = "every_frame"
+
+
+class OutletAnswer(Answer):
+    """A sink and the queue before it."""
+
+    name: str
+    uri: str
+    waiting: int
+    written: int
+    dropped: int
+    failed: int
+    problem: str | None
+
+
+class StatusAnswer(Answer):
+    version: str
+    now: datetime
+    uptime_s: float
+    ready: bool
+    cameras: list[CameraAnswer]
+    pipelines: list[PipelineAnswer]
+    outlets: list[OutletAnswer]
+    evidence_problems: list[str]
+
+
+class BoxAnswer(Answer):
+    x: int
+    y: int
+    width: int
+    height: int
+    peak: Number
+
+
+class VerdictAnswer(Answer):
+    id: str
+    pipeline: str
+    number: int
+    name: str
+    captured_at: datetime
+    source: str
+    image_score: Number
+    threshold: Number
+    review_threshold: Number
+    decision: Decision
+    model: str
+    boxes: list[BoxAnswer]
+    stage_times: dict[str, Number]
+    false_reject: Annotated[dict[str, Any] | None, Field(description="Who marked it as one, when, and why.")] = None
+
+
+class VerdictDetail(VerdictAnswer):
+    pictures: Annotated[list[str], Field(description="Names, for /api/verdicts/{id}/pictures/{name}.")] = []
+
+
+class VerdictPage(Answer):
+    verdicts: list[VerdictAnswer]
+    next_before_id: Annotated[str | None, Field(description="Ask with it as before_id for older ones.")]
+
+
+class AuditAnswer(Answer):
+    at: datetime
+    by: str
+    action: str
+    pipeline: str
+    before: Any = None
+    after: Any = None
+
+
+class SessionAnswer(Answer):
+    token_needed: bool
+    signed_in: bool
+    csrf: Annotated[str | None, Field(description="To be sent back as X-CSRF-Token with every change.")]
+
+
+class Done(Answer):
+    done: str

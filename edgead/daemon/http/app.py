@@ -1,0 +1,73 @@
+"""The HTTP side of the daemon: probes, metrics, the API and the operator's page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
+
+from edgead import __version__
+from edgead.config import HttpSection
+from edgead.daemon.http import control, live, page_files, probes, sign_in, status, verdicts
+from edgead.daemon.http.auth import Guard
+from edgead.daemon.http.contract import Served
+from edgead.daemon.http.events import VerdictEvents
+from edgead.daemon.http.gate import Gate
+from edgead.daemon.http.live_pictures import LivePictures
+from edgead.daemon.http.problems import Problem, answer_with_problems, problems
+from edgead.daemon.metrics import build_registry
+
+# The gate checks it; here it only stands in the OpenAPI.
+_TOLD = Depends(HTTPBearer(auto_error=False, description="The token of the site file, where it has one."))
+
+
+def build_app(daemon: Served) -> FastAPI:
+    """Build the application that shows and serves a daemon.
+
+    Parameters
+    ----------
+    daemon : Served
+        Its `site.http` section says who is let in.
+    """
+    section = daemon.site.http or HttpSection()
+    app = FastAPI(
+        title="edgead",
+        version=__version__,
+        summary="Verdicts, evidence, states and thresholds of one device",
+        lifespan=_alive,
+        docs_url=None,  # FastAPI's pages load scripts from elsewhere; ours is /docs
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        responses=problems(400, 401, 403, 413, 421, 429),
+    )
+    app.state.daemon = daemon
+    app.state.guard = Guard(section)
+    app.state.events = VerdictEvents(daemon.subscribe_verdicts)
+    app.state.live = LivePictures()
+    app.state.registry = build_registry(daemon)
+    app.state.started_s = time.monotonic()
+    app.add_middleware(Gate, guard=app.state.guard)
+    answer_with_problems(app)
+    app.include_router(probes.routes)
+    for part in (sign_in, status, live, verdicts, control):
+        app.include_router(part.routes, dependencies=[_TOLD])
+    page_files.add(app)
+    _describe_problems(app)
+    return app
+
+
+@asynccontextmanager
+async def _alive(app: FastAPI) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        app.state.events.close()
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Put the model of a problem into the OpenAPI, which knows only those of plain JSON."""
+    made = app.openapi()
+    made["components"]["schemas"]["Problem"] = Problem.model_json_schema()

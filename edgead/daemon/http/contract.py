@@ -1,0 +1,79 @@
+"""What the HTTP side needs of a daemon: it is handed one, and knows no more of it than this."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgead.config import Site
+from edgead.types import Frame, Verdict
+
+
+class ServedCamera(Protocol):
+    def status(self) -> Any: ...
+
+    def latest(self) -> Frame | None: ...
+
+
+class ServedPipeline(Protocol):
+    def status(self) -> Any: ...
+
+    def latest(self) -> tuple[Frame, Verdict] | None: ...
+
+    def fire(self) -> None: ...
+
+    def self_test(self) -> dict[str, Any]: ...
+
+    def swap(self, model: Path, *, by: str) -> None: ...
+
+    def roll_back(self, *, by: str) -> None: ...
+
+    def set_thresholds(self, *, review: float, reject: float, by: str) -> None: ...
+
+
+class ServedOutlet(Protocol):
+    def status(self) -> Any: ...
+
+
+class ServedStore(Protocol):
+    def verdicts(
+        self,
+        *,
+        pipeline: str | None = None,
+        decision: str | None = None,
+        before_id: str | None = None,
+        limit: int = 50,
+    ) -> list[dict[str, Any]]: ...
+
+    def verdict(self, id: str) -> dict[str, Any] | None: ...
+
+    def picture(self, id: str, name: str) -> Path | None: ...
+
+    def mark_false_reject(self, id: str, *, by: str, note: str = "") -> None: ...
+
+    def audit(self, *, limit: int = 100) -> list[dict[str, Any]]: ...
+
+    def status(self) -> dict[str, Any]: ...
+
+    def problems(self) -> Sequence[str]: ...
+
+
+class Served(Protocol):
+    @property
+    def site(self) -> Site: ...
+
+    @property
+    def cameras(self) -> Mapping[str, ServedCamera]: ...
+
+    @property
+    def pipelines(self) -> Mapping[str, ServedPipeline]: ...
+
+    @property
+    def outlets(self) -> Mapping[str, ServedOutlet]: ...
+
+    @property
+    def store(self) -> ServedStore: ...
+
+    def subscribe_verdicts(self) -> queue.Queue[tuple[Frame, Verdict]]: ...

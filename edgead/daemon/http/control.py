@@ -1,0 +1,92 @@
+"""What people may do to a running pipeline. What changes its verdicts stands in the audit, with who did it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+
+from edgead.daemon.http.answers import Done, PipelineAnswer
+from edgead.daemon.http.models import model_beside, models_beside
+from edgead.daemon.http.people import By, named
+from edgead.daemon.http.problems import problems
+from edgead.daemon.http.served import ClientAddress, Daemon, Pipeline
+from edgead.daemon.http.status import pipeline_answer
+
+routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"], responses=problems(404, 409, 422))
+
+Score = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Thresholds(BaseModel):
+    review: Annotated[Score, Field(description="Scores above it are sent to review.")]
+    reject: Annotated[Score, Field(description="Scores above it are rejected; not below `review`.")]
+    by: By
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Thresholds:
+        if self.review > self.reject:
+            raise ValueError("review is above reject: give a review threshold that is at most the reject threshold")
+        return self
+
+
+class Swap(BaseModel):
+    model: Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^/\\\x00]+$")]
+    by: By
+
+
+class Person(BaseModel):
+    by: By
+
+
+class Models(BaseModel):
+    current: str
+    known: list[str]
+
+
+class SelfTest(BaseModel):
+    result: dict[str, Any]
+
+
+@routes.put("/thresholds")
+def set_thresholds(
+    name: str, pipeline: Pipeline, given: Thresholds, daemon: Daemon, address: ClientAddress
+) -> PipelineAnswer:
+    """Change the thresholds of a pipeline: from the next verdict on, and after a restart."""
+    pipeline.set_thresholds(review=given.review, reject=given.reject, by=named(given.by, address))
+    return pipeline_answer(daemon, name)
+
+
+@routes.post("/trigger")
+def fire(name: str, pipeline: Pipeline) -> Done:
+    """Have the next frame judged; for pipelines with a software trigger."""
+    pipeline.fire()
+    return Done(done=f"the next frame of {name} is judged")
+
+
+@routes.post("/self-test")
+def self_test(name: str, pipeline: Pipeline) -> SelfTest:
+    """Replay the golden images of the model through the running pipeline."""
+    return SelfTest(result=pipeline.self_test())
+
+
+@routes.get("/models")
+def list_models(name: str, pipeline: Pipeline, daemon: Daemon) -> Models:
+    """List the models that this pipeline may be given: those in the folder of its own."""
+    return Models(current=str(pipeline.status().model), known=models_beside(daemon.site.pipelines[name].model))
+
+
+@routes.post("/model")
+def swap(name: str, pipeline: Pipeline, given: Swap, daemon: Daemon, address: ClientAddress) -> PipelineAnswer:
+    """Give a pipeline another model: loaded beside, tested, and taken between two frames; the old one is kept."""
+    path = model_beside(daemon.site.pipelines[name].model, given.model)
+    pipeline.swap(path, by=named(given.by, address))
+    return pipeline_answer(daemon, name)
+
+
+@routes.post("/roll-back")
+def roll_back(name: str, pipeline: Pipeline, given: Person, daemon: Daemon, address: ClientAddress) -> PipelineAnswer:
+    """Go back to the model before the last swap."""
+    pipeline.roll_back(by=named(given.by, address))
+    return pipeline_answer(daemon, name)

@@ -1,0 +1,127 @@
+"""What every request passes before an endpoint sees it, and what every answer gets on its way out."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edgead.daemon.http.auth import Guard, Refused
+from edgead.daemon.http.problems import problem
+
+# Open to all who can reach us: probes, the page without its data, and signing in.
+OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/docs", "/api/session", "/api/login"})
+OPEN_FOLDER = "/page/"
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_MOST_BODY_BYTES = 64 * 1024
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # Not no-referrer: forms would then be sent with an Origin of null, which is refused.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+
+
+class Gate:
+    """Refuses foreign pages, strangers and bodies without end; everything but the open paths needs to be let in."""
+
+    def __init__(self, app: ASGIApp, guard: Guard):
+        self._app, self._guard = app, guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        outward = _with_headers(scope, send)
+        try:
+            self._check(HTTPConnection(scope))
+            await self._app(scope, _bounded(scope, receive), outward)
+        except Refused as refused:
+            answer = problem(refused.status, refused.detail, refused.headers)
+            await answer(scope, receive, outward)
+
+    def _check(self, request: HTTPConnection) -> None:
+        if self._guard.token is None:
+            refuse_foreign_host(request.headers)
+        refuse_foreign_origin(request.scope["method"], request.headers)
+        path = request.scope["path"]
+        if path not in OPEN_PATHS and not path.startswith(OPEN_FOLDER):
+            request.scope["signed_in"] = self._guard.admit(request)
+
+
+def refuse_foreign_host(headers: Headers) -> None:
+    """Refuse names that are not this computer's own: a page whose name was rebound to 127.0.0.1 sends its own.
+
+    Raises
+    ------
+    Refused
+        421. With a token it is not asked for: a rebound page has no cookie of ours.
+    """
+    try:
+        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = False
+    if not local:
+        raise Refused(421, "without a token only 127.0.0.1 and localhost are answered: set http.token")
+
+
+def refuse_foreign_origin(method: str, headers: Headers) -> None:
+    """Refuse what a page of another site asks for: all changes, and everything but a plain visit.
+
+    Raises
+    ------
+    Refused
+        403.
+    """
+    foreign_fetch = headers.get("sec-fetch-site", "none") in ("cross-site", "same-site")
+    if foreign_fetch and (method not in _SAFE_METHODS or headers.get("sec-fetch-mode") != "navigate"):
+        raise Refused(403, "requests of other sites' pages are refused")
+    origin = headers.get("origin")
+    if origin is None or method in _SAFE_METHODS:
+        return  # browsers send it with every change; other programs need not
+    # The schemes may differ: a proxy in front may speak HTTPS.
+    if origin.lower().partition("://")[2] != headers.get("host", "").lower():
+        raise Refused(403, "the request comes from another site's page")
+
+
+def _bounded(scope: Scope, receive: Receive) -> Receive:
+    """Receive a body up to the most that any endpoint reads."""
+    declared = Headers(scope=scope).get("content-length", "0")
+    if declared.isdigit() and int(declared) > _MOST_BODY_BYTES:
+        raise Refused(413, f"more than {_MOST_BODY_BYTES} bytes")
+    received = 0
+
+    async def bounded() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > _MOST_BODY_BYTES:
+            raise HTTPException(413, f"more than {_MOST_BODY_BYTES} bytes")
+        return message
+
+    return bounded
+
+
+def _with_headers(scope: Scope, send: Send) -> Send:
+    async def outward(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers[name] = value
+            # The page's own files are asked for anew but not sent anew; what tells of the line stays in no cache.
+            fixed = scope["path"] == "/" or scope["path"].startswith(OPEN_FOLDER)
+            headers.setdefault("Cache-Control", "no-cache" if fixed else "no-store")
+        await send(message)
+
+    return outward

@@ -1,0 +1,84 @@
+"""What happens now: the newest pictures and the verdicts as they fall."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from edgead.daemon.http.events import TooManyListeners
+from edgead.daemon.http.live_pictures import View
+from edgead.daemon.http.problems import problems
+from edgead.daemon.http.served import Camera, Pipeline
+from edgead.overlay import draw_heat
+from edgead.types import Frame
+
+routes = APIRouter(prefix="/api", tags=["live"])
+_JPEG = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
+_NOT_MODIFIED = {"description": "The picture that If-None-Match names is still the newest."}
+_EVENTS = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+
+Width = Annotated[int, Query(ge=16, le=4096, description="Widest that the picture may be, in pixels.")]
+IfNoneMatch = Annotated[str, Header()]
+
+
+@routes.get(
+    "/cameras/{name}/picture",
+    response_class=Response,
+    responses={200: _JPEG, 304: _NOT_MODIFIED, **problems(404, 422)},
+)
+def camera_picture(
+    name: str, camera: Camera, request: Request, width: Width = 960, if_none_match: IfNoneMatch = ""
+) -> Response:
+    """Give the newest frame of a camera, also where no pipeline judges it."""
+    frame = camera.latest()
+    if frame is None:
+        raise HTTPException(404, f"camera {name} has given no frame yet")
+    jpeg = request.app.state.live.get(View("camera", name, width), _tag(frame), lambda: frame.image)
+    return _answer(jpeg.tag, jpeg.data, if_none_match)
+
+
+@routes.get(
+    "/pipelines/{name}/picture",
+    response_class=Response,
+    responses={200: _JPEG, 304: _NOT_MODIFIED, **problems(404, 422)},
+)
+def pipeline_picture(
+    name: str,
+    pipeline: Pipeline,
+    request: Request,
+    overlay: bool = True,
+    width: Width = 960,
+    if_none_match: IfNoneMatch = "",
+) -> Response:
+    """Give the frame that was judged last, with its heat map or without."""
+    latest = pipeline.latest()
+    if latest is None:
+        raise HTTPException(404, f"pipeline {name} has judged no frame yet")
+    frame, verdict = latest
+    view = View("pipeline", name, width, overlay)
+    draw = (lambda: draw_heat(frame.image, verdict)) if overlay else (lambda: frame.image)
+    jpeg = request.app.state.live.get(view, _tag(frame), draw)
+    return _answer(jpeg.tag, jpeg.data, if_none_match)
+
+
+@routes.get("/events", response_class=StreamingResponse, responses={200: _EVENTS, **problems(503)})
+async def events(request: Request) -> StreamingResponse:
+    """Verdicts as server-sent events, as they fall."""
+    try:
+        stream = request.app.state.events.listen()
+    except TooManyListeners as error:
+        raise HTTPException(503, str(error)) from None
+    return StreamingResponse(stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+
+def _tag(frame: Frame) -> str:
+    return frame.id or f"{frame.number}-{frame.captured_ns}"
+
+
+def _answer(tag: str, data: bytes, if_none_match: str) -> Response:
+    headers = {"ETag": f'"{tag}"', "X-Frame-Id": tag, "Cache-Control": "no-cache"}
+    if if_none_match == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type="image/jpeg", headers=headers)

@@ -1,0 +1,48 @@
+"""How endpoints reach the daemon that they serve, and the parts of it that a path names."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Path, Request
+
+from edgead.daemon.http.auth import Guard, client_address
+from edgead.daemon.http.contract import Served, ServedCamera, ServedPipeline
+
+NAME = r"^[a-z][a-z0-9_-]{0,31}$"
+ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+PICTURE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+VerdictId = Annotated[str, Path(pattern=ID)]
+PictureName = Annotated[str, Path(pattern=PICTURE)]
+
+
+def _daemon(request: Request) -> Served:
+    return request.app.state.daemon
+
+
+def _guard(request: Request) -> Guard:
+    return request.app.state.guard
+
+
+Daemon = Annotated[Served, Depends(_daemon)]
+TheGuard = Annotated[Guard, Depends(_guard)]
+ClientAddress = Annotated[str, Depends(client_address)]
+
+
+def _camera(name: Annotated[str, Path(pattern=NAME)], daemon: Daemon) -> ServedCamera:
+    return _known(name, daemon.cameras, "camera")
+
+
+def _pipeline(name: Annotated[str, Path(pattern=NAME)], daemon: Daemon) -> ServedPipeline:
+    return _known(name, daemon.pipelines, "pipeline")
+
+
+def _known(name, parts, kind):
+    if name not in parts:
+        raise HTTPException(404, f"there is no {kind} {name}, known are {', '.join(parts)}")
+    return parts[name]
+
+
+Camera = Annotated[ServedCamera, Depends(_camera)]
+Pipeline = Annotated[ServedPipeline, Depends(_pipeline)]

@@ -1,0 +1,80 @@
+"""A web server in a thread of its own."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import uvicorn
+from fastapi import FastAPI
+
+from edgead.config import HttpSection
+from edgead.errors import SettingsError
+
+_MOST_CONNECTIONS = 64
+
+
+class Server:
+    """Serves until it is closed.
+
+    Attributes
+    ----------
+    port : int
+        Where it listens, also where the section asked for a free one.
+    """
+
+    def __init__(self, app: FastAPI, section: HttpSection):
+        self._app = app
+        self._socket = _listen(section)
+        self.host, self.port = section.host, self._socket.getsockname()[1]
+        config = uvicorn.Config(
+            app,
+            log_config=None,  # the daemon's logging is set up already
+            access_log=False,
+            server_header=False,
+            # What a proxy says of its client counts only where the site says that there is one.
+            proxy_headers=section.secure_cookie,
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Finish what is under way, for a second at most; may be called more than once."""
+        self._app.state.events.close()  # its streams have no end of their own
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        self._server.run(sockets=[self._socket])
+
+
+def serve(app: FastAPI, section: HttpSection) -> Server:
+    """Serve an application on the address of a section.
+
+    Raises
+    ------
+    SettingsError
+        The address is taken, or is none of this computer.
+    """
+    server = Server(app, section)
+    server.start()
+    return server
+
+
+def _listen(section: HttpSection) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            section.host, section.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.create_server(address[:2], family=family, backlog=128)
+    except OSError as error:
+        raise SettingsError(
+            f"http: {section.host}:{section.port} cannot be listened on: {error.strerror}; choose another port"
+        ) from None
+    return listening

@@ -1,0 +1,66 @@
+"""Sessions of signed-in browsers: opaque cookies, known only to this process, gone when it ends."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_MOST_SESSIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a signed-in browser must send with requests that change something, and until when it may."""
+
+    csrf: str
+    ends: float
+
+
+class Sessions:
+    """A bounded number of sessions; one more ends the oldest."""
+
+    def __init__(self, *, lifetime_s: float, clock: Callable[[], float] = time.monotonic):
+        self.lifetime_s = lifetime_s
+        self._clock = clock
+        # Kept by hash: how long a look-up takes tells nothing of the cookies that exist.
+        self._sessions: OrderedDict[bytes, Session] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def open(self) -> str:
+        """Begin a session; gives the value of its cookie."""
+        cookie = secrets.token_urlsafe(32)
+        session = Session(secrets.token_urlsafe(32), self._clock() + self.lifetime_s)
+        with self._lock:
+            self._sessions[_digest(cookie)] = session
+            if len(self._sessions) > _MOST_SESSIONS:
+                self._sessions.popitem(last=False)
+        return cookie
+
+    def find(self, cookie: str | None) -> Session | None:
+        """Look up the session of a cookie; None where there is none or it has ended."""
+        if not cookie:
+            return None
+        key = _digest(cookie)
+        with self._lock:
+            session = self._sessions.get(key)
+            if session is not None and session.ends <= self._clock():
+                del self._sessions[key]
+                return None
+            return session
+
+    def close(self, cookie: str | None) -> None:
+        """End a session."""
+        with self._lock:
+            self._sessions.pop(_digest(cookie or ""), None)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+
+def _digest(cookie: str) -> bytes:
+    return hashlib.sha256(cookie.encode("utf-8", "surrogatepass")).digest()

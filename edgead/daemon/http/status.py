@@ -1,0 +1,55 @@
+"""The state of everything, in one answer or part by part."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+
+from fastapi import APIRouter, Request
+
+from edgead import __version__
+from edgead.daemon.http.answers import CameraAnswer, OutletAnswer, PipelineAnswer, StatusAnswer
+from edgead.daemon.http.contract import Served
+from edgead.daemon.http.served import Daemon, Pipeline
+
+routes = APIRouter(prefix="/api", tags=["status"])
+
+
+@routes.get("/status")
+def status(daemon: Daemon, request: Request) -> StatusAnswer:
+    """Tell the state of cameras, pipelines, outlets and the evidence store."""
+    pipelines = list_pipelines(daemon)
+    return StatusAnswer(
+        version=__version__,
+        now=datetime.now(timezone.utc),
+        uptime_s=time.monotonic() - request.app.state.started_s,
+        ready=all(pipeline.state == "running" for pipeline in pipelines),
+        cameras=list_cameras(daemon),
+        pipelines=pipelines,
+        outlets=[OutletAnswer.model_validate(outlet.status()) for outlet in daemon.outlets.values()],
+        evidence_problems=list(daemon.store.problems()),
+    )
+
+
+@routes.get("/cameras")
+def list_cameras(daemon: Daemon) -> list[CameraAnswer]:
+    """List the cameras and their states."""
+    return [CameraAnswer.model_validate(camera.status()) for camera in daemon.cameras.values()]
+
+
+@routes.get("/pipelines")
+def list_pipelines(daemon: Daemon) -> list[PipelineAnswer]:
+    """List the pipelines with their states, counts, thresholds and latencies."""
+    return [pipeline_answer(daemon, name) for name in daemon.pipelines]
+
+
+@routes.get("/pipelines/{name}")
+def one_pipeline(name: str, pipeline: Pipeline, daemon: Daemon) -> PipelineAnswer:
+    """Tell the state of one pipeline."""
+    return pipeline_answer(daemon, name)
+
+
+def pipeline_answer(daemon: Served, name: str) -> PipelineAnswer:
+    answer = PipelineAnswer.model_validate(daemon.pipelines[name].status())
+    section = daemon.site.pipelines.get(name)
+    return answer.model_copy(update={"trigger": section.trigger.kind}) if section else answer

@@ -1,0 +1,77 @@
+"""Verdicts of the past, their pictures, and what a person says of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Query, Response
+from pydantic import BaseModel
+
+from edgead.daemon.http.answers import AuditAnswer, Done, VerdictDetail, VerdictPage
+from edgead.daemon.http.people import By, Note, named
+from edgead.daemon.http.problems import problems
+from edgead.daemon.http.served import ID, NAME, ClientAddress, Daemon, PictureName, VerdictId
+from edgead.types import Decision
+
+routes = APIRouter(prefix="/api", tags=["verdicts"])
+_JPEG = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
+
+
+class Mark(BaseModel):
+    by: By
+    note: Note = ""
+
+
+@routes.get("/verdicts", responses=problems(422))
+def list_verdicts(
+    daemon: Daemon,
+    pipeline: Annotated[str | None, Query(pattern=NAME)] = None,
+    decision: Decision | None = None,
+    before_id: Annotated[str | None, Query(pattern=ID)] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> VerdictPage:
+    """List verdicts, newest first."""
+    rows = daemon.store.verdicts(pipeline=pipeline, decision=decision, before_id=before_id, limit=limit)
+    last = rows[-1]["id"] if len(rows) == limit else None
+    return VerdictPage.model_validate({"verdicts": rows, "next_before_id": last})
+
+
+@routes.get("/verdicts/{verdict_id}", responses=problems(404, 422))
+def one_verdict(verdict_id: VerdictId, daemon: Daemon) -> VerdictDetail:
+    """Tell one verdict and the names of its pictures."""
+    row = daemon.store.verdict(verdict_id)
+    if row is None:
+        raise HTTPException(404, f"there is no verdict {verdict_id}")
+    return VerdictDetail.model_validate(row)
+
+
+@routes.get(
+    "/verdicts/{verdict_id}/pictures/{picture_name}",
+    response_class=Response,
+    responses={200: _JPEG, **problems(404, 422)},
+)
+def picture(verdict_id: VerdictId, picture_name: PictureName, daemon: Daemon) -> Response:
+    """Give one picture of a verdict."""
+    path = daemon.store.picture(verdict_id, picture_name)
+    try:
+        data = path.read_bytes() if path else None
+    except FileNotFoundError:
+        data = None  # retention was faster
+    if data is None:
+        raise HTTPException(404, f"there is no picture {picture_name} of {verdict_id}")
+    return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+
+@routes.post("/verdicts/{verdict_id}/false-reject", responses=problems(404, 409, 422))
+def mark_false_reject(verdict_id: VerdictId, mark: Mark, daemon: Daemon, address: ClientAddress) -> Done:
+    """Say that a part was good although it was rejected or sent to review; audited."""
+    if daemon.store.verdict(verdict_id) is None:
+        raise HTTPException(404, f"there is no verdict {verdict_id}")
+    daemon.store.mark_false_reject(verdict_id, by=named(mark.by, address), note=mark.note)
+    return Done(done="marked as a false reject")
+
+
+@routes.get("/audit", responses=problems(422))
+def audit(daemon: Daemon, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[AuditAnswer]:
+    """List what people changed, newest first."""
+    return [AuditAnswer.model_validate(row) for row in daemon.store.audit(limit=limit)]

@@ -1,0 +1,138 @@
+"""What the daemon counts, as Prometheus asks for it: read from the parts' own status, at the moment it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from edgead import __version__
+
+if TYPE_CHECKING:
+    from edgead.daemon.http.contract import Served
+
+_CAMERA_STATES = ("connecting", "streaming", "stalled", "lost", "ended")
+_PIPELINE_STATES = ("starting", "running", "fault", "stopped")
+_HEALTH = ("dark", "bright", "blurred", "moved", "frozen")
+_QUANTILES = {"0.5": "p50_ms", "0.9": "p90_ms", "0.99": "p99_ms", "0.999": "p99_9_ms", "1": "max_ms"}
+
+
+def build_registry(daemon: Served) -> CollectorRegistry:
+    """Make a registry of this daemon alone, and of its process: memory, CPU time, open files."""
+    registry = CollectorRegistry()
+    registry.register(DaemonCollector(daemon))
+    ProcessCollector(registry=registry)
+    return registry
+
+
+class DaemonCollector(Collector):
+    """Collects every metric from one look at each part's status."""
+
+    def __init__(self, daemon: Served):
+        self._daemon = daemon
+
+    def collect(self) -> Iterator[Metric]:
+        daemon = self._daemon
+        yield InfoMetricFamily("edgead", "The program that runs.", value={"version": __version__})
+        yield from _of_cameras([camera.status() for camera in daemon.cameras.values()])
+        pipelines = [pipeline.status() for pipeline in daemon.pipelines.values()]
+        yield from _of_pipelines(pipelines)
+        yield _latency(pipelines)
+        yield from _of_outlets([outlet.status() for outlet in daemon.outlets.values()])
+        yield from _of_evidence(daemon.store.status(), daemon.store.problems())
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # nothing is asked of the parts before they run
+
+
+def _of_cameras(cameras: list[Any]) -> Iterator[Metric]:
+    def rows(name: str) -> dict[tuple[str, ...], Any]:
+        return {(camera.name,): getattr(camera, name) for camera in cameras}
+
+    label = ("camera",)
+    yield _gauge("edgead_camera_fps", "Frames that a camera gives in a second.", label, rows("fps"))
+    yield _gauge("edgead_frame_age_seconds", "Age of the newest frame.", label, rows("age_s"))
+    yield _counter("edgead_frames_captured", "Frames that a camera gave.", label, rows("captured"))
+    yield _counter("edgead_reconnects", "How often a camera was opened again.", label, rows("reconnects"))
+    yield _counter("edgead_frames_corrupt", "Frames that could not be decoded.", label, rows("corrupt"))
+    yield _counter("edgead_frames_duplicate", "Frames equal to the one before.", label, rows("duplicates"))
+    states = {(one.name, state): one.state == state for one in cameras for state in _CAMERA_STATES}
+    yield _gauge("edgead_camera_state", "1 for the state that a camera is in.", ("camera", "state"), states)
+    health = {(one.name, issue): issue in one.health for one in cameras for issue in _HEALTH}
+    yield _gauge("edgead_camera_unhealthy", "1 for what is wrong with the pictures.", ("camera", "problem"), health)
+
+
+def _of_pipelines(pipelines: list[Any]) -> Iterator[Metric]:
+    label = ("pipeline",)
+    decided = {(one.name, decision): count for one in pipelines for decision, count in one.decisions.items()}
+    yield _counter("edgead_verdicts", "Verdicts.", ("pipeline", "decision"), decided)
+    dropped = {(one.name, reason): getattr(one, reason) for one in pipelines for reason in ("overwritten", "unjudged")}
+    yield _counter(
+        "edgead_frames_dropped",
+        "Frames without a verdict: a newer one replaced them, or the pipeline was in fault.",
+        ("pipeline", "reason"),
+        dropped,
+    )
+    yield _counter("edgead_verdicts_late", "Verdicts over the budget.", label, {(p.name,): p.late for p in pipelines})
+    yield _counter("edgead_restarts", "Restarts of a pipeline.", label, {(p.name,): p.restarts for p in pipelines})
+    states = {(one.name, state): one.state == state for one in pipelines for state in _PIPELINE_STATES}
+    yield _gauge("edgead_pipeline_state", "1 for the state that a pipeline is in.", ("pipeline", "state"), states)
+    thresholds = {(p.name, kind): value for p in pipelines for kind, value in (p.thresholds or {}).items()}
+    yield _gauge("edgead_threshold", "Scores above it are for review or rejected.", ("pipeline", "kind"), thresholds)
+
+
+def _latency(pipelines: list[Any]) -> Metric:
+    """A summary: quantiles of the newest frames, sum and count of all; prometheus_client's own has no quantiles."""
+    name = "edgead_latency_seconds"
+    metric = Metric(name, "Time that a frame spent in a stage; total is from the capture to the last sink.", "summary")
+    for one in pipelines:
+        for stage, latency in one.latency.items():
+            labels = {"pipeline": one.name, "stage": stage}
+            for quantile, field in _QUANTILES.items():
+                if (value_ms := getattr(latency, field)) is not None:
+                    metric.add_sample(name, {**labels, "quantile": quantile}, value_ms / 1e3)
+            metric.add_sample(f"{name}_sum", labels, latency.n * latency.mean_ms / 1e3)
+            metric.add_sample(f"{name}_count", labels, latency.n)
+    return metric
+
+
+def _of_outlets(outlets: list[Any]) -> Iterator[Metric]:
+    def rows(name: str) -> dict[tuple[str, ...], Any]:
+        return {(outlet.name,): getattr(outlet, name) for outlet in outlets}
+
+    label = ("outlet",)
+    yield _gauge("edgead_outlet_waiting", "Verdicts that a sink has not taken yet.", label, rows("waiting"))
+    yield _counter("edgead_outlet_written", "Verdicts that a sink took.", label, rows("written"))
+    yield _counter("edgead_outlet_dropped", "Verdicts pushed out of a full queue.", label, rows("dropped"))
+    yield _counter("edgead_outlet_failed", "Verdicts that a sink refused.", label, rows("failed"))
+    faulty = {(outlet.name,): outlet.problem is not None for outlet in outlets}
+    yield _gauge("edgead_outlet_faulty", "1 where something is wrong with a sink.", label, faulty)
+
+
+def _of_evidence(status: dict[str, Any], problems: Iterable[str]) -> Iterator[Metric]:
+    yield _gauge("edgead_evidence_problems", "What is wrong with the evidence store.", (), {(): len(tuple(problems))})
+    yield _counter("edgead_evidence_rows_lost", "Records that were lost.", (), {(): status["rows_lost"]})
+    yield _gauge("edgead_evidence_rows_waiting", "Records not written yet.", (), {(): status["rows_waiting"]})
+    yield _counter("edgead_pictures_written", "Pictures kept.", (), {(): status["pictures_written"]})
+    yield _counter(
+        "edgead_pictures_dropped", "Pictures not kept for want of disk or time.", (), {(): status["pictures_dropped"]}
+    )
+    yield _gauge("edgead_pictures_bytes", "What the pictures take.", (), {(): status["pictures_mib"] * 2**20})
+
+
+def _gauge(name: str, told: str, labels: tuple[str, ...], rows: dict[tuple[str, ...], Any]) -> Metric:
+    return _filled(GaugeMetricFamily(name, told, labels=labels), rows)
+
+
+def _counter(name: str, told: str, labels: tuple[str, ...], rows: dict[tuple[str, ...], Any]) -> Metric:
+    return _filled(CounterMetricFamily(name, told, labels=labels), rows)
+
+
+def _filled(family: Any, rows: dict[tuple[str, ...], Any]) -> Metric:
+    for labels, value in rows.items():
+        if value is not None:
+            family.add_metric(labels, float(value))
+    return family

@@ -1,0 +1,161 @@
+"""A daemon without cameras and models, whose parts say what a test wants: for tests of what is shown of it."""
+
+from __future__ import annotations
+
+import queue
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from fakes import make_verdict, numbered
+
+from edgead.config import HttpSection, Site
+from edgead.errors import SettingsError
+from edgead.latency import LatencyRecorder
+from edgead.record import verdict_record
+from edgead.types import Frame, Verdict
+
+TOKEN = "correct-horse-battery-staple"
+WHEN = datetime(2026, 11, 25, 6, 0, tzinfo=timezone.utc)
+
+
+def make_judged(number: int, score: float, *, pipeline: str = "front") -> tuple[Frame, Verdict]:
+    frame = Frame(numbered(number), number, number, WHEN, "synthetic:", id=f"{number:08x}-0000-7000-8000-{0:012x}")
+    return frame, replace(make_verdict(score), pipeline=pipeline, review_threshold=0.4, model="0" * 64)
+
+
+@dataclass
+class FakeCamera:
+    name: str = "belt"
+    state: str = "streaming"
+    reason: str | None = None
+    frame: Frame | None = None
+
+    def status(self) -> SimpleNamespace:
+        counts = dict(captured=12, reconnects=3, corrupt=1, duplicates=2)
+        told = dict(uri="rtsp://camera/line", since=WHEN, fps=24.5, age_s=0.04, health=("dark",))
+        return SimpleNamespace(name=self.name, state=self.state, reason=self.reason, **counts, **told)
+
+    def latest(self) -> Frame | None:
+        return self.frame
+
+
+@dataclass
+class FakePipeline:
+    model: Path
+    name: str = "front"
+    state: str = "running"
+    reason: str | None = None
+    thresholds: dict[str, float] = field(default_factory=lambda: {"review": 0.4, "reject": 0.5})
+    judged: tuple[Frame, Verdict] | None = None
+    trigger: str = "software"
+    calls: list[tuple] = field(default_factory=list)
+
+    def status(self) -> SimpleNamespace:
+        recorder = LatencyRecorder()
+        if self.judged:
+            recorder.add_frame(self.judged[1].stage_times, total_ms=12.0, finished_ns=1)
+        return SimpleNamespace(
+            **dict(name=self.name, camera="belt", model=str(self.model), model_sha256="0" * 64, state=self.state),
+            **dict(reason=self.reason, since=WHEN, decisions={"ok": 7, "review": 2, "reject": 1}, taken=11, judged=10),
+            **dict(overwritten=4, unjudged=1, late=2, restarts=0, fps=9.5, latency=recorder.summary()),
+            **dict(thresholds=dict(self.thresholds), can_roll_back=False),
+        )
+
+    def latest(self) -> tuple[Frame, Verdict] | None:
+        return self.judged
+
+    def fire(self) -> None:
+        if self.trigger != "software":
+            raise SettingsError(f"{self.name}: its trigger is {self.trigger}, not software")
+        self.calls.append(("fire",))
+
+    def self_test(self) -> dict[str, Any]:
+        return {"passed": True, "images": []}
+
+    def swap(self, model: Path, *, by: str) -> None:
+        self.calls.append(("swap", model, by))
+
+    def roll_back(self, *, by: str) -> None:
+        self.calls.append(("roll back", by))
+
+    def set_thresholds(self, *, review: float, reject: float, by: str) -> None:
+        self.calls.append(("thresholds", review, reject, by))
+        self.thresholds = {"review": review, "reject": reject}
+
+
+class FakeStore:
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.rows: list[dict[str, Any]] = []
+        self.changes: list[dict[str, Any]] = []
+
+    def add(self, frame: Frame, verdict: Verdict) -> None:
+        self.rows.append({**verdict_record(frame, verdict), "false_reject": None})
+        place = self.folder / frame.id
+        place.mkdir()
+        (place / "frame.jpg").write_bytes(b"\xff\xd8picture")
+
+    def verdicts(self, *, pipeline=None, decision=None, before_id=None, limit=50) -> list[dict[str, Any]]:
+        ids = [row["id"] for row in self.rows]
+        rows = self.rows[: ids.index(before_id)] if before_id in ids else [] if before_id else self.rows
+        wanted = [r for r in rows if pipeline in (None, r["pipeline"]) and decision in (None, r["decision"])]
+        return wanted[::-1][:limit]
+
+    def verdict(self, id: str) -> dict[str, Any] | None:
+        found = [row for row in self.rows if row["id"] == id]
+        return {**found[0], "pictures": ["frame.jpg"]} if found else None
+
+    def picture(self, id: str, name: str) -> Path | None:
+        return self.folder / id / name if self.verdict(id) and name == "frame.jpg" else None
+
+    def mark_false_reject(self, id: str, *, by: str, note: str = "") -> None:
+        for row in self.rows:
+            if row["id"] == id:
+                row["false_reject"] = {"at": WHEN.isoformat(), "by": by, "note": note}
+
+    def audit(self, *, limit: int = 100) -> list[dict[str, Any]]:
+        return self.changes[:limit]
+
+    def status(self) -> dict[str, Any]:
+        rows = dict(rows_written=10, rows_doubled=0, rows_waiting=0, rows_lost=0, rows_removed=0)
+        return {**rows, "pictures_written": 6, "pictures_waiting": 0, "pictures_dropped": 1, "pictures_mib": 0.5}
+
+    def problems(self) -> tuple[str, ...]:
+        return ("pictures are not kept: the disk is full",)
+
+
+class FakeDaemon:
+    def __init__(self, folder: Path, *, http: HttpSection | None = None):
+        model = folder / "models" / "first"
+        model.mkdir(parents=True)
+        (model / "manifest.json").write_text("{}")
+        (folder / "pictures").mkdir()
+        self.site = Site.model_validate(
+            {
+                "cameras": {"belt": {"uri": "rtsp://user:password@camera/line"}},
+                "pipelines": {"front": {"camera": "belt", "model": model, "trigger": {"kind": "software"}}},
+                "http": http or HttpSection(port=0),
+            }
+        )
+        self.cameras = {"belt": FakeCamera()}
+        self.pipelines = {"front": FakePipeline(model)}
+        outlet = dict(name="plc", uri="modbus://plc", waiting=1, written=9, dropped=2, failed=3, problem="away")
+        self.outlets = {"plc": SimpleNamespace(status=lambda: SimpleNamespace(**outlet))}
+        self.store = FakeStore(folder / "pictures")
+        self.listeners: list[queue.Queue] = []
+
+    def subscribe_verdicts(self) -> queue.Queue:
+        self.listeners.append(queue.Queue())
+        return self.listeners[-1]
+
+    def judge(self, number: int, score: float) -> str:
+        frame, verdict = make_judged(number, score)
+        self.cameras["belt"].frame = frame
+        self.pipelines["front"].judged = frame, verdict
+        self.store.add(frame, verdict)
+        for listener in self.listeners:
+            listener.put((frame, verdict))
+        return frame.id

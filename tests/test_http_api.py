@@ -1,0 +1,245 @@
+"""The API of the daemon: states, verdicts, pictures, changes, metrics; as a client sees them."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+from fake_daemon import FakeDaemon
+from prometheus_client.parser import text_string_to_metric_families
+
+from edgead.config import HttpSection
+from edgead.daemon.http.app import build_app
+from edgead.daemon.http.server import serve
+from edgead.errors import SettingsError
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    return FakeDaemon(tmp_path)
+
+
+@pytest.fixture
+def client(daemon):
+    server = serve(build_app(daemon), daemon.site.http)
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
+        yield client
+    server.close()
+
+
+def decoded(answer) -> np.ndarray:
+    assert answer.headers["content-type"] == "image/jpeg"
+    return cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_ready_only_when_every_pipeline_is_in_service(client, daemon):
+    assert client.get("/healthz").json() == {"alive": True}
+    assert client.get("/readyz").json() == {"ready": True, "waiting_for": []}
+    daemon.pipelines["front"].state = "fault"
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json() == {"ready": False, "waiting_for": ["front"]}
+    assert client.get("/healthz").status_code == 200
+
+
+def test_status_tells_every_part_with_its_reason(client, daemon):
+    daemon.cameras["belt"].state, daemon.cameras["belt"].reason = "lost", "no route to host"
+    status = client.get("/api/status").json()
+    assert status["ready"] is True
+    (camera,), (pipeline,), (outlet,) = status["cameras"], status["pipelines"], status["outlets"]
+    assert (camera["state"], camera["reason"], camera["health"]) == ("lost", "no route to host", ["dark"])
+    assert pipeline["decisions"] == {"ok": 7, "review": 2, "reject": 1}
+    assert pipeline["trigger"] == "software"
+    assert (outlet["waiting"], outlet["dropped"], outlet["problem"]) == (1, 2, "away")
+    assert status["evidence_problems"] == ["pictures are not kept: the disk is full"]
+    assert client.get("/api/cameras").json() == status["cameras"]
+    assert client.get("/api/pipelines").json() == status["pipelines"]
+    assert client.get("/api/pipelines/front").json() == pipeline
+
+
+def test_metrics_are_those_of_the_status(client, daemon):
+    daemon.judge(1, 0.9)
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    found = {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
+    assert found["edgead_camera_fps", "belt"] == 24.5
+    assert found["edgead_frames_dropped_total", "front", "overwritten"] == 4
+    assert found["edgead_frames_dropped_total", "front", "unjudged"] == 1
+    assert found["edgead_reconnects_total", "belt"] == 3
+    assert found["edgead_verdicts_total", "front", "reject"] == 1
+    assert found["edgead_latency_seconds", "0.5", "front", "infer"] == pytest.approx(0.002)
+    assert found["edgead_latency_seconds_count", "front", "total"] == 1
+    assert found["edgead_camera_state", "belt", "streaming"] == 1
+    assert found["edgead_camera_state", "belt", "lost"] == 0
+    assert found["edgead_outlet_dropped_total", "plc"] == 2
+    assert found["edgead_evidence_problems",] == 1
+    assert found["process_resident_memory_bytes",] > 1e6
+
+
+def test_verdicts_come_in_pages_newest_first(client, daemon):
+    ids = [daemon.judge(number, score) for number, score in enumerate([0.1, 0.45, 0.9, 0.2, 0.8])]
+    first = client.get("/api/verdicts", params={"limit": 2}).json()
+    assert [verdict["id"] for verdict in first["verdicts"]] == ids[:2:-1]
+    rest = client.get("/api/verdicts", params={"before_id": first["next_before_id"], "limit": 10}).json()
+    assert [verdict["id"] for verdict in rest["verdicts"]] == ids[2::-1]
+    assert rest["next_before_id"] is None
+    rejects = client.get("/api/verdicts", params={"decision": "reject"}).json()["verdicts"]
+    assert [verdict["id"] for verdict in rejects] == [ids[4], ids[2]]
+    assert client.get("/api/verdicts", params={"pipeline": "back"}).json()["verdicts"] == []
+    detail = client.get(f"/api/verdicts/{ids[2]}").json()
+    assert detail["pictures"] == ["frame.jpg"]
+    assert detail["boxes"][0]["x"] == 80
+    assert client.get(f"/api/verdicts/{ids[2]}/pictures/frame.jpg").content == b"\xff\xd8picture"
+
+
+def test_what_is_not_there_is_said_in_words(client, daemon):
+    daemon.judge(1, 0.9)
+    for path in (
+        "/api/verdicts/ffff",
+        "/api/verdicts/ffff/pictures/frame.jpg",
+        "/api/pipelines/back",
+        "/api/cameras/back/picture",
+        "/api/nothing",
+        "/nothing",
+    ):
+        answer = client.get(path)
+        assert answer.status_code == 404, path
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["status"] == 404 and answer.json()["detail"], path
+
+
+def test_a_picture_that_retention_has_removed_is_not_found(client, daemon):
+    id = daemon.judge(1, 0.9)
+    (daemon.store.folder / id / "frame.jpg").unlink()
+    assert client.get(f"/api/verdicts/{id}/pictures/frame.jpg").status_code == 404
+
+
+def test_live_pictures_with_heat_and_without(client, daemon):
+    assert client.get("/api/pipelines/front/picture").status_code == 404
+    daemon.judge(5, 0.9)
+    plain = client.get("/api/pipelines/front/picture", params={"overlay": False})
+    heat = client.get("/api/pipelines/front/picture", params={"overlay": True})
+    assert decoded(plain).shape == decoded(heat).shape == (120, 160, 3)
+    warmer = decoded(heat).astype(int) - decoded(plain)
+    assert warmer[45:55, 90:110, 2].min() > 40  # red where the map is hot
+    assert abs(warmer[90:, :60]).max() < 12
+    assert decoded(client.get("/api/cameras/belt/picture", params={"width": 80})).shape == (60, 80, 3)
+
+
+def test_a_picture_is_sent_once(client, daemon):
+    daemon.judge(5, 0.9)
+    first = client.get("/api/pipelines/front/picture")
+    again = client.get("/api/pipelines/front/picture", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert first.headers["x-frame-id"] == daemon.pipelines["front"].judged[0].id
+
+
+def test_changes_reach_the_pipeline_with_who_made_them(client, daemon):
+    pipeline = daemon.pipelines["front"]
+    base = "/api/pipelines/front"
+    changed = client.put(f"{base}/thresholds", json={"review": 0.3, "reject": 0.6, "by": " Anna "})
+    assert changed.json()["thresholds"] == {"review": 0.3, "reject": 0.6}
+    assert client.post(f"{base}/trigger").status_code == 200
+    assert client.post(f"{base}/self-test").json()["result"]["passed"] is True
+    assert client.post(f"{base}/model", json={"model": "first", "by": "Anna"}).status_code == 200
+    assert client.post(f"{base}/roll-back", json={"by": "Anna"}).status_code == 200
+    by = "Anna (127.0.0.1)"
+    assert pipeline.calls == [
+        ("thresholds", 0.3, 0.6, by),
+        ("fire",),
+        ("swap", pipeline.model, by),
+        ("roll back", by),
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"review": 0.7, "reject": 0.6, "by": "Anna"},
+        {"review": 0.3, "reject": 0.6},
+        {"review": 0.3, "reject": 0.6, "by": "  "},
+        {"review": 0.3, "reject": 0.6, "by": "An\nna"},
+        {"review": "low", "reject": 0.6, "by": "Anna"},
+        {"review": 0.3, "reject": float("nan"), "by": "Anna"},
+        {"review": 0.3, "reject": float("inf"), "by": "Anna"},
+    ],
+)
+def test_thresholds_that_are_none_are_refused(client, daemon, body):
+    answer = client.put("/api/pipelines/front/thresholds", content=json.dumps(body), headers=JSON)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert daemon.pipelines["front"].calls == []
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+def test_a_false_reject_is_marked(client, daemon):
+    id = daemon.judge(1, 0.9)
+    assert client.post(f"/api/verdicts/{id}/false-reject", json={"by": "Anna", "note": "dust"}).status_code == 200
+    mark = client.get(f"/api/verdicts/{id}").json()["false_reject"]
+    assert (mark["by"], mark["note"]) == ("Anna (127.0.0.1)", "dust")
+    assert client.post("/api/verdicts/ffff/false-reject", json={"by": "Anna"}).status_code == 404
+
+
+def test_only_models_beside_the_pipelines_own_can_be_swapped_in(client, daemon, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "manifest.json").write_text("{}")
+    (tmp_path / "models" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "models" / "no model").mkdir()
+    assert client.get("/api/pipelines/front/models").json()["known"] == ["first", "linked"]
+    for name in ("linked", "no model", "..", ".", "elsewhere", "first/../../elsewhere", "\u0000", str(tmp_path)):
+        answer = client.post("/api/pipelines/front/model", json={"model": name, "by": "Anna"})
+        assert answer.status_code in (409, 422), name
+    assert daemon.pipelines["front"].calls == []
+
+
+def test_a_refusal_of_the_pipeline_is_a_conflict_with_its_words(client, daemon):
+    daemon.pipelines["front"].trigger = "every_frame"
+    answer = client.post("/api/pipelines/front/trigger")
+    assert answer.status_code == 409
+    assert answer.json()["detail"] == "front: its trigger is every_frame, not software"
+
+
+def test_a_fault_of_ours_shows_no_traceback(client, daemon):
+    daemon.store.problems = lambda: 1 / 0
+    answer = client.get("/api/status")
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "Zero" not in answer.text and "Traceback" not in answer.text
+
+
+def test_a_body_without_end_is_refused(client):
+    body = b'{"review": 1, "reject": 2, "by": "' + b"a" * 70_000
+    sized = client.put("/api/pipelines/front/thresholds", content=body, headers=JSON)
+    chunked = client.put("/api/pipelines/front/thresholds", content=iter([body[:40_000], body[40_000:]]), headers=JSON)
+    assert (sized.status_code, chunked.status_code) == (413, 413)
+
+
+def test_verdicts_arrive_as_events(daemon):
+    section = HttpSection(port=0)
+    server = serve(build_app(daemon), section)
+    try:
+        with httpx.stream("GET", f"http://127.0.0.1:{server.port}/api/events", timeout=5) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            lines = answer.iter_lines()
+            assert next(lines).startswith("retry:")
+            id = daemon.judge(3, 0.9)
+            data = next(line for line in lines if line.startswith("data:"))
+            verdict = json.loads(data.removeprefix("data:"))
+            assert (verdict["id"], verdict["decision"]) == (id, "reject")
+            server.close()  # ends the stream, which would otherwise have no end
+            assert "data:" not in "".join(lines)
+    finally:
+        server.close()
+
+
+def test_a_port_that_is_taken_is_named(daemon):
+    server = serve(build_app(daemon), HttpSection(port=0))
+    try:
+        with pytest.raises(SettingsError, match=f"{server.port} cannot be listened on.*another port"):
+            serve(build_app(daemon), HttpSection(port=server.port))
+    finally:
+        server.close()
