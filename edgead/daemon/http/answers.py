@@ -88,6 +88,7 @@ class StatusAnswer(Answer):
     cameras: list[CameraAnswer]
     pipelines: list[PipelineAnswer]
     outlets: list[OutletAnswer]
+    evidence: Annotated[dict[str, Number], Field(description="What the store wrote, what waits and what was lost.")]
     evidence_problems: list[str]
 
 
@@ -110,6 +111,7 @@ class VerdictAnswer(Answer):
     threshold: Number
     review_threshold: Number
     decision: Decision
+    p_value: Annotated[Number, Field(description="Of a score as high or higher for a good part, at most.")] = None
     model: str
     boxes: list[BoxAnswer]
     stage_times: dict[str, Number]

@@ -16,6 +16,7 @@ from edgead.types import Frame
 
 routes = APIRouter(prefix="/api", tags=["live"])
 _JPEG = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
+_NO_FRAME = {"description": "There is no frame yet."}
 _NOT_MODIFIED = {"description": "The picture that If-None-Match names is still the newest."}
 _EVENTS = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
 
@@ -26,7 +27,7 @@ IfNoneMatch = Annotated[str, Header()]
 @routes.get(
     "/cameras/{name}/picture",
     response_class=Response,
-    responses={200: _JPEG, 304: _NOT_MODIFIED, **problems(404, 422)},
+    responses={200: _JPEG, 204: _NO_FRAME, 304: _NOT_MODIFIED, **problems(404, 422)},
 )
 def camera_picture(
     name: str, camera: Camera, request: Request, width: Width = 960, if_none_match: IfNoneMatch = ""
@@ -34,7 +35,7 @@ def camera_picture(
     """Give the newest frame of a camera, also where no pipeline judges it."""
     frame = camera.latest()
     if frame is None:
-        raise HTTPException(404, f"camera {name} has given no frame yet")
+        return Response(status_code=204)
     jpeg = request.app.state.live.get(View("camera", name, width), _tag(frame), lambda: frame.image)
     return _answer(jpeg.tag, jpeg.data, if_none_match)
 
@@ -42,7 +43,7 @@ def camera_picture(
 @routes.get(
     "/pipelines/{name}/picture",
     response_class=Response,
-    responses={200: _JPEG, 304: _NOT_MODIFIED, **problems(404, 422)},
+    responses={200: _JPEG, 204: _NO_FRAME, 304: _NOT_MODIFIED, **problems(404, 422)},
 )
 def pipeline_picture(
     name: str,
@@ -55,7 +56,7 @@ def pipeline_picture(
     """Give the frame that was judged last, with its heat map or without."""
     latest = pipeline.latest()
     if latest is None:
-        raise HTTPException(404, f"pipeline {name} has judged no frame yet")
+        return Response(status_code=204)
     frame, verdict = latest
     view = View("pipeline", name, width, overlay)
     draw = (lambda: draw_heat(frame.image, verdict)) if overlay else (lambda: frame.image)
@@ -78,7 +79,7 @@ def _tag(frame: Frame) -> str:
 
 
 def _answer(tag: str, data: bytes, if_none_match: str) -> Response:
-    headers = {"ETag": f'"{tag}"', "X-Frame-Id": tag, "Cache-Control": "no-cache"}
+    headers = {"ETag": f'"{tag}"', "X-Frame-Id": tag}
     if if_none_match == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     return Response(data, media_type="image/jpeg", headers=headers)

@@ -27,6 +27,7 @@ def status(daemon: Daemon, request: Request) -> StatusAnswer:
         cameras=list_cameras(daemon),
         pipelines=pipelines,
         outlets=[OutletAnswer.model_validate(outlet.status()) for outlet in daemon.outlets.values()],
+        evidence=daemon.store.status(),
         evidence_problems=list(daemon.store.problems()),
     )
 

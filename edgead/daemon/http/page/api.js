@@ -1,0 +1,55 @@
+// Requests to the daemon. Every refusal becomes a Problem whose message can be shown.
+
+export class Problem extends Error {
+  constructor(status, detail) {
+    super(detail);
+    this.status = status;
+  }
+}
+
+const TIMEOUT_MS = 8000;
+let csrf = null;
+let onSignedOut = () => {};
+
+export function whenSignedOut(callback) {
+  onSignedOut = callback;
+}
+
+export async function session() {
+  const answer = await request("GET", "/api/session");
+  csrf = answer.csrf;
+  return answer;
+}
+
+export const get = (path) => request("GET", path);
+export const post = (path, body) => request("POST", path, body, 120_000);
+export const put = (path, body) => request("PUT", path, body);
+
+async function request(method, path, body, timeout_ms = TIMEOUT_MS) {
+  const headers = {};
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (csrf !== null && method !== "GET") headers["X-CSRF-Token"] = csrf;
+  let answer;
+  try {
+    answer = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(timeout_ms) });
+  } catch {
+    throw new Problem(0, "No connection to the device");
+  }
+  if (!answer.ok) throw await refused(answer, path);
+  return answer.json();
+}
+
+async function refused(answer, path) {
+  if (answer.status === 401 && path !== "/api/login") onSignedOut();
+  const told = await answer.json().catch(() => ({}));
+  return new Problem(answer.status, told.detail || `The device answered ${answer.status}`);
+}
+
+// The newest picture: null where it is still the one named by `known`, or there is none yet.
+export async function picture(path, known) {
+  const headers = known ? { "If-None-Match": `"${known}"` } : {};
+  const answer = await fetch(path, { headers, signal: AbortSignal.timeout(TIMEOUT_MS) });
+  if (answer.status === 304 || answer.status === 204) return null;
+  if (!answer.ok) throw await refused(answer, path);
+  return { id: answer.headers.get("X-Frame-Id"), blob: await answer.blob() };
+}

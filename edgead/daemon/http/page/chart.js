@@ -1,0 +1,166 @@
+// The newest scores against the thresholds that they were judged by, drawn by hand on a canvas.
+
+import { WORDS, clock, score } from "./dom.js";
+
+const MOST = 300;
+const EDGE = { left: 56, right: 14, top: 10, bottom: 24 };
+
+export class ScoreChart {
+  constructor(canvas, told, open) {
+    this.canvas = canvas;
+    this.told = told;
+    this.verdicts = [];
+    this.chosen = null;
+    this.waiting = false;
+    new ResizeObserver(() => this.draw()).observe(canvas);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+    canvas.addEventListener("pointermove", (event) => this.choose(this.at(event)));
+    canvas.addEventListener("pointerleave", () => this.choose(null));
+    canvas.addEventListener("click", (event) => this.at(event) && open(this.at(event).id));
+  }
+
+  show(verdicts) {
+    this.verdicts = verdicts.slice(-MOST);
+    this.draw();
+  }
+
+  add(verdict) {
+    this.verdicts.push(verdict);
+    if (this.verdicts.length > MOST) this.verdicts.shift();
+    this.draw();
+  }
+
+  // Once a frame of the screen, however many verdicts came.
+  draw() {
+    if (this.waiting) return;
+    this.waiting = true;
+    requestAnimationFrame(() => {
+      this.waiting = false;
+      if (this.canvas.clientWidth) this.paint();
+    });
+  }
+
+  choose(verdict) {
+    if (verdict === this.chosen) return;
+    this.chosen = verdict;
+    this.draw();
+  }
+
+  at(event) {
+    const x = event.clientX - this.canvas.getBoundingClientRect().left;
+    const index = Math.round((x - EDGE.left) / this.step()) - this.offset();
+    return this.verdicts[Math.min(Math.max(index, 0), this.verdicts.length - 1)] || null;
+  }
+
+  step() {
+    return (this.canvas.clientWidth - EDGE.left - EDGE.right) / (this.slots() - 1);
+  }
+
+  slots() {
+    return this.canvas.clientWidth < 500 ? MOST / 3 : MOST;
+  }
+
+  // The newest is at the right edge, also when there are few.
+  offset() {
+    return Math.max(0, this.slots() - this.verdicts.length);
+  }
+
+  paint() {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const ratio = devicePixelRatio || 1;
+    this.canvas.width = width * ratio;
+    this.canvas.height = height * ratio;
+    const pen = this.canvas.getContext("2d");
+    pen.scale(ratio, ratio);
+    const style = getComputedStyle(document.documentElement);
+    const colour = (name) => style.getPropertyValue(`--${name}`).trim();
+    const shown = this.verdicts.slice(-this.slots()).filter((verdict) => verdict.image_score != null);
+    const values = shown.flatMap((v) => [v.image_score, v.threshold, v.review_threshold]).filter((value) => value != null);
+    if (!values.length) return;
+    const ticks = niceTicks(Math.min(0, ...values), Math.max(...values));
+    const [low, high] = [ticks[0], ticks.at(-1)];
+    const x = (index) => EDGE.left + (index + Math.max(0, this.slots() - shown.length)) * this.step();
+    const y = (value) => height - EDGE.bottom - ((value - low) / (high - low)) * (height - EDGE.top - EDGE.bottom);
+    this.grid(pen, ticks, y, colour);
+    this.line(pen, shown, x, (v) => v.review_threshold, y, colour("review-text"), [6, 4]);
+    this.line(pen, shown, x, (v) => v.threshold, y, colour("reject"), []);
+    shown.forEach((verdict, index) => mark(pen, verdict.decision, x(index), y(verdict.image_score), colour, verdict === this.chosen));
+    pen.fillStyle = colour("muted");
+    pen.textAlign = "right";
+    pen.fillText(`newest ${clock(shown.at(-1).captured_at)}`, width - EDGE.right, height - 7);
+    pen.textAlign = "left";
+    pen.fillText(clock(shown[0].captured_at), EDGE.left, height - 7);
+    this.describe(shown);
+  }
+
+  grid(pen, ticks, y, colour) {
+    const width = this.canvas.clientWidth;
+    pen.font = '12px system-ui, "Liberation Sans", sans-serif';
+    pen.textAlign = "right";
+    pen.fillStyle = colour("muted");
+    pen.strokeStyle = colour("line");
+    pen.lineWidth = 1;
+    for (const tick of ticks) {
+      const level = Math.round(y(tick)) + 0.5;
+      pen.beginPath();
+      pen.moveTo(EDGE.left, level);
+      pen.lineTo(width - EDGE.right, level);
+      pen.stroke();
+      pen.fillText(score(tick), EDGE.left - 8, level + 4);
+    }
+  }
+
+  // A line with steps: each verdict has the threshold that was in force.
+  line(pen, shown, x, threshold, y, stroke, dashes) {
+    pen.strokeStyle = stroke;
+    pen.lineWidth = 2;
+    pen.setLineDash(dashes);
+    pen.beginPath();
+    let last = null;
+    shown.forEach((verdict, index) => {
+      const value = threshold(verdict);
+      if (value == null) return (last = null);
+      const left = x(index) - this.step() / 2;
+      if (last === null) pen.moveTo(Math.max(left, EDGE.left), y(value));
+      else if (last !== value) pen.lineTo(left, y(last)), pen.lineTo(left, y(value));
+      pen.lineTo(x(index), y(value));
+      last = value;
+    });
+    pen.stroke();
+    pen.setLineDash([]);
+  }
+
+  describe(shown) {
+    const of = (decision) => shown.filter((verdict) => verdict.decision === decision).length;
+    const text = `The newest ${shown.length} scores: ${of("reject")} rejected, ${of("review")} for review, ${of("ok")} OK`;
+    this.canvas.setAttribute("aria-label", text);
+    const one = this.chosen;
+    this.told.textContent = one ? `${WORDS[one.decision]} · score ${score(one.image_score)} · frame ${one.number} · ${clock(one.captured_at)}` : text;
+  }
+}
+
+function mark(pen, decision, x, y, colour, chosen) {
+  const size = chosen ? 6.5 : decision === "ok" ? 2.6 : 4.5;
+  pen.fillStyle = colour({ ok: "chart-ok", review: "review", reject: "reject" }[decision]);
+  pen.beginPath();
+  if (decision === "ok") pen.arc(x, y, size, 0, 2 * Math.PI);
+  else if (decision === "review") pen.moveTo(x, y - size), pen.lineTo(x + size, y + size), pen.lineTo(x - size, y + size);
+  else pen.rect(x - size * 0.85, y - size * 0.85, size * 1.7, size * 1.7);
+  pen.closePath();
+  pen.fill();
+  if (chosen || decision === "review") {
+    pen.strokeStyle = colour("text");
+    pen.lineWidth = chosen ? 2 : 0.7;
+    pen.stroke();
+  }
+}
+
+function niceTicks(low, high) {
+  const span = high - low || Math.abs(high) || 1;
+  const rough = span / 4;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough);
+  const first = Math.floor(low / step);
+  const last = Math.ceil((high + span * 0.04) / step);
+  return Array.from({ length: last - first + 1 }, (_, index) => Number(((first + index) * step).toPrecision(12)));
+}

@@ -1,0 +1,130 @@
+// What is asked before something is changed. The name that stands in the audit is remembered by the browser.
+
+import { post, put } from "./api.js";
+import { el, score, toast } from "./dom.js";
+
+const NAME = "edgead-name";
+const remembered = () => localStorage.getItem(NAME) || "";
+
+let onChanged = () => {};
+export function whenChanged(callback) {
+  onChanged = callback;
+}
+
+function nameField() {
+  return [
+    el("label", { for: "by" }, "Your name, for the list of changes"),
+    el("input", { id: "by", name: "by", required: true, maxlength: "64", autocomplete: "name", value: remembered() }),
+  ];
+}
+
+// A dialog with a form; `send` gets the form's values, and says by an error why it cannot be.
+function ask({ title, lead, fields, action, danger = false, send, done }) {
+  const error = el("p", { class: "form-error", role: "alert", hidden: true });
+  const submit = el("button", { class: danger ? "danger" : "primary" }, action);
+  const cancel = el("button", { type: "button", onclick: () => box.close() }, "Cancel");
+  const form = el("form", { method: "dialog" }, fields, error, el("div", { class: "actions" }, cancel, submit));
+  const box = el("dialog", { "aria-labelledby": "dialog-title" }, el("h2", { id: "dialog-title" }, title), lead && el("p", { class: "lead" }, lead), form);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    submit.disabled = true;
+    const values = Object.fromEntries(new FormData(form));
+    if (values.by) localStorage.setItem(NAME, values.by);
+    try {
+      await send(values);
+      box.close();
+      if (done) toast(done);
+      onChanged();
+    } catch (problem) {
+      error.textContent = problem.message;
+      error.hidden = false;
+    }
+    submit.disabled = false;
+  });
+  box.addEventListener("close", () => box.remove());
+  document.body.append(box);
+  box.showModal();
+  return box;
+}
+
+export function changeThresholds(pipeline, verdicts) {
+  if (!pipeline?.thresholds) return;
+  const { review, reject } = pipeline.thresholds;
+  const field = (name, label, value) => el("div", {}, el("label", { for: name }, label), el("input", { id: name, name, type: "number", step: "any", required: true, value }));
+  const preview = el("p", { class: "preview", "aria-live": "polite" });
+  const box = ask({
+    title: `Thresholds of ${pipeline.name}`,
+    lead: "They hold from the next part on, and after a restart.",
+    fields: [el("div", { class: "row" }, field("review", "Review above", review), field("reject", "Reject above", reject)), preview, nameField()],
+    action: "Continue",
+    send: (values) => {
+      const asked = { review: Number(values.review), reject: Number(values.reject), by: values.by };
+      if (asked.review > asked.reject) throw new Error("The review threshold may not lie above the reject threshold");
+      confirmThresholds(pipeline, asked);
+    },
+  });
+  const foresee = () => {
+    const [low, high] = ["review", "reject"].map((name) => Number(box.querySelector(`[name=${name}]`).value));
+    preview.textContent = foreseen(verdicts, low, high);
+  };
+  box.addEventListener("input", foresee);
+  foresee();
+}
+
+function foreseen(verdicts, review, reject) {
+  if (!verdicts.length) return "There are no scores yet to compare with.";
+  const rejected = verdicts.filter((verdict) => verdict.image_score > reject).length;
+  const reviewed = verdicts.filter((verdict) => verdict.image_score > review && verdict.image_score <= reject).length;
+  const were = (decision) => verdicts.filter((verdict) => verdict.decision === decision).length;
+  return `Of the newest ${verdicts.length} parts, ${rejected} would be rejected (were: ${were("reject")}) and ${reviewed} sent to review (were: ${were("review")}).`;
+}
+
+function confirmThresholds(pipeline, asked) {
+  const line = (label, before, after) => el("p", { class: "change" }, `${label} `, el("del", {}, score(before)), " \u2192 ", el("ins", {}, String(after)));
+  ask({
+    title: `Change the thresholds of ${pipeline.name}?`,
+    lead: `Every part from now on is judged by them. ${asked.by} stands in the list of changes.`,
+    fields: [line("Review above", pipeline.thresholds.review, asked.review), line("Reject above", pipeline.thresholds.reject, asked.reject)],
+    action: "Change thresholds",
+    danger: true,
+    send: () => put(`/api/pipelines/${pipeline.name}/thresholds`, asked),
+    done: "Thresholds changed",
+  });
+}
+
+export function markFalseReject(verdict) {
+  ask({
+    title: "Was this part good?",
+    lead: "It is marked as a false reject, for whoever calibrates or teaches the model. The verdict itself stays on record.",
+    fields: [nameField(), el("label", { for: "note" }, "Note"), el("textarea", { id: "note", name: "note", rows: "2", maxlength: "500" })],
+    action: "Mark as false reject",
+    send: (values) => post(`/api/verdicts/${verdict.id}/false-reject`, { by: values.by, note: values.note.replaceAll(/\s+/g, " ") }),
+    done: "Marked as a false reject",
+  });
+}
+
+export function changeModel(pipeline, models) {
+  const current = models.current.split("/").at(-1);
+  const options = models.known.map((name) => el("option", { value: name, selected: name === current }, name === current ? `${name} (in service)` : name));
+  ask({
+    title: `Model of ${pipeline.name}`,
+    lead: "The other model is loaded beside and tested with its golden images. If it passes, it judges from the next part on; the one in service is kept for a roll-back.",
+    fields: [el("label", { for: "model" }, "Model"), el("select", { id: "model", name: "model" }, options), nameField()],
+    action: "Test and change",
+    danger: true,
+    send: (values) => post(`/api/pipelines/${pipeline.name}/model`, values),
+    done: "The model was changed",
+  });
+}
+
+export function rollBack(pipeline) {
+  ask({
+    title: `Roll back the model of ${pipeline.name}?`,
+    lead: "The model before the last change judges again, from the next part on.",
+    fields: nameField(),
+    action: "Roll back",
+    danger: true,
+    send: (values) => post(`/api/pipelines/${pipeline.name}/roll-back`, values),
+    done: "Rolled back",
+  });
+}

@@ -1,0 +1,81 @@
+// Elements and texts. Nothing that was received is ever taken for markup.
+
+export const by = (id) => document.getElementById(id);
+
+export function el(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (value === true) made.setAttribute(name, "");
+    else if (value !== false && value != null) made.setAttribute(name, value);
+  }
+  made.append(...children.flat(Infinity).filter((child) => child != null && child !== false));
+  return made;
+}
+
+export function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  use.setAttribute("href", `#i-${name}`);
+  svg.append(use);
+  return svg;
+}
+
+export const WORDS = { ok: "OK", review: "Review", reject: "Reject" };
+
+export const badge = (decision) => el("span", { class: "badge", "data-decision": decision }, icon(decision), WORDS[decision]);
+
+const STATE_ICONS = { normal: "up", watch: "review", bad: "fault" };
+
+// What a state means for a person: nothing, keep an eye on it, or act.
+export function grade(state) {
+  if (["streaming", "running"].includes(state)) return "normal";
+  return ["connecting", "starting", "stalled", "ended"].includes(state) ? "watch" : "bad";
+}
+
+export function stateBadge(word, graded = grade(word)) {
+  return el("span", { class: "badge", "data-state": graded }, icon(STATE_ICONS[graded]), word);
+}
+
+// Text of an element, changed only where it differs: screen readers and selections stay calm.
+export function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+export function score(value) {
+  if (value == null) return "—";
+  return Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3) ? value.toExponential(2) : String(Number(value.toPrecision(4)));
+}
+
+export const count = (value) => (value == null ? "—" : value.toLocaleString("en").replaceAll(",", "\u2009"));
+export const ms = (value) => (value == null ? "—" : value < 10 ? value.toFixed(2) : value < 100 ? value.toFixed(1) : value.toFixed(0));
+
+export function clock(iso) {
+  const date = new Date(iso);
+  return Number.isNaN(date.valueOf()) ? "—" : date.toLocaleTimeString("en-GB");
+}
+
+export function stamp(iso) {
+  const date = new Date(iso);
+  return Number.isNaN(date.valueOf()) ? "—" : `${date.toLocaleDateString("en-CA")} ${date.toLocaleTimeString("en-GB")}`;
+}
+
+export function span(seconds) {
+  if (seconds == null) return "—";
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 100) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return seconds < 172_800 ? `${(seconds / 3600).toFixed(1)} h` : `${Math.round(seconds / 86_400)} days`;
+}
+
+let hiding;
+export function toast(text, bad = false) {
+  const box = by("toast");
+  box.textContent = text;
+  box.toggleAttribute("data-bad", bad);
+  box.hidden = false;
+  clearTimeout(hiding);
+  hiding = setTimeout(() => (box.hidden = true), bad ? 8000 : 4000);
+}

@@ -1,0 +1,149 @@
+// Verdicts of the past: a list on the left, the pictures and facts of one on the right.
+
+import { get } from "./api.js";
+import { markFalseReject } from "./dialogs.js";
+import { badge, by, el, ms, score, stamp, toast } from "./dom.js";
+
+const PAGE = 50;
+
+export class EvidenceView {
+  constructor() {
+    this.decision = "reject";
+    this.chosen = null;
+    this.before = null;
+    for (const button of by("decisions").children) {
+      button.addEventListener("click", () => {
+        this.decision = button.dataset.decision;
+        this.load();
+      });
+    }
+    by("evidence-pipeline").addEventListener("change", () => this.load());
+    by("evidence-newest").addEventListener("click", () => this.load());
+    by("older").addEventListener("click", () => this.load(this.before));
+    by("verdicts").addEventListener("keydown", (event) => this.step(event));
+  }
+
+  showStatus(status) {
+    const names = status.pipelines.map((pipeline) => pipeline.name);
+    const select = by("evidence-pipeline");
+    by("evidence-pipeline-label").hidden = names.length < 2;
+    if (select.options.length === names.length + 1) return;
+    select.replaceChildren(el("option", { value: "" }, "all"), ...names.map((name) => el("option", { value: name }, name)));
+  }
+
+  async show(id) {
+    if (!by("verdicts").children.length || !id) await this.load();
+    if (id) await this.open(id);
+  }
+
+  async load(before = null) {
+    for (const button of by("decisions").children) button.setAttribute("aria-pressed", button.dataset.decision === this.decision);
+    const query = new URLSearchParams({ limit: PAGE });
+    if (this.decision) query.set("decision", this.decision);
+    if (by("evidence-pipeline").value) query.set("pipeline", by("evidence-pipeline").value);
+    if (before) query.set("before_id", before);
+    try {
+      const page = await get(`/api/verdicts?${query}`);
+      const rows = page.verdicts.map((verdict) => this.row(verdict));
+      if (before) by("verdicts").append(...rows);
+      else by("verdicts").replaceChildren(...rows);
+      this.before = page.next_before_id;
+    } catch (problem) {
+      toast(problem.message, true);
+    }
+    by("older").hidden = !this.before;
+    by("no-verdicts").hidden = by("verdicts").children.length > 0;
+  }
+
+  row(verdict) {
+    const about = [verdict.name || `frame ${verdict.number}`, verdict.false_reject && el("span", { class: "marked" }, "false reject")];
+    return el(
+      "li", {},
+      el("button", { "data-id": verdict.id, "aria-current": verdict.id === this.chosen, onclick: () => (location.hash = `evidence/${verdict.id}`) },
+        badge(verdict.decision),
+        el("span", { class: "score-of" }, score(verdict.image_score)),
+        el("span", { class: "about" }, about),
+        el("time", { datetime: verdict.captured_at }, stamp(verdict.captured_at)),
+      ),
+    );
+  }
+
+  step(event) {
+    const way = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
+    const next = way && event.target.closest("li")?.[way]?.querySelector("button");
+    if (!next) return;
+    event.preventDefault();
+    next.focus();
+    next.click();
+  }
+
+  async open(id) {
+    this.chosen = id;
+    for (const button of by("verdicts").querySelectorAll("button")) {
+      button.toggleAttribute("aria-current", button.dataset.id === id);
+    }
+    try {
+      const verdict = await get(`/api/verdicts/${encodeURIComponent(id)}`);
+      if (this.chosen !== id) return;
+      by("detail").replaceChildren(...detail(verdict));
+      if (matchMedia("(max-width: 980px)").matches) by("detail").scrollIntoView({ block: "start" });
+    } catch (problem) {
+      by("detail").replaceChildren(el("p", { class: "empty" }, problem.message));
+    }
+  }
+
+  again() {
+    if (this.chosen) this.open(this.chosen);
+    this.load();
+  }
+}
+
+function detail(verdict) {
+  const mark = verdict.decision === "ok" ? null : el("button", { onclick: () => markFalseReject(verdict) }, verdict.false_reject ? "Change the mark" : "This part was good");
+  return [
+    ...pictures(verdict),
+    el("div", { class: "detail-head" }, badge(verdict.decision), el("span", {}, `score ${score(verdict.image_score)}`), el("span", { class: "muted" }, stamp(verdict.captured_at)), el("div", { class: "actions" }, mark)),
+    verdict.false_reject && el("p", { class: "marked-note" }, `False reject, says ${verdict.false_reject.by}, ${stamp(verdict.false_reject.at)}`, verdict.false_reject.note && `: ${verdict.false_reject.note}`),
+    facts(verdict),
+  ].filter(Boolean);
+}
+
+function pictures(verdict) {
+  if (!verdict.pictures.length) return [el("p", { class: "empty" }, "No picture was kept of this one")];
+  const large = el("img", { alt: "" });
+  const path = (name) => `/api/verdicts/${verdict.id}/pictures/${name}`;
+  const buttons = verdict.pictures.map((name) =>
+    el("button", { "data-name": name, onclick: () => choose(name) }, el("img", { src: path(name), alt: "", loading: "lazy" }), told(name)),
+  );
+  const choose = (name) => {
+    large.src = path(name);
+    large.alt = told(name);
+    buttons.forEach((button) => button.setAttribute("aria-pressed", button.dataset.name === name));
+  };
+  choose(["heat.jpg", "frame.jpg"].find((name) => verdict.pictures.includes(name)) ?? verdict.pictures[0]);
+  return [el("div", { class: "frame" }, large), el("div", { class: "film", role: "group", "aria-label": "Pictures" }, buttons)];
+}
+
+// before-002.jpg -> 2 before
+function told(name) {
+  const [kind, number] = name.replace(".jpg", "").split("-");
+  if (number) return `${Number(number)} ${kind}`;
+  return { frame: "Frame", heat: "Heat map" }[kind] ?? kind;
+}
+
+function facts(verdict) {
+  const times = Object.entries(verdict.stage_times).filter(([, value]) => value != null);
+  const pairs = [
+    ["Pipeline", verdict.pipeline],
+    ["Frame", `${verdict.number}${verdict.name ? ` · ${verdict.name}` : ""}`],
+    ["Review above", score(verdict.review_threshold)],
+    ["Reject above", score(verdict.threshold)],
+    ["p-value", verdict.p_value == null ? null : score(verdict.p_value)],
+    ["Regions", verdict.boxes.length ? verdict.boxes.map((box) => `${box.width} × ${box.height} px at ${box.x}, ${box.y}`).join("; ") : "none"],
+    ["Stages", times.map(([name, value]) => `${name.replace("_ms", "")} ${ms(value)}`).join(", ") + " ms"],
+    ["Camera", verdict.source],
+    ["Model", el("span", { class: "mono" }, verdict.model.slice(0, 16))],
+    ["Id", el("span", { class: "mono" }, verdict.id)],
+  ];
+  return el("dl", { class: "facts" }, pairs.filter(([, value]) => value != null).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+}

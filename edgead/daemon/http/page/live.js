@@ -1,0 +1,228 @@
+// The live view: the newest picture and verdict of one pipeline, its scores, its latency.
+
+import { get, picture, post } from "./api.js";
+import { ScoreChart } from "./chart.js";
+import { changeThresholds } from "./dialogs.js";
+import { WORDS, badge, by, clock, count, el, ms, say, score, span, toast } from "./dom.js";
+
+const LISTED = 60;
+const SEEDED = 200;
+const PICTURE_EVERY_MS = 200;
+const STAGES = ["age", "preprocess", "infer", "score", "smooth", "sink", "total"];
+const STAGE_WORDS = { age: "waiting", preprocess: "resize", infer: "network", score: "scoring", smooth: "map", sink: "hand over", total: "total" };
+
+export class LiveView {
+  constructor(open) {
+    this.open = open;
+    this.pipeline = null;
+    this.status = null;
+    this.verdicts = [];
+    this.newest = null;
+    this.lost = false;
+    this.shownPicture = null;
+    this.dropped = 0;
+    this.chart = new ScoreChart(by("chart"), by("chart-told"), open);
+    by("overlay").addEventListener("change", () => (this.shownPicture = null));
+    by("fire").addEventListener("click", () => this.fire());
+    by("change-thresholds").addEventListener("click", () => changeThresholds(this.state(), this.verdicts));
+    this.watchPicture();
+  }
+
+  state() {
+    return this.status?.pipelines.find((pipeline) => pipeline.name === this.pipeline);
+  }
+
+  async choose(name) {
+    this.pipeline = name;
+    this.verdicts = [];
+    this.newest = null;
+    this.shownPicture = null;
+    by("picture").hidden = true;
+    by("stream").replaceChildren();
+    this.showStatus(this.status);
+    const page = await get(`/api/verdicts?limit=${SEEDED}&pipeline=${encodeURIComponent(name)}`);
+    if (this.pipeline !== name) return;
+    // What came as an event meanwhile is newer than the page.
+    const known = new Set(page.verdicts.map((verdict) => verdict.id));
+    const since = this.verdicts.filter((verdict) => !known.has(verdict.id));
+    this.verdicts = [...page.verdicts.reverse(), ...since];
+    this.newest = this.verdicts.at(-1) || null;
+    this.chart.show(this.verdicts);
+    by("stream").replaceChildren(...this.verdicts.slice(-LISTED).reverse().map((verdict) => this.row(verdict)));
+    this.showVerdict();
+  }
+
+  showStatus(status) {
+    this.status = status;
+    if (!status) return;
+    const names = status.pipelines.map((pipeline) => pipeline.name);
+    const box = by("pipelines");
+    if (box.children.length !== names.length) {
+      box.replaceChildren(...names.map((name) => el("button", { onclick: () => this.choose(name) }, name)));
+    }
+    box.hidden = names.length < 2;
+    [...box.children].forEach((button) => button.setAttribute("aria-pressed", button.textContent === this.pipeline));
+    if (!names.includes(this.pipeline)) {
+      if (names.length) this.choose(names[0]).catch((problem) => toast(problem.message, true));
+      return;
+    }
+    this.showVerdict();
+    this.showLatency();
+  }
+
+  connection(lost) {
+    this.lost = lost;
+    this.showVerdict();
+  }
+
+  hear(verdict) {
+    if (verdict.pipeline !== this.pipeline) return;
+    this.newest = verdict;
+    this.verdicts.push(verdict);
+    if (this.verdicts.length > 2 * SEEDED) this.verdicts.splice(0, SEEDED);
+    this.chart.add(verdict);
+    const stream = by("stream");
+    stream.prepend(this.row(verdict));
+    while (stream.children.length > LISTED) stream.lastChild.remove();
+    this.showVerdict();
+  }
+
+  missed(number) {
+    this.dropped += number;
+    by("dropped").hidden = false;
+    say(by("dropped"), `${count(this.dropped)} not shown: they came too fast for this browser`);
+  }
+
+  row(verdict) {
+    return el(
+      "li", {},
+      el("button", { onclick: () => this.open(verdict.id) },
+        badge(verdict.decision),
+        el("span", { class: "score-of" }, score(verdict.image_score)),
+        el("span", { class: "about" }, verdict.name || `frame ${verdict.number}`),
+        el("time", { datetime: verdict.captured_at }, clock(verdict.captured_at)),
+      ),
+    );
+  }
+
+  // What stands large: never a decision of a pipeline that does not run, or of a device that does not answer.
+  headline() {
+    const state = this.state();
+    if (this.lost) return ["fault", "No connection", "The device does not answer; nothing here is live", "fault"];
+    if (!state) return ["none", "Waiting", "", "none"];
+    if (state.state !== "running") return ["fault", { starting: "Starting", fault: "Fault", stopped: "Stopped" }[state.state], state.reason || "", "fault"];
+    if (!this.newest) return ["none", "Waiting", state.trigger === "software" ? "Waits for a trigger" : "No verdict yet", "none"];
+    const age_s = Math.max(0, (this.now() - new Date(this.newest.captured_at)) / 1000);
+    const decision = this.newest.decision;
+    return [decision, WORDS[decision], age_s < 3 ? `Frame ${this.newest.number}` : `Frame ${this.newest.number}, ${span(age_s)} ago`, decision];
+  }
+
+  // By the device's clock: that of a phone may be wrong.
+  now() {
+    return Date.now() + (this.status?.ahead_ms ?? 0);
+  }
+
+  showVerdict() {
+    const [look, word, note, shape] = this.headline();
+    by("verdict").dataset.decision = look;
+    say(by("word"), word);
+    say(by("verdict-note"), note);
+    by("verdict").querySelector("use").setAttribute("href", `#i-${shape}`);
+    const state = this.state();
+    const limits = state?.thresholds;
+    say(by("score"), score(this.newest?.image_score));
+    say(by("review-threshold"), score(limits?.review));
+    say(by("reject-threshold"), score(limits?.reject));
+    by("fire").hidden = state?.trigger !== "software";
+    by("fire").disabled = by("change-thresholds").disabled = this.lost || !limits;
+    this.showGauge(limits);
+    const total = Object.values(state?.decisions ?? {}).reduce((sum, value) => sum + value, 0);
+    for (const cell of by("verdict").querySelectorAll(".tally [data-decision]")) {
+      const value = state?.decisions[cell.dataset.decision] ?? 0;
+      const share = total ? `${((100 * value) / total).toFixed(1)} %` : "";
+      const dd = cell.querySelector("dd");
+      if (dd.dataset.value !== `${value} ${share}`) {
+        dd.dataset.value = `${value} ${share}`;
+        dd.replaceChildren(count(value), el("small", {}, share));
+      }
+    }
+  }
+
+  showGauge(limits) {
+    const gauge = by("gauge");
+    gauge.hidden = !limits || this.newest?.image_score == null;
+    if (gauge.hidden) return;
+    const most = Math.max(limits.reject * 1.5, this.newest.image_score * 1.05, 1e-9);
+    const place = (value) => `${Math.min(100, Math.max(0, (100 * value) / most))}%`;
+    gauge.querySelector(".reach").style.width = place(this.newest.image_score);
+    gauge.querySelector(".needle").style.left = place(this.newest.image_score);
+    gauge.querySelector(".mark.review").style.left = place(limits.review);
+    gauge.querySelector(".mark.reject").style.left = place(limits.reject);
+  }
+
+  showLatency() {
+    const latency = this.state()?.latency ?? {};
+    const stages = STAGES.filter((stage) => stage in latency);
+    say(by("latency-note"), stages.length ? `${count(latency[stages[0]].n)} frames · milliseconds` : "");
+    if (!stages.length) {
+      by("latency").replaceChildren(el("p", { class: "empty" }, "No frame was judged yet"));
+      return;
+    }
+    const most = latency.total?.p99_ms || 1;
+    const bar = (stage) => {
+      const [slow, usual] = [el("i"), el("i")];
+      slow.style.width = `${Math.min(100, (100 * latency[stage].p99_ms) / most)}%`;
+      usual.style.width = `${Math.min(100, (100 * latency[stage].p50_ms) / most)}%`;
+      return el("span", { class: "bar-of", title: "p50 dark, p99 light" }, slow, usual);
+    };
+    const columns = ["p50", "p90", "p99", "p99_9", "max"];
+    const head = el("tr", {}, el("th", {}, "Stage"), el("th", {}), columns.map((name) => el("th", { class: "number" }, name.replace("_", "."))));
+    const rows = stages.map((stage) =>
+      el("tr", {}, el("td", {}, STAGE_WORDS[stage]), el("td", { class: "stage-bar" }, bar(stage)), columns.map((name) => el("td", { class: "number" }, ms(latency[stage][`${name}_ms`])))),
+    );
+    by("latency").replaceChildren(el("table", { class: "latency" }, el("thead", {}, head), el("tbody", {}, rows)));
+  }
+
+  async fire() {
+    try {
+      toast((await post(`/api/pipelines/${this.pipeline}/trigger`)).done);
+    } catch (problem) {
+      toast(problem.message, true);
+    }
+  }
+
+  // One request at a time, and none while nobody looks.
+  async watchPicture() {
+    for (;;) {
+      if (this.pipeline && !this.lost && !document.hidden && !by("live").hidden) {
+        try {
+          await this.loadPicture();
+        } catch {
+          await pause(1000); // the status tells what is wrong
+        }
+      }
+      await pause(PICTURE_EVERY_MS);
+    }
+  }
+
+  async loadPicture() {
+    const name = this.pipeline;
+    const overlay = by("overlay").checked;
+    const frame = by("picture").parentElement;
+    const width = Math.min(1280, Math.ceil((frame.clientWidth * devicePixelRatio) / 160) * 160 || 640);
+    const found = await picture(`/api/pipelines/${name}/picture?overlay=${overlay}&width=${width}`, this.shownPicture);
+    if (!found || name !== this.pipeline || overlay !== by("overlay").checked) return;
+    const image = by("picture");
+    const before = image.src;
+    image.src = URL.createObjectURL(found.blob);
+    await image.decode();
+    if (before.startsWith("blob:")) URL.revokeObjectURL(before);
+    image.hidden = false;
+    by("no-picture").hidden = true;
+    this.shownPicture = image.dataset.frame = found.id;
+    const verdict = this.verdicts.findLast((one) => one.id === found.id);
+    say(by("picture-of"), verdict ? `Frame ${verdict.number} · ${clock(verdict.captured_at)} · ${this.state()?.camera ?? ""}` : (this.state()?.camera ?? ""));
+  }
+}
+
+const pause = (time_ms) => new Promise((resolve) => setTimeout(resolve, time_ms));

@@ -1,0 +1,140 @@
+// The page: signing in, the four views, the state of the connection.
+
+import { get, post, session, whenSignedOut } from "./api.js";
+import { showChanges } from "./changes.js";
+import { whenChanged } from "./dialogs.js";
+import { by, clock, say } from "./dom.js";
+import { EvidenceView } from "./evidence.js";
+import { LiveView } from "./live.js";
+import { SystemView } from "./system.js";
+
+const STATUS_EVERY_MS = 1000;
+const VIEWS = ["live", "evidence", "system", "changes"];
+
+const live = new LiveView((id) => (location.hash = `evidence/${id}`));
+const evidence = new EvidenceView();
+const system = new SystemView();
+let signedIn = false;
+let events = null;
+let seenAt = null;
+
+function route() {
+  const [name, id] = location.hash.slice(1).split("/");
+  const view = VIEWS.includes(name) ? name : "live";
+  by("sign-in").hidden = signedIn;
+  for (const each of VIEWS) by(each).hidden = !signedIn || each !== view;
+  for (const link of document.querySelectorAll(".tabs a")) {
+    if (link.hash === `#${view}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (!signedIn) return;
+  if (view === "evidence") evidence.show(id);
+  if (view === "changes") showChanges();
+  refresh();
+}
+
+async function refresh() {
+  if (!signedIn) return;
+  try {
+    const status = await get("/api/status");
+    status.ahead_ms = new Date(status.now) - Date.now();
+    connected();
+    live.showStatus(status);
+    evidence.showStatus(status);
+    system.showStatus(status);
+    document.title = status.ready ? "edgead" : "(!) edgead";
+  } catch (problem) {
+    if (signedIn && problem.status === 0) disconnected();
+    else if (signedIn && problem.status === undefined) throw problem;
+  }
+}
+
+async function watch() {
+  for (;;) {
+    await refresh();
+    await new Promise((resolve) => setTimeout(resolve, STATUS_EVERY_MS));
+  }
+}
+
+function connected() {
+  const wasLost = "lost" in document.body.dataset;
+  seenAt = new Date();
+  delete document.body.dataset.lost;
+  by("lost").hidden = true;
+  by("connection").dataset.state = "up";
+  say(by("connection"), "Connected");
+  if (!events || events.readyState === EventSource.CLOSED) listen();
+  if (wasLost) {
+    live.connection(false);
+    if (live.pipeline) live.choose(live.pipeline);
+  }
+}
+
+function disconnected() {
+  document.body.dataset.lost = "";
+  by("lost").hidden = false;
+  say(by("lost"), `Connection lost. What you see is from ${seenAt ? clock(seenAt) : "before"} and not live. Trying again …`);
+  by("connection").dataset.state = "lost";
+  say(by("connection"), "Connection lost");
+  live.connection(true);
+}
+
+function listen() {
+  events?.close();
+  events = new EventSource("/api/events");
+  events.addEventListener("verdict", (event) => live.hear(JSON.parse(event.data)));
+  events.addEventListener("dropped", (event) => live.missed(JSON.parse(event.data).dropped));
+}
+
+function signedOut() {
+  signedIn = false;
+  events?.close();
+  events = null;
+  say(by("connection"), "Signed out");
+  delete by("connection").dataset.state;
+  by("sign-out").hidden = true;
+  route();
+  by("token").focus();
+}
+
+by("sign-in").querySelector("form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const error = by("sign-in").querySelector(".form-error");
+  error.hidden = true;
+  try {
+    await post("/api/login", { token: by("token").value });
+    by("token").value = "";
+    await begin();
+  } catch (problem) {
+    error.textContent = problem.message;
+    error.hidden = false;
+    by("token").select();
+  }
+});
+
+by("sign-out").addEventListener("click", async () => {
+  await post("/api/logout").catch(() => {});
+  signedOut();
+});
+
+async function begin() {
+  try {
+    const found = await session();
+    if (!found.signed_in) return signedOut();
+    signedIn = true;
+    by("sign-out").hidden = !found.token_needed;
+    route();
+  } catch {
+    disconnected();
+    setTimeout(begin, STATUS_EVERY_MS);
+  }
+}
+
+whenSignedOut(signedOut);
+whenChanged(() => {
+  refresh();
+  if (!by("evidence").hidden) evidence.again();
+  if (!by("changes").hidden) showChanges();
+});
+addEventListener("hashchange", route);
+begin().then(watch);

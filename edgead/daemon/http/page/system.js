@@ -1,0 +1,137 @@
+// Cameras, pipelines, sinks and the store: their states with the reason, and what they count.
+
+import { get, post } from "./api.js";
+import { changeModel, changeThresholds, rollBack } from "./dialogs.js";
+import { by, count, el, grade, score, span, stateBadge, toast } from "./dom.js";
+
+export class SystemView {
+  constructor() {
+    this.shown = "";
+  }
+
+  showStatus(status) {
+    const issues = issueCount(status);
+    by("system-issues").hidden = issues === 0;
+    by("system-issues").textContent = issues;
+    by("system-issues").setAttribute("aria-label", `${issues} need attention`);
+    // A button that is being pressed or has the focus is not replaced under the finger.
+    if (by("system").hidden || by("system").contains(document.activeElement)) return this.refreshNumbers(status);
+    by("system").replaceChildren(
+      el("h2", {}, "Cameras"), el("div", { class: "units" }, status.cameras.map(cameraCard)),
+      el("h2", {}, "Pipelines"), el("div", { class: "units" }, status.pipelines.map(pipelineCard)),
+      el("h2", {}, "Sinks and evidence"), el("div", { class: "units" }, status.outlets.map(outletCard), evidenceCard(status)),
+      el("p", { class: "muted" }, `edgead ${status.version}, up for ${span(status.uptime_s)} · `, el("a", { href: "/docs" }, "API")),
+    );
+  }
+
+  refreshNumbers(status) {
+    if (by("system").hidden) return;
+    const cards = [...status.cameras.map(cameraCard), ...status.pipelines.map(pipelineCard), ...status.outlets.map(outletCard), evidenceCard(status)];
+    by("system").querySelectorAll(".unit-card").forEach((card, index) => {
+      if (cards[index] && !card.contains(document.activeElement)) card.replaceWith(cards[index]);
+    });
+  }
+}
+
+function issueCount(status) {
+  const bad = [...status.cameras, ...status.pipelines].filter((part) => grade(part.state) === "bad" || part.health?.length).length;
+  return bad + status.outlets.filter((outlet) => outlet.problem).length + status.evidence_problems.length;
+}
+
+function card(name, badge, subtitle, reasons, numbers, actions = []) {
+  return el(
+    "article", { class: "card unit-card" },
+    el("h3", {}, name, badge),
+    subtitle.map((line) => el("p", { class: "sub" }, line)),
+    reasons.filter(([text]) => text).map(([text, graded]) => el("p", { class: "reason", "data-state": graded }, text)),
+    el("dl", { class: "numbers" }, numbers.map(([label, value, watch]) => el("div", {}, el("dt", {}, label), el("dd", { class: watch ? "watch" : null }, value)))),
+    actions.length ? el("div", { class: "actions" }, actions) : null,
+  );
+}
+
+const since = (part, word) => `${word} since ${new Date(part.since).toLocaleString("en-GB")}`;
+
+function cameraCard(camera) {
+  const health = camera.health.length ? `The pictures are ${camera.health.join(", ")}` : null;
+  return card(
+    camera.name, stateBadge(camera.state), [camera.uri, since(camera, camera.state)],
+    [[camera.reason, grade(camera.state)], [health, "watch"]],
+    [
+      ["Frames/s", camera.fps == null ? "—" : camera.fps.toFixed(1)],
+      ["Newest", camera.age_s == null ? "—" : span(camera.age_s)],
+      ["Captured", count(camera.captured)],
+      ["Reconnects", count(camera.reconnects), camera.reconnects > 0],
+      ["Corrupt", count(camera.corrupt), camera.corrupt > 0],
+      ["Duplicates", count(camera.duplicates), camera.duplicates > 0],
+    ],
+  );
+}
+
+function pipelineCard(pipeline) {
+  const model = pipeline.model.split("/").at(-1);
+  const limits = pipeline.thresholds;
+  return card(
+    pipeline.name, stateBadge(pipeline.state),
+    [`camera ${pipeline.camera} · model ${model} ${pipeline.model_sha256.slice(0, 10)}`, since(pipeline, pipeline.state)],
+    [[pipeline.reason, grade(pipeline.state)]],
+    [
+      ["Verdicts", count(pipeline.judged)],
+      ["Per second", pipeline.fps == null ? "—" : pipeline.fps.toFixed(1)],
+      ["Overtaken", count(pipeline.overwritten)],
+      ["Unjudged", count(pipeline.unjudged), pipeline.unjudged > 0],
+      ["Late", count(pipeline.late), pipeline.late > 0],
+      ["Restarts", count(pipeline.restarts), pipeline.restarts > 0],
+      ["Review above", score(limits?.review)],
+      ["Reject above", score(limits?.reject)],
+    ],
+    [
+      el("button", { onclick: (event) => selfTest(pipeline, event.target) }, "Self-test"),
+      limits && el("button", { onclick: () => changeThresholds(pipeline, []) }, "Thresholds"),
+      el("button", { onclick: () => openModels(pipeline) }, "Change model"),
+      pipeline.can_roll_back && el("button", { onclick: () => rollBack(pipeline) }, "Roll back"),
+    ].filter(Boolean),
+  );
+}
+
+function outletCard(outlet) {
+  return card(
+    outlet.name, outlet.problem ? stateBadge("problem", "bad") : stateBadge("working", "normal"), [outlet.uri],
+    [[outlet.problem, "bad"]],
+    [
+      ["Written", count(outlet.written)],
+      ["Waiting", count(outlet.waiting)],
+      ["Dropped", count(outlet.dropped), outlet.dropped > 0],
+      ["Failed", count(outlet.failed), outlet.failed > 0],
+    ],
+  );
+}
+
+function evidenceCard(status) {
+  const problems = status.evidence_problems;
+  const rows = Object.entries(status.evidence).map(([name, value]) => [name, value]);
+  return card(
+    "Evidence store", problems.length ? stateBadge("problem", "bad") : stateBadge("working", "normal"), [],
+    problems.map((problem) => [problem, "bad"]),
+    rows.map(([name, value]) => [name.replaceAll("_", " "), count(Math.round(value)), /lost|dropped/.test(name) && value > 0]),
+  );
+}
+
+async function openModels(pipeline) {
+  try {
+    changeModel(pipeline, await get(`/api/pipelines/${pipeline.name}/models`));
+  } catch (problem) {
+    toast(problem.message, true);
+  }
+}
+
+async function selfTest(pipeline, button) {
+  button.disabled = true;
+  try {
+    const { result } = await post(`/api/pipelines/${pipeline.name}/self-test`);
+    if (result.passed) toast(`${pipeline.name}: all ${result.images.length} golden images score as on record`);
+    else toast(`${pipeline.name}: the self-test failed`, true);
+  } catch (problem) {
+    toast(problem.message, true);
+  }
+  button.disabled = false;
+}
