@@ -3,6 +3,7 @@
 import { WORDS, clock, score } from "./dom.js";
 
 const MOST = 300;
+const STEP_PX = 6;
 const EDGE = { left: 56, right: 14, top: 10, bottom: 24 };
 
 export class ScoreChart {
@@ -47,9 +48,9 @@ export class ScoreChart {
   }
 
   at(event) {
-    const x = event.clientX - this.canvas.getBoundingClientRect().left;
-    const index = Math.round((x - EDGE.left) / this.step()) - this.offset();
-    return this.verdicts[Math.min(Math.max(index, 0), this.verdicts.length - 1)] || null;
+    const right = this.canvas.getBoundingClientRect().right - EDGE.right;
+    const back = Math.round((right - event.clientX) / this.step());
+    return this.verdicts.at(-1 - Math.min(Math.max(back, 0), this.verdicts.length - 1)) || null;
   }
 
   step() {
@@ -57,12 +58,7 @@ export class ScoreChart {
   }
 
   slots() {
-    return this.canvas.clientWidth < 500 ? MOST / 3 : MOST;
-  }
-
-  // The newest is at the right edge, also when there are few.
-  offset() {
-    return Math.max(0, this.slots() - this.verdicts.length);
+    return Math.min(MOST, Math.max(20, Math.floor((this.canvas.clientWidth - EDGE.left - EDGE.right) / STEP_PX)));
   }
 
   paint() {
@@ -77,8 +73,9 @@ export class ScoreChart {
     const shown = this.verdicts.slice(-this.slots()).filter((verdict) => verdict.image_score != null);
     const values = shown.flatMap((v) => [v.image_score, v.threshold, v.review_threshold]).filter((value) => value != null);
     if (!values.length) return;
-    const ticks = niceTicks(Math.min(0, ...values), Math.max(...values));
+    const ticks = niceTicks(Math.min(...values), Math.max(...values));
     const [low, high] = [ticks[0], ticks.at(-1)];
+    // The newest is at the right edge, also when there are few.
     const x = (index) => EDGE.left + (index + Math.max(0, this.slots() - shown.length)) * this.step();
     const y = (value) => height - EDGE.bottom - ((value - low) / (high - low)) * (height - EDGE.top - EDGE.bottom);
     this.grid(pen, ticks, y, colour);

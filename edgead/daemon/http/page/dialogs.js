@@ -50,7 +50,8 @@ function ask({ title, lead, fields, action, danger = false, send, done }) {
 export function changeThresholds(pipeline, verdicts) {
   if (!pipeline?.thresholds) return;
   const { review, reject } = pipeline.thresholds;
-  const field = (name, label, value) => el("div", {}, el("label", { for: name }, label), el("input", { id: name, name, type: "number", step: "any", required: true, value }));
+  const shown = (value) => String(Number(value.toPrecision(6)));
+  const field = (name, label, value) => el("div", {}, el("label", { for: name }, label), el("input", { id: name, name, type: "number", step: "any", required: true, value: shown(value) }));
   const preview = el("p", { class: "preview", "aria-live": "polite" });
   const box = ask({
     title: `Thresholds of ${pipeline.name}`,
@@ -58,7 +59,10 @@ export function changeThresholds(pipeline, verdicts) {
     fields: [el("div", { class: "row" }, field("review", "Review above", review), field("reject", "Reject above", reject)), preview, nameField()],
     action: "Continue",
     send: (values) => {
-      const asked = { review: Number(values.review), reject: Number(values.reject), by: values.by };
+      // What was not touched stays exactly as it is, also where its digits were too many to show.
+      const meant = (text, before) => (text === shown(before) ? before : Number(text));
+      const asked = { review: meant(values.review, review), reject: meant(values.reject, reject), by: values.by };
+      if (asked.review === review && asked.reject === reject) throw new Error("Both thresholds are as they were");
       if (asked.review > asked.reject) throw new Error("The review threshold may not lie above the reject threshold");
       confirmThresholds(pipeline, asked);
     },
@@ -80,7 +84,8 @@ function foreseen(verdicts, review, reject) {
 }
 
 function confirmThresholds(pipeline, asked) {
-  const line = (label, before, after) => el("p", { class: "change" }, `${label} `, el("del", {}, score(before)), " \u2192 ", el("ins", {}, String(after)));
+  const told = (before, after) => (before === after ? `stays ${score(before)}` : [el("del", {}, score(before)), " \u2192 ", el("ins", {}, score(after))]);
+  const line = (label, before, after) => el("p", { class: "change" }, `${label} `, told(before, after));
   ask({
     title: `Change the thresholds of ${pipeline.name}?`,
     lead: `Every part from now on is judged by them. ${asked.by} stands in the list of changes.`,

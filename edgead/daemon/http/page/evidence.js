@@ -5,6 +5,7 @@ import { markFalseReject } from "./dialogs.js";
 import { badge, by, el, ms, score, stamp, toast } from "./dom.js";
 
 const PAGE = 50;
+const WIDE = ["Regions", "Stages", "Camera", "Id"];
 
 export class EvidenceView {
   constructor() {
@@ -102,7 +103,7 @@ function detail(verdict) {
   const mark = verdict.decision === "ok" ? null : el("button", { onclick: () => markFalseReject(verdict) }, verdict.false_reject ? "Change the mark" : "This part was good");
   return [
     ...pictures(verdict),
-    el("div", { class: "detail-head" }, badge(verdict.decision), el("span", {}, `score ${score(verdict.image_score)}`), el("span", { class: "muted" }, stamp(verdict.captured_at)), el("div", { class: "actions" }, mark)),
+    el("div", { class: "detail-head" }, badge(verdict.decision), el("span", {}, `score ${score(verdict.image_score)}`), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, mark)),
     verdict.false_reject && el("p", { class: "marked-note" }, `False reject, says ${verdict.false_reject.by}, ${stamp(verdict.false_reject.at)}`, verdict.false_reject.note && `: ${verdict.false_reject.note}`),
     facts(verdict),
   ].filter(Boolean);
@@ -145,5 +146,5 @@ function facts(verdict) {
     ["Model", el("span", { class: "mono" }, verdict.model.slice(0, 16))],
     ["Id", el("span", { class: "mono" }, verdict.id)],
   ];
-  return el("dl", { class: "facts" }, pairs.filter(([, value]) => value != null).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+  return el("dl", { class: "facts" }, pairs.filter(([, value]) => value != null).map(([name, value]) => el("div", { class: WIDE.includes(name) ? "wide" : null }, el("dt", {}, name), el("dd", {}, value))));
 }

@@ -137,7 +137,7 @@ export class LiveView {
     by("fire").disabled = by("change-thresholds").disabled = this.lost || !limits;
     this.showGauge(limits);
     const total = Object.values(state?.decisions ?? {}).reduce((sum, value) => sum + value, 0);
-    for (const cell of by("verdict").querySelectorAll(".tally [data-decision]")) {
+    for (const cell of by("verdict").querySelectorAll(".tally > div")) {
       const value = state?.decisions[cell.dataset.decision] ?? 0;
       const share = total ? `${((100 * value) / total).toFixed(1)} %` : "";
       const dd = cell.querySelector("dd");

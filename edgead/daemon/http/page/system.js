@@ -17,9 +17,12 @@ export class SystemView {
     // A button that is being pressed or has the focus is not replaced under the finger.
     if (by("system").hidden || by("system").contains(document.activeElement)) return this.refreshNumbers(status);
     by("system").replaceChildren(
-      el("h2", {}, "Cameras"), el("div", { class: "units" }, status.cameras.map(cameraCard)),
-      el("h2", {}, "Pipelines"), el("div", { class: "units" }, status.pipelines.map(pipelineCard)),
-      el("h2", {}, "Sinks and evidence"), el("div", { class: "units" }, status.outlets.map(outletCard), evidenceCard(status)),
+      el(
+        "div", { class: "columns" },
+        el("section", { class: "units" }, el("h2", {}, "Cameras"), status.cameras.map(cameraCard)),
+        el("section", { class: "units" }, el("h2", {}, "Pipelines"), status.pipelines.map(pipelineCard)),
+        el("section", { class: "units" }, el("h2", {}, "Sinks and evidence"), status.outlets.map(outletCard), evidenceCard(status)),
+      ),
       el("p", { class: "muted" }, `edgead ${status.version}, up for ${span(status.uptime_s)} · `, el("a", { href: "/docs" }, "API")),
     );
   }
@@ -32,6 +35,11 @@ export class SystemView {
     });
   }
 }
+
+const EVIDENCE_WORDS = {
+  rows_written: "Records", rows_waiting: "Waiting", rows_lost: "Lost", rows_removed: "Aged out",
+  pictures_written: "Pictures", pictures_waiting: "Waiting", pictures_dropped: "Not kept", pictures_mib: "MiB",
+};
 
 function issueCount(status) {
   const bad = [...status.cameras, ...status.pipelines].filter((part) => grade(part.state) === "bad" || part.health?.length).length;
@@ -108,11 +116,10 @@ function outletCard(outlet) {
 
 function evidenceCard(status) {
   const problems = status.evidence_problems;
-  const rows = Object.entries(status.evidence).map(([name, value]) => [name, value]);
   return card(
     "Evidence store", problems.length ? stateBadge("problem", "bad") : stateBadge("working", "normal"), [],
     problems.map((problem) => [problem, "bad"]),
-    rows.map(([name, value]) => [name.replaceAll("_", " "), count(Math.round(value)), /lost|dropped/.test(name) && value > 0]),
+    Object.entries(EVIDENCE_WORDS).map(([name, label]) => [label, count(Math.round(status.evidence[name])), /lost|dropped/.test(name) && status.evidence[name] > 0]),
   );
 }
 
