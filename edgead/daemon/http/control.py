@@ -14,7 +14,7 @@ from edgead.daemon.http.problems import problems
 from edgead.daemon.http.served import ClientAddress, Daemon, Pipeline
 from edgead.daemon.http.status import pipeline_answer
 
-routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"], responses=problems(404, 409, 422))
+routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"], responses=problems(404, 409))
 
 Score = Annotated[float, Field(allow_inf_nan=False)]
 

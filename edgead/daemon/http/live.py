@@ -27,7 +27,7 @@ IfNoneMatch = Annotated[str, Header()]
 @routes.get(
     "/cameras/{name}/picture",
     response_class=Response,
-    responses={200: _JPEG, 204: _NO_FRAME, 304: _NOT_MODIFIED, **problems(404, 422)},
+    responses={200: _JPEG, 204: _NO_FRAME, 304: _NOT_MODIFIED, **problems(404)},
 )
 def camera_picture(
     name: str, camera: Camera, request: Request, width: Width = 960, if_none_match: IfNoneMatch = ""
@@ -43,7 +43,7 @@ def camera_picture(
 @routes.get(
     "/pipelines/{name}/picture",
     response_class=Response,
-    responses={200: _JPEG, 204: _NO_FRAME, 304: _NOT_MODIFIED, **problems(404, 422)},
+    responses={200: _JPEG, 204: _NO_FRAME, 304: _NOT_MODIFIED, **problems(404)},
 )
 def pipeline_picture(
     name: str,

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, SecretStr
 
 from edgead.daemon.http.answers import Done, SessionAnswer
-from edgead.daemon.http.problems import problems
 from edgead.daemon.http.served import ClientAddress, TheGuard
 
 routes = APIRouter(prefix="/api", tags=["sign in"])
@@ -27,7 +26,7 @@ def session(request: Request, guard: TheGuard) -> SessionAnswer:
     return SessionAnswer(token_needed=True, signed_in=found is not None, csrf=found.csrf if found else None)
 
 
-@routes.post("/login", responses=problems(401, 403, 413, 422, 429))
+@routes.post("/login")
 def login(given: TokenGiven, response: Response, address: ClientAddress, guard: TheGuard) -> Done:
     """Exchange the token for a cookie."""
     if guard.token is None:
@@ -37,7 +36,7 @@ def login(given: TokenGiven, response: Response, address: ClientAddress, guard: 
     return Done(done="signed in")
 
 
-@routes.post("/logout", responses=problems(401, 403, 429))
+@routes.post("/logout")
 def logout(request: Request, response: Response, guard: TheGuard) -> Done:
     """End the session of this browser."""
     guard.sign_out(request, response)

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from edgead import __version__
 from edgead.daemon.http.answers import CameraAnswer, OutletAnswer, PipelineAnswer, StatusAnswer
 from edgead.daemon.http.contract import Served
+from edgead.daemon.http.problems import problems
 from edgead.daemon.http.served import Daemon, Pipeline
 
 routes = APIRouter(prefix="/api", tags=["status"])
@@ -44,7 +45,7 @@ def list_pipelines(daemon: Daemon) -> list[PipelineAnswer]:
     return [pipeline_answer(daemon, name) for name in daemon.pipelines]
 
 
-@routes.get("/pipelines/{name}")
+@routes.get("/pipelines/{name}", responses=problems(404))
 def one_pipeline(name: str, pipeline: Pipeline, daemon: Daemon) -> PipelineAnswer:
     """Tell the state of one pipeline."""
     return pipeline_answer(daemon, name)

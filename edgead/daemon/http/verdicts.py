@@ -22,7 +22,7 @@ class Mark(BaseModel):
     note: Note = ""
 
 
-@routes.get("/verdicts", responses=problems(422))
+@routes.get("/verdicts")
 def list_verdicts(
     daemon: Daemon,
     pipeline: Annotated[str | None, Query(pattern=NAME)] = None,
@@ -36,7 +36,7 @@ def list_verdicts(
     return VerdictPage.model_validate({"verdicts": rows, "next_before_id": last})
 
 
-@routes.get("/verdicts/{verdict_id}", responses=problems(404, 422))
+@routes.get("/verdicts/{verdict_id}", responses=problems(404))
 def one_verdict(verdict_id: VerdictId, daemon: Daemon) -> VerdictDetail:
     """Tell one verdict and the names of its pictures."""
     row = daemon.store.verdict(verdict_id)
@@ -48,7 +48,7 @@ def one_verdict(verdict_id: VerdictId, daemon: Daemon) -> VerdictDetail:
 @routes.get(
     "/verdicts/{verdict_id}/pictures/{picture_name}",
     response_class=Response,
-    responses={200: _JPEG, **problems(404, 422)},
+    responses={200: _JPEG, **problems(404)},
 )
 def picture(verdict_id: VerdictId, picture_name: PictureName, daemon: Daemon) -> Response:
     """Give one picture of a verdict."""
@@ -62,7 +62,7 @@ def picture(verdict_id: VerdictId, picture_name: PictureName, daemon: Daemon) ->
     return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
 
-@routes.post("/verdicts/{verdict_id}/false-reject", responses=problems(404, 409, 422))
+@routes.post("/verdicts/{verdict_id}/false-reject", responses=problems(404, 409))
 def mark_false_reject(verdict_id: VerdictId, mark: Mark, daemon: Daemon, address: ClientAddress) -> Done:
     """Say that a part was good although it was rejected or sent to review; audited."""
     if daemon.store.verdict(verdict_id) is None:
@@ -71,7 +71,7 @@ def mark_false_reject(verdict_id: VerdictId, mark: Mark, daemon: Daemon, address
     return Done(done="marked as a false reject")
 
 
-@routes.get("/audit", responses=problems(422))
+@routes.get("/audit")
 def audit(daemon: Daemon, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[AuditAnswer]:
     """List what people changed, newest first."""
     return [AuditAnswer.model_validate(row) for row in daemon.store.audit(limit=limit)]
