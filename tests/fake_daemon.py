@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 from fakes import make_verdict, numbered
 
 from edgead.config import HttpSection, Site
 from edgead.errors import SettingsError
 from edgead.latency import LatencyRecorder
+from edgead.overlay import draw_overlay
 from edgead.record import verdict_record
 from edgead.types import Frame, Verdict
 
@@ -52,6 +55,7 @@ class FakePipeline:
     judged: tuple[Frame, Verdict] | None = None
     trigger: str = "software"
     calls: list[tuple] = field(default_factory=list)
+    audit: Callable[..., None] = lambda **change: None
 
     def status(self) -> SimpleNamespace:
         recorder = LatencyRecorder()
@@ -83,7 +87,8 @@ class FakePipeline:
 
     def set_thresholds(self, *, review: float, reject: float, by: str) -> None:
         self.calls.append(("thresholds", review, reject, by))
-        self.thresholds = {"review": review, "reject": reject}
+        before, self.thresholds = self.thresholds, {"review": review, "reject": reject}
+        self.audit(by=by, action="thresholds", pipeline=self.name, before=before, after=self.thresholds)
 
 
 class FakeStore:
@@ -96,7 +101,9 @@ class FakeStore:
         self.rows.append({**verdict_record(frame, verdict), "false_reject": None})
         place = self.folder / frame.id
         place.mkdir()
-        (place / "frame.jpg").write_bytes(b"\xff\xd8picture")
+        pictures = {"before-001": numbered(999), "frame": frame.image, "heat": draw_overlay(frame.image, verdict)}
+        for name, image in pictures.items() if verdict.decision != "ok" else ():
+            cv2.imwrite(str(place / f"{name}.jpg"), image)
 
     def verdicts(self, *, pipeline=None, decision=None, before_id=None, limit=50) -> list[dict[str, Any]]:
         ids = [row["id"] for row in self.rows]
@@ -106,15 +113,19 @@ class FakeStore:
 
     def verdict(self, id: str) -> dict[str, Any] | None:
         found = [row for row in self.rows if row["id"] == id]
-        return {**found[0], "pictures": ["frame.jpg"]} if found else None
+        return {**found[0], "pictures": sorted(file.name for file in (self.folder / id).iterdir())} if found else None
 
     def picture(self, id: str, name: str) -> Path | None:
-        return self.folder / id / name if self.verdict(id) and name == "frame.jpg" else None
+        found = self.verdict(id)
+        return self.folder / id / name if found and name in found["pictures"] else None
 
     def mark_false_reject(self, id: str, *, by: str, note: str = "") -> None:
         for row in self.rows:
             if row["id"] == id:
                 row["false_reject"] = {"at": WHEN.isoformat(), "by": by, "note": note}
+
+    def add_audit(self, **change: Any) -> None:
+        self.changes.insert(0, {"at": WHEN.isoformat(), **change})
 
     def audit(self, *, limit: int = 100) -> list[dict[str, Any]]:
         return self.changes[:limit]
@@ -145,6 +156,7 @@ class FakeDaemon:
         outlet = dict(name="plc", uri="modbus://plc", waiting=1, written=9, dropped=2, failed=3, problem="away")
         self.outlets = {"plc": SimpleNamespace(status=lambda: SimpleNamespace(**outlet))}
         self.store = FakeStore(folder / "pictures")
+        self.pipelines["front"].audit = self.store.add_audit
         self.listeners: list[queue.Queue] = []
 
     def subscribe_verdicts(self) -> queue.Queue:

@@ -220,6 +220,7 @@ export class LiveView {
     image.hidden = false;
     by("no-picture").hidden = true;
     this.shownPicture = image.dataset.frame = found.id;
+    image.dataset.overlay = overlay;
     const verdict = this.verdicts.findLast((one) => one.id === found.id);
     say(by("picture-of"), verdict ? `Frame ${verdict.number} · ${clock(verdict.captured_at)} · ${this.state()?.camera ?? ""}` : (this.state()?.camera ?? ""));
   }

@@ -1,0 +1,47 @@
+"""A real browser for tests: Debian's chromium, watched for errors and for requests that leave for another host."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Start the browser; skips loudly where there is none."""
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("THE PAGE IS NOT TESTED: no chromium (Debian: apt install chromium)")
+    with sync_playwright() as playwright:
+        # As root it has no sandbox, and containers often have a small /dev/shm.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened_page(browser: Any, url: str, *, expected: tuple[str, ...] = (), **context: Any) -> Iterator[Any]:
+    """Open a page, and fail where it logs an error or asks another host for anything.
+
+    `expected` are parts of errors that the test provokes.
+    """
+    opened = browser.new_context(**context)
+    page = opened.new_page()
+    page.set_default_timeout(8000)
+    errors: list[str] = []
+    hosts: set[str] = set()
+    page.on("console", lambda told: errors.append(told.text) if told.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: hosts.add(urlsplit(request.url.removeprefix("blob:")).netloc))
+    page.goto(url)
+    yield page
+    opened.close()
+    assert hosts == {urlsplit(url).netloc}
+    assert [error for error in errors if not any(part in error for part in expected)] == []

@@ -1,0 +1,234 @@
+"""The operator's page in a real browser."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from browser import chromium, opened_page
+from fake_daemon import TOKEN, FakeDaemon
+from pydantic import SecretStr
+
+from edgead.config import HttpSection
+from edgead.daemon.http.app import build_app
+from edgead.daemon.http.server import serve
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
+expect = sync_api.expect
+PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    daemon = FakeDaemon(tmp_path)
+    for number, score in enumerate([0.1, 0.45, 0.9, 0.2]):
+        daemon.judge(number, score)
+    return daemon
+
+
+@contextmanager
+def served(daemon: FakeDaemon, port: int = 0) -> Iterator[str]:
+    server = serve(build_app(daemon), daemon.site.http.model_copy(update={"port": port}))
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def url(daemon):
+    with served(daemon) as url:
+        yield url
+
+
+def until(condition: Callable[[], object], within_s: float = 8) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_the_live_view_follows_the_line(browser, daemon, url):
+    with opened_page(browser, url) as page:
+        expect(page.locator("#word")).to_have_text("OK")
+        expect(page.locator("#stream li")).to_have_count(4)
+        expect(page.locator("#picture")).to_be_visible()
+        expect(page.locator("#connection")).to_have_text("Connected")
+        until(lambda: daemon.listeners)
+        id = daemon.judge(7, 0.9)
+        expect(page.locator("#word")).to_have_text("Reject")
+        expect(page.locator("#score")).to_have_text("0.9")
+        expect(page.locator("#stream li").first).to_contain_text("frame 7")
+        expect(page.locator("#picture")).to_have_attribute("data-frame", id)
+        expect(page.locator("#chart")).to_have_attribute("aria-label", re.compile("5 scores: 2 rejected, 1 for review"))
+        expect(page.locator("#latency")).to_contain_text("network")
+
+
+def test_the_heat_map_can_be_taken_away(browser, daemon, url):
+    daemon.judge(7, 0.9)
+    red = """() => { const image = document.getElementById('picture'), canvas = document.createElement('canvas');
+        canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+        const pen = canvas.getContext('2d'); pen.drawImage(image, 0, 0);
+        const [r, g, b] = pen.getImageData(100, 50, 1, 1).data; return r - b; }"""
+    with opened_page(browser, url) as page:
+        expect(page.locator("#picture")).to_have_attribute("data-overlay", "true")
+        assert page.evaluate(red) > 40
+        page.get_by_text("Heat map").click()
+        expect(page.locator("#picture")).to_have_attribute("data-overlay", "false")
+        assert page.evaluate(red) < 12
+
+
+def test_evidence_opens_with_its_pictures(browser, daemon, url):
+    with opened_page(browser, url) as page:
+        page.get_by_role("link", name="Evidence").click()
+        expect(page.locator("#verdicts li")).to_have_count(1)  # rejects first
+        page.get_by_role("button", name="All").click()
+        expect(page.locator("#verdicts li")).to_have_count(4)
+        page.locator("#verdicts button", has_text="Reject").click()
+        expect(page.locator("#detail .film button")).to_have_text(["1 before", "Frame", "Heat map"])
+        page.get_by_role("button", name="1 before").click()
+        large = page.locator("#detail .frame img")
+        expect(large).to_have_attribute("src", re.compile("/before-001.jpg$"))
+        until(lambda: large.evaluate("image => image.naturalWidth") == 160)
+        page.get_by_role("button", name="This part was good").click()
+        page.get_by_label("Your name").fill("Anna")
+        page.get_by_label("Note").fill("dust")
+        page.get_by_role("button", name="Mark as false reject").click()
+        expect(page.locator("#detail .marked-note")).to_contain_text("False reject, says Anna (127.0.0.1)")
+        expect(page.locator("#verdicts .marked")).to_have_count(1)
+    assert daemon.store.rows[2]["false_reject"]["note"] == "dust"
+
+
+def test_a_verdict_can_be_linked_to(browser, daemon, url):
+    with opened_page(browser, f"{url}/#evidence/{daemon.store.rows[2]['id']}") as page:
+        expect(page.locator("#detail .badge")).to_have_text("Reject")
+
+
+def test_a_changed_threshold_stands_in_the_audit(browser, daemon, url):
+    with opened_page(browser, url) as page:
+        page.get_by_role("button", name="Change thresholds").click()
+        page.get_by_label("Reject above").fill("0.15")
+        expect(page.locator(".preview")).to_contain_text("3 would be rejected (were: 1)")
+        page.get_by_label("Your name").fill("Anna")
+        page.get_by_role("button", name="Continue").click()
+        expect(page.locator("dialog .form-error")).to_contain_text("may not lie above")
+        page.get_by_label("Review above").fill("0.12")
+        page.get_by_role("button", name="Continue").click()
+        assert daemon.pipelines["front"].calls == []  # not before it was confirmed
+        page.locator("dialog").last.get_by_role("button", name="Change thresholds").click()
+        expect(page.locator("#toast")).to_have_text("Thresholds changed")
+        expect(page.locator("#reject-threshold")).to_have_text("0.15")
+        page.get_by_role("link", name="Changes").click()
+        row = page.locator("#audit tr").first
+        expect(row).to_contain_text("Anna (127.0.0.1)")
+        expect(row).to_contain_text("reject 0.5")
+        expect(row).to_contain_text("reject 0.15")
+
+
+def test_the_trigger_and_the_model_are_reached(browser, daemon, url):
+    with opened_page(browser, url) as page:
+        page.get_by_role("button", name="Trigger").click()
+        expect(page.locator("#toast")).to_contain_text("next frame of front")
+        page.get_by_role("link", name="System").click()
+        page.get_by_role("button", name="Self-test").click()
+        expect(page.locator("#toast")).to_contain_text("golden images")
+        page.get_by_role("button", name="Change model").click()
+        page.get_by_label("Your name").fill("Anna")
+        page.get_by_role("button", name="Test and change").click()
+        expect(page.locator("#toast")).to_have_text("The model was changed")
+    assert [call[0] for call in daemon.pipelines["front"].calls] == ["fire", "swap"]
+
+
+def test_a_fault_is_told_and_no_verdict_stands_over_it(browser, daemon, url):
+    with opened_page(browser, url) as page:
+        expect(page.locator("#word")).to_have_text("OK")
+        daemon.pipelines["front"].state, daemon.pipelines["front"].reason = "fault", "camera belt: no route to host"
+        expect(page.locator("#word")).to_have_text("Fault")
+        expect(page.locator("#verdict-note")).to_have_text("camera belt: no route to host")
+        daemon.cameras["belt"].state, daemon.cameras["belt"].reason = "lost", "no route to host"
+        page.get_by_role("link", name="System").click()
+        expect(page.locator("#system")).to_contain_text("no route to host")
+        expect(page.locator("#system-issues")).to_have_text("4")  # camera, pipeline, sink, store
+
+
+def test_a_lost_connection_cannot_be_overlooked_and_mends_itself(browser, daemon):
+    lost = ("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
+    with served(daemon) as url:
+        opening = opened_page(browser, url, expected=lost)
+        page = opening.__enter__()
+        expect(page.locator("#word")).to_have_text("OK")
+    expect(page.get_by_role("alert").filter(has_text="Connection lost")).to_be_visible()
+    expect(page.locator("#word")).to_have_text("No connection")
+    daemon.judge(9, 0.9)
+    with served(daemon, int(url.rpartition(":")[2])):
+        expect(page.locator("#connection")).to_have_text("Connected")
+        expect(page.locator("#word")).to_have_text("Reject")
+        until(lambda: len(daemon.listeners) > 1)
+        daemon.judge(10, 0.1)  # events flow again
+        expect(page.locator("#word")).to_have_text("OK")
+        opening.__exit__(None, None, None)
+
+
+@pytest.fixture
+def guarded_url(tmp_path):
+    daemon = FakeDaemon(tmp_path, http=HttpSection(port=0, token=SecretStr(TOKEN)))
+    daemon.judge(1, 0.9)
+    with served(daemon) as url:
+        yield url
+
+
+def test_a_wrong_token_is_refused_and_the_right_one_opens(browser, guarded_url):
+    with opened_page(browser, guarded_url, expected=("status of 401",)) as page:
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+        expect(page.locator("#live")).to_be_hidden()
+        page.get_by_label("Token").fill("let-me-in-please-now")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.locator("#sign-in .form-error")).to_have_text("the token is wrong")
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_label("Token").press("Enter")
+        expect(page.locator("#word")).to_have_text("Reject")
+        assert page.evaluate("document.cookie") == ""
+        page.get_by_role("button", name="Trigger").click()  # with the session's CSRF token
+        expect(page.locator("#toast")).to_contain_text("next frame")
+        page.reload()
+        expect(page.locator("#word")).to_have_text("Reject")
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+        expect(page.locator("#live")).to_be_hidden()
+
+
+@pytest.mark.parametrize("view", ["live", "evidence", "system", "changes"])
+def test_nothing_sticks_out_of_a_phone(browser, url, view):
+    with opened_page(browser, f"{url}/#{view}", **PHONE) as page:
+        expect(page.locator(f"#{view}")).to_be_visible()
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        small = """[...document.querySelectorAll('button, .tabs a')].filter((one) => one.checkVisibility()
+            && one.getBoundingClientRect().height < 36).map((one) => one.textContent)"""
+        assert page.evaluate(small) == []
+
+
+def test_everything_is_reached_by_keyboard(browser, url):
+    with opened_page(browser, url) as page:
+        expect(page.locator("#word")).to_have_text("OK")
+        reached = set()
+        for _ in range(20):
+            page.keyboard.press("Tab")
+            reached.add(page.evaluate("document.activeElement.id || document.activeElement.hash"))
+        assert {"#evidence", "#system", "#changes", "overlay", "fire", "change-thresholds"} <= reached
+
+
+def test_the_list_of_the_api_needs_no_other_host(browser, url):
+    with opened_page(browser, f"{url}/docs") as page:
+        expect(page.locator("summary").filter(has_text="/thresholds")).to_have_count(1)
+        page.locator("summary").filter(has_text="/thresholds").click()
+        expect(page.locator("details[open]")).to_contain_text("not below `review`")
