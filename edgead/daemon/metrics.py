@@ -37,11 +37,11 @@ class DaemonCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         daemon = self._daemon
         yield InfoMetricFamily("edgead", "The program that runs.", value={"version": __version__})
-        yield from _of_cameras([camera.status() for camera in daemon.cameras.values()])
-        pipelines = [pipeline.status() for pipeline in daemon.pipelines.values()]
+        yield from _of_cameras([camera.status() for camera in list(daemon.cameras.values())])
+        pipelines = [pipeline.status() for pipeline in list(daemon.pipelines.values())]
         yield from _of_pipelines(pipelines)
         yield _latency(pipelines)
-        yield from _of_outlets([outlet.status() for outlet in daemon.outlets.values()])
+        yield from _of_outlets([outlet.status() for outlet in list(daemon.outlets.values())])
         yield from _of_evidence(daemon.store.status(), daemon.store.problems())
 
     def describe(self) -> Iterable[Metric]:
