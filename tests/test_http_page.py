@@ -97,7 +97,7 @@ def test_evidence_opens_with_its_pictures(browser, daemon, url):
         expect(page.locator("#detail .film button")).to_have_text(["1 before", "Frame", "Heat map"])
         page.get_by_role("button", name="1 before").click()
         large = page.locator("#detail .frame img")
-        expect(large).to_have_attribute("src", re.compile("/before-001.jpg$"))
+        expect(large).to_have_attribute("src", re.compile("/before-001.jpg\\?pipeline=front$"))
         until(lambda: large.evaluate("image => image.naturalWidth") == 160)
         page.get_by_role("button", name="This part was good").click()
         page.get_by_label("Your name").fill("Anna")

@@ -17,7 +17,7 @@ export class ScoreChart {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     canvas.addEventListener("pointermove", (event) => this.choose(this.at(event)));
     canvas.addEventListener("pointerleave", () => this.choose(null));
-    canvas.addEventListener("click", (event) => this.at(event) && open(this.at(event).id));
+    canvas.addEventListener("click", (event) => this.at(event) && open(this.at(event)));
   }
 
   show(verdicts) {

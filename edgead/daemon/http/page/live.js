@@ -24,7 +24,7 @@ export class LiveView {
     this.chart = new ScoreChart(by("chart"), by("chart-told"), open);
     by("overlay").addEventListener("change", () => (this.shownPicture = null));
     by("fire").addEventListener("click", () => this.fire());
-    by("last-reject").addEventListener("click", () => open(by("last-reject").dataset.id));
+    by("last-reject").addEventListener("click", () => open(this.verdicts.findLast((one) => one.decision === "reject")));
     by("change-thresholds").addEventListener("click", () => changeThresholds(this.state(), this.verdicts));
     this.watchPicture();
   }
@@ -97,7 +97,7 @@ export class LiveView {
   row(verdict) {
     return el(
       "li", {},
-      el("button", { onclick: () => this.open(verdict.id) },
+      el("button", { onclick: () => this.open(verdict) },
         badge(verdict.decision),
         el("span", { class: "score-of" }, score(verdict.image_score)),
         el("span", { class: "about" }, verdict.name || `frame ${verdict.number}`),
