@@ -99,7 +99,7 @@ def during_a_clear_reject(page: Page) -> bool:
 
 def save(page: Page, name: str, good: Callable[[Page], bool]) -> None:
     """Save a screenshot before and after which the page was as is wanted."""
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         if good(page):
             picture = page.screenshot(type="jpeg", quality=82)
