@@ -76,9 +76,10 @@ class Connection:
         self._capture.release()
 
     def _captured(self, image: np.ndarray | None) -> Frame:
-        if image is None or image.size == 0:
-            raise CorruptFrameError(f"{self._frames.uri}: an empty picture after {self._frames.captured} frames")
-        return self._frames.capture(image)
+        try:
+            return self._frames.capture(image)
+        except SourceError as error:
+            raise CorruptFrameError(str(error)) from error
 
     def _opencv_failed(self, doing: str, error: cv2.error) -> SourceError:
         # Neither quoted nor chained: OpenCV puts the whole URL into some of its messages.
