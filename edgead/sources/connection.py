@@ -75,7 +75,7 @@ class Connection:
     def close(self) -> None:
         self._capture.release()
 
-    def _captured(self, image: np.ndarray | None) -> Frame:
+    def _captured(self, image: np.ndarray) -> Frame:
         try:
             return self._frames.capture(image)
         except SourceError as error:

@@ -73,7 +73,7 @@ class FrameCounter:
         self.late = None if late_after_ms is None else 0
         self._late_after_ms = late_after_ms
 
-    def capture(self, image: np.ndarray | None, name: str = "") -> Frame:
+    def capture(self, image: np.ndarray, name: str = "") -> Frame:
         """Make a Frame of an image that is in memory since just now.
 
         Raises

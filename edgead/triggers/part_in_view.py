@@ -80,7 +80,7 @@ class _EmptyView:
             self._number = 0
         mean, deviation = cv2.meanStdDev(cv2.subtract(grey, self._median, dtype=cv2.CV_16S))
         if deviation[0, 0] < self._uniform:
-            return cv2.absdiff(grey, cv2.add(self._median, float(mean[0, 0])))
+            return cv2.absdiff(grey, cv2.convertScaleAbs(self._median, beta=float(mean[0, 0])))
         return cv2.absdiff(grey, self._median)
 
     def learn(self, grey: np.ndarray, occupied: bool) -> None:
