@@ -1,8 +1,8 @@
 """The daemon for minutes or hours: does its memory stay flat, is a record lost, and how late do verdicts come?
 
-`python -m benchmarks soak MODEL --minutes 60 --json soak.json`. The daemon is a process of its own, its camera a belt of
-the built-in line that moves at a fixed rate. Records are counted in the store's own database after the end, and latencies
-are those that stand in the records: from the capture to the verdict, of every frame, none left out.
+`python -m benchmarks soak MODEL --minutes 60 --json soak.json`. The daemon is a process of its own, its camera a belt
+of the built-in line that moves at a fixed rate. Records are counted in the store's own database after the end, and
+latencies are those that stand in the records: from the capture to the verdict, of every frame, none left out.
 """
 
 from __future__ import annotations

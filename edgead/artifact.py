@@ -129,10 +129,11 @@ def _read_manifest(path: Path) -> Manifest:
             f"{path} was written by a newer edgead (schema {version}, this one reads {SCHEMA_VERSION}): "
             "update edgead with `pip install -U edgead`"
         )
-    if content.pop("manifest_sha256", None) != _content_sha256(content):
+    digest = content.pop("manifest_sha256", None)
+    if digest != _content_sha256(content):
         raise ArtifactError(f"{file} is not what was written: it was edited or damaged; copy the model again")
     try:
-        return Manifest.model_validate(content)
+        return Manifest.model_validate({**content, "manifest_sha256": digest})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

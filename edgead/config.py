@@ -32,7 +32,8 @@ _NAME = r"^[a-z][a-z0-9_-]{0,31}$"
 Name = Annotated[str, Field(pattern=_NAME, description="Lower-case letters, digits, - and _; begins with a letter.")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Uri = Annotated[str, Field(min_length=1), PlainSerializer(without_credentials)]
+_Secretive = Annotated[str, PlainSerializer(without_credentials)]
+Uri = Annotated[_Secretive, Field(min_length=1, repr=False)]
 """A URI that may hold user name and password, which are never shown."""
 
 
@@ -195,7 +196,9 @@ class PipelineSection(Section):
 class StoreSection(Section):
     """The record of every verdict, and pictures of some."""
 
-    url: Annotated[Uri | None, Field(description="SQLAlchemy URL; by default SQLite in `folder`.")] = None
+    url: Annotated[
+        _Secretive | None, Field(min_length=1, repr=False, description="SQLAlchemy URL; by default SQLite in `folder`.")
+    ] = None
     folder: Path = Path("evidence")
     evidence: Literal["none", "reject", "review", "all"] = "review"
     before: Annotated[int, Field(ge=0, le=100, description="Frames kept from before a verdict with evidence.")] = 2

@@ -111,15 +111,15 @@ class FakeStore:
         wanted = [r for r in rows if pipeline in (None, r["pipeline"]) and decision in (None, r["decision"])]
         return wanted[::-1][:limit]
 
-    def verdict(self, id: str) -> dict[str, Any] | None:
-        found = [row for row in self.rows if row["id"] == id]
+    def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:
+        found = [row for row in self.rows if row["id"] == id and pipeline in (None, row["pipeline"])]
         return {**found[0], "pictures": sorted(file.name for file in (self.folder / id).iterdir())} if found else None
 
-    def picture(self, id: str, name: str) -> Path | None:
-        found = self.verdict(id)
+    def picture(self, id: str, name: str, *, pipeline: str | None = None) -> Path | None:
+        found = self.verdict(id, pipeline=pipeline)
         return self.folder / id / name if found and name in found["pictures"] else None
 
-    def mark_false_reject(self, id: str, *, by: str, note: str = "") -> None:
+    def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> None:
         for row in self.rows:
             if row["id"] == id:
                 row["false_reject"] = {"at": WHEN.isoformat(), "by": by, "note": note}

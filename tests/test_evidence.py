@@ -11,14 +11,18 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import cv2
+import numpy as np
 import pytest
-from fakes import read_number
+from fakes import FakeDetector, read_number, write_video
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from verdicts import Line, ids
 
 from edgead.config import StoreSection
 from edgead.errors import SettingsError
 from edgead.evidence import EvidenceError, EvidenceStore
 from edgead.record import verdict_record
+from edgead.stream import run
 
 
 def open_store(folder, *, now=lambda: datetime.now(timezone.utc), **settings):
@@ -68,6 +72,40 @@ def test_an_id_that_is_there_is_counted_and_not_doubled(tmp_path):
         store.add(frame, verdict)
         assert (store.status()["rows_written"], store.status()["rows_doubled"]) == (0, 1)
         assert len(store.verdicts()) == 1
+
+
+def test_pipelines_that_share_a_capture_each_have_their_record(tmp_path):
+    frame, verdict = Line("caps").part(0.9)
+    with closing(open_store(tmp_path)) as store:
+        for pipeline in ("caps", "labels", "caps"):
+            one = replace(verdict, pipeline=pipeline, image_score=0.9 if pipeline == "caps" else 0.8)
+            assert store.add(frame, one)
+            store.keep(frame, one, ())
+        wait_until(lambda: store.status()["pictures_waiting"] == 0)
+        assert store.status()["rows_doubled"] == 1
+        assert [record["pipeline"] for record in store.verdicts()] == ["labels", "caps"]
+        assert store.verdict(frame.id)["pipeline"] == "caps"
+        assert store.verdict(frame.id, pipeline="labels")["image_score"] == 0.8
+        places = [store.picture(frame.id, "frame.jpg", pipeline=pipeline) for pipeline in ("caps", "labels")]
+        assert places[0] != places[1] and all(path.is_file() for path in places)
+        store.mark_false_reject(frame.id, by="anna", pipeline="labels")
+        assert [record["false_reject"] is None for record in store.verdicts()] == [False, True]
+        assert ids(store.verdicts(before_id=frame.id, pipeline="labels")) == []
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_and_stops_no_other(tmp_path):
+    line = Line()
+    frame, verdict = line.part(0.9)
+    wide = replace(frame, image=np.zeros((1, 70_000, 3), np.uint8))  # JPEG ends at 65,535
+    with closing(open_store(tmp_path, after=0)) as store:
+        store.add(wide, verdict)
+        store.keep(wide, verdict, ())
+        wait_until(lambda: store.status()["pictures_dropped"])
+        assert "cannot be written as JPEG" in store.problems()[0]
+        good = keep(store, line, 0.9)
+        wait_until(lambda: store.problems() == ())
+        wait_until(lambda: store.status()["pictures_waiting"] == 0)
+        assert store.verdict(good.id)["pictures"] == ["frame.jpg", "heat.jpg"]
 
 
 def test_records_are_listed_newest_first_by_pages(tmp_path):
@@ -198,6 +236,26 @@ def test_only_pictures_of_the_record_can_be_had(tmp_path, name):
         assert store.verdict("' OR 1=1 --") is None
 
 
+def test_no_name_and_no_id_leads_out_of_the_store(tmp_path):
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    with closing(open_store(tmp_path / "store")) as store:
+        frame = keep(store, Line(), 0.9)
+        wait_until(lambda: store.status()["pictures_written"] == 2)
+        parts = st.sampled_from(
+            ["..", "/", "\\", "secret", "frame", ".jpg", "\0", "%2e%2e", frame.id, "verdicts.sqlite"]
+        )
+        texts = st.one_of(st.lists(parts, max_size=8).map("".join), st.text(st.characters(), max_size=40))
+
+        @settings(max_examples=200, deadline=None)
+        @given(name=texts, id=st.one_of(st.just(frame.id), texts))
+        def ask(name, id):
+            path = store.picture(id, name)
+            assert path is None or (id == frame.id and name in ("frame.jpg", "heat.jpg"))
+            assert store.verdicts(pipeline=id or "-") == store.verdicts(decision=name or "-") == []
+
+        ask()
+
+
 def test_an_id_that_is_no_uuid_makes_no_folder(tmp_path):
     frame, verdict = Line().part(0.9)
     with closing(open_store(tmp_path)) as store:
@@ -220,6 +278,22 @@ def test_unfinished_pictures_of_a_killed_process_are_removed(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["frame.jpg", "heat.jpg"]
 
 
+def test_the_camera_loop_records_by_a_uri_alone(tmp_path):
+    detector, folder = FakeDetector(), tmp_path / "store"
+    recording = write_video(tmp_path / "line.avi", 12)
+    summary = run(str(recording), detector, [f"sqlite:{folder}?evidence=all"])
+    assert (summary.frames, summary.fault) == (12, None)
+    with closing(open_store(folder)) as store:
+        records = store.verdicts()
+        assert [record["number"] for record in records] == list(range(11, -1, -1))
+        names = ["before-002.jpg", "before-001.jpg", "frame.jpg", "heat.jpg", "after-001.jpg", "after-002.jpg"]
+        assert store.verdict(records[5]["id"])["pictures"] == names
+        found = [
+            read_number(read_picture(store.picture(records[5]["id"], name))) for name in names if name != "heat.jpg"
+        ]
+    assert found == [4, 5, 6, 7, 8]
+
+
 # Marks and changes
 
 
@@ -238,6 +312,8 @@ def test_a_false_reject_is_marked_and_audited(tmp_path):
             store.mark_false_reject("missing", by="anna")
         with pytest.raises(EvidenceError, match="was found good"):
             store.mark_false_reject(good.id, by="anna")
+        with pytest.raises(EvidenceError, match="cannot be written: .*surrogates not allowed"):
+            store.mark_false_reject(bad.id, by="anna", note="half \ud800")
         second, first = store.audit()
     assert (first["action"], first["by"], first["pipeline"]) == ("mark_false_reject", "anna", "caps")
     assert second["before"]["by"] == "anna" and second["after"]["note"] == "dust, wiped"
@@ -302,3 +378,10 @@ def test_a_wrong_address_is_refused_without_its_password(tmp_path, url, what):
     with pytest.raises(SettingsError, match=what) as error:
         open_store(tmp_path, url=url)
     assert "hunter2" not in str(error.value)
+
+
+def test_no_address_is_shown_with_its_password(tmp_path):
+    url = "postgresql://anna:hunter2@127.0.0.1:1/x"
+    section = StoreSection(folder=tmp_path, url=url)
+    assert "hunter2" not in f"{section!r} {section} {section.model_dump_json()}"
+    assert section.url == url

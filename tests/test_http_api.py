@@ -89,6 +89,8 @@ def test_verdicts_come_in_pages_newest_first(client, daemon):
     assert [verdict["id"] for verdict in rejects] == [ids[4], ids[2]]
     assert client.get("/api/verdicts", params={"pipeline": "back"}).json()["verdicts"] == []
     detail = client.get(f"/api/verdicts/{ids[2]}").json()
+    assert client.get(f"/api/verdicts/{ids[2]}", params={"pipeline": "front"}).json() == detail
+    assert client.get(f"/api/verdicts/{ids[2]}", params={"pipeline": "back"}).status_code == 404
     assert detail["pictures"] == ["before-001.jpg", "frame.jpg", "heat.jpg"]
     assert detail["boxes"][0]["x"] == 80
     assert decoded(client.get(f"/api/verdicts/{ids[2]}/pictures/frame.jpg")).shape == (120, 160, 3)

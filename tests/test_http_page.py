@@ -66,7 +66,7 @@ def test_the_live_view_follows_the_line(browser, daemon, url):
         until(lambda: daemon.listeners)
         id = daemon.judge(7, 0.9)
         expect(page.locator("#word")).to_have_text("Reject")
-        expect(page.locator("#score")).to_have_text("0.9")
+        expect(page.locator("#score")).to_have_text("0.9000")
         expect(page.locator("#stream li").first).to_contain_text("frame 7")
         expect(page.locator("#picture")).to_have_attribute("data-frame", id)
         expect(page.locator("#chart")).to_have_attribute("aria-label", re.compile("5 scores: 2 rejected, 1 for review"))
@@ -97,7 +97,7 @@ def test_evidence_opens_with_its_pictures(browser, daemon, url):
         expect(page.locator("#detail .film button")).to_have_text(["1 before", "Frame", "Heat map"])
         page.get_by_role("button", name="1 before").click()
         large = page.locator("#detail .frame img")
-        expect(large).to_have_attribute("src", re.compile("/before-001.jpg$"))
+        expect(large).to_have_attribute("src", re.compile("/before-001.jpg\\?pipeline=front$"))
         until(lambda: large.evaluate("image => image.naturalWidth") == 160)
         page.get_by_role("button", name="This part was good").click()
         page.get_by_label("Your name").fill("Anna")
@@ -126,12 +126,12 @@ def test_a_changed_threshold_stands_in_the_audit(browser, daemon, url):
         assert daemon.pipelines["front"].calls == []  # not before it was confirmed
         page.locator("dialog").last.get_by_role("button", name="Change thresholds").click()
         expect(page.locator("#toast")).to_have_text("Thresholds changed")
-        expect(page.locator("#reject-threshold")).to_have_text("0.15")
+        expect(page.locator("#reject-threshold")).to_have_text("0.1500")
         page.get_by_role("link", name="Changes").click()
         row = page.locator("#audit tr").first
         expect(row).to_contain_text("Anna (127.0.0.1)")
-        expect(row).to_contain_text("reject 0.5")
-        expect(row).to_contain_text("reject 0.15")
+        expect(row).to_contain_text("reject 0.5000")
+        expect(row).to_contain_text("reject 0.1500")
 
 
 def test_the_trigger_and_the_model_are_reached(browser, daemon, url):

@@ -18,6 +18,7 @@ from edgead.overlay import contact_sheet, draw_overlay
 from edgead.sinks import SinkError, StopRequested, open_sink, window
 from edgead.sinks.contract import frame_label
 from edgead.types import Frame
+from edgead.uri import without_credentials
 
 WHEN = datetime(2024, 5, 6, 7, 8, 9, 123456, timezone.utc)
 
@@ -257,6 +258,19 @@ def test_a_wrong_uri_says_what_is_known(tmp_path, monkeypatch, uri, what):
         open_sink(uri)
     assert "hunter2" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "uri, shown",
+    [
+        ("webhook:https://anna:hunter2@host/x?token=hunter2", "webhook:https://host/x?token=***"),
+        ("mqtts://anna:hunter2@host:8883/x", "mqtts://host:8883/x"),
+        ("mqtt:/anna:hunter2@host/x", "mqtt:/host/x"),
+        ("modbus://host:502?coil=3", "modbus://host:502?coil=3"),
+    ],
+)
+def test_what_is_shown_of_a_uri_holds_no_credentials(uri, shown):
+    assert without_credentials(uri) == shown
 
 
 def test_a_path_that_cannot_be_made_is_named(tmp_path):

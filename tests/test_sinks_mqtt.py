@@ -6,8 +6,10 @@ import json
 import logging
 import os
 import signal
+import socket
+import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 from broker import PASSWORD, USER, Broker, Receiver
@@ -66,7 +68,7 @@ def test_a_verdict_arrives_with_its_pipeline_in_the_topic(tmp_path, tls):
     assert receiver.records == [json.loads(json.dumps(verdict_record(frame, verdict)))]
 
 
-@pytest.mark.parametrize("qos, away_s", [(1, 1.5), (2, 1.5), pytest.param(1, 30.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("qos, away_s", [(1, 1.5), (2, 1.5), pytest.param(2, 30.0, marks=pytest.mark.slow)])
 def test_a_broker_that_was_away_gets_everything_once_and_in_order(tmp_path, qos, away_s):
     line, sent, slowest = Line(), [], 0.0
 
@@ -92,13 +94,79 @@ def test_a_broker_that_was_away_gets_everything_once_and_in_order(tmp_path, qos,
             assert "connection has ended" in status.problem or "refused" in status.problem
             broker.start()
             work_for(outlet, 0.5)
-            arrived = received(receiver, len(sent), timeout_s=30)
+            received(receiver, len(sent), timeout_s=30)
             wait_until(lambda: outlet.status().waiting == 0)
             time.sleep(0.2)  # for what would come twice
             status = outlet.status()
             assert (status.written, status.dropped, status.failed, status.problem) == (len(sent), 0, 0, None)
-            assert arrived == sent and len(receiver.records) == len(sent)
-            assert slowest < 0.1
+            arrived = ids(receiver.records)
+            # With QoS 1 the one that was under way may come twice, which its id tells.
+            assert list(dict.fromkeys(arrived)) == sent and len(arrived) - len(sent) <= (1 if qos == 1 else 0)
+            assert slowest < 0.25
+
+
+class Cable:
+    """Passes bytes between a client and a broker, and can be cut."""
+
+    def __init__(self, port):
+        self._port = port
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self._ends = []
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def cut(self):
+        for end in self._ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self._server.shutdown(socket.SHUT_RDWR)
+        self.cut()
+        for thread in self._threads:
+            thread.join(5)
+        for end in (self._server, *self._ends):
+            end.close()
+
+    def _accept(self):
+        with suppress(OSError):
+            while True:
+                ends = (self._server.accept()[0], socket.create_connection(("127.0.0.1", self._port)))
+                self._ends += ends
+                for one, other in (ends, ends[::-1]):
+                    thread = threading.Thread(target=self._pass_on, args=(one, other), daemon=True)
+                    thread.start()
+                    self._threads.append(thread)
+
+    def _pass_on(self, one, other):
+        with suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+        with suppress(OSError):
+            other.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("qos, most_twice", [(1, 4), (2, 0)])
+def test_a_cable_cut_under_load_loses_nothing_and_what_comes_twice_is_known(tmp_path, qos, most_twice):
+    line, sent = Line(), []
+    with running(tmp_path) as broker, closing(Receiver(broker, "edgead/#", qos)) as receiver:
+        with closing(Cable(broker.port)) as cable, outlet_of(broker, qos=qos, port=cable.port) as outlet:
+            for _ in range(4):
+                count = len(receiver.records)
+                while len(receiver.records) < count + 20:
+                    part = line.part()
+                    outlet.write(*part)
+                    sent.append(part[0].id)
+                    time.sleep(0.001)
+                cable.cut()
+                for part in line.parts(10):
+                    outlet.write(*part)
+                    sent.append(part[0].id)
+            wait_until(lambda: outlet.status().written == len(sent), timeout_s=20)
+            arrived = received(receiver, len(sent))
+    assert len(arrived) - len(sent) <= most_twice
+    assert list(dict.fromkeys(arrived)) == sent
 
 
 def test_what_does_not_fit_is_dropped_oldest_first_and_counted(tmp_path):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from edgead.cli.app import app
-from edgead.errors import SettingsError
+from edgead.console import stderr
+from edgead.errors import EdgeadError, SettingsError
+
+if TYPE_CHECKING:
+    from edgead.daemon.run import Daemon
 
 
-@app.command()
-def daemon(
+@app.command(name="daemon")
+def daemon_command(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="The site file.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Print the site with all defaults, and do nothing.")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of site files.")] = False,
@@ -37,4 +44,18 @@ def daemon(
         raise SettingsError(f"the daemon needs {error.name}: pip install 'edgead[daemon]'") from None
     from edgead.daemon.logs import log_json_lines
 
-    Daemon(config, log=log_json_lines()).run()
+    _run_and_exit(Daemon(config, log=log_json_lines()))
+
+
+def _run_and_exit(daemon: Daemon) -> NoReturn:
+    code = 0
+    try:
+        daemon.run()
+    except EdgeadError as error:
+        stderr.print(f"error: {error}", style="red", soft_wrap=True)
+        code = 2
+    logging.shutdown()
+    sys.stderr.flush()
+    # Everything is closed. What still hangs in a driver's or OpenCV's code would be torn down in the middle of it by
+    # the interpreter's own end, which then aborts the process.
+    os._exit(code)

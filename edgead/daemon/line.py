@@ -12,6 +12,7 @@ from edgead import kernels
 from edgead.artifact import Artifact
 from edgead.config import Site
 from edgead.daemon.changes import Changes, changes
+from edgead.daemon.judging import Receivers
 from edgead.daemon.pipeline import Pipeline, Wiring
 from edgead.daemon.self_test import golden_images
 from edgead.daemon.thresholds import KeptThresholds
@@ -84,7 +85,7 @@ class Line:
         self.outlets = {name: opened.get(name) or self.outlets[name] for name in new.sinks}
         self._exchange(new, difference)
         for name, pipeline in self.pipelines.items():
-            pipeline.outlets = self._outlets_of(new, name)
+            pipeline.send_to(self._outlets_of(new, name))
             pipeline.limit(new.limits)
             pipeline.start()  # where its restarts were used up
         _all_within(_LEAVE_S, [outlet.close for outlet in leaving])
@@ -127,12 +128,9 @@ class Line:
     def _wiring(self, site: Site, name: str) -> Wiring:
         return Wiring(
             camera=self.cameras[site.pipelines[name].camera],
-            store=self.store,
-            outlets=self._outlets_of(site, name),
-            publish=self._publish,
+            receivers=Receivers(self.store, self._outlets_of(site, name), self._publish, site.store.before),
             kept=self._kept,
             limits=site.limits,
-            before=site.store.before,
             # Networks that each take all cores wait for each other in the middle of a layer.
             threads=max(1, kernels.threads() // len(site.pipelines)),
         )

@@ -37,11 +37,11 @@ class DaemonCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         daemon = self._daemon
         yield InfoMetricFamily("edgead", "The program that runs.", value={"version": __version__})
-        yield from _of_cameras([camera.status() for camera in daemon.cameras.values()])
-        pipelines = [pipeline.status() for pipeline in daemon.pipelines.values()]
+        yield from _of_cameras([camera.status() for camera in list(daemon.cameras.values())])
+        pipelines = [pipeline.status() for pipeline in list(daemon.pipelines.values())]
         yield from _of_pipelines(pipelines)
         yield _latency(pipelines)
-        yield from _of_outlets([outlet.status() for outlet in daemon.outlets.values()])
+        yield from _of_outlets([outlet.status() for outlet in list(daemon.outlets.values())])
         yield from _of_evidence(daemon.store.status(), daemon.store.problems())
 
     def describe(self) -> Iterable[Metric]:
@@ -49,7 +49,7 @@ class DaemonCollector(Collector):
 
 
 def _of_cameras(cameras: list[Any]) -> Iterator[Metric]:
-    def rows(name: str) -> dict[tuple[str, ...], Any]:
+    def rows(name: str) -> dict[Any, Any]:
         return {(camera.name,): getattr(camera, name) for camera in cameras}
 
     label = ("camera",)
@@ -100,7 +100,7 @@ def _latency(pipelines: list[Any]) -> Metric:
 
 
 def _of_outlets(outlets: list[Any]) -> Iterator[Metric]:
-    def rows(name: str) -> dict[tuple[str, ...], Any]:
+    def rows(name: str) -> dict[Any, Any]:
         return {(outlet.name,): getattr(outlet, name) for outlet in outlets}
 
     label = ("outlet",)
@@ -123,15 +123,15 @@ def _of_evidence(status: dict[str, Any], problems: Iterable[str]) -> Iterator[Me
     yield _gauge("edgead_pictures_bytes", "What the pictures take.", (), {(): status["pictures_mib"] * 2**20})
 
 
-def _gauge(name: str, told: str, labels: tuple[str, ...], rows: dict[tuple[str, ...], Any]) -> Metric:
+def _gauge(name: str, told: str, labels: tuple[str, ...], rows: dict[Any, Any]) -> Metric:
     return _filled(GaugeMetricFamily(name, told, labels=labels), rows)
 
 
-def _counter(name: str, told: str, labels: tuple[str, ...], rows: dict[tuple[str, ...], Any]) -> Metric:
+def _counter(name: str, told: str, labels: tuple[str, ...], rows: dict[Any, Any]) -> Metric:
     return _filled(CounterMetricFamily(name, told, labels=labels), rows)
 
 
-def _filled(family: Any, rows: dict[tuple[str, ...], Any]) -> Metric:
+def _filled(family: Any, rows: dict[Any, Any]) -> Metric:
     for labels, value in rows.items():
         if value is not None:
             family.add_metric(labels, float(value))

@@ -5,28 +5,24 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.config import LimitsSection, PipelineSection
 from edgead.daemon.condition import Condition, State
+from edgead.daemon.judging import FrameError, JudgementError, Judging, PipelineStatus, Receivers
 from edgead.daemon.model_slot import ModelSlot
 from edgead.daemon.self_test import SelfTestError
 from edgead.daemon.supervisor import RestartBudget, Supervisor
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
 from edgead.errors import EdgeadError, SettingsError
-from edgead.latency import Latency, LatencyRecorder
 from edgead.sources import SourceError
 from edgead.triggers import Trigger, open_trigger
 from edgead.types import Frame, Verdict
 
 if TYPE_CHECKING:
-    from edgead.evidence.store import EvidenceStore
     from edgead.sinks.outlet import Outlet
     from edgead.sources.supervised import SupervisedCamera
 
@@ -34,64 +30,17 @@ logger = logging.getLogger(__name__)
 
 # How soon a pipeline that waits for a frame notices that it should stop, or that its camera is lost.
 _POLL_S = 0.1
-# Of each stage: p99.9 has ten samples above it, and a pipeline needs less than a megabyte for them.
-_WINDOW = 10_000
-
-
-class JudgementError(EdgeadError):
-    """The detector failed on an image that it should have judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """What a pipeline is connected to; `publish` is told every verdict and must not wait."""
+    """What a pipeline is connected to."""
 
     camera: SupervisedCamera
-    store: EvidenceStore
-    outlets: tuple[Outlet, ...]
-    publish: Callable[[Frame, Verdict], None]
+    receivers: Receivers
     kept: KeptThresholds
     limits: LimitsSection
-    before: int
     threads: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineStatus:
-    """What a pipeline is and has done since it was made.
-
-    Attributes
-    ----------
-    taken, judged : int
-        Frames that it took from its camera, and those of them that got a verdict.
-    overwritten : int
-        Frames that a newer one replaced before it could take them.
-    unjudged : int
-        Frames that should have been judged but came while the pipeline was in fault.
-    late : int
-        Verdicts that came later after the capture than `budget_ms`.
-    latency : dict of Latency
-        Per stage; `total` runs from the capture to the last sink.
-    """
-
-    name: str
-    camera: str
-    model: str
-    model_sha256: str
-    state: State
-    reason: str | None
-    since: datetime
-    decisions: dict[str, int]
-    taken: int
-    judged: int
-    overwritten: int
-    unjudged: int
-    late: int
-    restarts: int
-    fps: float | None
-    latency: dict[str, Latency]
-    thresholds: dict[str, float] | None
-    can_roll_back: bool
 
 
 class Pipeline:
@@ -107,18 +56,14 @@ class Pipeline:
     def __init__(self, name: str, section: PipelineSection, wiring: Wiring):
         self.name = name
         self.section = section
-        self.outlets = wiring.outlets
         self.loaded = threading.Event()  # the model was tried, well or not
         self.slot = ModelSlot(name, section, wiring.kept, threads=wiring.threads)
-        self._wiring = wiring
+        self._camera = wiring.camera
+        self._store = wiring.receivers.store
+        self._judging = Judging(name, self.slot, wiring.receivers, budget_ms=section.budget_ms)
         self._condition = Condition(name)
         self._mailbox = wiring.camera.subscribe()
-        self._before: deque[Frame] = deque(maxlen=wiring.before)
         self._trigger: Trigger | None = None
-        self._recorder = LatencyRecorder(window=_WINDOW)
-        self._decisions: Counter[str] = Counter()
-        self._taken = self._unjudged = self._late = 0
-        self._latest: tuple[Frame, Verdict] | None = None
         self._alive_s: float | None = None
         self._supervisor = Supervisor(f"pipeline {name}", self._serve, self._died, RestartBudget(wiring.limits))
 
@@ -146,6 +91,10 @@ class Pipeline:
             self._condition.stopped(self._condition.reason if self.state == "stopped" else None)
         return ended
 
+    def send_to(self, outlets: tuple[Outlet, ...]) -> None:
+        """Tell other sinks from the next verdict on."""
+        self._judging.receivers = replace(self._judging.receivers, outlets=outlets)
+
     def limit(self, limits: LimitsSection) -> None:
         """Restart within other limits from now on."""
         self._supervisor.budget.limits = limits
@@ -157,7 +106,7 @@ class Pipeline:
 
     def latest(self) -> tuple[Frame, Verdict] | None:
         """Give the newest frame that was judged, with its verdict."""
-        return self._latest
+        return self._judging.latest
 
     def fire(self) -> None:
         """Judge the next frame that the camera captures.
@@ -237,7 +186,7 @@ class Pipeline:
 
     def status(self) -> PipelineStatus:
         """Tell what the pipeline is and has done."""
-        thresholds = self.slot.thresholds
+        thresholds, decisions = self.slot.thresholds, self._judging.decisions
         return PipelineStatus(
             name=self.name,
             camera=self.section.camera,
@@ -246,15 +195,15 @@ class Pipeline:
             state=self._condition.state,
             reason=self._condition.reason,
             since=self._condition.since,
-            decisions={decision: self._decisions[decision] for decision in ("ok", "review", "reject")},
-            taken=self._taken,
-            judged=self._decisions.total(),
+            decisions=decisions,
+            taken=self._judging.taken,
+            judged=sum(decisions.values()),
             overwritten=self._mailbox.overwritten,
-            unjudged=self._unjudged,
-            late=self._late,
+            unjudged=self._judging.unjudged,
+            late=self._judging.late,
             restarts=self._supervisor.restarts,
-            fps=self._recorder.fps,
-            latency=self._recorder.summary(),
+            fps=self._judging.recorder.fps,
+            latency=self._judging.recorder.summary(),
             thresholds=thresholds.values() if thresholds else None,
             can_roll_back=self.slot.can_roll_back,
         )
@@ -298,56 +247,24 @@ class Pipeline:
         if frame is None:
             self._condition.stopped(f"camera {self.section.camera} has ended")
             return False
-        self._taken += 1
         self._condition.mended("camera")
         self._condition.running()
         wanted = trigger.accepts(frame)
-        if wanted and not self._condition.has("model"):
-            self._judge(frame)
-        else:
-            self._unjudged += wanted
-            self._wiring.store.follow(frame)
-        self._before.append(frame)
+        if not wanted or self._condition.has("model"):
+            self._judging.pass_by(frame, wanted=wanted)
+            return True
+        try:
+            self._judging.judge(frame)
+            self._condition.mended("frame")
+        except FrameError as error:
+            self._condition.fault("frame", str(error))
         return True
 
     def _look_after_camera(self) -> None:
-        camera = self._wiring.camera.status()
+        camera = self._camera.status()
         if camera.state in ("lost", "stalled"):
             reason = camera.reason or "no frames"
             self._condition.fault("camera", f"camera {camera.name} is {camera.state}: {reason}")
-
-    def _judge(self, frame: Frame) -> None:
-        begin_ns = time.perf_counter_ns()
-        try:
-            verdict = self.slot.predict(frame.image)
-        except ValueError as error:
-            self._unjudged += 1
-            self._condition.fault("frame", f"frame {frame.number}: {error}")
-            return
-        except Exception as error:
-            raise JudgementError(f"{type(error).__name__}: {error}") from error
-        self._condition.mended("frame")
-        judged_ns = time.perf_counter_ns()
-        times = replace(verdict.stage_times, age_ms=(begin_ns - frame.captured_ns) / 1e6)
-        verdict = replace(verdict, stage_times=times, pipeline=self.name)
-        self._write(frame, verdict)
-        finished_ns = time.perf_counter_ns()
-        budget_ms = self.section.budget_ms
-        self._late += budget_ms is not None and (judged_ns - frame.captured_ns) / 1e6 > budget_ms
-        self._decisions[verdict.decision] += 1
-        times = replace(times, sink_ms=(finished_ns - judged_ns) / 1e6)
-        total_ms = (finished_ns - frame.captured_ns) / 1e6
-        self._recorder.add_frame(times, total_ms=total_ms, finished_ns=finished_ns)
-        self._latest = (frame, verdict)
-        self._wiring.publish(frame, verdict)
-
-    def _write(self, frame: Frame, verdict: Verdict) -> None:
-        store = self._wiring.store
-        store.add(frame, verdict)  # first: no receiver shall know of a verdict that is on no record
-        for outlet in self.outlets:
-            outlet.write(frame, verdict)
-        store.follow(frame)
-        store.keep(frame, verdict, tuple(self._before))
 
     def _died(self, error: Exception, again: bool) -> None:
         what = str(error) if isinstance(error, EdgeadError) else f"{type(error).__name__}: {error}"
@@ -370,7 +287,7 @@ class Pipeline:
         text = f"{self.name}: {action} by {by}: {before} -> {after}"
         logger.info(text, extra={"pipeline": self.name, "by": by, "action": action})
         try:
-            self._wiring.store.add_audit(by=by, action=action, pipeline=self.name, before=before, after=after)
+            self._store.add_audit(by=by, action=action, pipeline=self.name, before=before, after=after)
         except EdgeadError as error:
             # What was changed is in force; that it is on no record must at least be in the log.
             logger.error("%s: %s is not in the audit: %s", self.name, action, error, extra={"pipeline": self.name})

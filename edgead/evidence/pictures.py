@@ -15,6 +15,7 @@ import numpy as np
 from edgead.config import StoreSection
 from edgead.evidence.folder import PictureFolder
 from edgead.overlay import draw_overlay
+from edgead.quiet import quiet_opencv
 from edgead.sinks.contract import frame_label
 from edgead.types import Frame, Verdict
 
@@ -145,8 +146,10 @@ class PictureKeeper:
             if free_mib < self._section.free_mib:
                 self.problem = f"{free_mib} MiB of the disk are free, less than free_mib={self._section.free_mib}"
                 return False
-            quality = [cv2.IMWRITE_JPEG_QUALITY, self._section.jpeg_quality]
-            data = cv2.imencode(".jpg", picture.draw(), quality)[1].tobytes()
+            data = self._encode(picture)
+            if data is None:
+                self.problem = f"{picture.name} of {picture.place} cannot be written as JPEG"
+                return False
             self._make_room(len(data), picture.place)
             self._folder.write(picture.place, picture.name, data)
         except OSError as error:
@@ -155,6 +158,16 @@ class PictureKeeper:
             return False
         self.problem = None
         return True
+
+    def _encode(self, picture: _Picture) -> bytes | None:
+        try:
+            with quiet_opencv():
+                encoded, data = cv2.imencode(
+                    ".jpg", picture.draw(), [cv2.IMWRITE_JPEG_QUALITY, self._section.jpeg_quality]
+                )
+        except cv2.error:
+            return None
+        return data.tobytes() if encoded else None
 
     def _make_room(self, size: int, place: str) -> None:
         """Remove the oldest pictures until the quota holds; the verdict in work keeps its own."""

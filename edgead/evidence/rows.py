@@ -36,7 +36,7 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class RowCounts:
-    """Rows so far: committed, not written again for their id was there, waiting, and given up."""
+    """Rows so far: committed, not written again for they were there, waiting, and given up."""
 
     written: int
     doubled: int
@@ -63,8 +63,8 @@ class RowWriter:
         self.failing = False
         self._engine = engine
         self._prepare: Callable[[], None] | None = prepare
-        insert = _INSERTS[engine.dialect.name](verdicts).on_conflict_do_nothing(index_elements=["id"])
-        self._insert = insert.returning(verdicts.c.seq)  # gives nothing for an id that is there
+        insert = _INSERTS[engine.dialect.name](verdicts).on_conflict_do_nothing(index_elements=["id", "pipeline"])
+        self._insert = insert.returning(verdicts.c.seq)  # gives nothing for what is there
         self._most = most
         self._tickets: deque[Ticket] = deque()
         self._changed = threading.Condition()

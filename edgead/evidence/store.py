@@ -59,7 +59,7 @@ class EvidenceStore:
         self._aside: str | None = None
         self._prepare()
         self._folder = PictureFolder(section.folder / "pictures")
-        self._places: OrderedDict[str, str] = OrderedDict()
+        self._places: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._records = Records(self._engine, now)
         self._rows = RowWriter(self._engine, lambda: prepare_tables(self._engine))
         self._pictures = PictureKeeper(section, self._folder)
@@ -88,7 +88,7 @@ class EvidenceStore:
     # Writing
 
     def add(self, frame: Frame, verdict: Verdict) -> bool:
-        """Record a verdict; one whose id is there already is not recorded again.
+        """Record a verdict; one whose id and pipeline are there already is not recorded again.
 
         Returns
         -------
@@ -107,7 +107,7 @@ class EvidenceStore:
         before : sequence of Frame
             What the camera gave before, oldest first.
         """
-        place = self._places.pop(frame.id, None)
+        place = self._places.pop((frame.id, verdict.pipeline), None)
         if place is not None:
             self._pictures.keep(place, frame, verdict, before)
 
@@ -121,9 +121,9 @@ class EvidenceStore:
         times.pop("sink_ms")
         place = None
         if verdict.decision in _EVIDENCE[self._section.evidence]:
-            place = self._places.get(frame.id) or self._folder.place(frame.id)
+            place = self._places.get((frame.id, verdict.pipeline)) or self._folder.place(frame.id)
         if place is not None:
-            self._places[frame.id] = place
+            self._places[frame.id, verdict.pipeline] = place
             while len(self._places) > _PLACES:
                 self._places.popitem(last=False)
         return {**row, **times, "captured_at": frame.captured_at, "judged_at": self._now(), "folder": place}
@@ -147,17 +147,17 @@ class EvidenceStore:
         """
         return self._records.newest(pipeline=pipeline, decision=decision, before_id=before_id, limit=limit)
 
-    def verdict(self, id: str) -> dict[str, Any] | None:
-        """Give one record, with the names of its `pictures`."""
-        found = self._records.find(id)
+    def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:
+        """Give one record, with the names of its `pictures`; the first one where pipelines share the capture."""
+        found = self._records.find(id, pipeline)
         if found is None:
             return None
         record, place = found
         return {**record, "pictures": self._folder.names(place) if place else []}
 
-    def picture(self, id: str, name: str) -> Path | None:
+    def picture(self, id: str, name: str, *, pipeline: str | None = None) -> Path | None:
         """Find the file of one of the `pictures` of a record."""
-        found = self._records.find(id)
+        found = self._records.find(id, pipeline)
         return self._folder.path(found[1], name) if found and found[1] else None
 
     def counts(self, *, pipeline: str | None = None, since: datetime | None = None) -> dict[str, int]:
@@ -172,7 +172,7 @@ class EvidenceStore:
 
     # Marks and changes
 
-    def mark_false_reject(self, id: str, *, by: str, note: str = "") -> None:
+    def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> None:
         """Say that a part which was rejected, or sent to review, is good; a second mark replaces the first.
 
         Raises
@@ -180,7 +180,7 @@ class EvidenceStore:
         EvidenceError
             There is no such record, it is of a part that was found good, or it cannot be written.
         """
-        self._records.mark(id, by=by, note=note)
+        self._records.mark(id, pipeline, by=by, note=note)
 
     def add_audit(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> None:
         """Record who changed what; `before` and `after` are values of JSON.

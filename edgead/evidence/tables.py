@@ -50,7 +50,7 @@ verdicts = Table(
     "verdicts",
     metadata,
     _sequence(),
-    Column("id", String(36), nullable=False, unique=True),
+    Column("id", String(36), nullable=False),
     Column("pipeline", String(64), nullable=False),
     Column("number", BigInteger, nullable=False),
     Column("name", Text, nullable=False),
@@ -70,6 +70,8 @@ verdicts = Table(
     Column("smooth_ms", Double, nullable=False),
     Column("boxes", JSON, nullable=False),
     Column("folder", String(64)),  # of its pictures, below `pictures/`; NULL where none are kept
+    # Two pipelines may judge the same capture.
+    Index("verdicts_by_id", "id", "pipeline", unique=True),
     Index("verdicts_by_pipeline", "pipeline", "seq"),
     Index("verdicts_by_decision", "decision", "seq"),
     # Without it an SQLite sequence begins anew once the last row has been deleted.
@@ -80,6 +82,7 @@ marks = Table(
     "marks",
     metadata,
     Column("id", String(36), primary_key=True),
+    Column("pipeline", String(64), primary_key=True),
     Column("at", Utc, nullable=False),
     Column("by", Text, nullable=False),
     Column("note", Text, nullable=False),

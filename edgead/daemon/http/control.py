@@ -55,7 +55,7 @@ def set_thresholds(
 ) -> PipelineAnswer:
     """Change the thresholds of a pipeline: from the next verdict on, and after a restart."""
     pipeline.set_thresholds(review=given.review, reject=given.reject, by=named(given.by, address))
-    return pipeline_answer(daemon, name)
+    return pipeline_answer(daemon, name, pipeline)
 
 
 @routes.post("/trigger")
@@ -82,11 +82,11 @@ def swap(name: str, pipeline: Pipeline, given: Swap, daemon: Daemon, address: Cl
     """Give a pipeline another model: loaded beside, tested, and taken between two frames; the old one is kept."""
     path = model_beside(daemon.site.pipelines[name].model, given.model)
     pipeline.swap(path, by=named(given.by, address))
-    return pipeline_answer(daemon, name)
+    return pipeline_answer(daemon, name, pipeline)
 
 
 @routes.post("/roll-back")
 def roll_back(name: str, pipeline: Pipeline, given: Person, daemon: Daemon, address: ClientAddress) -> PipelineAnswer:
     """Go back to the model before the last swap."""
     pipeline.roll_back(by=named(given.by, address))
-    return pipeline_answer(daemon, name)
+    return pipeline_answer(daemon, name, pipeline)

@@ -31,7 +31,7 @@ def healthz() -> Alive:
 @routes.get("/readyz", responses={503: {"model": Ready, "description": "Some pipeline is not in service."}})
 def readyz(daemon: Daemon, response: Response) -> Ready:
     """Tell whether every pipeline is in service; needs no token."""
-    waiting_for = [name for name, pipeline in daemon.pipelines.items() if pipeline.status().state != "running"]
+    waiting_for = [name for name, pipeline in list(daemon.pipelines.items()) if pipeline.status().state != "running"]
     response.status_code = 503 if waiting_for else 200
     return Ready(ready=not waiting_for, waiting_for=waiting_for)
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 
 from edgead import __version__
 from edgead.daemon.http.answers import CameraAnswer, OutletAnswer, PipelineAnswer, StatusAnswer
-from edgead.daemon.http.contract import Served
+from edgead.daemon.http.contract import Served, ServedPipeline
 from edgead.daemon.http.problems import problems
 from edgead.daemon.http.served import Daemon, Pipeline
 
@@ -27,7 +27,7 @@ def status(daemon: Daemon, request: Request) -> StatusAnswer:
         ready=all(pipeline.state == "running" for pipeline in pipelines),
         cameras=list_cameras(daemon),
         pipelines=pipelines,
-        outlets=[OutletAnswer.model_validate(outlet.status()) for outlet in daemon.outlets.values()],
+        outlets=[OutletAnswer.model_validate(outlet.status()) for outlet in list(daemon.outlets.values())],
         evidence=daemon.store.status(),
         evidence_problems=list(daemon.store.problems()),
     )
@@ -36,22 +36,23 @@ def status(daemon: Daemon, request: Request) -> StatusAnswer:
 @routes.get("/cameras")
 def list_cameras(daemon: Daemon) -> list[CameraAnswer]:
     """List the cameras and their states."""
-    return [CameraAnswer.model_validate(camera.status()) for camera in daemon.cameras.values()]
+    # Copied: a reload may change the dictionary meanwhile.
+    return [CameraAnswer.model_validate(camera.status()) for camera in list(daemon.cameras.values())]
 
 
 @routes.get("/pipelines")
 def list_pipelines(daemon: Daemon) -> list[PipelineAnswer]:
     """List the pipelines with their states, counts, thresholds and latencies."""
-    return [pipeline_answer(daemon, name) for name in daemon.pipelines]
+    return [pipeline_answer(daemon, name, pipeline) for name, pipeline in list(daemon.pipelines.items())]
 
 
 @routes.get("/pipelines/{name}", responses=problems(404))
 def one_pipeline(name: str, pipeline: Pipeline, daemon: Daemon) -> PipelineAnswer:
     """Tell the state of one pipeline."""
-    return pipeline_answer(daemon, name)
+    return pipeline_answer(daemon, name, pipeline)
 
 
-def pipeline_answer(daemon: Served, name: str) -> PipelineAnswer:
-    answer = PipelineAnswer.model_validate(daemon.pipelines[name].status())
+def pipeline_answer(daemon: Served, name: str, pipeline: ServedPipeline) -> PipelineAnswer:
+    answer = PipelineAnswer.model_validate(pipeline.status())
     section = daemon.site.pipelines.get(name)
     return answer.model_copy(update={"trigger": section.trigger.kind}) if section else answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from edgead.daemon.http.answers import AuditAnswer, Done, VerdictDetail, VerdictPage
 from edgead.daemon.http.people import By, Note, named
@@ -14,12 +14,14 @@ from edgead.daemon.http.served import ID, NAME, ClientAddress, Daemon, PictureNa
 from edgead.types import Decision
 
 routes = APIRouter(prefix="/api", tags=["verdicts"])
+OfPipeline = Annotated[str | None, Query(pattern=NAME, description="Where several pipelines judged the same frame.")]
 _JPEG = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
 
 
 class Mark(BaseModel):
     by: By
     note: Note = ""
+    pipeline: Annotated[str | None, Field(pattern=NAME)] = None
 
 
 @routes.get("/verdicts")
@@ -37,9 +39,9 @@ def list_verdicts(
 
 
 @routes.get("/verdicts/{verdict_id}", responses=problems(404))
-def one_verdict(verdict_id: VerdictId, daemon: Daemon) -> VerdictDetail:
+def one_verdict(verdict_id: VerdictId, daemon: Daemon, pipeline: OfPipeline = None) -> VerdictDetail:
     """Tell one verdict and the names of its pictures."""
-    row = daemon.store.verdict(verdict_id)
+    row = daemon.store.verdict(verdict_id, pipeline=pipeline)
     if row is None:
         raise HTTPException(404, f"there is no verdict {verdict_id}")
     return VerdictDetail.model_validate(row)
@@ -50,9 +52,9 @@ def one_verdict(verdict_id: VerdictId, daemon: Daemon) -> VerdictDetail:
     response_class=Response,
     responses={200: _JPEG, **problems(404)},
 )
-def picture(verdict_id: VerdictId, picture_name: PictureName, daemon: Daemon) -> Response:
+def picture(verdict_id: VerdictId, picture_name: PictureName, daemon: Daemon, pipeline: OfPipeline = None) -> Response:
     """Give one picture of a verdict."""
-    path = daemon.store.picture(verdict_id, picture_name)
+    path = daemon.store.picture(verdict_id, picture_name, pipeline=pipeline)
     try:
         data = path.read_bytes() if path else None
     except FileNotFoundError:
@@ -65,9 +67,10 @@ def picture(verdict_id: VerdictId, picture_name: PictureName, daemon: Daemon) ->
 @routes.post("/verdicts/{verdict_id}/false-reject", responses=problems(404, 409))
 def mark_false_reject(verdict_id: VerdictId, mark: Mark, daemon: Daemon, address: ClientAddress) -> Done:
     """Say that a part was good although it was rejected or sent to review; audited."""
-    if daemon.store.verdict(verdict_id) is None:
+    if daemon.store.verdict(verdict_id, pipeline=mark.pipeline) is None:
         raise HTTPException(404, f"there is no verdict {verdict_id}")
-    daemon.store.mark_false_reject(verdict_id, by=named(mark.by, address), note=mark.note)
+    by = named(mark.by, address)
+    daemon.store.mark_false_reject(verdict_id, by=by, note=mark.note, pipeline=mark.pipeline)
     return Done(done="marked as a false reject")
 
 

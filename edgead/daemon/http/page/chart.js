@@ -17,7 +17,7 @@ export class ScoreChart {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     canvas.addEventListener("pointermove", (event) => this.choose(this.at(event)));
     canvas.addEventListener("pointerleave", () => this.choose(null));
-    canvas.addEventListener("click", (event) => this.at(event) && open(this.at(event).id));
+    canvas.addEventListener("click", (event) => this.at(event) && open(this.at(event)));
   }
 
   show(verdicts) {
@@ -103,7 +103,7 @@ export class ScoreChart {
       pen.moveTo(EDGE.left, level);
       pen.lineTo(width - EDGE.right, level);
       pen.stroke();
-      pen.fillText(score(tick), EDGE.left - 8, level + 4);
+      pen.fillText(String(tick), EDGE.left - 8, level + 4);
     }
   }
 
@@ -118,7 +118,7 @@ export class ScoreChart {
       const value = threshold(verdict);
       if (value == null) return (last = null);
       const left = x(index) - this.step() / 2;
-      if (last === null) pen.moveTo(Math.max(left, EDGE.left), y(value));
+      if (last === null) pen.moveTo(index ? left : EDGE.left, y(value));
       else if (last !== value) pen.lineTo(left, y(last)), pen.lineTo(left, y(value));
       pen.lineTo(x(index), y(value));
       last = value;

@@ -103,7 +103,7 @@ export function markFalseReject(verdict) {
     lead: "It is marked as a false reject, for whoever calibrates or teaches the model. The verdict itself stays on record.",
     fields: [nameField(), el("label", { for: "note" }, "Note"), el("textarea", { id: "note", name: "note", rows: "2", maxlength: "500" })],
     action: "Mark as false reject",
-    send: (values) => post(`/api/verdicts/${verdict.id}/false-reject`, { by: values.by, note: values.note.replaceAll(/\s+/g, " ") }),
+    send: (values) => post(`/api/verdicts/${verdict.id}/false-reject`, { by: values.by, note: values.note.replaceAll(/\s+/g, " "), pipeline: verdict.pipeline }),
     done: "Marked as a false reject",
   });
 }

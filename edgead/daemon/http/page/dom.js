@@ -44,9 +44,12 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+// Always as many digits, so that scores below one another can be compared.
 export function score(value) {
   if (value == null) return "—";
-  return Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3) ? value.toExponential(2) : String(Number(value.toPrecision(4)));
+  const size = Math.abs(value);
+  if (value !== 0 && (size >= 1e6 || size < 1e-3)) return value.toExponential(2);
+  return size >= 1000 ? value.toFixed(0) : value.toPrecision(4);
 }
 
 export const count = (value) => (value == null ? "—" : value.toLocaleString("en").replaceAll(",", "\u2009"));
@@ -66,7 +69,7 @@ export function stamp(iso) {
 
 export function span(seconds) {
   if (seconds == null) return "—";
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 10) return `${Number(seconds.toFixed(1))} s`;
   if (seconds < 100) return `${Math.round(seconds)} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   return seconds < 172_800 ? `${(seconds / 3600).toFixed(1)} h` : `${Math.round(seconds / 86_400)} days`;

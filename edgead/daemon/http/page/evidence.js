@@ -4,6 +4,8 @@ import { get } from "./api.js";
 import { markFalseReject } from "./dialogs.js";
 import { badge, by, el, ms, score, stamp, toast } from "./dom.js";
 
+export const linkTo = (verdict) => `evidence/${verdict.id}/${verdict.pipeline}`;
+
 const PAGE = 50;
 const WIDE = ["Regions", "Stages", "Camera", "Id"];
 
@@ -32,9 +34,9 @@ export class EvidenceView {
     select.replaceChildren(el("option", { value: "" }, "all"), ...names.map((name) => el("option", { value: name }, name)));
   }
 
-  async show(id) {
+  async show(id, pipeline) {
     if (!by("verdicts").children.length || !id) await this.load();
-    if (id) await this.open(id);
+    if (id) await this.open(id, pipeline);
   }
 
   async load(before = null) {
@@ -60,7 +62,7 @@ export class EvidenceView {
     const about = [verdict.name || `frame ${verdict.number}`, verdict.false_reject && el("span", { class: "marked" }, "false reject")];
     return el(
       "li", {},
-      el("button", { "data-id": verdict.id, "aria-current": verdict.id === this.chosen, onclick: () => (location.hash = `evidence/${verdict.id}`) },
+      el("button", { "data-link": linkTo(verdict), "aria-current": linkTo(verdict) === this.chosen ? "true" : null, onclick: () => (location.hash = linkTo(verdict)) },
         badge(verdict.decision),
         el("span", { class: "score-of" }, score(verdict.image_score)),
         el("span", { class: "about" }, about),
@@ -78,14 +80,16 @@ export class EvidenceView {
     next.click();
   }
 
-  async open(id) {
-    this.chosen = id;
+  async open(id, pipeline = "") {
+    const chosen = `evidence/${id}/${pipeline}`;
+    this.chosen = chosen;
     for (const button of by("verdicts").querySelectorAll("button")) {
-      button.toggleAttribute("aria-current", button.dataset.id === id);
+      if (button.dataset.link === chosen) button.setAttribute("aria-current", "true");
+      else button.removeAttribute("aria-current");
     }
     try {
-      const verdict = await get(`/api/verdicts/${encodeURIComponent(id)}`);
-      if (this.chosen !== id) return;
+      const verdict = await get(`/api/verdicts/${encodeURIComponent(id)}${pipeline && `?pipeline=${encodeURIComponent(pipeline)}`}`);
+      if (this.chosen !== chosen) return;
       by("detail").replaceChildren(...detail(verdict));
       if (matchMedia("(max-width: 980px)").matches) by("detail").scrollIntoView({ block: "start" });
     } catch (problem) {
@@ -94,7 +98,7 @@ export class EvidenceView {
   }
 
   again() {
-    if (this.chosen) this.open(this.chosen);
+    if (this.chosen) this.open(...this.chosen.split("/").slice(1));
     this.load();
   }
 }
@@ -112,7 +116,7 @@ function detail(verdict) {
 function pictures(verdict) {
   if (!verdict.pictures.length) return [el("p", { class: "empty" }, "No picture was kept of this one")];
   const large = el("img", { alt: "" });
-  const path = (name) => `/api/verdicts/${verdict.id}/pictures/${name}`;
+  const path = (name) => `/api/verdicts/${verdict.id}/pictures/${name}?pipeline=${verdict.pipeline}`;
   const buttons = verdict.pictures.map((name) =>
     el("button", { "data-name": name, onclick: () => choose(name) }, el("img", { src: path(name), alt: "", loading: "lazy" }), told(name)),
   );

@@ -24,6 +24,7 @@ export class LiveView {
     this.chart = new ScoreChart(by("chart"), by("chart-told"), open);
     by("overlay").addEventListener("change", () => (this.shownPicture = null));
     by("fire").addEventListener("click", () => this.fire());
+    by("last-reject").addEventListener("click", () => open(this.verdicts.findLast((one) => one.decision === "reject")));
     by("change-thresholds").addEventListener("click", () => changeThresholds(this.state(), this.verdicts));
     this.watchPicture();
   }
@@ -96,7 +97,7 @@ export class LiveView {
   row(verdict) {
     return el(
       "li", {},
-      el("button", { onclick: () => this.open(verdict.id) },
+      el("button", { onclick: () => this.open(verdict) },
         badge(verdict.decision),
         el("span", { class: "score-of" }, score(verdict.image_score)),
         el("span", { class: "about" }, verdict.name || `frame ${verdict.number}`),
@@ -136,6 +137,7 @@ export class LiveView {
     by("fire").hidden = state?.trigger !== "software";
     by("fire").disabled = by("change-thresholds").disabled = this.lost || !limits;
     this.showGauge(limits);
+    this.showLastReject();
     const total = Object.values(state?.decisions ?? {}).reduce((sum, value) => sum + value, 0);
     for (const cell of by("verdict").querySelectorAll(".tally > div")) {
       const value = state?.decisions[cell.dataset.decision] ?? 0;
@@ -160,10 +162,23 @@ export class LiveView {
     gauge.querySelector(".mark.reject").style.left = place(limits.reject);
   }
 
+  // A fast line shows a reject for a moment only.
+  showLastReject() {
+    const button = by("last-reject");
+    const last = this.verdicts.findLast((verdict) => verdict.decision === "reject");
+    button.hidden = !last;
+    if (!last) return;
+    const age_s = Math.max(0, (this.now() - new Date(last.captured_at)) / 1000);
+    const told = `frame ${last.number}, ${score(last.image_score)}`;
+    if (button.dataset.id !== last.id) button.replaceChildren(el("span", {}, el("b", {}, "Last reject"), ` ${told}`), el("span", { class: "muted" }));
+    button.dataset.id = last.id;
+    say(button.lastChild, `${span(Math.round(age_s))} ago`);
+  }
+
   showLatency() {
     const latency = this.state()?.latency ?? {};
     const stages = STAGES.filter((stage) => stage in latency);
-    say(by("latency-note"), stages.length ? `${count(latency[stages[0]].n)} frames · milliseconds` : "");
+    say(by("latency-note"), stages.length ? `frames: ${count(latency[stages[0]].n)} · milliseconds` : "");
     if (!stages.length) {
       by("latency").replaceChildren(el("p", { class: "empty" }, "No frame was judged yet"));
       return;

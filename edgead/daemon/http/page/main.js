@@ -4,14 +4,14 @@ import { get, post, session, whenSignedOut } from "./api.js";
 import { showChanges } from "./changes.js";
 import { whenChanged } from "./dialogs.js";
 import { by, clock, say } from "./dom.js";
-import { EvidenceView } from "./evidence.js";
+import { EvidenceView, linkTo } from "./evidence.js";
 import { LiveView } from "./live.js";
 import { SystemView } from "./system.js";
 
 const STATUS_EVERY_MS = 1000;
 const VIEWS = ["live", "evidence", "system", "changes"];
 
-const live = new LiveView((id) => (location.hash = `evidence/${id}`));
+const live = new LiveView((verdict) => (location.hash = linkTo(verdict)));
 const evidence = new EvidenceView();
 const system = new SystemView();
 let signedIn = false;
@@ -19,7 +19,7 @@ let events = null;
 let seenAt = null;
 
 function route() {
-  const [name, id] = location.hash.slice(1).split("/");
+  const [name, id, pipeline] = location.hash.slice(1).split("/");
   const view = VIEWS.includes(name) ? name : "live";
   by("sign-in").hidden = signedIn;
   for (const each of VIEWS) by(each).hidden = !signedIn || each !== view;
@@ -28,7 +28,7 @@ function route() {
     else link.removeAttribute("aria-current");
   }
   if (!signedIn) return;
-  if (view === "evidence") evidence.show(id);
+  if (view === "evidence") evidence.show(id, pipeline);
   if (view === "changes") showChanges();
   refresh();
 }

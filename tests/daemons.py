@@ -1,0 +1,149 @@
+"""A real daemon in a process of its own, for tests: its site, its log, its API and its records."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+START = "from edgead.cli import main; main()"
+# Generous: what is tested is that it happens, and tests share their machine.
+PATIENCE_S = 40.0
+
+
+def belt(rate: float = 20, *, seed: int = 1, count: int = 6, more: str = "&repeat=1") -> dict[str, Any]:
+    """A camera above a belt of the built-in line that goes round."""
+    return {"uri": f"synthetic:?rate={rate:g}&seed={seed}&count={count}{more}"}
+
+
+def make_site(model: Path, **changed: Any) -> dict[str, Any]:
+    """A site with one belt and one pipeline `a`, whose verdicts also go to a file of lines."""
+    site: dict[str, Any] = {
+        "cameras": {"belt": belt()},
+        "pipelines": {"a": {"camera": "belt", "model": str(model)}},
+        "store": {"folder": "evidence", "free_mib": 0},
+        "http": {"port": 0},
+    }
+    return site | changed
+
+
+def write_site(folder: Path, site: dict[str, Any]) -> Path:
+    path = folder / "site.yaml"
+    path.write_text(yaml.safe_dump(site))
+    return path
+
+
+def wait_for(true: Callable[[], Any], what: str, *, patience_s: float = PATIENCE_S) -> Any:
+    """Wait until something is so, and give it."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        if found := true():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"waited {patience_s:g} s in vain for: {what}")
+
+
+class RunningDaemon:
+    """A started daemon; `log` and `records` also tell of it after its end."""
+
+    def __init__(self, folder: Path, process: subprocess.Popen, log: Path, database: Path):
+        self.folder, self.process = folder, process
+        self._log, self._database = log, database
+        self._client: httpx.Client | None = None
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        text = self._log.read_text()
+        whole = text[: text.rfind("\n") + 1]
+        return [json.loads(line) for line in whole.splitlines()]
+
+    @property
+    def api(self) -> httpx.Client:
+        if self._client is None:
+            port = wait_for(lambda: [line["port"] for line in self.log if "port" in line], "the page")[-1]
+            self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
+        return self._client
+
+    def pipeline(self, name: str = "a") -> dict[str, Any]:
+        return self.api.get(f"/api/pipelines/{name}").raise_for_status().json()
+
+    def wait_state(self, state: str, name: str = "a", *, reason: str = "") -> dict[str, Any]:
+        def reached() -> dict[str, Any] | None:
+            found = self.pipeline(name)
+            return found if found["state"] == state and reason in (found["reason"] or "") else None
+
+        return wait_for(reached, f"{name} is {state}: {reason}")
+
+    def wait_judged(self, more: int, name: str = "a") -> dict[str, Any]:
+        begin = self.pipeline(name)["judged"]
+        return wait_for(
+            lambda: (found := self.pipeline(name))["judged"] >= begin + more and found, f"{more} verdicts of {name}"
+        )
+
+    def said(self, text: str) -> list[dict[str, Any]]:
+        return [line for line in self.log if text in line["message"]]
+
+    def stop(self) -> float:
+        """SIGTERM; gives the seconds until it had ended, well."""
+        begin_s = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(PATIENCE_S)
+        took_s = time.monotonic() - begin_s
+        assert code == 0, self._log.read_text()
+        return took_s
+
+    def records(self) -> list[dict[str, Any]]:
+        connection = sqlite3.connect(self._database)
+        connection.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in connection.execute("SELECT * FROM verdicts ORDER BY seq")]
+        finally:
+            connection.close()
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """What each pipeline had counted at the end."""
+        return next(line["counts"] for line in reversed(self.log) if "counts" in line)
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def started(
+    folder: Path, site: dict[str, Any], *, code: str = START, environment: dict[str, str] | None = None
+) -> Iterator[RunningDaemon]:
+    """Run `edgead daemon` on a site until the block ends; `code` may inject a fault before it starts."""
+    path = write_site(folder, site)
+    log = folder / "daemon.log"
+    database = folder / site["store"]["folder"] / "verdicts.sqlite"
+    with log.open("wb") as stream:
+        command = [sys.executable, "-c", code, "daemon", "-c", str(path)]
+        process = subprocess.Popen(command, stderr=stream, env=environment)
+    daemon = RunningDaemon(folder, process, log, database)
+    try:
+        yield daemon
+    finally:
+        daemon.close()
+
+
+def check_records(daemon: RunningDaemon) -> None:
+    """After a regular end: every verdict is on record once, none is missing, and each pipeline's are in order."""
+    records, counts = daemon.records(), daemon.counts()
+    assert len({record["id"] for record in records}) == len(records)
+    for name, counted in counts.items():
+        numbers = [record["number"] for record in records if record["pipeline"] == name]
+        assert len(numbers) == counted["judged"] == counted["taken"] - counted["unjudged"]
+        assert numbers == sorted(numbers)

@@ -1,0 +1,180 @@
+"""The daemon as a process: it judges, ends in time, and tells what is wrong with its site."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from daemons import START, belt, check_records, make_site, started, wait_for, write_site
+
+
+def edgead(*arguments):
+    return subprocess.run([sys.executable, "-c", START, *map(str, arguments)], capture_output=True, text=True)
+
+
+def two_pipelines(model, **changed):
+    pipelines = {name: {"camera": name, "model": str(model)} for name in ("a", "b")}
+    cameras = {"a": belt(10), "b": belt(10, seed=2)}
+    return make_site(model, cameras=cameras, pipelines=pipelines, **changed)
+
+
+def test_judges_tells_of_it_and_ends_in_time_with_every_verdict_on_record(trained_model, tmp_path):
+    site = two_pipelines(trained_model, sinks={"lines": {"kind": "uri", "uri": f"jsonl:{tmp_path}/lines.jsonl"}})
+    site["pipelines"]["b"]["sinks"] = ["lines"]
+    site["pipelines"]["a"]["budget_ms"] = 0.01
+    with started(tmp_path, site) as daemon:
+        for name in ("a", "b"):
+            told = daemon.wait_state("running", name)
+            assert told["camera"] == name and told["reason"] is None and len(told["model_sha256"]) == 64
+        told = daemon.wait_judged(10)
+        assert told["late"] == told["judged"] == sum(told["decisions"].values())
+        assert {"age", "infer", "sink", "total"} <= told["latency"].keys()
+        assert daemon.api.get("/readyz").status_code == 200
+        assert daemon.stop() < 2
+    check_records(daemon)
+    lines = [json.loads(line)["id"] for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
+    assert lines == [record["id"] for record in daemon.records() if record["pipeline"] == "b"]
+    counts = daemon.counts()
+    assert counts["a"]["judged"] > 10 and counts["b"]["judged"] > 5
+    assert all({"at", "level", "logger", "message"} <= line.keys() for line in daemon.log)
+
+
+def test_the_end_of_a_source_is_told_and_ends_nothing_else(trained_model, tmp_path):
+    site = two_pipelines(trained_model)
+    site["cameras"]["a"] = belt(40, count=5, more="")
+    with started(tmp_path, site) as daemon:
+        told = daemon.wait_state("stopped", "a", reason="camera a has ended")
+        assert told["taken"] + told["overwritten"] == 5
+        daemon.wait_judged(5, "b")
+        assert daemon.stop() < 2
+    check_records(daemon)
+
+
+def test_a_second_signal_ends_it_at_once(trained_model, tmp_path):
+    # The end waits for a model that takes its time.
+    slow = (
+        "import time\nfrom edgead.daemon.model_slot import ModelSlot\n"
+        "predict = ModelSlot.predict\n"
+        "ModelSlot.predict = lambda slot, image: (time.sleep(60), predict(slot, image))[1]\n"
+    )
+    site = make_site(trained_model, limits={"drain_s": 30})
+    with started(tmp_path, site, code=slow + START) as daemon:
+        daemon.wait_state("running")
+        daemon.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert daemon.process.poll() is None
+        daemon.process.send_signal(signal.SIGINT)
+        assert daemon.process.wait(2) == 128 + signal.SIGINT
+
+
+def test_what_hangs_does_not_hold_up_the_end(trained_model, tmp_path):
+    hangs = (
+        "import time\nfrom edgead.daemon.model_slot import ModelSlot\n"
+        "ModelSlot.predict = lambda slot, image: time.sleep(60)\n"
+    )
+    with started(tmp_path, make_site(trained_model), code=hangs + START) as daemon:
+        daemon.wait_state("running")
+        begin_s = time.monotonic()
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.process.wait(10)
+        assert time.monotonic() - begin_s < 2.2
+    assert daemon.said("did not end in time: a")
+
+
+def test_a_software_trigger_judges_one_part(trained_model, tmp_path):
+    site = make_site(trained_model)
+    site["pipelines"]["a"]["trigger"] = {"kind": "software"}
+    with started(tmp_path, site) as daemon:
+        daemon.wait_state("running")
+        for count in (1, 2):
+            assert daemon.api.post("/api/pipelines/a/trigger").status_code == 200
+            assert wait_for(lambda: daemon.pipeline()["judged"], "a verdict") <= count
+            wait_for(lambda count=count: daemon.pipeline()["judged"] == count, f"verdict {count}")
+        assert daemon.stop() < 2
+    assert len(daemon.records()) == 2
+
+
+def test_the_service_manager_is_told(trained_model, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(40)
+        environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000"}
+
+        def next_of(key):
+            while not (found := [line for line in manager.recv(4096).decode().splitlines() if line.startswith(key)]):
+                pass
+            return found[0]
+
+        with started(tmp_path, make_site(trained_model), environment=environment) as daemon:
+            assert next_of("READY=") == "READY=1"
+            begin_s = time.monotonic()
+            for _ in range(5):
+                assert next_of("WATCHDOG=") == "WATCHDOG=1"
+            assert time.monotonic() - begin_s < 5 * 0.6
+            daemon.process.send_signal(signal.SIGHUP)
+            assert int(next_of("MONOTONIC_USEC=").partition("=")[2]) <= time.monotonic_ns() // 1000
+            assert next_of("READY=") == "READY=1"
+            assert daemon.stop() < 2
+            assert next_of("STOPPING=") == "STOPPING=1"
+
+
+def test_a_typo_is_named(trained_model, tmp_path):
+    site = make_site(trained_model)
+    site["pipelines"]["a"]["treshold"] = 1
+    for arguments in ((), ("--check",)):
+        told = edgead("daemon", "-c", write_site(tmp_path, site), *arguments)
+        assert told.returncode == 2 and "pipelines.a.treshold: unknown key" in told.stderr
+        assert "Traceback" not in told.stderr
+    assert not (tmp_path / "evidence").exists()
+
+
+def test_check_prints_the_site_without_secrets(trained_model, tmp_path):
+    site = make_site(trained_model, http={"host": "0.0.0.0", "token": "0123456789abcdef-secret"})
+    site["cameras"]["belt"] = {"uri": "rtsp://operator:hunter2@10.0.0.7/stream"}
+    told = edgead("daemon", "-c", write_site(tmp_path, site), "--check")
+    assert told.returncode == 0, told.stderr
+    assert "secret" not in told.stdout and "hunter2" not in told.stdout
+    resolved = yaml.safe_load(told.stdout)
+    assert resolved["cameras"]["belt"]["uri"] == "rtsp://10.0.0.7/stream"
+    assert resolved["limits"]["restarts"] == 5
+
+
+def test_schema_is_one():
+    schema = json.loads(edgead("daemon", "--schema").stdout)
+    assert {"cameras", "pipelines"} == set(schema["required"])
+    assert schema["additionalProperties"] is False
+
+
+def test_a_site_is_asked_for():
+    told = edgead("daemon")
+    assert told.returncode == 2 and "edgead daemon -c site.yaml" in told.stderr
+
+
+def test_a_port_that_is_taken_is_told(trained_model, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        site = make_site(trained_model, http={"port": taken.getsockname()[1]})
+        told = edgead("daemon", "-c", write_site(tmp_path, site))
+    assert told.returncode == 2 and "cannot be listened on" in told.stderr
+
+
+@pytest.mark.slow
+def test_the_demo_site_runs(trained_model, tmp_path):
+    """`deploy/site.yaml` with the model that is here in the place of that of `make demo`."""
+    from pathlib import Path
+
+    (tmp_path / "deploy").mkdir()
+    (tmp_path / "out/demo").mkdir(parents=True)
+    (tmp_path / "out/demo/model").symlink_to(trained_model)
+    site = yaml.safe_load((Path(__file__).parent.parent / "deploy/site.yaml").read_text())
+    with started(tmp_path / "deploy", site | {"http": {"port": 0}}) as daemon:
+        daemon.wait_state("running", "line")
+        daemon.wait_judged(2, "line")
+        assert daemon.stop() < 2
+    check_records(daemon)
