@@ -22,6 +22,7 @@ function route() {
   const [name, id, pipeline] = location.hash.slice(1).split("/");
   const view = VIEWS.includes(name) ? name : "live";
   by("sign-in").hidden = signedIn;
+  document.querySelector(".tabs").hidden = !signedIn;
   for (const each of VIEWS) by(each).hidden = !signedIn || each !== view;
   for (const link of document.querySelectorAll(".tabs a")) {
     if (link.hash === `#${view}`) link.setAttribute("aria-current", "page");
