@@ -17,6 +17,8 @@ from edgead.types import Verdict
 
 logger = logging.getLogger(__name__)
 
+_CLOSE_S = 0.3
+
 
 class ModelSlot:
     """Holds one detector for one pipeline; `predict` is the pipeline's, everything else may come from any thread.
@@ -132,11 +134,16 @@ class ModelSlot:
             return before
 
     def close(self) -> None:
-        with self._changing:
+        """Release the models, unless one is being loaded right now: the end of the daemon does not wait for that."""
+        if not self._changing.acquire(timeout=_CLOSE_S):
+            return
+        try:
             for detector in (self._exchange(None), self._previous):
                 if detector is not None:
                     detector.close()
             self._previous = None
+        finally:
+            self._changing.release()
 
     def _tested(self, path: Path) -> Detector:
         detector = Detector.load(

@@ -101,7 +101,7 @@ class Daemon:
 
     def main_loop(self) -> None:
         """Answer signals, and tell the service manager that all is well, until asked to stop."""
-        told = ""
+        told, hung = "", ""
         period_s = min(_TICK_S, (self._notifier.watchdog_s or _TICK_S) / 3)
         while (request := self._requests.next(period_s)) != "stop":
             if request == "reload":
@@ -112,10 +112,11 @@ class Daemon:
                 else:
                     self._notifier.ready(status)
                 told = status
-            if hung := [pipeline.name for pipeline in self.pipelines.values() if pipeline.silent_s() > _HUNG_S]:
-                logger.error("hangs: %s", ", ".join(hung))
-            else:
+            hung_before, hung = hung, self._hung()
+            if not hung:
                 self._notifier.alive()
+            elif hung != hung_before:
+                logger.error("no sign of life for %g s: %s", _HUNG_S, hung)
 
     def shutdown(self) -> None:
         """Stop taking frames, let what is under way end, and close everything within `limits.drain_s`."""
@@ -161,6 +162,9 @@ class Daemon:
             logger.error("the page stays where it was: %s", error)
             self.site = self.site.model_copy(update={"http": old.http})
             self._serve()
+
+    def _hung(self) -> str:
+        return ", ".join(pipeline.name for pipeline in self.pipelines.values() if pipeline.silent_s() > _HUNG_S)
 
     def _hide_secrets(self) -> None:
         if self._log is not None:
