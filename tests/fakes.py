@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -80,6 +81,12 @@ def edit_manifest(path: Path, change: Callable[[dict], object], *, stamp: bool =
     change(content)
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest() if stamp else "0" * 64
     (path / "manifest.json").write_text(json.dumps({**content, "manifest_sha256": digest}))
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @contextmanager

@@ -8,11 +8,12 @@ import threading
 from pathlib import Path
 
 from edgead.images import is_image_path
-from edgead.sources.camera import open_camera
+from edgead.sources.camera import camera_address, csi_address, v4l2_address
+from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import Counters, Source, SourceError
 from edgead.sources.folder import FolderSource
-from edgead.sources.live import Limits
-from edgead.sources.network import SCHEMES, open_network
+from edgead.sources.live import Limits, LiveSource
+from edgead.sources.network import SCHEMES, network_address
 from edgead.sources.synthetic import SyntheticSource
 from edgead.sources.video import VideoSource
 from edgead.uri import without_credentials
@@ -36,9 +37,9 @@ def open_source(
     Parameters
     ----------
     uri : str, Path or int
-        `camera:0` (or `0`), `camera:/dev/video0`, `rtsp://...`, `http://...`, `https://...`, a video file,
-        an image, a folder of images, a glob such as `parts/*.png`, or
-        `synthetic:?seed=1&count=100&defect_rate=0.1`.
+        `camera:0` (or `0`), `camera:/dev/video0`, `v4l2:///dev/video0?width=1280&height=720&fps=30&fourcc=MJPG`,
+        `csi://0`, `rtsp://...`, `http://...`, `https://...`, `udp://...`, a video file, an image, a folder of images,
+        a glob such as `parts/*.png`, or `synthetic:?seed=1&count=100&defect_rate=0.1`.
     late_after_ms : float, optional
         Frames that are older when they are handed over are counted as late; they are still handed over.
         None counts nothing: what is too old depends on the line.
@@ -56,25 +57,53 @@ def open_source(
     limits = Limits(open_timeout_s, read_timeout_s, late_after_ms, stop)
     if not text:
         raise SourceError("the name of the source is empty")
-    if text.isdigit():
-        return open_camera(text, limits)
-    found = _SCHEME.match(text.lower())
-    if found is None or Path(text).exists():
+    address = live_address(text, limits)
+    if address is not None:
+        return LiveSource(address, limits)
+    scheme = _scheme(text)
+    if scheme is None:
         return _open_path(text, late_after_ms)
-    scheme = found[1]
-    if scheme == "camera":
-        return open_camera(text[len("camera:") :], limits)
-    if scheme in SCHEMES:
-        return open_network(text, limits)
     if scheme == "synthetic":
         return SyntheticSource(text, late_after_ms=late_after_ms)
     shown = without_credentials(text)
     # Of admin:secret@camera/1, what looks like the scheme is the user's name.
     problem = f"unknown scheme {scheme!r}" if shown.lower().startswith(f"{scheme}:") else "no scheme"
     raise SourceError(
-        f"{shown}: {problem}; known are camera:, synthetic:,"
+        f"{shown}: {problem}; known are camera:, synthetic:, v4l2://, csi://,"
         f" {', '.join(name + '://' for name in SCHEMES)}, and paths of videos, images and folders"
     )
+
+
+def live_address(uri: str, limits: Limits) -> LiveAddress | None:
+    """Find the camera that a URI names; None where it names a recording, the built-in line, or nothing.
+
+    Raises
+    ------
+    SourceError
+        There is no such camera on this machine, or the URI is malformed.
+    """
+    if uri.isdigit():
+        return camera_address(uri)
+    scheme = _scheme(uri)
+    if scheme == "camera":
+        return camera_address(uri[len("camera:") :])
+    if scheme == "v4l2":
+        return v4l2_address(uri)
+    if scheme == "csi":
+        return csi_address(uri)
+    return network_address(uri, limits) if scheme in SCHEMES else None
+
+
+def is_live(uri: str) -> bool:
+    """Tell whether a URI names a camera, there or not: what it gives comes at its own pace, and has no end."""
+    scheme = _scheme(uri)
+    return uri.isdigit() or scheme in ("camera", "v4l2", "csi", *SCHEMES)
+
+
+def _scheme(text: str) -> str | None:
+    """The scheme of a URI; None for a path."""
+    found = _SCHEME.match(text.lower())
+    return None if found is None or Path(text).exists() else found[1]
 
 
 def _open_path(text: str, late_after_ms: float | None) -> Source:

@@ -1,25 +1,73 @@
-"""Cameras that are attached to this machine."""
+"""Cameras that are attached to this machine: `camera:0`, `v4l2:///dev/video0?fps=30`, `csi://0`."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 
+from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import SourceError
-from edgead.sources.live import Limits, LiveSource
+from edgead.uri import parse_options
+
+_TEGRA = Path("/etc/nv_tegra_release")
 
 
-def open_camera(camera: str, limits: Limits) -> LiveSource:
-    """Open a camera by its index (`0`) or its device (`/dev/video0`)."""
+def camera_address(camera: str) -> LiveAddress:
+    """Address a camera by its index (`0`) or its device (`/dev/video0`)."""
     uri = f"camera:{camera}"
     if not camera.isdigit() and not camera.startswith("/dev/"):
         raise SourceError(f"{uri}: give an index or a device, such as camera:0 or camera:/dev/video0")
     if sys.platform.startswith("linux"):
         _check_device(uri, Path(f"/dev/video{camera}" if camera.isdigit() else camera))
-    return LiveSource(uri, lambda: _connect(uri, camera), limits)
+    # With CAP_ANY, OpenCV tries one backend after the other and may open another camera than the one named.
+    backend = cv2.CAP_V4L2 if sys.platform.startswith("linux") else cv2.CAP_ANY
+    return LiveAddress(
+        uri, lambda: _opened(uri, cv2.VideoCapture(int(camera) if camera.isdigit() else camera, backend))
+    )
+
+
+def v4l2_address(uri: str) -> LiveAddress:
+    """Address a camera with what it shall deliver: `v4l2:///dev/video0?width=1280&height=720&fps=30&fourcc=MJPG`."""
+    device, _, query = uri.partition("://")[2].partition("?")
+    options = _options(uri, query, {**_SIZE, "fourcc": _fourcc})
+    if not device.startswith("/dev/"):
+        raise SourceError(f"{uri}: give the device after three slashes, such as v4l2:///dev/video0")
+    _check_device(uri, Path(device))
+    return LiveAddress(uri, lambda: _connect_v4l2(uri, device, options))
+
+
+def csi_address(uri: str) -> LiveAddress:
+    """Address a camera on the board's own connector by its number: `csi://0?width=1920&height=1080&fps=30`."""
+    sensor, _, query = uri.partition("://")[2].partition("?")
+    options = _options(uri, query, _SIZE)
+    if not sensor.isdigit():
+        raise SourceError(f"{uri}: give the number of the sensor, such as csi://0")
+    if cv2.CAP_GSTREAMER not in cv2.videoio_registry.getCameraBackends():
+        raise SourceError(
+            f"{uri}: this OpenCV was built without GStreamer, as the wheels of PyPI are: use that of the board's own"
+            " system (python3-opencv, in an environment with --system-site-packages)"
+        )
+    pipeline = csi_pipeline(int(sensor), options, tegra=_TEGRA.exists())
+    return LiveAddress(uri, lambda: _opened(uri, cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)))
+
+
+def csi_pipeline(sensor: int, options: dict[str, Any], *, tegra: bool) -> str:
+    """Write the GStreamer pipeline of a CSI sensor: of a Jetson, or of what libcamera knows (Raspberry Pi)."""
+    width, height, fps = options.get("width", 1280), options.get("height", 720), options.get("fps", 30)
+    caps = f"width={width},height={height},framerate={fps:g}/1"
+    # One buffer that is dropped for a newer one: a pipeline that queues shows the past.
+    sink = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
+    if tegra:
+        return (
+            f"nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM),{caps} ! nvvidconv !"
+            f" video/x-raw,format=BGRx ! {sink}"
+        )
+    return f"libcamerasrc camera-index={sensor} ! video/x-raw,{caps} ! {sink}"
 
 
 def list_cameras() -> list[Path]:
@@ -36,11 +84,65 @@ def _check_device(uri: str, device: Path) -> None:
         raise SourceError(f'{uri}: no permission for {device}; add the user to the group "video"')
 
 
-def _connect(uri: str, camera: str) -> cv2.VideoCapture:
-    # With CAP_ANY, OpenCV tries one backend after the other and may open another camera than the one named.
-    backend = cv2.CAP_V4L2 if sys.platform.startswith("linux") else cv2.CAP_ANY
-    capture = cv2.VideoCapture(int(camera) if camera.isdigit() else camera, backend)
+def _connect_v4l2(uri: str, device: str, options: dict[str, Any]) -> cv2.VideoCapture:
+    capture = _opened(uri, cv2.VideoCapture(device, cv2.CAP_V4L2))
+    # The coding first: sizes and rates depend on it.
+    for name in sorted(options, key=lambda name: name != "fourcc"):
+        capture.set(_PROPERTIES[name], options[name])
+    refused = {
+        name: capture.get(_PROPERTIES[name])
+        for name, wanted in options.items()
+        if abs(capture.get(_PROPERTIES[name]) - wanted) > 0.5
+    }
+    if refused:
+        capture.release()
+        given = ", ".join(f"{name} {_shown(name, value)}" for name, value in refused.items())
+        raise SourceError(f"{uri}: the camera gives {given} instead; `v4l2-ctl --list-formats-ext` lists what it can")
+    return capture
+
+
+def _opened(uri: str, capture: cv2.VideoCapture) -> cv2.VideoCapture:
     if not capture.isOpened():
         capture.release()
         raise SourceError(f"{uri}: cannot be opened; it is in use by another program or gives no pictures")
     return capture
+
+
+def _options(uri: str, query: str, known: dict[str, Callable[[str], Any]]) -> dict[str, Any]:
+    try:
+        return parse_options(uri, query, known)
+    except ValueError as error:
+        raise SourceError(str(error)) from None
+
+
+def _natural(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError("must be 1 or more")
+    return number
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 1000:
+        raise ValueError("must be above 0, and at most 1000")
+    return number
+
+
+def _fourcc(text: str) -> int:
+    if len(text) != 4 or not text.isascii():
+        raise ValueError("must be four characters, such as MJPG or YUYV")
+    return cv2.VideoWriter.fourcc(*text)
+
+
+def _shown(name: str, value: float) -> str:
+    return int(value).to_bytes(4, "little").decode("latin-1") if name == "fourcc" else f"{value:g}"
+
+
+_SIZE: dict[str, Callable[[str], Any]] = {"width": _natural, "height": _natural, "fps": _rate}
+_PROPERTIES = {
+    "fourcc": cv2.CAP_PROP_FOURCC,
+    "width": cv2.CAP_PROP_FRAME_WIDTH,
+    "height": cv2.CAP_PROP_FRAME_HEIGHT,
+    "fps": cv2.CAP_PROP_FPS,
+}

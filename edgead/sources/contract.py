@@ -57,7 +57,7 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-def _new_id(at: datetime) -> str:
+def new_id(at: datetime) -> str:
     """A UUID of version 7 (RFC 9562): unique, and in the order of time."""
     milliseconds = int(at.timestamp() * 1000)
     number = milliseconds << 80 | 7 << 76 | secrets.randbits(76)
@@ -87,7 +87,7 @@ class FrameCounter:
             image = as_bgr(image)
         except ImageError as error:
             raise SourceError(f"{self.uri}: frame {self.captured}: {error}") from error
-        frame = Frame(image, self.captured, captured_ns, captured_at, self.uri, name, _new_id(captured_at))
+        frame = Frame(image, self.captured, captured_ns, captured_at, self.uri, name, new_id(captured_at))
         self.captured += 1
         return frame
 

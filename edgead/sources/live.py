@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import cv2
-
-from edgead.quiet import quiet_opencv
+from edgead.sources.connection import Connection, LiveAddress
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.sources.mailbox import Mailbox
 from edgead.types import Frame
@@ -40,18 +38,16 @@ class LiveSource:
 
     Parameters
     ----------
-    uri : str
-        Without credentials; stands in every frame and every error.
-    connect : callable
-        Gives an opened `cv2.VideoCapture` or raises SourceError; called in the reader thread.
+    address : LiveAddress
+        What is shown of it stands in every frame and every error; connected to in the reader thread.
     limits : Limits
     """
 
     live = True
 
-    def __init__(self, uri: str, connect: Callable[[], cv2.VideoCapture], limits: Limits):
-        self.uri = uri
-        self._connect = connect
+    def __init__(self, address: LiveAddress, limits: Limits):
+        self.uri = uri = address.shown
+        self._connect = address.connect
         self._limits = limits
         self._frames = FrameCounter(uri, late_after_ms=limits.late_after_ms)
         self._mailbox = Mailbox()
@@ -95,44 +91,19 @@ class LiveSource:
 
     def _read(self) -> None:
         try:
-            with quiet_opencv():
-                capture = self._connect()
+            connection = Connection(self._frames, self._connect, self._limits.read_timeout_s)
         except SourceError as fault:
             self._open_fault = fault
-            return
-        except cv2.error as error:
-            self._open_fault = self._opencv_failed("opening", error)
             return
         finally:
             self._opened.set()
         try:
             while not self._closing.is_set():
-                self._read_one(capture)
+                self._mailbox.put(connection.read())
         except SourceError as fault:
             self._mailbox.end(fault)
         finally:
             # The first word counts: only a close ends a live stream without a fault.
             closed = self._closing.is_set()
             self._mailbox.end(None if closed else SourceError(f"{self.uri}: the reader failed"))
-            capture.release()
-
-    def _read_one(self, capture: cv2.VideoCapture) -> None:
-        begin = time.monotonic()
-        try:
-            with quiet_opencv():
-                ok, image = capture.read()
-        except cv2.error as error:
-            raise self._opencv_failed("reading", error) from None
-        if ok:
-            self._mailbox.put(self._frames.capture(image))
-            return
-        waited_s = time.monotonic() - begin
-        after = f"after {self._frames.captured} frames"
-        if waited_s >= 0.9 * self._limits.read_timeout_s:
-            raise SourceError(f"{self.uri}: no data for {waited_s:.1f} s, {after}")
-        raise SourceError(f"{self.uri}: the stream ended or the connection was lost, {after}")
-
-    def _opencv_failed(self, doing: str, error: cv2.error) -> SourceError:
-        # Neither quoted nor chained: OpenCV puts the whole URL into some of its messages.
-        where = f"frame {self._frames.captured}: " if doing == "reading" else ""
-        return SourceError(f"{self.uri}: {where}OpenCV failed while {doing} (code {error.code})")
+            connection.close()

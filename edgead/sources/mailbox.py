@@ -29,6 +29,11 @@ class Mailbox:
             self._frame = frame
             self._changed.notify_all()
 
+    def wait_until_empty(self, timeout_s: float) -> bool:
+        """Wait until the frame was taken; False where it was not in time. For a source that can wait."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._frame is None, timeout_s)
+
     def end(self, fault: Exception | None = None) -> None:
         """Say that no frame will follow; the first word counts. A frame that lies here is still delivered."""
         with self._changed:
@@ -55,6 +60,7 @@ class Mailbox:
                 self._changed.wait(remaining_s)
             if self._frame is not None:
                 frame, self._frame = self._frame, None
+                self._changed.notify_all()
                 return frame
             if self._fault is not None:
                 raise self._fault

@@ -1,4 +1,4 @@
-"""Cameras behind a URL: rtsp://, http:// and https:// (MJPEG and whatever else FFmpeg reads)."""
+"""Cameras behind a URL: rtsp://, http://, https:// and udp:// (MJPEG, MPEG-TS and whatever else FFmpeg reads)."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from urllib.parse import urlsplit
 
 import cv2
 
+from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import SourceError
-from edgead.sources.live import Limits, LiveSource
+from edgead.sources.live import Limits
 from edgead.uri import without_credentials
 
-SCHEMES = ("rtsp", "rtsps", "http", "https")
+SCHEMES = ("rtsp", "rtsps", "http", "https", "udp")
 _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 
 
-def open_network(url: str, limits: Limits) -> LiveSource:
-    """Open a stream by its URL; user name and password may stand in it and appear nowhere else."""
+def network_address(url: str, limits: Limits) -> LiveAddress:
+    """Address a stream by its URL; user name and password may stand in it and appear nowhere else."""
     shown = without_credentials(url)
-    return LiveSource(shown, lambda: _connect(url, shown, limits), limits)
+    return LiveAddress(shown, lambda: _connect(url, shown, limits))
 
 
 def _connect(url: str, shown: str, limits: Limits) -> cv2.VideoCapture:
@@ -39,6 +40,8 @@ def _why_unreachable(url: str) -> str:
     """OpenCV only says that it did not open: find out whether the host answers at all."""
     try:
         parts = urlsplit(url)
+        if parts.scheme.lower() == "udp":
+            return "no stream arrives there"
         address = parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme.lower()]
         if not parts.hostname:
             return "the URL names no host"

@@ -1,103 +1,152 @@
-"""A camera that is opened again when it fails."""
+"""A camera that is watched: opened again when it fails, and never silent about it."""
 
 from __future__ import annotations
 
+import random
 import threading
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timezone
 
 import numpy as np
 
 from edgead.config import CameraSection
-from edgead.sources import SourceError, open_source, without_credentials
+from edgead.sources import Source, is_live, open_source
+from edgead.sources.camera_record import CameraRecord, CameraStatus
+from edgead.sources.contract import SourceError, new_id
+from edgead.sources.frame_memory import SharedFrame
+from edgead.sources.health import HealthWatch
 from edgead.sources.mailbox import Mailbox
+from edgead.sources.reader_process import ReaderProcess
 from edgead.types import Frame
+from edgead.uri import without_credentials
 
+__all__ = ["CameraStatus", "SupervisedCamera"]
 
-@dataclass(frozen=True, slots=True)
-class CameraStatus:
-    name: str
-    uri: str
-    state: str
-    reason: str | None
-    since: datetime
-    fps: float | None
-    age_s: float | None
-    captured: int
-    reconnects: int
-    corrupt: int
-    duplicates: int
-    health: tuple[str, ...]
+_POLL_S = 0.1
+_JOIN_S = 2.0
 
 
 class SupervisedCamera:
+    """Reads a camera in a process of its own and hands its frames to everyone who subscribes.
+
+    A live camera that fails, hangs or stops is connected to again, after `retry_first_s`, then twice as long each
+    time up to `retry_most_s`, shortened at random by up to a half so that cameras do not come back together. A
+    recording is read here, each frame once: the next one waits until the last one was taken; the built-in line with a
+    rate does not wait. Nothing is judged while no frame comes, and no frame is invented.
+
+    Parameters
+    ----------
+    name : str
+        Stands in every frame as its source.
+    golden : sequence of ndarray of shape (H, W, 3), uint8, BGR
+        Pictures that the camera's health is measured by; see `HealthWatch`.
+    """
+
     def __init__(self, name: str, section: CameraSection, *, golden: Sequence[np.ndarray] = ()):
-        self.name, self.section = name, section
-        self._boxes: list[Mailbox] = []
+        self.name = name
+        self._section = section
+        self._record = CameraRecord(name, without_credentials(section.uri), section.frozen_after)
+        self._health = HealthWatch(section.health, golden)
+        self._mailboxes: list[Mailbox] = []
+        self._next_number = 0
+        self._recording: Source | None = None
         self._stop = threading.Event()
-        self._state, self._reason, self._since = "connecting", None, datetime.now(timezone.utc)
-        self._captured = self._reconnects = 0
-        self._latest: Frame | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"camera {name}", daemon=True)
 
     def start(self) -> None:
+        """Begin to read; subscribe before, so as to miss nothing."""
         self._thread.start()
 
     def subscribe(self) -> Mailbox:
-        box = Mailbox()
-        self._boxes.append(box)
-        return box
+        """Give a mailbox that holds the newest frame that was not taken from it."""
+        mailbox = Mailbox()
+        self._mailboxes.append(mailbox)
+        return mailbox
 
     def latest(self) -> Frame | None:
-        return self._latest
+        """The newest frame, whoever took it."""
+        return self._record.latest
 
     def status(self) -> CameraStatus:
-        age = (time.perf_counter_ns() - self._latest.captured_ns) / 1e9 if self._latest else None
-        uri = without_credentials(self.section.uri)
-        return CameraStatus(
-            self.name,
-            uri,
-            self._state,
-            self._reason,
-            self._since,
-            None,
-            age,
-            self._captured,
-            self._reconnects,
-            0,
-            0,
-            (),
-        )
+        """Tell how the camera is."""
+        return self._record.status()
 
     def close(self) -> None:
+        """End its process and its thread; who waits at a mailbox learns of the end."""
         self._stop.set()
-        self._thread.join(1.0)
-
-    def _become(self, state: str, reason: str | None = None) -> None:
-        self._state, self._reason, self._since = state, reason, datetime.now(timezone.utc)
+        if self._recording is not None:
+            self._recording.close()
+        if self._thread.ident is not None:
+            self._thread.join(_JOIN_S)
+        self._end_mailboxes()
 
     def _run(self) -> None:
+        wait_s = self._section.retry_first_s
         while not self._stop.is_set():
+            before = self._record.captured
             try:
-                source = open_source(self.section.uri, stop=self._stop)
-                self._become("streaming")
-                for frame in source:
-                    if self._stop.is_set():
-                        break
-                    frame = replace(frame, source=self.name)
-                    self._latest = frame
-                    self._captured += 1
-                    for box in self._boxes:
-                        box.put(frame)
-                source.close()
-                if not source.live and not self._stop.is_set():
-                    self._become("ended", "the source came to its end")
-                    for box in self._boxes:
-                        box.end()
-                    return
+                self._serve()
             except SourceError as error:
-                self._become("lost", str(error))
-                self._reconnects += 1
-                self._stop.wait(self.section.retry_first_s)
+                self._record.become("lost", str(error))
+            except OSError as error:
+                self._record.become("lost", f"its reader process cannot be started: {error.strerror}")
+            else:
+                break
+            if self._record.captured > before:
+                wait_s = self._section.retry_first_s
+            self._stop.wait(wait_s * random.uniform(0.5, 1.0))
+            wait_s = min(2 * wait_s, self._section.retry_most_s)
+        self._end_mailboxes()
+
+    def _serve(self) -> None:
+        """Read until the end of a recording, or until told to stop."""
+        if is_live(self._section.uri):
+            with closing(ReaderProcess(self._section)) as reader:
+                self._serve_live(reader)
+            return
+        with closing(open_source(self._section.uri)) as self._recording:
+            for frame in self._recording:
+                self._deliver(replace(frame, source=self.name), waits=not self._recording.live)
+                if self._stop.is_set():
+                    return
+        self._record.become("ended", "the recording has come to its end")
+
+    def _serve_live(self, reader: ReaderProcess) -> None:
+        self._record.become("connecting")
+        first = self._next_number
+        while not self._stop.is_set():
+            corrupt = reader.corrupt
+            frame = reader.newest(_POLL_S)
+            self._record.count_corrupt(reader.corrupt - corrupt)
+            if frame is not None:
+                self._deliver(self._frame(frame, first), waits=False)
+            else:
+                self._watch_age()
+
+    def _watch_age(self) -> None:
+        status = self._record.status()
+        limit_s = self._section.stalled_after_s
+        if status.state == "streaming" and status.age_s is not None and status.age_s > limit_s:
+            self._record.become("stalled", f"no frame for more than {limit_s:g} s")
+
+    def _frame(self, shared: SharedFrame, first: int) -> Frame:
+        captured_at = datetime.fromtimestamp(shared.captured_us / 1e6, timezone.utc)
+        # Numbers go on where the last connection ended; a gap is a frame that this process did not get to see.
+        number = first + shared.number
+        self._next_number = number + 1
+        return Frame(shared.image, number, shared.captured_ns, captured_at, self.name, id=new_id(captured_at))
+
+    def _deliver(self, frame: Frame, *, waits: bool) -> None:
+        self._record.arrived(frame)
+        if self._health.is_due(frame):
+            self._record.judge(self._health.check(frame))
+        for mailbox in self._mailboxes:
+            while waits and not self._stop.is_set() and not mailbox.wait_until_empty(_POLL_S):
+                pass
+            mailbox.put(frame)
+
+    def _end_mailboxes(self) -> None:
+        for mailbox in self._mailboxes:
+            mailbox.end()

@@ -20,8 +20,6 @@ class SyntheticSource:
     parts are made once, kept in memory, and come again and again.
     """
 
-    live = False
-
     def __init__(self, uri: str, *, late_after_ms: float | None = None):
         self.uri = uri
         path, _, query = uri.partition(":")[2].partition("?")
@@ -33,6 +31,7 @@ class SyntheticSource:
         except ValueError as error:
             raise SourceError(str(error)) from None
         self._rate: float | None = options.pop("rate", None)
+        self.live = self._rate is not None  # a belt with a rate waits for nobody
         self._repeat: bool = options.pop("repeat", False)
         self._options = {"seed": 1, "count": 100, "defect_rate": 0.1} | options
         self._frames = FrameCounter(uri, late_after_ms=late_after_ms)

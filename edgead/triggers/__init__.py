@@ -1,51 +1,32 @@
-"""Which frames of a camera are judged."""
+"""Which frames of a camera are judged: all, one in an interval, those that are asked for, one for each part."""
 
 from __future__ import annotations
 
-import threading
-import time
-from typing import Protocol
+from edgead.config import EveryFrame, Gpio, Interval, PartInView, Software, TriggerSection
+from edgead.triggers.contract import Trigger
+from edgead.triggers.gpio import GpioTrigger
+from edgead.triggers.part_in_view import PartInViewTrigger
+from edgead.triggers.timing import EveryFrameTrigger, IntervalTrigger, SoftwareTrigger
 
-from edgead.config import TriggerSection
-from edgead.errors import SettingsError
-from edgead.types import Frame
-
-
-class Trigger(Protocol):
-    def accepts(self, frame: Frame) -> bool: ...
-
-    def close(self) -> None: ...
-
-
-class EveryFrameTrigger:
-    def accepts(self, frame: Frame) -> bool:
-        return True
-
-    def close(self) -> None: ...
-
-
-class SoftwareTrigger:
-    def __init__(self) -> None:
-        self._fired_ns: int | None = None
-        self._lock = threading.Lock()
-
-    def fire(self) -> None:
-        with self._lock:
-            self._fired_ns = time.perf_counter_ns()
-
-    def accepts(self, frame: Frame) -> bool:
-        with self._lock:
-            if self._fired_ns is None or frame.captured_ns < self._fired_ns:
-                return False
-            self._fired_ns = None
-            return True
-
-    def close(self) -> None: ...
+__all__ = ["SoftwareTrigger", "Trigger", "open_trigger"]
 
 
 def open_trigger(section: TriggerSection) -> Trigger:
-    if section.kind == "every_frame":
-        return EveryFrameTrigger()
-    if section.kind == "software":
-        return SoftwareTrigger()
-    raise SettingsError(f"trigger {section.kind} is not there yet")
+    """Open the trigger that a section of the site file describes.
+
+    Raises
+    ------
+    SettingsError
+        Its line cannot be opened, or what it needs is not installed.
+    """
+    match section:
+        case EveryFrame():
+            return EveryFrameTrigger()
+        case Interval():
+            return IntervalTrigger(section.every_s)
+        case Software():
+            return SoftwareTrigger()
+        case Gpio():
+            return GpioTrigger(section)
+        case PartInView():
+            return PartInViewTrigger(section)

@@ -1,0 +1,87 @@
+"""The connection to a live camera: opened, read frame by frame, and every failure told without credentials."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from edgead.quiet import quiet_opencv
+from edgead.sources.contract import FrameCounter, SourceError
+from edgead.types import Frame
+
+Connect = Callable[[], cv2.VideoCapture]
+"""Gives an opened capture or raises SourceError."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveAddress:
+    """Where a live camera is: what may be shown of its URI, and how to connect to it."""
+
+    shown: str
+    connect: Connect
+
+
+class CorruptFrameError(SourceError):
+    """What the camera gave is no picture; the next one may be."""
+
+
+class Connection:
+    """An open camera. Opening and reading may take as long as the camera likes, so call from where that is no harm.
+
+    Raises
+    ------
+    SourceError
+        The camera cannot be opened.
+    """
+
+    def __init__(self, frames: FrameCounter, connect: Connect, read_timeout_s: float):
+        self._frames = frames
+        self._read_timeout_s = read_timeout_s
+        try:
+            with quiet_opencv():
+                self._capture = connect()
+        except cv2.error as error:
+            fault = self._opencv_failed("opening", error)
+        else:
+            return
+        raise fault
+
+    def read(self) -> Frame:
+        """Wait for the next frame.
+
+        Raises
+        ------
+        SourceError
+            There is none, or it is no image: a camera does not end by itself.
+        """
+        begin = time.monotonic()
+        try:
+            with quiet_opencv():
+                ok, image = self._capture.read()
+        except cv2.error as error:
+            raise self._opencv_failed("reading", error) from None
+        if ok:
+            return self._captured(image)
+        waited_s = time.monotonic() - begin
+        after = f"after {self._frames.captured} frames"
+        if waited_s >= 0.9 * self._read_timeout_s:
+            raise SourceError(f"{self._frames.uri}: no data for {waited_s:.1f} s, {after}")
+        raise SourceError(f"{self._frames.uri}: the stream ended or the connection was lost, {after}")
+
+    def close(self) -> None:
+        self._capture.release()
+
+    def _captured(self, image: np.ndarray) -> Frame:
+        try:
+            return self._frames.capture(image)
+        except SourceError as error:
+            raise CorruptFrameError(str(error)) from error
+
+    def _opencv_failed(self, doing: str, error: cv2.error) -> SourceError:
+        # Neither quoted nor chained: OpenCV puts the whole URL into some of its messages.
+        where = f"frame {self._frames.captured}: " if doing == "reading" else ""
+        return SourceError(f"{self._frames.uri}: {where}OpenCV failed while {doing} (code {error.code})")

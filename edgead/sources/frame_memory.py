@@ -1,0 +1,112 @@
+"""Newest frames from one process to another, through memory that both map."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+# Frame number + 1 (0 while there is none), captured_ns, microseconds since 1970, height, width.
+_HEADER = struct.Struct("<QQQII")
+_PAGE = mmap.PAGESIZE
+# One may be written, one may be read, and one more holds the newest complete frame.
+_SLOTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFrame:
+    """A frame as it came through the memory; `image` is a copy of one's own."""
+
+    number: int
+    captured_ns: int
+    captured_us: int
+    image: np.ndarray
+
+
+class FrameMemory:
+    """Three slots for frames of one size or smaller. One process writes, one other reads.
+
+    A slot is locked while it is written or read (POSIX record locks, which the kernel gives back when a process
+    dies), so that no frame is torn. The writer never waits and takes the slot with the oldest frame.
+
+    The memory has no name (memfd): it is gone with the last of the two processes, however that ends, and Python's
+    resource tracker, which would tell of a leak when a reader is killed, does not know it.
+
+    Parameters
+    ----------
+    descriptor : int
+        Of the memory, from `create_memory` or from the other process; it is this object's to close.
+    """
+
+    def __init__(self, descriptor: int):
+        self.descriptor = descriptor
+        self._bytes = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
+        self._slot_bytes = len(self._bytes) // _SLOTS
+
+    def holds(self, image: np.ndarray) -> bool:
+        return image.nbytes <= self._slot_bytes - _PAGE
+
+    def write(self, number: int, captured_ns: int, captured_us: int, image: np.ndarray) -> None:
+        """Put an image, (H, W, 3) uint8 in C order, in the place of the oldest one."""
+        for slot in sorted(range(_SLOTS), key=self._stamp):
+            with self._lock(slot) as mine:
+                if not mine:
+                    continue
+                begin = slot * self._slot_bytes
+                height, width, _ = image.shape
+                # A writer that is killed half-way leaves a slot without a frame.
+                _HEADER.pack_into(self._bytes, begin, 0, 0, 0, 0, 0)
+                self._pixels(begin, image.shape)[...] = image
+                _HEADER.pack_into(self._bytes, begin, number + 1, captured_ns, captured_us, height, width)
+                return
+
+    def newest(self, after: int) -> SharedFrame | None:
+        """Copy the newest complete frame with a number above `after`; None where there is none."""
+        for slot in sorted(range(_SLOTS), key=self._stamp, reverse=True):
+            with self._lock(slot) as mine:
+                if not mine:
+                    continue
+                begin = slot * self._slot_bytes
+                stamp, captured_ns, captured_us, height, width = _HEADER.unpack_from(self._bytes, begin)
+                if stamp - 1 <= after:
+                    return None
+                image = self._pixels(begin, (height, width, 3)).copy()
+                return SharedFrame(stamp - 1, captured_ns, captured_us, image)
+        return None
+
+    def close(self) -> None:
+        self._bytes.close()
+        os.close(self.descriptor)
+
+    def _stamp(self, slot: int) -> int:
+        return _HEADER.unpack_from(self._bytes, slot * self._slot_bytes)[0]
+
+    def _pixels(self, begin: int, shape: tuple[int, ...]) -> np.ndarray:
+        count = int(np.prod(shape))
+        return np.frombuffer(self._bytes, np.uint8, count, begin + _PAGE).reshape(shape)
+
+    @contextmanager
+    def _lock(self, slot: int) -> Iterator[bool]:
+        try:
+            fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, slot)
+        except (BlockingIOError, PermissionError):  # held by the other process
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, slot)
+
+
+def create_memory(image: np.ndarray) -> FrameMemory:
+    """Make memory for images of the size of this one."""
+    descriptor = os.memfd_create("edgead frames")
+    slot_bytes = _PAGE + -(-image.nbytes // _PAGE) * _PAGE
+    os.ftruncate(descriptor, _SLOTS * slot_bytes)
+    return FrameMemory(descriptor)

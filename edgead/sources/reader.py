@@ -1,0 +1,82 @@
+"""The process that reads one live camera: OpenCV can hang inside a read, and a thread cannot be ended.
+
+See opencv/opencv#22677. It is told what to open and tells what happens over a socket, which is its standard input; the
+frames go through a FrameMemory. It ends with its parent, whatever ends that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from typing import Any
+
+from edgead.sources import live_address
+from edgead.sources.connection import Connection, CorruptFrameError
+from edgead.sources.contract import FrameCounter, SourceError
+from edgead.sources.frame_memory import FrameMemory, create_memory
+from edgead.sources.live import Limits
+from edgead.types import Frame
+
+MESSAGE_BYTES = 65536
+_MOST_CORRUPT = 100  # in a row
+
+
+def main() -> None:
+    channel = socket.socket(fileno=os.dup(0))
+    order = json.loads(channel.recv(MESSAGE_BYTES))
+    threading.Thread(target=_end_with_the_parent, args=(channel,), daemon=True).start()
+    try:
+        _read(channel, order)
+    except SourceError as fault:
+        _tell(channel, fault=str(fault))
+    except OSError as error:
+        _tell(channel, fault=f"the reader failed: {error.strerror}")
+    os._exit(0)  # releasing a capture may hang as well
+
+
+def _read(channel: socket.socket, order: dict[str, Any]) -> None:
+    _tell(channel, state="opening")
+    address = live_address(order["uri"], Limits(order["open_timeout_s"], order["read_timeout_s"]))
+    if address is None:
+        raise SourceError("is no live camera")
+    connection = Connection(FrameCounter(address.shown), address.connect, order["read_timeout_s"])
+    _tell(channel, state="open")
+    memory: FrameMemory | None = None
+    corrupt = 0
+    while True:
+        try:
+            frame = connection.read()
+        except CorruptFrameError:
+            corrupt += 1
+            if corrupt > _MOST_CORRUPT:
+                raise
+            _tell(channel, corrupt=1)
+            continue
+        corrupt = 0
+        memory = _put(channel, memory, frame)
+
+
+def _put(channel: socket.socket, memory: FrameMemory | None, frame: Frame) -> FrameMemory:
+    if memory is None or not memory.holds(frame.image):
+        if memory is not None:
+            memory.close()
+        memory = create_memory(frame.image)
+        socket.send_fds(channel, [json.dumps({"memory": frame.image.shape}).encode()], [memory.descriptor])
+    memory.write(frame.number, frame.captured_ns, int(frame.captured_at.timestamp() * 1e6), frame.image)
+    try:
+        channel.send(b'{"frame": 1}', socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        pass  # the parent has been told of enough frames that it has not looked at
+    return memory
+
+
+def _tell(channel: socket.socket, **message: Any) -> None:
+    channel.send(json.dumps(message).encode())
+
+
+def _end_with_the_parent(channel: socket.socket) -> None:
+    """The parent says nothing more: what comes is its end."""
+    channel.recv(1)
+    os._exit(0)

@@ -1,0 +1,130 @@
+"""The other end of a reader process: its newest frame, its faults, and its end where it hangs."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import subprocess
+import sys
+import time
+
+from edgead.config import CameraSection
+from edgead.sources.contract import SourceError
+from edgead.sources.frame_memory import FrameMemory, SharedFrame
+from edgead.sources.reader import MESSAGE_BYTES
+from edgead.uri import without_credentials
+
+_START_S = 30.0  # that a process may take to begin, on a small computer that is busy
+_GRACE_S = 1.0  # OpenCV looks at its own limits between packets
+_REAP_S = 1.0
+
+
+class ReaderProcess:
+    """A process that reads a camera, from its start to `close`.
+
+    Raises
+    ------
+    OSError
+        The process cannot be started.
+    """
+
+    def __init__(self, section: CameraSection):
+        self.corrupt = 0
+        self._section = section
+        self._uri = without_credentials(section.uri)
+        self._memory: FrameMemory | None = None
+        self._last = -1
+        self._has_begun = self._is_open = False
+        self._alive_s = time.monotonic()  # when it last told something
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            # The URI goes through the socket: everyone may read a command line. What OpenCV prints may have it too.
+            # A session of its own: the Ctrl-C that ends the daemon is not for it.
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", "from edgead.sources.reader import main; main()"],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        order = {
+            "uri": section.uri,
+            "open_timeout_s": section.open_timeout_s,
+            "read_timeout_s": section.read_timeout_s,
+        }
+        self._channel.send(json.dumps(order).encode())
+        self._channel.setblocking(False)
+
+    def newest(self, timeout_s: float) -> SharedFrame | None:
+        """Wait for a frame newer than the last; None where none comes in time.
+
+        Raises
+        ------
+        SourceError
+            The camera or its process failed, or takes longer than its limits say.
+        """
+        readable, _, _ = select.select([self._channel], [], [], timeout_s)
+        if readable:
+            self._listen()
+        frame = self._memory.newest(self._last) if self._memory else None
+        if frame is not None:
+            self._last = frame.number
+            return frame
+        self._check_limits()
+        return None
+
+    def close(self) -> None:
+        """End the process, also one that hangs."""
+        self._process.kill()
+        self._channel.close()
+        if self._memory is not None:
+            self._memory.close()
+        try:
+            self._process.wait(_REAP_S)
+        except subprocess.TimeoutExpired:
+            pass  # the kernel holds it, in a driver; it is reaped with the daemon
+
+    def _listen(self) -> None:
+        """Take in everything that it has told so far."""
+        while True:
+            try:
+                data, descriptors, _, _ = socket.recv_fds(self._channel, MESSAGE_BYTES, 1)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                data, descriptors = b"", []
+            if not data:
+                raise SourceError(f"{self._uri}: its reader process ended ({self._ending()})")
+            self._alive_s = time.monotonic()
+            message = json.loads(data)
+            if "fault" in message:
+                raise SourceError(message["fault"])
+            self._has_begun = True
+            self._is_open = self._is_open or message.get("state") == "open"
+            self.corrupt += message.get("corrupt", 0)
+            if descriptors:
+                self._remember(descriptors[0])
+
+    def _remember(self, descriptor: int) -> None:
+        if self._memory is not None:
+            self._memory.close()
+        self._memory = FrameMemory(descriptor)
+
+    def _check_limits(self) -> None:
+        section, waited_s = self._section, time.monotonic() - self._alive_s
+        if not self._has_begun:
+            doing, limit_s = "did not begin", _START_S
+        elif not self._is_open:
+            doing, limit_s = "did not open", section.open_timeout_s + _GRACE_S
+        else:
+            doing, limit_s = "hangs, no frame", section.read_timeout_s + _GRACE_S
+        if waited_s > limit_s:
+            raise SourceError(f"{self._uri}: {doing} for {waited_s:.1f} s; its reader process was ended")
+
+    def _ending(self) -> str:
+        try:
+            code = self._process.wait(_REAP_S)
+        except subprocess.TimeoutExpired:
+            return "without a word"
+        return f"signal {-code}" if code < 0 else f"exit code {code}"

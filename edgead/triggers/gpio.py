@@ -1,0 +1,83 @@
+"""A trigger on a line of the computer, such as a light barrier's: libgpiod, version 2."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Protocol
+
+from edgead.config import Gpio
+from edgead.errors import SettingsError
+from edgead.triggers.timing import SoftwareTrigger
+from edgead.types import Frame
+
+_POLL_S = 0.1
+
+
+class Line(Protocol):
+    """What this needs of a line; `gpiod.LineRequest` is one."""
+
+    def wait_edge_events(self, timeout: float | None = None) -> bool: ...
+
+    def read_edge_events(self) -> list[Any]: ...
+
+    def release(self) -> None: ...
+
+
+class GpioTrigger:
+    """Accepts the first frame that was captured after an edge.
+
+    Raises
+    ------
+    SettingsError
+        The package `gpiod` is missing, or the line cannot be had.
+    """
+
+    def __init__(self, section: Gpio, request: Callable[[Gpio], Line] | None = None):
+        self._line = (request or _request)(section)
+        self._trigger = SoftwareTrigger()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name=f"gpio {section.chip} {section.line}", daemon=True)
+        self._thread.start()
+
+    def accepts(self, frame: Frame) -> bool:
+        return self._trigger.accepts(frame)
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join()
+        self._line.release()
+
+    def _watch(self) -> None:
+        while not self._closing.is_set():
+            if self._line.wait_edge_events(_POLL_S):
+                self._line.read_edge_events()
+                self._trigger.fire()
+
+
+def _request(section: Gpio) -> Line:
+    with _explained(section):
+        import gpiod
+        from gpiod.line import Bias, Edge
+
+        settings = gpiod.LineSettings(
+            edge_detection=Edge.RISING if section.edge == "rising" else Edge.FALLING,
+            bias=Bias.AS_IS,
+            debounce_period=timedelta(milliseconds=section.debounce_ms),
+        )
+        return gpiod.request_lines(section.chip, consumer="edgead", config={section.line: settings})
+
+
+@contextmanager
+def _explained(section: Gpio) -> Iterator[None]:
+    where = f"trigger on line {section.line} of {section.chip}"
+    try:
+        yield
+    except ImportError:
+        raise SettingsError(f"{where}: install libgpiod for Python with `pip install 'edgead[gpio]'`") from None
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"{where}: cannot be had ({error}); `gpioinfo` lists the lines; the user must be in the chip's group"
+        ) from error

@@ -1,0 +1,63 @@
+"""Triggers that go by the time of capture alone, on the clock that nobody can set."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from edgead.types import Frame
+
+
+class EveryFrameTrigger:
+    """Accepts every frame."""
+
+    def accepts(self, frame: Frame) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+class IntervalTrigger:
+    """Accepts the first frame of every interval; an interval without a frame is not made up for."""
+
+    def __init__(self, every_s: float):
+        self._every_ns = round(every_s * 1e9)
+        self._begin_ns: int | None = None
+        self._last = -1
+
+    def accepts(self, frame: Frame) -> bool:
+        if self._begin_ns is None:
+            self._begin_ns = frame.captured_ns
+        # Counted from the first frame: intervals that began with a frame each would grow by the camera's.
+        interval = (frame.captured_ns - self._begin_ns) // self._every_ns
+        accepted = interval > self._last
+        self._last = max(self._last, interval)
+        return accepted
+
+    def close(self) -> None:
+        pass
+
+
+class SoftwareTrigger:
+    """Accepts the first frame that was captured after `fire`; calls before it comes are one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._fired_ns: int | None = None
+
+    def fire(self) -> None:
+        """Ask for a frame; may be called from any thread."""
+        with self._lock:
+            if self._fired_ns is None:
+                self._fired_ns = time.perf_counter_ns()
+
+    def accepts(self, frame: Frame) -> bool:
+        with self._lock:
+            if self._fired_ns is None or frame.captured_ns < self._fired_ns:
+                return False
+            self._fired_ns = None
+            return True
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,339 @@
+"""Supervised cameras with real streams: servers that die, hang and lie, readers that are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack, closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+from fakes import free_port, numbered, read_number
+
+from edgead.config import CameraSection
+from edgead.images import write_image
+from edgead.sources.supervised import SupervisedCamera
+
+FAST = {"retry_first_s": 0.05, "retry_most_s": 0.2, "read_timeout_s": 1.0, "stalled_after_s": 0.4}
+
+
+@contextmanager
+def camera(uri, **settings):
+    supervised = SupervisedCamera("top", CameraSection(uri=uri, **(FAST | settings)))
+    mailbox = supervised.subscribe()
+    with closing(supervised):
+        supervised.start()
+        yield supervised, mailbox
+
+
+def wait_for(supervised, state, *, within_s=15.0, **more):
+    """Wait until the status is as wanted; returns it."""
+    deadline = time.monotonic() + within_s
+    wanted = {"state": state, **more}
+    while time.monotonic() < deadline:
+        status = supervised.status()
+        if all(getattr(status, name) == value for name, value in wanted.items()):
+            return status
+        time.sleep(0.01)
+    raise AssertionError(f"not {wanted} within {within_s} s: {supervised.status()}")
+
+
+def readers():
+    """The reader processes of this process."""
+    return [child for child in psutil.Process().children() if "edgead.sources.reader" in " ".join(child.cmdline())]
+
+
+class Stream:
+    """MPEG-TS over HTTP from a real FFmpeg, which serves one client."""
+
+    def __init__(self):
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/line.ts"
+        self._process = None
+
+    def start(self):
+        source = ["-re", "-f", "lavfi", "-i", "testsrc=size=320x240:rate=25"]
+        coding = ["-c:v", "mpeg2video", "-g", "5", "-f", "mpegts", "-listen", "1", self.url]
+        command = ["ffmpeg", "-hide_banner", "-loglevel", "quiet", "-nostdin", *source, *coding]
+        self._process = subprocess.Popen(command)
+
+    def signal(self, number):
+        self._process.send_signal(number)
+
+    def kill(self):
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+@pytest.fixture
+def stream():
+    server = Stream()
+    yield server
+    server.kill()
+
+
+@contextmanager
+def pictures(pictures):
+    """Serve what an iterator gives as MJPEG to one client after the other: images, or bytes that are none."""
+    stopped = threading.Event()
+
+    class Camera(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            try:
+                for picture in pictures():
+                    if stopped.wait(0.02):
+                        return
+                    data = picture if isinstance(picture, bytes) else cv2.imencode(".jpg", picture)[1].tobytes()
+                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                    self.wfile.write(head.encode() + data + b"\r\n")
+            except ConnectionError:
+                pass
+
+        def log_message(self, format, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/live.mjpg"
+    finally:
+        stopped.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def endless(size=(120, 160)):
+    number = 0
+    while True:
+        yield numbered(number % 65536, size=size)
+        number += 1
+
+
+def test_frames_come_with_their_times_and_the_name_of_their_camera():
+    with pictures(endless) as url, camera(url) as (top, mailbox):
+        assert top.status().state == "connecting"
+        frames = [mailbox.get(15) for _ in range(20)]
+        assert {frame.source for frame in frames} == {"top"}
+        assert [frame.number for frame in frames] == sorted({frame.number for frame in frames})
+        assert len({frame.id for frame in frames}) == 20
+        # Taken in another process, on a clock that is the same there.
+        assert all(0 <= time.perf_counter_ns() - frame.captured_ns < 10e9 for frame in frames)
+        seen = [read_number(frame.image) for frame in frames]
+        assert [b - a for a, b in zip(seen, seen[1:], strict=False)] == [
+            b.number - a.number for a, b in zip(frames, frames[1:], strict=False)
+        ]
+        status = top.status()
+        assert (status.state, status.reason, status.reconnects, status.corrupt) == ("streaming", None, 0, 0)
+        assert status.fps > 10 and status.age_s < 1
+        assert top.latest().number >= frames[-1].number
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_twenty_times(stream):
+    descriptors = threads = None
+    with ExitStack() as stack:
+        top, mailbox = stack.enter_context(camera(stream.url))
+        other, other_mailbox = stack.enter_context(camera("synthetic:?count=20&rate=20&repeat=1"))
+        wait_for(other, "streaming")
+        numbers, seen_lost = [], 0
+        for restart in range(21):
+            stream.start()
+            wait_for(top, "streaming", reconnects=restart)
+            numbers += [mailbox.get(5).number for _ in range(3)]
+            if restart == 1:
+                process = psutil.Process()
+                descriptors, threads = process.num_fds(), process.num_threads()
+            before = other.status().captured
+            begin = time.monotonic()
+            stream.kill()
+            seen_lost += "lost" in wait_for(top, "lost").reason or "reached" in top.status().reason
+            elapsed_s = time.monotonic() - begin
+            assert other.status().state == "streaming"
+            assert other.status().captured - before >= 20 * elapsed_s * 0.8 - 2
+        assert seen_lost == 21
+        assert numbers == sorted(set(numbers))
+        assert psutil.Process().num_fds() <= descriptors + 2
+        assert psutil.Process().num_threads() <= threads + 2
+        assert other_mailbox.get(1).source == "top"
+
+
+def test_a_stream_that_hangs_is_stalled_then_lost_then_there_again(stream):
+    stream.start()
+    with camera(stream.url) as (top, mailbox):
+        wait_for(top, "streaming")
+        stream.signal(signal.SIGSTOP)
+        assert wait_for(top, "stalled").reason == "no frame for more than 0.4 s"
+        captured = top.status().captured
+        lost = wait_for(top, "lost")
+        assert "no data for" in lost.reason or "lost" in lost.reason or "hangs" in lost.reason
+        assert top.status().captured - captured <= 2  # what was on the way; nothing is made up
+        stream.kill()
+        stream.start()
+        assert wait_for(top, "streaming").reconnects == 1
+
+
+def test_frames_change_their_size():
+    sizes = iter([(120, 160), (240, 320), (60, 80)])
+
+    def changing():
+        size = next(sizes, (60, 80))
+        for number in range(40):
+            yield numbered(number, size=size)
+        # OpenCV goes on with the size that a stream began with: it scales what comes in another.
+        for number in range(20):
+            yield numbered(number, size=(size[0] * 2, size[1] * 2))
+
+    with pictures(changing) as url, camera(url) as (top, mailbox):
+        shapes = []
+        deadline = time.monotonic() + 30
+        while len(set(shapes)) < 3 and time.monotonic() < deadline:
+            shapes.append(mailbox.get(10).image.shape[:2])
+        assert list(dict.fromkeys(shapes)) == [(120, 160), (240, 320), (60, 80)]
+        assert top.status().reconnects == 2
+
+
+def test_data_that_is_no_picture_ends_neither_the_camera_nor_becomes_a_frame():
+    def lying():
+        for number in range(30):
+            yield numbered(number)
+        for _ in range(20):
+            yield os.urandom(3000)
+        yield from endless()
+
+    with pictures(lying) as url, camera(url) as (top, mailbox):
+        deadline = time.monotonic() + 15
+        while top.status().captured < 120 and time.monotonic() < deadline:
+            frame = mailbox.get(10)
+            assert frame.image[30:].std() < 5
+        assert top.status().captured >= 120
+        wait_for(top, "streaming")
+
+
+def test_a_frozen_picture_is_told():
+    def frozen():
+        for number in range(10):
+            yield numbered(number)
+        while True:
+            yield numbered(10)
+
+    with pictures(frozen) as url, camera(url, frozen_after=8) as (top, _):
+        status = wait_for(top, "streaming", health=("frozen",))
+        assert status.duplicates >= 7
+        assert status.captured >= 8
+
+
+def test_a_reader_that_hangs_inside_opencv_is_ended():
+    with pictures(endless) as url, camera(url) as (top, _):
+        wait_for(top, "streaming")
+        (reader,) = readers()
+        reader.suspend()  # what a read that never returns looks like from outside
+        assert wait_for(top, "stalled")
+        lost = wait_for(top, "lost")
+        assert "hangs, no frame for" in lost.reason and lost.reason.endswith("its reader process was ended")
+        wait_for(top, "streaming", reconnects=1)
+        assert not psutil.pid_exists(reader.pid) or psutil.Process(reader.pid) != reader
+
+
+def test_a_reader_that_is_killed_is_replaced():
+    with pictures(endless) as url, camera(url) as (top, _):
+        wait_for(top, "streaming")
+        readers()[0].kill()
+        assert "its reader process ended (signal 9)" in wait_for(top, "lost").reason
+        wait_for(top, "streaming", reconnects=1)
+    assert readers() == []
+
+
+def test_readers_do_not_outlive_their_parent(tmp_path):
+    code = """
+import sys, time
+from edgead.config import CameraSection
+from edgead.sources.supervised import SupervisedCamera
+SupervisedCamera("top", CameraSection(uri=sys.argv[1])).start()
+time.sleep(60)
+"""
+    with pictures(endless) as url, subprocess.Popen([sys.executable, "-c", code, url]) as parent:
+        deadline = time.monotonic() + 15
+        while not (children := psutil.Process(parent.pid).children()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        parent.kill()
+        gone, alive = psutil.wait_procs(children, timeout=5)
+    assert len(gone) == 1 and not alive
+
+
+def test_nobody_can_read_the_password_of_a_camera():
+    with pictures(endless) as url:
+        secret = url.replace("http://", "http://operator:hunter2@")
+        with camera(secret) as (top, _):
+            wait_for(top, "streaming")
+            process = Path(f"/proc/{readers()[0].pid}")
+            assert b"hunter2" not in (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            assert top.status().uri == url
+            assert "hunter2" not in repr(top.status())
+    with camera("http://operator:hunter2@127.0.0.1:9/x") as (top, _):
+        assert "127.0.0.1:9" in wait_for(top, "lost").reason
+        assert "hunter2" not in repr(top.status())
+
+
+def test_a_camera_that_is_not_there_is_lost_and_tried_again():
+    with camera("camera:/dev/video99") as (top, mailbox):
+        assert "no camera at /dev/video99" in wait_for(top, "lost").reason
+        with pytest.raises(TimeoutError):
+            mailbox.get(0.3)
+        assert top.status().captured == 0
+
+
+# Recordings
+
+
+def test_a_recording_gives_each_frame_once_to_everyone_and_ends(tmp_path):
+    for number in range(12):
+        write_image(tmp_path / f"{number:02d}.png", numbered(number))
+    top = SupervisedCamera("top", CameraSection(uri=str(tmp_path)))
+    mailboxes = [top.subscribe(), top.subscribe()]
+    with closing(top):
+        top.start()
+        for number in range(12):
+            assert [read_number(mailbox.get(5).image) for mailbox in mailboxes] == [number, number]
+        assert [mailbox.get(5) for mailbox in mailboxes] == [None, None]
+        status = top.status()
+        assert (status.state, status.captured) == ("ended", 12)
+        assert status.reason == "the recording has come to its end"
+        assert all(mailbox.overwritten == 0 for mailbox in mailboxes)
+
+
+def test_the_belt_waits_for_nobody():
+    with camera("synthetic:?count=5&rate=50&repeat=1") as (top, mailbox):
+        wait_for(top, "streaming")
+        time.sleep(1)
+        assert mailbox.overwritten > 10
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 1
+
+
+def test_closing_ends_the_wait_for_a_slow_belt():
+    with camera("synthetic:?count=2&rate=0.01") as (top, mailbox):
+        mailbox.get(10)
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 1
+    assert mailbox.get(1) is None
+
+
+def test_a_folder_that_is_missing_is_lost_with_the_reason(tmp_path):
+    with camera(str(tmp_path / "nothing")) as (top, _):
+        assert "no such file or folder" in wait_for(top, "lost").reason
+    assert np.isfinite(top.status().captured)
