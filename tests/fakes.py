@@ -93,13 +93,16 @@ def free_port() -> int:
 def mjpeg_server(
     count: int, *, fps: float = 50, then: Callable[[], object] = lambda: None
 ) -> Iterator[SimpleNamespace]:
-    """Serve numbered frames as multipart/x-mixed-replace to every client, then call `then` and hang up."""
-    state = SimpleNamespace(sent=-1, requests=[])
+    """Serve numbered frames as multipart/x-mixed-replace to every client, then call `then` and hang up.
+
+    While its `away` is set it hangs up on everyone.
+    """
+    state = SimpleNamespace(sent=-1, requests=[], away=False)
 
     class Camera(BaseHTTPRequestHandler):
         def do_GET(self):
             state.requests.append((self.path, self.headers.get("Authorization")))
-            if self.path.startswith("/missing"):
+            if self.path.startswith("/missing") or state.away:
                 self.send_error(404)
                 return
             if self.path.startswith("/private") and not self.headers.get("Authorization"):
@@ -112,6 +115,8 @@ def mjpeg_server(
             self.end_headers()
             try:
                 for number in range(count):
+                    if state.away:
+                        return
                     data = cv2.imencode(".jpg", numbered(number))[1].tobytes()
                     head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
                     self.wfile.write(head.encode() + data + b"\r\n")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from daemons import START, belt, check_records, make_site, started, wait_for, write_site
-from fakes import edit_manifest
+from fakes import edit_manifest, mjpeg_server
 
 
 def two_pipelines(model, other=None, **changed):
@@ -296,6 +296,51 @@ def test_a_dead_sink_delays_no_verdict_and_not_the_end(trained_model, tmp_path):
     check_records(daemon)
 
 
+@pytest.mark.slow
+def test_a_camera_that_is_lost_is_a_fault_until_it_is_back(trained_model, tmp_path):
+    with mjpeg_server(10**6, fps=10) as server:
+        uri = server.url.replace("http://", "http://kim:hunter2@") + "/stream"
+        site = two_pipelines(trained_model)
+        site["cameras"]["a"] = {"uri": uri, "retry_first_s": 0.2, "retry_most_s": 0.5}
+        with started(tmp_path, site) as daemon:
+            daemon.wait_state("running", "b")
+            daemon.wait_state("running", "a")
+            daemon.wait_judged(3, "a")
+            server.away = True
+            told = daemon.wait_state("fault", "a", reason="camera a is lost")
+            assert "hunter2" not in told["reason"]
+            judged = daemon.pipeline("a")["judged"]
+            check_rate(daemon, "b")
+            assert daemon.pipeline("a")["judged"] == judged  # no frame is invented
+            server.away = False
+            daemon.wait_state("running", "a")
+            assert daemon.wait_judged(3, "a")["restarts"] == 0
+            assert daemon.stop() < 2
+    check_records(daemon)
+    assert "hunter2" not in (tmp_path / "daemon.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_recording_does_not_wait_for_a_pipeline_that_has_died(trained_model, tmp_path):
+    dies = (
+        "from edgead.daemon.model_slot import ModelSlot\n"
+        "predict = ModelSlot.predict\n"
+        "def dying(slot, image):\n"
+        "    if slot._pipeline == 'b':\n"
+        "        raise RuntimeError('the engine broke')\n"
+        "    return predict(slot, image)\n"
+        "ModelSlot.predict = dying\n"
+    )
+    site = make_site(trained_model, limits={"restarts": 0}, cameras={"belt": {"uri": "synthetic:?count=30"}})
+    site["pipelines"]["b"] = dict(site["pipelines"]["a"])
+    with started(tmp_path, site, code=dies + START) as daemon:
+        daemon.wait_state("fault", "b", reason="no more")
+        told = daemon.wait_state("stopped", "a", reason="has ended")
+        assert (told["judged"], told["overwritten"]) == (30, 0)
+        assert daemon.stop() < 2
+    check_records(daemon)
+
+
 def libfaketime():
     found = list(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     if not found or ctypes.util.find_library("c") is None:
@@ -321,6 +366,7 @@ def test_the_clock_set_back_changes_nothing_but_what_people_read(trained_model, 
     }
     with started(tmp_path, two_pipelines(trained_model), environment=environment) as daemon:
         daemon.wait_state("running", "a")
+        daemon.wait_state("running", "b")
         daemon.wait_judged(5, "a")
         set_clock("-3600s")
         daemon.wait_judged(5, "a")

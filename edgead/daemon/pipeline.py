@@ -19,6 +19,7 @@ from edgead.daemon.supervisor import RestartBudget, Supervisor
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
 from edgead.errors import EdgeadError, SettingsError
 from edgead.sources import SourceError
+from edgead.sources.mailbox import Mailbox
 from edgead.triggers import Trigger, open_trigger
 from edgead.types import Frame, Verdict
 
@@ -62,7 +63,9 @@ class Pipeline:
         self._store = wiring.receivers.store
         self._judging = Judging(name, self.slot, wiring.receivers, budget_ms=section.budget_ms)
         self._condition = Condition(name)
-        self._mailbox = wiring.camera.subscribe()
+        self._mailbox: Mailbox | None = wiring.camera.subscribe()
+        self._overwritten = 0  # in mailboxes that it has left
+        self._starting = threading.Lock()
         self._trigger: Trigger | None = None
         self._alive_s: float | None = None
         self._supervisor = Supervisor(f"pipeline {name}", self._serve, self._died, RestartBudget(wiring.limits))
@@ -77,6 +80,9 @@ class Pipeline:
 
     def start(self) -> None:
         """Start judging, in a thread of its own; also again where the restarts were used up."""
+        with self._starting:
+            if self._mailbox is None:
+                self._mailbox = self._camera.subscribe()
         self._supervisor.start()
 
     def stop(self) -> None:
@@ -87,6 +93,7 @@ class Pipeline:
         """Wait for the end and release the model; False when it did not come in time."""
         ended = self._supervisor.join(timeout_s)
         if ended:
+            self._leave_camera()
             self.slot.close()
             self._condition.stopped(self._condition.reason if self.state == "stopped" else None)
         return ended
@@ -186,7 +193,7 @@ class Pipeline:
 
     def status(self) -> PipelineStatus:
         """Tell what the pipeline is and has done."""
-        thresholds, decisions = self.slot.thresholds, self._judging.decisions
+        thresholds, decisions, mailbox = self.slot.thresholds, self._judging.decisions, self._mailbox
         return PipelineStatus(
             name=self.name,
             camera=self.section.camera,
@@ -198,7 +205,7 @@ class Pipeline:
             decisions=decisions,
             taken=self._judging.taken,
             judged=sum(decisions.values()),
-            overwritten=self._mailbox.overwritten,
+            overwritten=self._overwritten + (mailbox.overwritten if mailbox is not None else 0),
             unjudged=self._judging.unjudged,
             late=self._judging.late,
             restarts=self._supervisor.restarts,
@@ -219,7 +226,8 @@ class Pipeline:
                 self._load()
                 self._condition.mended("program")
                 self._condition.starting(f"waits for camera {self.section.camera}")
-                while not stop.is_set() and self._take_one(trigger):
+                mailbox = self._mailbox
+                while not stop.is_set() and mailbox is not None and self._take_one(mailbox, trigger):
                     self._alive_s = time.monotonic()
             finally:
                 self._trigger = self._alive_s = None
@@ -234,10 +242,10 @@ class Pipeline:
         finally:
             self.loaded.set()
 
-    def _take_one(self, trigger: Trigger) -> bool:
+    def _take_one(self, mailbox: Mailbox, trigger: Trigger) -> bool:
         """Take the next frame through the pipeline; False at the end of the camera's."""
         try:
-            frame = self._mailbox.get(_POLL_S)
+            frame = mailbox.get(_POLL_S)
         except TimeoutError:
             self._look_after_camera()
             return True
@@ -260,6 +268,14 @@ class Pipeline:
             self._condition.fault("frame", str(error))
         return True
 
+    def _leave_camera(self) -> None:
+        """Want no more frames: a recording would wait for a pipeline that takes none, and others with it."""
+        with self._starting:
+            if self._mailbox is not None:
+                self._camera.unsubscribe(self._mailbox)
+                self._overwritten += self._mailbox.overwritten
+                self._mailbox = None
+
     def _look_after_camera(self) -> None:
         camera = self._camera.status()
         if camera.state in ("lost", "stalled"):
@@ -270,6 +286,8 @@ class Pipeline:
         what = str(error) if isinstance(error, EdgeadError) else f"{type(error).__name__}: {error}"
         logger.error("%s: died: %s", self.name, what, exc_info=error, extra={"pipeline": self.name, "again": again})
         self.loaded.set()
+        if not again:
+            self._leave_camera()
         limits = self._supervisor.budget.limits
         used_up = "" if again else f"; restarted {limits.restarts} times within {limits.restarts_within_s:g} s, no more"
         self._condition.fault("program", what + used_up)
@@ -281,7 +299,7 @@ class Pipeline:
     def _exchanged(self, action: str, by: str, before: str) -> None:
         self._audit(action, by, before, str(self.slot.path))
         self._condition.mended("model")
-        self._supervisor.start()
+        self.start()
 
     def _audit(self, action: str, by: str, before: Any, after: Any) -> None:
         text = f"{self.name}: {action} by {by}: {before} -> {after}"

@@ -30,9 +30,9 @@ class Mailbox:
             self._changed.notify_all()
 
     def wait_until_empty(self, timeout_s: float) -> bool:
-        """Wait until the frame was taken; False where it was not in time. For a source that can wait."""
+        """Wait until the frame was taken, or none is wanted any more; False where that was not in time."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._frame is None, timeout_s)
+            return self._changed.wait_for(lambda: self._frame is None or self._ended, timeout_s)
 
     def end(self, fault: Exception | None = None) -> None:
         """Say that no frame will follow; the first word counts. A frame that lies here is still delivered."""

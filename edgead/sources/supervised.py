@@ -62,8 +62,13 @@ class SupervisedCamera:
     def subscribe(self) -> Mailbox:
         """Give a mailbox that holds the newest frame that was not taken from it."""
         mailbox = Mailbox()
-        self._mailboxes.append(mailbox)
+        self._mailboxes = [*self._mailboxes, mailbox]
         return mailbox
+
+    def unsubscribe(self, mailbox: Mailbox) -> None:
+        """Put nothing into a mailbox any more: a recording does not wait for it."""
+        self._mailboxes = [other for other in self._mailboxes if other is not mailbox]
+        mailbox.end()
 
     def latest(self) -> Frame | None:
         """The newest frame, whoever took it."""
