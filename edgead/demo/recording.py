@@ -18,10 +18,7 @@ from edgead.dataset import Progress
 from edgead.demo.defects import DEFECTS
 from edgead.demo.line import part_seed, render, schedule
 from edgead.demo.part import SIZE
-
-# The camera gives Motion JPEG. The images to learn from must have gone through the same compression as the video:
-# a detector that has seen only lossless pictures takes the coding of every frame for a defect.
-_QUALITY = 95
+from edgead.demo.transmission import QUALITY
 
 _STAMP = "edgead_demo.json"
 _ALL_TYPES_FROM = 60  # frames from which a video shows every type of defect
@@ -185,7 +182,7 @@ def _film(path: Path, parts: list[tuple[int, str | None]], fps: float, progress:
     writer = cv2.VideoWriter(str(path), cv2.CAP_OPENCV_MJPEG, codec, fps, SIZE[::-1])
     if not writer.isOpened():
         raise OSError(f"cannot write a video in {path.parent}: is the folder writable?")
-    writer.set(cv2.VIDEOWRITER_PROP_QUALITY, _QUALITY)
+    writer.set(cv2.VIDEOWRITER_PROP_QUALITY, QUALITY)
     truths = []
     try:
         for index, (number, defect) in enumerate(parts):
@@ -212,7 +209,7 @@ def _boxes(mask: np.ndarray) -> tuple[tuple[int, int, int, int], ...]:
 
 def _write(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    encoded, data = cv2.imencode(path.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    encoded, data = cv2.imencode(path.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     if not encoded:
         raise OSError(f"cannot encode {path.name}")
     path.write_bytes(data.tobytes())

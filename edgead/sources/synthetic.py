@@ -56,10 +56,13 @@ class SyntheticSource:
         self._closed.set()
 
     def _parts(self) -> Iterator[np.ndarray]:
-        from edgead.demo.line import belt  # only those who ask for the line pay for its import
+        # Only those who ask for the line pay for its import.
+        from edgead.demo.line import belt
+        from edgead.demo.transmission import transmit
 
         made = []
         for image, _mask, _defect in belt(**self._options):
+            image = transmit(image)
             if self._repeat:
                 made.append(image)
             yield image

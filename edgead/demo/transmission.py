@@ -1,0 +1,17 @@
+"""What the demo line's camera gives: Motion JPEG, in videos, in data sets and from `synthetic:` alike.
+
+A detector that has seen only lossless pictures takes the coding of every frame for a defect.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+QUALITY = 95
+
+
+def transmit(image: np.ndarray) -> np.ndarray:
+    """Give a picture, (H, W, 3) uint8 BGR, as it arrives: coded and decoded again."""
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)
