@@ -217,3 +217,21 @@ def test_detector_is_typed_for_those_who_import_it(tmp_path):
     command = [sys.executable, "-m", "mypy", "use.py"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert "Verdict" in result.stdout, result.stdout
+
+
+def test_profile_at_a_rate_writes_samples_and_a_page_and_is_compared(model, tmp_path):
+    reports = []
+    for name in ("a", "b"):
+        options = ["--rate", "100", "--duration", "0.3", "--samples", tmp_path / "s.csv", "--html", tmp_path / "p.html"]
+        reports.append(tmp_path / f"{name}.json")
+        reports[-1].write_text(json.dumps(report("profile", model, *options, "--warmup", "1")))
+    assert (tmp_path / "s.csv").read_text().startswith("number,arrived_s,")
+    assert (tmp_path / "p.html").read_text().endswith("</html>\n")
+    ratios = report("profile", "--compare", *reports)["ratios"]
+    assert ratios["total"]["p50_ms"] > 0 and ratios["total"]["p99_9_ms"] is None
+    other = json.loads(reports[1].read_text())
+    other["machine"]["cpu"] = "another"
+    reports[1].write_text(json.dumps(other))
+    refused = edgead("profile", "--compare", *reports, code=2).stderr
+    assert "cpu is" in refused and "another" in refused
+    assert "name a model" in edgead("profile", code=2).stderr

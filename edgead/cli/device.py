@@ -13,7 +13,6 @@ from edgead.cli.app import Json, Model, Precision, Runtime, app, find_images, pr
 from edgead.console import FrameCount, evaluation_table, facts_table, stage_bars, stderr
 from edgead.dataset import find_test_images
 from edgead.errors import SettingsError
-from edgead.images import load_image
 
 
 @app.command(name="eval")
@@ -88,29 +87,6 @@ def stream(
     if summary.fault:
         stderr.print(f"fault: {summary.fault}", style="bold red", soft_wrap=True)
         raise typer.Exit(1)
-
-
-@app.command()
-def profile(
-    model: Model,
-    images: Annotated[list[Path] | None, typer.Argument(help="Images to run; by default the golden images.")] = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="Frames to time.")] = 1000,
-    warmup: Annotated[int, typer.Option(min=0, help="Frames before that.")] = 50,
-    runtime: Runtime = "auto",
-    precision: Precision = None,
-    json: Json = False,
-) -> None:
-    """Measure the latency of every stage on this machine."""
-    from edgead.detector import Detector
-    from edgead.profile import profile as measure
-
-    with Detector.load(model, runtime=runtime, precision=precision) as detector:
-        golden = [detector.artifact.path / golden.image for golden in detector.graph.golden]
-        frames = [load_image(path) for path in (find_images(images) if images else golden)]
-        # No moving bar: drawing one would be measured too.
-        stderr.print(f"measuring {n} frames after {warmup} to warm up")
-        report = measure(detector, frames, warmup=warmup, n=n)
-    print_report(report.to_dict(), json, report.table)
 
 
 @app.command()

@@ -14,4 +14,4 @@ QUALITY = 95
 def transmit(image: np.ndarray) -> np.ndarray:
     """Give a picture, (H, W, 3) uint8 BGR, as it arrives: coded and decoded again."""
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))

@@ -1,0 +1,85 @@
+"""The verb that measures latency: one frame after the other, or as they arrive."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgead.cli.app import Json, Precision, Runtime, app, find_images, print_report
+from edgead.console import stderr
+from edgead.errors import SettingsError
+from edgead.images import load_image
+
+Rate = Annotated[float | None, typer.Option(min=0, help="Frames a second that arrive by the clock; else back to back.")]
+Jitter = Annotated[float, typer.Option(min=0, help="Deviation of the arrivals, in milliseconds.")]
+Duration = Annotated[float, typer.Option(min=0, help="Seconds to measure at a rate.")]
+Deadline = Annotated[float | None, typer.Option(min=0, help="From arrival to verdict; by default one interval.")]
+Affinity = Annotated[str | None, typer.Option(help="Cores to stay on, such as 0,1.")]
+Fifo = Annotated[int | None, typer.Option(help="Real-time priority, SCHED_FIFO.")]
+
+
+@app.command()
+def profile(
+    model: Annotated[Path | None, typer.Argument(help="Directory of a trained model.")] = None,
+    images: Annotated[list[Path] | None, typer.Argument(help="Images to run; by default the golden images.")] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Frames to time without a rate.")] = 1000,
+    warmup: Annotated[int, typer.Option(min=0, help="Frames before that.")] = 50,
+    rate: Rate = None,
+    jitter: Jitter = 0.0,
+    duration: Duration = 60.0,
+    deadline_ms: Deadline = None,
+    affinity: Affinity = None,
+    fifo: Fifo = None,
+    samples: Annotated[Path | None, typer.Option(help="CSV file for the times of every frame.")] = None,
+    html: Annotated[Path | None, typer.Option(help="File for a page with the distribution.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(metavar="A B", help="Two reports of --json: print their ratios.")
+    ] = None,
+    runtime: Runtime = "auto",
+    precision: Precision = None,
+    json: Json = False,
+) -> None:
+    """Measure the latency of every stage on this machine, or compare two reports."""
+    if compare is not None:
+        from edgead.comparison import compare as divide
+        from edgead.comparison import comparison_table
+
+        ratios = divide(*compare)
+        print_report(ratios, json, lambda: comparison_table(ratios))
+        return
+    if model is None:
+        raise SettingsError("name a model, or two reports with --compare A B")
+    _take_place(affinity, fifo)
+    from edgead.detector import Detector
+    from edgead.pacing import Pace
+    from edgead.profile import profile as measure
+    from edgead.profile_page import profile_page
+
+    pace = None if rate is None else Pace(rate, jitter, duration, deadline_ms)
+    with Detector.load(model, runtime=runtime, precision=precision) as detector:
+        golden = [detector.artifact.path / golden.image for golden in detector.graph.golden]
+        frames = [load_image(path) for path in (find_images(images) if images else golden)]
+        # No moving bar: drawing one would be measured too.
+        what = f"{duration:g} s at {rate:g} frames a second" if pace else f"{n} frames"
+        stderr.print(f"measuring {what} after {warmup} frames to warm up")
+        report = measure(detector, frames, warmup=warmup, n=n, pace=pace)
+    if samples is not None:
+        report.write_samples(samples)
+    if html is not None:
+        html.write_text(profile_page(report, str(model)), encoding="utf-8")
+    print_report(report.to_dict(), json, report.table)
+
+
+def _take_place(affinity: str | None, fifo: int | None) -> None:
+    """Before anything starts threads: they have what their maker had."""
+    from edgead.scheduling import set_affinity, set_fifo
+
+    if affinity is not None:
+        if not re.fullmatch(r"\d+(,\d+)*", affinity):
+            raise SettingsError(f"affinity {affinity!r}: give numbers of cores, such as 0,1")
+        set_affinity([int(core) for core in affinity.split(",")])
+    if fifo is not None:
+        set_fifo(fifo)
