@@ -91,7 +91,7 @@ def _course(times_s: np.ndarray, totals: np.ndarray, deadline_ms: float | None) 
     dots = "".join(f"M{x(times_s[i]):.1f} {y(totals[i]):.1f}h0" for i in shown)
     path = f'<path d="{dots}" stroke="var(--fill)" stroke-width="3" stroke-linecap="round" opacity=".7"/>'
     rows = [_row(y(value), f"{value:g}") for value in _round_steps(0, top)]
-    limit = [_row(y(deadline_ms), "deadline", "var(--bad)")] if deadline_ms else []
+    limit = [_limit(y(deadline_ms))] if deadline_ms else []
     return _chart([*rows, path, *limit, *_columns(x, 0, end_s, "s")])
 
 
@@ -140,15 +140,22 @@ def _columns(x: Callable[[float], float], low: float, high: float, unit: str) ->
     ]
 
 
-def _row(y: float, label: str, colour: str = "var(--line)") -> str:
-    line = f'<line x1="{_LEFT}" x2="{_WIDTH}" y1="{y:.1f}" y2="{y:.1f}" stroke="{colour}"/>'
+def _row(y: float, label: str) -> str:
+    line = f'<line x1="{_LEFT}" x2="{_WIDTH}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--line)"/>'
     return f'{line}<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
+
+
+def _limit(y: float) -> str:
+    line = f'<line x1="{_LEFT}" x2="{_WIDTH}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--bad)"/>'
+    return f'{line}<text x="{_LEFT + 6}" y="{y - 4:.1f}">deadline</text>'
 
 
 def _mark(x: Callable[[float], float], value: float, name: str) -> str:
     colour = "var(--bad)" if name == "deadline" else "var(--ink)"
     line = f'<line x1="{x(value):.1f}" x2="{x(value):.1f}" y1="10" y2="{_HEIGHT - _BOTTOM}" stroke="{colour}"/>'
-    return f'{line}<text x="{x(value) + 4:.1f}" y="20">{name}</text>'
+    # Over its line where there is room to its right, else to its left.
+    place = f'x="{x(value) + 4:.1f}"' if x(value) < _WIDTH - 60 else f'x="{x(value) - 4:.1f}" text-anchor="end"'
+    return f'{line}<text {place} y="20">{name}</text>'
 
 
 def _chart(parts: Sequence[str]) -> str:
