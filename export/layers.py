@@ -9,12 +9,16 @@ ACTIVATIONS = ("Clip", "Relu", "LeakyRelu")
 
 
 def layers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
-    """Layers with weights in the order of the graph, named after their torch modules."""
+    """Layers with weights in the order of the graph, named after their torch modules.
+
+    A product whose length is taken is none: it is a Mahalanobis distance, and needs all of its digits.
+    """
     weights = {tensor.name for tensor in model.graph.initializer}
+    measured = {node.input[0] for node in model.graph.node if node.op_type == "ReduceL2"}
     return {
         node.input[1].removesuffix(".weight"): node
         for node in model.graph.node
-        if node.op_type in WEIGHTED and node.input[1] in weights
+        if node.op_type in WEIGHTED and node.input[1] in weights and node.output[0] not in measured
     }
 
 
