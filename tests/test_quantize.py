@@ -10,7 +10,7 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 import onnxruntime  # noqa: E402
 from edgead.export.float16 import to_float16  # noqa: E402
-from edgead.export.fold import find_normalisation  # noqa: E402
+from edgead.export.fold import find_normalisation, share_normalisation  # noqa: E402
 from edgead.export.layers import body, layers  # noqa: E402
 from edgead.export.quantize import LEAST_IMAGES, METHODS, SCHEMES, measure_ranges, quantize  # noqa: E402
 from edgead.export.search import Int8Search  # noqa: E402
@@ -127,6 +127,21 @@ def test_a_mean_that_is_no_whole_number_is_not_folded(tmp_path, ranges):
     small = small_graph(tmp_path / "m.onnx", mean=123.675)
     assert find_normalisation(small) is None
     assert {"Cast", "Sub", "Div"} <= {node.op_type for node in quantize(small, ranges, SCHEMES["int8"]).graph.node}
+
+
+def test_means_by_channel_go_into_the_first_layer(tmp_path):
+    small = small_graph(tmp_path / "model.onnx", mean=(123.675, 116.28, 103.53), pads=0)
+    expected = run(small, small_images(4))
+    share_normalisation(small)
+    assert (find_normalisation(small).mean, find_normalisation(small).std) == (127, 128)
+    np.testing.assert_allclose(run(small, small_images(4)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_means_stay_where_the_first_layer_pads(tmp_path):
+    small = small_graph(tmp_path / "model.onnx", mean=(123.675, 116.28, 103.53))
+    before = small.SerializeToString()
+    share_normalisation(small)
+    assert small.SerializeToString() == before
 
 
 def test_float16_keeps_inputs_outputs_and_the_tail(small):
