@@ -12,7 +12,7 @@ from edgead.export.from_folder import split_good
 
 from edgead.artifact import Artifact, ArtifactError
 from edgead.calibration import plan_calibration
-from edgead.dataset import Images, StageProgress, check_images, find_good_images, no_progress
+from edgead.dataset import StageProgress, check_images, find_good_images, no_progress
 from edgead.train.anomalies import Simulator
 from edgead.train.anomaly_textures import built_in_textures
 
@@ -72,11 +72,12 @@ class RangeImages(Sequence[np.ndarray]):
 
     Parameters
     ----------
-    good : Images
+    good : sequence of ndarray of shape (h, w, 3), uint8, RGB
+        Preprocessed.
     seed : int
     """
 
-    def __init__(self, good: Images, seed: int = 0):
+    def __init__(self, good: Sequence[np.ndarray], seed: int = 0):
         self._good = good
         self._seed = seed
         self._simulator = Simulator(good, built_in_textures(good), match_grey=True)

@@ -13,7 +13,7 @@ from edgead.export.float16 import to_float16  # noqa: E402
 from edgead.export.fold import find_normalisation, share_normalisation  # noqa: E402
 from edgead.export.layers import body, layers  # noqa: E402
 from edgead.export.quantize import LEAST_IMAGES, METHODS, SCHEMES, measure_ranges, quantize  # noqa: E402
-from edgead.export.search import Int8Search  # noqa: E402
+from edgead.export.search import Int8Search, _fewest  # noqa: E402
 from edgead.export.weights import changed_weights  # noqa: E402
 from onnx import TensorProto, numpy_helper  # noqa: E402
 from small_graph import small_graph, small_images  # noqa: E402
@@ -208,6 +208,18 @@ def test_the_search_keeps_the_most_sensitive_layer_in_float(tmp_path):
 
 def test_the_search_ends_when_half_of_the_layers_are_in_float(tmp_path):
     assert Search(tmp_path, {"ab": 0.5, "a": 0.4, "b": 0.4}).search.run(0.02).float_layers == ["a"]
+
+
+@pytest.mark.parametrize("needed", [1, 2, 5, 8, 11, 13])
+def test_as_few_layers_as_are_needed(needed):
+    tried = []
+
+    def keep(count):
+        tried.append(count)
+        return f"graph {count}", count >= needed
+
+    assert _fewest(keep, 12) == (min(needed, 12), f"graph {min(needed, 12)}")
+    assert len(tried) == len(set(tried)) <= 7
 
 
 def test_no_search_where_all_is_well_or_layers_are_named(tmp_path):
