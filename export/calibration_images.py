@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from edgead.export.from_folder import split_good
 
 from edgead.artifact import Artifact, ArtifactError
 from edgead.calibration import plan_calibration
 from edgead.dataset import StageProgress, check_images, find_good_images, no_progress
+from edgead.train.anomalies import Simulator
+from edgead.train.anomaly_textures import built_in_textures
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +62,35 @@ def find_calibration_images(
     seed = int(manifest.training.get("settings", {}).get("seed", 0))
     ranges, rest = split_good(paths, held_out, seed)
     return CalibrationImages(ranges, rest, "training data" if same else "other images")
+
+
+class RangeImages(Sequence[np.ndarray]):
+    """Images whose tensors an int8 graph must hold: good ones, every second one with anomalies drawn on it.
+
+    Ranges of good images alone would clip what only a defect brings about. The anomalies are those that DRAEM learns
+    from, on images of the same good parts; no picture of a defect is needed, and none is used.
+
+    Parameters
+    ----------
+    good : sequence of ndarray of shape (h, w, 3), uint8, RGB
+        Preprocessed.
+    seed : int
+    """
+
+    def __init__(self, good: Sequence[np.ndarray], seed: int = 0):
+        self._good = good
+        self._seed = seed
+        self._simulator = Simulator(good, built_in_textures(good), match_grey=True)
+
+    def __len__(self) -> int:
+        return len(self._good)
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        image = self._good[index]
+        if index % 2 == 0:
+            return image
+        rng = np.random.default_rng([self._seed, index])
+        while True:  # some of the simulator's samples are left as they are
+            _, corrupted, mask = self._simulator.sample(rng)
+            if mask.any():
+                return np.round(255 * corrupted).astype(np.uint8)

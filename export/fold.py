@@ -10,13 +10,16 @@ import onnx
 from onnx import numpy_helper
 from onnxruntime.quantization import QuantType
 
+# Those of the EfficientNet-Lite networks: 8-bit numbers become -1 to 1.
+SHARED_MEAN, SHARED_STD = 127.0, 128.0
+
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
     """(x - mean) / std of a uint8 x, with one std and one whole mean for all channels.
 
     That is what DequantizeLinear computes with scale 1 / std and zero point mean, so the normalised image is quantised
-    without any error. The EfficientNet-Lite networks have it, networks with a mean for each channel do not.
+    without any error. The EfficientNet-Lite networks have it, others get it from `share_normalisation` where they can.
     """
 
     cast: str
@@ -70,3 +73,44 @@ def fold_normalisation(model: onnx.ModelProto, normalisation: Normalisation) -> 
     # What lies between is no longer float.
     for info in [info for info in graph.value_info if info.name in (*bypassed, sub.input[0])]:
         graph.value_info.remove(info)
+
+
+def share_normalisation(model: onnx.ModelProto) -> None:
+    """Give all channels of the image the same mean and deviation, where the first layers can take in the rest.
+
+    (x - mean_c) / std_c = a_c (x - MEAN) / STD + b_c, and a_c and b_c go into the weights and biases of the
+    convolutions that read it. With padding, which adds zeros after the normalisation, that would not be the same.
+    """
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    producers = {output: node for node in model.graph.node for output in node.output}
+    for div in [node for node in model.graph.node if node.op_type == "Div"]:
+        sub = producers.get(div.input[0])
+        if sub is None or sub.op_type != "Sub" or not {sub.input[1], div.input[1]} <= constants.keys():
+            continue
+        mean, std = (numpy_helper.to_array(constants[node.input[1]]).astype(np.float64) for node in (sub, div))
+        readers = [node for node in model.graph.node if div.output[0] in node.input]
+        if mean.shape == std.shape == (1, 3, 1, 1) and all(_can_take_in(node, constants) for node in readers):
+            for reader in readers:
+                _take_in(reader, constants, SHARED_STD / std, (SHARED_MEAN - mean) / std)
+            for node, value in ((sub, SHARED_MEAN), (div, SHARED_STD)):
+                constants[node.input[1]].CopyFrom(
+                    numpy_helper.from_array(np.full((1, 3, 1, 1), value, np.float32), node.input[1])
+                )
+
+
+def _can_take_in(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
+    if node.op_type != "Conv" or len(node.input) < 3 or not set(node.input[1:]) <= constants.keys():
+        return False
+    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    padded = any(attributes.get("pads", [0])) or attributes.get("auto_pad", b"NOTSET") != b"NOTSET"
+    return not padded and attributes.get("group", 1) == 1
+
+
+def _take_in(
+    conv: onnx.NodeProto, constants: dict[str, onnx.TensorProto], factor: np.ndarray, summand: np.ndarray
+) -> None:
+    """Make the convolution of x that of `factor` x + `summand`, both by channel, (1, c, 1, 1)."""
+    weight, bias = (numpy_helper.to_array(constants[name]).astype(np.float64) for name in conv.input[1:3])
+    new_bias = bias + (weight * summand).sum(axis=(1, 2, 3))
+    for name, value in ((conv.input[1], weight * factor), (conv.input[2], new_bias)):
+        constants[name].CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from edgead.export.fold import share_normalisation
 from torch import nn
 
 from edgead.manifest import Manifest
@@ -48,6 +49,7 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
         )
     assert program is not None  # dynamo=True and no file: the program is returned
     model = onnx.shape_inference.infer_shapes(program.model_proto, strict_mode=True)
+    share_normalisation(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.helper.set_model_props(model, graph_properties(manifest))
     temporary = path.with_name(f".{path.name}")

@@ -1,15 +1,20 @@
-"""Which nodes of a graph compute with fewer bits: the layers with weights and what lies between them."""
+"""Which nodes of a graph compute with fewer bits: the convolutions and what lies between them."""
 
 from __future__ import annotations
 
 import onnx
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+WEIGHTED = ("Conv", "ConvTranspose")
 ACTIVATIONS = ("Clip", "Relu", "LeakyRelu")
 
 
 def layers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
-    """Layers with weights in the order of the graph, named after their torch modules."""
+    """Convolutions in the order of the graph, named after their torch modules.
+
+    Products of matrices are none: they are the heads that make scores of features (whitening, adaptor, discriminator),
+    cheap beside the convolutions. With 8 bits their error would be the score's, and so would the clipping at what good
+    images show.
+    """
     weights = {tensor.name for tensor in model.graph.initializer}
     return {
         node.input[1].removesuffix(".weight"): node

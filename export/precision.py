@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 from edgead.export.build import measure_good, software_versions
-from edgead.export.calibration_images import CalibrationImages
+from edgead.export.calibration_images import CalibrationImages, RangeImages
 from edgead.export.differences import Differences, differences, measure_images
 from edgead.export.float16 import to_float16
 from edgead.export.graph import graph_properties
@@ -180,7 +180,7 @@ class _Comparison:
 def _search(trial: _Trial, images: CalibrationImages, progress: StageProgress) -> Found:
     comparison = _Comparison(trial, _spread(images.held_out, SEARCH_IMAGES))
     preprocessing = trial.artifact.manifest.preprocessing
-    calibration_images = Images(_spread(images.ranges, MOST_IMAGES), preprocessing)
+    calibration_images = RangeImages(Images(_spread(images.ranges, MOST_IMAGES), preprocessing))
     scheme = SCHEMES[trial.plan.precision]
     search = Int8Search(trial.artifact.model_path, scheme, calibration_images, comparison.score_error, progress)
     return search.run(SEARCH_MARGIN * trial.plan.score_tolerance, trial.plan.float_layers)

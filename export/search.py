@@ -20,6 +20,9 @@ from edgead.runtime.ort import WITHOUT
 ScoreError = Callable[[onnx.ModelProto], float]
 """Relative error of the image scores when the detector runs a graph."""
 
+Keep = Callable[[int], tuple[onnx.ModelProto, bool]]
+"""Called with how many layers to keep in float; the graph, and whether its error is small enough."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -78,27 +81,32 @@ class Int8Search:
     def run(self, tolerance: float, float_layers: Sequence[str] | None = None) -> Found:
         """Choose the calibration method with the smallest score error; then keep layers in float, most sensitive first.
 
-        Layers are added until the tolerance holds or half of them are in float; the caller judges the result. With
-        `float_layers`, exactly those are kept.
+        As few are kept as the tolerance needs, half of them at most; the caller judges the result. With `float_layers`,
+        exactly those are kept.
         """
-        chosen = list(float_layers or [])
+        named = list(float_layers or [])
         ranges = {method: self._ranges(method) for method in METHODS}
-        models = {method: quantize(self._model, found, self._scheme, chosen) for method, found in ranges.items()}
+        models = {method: quantize(self._model, found, self._scheme, named) for method, found in ranges.items()}
         errors = {method: self._score_error(model) for method, model in models.items()}
         method = min(errors, key=errors.__getitem__)
         if errors[method] <= tolerance:
-            return Found(models[method], method, errors, chosen)
+            return Found(models[method], method, errors, named)
         sensitivity = self.sensitivity(ranges[method])
-        model, error = models[method], errors[method]
-        candidates = [] if float_layers is not None else list(sensitivity)[: len(sensitivity) // 2]
-        for done, layer in enumerate(candidates, 1):
-            chosen.append(layer)
-            model = quantize(self._model, ranges[method], self._scheme, chosen)
-            error = self._score_error(model)
-            self._progress("keep layers in float", done, len(candidates))
-            if error <= tolerance:
-                break
-        return Found(model, method, errors, chosen, sensitivity)
+        if float_layers is not None:
+            return Found(models[method], method, errors, named, sensitivity)
+        candidates = list(sensitivity)[: len(sensitivity) // 2]
+
+        tried: list[int] = []
+
+        def keep(count: int) -> tuple[onnx.ModelProto, bool]:
+            tried.append(count)
+            # Doubling and halving take about this many.
+            self._progress("keep layers in float", len(tried), max(len(tried), 2 * len(candidates).bit_length()))
+            model = quantize(self._model, ranges[method], self._scheme, candidates[:count])
+            return model, self._score_error(model) <= tolerance
+
+        count, model = _fewest(keep, len(candidates))
+        return Found(model, method, errors, candidates[:count], sensitivity)
 
     def sensitivity(self, ranges: TensorsData) -> dict[str, float]:
         """Relative error of the graph's outputs when one layer alone is quantised, most sensitive layer first."""
@@ -124,3 +132,17 @@ class Int8Search:
         few = range(0, len(self._images), max(1, len(self._images) // 6))
         runs = [session.run(None, {name: self._images[i][None]}) for i in few]
         return np.concatenate([output.ravel() for outputs in runs for output in outputs])
+
+
+def _fewest(keep: Keep, most: int) -> tuple[int, onnx.ModelProto]:
+    """The smallest count whose graph is good, found by doubling and halving, as more never do harm; else `most`."""
+    bad, count = 0, min(1, most)
+    model, passes = keep(count)
+    while not passes and count < most:
+        bad, count = count, min(2 * count, most)
+        model, passes = keep(count)
+    while passes and count - bad > 1:
+        middle = (bad + count) // 2
+        other, is_enough = keep(middle)
+        bad, count, model = (bad, middle, other) if is_enough else (middle, count, model)
+    return count, model

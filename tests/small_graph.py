@@ -11,13 +11,21 @@ from onnx import TensorProto, helper, numpy_helper
 SIZE = 16
 
 
-def small_graph(path: Path, *, mean: float = 127.0, spread: float = 1.0, cast_first: bool = True) -> onnx.ModelProto:
+def small_graph(
+    path: Path,
+    *,
+    mean: float | tuple[float, float, float] = 127.0,
+    spread: float = 1.0,
+    cast_first: bool = True,
+    pads: int = 1,
+) -> onnx.ModelProto:
     """image -> normalise -> a (3 x 3) -> ReLU6 -> b (1 x 1) -> squared features; `spread` scales one channel of a."""
+    side = SIZE - 2 + 2 * pads
     rng = np.random.default_rng(0)
     a = rng.normal(0, 0.3, (4, 3, 3, 3)).astype(np.float32)
     a[0] *= spread
     constants = {
-        "mean": np.full((1, 3, 1, 1), mean, np.float32),
+        "mean": np.broadcast_to(np.float32(mean), 3).reshape(1, 3, 1, 1),
         "std": np.full((1, 3, 1, 1), 128, np.float32),
         "a.weight": a,
         "a.bias": np.full(4, 1, np.float32),
@@ -37,7 +45,7 @@ def small_graph(path: Path, *, mean: float = 127.0, spread: float = 1.0, cast_fi
         first[inner],
         helper.make_node("Sub", [inner, "mean"], ["centred"], name="sub"),
         helper.make_node("Div", ["centred", "std"], ["normalised"], name="div"),
-        helper.make_node("Conv", ["normalised", "a.weight", "a.bias"], ["a"], name="conv_a", pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["normalised", "a.weight", "a.bias"], ["a"], name="conv_a", pads=[pads] * 4),
         helper.make_node("Clip", ["a", "zero", "six"], ["relu6"], name="relu6"),
         helper.make_node("Conv", ["relu6", "b.weight", "b.bias"], ["b"], name="conv_b"),
         helper.make_node("Mul", ["b", "b"], ["squared"], name="tail"),
@@ -47,7 +55,7 @@ def small_graph(path: Path, *, mean: float = 127.0, spread: float = 1.0, cast_fi
         nodes,
         "small",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", SIZE, SIZE, 3])],
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", SIZE, SIZE, 5])],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", side, side, 5])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)

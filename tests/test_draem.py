@@ -275,6 +275,16 @@ def test_training_lowers_the_loss():
     assert not model.network.training
 
 
+def test_bfloat16_is_for_the_products_alone():
+    images = good_images()
+    simulator = Simulator(images, built_in_textures(images), match_grey=False)
+    with ThreadPoolExecutor(1) as executor:
+        batch = simulator.batch(4, np.random.default_rng(0), executor)
+    exact, rounded = (Draem.from_settings({**TINY, "bfloat16": wanted}).loss(batch) for wanted in (False, True))
+    assert rounded.dtype == torch.float32
+    assert exact.item() != rounded.item() == pytest.approx(exact.item(), rel=0.02)
+
+
 def test_resuming_gives_the_same_weights(tmp_path):
     def interrupt(stage, done, total):
         if done == 3:

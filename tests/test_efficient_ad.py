@@ -305,6 +305,15 @@ def test_a_stain_on_a_good_image_stands_out(teacher_file):
         assert (network(stained).amax(dim=(1, 2)) > 2 * network(good).amax(dim=(1, 2))).all()
 
 
+def test_bfloat16_is_for_the_products_alone(teacher_file):
+    images = noise(4, 64)
+    exact, rounded = (tiny(teacher_file, bfloat16=wanted).fit(images).network.state_dict() for wanted in (False, True))
+    assert {value.dtype for value in rounded.values()} == {torch.float32}
+    weight = "student.0.weight"
+    assert not torch.equal(exact[weight], rounded[weight])
+    assert torch.linalg.norm(exact[weight] - rounded[weight]) < 0.05 * torch.linalg.norm(exact[weight])
+
+
 def test_exported_graph(teacher_file, tmp_path):
     import onnxruntime
     from edgead.export.graph import export_onnx
@@ -431,6 +440,15 @@ def test_distillation_lowers_the_loss_and_goes_on_where_it_stopped(photographs, 
     image = torch.rand(1, 3, 64, 64)
     assert torch.equal(first(image), second(image))
     assert first[0].weight.dtype == torch.float32 and target.stat().st_size < 200_000
+
+
+def test_distilling_with_bfloat16_products(photographs):
+    losses = []
+    for wanted in (False, True):
+        distiller = Distiller(DistillConfig(**QUICK, bfloat16=wanted), photographs, device=CPU)
+        losses.append(distiller._loss(distiller.learned, [0, 1], np.random.default_rng(0)))
+    assert losses[0].dtype == losses[1].dtype == torch.float32
+    assert losses[0].item() != losses[1].item() == pytest.approx(losses[0].item(), rel=0.02)
 
 
 def test_kept_pictures_are_the_drawn_ones(photographs, tmp_path):

@@ -33,8 +33,9 @@ if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
     pytest.skip("NO ENGINES TESTED: tensorrt_rtx is not installed (x86-64 Linux has wheels)", allow_module_level=True)
 
 from edgead.export.graph import export_onnx  # noqa: E402
+from edgead.export.quantize import LEAST_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
 
-from edgead.train import DETECTORS, find_preset  # noqa: E402
+from edgead.train import DETECTORS  # noqa: E402
 
 A2000 = Gpu("NVIDIA RTX A2000", "sm86")
 
@@ -285,17 +286,35 @@ def test_without_a_gpu(artifact):
     assert found["ok"] and "sm86" in found["detail"] and "runs none here" in found["detail"]
 
 
+# The networks of the presets for small machines, at the smallest sizes that they take.
+SMALL = {
+    "patchcore": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
+    "simplenet": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
+    "efficient_ad": {"image_size": (64, 64)},
+    "mvg": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
+    "draem": {"image_size": (64, 64), "width": 0.125},
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DETECTORS)
-def test_every_detector_has_a_graph_that_tensorrt_takes(name, tmp_path, flavour):
-    preset = next(preset for preset in ("nano", "cpu", "fast", "default") if preset in DETECTORS[name].presets)
-    detector = DETECTORS[name].from_settings(find_preset(name, preset), pretrained=False)
+def test_every_detector_has_graphs_that_tensorrt_takes(name, tmp_path, flavour):
+    detector = DETECTORS[name].from_settings(SMALL[name], pretrained=False)
     manifest = Manifest(
         detector=name, preprocessing=detector.preprocessing, scoring=detector.scoring, output=detector.output
     )
-    export_onnx(detector.network, tmp_path / "model.onnx", manifest)
-    content, profile = build_engine(tmp_path / "model.onnx", flavour, "sm86")
-    assert content and profile == {"image": (1, *detector.preprocessing.image_size, 3)}
+    fp32, int8 = tmp_path / "model.onnx", tmp_path / "model.int8_symmetric.onnx"
+    export_onnx(detector.network, fp32, manifest)
+    # Whatever the ranges: only the form of the graph matters here.
+    images = list(np.random.default_rng(0).integers(0, 256, (LEAST_IMAGES, 64, 64, 3), np.uint8))
+    ranges = measure_ranges(fp32, images, "minmax", lambda done, total: None)
+    onnx.save(quantize(onnx.load(fp32), ranges, SCHEMES["int8_symmetric"]), int8)
+    engines = []
+    for graph in (fp32, int8):
+        content, profile = build_engine(graph, flavour, "sm86")
+        assert profile == {"image": (1, 64, 64, 3)}
+        engines.append(content)
+    assert engines[0] != engines[1]
 
 
 def test_doctor_names_each_flavour():

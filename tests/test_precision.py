@@ -10,7 +10,7 @@ from fakes import edit_manifest
 
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 pytest.importorskip("openvino", reason="OPENVINO NOT TESTED")
-from edgead.export.calibration_images import find_calibration_images  # noqa: E402
+from edgead.export.calibration_images import RangeImages, find_calibration_images  # noqa: E402
 from edgead.export.matrix import all_pairs, verify_pairs  # noqa: E402
 from edgead.export.precision import PrecisionPlan, add_precision  # noqa: E402
 from edgead.export.rewrite import ExportError  # noqa: E402
@@ -173,3 +173,13 @@ def test_the_command(copy):
 
 def golden(path):
     return [path / shown.image for shown in Artifact.load(path).manifest.golden]
+
+
+def test_ranges_come_from_good_images_and_from_drawn_anomalies():
+    good = [np.full((64, 64, 3), 50 + number, np.uint8) for number in range(4)]
+    images = RangeImages(good)
+    assert len(images) == 4
+    for number, image in enumerate(images):
+        assert image.dtype == np.uint8 and image.shape == (64, 64, 3)
+        assert np.array_equal(image, good[number]) == (number % 2 == 0)
+        np.testing.assert_array_equal(image, RangeImages(good)[number])

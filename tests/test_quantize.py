@@ -10,10 +10,10 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 import onnxruntime  # noqa: E402
 from edgead.export.float16 import to_float16  # noqa: E402
-from edgead.export.fold import find_normalisation  # noqa: E402
+from edgead.export.fold import find_normalisation, share_normalisation  # noqa: E402
 from edgead.export.layers import body, layers  # noqa: E402
 from edgead.export.quantize import LEAST_IMAGES, METHODS, SCHEMES, measure_ranges, quantize  # noqa: E402
-from edgead.export.search import Int8Search  # noqa: E402
+from edgead.export.search import Int8Search, _fewest  # noqa: E402
 from edgead.export.weights import changed_weights  # noqa: E402
 from onnx import TensorProto, numpy_helper  # noqa: E402
 from small_graph import small_graph, small_images  # noqa: E402
@@ -129,6 +129,21 @@ def test_a_mean_that_is_no_whole_number_is_not_folded(tmp_path, ranges):
     assert {"Cast", "Sub", "Div"} <= {node.op_type for node in quantize(small, ranges, SCHEMES["int8"]).graph.node}
 
 
+def test_means_by_channel_go_into_the_first_layer(tmp_path):
+    small = small_graph(tmp_path / "model.onnx", mean=(123.675, 116.28, 103.53), pads=0)
+    expected = run(small, small_images(4))
+    share_normalisation(small)
+    assert (find_normalisation(small).mean, find_normalisation(small).std) == (127, 128)
+    np.testing.assert_allclose(run(small, small_images(4)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_means_stay_where_the_first_layer_pads(tmp_path):
+    small = small_graph(tmp_path / "model.onnx", mean=(123.675, 116.28, 103.53))
+    before = small.SerializeToString()
+    share_normalisation(small)
+    assert small.SerializeToString() == before
+
+
 def test_float16_keeps_inputs_outputs_and_the_tail(small):
     model = to_float16(small)
     values = constants(model)
@@ -193,6 +208,18 @@ def test_the_search_keeps_the_most_sensitive_layer_in_float(tmp_path):
 
 def test_the_search_ends_when_half_of_the_layers_are_in_float(tmp_path):
     assert Search(tmp_path, {"ab": 0.5, "a": 0.4, "b": 0.4}).search.run(0.02).float_layers == ["a"]
+
+
+@pytest.mark.parametrize("needed", [1, 2, 5, 8, 11, 13])
+def test_as_few_layers_as_are_needed(needed):
+    tried = []
+
+    def keep(count):
+        tried.append(count)
+        return f"graph {count}", count >= needed
+
+    assert _fewest(keep, 12) == (min(needed, 12), f"graph {min(needed, 12)}")
+    assert len(tried) == len(set(tried)) <= 7
 
 
 def test_no_search_where_all_is_well_or_layers_are_named(tmp_path):

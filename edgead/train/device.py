@@ -1,4 +1,4 @@
-"""Where training runs, and how much memory it took there."""
+"""Where training runs and in which numbers, and how much memory it took there."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not found:
         raise SettingsError(f"device cuda: torch {torch.__version__} finds no GPU; choose cpu or auto")
     return torch.device("cuda" if found and name != "cpu" else "cpu")
+
+
+def bfloat16_products(device: torch.device, wanted: bool) -> torch.autocast:
+    """Context in which networks multiply in bfloat16, if that is wanted; weights and their updates stay float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:

@@ -26,7 +26,7 @@ from edgead.errors import SettingsError
 from edgead.train.backbones import BACKBONES, LITE, build_backbone
 from edgead.train.checkpoint import Checkpoint, Learner
 from edgead.train.described import BACKBONE_PX, PDN_PX, DescribedPictures, Descriptors
-from edgead.train.device import CPU
+from edgead.train.device import CPU, bfloat16_products
 from edgead.train.loop import constant, run_steps
 from edgead.train.pdn import BORDER, CHANNELS, STRIDE_PX, ModelSize, build_pdn, normalise_pixels
 from edgead.train.pretraining import PretrainingPictures, to_batch
@@ -65,6 +65,8 @@ class DistillConfig:
         Pictures that the mean and the deviation of every channel are taken from; the paper takes 10,000.
     held_out_pictures : int
         Pictures that the loss is measured on in the end, of photographs that the network does not learn from.
+    bfloat16 : bool
+        Learn with products in bfloat16: several times as fast on GPUs and on CPUs with AMX.
     seed : int
     """
 
@@ -83,6 +85,7 @@ class DistillConfig:
     pictures: int = 2_000
     normalisation_pictures: int = 256
     held_out_pictures: int = 64
+    bfloat16: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -138,7 +141,8 @@ class Distiller:
         self.descriptors = Descriptors([layer.shape[1] for layer in layers], channels).to(device)
         with torch.random.fork_rng([]):
             torch.manual_seed(config.seed)
-            self.network = build_pdn(config.model_size, channels).to(device)
+            self.network = build_pdn(config.model_size, channels)
+        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(self, *, checkpoint: Checkpoint | None = None, progress: StageProgress = no_progress) -> None:
         """Distil; an interrupted run with the same checkpoint goes on where it was."""
@@ -188,8 +192,9 @@ class Distiller:
         """Mean squared error over random squares of some pictures."""
         config = self.config
         images, layers = zip(*(pictures.get(int(number)) for number in numbers), strict=True)
-        with torch.no_grad():
-            targets = self.descriptors(self._layers(layers))
+        in_bfloat16 = bfloat16_products(self.device, config.bfloat16 and torch.is_grad_enabled())
+        with torch.no_grad(), in_bfloat16:
+            targets = self.descriptors(self._layers(layers)).float()
             inputs = normalise_pixels(to_batch(images).to(self.device))
         side = config.crop_px // STRIDE_PX
         shown, wanted = [], []
@@ -198,7 +203,9 @@ class Distiller:
                 rows, columns = (slice(at * STRIDE_PX, (at + side) * STRIDE_PX) for at in (y, x))
                 shown.append(image[:, rows, columns])
                 wanted.append(target[:, y + BORDER : y + side - BORDER, x + BORDER : x + side - BORDER])
-        return F.mse_loss(self.network(torch.stack(shown)), torch.stack(wanted))
+        with in_bfloat16:
+            found = self.network(torch.stack(shown).contiguous(memory_format=torch.channels_last))
+        return F.mse_loss(found.float(), torch.stack(wanted))
 
     def _layers(self, pictures: Sequence[Sequence[np.ndarray]]) -> list[Tensor]:
         """Layers of some pictures, one batch a layer."""

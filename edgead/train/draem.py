@@ -24,7 +24,7 @@ from edgead.manifest import Preprocessing, Scoring
 from edgead.train.anomalies import Batch, Simulator
 from edgead.train.anomaly_textures import built_in_textures, folder_textures
 from edgead.train.checkpoint import Checkpoint, Learner
-from edgead.train.device import CPU
+from edgead.train.device import CPU, bfloat16_products
 from edgead.train.draem_losses import focal_loss, reconstruction_loss
 from edgead.train.draem_networks import DISCRIMINATIVE_WIDTH, STRIDE, DraemNetwork, initialise
 from edgead.train.loop import run_steps
@@ -58,6 +58,8 @@ class DraemConfig:
         authors' code counts 0 beyond the border; windows inside the map have the same maximum, as no score is negative.
     sigma_px : float
         Smoothing of the anomaly map; the paper's has none.
+    bfloat16 : bool
+        Learn with products in bfloat16: faster on GPUs and on CPUs with AMX.
     seed : int
     """
 
@@ -71,6 +73,7 @@ class DraemConfig:
     learning_rate: float = 1e-4
     window: int = 21
     sigma_px: float = 0.0
+    bfloat16: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -201,9 +204,10 @@ class Draem:
     def loss(self, batch: Batch, device: torch.device = CPU) -> Tensor:
         """L = L_rec + L_seg (equation 3) of a batch; one number."""
         image, corrupted = (torch.from_numpy(x).to(device).permute(0, 3, 1, 2) for x in (batch.image, batch.corrupted))
-        reconstruction, logits = self.network.reconstruct_and_segment(corrupted)
+        with bfloat16_products(device, self.config.bfloat16):
+            reconstruction, logits = self.network.reconstruct_and_segment(corrupted)
         mask = torch.from_numpy(batch.mask).to(device)
-        return reconstruction_loss(image, reconstruction) + focal_loss(logits, mask)
+        return reconstruction_loss(image, reconstruction.float()) + focal_loss(logits.float(), mask)
 
 
 def rate_factor(steps: int, number: int) -> float:

@@ -18,7 +18,7 @@ from edgead.dataset import Progress, StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.manifest import Preprocessing, Scoring
 from edgead.train.checkpoint import Checkpoint, Learner
-from edgead.train.device import CPU
+from edgead.train.device import CPU, bfloat16_products
 from edgead.train.loop import run_steps
 from edgead.train.pdn import CHANNELS, STRIDE_PX, ModelSize, build_pdn, normalise_pixels
 from edgead.train.pretraining import PretrainingPictures, find_pictures, to_batch
@@ -64,6 +64,8 @@ class EfficientADConfig:
         averages are averaged. 1 and 1 give the paper's maximum.
     sigma_px : float
         Smoothing of the anomaly map; the paper has none.
+    bfloat16 : bool
+        Learn with products in bfloat16: several times as fast for small and medium on GPUs and on CPUs with AMX.
     seed : int
     """
 
@@ -80,6 +82,7 @@ class EfficientADConfig:
     window: int = 1
     top_patches: int = 1
     sigma_px: float = 0.0
+    bfloat16: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -216,7 +219,8 @@ class EfficientAD:
         def step(number: int, rng: np.random.Generator) -> Tensor:
             image = self._pixels([images[chosen[rng.integers(len(chosen))]]])
             other = self._pixels([draw_other(others, rng, config.image_size)])
-            loss = total_loss(network, image, augment(image, rng), other, config.hard_quantile)
+            with bfloat16_products(image.device, config.bfloat16):
+                loss = total_loss(network, image, augment(image, rng), other, config.hard_quantile)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

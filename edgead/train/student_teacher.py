@@ -68,7 +68,7 @@ def total_loss(network: StudentTeacher, image: Tensor, augmented: Tensor, other:
     """
     channels = network.channels
     local = network.student(normalise_pixels(image))[:, :channels]
-    penalty = network.student(normalise_pixels(other))[:, :channels].square().mean()
+    penalty = network.student(normalise_pixels(other))[:, :channels].float().square().mean()
     with torch.no_grad():
         target, seen = network.teacher(normalise_pixels(image)), normalise_pixels(augmented)
         augmented_target = network.teacher(seen)
@@ -83,7 +83,7 @@ def hard_feature_loss(teacher: Tensor, student: Tensor, quantile: float) -> Tens
 
     Those are the n - ceil(p_hard (n - 1)) largest of n, the quantile being interpolated linearly.
     """
-    differences = (teacher - student).square().flatten()
+    differences = (teacher.float() - student.float()).square().flatten()
     count = differences.numel() - math.ceil(quantile * (differences.numel() - 1))
     return differences.topk(count).values.mean()
 
