@@ -77,17 +77,17 @@ def rate_text(rate: dict[str, Any]) -> str:
 def evaluation_table(report: dict[str, Any]) -> Group:
     """The report of `edgead eval`: the whole test set, then type by type."""
     facts: dict[str, Any] = {
-        "image AUROC, AP, F1max": _figures(report, "image_AUROC", "image_AP", "image_F1Max"),
-        "pixel AUROC, AP, F1max": _figures(report, "pixel_AUROC", "pixel_AP", "pixel_F1Max"),
+        "image_AUROC, AP, F1Max": _figures(report, "image_AUROC", "image_AP", "image_F1Max"),
+        "pixel_AUROC, AP, F1Max": _figures(report, "pixel_AUROC", "pixel_AP", "pixel_F1Max"),
         "AUPRO to 0.3, to 0.05": _figures(report, "AUPRO", "AUPRO_0.05"),
         "AUPIMO": _figures(report, "AUPIMO"),
-        "good parts rejected": rate_text(report["false_reject_rate"]),
+        "false_reject_rate": rate_text(report["false_reject_rate"]),
     }
     if report["review_rate_good"]["count"]:
         facts["good sent to review"] = rate_text(report["review_rate_good"])
-    facts["defects judged ok"] = rate_text(report["escape_rate"])
+    facts["escape_rate"] = rate_text(report["escape_rate"])
     types = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("type", "AUROC", "AP", "F1max", "AUPRO", "AUPIMO", "judged ok"):
+    for column in ("type", "AUROC", "AP", "F1Max", "AUPRO", "AUPIMO", "escapes"):
         types.add_column(column, overflow="fold")
     for kind, values in report["defect_types"].items():
         names = ("image_AUROC", "image_AP", "image_F1Max", "AUPRO", "AUPIMO")
