@@ -191,14 +191,19 @@ def check_destination(destination: Path) -> None:
 def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
     """Write the manifest of `directory` with the hashes of the files that are there now; return it."""
     names = sorted(str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file())
-    kept = [name for name in names if name != MANIFEST and not name.startswith(f"{ENGINES}/")]
+    temporary = directory / f".{MANIFEST}"
+    own = (MANIFEST, temporary.name)  # the second is what a power cut may have left
+    kept = [name for name in names if name not in own and not name.startswith(f"{ENGINES}/")]
     files = {name: _sha256(directory / name) for name in kept}
     written = manifest.model_copy(update={"files": files, "schema_version": SCHEMA_VERSION})
     content = written.model_dump(mode="json", exclude={"manifest_sha256"})
-    temporary = directory / f".{MANIFEST}"
     content["manifest_sha256"] = _content_sha256(content)
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(directory / MANIFEST)
+    try:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        _sync(temporary)
+        temporary.replace(directory / MANIFEST)
+    finally:
+        temporary.unlink(missing_ok=True)
     return Manifest.model_validate(content)
 
 

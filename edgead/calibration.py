@@ -8,14 +8,15 @@ k-th smallest of the n with a probability of at most 1 - k / (n + 1), whatever t
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from edgead.errors import EdgeadError
-from edgead.manifest import Calibration
+from edgead.manifest import Calibration, TailFit
+from edgead.tail import extrapolate as extrapolate_tail
 
 # Rates offered when none is asked for, the strictest that the images can support first.
 OFFERED_RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
@@ -97,6 +98,7 @@ def calibrate(
     *,
     false_reject_rate: float,
     review_rate: float | None = None,
+    extrapolate: bool = False,
 ) -> Calibration:
     """Make thresholds from what the shipped detector says of held-out good images.
 
@@ -108,22 +110,32 @@ def calibrate(
         At most this share of good parts is rejected.
     review_rate : float, optional
         At most this share of good parts is sent to review or rejected; without it nothing is sent to review.
+    extrapolate : bool
+        Read a threshold that the images cannot support off a fitted tail (`edgead.tail`). The calibration is then
+        marked as extrapolated; what marks pixels is for the strictest rate that the images support.
     """
     review_rate = false_reject_rate if review_rate is None else review_rate
     check_review_rate(false_reject_rate, review_rate)
+    images = len(image_scores)
 
-    def threshold(scores: Sequence[float], rate: float) -> float:
-        exact = conformal_threshold(scores, rate)
-        return exact + MARGIN * abs(exact)
+    def threshold(rate: float) -> tuple[float, TailFit | None]:
+        if extrapolate and images < images_needed(rate):
+            value, tail = extrapolate_tail(image_scores, rate)
+            return raised(value), tail
+        return raised(conformal_threshold(image_scores, rate)), None
 
+    reject, tail = threshold(false_reject_rate)
+    review = reject if review_rate == false_reject_rate else threshold(review_rate)[0]
     return Calibration(
+        method="split_conformal" if tail is None else "extrapolated",
         false_reject_rate=false_reject_rate,
         review_rate=review_rate,
-        reject=threshold(image_scores, false_reject_rate),
-        review=threshold(image_scores, review_rate),
-        map_threshold=threshold(map_maxima, false_reject_rate),
+        reject=max(reject, review),  # a fitted tail may end below the highest score
+        review=review,
+        map_threshold=raised(conformal_threshold(map_maxima, false_reject_rate if tail is None else 1 / (images + 1))),
         map_typical=float(np.median(map_medians)),
         scores=sorted(float(score) for score in image_scores),
+        tail=tail,
     )
 
 
@@ -134,6 +146,20 @@ def score_scale(scores: npt.ArrayLike, good_scores: Sequence[float] | np.ndarray
     """
     spread = np.subtract(*np.percentile(good_scores, [75, 25]))
     return np.maximum(np.abs(scores), max(spread, 1e-12))
+
+
+def raised(threshold: float) -> float:
+    """The threshold with the margin for the rounding of other runtimes."""
+    return threshold + MARGIN * abs(threshold)
+
+
+def share_above(sorted_scores: Sequence[float], threshold: float) -> float:
+    """What scores of good parts say of a threshold that did not come from them: the rate it is expected to keep.
+
+    (1 + number of the scores above) / (n + 1): the conformal p-value of a score just above the threshold.
+    """
+    above = len(sorted_scores) - bisect_right(sorted_scores, threshold)
+    return (1 + above) / (len(sorted_scores) + 1)
 
 
 def plan_calibration(

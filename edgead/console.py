@@ -74,17 +74,30 @@ def rate_text(rate: dict[str, Any]) -> str:
     )
 
 
-def evaluation_table(report: dict[str, Any]) -> Table:
-    """The report of `edgead eval` as a table."""
-    names = ("image_AUROC", "image_AP", "image_F1Max", "pixel_AUROC", "AUPRO")
-    facts: dict[str, Any] = {name: "no masks" if report[name] is None else report[name] for name in names}
-    facts["false_reject_rate"] = rate_text(report["false_reject_rate"])
+def evaluation_table(report: dict[str, Any]) -> Group:
+    """The report of `edgead eval`: the whole test set, then type by type."""
+    facts: dict[str, Any] = {
+        "image_AUROC, AP, F1Max": _figures(report, "image_AUROC", "image_AP", "image_F1Max"),
+        "pixel_AUROC, AP, F1Max": _figures(report, "pixel_AUROC", "pixel_AP", "pixel_F1Max"),
+        "AUPRO to 0.3, to 0.05": _figures(report, "AUPRO", "AUPRO_0.05"),
+        "AUPIMO": _figures(report, "AUPIMO"),
+        "false_reject_rate": rate_text(report["false_reject_rate"]),
+    }
     if report["review_rate_good"]["count"]:
         facts["good sent to review"] = rate_text(report["review_rate_good"])
     facts["escape_rate"] = rate_text(report["escape_rate"])
+    types = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in ("type", "AUROC", "AP", "F1Max", "AUPRO", "AUPIMO", "escapes"):
+        types.add_column(column, overflow="fold")
     for kind, values in report["defect_types"].items():
-        facts[f"  {kind}"] = f"AUROC {values['image_AUROC']:.4f}, escapes {rate_text(values['escape_rate'])}"
-    return facts_table(f"{report['images']} test images", facts)
+        names = ("image_AUROC", "image_AP", "image_F1Max", "AUPRO", "AUPIMO")
+        escapes = rate_text(values["escape_rate"])
+        types.add_row(kind, *(_figures(values, name) for name in names), escapes)
+    return Group(facts_table(f"{report['images']} test images", facts), types)
+
+
+def _figures(report: dict[str, Any], *names: str) -> str:
+    return ", ".join("no masks" if report[name] is None else f"{report[name]:.4f}" for name in names)
 
 
 def training_facts(artifact: Artifact) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from edgead.types import Decision
 # the maps of all images are in memory together.
 LONGEST_SIDE_PX = 1024
 
+REGION_METRICS = ("AUPRO", "AUPRO_0.05", "AUPIMO")
+PIXEL_METRICS = ("pixel_AUROC", "pixel_AP", "pixel_F1Max", "pixel_F1Max_threshold", *REGION_METRICS)
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -47,18 +50,19 @@ class Evaluation:
         f1, f1_threshold = metrics.f1_max(labels, scores)
         good = self._of(GOOD)
         defective = [outcome for outcome in self.outcomes if outcome.image.is_defective]
+        pixel_metrics, of_types = self._pixel_metrics()
         return {
             "images": len(self.outcomes),
             "image_AUROC": metrics.auroc(labels, scores),
             "image_AP": metrics.average_precision(labels, scores),
             "image_F1Max": f1,
             "image_F1Max_threshold": f1_threshold,
-            **self._pixel_metrics(),
+            **pixel_metrics,
             "threshold": self.threshold,
             "false_reject_rate": _rate(good, "reject"),
             "review_rate_good": _rate(good, "review"),
             "escape_rate": _rate(defective, "ok"),
-            "defect_types": {kind: self._of_type(kind, good) for kind in self.kinds()},
+            "defect_types": {kind: {**self._of_type(kind, good), **of_types[kind]} for kind in self.kinds()},
         }
 
     def kinds(self) -> list[str]:
@@ -80,14 +84,34 @@ class Evaluation:
         outcomes = self._of(kind)
         labels = np.array([False] * len(good) + [True] * len(outcomes))
         scores = np.array([outcome.image_score for outcome in [*good, *outcomes]])
-        return {"image_AUROC": metrics.auroc(labels, scores), "escape_rate": _rate(outcomes, "ok")}
+        return {
+            "images": len(outcomes),
+            "image_AUROC": metrics.auroc(labels, scores),
+            "image_AP": metrics.average_precision(labels, scores),
+            "image_F1Max": metrics.f1_max(labels, scores)[0],
+            "escape_rate": _rate(outcomes, "ok"),
+        }
 
-    def _pixel_metrics(self) -> dict[str, float | None]:
+    def _pixel_metrics(self) -> tuple[dict[str, float | None], dict[str, dict[str, float | None]]]:
+        """Pixel metrics of the whole test set and those of each defect type, all of them None without masks."""
         masks = [outcome.mask for outcome in self.outcomes if outcome.mask is not None]
         if len(masks) < len(self.outcomes) or not any(mask.any() for mask in masks):
-            return {"pixel_AUROC": None, "AUPRO": None}
-        maps = [outcome.anomaly_map for outcome in self.outcomes]
-        return {"pixel_AUROC": metrics.pixel_auroc(maps, masks), "AUPRO": metrics.aupro(maps, masks)}
+            return dict.fromkeys(PIXEL_METRICS), {kind: dict.fromkeys(REGION_METRICS) for kind in self.kinds()}
+        pixels = metrics.Pixels([outcome.anomaly_map for outcome in self.outcomes], masks)
+        f1, f1_threshold = pixels.f1_max()
+        overlaps = pixels.aupimo()
+        whole = {
+            "pixel_AUROC": pixels.auroc(),
+            "pixel_AP": pixels.average_precision(),
+            "pixel_F1Max": f1,
+            "pixel_F1Max_threshold": f1_threshold,
+            **_region_metrics(pixels, overlaps, set(overlaps)),
+        }
+        types = {}
+        for kind in self.kinds():
+            images = {index for index, outcome in enumerate(self.outcomes) if outcome.image.defect == kind}
+            types[kind] = _region_metrics(pixels, overlaps, images & overlaps.keys())
+        return whole, types
 
 
 def evaluate(detector: Detector, images: Sequence[LabelledImage], *, progress: Progress | None = None) -> Evaluation:
@@ -118,6 +142,17 @@ def write_worst_cases(detector: Detector, evaluation: Evaluation, path: Path, *,
         caption = f"{outcome.image.defect}/{outcome.image.path.stem}"
         tiles.append((draw_overlay(image, detector.predict(image)), caption))
     write_image(path, contact_sheet(tiles, 6))
+
+
+def _region_metrics(pixels: metrics.Pixels, overlaps: dict[int, float], images: set[int]) -> dict[str, float | None]:
+    """AUPRO and AUPIMO of some images; None where no defect of theirs is in the region of interest."""
+    if not images:
+        return dict.fromkeys(REGION_METRICS)
+    return {
+        "AUPRO": pixels.aupro(0.3, images),
+        "AUPRO_0.05": pixels.aupro(0.05, images),
+        "AUPIMO": float(np.mean([overlaps[index] for index in images])),
+    }
 
 
 def _rate(outcomes: list[Outcome], decision: Decision) -> dict[str, Any]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# 2 added the section `precisions`; everything of 1 is still read.
-SCHEMA_VERSION: Literal[2] = 2
+# 2 added the section `precisions`, 3 how thresholds were changed; everything of 1 and 2 is still read.
+SCHEMA_VERSION: Literal[3] = 3
 
 # int8 is for CPUs: unsigned activations, whose zero points take the place of ReLU. int8_symmetric is for TensorRT,
 # which takes no zero points.
 PRECISIONS = ("fp32", "fp16", "int8", "int8_symmetric")
 
 PositiveInt = Annotated[int, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
 
 
 class _Section(BaseModel):
@@ -51,17 +52,62 @@ class Scoring(_Section):
     border: Literal["reflect", "replicate"] = "reflect"
 
 
-class Calibration(_Section):
-    """Thresholds and the good images' scores that they come from; see `edgead.calibration`."""
+# split_conformal keeps its rates by proof; extrapolated trusts a fitted tail; by_hand promises nothing.
+CalibrationMethod = Literal["split_conformal", "extrapolated", "by_hand"]
 
-    method: Literal["split_conformal"] = "split_conformal"
+
+class TailFit(_Section):
+    """The distribution that a threshold was extrapolated by; see `edgead.tail`.
+
+    Of the scores, `excesses` are above `over`. The true rate is expected from `rate_low` to `rate_high` (90 %).
+    """
+
+    over: float
+    excesses: PositiveInt
+    shape: float
+    scale: Annotated[float, Field(gt=0)]
+    anderson_darling: float
+    fit_p_value: Annotated[float, Field(gt=0, le=1)]
+    rate_low: float
+    rate_high: float
+
+
+class Thresholds(_Section):
+    """Two thresholds, how they were found and the rates that they are for."""
+
+    method: CalibrationMethod = "split_conformal"
     false_reject_rate: Rate
     review_rate: Rate
     reject: float
     review: float
+
+
+class Calibration(Thresholds):
+    """Thresholds and the good images' scores that they come from; see `edgead.calibration`.
+
+    The rates of thresholds that were set by hand are what the scores say of them.
+    """
+
     map_threshold: float
     map_typical: float
     scores: list[float]
+    tail: TailFit | None = None
+
+
+class ThresholdChange(_Section):
+    """One change of a graph's thresholds on the device.
+
+    `images` good images with the hash `images_sha256` were scored, none for thresholds set by hand;
+    `same_scores_p_value` compares their scores with those of the calibration before.
+    """
+
+    changed_at: datetime
+    precision: str
+    images: Annotated[int, Field(ge=0)] = 0
+    images_sha256: str = ""
+    same_scores_p_value: float | None = None
+    before: Thresholds
+    after: Thresholds
 
 
 class Golden(_Section):
@@ -88,7 +134,7 @@ class PrecisionRecord(_Section):
 
 
 class Manifest(_Section):
-    schema_version: Literal[1, 2] = SCHEMA_VERSION
+    schema_version: Literal[1, 2, 3] = SCHEMA_VERSION
     detector: str
     precision: str = "fp32"
     preprocessing: Preprocessing
@@ -98,6 +144,7 @@ class Manifest(_Section):
     calibration: Calibration | None = None
     golden: list[Golden] = []
     precisions: dict[str, PrecisionRecord] = {}
+    threshold_changes: list[ThresholdChange] = []
     training: dict[str, Any] = {}
     versions: dict[str, str] = {}
     files: dict[str, str] = {}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.interleave import Timing, interleave
+from benchmarks.promise import mean_band, measure_promise
 from benchmarks.results import FP32, OURS, Row, Target, markdown_table
 from benchmarks.truth import DisagreementError, NearestTruth
 
@@ -119,3 +121,29 @@ def test_benchmarks_explain_themselves(name, capsys):
         importlib.import_module(f"benchmarks.{name}").main(["--help"])
     assert stopped.value.code == 0
     assert f"benchmarks {name}" in capsys.readouterr().out
+
+
+def test_the_band_of_the_promise_is_that_of_all_splits():
+    """Three parts calibrate, two are tested: all 10 splits of five ranks, twice, enumerated."""
+    n, m, k = 3, 2, 2
+    counts = []
+    for chosen in itertools.combinations(range(5), n):
+        threshold = sorted(chosen)[k - 1]
+        counts.append(sum(rank > threshold for rank in set(range(5)) - set(chosen)))
+    sums = sorted(a + b for a in counts for b in counts)
+    # Of 100 equally likely sums, the ones that 0.05 % on each side leave are all from the smallest to the largest.
+    assert mean_band(n, m, n + 1 - k, splits=2) == (sums[0] / 4, sums[-1] / 4)
+    # 200 splits: the normal distribution with the mean and the variance of the enumerated counts.
+    spread = 3.29 * np.std(counts) / np.sqrt(200)
+    expected = (np.mean(counts) - spread) / m, (np.mean(counts) + spread) / m
+    assert mean_band(n, m, n + 1 - k, splits=200) == pytest.approx(expected, abs=0.004)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.05, 0.01])
+def test_a_promise_is_kept_and_a_broken_one_is_seen(rate):
+    scores = np.random.default_rng(2).lognormal(size=400)
+    promise = measure_promise(scores, rate, splits=200)
+    assert promise.kept
+    assert rate - 1 / 201 <= promise.expected <= rate
+    assert not replace(promise, mean=promise.high * 1.01).kept
+    assert not replace(promise, shipped_mean=promise.high * 1.01).kept

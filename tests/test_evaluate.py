@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 import pytest
 from fakes import TIMES
+from rich.console import Console
 
+from edgead.console import evaluation_table
 from edgead.dataset import find_test_images
 from edgead.evaluate import LONGEST_SIDE_PX, evaluate, write_worst_cases
 from edgead.images import load_image
@@ -85,7 +87,41 @@ def test_worst_cases_come_first(data, tmp_path):
 def test_without_masks_there_are_no_pixel_metrics(data):
     (data / "ground_truth" / "dent" / "inside_mask.png").unlink()
     report = evaluate(Brightness(), find_test_images(data)).to_dict()
-    assert report["pixel_AUROC"] is report["AUPRO"] is None
+    assert report["pixel_AUROC"] is report["AUPRO"] is report["AUPIMO"] is None
+    assert report["defect_types"]["dent"]["AUPRO"] is None
+    assert "no masks" in printed(report)
+
+
+def printed(report) -> str:
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(evaluation_table(report))
+    return capture.get()
+
+
+def test_pixels_type_by_type(data):
+    report = evaluate(Brightness(), find_test_images(data)).to_dict()
+    dent, stain = report["defect_types"]["dent"], report["defect_types"]["stain"]
+    # Both dents are brighter than every good pixel, the stain is darker than all of them.
+    assert (dent["AUPRO"], dent["AUPRO_0.05"], dent["AUPIMO"]) == pytest.approx((1, 1, 1))
+    assert (stain["AUPRO"], stain["AUPRO_0.05"], stain["AUPIMO"]) == (0, 0, 0)
+    assert (report["AUPRO"], report["AUPIMO"]) == pytest.approx((2 / 3, 2 / 3))
+    # Of 108 defect pixels 72 are found before any good one: precision 1 up to a recall of 2/3, then 108 of all.
+    everything = 5 * 60 * 80
+    assert report["pixel_AP"] == pytest.approx(2 / 3 + 108 / everything / 3)
+    assert report["pixel_F1Max"] == pytest.approx(2 * 72 / (72 + 108))
+    assert (dent["images"], dent["image_F1Max"], stain["image_AP"]) == (2, 1, pytest.approx(1 / 3))
+    text = printed(report)
+    assert "dent  1.0000 1.0000 1.0000 1.0000 1.0000" in text
+    assert "AUPRO to 0.3, to 0.05" in text
+
+
+def test_a_type_outside_of_the_region_of_interest_has_no_pixel_metrics(data):
+    for picture in (data / "test" / "dent" / "inside.png", data / "ground_truth" / "dent" / "inside_mask.png"):
+        picture.unlink()
+    types = evaluate(Brightness(ROI), find_test_images(data)).to_dict()["defect_types"]
+    assert types["dent"]["AUPIMO"] is types["dent"]["AUPRO"] is None
+    assert types["stain"]["AUPIMO"] == 0
 
 
 def test_large_images_are_measured_smaller(data):

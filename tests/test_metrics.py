@@ -1,9 +1,12 @@
-"""Metrics against scikit-learn, scipy and a brute-force AUPRO.
+"""Metrics against scikit-learn, scipy, brute-force AUPRO and AUPIMO, and the AUPIMO authors' own case.
 
 Both sides count in integers and divide in float64, so they agree to a few units in the last place times the number
 of summands; 1e-9 is far above that and far below any wrong treatment of ties.
 """
 
+import time
+
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -181,3 +184,157 @@ def test_a_rate_reads_well():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("levels", [None, 1, 3], ids=["distinct", "many ties", "ties"])
+def test_pixels_agree_with_scikit_learn(levels):
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    for seed in range(5):
+        maps, masks = pictures(np.random.default_rng(seed), levels=levels)
+        labels, scores = (np.concatenate([a.ravel() for a in arrays]) for arrays in (masks, maps))
+        pixels = metrics.Pixels(maps, masks)
+        assert pixels.auroc() == pytest.approx(sklearn_metrics.roc_auc_score(labels, scores), abs=TOLERANCE)
+        expected = sklearn_metrics.average_precision_score(labels, scores)
+        assert pixels.average_precision() == pytest.approx(expected, abs=TOLERANCE)
+        precision, recall, thresholds = sklearn_metrics.precision_recall_curve(labels, scores)
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-300)
+        best, threshold = pixels.f1_max()
+        assert best == pytest.approx(f1.max(), abs=TOLERANCE)
+        assert threshold == pytest.approx(thresholds[np.flatnonzero(f1[:-1] > f1.max() - TOLERANCE)].max())
+
+
+def test_aupro_of_some_images_makes_up_the_whole():
+    maps, masks = pictures(np.random.default_rng(3), count=4)
+    pixels = metrics.Pixels(maps, masks)
+    regions = [cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[0] - 1 for mask in masks]
+    parts = [pixels.aupro(0.3, {index}) for index in range(4)]
+    assert pixels.aupro(0.3) == pytest.approx(np.average(parts, weights=regions), abs=TOLERANCE)
+    with pytest.raises(ValueError, match="none of the images"):
+        pixels.aupro(0.3, set())
+
+
+def aupimo_by_hand():
+    """The case of anomalib's and the authors' tests (tests/unit/metrics/pimo/test_pimo.py): decades of pixels.
+
+    One normal image whose scores 7, 6, ... 1 are reached by 1, 10, ... 10^6 pixels; the same map with all pixels
+    defective, and with the 100,000 highest. Their overlaps are the rate itself, and ten times it.
+    """
+    scores = np.ones(1_000_000, np.float32)
+    for decade in range(6):
+        scores[: 10**decade] += 1
+    scores = scores.reshape(1000, 1000)
+    half = np.zeros(1_000_000, bool)
+    half[:100_000] = True
+    return [scores] * 3, [np.zeros((1000, 1000), bool), np.ones((1000, 1000), bool), half.reshape(1000, 1000)]
+
+
+def test_aupimo_of_the_authors_case():
+    pixels = metrics.Pixels(*aupimo_by_hand())
+    expected = {
+        (1e-1, 1.0): ((0.1 + 1.0) / 2, (1.0 + 1.0) / 2),
+        (1e-3, 1e-1): (((1e-3 + 1e-2) / 2 + (1e-2 + 1e-1) / 2) / 2, ((1e-2 + 1e-1) / 2 + (1e-1 + 1.0) / 2) / 2),
+        (1e-5, 1e-4): ((1e-5 + 1e-4) / 2, (1e-4 + 1e-3) / 2),
+    }
+    for bounds, values in expected.items():
+        found = pixels.aupimo(bounds)
+        assert list(found) == [1, 2]
+        assert tuple(found.values()) == pytest.approx(values, abs=TOLERANCE)
+
+
+def waves():
+    """Six maps of 64 x 64 without a random generator, three of them with two defects each."""
+    y, x = np.mgrid[:64, :64]
+    maps, masks = [], []
+    for k in range(6):
+        anomaly_map = np.sin(x * (0.31 + 0.07 * k) + k) + np.cos(y * (0.23 + 0.05 * k) - k)
+        anomaly_map = (anomaly_map + 0.5 * np.sin(0.9 * x * y / 64 + k)).astype(np.float32)
+        mask = np.zeros((64, 64), bool)
+        if k >= 3:
+            mask[8 * k - 16 : 8 * k, 10:30] = True
+            mask[50:55, 40 + k : 50 + k] = True
+        maps.append((anomaly_map + (1.2 + 0.3 * k) * mask).astype(np.float32))
+        masks.append(mask)
+    return maps, masks
+
+
+@pytest.mark.parametrize(
+    ("bounds", "published"),
+    [
+        ((2**-8, 2**-3), (0.46682184640275315, 0.6090001049127179, 0.7584866938010674)),
+        ((2**-10, 2**-6), (0.3475823129588355, 0.503027949482634, 0.6756052565591839)),
+    ],
+)
+def test_aupimo_is_that_of_the_authors_code(bounds, published):
+    """What `aupimo_scores(..., num_threshs=300_000)` of github.com/jpcbertoldo/aupimo gives for `waves`.
+
+    It samples thresholds at even distances, and so misses some steps of the curve: hence the tolerance. The bounds are
+    multiples of a pixel's share, for it integrates between the nearest rates that it has sampled.
+    """
+    assert tuple(metrics.Pixels(*waves()).aupimo(bounds).values()) == pytest.approx(published, abs=1e-5)
+
+
+def brute_force_aupimo(maps, masks, low, high):
+    """The curve of every image over all thresholds, its trapezoids in the logarithm of the rate."""
+    good = [a for a, m in zip(maps, masks, strict=True) if not m.any()]
+    thresholds = np.unique(np.concatenate([a.ravel() for a in maps]))[::-1]
+    rates = np.array([np.mean([np.mean(a >= threshold) for a in good]) for threshold in thresholds])
+    areas = {}
+    for index, (anomaly_map, mask) in enumerate(zip(maps, masks, strict=True)):
+        if not mask.any():
+            continue
+        overlap = np.array([np.mean(anomaly_map[mask] >= threshold) for threshold in thresholds])
+        seen = rates > 0
+        # Before the first good pixel the rate is 0: what is found there counts from the start of the axis.
+        start = overlap[~seen].max(initial=0.0)
+        x, y = np.log(rates[seen]), overlap[seen]
+        x, y = np.concatenate([[-700.0, x[0]], x]), np.concatenate([[start, start], y])
+        inner = (x > np.log(low)) & (x < np.log(high))
+        at_low, at_high = _at(x, y, np.log(low), -1), _at(x, y, np.log(high), 0)
+        xs = np.concatenate([[np.log(low)], x[inner], [np.log(high)]])
+        ys = np.concatenate([[at_low], y[inner], [at_high]])
+        areas[index] = np.sum((xs[1:] - xs[:-1]) * (ys[1:] + ys[:-1]) / 2) / np.log(high / low)
+    return areas
+
+
+def _at(x, y, place, end):
+    """The curve at a place; where it rises there without a width, the given end of the rise."""
+    return float(y[x == place][end]) if np.any(x == place) else float(np.interp(place, x, y))
+
+
+@pytest.mark.parametrize("levels", [None, 1, 3], ids=["distinct", "many ties", "ties"])
+@pytest.mark.parametrize("bounds", [(0.01, 0.3), (0.001, 0.05), (0.2, 1.0)])
+def test_aupimo_equals_brute_force(bounds, levels):
+    for seed in range(4):
+        maps, masks = pictures(np.random.default_rng(seed), count=6, levels=levels)
+        for mask in masks[3:]:
+            mask[:] = False
+        found, expected = metrics.Pixels(maps, masks).aupimo(bounds), brute_force_aupimo(maps, masks, *bounds)
+        assert found.keys() == expected.keys()
+        assert list(found.values()) == pytest.approx(list(expected.values()), abs=TOLERANCE)
+        assert metrics.aupimo(maps, masks, bounds) == pytest.approx(np.mean(list(expected.values())), abs=TOLERANCE)
+
+
+def test_aupimo_of_a_perfect_and_of_a_useless_map():
+    mask = np.zeros((50, 50), bool)
+    mask[10:20, 10:20] = True
+    none = np.zeros_like(mask)
+    noise = np.random.default_rng(0).random((50, 50)).astype(np.float32)
+    assert metrics.aupimo([mask.astype(np.float32), none.astype(np.float32)], [mask, none]) == pytest.approx(1)
+    assert metrics.aupimo([noise * mask, noise + 1], [mask, none]) == 0
+    with pytest.raises(ValueError, match="without any defect"):
+        metrics.aupimo([noise], [mask])
+    with pytest.raises(ValueError, match="bounds"):
+        metrics.aupimo([noise, noise], [mask, none], (0.0, 0.1))
+
+
+def test_full_resolution_takes_seconds():
+    """A tenth of 583 images of 325 x 325, in processor time: other work on the machine does not count."""
+    rng = np.random.default_rng(1)
+    maps = list(rng.random((58, 325, 325), np.float32))
+    masks = [np.zeros((325, 325), bool) for _ in maps]
+    for mask in masks[20:]:
+        mask[100:180, 100:200] = True
+    start_s = time.process_time()
+    pixels = metrics.Pixels(maps, masks)
+    pixels.auroc(), pixels.average_precision(), pixels.f1_max(), pixels.aupro(0.3), pixels.aupro(0.05), pixels.aupimo()
+    assert time.process_time() - start_s < 2

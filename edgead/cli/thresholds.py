@@ -1,0 +1,85 @@
+"""The verb that changes thresholds on the device."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgead.artifact import Artifact
+from edgead.cli.app import Json, Model, Precision, Runtime, app, find_images, print_report
+from edgead.console import facts_table, stage_bars, stderr
+from edgead.errors import SettingsError
+
+
+@app.command()
+def calibrate(
+    model: Model,
+    good_images: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Good images or folders: not trained on, best of another day than those of the training."),
+    ] = None,
+    false_reject_rate: Annotated[
+        float | None, typer.Option(help="At most this share of good parts is rejected; by default the model's own.")
+    ] = None,
+    review_rate: Annotated[
+        float | None, typer.Option(help="At most this share of good parts is rejected or sent to review.")
+    ] = None,
+    extrapolate: Annotated[
+        bool, typer.Option("--extrapolate", help="Too few images for the rate: fit the tail of their scores.")
+    ] = False,
+    reject: Annotated[float | None, typer.Option(help="Set this threshold by hand, without images.")] = None,
+    review: Annotated[float | None, typer.Option(help="Set the review threshold by hand.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the new thresholds and write nothing.")] = False,
+    runtime: Runtime = "auto",
+    precision: Precision = None,
+    json: Json = False,
+) -> None:
+    """Set a model's thresholds anew, from good images or by hand; each change is kept in the model."""
+    from edgead.detector import Detector
+    from edgead.recalibration import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
+
+    by_hand = reject is not None or review is not None
+    from_images = bool(good_images) or extrapolate or false_reject_rate is not None or review_rate is not None
+    if by_hand == from_images or (from_images and not good_images):
+        raise SettingsError(
+            "give either good images (with --false-reject-rate, --review-rate, --extrapolate) or thresholds "
+            "(--reject, --review)"
+        )
+    report: dict[str, Any]
+    if by_hand:
+        artifact = Artifact.load(model)
+        change, calibration = thresholds_by_hand(artifact, precision, reject=reject, review=review)
+        report = change.model_dump(mode="json")
+    else:
+        asked = AskedRates(false_reject_rate, review_rate, extrapolate)
+        paths = find_images(good_images or [])
+        with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
+            found = recalibrate(detector, paths, asked, progress=partial(progress, "score good images"))
+        artifact, change, calibration = detector.artifact, found.change, found.calibration
+        report = found.to_dict()
+    if not dry_run:
+        write_thresholds(artifact, change, calibration)
+    for warning in report.get("warnings", []):
+        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    print_report(
+        {"model": str(model), "written": not dry_run, **report}, json, lambda: facts_table(str(model), _facts(report))
+    )
+
+
+def _facts(report: dict[str, Any]) -> dict[str, Any]:
+    before, after = report["before"], report["after"]
+    facts: dict[str, Any] = {"graph": report["precision"]}
+    if report["images"]:
+        facts["good images"] = report["images"]
+        rejects = report["old_threshold_rejects"]
+        facts["rejected by the old threshold"] = f"{rejects['count']} of {rejects['total']}"
+    for name in ("reject", "review"):
+        facts[f"{name} above"] = f"{after[name]:.6g} (was {before[name]:.6g})"
+    for name in ("false_reject_rate", "review_rate"):
+        sign = "at most " if after["method"] == "split_conformal" else "about "
+        facts[name.replace("_", "-")] = f"{sign}{100 * after[name]:.3g} % (was {100 * before[name]:.3g} %)"
+    facts["method"] = f"{after['method']} (was {before['method']})".replace("_", " ")
+    return facts

@@ -1,0 +1,226 @@
+"""How well anomaly maps show where a defect is: pixel AUROC, average precision and F1max, AUPRO, AUPIMO.
+
+Exact at every threshold: no metric bins scores or samples thresholds. Only the scores of good pixels are sorted as a
+whole, once and without their indices; all metrics are then sums over the pixels of defects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from edgead.metrics.ranking import best_f1, check_classes, check_finite, mean_precision
+
+# Bounds of the shared false-positive rate in Bertoldo et al. 2024, section 3.
+PIMO_BOUNDS = (1e-5, 1e-4)
+
+
+@dataclass(frozen=True, slots=True)
+class _Defect:
+    """The defect pixels of one image by rising score, and how many good pixels of all images are above them."""
+
+    scores: np.ndarray
+    weights: np.ndarray  # one over the pixels of the region
+    regions: int
+    above: np.ndarray
+    at_or_above: np.ndarray
+
+
+class Pixels:
+    """Anomaly maps with their masks, for all pixel metrics at once.
+
+    Parameters
+    ----------
+    maps : sequence of ndarray of shape (H, W), float32
+        Anomaly maps, which may differ in size.
+    masks : sequence of ndarray of shape (H, W), bool
+        True on defects.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not match, there are no defect pixels or only such, or a score is not finite.
+    """
+
+    def __init__(self, maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]):
+        _check(maps, masks)
+        self._maps, self._masks = maps, masks
+        normal = np.concatenate([a[~m] for a, m in zip(maps, masks, strict=True)])
+        normal.sort()
+        self._normal = normal.size
+        self._defects = {
+            index: _defect(anomaly_map, mask, normal)
+            for index, (anomaly_map, mask) in enumerate(zip(maps, masks, strict=True))
+            if mask.any()
+        }
+
+    def auroc(self) -> float:
+        """Compute the AUROC over all pixels of all images."""
+        # Twice the wins as an integer: exact, and within 64 bits up to 10^9 pixels of each class.
+        lost = sum(int(d.above.sum()) + int(d.at_or_above.sum()) for d in self._defects.values())
+        pairs = 2 * self._normal * sum(d.scores.size for d in self._defects.values())
+        return (pairs - lost) / pairs
+
+    def average_precision(self) -> float:
+        """Compute the average precision over all pixels, without interpolation."""
+        _, hits, flagged = self._cuts()
+        return mean_precision(hits, flagged)
+
+    def f1_max(self) -> tuple[float, float]:
+        """Find the best F1 over all pixels and thresholds, and the highest threshold that reaches it."""
+        return best_f1(*self._cuts())
+
+    def aupro(self, limit: float = 0.3, images: Collection[int] | None = None) -> float:
+        """Compute the area under the per-region overlap curve up to a false-positive rate, divided by it.
+
+        Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021, section 5.2: every connected region (8
+        neighbours) has the same weight whatever its size, and the false-positive rate is that of the good pixels
+        of all images.
+
+        Parameters
+        ----------
+        limit : float
+            Largest false-positive rate, above 0 and at most 1.
+        images : collection of int, optional
+            Only regions of these images count; the false-positive rate stays that of all images.
+
+        Notes
+        -----
+        A region's pixel adds its weight to the overlap while the threshold passes its score: that is, linearly while
+        the false-positive rate grows from the share of good pixels above the score to the share at or above it. So
+        the area is a sum over the pixels of regions and the curve need not be built.
+        """
+        if not 0 < limit <= 1:
+            raise ValueError(f"the limit is a false-positive rate above 0 and at most 1, got {limit}")
+        chosen = [d for index, d in self._defects.items() if images is None or index in images]
+        if not chosen:
+            raise ValueError("none of the images has a defect")
+        area = sum(
+            float(np.sum(d.weights * _area_of_rise(d.above / self._normal, d.at_or_above / self._normal, limit)))
+            for d in chosen
+        )
+        return area / sum(d.regions for d in chosen) / limit
+
+    def aupimo(self, bounds: tuple[float, float] = PIMO_BOUNDS) -> dict[int, float]:
+        """Compute the area under the per-image overlap curve of every image with a defect.
+
+        Bertoldo et al., "AUPIMO: Redefining Visual Anomaly Detection Benchmarks with High Speed and Low Tolerance",
+        BMVC 2024: the share of an image's defect pixels that are found, averaged over the logarithm of the
+        false-positive rate between two bounds; that rate is the mean over the images without any defect.
+
+        Parameters
+        ----------
+        bounds : (float, float)
+            Smallest and largest false-positive rate, 0 < smallest < largest <= 1.
+
+        Returns
+        -------
+        dict of int to float
+            From the number of the image to its area, 0 to 1.
+
+        Raises
+        ------
+        ValueError
+            If the bounds are wrong or no image is without a defect.
+
+        Notes
+        -----
+        As with `aupro` the area is a sum over the defect's pixels. Between two thresholds the curve is linear in the
+        logarithm, as with the trapezoids of the authors' code, which takes a sample of the thresholds; a rate of 0
+        has no logarithm, and a pixel that ties with the highest good pixel counts from that pixel's rate on.
+        """
+        low, high = bounds
+        if not 0 < low < high <= 1:
+            raise ValueError(f"bounds are rates with 0 < smallest < largest <= 1, got {bounds}")
+        top, rates = self._highest_normal(high)
+        return {index: _log_area(d.scores, top, rates, bounds) for index, d in self._defects.items()}
+
+    def _cuts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Every distinct score of a defect pixel, falling, with the defect pixels and all pixels at or above it.
+
+        Between them only good pixels are added, which moves neither the recall nor the best F1 up.
+        """
+        scores = np.concatenate([d.scores for d in self._defects.values()])
+        order = np.argsort(scores)[::-1]
+        scores = scores[order]
+        last_of_tie = np.append(np.flatnonzero(np.diff(scores)), scores.size - 1)
+        normal = np.concatenate([d.at_or_above for d in self._defects.values()])[order][last_of_tie]
+        hits = last_of_tie + 1
+        return scores[last_of_tie], hits, hits + normal
+
+    def _highest_normal(self, rate: float) -> tuple[np.ndarray, np.ndarray]:
+        """Rising scores of defect-free images down to a mean false-positive rate, and the rate at or above each."""
+        good = [a for a, m in zip(self._maps, self._masks, strict=True) if not m.any()]
+        if not good:
+            raise ValueError("AUPIMO needs images without any defect, found none")
+        # Each pixel adds at least 1 / (images x largest size): so many reach the rate.
+        enough = min(int(rate * len(good) * max(a.size for a in good)) + 1, sum(a.size for a in good))
+        scores = np.concatenate([a.ravel() for a in good])
+        lowest = np.partition(scores, scores.size - enough)[scores.size - enough]
+        kept = [a[a >= lowest] for a in good]
+        weights = np.repeat([1 / (len(good) * a.size) for a in good], [len(k) for k in kept])
+        scores = np.concatenate(kept)
+        order = np.argsort(scores)
+        return scores[order], np.cumsum(weights[order][::-1])[::-1]
+
+
+def pixel_auroc(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> float:
+    """Compute the AUROC over all pixels of all images; parameters and errors are those of `Pixels`."""
+    return Pixels(maps, masks).auroc()
+
+
+def aupro(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], limit: float = 0.3) -> float:
+    """Compute `Pixels.aupro`; parameters and errors are those of `Pixels`."""
+    return Pixels(maps, masks).aupro(limit)
+
+
+def aupimo(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], bounds: tuple[float, float] = PIMO_BOUNDS) -> float:
+    """Compute the mean of `Pixels.aupimo` over the images with a defect; other parameters are those of `Pixels`."""
+    return float(np.mean(list(Pixels(maps, masks).aupimo(bounds).values())))
+
+
+def _check(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> None:
+    if len(maps) != len(masks) or not len(maps):
+        raise ValueError(f"every map needs a mask, got {len(maps)} maps and {len(masks)} masks")
+    for index, (anomaly_map, mask) in enumerate(zip(maps, masks, strict=True)):
+        if anomaly_map.ndim != 2 or anomaly_map.shape != mask.shape or mask.dtype != bool:
+            raise ValueError(
+                f"map {index} of shape {anomaly_map.shape} needs a bool mask of the same (H, W), "
+                f"got {mask.dtype} of shape {mask.shape}"
+            )
+        check_finite(anomaly_map, f"map {index}")
+    defects = sum(int(np.count_nonzero(mask)) for mask in masks)
+    check_classes(defects, sum(mask.size for mask in masks), "masks")
+
+
+def _defect(anomaly_map: np.ndarray, mask: np.ndarray, normal: np.ndarray) -> _Defect:
+    found, labelled = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+    scores, region = anomaly_map[mask], labelled[mask]
+    order = np.argsort(scores)  # neighbouring searches stay in the cache: ten times faster
+    scores, region = scores[order], region[order]
+    return _Defect(
+        scores,
+        weights=1 / np.bincount(region, minlength=found)[region],
+        regions=found - 1,
+        above=normal.size - np.searchsorted(normal, scores, side="right"),
+        at_or_above=normal.size - np.searchsorted(normal, scores, side="left"),
+    )
+
+
+def _area_of_rise(start: np.ndarray, stop: np.ndarray, limit: float) -> np.ndarray:
+    """Integrate up to `limit` what is 0 up to `start`, rises to 1 at `stop` and stays there."""
+    width = np.maximum(stop - start, np.finfo(np.float64).tiny)
+    within = np.clip(limit - start, 0, stop - start)
+    return within * within / (2 * width) + np.maximum(limit - stop, 0)
+
+
+def _log_area(scores: np.ndarray, top: np.ndarray, rates: np.ndarray, bounds: tuple[float, float]) -> float:
+    low, high = np.log(bounds)
+    rates = np.append(rates, 0.0)  # of a score above all good pixels
+    above = rates[np.searchsorted(top, scores, side="right")]
+    stop = np.log(np.maximum(rates[np.searchsorted(top, scores, side="left")], np.finfo(np.float64).tiny))
+    start = np.where(above > 0, np.log(np.where(above > 0, above, 1.0)), stop)
+    return float(np.mean(_area_of_rise(start, stop, high) - _area_of_rise(start, stop, low)) / (high - low))

@@ -1,0 +1,226 @@
+"""Thresholds are changed on the device: from good images or by hand, and every change is kept in the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgead.artifact import Artifact, ArtifactError, write_manifest
+from edgead.calibration import CalibrationError, calibrate, images_needed, share_above
+from edgead.dataset import Progress
+from edgead.detector import Detector, Measurement
+from edgead.errors import SettingsError
+from edgead.images import load_image
+from edgead.manifest import Calibration, Manifest, ThresholdChange, Thresholds
+from edgead.metrics import Rate
+from edgead.tail import FEWEST_SCORES, FURTHEST
+from edgead.two_sample import same_distribution_p_value
+
+# Below this the scores are said to differ from those of the calibration before.
+DIFFERENT_BELOW = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class AskedRates:
+    """What the thresholds are to promise; a rate that is None stays as the model has it."""
+
+    false_reject_rate: float | None = None
+    review_rate: float | None = None
+    extrapolate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recalibration:
+    """New thresholds that are not written yet, and what led to them.
+
+    Attributes
+    ----------
+    rejected_before : Rate
+        How many of the images the old threshold rejects.
+    median_before, median_after : float
+        Of the scores behind the old thresholds and of those of the images.
+    copies : int
+        Images that are byte for byte another one; they count once.
+    """
+
+    change: ThresholdChange
+    calibration: Calibration
+    rejected_before: Rate
+    median_before: float
+    median_after: float
+    copies: int
+
+    def warnings(self) -> list[str]:
+        """What whoever calibrates should know, in words."""
+        found = []
+        p_value = self.change.same_scores_p_value
+        if p_value is not None and p_value < DIFFERENT_BELOW:
+            found.append(
+                "these images do not score as those that the old thresholds came from (median "
+                f"{self.median_after:.4g}, was {self.median_before:.4g}; p = {p_value:.2g}): other light, another "
+                "camera setting, another batch, or images that the model was trained on. The new thresholds hold for "
+                "parts like these images"
+            )
+        if self.calibration.tail is not None:
+            tail = self.calibration.tail
+            found.append(
+                f"the threshold is an extrapolation and no guarantee: the true rate is expected from "
+                f"{100 * max(0.0, tail.rate_low):.2g} to {100 * tail.rate_high:.2g} % (90 %), if the tail is what it "
+                f"seems (fit to {tail.excesses} scores, Anderson-Darling {tail.anderson_darling:.2f}, "
+                f"p = {tail.fit_p_value:.2g})"
+            )
+        if self.copies:
+            found.append(f"{self.copies} images are copies of others and count once")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain JSON types."""
+        tail = self.calibration.tail
+        return {
+            **self.change.model_dump(mode="json"),
+            "old_threshold_rejects": {"count": self.rejected_before.count, "total": self.rejected_before.total},
+            "tail": None if tail is None else tail.model_dump(),
+            "warnings": self.warnings(),
+        }
+
+
+def recalibrate(
+    detector: Detector, paths: Sequence[Path], asked: AskedRates, *, progress: Progress | None = None
+) -> Recalibration:
+    """Make new thresholds for the detector's graph from good images; nothing is written.
+
+    Parameters
+    ----------
+    detector : Detector
+        Calibrated; it is run over the images as it ships.
+    paths : sequence of Path
+        Good images that the model was not trained on, taken as the line takes them.
+    asked : AskedRates
+
+    Raises
+    ------
+    CalibrationError
+        The images cannot support the rate; says how many are needed.
+    TailError
+        They cannot support the extrapolation either.
+    """
+    before = detector.graph.calibration
+    if before is None:
+        raise ArtifactError(f"{detector.artifact.path} has no thresholds: train it anew with `edgead train`")
+    rate = before.false_reject_rate if asked.false_reject_rate is None else asked.false_reject_rate
+    unique, digest = _without_copies(paths)
+    _check_support(len(unique), rate, asked.extrapolate)
+    good: list[tuple[float, float, float]] = []
+    for done, path in enumerate(unique, 1):
+        good.append(_numbers(detector.measure(load_image(path))))
+        if progress:
+            progress(done, len(unique))
+    scores, maxima, medians = zip(*good, strict=True)
+    review = _review_rate(before, rate) if asked.review_rate is None else asked.review_rate
+    after = calibrate(
+        scores, maxima, medians, false_reject_rate=rate, review_rate=review, extrapolate=asked.extrapolate
+    )
+    change = ThresholdChange(
+        changed_at=datetime.now(timezone.utc),
+        precision=detector.graph.precision,
+        images=len(unique),
+        images_sha256=digest,
+        same_scores_p_value=same_distribution_p_value(before.scores, scores),
+        before=_thresholds(before),
+        after=_thresholds(after),
+    )
+    rejected = Rate.of(sum(score > before.reject for score in scores), len(scores))
+    medians_of_scores = float(np.median(before.scores)), float(np.median(scores))
+    return Recalibration(change, after, rejected, *medians_of_scores, copies=len(paths) - len(unique))
+
+
+def thresholds_by_hand(
+    artifact: Artifact, precision: str | None, *, reject: float | None = None, review: float | None = None
+) -> tuple[ThresholdChange, Calibration]:
+    """Set thresholds by hand; nothing is written. One that is None stays, but review never lies above reject.
+
+    Raises
+    ------
+    CalibrationError
+        Thresholds that are not finite, or a review threshold above the one that rejects.
+    """
+    graph = artifact.graph(precision)
+    before = graph.calibration
+    if before is None:
+        raise ArtifactError(f"{artifact.path} has no thresholds: train it anew with `edgead train`")
+    new_reject = before.reject if reject is None else reject
+    new_review = min(before.review, new_reject) if review is None else review
+    if not (math.isfinite(new_reject) and math.isfinite(new_review) and new_review <= new_reject):
+        raise CalibrationError(
+            f"thresholds are finite scores and review is not above reject, found review {new_review:.6g} and "
+            f"reject {new_reject:.6g}"
+        )
+    after = before.model_copy(
+        update={
+            "method": "by_hand",
+            "reject": new_reject,
+            "review": new_review,
+            "false_reject_rate": share_above(before.scores, new_reject),
+            "review_rate": share_above(before.scores, new_review),
+            "tail": None,
+        }
+    )
+    now = datetime.now(timezone.utc)
+    change = ThresholdChange(
+        changed_at=now, precision=graph.precision, before=_thresholds(before), after=_thresholds(after)
+    )
+    return change, after
+
+
+def write_thresholds(artifact: Artifact, change: ThresholdChange, calibration: Calibration) -> Manifest:
+    """Write new thresholds of one graph and the change into the artifact's manifest, in one step."""
+    manifest = artifact.manifest
+    update: dict[str, Any] = {"threshold_changes": [*manifest.threshold_changes, change]}
+    if change.precision == "fp32":
+        update["calibration"] = calibration
+    else:
+        record = manifest.precisions[change.precision].model_copy(update={"calibration": calibration})
+        update["precisions"] = {**manifest.precisions, change.precision: record}
+    return write_manifest(artifact.path, manifest.model_copy(update=update))
+
+
+def _check_support(images: int, rate: float, extrapolate: bool) -> None:
+    needed = images_needed(rate)
+    if images >= needed or extrapolate:
+        return
+    instead = f"ask for at least {1 / (images + 1):.3g}" if images else "give images"
+    if images >= FEWEST_SCORES and rate >= 1 / (FURTHEST * (images + 1)):
+        instead += ", or take --extrapolate, which fits the tail of the scores and promises nothing"
+    raise CalibrationError(
+        f"a false-reject rate of {rate:.4g} needs {needed} good images, found {images}: "
+        f"add {needed - images}, {instead}"
+    )
+
+
+def _review_rate(before: Calibration, rate: float) -> float:
+    """The model's own review rate, unless the new false-reject rate is above it or nothing was sent to review."""
+    return rate if before.review_rate == before.false_reject_rate else max(rate, before.review_rate)
+
+
+def _numbers(measured: Measurement) -> tuple[float, float, float]:
+    return measured.image_score, measured.map_maximum, float(np.median(measured.anomaly_map))
+
+
+def _thresholds(calibration: Calibration) -> Thresholds:
+    return Thresholds(**{name: getattr(calibration, name) for name in Thresholds.model_fields})
+
+
+def _without_copies(paths: Sequence[Path]) -> tuple[list[Path], str]:
+    """The images without copies, which are not exchangeable with new parts, and a hash of their contents."""
+    if not paths:
+        raise SettingsError("no good images to calibrate with")
+    found = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in reversed(paths)}
+    unique = dict(reversed(found.items()))
+    return list(unique.values()), hashlib.sha256("".join(sorted(unique)).encode()).hexdigest()

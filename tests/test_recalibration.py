@@ -1,0 +1,149 @@
+"""`edgead calibrate`: new thresholds on real images, what it refuses, and what the model remembers of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_imports import REFUSE
+
+from edgead.artifact import Artifact
+from edgead.calibration import MARGIN, CalibrationError, conformal_threshold
+from edgead.demo.line import part_seed, render
+from edgead.detector import Detector
+from edgead.errors import SettingsError
+from edgead.images import load_image, write_image
+from edgead.manifest import SCHEMA_VERSION
+from edgead.recalibration import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> Path:
+    """Forty good parts that no model has seen."""
+    folder = tmp_path_factory.mktemp("good")
+    for index in range(40):
+        write_image(folder / f"{index}.png", render(part_seed(91, index))[0])
+    return folder
+
+
+def edgead(*arguments: object, code: int = 0) -> str:
+    """Run the command as a device has it: without torch, onnx, scipy and scikit-learn."""
+    program = REFUSE + "from edgead.cli import main\nmain()"
+    command = [sys.executable, "-W", "error", "-c", program, *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == code, result.stderr + result.stdout
+    assert "Traceback" not in result.stderr
+    return result.stdout if code == 0 else result.stderr
+
+
+def test_the_new_threshold_is_that_of_the_images(model_copy, good):
+    before = Artifact.load(model_copy).manifest
+    report = json.loads(edgead("calibrate", model_copy, good, "--false-reject-rate", "0.1", "--json"))
+    with Detector.load(model_copy) as detector:
+        scores = [detector.measure(load_image(path)).image_score for path in sorted(good.iterdir())]
+        decisions = [detector.predict(load_image(path)).decision for path in sorted(good.iterdir())]
+    expected = conformal_threshold(scores, 0.1) * (1 + MARGIN)
+    after = Artifact.load(model_copy).manifest
+    assert after.calibration.reject == report["after"]["reject"] == pytest.approx(expected, rel=1e-6)
+    assert after.calibration.scores == pytest.approx(sorted(scores), rel=1e-6)
+    # Rank ceil(41 x 0.9) = 37 of 40: three good parts are above.
+    assert decisions.count("reject") == 3
+    assert after.schema_version == SCHEMA_VERSION
+    (change,) = after.threshold_changes
+    assert (change.precision, change.images) == ("fp32", 40)
+    assert change.before.reject == before.calibration.reject
+    assert change.after.false_reject_rate == 0.1
+    assert len(change.images_sha256) == 64
+    assert 0 < change.same_scores_p_value <= 1
+    assert set(after.files) == set(before.files)
+
+
+def test_every_change_is_kept(model_copy, good):
+    edgead("calibrate", model_copy, "--reject", "2.5", "--review", "0.25")
+    edgead("calibrate", model_copy, good, "--false-reject-rate", "0.1", "--review-rate", "0.2")
+    first, second = Artifact.load(model_copy).manifest.threshold_changes
+    assert (first.after.method, first.after.reject, first.after.review, first.images) == ("by_hand", 2.5, 0.25, 0)
+    assert second.before == first.after
+    assert second.after.method == "split_conformal"
+    assert first.changed_at < second.changed_at
+
+
+def test_a_dry_run_changes_nothing(model_copy, good):
+    content = (model_copy / "manifest.json").read_bytes()
+    report = json.loads(edgead("calibrate", model_copy, good, "--false-reject-rate", "0.1", "--dry-run", "--json"))
+    assert report["written"] is False
+    assert (model_copy / "manifest.json").read_bytes() == content
+
+
+def test_thresholds_by_hand_say_what_the_scores_say(model_copy):
+    artifact = Artifact.load(model_copy)
+    scores = artifact.manifest.calibration.scores
+    middle = scores[9]
+    change, calibration = thresholds_by_hand(artifact, None, reject=middle)
+    # 19 scores, 9 of them above the tenth.
+    assert calibration.false_reject_rate == calibration.review_rate == 10 / 20
+    assert calibration.review == middle
+    write_thresholds(artifact, change, calibration)
+    with Detector.load(model_copy) as detector:
+        assert detector.predict(np.zeros((100, 100, 3), np.uint8)).threshold == middle
+    for wrong in ({"reject": float("nan")}, {"review": 1e9}):
+        with pytest.raises(CalibrationError, match="not above reject"):
+            thresholds_by_hand(artifact, None, **wrong)
+
+
+def test_too_few_images_say_how_many_are_needed(model_copy, good):
+    content = (model_copy / "manifest.json").read_bytes()
+    error = edgead("calibrate", model_copy, good, "--false-reject-rate", "0.001", code=2)
+    assert "needs 999 good images, found 40: add 959, ask for at least 0.0244" in error
+    assert "--extrapolate" not in error  # forty cannot support that either
+    assert "needs 100 good images" in edgead(
+        "calibrate", model_copy, good, "--false-reject-rate", "0.001", "--extrapolate", code=2
+    )
+    assert (model_copy / "manifest.json").read_bytes() == content
+
+
+def test_copies_count_once(model_copy, good, tmp_path):
+    paths = sorted(good.iterdir())[:19]
+    again = Path(shutil.copy(paths[3], tmp_path / "again.png"))
+    with Detector.load(model_copy) as detector:
+        found = recalibrate(detector, [*paths, again], AskedRates())
+        assert (found.change.images, found.copies) == (19, 1)
+        assert found.change.images_sha256 == recalibrate(detector, paths[::-1], AskedRates()).change.images_sha256
+        with pytest.raises(SettingsError, match="no good images"):
+            recalibrate(detector, [], AskedRates())
+
+
+def test_another_light_is_told(model_copy, good, tmp_path):
+    dark = []
+    for path in sorted(good.iterdir()):
+        dark.append(tmp_path / path.name)
+        write_image(dark[-1], (load_image(path) * 0.6).astype(np.uint8))
+    with Detector.load(model_copy) as detector:
+        found = recalibrate(detector, dark, AskedRates(0.1))
+    assert found.change.same_scores_p_value < 0.01
+    assert any("other light" in warning for warning in found.warnings())
+    assert found.median_after > found.median_before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--reject", "1", "--false-reject-rate", "0.1"), ("--false-reject-rate", "0.1"), ("--extrapolate",)],
+)
+def test_usage(trained_model, arguments):
+    assert "give either good images" in edgead("calibrate", trained_model, *arguments, code=2)
+
+
+def test_a_manifest_of_before_still_opens(model_copy):
+    from edgead.artifact import _content_sha256
+
+    content = json.loads((model_copy / "manifest.json").read_text())
+    content["schema_version"] = 2
+    del content["threshold_changes"], content["calibration"]["tail"], content["manifest_sha256"]
+    content["manifest_sha256"] = _content_sha256(content)
+    (model_copy / "manifest.json").write_text(json.dumps(content))
+    assert Artifact.load(model_copy).manifest.threshold_changes == []
