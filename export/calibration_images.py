@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from edgead.export.from_folder import split_good
-
 from edgead.artifact import Artifact, ArtifactError
 from edgead.calibration import plan_calibration
-from edgead.dataset import StageProgress, check_images, find_good_images, no_progress
+from edgead.dataset import StageProgress, check_images, find_good_images, no_progress, split_good
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import signal
 import sys
 from types import FrameType
 
-from edgead.cli import daemon, device, workstation  # noqa: F401  imported for the verbs that they add
+from edgead.cli import daemon, device, learning, workstation  # noqa: F401  imported for the verbs that they add
 from edgead.cli.app import app
 from edgead.console import stderr
 from edgead.errors import EdgeadError

@@ -10,7 +10,7 @@ import typer
 import yaml
 
 from edgead.artifact import Artifact
-from edgead.cli.app import Json, Model, app, find_images, print_report
+from edgead.cli.app import Json, Model, app, find_images, print_report, read_numbers
 from edgead.console import export_facts, facts_table, pairs_table, parity_table, stage_bars, stderr, training_facts
 from edgead.dataset import find_test_images
 from edgead.errors import SettingsError
@@ -61,13 +61,13 @@ def train(
     chosen = {
         "backbone": backbone,
         "layers": layers and [layer.strip() for layer in layers.split(",")],
-        "image_size": image_size and _numbers("--image-size", image_size, (1, 2), repeat=2),
+        "image_size": image_size and read_numbers("--image-size", image_size, (1, 2), repeat=2),
         "memory_bank_size": memory_bank_size,
         "seed": seed,
     }
     chosen = {key: value for key, value in chosen.items() if value is not None}
     settings = {**find_preset(detector, preset), **chosen, **dict(map(_setting, setting or []))}
-    region = _numbers("--roi", roi, (4,)) if roi else None
+    region = read_numbers("--roi", roi, (4,)) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad)
     with stage_bars() as progress:
         artifact, problems = train_from_folder(
@@ -228,13 +228,3 @@ def _setting(text: str) -> tuple[str, Any]:
     except yaml.YAMLError:
         pass
     raise SettingsError(f"--set {text!r}: expected NAME=VALUE, such as window=3 or layers=[stride8,stride16]")
-
-
-def _numbers(option: str, text: str, counts: tuple[int, ...], *, repeat: int = 0) -> tuple[int, ...]:
-    parts = text.replace("x", ",").split(",")
-    if len(parts) not in counts or not all(part.strip().isdigit() for part in parts):
-        raise SettingsError(f"{option} {text!r}: expected {' or '.join(map(str, counts))} whole numbers with commas")
-    numbers = tuple(int(part) for part in parts)
-    if min(numbers[-2:]) == 0:
-        raise SettingsError(f"{option} {text!r}: height and width must be at least 1")
-    return numbers * repeat if len(numbers) == 1 and repeat else numbers
