@@ -11,7 +11,16 @@ import yaml
 
 from edgead.artifact import Artifact
 from edgead.cli.app import Json, Model, app, find_images, print_report, read_numbers
-from edgead.console import export_facts, facts_table, pairs_table, parity_table, stage_bars, stderr, training_facts
+from edgead.console import (
+    export_facts,
+    facts_table,
+    pairs_table,
+    parity_table,
+    stage_bars,
+    stderr,
+    training_facts,
+    tuned_table,
+)
 from edgead.dataset import find_test_images
 from edgead.errors import SettingsError
 
@@ -78,6 +87,42 @@ def train(
         report,
         json,
         lambda: facts_table(f"{output}", {k: v for k, v in report.items() if k != "skipped" or v}),
+    )
+
+
+@app.command()
+def tune(
+    data: Annotated[Path, typer.Argument(help="MVTec layout; only train/good is read.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the winner.")],
+    latency_ms: Annotated[float, typer.Option(help="Budget of a frame on this machine, 95th percentile.")],
+    false_reject_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of good parts that may be rejected; by default the strictest that the images support."
+        ),
+    ] = None,
+    runtime: Annotated[str, typer.Option(help="Engine that is timed: onnxruntime or openvino.")] = "onnxruntime",
+    precisions: Annotated[str, typer.Option(help="Precisions of the finalists, such as fp32,int8.")] = "fp32",
+    detectors: Annotated[str, typer.Option(help="Methods to choose from.")] = "patchcore,mvg",
+    trials: Annotated[int, typer.Option(min=2, help="Candidates to start with.")] = 24,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")] = None,
+    ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster that trains instead, or auto.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Picture of the front; by default OUTPUT.svg.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all that is random.")] = 0,
+    json: Json = False,
+) -> None:
+    """Search for the best detector within a latency budget, and write it as a finished model."""
+    from edgead.export.tune import TunePlan
+    from edgead.export.tune import tune as search
+
+    lists = [tuple(part.strip() for part in text.split(",")) for text in (precisions, detectors)]
+    plan = TunePlan(latency_ms, false_reject_rate, runtime, *lists, trials, workers, ray, seed)
+    with stage_bars() as progress:
+        tuned = search(data, output, plan, progress=progress)
+    picture = plot or output.with_name(f"{output.name}.svg")
+    picture.write_text(tuned.plot, encoding="utf-8")
+    print_report(
+        {"model": str(output), "plot": str(picture), **tuned.to_dict()}, json, lambda: tuned_table(tuned, latency_ms)
     )
 
 

@@ -70,7 +70,8 @@ def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress)
     good = find_calibration_images(artifact, plan.calibration, taught=paths)
     bank = artifact.memory_bank()
     width = spacing(bank)
-    new = _uncovered(artifact, bank, width, Images(taught, artifact.manifest.preprocessing), progress)
+    images = Images(taught, artifact.manifest.preprocessing)
+    new = _uncovered(artifact, bank, max(width, _harmless(artifact.manifest)), images, progress)
     merged = merge(bank, new, progress=partial(progress, "merge memory bank"))
     before = _judge_all(artifact, taught, held_out, partial(progress, "judge before"))
     with new_version(artifact.path) as draft:
@@ -107,15 +108,26 @@ def _split(paths: list[Path], share: float) -> tuple[list[Path], list[Path]]:
     return [paths[i] for i in sorted(order[count:])], [paths[i] for i in sorted(order[:count])]
 
 
+def _harmless(manifest: Manifest) -> float:
+    """Distance up to which patches alone flag no image: its score is a mean of them, or less.
+
+    Not to learn what does no harm spares the old rows that would be given up for it.
+    """
+    scoring, limits = manifest.scoring, manifest.calibration
+    if limits is None or scoring.graph_weight or not scoring.patch_weight:
+        return 0.0
+    return limits.review / scoring.patch_weight
+
+
 def _uncovered(
-    artifact: Artifact, bank: np.ndarray, width: float, images: Images, progress: StageProgress
+    artifact: Artifact, bank: np.ndarray, level: float, images: Images, progress: StageProgress
 ) -> np.ndarray:
-    """Patches that are further from the bank than its rows are from each other, float32 (n, d)."""
+    """Patches that are further than `level` from the bank, float32 (n, d)."""
     search = kernels.NearestPatches(bank)
     found = [np.empty((0, bank.shape[1]), np.float32)]
     for features in each_features(artifact, images, partial(progress, "extract features")):
         distance, _ = search.search(features)
-        found.append(features[distance[:, 0] > width].copy())
+        found.append(features[distance[:, 0] > level].copy())
     return np.concatenate(found)
 
 
