@@ -97,8 +97,15 @@ def _check(artifact: Artifact) -> None:
             f"{artifact.path} is a {manifest.detector} model, which has no memory bank to teach: train it anew with "
             "these images among the good ones, or train patchcore"
         )
-    if any(artifact.graph(name).calibration is None for name in artifact.precisions):
-        raise ArtifactError(f"{artifact.path} has no thresholds: train it anew with `edgead train`")
+    for name in artifact.precisions:
+        limits = artifact.graph(name).calibration
+        if limits is None:
+            raise ArtifactError(f"{artifact.path} has no thresholds: train it anew with `edgead train`")
+        if limits.method != "split_conformal":
+            raise SettingsError(
+                f"the thresholds of {artifact.path} ({name}) are {limits.method.replace('_', ' ')}, which good images "
+                "alone cannot make anew: calibrate it for a rate that they support, then teach"
+            )
 
 
 def _split(paths: list[Path], share: float) -> tuple[list[Path], list[Path]]:
