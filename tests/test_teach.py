@@ -49,7 +49,7 @@ def test_false_rejects_are_learnt_and_the_promise_is_kept(model_copy, new_batch)
     lesson = teach(model_copy, TeachPlan(new_batch))
     before, after = lesson.before["fp32"], lesson.after["fp32"]
     assert (before.taught.images, before.held_out.images) == (12, 3)
-    assert before.taught.reject == 12
+    assert before.taught.reject >= 10
     assert after.taught.reject <= 1
     assert after.held_out.mean_score < before.held_out.mean_score
     new = Artifact.load(model_copy)
@@ -60,10 +60,29 @@ def test_false_rejects_are_learnt_and_the_promise_is_kept(model_copy, new_batch)
         scores = [detector.measure(load_image(path)).image_score for path in kept_images(new)]
     limits = new.manifest.calibration
     assert scores == pytest.approx(limits.scores, rel=1e-6)
-    assert limits.reject == pytest.approx(conformal_threshold(scores, 0.05) * (1 + MARGIN), rel=1e-6)
+    least = conformal_threshold(scores, 0.05) * (1 + MARGIN)
+    assert limits.reject == pytest.approx(max(least, old.manifest.calibration.reject), rel=1e-6)
     assert limits.false_reject_rate == old.manifest.calibration.false_reject_rate
     assert new.manifest.training["taught"][0]["rows_added"] == lesson.rows_added
     check_golden(model_copy, "fp32")
+
+
+@pytest.mark.slow  # photographs 120 parts
+def test_no_more_defects_escape(model_copy, new_batch):
+    parts = {True: [], False: []}
+    for image, _, defect in belt(22, 120, 0.5):
+        parts[defect is not None] += [image, cv2.convertScaleAbs(image, alpha=1.25, beta=8)]
+
+    def flagged() -> dict[bool, int]:
+        with Detector.load(model_copy) as detector:
+            decisions = {kind: [detector.predict(image).decision for image in images] for kind, images in parts.items()}
+        return {kind: len(found) - found.count("ok") for kind, found in decisions.items()}
+
+    before = flagged()
+    teach(model_copy, TeachPlan(new_batch, held_out_share=0))
+    after = flagged()
+    assert after[True] >= before[True], "defects escape that were found"
+    assert after[False] < before[False], "good parts are rejected as often as before"
 
 
 def test_one_command_goes_back(model_copy, new_batch):

@@ -18,7 +18,7 @@ from edgead.completion import measure_good, write_golden
 from edgead.dataset import Images, Progress, StageProgress, check_images, no_progress
 from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead.manifest import Manifest
+from edgead.manifest import Calibration, Manifest
 from edgead.memory_bank import Merged, merge, spacing
 from edgead.patch_features import each_features
 from edgead.teach.calibration_images import CalibrationImages, find_calibration_images
@@ -54,7 +54,7 @@ def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress)
 
     The memory bank keeps its size, and with it the model its latency: see `edgead.memory_bank.merge`. Thresholds are
     made anew from images that are in no bank, old or new, so that they promise for parts like those images what they
-    promised before. The taught images never set a threshold: those that an operator picks are no sample of what comes.
+    promised before; none becomes lower. The taught images never set a threshold: those that an operator picks are no sample of what comes.
 
     Raises
     ------
@@ -158,7 +158,8 @@ def _calibrate_all(draft: Artifact, good: CalibrationImages, progress: StageProg
         assert graph.calibration is not None
         with Detector(good.readable(draft), runtime="onnxruntime", precision=name) as detector:
             scores = measure_good(detector, good.paths, partial(progress, f"calibrate {name}"))
-        calibrations[name] = scores.calibrate(graph.calibration.false_reject_rate, graph.calibration.review_rate)
+        renewed = scores.calibrate(graph.calibration.false_reject_rate, graph.calibration.review_rate)
+        calibrations[name] = _not_lower(renewed, graph.calibration)
         with Detector(draft, runtime="onnxruntime", precision=name) as detector:
             golden[name] = [write_golden(detector, draft.path, old.image, old.anomaly_map) for old in graph.golden]
         if name == "fp32":
@@ -171,6 +172,15 @@ def _calibrate_all(draft: Artifact, good: CalibrationImages, progress: StageProg
     return manifest.model_copy(
         update={"calibration": calibrations["fp32"], "golden": golden["fp32"], "precisions": records}
     )
+
+
+def _not_lower(renewed: Calibration, old: Calibration) -> Calibration:
+    """Thresholds that are no lower than they were: the promise holds for higher ones too.
+
+    A lower one, which the draw of the calibration images can give, would take back what false rejects were taught for.
+    """
+    names = ("reject", "review", "map_threshold")
+    return renewed.model_copy(update={name: max(getattr(renewed, name), getattr(old, name)) for name in names})
 
 
 def _with_lesson(manifest: Manifest, facts: dict[str, Any]) -> Manifest:
