@@ -54,7 +54,8 @@ def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress)
 
     The memory bank keeps its size, and with it the model its latency: see `edgead.memory_bank.merge`. Thresholds are
     made anew from images that are in no bank, old or new, so that they promise for parts like those images what they
-    promised before; none becomes lower. The taught images never set a threshold: those that an operator picks are no sample of what comes.
+    promised before; none becomes lower. The taught images never set a threshold: those that an operator picks are no
+    sample of what comes.
 
     Raises
     ------
