@@ -74,6 +74,8 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
     parts = split_images(data, plan, progress)
     candidates = draw_candidates(plan.detectors, plan.trials, plan.seed)
     fast, slow = _fast_enough(candidates, plan, progress)
+    if not fast:
+        raise SettingsError(f"nothing keeps within {plan.latency_ms:g} ms on this machine: each network takes longer")
     cores = kernels.threads()
     count = plan.workers or cores
     threads = max(1, cores // count)

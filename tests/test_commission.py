@@ -72,6 +72,7 @@ def test_scores_like_torch(commissioned):
     assert compare_with_torch(Artifact.load(commissioned), golden).passed
 
 
+@pytest.mark.slow  # exports a network
 def test_the_packaged_graph_is_what_the_export_gives(tmp_path):
     torch = pytest.importorskip(
         "torch", reason="THE PACKAGED BACKBONE IS NOT CHECKED: it needs the workstation's packages"

@@ -66,9 +66,9 @@ def test_candidates_are_drawn_from_the_space():
 
 @pytest.mark.slow  # a process with torch and an export for each of two finalists
 def test_search_in_processes(good_only, small_space, tmp_path):
-    plan = TunePlan(10_000, 0.2, detectors=("patchcore",), trials=4, workers=1)
+    plan = TunePlan(10_000, 0.2, detectors=("patchcore",), trials=2, workers=1)
     tuned = tune(good_only, tmp_path / "model", plan)
-    assert tuned.tried == 4 and not tuned.problems
+    assert tuned.tried == 2 and not tuned.problems
     assert tuned.winner.auroc == max(finalist.auroc for finalist in tuned.finalists) > 0.5
     assert all(0 < finalist.latency_ms < 10_000 for finalist in tuned.finalists)
     with Detector.load(tmp_path / "model") as detector:
@@ -76,8 +76,11 @@ def test_search_in_processes(good_only, small_space, tmp_path):
         assert len(detector.graph.calibration.scores) == 6
     assert training["tuned"]["image_AUROC"] == tuned.winner.auroc
     assert training["settings"]["window"] == tuned.winner.candidate.settings["window"]
+
+
+def test_a_budget_that_nothing_keeps(good_only, small_space, tmp_path):
     with pytest.raises(SettingsError, match="nothing keeps within 0.001 ms"):
-        tune(good_only, tmp_path / "none", TunePlan(1e-3, 0.2, detectors=("patchcore",), trials=2, workers=1))
+        tune(good_only, tmp_path / "none", TunePlan(1e-3, 0.2, detectors=("patchcore",), trials=1, workers=1))
     assert not (tmp_path / "none").exists()
 
 
@@ -100,12 +103,12 @@ def counted(self, trials):
     seen.append(sum(node["Alive"] for node in ray.nodes()))
     yield from run(self, trials)
 workers.RayCluster.run = counted
-plan = TunePlan(10_000, 0.2, detectors=("patchcore",), trials=4, workers=2, ray=cluster.address)
+plan = TunePlan(10_000, 0.2, detectors=("patchcore",), trials=2, workers=2, ray=cluster.address)
 tuned = tune(Path({str(good_only)!r}), Path({str(tmp_path / "model")!r}), plan)
 print("nodes", seen, "finalists", len(tuned.finalists))
 cluster.shutdown()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "nodes [2, 2, 2] finalists 4" in done.stdout
+    assert "nodes [2, 2, 2] finalists 2" in done.stdout
     assert Detector.load(tmp_path / "model").manifest.training["tuned"]["precision"] == "fp32"
