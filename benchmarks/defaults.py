@@ -12,15 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from benchmarks.drawn_defects import draw_defect
-from edgead import metrics
 from edgead.dataset import Images, find_good_images
-from edgead.images import load_image
-from edgead.preprocess import preprocess
-from edgead.scoring import Scorer
 from edgead.train import DETECTORS, find_preset
+from edgead.train.judging import DrawnTest, score_images
 
 DEEP = {"layers": ("stride16", "stride32")}
 PLAIN = {"damp_length": False, "window": 1}
@@ -69,27 +64,11 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
 
     paths = np.random.default_rng(options.seed).permutation(np.array(find_good_images(options.data), dtype=object))
-    good = [load_image(path) for path in paths[options.train :]]
-    rng = np.random.default_rng(options.seed)
-    flawed = [draw_defect(image, rng) for image in good for _ in range(2)]
-    labels = np.array([False] * len(good) + [True] * len(flawed))
-    print(f"{options.train} images to learn from, {len(good)} good and {len(flawed)} drawn defects to judge")
+    test = DrawnTest.of(list(paths[options.train :]), options.seed)
+    print(f"{options.train} images to learn from, {len(test.good)} good and {len(test.flawed)} drawn defects to judge")
     for name, settings in VARIANTS[options.detector].items():
         if options.only not in name:
             continue
         model = DETECTORS[options.detector].from_settings({**find_preset(options.detector, options.preset), **settings})
         model.fit(Images(list(paths[: options.train]), model.preprocessing))
-        print(f"{name:40s} image AUROC {metrics.auroc(labels, _scores(model, [*good, *flawed])):.3f}", flush=True)
-
-
-def _scores(model: Any, images: list[np.ndarray]) -> np.ndarray:
-    """Image scores of a model that is not exported."""
-    scores, scorer = [], None
-    for image in images:
-        with torch.inference_mode():
-            outputs = model.network(torch.from_numpy(preprocess(image, model.preprocessing))[None])
-        output, *graph_score = [x.numpy() for x in (outputs if isinstance(outputs, tuple) else (outputs,))]
-        if scorer is None:
-            scorer = Scorer(model.scoring, output.shape[1:3], model.config.image_size, model.memory_bank)
-        scores.append(scorer.image_score(scorer.patch_scores(output), *graph_score, features=output))
-    return np.array(scores)
+        print(f"{name:40s} image AUROC {test.auroc(score_images(model, test.images)):.3f}", flush=True)

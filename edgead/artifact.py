@@ -167,9 +167,7 @@ def new_artifact(destination: str | os.PathLike[str]) -> Iterator[Path]:
     draft = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
     try:
         yield draft
-        draft.chmod(0o755)  # mkdtemp makes it private, a model is not
-        for file in [*draft.rglob("*"), draft]:
-            _sync(file)
+        sync_tree(draft)
         _replace(draft, destination)
         _sync(destination.parent)
     finally:
@@ -205,6 +203,13 @@ def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
     finally:
         temporary.unlink(missing_ok=True)
     return Manifest.model_validate(content)
+
+
+def sync_tree(draft: Path) -> None:
+    """Make a draft's files safe on the disk, and readable for all."""
+    draft.chmod(0o755)  # mkdtemp makes it private, a model is not
+    for file in [*draft.rglob("*"), draft]:
+        _sync(file)
 
 
 def _replace(draft: Path, destination: Path) -> None:

@@ -171,6 +171,19 @@ def pairs_table(rows: list[dict[str, Any]]) -> Group:
     )
 
 
+def tuned_table(tuned: Any, budget_ms: float) -> Table:
+    """The report of `edgead tune` as a table: all finalists, fastest first; those on the front are marked."""
+    table = Table(
+        title=f"{len(tuned.finalists)} finalists of {tuned.tried}, budget {budget_ms:g} ms", title_justify="left"
+    )
+    for column in ("", "candidate", "precision", "ms (p95)", "AUROC, drawn defects"):
+        table.add_column(column)
+    for one in sorted(tuned.finalists, key=lambda one: one.latency_ms):
+        mark = "winner" if one is tuned.winner else "front" if one in tuned.front else ""
+        table.add_row(mark, str(one.candidate), one.precision, f"{one.latency_ms:.2f}", f"{one.auroc:.4f}")
+    return table
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}

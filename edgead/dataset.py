@@ -122,6 +122,12 @@ def _mask_of(data: Path, defect: str, image: Path) -> Path | None:
     return next((mask for mask in candidates if mask.is_file()), None)
 
 
+def split_good(paths: Sequence[Path], held_out: int, seed: int) -> tuple[list[Path], list[Path]]:
+    """Split good images into those to learn from and those held out for thresholds; the same for the same arguments."""
+    order = np.random.default_rng(seed).permutation(len(paths))
+    return [paths[i] for i in sorted(order[held_out:])], [paths[i] for i in sorted(order[:held_out])]
+
+
 def check_images(
     paths: Sequence[Path], *, skip_bad: bool = False, progress: Progress | None = None
 ) -> tuple[list[Path], list[str], str]:

@@ -154,3 +154,16 @@ class Manifest(_Section):
     def outputs(self) -> tuple[str, ...]:
         """Names of the graph's outputs: what patches are scored by, then `image_score` if the graph has it."""
         return (self.output, "image_score") if self.scoring.graph_weight else (self.output,)
+
+    @property
+    def graph_properties(self) -> dict[str, str]:
+        """What belongs to the graph itself: a lone ONNX file then still tells how to feed it and to read it.
+
+        Thresholds and hashes stay out: they change after the export.
+        """
+        return {
+            "edgead.detector": self.detector,
+            "edgead.precision": self.precision,
+            "edgead.preprocessing": self.preprocessing.model_dump_json(),
+            "edgead.scoring": self.scoring.model_dump_json(),
+        }

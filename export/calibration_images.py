@@ -8,11 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from edgead.export.from_folder import split_good
 
 from edgead.artifact import Artifact, ArtifactError
 from edgead.calibration import plan_calibration
-from edgead.dataset import StageProgress, check_images, find_good_images, no_progress
+from edgead.dataset import StageProgress, check_images, find_good_images, no_progress, split_good
 from edgead.train.anomalies import Simulator
 from edgead.train.anomaly_textures import built_in_textures
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from edgead.export.build import CalibrationPlan, build_artifact, software_versions
+from edgead.export.build import build_artifact, software_versions
 
 from edgead import kernels
 from edgead.artifact import Artifact, check_destination
 from edgead.calibration import plan_calibration
-from edgead.dataset import Images, StageProgress, check_images, find_good_images, no_progress
+from edgead.completion import CalibrationPlan
+from edgead.dataset import Images, StageProgress, check_images, find_good_images, no_progress, split_good
 from edgead.errors import SettingsError
 from edgead.manifest import Preprocessing
 from edgead.train import DETECTORS
@@ -51,12 +50,6 @@ class GoodImages:
     false_reject_rate: float | None = None
     review_rate: float | None = None
     skip_bad: bool = False
-
-
-def split_good(paths: Sequence[Path], held_out: int, seed: int) -> tuple[list[Path], list[Path]]:
-    """Split good images into those to learn from and those held out for thresholds; the same for the same arguments."""
-    order = np.random.default_rng(seed).permutation(len(paths))
-    return [paths[i] for i in sorted(order[held_out:])], [paths[i] for i in sorted(order[:held_out])]
 
 
 def train_from_folder(

@@ -51,20 +51,7 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
     model = onnx.shape_inference.infer_shapes(program.model_proto, strict_mode=True)
     share_normalisation(model)
     onnx.checker.check_model(model, full_check=True)
-    onnx.helper.set_model_props(model, graph_properties(manifest))
+    onnx.helper.set_model_props(model, manifest.graph_properties)
     temporary = path.with_name(f".{path.name}")
     onnx.save(model, temporary)
     temporary.replace(path)
-
-
-def graph_properties(manifest: Manifest) -> dict[str, str]:
-    """What belongs to the graph itself: a lone ONNX file then still tells how to feed it and to read it.
-
-    Thresholds and hashes stay out: they change after the export.
-    """
-    return {
-        "edgead.detector": manifest.detector,
-        "edgead.precision": manifest.precision,
-        "edgead.preprocessing": manifest.preprocessing.model_dump_json(),
-        "edgead.scoring": manifest.scoring.model_dump_json(),
-    }

@@ -24,7 +24,7 @@ from edgead.runtime import available_runtimes
 Pair = tuple[str, str]
 """A runtime and a precision."""
 
-_TIMED = {"warmup": 5, "n": 40}
+_TIMED: dict[str, Any] = {"warmup": 5, "n": 40}
 
 
 @dataclass(frozen=True, slots=True)

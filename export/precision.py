@@ -11,22 +11,20 @@ from typing import Any
 
 import numpy as np
 import onnx
-from edgead.export.build import measure_good, software_versions
+from edgead.export.build import software_versions
 from edgead.export.calibration_images import CalibrationImages, RangeImages
 from edgead.export.differences import Differences, differences, measure_images
 from edgead.export.float16 import to_float16
-from edgead.export.graph import graph_properties
 from edgead.export.layers import layers
 from edgead.export.quantize import MOST_IMAGES, SCHEMES
 from edgead.export.rewrite import ExportError
 from edgead.export.search import Found, Int8Search
 
 from edgead.artifact import Artifact, new_artifact, write_manifest
-from edgead.calibration import calibrate
+from edgead.completion import measure_good, write_golden
 from edgead.dataset import Images, StageProgress, no_progress
 from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead.images import load_image
 from edgead.manifest import Golden, PrecisionRecord
 
 # Held-out images that the search measures its graphs on; as the result is measured on all, it aims a little lower.
@@ -125,13 +123,7 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
         golden = _replay(detector, draft, plan.precision)
     return trial.record.model_copy(
         update={
-            "calibration": calibrate(
-                good.scores,
-                good.maxima,
-                good.medians,
-                false_reject_rate=calibration.false_reject_rate,
-                review_rate=calibration.review_rate,
-            ),
+            "calibration": good.calibrate(calibration.false_reject_rate, calibration.review_rate),
             "golden": golden,
             "method": {**method, "image_source": images.source, "differences": asdict(error)},
         }
@@ -152,7 +144,7 @@ class _Trial:
         self.plan = plan
 
     def write(self, model: onnx.ModelProto) -> None:
-        properties = graph_properties(self.artifact.manifest) | {"edgead.precision": self.plan.precision}
+        properties = self.artifact.manifest.graph_properties | {"edgead.precision": self.plan.precision}
         onnx.helper.set_model_props(model, properties)
         onnx.checker.check_model(model)
         onnx.save(model, self.artifact.path / self.record.graph)
@@ -193,13 +185,10 @@ def _spread(paths: Sequence[Path], most: int) -> list[Path]:
 
 def _replay(detector: Detector, draft: Artifact, precision: str) -> list[Golden]:
     """What the new graph says of the golden images."""
-    golden = []
-    for shown in draft.manifest.golden:
-        measured = detector.measure(load_image(draft.path / shown.image))
-        name = f"{Path(shown.anomaly_map).with_suffix('')}.{precision}.npy"
-        np.save(draft.path / name, measured.anomaly_map, allow_pickle=False)
-        golden.append(Golden(image=shown.image, anomaly_map=name, image_score=measured.image_score))
-    return golden
+    return [
+        write_golden(detector, draft.path, shown.image, f"{Path(shown.anomaly_map).with_suffix('')}.{precision}.npy")
+        for shown in draft.manifest.golden
+    ]
 
 
 def _too_far(plan: PrecisionPlan, error: Differences, method: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from edgead.console import print_json, stdout
+from edgead.errors import SettingsError
 from edgead.images import is_image_path, list_images
 
 HELP = "The command `edgead`: one verb a job. Exit codes: 0 ok, 1 a gate failed, 2 wrong usage or unusable input."
@@ -59,3 +60,14 @@ def find_images(paths: list[Path]) -> list[Path]:
     for path in paths:
         found += [path] if is_image_path(path) or path.is_file() else list_images(path)
     return found
+
+
+def read_numbers(option: str, text: str, counts: tuple[int, ...], *, repeat: int = 0) -> tuple[int, ...]:
+    """Read whole numbers from the text of an option; as many as one of `counts`."""
+    parts = text.replace("x", ",").split(",")
+    if len(parts) not in counts or not all(part.strip().isdigit() for part in parts):
+        raise SettingsError(f"{option} {text!r}: expected {' or '.join(map(str, counts))} whole numbers with commas")
+    numbers = tuple(int(part) for part in parts)
+    if min(numbers[-2:]) == 0:
+        raise SettingsError(f"{option} {text!r}: height and width must be at least 1")
+    return numbers * repeat if len(numbers) == 1 and repeat else numbers

@@ -10,8 +10,17 @@ import typer
 import yaml
 
 from edgead.artifact import Artifact
-from edgead.cli.app import Json, Model, app, find_images, print_report
-from edgead.console import export_facts, facts_table, pairs_table, parity_table, stage_bars, stderr, training_facts
+from edgead.cli.app import Json, Model, app, find_images, print_report, read_numbers
+from edgead.console import (
+    export_facts,
+    facts_table,
+    pairs_table,
+    parity_table,
+    stage_bars,
+    stderr,
+    training_facts,
+    tuned_table,
+)
 from edgead.dataset import find_test_images
 from edgead.errors import SettingsError
 
@@ -61,13 +70,13 @@ def train(
     chosen = {
         "backbone": backbone,
         "layers": layers and [layer.strip() for layer in layers.split(",")],
-        "image_size": image_size and _numbers("--image-size", image_size, (1, 2), repeat=2),
+        "image_size": image_size and read_numbers("--image-size", image_size, (1, 2), repeat=2),
         "memory_bank_size": memory_bank_size,
         "seed": seed,
     }
     chosen = {key: value for key, value in chosen.items() if value is not None}
     settings = {**find_preset(detector, preset), **chosen, **dict(map(_setting, setting or []))}
-    region = _numbers("--roi", roi, (4,)) if roi else None
+    region = read_numbers("--roi", roi, (4,)) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad)
     with stage_bars() as progress:
         artifact, problems = train_from_folder(
@@ -78,6 +87,42 @@ def train(
         report,
         json,
         lambda: facts_table(f"{output}", {k: v for k, v in report.items() if k != "skipped" or v}),
+    )
+
+
+@app.command()
+def tune(
+    data: Annotated[Path, typer.Argument(help="MVTec layout; only train/good is read.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the winner.")],
+    latency_ms: Annotated[float, typer.Option(help="Budget of a frame on this machine, 95th percentile.")],
+    false_reject_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of good parts that may be rejected; by default the strictest that the images support."
+        ),
+    ] = None,
+    runtime: Annotated[str, typer.Option(help="Engine that is timed: onnxruntime or openvino.")] = "onnxruntime",
+    precisions: Annotated[str, typer.Option(help="Precisions of the finalists, such as fp32,int8.")] = "fp32",
+    detectors: Annotated[str, typer.Option(help="Methods to choose from.")] = "patchcore,mvg",
+    trials: Annotated[int, typer.Option(min=2, help="Candidates to start with.")] = 24,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")] = None,
+    ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster that trains instead, or auto.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Picture of the front; by default OUTPUT.svg.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all that is random.")] = 0,
+    json: Json = False,
+) -> None:
+    """Search for the best detector within a latency budget, and write it as a finished model."""
+    from edgead.export.tune import TunePlan
+    from edgead.export.tune import tune as search
+
+    lists = [tuple(part.strip() for part in text.split(",")) for text in (precisions, detectors)]
+    plan = TunePlan(latency_ms, false_reject_rate, runtime, *lists, trials, workers, ray, seed)
+    with stage_bars() as progress:
+        tuned = search(data, output, plan, progress=progress)
+    picture = plot or output.with_name(f"{output.name}.svg")
+    picture.write_text(tuned.plot, encoding="utf-8")
+    print_report(
+        {"model": str(output), "plot": str(picture), **tuned.to_dict()}, json, lambda: tuned_table(tuned, latency_ms)
     )
 
 
@@ -228,13 +273,3 @@ def _setting(text: str) -> tuple[str, Any]:
     except yaml.YAMLError:
         pass
     raise SettingsError(f"--set {text!r}: expected NAME=VALUE, such as window=3 or layers=[stride8,stride16]")
-
-
-def _numbers(option: str, text: str, counts: tuple[int, ...], *, repeat: int = 0) -> tuple[int, ...]:
-    parts = text.replace("x", ",").split(",")
-    if len(parts) not in counts or not all(part.strip().isdigit() for part in parts):
-        raise SettingsError(f"{option} {text!r}: expected {' or '.join(map(str, counts))} whole numbers with commas")
-    numbers = tuple(int(part) for part in parts)
-    if min(numbers[-2:]) == 0:
-        raise SettingsError(f"{option} {text!r}: height and width must be at least 1")
-    return numbers * repeat if len(numbers) == 1 and repeat else numbers

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from edgead.artifact import Artifact, ArtifactError
 from edgead.errors import SettingsError
+from edgead.onnx_constants import read_constants
 from edgead.train.draem import Draem
 from edgead.train.efficient_ad import EfficientAD
 from edgead.train.mvg import Mvg
@@ -51,6 +53,8 @@ def load_network(artifact: Artifact) -> nn.Module:
     if name not in DETECTORS:
         raise ArtifactError(f"{artifact.path}: unknown detector {name!r}, this edgead knows {', '.join(DETECTORS)}")
     weights = artifact.path / "weights.safetensors"
+    if not weights.is_file() and "commissioned" in artifact.manifest.training:
+        return _commissioned_network(artifact)
     if not weights.is_file():
         raise ArtifactError(f"{artifact.path} holds no weights.safetensors: use the model as it left the workstation")
     try:
@@ -60,4 +64,14 @@ def load_network(artifact: Artifact) -> nn.Module:
         raise ArtifactError(
             f"{artifact.path}: settings and weights do not fit ({error}): train the model anew"
         ) from error
+    return network.eval()
+
+
+def _commissioned_network(artifact: Artifact) -> nn.Module:
+    """Rebuild the network of a model that a device made: the packaged weights, and the scale that is in its graph."""
+    constants = read_constants(artifact.model_path.read_bytes())
+    network = PatchCore.from_settings(artifact.manifest.training["settings"]).network
+    for name, buffer in network.named_buffers(recurse=False):
+        if name in constants:
+            buffer.copy_(torch.from_numpy(constants[name]))
     return network.eval()

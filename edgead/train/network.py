@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgead.feature_scale import fit_scale
 from edgead.train.backbones import Backbone
 
 
@@ -67,13 +68,11 @@ class PatchFeatures(nn.Module):
 
     @torch.no_grad()
     def fit_scale(self, features: Tensor) -> None:
-        """Learn means, deviations and the median length from raw features of good images, float32 (n, d)."""
-        std, mean = torch.std_mean(features, dim=0, correction=0)
-        self.mean.copy_(mean)
-        # A channel that never moves carries no information; dividing by its deviation would blow up noise.
-        self.inverse_std.copy_(torch.where(std > 1e-6, 1 / std, 0.0))
-        lengths = [self._squared_lengths((x - self.mean) * self.inverse_std) for x in features.split(65536)]
-        self.squared_length.copy_(torch.cat(lengths).median(dim=0).values.clamp_min(1e-6))
+        """Learn the scale from raw features of good images, float32 (n, d), on the CPU."""
+        scale = fit_scale(features.numpy(), self.channels)
+        self.mean.copy_(torch.from_numpy(scale.mean))
+        self.inverse_std.copy_(torch.from_numpy(scale.inverse_std))
+        self.squared_length.copy_(torch.from_numpy(scale.squared_length))
 
     def standardise(self, features: Tensor) -> Tensor:
         """Raw features (..., d) -> what is compared, (..., d)."""

@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 
-from edgead import kernels
 from edgead.dataset import Progress, StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.manifest import Preprocessing, Scoring
+from edgead.memory_bank import BankRule, choose_memory_bank
 from edgead.scoring import Scorer
 from edgead.train.backbones import build_backbone
 from edgead.train.checkpoint import Checkpoint
@@ -173,6 +173,12 @@ class PatchCore:
             sigma_px=config.sigma_px,
         )
 
+    @property
+    def bank_rule(self) -> BankRule:
+        config = self.config
+        least = max(config.num_neighbors, config.reweight_neighbors)
+        return BankRule(config.coreset_sampling_ratio, config.memory_bank_size, least, config.seed)
+
     def fit(
         self,
         images: Sequence[np.ndarray],
@@ -203,15 +209,7 @@ class PatchCore:
             device=device,
             progress=partial(progress, "extract features"),
         )
-        wanted = int(np.ceil(self.config.coreset_sampling_ratio * len(patches)))
-        count = max(
-            self.config.num_neighbors,
-            self.config.reweight_neighbors,
-            min(wanted, self.config.memory_bank_size, len(patches)),
-        )
-        # The first centre is drawn at random, the others are the farthest patches (algorithm 1).
-        first = int(np.random.default_rng(self.config.seed).integers(len(patches)))
-        chosen = kernels.greedy_coreset(patches, count, first=first, progress=partial(progress, "choose memory bank"))
+        chosen = choose_memory_bank(patches, self.bank_rule, progress=partial(progress, "choose memory bank"))
         self.memory_bank = patches[chosen]
         if isinstance(self.network, FusedFeatures):
             origin = chosen // (len(patches) // len(images))

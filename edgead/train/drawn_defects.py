@@ -37,8 +37,8 @@ def _tone(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     height, width = image.shape[:2]
     distance = _distance(image, rng, height * rng.uniform(0.1, 0.3), width * rng.uniform(0.1, 0.25))
     grain = max(2, min(height, width) // int(rng.integers(2, 5)))
-    mask = (distance + 0.3 * _noise(image, rng, grain) < 1).astype(np.float32)
-    mask = cv2.GaussianBlur(mask, (0, 0), 1.5)
+    inside = (distance + 0.3 * _noise(image, rng, grain) < 1).astype(np.float32)
+    mask = cv2.GaussianBlur(inside, (0, 0), 1.5)
     return image * (1 + rng.choice([-1, 1]) * rng.uniform(0.15, 0.35) * mask[..., None])
 
 

@@ -1,0 +1,86 @@
+"""The verbs by which a device learns, without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgead.cli.app import Json, Model, app, find_images, print_report, read_numbers
+from edgead.console import facts_table, stage_bars, stderr, training_facts
+from edgead.errors import SettingsError
+
+
+@app.command()
+def commission(
+    source: Annotated[str, typer.Argument(help="camera:0, rtsp://..., a video, a folder: good parts only.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the model to write.")],
+    images: Annotated[int, typer.Option(min=1, help="Different good parts to photograph.")] = 100,
+    backbone: Annotated[
+        str, typer.Option(help="fast, or the directory of a patchcore model to take it from.")
+    ] = "fast",
+    roi: Annotated[str | None, typer.Option(help="Part of the picture to look at: X,Y,WIDTH,HEIGHT in pixels.")] = None,
+    false_reject_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of good parts that may be rejected; by default the strictest that the images support."
+        ),
+    ] = None,
+    review_rate: Annotated[
+        float | None, typer.Option(help="Share of good parts that may go to review or reject.")
+    ] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder where the pictures of the good parts stay.")] = None,
+    patience_s: Annotated[float, typer.Option(min=0, help="Seconds to wait for a part that is not there yet.")] = 60,
+    json: Json = False,
+) -> None:
+    """Make a calibrated model on the device, from good parts in front of its camera."""
+    from edgead import commission as commissioning
+
+    region = read_numbers("--roi", roi, (4,)) if roi else None
+    plan = commissioning.CommissionPlan(images, backbone, region, false_reject_rate, review_rate, pictures, patience_s)
+    with stage_bars() as progress:
+        done = commissioning.commission(source, output, plan, progress=progress)
+    report = {"model": str(output), **training_facts(done.artifact), "warnings": done.warnings}
+    shown = {key: value for key, value in report.items() if key not in ("commissioned", "warnings")}
+    print_report(report, json, lambda: facts_table(f"{output}", shown))
+    for warning in done.warnings:
+        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+
+
+@app.command()
+def teach(
+    model: Model,
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="Good parts to learn, such as false rejects: images or folders.")
+    ] = None,
+    calibration: Annotated[
+        list[Path] | None,
+        typer.Option(help="Good images that thresholds are made from; by default those that the model keeps."),
+    ] = None,
+    held_out: Annotated[
+        float, typer.Option(help="Share of the images that is not learnt and shows what was gained.")
+    ] = 0.2,
+    undo: Annotated[bool, typer.Option("--undo", help="Put the version before the last lesson back.")] = False,
+    json: Json = False,
+) -> None:
+    """Add good parts to a model's memory bank, and make its thresholds anew."""
+    from edgead import teach as teaching
+
+    if undo:
+        if images or calibration:
+            raise SettingsError("--undo puts the last version back, it takes no images")
+        artifact = teaching.undo(model)
+        facts = {
+            "model": str(model),
+            "sha256": artifact.manifest.manifest_sha256,
+            "earlier versions left": len(teaching.earlier_versions(model)),
+        }
+        print_report(facts, json, lambda: facts_table(f"{model}", facts))
+        return
+    if not images:
+        raise SettingsError("name good images to learn, or --undo")
+    plan = teaching.TeachPlan(find_images(images), held_out, find_images(calibration or []))
+    with stage_bars() as progress:
+        lesson = teaching.teach(model, plan, progress=progress)
+    print_report(lesson.to_dict(), json, lesson.table)

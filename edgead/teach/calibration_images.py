@@ -1,0 +1,95 @@
+"""The good images that a taught model's thresholds are made from: those that the model keeps, or others."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgead.artifact import Artifact, ArtifactError
+from edgead.calibration import conformal_threshold
+from edgead.completion import KEPT, keep_images, kept_images, rank_kept
+from edgead.dataset import check_images
+from edgead.detector import Detector
+from edgead.errors import SettingsError
+from edgead.images import load_image
+
+# Scores of one machine on another differ by less; those of other images differ by far more.
+SAME_SCORE = 1e-2
+PROBES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationImages:
+    """Good images in no memory bank; `kept` ones are cropped and resized already."""
+
+    paths: Sequence[Path]
+    kept: bool
+    source: str
+
+    def readable(self, artifact: Artifact) -> Artifact:
+        """The artifact as it takes these images."""
+        if not self.kept:
+            return artifact
+        manifest = artifact.manifest
+        whole = manifest.preprocessing.model_copy(update={"roi": None})
+        return Artifact(artifact.path, manifest.model_copy(update={"preprocessing": whole}))
+
+    def keep_in(self, draft: Artifact, scores: Sequence[float]) -> None:
+        """Keep these images, which have these fp32 scores now, in the draft of a new version."""
+        if self.kept:
+            rank_kept(draft.path, self.paths, scores)
+        else:
+            shutil.rmtree(draft.path / KEPT, ignore_errors=True)
+            keep_images(draft.path, draft.manifest, self.paths, scores)
+
+
+def find_calibration_images(artifact: Artifact, paths: Sequence[Path], *, taught: Sequence[Path]) -> CalibrationImages:
+    """Take the images that are named, or those that the model keeps.
+
+    Raises
+    ------
+    ArtifactError
+        The model keeps none, or other ones than its thresholds were made from: says what to do.
+    CalibrationError
+        Too few images are named for the rates that the model promises.
+    SettingsError
+        An image is named for both.
+    """
+    calibration = artifact.manifest.calibration
+    assert calibration is not None
+    if not paths:
+        return _kept(artifact)
+    both = {path.resolve() for path in paths} & {path.resolve() for path in taught}
+    if both:
+        raise SettingsError(
+            f"{len(both)} images are to be learnt and to calibrate on, {min(both)} first: a score of an image that is "
+            "in the memory bank promises nothing"
+        )
+    conformal_threshold(np.zeros(len(paths)), calibration.false_reject_rate)  # are there enough?
+    usable, _, _ = check_images(paths)
+    return CalibrationImages(usable, False, f"{len(usable)} images given")
+
+
+def _kept(artifact: Artifact) -> CalibrationImages:
+    images = CalibrationImages(kept_images(artifact), True, "the images held out when the model was made")
+    advice = "name good images that it has not learnt from with --calibration"
+    if not images.paths:
+        raise ArtifactError(f"{artifact.path} keeps no images to calibrate on: {advice}")
+    calibration = artifact.manifest.calibration
+    assert calibration is not None
+    expected = np.array(calibration.scores)
+    same = len(expected) == len(images.paths)
+    if same:
+        picks = np.unique(np.linspace(0, len(expected) - 1, PROBES).round().astype(int))
+        with Detector(images.readable(artifact), runtime="onnxruntime", precision="fp32") as detector:
+            found = np.array([detector.measure(load_image(images.paths[i])).image_score for i in picks])
+        same = bool((np.abs(found - expected[picks]) <= SAME_SCORE * np.abs(expected[picks])).all())
+    if not same:
+        raise ArtifactError(
+            f"{artifact.path} was calibrated on other images than the {len(images.paths)} that it keeps: {advice}"
+        )
+    return images

@@ -1,0 +1,211 @@
+"""From good images to a new version of a model: features, a merged memory bank, thresholds, golden images."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgead import kernels
+from edgead.artifact import Artifact, ArtifactError, write_manifest
+from edgead.completion import measure_good, write_golden
+from edgead.dataset import Images, Progress, StageProgress, check_images, no_progress
+from edgead.detector import Detector
+from edgead.errors import SettingsError
+from edgead.manifest import Calibration, Manifest
+from edgead.memory_bank import Merged, merge, spacing
+from edgead.patch_features import each_features
+from edgead.teach.calibration_images import CalibrationImages, find_calibration_images
+from edgead.teach.lesson import Judgement, Lesson, judge
+from edgead.teach.versions import earlier_versions, new_version
+
+
+@dataclass(frozen=True, slots=True)
+class TeachPlan:
+    """What to teach.
+
+    Attributes
+    ----------
+    images : sequence of Path
+        Good parts, such as those that were falsely rejected.
+    held_out_share : float
+        This share of them is not learnt and tells how the model takes parts that are like those it was taught.
+    calibration : sequence of Path
+        Good images that thresholds are made from, neither taught nor trained on; by default those that the model keeps.
+    """
+
+    images: Sequence[Path]
+    held_out_share: float = 0.2
+    calibration: Sequence[Path] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out_share <= 0.5:
+            raise SettingsError(f"the share of images to hold out is 0 to 0.5, found {self.held_out_share}")
+
+
+def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress) -> Lesson:
+    """Teach a model good images; the new version takes its place, the old one is kept.
+
+    The memory bank keeps its size, and with it the model its latency: see `edgead.memory_bank.merge`. Thresholds are
+    made anew from images that are in no bank, old or new, so that they promise for parts like those images what they
+    promised before; none becomes lower. The taught images never set a threshold: those that an operator picks are no
+    sample of what comes.
+
+    Raises
+    ------
+    SettingsError
+        A model without a memory bank, or calibration images that are taught too.
+    ArtifactError, CalibrationError, DatasetError
+        A damaged model, no or too few images to calibrate on, images that cannot be read. Nothing changes then.
+    """
+    artifact = Artifact.load(path)
+    _check(artifact)
+    paths, _, digest = check_images(plan.images, progress=partial(progress, "read images"))
+    taught, held_out = _split(paths, plan.held_out_share)
+    good = find_calibration_images(artifact, plan.calibration, taught=paths)
+    bank = artifact.memory_bank()
+    width = spacing(bank)
+    images = Images(taught, artifact.manifest.preprocessing)
+    new = _uncovered(artifact, bank, max(width, _harmless(artifact.manifest)), images, progress)
+    merged = merge(bank, new, progress=partial(progress, "merge memory bank"))
+    before = _judge_all(artifact, taught, held_out, partial(progress, "judge before"))
+    with new_version(artifact.path) as draft:
+        np.save(draft / "memory_bank.npy", merged.bank, allow_pickle=False)
+        facts = {
+            "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "data_sha256": digest,
+            "images": len(taught),
+            "held_out_images": len(held_out),
+            "rows_added": merged.added,
+            "calibrated_on": good.source,
+        }
+        manifest = _calibrate_all(Artifact(draft, artifact.manifest), good, progress)
+        written = write_manifest(draft, _with_lesson(manifest, facts))
+        after = _judge_all(Artifact(draft, written), taught, held_out, partial(progress, "judge after"))
+    return _lesson(artifact, good, merged, (before, after), width)
+
+
+def _check(artifact: Artifact) -> None:
+    manifest = artifact.manifest
+    if manifest.scoring.head != "patch_nearest":
+        raise SettingsError(
+            f"{artifact.path} is a {manifest.detector} model, which has no memory bank to teach: train it anew with "
+            "these images among the good ones, or train patchcore"
+        )
+    for name in artifact.precisions:
+        limits = artifact.graph(name).calibration
+        if limits is None:
+            raise ArtifactError(f"{artifact.path} has no thresholds: train it anew with `edgead train`")
+        if limits.method != "split_conformal":
+            raise SettingsError(
+                f"the thresholds of {artifact.path} ({name}) are {limits.method.replace('_', ' ')}, which good images "
+                "alone cannot make anew: calibrate it for a rate that they support, then teach"
+            )
+
+
+def _split(paths: list[Path], share: float) -> tuple[list[Path], list[Path]]:
+    """Split into images to learn and held-out ones, the same for the same images."""
+    order = np.random.default_rng(0).permutation(len(paths))
+    count = int(share * len(paths))
+    return [paths[i] for i in sorted(order[count:])], [paths[i] for i in sorted(order[:count])]
+
+
+def _harmless(manifest: Manifest) -> float:
+    """Distance up to which patches alone flag no image: its score is a mean of them, or less.
+
+    Not to learn what does no harm spares the old rows that would be given up for it.
+    """
+    scoring, limits = manifest.scoring, manifest.calibration
+    if limits is None or scoring.graph_weight or not scoring.patch_weight:
+        return 0.0
+    return limits.review / scoring.patch_weight
+
+
+def _uncovered(
+    artifact: Artifact, bank: np.ndarray, level: float, images: Images, progress: StageProgress
+) -> np.ndarray:
+    """Patches that are further than `level` from the bank, float32 (n, d)."""
+    search = kernels.NearestPatches(bank)
+    found = [np.empty((0, bank.shape[1]), np.float32)]
+    for features in each_features(artifact, images, partial(progress, "extract features")):
+        distance, _ = search.search(features)
+        found.append(features[distance[:, 0] > level].copy())
+    return np.concatenate(found)
+
+
+def _judge_all(
+    artifact: Artifact, taught: list[Path], held_out: list[Path], progress: Progress
+) -> dict[str, Judgement]:
+    judgements = {}
+    for done, name in enumerate(artifact.precisions, 1):
+        with Detector(artifact, runtime="onnxruntime", precision=name) as detector:
+            judgements[name] = judge(detector, taught, held_out)
+        progress(done, len(artifact.precisions))
+    return judgements
+
+
+def _calibrate_all(draft: Artifact, good: CalibrationImages, progress: StageProgress) -> Manifest:
+    """Make thresholds and golden images of every graph anew, with the bank that is in the draft."""
+    manifest = draft.manifest
+    calibrations, golden = {}, {}
+    for name in draft.precisions:
+        graph = draft.graph(name)
+        assert graph.calibration is not None
+        with Detector(good.readable(draft), runtime="onnxruntime", precision=name) as detector:
+            scores = measure_good(detector, good.paths, partial(progress, f"calibrate {name}"))
+        renewed = scores.calibrate(graph.calibration.false_reject_rate, graph.calibration.review_rate)
+        calibrations[name] = _not_lower(renewed, graph.calibration)
+        with Detector(draft, runtime="onnxruntime", precision=name) as detector:
+            golden[name] = [write_golden(detector, draft.path, old.image, old.anomaly_map) for old in graph.golden]
+        if name == "fp32":
+            fp32_scores = scores.scores
+    good.keep_in(draft, fp32_scores)
+    records = {
+        name: record.model_copy(update={"calibration": calibrations[name], "golden": golden[name]})
+        for name, record in manifest.precisions.items()
+    }
+    return manifest.model_copy(
+        update={"calibration": calibrations["fp32"], "golden": golden["fp32"], "precisions": records}
+    )
+
+
+def _not_lower(renewed: Calibration, old: Calibration) -> Calibration:
+    """Thresholds that are no lower than they were: the promise holds for higher ones too.
+
+    A lower one, which the draw of the calibration images can give, would take back what false rejects were taught for.
+    """
+    names = ("reject", "review", "map_threshold")
+    return renewed.model_copy(update={name: max(getattr(renewed, name), getattr(old, name)) for name in names})
+
+
+def _with_lesson(manifest: Manifest, facts: dict[str, Any]) -> Manifest:
+    training = {**manifest.training, "taught": [*manifest.training.get("taught", []), facts]}
+    return manifest.model_copy(update={"training": training})
+
+
+def _lesson(
+    artifact: Artifact,
+    good: CalibrationImages,
+    merged: Merged,
+    judgements: tuple[dict[str, Judgement], dict[str, Judgement]],
+    width: float,
+) -> Lesson:
+    earlier = earlier_versions(Path(os.path.abspath(artifact.path)))[-1]
+    before, after = judgements
+    return Lesson(
+        str(artifact.path),
+        str(earlier),
+        good.source,
+        len(merged.bank),
+        merged.added,
+        width,
+        merged.radius,
+        before,
+        after,
+    )

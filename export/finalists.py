@@ -1,0 +1,98 @@
+"""Time and quality of candidates on this machine, of what would be shipped."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from edgead.export.calibration_images import CalibrationImages
+from edgead.export.graph import export_onnx
+from edgead.export.precision import PrecisionPlan, add_precision
+from edgead.export.trial import Outcome, unpack
+from edgead.export.tune_plan import Parts, TunePlan
+from edgead.export.tune_space import Candidate
+
+from edgead.artifact import Artifact
+from edgead.dataset import StageProgress
+from edgead.detector import Detector
+from edgead.errors import EdgeadError
+from edgead.manifest import Manifest
+from edgead.profile import profile
+from edgead.runtime import open_runtime
+from edgead.train import DETECTORS
+from edgead.train.judging import DrawnTest
+
+NETWORK_RUNS, FRAMES, WARMUP = 15, 200, 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finalist:
+    """A candidate that was built, timed here and judged as it ships."""
+
+    candidate: Candidate
+    precision: str
+    latency_ms: float
+    auroc: float
+    path: Path
+
+    def __str__(self) -> str:
+        return f"{self.candidate}, {self.precision}: {self.latency_ms:.2f} ms, AUROC {self.auroc:.4f}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "detector": self.candidate.detector,
+            "settings": self.candidate.settings,
+            "name": str(self.candidate),
+            "precision": self.precision,
+            "latency_ms": self.latency_ms,
+            "image_AUROC": self.auroc,
+        }
+
+
+def network_ms(candidate: Candidate, runtime: str) -> float:
+    """Median time in ms of the network of a candidate, untrained."""
+    model = DETECTORS[candidate.detector].from_settings(candidate.settings, pretrained=False)
+    with tempfile.TemporaryDirectory(prefix="edgead-graph-") as work:
+        manifest = Manifest(
+            detector=model.name, preprocessing=model.preprocessing, scoring=model.scoring, output=model.output
+        )
+        export_onnx(model.network, Path(work) / "model.onnx", manifest)
+        engine = open_runtime(Artifact(Path(work), manifest), runtime)
+        times = []
+        for _ in range(NETWORK_RUNS):
+            started = time.perf_counter_ns()
+            engine.run(engine.input)
+            times.append((time.perf_counter_ns() - started) / 1e6)
+        engine.close()
+    return float(np.median(times))
+
+
+def judge_finalists(
+    outcomes: list[Outcome], parts: Parts, plan: TunePlan, work: Path, progress: StageProgress
+) -> list[Finalist]:
+    """Time and judge the finalists here, one after the other, while nothing else of the search runs."""
+    test = DrawnTest.of(parts.judge, plan.seed)
+    finalists = []
+    for done, outcome in enumerate(outcomes, 1):
+        path = unpack(outcome, work / str(done))
+        for precision in plan.precisions:
+            try:
+                if precision != "fp32":
+                    images = CalibrationImages(parts.learn, parts.calibration.images, "training data")
+                    add_precision(path, PrecisionPlan(precision), images)
+                finalists.append(_measure(outcome.candidate, precision, path, test, plan))
+            except EdgeadError:
+                continue  # this candidate loses too much in this precision; it is there in the others
+        progress("judge finalists", done, len(outcomes))
+    return finalists
+
+
+def _measure(candidate: Candidate, precision: str, path: Path, test: DrawnTest, plan: TunePlan) -> Finalist:
+    with Detector.load(path, runtime=plan.runtime, precision=precision) as detector:
+        report = profile(detector, test.good[:8], warmup=WARMUP, n=FRAMES)
+        auroc = test.auroc([detector.measure(image).image_score for image in test.images])
+    return Finalist(candidate, precision, report.latency["total"].p95_ms, auroc, path)

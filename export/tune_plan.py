@@ -1,0 +1,79 @@
+"""What a search is asked for, and which images are for what in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from edgead.calibration import plan_calibration
+from edgead.completion import CalibrationPlan
+from edgead.dataset import StageProgress, check_images, find_good_images
+from edgead.errors import SettingsError
+
+JUDGED_SHARE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class TunePlan:
+    """What to search for.
+
+    Attributes
+    ----------
+    latency_ms : float
+        The 95th percentile of a frame's time on this machine stays below it.
+    false_reject_rate : float, optional
+        What the winner is calibrated for; by default the strictest that the images support.
+    runtime : str
+        Engine that times are measured with.
+    precisions : sequence of str
+        fp32, and what else is tried of the finalists.
+    detectors : sequence of str
+    trials : int
+        Candidates to start with.
+    workers : int, optional
+        Processes; by default one for each core that edgead may use.
+    ray : str, optional
+        Address of a Ray cluster, which takes the place of processes here. Times are measured here all the same.
+    seed : int
+    """
+
+    latency_ms: float
+    false_reject_rate: float | None = None
+    runtime: str = "onnxruntime"
+    precisions: Sequence[str] = ("fp32",)
+    detectors: Sequence[str] = ("patchcore", "mvg")
+    trials: int = 24
+    workers: int | None = None
+    ray: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The good images: to learn from, to judge with, and to calibrate the winner on. None is in two parts."""
+
+    name: str
+    learn: list[Path]
+    judge: list[Path]
+    calibration: CalibrationPlan
+
+
+def split_images(data: Path, plan: TunePlan, progress: StageProgress) -> Parts:
+    if plan.latency_ms <= 0 or plan.trials < 1:
+        raise SettingsError(f"latency and trials must be above 0, found {plan.latency_ms:g} and {plan.trials}")
+    paths, _, _ = check_images(find_good_images(data), progress=partial(progress, "read images"))
+    held_out, rate = plan_calibration(len(paths), plan.false_reject_rate)
+    shuffled = [paths[i] for i in np.random.default_rng(plan.seed).permutation(len(paths))]
+    judged = max(2, round(JUDGED_SHARE * len(paths)))
+    if held_out + judged >= len(paths):
+        raise SettingsError(f"{len(paths)} good images are too few to learn from, to judge with and to calibrate on")
+    return Parts(
+        data.name,
+        shuffled[held_out + judged :],
+        shuffled[held_out : held_out + judged],
+        CalibrationPlan(shuffled[:held_out], rate),
+    )

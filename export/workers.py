@@ -1,0 +1,71 @@
+"""Where trials run: processes of this machine, or a Ray cluster."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from typing import Protocol
+
+from edgead.export.trial import Outcome, Trial, run_trial
+
+from edgead.errors import SettingsError
+
+
+class Workers(Protocol):
+    def run(self, trials: Sequence[Trial]) -> Iterator[Outcome]:
+        """Run trials; outcomes come in the order in which they are done."""
+        ...
+
+
+class ProcessPool:
+    """Processes of this machine, each with its share of the cores."""
+
+    def __init__(self, executor: ProcessPoolExecutor):
+        self._executor = executor
+
+    def run(self, trials: Sequence[Trial]) -> Iterator[Outcome]:
+        for done in as_completed([self._executor.submit(run_trial, trial) for trial in trials]):
+            yield done.result()
+
+
+class RayCluster:
+    """A Ray cluster: every node needs edgead[train,ray] and the images under the same path."""
+
+    def __init__(self, threads: int):
+        import ray
+
+        self._ray = ray
+        self._run = ray.remote(num_cpus=threads)(run_trial)
+
+    def run(self, trials: Sequence[Trial]) -> Iterator[Outcome]:
+        waiting = [self._run.remote(trial) for trial in trials]
+        while waiting:
+            ready, waiting = self._ray.wait(waiting, num_returns=1)
+            yield from self._ray.get(ready)
+
+
+@contextmanager
+def open_workers(count: int, threads: int, ray_address: str | None) -> Iterator[Workers]:
+    """Start processes, or connect to a cluster; ends with the block."""
+    if ray_address is None:
+        # spawn: a forked child of a process with torch's threads may hang.
+        with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as executor:
+            yield ProcessPool(executor)
+        return
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise SettingsError("--ray needs Ray: pip install 'edgead[ray]'") from error
+    try:
+        ray.init(address=ray_address, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise SettingsError(
+            f"--ray {ray_address}: no cluster there ({error}); start one with `ray start --head`"
+        ) from None
+    try:
+        yield RayCluster(threads)
+    finally:
+        ray.shutdown()

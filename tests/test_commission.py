@@ -1,0 +1,183 @@
+"""From a camera to a calibrated model on the device: without torch, and equal to what torch would have made."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from test_cli import edgead
+from test_imports import REFUSE, run
+
+from edgead import Detector
+from edgead.artifact import Artifact
+from edgead.calibration import CalibrationError
+from edgead.commission import CommissionPlan, commission
+from edgead.commission.backbone import PACKAGED, open_backbone, packaged_backbones, split_channels
+from edgead.commission.checks import find_blurred, find_odd
+from edgead.commission.collect import CommissionError, collect
+from edgead.commission.run import _good_parts
+from edgead.demo.line import belt
+from edgead.errors import EdgeadError, SettingsError
+from edgead.images import write_image
+from edgead.onnx_constants import read_constants
+from edgead.types import Frame
+
+
+@pytest.fixture(scope="module")
+def parts() -> list[np.ndarray]:
+    return [image for image, _, _ in belt(3, 10, 0.0)]
+
+
+@pytest.fixture(scope="module")
+def commissioned(tmp_path_factory) -> Path:
+    """A model that was made where torch and onnx cannot be imported."""
+    path = tmp_path_factory.mktemp("device") / "model"
+    arguments = ["commission", "synthetic:", "-o", str(path), "--images", "30"]
+    code = f"from edgead.cli import main\nsys.argv[1:] = {arguments!r}"
+    run(REFUSE + code + "\nmain()")
+    return path
+
+
+def frame(image: np.ndarray, number: int) -> Frame:
+    return Frame(image, number, 0, datetime.now(timezone.utc), "test")
+
+
+def frames(images: list[np.ndarray]) -> list[Frame]:
+    return [frame(image, number) for number, image in enumerate(images)]
+
+
+def test_works_without_the_workstation(commissioned):
+    manifest = Artifact.load(commissioned).manifest
+    assert manifest.detector == "patchcore"
+    assert manifest.training["training_images"] == 24
+    assert manifest.training["data"] == "synthetic:"
+    assert len(manifest.calibration.scores) == 6
+    assert manifest.calibration.false_reject_rate == 0.2
+    with Detector.load(commissioned) as detector:
+        good = [detector.predict(image).image_score for image, _, _ in belt(9, 8, 0.0)]
+        flawed = [detector.predict(image).image_score for image, _, defect in belt(9, 60, 0.3) if defect]
+    assert np.median(flawed) > np.median(good)
+    assert not list(commissioned.parent.glob(".*"))
+
+
+def test_scores_like_torch(commissioned):
+    pytest.importorskip("torch", reason="TORCH NOT COMPARED: it needs the workstation's packages")
+    from edgead.export.verify import compare_with_torch
+
+    golden = sorted((commissioned / "golden").glob("*.png"))
+    assert compare_with_torch(Artifact.load(commissioned), golden).passed
+
+
+@pytest.mark.slow  # exports a network
+def test_the_packaged_graph_is_what_the_export_gives(tmp_path):
+    torch = pytest.importorskip(
+        "torch", reason="THE PACKAGED BACKBONE IS NOT CHECKED: it needs the workstation's packages"
+    )
+    import onnxruntime
+    from edgead.export.backbone import write_backbone
+
+    assert packaged_backbones() == ["fast"]
+    write_backbone("fast", tmp_path)
+    committed, exported = (json.loads((folder / "fast.json").read_text()) for folder in (PACKAGED, tmp_path))
+    for key in ("settings", "preprocessing", "scoring"):
+        assert committed[key] == exported[key]
+    graphs = [(folder / "fast.onnx").read_bytes() for folder in (PACKAGED, tmp_path)]
+    weights = [read_constants(graph) for graph in graphs]
+    # Names of constants are the exporter's and may change with it; what they hold may not.
+    sums = [sorted(float(np.square(value, dtype=np.float64).sum()) for value in found.values()) for found in weights]
+    np.testing.assert_allclose(sums[0], sums[1], rtol=1e-6)
+    image = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), np.uint8)
+    sessions = [onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]) for graph in graphs]
+    outputs = [session.run(None, {"image": image})[0] for session in sessions]
+    np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-4, atol=1e-4 * np.abs(outputs[1]).max())
+
+    from edgead.train import PatchCore
+
+    network = PatchCore.from_settings(committed["settings"]).network
+    with torch.inference_mode():
+        raw = network.raw_features(torch.from_numpy(image)).permute(0, 2, 3, 1).numpy()
+    backbone = open_backbone("fast")
+    np.testing.assert_allclose(outputs[0] * backbone.raw_factor, raw, rtol=1e-4, atol=1e-4 * np.abs(raw).max())
+    marked = onnxruntime.InferenceSession(backbone.marked(), providers=["CPUExecutionProvider"])
+    rows = [output.reshape(-1, raw.shape[-1]) for output in (outputs[0], marked.run(None, {"image": image})[0])]
+    assert split_channels(*rows, 2) == network.channels == [40, 112]
+
+
+def test_a_backbone_is_taken_from_a_model(commissioned, tmp_path):
+    again = tmp_path / "again"
+    source = f"{commissioned}/calibration"
+    with pytest.raises(CalibrationError, match="needs"):
+        commission(source, again, CommissionPlan(6, str(commissioned), false_reject_rate=0.1))
+    done = commission("synthetic:?seed=4", again, CommissionPlan(20, str(commissioned), false_reject_rate=0.2))
+    first, second = (read_constants((path / "model.onnx").read_bytes()) for path in (commissioned, again))
+    changed = {name for name in first if not np.array_equal(first[name], second[name])}
+    assert changed == {"mean", "inverse_std", "squared_length"}
+    assert done.artifact.manifest.training["backbone"] == commissioned.name
+
+
+def test_nothing_is_left_when_the_source_ends_too_soon(tmp_path, parts):
+    for number, image in enumerate(parts[:4]):
+        write_image(tmp_path / "parts" / f"{number}.png", image)
+    with pytest.raises(EdgeadError, match="4 good images"):
+        commission(str(tmp_path / "parts"), tmp_path / "model", CommissionPlan(20))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["parts"]
+
+
+def test_duplicates_and_blurred_pictures_are_left_out(tmp_path, parts):
+    rng = np.random.default_rng(0)
+    noisy = np.clip(parts[2].astype(float) + rng.normal(0, 2, parts[2].shape), 0, 255).astype(np.uint8)
+    blurred = cv2.GaussianBlur(parts[9], (0, 0), 2.5)
+    found = collect(frames([*parts[:9], noisy, parts[0], blurred]), tmp_path, 12, patience_s=60)
+    assert found.duplicates == 2
+    assert found.blurred == ["000011.png"]
+    assert [path.name for path in found.paths] == [f"{number:06d}.png" for number in range(9)]
+
+
+def test_a_line_that_stands_still_is_not_waited_for_for_ever(tmp_path, parts):
+    def still():
+        number = 0
+        while True:
+            yield frame(parts[0], number)
+            number += 1
+
+    with pytest.raises(CommissionError, match="1 of 5 collected"):
+        collect(still(), tmp_path, 5, patience_s=0.3)
+
+
+def test_odd_ones_out():
+    scores = np.random.default_rng(0).normal(1, 0.05, 50)
+    assert find_odd(scores) == []
+    scores[[3, 40]] = 2.5
+    assert find_odd(scores) == [3, 40]
+    assert find_blurred([100.0] * 20) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "opened"),
+    [
+        ("camera:0", "camera:0"),
+        ("synthetic:", "synthetic:?defect_rate=0&count=1000000"),
+        ("synthetic:?seed=3", "synthetic:?seed=3&defect_rate=0&count=1000000"),
+        ("synthetic:?count=5&defect_rate=0.1", "synthetic:?count=5&defect_rate=0.1"),
+    ],
+)
+def test_the_built_in_line_shows_good_parts(source, opened):
+    assert _good_parts(source) == opened
+
+
+def test_unknown_backbone(tmp_path):
+    with pytest.raises(SettingsError, match="choose fast"):
+        commission("synthetic:", tmp_path / "model", CommissionPlan(backbone="resnet18"))
+
+
+def test_command_warns(tmp_path, parts):
+    for number, image in enumerate([*parts, parts[0]]):
+        write_image(tmp_path / "parts" / f"{number}.png", image)
+    options = ["--images", 11, "--false-reject-rate", 0.3, "--json"]
+    done = edgead("commission", tmp_path / "parts", "-o", tmp_path / "model", *options)
+    assert "warning: 1 pictures showed a part once more" in done.stderr
+    assert json.loads(done.stdout)["calibration_images"] == 3
