@@ -51,8 +51,7 @@ class RayCluster:
 def open_workers(count: int, threads: int, ray_address: str | None) -> Iterator[Workers]:
     """Start processes, or connect to a cluster; ends with the block."""
     if ray_address is None:
-        # spawn: a forked child of a process with torch's threads may hang.
-        with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as executor:
+        with _processes(count) as executor:
             yield ProcessPool(executor)
         return
     try:
@@ -69,3 +68,21 @@ def open_workers(count: int, threads: int, ray_address: str | None) -> Iterator[
         yield RayCluster(threads)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that end with the block; where it is stopped, at once and in the middle of a trial."""
+    others = set(multiprocessing.active_children())
+    # spawn: a forked child of a process with torch's threads may hang.
+    executor = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield executor
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+            process.join()
+        raise
+    finally:
+        executor.shutdown()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from edgead.export import tune_space  # noqa: E402
 from edgead.export.pareto import draw_front, pareto_front  # noqa: E402
 from edgead.export.tune import TunePlan, tune  # noqa: E402
 from edgead.export.tune_space import draw_candidates  # noqa: E402
+from edgead.export.workers import open_workers  # noqa: E402
 
 from edgead import Detector  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
@@ -62,6 +65,19 @@ def test_candidates_are_drawn_from_the_space():
     assert drawn == draw_candidates(["patchcore"], 12, 3) != draw_candidates(["patchcore"], 12, 4)
     with pytest.raises(SettingsError, match="cannot tune draem"):
         draw_candidates(["draem"], 12, 3)
+
+
+def test_a_stop_does_not_wait_for_the_trial_that_runs():
+    others = set(multiprocessing.active_children())
+    with pytest.raises(KeyboardInterrupt):
+        with open_workers(1, 1, None) as workers:
+            trials = [workers._executor.submit(time.sleep, 600) for _ in range(3)]
+            while not trials[0].running():
+                time.sleep(0.05)
+            stopped = time.monotonic()
+            raise KeyboardInterrupt
+    assert time.monotonic() - stopped < 30
+    assert not set(multiprocessing.active_children()) - others
 
 
 @pytest.mark.slow  # a process with torch and an export for each of two finalists
