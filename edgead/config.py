@@ -178,6 +178,20 @@ class ModbusSink(Section):
 SinkSection = Annotated[UriSink | MqttSink | WebhookSink | ModbusSink, Field(discriminator="kind")]
 
 
+class DriftSection(Section):
+    """When parts or pictures are no longer those that the thresholds were made for; see `edgead.drift`."""
+
+    average_run_length: Annotated[
+        float, Field(ge=100, le=1e12, description="At most one false alarm is expected in so many parts.")
+    ] = 1_000_000
+    most_flagged: Annotated[
+        float,
+        Field(gt=0, lt=1, description="Share of parts, defects included, that may be sent to review or rejected."),
+    ] = 0.2
+    pictures: Annotated[bool, Field(description="Compare brightness, sharpness and place with golden images.")] = True
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class PipelineSection(Section):
     """One model that judges one camera."""
 

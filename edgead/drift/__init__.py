@@ -1,0 +1,5 @@
+"""Drift: does what is inspected today still look like what the thresholds were made for?"""
+
+from edgead.drift.watch import DriftState, DriftWatch
+
+__all__ = ["DriftState", "DriftWatch"]

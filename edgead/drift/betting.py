@@ -1,0 +1,76 @@
+"""Evidence of a change from bets that a stable stream makes no profit of: the Shiryaev-Roberts procedure."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+
+Change = Literal["higher", "lower", "more spread", "less spread"]
+
+# Densities of the beta distribution are the bets: small p-values are high scores. kappa * p^(kappa - 1) of power
+# betting is among them, as are bets on both ends and on the middle.
+_SHAPES = (0.5, 0.7, 1.0, 1.5, 2.5, 5.0)
+_BETA = np.array([(a, b) for a in _SHAPES for b in _SHAPES if (a, b) != (1, 1)])
+_LOG_BETA = np.array([math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b) for a, b in _BETA])
+# Parts of the way from the stated share to 1, on which is bet.
+_FURTHER = np.array([0.05, 0.1, 0.2, 0.4, 0.8])
+_MOST = 1e250  # evidence enough; what goes on growing would overflow
+
+
+class Evidence:
+    """Shiryaev-Roberts statistics of several bets.
+
+    Each is R <- (1 + R) x bet, the sum of what was won by those who began at any part so far. While nothing has changed
+    a bet wins nothing on average, so R grows by 1 a part on average; when a bar is passed and R begins anew at 0, the
+    expected number of such alarms in n parts is therefore at most n / bar, for every n (Vovk et al., "Retrain or not
+    retrain: conformal test martingales for change-point detection", 2021; Shin, Ramdas, Rinaldo, "E-detectors", 2022).
+    The mean over the bets has the same property.
+    """
+
+    def __init__(self, bets: int):
+        self.sums = np.zeros(bets)
+
+    @property
+    def level(self) -> float:
+        return float(self.sums.mean())
+
+    def _bet(self, factors: np.ndarray) -> None:
+        self.sums = np.minimum((1 + self.sums) * factors, _MOST)
+
+
+class ChangeEvidence(Evidence):
+    """Bets against p-values that are uniform and independent."""
+
+    def __init__(self) -> None:
+        super().__init__(len(_BETA))
+
+    def add(self, p_value: float) -> None:
+        rest = max(1 - p_value, 1e-12)
+        a, b = _BETA.T
+        self._bet(np.exp((a - 1) * math.log(p_value) + (b - 1) * math.log(rest) - _LOG_BETA))
+
+    @property
+    def change(self) -> Change:
+        """What the most successful bet was on."""
+        a, b = _BETA[int(np.argmax(self.sums))]
+        if a != b:
+            return "higher" if a < b else "lower"
+        return "more spread" if a < 1 else "less spread"
+
+
+class ShareEvidence(Evidence):
+    """Bets against a share of events that is at most `most`, whatever came before."""
+
+    def __init__(self, most: float):
+        super().__init__(len(_FURTHER))
+        shares = most + (1 - most) * _FURTHER
+        self._if_so, self._if_not = shares / most, (1 - shares) / (1 - most)
+
+    def add(self, happened: bool) -> None:
+        self._bet(self._if_so if happened else self._if_not)
+
+    @property
+    def change(self) -> Change:
+        return "higher"

@@ -1,0 +1,208 @@
+"""Watches the scores of parts and the pictures of the camera for a change, with a stated rate of false alarms."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from edgead.config import DriftSection
+from edgead.drift.betting import Change
+from edgead.drift.channel import Channel, ShareChannel, ValueChannel
+from edgead.drift.picture import PictureMeter
+from edgead.errors import SettingsError
+from edgead.manifest import Calibration
+from edgead.types import Verdict
+
+Cause = Literal["camera", "product"]
+
+_CAMERA = ("brightness", "sharpness", "place across", "place down")
+# Once there is an alarm, a channel that is short of its own bar has changed too from this evidence on (while nothing
+# has changed it is above that about one part in a thousand), if it gets there soon: a new product may move a camera's
+# channel a little, which shows after hundreds of parts.
+_CHANGED_TOO, _SOON_PARTS = 1e3, 50
+
+
+@dataclass(frozen=True, slots=True)
+class DriftState:
+    """What the watch says after a part.
+
+    Attributes
+    ----------
+    state : {"ok", "warning"}
+        A warning stays until the watch begins anew.
+    cause : {"camera", "product"} or None
+        "camera" where the pictures themselves have changed, parts that look different notwithstanding.
+    reason : str or None
+        What has changed, in words.
+    parts : int
+        Seen since the watch began.
+    alarm_part : int or None
+        The part at which the warning was raised, counted from 1.
+    evidence : float
+        Of the channel that is furthest; 1 raises the warning.
+    """
+
+    state: Literal["ok", "warning"]
+    cause: Cause | None
+    reason: str | None
+    parts: int
+    alarm_part: int | None
+    evidence: float
+
+
+class DriftWatch:
+    """Tells when parts or pictures are no longer those that came before.
+
+    Channels: the scores and the median of the anomaly map of parts that pass, the share of parts that do not, and, with
+    pictures, brightness, sharpness and place of the whole picture. In each, conformal p-values against all earlier
+    values are bet on (`edgead.drift.betting`). While parts come as if drawn from one bag, the calibration's good parts
+    included, at most n / `average_run_length` false alarms are expected among n parts, all channels together.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Of the graph that judges.
+    golden : sequence of ndarray of shape (H, W, 3), uint8, BGR
+        Golden images of the model; without any, pictures are not looked at.
+    section : DriftSection
+    """
+
+    def __init__(
+        self, calibration: Calibration, golden: Sequence[np.ndarray] = (), section: DriftSection | None = None
+    ):
+        self.section = section or DriftSection()
+        if calibration.review_rate >= self.section.most_flagged:
+            raise SettingsError(
+                f"most_flagged is the share of parts that are sent to review or rejected while all is well, defects "
+                f"included: {self.section.most_flagged:g} is no more than the good ones' {calibration.review_rate:g}"
+            )
+        self._scores = calibration.scores
+        self._meter = PictureMeter(golden) if golden and self.section.pictures else None
+        self._limit = calibration.review
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget all parts and the warning: after the cause was mended, or accepted."""
+        self._rng = np.random.default_rng(self.section.seed)
+        self._parts = 0
+        self._alarm_part: int | None = None
+        self._changed: dict[str, Change] = {}
+        # Scores below the highest that passes are, given that one, drawn from those of parts that pass.
+        passing = [score for score in self._scores if score <= self._limit][:-1]
+        self._values = {"scores": ValueChannel(passing), "map level": ValueChannel()}
+        if self._meter is not None:
+            self._values |= {name: ValueChannel() for name in _CAMERA}
+        self._flagged = ShareChannel(self.section.most_flagged)
+
+    def add(self, verdict: Verdict, image: np.ndarray | None = None) -> DriftState:
+        """Look at the next part.
+
+        Parameters
+        ----------
+        verdict : Verdict
+            Of the model that the calibration belongs to. With another threshold than before, the watch begins anew.
+        image : ndarray of shape (H, W, 3), uint8, BGR, optional
+            The frame; without it the camera's channels see nothing of this part.
+        """
+        limit = verdict.threshold if verdict.review_threshold is None else verdict.review_threshold
+        if limit != self._limit:
+            self._limit = limit
+            self.begin_anew()
+        self._parts += 1
+        passes = verdict.image_score <= limit  # also False for a NaN
+        self._flagged.add(not passes)
+        if passes:
+            self._add("scores", verdict.image_score)
+            self._add("map level", float(np.median(verdict.anomaly_map)))
+        if self._meter is not None and image is not None:
+            self._look_at(self._meter, image)
+        self._conclude()
+        return self.state
+
+    @property
+    def state(self) -> DriftState:
+        """What was said after the last part."""
+        evidence = max(channel.level for channel in self._channels.values()) / self._bar
+        if self._alarm_part is None:
+            return DriftState("ok", None, None, self._parts, None, evidence)
+        pictures = {name: change for name, change in self._changed.items() if name in _CAMERA}
+        what = "the pictures have changed" if pictures else "the parts have changed, the pictures have not"
+        if self._meter is None:
+            what = "the parts or the pictures have changed"
+        words = ", ".join(f"{name} {change}" for name, change in (pictures or self._changed).items())
+        cause: Cause = "camera" if pictures else "product"
+        return DriftState("warning", cause, f"{what}: {words}", self._parts, self._alarm_part, evidence)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON types, for `restore`."""
+        return {
+            "made_for": self._made_for(),
+            "limit": self._limit,
+            "parts": self._parts,
+            "alarm_part": self._alarm_part,
+            "random": self._rng.bit_generator.state,
+            "changed": self._changed,
+            "channels": {name: channel.to_dict() for name, channel in self._channels.items()},
+        }
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """Go on where a watch of the same model and settings was.
+
+        Raises
+        ------
+        SettingsError
+            The state is damaged or belongs to others; the watch is as it was.
+        """
+        other = copy(self)
+        other.begin_anew()
+        try:
+            if kept["made_for"] != self._made_for():
+                raise SettingsError("the state of the drift watch belongs to another model or to other settings")
+            other._rng.bit_generator.state = kept["random"]
+            for name, channel in other._channels.items():
+                channel.take(kept["channels"][name])
+            other._limit, other._parts = float(kept["limit"]), int(kept["parts"])
+            other._alarm_part = None if kept["alarm_part"] is None else int(kept["alarm_part"])
+            other._changed = dict(kept["changed"])
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, SettingsError):
+                raise
+            raise SettingsError(f"the state of the drift watch is damaged: {error!r}") from error
+        self.__dict__.update(other.__dict__)
+
+    def _add(self, name: str, value: float) -> None:
+        if math.isfinite(value):
+            self._values[name].add(value, self._rng.random())
+
+    def _look_at(self, meter: PictureMeter, image: np.ndarray) -> None:
+        picture = meter.measure(image)
+        if picture is not None:
+            for name, value in zip(_CAMERA, asdict(picture).values(), strict=True):
+                self._add(name, value)
+
+    def _conclude(self) -> None:
+        if self._alarm_part is None and max(channel.level for channel in self._channels.values()) >= self._bar:
+            self._alarm_part = self._parts
+        if self._alarm_part is not None and self._parts <= self._alarm_part + _SOON_PARTS:
+            for name, channel in self._channels.items():
+                if channel.level >= min(_CHANGED_TOO, self._bar):
+                    self._changed.setdefault(name, channel.change)
+
+    @property
+    def _channels(self) -> dict[str, Channel]:
+        return {**self._values, "flagged parts": self._flagged}
+
+    @property
+    def _bar(self) -> float:
+        """Of one channel: the channels share the false alarms."""
+        return self.section.average_run_length * (len(self._values) + 1)
+
+    def _made_for(self) -> str:
+        told = [self._scores, self.section.model_dump(), sorted(self._values)]
+        return hashlib.sha256(repr(told).encode()).hexdigest()
