@@ -63,6 +63,6 @@ def _edges(grey: np.ndarray) -> np.ndarray:
     factor = _LONG_SIDE_PX / max(grey.shape)
     size = max(8, round(grey.shape[1] * factor)), max(8, round(grey.shape[0] * factor))
     small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    small = cv2.GaussianBlur(small, (0, 0), 1)
-    edges = cv2.magnitude(cv2.Sobel(small, cv2.CV_32F, 1, 0), cv2.Sobel(small, cv2.CV_32F, 0, 1))
+    smooth = cv2.GaussianBlur(small, (0, 0), 1)
+    edges = cv2.magnitude(cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1))
     return edges - edges.mean()
