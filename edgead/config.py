@@ -285,7 +285,12 @@ class Site(Section):
                 _expect(sink, self.sinks, f"pipelines.{name}.sinks")
             trigger = pipeline.trigger
             if isinstance(trigger, Software) and trigger.mqtt_sink is not None:
-                _expect(trigger.mqtt_sink, self.sinks, f"pipelines.{name}.trigger.mqtt_sink")
+                where = f"pipelines.{name}.trigger"
+                _expect(trigger.mqtt_sink, self.sinks, f"{where}.mqtt_sink")
+                if not isinstance(self.sinks[trigger.mqtt_sink], MqttSink) or not trigger.topic:
+                    raise ValueError(
+                        f"{where}: mqtt_sink must name a sink of kind mqtt, and topic a topic of its broker"
+                    )
         return self
 
 

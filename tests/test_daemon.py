@@ -12,6 +12,7 @@ import time
 
 import pytest
 import yaml
+from broker import PASSWORD, USER, Broker, Receiver
 from daemons import START, belt, check_records, make_site, started, wait_for, write_site
 
 
@@ -99,6 +100,36 @@ def test_a_software_trigger_judges_one_part(trained_model, tmp_path):
             wait_for(lambda count=count: daemon.pipeline()["judged"] == count, f"verdict {count}")
         assert daemon.stop() < 2
     assert len(daemon.records()) == 2
+
+
+def test_a_message_of_a_broker_judges_one_part(trained_model, tmp_path):
+    broker = Broker(tmp_path / "broker")
+    broker.start()
+    site = make_site(trained_model)
+    site["sinks"] = {
+        "line": {"kind": "mqtt", "host": "127.0.0.1", "port": broker.port, "user": USER, "password": PASSWORD}
+    }
+    site["pipelines"]["a"]["trigger"] = {"kind": "software", "mqtt_sink": "line", "topic": "line/part"}
+    try:
+        with started(tmp_path, site) as daemon:
+            daemon.wait_state("running")
+            receiver = Receiver(broker, "line/part", 0)
+            assert daemon.pipeline()["judged"] == 0
+            published = 0
+
+            def ask():
+                nonlocal published
+                published += 1
+                receiver.publish("line/part", b"now")
+                return daemon.pipeline()["judged"]
+
+            # Until the daemon has subscribed, nobody hears it.
+            wait_for(ask, "a verdict")
+            receiver.close()
+            assert daemon.stop() < 2
+        assert 1 <= len(daemon.records()) <= published
+    finally:
+        broker.stop()
 
 
 def test_the_service_manager_is_told(trained_model, tmp_path):

@@ -131,6 +131,7 @@ class Line:
             receivers=Receivers(self.store, self._outlets_of(site, name), self._publish, site.store.before),
             kept=self._kept,
             limits=site.limits,
+            sinks=site.sinks,
             # Networks that each take all cores wait for each other in the middle of a layer.
             threads=max(1, kernels.threads() // len(site.pipelines)),
         )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import closing
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgead.config import LimitsSection, PipelineSection
+from edgead.config import LimitsSection, PipelineSection, SinkSection
+from edgead.daemon.asking import triggered
 from edgead.daemon.condition import Condition, State
 from edgead.daemon.judging import FrameError, JudgementError, Judging, PipelineStatus, Receivers
 from edgead.daemon.model_slot import ModelSlot
@@ -20,7 +21,7 @@ from edgead.daemon.thresholds import KeptThresholds, Thresholds
 from edgead.errors import EdgeadError, SettingsError
 from edgead.sources import SourceError
 from edgead.sources.mailbox import Mailbox
-from edgead.triggers import Trigger, open_trigger
+from edgead.triggers import Trigger
 from edgead.types import Frame, Verdict
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Wiring:
     receivers: Receivers
     kept: KeptThresholds
     limits: LimitsSection
+    sinks: Mapping[str, SinkSection]
     threads: int | None = None
 
 
@@ -61,6 +63,7 @@ class Pipeline:
         self.slot = ModelSlot(name, section, wiring.kept, threads=wiring.threads)
         self._camera = wiring.camera
         self._store = wiring.receivers.store
+        self._sinks = wiring.sinks
         self._judging = Judging(name, self.slot, wiring.receivers, budget_ms=section.budget_ms)
         self._condition = Condition(name)
         self._mailbox: Mailbox | None = wiring.camera.subscribe()
@@ -220,7 +223,7 @@ class Pipeline:
     def _serve(self, stop: threading.Event) -> None:
         """Judge until told to stop, or until the camera has no more frames."""
         self._condition.starting("the model is loaded and tested")
-        with closing(open_trigger(self.section.trigger)) as trigger:
+        with triggered(self.section.trigger, self._sinks) as trigger:
             self._trigger = trigger
             try:
                 self._load()
