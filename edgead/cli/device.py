@@ -39,6 +39,28 @@ def evaluate_command(
 
 
 @app.command()
+def report(
+    model: Model,
+    data: Annotated[Path, typer.Argument(help="Data set in MVTec layout.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),
+    runtime: Runtime = "auto",
+    precision: Precision = None,
+    json: Json = False,
+) -> None:
+    """Measure a model on test images with known defects, and write a page that can be read, printed and filed."""
+    from edgead.detector import Detector
+    from edgead.report import examine, report_page
+
+    images = find_test_images(data)
+    with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
+        found = examine(detector, images, progress=partial(progress, "judge images"))
+        page = report_page(detector, found, model=model.resolve().name, data=data.resolve().name)
+    output.write_text(page, encoding="utf-8")
+    told = {**found.metrics, "page": str(output)}
+    print_report(told, json, lambda: evaluation_table(told))
+
+
+@app.command()
 def predict(
     model: Model,
     images: Annotated[list[Path], typer.Argument(help="Images or folders of images.")],

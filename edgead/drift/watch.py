@@ -14,7 +14,7 @@ import numpy as np
 from edgead.config import DriftSection
 from edgead.drift.betting import Change
 from edgead.drift.channel import Channel, ShareChannel, ValueChannel
-from edgead.drift.picture import PictureMeter
+from edgead.drift.picture import Picture, PictureMeter
 from edgead.errors import SettingsError
 from edgead.manifest import Calibration
 from edgead.types import Verdict
@@ -23,9 +23,9 @@ Cause = Literal["camera", "product"]
 
 _CAMERA = ("brightness", "sharpness", "place across", "place down")
 # Once there is an alarm, a channel that is short of its own bar has changed too from this evidence on (while nothing
-# has changed it is above that about one part in a thousand), if it gets there soon: a new product may move a camera's
-# channel a little, which shows after hundreds of parts.
-_CHANGED_TOO, _SOON_PARTS = 1e3, 50
+# has changed it is above that at about one part in ten thousand), if it gets there soon: a new product may move a
+# camera's channel a little, which shows after hundreds of parts.
+_CHANGED_TOO, _SOON_PARTS = 1e5, 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +114,20 @@ class DriftWatch:
         if limit != self._limit:
             self._limit = limit
             self.begin_anew()
+        picture = self._meter.measure(image) if self._meter is not None and image is not None else None
+        return self.add_measured(verdict.image_score, float(np.median(verdict.anomaly_map)), picture)
+
+    def add_measured(self, image_score: float, map_level: float, picture: Picture | None = None) -> DriftState:
+        """Look at the next part by what `add` measures: its score, the median of its anomaly map, its picture."""
         self._parts += 1
-        passes = verdict.image_score <= limit  # also False for a NaN
+        passes = image_score <= self._limit  # also False for a NaN
         self._flagged.add(not passes)
         if passes:
-            self._add("scores", verdict.image_score)
-            self._add("map level", float(np.median(verdict.anomaly_map)))
-        if self._meter is not None and image is not None:
-            self._look_at(self._meter, image)
+            self._add("scores", image_score)
+            self._add("map level", map_level)
+        if self._meter is not None and picture is not None:
+            for name, value in zip(_CAMERA, asdict(picture).values(), strict=True):
+                self._add(name, value)
         self._conclude()
         return self.state
 
@@ -179,12 +185,6 @@ class DriftWatch:
     def _add(self, name: str, value: float) -> None:
         if math.isfinite(value):
             self._values[name].add(value, self._rng.random())
-
-    def _look_at(self, meter: PictureMeter, image: np.ndarray) -> None:
-        picture = meter.measure(image)
-        if picture is not None:
-            for name, value in zip(_CAMERA, asdict(picture).values(), strict=True):
-                self._add(name, value)
 
     def _conclude(self) -> None:
         if self._alarm_part is None and max(channel.level for channel in self._channels.values()) >= self._bar:

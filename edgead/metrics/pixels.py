@@ -104,6 +104,21 @@ class Pixels:
         )
         return area / sum(d.regions for d in chosen) / limit
 
+    def pro_curve(self) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the curve whose area is `aupro`, at the score of every defect pixel.
+
+        Returns
+        -------
+        rates, overlaps : ndarray of shape (k,)
+            Shares of good pixels at or above falling thresholds, and the mean overlap of the regions there.
+        """
+        weights = np.concatenate([d.weights for d in self._defects.values()])
+        rates = np.concatenate([d.at_or_above for d in self._defects.values()]) / self._normal
+        order = np.argsort(rates, kind="stable")
+        rates, overlaps = rates[order], np.cumsum(weights[order]) / sum(d.regions for d in self._defects.values())
+        last_of_tie = np.append(np.flatnonzero(np.diff(rates)), rates.size - 1)
+        return rates[last_of_tie], overlaps[last_of_tie]
+
     def aupimo(self, bounds: tuple[float, float] = PIMO_BOUNDS) -> dict[int, float]:
         """Compute the area under the per-image overlap curve of every image with a defect.
 

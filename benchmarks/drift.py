@@ -1,0 +1,159 @@
+"""How soon is a drift of the built-in line told, how often is one told where there is none?
+
+    python -m benchmarks drift MODEL                  # of the built-in line, such as out/demo/model
+    python -m benchmarks drift MODEL --measured parts.npz --parts 100000
+
+Every part is photographed, judged and measured once, without and with each change; parts then come in random orders,
+with replacement. A ramp comes in its own order.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import cv2
+import numpy as np
+
+from edgead.config import DriftSection
+from edgead.demo import camera
+from edgead.demo.line import part_seed, render
+from edgead.demo.transmission import transmit
+from edgead.detector import Detector
+from edgead.drift import DriftWatch
+from edgead.drift.picture import Picture, PictureMeter
+from edgead.images import load_image
+
+UNDISTURBED, CHANGED, RAMP = 1000, 250, 250
+BEFORE = (200, 1000)  # undisturbed parts until the change
+ORDERS = 40
+PATIENCE = 1000  # parts with the change
+RUN_LENGTHS = (10_000, 1_000_000)
+STEP_PX = 2
+
+Change = Callable[[np.ndarray], np.ndarray]
+
+
+def dimmed(image: np.ndarray, gain: float) -> np.ndarray:
+    return cv2.convertScaleAbs(image, alpha=gain)
+
+
+def moved(image: np.ndarray) -> np.ndarray:
+    step = np.array([[1, 0, STEP_PX], [0, 1, 0]], np.float32)
+    return cv2.warpAffine(image, step, image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+
+
+def blurred(image: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(image, (0, 0), 1.2)
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks drift", description=__doc__.partition("\n")[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--parts", type=int, default=100_000, help="undisturbed ones, for the false alarms")
+    parser.add_argument("--measured", type=Path, help="a .npz file: read if it is there, else written")
+    options = parser.parse_args(arguments)
+    with Detector.load(options.model) as detector:
+        golden = [load_image(detector.artifact.path / one.image) for one in detector.graph.golden]
+        measured = _read(options.measured) or measure(detector, golden)
+        calibration = detector.graph.calibration
+    if options.measured:
+        np.savez(options.measured, **measured)
+
+    def watch(run_length: float, seed: int) -> DriftWatch:
+        return DriftWatch(calibration, golden, DriftSection(average_run_length=run_length, seed=seed))
+
+    print("| undisturbed parts | at most expected | false alarms |\n|---|---|---|")
+    for run_length in RUN_LENGTHS:
+        alarms = count_false_alarms(watch(run_length, 0), measured["undisturbed"], options.parts)
+        print(f"| {options.parts:,} | {options.parts / run_length:g} | {alarms} |", flush=True)
+    print(
+        "\n| change | parts before | told after, median | slowest | not told | said to be |\n|---|---|---|---|---|---|"
+    )
+    for change in [name for name in measured if name != "undisturbed"]:
+        for before in BEFORE:
+            print(row(change, before, [watch(RUN_LENGTHS[-1], seed) for seed in range(ORDERS)], measured), flush=True)
+
+
+def measure(detector: Detector, golden: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Score, level of the map, and picture of every part, undisturbed and changed; one row a part."""
+    meter = PictureMeter(golden)
+
+    def look(index: int, change: Change) -> list[float]:
+        image = transmit(change(render(part_seed(700, index, on_belt=True))[0]))
+        verdict, picture = detector.predict(image), meter.measure(image)
+        assert picture is not None
+        level = float(np.median(verdict.anomaly_map))
+        return [verdict.image_score, level, picture.brightness, picture.sharpness, picture.x_px, picture.y_px]
+
+    def batch(count: int, change: Change = lambda image: image) -> np.ndarray:
+        return np.array([look(index, change) for index in range(count)])
+
+    coarse = camera._casting_tile() * np.float32(1.4)
+    with mock.patch.object(camera, "_casting_tile", lambda: coarse):
+        casting = batch(CHANGED)
+    return {
+        "undisturbed": batch(UNDISTURBED),
+        "light 10 % less": batch(CHANGED, lambda image: dimmed(image, 0.9)),
+        "light fades by 0.1 % a part (ramp)": np.array(
+            [look(UNDISTURBED + part, lambda image, part=part: dimmed(image, 1 - 0.001 * part)) for part in range(RAMP)]
+        ),
+        "out of focus by 1.2 px": batch(CHANGED, blurred),
+        f"picture {STEP_PX} px aside": batch(CHANGED, moved),
+        "castings 1.4 times as rough": casting,
+    }
+
+
+def count_false_alarms(watch: DriftWatch, rows: np.ndarray, parts: int) -> int:
+    alarms = 0
+    for index in np.random.default_rng(1).integers(0, len(rows), parts):
+        if _add(watch, rows[index]).state == "warning":
+            alarms += 1
+            watch.begin_anew()
+    return alarms
+
+
+def row(change: str, before: int, watches: list[DriftWatch], measured: dict[str, np.ndarray]) -> str:
+    delays, causes = [], Counter[Any]()
+    for order, watch in enumerate(watches):
+        delay, cause = find(watch, change, before, measured, np.random.default_rng([2, order]))
+        delays.append(delay)
+        causes[cause] += cause is not None
+    told = [delay for delay in delays if np.isfinite(delay)]
+    words = ", ".join(f"{cause} {count}" for cause, count in causes.most_common() if count)
+    slowest = f"{max(told):.0f}" if told else ""
+    middle = float(np.median(delays))
+    median = f"{middle:.0f}" if np.isfinite(middle) else f"above {PATIENCE}"
+    return f"| {change} | {before} | {median} | {slowest} | {len(delays) - len(told)} of {len(delays)} | {words} |"
+
+
+def find(
+    watch: DriftWatch, change: str, before: int, measured: dict[str, np.ndarray], rng: np.random.Generator
+) -> tuple[float, str | None]:
+    """Parts with the change until the alarm, infinite without one, and the cause that is told 50 parts later."""
+    for index in rng.integers(0, len(measured["undisturbed"]), before):
+        if _add(watch, measured["undisturbed"][index]).state == "warning":
+            raise SystemExit(f"a false alarm before {change}: {watch.state.reason}")
+    rows = measured[change]
+    order = range(len(rows)) if "ramp" in change else rng.integers(0, len(rows), PATIENCE)
+    for index in order:
+        state = _add(watch, rows[index])
+        if state.alarm_part and state.parts >= state.alarm_part + 50:
+            break
+    return (state.alarm_part - before if state.alarm_part else np.inf), state.cause
+
+
+def _add(watch: DriftWatch, row: np.ndarray) -> Any:
+    score, level, *picture = map(float, row)
+    return watch.add_measured(score, level, Picture(*picture))
+
+
+def _read(path: Path | None) -> dict[str, np.ndarray] | None:
+    if path is None or not path.exists():
+        return None
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}

@@ -1,0 +1,149 @@
+"""What a report tells: every number of it, before anything is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgead.calibration import score_scale
+from edgead.dataset import GOOD, LabelledImage, Progress
+from edgead.detector import Detector
+from edgead.evaluate import Evaluation, Outcome, evaluate
+from edgead.latency import Latency, LatencyRecorder, machine_facts
+from edgead.manifest import Calibration, Manifest
+from edgead.metrics import Pixels, Rate
+from edgead.report.promise import Promise, examine_promise
+from edgead.two_sample import same_distribution_p_value
+from edgead.types import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class TypeCount:
+    """Decisions on the images of one type; `missed` counts defects with the decision "ok", for good parts rejects."""
+
+    kind: str
+    decisions: dict[str, int]
+    missed: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All numbers of a report.
+
+    Attributes
+    ----------
+    metrics : dict
+        `Evaluation.to_dict`.
+    pro_curve : (ndarray, ndarray) or None
+        False-positive rates of pixels and mean overlap of the defects' regions; None without masks.
+    same_scores_p_value : float
+        Of the test's good parts having the distribution of the calibration's scores.
+    moved : float
+        By which the median of the good parts' scores differs from the calibration's, in interquartile ranges.
+    latency : dict of Latency
+        Per stage, while the test images were judged.
+    """
+
+    manifest: Manifest
+    calibration: Calibration
+    precision: str
+    evaluation: Evaluation
+    metrics: dict[str, Any]
+    pro_curve: tuple[np.ndarray, np.ndarray] | None
+    types: list[TypeCount]
+    promises: list[Promise]
+    same_scores_p_value: float
+    moved: float
+    latency: dict[str, Latency]
+    totals_ms: np.ndarray
+    machine: dict[str, Any]
+
+    def of(self, *, good: bool) -> list[Outcome]:
+        return [outcome for outcome in self.evaluation.outcomes if outcome.image.is_defective != good]
+
+    def scores(self, *, good: bool) -> np.ndarray:
+        return np.array([outcome.image_score for outcome in self.of(good=good)])
+
+    def misses(self) -> list[Outcome]:
+        """Defects that are not rejected, the lowest score first."""
+        return sorted((one for one in self.of(good=False) if one.decision != "reject"), key=lambda one: one.image_score)
+
+    def false_rejects(self) -> list[Outcome]:
+        """Good parts that are rejected, the highest score first."""
+        return sorted((one for one in self.of(good=True) if one.decision == "reject"), key=lambda one: -one.image_score)
+
+
+class _Timed:
+    """A detector that remembers how long each image took."""
+
+    def __init__(self, detector: Detector):
+        self.graph = detector.graph
+        self._detector = detector
+        self.recorder = LatencyRecorder(window=1_000_000)
+        self.totals_ms: list[float] = []
+
+    def predict(self, image: np.ndarray) -> Verdict:
+        verdict = self._detector.predict(image)
+        times = verdict.stage_times
+        total_ms = times.preprocess_ms + times.infer_ms + times.score_ms + times.smooth_ms
+        self.recorder.add_frame(times, total_ms=total_ms, finished_ns=0)
+        self.totals_ms.append(total_ms)
+        return verdict
+
+
+def examine(detector: Detector, images: Sequence[LabelledImage], *, progress: Progress | None = None) -> Findings:
+    """Judge a test set and work out what there is to tell.
+
+    Parameters
+    ----------
+    detector : Detector
+    images : sequence of LabelledImage
+        Good and defective ones, of which the detector has seen none.
+    """
+    timed = _Timed(detector)
+    evaluation = evaluate(timed, images, progress=progress)  # type: ignore[arg-type]  # predict and graph are all it takes
+    calibration = detector.graph.calibration
+    assert calibration is not None
+    good = np.array([one.image_score for one in evaluation.outcomes if not one.image.is_defective])
+    metrics = evaluation.to_dict()
+    scale = float(score_scale(0.0, calibration.scores))
+    return Findings(
+        manifest=detector.manifest,
+        calibration=calibration,
+        precision=detector.graph.precision,
+        evaluation=evaluation,
+        metrics=metrics,
+        pro_curve=_pro_curve(evaluation) if metrics["AUPRO"] is not None else None,
+        types=[_count(evaluation, kind) for kind in (GOOD, *evaluation.kinds())],
+        promises=_promises(calibration, evaluation),
+        same_scores_p_value=same_distribution_p_value(calibration.scores, good),
+        moved=float(np.median(good) - np.median(calibration.scores)) / scale,
+        latency=timed.recorder.summary(),
+        totals_ms=np.array(timed.totals_ms),
+        machine=machine_facts(),
+    )
+
+
+def _pro_curve(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
+    masks = [outcome.mask for outcome in evaluation.outcomes if outcome.mask is not None]
+    return Pixels([outcome.anomaly_map for outcome in evaluation.outcomes], masks).pro_curve()
+
+
+def _count(evaluation: Evaluation, kind: str) -> TypeCount:
+    decisions = [outcome.decision for outcome in evaluation.outcomes if outcome.image.defect == kind]
+    counts = {decision: decisions.count(decision) for decision in ("ok", "review", "reject")}
+    return TypeCount(kind, counts, Rate.of(counts["reject" if kind == GOOD else "ok"], len(decisions)))
+
+
+def _promises(calibration: Calibration, evaluation: Evaluation) -> list[Promise]:
+    decisions = [outcome.decision for outcome in evaluation.outcomes if not outcome.image.is_defective]
+    rejected, total = decisions.count("reject"), len(decisions)
+    found = [examine_promise(calibration, "rejected", calibration.false_reject_rate, rejected, total)]
+    if calibration.review < calibration.reject:
+        flagged = rejected + decisions.count("review")
+        asked = calibration.review_rate
+        found.append(examine_promise(calibration, "rejected or sent to review", asked, flagged, total))
+    return found

@@ -1,0 +1,253 @@
+"""The report as one page that loads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from html import escape
+from typing import Any
+
+from edgead import __version__, charts
+from edgead.dataset import GOOD
+from edgead.detector import Detector
+from edgead.metrics import Rate
+from edgead.report import figures
+from edgead.report.findings import Findings, TypeCount
+from edgead.report.pictures import worst_cases
+from edgead.report.style import STYLE
+
+_CASES = 8  # of each kind; the page stays below 2 MB
+_LATENCY_COLUMNS = ("mean_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms")
+
+
+def report_page(detector: Detector, found: Findings, *, model: str, data: str) -> str:
+    """Write the page.
+
+    Parameters
+    ----------
+    detector : Detector
+        That judged; it judges the pictured images again.
+    found : Findings
+    model, data : str
+        Names of the model and of the test set.
+
+    Returns
+    -------
+    str
+        HTML without scripts; nothing is loaded.
+    """
+    title = f"{escape(model)} on {escape(data)}"
+    told = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    sections = [
+        _section("Scores", _scores(found)),
+        _section("Defects by type", _types(found)),
+        _section("What the thresholds promise", _promises(found)),
+        _section("The worst misses", _misses(detector, found)),
+        _section("The worst false rejects", _false_rejects(detector, found)),
+        _section("Drift: these good parts beside those of the calibration", _drift(found)),
+        _section("Latency", _latency(found)),
+        _section("Model card", _model_card(found)),
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{charts.STYLE}{STYLE}</style></head><body><main>"
+        f"<header><h1>{title}</h1><p>edgead {__version__}, {told}</p>{_summary(found)}</header>"
+        f"{''.join(sections)}</main></body></html>\n"
+    )
+
+
+def _summary(found: Findings) -> str:
+    metrics = found.metrics
+    rejects, escapes = metrics["false_reject_rate"], metrics["escape_rate"]
+    tiles = [
+        (f"{rejects['count']} of {rejects['total']}", "good parts rejected", _interval(rejects)),
+        (f"{escapes['count']} of {escapes['total']}", "defects passed as ok", _interval(escapes)),
+        (f"{metrics['image_AUROC']:.4f}", "image AUROC", f"F1max {metrics['image_F1Max']:.4f}"),
+        (_number(metrics["AUPRO"]), "AUPRO", f"pixel AUROC {_number(metrics['pixel_AUROC'])}"),
+        (f"{found.latency['total'].p50_ms:.1f} ms", "a frame, p50", f"p99 {found.latency['total'].p99_ms or 0:.1f} ms"),
+    ]
+    cells = (f"<div><b>{value}</b><span>{name}</span><small>{more}</small></div>" for value, name, more in tiles)
+    return f'<div class="tiles">{"".join(cells)}</div>'
+
+
+def _scores(found: Findings) -> str:
+    metrics = found.metrics
+    rows = [
+        ("image AUROC", metrics["image_AUROC"]),
+        ("image AP", metrics["image_AP"]),
+        ("image F1max", metrics["image_F1Max"]),
+        ("pixel AUROC", metrics["pixel_AUROC"]),
+        ("pixel AP", metrics["pixel_AP"]),
+        ("pixel F1max", metrics["pixel_F1Max"]),
+        ("AUPRO to 0.3", metrics["AUPRO"]),
+        ("AUPRO to 0.05", metrics["AUPRO_0.05"]),
+        ("AUPIMO", metrics["AUPIMO"]),
+    ]
+    pro = figures.pro_curve(found)
+    shown = [
+        _figure(figures.score_histogram(found), "Image scores with the thresholds in force."),
+        _figure(figures.roc_curve(found), "ROC: how well scores tell defects from good parts, at every threshold."),
+        _figure(pro, "PRO: how much of each defect is marked; the area counts to 0.3, and to 0.05 (dashed).")
+        if pro
+        else "<p>The test set has no masks: what the maps mark was not measured.</p>",
+        _table(("measure", "value"), [(name, _number(value)) for name, value in rows]),
+    ]
+    return f'<div class="grid">{"".join(shown)}</div>'
+
+
+def _types(found: Findings) -> str:
+    rows = []
+    for count in found.types:
+        metrics = found.metrics["defect_types"].get(count.kind, {})
+        figures_of_type = [_number(metrics.get(name), 3) for name in ("image_AUROC", "AUPRO", "AUPIMO")]
+        good = count.kind == GOOD
+        what = "rejected" if good else "passed as ok"
+        decided = [str(count.decisions[decision]) for decision in ("ok", "review", "reject")]
+        told = f"{count.missed.count} of {count.missed.total} {what}, {_interval(count.missed)}"
+        rows.append((count.kind, *decided, _share_bar(count), told, *(["", "", ""] if good else figures_of_type)))
+    head = ("type", "ok", "review", "reject", "", "mistakes, 95 % interval", "AUROC", "AUPRO", "AUPIMO")
+    legend = '<p class="key"><i class="ok"></i>ok <i class="review"></i>review <i class="reject"></i>reject</p>'
+    return legend + _table(head, rows, raw=(4,))
+
+
+def _share_bar(count: TypeCount) -> str:
+    total = sum(count.decisions.values())
+    parts = (
+        f'<i class="{decision}" style="width:{100 * number / total:.1f}%"></i>'
+        for decision, number in count.decisions.items()
+        if number
+    )
+    return f'<span class="bar">{"".join(parts)}</span>'
+
+
+def _promises(found: Findings) -> str:
+    limits = found.calibration
+    rows = []
+    for promise in found.promises:
+        chance = "" if promise.probability is None else f"{promise.probability:.3g}"
+        counted = f"{promise.counted.count} of {promise.counted.total}"
+        asked = f"{'at most ' if limits.method == 'split_conformal' else 'about '}{_percent(promise.asked)}"
+        rows.append((f"good parts {promise.name}", asked, counted, _interval(promise.counted), chance, promise.verdict))
+    method = {
+        "split_conformal": f"Split conformal from {len(limits.scores)} held-out good images: the rate is promised for "
+        "parts like those. The chance is that of so many or more while the promise holds (beta-binomial).",
+        "extrapolated": f"Extrapolated from {len(limits.scores)} good images by a fitted tail: expected, not promised.",
+        "by_hand": "Set by hand: the rate is what the calibration's scores say of it, and no promise.",
+    }[limits.method]
+    head = ("", "asked", "counted", "95 % interval (Clopper-Pearson)", "chance", "promise")
+    return _table(head, rows) + f"<p>{method}</p>"
+
+
+def _misses(detector: Detector, found: Findings) -> str:
+    misses = found.misses()
+    total = len(found.of(good=False))
+    if not misses:
+        nearest = sorted(found.of(good=False), key=lambda one: one.image_score)[:4]
+        told = f"<p>All {total} defects are rejected. Nearest to the threshold:</p>"
+        return told + worst_cases(detector, nearest, found.calibration.reject)
+    told = (
+        f"<p>{len(misses)} of {total} defects are not rejected; the lowest scores first. "
+        "Left the true defect, right where the map is highest.</p>"
+    )
+    return told + worst_cases(detector, misses[:_CASES], found.calibration.reject)
+
+
+def _false_rejects(detector: Detector, found: Findings) -> str:
+    rejects = found.false_rejects()
+    total = len(found.of(good=True))
+    if not rejects:
+        nearest = sorted(found.of(good=True), key=lambda one: -one.image_score)[:4]
+        told = f"<p>None of {total} good parts is rejected. Nearest to the threshold:</p>"
+        return told + worst_cases(detector, nearest, found.calibration.reject)
+    told = f"<p>{len(rejects)} of {total} good parts are rejected; the highest scores first.</p>"
+    return told + worst_cases(detector, rejects[:_CASES], found.calibration.reject)
+
+
+def _drift(found: Findings) -> str:
+    p_value = found.same_scores_p_value
+    way = "higher" if found.moved > 0 else "lower"
+    said = (
+        f"The scores differ (p = {p_value:.3g}): their median is {abs(found.moved):.2f} interquartile ranges {way}. "
+        "Calibrate on good parts of this production before the thresholds are relied on."
+        if p_value < 0.01
+        else f"No difference was found (p = {p_value:.3g})."
+    )
+    test = "Two-sample Cramér-von Mises test by permutation."
+    chart = _figure(figures.drift_curves(found), "Share of good parts at or below each score.")
+    return f'<div class="grid">{chart}<div><p>{said}</p><p>{test}</p></div></div>'
+
+
+def _latency(found: Findings) -> str:
+    rows = []
+    for stage, latency in found.latency.items():
+        values = [getattr(latency, name) for name in _LATENCY_COLUMNS]
+        rows.append((stage, *("" if value is None else f"{value:.2f}" for value in values)))
+    head = ("ms", *(name.removesuffix("_ms") for name in _LATENCY_COLUMNS))
+    machine = found.machine
+    threads = machine["threads"]["kernels"]
+    told = (
+        f"While the test images were judged, one after the other, with {threads} threads on {machine['cpu']}; load "
+        f"{machine['state']['load_1min'] or 0:.1f}. `edgead profile` measures at the pace of a line."
+    )
+    chart = _figure(figures.latency_histogram(found), "All frames; none is left out.")
+    return f'<div class="grid">{chart}<div>{_table(head, rows)}<p>{escape(told)}</p></div></div>'
+
+
+def _model_card(found: Findings) -> str:
+    manifest, limits = found.manifest, found.calibration
+    facts: dict[str, Any] = {
+        "detector": manifest.detector,
+        "graph": f"{found.precision}, input {_words(manifest.preprocessing.model_dump(exclude_none=True))}",
+        "scoring": _words(manifest.scoring.model_dump()),
+        "thresholds": f"reject above {limits.reject:.6g}, review above {limits.review:.6g}, {limits.method}",
+        "threshold changes": "; ".join(
+            f"{change.changed_at:%Y-%m-%d}: {change.before.reject:.6g} to {change.after.reject:.6g}, "
+            f"{change.after.method}"
+            for change in manifest.threshold_changes
+        ),
+        **{
+            name.replace("_", " "): _words(value) if isinstance(value, dict) else value
+            for name, value in manifest.training.items()
+        },
+        "versions": _words(manifest.versions),
+        "manifest sha256": manifest.manifest_sha256,
+    }
+    rows = [(name, str(value)) for name, value in facts.items() if value not in ("", None)]
+    return _table(("", ""), rows, kind="facts")
+
+
+def _words(section: dict[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in section.items() if value != "")
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{title}</h2>{content}</section>"
+
+
+def _figure(svg: str, caption: str) -> str:
+    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, raw: tuple[int, ...] = (), kind: str = "") -> str:
+    """A table; the columns `raw` are HTML."""
+    body = (
+        "".join(f"<td>{cell if column in raw else escape(cell)}</td>" for column, cell in enumerate(row))
+        for row in rows
+    )
+    names = "".join(f"<th>{escape(name)}</th>" for name in head)
+    first = f"<tr>{names}</tr>" if any(head) else ""
+    return f'<div class="wide"><table class="{kind}">{first}{"".join(f"<tr>{row}</tr>" for row in body)}</table></div>'
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "no masks" if value is None else f"{value:.{digits}f}"
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.3g} %"
+
+
+def _interval(rate: Rate | dict[str, Any]) -> str:
+    low, high = (rate.low, rate.high) if isinstance(rate, Rate) else (rate["low"], rate["high"])
+    return f"{_percent(low)} to {_percent(high)}"

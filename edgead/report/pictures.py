@@ -1,0 +1,73 @@
+"""The worst cases of a report as pictures inside the page."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import replace
+from html import escape
+
+import cv2
+import numpy as np
+
+from edgead.detector import Detector
+from edgead.evaluate import Outcome
+from edgead.images import load_image
+from edgead.overlay import draw_heat
+
+_LONG_SIDE_PX = 260
+_JPEG_QUALITY = 80
+# Where colours begin on a map that reaches no threshold, from typical to its highest place.
+_FROM = 0.67
+# The outline of the true defect, BGR: neither yellow nor red, which are heat.
+_OUTLINE = (255, 220, 60)
+
+
+def worst_cases(detector: Detector, outcomes: Sequence[Outcome], limit: float) -> str:
+    """Show images beside their heat maps, the true defect outlined.
+
+    The colours begin at the map's threshold, as everywhere; where nothing reaches it, at the map's own highest places.
+
+    Parameters
+    ----------
+    detector : Detector
+        That judged them.
+    outcomes : sequence of Outcome
+    limit : float
+        The threshold that their scores are told beside.
+    """
+    return f'<div class="cases">{"".join(_case(detector, outcome, limit) for outcome in outcomes)}</div>'
+
+
+def _case(detector: Detector, outcome: Outcome, limit: float) -> str:
+    image = load_image(outcome.image.path)
+    verdict = detector.predict(image)
+    highest = float(verdict.anomaly_map.max())
+    if highest < verdict.map_threshold:
+        typical = min(verdict.map_typical, highest)
+        verdict = replace(verdict, map_threshold=typical + _FROM * (highest - typical))
+    heat = draw_heat(image, verdict)
+    mask = outcome.image.load_mask(image.shape[:2])
+    plain = _outlined(image, mask) if mask is not None and mask.any() else image
+    name = f"{outcome.image.defect}/{outcome.image.path.name}"
+    pictures = f"{_jpeg(plain, f'{name} as it is')}{_jpeg(heat, f'{name} with its heat map')}"
+    share = f" ({100 * outcome.image_score / limit:.0f} % of the threshold)" if limit > 0 else ""
+    return (
+        f'<figure><div class="pair">{pictures}</div><figcaption><b>{escape(name)}</b> '
+        f"{outcome.decision}, {outcome.image_score:.4g}{share}</figcaption></figure>"
+    )
+
+
+def _outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    thickness = max(1, round(max(image.shape[:2]) / 200))
+    return cv2.drawContours(image.copy(), contours, -1, _OUTLINE, thickness)
+
+
+def _jpeg(image: np.ndarray, told: str) -> str:
+    scale = min(1.0, _LONG_SIDE_PX / max(image.shape[:2]))
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
+    _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    text = base64.b64encode(data.tobytes()).decode()
+    return f'<img alt="{escape(told)}" width="{size[0]}" height="{size[1]}" src="data:image/jpeg;base64,{text}">'

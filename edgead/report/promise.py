@@ -1,0 +1,63 @@
+"""Did the thresholds keep the rates that they promise?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from edgead.manifest import Calibration
+from edgead.metrics import Rate
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What was asked of a threshold, and what was counted on good parts that it had not seen.
+
+    Attributes
+    ----------
+    name : str
+        "rejected" or "rejected or sent to review".
+    asked : float
+        Largest share of good parts.
+    counted : Rate
+    probability : float or None
+        Of so many or more if the promise holds; None where the thresholds promise nothing.
+    """
+
+    name: str
+    asked: float
+    counted: Rate
+    probability: float | None
+
+    @property
+    def verdict(self) -> str:
+        if self.probability is None:
+            return "nothing is promised"
+        return "kept" if self.probability >= 0.05 else "not kept: these parts are not like those of the calibration"
+
+
+def examine_promise(calibration: Calibration, name: str, asked: float, count: int, total: int) -> Promise:
+    """Compare a count of good parts with the guarantee of the split-conformal threshold.
+
+    For parts like the n of the calibration, the number above the k-th smallest score is beta-binomial whatever the
+    scores' distribution (Vovk, "Conditional validity of inductive conformal predictors", 2012).
+    """
+    probability = None
+    images = len(calibration.scores)
+    rank = math.ceil((images + 1) * (1 - asked) - 1e-9)
+    if calibration.method == "split_conformal" and rank <= images:
+        probability = beta_binomial_tail(count, total, images + 1 - rank, rank)
+    return Promise(name, asked, Rate.of(count, total), probability)
+
+
+def beta_binomial_tail(count: int, total: int, a: int, b: int) -> float:
+    """Probability of `count` or more successes in `total`, whose rate is drawn from a beta distribution."""
+
+    def log_choose(n: int, k: int) -> float:
+        return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+    def log_beta(p: float, q: float) -> float:
+        return math.lgamma(p) + math.lgamma(q) - math.lgamma(p + q)
+
+    terms = (log_choose(total, k) + log_beta(k + a, total - k + b) - log_beta(a, b) for k in range(count, total + 1))
+    return min(1.0, math.fsum(math.exp(term) for term in terms))

@@ -1,0 +1,188 @@
+"""The report: its numbers, its charts, and the page in a real browser and on paper."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from html.parser import HTMLParser
+from itertools import pairwise
+from math import comb
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from browser import chromium, opened_page
+from typer.testing import CliRunner
+
+from edgead.calibration import calibrate
+from edgead.charts import Axis, Chart
+from edgead.cli.app import app
+from edgead.dataset import find_test_images
+from edgead.detector import Detector
+from edgead.metrics import Pixels, aupro
+from edgead.report import examine, report_page
+from edgead.report.promise import beta_binomial_tail, examine_promise
+
+
+@pytest.fixture(scope="module")
+def data(line_data, tmp_path_factory):
+    """The test set of the line, one of whose types has a name that HTML would take for a tag."""
+    folder = tmp_path_factory.mktemp("report") / "data"
+    shutil.copytree(line_data, folder)
+    for part in ("test", "ground_truth"):
+        (folder / part / "crack").rename(folder / part / "<i>crack & dent")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(trained_model, data):
+    path = data.parent / "report.html"
+    told = CliRunner().invoke(app, ["report", str(trained_model), str(data), "-o", str(path), "--json"])
+    assert told.exit_code == 0, told.output
+    return path, json.loads(told.stdout)
+
+
+class Read(HTMLParser):
+    """All text, and everything that a browser would fetch."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.words: list[str] = []
+        self.fetched: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.fetched += [value for name, value in attrs if name in ("src", "href", "srcset", "data") and value]
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_the_page_stands_alone_and_is_small(page):
+    path, _ = page
+    text = path.read_text(encoding="utf-8")
+    read = Read(text)
+    assert len(text) < 2_000_000
+    assert read.fetched and all(source.startswith("data:image/jpeg;base64,") for source in read.fetched)
+    assert "script" not in read.tags and "link" not in read.tags and "url(" not in text
+
+
+def test_the_page_tells_what_eval_tells(page):
+    path, told = page
+    words = " ".join(Read(path.read_text(encoding="utf-8")).words)
+    for name in ("image_AUROC", "pixel_AUROC", "AUPRO", "AUPIMO"):
+        assert f"{told[name]:.4f}" in words
+    for rate, what in ((told["false_reject_rate"], "rejected"), (told["escape_rate"], "passed as ok")):
+        assert f"{rate['count']} of {rate['total']}" in words
+        assert what in words
+    assert "<i>crack & dent" in words  # as text
+    assert "Cramér-von Mises" in words and "Clopper-Pearson" in words and "manifest sha256" in words
+
+
+def test_decisions_add_up_and_the_worst_come_first(trained_model, data):
+    images = find_test_images(data)
+    with Detector.load(trained_model) as detector:
+        found = examine(detector, images)
+        page = report_page(detector, found, model="m", data="d")
+    assert sum(sum(count.decisions.values()) for count in found.types) == len(images)
+    assert found.latency["total"].n == len(images) == found.totals_ms.size
+    misses, rejects = found.misses(), found.false_rejects()
+    assert all(one.image_score <= other.image_score <= found.calibration.reject for one, other in pairwise(misses))
+    assert all(one.image_score >= other.image_score > found.calibration.reject for one, other in pairwise(rejects))
+    pictured = min(len(misses), 8) or 4, min(len(rejects), 8) or 4
+    assert Read(page).tags.count("img") == 2 * sum(pictured)
+
+
+def test_without_masks_the_page_says_so(trained_model, data, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(data / "test", bare / "test")
+    with Detector.load(trained_model) as detector:
+        page = report_page(detector, examine(detector, find_test_images(bare)), model="m", data="d")
+    assert "The test set has no masks" in page
+
+
+def test_the_chance_of_a_count_by_hand():
+    # A rate from a uniform distribution makes every count equally likely.
+    assert beta_binomial_tail(3, 9, 1, 1) == pytest.approx(7 / 10)
+    # One calibration image, threshold at it: of two more, both are above with 1/3.
+    assert beta_binomial_tail(2, 2, 1, 1) == pytest.approx(1 / 3)
+    # 4 of 10 calibration scores above the threshold: all orders of 12 scores are equally likely.
+    expected = sum(comb(k + 3, k) * comb(2 - k + 6, 2 - k) for k in (1, 2)) / comb(12, 2)
+    assert beta_binomial_tail(1, 2, 4, 7) == pytest.approx(expected)
+    assert beta_binomial_tail(0, 500, 2, 90) == pytest.approx(1)
+
+
+def test_a_promise_that_was_broken_is_told():
+    scores = np.random.default_rng(0).normal(1, 0.1, 99)
+    limits = calibrate(scores, scores, scores, false_reject_rate=0.05)
+    assert examine_promise(limits, "rejected", 0.05, 5, 100).verdict == "kept"
+    broken = examine_promise(limits, "rejected", 0.05, 20, 100)
+    assert broken.probability < 0.01 and broken.verdict.startswith("not kept")
+    by_hand = limits.model_copy(update={"method": "by_hand"})
+    assert examine_promise(by_hand, "rejected", 0.05, 20, 100).verdict == "nothing is promised"
+
+
+def test_the_area_under_the_drawn_curve_is_aupro():
+    rng = np.random.default_rng(1)
+    masks = [rng.random((60, 60)) < 0.02 for _ in range(6)]
+    maps = [(rng.normal(0, 1, mask.shape) + 1.5 * mask).astype(np.float32) for mask in masks]
+    rates, overlaps = Pixels(maps, masks).pro_curve()
+    grid = np.linspace(0, 0.3, 30_001)
+    drawn = np.interp(grid, np.append(0, rates), np.append(0, overlaps))
+    assert drawn.mean() == pytest.approx(aupro(maps, masks, 0.3), abs=2e-3)
+    assert np.all(np.diff(rates) > 0) and overlaps[-1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("axis", "ticks"),
+    [
+        (Axis(0, 1, ""), [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (Axis(-23, 31, ""), [-20, -10, 0, 10, 20, 30]),
+        (Axis(0.7, 150, "", logarithmic=True), [1, 2, 5, 10, 20, 50, 100]),
+        (Axis(3, 3, ""), [3]),
+    ],
+)
+def test_axes_have_round_ticks(axis, ticks):
+    assert axis.ticks() == ticks
+
+
+def test_a_chart_is_well_formed_and_keeps_within_its_frame():
+    chart = Chart(Axis(0, 10, "a < b"), Axis(1, 100, "n & m", logarithmic=True), 'told "so"')
+    chart.bars([0, 5, 10], [0, 100], "good")
+    chart.line(range(5000), np.ones(5000), "soft")
+    chart.mark(9, "warn", "<limit>")
+    chart.point(5, 10, "bad", "here")
+    chart.legend([("good", "one")])
+    root = ElementTree.fromstring(chart.svg())
+    names = {"{*}rect": 1, "{*}circle": 1}
+    assert {name: len(root.findall(name)) for name in names} == names
+    bar = root.find("{*}rect")
+    assert bar is not None and float(bar.get("y", "")) == pytest.approx(14)
+    assert len(chart.svg()) < 20_000  # 5,000 points are thinned
+
+
+def test_the_page_in_a_browser(page):
+    path, _ = page
+    with chromium() as browser:
+        for options in ({"width": 1200, "height": 900}, {"width": 390, "height": 800}):
+            for scheme in ("light", "dark"):
+                with opened_page(browser, path.as_uri(), viewport=options, color_scheme=scheme) as opened:
+                    assert opened.evaluate("document.documentElement.scrollWidth") <= options["width"]
+                    shown = opened.evaluate("[...document.images].map(image => image.naturalWidth)")
+                    assert shown and all(width > 0 for width in shown)
+                    assert opened.locator("svg.chart").count() == 5
+                    narrow = opened.evaluate(
+                        "[...document.querySelectorAll('svg.chart')].map(svg => svg.getBoundingClientRect().width)"
+                    )
+                    assert min(narrow) > 300
+                    ink, paper = opened.evaluate(
+                        "['color', 'backgroundColor'].map(name => getComputedStyle(document.body)[name])"
+                    )
+                    assert (sum(map(int, ink[4:-1].split(","))) > sum(map(int, paper[4:-1].split(",")))) == (
+                        scheme == "dark"
+                    )
+                    if scheme == "dark":
+                        printed = opened.pdf(prefer_css_page_size=True)
+                        assert printed.startswith(b"%PDF") and 1 <= printed.count(b"/Type /Page\n") <= 8
