@@ -120,7 +120,7 @@ def test_a_message_of_a_broker_judges_one_part(trained_model, tmp_path):
             def ask():
                 nonlocal published
                 published += 1
-                receiver.publish("line/part", b"now")
+                receiver.publish("line/part", b"{}")
                 return daemon.pipeline()["judged"]
 
             # Until the daemon has subscribed, nobody hears it.
