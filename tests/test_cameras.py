@@ -16,10 +16,12 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-from fakes import free_port, numbered, read_number
+from fakes import free_port, numbered, read_number, write_video
 
 from edgead.config import CameraSection
 from edgead.images import write_image
+from edgead.sources import SourceError, open_source
+from edgead.sources.camera import csi_pipeline, v4l2_address
 from edgead.sources.supervised import SupervisedCamera
 
 FAST = {"retry_first_s": 0.05, "retry_most_s": 0.2, "read_timeout_s": 1.0, "stalled_after_s": 0.4}
@@ -224,6 +226,56 @@ def test_data_that_is_no_picture_ends_neither_the_camera_nor_becomes_a_frame():
         wait_for(top, "streaming")
 
 
+def test_damaged_pictures_are_counted_and_not_judged():
+    """OpenCV hands them out: grey from where the data end, or with blocks that were never there.
+
+    Bytes by chance may be a JPEG too, which nobody can see; a picture that is cut short is always known.
+    """
+    texture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8), (0, 0), 2)
+
+    def damaged():
+        rng = np.random.default_rng(1)
+        for number in range(1000):
+            image = numbered(number)
+            image[20:] = texture[20:]
+            data = bytearray(cv2.imencode(".jpg", image)[1].tobytes())
+            middle = len(data) // 2
+            if number % 5 == 2:
+                data[middle:] = b""
+            elif number % 5 == 4:
+                data[middle : middle + 300] = rng.bytes(300)
+            yield bytes(data)
+
+    with (
+        pictures(damaged) as url,
+        camera(url) as (top, mailbox),
+        camera("synthetic:?count=5&rate=20&repeat=1") as aside,
+    ):
+        wait_for(aside[0], "streaming")
+        before, begin = aside[0].status().captured, time.monotonic()
+        while top.status().captured < 60:
+            number = read_number((frame := mailbox.get(10)).image)
+            assert number % 5 != 2
+            assert number % 5 == 4 or np.abs(frame.image[30:].astype(int) - texture[30:]).mean() < 10
+        status = top.status()
+        assert (status.state, status.reconnects) == ("streaming", 0)
+        assert 0.2 < status.corrupt / (status.corrupt + status.captured) < 0.5  # two of five
+        assert aside[0].status().captured - before >= 20 * (time.monotonic() - begin) * 0.8 - 2
+
+
+def test_a_stream_that_gives_nothing_but_damage_is_lost():
+    def damaged():
+        data = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8))[1].tobytes()
+        yield data
+        while True:
+            yield data[: len(data) // 2]
+
+    with pictures(damaged) as url, camera(url) as (top, _):
+        lost = wait_for(top, "lost", within_s=30)
+        assert lost.reason.endswith("corrupt frames in a row") and lost.corrupt > 100
+        assert lost.captured <= 2
+
+
 def test_a_frozen_picture_is_told():
     def frozen():
         for number in range(10):
@@ -297,6 +349,75 @@ def test_a_camera_that_is_not_there_is_lost_and_tried_again():
         assert top.status().captured == 0
 
 
+# What is attached to the computer
+
+
+def test_the_pipelines_of_csi_cameras():
+    jetson = csi_pipeline(1, {"width": 1920, "height": 1080, "fps": 60.0}, tegra=True)
+    assert jetson.startswith(
+        "nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),width=1920,height=1080,framerate=60/1"
+    )
+    assert csi_pipeline(0, {}, tegra=False).startswith(
+        "libcamerasrc ! video/x-raw,width=1280,height=720,framerate=30/1"
+    )
+    named = csi_pipeline(1, {"name": "/base/soc/i2c0mux/imx219@10"}, tegra=False)
+    assert named.startswith('libcamerasrc camera-name="/base/soc/i2c0mux/imx219@10" ! ')
+    with pytest.raises(SourceError, match="csi://1: libcamera needs its name"):
+        csi_pipeline(1, {}, tegra=False)
+
+
+@pytest.mark.parametrize(
+    ("uri", "what"),
+    [
+        ("csi://0?name=x ! filesink location=y", "a name has letters"),
+        ("csi://front", "the number of the sensor"),
+        ("v4l2://dev/video0", "three slashes"),
+        ("v4l2:///dev/video99", "no camera at /dev/video99"),
+        ("v4l2:///dev/null?fourcc=JPG", "four characters"),
+        ("v4l2:///dev/null", "cannot be opened"),
+    ],
+)
+def test_what_cannot_be_opened_says_why(uri, what):
+    with pytest.raises(SourceError, match=what):
+        open_source(uri)
+
+
+@pytest.mark.skipif(
+    cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER), reason="OpenCV HAS GSTREAMER: ITS LACK NOT TESTED"
+)
+def test_csi_without_gstreamer_says_so():
+    with pytest.raises(SourceError, match="built without GStreamer"):
+        open_source("csi://0")
+
+
+class Device:
+    """A V4L2 device that takes the nearest of its sizes and formats, as drivers do."""
+
+    def __init__(self, *_):
+        self._given = {cv2.CAP_PROP_FOURCC: cv2.VideoWriter.fourcc(*"YUYV"), cv2.CAP_PROP_FRAME_WIDTH: 640}
+
+    def isOpened(self):
+        return True
+
+    def set(self, setting, value):
+        # Only MJPG has the large size, so that the order matters.
+        large = self._given[cv2.CAP_PROP_FOURCC] == cv2.VideoWriter.fourcc(*"MJPG")
+        self._given[setting] = 640 if setting == cv2.CAP_PROP_FRAME_WIDTH and not large else value
+
+    def get(self, setting):
+        return float(self._given.get(setting, 0))
+
+    def release(self):
+        pass
+
+
+def test_a_v4l2_camera_gives_what_was_asked_for_or_says_what_it_gives(monkeypatch):
+    monkeypatch.setattr(cv2, "VideoCapture", Device)
+    v4l2_address("v4l2:///dev/null?width=1280&fourcc=MJPG").connect()
+    with pytest.raises(SourceError, match="the camera gives width 640 instead"):
+        v4l2_address("v4l2:///dev/null?width=1280&fourcc=YUYV").connect()
+
+
 # Recordings
 
 
@@ -314,6 +435,18 @@ def test_a_recording_gives_each_frame_once_to_everyone_and_ends(tmp_path):
         assert (status.state, status.captured) == ("ended", 12)
         assert status.reason == "the recording has come to its end"
         assert all(mailbox.overwritten == 0 for mailbox in mailboxes)
+
+
+def test_a_recording_that_fails_is_not_begun_anew(tmp_path):
+    path = write_video(tmp_path / "cut.avi", 60)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    with camera(str(path)) as (top, mailbox):
+        seen = []
+        while (frame := mailbox.get(10)) is not None:
+            seen.append(read_number(frame.image))
+        assert seen == list(range(len(seen))) and 20 < len(seen) < 60
+        status = top.status()
+        assert status.state == "lost" and "frames are missing or damaged" in status.reason
 
 
 def test_the_belt_waits_for_nobody():

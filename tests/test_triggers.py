@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from contextlib import closing
 from datetime import datetime, timezone
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -53,13 +56,25 @@ def test_a_call_asks_for_the_next_frame_and_only_that():
     assert not trigger.accepts(frame(time.perf_counter_ns()))
 
 
+def test_calls_that_overtake_a_frame_ask_for_the_one_after():
+    trigger = open_trigger(Software(kind="software"))
+    trigger.fire()
+    on_its_way = frame(time.perf_counter_ns())
+    trigger.fire()
+    assert trigger.accepts(on_its_way)  # for the first call
+    assert trigger.accepts(frame(time.perf_counter_ns()))  # for the second
+    assert not trigger.accepts(frame(time.perf_counter_ns()))
+
+
 class FakeLine:
     """The part of a `gpiod.LineRequest` that is used, with edges that a test makes."""
 
     def __init__(self):
-        self.edges, self.released = threading.Semaphore(0), False
+        self.edges, self.released, self.gone = threading.Semaphore(0), False, threading.Event()
 
     def wait_edge_events(self, timeout=None):
+        if self.gone.is_set():
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
         if not self.edges.acquire(timeout=timeout):
             return False
         self.edges.release()
@@ -67,7 +82,7 @@ class FakeLine:
 
     def read_edge_events(self):
         self.edges.acquire()
-        return ["edge"]
+        return [SimpleNamespace(timestamp_ns=time.perf_counter_ns())]
 
     def release(self):
         self.released = True
@@ -86,6 +101,17 @@ def test_an_edge_asks_for_a_frame():
         assert accepted == 1
         assert not trigger.accepts(frame(time.perf_counter_ns()))
     assert line.released
+
+
+def test_a_line_that_is_lost_is_not_silent():
+    line = FakeLine()
+    with closing(GpioTrigger(Gpio(kind="gpio", line=4), lambda section: line)) as trigger:
+        line.gone.set()
+        with pytest.raises(SettingsError, match="line 4 of /dev/gpiochip0: lost: No such device"):
+            deadline = time.monotonic() + 5
+            while time.monotonic() < deadline:
+                assert not trigger.accepts(frame(time.perf_counter_ns()))
+                time.sleep(0.005)
 
 
 def test_a_line_that_is_not_there_says_so():

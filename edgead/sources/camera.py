@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -42,12 +43,16 @@ def v4l2_address(uri: str) -> LiveAddress:
 
 
 def csi_address(uri: str) -> LiveAddress:
-    """Address a camera on the board's own connector by its number: `csi://0?width=1920&height=1080&fps=30`."""
+    """Address a camera on the board's own connector by its number: `csi://0?width=1920&height=1080&fps=30`.
+
+    libcamera knows all but the first by name alone: `csi://1?name=/base/soc/...`, as `cam --list` shows it.
+    """
     sensor, _, query = uri.partition("://")[2].partition("?")
-    options = _options(uri, query, _SIZE)
+    options = _options(uri, query, {**_SIZE, "name": _camera_name})
     if not sensor.isdigit():
         raise SourceError(f"{uri}: give the number of the sensor, such as csi://0")
-    if cv2.CAP_GSTREAMER not in cv2.videoio_registry.getCameraBackends():
+    # Not the list of backends: it has those that could be plugged in too.
+    if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
         raise SourceError(
             f"{uri}: this OpenCV was built without GStreamer, as the wheels of PyPI are: use that of the board's own"
             " system (python3-opencv, in an environment with --system-site-packages)"
@@ -67,7 +72,10 @@ def csi_pipeline(sensor: int, options: dict[str, Any], *, tegra: bool) -> str:
             f"nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM),{caps} ! nvvidconv !"
             f" video/x-raw,format=BGRx ! {sink}"
         )
-    return f"libcamerasrc camera-index={sensor} ! video/x-raw,{caps} ! {sink}"
+    if sensor and "name" not in options:
+        raise SourceError(f"csi://{sensor}: libcamera needs its name: add ?name=..., as `cam --list` shows it")
+    name = f' camera-name="{options["name"]}"' if "name" in options else ""
+    return f"libcamerasrc{name} ! video/x-raw,{caps} ! {sink}"
 
 
 def list_cameras() -> list[Path]:
@@ -133,6 +141,12 @@ def _fourcc(text: str) -> int:
     if len(text) != 4 or not text.isascii():
         raise ValueError("must be four characters, such as MJPG or YUYV")
     return cv2.VideoWriter.fourcc(*text)
+
+
+def _camera_name(text: str) -> str:
+    if not re.fullmatch(r"[\w/@.,:+-]+", text):  # it becomes a part of a pipeline
+        raise ValueError("a name has letters, digits and / @ . , : + -")
+    return text
 
 
 def _shown(name: str, value: float) -> str:

@@ -64,12 +64,13 @@ class Connection:
                 ok, image = self._capture.read()
         except cv2.error as error:
             raise self._opencv_failed("reading", error) from None
-        if ok:
-            return self._captured(image)
         waited_s = time.monotonic() - begin
         after = f"after {self._frames.captured} frames"
+        # When nothing more comes, decoders give what they held back: old pictures, which would pass for new ones.
         if waited_s >= 0.9 * self._read_timeout_s:
             raise SourceError(f"{self._frames.uri}: no data for {waited_s:.1f} s, {after}")
+        if ok:
+            return self._captured(image)
         raise SourceError(f"{self._frames.uri}: the stream ended or the connection was lost, {after}")
 
     def close(self) -> None:

@@ -28,6 +28,9 @@ def _connect(url: str, shown: str, limits: Limits) -> cv2.VideoCapture:
         int(limits.open_timeout_s * 1000),
         cv2.CAP_PROP_READ_TIMEOUT_MSEC,
         int(limits.read_timeout_s * 1000),
+        # With several, FFmpeg complains of a frame while it hands out an earlier one; one decodes 1080p at 30 frames/s.
+        cv2.CAP_PROP_N_THREADS,
+        1,
     ]
     capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, settings)
     if not capture.isOpened():

@@ -15,6 +15,7 @@ from typing import Any
 from edgead.sources import live_address
 from edgead.sources.connection import Connection, CorruptFrameError
 from edgead.sources.contract import FrameCounter, SourceError
+from edgead.sources.decoder_log import DecoderLog
 from edgead.sources.frame_memory import FrameMemory, create_memory
 from edgead.sources.live import Limits
 from edgead.types import Frame
@@ -41,21 +42,30 @@ def _read(channel: socket.socket, order: dict[str, Any]) -> None:
     address = live_address(order["uri"], Limits(order["open_timeout_s"], order["read_timeout_s"]))
     if address is None:
         raise SourceError("is no live camera")
+    log = DecoderLog()
     connection = Connection(FrameCounter(address.shown), address.connect, order["read_timeout_s"])
+    log.has_complaint()  # a stream that is joined in its middle has pictures that lack their beginning
     _tell(channel, state="open")
     memory: FrameMemory | None = None
     corrupt = 0
-    while True:
-        try:
-            frame = connection.read()
-        except CorruptFrameError:
+    while corrupt <= _MOST_CORRUPT:
+        frame = _whole_frame(connection, log)
+        if frame is None:
             corrupt += 1
-            if corrupt > _MOST_CORRUPT:
-                raise
             _tell(channel, corrupt=1)
-            continue
-        corrupt = 0
-        memory = _put(channel, memory, frame)
+        else:
+            corrupt = 0
+            memory = _put(channel, memory, frame)
+    raise SourceError(f"{address.shown}: {corrupt} corrupt frames in a row")
+
+
+def _whole_frame(connection: Connection, log: DecoderLog) -> Frame | None:
+    """Wait for the next frame; None where it is damaged: it would be judged for its damage."""
+    try:
+        frame = connection.read()
+    except CorruptFrameError:
+        return None
+    return None if log.has_complaint() else frame
 
 
 def _put(channel: socket.socket, memory: FrameMemory | None, frame: Frame) -> FrameMemory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import time
 
 from edgead.config import CameraSection
 from edgead.sources.contract import SourceError
+from edgead.sources.decoder_log import LOG_LEVEL
 from edgead.sources.frame_memory import FrameMemory, SharedFrame
 from edgead.sources.reader import MESSAGE_BYTES
 from edgead.uri import without_credentials
@@ -30,7 +32,7 @@ class ReaderProcess:
     """
 
     def __init__(self, section: CameraSection):
-        self.corrupt = 0
+        self._corrupt = 0
         self._section = section
         self._uri = without_credentials(section.uri)
         self._memory: FrameMemory | None = None
@@ -46,6 +48,7 @@ class ReaderProcess:
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                env=os.environ | LOG_LEVEL,
                 start_new_session=True,
             )
         order = {
@@ -73,6 +76,11 @@ class ReaderProcess:
             return frame
         self._check_limits()
         return None
+
+    def take_corrupt(self) -> int:
+        """Number of damaged frames since the last call."""
+        corrupt, self._corrupt = self._corrupt, 0
+        return corrupt
 
     def close(self) -> None:
         """End the process, also one that hangs."""
@@ -102,7 +110,7 @@ class ReaderProcess:
                 raise SourceError(message["fault"])
             self._has_begun = True
             self._is_open = self._is_open or message.get("state") == "open"
-            self.corrupt += message.get("corrupt", 0)
+            self._corrupt += message.get("corrupt", 0)
             if descriptors:
                 self._remember(descriptors[0])
 

@@ -33,8 +33,9 @@ class SupervisedCamera:
 
     A live camera that fails, hangs or stops is connected to again, after `retry_first_s`, then twice as long each
     time up to `retry_most_s`, shortened at random by up to a half so that cameras do not come back together. A
-    recording is read here, each frame once: the next one waits until the last one was taken; the built-in line with a
-    rate does not wait. Nothing is judged while no frame comes, and no frame is invented.
+    recording is read here, each frame once: the next one waits until the last one was taken, and one that fails after
+    its first frame stays lost; the built-in line with a rate does not wait. Nothing is judged while no frame comes,
+    and no frame is invented.
 
     Parameters
     ----------
@@ -100,6 +101,8 @@ class SupervisedCamera:
             else:
                 break
             if self._record.captured > before:
+                if not is_live(self._section.uri):
+                    break  # it would begin anew, and what was judged would be judged again
                 wait_s = self._section.retry_first_s
             self._stop.wait(wait_s * random.uniform(0.5, 1.0))
             wait_s = min(2 * wait_s, self._section.retry_most_s)
@@ -122,9 +125,10 @@ class SupervisedCamera:
         self._record.become("connecting")
         first = self._next_number
         while not self._stop.is_set():
-            corrupt = reader.corrupt
-            frame = reader.newest(_POLL_S)
-            self._record.count_corrupt(reader.corrupt - corrupt)
+            try:
+                frame = reader.newest(_POLL_S)
+            finally:  # what it told before its end counts too
+                self._record.count_corrupt(reader.take_corrupt())
             if frame is not None:
                 self._deliver(self._frame(frame, first), waits=False)
             else:

@@ -27,15 +27,18 @@ class Line(Protocol):
 
 
 class GpioTrigger:
-    """Accepts the first frame that was captured after an edge.
+    """Accepts the first frame that was captured after an edge, by the time that the kernel gave it.
 
     Raises
     ------
     SettingsError
-        The package `gpiod` is missing, or the line cannot be had.
+        The package `gpiod` is missing, or the line cannot be had; from `accepts`, that it was lost: without it no part
+        would be judged, and nobody would know.
     """
 
     def __init__(self, section: Gpio, request: Callable[[Gpio], Line] | None = None):
+        self._section = section
+        self._lost: str | None = None
         self._line = (request or _request)(section)
         self._trigger = SoftwareTrigger()
         self._closing = threading.Event()
@@ -43,6 +46,8 @@ class GpioTrigger:
         self._thread.start()
 
     def accepts(self, frame: Frame) -> bool:
+        if self._lost is not None:
+            raise SettingsError(f"trigger on line {self._section.line} of {self._section.chip}: lost: {self._lost}")
         return self._trigger.accepts(frame)
 
     def close(self) -> None:
@@ -51,21 +56,26 @@ class GpioTrigger:
         self._line.release()
 
     def _watch(self) -> None:
-        while not self._closing.is_set():
-            if self._line.wait_edge_events(_POLL_S):
-                self._line.read_edge_events()
-                self._trigger.fire()
+        try:
+            while not self._closing.is_set():
+                if self._line.wait_edge_events(_POLL_S):
+                    for event in self._line.read_edge_events():
+                        # CLOCK_MONOTONIC, as perf_counter_ns on Linux: comparable.
+                        self._trigger.fire(event.timestamp_ns)
+        except OSError as error:
+            self._lost = error.strerror or str(error)
 
 
 def _request(section: Gpio) -> Line:
     with _explained(section):
         import gpiod
-        from gpiod.line import Bias, Edge
+        from gpiod.line import Bias, Clock, Edge
 
         settings = gpiod.LineSettings(
             edge_detection=Edge.RISING if section.edge == "rising" else Edge.FALLING,
             bias=Bias.AS_IS,
             debounce_period=timedelta(milliseconds=section.debounce_ms),
+            event_clock=Clock.MONOTONIC,
         )
         return gpiod.request_lines(section.chip, consumer="edgead", config={section.line: settings})
 

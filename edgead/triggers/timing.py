@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 
 from edgead.types import Frame
 
@@ -44,20 +45,27 @@ class SoftwareTrigger:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._fired_ns: int | None = None
+        self._fired_ns: deque[int] = deque(maxlen=1000)
 
-    def fire(self) -> None:
-        """Ask for a frame; may be called from any thread."""
+    def fire(self, at_ns: int | None = None) -> None:
+        """Ask for a frame; may be called from any thread.
+
+        Parameters
+        ----------
+        at_ns : int, optional
+            `time.perf_counter_ns()` of what asks; the present by default.
+        """
         with self._lock:
-            if self._fired_ns is None:
-                self._fired_ns = time.perf_counter_ns()
+            self._fired_ns.append(time.perf_counter_ns() if at_ns is None else at_ns)
 
     def accepts(self, frame: Frame) -> bool:
+        asked = False
         with self._lock:
-            if self._fired_ns is None or frame.captured_ns < self._fired_ns:
-                return False
-            self._fired_ns = None
-            return True
+            # A call that came while this frame was on its way asks for the next one.
+            while self._fired_ns and self._fired_ns[0] <= frame.captured_ns:
+                self._fired_ns.popleft()
+                asked = True
+        return asked
 
     def close(self) -> None:
         pass

@@ -1,0 +1,38 @@
+"""What the decoders complain of: OpenCV hands out a damaged picture like a whole one, and only FFmpeg's log tells."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import re
+
+# OpenCV prints FFmpeg's errors (level 16, and 8 for fatal ones) like this; libjpeg, which decodes the MJPEG of USB
+# cameras, has its own words.
+LOG_LEVEL = {"OPENCV_FFMPEG_LOGLEVEL": "16"}
+_COMPLAINT = re.compile(rb"\[OPENCV:FFMPEG:(?:08|16)\]|Corrupt JPEG data")
+
+
+class DecoderLog:
+    """Takes over the standard output and error of this process, which belong to the decoders from then on.
+
+    They go to memory and not to a pipe: nobody need read it meanwhile, and what was read is forgotten, for URLs with
+    their passwords may be in it. The process must have been started with `LOG_LEVEL` in its environment.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor = os.memfd_create("edgead decoder log")
+        fcntl.fcntl(self._descriptor, fcntl.F_SETFL, os.O_APPEND | fcntl.fcntl(self._descriptor, fcntl.F_GETFL))
+        self._flush = ctypes.CDLL(None).fflush
+        for standard in (1, 2):
+            os.dup2(self._descriptor, standard)
+
+    def has_complaint(self) -> bool:
+        """Tell whether a decoder complained since the last call."""
+        self._flush(None)  # OpenCV prints through C's own buffers
+        size = os.fstat(self._descriptor).st_size
+        if size == 0:
+            return False
+        text = os.pread(self._descriptor, size, 0)
+        os.ftruncate(self._descriptor, 0)
+        return _COMPLAINT.search(text) is not None
