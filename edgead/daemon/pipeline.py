@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.config import LimitsSection, PipelineSection
 from edgead.daemon.condition import Condition, State
+from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.judging import FrameError, JudgementError, Judging, PipelineStatus, Receivers
 from edgead.daemon.model_slot import ModelSlot
 from edgead.daemon.self_test import SelfTestError
@@ -40,6 +41,7 @@ class Wiring:
     camera: SupervisedCamera
     receivers: Receivers
     kept: KeptThresholds
+    drift_folder: Path
     limits: LimitsSection
     threads: int | None = None
 
@@ -61,7 +63,8 @@ class Pipeline:
         self.slot = ModelSlot(name, section, wiring.kept, threads=wiring.threads)
         self._camera = wiring.camera
         self._store = wiring.receivers.store
-        self._judging = Judging(name, self.slot, wiring.receivers, budget_ms=section.budget_ms)
+        self._drift = PipelineDrift(name, self.slot, section.drift, wiring.drift_folder / f"{name}.json")
+        self._judging = Judging(name, self.slot, wiring.receivers, self._drift, budget_ms=section.budget_ms)
         self._condition = Condition(name)
         self._mailbox: Mailbox | None = wiring.camera.subscribe()
         self._overwritten = 0  # in mailboxes that it has left
@@ -191,6 +194,18 @@ class Pipeline:
         before = self.slot.set_thresholds(Thresholds.checked(review=review, reject=reject, by=by))
         self._audit("thresholds", by, before.values(), {"review": review, "reject": reject})
 
+    def accept_drift(self, *, by: str) -> None:
+        """Take parts and pictures as they are now: the warning goes, and the drift watch begins anew.
+
+        Raises
+        ------
+        SettingsError
+            No drift is watched.
+        """
+        before = self._drift.state
+        self._drift.begin_anew()
+        self._audit("accept drift", by, before.reason if before else None, None)
+
     def status(self) -> PipelineStatus:
         """Tell what the pipeline is and has done."""
         thresholds, decisions, mailbox = self.slot.thresholds, self._judging.decisions, self._mailbox
@@ -213,6 +228,7 @@ class Pipeline:
             latency=self._judging.recorder.summary(),
             thresholds=thresholds.values() if thresholds else None,
             can_roll_back=self.slot.can_roll_back,
+            drift=self._drift.state,
         )
 
     # The thread
@@ -231,6 +247,7 @@ class Pipeline:
                     self._alive_s = time.monotonic()
             finally:
                 self._trigger = self._alive_s = None
+                self._drift.save()
 
     def _load(self) -> None:
         # No reason to start again: a model that cannot be used will not mend itself.
