@@ -205,6 +205,7 @@ class PipelineSection(Section):
     budget_ms: Annotated[
         float | None, Field(gt=0, description="From the capture to the verdict; what takes longer is counted as late.")
     ] = None
+    drift: Annotated[DriftSection | None, Field(description="null watches for none.")] = DriftSection()
 
 
 class StoreSection(Section):

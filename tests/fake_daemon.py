@@ -14,6 +14,7 @@ import cv2
 from fakes import make_verdict, numbered
 
 from edgead.config import HttpSection, Site
+from edgead.drift import DriftState
 from edgead.errors import SettingsError
 from edgead.latency import LatencyRecorder
 from edgead.overlay import draw_overlay
@@ -56,6 +57,9 @@ class FakePipeline:
     trigger: str = "software"
     calls: list[tuple] = field(default_factory=list)
     audit: Callable[..., None] = lambda **change: None
+    drift: DriftState | None = DriftState(
+        "warning", "camera", "the pictures have changed: brightness lower", 90, 80, 3.0
+    )
 
     def status(self) -> SimpleNamespace:
         recorder = LatencyRecorder()
@@ -65,7 +69,7 @@ class FakePipeline:
             **dict(name=self.name, camera="belt", model=str(self.model), model_sha256="0" * 64, state=self.state),
             **dict(reason=self.reason, since=WHEN, decisions={"ok": 7, "review": 2, "reject": 1}, taken=11, judged=10),
             **dict(overwritten=4, unjudged=1, late=2, restarts=0, fps=9.5, latency=recorder.summary()),
-            **dict(thresholds=dict(self.thresholds), can_roll_back=False),
+            **dict(thresholds=dict(self.thresholds), can_roll_back=False, drift=self.drift),
         )
 
     def latest(self) -> tuple[Frame, Verdict] | None:
@@ -84,6 +88,10 @@ class FakePipeline:
 
     def roll_back(self, *, by: str) -> None:
         self.calls.append(("roll back", by))
+
+    def accept_drift(self, *, by: str) -> None:
+        self.calls.append(("accept drift", by))
+        self.drift = None
 
     def set_thresholds(self, *, review: float, reject: float, by: str) -> None:
         self.calls.append(("thresholds", review, reject, by))

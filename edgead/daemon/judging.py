@@ -10,12 +10,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from edgead.daemon.condition import State
+from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.model_slot import ModelSlot
 from edgead.errors import EdgeadError
 from edgead.latency import Latency, LatencyRecorder
 from edgead.types import Frame, Verdict
 
 if TYPE_CHECKING:
+    from edgead.drift import DriftState
     from edgead.evidence import EvidenceStore
     from edgead.sinks.outlet import Outlet
 
@@ -57,6 +59,8 @@ class PipelineStatus:
         Verdicts that came later after the capture than `budget_ms`.
     latency : dict of Latency
         Per stage; `total` runs from the capture to the last sink.
+    drift : DriftState or None
+        What the drift watch said after the last part; None before one, or where none is watched.
     """
 
     name: str
@@ -77,6 +81,7 @@ class PipelineStatus:
     latency: dict[str, Latency]
     thresholds: dict[str, float] | None
     can_roll_back: bool
+    drift: DriftState | None
 
 
 class Judging:
@@ -88,16 +93,26 @@ class Judging:
         Stands in every verdict.
     slot : ModelSlot
     receivers : Receivers
+    drift : PipelineDrift
     budget_ms : float, optional
         From the capture to the verdict.
     """
 
-    def __init__(self, pipeline: str, slot: ModelSlot, receivers: Receivers, *, budget_ms: float | None = None):
+    def __init__(
+        self,
+        pipeline: str,
+        slot: ModelSlot,
+        receivers: Receivers,
+        drift: PipelineDrift,
+        *,
+        budget_ms: float | None = None,
+    ):
         self.receivers = receivers
         self.recorder = LatencyRecorder(window=_WINDOW)
         self.latest: tuple[Frame, Verdict] | None = None
         self.taken = self.unjudged = self.late = 0
         self._pipeline, self._slot, self._budget_ms = pipeline, slot, budget_ms
+        self._drift = drift
         self._decisions: Counter[str] = Counter()
         self._before: deque[Frame] = deque(maxlen=receivers.before)
 
@@ -136,6 +151,7 @@ class Judging:
         total_ms = (finished_ns - frame.captured_ns) / 1e6
         self.recorder.add_frame(times, total_ms=total_ms, finished_ns=finished_ns)
         self.latest = (frame, verdict)
+        self._drift.add(frame, verdict)  # last: the verdict is out
 
     def _predict(self, frame: Frame) -> Verdict:
         try:

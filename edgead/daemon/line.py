@@ -26,6 +26,7 @@ from edgead.types import Frame, Verdict
 logger = logging.getLogger(__name__)
 
 THRESHOLDS = "thresholds.json"
+DRIFT = "drift"
 # How long parts that a reload takes out may take to end.
 _LEAVE_S = 2.0
 
@@ -130,6 +131,7 @@ class Line:
             camera=self.cameras[site.pipelines[name].camera],
             receivers=Receivers(self.store, self._outlets_of(site, name), self._publish, site.store.before),
             kept=self._kept,
+            drift_folder=site.store.folder / DRIFT,
             limits=site.limits,
             sinks=site.sinks,
             # Networks that each take all cores wait for each other in the middle of a layer.

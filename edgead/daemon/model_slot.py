@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgead.config import PipelineSection
-from edgead.daemon.self_test import SelfTest, self_test
+from edgead.config import DriftSection, PipelineSection
+from edgead.daemon.self_test import SelfTest, golden_images, self_test
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
 from edgead.detector import Detector, Measurement
+from edgead.drift import DriftWatch
 from edgead.errors import SettingsError
 from edgead.types import Verdict
 
@@ -78,6 +79,14 @@ class ModelSlot:
         """Test the detector in service on its golden images; frames are judged between them."""
         with self._changing:
             return self_test(self._in_service(), self._measure)
+
+    def drift_watch(self, section: DriftSection) -> DriftWatch:
+        """Make a watch that compares parts with those that the model in service was calibrated on."""
+        detector = self._in_service()
+        if detector.graph.calibration is None:
+            raise SettingsError(f"{detector.artifact.path} has no thresholds")
+        golden = golden_images(detector.artifact.path, detector.graph.precision)
+        return DriftWatch(detector.graph.calibration, golden, section)
 
     def swap(self, model: Path) -> None:
         """Load another model beside the one in service, test it, and let it judge from the next frame on.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgead.config import LimitsSection, PipelineSection, SinkSection
 from edgead.daemon.asking import triggered
 from edgead.daemon.condition import Condition, State
+from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.judging import FrameError, JudgementError, Judging, PipelineStatus, Receivers
 from edgead.daemon.model_slot import ModelSlot
 from edgead.daemon.self_test import SelfTestError
@@ -41,6 +42,7 @@ class Wiring:
     camera: SupervisedCamera
     receivers: Receivers
     kept: KeptThresholds
+    drift_folder: Path
     limits: LimitsSection
     sinks: Mapping[str, SinkSection]
     threads: int | None = None
@@ -64,7 +66,8 @@ class Pipeline:
         self._camera = wiring.camera
         self._store = wiring.receivers.store
         self._sinks = wiring.sinks
-        self._judging = Judging(name, self.slot, wiring.receivers, budget_ms=section.budget_ms)
+        self._drift = PipelineDrift(name, self.slot, section.drift, wiring.drift_folder / f"{name}.json")
+        self._judging = Judging(name, self.slot, wiring.receivers, self._drift, budget_ms=section.budget_ms)
         self._condition = Condition(name)
         self._mailbox: Mailbox | None = wiring.camera.subscribe()
         self._overwritten = 0  # in mailboxes that it has left
@@ -194,6 +197,18 @@ class Pipeline:
         before = self.slot.set_thresholds(Thresholds.checked(review=review, reject=reject, by=by))
         self._audit("thresholds", by, before.values(), {"review": review, "reject": reject})
 
+    def accept_drift(self, *, by: str) -> None:
+        """Take parts and pictures as they are now: the warning goes, and the drift watch begins anew.
+
+        Raises
+        ------
+        SettingsError
+            No drift is watched.
+        """
+        before = self._drift.state
+        self._drift.begin_anew()
+        self._audit("accept drift", by, before.reason if before else None, None)
+
     def status(self) -> PipelineStatus:
         """Tell what the pipeline is and has done."""
         thresholds, decisions, mailbox = self.slot.thresholds, self._judging.decisions, self._mailbox
@@ -216,6 +231,7 @@ class Pipeline:
             latency=self._judging.recorder.summary(),
             thresholds=thresholds.values() if thresholds else None,
             can_roll_back=self.slot.can_roll_back,
+            drift=self._drift.state,
         )
 
     # The thread
@@ -234,6 +250,7 @@ class Pipeline:
                     self._alive_s = time.monotonic()
             finally:
                 self._trigger = self._alive_s = None
+                self._drift.save()
 
     def _load(self) -> None:
         # No reason to start again: a model that cannot be used will not mend itself.

@@ -46,6 +46,17 @@ class CameraAnswer(Answer):
     health: Annotated[tuple[str, ...], Field(description="dark, bright, blurred, moved, frozen.")]
 
 
+class DriftAnswer(Answer):
+    """What the drift watch says."""
+
+    state: Literal["ok", "warning"]
+    cause: Literal["camera", "product"] | None
+    reason: str | None
+    parts: Annotated[int, Field(description="Seen since the watch began.")]
+    alarm_part: Annotated[int | None, Field(description="The part at which the warning was raised.")]
+    evidence: Annotated[Number, Field(description="1 raises the warning.")]
+
+
 class PipelineAnswer(Answer):
     name: str
     camera: str
@@ -65,6 +76,7 @@ class PipelineAnswer(Answer):
     latency: dict[str, LatencyAnswer]
     thresholds: Annotated[dict[str, Number] | None, Field(description="review and reject.")]
     can_roll_back: bool
+    drift: DriftAnswer | None
     trigger: Annotated[str, Field(description="Its kind, as in the site file.")] = "every_frame"
 
 

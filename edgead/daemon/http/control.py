@@ -71,6 +71,15 @@ def self_test(name: str, pipeline: Pipeline) -> SelfTest:
     return SelfTest(result=pipeline.self_test())
 
 
+@routes.post("/accept-drift")
+def accept_drift(
+    name: str, pipeline: Pipeline, given: Person, daemon: Daemon, address: ClientAddress
+) -> PipelineAnswer:
+    """Take parts and pictures as they are now: the warning goes with the next part, and the watch begins anew."""
+    pipeline.accept_drift(by=named(given.by, address))
+    return pipeline_answer(daemon, name, pipeline)
+
+
 @routes.get("/models")
 def list_models(name: str, pipeline: Pipeline, daemon: Daemon) -> Models:
     """List the models that this pipeline may be given: those in the folder of its own."""

@@ -1,7 +1,7 @@
 // Cameras, pipelines, sinks and the store: their states with the reason, and what they count.
 
 import { get, post } from "./api.js";
-import { changeModel, changeThresholds, rollBack } from "./dialogs.js";
+import { acceptDrift, changeModel, changeThresholds, rollBack } from "./dialogs.js";
 import { by, count, el, grade, score, span, stateBadge, toast } from "./dom.js";
 
 export class SystemView {
@@ -81,7 +81,7 @@ function pipelineCard(pipeline) {
   return card(
     pipeline.name, stateBadge(pipeline.state),
     [`camera ${pipeline.camera} · model ${model} ${pipeline.model_sha256.slice(0, 10)}`, since(pipeline, pipeline.state)],
-    [[pipeline.reason, grade(pipeline.state)]],
+    [[pipeline.reason, grade(pipeline.state)], [pipeline.drift?.reason && `Drift: ${pipeline.drift.reason}`, "watch"]],
     [
       ["Verdicts", count(pipeline.judged)],
       ["Per second", pipeline.fps == null ? "—" : pipeline.fps.toFixed(1)],
@@ -96,6 +96,7 @@ function pipelineCard(pipeline) {
       el("button", { onclick: (event) => selfTest(pipeline, event.target) }, "Self-test"),
       limits && el("button", { onclick: () => changeThresholds(pipeline, []) }, "Thresholds"),
       el("button", { onclick: () => openModels(pipeline) }, "Change model"),
+      pipeline.drift?.state === "warning" && el("button", { onclick: () => acceptDrift(pipeline) }, "Accept drift"),
       pipeline.can_roll_back && el("button", { onclick: () => rollBack(pipeline) }, "Roll back"),
     ].filter(Boolean),
   );

@@ -1,0 +1,110 @@
+"""The drift watch of a pipeline: one for each model in service, kept over a restart of the daemon."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgead.config import DriftSection
+from edgead.errors import SettingsError
+from edgead.types import Frame, Verdict
+
+if TYPE_CHECKING:
+    from edgead.daemon.model_slot import ModelSlot
+    from edgead.drift import DriftState, DriftWatch
+
+logger = logging.getLogger(__name__)
+
+# The state of months is some hundred kilobytes: writing it holds up a frame.
+_SAVE_EVERY_S = 600.0
+# A picture takes a millisecond or two to measure, and light does not change from part to part.
+_PICTURE_EVERY_S = 1.0
+
+
+class PipelineDrift:
+    """Watches what a pipeline judges; `add` and `save` are its thread's, `state` may be read from any.
+
+    Parameters
+    ----------
+    pipeline : str
+    slot : ModelSlot
+        Whose model's good parts the stream is compared with.
+    section : DriftSection or None
+        None watches nothing.
+    file : Path
+        Where the state is kept.
+    """
+
+    def __init__(self, pipeline: str, slot: ModelSlot, section: DriftSection | None, file: Path):
+        self.state: DriftState | None = None
+        self._pipeline, self._slot, self._section, self._file = pipeline, slot, section, file
+        self._watch: DriftWatch | None = None
+        self._model = ""
+        self._anew = threading.Event()
+        self._picture_s = 0.0
+        self._save_s = time.monotonic() + _SAVE_EVERY_S
+
+    def add(self, frame: Frame, verdict: Verdict) -> None:
+        """Look at the next part; a warning is logged once."""
+        if self._section is None:
+            return
+        if verdict.model != self._model:
+            self._model, self._watch, self.state = verdict.model, self._open(self._section), None
+        if self._watch is None:
+            return
+        if self._anew.is_set():
+            self._anew.clear()
+            self._watch.begin_anew()
+        now_s = time.monotonic()
+        looks = now_s >= self._picture_s
+        if looks:
+            self._picture_s = now_s + _PICTURE_EVERY_S
+        before, self.state = self.state, self._watch.add(verdict, frame.image if looks else None)
+        if self.state.state == "warning" and (before is None or before.cause != self.state.cause):
+            told = {"pipeline": self._pipeline, "cause": self.state.cause, "alarm_part": self.state.alarm_part}
+            logger.warning("%s: drift: %s", self._pipeline, self.state.reason, extra=told)
+        if now_s >= self._save_s:
+            self.save()
+
+    def begin_anew(self) -> None:
+        """Forget the warning and all parts, with the next part; from any thread.
+
+        Raises
+        ------
+        SettingsError
+            Nothing is watched.
+        """
+        if self.state is None:
+            raise SettingsError(f"{self._pipeline}: no drift is watched")
+        self._anew.set()
+
+    def save(self) -> None:
+        """Keep the state for the next start; a disk that takes none is told and does no harm."""
+        self._save_s = time.monotonic() + _SAVE_EVERY_S
+        if self._watch is None:
+            return
+        draft = self._file.with_name(f".{self._file.name}")
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_text(json.dumps(self._watch.to_dict()), encoding="utf-8")
+            draft.replace(self._file)
+        except OSError as error:
+            logger.warning("%s: the state of the drift watch is not kept: %s", self._pipeline, error.strerror)
+
+    def _open(self, section: DriftSection) -> DriftWatch | None:
+        try:
+            watch = self._slot.drift_watch(section)
+        except SettingsError as error:
+            logger.warning("%s: drift is not watched: %s", self._pipeline, error, extra={"pipeline": self._pipeline})
+            return None
+        try:
+            watch.restore(json.loads(self._file.read_bytes()))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            logger.info("%s: the drift watch begins anew: %s", self._pipeline, error)
+        return watch

@@ -1,0 +1,113 @@
+"""The drift watch of a real daemon: its warning is shown, outlives a restart, and can be accepted."""
+
+from __future__ import annotations
+
+import json
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from daemons import belt, make_site, started, wait_for
+from fakes import make_verdict, numbered
+from test_drift import calibration
+
+from edgead.config import DriftSection
+from edgead.daemon.drift import PipelineDrift
+from edgead.drift import DriftWatch
+from edgead.errors import SettingsError
+from edgead.types import Frame
+
+
+@pytest.mark.slow
+def test_a_belt_of_defects_is_a_warning_and_no_fault(trained_model, tmp_path):
+    site = make_site(trained_model, cameras={"belt": belt(30, count=40, more="&repeat=1&defect_rate=1")})
+    site["pipelines"]["a"]["drift"] = {"most_flagged": 0.1}
+
+    def warned(daemon):
+        drift = daemon.pipeline()["drift"]
+        return drift if drift and drift["state"] == "warning" else None
+
+    with started(tmp_path, site) as daemon:
+        drift = wait_for(lambda: warned(daemon), "a warning")
+        assert "flagged parts higher" in drift["reason"]
+        assert daemon.pipeline()["state"] == "running"
+        assert f'edgead_drift_warning{{cause="{drift["cause"]}",pipeline="a"}} 1.0' in daemon.api.get("/metrics").text
+        daemon.stop()
+    assert daemon.said("a: drift: ")[0]["level"].upper() == "WARNING"
+    with started(tmp_path, site) as daemon:
+        again = wait_for(lambda: warned(daemon), "the warning of before")
+        assert again["alarm_part"] == drift["alarm_part"] and again["parts"] > drift["parts"]
+        accepted = daemon.api.post("/api/pipelines/a/accept-drift", json={"by": "Anna"})
+        assert accepted.status_code == 200
+        wait_for(lambda: daemon.pipeline()["drift"]["parts"] < again["parts"], "a watch that began anew")
+        change = daemon.api.get("/api/audit").json()[0]
+        assert change["action"] == "accept drift" and change["by"].startswith("Anna")
+        daemon.stop()
+
+
+def parts(drift, scores, *, model="m"):
+    limits = calibration()
+    for number, score in enumerate(scores):
+        verdict = make_verdict(float(score))
+        verdict = SimpleNamespace(
+            image_score=float(score), review_threshold=limits.review, threshold=limits.reject, model=model,
+            anomaly_map=verdict.anomaly_map,
+        )  # fmt: skip
+        drift.add(Frame(numbered(number), number, number, None, "top"), verdict)
+
+
+class Slot:
+    """Has a model; counts how often its good parts are asked for."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def drift_watch(self, section):
+        self.asked += 1
+        return DriftWatch(calibration(), (), section)
+
+
+def test_the_watch_goes_with_the_model_and_is_kept(tmp_path):
+    slot, file = Slot(), tmp_path / "drift" / "a.json"
+    drift = PipelineDrift("a", slot, DriftSection(), file)
+    with pytest.raises(SettingsError, match="no drift is watched"):
+        drift.begin_anew()
+    good = np.sort(calibration().scores)[:40]
+    parts(drift, good)
+    assert (slot.asked, drift.state.parts) == (1, 40)
+    drift.save()
+    parts(drift, good[:5], model="another")
+    assert slot.asked == 2
+    other = PipelineDrift("a", Slot(), DriftSection(), file)
+    parts(other, good[:1])
+    assert other.state.parts == 41
+    other.begin_anew()
+    parts(other, good[:1])
+    assert other.state.parts == 1
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", json.dumps({"made_for": "others"})])
+def test_a_state_that_cannot_be_used_begins_anew(tmp_path, content, caplog):
+    (tmp_path / "a.json").write_text(content)
+    drift = PipelineDrift("a", Slot(), DriftSection(), tmp_path / "a.json")
+    with caplog.at_level(logging.INFO):
+        parts(drift, [1.0])
+    assert drift.state.parts == 1
+    assert "begins anew" in caplog.text
+
+
+def test_a_disk_that_takes_nothing_stops_nothing(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    drift = PipelineDrift("a", Slot(), DriftSection(), tmp_path / "file" / "a.json")
+    parts(drift, [1.0])
+    drift.save()
+    assert "is not kept" in caplog.text
+
+
+def test_nothing_is_watched_where_nothing_is_to_be(tmp_path):
+    slot = Slot()
+    drift = PipelineDrift("a", slot, None, tmp_path / "a.json")
+    parts(drift, [1.0])
+    drift.save()
+    assert (slot.asked, drift.state, list(tmp_path.iterdir())) == (0, None, [])
