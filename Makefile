@@ -13,7 +13,7 @@ demo: $(VENV)/train.stamp
 	$(VENV)/bin/edgead demo --output out/demo --preset $(PRESET) $(if $(DATA),--data "$(DATA)")
 
 test: $(VENV)/dev.stamp
-	$(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
+	$(VENV)/bin/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
 
 lint: $(VENV)/dev.stamp build/stubs/stamp
 	$(VENV)/bin/ruff check .

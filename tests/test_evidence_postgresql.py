@@ -104,7 +104,11 @@ def test_a_server_that_goes_away_delays_no_verdict_and_loses_no_record(tmp_path,
     caplog.set_level(logging.DEBUG)
     line = Line()
     with closing(open_store(tmp_path, server)) as store:
-        added = [part[0].id for part in line.parts(10) if store.add(*part)]
+        added = []
+        for part in line.parts(10):
+            store.add(*part)
+            added.append(part[0].id)
+        wait_until(lambda: store.status()["rows_waiting"] == 0, timeout_s=20)
         server.stop()
         slowest = 0.0
         for part in line.parts(50):

@@ -87,7 +87,8 @@ def test_the_line_is_seen_and_steered_from_the_page(browser, url):
         page.get_by_role("button", name="Sign in").click()
 
         expect(page.locator("#word")).to_have_text(re.compile("OK|Review|Reject"))
-        seen = [page.locator("#picture").get_attribute("data-frame", timeout=8000)]
+        expect(page.locator("#picture")).to_have_attribute("data-frame", re.compile("."), timeout=20_000)
+        seen = [page.locator("#picture").get_attribute("data-frame")]
         for _ in range(2):  # pictures go on
             expect(page.locator("#picture")).not_to_have_attribute("data-frame", seen[-1])
             seen.append(page.locator("#picture").get_attribute("data-frame"))
