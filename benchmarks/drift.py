@@ -27,6 +27,7 @@ from edgead.demo.transmission import transmit
 from edgead.detector import Detector
 from edgead.drift import DriftWatch
 from edgead.drift.picture import Picture, PictureMeter
+from edgead.drift.watch import map_level
 from edgead.images import load_image
 
 UNDISTURBED, CHANGED, RAMP = 1000, 250, 250
@@ -93,7 +94,7 @@ def measure(detector: Detector, golden: list[np.ndarray]) -> dict[str, np.ndarra
         image = transmit(change(render(part_seed(700, index, on_belt=True))[0]))
         verdict, picture = detector.predict(image), meter.measure(image)
         assert picture is not None
-        level = float(np.median(verdict.anomaly_map))
+        level = map_level(verdict.anomaly_map)
         return [verdict.image_score, level, picture.brightness, picture.sharpness, picture.x_px, picture.y_px]
 
     def batch(count: int, change: Change = lambda image: image) -> np.ndarray:
