@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,11 +27,13 @@ from edgead.demo.transmission import transmit
 from edgead.detector import Detector
 from edgead.drift import DriftWatch
 from edgead.drift.picture import Picture, PictureMeter
+from edgead.drift.watch import map_level
 from edgead.images import load_image
 
 UNDISTURBED, CHANGED, RAMP = 1000, 250, 250
-BEFORE = (200, 1000)  # undisturbed parts until the change
-ORDERS = 40
+BEFORE = (200, 1000, 10_000)  # undisturbed parts until the change
+BEGINNINGS, ORDERS = 4, 10  # of those parts, and of the changed ones after each
+RUNS = 5  # for the false alarms
 PATIENCE = 1000  # parts with the change
 RUN_LENGTHS = (10_000, 1_000_000)
 STEP_PX = 2
@@ -54,7 +57,9 @@ def blurred(image: np.ndarray) -> np.ndarray:
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks drift", description=__doc__.partition("\n")[0])
     parser.add_argument("model", type=Path)
-    parser.add_argument("--parts", type=int, default=100_000, help="undisturbed ones, for the false alarms")
+    parser.add_argument(
+        "--parts", type=int, default=100_000, help=f"undisturbed ones, {RUNS} times, for the false alarms"
+    )
     parser.add_argument("--measured", type=Path, help="a .npz file: read if it is there, else written")
     options = parser.parse_args(arguments)
     with Detector.load(options.model) as detector:
@@ -69,14 +74,16 @@ def main(arguments: list[str]) -> None:
 
     print("| undisturbed parts | at most expected | false alarms |\n|---|---|---|")
     for run_length in RUN_LENGTHS:
-        alarms = count_false_alarms(watch(run_length, 0), measured["undisturbed"], options.parts)
-        print(f"| {options.parts:,} | {options.parts / run_length:g} | {alarms} |", flush=True)
+        runs = [count_false_alarms(watch(run_length, run), measured, options.parts, run) for run in range(RUNS)]
+        expected = RUNS * options.parts / run_length
+        print(f"| {RUNS} x {options.parts:,} | {expected:g} | {sum(runs)} |", flush=True)
     print(
         "\n| change | parts before | told after, median | slowest | not told | said to be |\n|---|---|---|---|---|---|"
     )
-    for change in [name for name in measured if name != "undisturbed"]:
-        for before in BEFORE:
-            print(row(change, before, [watch(RUN_LENGTHS[-1], seed) for seed in range(ORDERS)], measured), flush=True)
+    for before in BEFORE:
+        begun = [begin(watch(RUN_LENGTHS[-1], seed), measured, before, seed) for seed in range(BEGINNINGS)]
+        for change in [name for name in measured if name != "undisturbed"]:
+            print(row(change, begun, measured), flush=True)
 
 
 def measure(detector: Detector, golden: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -87,7 +94,7 @@ def measure(detector: Detector, golden: list[np.ndarray]) -> dict[str, np.ndarra
         image = transmit(change(render(part_seed(700, index, on_belt=True))[0]))
         verdict, picture = detector.predict(image), meter.measure(image)
         assert picture is not None
-        level = float(np.median(verdict.anomaly_map))
+        level = map_level(verdict.anomaly_map)
         return [verdict.image_score, level, picture.brightness, picture.sharpness, picture.x_px, picture.y_px]
 
     def batch(count: int, change: Change = lambda image: image) -> np.ndarray:
@@ -108,37 +115,45 @@ def measure(detector: Detector, golden: list[np.ndarray]) -> dict[str, np.ndarra
     }
 
 
-def count_false_alarms(watch: DriftWatch, rows: np.ndarray, parts: int) -> int:
-    alarms = 0
-    for index in np.random.default_rng(1).integers(0, len(rows), parts):
+def count_false_alarms(watch: DriftWatch, measured: dict[str, np.ndarray], parts: int, seed: int) -> int:
+    alarms, rows = 0, measured["undisturbed"]
+    for index in np.random.default_rng([1, seed]).integers(0, len(rows), parts):
         if _add(watch, rows[index]).state == "warning":
             alarms += 1
             watch.begin_anew()
     return alarms
 
 
-def row(change: str, before: int, watches: list[DriftWatch], measured: dict[str, np.ndarray]) -> str:
+def begin(watch: DriftWatch, measured: dict[str, np.ndarray], parts: int, seed: int) -> DriftWatch:
+    """Let a watch see undisturbed parts."""
+    rows = measured["undisturbed"]
+    for index in np.random.default_rng([2, seed]).integers(0, len(rows), parts):
+        if _add(watch, rows[index]).state == "warning":
+            raise SystemExit(f"a false alarm among {parts} undisturbed parts: {watch.state.reason}")
+    return watch
+
+
+def row(change: str, begun: Sequence[DriftWatch], measured: dict[str, np.ndarray]) -> str:
     delays, causes = [], Counter[Any]()
-    for order, watch in enumerate(watches):
-        delay, cause = find(watch, change, before, measured, np.random.default_rng([2, order]))
-        delays.append(delay)
-        causes[cause] += cause is not None
+    for order in range(ORDERS):
+        for beginning, watch in enumerate(begun):
+            delay, cause = find(deepcopy(watch), change, measured, np.random.default_rng([3, order, beginning]))
+            delays.append(delay)
+            causes[cause] += cause is not None
     told = [delay for delay in delays if np.isfinite(delay)]
     words = ", ".join(f"{cause} {count}" for cause, count in causes.most_common() if count)
     slowest = f"{max(told):.0f}" if told else ""
     middle = float(np.median(delays))
     median = f"{middle:.0f}" if np.isfinite(middle) else f"above {PATIENCE}"
-    return f"| {change} | {before} | {median} | {slowest} | {len(delays) - len(told)} of {len(delays)} | {words} |"
+    missed = f"{len(delays) - len(told)} of {len(delays)}"
+    return f"| {change} | {begun[0].state.parts:,} | {median} | {slowest} | {missed} | {words} |"
 
 
 def find(
-    watch: DriftWatch, change: str, before: int, measured: dict[str, np.ndarray], rng: np.random.Generator
+    watch: DriftWatch, change: str, measured: dict[str, np.ndarray], rng: np.random.Generator
 ) -> tuple[float, str | None]:
     """Parts with the change until the alarm, infinite without one, and the cause that is told 50 parts later."""
-    for index in rng.integers(0, len(measured["undisturbed"]), before):
-        if _add(watch, measured["undisturbed"][index]).state == "warning":
-            raise SystemExit(f"a false alarm before {change}: {watch.state.reason}")
-    rows = measured[change]
+    rows, before = measured[change], watch.state.parts
     order = range(len(rows)) if "ramp" in change else rng.integers(0, len(rows), PATIENCE)
     for index in order:
         state = _add(watch, rows[index])

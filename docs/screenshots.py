@@ -1,4 +1,7 @@
-"""Take the README's screenshots: `python docs/screenshots.py MODEL`, of a real daemon that inspects the built-in line.
+"""Take the README's screenshots.
+
+    python docs/screenshots.py MODEL          # of a real daemon that inspects the built-in line
+    python docs/screenshots.py report.html    # of a page that `edgead report` wrote
 
 Needs `pip install '.[daemon,dev]'` and Debian's chromium.
 """
@@ -23,6 +26,7 @@ DOCS = Path(__file__).parent
 PARTS = 130  # on the chart
 RATE_HZ = 4
 DESKTOP = {"viewport": {"width": 1360, "height": 1090}}
+REPORT = {"viewport": {"width": 1060, "height": 1310}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True}
 
 
@@ -39,6 +43,15 @@ def main(model: Path) -> None:
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait()
+
+
+def take_report(page_file: Path) -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(**REPORT)
+        page.goto(page_file.resolve().as_uri())
+        page.screenshot(path=DOCS / "report.jpg", type="jpeg", quality=82)
+        browser.close()
 
 
 def start_daemon(folder: Path, model: Path) -> tuple[subprocess.Popen, Path]:
@@ -111,4 +124,4 @@ def save(page: Page, name: str, good: Callable[[Page], bool]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    take_report(Path(sys.argv[1])) if sys.argv[1].endswith(".html") else main(Path(sys.argv[1]))

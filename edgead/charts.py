@@ -24,6 +24,7 @@ svg.chart text { font: 13px system-ui, sans-serif; fill: var(--soft); }
 .chart .good, .chart .bad, .chart .warn, .chart .soft { fill: none; stroke-width: 2.2; }
 .chart .good { stroke: var(--good); } .chart .bad { stroke: var(--bad); } .chart .warn { stroke: var(--warn); }
 .chart .soft { stroke: var(--soft); stroke-dasharray: 4 4; stroke-width: 1.2; }
+.chart .dots { stroke-width: 3; stroke-linecap: round; opacity: .7; }
 .chart rect.good { fill: var(--good); stroke: none; } .chart rect.bad { fill: var(--bad); stroke: none; }
 .chart circle.good { fill: var(--good); }
 .chart circle.bad { fill: var(--bad); } .chart circle.warn { fill: var(--warn); }
@@ -98,6 +99,20 @@ class Chart:
         points = _thinned(np.column_stack([np.asarray(xs, float), np.asarray(ys, float)]))
         path = " ".join(f"{self._at_x(x):.1f} {self._at_y(y):.1f}" for x, y in points)
         self._parts.append(f'<path class="{kind}" d="M{path}"/>')
+
+    def dots(self, xs: npt.ArrayLike, ys: npt.ArrayLike, kind: str) -> None:
+        """Set a dot at every point."""
+        points = zip(np.asarray(xs, float), np.asarray(ys, float), strict=True)
+        path = "".join(f"M{self._at_x(x):.1f} {self._at_y(y):.1f}h0" for x, y in points)
+        self._parts.append(f'<path class="{kind} dots" d="{path}"/>')
+
+    def limit(self, y: float, kind: str, label: str) -> None:
+        """Draw a line along at `y`."""
+        at = self._at_y(y)
+        self._parts.append(
+            f'<line class="{kind}" x1="{_LEFT}" x2="{self._width - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
+            f'<text x="{_LEFT + 6}" y="{at - 5:.1f}">{escape(label)}</text>'
+        )
 
     def point(self, x: float, y: float, kind: str, label: str) -> None:
         right = self._at_x(x) < self._width * 0.6

@@ -14,6 +14,7 @@ Change = Literal["higher", "lower", "more spread", "less spread"]
 _SHAPES = (0.5, 0.7, 1.0, 1.5, 2.5, 5.0)
 _BETA = np.array([(a, b) for a in _SHAPES for b in _SHAPES if (a, b) != (1, 1)])
 _LOG_BETA = np.array([math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b) for a, b in _BETA])
+_POWERS = _BETA - 1
 # Parts of the way from the stated share to 1, on which is bet.
 _FURTHER = np.array([0.05, 0.1, 0.2, 0.4, 0.8])
 _MOST = 1e250  # evidence enough; what goes on growing would overflow
@@ -34,7 +35,7 @@ class Evidence:
 
     @property
     def level(self) -> float:
-        return float(self.sums.mean())
+        return float(self.sums.sum()) / self.sums.size
 
     def _bet(self, factors: np.ndarray) -> None:
         self.sums = np.minimum((1 + self.sums) * factors, _MOST)
@@ -48,8 +49,7 @@ class ChangeEvidence(Evidence):
 
     def add(self, p_value: float) -> None:
         rest = max(1 - p_value, 1e-12)
-        a, b = _BETA.T
-        self._bet(np.exp((a - 1) * math.log(p_value) + (b - 1) * math.log(rest) - _LOG_BETA))
+        self._bet(np.exp(_POWERS @ (math.log(p_value), math.log(rest)) - _LOG_BETA))
 
     @property
     def change(self) -> Change:

@@ -29,9 +29,10 @@ class Bag:
     def __init__(self, values: Iterable[float] = ()):
         rounded = np.array([_rounded(value) for value in values], np.float64)
         self._values, self._counts = np.unique(rounded, return_counts=True)
+        self._total = rounded.size
 
     def __len__(self) -> int:
-        return int(self._counts.sum())
+        return self._total
 
     def p_value(self, value: float, tie_break: float) -> float:
         """Add a value and tell the share of all that lie above it, a random part of its ties included.
@@ -49,10 +50,10 @@ class Bag:
             self._values = np.insert(self._values, index, rounded)
             self._counts = np.insert(self._counts, index, 0)
         self._counts[index] += 1
+        self._total += 1
         above = int(self._counts[index + 1 :].sum())
-        total = above + int(self._counts[: index + 1].sum())
         # Not 0: a bet may be infinite there, and a uniform number is it with no probability.
-        return max((above + tie_break * int(self._counts[index])) / total, 1e-12)
+        return max((above + tie_break * int(self._counts[index])) / self._total, 1e-12)
 
     def to_dict(self) -> dict[str, Any]:
         return {"values": self._values.tolist(), "counts": self._counts.tolist()}
@@ -61,6 +62,7 @@ class Bag:
     def from_dict(cls, kept: dict[str, Any]) -> Bag:
         bag = cls()
         bag._values, bag._counts = np.array(kept["values"], np.float64), np.array(kept["counts"], np.int64)
+        bag._total = int(bag._counts.sum())
         return bag
 
 

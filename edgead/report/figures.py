@@ -83,22 +83,6 @@ def drift_curves(found: Findings) -> str:
     return chart.svg()
 
 
-def latency_histogram(found: Findings) -> str:
-    """Milliseconds of a frame; heights are logarithms, so that one outlier in thousands shows."""
-    totals = found.totals_ms
-    edges = np.histogram_bin_edges(totals, bins=_BINS)
-    counts, _ = np.histogram(totals, edges)
-    chart = Chart(
-        Axis(float(edges[0]), float(edges[-1]), "milliseconds a frame"),
-        Axis(0.7, 1.3 * counts.max(), "frames", logarithmic=True),
-        f"Latency of {totals.size} frames",
-    )
-    chart.bars(edges, counts, "good")
-    for row, (name, stage) in enumerate((("p50", 50), ("p99", 99))):
-        chart.mark(float(np.percentile(totals, stage, method="higher")), "soft", name, row=row)
-    return chart.svg()
-
-
 def _score_axis(values: np.ndarray) -> tuple[Axis, np.ndarray]:
     low, high = float(values.min()), float(values.max())
     wide = low > 0 and high / low > _WIDE

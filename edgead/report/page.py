@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from html import escape
 from typing import Any
 
-from edgead import __version__, charts
+from edgead import __version__
 from edgead.dataset import GOOD
 from edgead.detector import Detector
 from edgead.metrics import Rate
+from edgead.pages import facts, figure, page, table
+from edgead.profile_page import latency_histogram
 from edgead.report import figures
 from edgead.report.findings import Findings, TypeCount
 from edgead.report.pictures import worst_cases
-from edgead.report.style import STYLE
 
 _CASES = 8  # of each kind; the page stays below 2 MB
 _LATENCY_COLUMNS = ("mean_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms")
@@ -36,25 +36,18 @@ def report_page(detector: Detector, found: Findings, *, model: str, data: str) -
     str
         HTML without scripts; nothing is loaded.
     """
-    title = f"{escape(model)} on {escape(data)}"
     told = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     sections = [
-        _section("Scores", _scores(found)),
-        _section("Defects by type", _types(found)),
-        _section("What the thresholds promise", _promises(found)),
-        _section("The worst misses", _misses(detector, found)),
-        _section("The worst false rejects", _false_rejects(detector, found)),
-        _section("Drift: these good parts beside those of the calibration", _drift(found)),
-        _section("Latency", _latency(found)),
-        _section("Model card", _model_card(found)),
+        ("Scores", _scores(found)),
+        ("Defects by type", _types(found)),
+        ("What the thresholds promise", _promises(found)),
+        ("The worst misses", _misses(detector, found)),
+        ("The worst false rejects", _false_rejects(detector, found)),
+        ("Drift: these good parts beside those of the calibration", _drift(found)),
+        ("Latency", _latency(found)),
+        ("Model card", _model_card(found)),
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{charts.STYLE}{STYLE}</style></head><body><main>"
-        f"<header><h1>{title}</h1><p>edgead {__version__}, {told}</p>{_summary(found)}</header>"
-        f"{''.join(sections)}</main></body></html>\n"
-    )
+    return page(f"{model} on {data}", f"<p>edgead {__version__}, {told}</p>{_summary(found)}", sections)
 
 
 def _summary(found: Findings) -> str:
@@ -86,12 +79,12 @@ def _scores(found: Findings) -> str:
     ]
     pro = figures.pro_curve(found)
     shown = [
-        _figure(figures.score_histogram(found), "Image scores with the thresholds in force."),
-        _figure(figures.roc_curve(found), "ROC: how well scores tell defects from good parts, at every threshold."),
-        _figure(pro, "PRO: how much of each defect is marked; the area counts to 0.3, and to 0.05 (dashed).")
+        figure(figures.score_histogram(found), "Image scores with the thresholds in force."),
+        figure(figures.roc_curve(found), "ROC: how well scores tell defects from good parts, at every threshold."),
+        figure(pro, "PRO: how much of each defect is marked; the area counts to 0.3, and to 0.05 (dashed).")
         if pro
         else "<p>The test set has no masks: what the maps mark was not measured.</p>",
-        _table(("measure", "value"), [(name, _number(value)) for name, value in rows]),
+        table(("measure", "value"), [(name, _number(value)) for name, value in rows]),
     ]
     return f'<div class="grid">{"".join(shown)}</div>'
 
@@ -108,7 +101,7 @@ def _types(found: Findings) -> str:
         rows.append((count.kind, *decided, _share_bar(count), told, *(["", "", ""] if good else figures_of_type)))
     head = ("type", "ok", "review", "reject", "", "mistakes, 95 % interval", "AUROC", "AUPRO", "AUPIMO")
     legend = '<p class="key"><i class="ok"></i>ok <i class="review"></i>review <i class="reject"></i>reject</p>'
-    return legend + _table(head, rows, raw=(4,))
+    return legend + table(head, rows, raw=(4,))
 
 
 def _share_bar(count: TypeCount) -> str:
@@ -136,7 +129,7 @@ def _promises(found: Findings) -> str:
         "by_hand": "Set by hand: the rate is what the calibration's scores say of it, and no promise.",
     }[limits.method]
     head = ("", "asked", "counted", "95 % interval (Clopper-Pearson)", "chance", "promise")
-    return _table(head, rows) + f"<p>{method}</p>"
+    return table(head, rows) + f"<p>{method}</p>"
 
 
 def _misses(detector: Detector, found: Findings) -> str:
@@ -174,7 +167,7 @@ def _drift(found: Findings) -> str:
         else f"No difference was found (p = {p_value:.3g})."
     )
     test = "Two-sample Cramér-von Mises test by permutation."
-    chart = _figure(figures.drift_curves(found), "Share of good parts at or below each score.")
+    chart = figure(figures.drift_curves(found), "Share of good parts at or below each score.")
     return f'<div class="grid">{chart}<div><p>{said}</p><p>{test}</p></div></div>'
 
 
@@ -190,13 +183,15 @@ def _latency(found: Findings) -> str:
         f"While the test images were judged, one after the other, with {threads} threads on {machine['cpu']}; load "
         f"{machine['state']['load_1min'] or 0:.1f}. `edgead profile` measures at the pace of a line."
     )
-    chart = _figure(figures.latency_histogram(found), "All frames; none is left out.")
-    return f'<div class="grid">{chart}<div>{_table(head, rows)}<p>{escape(told)}</p></div></div>'
+    chart = figure(
+        latency_histogram(found.totals_ms, size={"width": 480, "height": 290}), "All frames; none is left out."
+    )
+    return f'<div class="grid">{chart}<div>{table(head, rows)}<p>{escape(told)}</p></div></div>'
 
 
 def _model_card(found: Findings) -> str:
     manifest, limits = found.manifest, found.calibration
-    facts: dict[str, Any] = {
+    told: dict[str, Any] = {
         "detector": manifest.detector,
         "graph": f"{found.precision}, input {_words(manifest.preprocessing.model_dump(exclude_none=True))}",
         "scoring": _words(manifest.scoring.model_dump()),
@@ -213,31 +208,12 @@ def _model_card(found: Findings) -> str:
         "versions": _words(manifest.versions),
         "manifest sha256": manifest.manifest_sha256,
     }
-    rows = [(name, str(value)) for name, value in facts.items() if value not in ("", None)]
-    return _table(("", ""), rows, kind="facts")
+    rows = [(name, str(value)) for name, value in told.items() if value not in ("", None)]
+    return facts(rows)
 
 
 def _words(section: dict[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in section.items() if value != "")
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{title}</h2>{content}</section>"
-
-
-def _figure(svg: str, caption: str) -> str:
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, raw: tuple[int, ...] = (), kind: str = "") -> str:
-    """A table; the columns `raw` are HTML."""
-    body = (
-        "".join(f"<td>{cell if column in raw else escape(cell)}</td>" for column, cell in enumerate(row))
-        for row in rows
-    )
-    names = "".join(f"<th>{escape(name)}</th>" for name in head)
-    first = f"<tr>{names}</tr>" if any(head) else ""
-    return f'<div class="wide"><table class="{kind}">{first}{"".join(f"<tr>{row}</tr>" for row in body)}</table></div>'
 
 
 def _number(value: float | None, digits: int = 4) -> str:

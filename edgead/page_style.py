@@ -1,4 +1,4 @@
-"""How a report looks, on a screen, on a phone and on paper."""
+"""How pages look, on a screen, on a phone and on paper."""
 
 STYLE = """
 * { box-sizing: border-box; }
@@ -22,7 +22,7 @@ td, th { padding: .28rem .6rem; text-align: right;
 th { color: var(--soft); font-weight: 600; } td:first-child, th:first-child { text-align: left; }
 .wide td, .wide th { white-space: nowrap; } .wide .facts td { white-space: normal; }
 .facts td { text-align: left; overflow-wrap: anywhere; }
-.wide .facts td:first-child { white-space: nowrap; color: var(--soft); }
+.wide .facts td:first-child { white-space: nowrap; width: 1%; color: var(--soft); }
 .bar { display: flex; width: 110px; height: 12px; margin-top: .3rem; border-radius: 3px; overflow: hidden; }
 .bar i { display: block; } .key i { display: inline-block; width: 12px; height: 12px; margin: 0 .3rem 0 .8rem; }
 .key { margin: 0 0 .4rem; } .key i:first-child { margin-left: 0; }
