@@ -49,9 +49,16 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
         )
     assert program is not None  # dynamo=True and no file: the program is returned
     model = onnx.shape_inference.infer_shapes(program.model_proto, strict_mode=True)
+    _forget_source(model.graph)
     share_normalisation(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.helper.set_model_props(model, manifest.graph_properties)
     temporary = path.with_name(f".{path.name}")
     onnx.save(model, temporary)
     temporary.replace(path)
+
+
+def _forget_source(graph: onnx.GraphProto) -> None:
+    """Remove what the exporter notes of the source code: it has the paths of the machine that trained."""
+    for noted in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del noted.metadata_props[:]

@@ -19,6 +19,7 @@ from edgead.export.verify import Compared, _parity, compare, compare_with_torch,
 from edgead import Detector  # noqa: E402
 from edgead.artifact import MANIFEST, Artifact, ArtifactError, write_manifest  # noqa: E402
 from edgead.calibration import MARGIN, CalibrationError, conformal_threshold  # noqa: E402
+from edgead.commission.backbone import PACKAGED  # noqa: E402
 from edgead.dataset import DatasetError, find_good_images, find_test_images  # noqa: E402
 from edgead.images import load_image  # noqa: E402
 from edgead.manifest import Manifest  # noqa: E402
@@ -60,6 +61,11 @@ def test_graph_contract(trained_model):
     manifest = Artifact.load(trained_model).manifest
     assert json.loads(properties["edgead.preprocessing"]) == json.loads(manifest.preprocessing.model_dump_json())
     assert json.loads(properties["edgead.scoring"]) == json.loads(manifest.scoring.model_dump_json())
+
+
+def test_a_graph_tells_nothing_of_the_machine_that_made_it(trained_model):
+    assert b"site-packages" not in (trained_model / "model.onnx").read_bytes()
+    assert b"site-packages" not in (PACKAGED / "fast.onnx").read_bytes()
 
 
 def test_any_batch_gives_the_same_features(trained_model):
