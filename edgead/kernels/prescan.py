@@ -18,6 +18,7 @@ SAMPLE = 8192  # rows that the principal directions are taken from
 PROBES = 128  # rows that are left out
 STEP = 16  # directions between two candidates
 CACHE = 16 << 20  # bytes
+FLAT = 1.02  # work that counts as the least: more directions cost one nearest row hardly anything and save nine a lot
 
 
 def choose_projection(bank: Floats) -> Floats | None:
@@ -73,7 +74,7 @@ def _cheapest(turned: Floats) -> int:
     # of a greedy coreset are about equally far apart, and patches are nearer to one than they are to each other.
     near, far = np.sqrt(np.quantile(nearest.min(axis=1), [0.1, 0.9]))
     reach = 0.93 * far if near > 0.8 * far else far
-    best, cheapest = 0, float(columns)
+    works = {0: float(columns)}
     seen, products = np.zeros(rows, np.float32), np.zeros((PROBES, rows), np.float32)
     for count in range(STEP, columns // 2 + 1, STEP):
         part = turned[:, count - STEP : count]
@@ -84,10 +85,11 @@ def _cheapest(turned: Floats) -> int:
         off = 0.022 * np.sqrt(seen.mean())
         distance = np.sqrt(_squared_distances(products, seen, probes))
         bound = np.maximum(distance - off, 0) ** 2 + (unseen[probes, None] - unseen) ** 2
-        work = count * (1 + project) + look * float(np.mean(bound <= reach**2))
-        if work < cheapest:
-            best, cheapest = count, work
-    return best
+        works[count] = count * (1 + project) + look * float(np.mean(bound <= reach**2))
+    cheapest = min(works, key=works.__getitem__)
+    if cheapest == 0:
+        return 0
+    return max(count for count, work in works.items() if count and work <= FLAT * works[cheapest])
 
 
 def _squared_distances(products: Floats, squared_norms: Floats, probes: np.ndarray) -> Floats:

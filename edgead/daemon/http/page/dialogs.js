@@ -4,6 +4,7 @@ import { post, put } from "./api.js";
 import { el, score, toast } from "./dom.js";
 
 const NAME = "edgead-name";
+const FORESEEN_EVERY_MS = 500;
 const remembered = () => localStorage.getItem(NAME) || "";
 
 let onChanged = () => {};
@@ -47,6 +48,7 @@ function ask({ title, lead, fields, action, danger = false, send, done }) {
   return box;
 }
 
+// `verdicts` gives the newest ones: the line goes on, and a page just opened may not have them yet.
 export function changeThresholds(pipeline, verdicts) {
   if (!pipeline?.thresholds) return;
   const { review, reject } = pipeline.thresholds;
@@ -69,9 +71,12 @@ export function changeThresholds(pipeline, verdicts) {
   });
   const foresee = () => {
     const [low, high] = ["review", "reject"].map((name) => Number(box.querySelector(`[name=${name}]`).value));
-    preview.textContent = foreseen(verdicts, low, high);
+    const text = foreseen(verdicts(), low, high);
+    if (preview.textContent !== text) preview.textContent = text;
   };
   box.addEventListener("input", foresee);
+  const again = setInterval(foresee, FORESEEN_EVERY_MS);
+  box.addEventListener("close", () => clearInterval(again));
   foresee();
 }
 

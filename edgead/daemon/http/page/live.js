@@ -25,7 +25,7 @@ export class LiveView {
     by("overlay").addEventListener("change", () => (this.shownPicture = null));
     by("fire").addEventListener("click", () => this.fire());
     by("last-reject").addEventListener("click", () => open(this.verdicts.findLast((one) => one.decision === "reject")));
-    by("change-thresholds").addEventListener("click", () => changeThresholds(this.state(), this.verdicts));
+    by("change-thresholds").addEventListener("click", () => changeThresholds(this.state(), () => this.verdicts));
     this.watchPicture();
   }
 
