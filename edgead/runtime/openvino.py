@@ -10,6 +10,7 @@ from edgead import kernels
 from edgead.artifact import Artifact, ArtifactError, Graph
 from edgead.errors import SettingsError
 from edgead.runtime.contract import check_graph
+from edgead.runtime.workers import start_workers
 
 if TYPE_CHECKING:
     import openvino
@@ -42,7 +43,10 @@ class OpenVinoRuntime:
             names = [output.any_name for output in model.outputs]
             check_graph(graph.path, manifest, _name_and_shape(model), names)
             model.reshape([1, height, width, 3])
-            self._request: Any = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+            self._request: Any
+            self._request, self._workers = start_workers(
+                lambda: _run_once(openvino.Core().compile_model(model, "CPU", options).create_infer_request())
+            )
         except RuntimeError as error:
             raise ArtifactError(f"{graph.path} cannot be opened by OpenVINO: {error}") from error
         self.input = np.zeros((1, height, width, 3), np.uint8)
@@ -67,6 +71,7 @@ class OpenVinoRuntime:
         """
         if images is not self.input:
             np.copyto(self.input, images, casting="no")
+        self._workers.keep_off_caller()
         self._request.infer()
         return self.outputs
 
@@ -79,3 +84,9 @@ def _name_and_shape(model: openvino.Model) -> tuple[str, list[int | str]]:
     (graph_input,) = model.inputs
     shape = [dim.get_length() if dim.is_static else "batch" for dim in graph_input.partial_shape]
     return graph_input.any_name, shape
+
+
+def _run_once(request: Any) -> Any:
+    """Its threads start with the first inference."""
+    request.infer()
+    return request

@@ -8,6 +8,7 @@ import onnxruntime
 from edgead import kernels
 from edgead.artifact import Artifact, ArtifactError, Graph
 from edgead.runtime.contract import check_graph
+from edgead.runtime.workers import start_workers
 
 # Optimizers that are left out: this one quantises the layers that an int8 graph keeps in float.
 WITHOUT = ["WeightBiasQuantization"]
@@ -26,11 +27,10 @@ class OrtRuntime:
         # Workers that spin after the network has run would take the cores from the scoring kernels.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(graph.path),
-                options,
-                providers=["CPUExecutionProvider"],
-                disabled_optimizers=WITHOUT,
+            self._session, self._workers = start_workers(
+                lambda: onnxruntime.InferenceSession(
+                    str(graph.path), options, providers=["CPUExecutionProvider"], disabled_optimizers=WITHOUT
+                )
             )
         except Exception as error:  # noqa: BLE001  ONNX Runtime's errors share no base of their own
             raise ArtifactError(f"{graph.path} cannot be opened by ONNX Runtime: {error}") from error
@@ -60,6 +60,7 @@ class OrtRuntime:
         """
         if images is not self.input:
             np.copyto(self.input, images, casting="no")
+        self._workers.keep_off_caller()
         self._session.run_with_iobinding(self._binding)
         return self.outputs
 
