@@ -25,8 +25,9 @@ def daemon_command(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of site files.")] = False,
 ) -> None:
     """Inspect unattended: cameras, models, sinks, evidence and a page, as a site file says."""
-    from edgead.config import Site, load_site, resolved
+    from edgead.config import Site
     from edgead.console import print_json
+    from edgead.site_file import load_site, resolved
 
     if schema:
         print_json(Site.model_json_schema())

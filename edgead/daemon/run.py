@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.config import Site, load_site
+from edgead.config import Site
 from edgead.daemon.feed import Subscription, VerdictFeed
 from edgead.daemon.line import Line
 from edgead.daemon.logs import JsonLines
@@ -15,6 +15,7 @@ from edgead.daemon.notify import Notifier
 from edgead.daemon.pipeline import Pipeline
 from edgead.daemon.signals import Requests
 from edgead.errors import EdgeadError
+from edgead.site_file import load_site
 
 if TYPE_CHECKING:
     from edgead.daemon.http.server import Server

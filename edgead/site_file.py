@@ -1,0 +1,95 @@
+"""A site file is read, checked and written out.
+
+`${NAME}` in any text stands for the environment variable of that name, so that no secret need be in the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from edgead.config import Site
+from edgead.errors import SettingsError
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_Part = TypeVar("_Part", bound=BaseModel)
+
+
+def load_site(path: str | os.PathLike[str], environment: Mapping[str, str] = os.environ) -> Site:
+    """Read and check a site file; relative paths in it start from its folder.
+
+    Raises
+    ------
+    SettingsError
+        Not readable, no YAML, an unknown key, a value that does not fit, a variable that is not set. Every problem is
+        named by its place, and no value is quoted that may be a secret.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise SettingsError(f"{path}{where}: is no YAML: {getattr(error, 'problem', None) or 'unreadable'}") from None
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path}: expected sections such as `cameras:` and `pipelines:`")
+    try:
+        site = Site.model_validate(_substituted(content, environment, ""))
+    except ValidationError as error:
+        raise SettingsError(f"{path}: " + "; ".join(_problem(found) for found in error.errors())) from None
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
+    return _beside(site, path.absolute().parent)
+
+
+def resolved(site: Site) -> str:
+    """Write a site as YAML with every default and no secret."""
+    return yaml.safe_dump(site.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+
+
+def _substituted(value: Any, environment: Mapping[str, str], where: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _substituted(item, environment, f"{where}.{key}".lstrip(".")) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_substituted(item, environment, f"{where}.{index}") for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def variable(found: re.Match[str]) -> str:
+        if found[1] not in environment:
+            raise SettingsError(f"{where}: the environment variable {found[1]} is not set")
+        return environment[found[1]]
+
+    return _VARIABLE.sub(variable, value)
+
+
+def _problem(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"]) or "the file"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key"
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _beside(section: _Part, folder: Path) -> _Part:
+    """The section with every relative Path in it and in its parts starting from a folder."""
+    return section.model_copy(
+        update={name: _placed(getattr(section, name), folder) for name in type(section).model_fields}
+    )
+
+
+def _placed(value: Any, folder: Path) -> Any:
+    if isinstance(value, Path):
+        return folder / value
+    if isinstance(value, BaseModel):
+        return _beside(value, folder)
+    if isinstance(value, dict):
+        return {key: _placed(item, folder) for key, item in value.items()}
+    return value
