@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgead.errors import EdgeadError
-from edgead.manifest import Calibration, TailFit
+from edgead.manifest import Calibration, CalibrationMethod, TailFit
 from edgead.tail import extrapolate as extrapolate_tail
 
 # Rates offered when none is asked for, the strictest that the images can support first.
@@ -99,6 +99,7 @@ def calibrate(
     false_reject_rate: float,
     review_rate: float | None = None,
     extrapolate: bool = False,
+    cross_validated: bool = False,
 ) -> Calibration:
     """Make thresholds from what the shipped detector says of held-out good images.
 
@@ -113,6 +114,8 @@ def calibrate(
     extrapolate : bool
         Read a threshold that the images cannot support off a fitted tail (`edgead.tail`). The calibration is then
         marked as extrapolated; what marks pixels is for the strictest rate that the images support.
+    cross_validated : bool
+        The scores are of images that the shipped detector has learnt from, each by one that had not.
     """
     review_rate = false_reject_rate if review_rate is None else review_rate
     check_review_rate(false_reject_rate, review_rate)
@@ -125,9 +128,10 @@ def calibrate(
         return raised(conformal_threshold(image_scores, rate)), None
 
     reject, tail = threshold(false_reject_rate)
+    method: CalibrationMethod = "cross_validated" if cross_validated else "split_conformal"
     review = reject if review_rate == false_reject_rate else threshold(review_rate)[0]
     return Calibration(
-        method="split_conformal" if tail is None else "extrapolated",
+        method=method if tail is None else "extrapolated",
         false_reject_rate=false_reject_rate,
         review_rate=review_rate,
         reject=max(reject, review),  # a fitted tail may end below the highest score
@@ -183,6 +187,30 @@ def plan_calibration(
     held_out, rate = _plan(images, false_reject_rate)
     check_review_rate(rate, review_rate)
     return held_out, rate
+
+
+def plan_cross_validation(images: int, folds: int, false_reject_rate: float | None, review_rate: float | None) -> float:
+    """Decide for which rate thresholds are made when every good image is scored, each by a model that has not seen it.
+
+    Returns
+    -------
+    float
+        The asked false-reject rate, or the strictest of `OFFERED_RATES` that the images support.
+
+    Raises
+    ------
+    CalibrationError
+        Too few images for the folds or the rate, or a review rate that does not fit.
+    """
+    if not 2 <= folds <= images:
+        raise CalibrationError(f"{images} good images can be split into 2 to {images} folds, found {folds}")
+    offered = [rate for rate in OFFERED_RATES if images_needed(rate) <= images]
+    rate = offered[0] if false_reject_rate is None and offered else false_reject_rate
+    if rate is None or images_needed(rate) > images:
+        needed = images_needed(OFFERED_RATES[-1] if rate is None else rate)
+        raise CalibrationError(f"found {images} good images, but at least {needed} are needed for the threshold")
+    check_review_rate(rate, review_rate)
+    return rate
 
 
 def check_review_rate(false_reject_rate: float, review_rate: float | None) -> None:

@@ -30,11 +30,15 @@ MOST_KEPT = 200
 
 @dataclass(frozen=True, slots=True)
 class CalibrationPlan:
-    """Held-out good images and the rates that their thresholds promise."""
+    """Good images and the rates that their thresholds promise.
+
+    The images are held out of training, unless they come with `scores` from cross-validation.
+    """
 
     images: Sequence[Path]
     false_reject_rate: float
     review_rate: float | None = None
+    scores: GoodScores | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,17 @@ class GoodScores:
     maxima: list[float]
     medians: list[float]
 
-    def calibrate(self, false_reject_rate: float, review_rate: float | None) -> Calibration:
+    def calibrate(
+        self, false_reject_rate: float, review_rate: float | None, *, cross_validated: bool = False
+    ) -> Calibration:
         """Make thresholds; see `edgead.calibration.calibrate`."""
         return calibrate(
-            self.scores, self.maxima, self.medians, false_reject_rate=false_reject_rate, review_rate=review_rate
+            self.scores,
+            self.maxima,
+            self.medians,
+            false_reject_rate=false_reject_rate,
+            review_rate=review_rate,
+            cross_validated=cross_validated,
         )
 
 
@@ -63,10 +74,12 @@ def complete_artifact(
         What the thresholds were made from, in the order of the images.
     """
     with Detector(Artifact(draft, manifest), runtime="onnxruntime") as detector:
-        good = measure_good(detector, plan.images, progress)
+        good = plan.scores or measure_good(detector, plan.images, progress)
         golden = _write_golden(detector, plan.images, good.scores, draft)
-    calibration = good.calibrate(plan.false_reject_rate, plan.review_rate)
-    keep_images(draft, manifest, plan.images, good.scores)
+    cross_validated = plan.scores is not None
+    calibration = good.calibrate(plan.false_reject_rate, plan.review_rate, cross_validated=cross_validated)
+    if not cross_validated:  # thresholds cannot be made anew from images that were learnt
+        keep_images(draft, manifest, plan.images, good.scores)
     write_manifest(draft, manifest.model_copy(update={"calibration": calibration, "golden": golden}))
     return good
 

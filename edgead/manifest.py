@@ -52,8 +52,9 @@ class Scoring(_Section):
     border: Literal["reflect", "replicate"] = "reflect"
 
 
-# split_conformal keeps its rates by proof; extrapolated trusts a fitted tail; by_hand promises nothing.
-CalibrationMethod = Literal["split_conformal", "extrapolated", "by_hand"]
+# split_conformal keeps its rates by proof; cross_validated by experience, for what ships is not what was scored;
+# extrapolated trusts a fitted tail; by_hand promises nothing.
+CalibrationMethod = Literal["split_conformal", "cross_validated", "extrapolated", "by_hand"]
 
 
 class TailFit(_Section):

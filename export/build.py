@@ -59,20 +59,28 @@ def build_artifact(
         Called with (done, total) calibration images.
     """
     with new_artifact(destination) as draft:
-        manifest = Manifest(
-            detector=trained.name,
-            preprocessing=preprocessing or trained.preprocessing,
-            scoring=trained.scoring,
-            output=trained.output,
-            training={"settings": trained.settings(), **(provenance or {})},
-            versions=software_versions(),
-        )
-        (draft / "weights.safetensors").write_bytes(serialize(trained.network.state_dict()))
-        export_onnx(trained.network, draft / "model.onnx", manifest)
-        if trained.memory_bank is not None:
-            np.save(draft / "memory_bank.npy", trained.memory_bank, allow_pickle=False)
+        manifest = write_draft(trained, draft, preprocessing, provenance)
         complete_artifact(draft, manifest, plan, progress=progress)
     return Artifact.load(destination)
+
+
+def write_draft(
+    trained: Trained, draft: Path, preprocessing: Preprocessing | None = None, provenance: dict[str, Any] | None = None
+) -> Manifest:
+    """Write what a detector needs to run, without thresholds; see `build_artifact`."""
+    manifest = Manifest(
+        detector=trained.name,
+        preprocessing=preprocessing or trained.preprocessing,
+        scoring=trained.scoring,
+        output=trained.output,
+        training={"settings": trained.settings(), **(provenance or {})},
+        versions=software_versions(),
+    )
+    (draft / "weights.safetensors").write_bytes(serialize(trained.network.state_dict()))
+    export_onnx(trained.network, draft / "model.onnx", manifest)
+    if trained.memory_bank is not None:
+        np.save(draft / "memory_bank.npy", trained.memory_bank, allow_pickle=False)
+    return manifest
 
 
 def software_versions() -> dict[str, str]:

@@ -54,6 +54,11 @@ def find_calibration_images(
     paths = find_good_images(data, normal_dir)
     paths, _, digest = check_images(paths, skip_bad=True, progress=partial(progress, "read images"))
     same = digest == manifest.training.get("data_sha256")
+    if same and manifest.training.get("folds"):
+        raise ArtifactError(
+            f"{artifact.path} has learnt from all of these images, its thresholds are cross-validated: give good "
+            "images that it has not seen"
+        )
     if same:
         held_out = int(manifest.training["calibration_images"])
     else:

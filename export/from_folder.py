@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from edgead.export.build import build_artifact, software_versions
+from edgead.export.build import Trained, build_artifact, software_versions
+from edgead.export.cross_validation import cross_validate
 
 from edgead import kernels
 from edgead.artifact import Artifact, check_destination
-from edgead.calibration import plan_calibration
+from edgead.calibration import plan_calibration, plan_cross_validation
 from edgead.completion import CalibrationPlan
 from edgead.dataset import Images, StageProgress, check_images, find_good_images, no_progress, split_good
 from edgead.errors import SettingsError
@@ -42,6 +44,8 @@ class GoodImages:
     review_rate : float, optional
     skip_bad : bool
         Leave out images that cannot be read instead of stopping.
+    folds : int
+        0 holds images out for the thresholds. Otherwise all are learnt, and thresholds come from cross-validation.
     """
 
     data: Path
@@ -50,6 +54,13 @@ class GoodImages:
     false_reject_rate: float | None = None
     review_rate: float | None = None
     skip_bad: bool = False
+    folds: int = 0
+
+    def plan(self, images: int) -> tuple[int, float]:
+        """Number of images to hold out and the false-reject rate; raises CalibrationError where they are too few."""
+        if self.folds:
+            return 0, plan_cross_validation(images, self.folds, self.false_reject_rate, self.review_rate)
+        return plan_calibration(images, self.false_reject_rate, self.review_rate)
 
 
 def train_from_folder(
@@ -99,11 +110,9 @@ def train_from_folder(
     where = choose_device(device)
     check_destination(destination)
     paths = find_good_images(good.data, good.normal_dir)
-    plan_calibration(
-        len(paths), good.false_reject_rate, good.review_rate
-    )  # too few images is known before they are read
+    good.plan(len(paths))  # too few images is known before they are read
     paths, problems, digest = check_images(paths, skip_bad=good.skip_bad, progress=partial(progress, "read images"))
-    held_out, rate = plan_calibration(len(paths), good.false_reject_rate)
+    held_out, rate = good.plan(len(paths))
 
     torch.set_num_threads(kernels.threads())
     model = DETECTORS[detector].from_settings(settings, weights=weights)
@@ -135,10 +144,28 @@ def train_from_folder(
     }
     if isinstance(model, Mvg):
         provenance["gaussian_threshold"] = model.working_point(rate)
+    plan = CalibrationPlan(calibration, rate, good.review_rate)
+    if good.folds:
+        provenance["folds"] = good.folds
+
+        def learn(paths: Sequence[Path]) -> Trained:
+            fold = DETECTORS[detector].from_settings(settings, weights=weights)
+            fold.fit(Images(list(paths), preprocessing), device=where)
+            return fold
+
+        scores = cross_validate(
+            learn,
+            paths,
+            good.folds,
+            preprocessing=preprocessing,
+            seed=model.config.seed,
+            progress=partial(progress, "cross-validate"),
+        )
+        plan = CalibrationPlan(paths, rate, good.review_rate, scores)
     artifact = build_artifact(
         model,
         destination,
-        CalibrationPlan(calibration, rate, good.review_rate),
+        plan,
         preprocessing=preprocessing,
         provenance=provenance,
         progress=partial(progress, "calibrate"),

@@ -55,6 +55,10 @@ def train(
     review_rate: Annotated[
         float | None, typer.Option(help="Share of good parts that may go to review or reject.")
     ] = None,
+    folds: Annotated[
+        int,
+        typer.Option(min=0, help="Hold no image out; thresholds by cross-validation in so many folds (few images)."),
+    ] = 0,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     device: Annotated[str, typer.Option(help="Where to train: auto, cpu or cuda.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Seed of all that is random.")] = 0,
@@ -77,7 +81,7 @@ def train(
     chosen = {key: value for key, value in chosen.items() if value is not None}
     settings = {**find_preset(detector, preset), **chosen, **dict(map(_setting, setting or []))}
     region = read_numbers("--roi", roi, (4,)) if roi else None
-    good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad)
+    good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds)
     with stage_bars() as progress:
         artifact, problems = train_from_folder(
             good, output, settings, detector=detector, weights=weights, device=device, progress=progress

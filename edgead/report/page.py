@@ -125,6 +125,8 @@ def _promises(found: Findings) -> str:
     method = {
         "split_conformal": f"Split conformal from {len(limits.scores)} held-out good images: the rate is promised for "
         "parts like those. The chance is that of so many or more while the promise holds (beta-binomial).",
+        "cross_validated": f"Cross-validated on {len(limits.scores)} good images, each scored by a model that had not "
+        "seen it: expected, not promised, for the model that ships has learnt from all.",
         "extrapolated": f"Extrapolated from {len(limits.scores)} good images by a fitted tail: expected, not promised.",
         "by_hand": "Set by hand: the rate is what the calibration's scores say of it, and no promise.",
     }[limits.method]

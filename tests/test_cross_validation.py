@@ -1,0 +1,92 @@
+"""Thresholds from few images, each scored by a model that has not seen it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="training needs the workstation's packages")
+
+from edgead.export.calibration_images import find_calibration_images  # noqa: E402
+from edgead.export.from_folder import GoodImages, train_from_folder  # noqa: E402
+
+from edgead import Detector  # noqa: E402
+from edgead.artifact import ArtifactError  # noqa: E402
+from edgead.calibration import CalibrationError, plan_cross_validation  # noqa: E402
+from edgead.demo import write_dataset  # noqa: E402
+from edgead.errors import SettingsError  # noqa: E402
+from edgead.images import load_image  # noqa: E402
+from edgead.teach import TeachPlan, teach  # noqa: E402
+
+IMAGES = 12
+SETTINGS = {"backbone": "efficientnet_lite0", "image_size": (96, 96), "memory_bank_size": 5000}
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("few") / "data", train_good=IMAGES, test_good=1, per_defect=1, seed=2)
+
+
+@pytest.fixture(scope="module")
+def model(few, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model"
+    return train_from_folder(GoodImages(few, false_reject_rate=0.1, folds=3), path, SETTINGS)[0]
+
+
+def test_every_image_is_learnt_and_none_scored_by_what_has_seen_it(model, few):
+    facts, limits = model.manifest.training, model.manifest.calibration
+    assert (facts["training_images"], facts["calibration_images"], facts["folds"]) == (IMAGES, 0, 3)
+    assert limits.method == "cross_validated" and len(limits.scores) == IMAGES
+    # The bank holds every patch of every image, so that what ships finds each of them in it.
+    with Detector(model) as detector:
+        seen = [detector.measure(load_image(path)).image_score for path in sorted((few / "train/good").iterdir())]
+    assert max(seen) < 0.5 * min(limits.scores)
+
+
+def test_one_fold_is_what_a_training_on_the_others_says(model, few, tmp_path):
+    fold_of = np.random.default_rng(0).permutation(IMAGES) % 3
+    others = tmp_path / "others/train/good"
+    others.mkdir(parents=True)
+    paths = sorted((few / "train/good").iterdir())
+    for path, fold in zip(paths, fold_of, strict=True):
+        if fold != 1:
+            (others / path.name).write_bytes(path.read_bytes())
+    # Two folds of eight images leave one that holds the rest; here all eight are learnt, and the other four scored.
+    trained, _ = train_from_folder(
+        GoodImages(tmp_path / "others", false_reject_rate=0.2, folds=2), tmp_path / "model", SETTINGS
+    )
+    with Detector(trained) as detector:
+        held_out = [path for path, fold in zip(paths, fold_of, strict=True) if fold == 1]
+        for path in held_out:
+            score = detector.measure(load_image(path)).image_score
+            assert np.isclose(model.manifest.calibration.scores, score, rtol=1e-5).any()
+
+
+def test_other_thresholds_need_images_that_it_has_not_seen(model, few, line_data):
+    with pytest.raises(ArtifactError, match="give good images that it has not seen"):
+        find_calibration_images(model, few)
+    assert find_calibration_images(model, line_data).source == "other images"
+    with pytest.raises(SettingsError, match="cross validated"):
+        teach(model.path, TeachPlan(sorted((few / "train/good").iterdir())))
+
+
+@pytest.mark.parametrize(
+    ("images", "folds", "asked", "rate"), [(12, 3, None, 0.1), (12, 12, 0.1, 0.1), (99, 5, None, 0.01)]
+)
+def test_plan(images, folds, asked, rate):
+    assert plan_cross_validation(images, folds, asked, None) == rate
+
+
+@pytest.mark.parametrize(
+    ("images", "folds", "asked", "review", "told"),
+    [
+        (12, 1, None, None, "2 to 12 folds"),
+        (12, 13, None, None, "2 to 12 folds"),
+        (3, 2, None, None, "at least 4 are needed"),
+        (12, 3, 0.01, None, "at least 99 are needed"),
+        (12, 3, 0.1, 0.05, "review rate"),
+    ],
+)
+def test_plans_that_cannot_be(images, folds, asked, review, told):
+    with pytest.raises(CalibrationError, match=told):
+        plan_cross_validation(images, folds, asked, review)
