@@ -27,6 +27,7 @@ from edgead.train import DETECTORS
 from edgead.train.judging import DrawnTest
 
 NETWORK_RUNS, FRAMES, WARMUP = 15, 200, 20
+TIMED = 8  # different images
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,11 @@ def network_ms(candidate: Candidate, runtime: str) -> float:
     return float(np.median(times))
 
 
+def frame_ms(detector: Detector, images: list[np.ndarray], frames: int = FRAMES) -> float:
+    """95th percentile of a frame's time in ms."""
+    return profile(detector, images[:TIMED], warmup=WARMUP, n=frames).latency["total"].p95_ms
+
+
 def judge_finalists(
     outcomes: list[Outcome], parts: Parts, plan: TunePlan, work: Path, progress: StageProgress
 ) -> list[Finalist]:
@@ -93,6 +99,6 @@ def judge_finalists(
 
 def _measure(candidate: Candidate, precision: str, path: Path, test: DrawnTest, plan: TunePlan) -> Finalist:
     with Detector.load(path, runtime=plan.runtime, precision=precision) as detector:
-        report = profile(detector, test.good[:8], warmup=WARMUP, n=FRAMES)
+        latency_ms = frame_ms(detector, test.good)
         auroc = test.auroc([detector.measure(image).image_score for image in test.images])
-    return Finalist(candidate, precision, report.latency["total"].p95_ms, auroc, path)
+    return Finalist(candidate, precision, latency_ms, auroc, path)

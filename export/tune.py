@@ -2,10 +2,12 @@
 
 Successive halving (Jamieson and Talwalkar, AISTATS 2016): all candidates learn from a quarter of the images, the better
 half from a half of them, the better half of those from all; the finalists are built, timed and judged as they ship.
+Candidates whose network alone is too slow do not start, and those whose frames are do not come through the first round.
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import time
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgead.export.calibration_images import CalibrationImages
-from edgead.export.finalists import Finalist, judge_finalists, network_ms
+from edgead.export.finalists import TIMED, Finalist, frame_ms, judge_finalists, network_ms
 from edgead.export.pareto import draw_front, pareto_front
 from edgead.export.precision import PrecisionPlan, add_precision
 from edgead.export.trial import Outcome, Trial, run_trial, unpack
@@ -25,12 +27,15 @@ from edgead.export.workers import Workers, open_workers
 from edgead import kernels
 from edgead.artifact import Artifact, check_destination, new_artifact, write_manifest
 from edgead.dataset import StageProgress, no_progress
+from edgead.detector import Detector
 from edgead.errors import SettingsError
+from edgead.images import load_image
 
 RUNGS = (0.25, 0.5)
 LEAST_FINALISTS = 4
 # int8 networks take less time than fp32 ones, hardly ever less than a third.
 INT8_FACTOR = 3.0
+ROUGH_FRAMES = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,46 +77,61 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
     started = time.perf_counter()
     check_destination(destination)
     parts = split_images(data, plan, progress)
-    candidates = draw_candidates(plan.detectors, plan.trials, plan.seed)
-    fast, slow = _fast_enough(candidates, plan, progress)
+    fast, slow = _fast_enough(draw_candidates(plan.detectors, plan.seed), plan, progress)
     if not fast:
-        raise SettingsError(f"nothing keeps within {plan.latency_ms:g} ms on this machine: each network takes longer")
+        raise SettingsError(f"{_nothing_keeps(plan)}: each network takes longer")
     cores = kernels.threads()
     count = plan.workers or cores
     threads = max(1, cores // count)
     with open_workers(count, threads, plan.ray) as workers, tempfile.TemporaryDirectory(prefix="edgead-tune-") as work:
-        outcomes, problems = _halve(fast, parts, plan, (workers, threads), progress)
+        outcomes, problems, late = _halve(fast, parts, plan, (workers, threads), progress)
         finalists = judge_finalists(outcomes, parts, plan, Path(work), progress)
         within = [finalist for finalist in finalists if finalist.latency_ms <= plan.latency_ms]
         if not within:
-            found = min((str(finalist) for finalist in finalists), default="none could be built")
-            raise SettingsError(f"nothing keeps within {plan.latency_ms:g} ms on this machine; the fastest: {found}")
+            fastest = min(finalists, key=lambda finalist: finalist.latency_ms, default=None)
+            raise SettingsError(f"{_nothing_keeps(plan)}; the fastest: {fastest or 'none could be built'}")
         winner = max(within, key=lambda finalist: finalist.auroc)
         _finish(winner, parts, plan, destination, progress)
     return Tuned(
         finalists,
         pareto_front(finalists),
         winner,
-        len(candidates),
-        len(slow),
+        len(fast) + slow,
+        slow + late,
         problems,
         draw_front(finalists, plan.latency_ms, winner),
         time.perf_counter() - started,
     )
 
 
-def _fast_enough(
-    candidates: list[Candidate], plan: TunePlan, progress: StageProgress
-) -> tuple[list[Candidate], list[Candidate]]:
-    """Leave out candidates whose network alone takes longer than the budget; presets stay, to compare with."""
-    limit_ms = plan.latency_ms * (INT8_FACTOR if "int8" in plan.precisions else 1)
+def _nothing_keeps(plan: TunePlan) -> str:
+    return f"nothing keeps within {plan.latency_ms:g} ms on this machine"
+
+
+def _limit_ms(plan: TunePlan) -> float:
+    """Time in fp32 beyond which a candidate cannot keep within the budget."""
+    return plan.latency_ms * (INT8_FACTOR if "int8" in plan.precisions else 1)
+
+
+def _fast_enough(candidates: list[Candidate], plan: TunePlan, progress: StageProgress) -> tuple[list[Candidate], int]:
+    """Take candidates until there are `plan.trials`; leaves out, and counts, those whose network alone is too slow.
+
+    Presets stay, to compare with.
+    """
     times_ms: dict[tuple[str, ...], float] = {}
-    for done, candidate in enumerate(candidates, 1):
+    taken: list[Candidate] = []
+    slow = 0
+    for candidate in candidates:
+        if len(taken) == plan.trials:
+            break
         if candidate.graph not in times_ms and not candidate.name:
             times_ms[candidate.graph] = network_ms(candidate, plan.runtime)
-        progress("time networks", done, len(candidates))
-    slow = [one for one in candidates if not one.name and times_ms[one.graph] > limit_ms]
-    return [one for one in candidates if one not in slow], slow
+        if candidate.name or times_ms[candidate.graph] <= _limit_ms(plan):
+            taken.append(candidate)
+            progress("time networks", len(taken), plan.trials)
+        else:
+            slow += 1
+    return taken, slow
 
 
 def _halve(
@@ -120,14 +140,21 @@ def _halve(
     plan: TunePlan,
     workers: tuple[Workers, int],
     progress: StageProgress,
-) -> tuple[list[Outcome], list[str]]:
-    """Let fewer and fewer candidates learn from more and more images; presets always come through."""
+) -> tuple[list[Outcome], list[str], int]:
+    """Let fewer and fewer candidates learn from more and more images; presets always come through.
+
+    Returns
+    -------
+    (list of Outcome, list of str, int)
+        The finalists, what went wrong with others, and how many had frames beyond the budget.
+    """
     pool, threads = workers
     problems: list[str] = []
+    late = 0
     for number, share in enumerate((*RUNGS, 1.0), 1):
-        last = share == 1.0
+        first, last = number == 1, share == 1.0
         learn = tuple(parts.learn[: max(2, round(share * len(parts.learn)))])
-        build = parts.calibration if last else None
+        build = parts.calibration if first or last else None
         trials = [Trial(one, learn, tuple(parts.judge), threads, plan.seed, build) for one in candidates]
         outcomes = []
         for outcome in pool.run(trials):
@@ -137,9 +164,30 @@ def _halve(
         outcomes = sorted((one for one in outcomes if not one.problem), key=lambda one: -one.auroc)
         if not outcomes:
             raise SettingsError(f"no candidate could be trained: {problems[0]}")
+        if first:
+            in_time = _in_time(outcomes, parts, plan, progress)
+            late = len(outcomes) - len(in_time)
+            outcomes = in_time
         kept = max(LEAST_FINALISTS, len(outcomes) // 2)
         candidates = [one.candidate for i, one in enumerate(outcomes) if i < kept or one.candidate.name]
-    return outcomes, problems
+    return outcomes, problems, late
+
+
+def _in_time(outcomes: list[Outcome], parts: Parts, plan: TunePlan, progress: StageProgress) -> list[Outcome]:
+    """Those whose frames keep within the budget, timed here while no trial runs; presets stay."""
+    images = [load_image(path) for path in parts.judge[:TIMED]]
+    in_time, fastest_ms = [], math.inf
+    for done, outcome in enumerate(outcomes, 1):
+        with tempfile.TemporaryDirectory(prefix="edgead-timed-") as folder:
+            with Detector.load(unpack(outcome, Path(folder)), runtime=plan.runtime) as detector:
+                took_ms = frame_ms(detector, images, ROUGH_FRAMES)
+        fastest_ms = min(fastest_ms, took_ms)
+        if outcome.candidate.name or took_ms <= _limit_ms(plan):
+            in_time.append(outcome)
+        progress("time frames", done, len(outcomes))
+    if not in_time:
+        raise SettingsError(f"{_nothing_keeps(plan)}; the fastest takes {fastest_ms:.2f} ms")
+    return in_time
 
 
 def _finish(winner: Finalist, parts: Parts, plan: TunePlan, destination: Path, progress: StageProgress) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import product, zip_longest
 from typing import Any
 
 import numpy as np
 
 from edgead.errors import SettingsError
-from edgead.train import find_preset
+from edgead.train import PatchCoreConfig, find_preset
+from edgead.train.settings import plain_settings
 
 SPACE: dict[str, dict[str, list[Any]]] = {
     "patchcore": {
@@ -28,7 +29,7 @@ SPACE: dict[str, dict[str, list[Any]]] = {
 }
 # What a graph is made of: candidates that share these have the same network, whose time is measured once.
 GRAPH = ("backbone", "layers", "image_size")
-PRESETS = (("patchcore", "default"), ("patchcore", "fast"))
+PRESETS = ("default", "fast")  # of patchcore
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,11 @@ class Candidate:
         return f"{self.detector} {' '.join(parts)}"
 
 
-def draw_candidates(detectors: Sequence[str], count: int, seed: int) -> list[Candidate]:
-    """The presets, and candidates drawn from the space at random, `count` in all."""
+def draw_candidates(detectors: Sequence[str], seed: int) -> list[Candidate]:
+    """Order all there are by when to try them: the presets, then in turn a neighbour of a preset and any other.
+
+    A neighbour differs from a preset in one setting: presets were chosen with care, and what is better is often near.
+    """
     unknown = [name for name in detectors if name not in SPACE]
     if unknown:
         raise SettingsError(f"cannot tune {', '.join(unknown)}: choose from {', '.join(SPACE)}")
@@ -64,6 +68,18 @@ def draw_candidates(detectors: Sequence[str], count: int, seed: int) -> list[Can
         for name in detectors
         for values in product(*SPACE[name].values())
     ]
+    presets = [Candidate("patchcore", find_preset("patchcore", name), f"patchcore {name}") for name in PRESETS]
+    away = [min((_differences(one, preset) for preset in presets), default=2) for one in everything]
     order = np.random.default_rng(seed).permutation(len(everything))
-    presets = [Candidate(name, find_preset(name, preset), f"{name} {preset}") for name, preset in PRESETS]
-    return [*presets, *(everything[i] for i in order[: max(0, count - len(presets))])]
+    neighbours = [everything[i] for i in order if away[i] == 1]
+    others = [everything[i] for i in order if away[i] > 1]
+    turns = zip_longest(neighbours, others)
+    return [*presets, *(one for pair in turns for one in pair if one is not None)]
+
+
+def _differences(candidate: Candidate, preset: Candidate) -> int:
+    """Number of settings in which a candidate differs from a preset."""
+    if candidate.detector != preset.detector:
+        return len(candidate.settings)
+    whole = plain_settings(PatchCoreConfig(**preset.settings))
+    return sum(value != whole[key] for key, value in candidate.settings.items())

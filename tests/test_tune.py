@@ -58,13 +58,23 @@ def test_front():
     assert line is not None and len(line.get("points", "").split()) == 3
 
 
-def test_candidates_are_drawn_from_the_space():
-    drawn = draw_candidates(["patchcore"], 12, 3)
-    assert [candidate.name for candidate in drawn[:2]] == ["patchcore default", "patchcore fast"]
-    assert len({str(candidate) for candidate in drawn}) == 12
-    assert drawn == draw_candidates(["patchcore"], 12, 3) != draw_candidates(["patchcore"], 12, 4)
+def test_candidates_near_the_presets_and_elsewhere_take_turns():
+    ordered = draw_candidates(["patchcore"], 3)
+    assert [candidate.name for candidate in ordered[:2]] == ["patchcore default", "patchcore fast"]
+    # 405 in the space, of which two are the presets themselves, and 26 differ from one of them in one setting.
+    assert len({str(candidate) for candidate in ordered}) == len(ordered) == 405
+    near, far = ordered[2:54:2], ordered[3:54:2]
+    assert not set(map(str, near)) & set(map(str, far))
+    default = {"backbone": "efficientnet_lite2", "layers": ["stride8", "stride16"], "image_size": [320, 320]}
+    default |= {"memory_bank_size": 10000, "window": 5, "global_weight": 0.0}
+    fast = {**default, "backbone": "efficientnet_lite0", "image_size": [224, 224]}
+    for one in near:
+        assert 1 in [sum(one.settings[key] != preset[key] for key in preset) for preset in (default, fast)]
+    for one in far:
+        assert min(sum(one.settings[key] != preset[key] for key in preset) for preset in (default, fast)) > 1
+    assert ordered == draw_candidates(["patchcore"], 3) != draw_candidates(["patchcore"], 4)
     with pytest.raises(SettingsError, match="cannot tune draem"):
-        draw_candidates(["draem"], 12, 3)
+        draw_candidates(["draem"], 3)
 
 
 def test_a_stop_does_not_wait_for_the_trial_that_runs():
