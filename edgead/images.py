@@ -12,6 +12,7 @@ import numpy as np
 
 from edgead.errors import EdgeadError
 from edgead.quiet import quiet_opencv
+from edgead.whole_file import write_whole
 
 IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())
 
@@ -88,14 +89,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise ImageError(f"{path}: a picture ends in one of {' '.join(sorted(IMAGE_SUFFIXES))}")
     data = cv2.imencode(path.suffix, image)[1].tobytes()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Hidden and of another suffix, so that nobody who lists the folder takes it for a picture.
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
-        unfinished.write_bytes(data)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole(path, data, durable=False)
 
 
 def list_images(folder: str | Path) -> list[Path]:

@@ -22,6 +22,15 @@ Runtime = Annotated[str, typer.Option(help="Engine of the network: auto, onnxrun
 Precision = Annotated[
     str | None, typer.Option(help="Which graph: fp32, fp16, int8; by default the one that the model names.")
 ]
+Region = Annotated[
+    str | None, typer.Option("--roi", help="Part of the picture to look at: X,Y,WIDTH,HEIGHT in pixels.")
+]
+FalseRejectRate = Annotated[
+    float | None,
+    typer.Option(help="Share of good parts that may be rejected; by default the strictest that the images support."),
+]
+ReviewRate = Annotated[float | None, typer.Option(help="Share of good parts that may go to review or reject.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is random.")]
 
 
 def _print_version(wanted: bool) -> None:

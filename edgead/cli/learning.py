@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from edgead.cli.app import Json, Model, app, find_images, print_report, read_numbers
+from edgead.cli.app import (
+    FalseRejectRate,
+    Json,
+    Model,
+    Region,
+    ReviewRate,
+    app,
+    find_images,
+    print_report,
+    read_numbers,
+)
 from edgead.console import facts_table, stage_bars, stderr, training_facts
 from edgead.errors import SettingsError
 
@@ -20,16 +30,9 @@ def commission(
     backbone: Annotated[
         str, typer.Option(help="fast, or the directory of a patchcore model to take it from.")
     ] = "fast",
-    roi: Annotated[str | None, typer.Option(help="Part of the picture to look at: X,Y,WIDTH,HEIGHT in pixels.")] = None,
-    false_reject_rate: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of good parts that may be rejected; by default the strictest that the images support."
-        ),
-    ] = None,
-    review_rate: Annotated[
-        float | None, typer.Option(help="Share of good parts that may go to review or reject.")
-    ] = None,
+    roi: Region = None,
+    false_reject_rate: FalseRejectRate = None,
+    review_rate: ReviewRate = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder where the pictures of the good parts stay.")] = None,
     patience_s: Annotated[float, typer.Option(min=0, help="Seconds to wait for a part that is not there yet.")] = 60,
     json: Json = False,

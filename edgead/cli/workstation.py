@@ -10,7 +10,18 @@ import typer
 import yaml
 
 from edgead.artifact import Artifact
-from edgead.cli.app import Json, Model, app, find_images, print_report, read_numbers
+from edgead.cli.app import (
+    FalseRejectRate,
+    Json,
+    Model,
+    Region,
+    ReviewRate,
+    Seed,
+    app,
+    find_images,
+    print_report,
+    read_numbers,
+)
 from edgead.console import (
     export_facts,
     facts_table,
@@ -45,23 +56,16 @@ def train(
         Path | None,
         typer.Option(help="Weights of the backbone: safetensors or a state dict. Of efficient_ad: a teacher."),
     ] = None,
-    roi: Annotated[str | None, typer.Option(help="Part of the picture to look at: X,Y,WIDTH,HEIGHT in pixels.")] = None,
-    false_reject_rate: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of good parts that may be rejected; by default the strictest that the images support."
-        ),
-    ] = None,
-    review_rate: Annotated[
-        float | None, typer.Option(help="Share of good parts that may go to review or reject.")
-    ] = None,
+    roi: Region = None,
+    false_reject_rate: FalseRejectRate = None,
+    review_rate: ReviewRate = None,
     folds: Annotated[
         int,
         typer.Option(min=0, help="Hold no image out; thresholds by cross-validation in so many folds (few images)."),
     ] = 0,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     device: Annotated[str, typer.Option(help="Where to train: auto, cpu or cuda.")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all that is random.")] = 0,
+    seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Learn from good images and write a finished, calibrated model.
@@ -99,12 +103,7 @@ def tune(
     data: Annotated[Path, typer.Argument(help="MVTec layout; only train/good is read.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the winner.")],
     latency_ms: Annotated[float, typer.Option(help="Budget of a frame on this machine, 95th percentile.")],
-    false_reject_rate: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of good parts that may be rejected; by default the strictest that the images support."
-        ),
-    ] = None,
+    false_reject_rate: FalseRejectRate = None,
     runtime: Annotated[str, typer.Option(help="Engine that is timed: onnxruntime or openvino.")] = "onnxruntime",
     precisions: Annotated[str, typer.Option(help="Precisions of the finalists, such as fp32,int8.")] = "fp32",
     detectors: Annotated[str, typer.Option(help="Methods to choose from.")] = "patchcore,mvg",
@@ -112,7 +111,7 @@ def tune(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")] = None,
     ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster that trains instead, or auto.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture of the front; by default OUTPUT.svg.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all that is random.")] = 0,
+    seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Search for the best detector within a latency budget, and write it as a finished model."""
@@ -147,7 +146,7 @@ def distill(
         Path | None, typer.Option(help="Folder to keep the backbone's features in, for another size.")
     ] = None,
     device: Annotated[str, typer.Option(help="Where to train: auto, cpu or cuda.")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all that is random.")] = 0,
+    seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Make a teacher for efficient_ad from photographs; `edgead train --detector efficient_ad --weights FILE` uses it.

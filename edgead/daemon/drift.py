@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edgead.config import DriftSection
 from edgead.errors import SettingsError
 from edgead.types import Frame, Verdict
+from edgead.whole_file import write_whole
 
 if TYPE_CHECKING:
     from edgead.daemon.model_slot import ModelSlot
@@ -87,11 +88,8 @@ class PipelineDrift:
         self._save_s = time.monotonic() + _SAVE_EVERY_S
         if self._watch is None:
             return
-        draft = self._file.with_name(f".{self._file.name}")
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(self._watch.to_dict()), encoding="utf-8")
-            draft.replace(self._file)
+            write_whole(self._file, json.dumps(self._watch.to_dict()).encode(), durable=False)
         except OSError as error:
             logger.warning("%s: the state of the drift watch is not kept: %s", self._pipeline, error.strerror)
 

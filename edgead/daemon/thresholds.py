@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, RootModel, ValidationError, model_validator
 
 from edgead.errors import SettingsError
+from edgead.whole_file import write_whole
 
 
 class Thresholds(BaseModel):
@@ -90,14 +90,7 @@ class KeptThresholds:
             ) from None
 
     def _write(self, content: dict) -> None:
-        draft = self._file.with_name(f".{self._file.name}")
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("w", encoding="utf-8") as stream:
-                json.dump(content, stream, indent=1)
-                stream.flush()
-                os.fsync(stream.fileno())
-            draft.replace(self._file)
+            write_whole(self._file, json.dumps(content, indent=1).encode())
         except OSError as error:
-            draft.unlink(missing_ok=True)
             raise SettingsError(f"{self._file} cannot be written: {error.strerror}") from error

@@ -19,6 +19,7 @@ from edgead.demo.defects import DEFECTS
 from edgead.demo.line import part_seed, render, schedule
 from edgead.demo.part import SIZE
 from edgead.demo.transmission import QUALITY
+from edgead.images import write_image
 
 _STAMP = "edgead_demo.json"
 _ALL_TYPES_FROM = 60  # frames from which a video shows every type of defect
@@ -75,10 +76,10 @@ def write_dataset(
         jobs = list(_dataset_parts(train_good, test_good, per_defect))
         for index, (place, defect) in enumerate(jobs):
             image, mask = render(part_seed(seed, index), defect)
-            _write(unfinished / f"{place}.jpg", image)
+            _write_jpeg(unfinished / f"{place}.jpg", image)
             if defect is not None:
                 mask_place = place.replace("test/", "ground_truth/", 1)
-                _write(unfinished / f"{mask_place}_mask.png", mask.astype(np.uint8) * 255)
+                write_image(unfinished / f"{mask_place}_mask.png", mask.astype(np.uint8) * 255)
             if progress is not None:
                 progress(index + 1, len(jobs))
         (unfinished / _STAMP).write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
@@ -207,9 +208,9 @@ def _boxes(mask: np.ndarray) -> tuple[tuple[int, int, int, int], ...]:
     return tuple((int(x), int(y), int(width), int(height)) for x, y, width, height, _ in stats[1:])
 
 
-def _write(path: Path, image: np.ndarray) -> None:
+def _write_jpeg(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    encoded, data = cv2.imencode(path.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    encoded, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     if not encoded:
         raise OSError(f"cannot encode {path.name}")
     path.write_bytes(data.tobytes())

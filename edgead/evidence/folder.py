@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgead.whole_file import UNFINISHED, write_whole
+
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHELF = re.compile(r"[0-9]{8}")
 _PICTURE = re.compile(r"(before-[0-9]{3}|frame|heat|after-[0-9]{3})\.jpg")
@@ -47,17 +49,7 @@ class PictureFolder:
 
     def write(self, place: str, name: str, data: bytes) -> None:
         """Write a picture that is there whole or not at all, also after the power has gone."""
-        path = self.root / place / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{name}.part")
-        try:
-            with open(unfinished, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_whole(self.root / place / name, data)
         with self._lock:
             self.used += len(data)
 
@@ -97,7 +89,7 @@ class PictureFolder:
         for folder, _, names in os.walk(self.root):
             for name in names:
                 path = os.path.join(folder, name)
-                if name.endswith(".part"):
+                if name.endswith(UNFINISHED):
                     os.unlink(path)
                 else:
                     used += os.path.getsize(path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from edgead.errors import SettingsError
+from edgead.whole_file import write_whole
 
 EVERY_S = 30.0
 
@@ -81,17 +81,7 @@ class Checkpoint:
         header = {"belongs_to": self._belongs_to, "step": step, "seconds": seconds, "optimizers": groups}
         text = json.dumps(header)
         content = serialize(tensors, {"header": text, "sha256": _sha256(text, tensors)})
-        file = self._file(learner)
-        draft = file.with_suffix(".draft")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with draft.open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            draft.replace(file)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_whole(self._file(learner), content)
         self._saved = time.monotonic()
 
     def load(self, learner: Learner) -> int:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from edgead.dataset import Progress
 from edgead.train.backbones import Backbone
 from edgead.train.pretraining import PretrainingPictures, to_batch
+from edgead.whole_file import write_whole
 
 BACKBONE_PX, PDN_PX = 512, 256
 """What the backbone sees, and the network that is distilled from it (EfficientAD, section 3.1)."""
@@ -93,9 +94,7 @@ class DescribedPictures:
             if (number + 1) % SAVE_EVERY == 0 or number + 1 == count:
                 for file in files:
                     file.flush()
-                draft = state.with_suffix(".draft")
-                draft.write_text(json.dumps({"belongs_to": facts, "done": number + 1}), encoding="utf-8")
-                draft.replace(state)
+                write_whole(state, json.dumps({"belongs_to": facts, "done": number + 1}).encode(), durable=False)
             progress(number + 1, count)
         self._files = files
 

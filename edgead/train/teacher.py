@@ -13,6 +13,7 @@ from torch import nn
 
 from edgead.errors import SettingsError
 from edgead.train.pdn import CHANNELS, ModelSize, build_pdn
+from edgead.whole_file import write_whole
 
 PACKAGED = Path(__file__).parent / "teachers"
 
@@ -20,13 +21,7 @@ PACKAGED = Path(__file__).parent / "teachers"
 def save_teacher(network: nn.Module, file: Path, facts: dict[str, Any]) -> None:
     """Write a teacher as float16 safetensors, whole or not at all, with `facts` as its metadata."""
     tensors = {name: value.half().cpu().contiguous() for name, value in network.state_dict().items()}
-    draft = file.with_name(f".{file.name}.draft")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        draft.write_bytes(serialize(tensors, {"edgead_teacher": json.dumps(facts)}))
-        draft.replace(file)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_whole(file, serialize(tensors, {"edgead_teacher": json.dumps(facts)}))
 
 
 def load_teacher(size: ModelSize, *, file: Path | None = None, padding: bool = False) -> nn.Sequential:
