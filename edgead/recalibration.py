@@ -115,7 +115,7 @@ def recalibrate(
     if before is None:
         raise ArtifactError(f"{detector.artifact.path} has no thresholds: train it anew with `edgead train`")
     rate = before.false_reject_rate if asked.false_reject_rate is None else asked.false_reject_rate
-    unique, digest = _without_copies(paths)
+    unique, digest = without_copies(paths)
     _check_support(len(unique), rate, asked.extrapolate)
     good: list[tuple[float, float, float]] = []
     for done, path in enumerate(unique, 1):
@@ -127,14 +127,12 @@ def recalibrate(
     after = calibrate(
         scores, maxima, medians, false_reject_rate=rate, review_rate=review, extrapolate=asked.extrapolate
     )
-    change = ThresholdChange(
-        changed_at=datetime.now(timezone.utc),
-        precision=detector.graph.precision,
-        images=len(unique),
-        images_sha256=digest,
-        same_scores_p_value=same_distribution_p_value(before.scores, scores),
-        before=_thresholds(before),
-        after=_thresholds(after),
+    change = threshold_change(detector.graph.precision, before, after).model_copy(
+        update={
+            "images": len(unique),
+            "images_sha256": digest,
+            "same_scores_p_value": same_distribution_p_value(before.scores, scores),
+        }
     )
     rejected = Rate.of(sum(score > before.reject for score in scores), len(scores))
     medians_of_scores = float(np.median(before.scores)), float(np.median(scores))
@@ -172,11 +170,17 @@ def thresholds_by_hand(
             "tail": None,
         }
     )
-    now = datetime.now(timezone.utc)
-    change = ThresholdChange(
-        changed_at=now, precision=graph.precision, before=_thresholds(before), after=_thresholds(after)
+    return threshold_change(graph.precision, before, after), after
+
+
+def threshold_change(precision: str, before: Calibration, after: Calibration) -> ThresholdChange:
+    """Tell what a change of a graph's thresholds, made now, has changed."""
+    return ThresholdChange(
+        changed_at=datetime.now(timezone.utc),
+        precision=precision,
+        before=_thresholds(before),
+        after=_thresholds(after),
     )
-    return change, after
 
 
 def write_thresholds(artifact: Artifact, change: ThresholdChange, calibration: Calibration) -> Manifest:
@@ -217,7 +221,7 @@ def _thresholds(calibration: Calibration) -> Thresholds:
     return Thresholds(**{name: getattr(calibration, name) for name in Thresholds.model_fields})
 
 
-def _without_copies(paths: Sequence[Path]) -> tuple[list[Path], str]:
+def without_copies(paths: Sequence[Path]) -> tuple[list[Path], str]:
     """The images without copies, which are not exchangeable with new parts, and a hash of their contents."""
     if not paths:
         raise SettingsError("no good images to calibrate with")

@@ -157,6 +157,10 @@ def test_every_graph_is_calibrated_anew(model_copy, new_batch, line_data):
     assert lesson.after["fp16"].taught.reject <= 1 < lesson.before["fp16"].taught.reject
     for before, after in ((old, new), (old.precisions["fp16"], new.precisions["fp16"])):
         assert before.calibration.scores != after.calibration.scores
+    assert [change.precision for change in new.threshold_changes] == ["fp32", "fp16"]
+    for change, graph in zip(new.threshold_changes, (new, new.precisions["fp16"]), strict=True):
+        assert change.after.reject == graph.calibration.reject
+        assert change.images == len(graph.calibration.scores) and change.images_sha256
     for precision in ("fp32", "fp16"):
         check_golden(model_copy, precision)
 

@@ -21,6 +21,7 @@ from edgead.errors import SettingsError
 from edgead.manifest import Calibration, Manifest
 from edgead.memory_bank import Merged, merge, spacing
 from edgead.patch_features import each_features
+from edgead.recalibration import threshold_change, without_copies
 from edgead.teach.calibration_images import CalibrationImages, find_calibration_images
 from edgead.teach.lesson import Judgement, Lesson, judge
 from edgead.teach.versions import earlier_versions, new_version
@@ -153,7 +154,8 @@ def _judge_all(
 def _calibrate_all(draft: Artifact, good: CalibrationImages, progress: StageProgress) -> Manifest:
     """Make thresholds and golden images of every graph anew, with the bank that is in the draft."""
     manifest = draft.manifest
-    calibrations, golden = {}, {}
+    calibrations, golden, changes = {}, {}, []
+    _, digest = without_copies(good.paths)
     for name in draft.precisions:
         graph = draft.graph(name)
         assert graph.calibration is not None
@@ -161,6 +163,8 @@ def _calibrate_all(draft: Artifact, good: CalibrationImages, progress: StageProg
             scores = measure_good(detector, good.paths, partial(progress, f"calibrate {name}"))
         renewed = scores.calibrate(graph.calibration.false_reject_rate, graph.calibration.review_rate)
         calibrations[name] = _not_lower(renewed, graph.calibration)
+        change = threshold_change(name, graph.calibration, calibrations[name])
+        changes.append(change.model_copy(update={"images": len(good.paths), "images_sha256": digest}))
         with Detector(draft, runtime="onnxruntime", precision=name) as detector:
             golden[name] = [write_golden(detector, draft.path, old.image, old.anomaly_map) for old in graph.golden]
         if name == "fp32":
@@ -171,7 +175,12 @@ def _calibrate_all(draft: Artifact, good: CalibrationImages, progress: StageProg
         for name, record in manifest.precisions.items()
     }
     return manifest.model_copy(
-        update={"calibration": calibrations["fp32"], "golden": golden["fp32"], "precisions": records}
+        update={
+            "calibration": calibrations["fp32"],
+            "golden": golden["fp32"],
+            "precisions": records,
+            "threshold_changes": [*manifest.threshold_changes, *changes],
+        }
     )
 
 
