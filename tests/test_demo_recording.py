@@ -85,7 +85,7 @@ def test_a_failed_writing_leaves_nothing(tmp_path, monkeypatch):
     def full(path, image):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(recording, "_write", full)
+    monkeypatch.setattr(recording, "_write_jpeg", full)
     with pytest.raises(OSError, match="No space left"):
         write_dataset(tmp_path / "set", **SMALL)
     assert list(tmp_path.iterdir()) == []
