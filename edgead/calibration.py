@@ -204,8 +204,7 @@ def plan_cross_validation(images: int, folds: int, false_reject_rate: float | No
     """
     if not 2 <= folds <= images:
         raise CalibrationError(f"{images} good images can be split into 2 to {images} folds, found {folds}")
-    offered = [rate for rate in OFFERED_RATES if images_needed(rate) <= images]
-    rate = offered[0] if false_reject_rate is None and offered else false_reject_rate
+    rate = _strictest(images) if false_reject_rate is None else false_reject_rate
     if rate is None or images_needed(rate) > images:
         needed = images_needed(OFFERED_RATES[-1] if rate is None else rate)
         raise CalibrationError(f"found {images} good images, but at least {needed} are needed for the threshold")
@@ -222,12 +221,17 @@ def check_review_rate(false_reject_rate: float, review_rate: float | None) -> No
         )
 
 
+def _strictest(held_out: int) -> float | None:
+    """The strictest of `OFFERED_RATES` that so many images support."""
+    return next((rate for rate in OFFERED_RATES if images_needed(rate) <= held_out), None)
+
+
 def _plan(images: int, false_reject_rate: float | None) -> tuple[int, float]:
     held_out = max(1, images // 5)
     if false_reject_rate is None:
-        for rate in OFFERED_RATES:
-            if images_needed(rate) <= held_out:
-                return held_out, rate
+        rate = _strictest(held_out)
+        if rate is not None:
+            return held_out, rate
         needed = 5 * images_needed(OFFERED_RATES[-1])
         raise CalibrationError(f"found {images} good images, but at least {needed} are needed to set a threshold")
     needed = images_needed(false_reject_rate)

@@ -127,12 +127,13 @@ def recalibrate(
     after = calibrate(
         scores, maxima, medians, false_reject_rate=rate, review_rate=review, extrapolate=asked.extrapolate
     )
-    change = threshold_change(detector.graph.precision, before, after).model_copy(
-        update={
-            "images": len(unique),
-            "images_sha256": digest,
-            "same_scores_p_value": same_distribution_p_value(before.scores, scores),
-        }
+    change = threshold_change(
+        detector.graph.precision,
+        before,
+        after,
+        images=len(unique),
+        images_sha256=digest,
+        same_scores_p_value=same_distribution_p_value(before.scores, scores),
     )
     rejected = Rate.of(sum(score > before.reject for score in scores), len(scores))
     medians_of_scores = float(np.median(before.scores)), float(np.median(scores))
@@ -173,11 +174,22 @@ def thresholds_by_hand(
     return threshold_change(graph.precision, before, after), after
 
 
-def threshold_change(precision: str, before: Calibration, after: Calibration) -> ThresholdChange:
-    """Tell what a change of a graph's thresholds, made now, has changed."""
+def threshold_change(
+    precision: str,
+    before: Calibration,
+    after: Calibration,
+    *,
+    images: int = 0,
+    images_sha256: str = "",
+    same_scores_p_value: float | None = None,
+) -> ThresholdChange:
+    """Tell what a change of a graph's thresholds, made now, has changed; see `ThresholdChange`."""
     return ThresholdChange(
         changed_at=datetime.now(timezone.utc),
         precision=precision,
+        images=images,
+        images_sha256=images_sha256,
+        same_scores_p_value=same_scores_p_value,
         before=_thresholds(before),
         after=_thresholds(after),
     )

@@ -69,7 +69,8 @@ def draw_candidates(detectors: Sequence[str], seed: int) -> list[Candidate]:
         for values in product(*SPACE[name].values())
     ]
     presets = [Candidate("patchcore", find_preset("patchcore", name), f"patchcore {name}") for name in PRESETS]
-    away = [min((_differences(one, preset) for preset in presets), default=2) for one in everything]
+    whole = [plain_settings(PatchCoreConfig(**preset.settings)) for preset in presets]
+    away = [min((_differences(one, settings) for settings in whole), default=2) for one in everything]
     order = np.random.default_rng(seed).permutation(len(everything))
     neighbours = [everything[i] for i in order if away[i] == 1]
     others = [everything[i] for i in order if away[i] > 1]
@@ -77,9 +78,8 @@ def draw_candidates(detectors: Sequence[str], seed: int) -> list[Candidate]:
     return [*presets, *(one for pair in turns for one in pair if one is not None)]
 
 
-def _differences(candidate: Candidate, preset: Candidate) -> int:
-    """Number of settings in which a candidate differs from a preset."""
-    if candidate.detector != preset.detector:
+def _differences(candidate: Candidate, preset: dict[str, Any]) -> int:
+    """Number of settings in which a candidate differs from a preset of patchcore; all, where it is no patchcore."""
+    if candidate.detector != "patchcore":
         return len(candidate.settings)
-    whole = plain_settings(PatchCoreConfig(**preset.settings))
-    return sum(value != whole[key] for key, value in candidate.settings.items())
+    return sum(value != preset[key] for key, value in candidate.settings.items())

@@ -51,7 +51,7 @@ def test_one_fold_is_what_a_training_on_the_others_says(model, few, tmp_path):
     for path, fold in zip(paths, fold_of, strict=True):
         if fold != 1:
             (others / path.name).write_bytes(path.read_bytes())
-    # Two folds of eight images leave one that holds the rest; here all eight are learnt, and the other four scored.
+    # What ships has learnt from all eight, whatever its folds, as the detector of that fold had.
     trained, _ = train_from_folder(
         GoodImages(tmp_path / "others", false_reject_rate=0.2, folds=2), tmp_path / "model", SETTINGS
     )

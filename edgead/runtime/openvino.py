@@ -27,26 +27,28 @@ class OpenVinoRuntime:
                 f"OpenVINO does not load ({error}): install it with `pip install 'edgead[openvino]'`, or use --runtime "
                 "onnxruntime"
             ) from error
+        core = openvino.Core()
+        half_floats = "FP16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": threads or kernels.threads(),
             # Where the CPU has bfloat16 or half floats, OpenVINO computes fp32 graphs with them unless told not to; and
             # half floats with bfloat16, whose error is eight times as large, where it has that alone.
-            "INFERENCE_PRECISION_HINT": "f16" if graph.precision == "fp16" and _has_half_floats() else "f32",
+            "INFERENCE_PRECISION_HINT": "f16" if graph.precision == "fp16" and half_floats else "f32",
             # Pinned threads would keep the kernels, which run between two inferences, from the same cores.
             "ENABLE_CPU_PINNING": False,
         }
         manifest = artifact.manifest
         height, width = manifest.preprocessing.image_size
         try:
-            model = openvino.Core().read_model(graph.path)
+            model = core.read_model(graph.path)
             names = [output.any_name for output in model.outputs]
             check_graph(graph.path, manifest, _name_and_shape(model), names)
             model.reshape([1, height, width, 3])
             self._request: Any
             self._request, self._workers = start_workers(
-                lambda: _run_once(openvino.Core().compile_model(model, "CPU", options).create_infer_request())
+                lambda: _run_once(core.compile_model(model, "CPU", options).create_infer_request())
             )
         except RuntimeError as error:
             raise ArtifactError(f"{graph.path} cannot be opened by OpenVINO: {error}") from error
@@ -85,12 +87,6 @@ def _name_and_shape(model: openvino.Model) -> tuple[str, list[int | str]]:
     (graph_input,) = model.inputs
     shape = [dim.get_length() if dim.is_static else "batch" for dim in graph_input.partial_shape]
     return graph_input.any_name, shape
-
-
-def _has_half_floats() -> bool:
-    import openvino
-
-    return "FP16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _run_once(request: Any) -> Any:

@@ -163,8 +163,8 @@ def _calibrate_all(draft: Artifact, good: CalibrationImages, progress: StageProg
             scores = measure_good(detector, good.paths, partial(progress, f"calibrate {name}"))
         renewed = scores.calibrate(graph.calibration.false_reject_rate, graph.calibration.review_rate)
         calibrations[name] = _not_lower(renewed, graph.calibration)
-        change = threshold_change(name, graph.calibration, calibrations[name])
-        changes.append(change.model_copy(update={"images": len(good.paths), "images_sha256": digest}))
+        changed = graph.calibration, calibrations[name]
+        changes.append(threshold_change(name, *changed, images=len(good.paths), images_sha256=digest))
         with Detector(draft, runtime="onnxruntime", precision=name) as detector:
             golden[name] = [write_golden(detector, draft.path, old.image, old.anomaly_map) for old in graph.golden]
         if name == "fp32":
