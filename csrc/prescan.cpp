@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
 
 #include "exhaustive.h"
@@ -22,8 +21,20 @@ constexpr std::size_t looks_share = 2, measures_share = 10;
 constexpr float code_top = 126.9f;  // the largest value over its step: rounds to 127, however the quotient is rounded
 constexpr std::size_t least_rows = 64;   // so many are always measured
 constexpr std::size_t max_columns = 32;  // of a panel
-constexpr std::size_t max_seeds = 256;   // that a second look ranks
+constexpr std::size_t max_seeds = 256;   // of which the nearest are measured
 constexpr auto room = static_cast<float>(rounding_room);
+
+// A score that `count` of the columns reach, and not many more: the least of the peaks of `count` groups of them.
+std::int16_t reached_by(std::size_t count, const std::int16_t* peaks, std::size_t columns) {
+    std::int16_t least = std::numeric_limits<std::int16_t>::max();
+    for (std::size_t group = 0; group < count; ++group) {
+        std::int16_t highest = peaks[group];
+        for (std::size_t column = group + count; column < columns; column += count)
+            highest = std::max(highest, peaks[column]);
+        least = std::min(least, highest);
+    }
+    return least;
+}
 
 }  // namespace
 
@@ -51,7 +62,7 @@ struct Prescan::Scratch {
     std::vector<Tile> tiles;
     std::vector<float> x, y;
     std::vector<std::uint8_t> codes, row_codes, full_codes;
-    std::vector<std::int16_t> scores, peaks;
+    std::vector<std::int16_t> scores, tops;
     std::vector<std::int32_t> rows, products;
     std::vector<float> squared;
     std::size_t stride = 0;
@@ -162,7 +173,6 @@ void Prescan::scan(Scratch& scratch, std::size_t first, std::size_t n, RowRange 
     const std::size_t first_panel = rows.begin / columns, last_panel = (rows.end + columns - 1) / columns;
     scratch.stride = (last_panel - first_panel) * columns;
     scratch.scores.resize(tiles * width * scratch.stride);
-    scratch.peaks.assign(tiles * width * columns, std::numeric_limits<std::int16_t>::min());
     if (scan_.begin) scan_.begin();
     for (std::size_t panel = first_panel; panel < last_panel; ++panel)
         for (std::size_t t = 0; t < tiles; ++t) {
@@ -172,17 +182,21 @@ void Prescan::scan(Scratch& scratch, std::size_t first, std::size_t n, RowRange 
             scan_.score_tile(scratch.codes.data() + (first_tile + t) * width * coded_.steps * 4,
                              coded_.codes.get() + panel * coded_.steps * columns * 4, coded_.steps, start, tile.shift,
                              scratch.scores.data() + t * width * scratch.stride + (panel - first_panel) * columns,
-                             scratch.stride, scratch.peaks.data() + t * width * columns);
+                             scratch.stride);
         }
     if (scan_.end) scan_.end();
+}
+
+const std::int16_t* Prescan::scores_of(const Scratch& scratch, std::size_t i) const {
+    return scratch.scores.data() + i % scan_.queries_at_once * scratch.stride;
 }
 
 // Rows with a score from `score` on go to scratch.rows; returns their number, at most `limit`.
 std::size_t Prescan::select(Scratch& scratch, std::size_t i, std::int16_t score, RowRange rows,
                             std::size_t limit) const {
     scratch.rows.resize(std::max(scratch.rows.size(), limit + max_columns));
-    const std::int16_t* scores = scratch.scores.data() + i % scan_.queries_at_once * scratch.stride;
-    std::size_t count = scan_.select(scores, scratch.stride, score, scratch.rows.data(), limit);
+    std::size_t count = scan_.select(scores_of(scratch, i), scratch.stride, scratch.tops.data(), score,
+                                     scratch.rows.data(), limit);
     for (std::size_t j = 0; j < count; ++j) scratch.rows[j] += static_cast<std::int32_t>(rows.begin);
     while (count > 0 && static_cast<std::size_t>(scratch.rows[count - 1]) >= rows.end) --count;
     return std::min(count, limit);
@@ -203,22 +217,22 @@ void Prescan::compare_codes(Scratch& scratch, std::size_t i, std::size_t count) 
 }
 
 // Measures the rows that look nearest, so that k rows are known to be near.
-void Prescan::seed(Scratch& scratch, std::size_t i, int k, RowRange rows, Neighbour* best) const {
-    const int columns = scan_.panel_rows, rank = full_ ? std::max(columns / 8 + k / 2, k) : k;
-    std::int16_t* peaks = scratch.peaks.data() + i % scan_.queries_at_once * columns;
-    if (rank == 1)
-        peaks[0] = *std::max_element(peaks, peaks + columns);
-    else
-        std::nth_element(peaks, peaks + rank - 1, peaks + columns, std::greater<>());
-    std::size_t count = select(scratch, i, peaks[rank - 1], rows, full_ ? max_seeds : k);
+void Prescan::seed(Scratch& scratch, std::size_t i, int k, RowRange rows, const std::int16_t* peaks,
+                   Neighbour* best) const {
+    const int columns = scan_.panel_rows;
+    const std::int16_t score = reached_by(std::max(columns / 8 + k / 2, k), peaks, columns);
+    std::size_t count = select(scratch, i, score, rows, max_seeds);
     if (full_) {
         compare_codes(scratch, i, count);
-        Neighbour near[max_neighbours];
-        for (std::size_t j = 0; j < count; ++j) insert_sorted(near, k, {scratch.squared[j], scratch.rows[j]});
-        count = std::min<std::size_t>(count, k);
-        for (std::size_t j = 0; j < count; ++j) scratch.rows[j] = near[j].row;
+    } else {
+        scratch.squared.resize(std::max(scratch.squared.size(), count));
+        const std::int16_t* scores = scores_of(scratch, i);
+        for (std::size_t j = 0; j < count; ++j) scratch.squared[j] = -scores[scratch.rows[j] - rows.begin];
     }
-    for (std::size_t j = 0; j < count; ++j) measure(scratch.queries[i], scratch.rows[j], k, best);
+    Neighbour near[max_neighbours];
+    for (std::size_t j = 0; j < count; ++j) insert_sorted(near, k, {scratch.squared[j], scratch.rows[j]});
+    count = std::min<std::size_t>(count, k);
+    for (std::size_t j = 0; j < count; ++j) measure(scratch.queries[i], near[j].row, k, best);
 }
 
 // The score below which no row is within the limit.
@@ -237,7 +251,10 @@ std::int16_t Prescan::threshold(const Tile& tile, const Query& query) const {
 
 void Prescan::look(Scratch& scratch, std::size_t i, int k, RowRange rows, Neighbour* best) const {
     Query& query = scratch.queries[i];
-    if (query.limit == infinity) seed(scratch, i, k, rows, best);
+    std::int16_t peaks[max_columns];
+    scratch.tops.resize((scratch.stride / scan_.panel_rows + lines_of_block - 1) / lines_of_block * scan_.panel_rows);
+    scan_.highest(scores_of(scratch, i), scratch.stride, scratch.tops.data(), peaks);
+    if (query.limit == infinity) seed(scratch, i, k, rows, peaks, best);
     const std::size_t share = full_ ? looks_share : measures_share;
     const std::size_t most = std::max<std::size_t>((rows.end - rows.begin) / share, least_rows);
     const std::int16_t score = threshold(scratch.tiles[i / scan_.tile_queries], query);

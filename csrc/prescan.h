@@ -55,7 +55,8 @@ private:
     void load_full(Query& query, const float* x, std::uint8_t* codes) const;
     void scan(Scratch& scratch, std::size_t first, std::size_t n, RowRange rows) const;
     void look(Scratch& scratch, std::size_t i, int k, RowRange rows, Neighbour* best) const;
-    void seed(Scratch& scratch, std::size_t i, int k, RowRange rows, Neighbour* best) const;
+    void seed(Scratch& scratch, std::size_t i, int k, RowRange rows, const std::int16_t* peaks, Neighbour* best) const;
+    const std::int16_t* scores_of(const Scratch& scratch, std::size_t i) const;
     std::size_t select(Scratch& scratch, std::size_t i, std::int16_t score, RowRange rows, std::size_t limit) const;
     void compare_codes(Scratch& scratch, std::size_t i, std::size_t count) const;
     std::int16_t threshold(const Tile& tile, const Query& query) const;

@@ -24,6 +24,8 @@ struct Encoded {
 constexpr double encoded_room = 0x1p-13;
 constexpr float smallest_step = 0x1p-60f;
 
+constexpr std::size_t lines_of_block = 4;
+
 // A code of a query is from -127 to 127 and is kept as the byte code + query_zero; a code of a bank row is from
 // -bank_top to bank_top. With these limits no sum below saturates or wraps.
 struct ScanKernels {
@@ -35,14 +37,18 @@ struct ScanKernels {
     // Scores of one tile of queries against one panel: (start + sum of query byte * bank code) >> shift, saturated to
     // 16 bits, for each row in its natural order.
     //   queries [steps][MR][4], panel [steps][NR][4] (64-byte aligned, columns in the order of panel_column)
-    //   scores  [MR] rows of NR, `stride` apart; peaks [MR][NR]: raised to the scores
+    //   scores  [MR] rows of NR, `stride` apart
     void (*score_tile)(const std::uint8_t* queries, const std::int8_t* panel, std::size_t steps, const ScanStart& start,
-                       int shift, std::int16_t* scores, std::size_t stride, std::int16_t* peaks);
+                       int shift, std::int16_t* scores, std::size_t stride);
 
-    // Writes the places of the scores [count, a multiple of NR] at or above `threshold`, ascending, and returns their
-    // number. Stops once there are `limit`; `places` has room for limit + NR.
-    std::size_t (*select)(const std::int16_t* scores, std::size_t count, std::int16_t threshold, std::int32_t* places,
-                          std::size_t limit);
+    // Of scores [count, a multiple of NR, at least NR], as lines of NR: the highest of each column, in blocks of
+    // lines_of_block lines to tops [count / NR / lines_of_block, rounded up][NR], and in all of them to peaks [NR].
+    void (*highest)(const std::int16_t* scores, std::size_t count, std::int16_t* tops, std::int16_t* peaks);
+
+    // Writes the places of the scores at or above `threshold`, ascending, and returns their number. Stops once there
+    // are `limit`; `places` has room for limit + NR. The `tops` are those of `highest`.
+    std::size_t (*select)(const std::int16_t* scores, std::size_t count, const std::int16_t* tops,
+                          std::int16_t threshold, std::int32_t* places, std::size_t limit);
 
     // products[i] = sum over j < length of query[j] * bank[rows[i] * length + j]; length is a multiple of 64.
     void (*products)(const std::uint8_t* query, const std::int8_t* bank, std::size_t length, const std::int32_t* rows,

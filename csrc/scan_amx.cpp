@@ -39,7 +39,7 @@ void end() { _tile_release(); }
 
 // The products are exact in 32 bits, as those of dot4 are.
 void score_tile_amx(const std::uint8_t* queries, const std::int8_t* panel, std::size_t steps, const ScanStart& start,
-                    int shift, std::int16_t* scores, std::size_t stride, std::int16_t* peaks) {
+                    int shift, std::int16_t* scores, std::size_t stride) {
     alignas(64) std::int32_t sums[VECTORS][TILE_ROWS][LANES];
     for (int v = 0; v < VECTORS; ++v) {
         const V reach = mul(load(start.reach + v * LANES), set1(start.reach_scale));
@@ -58,13 +58,12 @@ void score_tile_amx(const std::uint8_t* queries, const std::int8_t* panel, std::
     }
     _tile_stored(0, sums[0][0], TILE_BYTES);
     _tile_stored(1, sums[1][0], TILE_BYTES);
-    for (int r = 0; r < TILE_ROWS; ++r)
-        narrow(load(sums[0][r]), load(sums[1][r]), shift, scores + r * stride, peaks + r * NR);
+    for (int r = 0; r < TILE_ROWS; ++r) narrow(load(sums[0][r]), load(sums[1][r]), shift, scores + r * stride);
 }
 
 }  // namespace
 
-const ScanKernels scan_amx = {TILE_ROWS,      NR,       LANES,   128,    127, score_tile_amx, select,
-                              products,       largest,  encode,  48,     TILE_STEPS, true,    begin, end};
+const ScanKernels scan_amx = {TILE_ROWS,      NR,       LANES,   128,    127,        score_tile_amx, highest, select,
+                              products,       largest,  encode,  48,     TILE_STEPS, true,           begin,   end};
 
 }  // namespace edgead

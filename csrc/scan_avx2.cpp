@@ -22,6 +22,6 @@ inline I dot4(I sum, I query, I bank) {
 
 }  // namespace
 
-const ScanKernels scan_avx2 = {QUERIES, NR, LANES, 128, 64, score_tile, select, products, largest, encode};
+const ScanKernels scan_avx2 = {QUERIES, NR, LANES, 128, 64, score_tile, highest, select, products, largest, encode};
 
 }  // namespace edgead

@@ -20,6 +20,6 @@ inline I dot4(I sum, I query, I bank) {
 
 }  // namespace
 
-const ScanKernels scan_avx512 = {QUERIES, NR, LANES, 128, 64, score_tile, select, products, largest, encode};
+const ScanKernels scan_avx512 = {QUERIES, NR, LANES, 128, 64, score_tile, highest, select, products, largest, encode};
 
 }  // namespace edgead

@@ -18,6 +18,7 @@ inline I dot4(I sum, I query, I bank) {
 
 }  // namespace
 
-const ScanKernels scan_avx512vnni = {QUERIES, NR, LANES, 128, 127, score_tile, select, products, largest, encode};
+const ScanKernels scan_avx512vnni = {QUERIES, NR,     LANES,    128,     127, score_tile,
+                                     highest, select, products, largest, encode};
 
 }  // namespace edgead

@@ -18,6 +18,6 @@ inline I dot4(I sum, I query, I bank) {
 
 }  // namespace
 
-const ScanKernels scan_neondot = {QUERIES, NR, LANES, 0, 127, score_tile, select, products, largest, encode};
+const ScanKernels scan_neondot = {QUERIES, NR, LANES, 0, 127, score_tile, highest, select, products, largest, encode};
 
 }  // namespace edgead
