@@ -12,6 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -56,6 +57,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("data", type=Path, help="data set in MVTec layout")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder of models and results")
     parser.add_argument("--only", nargs="+", choices=ENTRIES, default=list(ENTRIES))
+    parser.add_argument("--precisions", nargs="*", choices=tuple(AS_IT_IS), default=tuple(AS_IT_IS), help="beside fp32")
     parser.add_argument("--draem-steps", type=int, help="a schedule of your own for draem")
     parser.add_argument("--rounds", type=int, default=30, help="timed frames of each graph on each runtime")
     parser.add_argument("--time-again", action="store_true")
@@ -70,15 +72,15 @@ def main(arguments: list[str]) -> None:
         train = partial(_edgead, "train", options.data, "-o", model, *entry.train, *schedule)
         facts = {"train": _once(model, "train", train)}
         facts["eval"] = _once(model, "eval", partial(_edgead, "eval", model, options.data))
-        for precision, extra in entry.export.items():
-            export = partial(_edgead, "export", model, options.data, "--precision", precision, *extra)
+        for precision in options.precisions:
+            export = partial(_edgead, "export", model, options.data, "--precision", precision, *entry.export[precision])
             facts[precision] = _once(model, precision, export)
         facts["verify"] = _once(model, "verify", partial(_edgead, "verify", model, options.data, "--all"))
         time = partial(_time, model, options.data, options.rounds)
         facts["time"] = _once(model, "time", time, again=options.time_again)
         rows[name] = facts
         print(f"{name}: {json.dumps(facts['time'])}", flush=True)
-    print("\n".join(["", *_quality_table(rows), "", *_precision_table(rows)]))
+    print("\n".join(["", *_quality_table(rows), "", *_precision_table(rows, options.precisions)]))
 
 
 def _once(model: Path, step: str, work: partial[dict[str, Any]], *, again: bool = False) -> dict[str, Any]:
@@ -141,14 +143,14 @@ def _quality_table(rows: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _precision_table(rows: dict[str, dict[str, Any]]) -> list[str]:
+def _precision_table(rows: dict[str, dict[str, Any]], precisions: Sequence[str]) -> list[str]:
     lines = [
         "| | precision | image AUROC, ONNX Runtime / OpenVINO | score error | frame | network | network against fp32 |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, facts in rows.items():
         verified = {(pair["runtime"], pair["precision"]): pair for pair in facts["verify"]["pairs"]}
-        for precision in ("fp32", "fp16", "int8"):
+        for precision in ("fp32", *precisions):
             if "refused" in facts.get(precision, {}):
                 why, _, _ = facts[precision]["refused"].partition(":")
                 lines.append(_row(name, precision, f"refused: {why}", *[""] * 4))
