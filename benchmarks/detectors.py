@@ -42,11 +42,15 @@ ENTRIES = {
     "patchcore-fast": Entry(("--preset", "fast"), AS_IT_IS),
     "patchcore": Entry((), AS_IT_IS),
     "patchcore-fine": Entry(("--preset", "fine"), AS_IT_IS),
+    # What `edgead tune` finds for defects that are large.
+    "patchcore-stride16": Entry(
+        ("--layers", "stride16", "--set", "memory_bank_size=20000", "--set", "window=3"), AS_IT_IS
+    ),
     "patchcore-global": Entry(("--set", "global_weight=1"), {"fp16": ("--tolerance", "0.02"), "int8": ()}),
     "mvg": Entry(("--detector", "mvg"), {"fp16": ("--tolerance", "0.02"), "int8": ()}),
     # The scores of simplenet lie around 0, so that a relative error says little.
     "simplenet": Entry(("--detector", "simplenet"), {"fp16": ("--tolerance", "0.05"), "int8": ("--tolerance", "0.3")}),
-    "efficient_ad": Entry(("--detector", "efficient_ad"), AS_IT_IS),
+    "efficient_ad": Entry(("--detector", "efficient_ad"), {"fp16": (), "int8": ("--tolerance", "0.1")}),
     "draem": Entry(("--detector", "draem", "--preset", "cpu"), AS_IT_IS),
 }
 

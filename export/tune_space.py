@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import product, zip_longest
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,9 @@ from edgead.train.settings import plain_settings
 SPACE: dict[str, dict[str, list[Any]]] = {
     "patchcore": {
         "backbone": ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"],
-        "layers": [["stride8", "stride16"], ["stride16", "stride32"], ["stride8", "stride16", "stride32"]],
-        "image_size": [[160, 160], [192, 192], [224, 224], [256, 256], [320, 320]],
-        "memory_bank_size": [1000, 3000, 10000],
+        "layers": [["stride16"], ["stride8", "stride16"], ["stride8", "stride16", "stride32"]],
+        "image_size": [[192, 192], [224, 224], [256, 256], [288, 288], [320, 320], [384, 384], [448, 448]],
+        "memory_bank_size": [1000, 3000, 10000, 20000],
         "window": [1, 3, 5],
         "global_weight": [0.0, 0.25, 1.0],
     },
@@ -45,6 +45,12 @@ class Candidate:
         """Candidates with the same one run the same network, as far as its time goes."""
         return (self.detector, *(str(self.settings.get(key)) for key in GRAPH))
 
+    def differences(self, other: Candidate) -> int:
+        """Number of settings in which two candidates differ; all, where they are different detectors."""
+        if self.detector != other.detector:
+            return len(self.settings)
+        return sum(value != other.settings[key] for key, value in self.settings.items())
+
     def __str__(self) -> str:
         if self.name:
             return self.name
@@ -56,10 +62,7 @@ class Candidate:
 
 
 def draw_candidates(detectors: Sequence[str], seed: int) -> list[Candidate]:
-    """Order all there are by when to try them: the presets, then in turn a neighbour of a preset and any other.
-
-    A neighbour differs from a preset in one setting: presets were chosen with care, and what is better is often near.
-    """
+    """All there are: the presets, then everything else in random order."""
     unknown = [name for name in detectors if name not in SPACE]
     if unknown:
         raise SettingsError(f"cannot tune {', '.join(unknown)}: choose from {', '.join(SPACE)}")
@@ -68,18 +71,16 @@ def draw_candidates(detectors: Sequence[str], seed: int) -> list[Candidate]:
         for name in detectors
         for values in product(*SPACE[name].values())
     ]
-    presets = [Candidate("patchcore", find_preset("patchcore", name), f"patchcore {name}") for name in PRESETS]
-    whole = [plain_settings(PatchCoreConfig(**preset.settings)) for preset in presets]
-    away = [min((_differences(one, settings) for settings in whole), default=2) for one in everything]
+    presets = [_preset(name) for name in PRESETS]
     order = np.random.default_rng(seed).permutation(len(everything))
-    neighbours = [everything[i] for i in order if away[i] == 1]
-    others = [everything[i] for i in order if away[i] > 1]
-    turns = zip_longest(neighbours, others)
-    return [*presets, *(one for pair in turns for one in pair if one is not None)]
+    return [*presets, *(one for one in (everything[i] for i in order) if all(map(one.differences, presets)))]
 
 
-def _differences(candidate: Candidate, preset: dict[str, Any]) -> int:
-    """Number of settings in which a candidate differs from a preset of patchcore; all, where it is no patchcore."""
-    if candidate.detector != "patchcore":
-        return len(candidate.settings)
-    return sum(value != preset[key] for key, value in candidate.settings.items())
+def nearest_first(candidates: Sequence[Candidate], leaders: Sequence[Candidate]) -> list[Candidate]:
+    """Candidates that differ from one of the leaders in a single setting, then the others, each in their order."""
+    return sorted(candidates, key=lambda one: all(one.differences(leader) > 1 for leader in leaders))
+
+
+def _preset(name: str) -> Candidate:
+    settings = plain_settings(PatchCoreConfig(**find_preset("patchcore", name)))
+    return Candidate("patchcore", {key: settings[key] for key in SPACE["patchcore"]}, f"patchcore {name}")

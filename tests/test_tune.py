@@ -8,19 +8,26 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("onnx", reason="tuning needs the workstation's packages")
-from edgead.export import tune_space  # noqa: E402
+from edgead.export import first_round, tune_space  # noqa: E402
+from edgead.export.first_round import FirstRound  # noqa: E402
 from edgead.export.pareto import draw_front, pareto_front  # noqa: E402
+from edgead.export.team import Team  # noqa: E402
+from edgead.export.trial import Outcome  # noqa: E402
 from edgead.export.tune import TunePlan, tune  # noqa: E402
-from edgead.export.tune_space import draw_candidates  # noqa: E402
+from edgead.export.tune_plan import Parts  # noqa: E402
+from edgead.export.tune_space import Candidate, draw_candidates, nearest_first  # noqa: E402
 from edgead.export.workers import open_workers  # noqa: E402
 
 from edgead import Detector  # noqa: E402
+from edgead.completion import CalibrationPlan  # noqa: E402
+from edgead.dataset import no_progress  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 
 
@@ -58,23 +65,64 @@ def test_front():
     assert line is not None and len(line.get("points", "").split()) == 3
 
 
-def test_candidates_near_the_presets_and_elsewhere_take_turns():
+def test_candidates_are_the_presets_and_then_all_others_once():
     ordered = draw_candidates(["patchcore"], 3)
-    assert [candidate.name for candidate in ordered[:2]] == ["patchcore default", "patchcore fast"]
-    # 1,215 in the space, of which two are the presets themselves, and 26 differ from one of them in one setting.
-    assert len({str(candidate) for candidate in ordered}) == len(ordered) == 1215
-    near, far = ordered[2:54:2], ordered[3:54:2]
-    assert not set(map(str, near)) & set(map(str, far))
-    default = {"backbone": "efficientnet_lite2", "layers": ["stride8", "stride16"], "image_size": [320, 320]}
-    default |= {"memory_bank_size": 10000, "window": 5, "global_weight": 0.0}
-    fast = {**default, "backbone": "efficientnet_lite0", "image_size": [224, 224]}
-    for one in near:
-        assert 1 in [sum(one.settings[key] != preset[key] for key in preset) for preset in (default, fast)]
-    for one in far:
-        assert min(sum(one.settings[key] != preset[key] for key in preset) for preset in (default, fast)) > 1
+    assert [candidate.name for candidate in ordered[:3]] == ["patchcore default", "patchcore fast", ""]
+    # 3 x 3 x 7 x 4 x 3 x 3 in the space, of which two are the presets themselves.
+    assert len({str(candidate) for candidate in ordered}) == len(ordered) == 2268
+    assert not any(one.settings == preset.settings for preset in ordered[:2] for one in ordered[2:])
     assert ordered == draw_candidates(["patchcore"], 3) != draw_candidates(["patchcore"], 4)
     with pytest.raises(SettingsError, match="cannot tune draem"):
         draw_candidates(["draem"], 3)
+
+
+def test_neighbours_of_the_leaders_come_first():
+    default, fast, *others = draw_candidates(["patchcore", "mvg"], 3)
+    ordered = nearest_first(others, [default, fast])
+    near = [one for one in ordered if one.detector == "patchcore" and 1 in map(one.differences, (default, fast))]
+    # 2 backbones, 2 layers, 6 sizes, 3 banks, 2 windows and 2 weights for each; two of them lie between the presets.
+    assert ordered[: len(near)] == near and len(near) == 2 * 17 - 2
+    assert [one for one in others if one in near] == near
+    assert nearest_first(others, []) == others
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """Workers that give every candidate the AUROC of a rule, instead of training it."""
+
+    rule: Callable[[Candidate], float]
+
+    def run(self, trials):
+        assert all(len(trial.learn) == 10 and trial.build for trial in trials)
+        return (Outcome(trial.candidate, self.rule(trial.candidate), 0.0) for trial in trials)
+
+
+def test_waves_climb_to_what_few_candidates_have(monkeypatch):
+    """One candidate of fifty has the three settings that count and is fast; none of the first ten has."""
+    default, fast = draw_candidates(["patchcore"], 0)[:2]
+    wanted = {"layers": ["stride16"], "memory_bank_size": 20000, "window": 3}
+
+    def auroc(candidate):
+        return 0.5 + 0.1 * sum(candidate.settings[key] == value for key, value in wanted.items())
+
+    slow = [[384, 384], [448, 448]]
+    timed = []
+
+    def network_ms(candidate, runtime):
+        timed.append(candidate.graph)
+        return 30.0 if candidate.settings["image_size"] in slow else 5.0
+
+    monkeypatch.setattr(first_round, "network_ms", network_ms)
+    monkeypatch.setattr(FirstRound, "_frame_ms", lambda self, outcome: 12.0 if outcome.candidate == default else 8.0)
+    parts = Parts("tiles", [Path(f"{i}.png") for i in range(40)], [], CalibrationPlan([], 0.1))
+    round_ = FirstRound(Team(Scripted(auroc), 1, parts, TunePlan(10, trials=40), no_progress))
+    round_.run(draw_candidates(["patchcore"], 0))
+    assert max(map(auroc, draw_candidates(["patchcore"], 0)[:10])) < 0.75
+    assert round_.outcomes[0].auroc == pytest.approx(0.8)
+    assert {default, fast} <= {one.candidate for one in round_.outcomes}  # to compare with, even if late
+    assert not any(one.candidate.settings["image_size"] in slow for one in round_.outcomes)
+    assert round_.tried == 40 + round_.too_slow
+    assert len(set(timed)) == len(timed)
 
 
 def test_a_stop_does_not_wait_for_the_trial_that_runs():

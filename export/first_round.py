@@ -1,0 +1,109 @@
+"""The first round of a search: candidates learn from a quarter of the images, in waves of neighbours of the best."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgead.export.finalists import TIMED, frame_ms, network_ms
+from edgead.export.team import Team
+from edgead.export.trial import Outcome, unpack
+from edgead.export.tune_space import Candidate, nearest_first
+
+from edgead.detector import Detector
+from edgead.errors import SettingsError
+from edgead.images import load_image
+
+SHARE = 0.25
+WAVES = 4
+LEADERS = 2
+# A frame takes less time with an int8 network, hardly ever less than half: the network is not all of it.
+INT8_FACTOR = 2.0
+ROUGH_FRAMES = 60
+
+
+class FirstRound:
+    """Tries `plan.trials` candidates: the presets and any others first, then mostly those near the best so far.
+
+    Attributes
+    ----------
+    outcomes : list of Outcome
+        Best first: the presets, and all whose frames keep within the budget.
+    tried, too_slow : int
+    problems : list of str
+        What went wrong with candidates.
+    """
+
+    def __init__(self, team: Team):
+        self._team, self._plan, self._progress = team, team.plan, team.progress
+        self._images = [load_image(path) for path in team.parts.judge[:TIMED]]
+        # Time in fp32 beyond which a candidate cannot keep within the budget.
+        self._limit_ms = self._plan.latency_ms * (INT8_FACTOR if "int8" in self._plan.precisions else 1)
+        self._networks_ms: dict[tuple[str, ...], float] = {}
+        self._fastest_ms = math.inf
+        self.outcomes: list[Outcome] = []
+        self.tried = self.too_slow = 0
+        self.problems: list[str] = []
+
+    def run(self, candidates: Sequence[Candidate]) -> None:
+        """Try candidates, in this order where nothing better is known.
+
+        Raises
+        ------
+        SettingsError
+            If none could be trained, or none keeps within the budget.
+        """
+        for wave in range(WAVES):
+            leaders = [outcome.candidate for outcome in self.outcomes[:LEADERS]]
+            waiting = nearest_first(candidates, leaders)
+            count = self._plan.trials * (wave + 1) // WAVES - self._plan.trials * wave // WAVES
+            taken, candidates = self._take(waiting, count)
+            self._try(taken, f"round 1, wave {wave + 1} of {WAVES}")
+        if self.outcomes:
+            return
+        if self.problems:
+            raise SettingsError(f"no candidate could be trained: {self.problems[0]}")
+        slowness = "each network takes longer"
+        if self._fastest_ms < math.inf:
+            slowness = f"the fastest takes {self._fastest_ms:.2f} ms"
+        raise SettingsError(f"nothing keeps within {self._plan.latency_ms:g} ms on this machine: {slowness}")
+
+    def _take(self, waiting: Sequence[Candidate], count: int) -> tuple[list[Candidate], Sequence[Candidate]]:
+        """The first that are not too slow by their network alone, and what is left behind them; presets are taken."""
+        taken: list[Candidate] = []
+        for position, candidate in enumerate(waiting):
+            if len(taken) == count:
+                return taken, waiting[position:]
+            self.tried += 1
+            if candidate.name or self._network_ms(candidate) <= self._limit_ms:
+                taken.append(candidate)
+                self._progress("time networks", len(taken), count)
+            else:
+                self.too_slow += 1
+        return taken, []
+
+    def _network_ms(self, candidate: Candidate) -> float:
+        if candidate.graph not in self._networks_ms:
+            self._networks_ms[candidate.graph] = network_ms(candidate, self._plan.runtime)
+        return self._networks_ms[candidate.graph]
+
+    def _try(self, candidates: Sequence[Candidate], stage: str) -> None:
+        outcomes, problems = self._team.learn(candidates, SHARE, stage, build=True)
+        self.problems += problems
+        for done, outcome in enumerate(outcomes, 1):
+            took_ms = self._frame_ms(outcome)
+            self._fastest_ms = min(self._fastest_ms, took_ms)
+            if outcome.candidate.name or took_ms <= self._limit_ms:
+                self.outcomes.append(outcome)
+            else:
+                self.too_slow += 1
+            self._progress("time frames", done, len(outcomes))
+        self.outcomes.sort(key=lambda one: -one.auroc)
+
+    def _frame_ms(self, outcome: Outcome) -> float:
+        """Of what the trial built, here and while no trial runs."""
+        with tempfile.TemporaryDirectory(prefix="edgead-timed-") as folder:
+            with Detector.load(unpack(outcome, Path(folder)), runtime=self._plan.runtime) as detector:
+                return frame_ms(detector, self._images, ROUGH_FRAMES)
