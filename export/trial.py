@@ -6,20 +6,21 @@ import io
 import tarfile
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from edgead.export.build import build_artifact
-from edgead.export.tune_space import Candidate
+from edgead.export.tune_space import WINDOWS, Candidate
 
 from edgead import kernels
 from edgead.completion import CalibrationPlan
 from edgead.dataset import Images
 from edgead.errors import EdgeadError
 from edgead.train import DETECTORS
-from edgead.train.judging import DrawnTest, score_images
+from edgead.train.judging import DrawnTest, score_by_window, score_images
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,7 @@ def run_trial(trial: Trial) -> Outcome:
     try:
         model = DETECTORS[candidate.detector].from_settings({**candidate.settings, "seed": trial.seed})
         model.fit(Images(list(trial.learn), model.preprocessing))
-        test = _test(trial.judge, trial.seed)
-        auroc = test.auroc(score_images(model, test.images))
+        candidate, auroc = _judge(candidate, model, _test(trial.judge, trial.seed))
         artifact = _build(model, trial.build) if trial.build else b""
     except EdgeadError as error:
         return Outcome(candidate, 0.0, time.perf_counter() - started, problem=str(error))
@@ -79,6 +79,17 @@ def unpack(outcome: Outcome, folder: Path) -> Path:
     with tarfile.open(fileobj=io.BytesIO(outcome.artifact)) as packed:
         packed.extractall(folder, filter="data")
     return folder / "model"
+
+
+def _judge(candidate: Candidate, model: Any, test: DrawnTest) -> tuple[Candidate, float]:
+    """AUROC of a trained candidate; where its window is open, with the best, which it and the model then have."""
+    if "window" in candidate.settings or candidate.detector not in WINDOWS:
+        return candidate, test.auroc(score_images(model, test.images))
+    scores = score_by_window(model, test.images, WINDOWS[candidate.detector])
+    found = {window: test.auroc(of_window) for window, of_window in scores.items()}
+    best = max(found, key=found.__getitem__)
+    model.config = replace(model.config, window=best)
+    return replace(candidate, settings={**candidate.settings, "window": best}), found[best]
 
 
 @lru_cache(maxsize=1)

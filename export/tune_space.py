@@ -19,7 +19,6 @@ SPACE: dict[str, dict[str, list[Any]]] = {
         "layers": [["stride16"], ["stride8", "stride16"], ["stride8", "stride16", "stride32"]],
         "image_size": [[192, 192], [224, 224], [256, 256], [288, 288], [320, 320], [384, 384], [448, 448]],
         "memory_bank_size": [1000, 3000, 10000, 20000],
-        "window": [1, 3, 5],
         "global_weight": [0.0, 0.25, 1.0],
     },
     "mvg": {
@@ -27,6 +26,8 @@ SPACE: dict[str, dict[str, list[Any]]] = {
         "image_size": [[224, 224], [320, 320], [448, 448]],
     },
 }
+# Chosen within a trial: patches are scored once for all windows, and the best depends on the other settings.
+WINDOWS = {"patchcore": (1, 3, 5)}
 # What a graph is made of: candidates that share these have the same network, whose time is measured once.
 GRAPH = ("backbone", "layers", "image_size")
 PRESETS = ("default", "fast")  # of patchcore
@@ -83,4 +84,4 @@ def nearest_first(candidates: Sequence[Candidate], leaders: Sequence[Candidate])
 
 def _preset(name: str) -> Candidate:
     settings = plain_settings(PatchCoreConfig(**find_preset("patchcore", name)))
-    return Candidate("patchcore", {key: settings[key] for key in SPACE["patchcore"]}, f"patchcore {name}")
+    return Candidate("patchcore", {key: settings[key] for key in (*SPACE["patchcore"], "window")}, f"patchcore {name}")

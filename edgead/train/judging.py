@@ -45,12 +45,23 @@ class DrawnTest:
 
 def score_images(model: Any, images: Sequence[np.ndarray]) -> np.ndarray:
     """Image scores of a trained model that is not exported; images are BGR as from a camera."""
-    scores, scorer = [], None
+    window = model.scoring.window
+    return score_by_window(model, images, [window])[window]
+
+
+def score_by_window(model: Any, images: Sequence[np.ndarray], windows: Sequence[int]) -> dict[int, np.ndarray]:
+    """The same for several sizes of the window that patch scores are averaged over, from one search of each image."""
+    scores: dict[int, list[float]] = {window: [] for window in windows}
+    scorers: dict[int, Scorer] = {}
     for image in images:
         with torch.inference_mode():
             outputs = model.network(torch.from_numpy(preprocess(image, model.preprocessing))[None])
         output, *graph_score = [x.numpy() for x in (outputs if isinstance(outputs, tuple) else (outputs,))]
-        if scorer is None:
-            scorer = Scorer(model.scoring, output.shape[1:3], model.config.image_size, model.memory_bank)
-        scores.append(scorer.image_score(scorer.patch_scores(output), *graph_score, features=output))
-    return np.array(scores)
+        if not scorers:
+            rules = {window: model.scoring.model_copy(update={"window": window}) for window in windows}
+            size, bank = model.config.image_size, model.memory_bank
+            scorers = {window: Scorer(rule, output.shape[1:3], size, bank) for window, rule in rules.items()}
+        patch_scores = scorers[windows[0]].patch_scores(output)
+        for window, scorer in scorers.items():
+            scores[window].append(scorer.image_score(patch_scores, *graph_score, features=output))
+    return {window: np.array(found) for window, found in scores.items()}
