@@ -60,7 +60,8 @@ class FirstRound:
             waiting = nearest_first(candidates, leaders)
             count = self._plan.trials * (wave + 1) // WAVES - self._plan.trials * wave // WAVES
             taken, candidates = self._take(waiting, count)
-            self._try(taken, f"round 1, wave {wave + 1} of {WAVES}")
+            if taken:
+                self._try(taken, f"round 1, wave {wave + 1} of {WAVES}")
         if self.outcomes:
             return
         if self.problems:

@@ -196,5 +196,5 @@ cluster.shutdown()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "nodes [2, 2, 2] finalists 2" in done.stdout
+    assert "nodes [2, 2, 2, 2] finalists 2" in done.stdout  # two waves and two more rounds
     assert Detector.load(tmp_path / "model").manifest.training["tuned"]["precision"] == "fp32"
