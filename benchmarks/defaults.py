@@ -29,6 +29,11 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "  length damped, stride 16 and 32": {**DEEP, "window": 1, "top_patches": 20},
         "length damped, ten windows of 3 x 3": {"window": 3, "top_patches": 10},
         "length damped, window of 5 x 5": {"window": 5, "top_patches": 1},
+        "  stride 16 alone, 20,000 rows, window of 3 x 3": {
+            "layers": ("stride16",),
+            "memory_bank_size": 20000,
+            "window": 3,
+        },
         "  re-weighted by 9 neighbours": {"window": 5, "top_patches": 1, "reweight_neighbors": 9},
         "  global score of weight 0.25": {"window": 5, "top_patches": 1, "global_weight": 0.25},
         "  global score of weight 1": {"window": 5, "top_patches": 1, "global_weight": 1.0},
