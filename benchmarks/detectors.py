@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.interleave import interleave
-from benchmarks.machine import OtherLoad
+from benchmarks.machine import disturbance
 from edgead.artifact import Artifact
 from edgead.dataset import find_test_images
 from edgead.detector import Detector
 from edgead.images import load_image
+from edgead.other_load import OtherLoad
 
 RUNTIMES = ("onnxruntime", "openvino")
 
@@ -129,7 +130,7 @@ def _time(model: Path, data: Path, rounds: int) -> dict[str, Any]:
         "frame_ms": {name: round(timing.median_ms, 2) for name, timing in frames.items()},
         "network_ms": {name: round(statistics.median(values), 2) for name, values in networks.items()},
         "fp32_mib": round((artifact.model_path.stat().st_size + bank_bytes) / 2**20, 2),
-        "other_load": load.warning(),
+        "other_load": disturbance(load.use()),
     }
 
 

@@ -13,7 +13,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ from benchmarks import plots
 from benchmarks.approximate import approximate_rows
 from benchmarks.coreset_rows import coreset_row
 from benchmarks.features import Features, load_features, open_cache, product_patches
-from benchmarks.machine import OtherLoad, describe, limit_threads, measure_peaks
+from benchmarks.machine import describe, disturbance, limit_threads, measure_peaks
 from benchmarks.map_rows import map_rows
 from benchmarks.nearest_rows import D, input_row, nearest_rows
 from benchmarks.results import FP32, OURS, Row, markdown_table
 from benchmarks.sizes import measure_sizes
 from edgead import kernels
+from edgead.other_load import OtherLoad
 
 GROUPS = ("nearest", "input", "approximate", "maps", "coreset", "sizes")
 CORESET_SIDE = 256
@@ -110,8 +111,9 @@ def _rows(groups: list[str], features: dict[int, Features], options: argparse.Na
 
 def _with_load(row: Row, load: OtherLoad) -> Row:
     """Tell about the row, and how far to trust it."""
-    print(f"  {row.work}: {row.timings[OURS].median_ms:.4g} ms{load.warning()}", flush=True)
-    return replace(row, notes={**row.notes, "other_processes_cores": load.cores()})
+    use = load.use()
+    print(f"  {row.work}: {row.timings[OURS].median_ms:.4g} ms{disturbance(use)}", flush=True)
+    return replace(row, notes={**row.notes, "other_use": use and asdict(use)})
 
 
 def _print_facts(result: dict[str, Any]) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,6 +16,7 @@ import torch
 
 from edgead import kernels
 from edgead.latency import machine_facts
+from edgead.other_load import OtherUse, tell
 
 LIBRARIES = ("numpy", "scipy", "torch", "onnxruntime", "opencv-python", "faiss-cpu")
 PEAK_SIDE = 2048
@@ -44,35 +43,10 @@ def describe() -> dict[str, Any]:
     return {"machine": machine_facts(), "libraries": {**versions, "thread_pools": pools}}
 
 
-class OtherLoad:
-    """How many cores other processes have used since this was made; 0 is a machine that is ours alone."""
-
-    def __init__(self) -> None:
-        self._start = self._clocks()
-
-    def cores(self) -> float | None:
-        """None where the system does not tell."""
-        if self._start is None or (now := self._clocks()) is None:
-            return None
-        wall, busy, own = (after - before for after, before in zip(now, self._start, strict=True))
-        return max(0.0, (busy - own) / wall) if wall > 0 else 0.0
-
-    def warning(self) -> str:
-        """What to print behind a time that cannot be trusted, else nothing."""
-        cores = self.cores()
-        disturbed = cores is not None and cores > DISTURBED_CORES
-        return f"; other processes used {cores:.2f} cores meanwhile: measure it again" if disturbed else ""
-
-    @staticmethod
-    def _clocks() -> tuple[float, float, float] | None:
-        """Seconds of wall time, of all cores in use (or taken by a hypervisor), and of this process."""
-        stat = Path("/proc/stat")
-        if not stat.is_file():
-            return None
-        user, nice, system, _, _, irq, soft, steal = map(int, stat.read_text().split("\n", 1)[0].split()[1:9])
-        busy = (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
-        own = os.times()
-        return time.perf_counter(), busy, own.user + own.system
+def disturbance(use: OtherUse | None) -> str:
+    """What to print behind a time that cannot be trusted, else nothing."""
+    disturbed = use is not None and use.cores > DISTURBED_CORES
+    return f"{tell(use)}: measure it again" if disturbed else ""
 
 
 def measure_peaks(threads: int) -> dict[str, float]:

@@ -9,9 +9,10 @@ from typing import Any
 from benchmarks.approximate import hnsw_settings
 from benchmarks.features import Features
 from benchmarks.interleave import interleave
-from benchmarks.machine import OtherLoad
+from benchmarks.machine import disturbance
 from benchmarks.opponents import other_searches, our_searches
 from benchmarks.truth import NearestTruth
+from edgead.other_load import OtherLoad
 
 SIZES = (500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 HNSW = "faiss HNSW, recall 0.99"
@@ -44,5 +45,5 @@ def measure_sizes(features: Features, cache: Path, threads: int, rounds: int) ->
         for name, timing in interleave(calls, rounds).items():
             medians.setdefault(name, []).append(timing.median_ms)
         shown = ", ".join(f"{name} {values[-1]:.2f} ms" for name, values in medians.items())
-        print(f"  {rows:,} rows: {shown}{load.warning()}", flush=True)
+        print(f"  {rows:,} rows: {shown}{disturbance(load.use())}", flush=True)
     return {"rows": list(SIZES), "queries": len(queries), "d": queries.shape[1], "median_ms": medians, "hnsw": chosen}

@@ -15,6 +15,7 @@ import numpy as np
 from edgead.errors import SettingsError
 from edgead.images import as_bgr
 from edgead.latency import Latency, LatencyRecorder, latency_table, machine_facts
+from edgead.other_load import OtherLoad, OtherUse, tell
 from edgead.pacing import Pace, newest_arrivals
 from edgead.types import StageTimes
 
@@ -79,6 +80,8 @@ class ProfileReport:
         Processor time over the time that went by, while it was measured; 2 are two cores in full.
     peak_memory_mib : int
         Of this process since its start.
+    other_use : OtherUse or None
+        What other processes and the hypervisor used meanwhile; None where the system does not tell.
     throttle_events : int or None
         Times that a core was slowed down meanwhile; None where the system does not tell.
     machine : dict
@@ -96,6 +99,7 @@ class ProfileReport:
     arrivals: Arrivals | None
     cpu_share: float
     peak_memory_mib: int
+    other_use: OtherUse | None
     throttle_events: int | None
     machine: dict[str, Any]
     samples: list[Sample]
@@ -127,9 +131,9 @@ class ProfileReport:
         """Say in one sentence what was measured and where."""
         throttled = f"; slowed down {self.throttle_events} times" if self.throttle_events else ""
         return (
-            f"{self._pace()}; cold start {self.cold_start_ms:.1f} ms; {self.cpu_share:.2f} cores in use,"
-            f" {self.peak_memory_mib} MiB{throttled}; {self.machine['cpu']}, {self.machine['logical_cores']} cores,"
-            f" {self.machine['isa'] or 'no native kernels'}"
+            f"{self._pace()}; cold start {self.cold_start_ms:.1f} ms; {self.cpu_share:.2f} cores in use"
+            f", {self.peak_memory_mib} MiB{tell(self.other_use)}{throttled}; {self.machine['cpu']},"
+            f" {self.machine['logical_cores']} cores, {self.machine['isa'] or 'no native kernels'}"
         )
 
     def _pace(self) -> str:
@@ -177,9 +181,11 @@ def profile(
     for i in range(warmup):
         detector.predict(images[i % len(images)])
     throttled = machine_facts()["state"]["throttle_events"]
+    others = OtherLoad()
     begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
     samples = _paced(detector, images, pace) if pace else _free(detector, images, n)
     cpu_share = (time.process_time() - begin_cpu_s) / (time.perf_counter() - begin_s)
+    other_use = others.use()
     machine = machine_facts()
     recorder = LatencyRecorder(window=len(samples))
     for sample in samples:
@@ -195,6 +201,7 @@ def profile(
         arrivals=_arrivals(pace, samples) if pace else None,
         cpu_share=cpu_share,
         peak_memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,  # KiB on Linux
+        other_use=other_use,
         throttle_events=None if throttled is None else machine["state"]["throttle_events"] - throttled,
         machine=machine,
         samples=samples,

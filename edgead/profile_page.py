@@ -86,5 +86,7 @@ def _stages(report: ProfileReport) -> str:
 
 def _facts(report: ProfileReport) -> str:
     machine = {**report.machine, **report.machine["state"], "throttle_events": report.throttle_events}
+    if (use := report.other_use) is not None:
+        machine |= {"other_processes": f"{use.processes:.2f} cores", "hypervisor": f"{use.hypervisor:.2f} cores"}
     known = {name: value for name, value in machine.items() if name != "state" and value is not None}
     return facts((name.replace("_", " "), str(value)) for name, value in known.items())

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgead.latency import Latency, LatencyRecorder, latency_table
+from edgead.other_load import OtherLoad, OtherUse, tell
 from edgead.sinks import Sink, SinkError, StopRequested, open_sink
 from edgead.sources import Source, SourceError, open_source
 from edgead.types import Frame, Verdict
@@ -47,6 +48,8 @@ class StreamSummary:
         Verdicts per second from the first to the last.
     latency : dict of Latency
         Per stage; `total` runs from the capture to the last sink.
+    other_use : OtherUse or None
+        What other processes, the source's own among them, and the hypervisor used meanwhile.
     """
 
     source: str
@@ -59,6 +62,7 @@ class StreamSummary:
     fault: str | None
     fps: float | None
     latency: dict[str, Latency]
+    other_use: OtherUse | None
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -71,7 +75,8 @@ class StreamSummary:
         return latency_table(
             self.latency,
             title=f"{self.source}: {self.frames} frames judged: {counts}",
-            caption=f"{self.captured} captured, {self.overwritten} overwritten{late}{rate}; ended by {self.ended_by}",
+            caption=f"{self.captured} captured, {self.overwritten} overwritten{late}{rate}; ended by {self.ended_by}"
+            + tell(self.other_use),
         )
 
 
@@ -107,7 +112,7 @@ def run(
         A URI cannot be opened. A failure after that ends the stream and stands in `StreamSummary.fault`.
     """
     stop = stop or threading.Event()
-    loop = _Loop(detector, on_verdict)
+    loop, others = _Loop(detector, on_verdict), OtherLoad()
     opened: list[Source | Sink] = []
     with _stop_on_signal(stop) as signals:
         try:
@@ -129,6 +134,7 @@ def run(
         fault=fault,
         fps=loop.recorder.fps,
         latency=loop.recorder.summary(),
+        other_use=others.use(),
     )
 
 

@@ -1,0 +1,67 @@
+"""What else the machine did while something was measured: other processes here, and other guests of its hypervisor."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+_STAT = Path("/proc/stat")
+# Less than this does not move a median, but would be told of every idle machine.
+_LEAST_CORES = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class OtherUse:
+    """Cores that others used on average; 0.5 is half of one.
+
+    Attributes
+    ----------
+    processes : float
+        By other processes and interrupts.
+    hypervisor : float
+        Given to other guests while a core here had work to do ("steal"): a tail of latencies that no setting mends.
+    """
+
+    processes: float
+    hypervisor: float
+
+    @property
+    def cores(self) -> float:
+        return self.processes + self.hypervisor
+
+
+class OtherLoad:
+    """Counts from the moment when it is made."""
+
+    def __init__(self) -> None:
+        self._start = _clocks()
+
+    def use(self) -> OtherUse | None:
+        """What others used since then; None where the system does not tell."""
+        if self._start is None or (now := _clocks()) is None:
+            return None
+        wall, busy, own, stolen = (after - before for after, before in zip(now, self._start, strict=True))
+        wall = max(wall, 1e-9)
+        return OtherUse(max(0.0, busy - own) / wall, max(0.0, stolen) / wall)
+
+
+def tell(use: OtherUse | None) -> str:
+    """What to print behind other facts, with "; " before it; nothing where nothing is worth telling."""
+    if use is None:
+        return ""
+    told = (("other processes used", use.processes), ("the hypervisor took", use.hypervisor))
+    return "".join(f"; {what} {cores:.2f} cores" for what, cores in told if cores >= _LEAST_CORES)
+
+
+def _clocks() -> tuple[float, float, float, float] | None:
+    """Seconds of wall time, of all cores in use, of this process and of what the hypervisor took."""
+    try:
+        line = _STAT.read_text().split("\n", 1)[0]
+    except OSError:
+        return None
+    user, nice, system, _, _, irq, soft, steal = map(int, line.split()[1:9])
+    tick = os.sysconf("SC_CLK_TCK")
+    own = os.times()
+    return time.perf_counter(), (user + nice + system + irq + soft) / tick, own.user + own.system, steal / tick
