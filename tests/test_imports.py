@@ -71,10 +71,17 @@ except SinkError as error:
     assert "needs `pip install 'edgead[daemon]'`" in run(refuse + code)
 
 
-@pytest.mark.parametrize("statement", ["import edgead", "from edgead import Detector; Detector.load(sys.argv[1])"])
-def test_starts_in_under_half_a_second(trained_model, statement):
-    # CPU time of the best of three: the promise is about the work to be done, not about a busy test machine.
-    code = f"import sys, time; {statement}; print(time.process_time())"
-    command = [sys.executable, "-c", code, str(trained_model)]
-    times = [float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(3)]
-    assert min(times) < 0.5
+@pytest.mark.parametrize(
+    "statement, libraries, most",
+    [
+        ("import edgead", "numpy, cv2", 1.5),
+        ("from edgead import Detector; Detector.load({model!r})", "numpy, cv2, pydantic, onnxruntime", 2.5),
+    ],
+)
+def test_starts_in_little_more_than_its_libraries_take(trained_model, statement, libraries, most):
+    # Processor time of the best of three each, in turns: about the work to be done, not about the test machine.
+    ours, theirs = [], []
+    for _ in range(3):
+        for times, line in ((ours, statement.format(model=str(trained_model))), (theirs, f"import {libraries}")):
+            times.append(float(run(f"import time; {line}; print(time.process_time())")))
+    assert min(ours) < most * min(theirs)
