@@ -131,8 +131,8 @@ class ProfileReport:
         """Say in one sentence what was measured and where."""
         throttled = f"; slowed down {self.throttle_events} times" if self.throttle_events else ""
         return (
-            f"{self._pace()}; cold start {self.cold_start_ms:.1f} ms; {self.cpu_share:.2f} cores in use"
-            f", {self.peak_memory_mib} MiB{tell(self.other_use)}{throttled}; {self.machine['cpu']},"
+            f"{self._pace()}; cold start {self.cold_start_ms:.1f} ms; {self.cpu_share:.2f} cores in use,"
+            f" {self.peak_memory_mib} MiB{tell(self.other_use)}{throttled}; {self.machine['cpu']},"
             f" {self.machine['logical_cores']} cores, {self.machine['isa'] or 'no native kernels'}"
         )
 

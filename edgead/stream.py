@@ -76,7 +76,7 @@ class StreamSummary:
             self.latency,
             title=f"{self.source}: {self.frames} frames judged: {counts}",
             caption=f"{self.captured} captured, {self.overwritten} overwritten{late}{rate}; ended by {self.ended_by}"
-            + tell(self.other_use),
+            f"{tell(self.other_use)}",
         )
 
 
