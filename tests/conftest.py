@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,23 +13,42 @@ from fakes import full_disk
 
 from edgead.demo import write_dataset
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+
 
 @pytest.fixture(scope="session")
-def line_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Have a folder made by the first test process that needs it; no test may change what all of them see."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def make_once(name: str, make: Callable[[Path], object]) -> Path:
+        with open(root / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (root / name).exists():
+                make(root / f"{name}.draft")
+                (root / f"{name}.draft").rename(root / name)
+        return root / name
+
+    return make_once
+
+
+@pytest.fixture(scope="session")
+def line_data(once: Once) -> Path:
     """A data set in MVTec layout with 60 good training images."""
-    return write_dataset(tmp_path_factory.mktemp("line") / "data", train_good=60, test_good=8, per_defect=2, seed=5)
+    return once("line", lambda path: write_dataset(path, train_good=60, test_good=8, per_defect=2, seed=5))
 
 
 @pytest.fixture(scope="session")
-def trained_model(line_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_model(line_data: Path, once: Once) -> Path:
     """A small patchcore artifact; tests that change it copy it with `model_copy`."""
     pytest.importorskip("torch", reason="training needs the workstation's packages")
     from edgead.export.from_folder import GoodImages, train_from_folder
 
-    path = tmp_path_factory.mktemp("model") / "model"
     settings = {"backbone": "efficientnet_lite0", "image_size": (160, 160), "memory_bank_size": 500}
-    train_from_folder(GoodImages(line_data, false_reject_rate=0.05), path, settings)
-    return path
+    good = GoodImages(line_data, false_reject_rate=0.05)
+    return once("patchcore", lambda path: train_from_folder(good, path, settings))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import edgead as package
+from edgead.cli import main
 from edgead.dataset import find_test_images
 from edgead.images import load_image
 
@@ -35,13 +36,14 @@ def report(*arguments: object, code: int = 0) -> dict:
 
 
 @pytest.fixture(scope="module")
-def model(line_data, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("cli") / "model"
-    options = ["--preset", "fast", "--image-size", "160", "--memory-bank-size", "400", "--false-reject-rate", "0.05"]
-    facts = report("train", line_data, "-o", path, *options)
-    assert facts["training_images"] == 41 and facts["calibration_images"] == 19
-    assert facts["false_reject_rate"] == 0.05
-    return path
+def model(line_data, once) -> Path:
+    def train(path: Path) -> None:
+        options = ["--preset", "fast", "--image-size", "160", "--memory-bank-size", "400"]
+        facts = report("train", line_data, "-o", path, *options, "--false-reject-rate", "0.05")
+        assert facts["training_images"] == 41 and facts["calibration_images"] == 19
+        assert facts["false_reject_rate"] == 0.05
+
+    return once("cli", train)
 
 
 @pytest.mark.slow
@@ -174,10 +176,18 @@ def test_a_source_that_fails_ends_with_one(model, tmp_path):
         (["stream", "{model}", "synthetic:?count=1", "--sink", "jsonl:-", "--json"], "standard output"),
     ],
 )
-def test_usage_errors(model, line_data, tmp_path, monkeypatch, arguments, message):
+def test_usage_errors(model, line_data, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
-    result = edgead(*(str(a).format(data=line_data, model=model) for a in arguments), code=2)
-    assert message in " ".join(result.stderr.replace("│", "").split())
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(sys, "argv", ["edgead", *(a.format(data=line_data, model=model) for a in arguments)])
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as end:  # in this process: most of them import torch, which takes seconds
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, on_sigterm)
+    assert end.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.replace("│", "").split())
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,30 +7,33 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs the workstation's packages")
 
+from edgead.export.build import write_draft  # noqa: E402
 from edgead.export.calibration_images import find_calibration_images  # noqa: E402
 from edgead.export.from_folder import GoodImages, train_from_folder  # noqa: E402
 
 from edgead import Detector  # noqa: E402
-from edgead.artifact import ArtifactError  # noqa: E402
+from edgead.artifact import Artifact, ArtifactError  # noqa: E402
 from edgead.calibration import CalibrationError, plan_cross_validation  # noqa: E402
+from edgead.dataset import Images  # noqa: E402
 from edgead.demo import write_dataset  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images import load_image  # noqa: E402
 from edgead.teach import TeachPlan, teach  # noqa: E402
+from edgead.train import PatchCore  # noqa: E402
 
 IMAGES = 12
 SETTINGS = {"backbone": "efficientnet_lite0", "image_size": (96, 96), "memory_bank_size": 5000}
 
 
 @pytest.fixture(scope="module")
-def few(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("few") / "data", train_good=IMAGES, test_good=1, per_defect=1, seed=2)
+def few(once):
+    return once("few", lambda path: write_dataset(path, train_good=IMAGES, test_good=1, per_defect=1, seed=2))
 
 
 @pytest.fixture(scope="module")
-def model(few, tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "model"
-    return train_from_folder(GoodImages(few, false_reject_rate=0.1, folds=3), path, SETTINGS)[0]
+def model(few, once):
+    good = GoodImages(few, false_reject_rate=0.1, folds=3)
+    return Artifact.load(once("folds", lambda path: train_from_folder(good, path, SETTINGS)))
 
 
 def test_every_image_is_learnt_and_none_scored_by_what_has_seen_it(model, few):
@@ -45,20 +48,12 @@ def test_every_image_is_learnt_and_none_scored_by_what_has_seen_it(model, few):
 
 def test_one_fold_is_what_a_training_on_the_others_says(model, few, tmp_path):
     fold_of = np.random.default_rng(0).permutation(IMAGES) % 3
-    others = tmp_path / "others/train/good"
-    others.mkdir(parents=True)
     paths = sorted((few / "train/good").iterdir())
-    for path, fold in zip(paths, fold_of, strict=True):
-        if fold != 1:
-            (others / path.name).write_bytes(path.read_bytes())
-    # What ships has learnt from all eight, whatever its folds, as the detector of that fold had.
-    trained, _ = train_from_folder(
-        GoodImages(tmp_path / "others", false_reject_rate=0.2, folds=2), tmp_path / "model", SETTINGS
-    )
-    with Detector(trained) as detector:
-        held_out = [path for path, fold in zip(paths, fold_of, strict=True) if fold == 1]
-        for path in held_out:
-            score = detector.measure(load_image(path)).image_score
+    others = [path for path, fold in zip(paths, fold_of, strict=True) if fold != 1]
+    trained = PatchCore.from_settings(SETTINGS).fit(Images(others, model.manifest.preprocessing))
+    with Detector(Artifact(tmp_path, write_draft(trained, tmp_path))) as detector:
+        for index in np.flatnonzero(fold_of == 1):
+            score = detector.measure(load_image(paths[index])).image_score
             assert np.isclose(model.manifest.calibration.scores, score, rtol=1e-5).any()
 
 

@@ -40,13 +40,15 @@ def images(trained_model, line_data):
 
 
 @pytest.fixture(scope="module")
-def model(trained_model, images, tmp_path_factory):
+def model(trained_model, images, once):
     """The trained model with an fp16 and an int8 graph."""
-    path = tmp_path_factory.mktemp("precision") / "model"
-    shutil.copytree(trained_model, path)
-    add_precision(path, PrecisionPlan("fp16"), images)
-    add_precision(path, PrecisionPlan("int8", 0.1, FIRST, make_default=True), images)
-    return path
+
+    def add_both(path):
+        shutil.copytree(trained_model, path)
+        add_precision(path, PrecisionPlan("fp16"), images)
+        add_precision(path, PrecisionPlan("int8", 0.1, FIRST, make_default=True), images)
+
+    return once("precision", add_both)
 
 
 @pytest.fixture
