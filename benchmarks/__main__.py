@@ -8,7 +8,18 @@ import sys
 
 # Each is a module of this package with `main(arguments)`, imported only when it is asked for: they need
 # different extras.
-BENCHMARKS = ("cuda", "defaults", "detectors", "drift", "folds", "kernels", "promise", "soak", "teacher_images")
+BENCHMARKS = (
+    "cuda",
+    "defaults",
+    "detectors",
+    "drift",
+    "folds",
+    "kernels",
+    "promise",
+    "soak",
+    "teach",
+    "teacher_images",
+)
 
 # They make NumPy's OpenBLAS take another core's kernels or cache size than this machine's, usually slower ones.
 # It reads them when NumPy is loaded, so this comes before any import of it.

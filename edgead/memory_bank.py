@@ -32,7 +32,7 @@ def choose_memory_bank(patches: np.ndarray, rule: BankRule, *, progress: Progres
     Returns
     -------
     ndarray of shape (m,), int64
-        Rows of `patches`.
+        Rows of `patches` in the order of choice: the first of them are the smaller bank that `most` would give.
     """
     wanted = math.ceil(rule.sampling_ratio * len(patches))
     count = max(rule.least, min(wanted, rule.most, len(patches)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ import numpy as np
 from edgead.export.calibration_images import CalibrationImages
 from edgead.export.graph import export_onnx
 from edgead.export.precision import PrecisionPlan, add_precision
-from edgead.export.trial import Outcome, unpack
+from edgead.export.trial import Outcome, cut_bank, unpack
 from edgead.export.tune_plan import Parts, TunePlan
-from edgead.export.tune_space import Candidate
+from edgead.export.tune_space import ROWS, Candidate
 
 from edgead.artifact import Artifact
 from edgead.dataset import StageProgress
@@ -80,21 +81,48 @@ def frame_ms(detector: Detector, images: list[np.ndarray], frames: int = FRAMES)
 def judge_finalists(
     outcomes: list[Outcome], parts: Parts, plan: TunePlan, work: Path, progress: StageProgress
 ) -> list[Finalist]:
-    """Time and judge the finalists here, one after the other, while nothing else of the search runs."""
+    """Time and judge the finalists here, one after the other, while nothing else of the search runs.
+
+    One that is too slow as it is takes part with the largest smaller memory bank that keeps within the budget, too.
+    """
     test = DrawnTest.of(parts.judge, plan.seed)
     finalists = []
     for done, outcome in enumerate(outcomes, 1):
         path = unpack(outcome, work / str(done))
+        slow = []
         for precision in plan.precisions:
             try:
                 if precision != "fp32":
                     images = CalibrationImages(parts.learn, parts.calibration.images, "training data")
                     add_precision(path, PrecisionPlan(precision), images)
-                finalists.append(_measure(outcome.candidate, precision, path, test, plan))
             except EdgeadError:
                 continue  # this candidate loses too much in this precision; it is there in the others
+            finalist = _measure(outcome.candidate, precision, path, test, plan)
+            finalists.append(finalist)
+            if finalist.latency_ms > plan.latency_ms:
+                slow.append(precision)
+        finalists += _with_smaller_banks(outcome.candidate, slow, path, test, plan)
         progress("judge finalists", done, len(outcomes))
     return finalists
+
+
+def _with_smaller_banks(
+    candidate: Candidate, precisions: Sequence[str], path: Path, test: DrawnTest, plan: TunePlan
+) -> list[Finalist]:
+    """For each precision that is too slow, the first that is not; the artifact's memory bank is cut."""
+    waiting, found = list(precisions), []
+    for rows in sorted(ROWS.get(candidate.detector, ()), reverse=True):
+        if not waiting:
+            break
+        if rows >= candidate.settings["memory_bank_size"]:
+            continue
+        cut_bank(path, rows)
+        for precision in list(waiting):
+            finalist = _measure(candidate.with_settings(memory_bank_size=rows), precision, path, test, plan)
+            if finalist.latency_ms <= plan.latency_ms:
+                found.append(finalist)
+                waiting.remove(precision)
+    return found
 
 
 def _measure(candidate: Candidate, precision: str, path: Path, test: DrawnTest, plan: TunePlan) -> Finalist:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgead.export.trial import Outcome, Trial
 from edgead.export.tune_plan import Parts, TunePlan
-from edgead.export.tune_space import Candidate
+from edgead.export.tune_space import ROWS, Candidate
 from edgead.export.workers import Workers
 
 from edgead.dataset import StageProgress
@@ -33,7 +33,10 @@ class Team:
         learn = tuple(self.parts.learn[: max(2, round(share * len(self.parts.learn)))])
         calibration = self.parts.calibration if build else None
         judge = tuple(self.parts.judge)
-        trials = [Trial(one, learn, judge, self.threads, self.plan.seed, calibration) for one in candidates]
+        trials = [
+            Trial(one, learn, judge, self.threads, self.plan.seed, calibration, ROWS.get(one.detector, ()))
+            for one in candidates
+        ]
         outcomes: list[Outcome] = []
         for outcome in self.workers.run(trials):
             outcomes.append(outcome)

@@ -11,11 +11,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from edgead.export.build import build_artifact
 from edgead.export.tune_space import WINDOWS, Candidate
 
 from edgead import kernels
+from edgead.artifact import Artifact, write_manifest
 from edgead.completion import CalibrationPlan
 from edgead.dataset import Images
 from edgead.errors import EdgeadError
@@ -37,6 +39,8 @@ class Trial:
     seed : int
     build : CalibrationPlan, optional
         Build the artifact too, and calibrate it like this.
+    rows : tuple of int
+        Sizes of the memory bank that the candidate is judged with, if it leaves that open.
     """
 
     candidate: Candidate
@@ -45,17 +49,32 @@ class Trial:
     threads: int
     seed: int
     build: CalibrationPlan | None = None
+    rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out: the AUROC against drawn defects, and the artifact as a tar file; or why there is none."""
+    """What came out: the AUROC against drawn defects, and the artifact as a tar file; or why there is none.
+
+    Attributes
+    ----------
+    candidate : Candidate
+        With the settings that it had left open.
+    auroc : float
+    seconds : float
+    artifact : bytes
+        A tar file of it, with the largest memory bank that was tried.
+    problem : str
+    others : tuple of (Candidate, float)
+        The same with memory banks of other sizes, and their AUROC, best first.
+    """
 
     candidate: Candidate
     auroc: float
     seconds: float
     artifact: bytes = field(default=b"", repr=False)
     problem: str = ""
+    others: tuple[tuple[Candidate, float], ...] = ()
 
 
 def run_trial(trial: Trial) -> Outcome:
@@ -64,32 +83,59 @@ def run_trial(trial: Trial) -> Outcome:
     torch.set_num_threads(trial.threads)
     kernels.set_threads(trial.threads)
     candidate = trial.candidate
+    largest = {"memory_bank_size": max(trial.rows)} if trial.rows else {}
     try:
-        model = DETECTORS[candidate.detector].from_settings({**candidate.settings, "seed": trial.seed})
+        model = DETECTORS[candidate.detector].from_settings({**largest, **candidate.settings, "seed": trial.seed})
         model.fit(Images(list(trial.learn), model.preprocessing))
-        candidate, auroc = _judge(candidate, model, _test(trial.judge, trial.seed))
+        (candidate, auroc), *others = _judge(candidate, model, trial)
+        if "window" in candidate.settings:
+            model.config = replace(model.config, window=candidate.settings["window"])
         artifact = _build(model, trial.build) if trial.build else b""
     except EdgeadError as error:
         return Outcome(candidate, 0.0, time.perf_counter() - started, problem=str(error))
-    return Outcome(candidate, auroc, time.perf_counter() - started, artifact)
+    return Outcome(candidate, auroc, time.perf_counter() - started, artifact, others=tuple(others))
 
 
 def unpack(outcome: Outcome, folder: Path) -> Path:
     """Unpack the artifact of a finalist."""
     with tarfile.open(fileobj=io.BytesIO(outcome.artifact)) as packed:
         packed.extractall(folder, filter="data")
-    return folder / "model"
+    path = folder / "model"
+    cut_bank(path, outcome.candidate.settings.get("memory_bank_size"))
+    return path
 
 
-def _judge(candidate: Candidate, model: Any, test: DrawnTest) -> tuple[Candidate, float]:
-    """AUROC of a trained candidate; where its window is open, with the best, which it and the model then have."""
+def cut_bank(path: Path, rows: int | None) -> None:
+    """Leave an artifact the first rows of its memory bank, which greedy k-centre would have chosen alone."""
+    artifact = Artifact.load(path)
+    if artifact.manifest.scoring.head == "patch_nearest" and rows is not None:
+        np.save(path / "memory_bank.npy", artifact.memory_bank()[:rows], allow_pickle=False)
+        write_manifest(path, artifact.manifest)
+
+
+def _judge(candidate: Candidate, model: Any, trial: Trial) -> list[tuple[Candidate, float]]:
+    """A trained candidate with each size of its memory bank, with the best window for it, and the AUROC, best first."""
+    test = _test(trial.judge, trial.seed)
+    if not trial.rows or "memory_bank_size" in candidate.settings:
+        return [_judge_windows(candidate, model, test)]
+    found: list[tuple[Candidate, float]] = []
+    bank = model.memory_bank
+    for rows in sorted(trial.rows, reverse=True):
+        if rows < len(bank) or not found:
+            model.memory_bank = bank[:rows]
+            found.append(_judge_windows(candidate.with_settings(memory_bank_size=rows), model, test))
+    model.memory_bank = bank
+    return sorted(found, key=lambda one: -one[1])
+
+
+def _judge_windows(candidate: Candidate, model: Any, test: DrawnTest) -> tuple[Candidate, float]:
+    """AUROC of a trained candidate; where its window is open, with the best, which it then has."""
     if "window" in candidate.settings or candidate.detector not in WINDOWS:
         return candidate, test.auroc(score_images(model, test.images))
     scores = score_by_window(model, test.images, WINDOWS[candidate.detector])
     found = {window: test.auroc(of_window) for window, of_window in scores.items()}
     best = max(found, key=found.__getitem__)
-    model.config = replace(model.config, window=best)
-    return replace(candidate, settings={**candidate.settings, "window": best}), found[best]
+    return candidate.with_settings(window=best), found[best]
 
 
 @lru_cache(maxsize=1)

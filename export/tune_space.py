@@ -18,7 +18,6 @@ SPACE: dict[str, dict[str, list[Any]]] = {
         "backbone": ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"],
         "layers": [["stride16"], ["stride8", "stride16"], ["stride8", "stride16", "stride32"]],
         "image_size": [[192, 192], [224, 224], [256, 256], [288, 288], [320, 320], [384, 384], [448, 448]],
-        "memory_bank_size": [1000, 3000, 10000, 20000],
         "global_weight": [0.0, 0.25, 1.0],
     },
     "mvg": {
@@ -26,8 +25,10 @@ SPACE: dict[str, dict[str, list[Any]]] = {
         "image_size": [[224, 224], [320, 320], [448, 448]],
     },
 }
-# Chosen within a trial: patches are scored once for all windows, and the best depends on the other settings.
+# Chosen within a trial, as the best depend on the other settings and cost little more: patches are scored once for all
+# windows, and a bank that was chosen greedily begins with all smaller ones.
 WINDOWS = {"patchcore": (1, 3, 5)}
+ROWS = {"patchcore": (1000, 3000, 10_000, 20_000)}
 # What a graph is made of: candidates that share these have the same network, whose time is measured once.
 GRAPH = ("backbone", "layers", "image_size")
 PRESETS = ("default", "fast")  # of patchcore
@@ -52,6 +53,10 @@ class Candidate:
             return len(self.settings)
         return sum(value != other.settings[key] for key, value in self.settings.items())
 
+    def with_settings(self, **settings: Any) -> Candidate:
+        """The candidate with other settings, which is no preset any more."""
+        return Candidate(self.detector, {**self.settings, **settings})
+
     def __str__(self) -> str:
         if self.name:
             return self.name
@@ -74,14 +79,15 @@ def draw_candidates(detectors: Sequence[str], seed: int) -> list[Candidate]:
     ]
     presets = [_preset(name) for name in PRESETS]
     order = np.random.default_rng(seed).permutation(len(everything))
-    return [*presets, *(one for one in (everything[i] for i in order) if all(map(one.differences, presets)))]
+    return [*presets, *(everything[i] for i in order)]
 
 
 def nearest_first(candidates: Sequence[Candidate], leaders: Sequence[Candidate]) -> list[Candidate]:
-    """Candidates that differ from one of the leaders in a single setting, then the others, each in their order."""
+    """Candidates that differ from one of the leaders in one setting at most, then the others, each in their order."""
     return sorted(candidates, key=lambda one: all(one.differences(leader) > 1 for leader in leaders))
 
 
 def _preset(name: str) -> Candidate:
     settings = plain_settings(PatchCoreConfig(**find_preset("patchcore", name)))
-    return Candidate("patchcore", {key: settings[key] for key in (*SPACE["patchcore"], "window")}, f"patchcore {name}")
+    taken = (*SPACE["patchcore"], "memory_bank_size", "window")
+    return Candidate("patchcore", {key: settings[key] for key in taken}, f"patchcore {name}")

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip("onnx", reason="tuning needs the workstation's packages")
-from edgead.export import first_round, tune_space  # noqa: E402
+from edgead.export import finalists, first_round, tune_space  # noqa: E402
+from edgead.export.finalists import judge_finalists  # noqa: E402
 from edgead.export.first_round import FirstRound  # noqa: E402
 from edgead.export.pareto import draw_front, pareto_front  # noqa: E402
 from edgead.export.team import Team  # noqa: E402
@@ -50,8 +50,9 @@ def good_only(line_data, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def small_space(monkeypatch):
-    space = {"backbone": ["efficientnet_lite0"], "image_size": [[96, 96]], "memory_bank_size": [50, 200]}
+    space = {"backbone": ["efficientnet_lite0"], "image_size": [[96, 96]], "coreset_sampling_ratio": [0.5, 1.0]}
     monkeypatch.setattr(tune_space, "SPACE", {"patchcore": space})
+    monkeypatch.setitem(tune_space.ROWS, "patchcore", (50, 200))
     monkeypatch.setattr(tune_space, "PRESETS", ())
 
 
@@ -69,9 +70,8 @@ def test_front():
 def test_candidates_are_the_presets_and_then_all_others_once():
     ordered = draw_candidates(["patchcore"], 3)
     assert [candidate.name for candidate in ordered[:3]] == ["patchcore default", "patchcore fast", ""]
-    # 3 x 3 x 7 x 4 x 3 in the space, of which two are the presets themselves.
-    assert len({str(candidate) for candidate in ordered}) == len(ordered) == 756
-    assert all(one.differences(preset) for preset in ordered[:2] for one in ordered[2:])
+    # 3 x 3 x 7 x 3 in the space.
+    assert len({str(candidate) for candidate in ordered}) == len(ordered) == 2 + 189
     assert ordered == draw_candidates(["patchcore"], 3) != draw_candidates(["patchcore"], 4)
     with pytest.raises(SettingsError, match="cannot tune draem"):
         draw_candidates(["draem"], 3)
@@ -80,9 +80,9 @@ def test_candidates_are_the_presets_and_then_all_others_once():
 def test_neighbours_of_the_leaders_come_first():
     default, fast, *others = draw_candidates(["patchcore", "mvg"], 3)
     ordered = nearest_first(others, [default, fast])
-    near = [one for one in ordered if one.detector == "patchcore" and 1 in map(one.differences, (default, fast))]
-    # 2 backbones, 2 layers, 6 sizes, 3 banks and 2 weights for each; two of them lie between the presets.
-    assert ordered[: len(near)] == near and len(near) == 2 * 15 - 2
+    near = [one for one in others if min(map(one.differences, (default, fast))) <= 1 and one.detector == "patchcore"]
+    # The presets with other banks, 2 backbones, 2 layers, 6 sizes and 2 weights for each; two lie between the presets.
+    assert ordered[: len(near)] == near and len(near) == 2 * 13 - 2
     assert [one for one in others if one in near] == near
     assert nearest_first(others, []) == others
 
@@ -99,9 +99,14 @@ class Scripted:
 
 
 def test_waves_climb_to_what_few_candidates_have(monkeypatch):
-    """One candidate of fifty has the settings that count and is fast; none of the first ten has."""
+    """One candidate of 189 has the settings that count; none of the first ten has."""
     default, fast = draw_candidates(["patchcore"], 0)[:2]
-    wanted = {"layers": ["stride16"], "memory_bank_size": 20000, "backbone": "efficientnet_lite1"}
+    wanted = {
+        "layers": ["stride16"],
+        "global_weight": 0.25,
+        "backbone": "efficientnet_lite1",
+        "image_size": [192, 192],
+    }
 
     def auroc(candidate):
         return 0.5 + 0.1 * sum(candidate.settings[key] == value for key, value in wanted.items())
@@ -118,8 +123,8 @@ def test_waves_climb_to_what_few_candidates_have(monkeypatch):
     parts = Parts("tiles", [Path(f"{i}.png") for i in range(40)], [], CalibrationPlan([], 0.1))
     round_ = FirstRound(Team(Scripted(auroc), 1, parts, TunePlan(10, trials=40), no_progress))
     round_.run(draw_candidates(["patchcore"], 0))
-    assert max(map(auroc, draw_candidates(["patchcore"], 0)[:10])) < 0.75
-    assert round_.outcomes[0].auroc == pytest.approx(0.8)
+    assert max(map(auroc, draw_candidates(["patchcore"], 0)[:10])) < 0.85
+    assert round_.outcomes[0].auroc == pytest.approx(0.9)
     assert {default, fast} <= {one.candidate for one in round_.outcomes}  # to compare with, even if late
     assert not any(one.candidate.settings["image_size"] in slow for one in round_.outcomes)
     assert round_.tried == 40 + round_.too_slow
@@ -139,15 +144,40 @@ def test_a_stop_does_not_wait_for_the_trial_that_runs():
     assert not set(multiprocessing.active_children()) - others
 
 
-def test_a_trial_chooses_the_window_that_is_open(good_only, small_space):
+def test_a_trial_chooses_the_window_and_the_rows_that_are_open(good_only, small_space):
     paths = tuple(sorted((good_only / "train" / "good").iterdir()))
     open_ = draw_candidates(["patchcore"], 0)[0]
-    fixed = [replace(open_, settings={**open_.settings, "window": window}) for window in (1, 3, 5)]
-    outcomes = [run_trial(Trial(one, paths[:12], paths[12:20], kernels.threads(), 0)) for one in (open_, *fixed)]
-    aurocs = [outcome.auroc for outcome in outcomes[1:]]
-    assert len(set(aurocs)) > 1
-    assert outcomes[0].auroc == max(aurocs)
-    assert outcomes[0].candidate == fixed[int(np.argmax(aurocs))]
+    best = {}
+    for rows in (50, 200):
+        fixed = [open_.with_settings(memory_bank_size=rows, window=window) for window in (1, 3, 5)]
+        outcomes = [run_trial(Trial(one, paths[:12], paths[12:20], kernels.threads(), 0)) for one in fixed]
+        assert len({outcome.auroc for outcome in outcomes}) > 1
+        assert not any(outcome.others for outcome in outcomes)
+        best[rows] = max(outcomes, key=lambda outcome: outcome.auroc)
+    outcome = run_trial(Trial(open_, paths[:12], paths[12:20], kernels.threads(), 0, rows=(50, 200)))
+    assert [(outcome.candidate, outcome.auroc), *outcome.others] == [
+        (one.candidate, one.auroc) for one in sorted(best.values(), key=lambda one: -one.auroc)
+    ]
+
+
+def test_what_is_too_slow_takes_part_with_fewer_rows(good_only, small_space, monkeypatch, tmp_path):
+    """In the first round with the best bank that is fast enough, as a finalist with the largest beside its own."""
+    paths = sorted((good_only / "train" / "good").iterdir())
+    parts = Parts("line", paths[:12], paths[12:16], CalibrationPlan(paths[16:24], 0.2))
+    candidate = draw_candidates(["patchcore"], 0)[0]
+    monkeypatch.setitem(tune_space.ROWS, "patchcore", (50, 100, 200))
+    monkeypatch.setattr(finalists, "frame_ms", lambda detector, images: len(detector.artifact.memory_bank()) / 10)
+    monkeypatch.setattr(first_round, "frame_ms", lambda detector, images, frames: finalists.frame_ms(detector, images))
+    plan = TunePlan(12, 0.2, trials=1, workers=1)
+    with open_workers(1, 1, None) as workers:
+        round_ = FirstRound(Team(workers, 1, parts, plan, no_progress))
+        round_.run([candidate])
+        (outcome,) = round_.outcomes
+    assert outcome.candidate.settings["memory_bank_size"] in (50, 100)
+    all_rows = replace(outcome, candidate=outcome.candidate.with_settings(memory_bank_size=200))
+    judged = judge_finalists([all_rows], parts, plan, tmp_path, no_progress)
+    assert [one.candidate.settings["memory_bank_size"] for one in judged] == [200, 100]
+    assert [one.latency_ms for one in judged] == [20, 10]
 
 
 @pytest.mark.slow  # a process with torch and an export for each of two finalists
