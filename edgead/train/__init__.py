@@ -10,13 +10,14 @@ from torch import nn
 from edgead.artifact import Artifact, ArtifactError
 from edgead.errors import SettingsError
 from edgead.onnx_constants import read_constants
+from edgead.train.cs_flow import CsFlow
 from edgead.train.draem import Draem
 from edgead.train.efficient_ad import EfficientAD
 from edgead.train.mvg import Mvg
 from edgead.train.patchcore import PatchCore, PatchCoreConfig
 from edgead.train.simplenet import SimpleNet
 
-METHODS = (PatchCore, SimpleNet, EfficientAD, Mvg, Draem)
+METHODS = (PatchCore, SimpleNet, EfficientAD, Mvg, Draem, CsFlow)
 DETECTORS: dict[str, type[Any]] = {detector.name: detector for detector in METHODS}
 
 __all__ = ["DETECTORS", "PatchCore", "PatchCoreConfig", "find_preset", "load_network"]

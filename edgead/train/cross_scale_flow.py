@@ -1,0 +1,137 @@
+"""A normalising flow over feature maps of several scales: fully convolutional coupling blocks that the scales share.
+
+Rudolph, Wehrbein, Rosenhahn, Wandt, "Fully Convolutional Cross-Scale-Flows for Image-based Defect Detection", WACV 2022
+(arXiv 2110.02855).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Negative slope of the hidden activations, as in the authors' code; the paper does not tell.
+SLOPE = 0.1
+
+
+class CrossConvolutions(nn.Module):
+    """The network inside a coupling: two convolutions at each scale, and what neighbouring scales add to the second.
+
+    Parameters
+    ----------
+    scales, channels, hidden, outputs : int
+    kernel : int
+        Side of every convolution.
+    """
+
+    def __init__(self, scales: int, channels: int, hidden: int, outputs: int, kernel: int):
+        super().__init__()
+
+        def convolutions(count: int, inputs: int, width: int, stride: int = 1) -> nn.ModuleList:
+            return nn.ModuleList(
+                nn.Conv2d(inputs, width, kernel, stride=stride, padding=kernel // 2) for _ in range(count)
+            )
+
+        self.into = convolutions(scales, channels, hidden)
+        self.out = convolutions(scales, hidden, outputs)
+        self.up = convolutions(scales - 1, hidden, outputs)
+        self.down = convolutions(scales - 1, hidden, outputs, stride=2)
+        self.gain = nn.Parameter(torch.zeros(scales))  # the paper's gamma: the flow begins as the identity
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps (n, channels, h, w), finest first, each half the size of the one before -> (n, outputs, h, w) each."""
+        hidden = [F.leaky_relu(convolution(x), SLOPE) for convolution, x in zip(self.into, maps, strict=True)]
+        results = [convolution(x) for convolution, x in zip(self.out, hidden, strict=True)]
+        for fine, (up, down) in enumerate(zip(self.up, self.down, strict=True)):
+            # The authors' code enlarges first; after the convolution it costs a quarter.
+            enlarged = F.interpolate(up(hidden[fine + 1]), scale_factor=2.0, mode="bilinear", align_corners=False)
+            results[fine] = results[fine] + enlarged
+            results[fine + 1] = results[fine + 1] + down(hidden[fine])
+        return [x * self.gain[scale] for scale, x in enumerate(results)]
+
+
+class Coupling(nn.Module):
+    """An affine coupling block: the channels are shuffled, then each half is scaled and shifted by what the other says.
+
+    Parameters
+    ----------
+    scales, channels, hidden, kernel : int
+        See CrossConvolutions.
+    clamp : float
+        The alpha of the paper's soft clamping: no logarithm of a scale is larger.
+    generator : Generator
+        Draws the fixed permutation of the channels of each scale.
+    """
+
+    def __init__(
+        self, scales: int, channels: int, hidden: int, kernel: int, *, clamp: float, generator: torch.Generator
+    ):
+        super().__init__()
+        self.clamp = clamp
+        self.half = channels // 2
+        rest = channels - self.half
+        self.first = CrossConvolutions(scales, rest, hidden, 2 * self.half, kernel)
+        self.second = CrossConvolutions(scales, self.half, hidden, 2 * rest, kernel)
+        for scale in range(scales):
+            self.register_buffer(f"order{scale}", torch.randperm(channels, generator=generator))
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Maps (n, channels, h, w) -> maps of the same shapes, and the log-determinant of the Jacobian, (n,)."""
+        shuffled = [x[:, self.get_buffer(f"order{scale}")] for scale, x in enumerate(maps)]
+        one, other = [x[:, : self.half] for x in shuffled], [x[:, self.half :] for x in shuffled]
+        one, log_first = self._transform(one, self.first(other))
+        other, log_second = self._transform(other, self.second(one))
+        return [torch.cat(halves, dim=1) for halves in zip(one, other, strict=True)], log_first + log_second
+
+    def _transform(self, maps: Sequence[Tensor], parameters: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        results, logarithms = [], []
+        for x, parameter in zip(maps, parameters, strict=True):
+            scale, shift = parameter.chunk(2, dim=1)
+            log_scale = soft_clamp(scale, self.clamp)
+            results.append(x * log_scale.exp() + shift)
+            logarithms.append(log_scale.flatten(1).sum(dim=1))
+        return results, torch.stack(logarithms).sum(dim=0)
+
+
+class CrossScaleFlow(nn.Module):
+    """A chain of coupling blocks.
+
+    Parameters
+    ----------
+    scales, channels, hidden : int
+    kernels : sequence of int
+        Side of the convolutions of each block.
+    clamp : float
+    seed : int
+        Of the permutations.
+    """
+
+    def __init__(self, scales: int, channels: int, hidden: int, kernels: Sequence[int], *, clamp: float, seed: int):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.blocks = nn.ModuleList(
+            Coupling(scales, channels, hidden, kernel, clamp=clamp, generator=generator) for kernel in kernels
+        )
+
+    def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Feature maps (n, channels, h, w), finest first -> z of the same shapes, and the log-determinant, (n,)."""
+        changes = []
+        for block in self.blocks:
+            maps, change = block(maps)
+            changes.append(change)
+        return maps, torch.stack(changes).sum(dim=0)
+
+
+def soft_clamp(x: Tensor, limit: float) -> Tensor:
+    """2 a / pi arctan(x / a) with a = `limit`: about x near 0, within -a and a everywhere."""
+    return (2 * limit / math.pi) * torch.atan(x / limit)
+
+
+def negative_log_likelihood(z: Sequence[Tensor], log_determinant: Tensor) -> Tensor:
+    """Loss of a batch: |z|^2 / 2 - log |det J|, up to a constant, a channel of a position; one number."""
+    squares = torch.stack([x.float().square().flatten(1).sum(dim=1) for x in z]).sum(dim=0)
+    dimensions = sum(x[0].numel() for x in z)
+    return ((squares / 2 - log_determinant) / dimensions).mean()
