@@ -71,17 +71,17 @@ class Coupling(nn.Module):
     ):
         super().__init__()
         self.clamp = clamp
-        self.half = channels // 2
-        rest = channels - self.half
-        self.first = CrossConvolutions(scales, rest, hidden, 2 * self.half, kernel)
-        self.second = CrossConvolutions(scales, self.half, hidden, 2 * rest, kernel)
+        self.split_at = channels // 2
+        rest = channels - self.split_at
+        self.first = CrossConvolutions(scales, rest, hidden, 2 * self.split_at, kernel)
+        self.second = CrossConvolutions(scales, self.split_at, hidden, 2 * rest, kernel)
         for scale in range(scales):
             self.register_buffer(f"order{scale}", torch.randperm(channels, generator=generator))
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Maps (n, channels, h, w) -> maps of the same shapes, and the log-determinant of the Jacobian, (n,)."""
         shuffled = [x[:, self.get_buffer(f"order{scale}")] for scale, x in enumerate(maps)]
-        one, other = [x[:, : self.half] for x in shuffled], [x[:, self.half :] for x in shuffled]
+        one, other = [x[:, : self.split_at] for x in shuffled], [x[:, self.split_at :] for x in shuffled]
         one, log_first = self._transform(one, self.first(other))
         other, log_second = self._transform(other, self.second(one))
         return [torch.cat(halves, dim=1) for halves in zip(one, other, strict=True)], log_first + log_second
