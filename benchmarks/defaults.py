@@ -44,6 +44,12 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "mvg, every level, NPCA": {"reduction": "npca"},
         "mvg, four levels from stride 8, NPCA": {**DEEPEST, "reduction": "npca"},
     },
+    "cs_flow": {
+        "the defaults": {},
+        "  half the steps": {"steps": 1000},
+        "  twice the steps": {"steps": 4000},
+        "  two scales": {"scales": 2},
+    },
     "simplenet": {
         "the defaults": {},
         "  window of 5 x 5": {"window": 5},
