@@ -52,7 +52,7 @@ class CsFlowConfig:
     steps, batch_size : int
         The paper's batches; it takes 240 epochs of them.
     learning_rate, weight_decay : float
-        Of Adam. The paper learns at 2e-4; with whitened features 1e-3 takes a fifth of the steps.
+        Of Adam. The paper learns at 2e-4, and for longer.
     bfloat16 : bool
         Learn with products in bfloat16: faster on GPUs and on CPUs that have them.
     sigma_px : float
