@@ -22,13 +22,10 @@ from edgead.train.backbones import Backbone, build_backbone
 from edgead.train.checkpoint import Checkpoint, Learner
 from edgead.train.cross_scale_flow import CrossScaleFlow, negative_log_likelihood
 from edgead.train.device import CPU, bfloat16_products
-from edgead.train.gaussian import ledoit_wolf_shrinkage
 from edgead.train.levels import each_batch
 from edgead.train.loop import run_steps
 from edgead.train.settings import plain_settings, read_settings
-
-# Directions of the features with less than this share of a channel's variance are not made louder than that.
-LEAST_VARIANCE = 1e-3
+from edgead.train.whitening import Whitening
 
 
 @dataclass(frozen=True)
@@ -80,38 +77,6 @@ class CsFlowConfig:
             raise SettingsError("scales, hidden, steps and batch_size must be at least 1, and there must be kernels")
         if any(kernel < 1 or kernel % 2 == 0 for kernel in self.kernels):
             raise SettingsError(f"kernels are odd, found {list(self.kernels)}")
-
-
-class Whitening(nn.Module):
-    """Takes away the mean of the features' channels, and what correlation they have at a position.
-
-    A fixed and invertible first layer of the flow, which is ours: the flow need not learn what a covariance tells.
-    """
-
-    mean: Tensor
-    matrix: Tensor
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("matrix", torch.eye(channels))
-
-    def forward(self, level: Tensor) -> Tensor:
-        """Features (n, d, h, w) -> whitened ones, (n, d, h, w)."""
-        return ((level.permute(0, 2, 3, 1) - self.mean) @ self.matrix).permute(0, 3, 1, 2)
-
-    def fit(self, samples: Tensor) -> None:
-        """Learn from features of good parts, float32 (n, d)."""
-        exact = samples.double()
-        mean, deviation = exact.mean(dim=0), exact.std(dim=0, unbiased=False)
-        # A channel that never changes has nothing to be measured by.
-        inverse = torch.where(deviation > 0, deviation.reciprocal(), 0.0)
-        scaled = (exact - mean) * inverse
-        variances, directions = torch.linalg.eigh(scaled.T @ scaled / len(scaled))
-        shrinkage = ledoit_wolf_shrinkage(scaled.square().sum(dim=1), variances)  # a few parts have few positions
-        shrunk = ((1 - shrinkage) * variances + shrinkage).clamp_min(LEAST_VARIANCE)
-        self.mean.copy_(mean)
-        self.matrix.copy_(inverse[:, None] * directions * shrunk.rsqrt())
 
 
 class CsFlowNetwork(nn.Module):
