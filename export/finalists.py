@@ -97,9 +97,10 @@ def judge_finalists(
                     add_precision(path, PrecisionPlan(precision), images)
             except EdgeadError:
                 continue  # this candidate loses too much in this precision; it is there in the others
-            finalist = _measure(outcome.candidate, precision, path, test, plan)
-            finalists.append(finalist)
-            if finalist.latency_ms > plan.latency_ms:
+            with Detector.load(path, runtime=plan.runtime, precision=precision) as detector:
+                latency_ms = frame_ms(detector, test.good)
+                finalists.append(Finalist(outcome.candidate, precision, latency_ms, _auroc(detector, test), path))
+            if latency_ms > plan.latency_ms:
                 slow.append(precision)
         finalists += _with_smaller_banks(outcome.candidate, slow, path, test, plan)
         progress("judge finalists", done, len(outcomes))
@@ -118,15 +119,14 @@ def _with_smaller_banks(
             continue
         cut_bank(path, rows)
         for precision in list(waiting):
-            finalist = _measure(candidate.with_settings(memory_bank_size=rows), precision, path, test, plan)
-            if finalist.latency_ms <= plan.latency_ms:
-                found.append(finalist)
-                waiting.remove(precision)
+            smaller = candidate.with_settings(memory_bank_size=rows)
+            with Detector.load(path, runtime=plan.runtime, precision=precision) as detector:
+                latency_ms = frame_ms(detector, test.good)
+                if latency_ms <= plan.latency_ms:
+                    found.append(Finalist(smaller, precision, latency_ms, _auroc(detector, test), path))
+                    waiting.remove(precision)
     return found
 
 
-def _measure(candidate: Candidate, precision: str, path: Path, test: DrawnTest, plan: TunePlan) -> Finalist:
-    with Detector.load(path, runtime=plan.runtime, precision=precision) as detector:
-        latency_ms = frame_ms(detector, test.good)
-        auroc = test.auroc([detector.measure(image).image_score for image in test.images])
-    return Finalist(candidate, precision, latency_ms, auroc, path)
+def _auroc(detector: Detector, test: DrawnTest) -> float:
+    return test.auroc([detector.measure(image).image_score for image in test.images])
