@@ -63,6 +63,9 @@ def fold_normalisation(model: onnx.ModelProto, normalisation: Normalisation) -> 
     cast = next(node for node in graph.node if node.name == normalisation.cast)
     div = producers[normalisation.output]
     sub = producers[div.input[0]]
+    floats = (cast.output[0], sub.input[0], sub.output[0])
+    if any(sum(name in node.input for node in graph.node) != 1 for name in floats):
+        return  # the image is used in other ways too
     # Without Cast the numbers come as uint8 to where the normalised and quantised ones were read.
     bypassed = {cast.output[0]: cast.input[0]}
     bypassed[quantize.output[0]] = bypassed.get(sub.input[0], sub.input[0])

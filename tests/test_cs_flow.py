@@ -10,12 +10,16 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 
+import onnxruntime  # noqa: E402
 from edgead.export.from_folder import GoodImages, train_from_folder  # noqa: E402
+from edgead.export.quantize import LEAST_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
 from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
 
 from edgead.artifact import Artifact  # noqa: E402
 from edgead.dataset import find_test_images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
+from edgead.images import load_image  # noqa: E402
+from edgead.preprocess import preprocess  # noqa: E402
 from edgead.train.checkpoint import Checkpoint  # noqa: E402
 from edgead.train.cross_scale_flow import CrossScaleFlow, negative_log_likelihood, soft_clamp  # noqa: E402
 from edgead.train.cs_flow import CsFlow, _drawn  # noqa: E402
@@ -212,8 +216,15 @@ def test_deployed_scores_are_the_trained_ones(line_data, tmp_path):
     parity = compare_with_torch(artifact, [image.path for image in find_test_images(line_data)])
     assert parity.images == 20 and parity.passed, parity
     assert replay_golden(artifact).passed
-    graph = onnx.load(artifact.model_path).graph
-    assert [output.name for output in graph.output] == ["patch_scores", "image_score"]
+    graph = onnx.load(artifact.model_path)
+    assert [output.name for output in graph.graph.output] == ["patch_scores", "image_score"]
+    # The coarser scale is made of the image as it comes, beside the quantised one that the backbone reads.
+    images = [load_image(image.path) for image in find_test_images(line_data)][:LEAST_IMAGES]
+    images = [preprocess(image, artifact.manifest.preprocessing) for image in images]
+    ranges = measure_ranges(artifact.model_path, images, "minmax", lambda done, total: None)
+    int8 = quantize(graph, ranges, SCHEMES["int8"]).SerializeToString()
+    (score,) = onnxruntime.InferenceSession(int8).run(["image_score"], {"image": images[0][None]})[0]
+    assert 0 < score < math.inf
 
 
 @pytest.mark.parametrize(
