@@ -66,6 +66,18 @@ class Stream:
         coding = ["-c:v", "mpeg2video", "-g", "5", "-f", "mpegts", "-listen", "1", self.url]
         command = ["ffmpeg", "-hide_banner", "-loglevel", "quiet", "-nostdin", *source, *coding]
         self._process = subprocess.Popen(command)
+        deadline = time.monotonic() + 60
+        while not self._listens() and time.monotonic() < deadline:
+            if self._process.poll() is not None:  # the port was taken meanwhile
+                self._process = subprocess.Popen(command)
+            time.sleep(0.02)
+        assert self._listens(), "FFmpeg does not listen"
+
+    def _listens(self):
+        """Whether it waits for its client or has it, without being one: it serves no second."""
+        listen, established = "0A", "01"
+        sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return any(fields[1].endswith(f":{self.port:04X}") and fields[3] in (listen, established) for fields in sockets)
 
     def signal(self, number):
         self._process.send_signal(number)
