@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -95,12 +96,12 @@ def judge_finalists(
                 if precision != "fp32":
                     images = CalibrationImages(parts.learn, parts.calibration.images, "training data")
                     add_precision(path, PrecisionPlan(precision), images)
+                finalist = _measure(outcome.candidate, precision, path, test, plan.runtime)
             except EdgeadError:
                 continue  # this candidate loses too much in this precision; it is there in the others
-            with Detector.load(path, runtime=plan.runtime, precision=precision) as detector:
-                latency_ms = frame_ms(detector, test.good)
-                finalists.append(Finalist(outcome.candidate, precision, latency_ms, _auroc(detector, test), path))
-            if latency_ms > plan.latency_ms:
+            assert finalist is not None
+            finalists.append(finalist)
+            if finalist.latency_ms > plan.latency_ms:
                 slow.append(precision)
         finalists += _with_smaller_banks(outcome.candidate, slow, path, test, plan)
         progress("judge finalists", done, len(outcomes))
@@ -118,15 +119,22 @@ def _with_smaller_banks(
         if rows >= candidate.settings["memory_bank_size"]:
             continue
         cut_bank(path, rows)
+        smaller = candidate.with_settings(memory_bank_size=rows)
         for precision in list(waiting):
-            smaller = candidate.with_settings(memory_bank_size=rows)
-            with Detector.load(path, runtime=plan.runtime, precision=precision) as detector:
-                latency_ms = frame_ms(detector, test.good)
-                if latency_ms <= plan.latency_ms:
-                    found.append(Finalist(smaller, precision, latency_ms, _auroc(detector, test), path))
-                    waiting.remove(precision)
+            finalist = _measure(smaller, precision, path, test, plan.runtime, at_most_ms=plan.latency_ms)
+            if finalist is not None:
+                found.append(finalist)
+                waiting.remove(precision)
     return found
 
 
-def _auroc(detector: Detector, test: DrawnTest) -> float:
-    return test.auroc([detector.measure(image).image_score for image in test.images])
+def _measure(
+    candidate: Candidate, precision: str, path: Path, test: DrawnTest, runtime: str, *, at_most_ms: float = math.inf
+) -> Finalist | None:
+    """Time and judge; None where a frame takes longer than `at_most_ms`, before anything is judged."""
+    with Detector.load(path, runtime=runtime, precision=precision) as detector:
+        latency_ms = frame_ms(detector, test.good)
+        if latency_ms > at_most_ms:
+            return None
+        auroc = test.auroc([detector.measure(image).image_score for image in test.images])
+    return Finalist(candidate, precision, latency_ms, auroc, path)
