@@ -92,7 +92,7 @@ def judge(model: Path, parts: list[tuple[np.ndarray, bool]], light: Light) -> Ou
 
 
 def row(kind: str, light: str, before: Outcome, after: list[Outcome]) -> str:
-    """One row of the table: before, and the mean, least and largest after."""
+    """One row of the table: before, and the mean and each lesson after."""
 
     def change(name: str, scale: float, digits: int) -> str:
         old, *values = (f"{scale * getattr(one, name):.{digits}f}" for one in (before, *after))

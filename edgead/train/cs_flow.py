@@ -22,7 +22,7 @@ from edgead.train.backbones import Backbone, build_backbone
 from edgead.train.checkpoint import Checkpoint, Learner
 from edgead.train.cross_scale_flow import CrossScaleFlow, negative_log_likelihood
 from edgead.train.device import CPU, bfloat16_products
-from edgead.train.levels import each_batch
+from edgead.train.levels import each_batch, on_finest_grid
 from edgead.train.loop import run_steps
 from edgead.train.settings import plain_settings, read_settings
 from edgead.train.whitening import Whitening
@@ -120,11 +120,7 @@ class CsFlowNetwork(nn.Module):
         z, _ = self.flow(self.whiten(self.levels(image)))
         energies = [x.square().mean(dim=1) for x in z]
         image_score = torch.cat([energy.flatten(1) for energy in energies], dim=1).mean(dim=1)
-        grid = energies[0].shape[1:]
-        aligned = [energies[0]] + [
-            F.interpolate(x[:, None], size=grid, mode="bilinear", align_corners=False)[:, 0] for x in energies[1:]
-        ]
-        return torch.stack(aligned).mean(dim=0), image_score
+        return on_finest_grid(energies).mean(dim=0), image_score
 
 
 class CsFlow:
@@ -225,7 +221,8 @@ class CsFlow:
         draw = partial(_drawn, len(levels[0]), config.batch_size, config.seed)
 
         def step(number: int, rng: np.random.Generator) -> Tensor:
-            batch = [level[draw(number)].to(device) for level in levels]
+            drawn = draw(number)
+            batch = [level[drawn].to(device) for level in levels]
             with bfloat16_products(device, config.bfloat16):
                 z, log_determinant = flow(batch)
             loss = negative_log_likelihood(z, log_determinant)

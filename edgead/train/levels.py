@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgead.dataset import Progress
@@ -52,3 +53,11 @@ def each_batch(
 def pool(level: Tensor) -> Tensor:
     """Features (n, d, h, w) -> their mean over each image, (n, d)."""
     return level.mean(dim=(2, 3))
+
+
+def on_finest_grid(maps: Sequence[Tensor]) -> Tensor:
+    """Maps of scores (n, h, w), finest first -> all on the grid of the first, (maps, n, h, w)."""
+    grid = maps[0].shape[1:]
+    return torch.stack(
+        [maps[0]] + [F.interpolate(x[:, None], size=grid, mode="bilinear", align_corners=False)[:, 0] for x in maps[1:]]
+    )

@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgead.dataset import Progress, StageProgress, no_progress
@@ -24,7 +23,7 @@ from edgead.train.backbones import LITE_LAYERS, Backbone, build_backbone
 from edgead.train.checkpoint import Checkpoint
 from edgead.train.device import CPU
 from edgead.train.gaussian import Gaussian, Reduction, check_reduction, chi_quantile, gaussians, sum_distances
-from edgead.train.levels import each_batch, pool
+from edgead.train.levels import each_batch, on_finest_grid, pool
 from edgead.train.settings import plain_settings, read_settings
 
 
@@ -103,11 +102,7 @@ class GaussianLevels(nn.Module):
         image_score = sum_distances(self.pooled, [pool(level) for level in levels])
         mapped = [levels[i] for i in self.map_indices]
         distances = [gaussian(level.permute(0, 2, 3, 1)) for gaussian, level in zip(self.patches, mapped, strict=True)]
-        grid = distances[0].shape[1:]
-        aligned = [distances[0]] + [
-            F.interpolate(x[:, None], size=grid, mode="bilinear", align_corners=False)[:, 0] for x in distances[1:]
-        ]
-        return torch.stack(aligned).sum(dim=0), image_score
+        return on_finest_grid(distances).sum(dim=0), image_score
 
 
 class Mvg:
