@@ -95,9 +95,9 @@ def row(kind: str, light: str, before: Outcome, after: list[Outcome]) -> str:
     """One row of the table: before, and the mean and each lesson after."""
 
     def change(name: str, scale: float, digits: int) -> str:
-        old, *values = (f"{scale * getattr(one, name):.{digits}f}" for one in (before, *after))
-        mean = scale * float(np.mean([getattr(one, name) for one in after]))
-        return f"{old} -> {mean:.{digits}f} ({', '.join(sorted(values))})"
+        old, *values = (scale * getattr(one, name) for one in (before, *after))
+        each = ", ".join(f"{value:.{digits}f}" for value in sorted(values))
+        return f"{old:.{digits}f} -> {np.mean(values):.{digits}f} ({each})"
 
     cells = [f"{change('false_rejects', 100, 1)} %", f"{change('escapes', 100, 1)} %", change("auroc", 1, 3)]
     return f"| {kind} | {light} | {' | '.join(cells)} |"

@@ -15,12 +15,16 @@ from test_imports import REFUSE, run
 
 from edgead import Detector, metrics
 from edgead.artifact import Artifact, ArtifactError
-from edgead.calibration import MARGIN, CalibrationError, conformal_threshold
-from edgead.completion import kept_images
+from edgead.calibration import MARGIN, CalibrationError, calibrate, conformal_threshold
+from edgead.completion import GoodScores, kept_images
 from edgead.demo.line import belt
 from edgead.errors import SettingsError
 from edgead.images import load_image, write_image
+from edgead.manifest import Calibration
 from edgead.teach import TeachPlan, earlier_versions, teach, undo
+from edgead.teach.run import settle
+
+GOOD = np.linspace(0.05, 1, 20)  # scores of as many good images as 5 % needs: the threshold is the highest
 
 
 @pytest.fixture(scope="session")
@@ -60,11 +64,34 @@ def test_false_rejects_are_learnt_and_the_promise_is_kept(model_copy, new_batch)
         scores = [detector.measure(load_image(path)).image_score for path in kept_images(new)]
     limits = new.manifest.calibration
     assert scores == pytest.approx(limits.scores, rel=1e-6)
-    least = conformal_threshold(scores, 0.05) * (1 + MARGIN)
-    assert limits.reject == pytest.approx(max(least, old.manifest.calibration.reject), rel=1e-6)
+    assert limits.reject >= conformal_threshold(scores, 0.05) * (1 + MARGIN) * (1 - 1e-6)
     assert limits.false_reject_rate == old.manifest.calibration.false_reject_rate
     assert new.manifest.training["taught"][0]["rows_added"] == lesson.rows_added
     check_golden(model_copy, "fp32")
+
+
+def limits_of(scores: np.ndarray) -> Calibration:
+    return calibrate(scores, scores, scores, false_reject_rate=0.05)
+
+
+@pytest.mark.parametrize(
+    ("renewed", "taught", "expected"),
+    [
+        pytest.param(GOOD * 1.1, [0.1], 1.1, id="good parts score higher: the promise needs it"),
+        pytest.param(GOOD * 0.9, [0.1], 0.9, id="all score lower"),
+        pytest.param(np.minimum(GOOD, 0.9), [0.1], 0.76 / 0.775, id="only the highest do"),
+        pytest.param(np.minimum(GOOD, 0.9), [0.99], 0.99, id="a taught part just passed"),
+        pytest.param(GOOD * 0.9, [1.3], 0.9, id="a taught part was not learnt"),
+        pytest.param(GOOD * 0, [0.0], 0.0, id="good parts that are all the same"),
+    ],
+)
+def test_thresholds_follow_good_scores_down(renewed, taught, expected):
+    old, new = limits_of(GOOD), limits_of(renewed)
+    settled = settle(new, old, GoodScores(taught, taught, taught))
+    for name in ("reject", "review", "map_threshold"):
+        assert getattr(settled, name) == pytest.approx(expected * getattr(old, name), rel=1.1 * MARGIN)
+        assert getattr(settled, name) >= getattr(new, name)
+    assert settle(old, new, GoodScores(taught, taught, taught)).reject >= old.reject
 
 
 def other_light(image: np.ndarray) -> np.ndarray:
@@ -97,7 +124,7 @@ def test_truth_of_the_line_before_and_after(model_copy, tmp_path):
         assert new[0] < old[0], "good parts are rejected as often as before"
         assert new[2] > old[2], "good and defective parts are told apart no better"
     # Under the light that it was made for. Under the other it had flagged good and defective parts alike.
-    assert after[0][1] >= before[0][1] - 1, "defects escape that were found; one may lie on the threshold"
+    assert after[0][1] >= before[0][1], "defects escape that were found"
 
 
 def test_one_command_goes_back(model_copy, new_batch):

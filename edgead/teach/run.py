@@ -14,7 +14,8 @@ import numpy as np
 
 from edgead import kernels
 from edgead.artifact import Artifact, ArtifactError, write_manifest
-from edgead.completion import measure_good, write_golden
+from edgead.calibration import raised
+from edgead.completion import GoodScores, measure_good, write_golden
 from edgead.dataset import Images, Progress, StageProgress, check_images, no_progress
 from edgead.detector import Detector
 from edgead.errors import SettingsError
@@ -55,8 +56,8 @@ def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress)
 
     The memory bank keeps its size, and with it the model its latency: see `edgead.memory_bank.merge`. Thresholds are
     made anew from images that are in no bank, old or new, so that they promise for parts like those images what they
-    promised before; none becomes lower. The taught images never set a threshold: those that an operator picks are no
-    sample of what comes.
+    promised before. Taught images only keep them from becoming so low that these are rejected again: those that an
+    operator picks are no sample of what comes.
 
     Raises
     ------
@@ -86,7 +87,7 @@ def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress)
             "rows_added": merged.added,
             "calibrated_on": good.source,
         }
-        manifest = _calibrate_all(Artifact(draft, artifact.manifest), good, progress)
+        manifest = _calibrate_all(Artifact(draft, artifact.manifest), good, taught, progress)
         written = write_manifest(draft, _with_lesson(manifest, facts))
         after = _judge_all(Artifact(draft, written), taught, held_out, partial(progress, "judge after"))
     return _lesson(artifact, good, merged, (before, after), width)
@@ -151,7 +152,9 @@ def _judge_all(
     return judgements
 
 
-def _calibrate_all(draft: Artifact, good: CalibrationImages, progress: StageProgress) -> Manifest:
+def _calibrate_all(
+    draft: Artifact, good: CalibrationImages, taught: Sequence[Path], progress: StageProgress
+) -> Manifest:
     """Make thresholds and golden images of every graph anew, with the bank that is in the draft."""
     manifest = draft.manifest
     calibrations, golden, changes = {}, {}, []
@@ -162,11 +165,11 @@ def _calibrate_all(draft: Artifact, good: CalibrationImages, progress: StageProg
         with Detector(good.readable(draft), runtime="onnxruntime", precision=name) as detector:
             scores = measure_good(detector, good.paths, partial(progress, f"calibrate {name}"))
         renewed = scores.calibrate(graph.calibration.false_reject_rate, graph.calibration.review_rate)
-        calibrations[name] = _not_lower(renewed, graph.calibration)
+        with Detector(draft, runtime="onnxruntime", precision=name) as detector:
+            calibrations[name] = settle(renewed, graph.calibration, measure_good(detector, taught))
+            golden[name] = [write_golden(detector, draft.path, old.image, old.anomaly_map) for old in graph.golden]
         changed = graph.calibration, calibrations[name]
         changes.append(threshold_change(name, *changed, images=len(good.paths), images_sha256=digest))
-        with Detector(draft, runtime="onnxruntime", precision=name) as detector:
-            golden[name] = [write_golden(detector, draft.path, old.image, old.anomaly_map) for old in graph.golden]
         if name == "fp32":
             fp32_scores = scores.scores
     good.keep_in(draft, fp32_scores)
@@ -184,13 +187,26 @@ def _calibrate_all(draft: Artifact, good: CalibrationImages, progress: StageProg
     )
 
 
-def _not_lower(renewed: Calibration, old: Calibration) -> Calibration:
-    """Thresholds that are no lower than they were: the promise holds for higher ones too.
+def settle(renewed: Calibration, old: Calibration, taught: GoodScores) -> Calibration:
+    """Thresholds that follow the good scores down, but not what a single score of a small sample did.
 
-    A lower one, which the draw of the calibration images can give, would take back what false rejects were taught for.
+    One that would become lower goes no further than the upper half of the good scores went on average, nor so low that
+    a taught part which the old one lets pass is stopped: the promise holds for higher thresholds too.
     """
-    names = ("reject", "review", "map_threshold")
-    return renewed.model_copy(update={name: max(getattr(renewed, name), getattr(old, name)) for name in names})
+    follow = min(1.0, _upper_half(renewed.scores) / max(_upper_half(old.scores), 1e-12))
+    seen = {"reject": taught.scores, "review": taught.scores, "map_threshold": taught.maxima}
+
+    def settled(name: str) -> float:
+        before = getattr(old, name)
+        passing = (value for value in map(raised, seen[name]) if value <= before)
+        return max([getattr(renewed, name), follow * before, *passing])
+
+    return renewed.model_copy(update={name: settled(name) for name in seen})
+
+
+def _upper_half(scores: Sequence[float]) -> float:
+    """Mean of the upper half of sorted scores."""
+    return float(np.mean(scores[len(scores) // 2 :]))
 
 
 def _with_lesson(manifest: Manifest, facts: dict[str, Any]) -> Manifest:
