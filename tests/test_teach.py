@@ -22,7 +22,7 @@ from edgead.errors import SettingsError
 from edgead.images import load_image, write_image
 from edgead.manifest import Calibration
 from edgead.teach import TeachPlan, earlier_versions, teach, undo
-from edgead.teach.run import settle
+from edgead.teach.thresholds import settle
 
 GOOD = np.linspace(0.05, 1, 20)  # scores of as many good images as 5 % needs: the threshold is the highest
 

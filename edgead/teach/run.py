@@ -14,17 +14,17 @@ import numpy as np
 
 from edgead import kernels
 from edgead.artifact import Artifact, ArtifactError, write_manifest
-from edgead.calibration import raised
-from edgead.completion import GoodScores, measure_good, write_golden
+from edgead.completion import measure_good, write_golden
 from edgead.dataset import Images, Progress, StageProgress, check_images, no_progress
 from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead.manifest import Calibration, Manifest
+from edgead.manifest import Manifest
 from edgead.memory_bank import Merged, merge, spacing
 from edgead.patch_features import each_features
 from edgead.recalibration import threshold_change, without_copies
 from edgead.teach.calibration_images import CalibrationImages, find_calibration_images
 from edgead.teach.lesson import Judgement, Lesson, judge
+from edgead.teach.thresholds import settle
 from edgead.teach.versions import earlier_versions, new_version
 
 
@@ -185,28 +185,6 @@ def _calibrate_all(
             "threshold_changes": [*manifest.threshold_changes, *changes],
         }
     )
-
-
-def settle(renewed: Calibration, old: Calibration, taught: GoodScores) -> Calibration:
-    """Thresholds that follow the good scores down, but not what a single score of a small sample did.
-
-    One that would become lower goes no further than the upper half of the good scores went on average, nor so low that
-    a taught part which the old one lets pass is stopped: the promise holds for higher thresholds too.
-    """
-    follow = min(1.0, _upper_half(renewed.scores) / max(_upper_half(old.scores), 1e-12))
-    seen = {"reject": taught.scores, "review": taught.scores, "map_threshold": taught.maxima}
-
-    def settled(name: str) -> float:
-        before = getattr(old, name)
-        passing = (value for value in map(raised, seen[name]) if value <= before)
-        return max([getattr(renewed, name), follow * before, *passing])
-
-    return renewed.model_copy(update={name: settled(name) for name in seen})
-
-
-def _upper_half(scores: Sequence[float]) -> float:
-    """Mean of the upper half of sorted scores."""
-    return float(np.mean(scores[len(scores) // 2 :]))
 
 
 def _with_lesson(manifest: Manifest, facts: dict[str, Any]) -> Manifest:
