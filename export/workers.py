@@ -79,10 +79,8 @@ def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
     try:
         yield executor
     except BaseException:
-        executor.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
-            process.join()
         raise
     finally:
-        executor.shutdown()
+        executor.shutdown(cancel_futures=True)

@@ -70,6 +70,11 @@ def test_front():
 def test_candidates_are_the_presets_and_then_all_others_once():
     ordered = draw_candidates(["patchcore"], 3)
     assert [candidate.name for candidate in ordered[:3]] == ["patchcore default", "patchcore fast", ""]
+    coarse = [(one.settings["backbone"], one.settings["image_size"], one.settings["layers"]) for one in ordered[2:4]]
+    assert sorted(coarse) == [
+        ("efficientnet_lite0", [224, 224], ["stride16"]),
+        ("efficientnet_lite2", [320, 320], ["stride16"]),
+    ]
     # 3 x 3 x 7 x 3 in the space.
     assert len({str(candidate) for candidate in ordered}) == len(ordered) == 2 + 189
     assert ordered == draw_candidates(["patchcore"], 3) != draw_candidates(["patchcore"], 4)
