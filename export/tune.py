@@ -81,7 +81,7 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
         team = Team(workers, threads, parts, plan, progress)
         first = FirstRound(team)
         first.run(candidates)
-        outcomes, problems = _halve(first.outcomes, team)
+        outcomes, problems = halve(first.outcomes, team)
         finalists = judge_finalists(outcomes, parts, plan, Path(work), progress)
         within = [finalist for finalist in finalists if finalist.latency_ms <= plan.latency_ms]
         if not within:
@@ -102,8 +102,10 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
     )
 
 
-def _halve(outcomes: list[Outcome], team: Team) -> tuple[list[Outcome], list[str]]:
+def halve(outcomes: list[Outcome], team: Team) -> tuple[list[Outcome], list[str]]:
     """Let fewer candidates learn from more images, and fewer yet from all; presets always come through.
+
+    What learns from all of them has more patches to fill a memory bank with, and chooses its size anew.
 
     Returns
     -------
@@ -115,7 +117,10 @@ def _halve(outcomes: list[Outcome], team: Team) -> tuple[list[Outcome], list[str
         kept = max(LEAST_FINALISTS, len(outcomes) // 2)
         candidates = [one.candidate for i, one in enumerate(outcomes) if i < kept or one.candidate.name]
         stage = f"round {number} of {len(LATER_SHARES) + 1}"
-        outcomes, found = team.learn(candidates, share, stage, build=share == 1.0)
+        is_last = share == 1.0
+        if is_last:
+            candidates = [candidate.reopened() for candidate in candidates]
+        outcomes, found = team.learn(candidates, share, stage, build=is_last)
         problems += found
         if not outcomes:
             raise SettingsError(f"no candidate could be trained: {problems[0]}")

@@ -57,6 +57,13 @@ class Candidate:
         """The candidate with other settings, which is no preset any more."""
         return Candidate(self.detector, {**self.settings, **settings})
 
+    def reopened(self) -> Candidate:
+        """The candidate with all open again that a trial chooses; a preset stays what it is."""
+        if self.name:
+            return self
+        chosen = ("memory_bank_size", "window")
+        return Candidate(self.detector, {key: value for key, value in self.settings.items() if key not in chosen})
+
     def __str__(self) -> str:
         if self.name:
             return self.name

@@ -21,7 +21,7 @@ from edgead.export.first_round import FirstRound  # noqa: E402
 from edgead.export.pareto import draw_front, pareto_front  # noqa: E402
 from edgead.export.team import Team  # noqa: E402
 from edgead.export.trial import Outcome, Trial, run_trial  # noqa: E402
-from edgead.export.tune import TunePlan, tune  # noqa: E402
+from edgead.export.tune import TunePlan, halve, tune  # noqa: E402
 from edgead.export.tune_plan import Parts  # noqa: E402
 from edgead.export.tune_space import Candidate, draw_candidates, nearest_first  # noqa: E402
 from edgead.export.workers import open_workers  # noqa: E402
@@ -185,6 +185,23 @@ def test_what_is_too_slow_takes_part_with_fewer_rows(good_only, small_space, mon
     assert [one.latency_ms for one in judged] == [20, 10]
 
 
+def test_finalists_choose_rows_and_window_anew():
+    default, _, *others = draw_candidates(["patchcore"], 0)
+    asked = []
+
+    class Workers:
+        def run(self, trials):
+            asked.append([trial.candidate for trial in trials])
+            return (Outcome(trial.candidate, 0.9, 0.0) for trial in trials)
+
+    cut = [one.with_settings(memory_bank_size=1000, window=1) for one in others[:7]]
+    parts = Parts("line", [Path()] * 40, [], CalibrationPlan([], 0.2))
+    team = Team(Workers(), 1, parts, TunePlan(10), no_progress)
+    finalists, problems = halve([Outcome(one, 0.8, 0.0) for one in [*cut, default]], team)
+    assert asked == [[*cut[:4], default], [*others[:4], default]]
+    assert [one.candidate for one in finalists] == asked[-1] and not problems
+
+
 @pytest.mark.slow  # a process with torch and an export for each of two finalists
 def test_search_in_processes(good_only, small_space, tmp_path):
     plan = TunePlan(10_000, 0.2, detectors=("patchcore",), trials=2, workers=1)
@@ -213,7 +230,7 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from edgead.export import tune_space, workers
-from edgead.export.tune import TunePlan, tune
+from edgead.export.tune import TunePlan, halve, tune
 tune_space.SPACE, tune_space.PRESETS = {tune_space.SPACE!r}, ()
 cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "include_dashboard": False}})
 cluster.add_node(num_cpus=1)
