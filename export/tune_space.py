@@ -29,6 +29,7 @@ SPACE: dict[str, dict[str, list[Any]]] = {
 # windows, and a bank that was chosen greedily begins with all smaller ones.
 WINDOWS = {"patchcore": (1, 3, 5)}
 ROWS = {"patchcore": (1000, 3000, 10_000, 20_000)}
+CHOSEN_IN_TRIAL = ("memory_bank_size", "window")
 # What a graph is made of: candidates that share these have the same network, whose time is measured once.
 GRAPH = ("backbone", "layers", "image_size")
 PRESETS = ("default", "fast")  # of patchcore
@@ -61,8 +62,9 @@ class Candidate:
         """The candidate with all open again that a trial chooses; a preset stays what it is."""
         if self.name:
             return self
-        chosen = ("memory_bank_size", "window")
-        return Candidate(self.detector, {key: value for key, value in self.settings.items() if key not in chosen})
+        return Candidate(
+            self.detector, {key: value for key, value in self.settings.items() if key not in CHOSEN_IN_TRIAL}
+        )
 
     def __str__(self) -> str:
         if self.name:
@@ -98,5 +100,6 @@ def nearest_first(candidates: Sequence[Candidate], leaders: Sequence[Candidate])
 
 def _preset(name: str) -> Candidate:
     settings = plain_settings(PatchCoreConfig(**find_preset("patchcore", name)))
-    taken = (*SPACE["patchcore"], "memory_bank_size", "window")
-    return Candidate("patchcore", {key: settings[key] for key in taken}, f"patchcore {name}")
+    return Candidate(
+        "patchcore", {key: settings[key] for key in (*SPACE["patchcore"], *CHOSEN_IN_TRIAL)}, f"patchcore {name}"
+    )

@@ -64,7 +64,8 @@ def test_false_rejects_are_learnt_and_the_promise_is_kept(model_copy, new_batch)
         scores = [detector.measure(load_image(path)).image_score for path in kept_images(new)]
     limits = new.manifest.calibration
     assert scores == pytest.approx(limits.scores, rel=1e-6)
-    assert limits.reject >= conformal_threshold(scores, 0.05) * (1 + MARGIN) * (1 - 1e-6)
+    least = conformal_threshold(scores, 0.05) * (1 + MARGIN)
+    assert least * (1 - 1e-6) <= limits.reject <= max(least, old.manifest.calibration.reject) * (1 + 1e-6)
     assert limits.false_reject_rate == old.manifest.calibration.false_reject_rate
     assert new.manifest.training["taught"][0]["rows_added"] == lesson.rows_added
     check_golden(model_copy, "fp32")

@@ -230,7 +230,7 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from edgead.export import tune_space, workers
-from edgead.export.tune import TunePlan, halve, tune
+from edgead.export.tune import TunePlan, tune
 tune_space.SPACE, tune_space.PRESETS = {tune_space.SPACE!r}, ()
 cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "include_dashboard": False}})
 cluster.add_node(num_cpus=1)
