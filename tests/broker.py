@@ -101,7 +101,12 @@ class Receiver:
         self.records.append(json.loads(message.payload))
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        self._client.publish(topic, payload, 1, retain).wait_for_publish(10)
+        """Sends it now or, where this client has not come back to the broker yet, once it has."""
+        from paho.mqtt.enums import MQTTErrorCode
+
+        message = self._client.publish(topic, payload, 1, retain)
+        if message.rc != MQTTErrorCode.MQTT_ERR_NO_CONN:
+            message.wait_for_publish(10)
 
     def close(self) -> None:
         self._client.disconnect()
