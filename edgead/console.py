@@ -171,8 +171,8 @@ def pairs_table(rows: list[dict[str, Any]]) -> Group:
     )
 
 
-def tuned_table(tuned: Any, budget_ms: float) -> Table:
-    """The report of `edgead tune` as a table: all finalists, fastest first; those on the front are marked."""
+def tuned_table(tuned: Any, budget_ms: float) -> Group:
+    """The report of `edgead tune`: a table of finalists, fastest first, and below it what went wrong with others."""
     table = Table(
         title=f"{len(tuned.finalists)} finalists of {tuned.tried}, budget {budget_ms:g} ms", title_justify="left"
     )
@@ -181,7 +181,7 @@ def tuned_table(tuned: Any, budget_ms: float) -> Table:
     for one in sorted(tuned.finalists, key=lambda one: one.latency_ms):
         mark = "winner" if one is tuned.winner else "front" if one in tuned.front else ""
         table.add_row(mark, str(one.candidate), one.precision, f"{one.latency_ms:.2f}", f"{one.auroc:.4f}")
-    return table
+    return Group(table, *tuned.problems)
 
 
 def _finite(value: Any) -> Any:

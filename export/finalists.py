@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,11 @@ from edgead.runtime import open_runtime
 from edgead.train import DETECTORS
 from edgead.train.judging import DrawnTest
 
-NETWORK_RUNS, FRAMES, WARMUP = 15, 200, 20
+NETWORK_RUNS, FRAMES, WARMUP = 15, 100, 10
 TIMED = 8  # different images
+# Finalists are timed in turns, so often. A machine that shares its host may take half as long again for a minute, which
+# is no property of a model: the least counts.
+SERIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,60 +84,76 @@ def frame_ms(detector: Detector, images: list[np.ndarray], frames: int = FRAMES)
 
 def judge_finalists(
     outcomes: list[Outcome], parts: Parts, plan: TunePlan, work: Path, progress: StageProgress
-) -> list[Finalist]:
-    """Time and judge the finalists here, one after the other, while nothing else of the search runs.
+) -> tuple[list[Finalist], list[str]]:
+    """Build, time and judge the finalists here, while nothing else of the search runs.
 
     One that is too slow as it is takes part with the largest smaller memory bank that keeps within the budget, too.
+
+    Returns
+    -------
+    (list of Finalist, list of str)
+        The finalists, and what went wrong with others: some lose too much in a precision.
     """
-    test = DrawnTest.of(parts.judge, plan.seed)
-    finalists = []
+    families: list[list[_Variant]] = []
+    problems: list[str] = []
     for done, outcome in enumerate(outcomes, 1):
-        path = unpack(outcome, work / str(done))
-        slow = []
-        for precision in plan.precisions:
-            try:
-                if precision != "fp32":
-                    images = CalibrationImages(parts.learn, parts.calibration.images, "training data")
-                    add_precision(path, PrecisionPlan(precision), images)
-                finalist = _measure(outcome.candidate, precision, path, test, plan.runtime)
-            except EdgeadError:
-                continue  # this candidate loses too much in this precision; it is there in the others
-            assert finalist is not None
-            finalists.append(finalist)
-            if finalist.latency_ms > plan.latency_ms:
-                slow.append(precision)
-        finalists += _with_smaller_banks(outcome.candidate, slow, path, test, plan)
-        progress("judge finalists", done, len(outcomes))
-    return finalists
+        built, refused = _build(outcome, parts, plan, work / str(done))
+        families += built
+        problems += refused
+        progress("build finalists", done, len(outcomes))
+    test = DrawnTest.of(parts.judge, plan.seed)
+    variants = [variant for family in families for variant in family]
+    for number in range(1, SERIES + 1):
+        for variant in variants:
+            variant.time(test.good, plan.runtime)
+        progress("time finalists", number, SERIES)
+    finalists = []
+    for done, (first, *smaller) in enumerate(families, 1):
+        finalists.append(first.judged(test, plan.runtime))
+        if first.latency_ms > plan.latency_ms:
+            fast = next((one for one in smaller if one.latency_ms <= plan.latency_ms), None)
+            finalists += [fast.judged(test, plan.runtime)] if fast else []
+        progress("judge finalists", done, len(families))
+    return finalists, problems
 
 
-def _with_smaller_banks(
-    candidate: Candidate, precisions: Sequence[str], path: Path, test: DrawnTest, plan: TunePlan
-) -> list[Finalist]:
-    """For each precision that is too slow, the first that is not; the artifact's memory bank is cut."""
-    waiting, found = list(precisions), []
+@dataclass(slots=True)
+class _Variant:
+    """A finalist in one precision with one size of its memory bank, and the best time that it showed so far."""
+
+    candidate: Candidate
+    precision: str
+    path: Path
+    latency_ms: float = math.inf
+
+    def time(self, images: list[np.ndarray], runtime: str) -> None:
+        with Detector.load(self.path, runtime=runtime, precision=self.precision) as detector:
+            self.latency_ms = min(self.latency_ms, frame_ms(detector, images))
+
+    def judged(self, test: DrawnTest, runtime: str) -> Finalist:
+        with Detector.load(self.path, runtime=runtime, precision=self.precision) as detector:
+            auroc = test.auroc([detector.measure(image).image_score for image in test.images])
+        return Finalist(self.candidate, self.precision, self.latency_ms, auroc, self.path)
+
+
+def _build(outcome: Outcome, parts: Parts, plan: TunePlan, folder: Path) -> tuple[list[list[_Variant]], list[str]]:
+    """For each precision that the candidate bears, variants with ever smaller memory banks; and what went wrong."""
+    candidate, path = outcome.candidate, unpack(outcome, folder)
+    precisions, problems = [], []
+    for precision in plan.precisions:
+        try:
+            if precision != "fp32":
+                images = CalibrationImages(parts.learn, parts.calibration.images, "training data")
+                add_precision(path, PrecisionPlan(precision), images)
+        except EdgeadError as error:
+            problems.append(f"{candidate}, {precision}: {error}")
+        else:
+            precisions.append(precision)
+    banks = [(candidate, path)]
     for rows in sorted(ROWS.get(candidate.detector, ()), reverse=True):
-        if not waiting:
-            break
-        if rows >= candidate.settings["memory_bank_size"]:
-            continue
-        cut_bank(path, rows)
-        smaller = candidate.with_settings(memory_bank_size=rows)
-        for precision in list(waiting):
-            finalist = _measure(smaller, precision, path, test, plan.runtime, at_most_ms=plan.latency_ms)
-            if finalist is not None:
-                found.append(finalist)
-                waiting.remove(precision)
-    return found
-
-
-def _measure(
-    candidate: Candidate, precision: str, path: Path, test: DrawnTest, runtime: str, *, at_most_ms: float = math.inf
-) -> Finalist | None:
-    """Time and judge; None where a frame takes longer than `at_most_ms`, before anything is judged."""
-    with Detector.load(path, runtime=runtime, precision=precision) as detector:
-        latency_ms = frame_ms(detector, test.good)
-        if latency_ms > at_most_ms:
-            return None
-        auroc = test.auroc([detector.measure(image).image_score for image in test.images])
-    return Finalist(candidate, precision, latency_ms, auroc, path)
+        if rows < candidate.settings["memory_bank_size"]:
+            cut = folder / f"{rows}_rows"
+            shutil.copytree(path, cut)
+            cut_bank(cut, rows)
+            banks.append((candidate.with_settings(memory_bank_size=rows), cut))
+    return [[_Variant(one, precision, at) for one, at in banks] for precision in precisions], problems

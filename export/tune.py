@@ -82,7 +82,7 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
         first = FirstRound(team)
         first.run(candidates)
         outcomes, problems = halve(first.outcomes, team)
-        finalists = judge_finalists(outcomes, parts, plan, Path(work), progress)
+        finalists, refused = judge_finalists(outcomes, parts, plan, Path(work), progress)
         within = [finalist for finalist in finalists if finalist.latency_ms <= plan.latency_ms]
         if not within:
             fastest = min(finalists, key=lambda finalist: finalist.latency_ms, default=None)
@@ -96,7 +96,7 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
         winner,
         first.tried,
         first.too_slow,
-        first.problems + problems,
+        first.problems + problems + refused,
         draw_front(finalists, plan.latency_ms, winner),
         time.perf_counter() - started,
     )

@@ -19,6 +19,7 @@ from edgead.export import finalists, first_round, tune_space  # noqa: E402
 from edgead.export.finalists import judge_finalists  # noqa: E402
 from edgead.export.first_round import FirstRound  # noqa: E402
 from edgead.export.pareto import draw_front, pareto_front  # noqa: E402
+from edgead.export.rewrite import ExportError  # noqa: E402
 from edgead.export.team import Team  # noqa: E402
 from edgead.export.trial import Outcome, Trial, run_trial  # noqa: E402
 from edgead.export.tune import TunePlan, halve, tune  # noqa: E402
@@ -180,9 +181,34 @@ def test_what_is_too_slow_takes_part_with_fewer_rows(good_only, small_space, mon
         (outcome,) = round_.outcomes
     assert outcome.candidate.settings["memory_bank_size"] in (50, 100)
     all_rows = replace(outcome, candidate=outcome.candidate.with_settings(memory_bank_size=200))
-    judged = judge_finalists([all_rows], parts, plan, tmp_path, no_progress)
+    judged, problems = judge_finalists([all_rows], parts, plan, tmp_path, no_progress)
+    assert not problems
     assert [one.candidate.settings["memory_bank_size"] for one in judged] == [200, 100]
     assert [one.latency_ms for one in judged] == [20, 10]
+
+
+def test_finalists_are_timed_in_turns_and_told_where_a_precision_fails(good_only, small_space, monkeypatch, tmp_path):
+    """A machine that is slow for a while, and an export that refuses int8."""
+    paths = sorted((good_only / "train" / "good").iterdir())
+    parts = Parts("line", paths[:12], paths[12:16], CalibrationPlan(paths[16:24], 0.2))
+    candidate = draw_candidates(["patchcore"], 0)[0]
+    timed = []
+
+    def frame_ms(detector, images):
+        timed.append(len(detector.artifact.memory_bank()))
+        return timed[-1] / 10 * (1 if len(timed) in (5, 6) else 10)
+
+    def refuse(path, plan, images):
+        raise ExportError(f"{plan.precision} moves the scores too far")
+
+    monkeypatch.setattr(finalists, "frame_ms", frame_ms)
+    monkeypatch.setattr(finalists, "add_precision", refuse)
+    outcome = run_trial(Trial(candidate, tuple(parts.learn), tuple(parts.judge), 1, 0, parts.calibration, (200,)))
+    plan = TunePlan(12, 0.2, precisions=("fp32", "int8"))
+    judged, problems = judge_finalists([outcome], parts, plan, tmp_path, no_progress)
+    assert timed == [200, 50] * finalists.SERIES
+    assert [(one.precision, one.latency_ms) for one in judged] == [("fp32", 20), ("fp32", 5)]
+    assert problems == [f"{outcome.candidate}, int8: int8 moves the scores too far"]
 
 
 def test_finalists_choose_rows_and_window_anew():
