@@ -44,6 +44,7 @@ class FirstRound:
         # Time in fp32 beyond which a candidate cannot keep within the budget.
         self._limit_ms = self._plan.latency_ms * (INT8_FACTOR if "int8" in self._plan.precisions else 1)
         self._networks_ms: dict[tuple[str, ...], float] = {}
+        self._slow_networks: set[Candidate] = set()
         self._fastest_ms = math.inf
         self.outcomes: list[Outcome] = []
         self.tried = self.too_slow = 0
@@ -64,6 +65,8 @@ class FirstRound:
             taken, candidates = self._take(waiting, count)
             if taken:
                 self._try(taken, f"round 1, wave {wave + 1} of {WAVES}")
+        self.tried += len(self._slow_networks)
+        self.too_slow += len(self._slow_networks)
         if self.outcomes:
             return
         if self.problems:
@@ -73,19 +76,25 @@ class FirstRound:
             slowness = f"the fastest takes {self._fastest_ms:.2f} ms"
         raise SettingsError(f"nothing keeps within {self._plan.latency_ms:g} ms on this machine: {slowness}")
 
-    def _take(self, waiting: Sequence[Candidate], count: int) -> tuple[list[Candidate], Sequence[Candidate]]:
-        """The first that are not too slow by their network alone, and what is left behind them; presets are taken."""
+    def _take(self, waiting: Sequence[Candidate], count: int) -> tuple[list[Candidate], list[Candidate]]:
+        """The first that are not too slow by their network alone, and what is left; presets are taken.
+
+        What was too slow is left too, and timed anew in the next wave: the machine may have been slow.
+        """
+        self._networks_ms = {graph: ms for graph, ms in self._networks_ms.items() if ms <= self._limit_ms}
         taken: list[Candidate] = []
-        for position, candidate in enumerate(waiting):
-            if len(taken) == count:
-                return taken, waiting[position:]
-            self.tried += 1
+        slow: list[Candidate] = []
+        waiting = list(waiting)
+        while waiting and len(taken) < count:
+            candidate = waiting.pop(0)
             if candidate.name or self._network_ms(candidate) <= self._limit_ms:
                 taken.append(candidate)
                 self._progress("time networks", len(taken), count)
             else:
-                self.too_slow += 1
-        return taken, []
+                slow.append(candidate)
+        self.tried += len(taken)
+        self._slow_networks = (self._slow_networks | set(slow)) - set(taken)
+        return taken, slow + waiting
 
     def _network_ms(self, candidate: Candidate) -> float:
         if candidate.graph not in self._networks_ms:

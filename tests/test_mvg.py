@@ -164,7 +164,7 @@ def test_settings():
     assert DETECTORS["mvg"] is Mvg
     for preset in Mvg.presets:
         MvgConfig(**find_preset("mvg", preset))
-    with pytest.raises(SettingsError, match="unknown reduction 'ica'"):
+    with pytest.raises(SettingsError, match="'none', 'pca' or 'npca', found 'ica'"):
         Mvg.from_settings({"reduction": "ica"})
     with pytest.raises(SettingsError, match="between 0 and 1, found 1.5"):
         Mvg.from_settings({"variance": 1.5})

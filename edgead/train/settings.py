@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
+
 from edgead.errors import SettingsError
 
 Config = TypeVar("Config")
@@ -23,7 +25,19 @@ def read_settings(config: type[Config], settings: Mapping[str, Any], *, detector
     unknown = sorted(settings.keys() - set(known))
     if unknown:
         raise SettingsError(f"{detector} has no setting {', '.join(unknown)}: it has {', '.join(known)}")
-    return config(**{key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()})
+    try:
+        return TypeAdapter(config).validate_python(dict(settings))
+    except ValidationError as error:
+        problems = (": ".join(_told(problem)) for problem in error.errors())
+        raise SettingsError("; ".join(problems)) from None
+
+
+def _told(problem: Any) -> list[str]:
+    """Where, what is expected, and what was found; of what a config itself refuses, just its own words."""
+    if problem["type"] == "value_error":
+        return [str(problem["ctx"]["error"])]
+    needs = "a list in brackets is needed" if problem["type"] == "tuple_type" else problem["msg"]
+    return [".".join(map(str, problem["loc"])), f"{needs}, found {problem['input']!r}"]
 
 
 def plain_settings(config: Any) -> dict[str, Any]:
