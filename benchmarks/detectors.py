@@ -54,7 +54,8 @@ ENTRIES = {
     "mvg": Entry(("--detector", "mvg"), {"fp16": ("--tolerance", "0.02"), "int8": ()}),
     # The scores of simplenet lie around 0, so that a relative error says little.
     "simplenet": Entry(("--detector", "simplenet"), {"fp16": ("--tolerance", "0.05"), "int8": ("--tolerance", "0.3")}),
-    "efficient_ad": Entry(("--detector", "efficient_ad"), AS_IT_IS),
+    # Good parts move by 3.5 % in int8, half of the layers in float or not.
+    "efficient_ad": Entry(("--detector", "efficient_ad"), {"fp16": (), "int8": ("--tolerance", "0.05")}),
     "draem": Entry(("--detector", "draem", "--preset", "cpu"), AS_IT_IS),
 }
 
