@@ -43,7 +43,6 @@ class Finalist:
     precision: str
     latency_ms: float
     auroc: float
-    path: Path
 
     def __str__(self) -> str:
         return f"{self.candidate}, {self.precision}: {self.latency_ms:.2f} ms, AUROC {self.auroc:.4f}"
@@ -102,10 +101,12 @@ def judge_finalists(
         problems += refused
         progress("build finalists", done, len(outcomes))
     test = DrawnTest.of(parts.judge, plan.seed)
-    variants = [variant for family in families for variant in family]
     for number in range(1, SERIES + 1):
-        for variant in variants:
-            variant.time(test.good, plan.runtime)
+        for family in families:
+            for variant in family:
+                variant.time(test.good, plan.runtime)
+                if variant.latency_ms <= plan.latency_ms:
+                    break  # smaller banks are not needed
         progress("time finalists", number, SERIES)
     finalists = []
     for done, (first, *smaller) in enumerate(families, 1):
@@ -133,7 +134,7 @@ class _Variant:
     def judged(self, test: DrawnTest, runtime: str) -> Finalist:
         with Detector.load(self.path, runtime=runtime, precision=self.precision) as detector:
             auroc = test.auroc([detector.measure(image).image_score for image in test.images])
-        return Finalist(self.candidate, self.precision, self.latency_ms, auroc, self.path)
+        return Finalist(self.candidate, self.precision, self.latency_ms, auroc)
 
 
 def _build(outcome: Outcome, parts: Parts, plan: TunePlan, folder: Path) -> tuple[list[list[_Variant]], list[str]]:

@@ -131,6 +131,9 @@ def test_padding_adds_four_positions_on_every_side(size):
 def test_sizes_that_no_network_has():
     with pytest.raises(SettingsError, match="'small', 'medium' or 'nano', found 'large'"):
         EfficientAD.from_settings({"model_size": "large"})
+    for config in (EfficientADConfig, DistillConfig):
+        with pytest.raises(SettingsError, match="unknown model_size 'large'"):
+            config(model_size="large")
     with pytest.raises(SettingsError, match="multiples of 32"):
         build_autoencoder("nano", 8, (100, 96))
     with pytest.raises(SettingsError, match="nano has no padding"):

@@ -166,6 +166,8 @@ def test_settings():
         MvgConfig(**find_preset("mvg", preset))
     with pytest.raises(SettingsError, match="'none', 'pca' or 'npca', found 'ica'"):
         Mvg.from_settings({"reduction": "ica"})
+    with pytest.raises(SettingsError, match="unknown reduction 'ica'"):
+        MvgConfig(reduction="ica")
     with pytest.raises(SettingsError, match="between 0 and 1, found 1.5"):
         Mvg.from_settings({"variance": 1.5})
     with pytest.raises(SettingsError, match="map_layers"):

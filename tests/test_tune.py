@@ -134,7 +134,8 @@ def test_waves_climb_to_what_few_candidates_have(monkeypatch):
     assert {default, fast} <= {one.candidate for one in round_.outcomes}  # to compare with, even if late
     assert not any(one.candidate.settings["image_size"] in slow for one in round_.outcomes)
     assert round_.tried == 40 + round_.too_slow
-    assert timed.count(round_.outcomes[0].candidate.graph) == 1
+    for graph in set(timed):
+        assert timed.count(graph) <= (first_round.WAVES if graph[-1] in map(str, slow) else 1)
 
 
 def test_a_network_that_a_slow_minute_kept_out_comes_in_with_the_next_wave(monkeypatch):
@@ -214,7 +215,7 @@ def test_finalists_are_timed_in_turns_and_told_where_a_precision_fails(good_only
 
     def frame_ms(detector, images):
         timed.append(len(detector.artifact.memory_bank()))
-        return timed[-1] / 10 * (1 if len(timed) in (5, 6) else 10)
+        return timed[-1] / 10 * (1 if len(timed) in (5, 6) else 10)  # least: 20 ms with 200 rows, 5 with 50
 
     def refuse(path, plan, images):
         raise ExportError(f"{plan.precision} moves the scores too far")

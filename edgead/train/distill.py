@@ -91,6 +91,8 @@ class DistillConfig:
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
             raise SettingsError(f"unknown backbone {self.backbone!r}: choose one of {', '.join(BACKBONES)}")
+        if self.model_size not in CHANNELS:
+            raise SettingsError(f"unknown model_size {self.model_size!r}: choose one of {', '.join(CHANNELS)}")
         if self.crop_px % STRIDE_PX or not 36 <= self.crop_px <= PDN_PX:
             raise SettingsError(f"crop_px {self.crop_px}: a multiple of {STRIDE_PX} from 36 to {PDN_PX}")
         if min(self.steps, self.batch_size, self.crops, self.normalisation_pictures) < 1:

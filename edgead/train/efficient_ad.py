@@ -86,6 +86,8 @@ class EfficientADConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.model_size not in CHANNELS:
+            raise SettingsError(f"unknown model_size {self.model_size!r}: choose one of {', '.join(CHANNELS)}")
         if not (0 < self.validation_share < 1 and 0 < self.hard_quantile < 1):
             raise SettingsError("validation_share and hard_quantile must lie between 0 and 1")
 

@@ -28,16 +28,15 @@ def read_settings(config: type[Config], settings: Mapping[str, Any], *, detector
     try:
         return TypeAdapter(config).validate_python(dict(settings))
     except ValidationError as error:
-        problems = (": ".join(_told(problem)) for problem in error.errors())
-        raise SettingsError("; ".join(problems)) from None
+        raise SettingsError("; ".join(map(_told, error.errors()))) from None
 
 
-def _told(problem: Any) -> list[str]:
+def _told(problem: Any) -> str:
     """Where, what is expected, and what was found; of what a config itself refuses, just its own words."""
     if problem["type"] == "value_error":
-        return [str(problem["ctx"]["error"])]
+        return str(problem["ctx"]["error"])
     needs = "a list in brackets is needed" if problem["type"] == "tuple_type" else problem["msg"]
-    return [".".join(map(str, problem["loc"])), f"{needs}, found {problem['input']!r}"]
+    return f"{'.'.join(map(str, problem['loc']))}: {needs}, found {problem['input']!r}"
 
 
 def plain_settings(config: Any) -> dict[str, Any]:
