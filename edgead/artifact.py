@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from edgead.errors import EdgeadError, SettingsError
+from edgead.errors import EdgeadError, SettingsError, tell_invalid
 from edgead.manifest import PRECISIONS, SCHEMA_VERSION, Calibration, Golden, Manifest
 
 MANIFEST = "manifest.json"
@@ -135,9 +135,7 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate({**content, "manifest_sha256": digest})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(f"{file}: {where}: {first['msg']}; train the model anew") from error
+        raise ArtifactError(f"{file}: {tell_invalid(error.errors()[:1])}; train the model anew") from error
 
 
 def _needed(manifest: Manifest) -> set[str]:

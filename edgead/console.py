@@ -174,9 +174,10 @@ def pairs_table(rows: list[dict[str, Any]]) -> Group:
 def tuned_table(tuned: Any, budget_ms: float) -> Group:
     """The report of `edgead tune`: a table of finalists, fastest first, and below it what went wrong with others."""
     table = Table(
-        title=f"{len(tuned.finalists)} finalists of {tuned.tried}, budget {budget_ms:g} ms", title_justify="left"
+        title=f"{len(tuned.finalists)} finalists of {tuned.tried}, budget {budget_ms:g} ms, AUROC on drawn defects",
+        title_justify="left",
     )
-    for column in ("", "candidate", "precision", "ms (p95)", "AUROC, drawn defects"):
+    for column in ("", "candidate", "precision", "ms (p95)", "AUROC"):
         table.add_column(column)
     for one in sorted(tuned.finalists, key=lambda one: one.latency_ms):
         mark = "winner" if one is tuned.winner else "front" if one in tuned.front else ""

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from edgead.config import Site
-from edgead.errors import SettingsError
+from edgead.errors import SettingsError, tell_invalid
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _Part = TypeVar("_Part", bound=BaseModel)
@@ -44,7 +44,7 @@ def load_site(path: str | os.PathLike[str], environment: Mapping[str, str] = os.
     try:
         site = Site.model_validate(_substituted(content, environment, ""))
     except ValidationError as error:
-        raise SettingsError(f"{path}: " + "; ".join(_problem(found) for found in error.errors())) from None
+        raise SettingsError(f"{path}: {tell_invalid(error.errors(), whole='the file')}") from None
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
     return _beside(site, path.absolute().parent)
@@ -69,13 +69,6 @@ def _substituted(value: Any, environment: Mapping[str, str], where: str) -> Any:
         return environment[found[1]]
 
     return _VARIABLE.sub(variable, value)
-
-
-def _problem(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"]) or "the file"
-    if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key"
-    return f"{where}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def _beside(section: _Part, folder: Path) -> _Part:

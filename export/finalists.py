@@ -14,6 +14,7 @@ import numpy as np
 from edgead.export.calibration_images import CalibrationImages
 from edgead.export.graph import export_onnx
 from edgead.export.precision import PrecisionPlan, add_precision
+from edgead.export.rewrite import ToleranceError
 from edgead.export.trial import Outcome, cut_bank, unpack
 from edgead.export.tune_plan import Parts, TunePlan
 from edgead.export.tune_space import ROWS, Candidate
@@ -147,7 +148,7 @@ def _build(outcome: Outcome, parts: Parts, plan: TunePlan, folder: Path) -> tupl
                 images = CalibrationImages(parts.learn, parts.calibration.images, "training data")
                 add_precision(path, PrecisionPlan(precision), images)
         except EdgeadError as error:
-            problems.append(f"{candidate}, {precision}: {error}")
+            problems.append(f"{candidate}, {precision}: {error.found if isinstance(error, ToleranceError) else error}")
         else:
             precisions.append(precision)
     banks = [(candidate, path)]

@@ -17,7 +17,7 @@ from edgead.export.differences import Differences, differences, measure_images
 from edgead.export.float16 import to_float16
 from edgead.export.layers import layers
 from edgead.export.quantize import MOST_IMAGES, SCHEMES
-from edgead.export.rewrite import ExportError
+from edgead.export.rewrite import ToleranceError
 from edgead.export.search import Found, Int8Search
 
 from edgead.artifact import Artifact, new_artifact, write_manifest
@@ -72,7 +72,7 @@ def add_precision(
 
     Raises
     ------
-    ExportError
+    ToleranceError
         The new graph's scores are too far from those of fp32; says which layer to keep in float.
     SettingsError
         An unknown precision or layer, or too few images.
@@ -115,7 +115,11 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
         }
     error = _Comparison(trial, images.held_out).run()
     if not error.mean_score_error <= plan.score_tolerance:
-        raise ExportError(_too_far(plan, error, method))
+        found = (
+            f"the {plan.precision} graph changes the scores of {error.images} good images by "
+            f"{100 * error.mean_score_error:.4g} % of their value, allowed is {100 * plan.score_tolerance:g} %"
+        )
+        raise ToleranceError(found, _remedy(method))
     calibration = draft.manifest.calibration
     assert calibration is not None  # without it there are no held-out images
     with Detector(trial.artifact, runtime="onnxruntime", precision=plan.precision) as detector:
@@ -191,12 +195,8 @@ def _replay(detector: Detector, draft: Artifact, precision: str) -> list[Golden]
     ]
 
 
-def _too_far(plan: PrecisionPlan, error: Differences, method: dict[str, Any]) -> str:
+def _remedy(method: dict[str, Any]) -> str:
     kept = method.get("float_layers", [])
     worst = next((layer for layer in method.get("sensitivity", {}) if layer not in kept), None)
-    remedy = f"keep {worst} in float too (--float-layers {','.join([*kept, worst])}) or " if worst else ""
-    return (
-        f"the {plan.precision} graph changes the scores of {error.images} good images by "
-        f"{error.mean_score_error:.2g} of their value, allowed is {plan.score_tolerance:g}: {remedy}allow more "
-        "with --tolerance; the model stays as it was"
-    )
+    keep = f"keep {worst} in float too (--float-layers {','.join([*kept, worst])}) or " if worst else ""
+    return f"{keep}allow more with --tolerance"

@@ -18,6 +18,20 @@ class ExportError(EdgeadError):
     """The new graph does not score like the one that the thresholds were made with."""
 
 
+class ToleranceError(ExportError):
+    """A graph of another precision moves the scores too far.
+
+    Attributes
+    ----------
+    found : str
+        How far, without what to do about it.
+    """
+
+    def __init__(self, found: str, remedy: str):
+        super().__init__(f"{found}: {remedy}; the model stays as it was")
+        self.found = found
+
+
 def rewrite_graph(path: Path) -> Artifact:
     """Replace `model.onnx` of the artifact at `path`; nothing changes unless the golden scores are reproduced.
 

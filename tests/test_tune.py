@@ -19,7 +19,7 @@ from edgead.export import finalists, first_round, tune_space  # noqa: E402
 from edgead.export.finalists import judge_finalists  # noqa: E402
 from edgead.export.first_round import FirstRound  # noqa: E402
 from edgead.export.pareto import draw_front, pareto_front  # noqa: E402
-from edgead.export.rewrite import ExportError  # noqa: E402
+from edgead.export.rewrite import ToleranceError  # noqa: E402
 from edgead.export.team import Team  # noqa: E402
 from edgead.export.trial import Outcome, Trial, run_trial  # noqa: E402
 from edgead.export.tune import TunePlan, halve, tune  # noqa: E402
@@ -218,7 +218,7 @@ def test_finalists_are_timed_in_turns_and_told_where_a_precision_fails(good_only
         return timed[-1] / 10 * (1 if len(timed) in (5, 6) else 10)  # least: 20 ms with 200 rows, 5 with 50
 
     def refuse(path, plan, images):
-        raise ExportError(f"{plan.precision} moves the scores too far")
+        raise ToleranceError(f"{plan.precision} moves the scores too far", "keep more layers in float")
 
     monkeypatch.setattr(finalists, "frame_ms", frame_ms)
     monkeypatch.setattr(finalists, "add_precision", refuse)

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import BaseModel, ValidationError
 
 from edgead.config import ModbusSink, MqttSink, SinkSection, StoreSection, WebhookSink
-from edgead.errors import SettingsError
+from edgead.errors import SettingsError, tell_invalid
 from edgead.sinks.contract import Sink, SinkError
 from edgead.sinks.outlet import Outlet
 from edgead.sinks.site import open_outlet
@@ -52,8 +52,7 @@ def open_remote(uri: str) -> Sink:
     try:
         return REMOTE[scheme](uri)
     except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise SinkError(f"{without_credentials(uri)}: {found}") from None
+        raise SinkError(f"{without_credentials(uri)}: {tell_invalid(error.errors())}") from None
     except SettingsError as error:
         raise SinkError(str(error)) from None
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from edgead.errors import EdgeadError
+from edgead.errors import EdgeadError, tell_invalid
 
 
 class Problem(BaseModel):
@@ -47,9 +47,7 @@ def answer_with_problems(app: FastAPI) -> None:
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        # Place and reason only: the value may be a token.
-        found = (f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors())
-        return problem(422, "; ".join(found))
+        return problem(422, tell_invalid(error.errors()))
 
     async def on_refused(request: Request, error: Exception) -> Response:
         return problem(409, str(error))
