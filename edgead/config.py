@@ -13,10 +13,11 @@ from pydantic import (
     Field,
     PlainSerializer,
     SecretStr,
+    field_validator,
     model_validator,
 )
 
-from edgead.uri import without_credentials
+from edgead.uri import origin, without_credentials
 
 _NAME = r"^[a-z][a-z0-9_-]{0,31}$"
 
@@ -26,6 +27,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 _Secretive = Annotated[str, PlainSerializer(without_credentials)]
 Uri = Annotated[_Secretive, Field(min_length=1, repr=False)]
 """A URI that may hold user name and password, which are never shown."""
+_Host = Annotated[str, Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -85,7 +87,7 @@ class Gpio(Section):
     chip: str = "/dev/gpiochip0"
     line: Annotated[int, Field(ge=0)]
     edge: Literal["rising", "falling"] = "rising"
-    debounce_ms: Annotated[float, Field(ge=0)] = 5.0
+    debounce_ms: Annotated[float, Field(ge=0, le=60_000)] = 5.0
 
 
 class PartInView(Section):
@@ -98,6 +100,15 @@ class PartInView(Section):
     changed_above: Annotated[
         float, Field(gt=0, le=255, description="Mean change of grey level against the empty view.")
     ] = 12.0
+
+    @field_validator("zone")
+    @classmethod
+    def _within(cls, zone: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        x, y, width, height = zone
+        most = 1 + 1e-9  # 0.7 and 0.3 may be a little more than 1
+        if not (x >= 0 and y >= 0 and width > 0 and height > 0 and x + width <= most and y + height <= most):
+            raise ValueError(f"must lie in the picture, as shares of it from 0 to 1, found {list(zone)}")
+        return zone
 
 
 TriggerSection = Annotated[EveryFrame | Interval | Software | Gpio | PartInView, Field(discriminator="kind")]
@@ -120,7 +131,7 @@ class MqttSink(Section):
     """Verdicts as JSON to a broker; what it cannot take is kept, in order, until it is back."""
 
     kind: Literal["mqtt"]
-    host: str
+    host: _Host
     port: Port = 1883
     topic: Annotated[str, Field(description="{pipeline} stands for the pipeline's name.")] = "edgead/{pipeline}/verdict"
     qos: Literal[0, 1, 2] = 1
@@ -128,7 +139,9 @@ class MqttSink(Section):
     password: SecretStr | None = None
     tls: bool = False
     ca_file: Path | None = None
-    client_id: Annotated[str | None, Field(description="By default made of the computer's and the sink's name.")] = None
+    client_id: Annotated[
+        str | None, Field(description="By default a new one; with QoS 2 of computer, sink and topic.")
+    ] = None
     keepalive_s: Annotated[
         int, Field(ge=2, le=3600, description="A broker that is silent for 1.5 times as long is away.")
     ] = 15
@@ -140,7 +153,8 @@ class WebhookSink(Section):
     """Verdicts as JSON to a URL, signed with HMAC-SHA256 where there is a secret."""
 
     kind: Literal["webhook"]
-    url: Uri
+    # The path may be the secret, as it is with the hooks of chat services.
+    url: Annotated[str, PlainSerializer(origin), Field(min_length=1, repr=False)]
     secret: SecretStr | None = None
     timeout_s: Seconds = 5.0
     retry_first_s: Seconds = 0.5
@@ -156,7 +170,7 @@ class ModbusSink(Section):
     """Verdicts to a PLC over Modbus/TCP: coils and holding registers from the addresses that are given."""
 
     kind: Literal["modbus"]
-    host: str
+    host: _Host
     port: Port = 502
     unit: Annotated[int, Field(ge=0, le=255)] = 1
     coil: Annotated[int, Field(ge=0, le=65532, description="ok, review, reject, and one that toggles.")] = 0
@@ -210,7 +224,7 @@ class StoreSection(Section):
     before: Annotated[int, Field(ge=0, le=100, description="Frames kept from before a verdict with evidence.")] = 2
     after: Annotated[int, Field(ge=0, le=100)] = 2
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
-    keep_days: Annotated[float, Field(gt=0)] = 90.0
+    keep_days: Annotated[float, Field(gt=0, le=36_500)] = 90.0
     most_mib: Annotated[int, Field(ge=1, description="Most that pictures may take.")] = 10_000
     free_mib: Annotated[int, Field(ge=0, description="Left free on the disk: below it no picture is written.")] = 500
     commit_within_ms: Annotated[

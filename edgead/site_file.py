@@ -39,6 +39,8 @@ def load_site(path: str | os.PathLike[str], environment: Mapping[str, str] = os.
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise SettingsError(f"{path}{where}: is no YAML: {getattr(error, 'problem', None) or 'unreadable'}") from None
+    except ValueError as error:  # 2026-13-45 looks like a date
+        raise SettingsError(f"{path}: a value cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise SettingsError(f"{path}: expected sections such as `cameras:` and `pipelines:`")
     try:

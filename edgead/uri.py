@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 _AUTHORITY = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*://)([^/?#]*)(.*)$", re.DOTALL)
 # USER:PASSWORD@ after a scheme whose :// is not right (rtsp:/, rtsp//), or after none. A drive letter is no user.
@@ -40,6 +40,15 @@ def without_credentials(uri: str) -> str:
         authority, rest = "", rest.rpartition("@")[2]
     rest = _LONG_VALUE.sub(r"\1***", _SECRET.sub(r"\1***", rest))
     return f"{scheme}{authority}{rest}"
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of a URL whose path may be a secret; empty where it names no host."""
+    try:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.hostname and parts.port != 0 else ""
+    except ValueError:
+        return ""
 
 
 def parse_options(uri: str, query: str, allowed: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import pytest
 from fakes import free_port, numbered, read_number, write_video
 
 from edgead.config import CameraSection
+from edgead.demo.line import render
 from edgead.images import write_image
 from edgead.sources import SourceError, open_source
 from edgead.sources.camera import csi_pipeline, v4l2_address
@@ -447,6 +448,24 @@ def test_a_recording_gives_each_frame_once_to_everyone_and_ends(tmp_path):
         assert (status.state, status.captured) == ("ended", 12)
         assert status.reason == "the recording has come to its end"
         assert all(mailbox.overwritten == 0 for mailbox in mailboxes)
+        assert top.subscribe().get(5) is None
+
+
+def test_health_is_measured_by_the_golden_images_of_the_models_in_service(tmp_path):
+    sharp = render(0)[0]
+    blurred = cv2.GaussianBlur(sharp, (0, 0), 4)
+    write_image(tmp_path / "0.png", blurred)
+    for golden, health in (([sharp], ("blurred",)), ([blurred], ()), ([sharp, sharp, blurred], ("blurred",))):
+        top = SupervisedCamera("top", CameraSection(uri=str(tmp_path)))
+        top.compare_with("a", [sharp])
+        top.compare_with("a", golden)  # another model
+        top.compare_with("b", [])
+        mailbox = top.subscribe()
+        with closing(top):
+            top.start()
+            while mailbox.get(5) is not None:
+                pass
+            assert top.status().health == health
 
 
 def test_a_recording_that_fails_is_not_begun_anew(tmp_path):

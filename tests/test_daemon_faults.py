@@ -192,6 +192,8 @@ def test_reload_starts_anew_what_has_changed_and_refuses_a_broken_file(trained_m
         wait_for(lambda: daemon.said("reloaded") and daemon.said("reloaded")[-1]["message"] == "reloaded", "reloading")
         daemon.wait_state("running", "c")
         daemon.wait_state("running", "b")
+        assert not daemon.pipeline("c")["can_roll_back"] and not daemon.pipeline("b")["can_roll_back"]
+        assert daemon.api.get("/api/audit").json() == []
         after = daemon.wait_judged(3, "a")
         assert after["since"] == before["since"]
         assert wait_for(lambda: daemon.api.get("/api/status").json()["outlets"][0]["written"] > 2, "the new sink")
@@ -221,6 +223,13 @@ def test_a_model_that_the_site_file_names_anew_is_swapped_in_at_a_reload(trained
         wait_for(lambda: daemon.pipeline()["model"] == str(second), "the swap")
         after = daemon.wait_judged(3)
         assert after["restarts"] == 0 and after["since"] == before["since"]
+        third = copied(trained_model, tmp_path / "third")
+        swapped = daemon.api.post("/api/pipelines/a/model", json={"model": "third", "by": "kim"})
+        assert swapped.status_code == 200, swapped.text
+        reloaded = len(daemon.said("reloaded"))
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: len(daemon.said("reloaded")) > reloaded, "reloading")
+        assert daemon.wait_judged(3)["model"] == str(third)
         assert daemon.stop() < 2
     check_records(daemon)
 

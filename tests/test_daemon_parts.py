@@ -13,6 +13,7 @@ import time
 
 import pytest
 from fakes import make_verdict
+from pydantic import ValidationError
 
 from edgead.config import LimitsSection, Site
 from edgead.daemon.changes import changes
@@ -154,6 +155,31 @@ def test_changes_of_a_site_touch_only_what_depends_on_them():
     fewer = changes(old, site(cameras={"a": {"uri": "camera:0"}}, pipelines={"a": {"camera": "a", "model": "m"}}))
     assert fewer.cameras.gone == fewer.pipelines.gone == {"b"} and not fewer.pipelines.started
     assert changes(old, site(http=None)).http and changes(old, site(store={"keep_days": 1})).store
+
+
+def test_a_pipeline_that_a_broker_triggers_goes_with_its_sink():
+    trigger = {"kind": "software", "mqtt_sink": "mqtt", "topic": "parts"}
+    pipelines = {"a": {"camera": "a", "model": "m"}, "b": {"camera": "b", "model": "m", "trigger": trigger}}
+    sinks = {"mqtt": {"kind": "mqtt", "host": "another"}}
+    assert changes(site(pipelines=pipelines), site(pipelines=pipelines, sinks=sinks)).pipelines.changed == {"b"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sinks": {"mqtt": {"kind": "mqtt", "host": ""}}},
+        {"sinks": {"plc": {"kind": "modbus", "host": ""}}},
+        {"store": {"keep_days": 1e6}},
+        {"store": {"keep_days": float("inf")}},
+        *(
+            {"pipelines": {"a": {"camera": "a", "model": "m", "trigger": {"kind": "part_in_view", "zone": zone}}}}
+            for zone in ([200, 0, 300, 480], [0.5, 0, 0.6, 1], [-0.1, 0, 0.5, 1], [0.3, 0, 0, 1])
+        ),
+    ],
+)
+def test_what_could_only_fail_later_is_no_site(wrong):
+    with pytest.raises(ValidationError):
+        site(**wrong)
 
 
 def test_no_secret_of_the_site_is_logged():

@@ -48,11 +48,15 @@ def changes(old: Site, new: Site) -> Changes:
         {name: section.model_dump(exclude=kept) for name, section in old.pipelines.items()},
         {name: section.model_dump(exclude=kept) for name, section in new.pipelines.items()},
     )
-    # A pipeline takes its frames from a camera that is made anew.
-    moved = {name for name, section in new.pipelines.items() if section.camera in cameras.started}
+    sinks = _difference(old.sinks, new.sinks)
+    # A pipeline takes its frames from a camera that is made anew, or is triggered through a sink's broker.
+    moved = {
+        name
+        for name, section in new.pipelines.items()
+        if section.camera in cameras.started or getattr(section.trigger, "mqtt_sink", None) in sinks.started
+    }
     moved -= pipelines.new
     pipelines = Difference(pipelines.gone, pipelines.new, pipelines.changed | moved)
-    sinks = _difference(old.sinks, new.sinks)
     return Changes(cameras, pipelines, sinks, old.http != new.http, old.store != new.store)
 
 

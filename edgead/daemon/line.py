@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import Any
 
 from edgead import kernels
-from edgead.artifact import Artifact
 from edgead.config import Site
 from edgead.daemon.changes import Changes, changes
 from edgead.daemon.judging import Receivers
 from edgead.daemon.pipeline import Pipeline, Wiring
-from edgead.daemon.self_test import golden_images
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.errors import EdgeadError
 from edgead.evidence import EvidenceStore
@@ -90,7 +88,7 @@ class Line:
             pipeline.limit(new.limits)
             pipeline.start()  # where its restarts were used up
         _all_within(_LEAVE_S, [outlet.close for outlet in leaving])
-        self._swap_models(new)
+        self._follow(new, difference.pipelines.started)
 
     def close(self, deadline: float, also: Iterable[Callable[[], Any]] = ()) -> dict[str, Any]:
         """Let what is under way end, in time, and close everything; gives what each pipeline has counted."""
@@ -110,13 +108,7 @@ class Line:
 
     def _start(self, site: Site, cameras: Iterable[str], pipelines: Iterable[str]) -> None:
         for name in cameras:
-            golden = [
-                image
-                for section in site.pipelines.values()
-                if section.camera == name
-                for image in golden_images(section.model, section.precision)
-            ]
-            self.cameras[name] = SupervisedCamera(name, site.cameras[name], golden=golden)
+            self.cameras[name] = SupervisedCamera(name, site.cameras[name])
         started = []
         for name in pipelines:
             self.pipelines[name] = Pipeline(name, site.pipelines[name], self._wiring(site, name))
@@ -146,7 +138,7 @@ class Line:
         try:
             for name in difference.sinks.started:
                 opened[name] = open_outlet(name, new.sinks[name])
-        except EdgeadError:
+        except Exception:
             for outlet in opened.values():
                 outlet.close(0)
             raise
@@ -162,14 +154,11 @@ class Line:
         _all_within(_LEAVE_S, [camera.close for camera in cameras])
         self._start(new, difference.cameras.started, difference.pipelines.started)
 
-    def _swap_models(self, new: Site) -> None:
-        """Exchange the models of pipelines that go on; one that is refused leaves the old one in service."""
-        for name, pipeline in self.pipelines.items():
-            model = new.pipelines[name].model
-            pipeline.section = new.pipelines[name]
+    def _follow(self, new: Site, started: Set[str]) -> None:
+        """Let pipelines that go on take over what the file says now; a model that is refused leaves the old one."""
+        for name in self.pipelines.keys() - started:
             try:
-                if model != pipeline.slot.path or Artifact.load(model).manifest.manifest_sha256 != pipeline.slot.model:
-                    pipeline.swap(model, by="site file")
+                self.pipelines[name].follow(new.pipelines[name])
             except EdgeadError as error:
                 logger.error("%s: keeps its model: %s", name, error, extra={"pipeline": name})
 

@@ -80,13 +80,17 @@ class ModelSlot:
         with self._changing:
             return self_test(self._in_service(), self._measure)
 
+    def golden(self) -> tuple[np.ndarray, ...]:
+        """Read the golden images of the model in service, uint8 BGR; none where they cannot be read."""
+        detector = self._in_service()
+        return golden_images(detector.artifact.path, detector.graph.precision)
+
     def drift_watch(self, section: DriftSection) -> DriftWatch:
         """Make a watch that compares parts with those that the model in service was calibrated on."""
         detector = self._in_service()
         if detector.graph.calibration is None:
             raise SettingsError(f"{detector.artifact.path} has no thresholds")
-        golden = golden_images(detector.artifact.path, detector.graph.precision)
-        return DriftWatch(detector.graph.calibration, golden, section)
+        return DriftWatch(detector.graph.calibration, self.golden(), section)
 
     def swap(self, model: Path) -> None:
         """Load another model beside the one in service, test it, and let it judge from the next frame on.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgead.artifact import Artifact
 from edgead.config import LimitsSection, PipelineSection, SinkSection
 from edgead.daemon.asking import triggered
 from edgead.daemon.condition import Condition, State
@@ -74,6 +75,7 @@ class Pipeline:
         self._starting = threading.Lock()
         self._trigger: Trigger | None = None
         self._alive_s: float | None = None
+        self._departed = False  # from the model that the site file names
         self._supervisor = Supervisor(f"pipeline {name}", self._serve, self._died, RestartBudget(wiring.limits))
 
     @property
@@ -148,7 +150,7 @@ class Pipeline:
         """
         try:
             if not self.slot.model:
-                self.slot.load()
+                self._load_model()
             tested = self.slot.self_test()
             tested.require()
         except SelfTestError as error:
@@ -173,6 +175,24 @@ class Pipeline:
         before = str(self.slot.path)
         self.slot.swap(model)
         self._exchanged("swap model", by, before)
+
+    def follow(self, section: PipelineSection) -> None:
+        """Take over what a site file that was read again says: another model, or one that has changed where it lies.
+
+        A model that was exchanged otherwise meanwhile, or gone back from, stays until the file names another.
+
+        Raises
+        ------
+        EdgeadError
+            The model cannot be used; the one in service goes on.
+        """
+        self._departed = self._departed and section.model == self.section.model
+        self.section = section
+        if self._departed:
+            return
+        named = section.model
+        if named != self.slot.path or Artifact.load(named).manifest.manifest_sha256 != self.slot.model:
+            self.swap(named, by="site file")
 
     def roll_back(self, *, by: str = "edgead") -> None:
         """Judge by the model before this one again.
@@ -255,12 +275,16 @@ class Pipeline:
     def _load(self) -> None:
         # No reason to start again: a model that cannot be used will not mend itself.
         try:
-            self.slot.load()
+            self._load_model()
             self._condition.mended("model")
         except EdgeadError as error:
             self._condition.fault("model", str(error))
         finally:
             self.loaded.set()
+
+    def _load_model(self) -> None:
+        self.slot.load()
+        self._camera.compare_with(self.name, self.slot.golden())
 
     def _take_one(self, mailbox: Mailbox, trigger: Trigger) -> bool:
         """Take the next frame through the pipeline; False at the end of the camera's."""
@@ -314,10 +338,13 @@ class Pipeline:
         if isinstance(error, JudgementError) and self.slot.can_roll_back:
             failed = str(self.slot.path)
             self.slot.give_up()
+            self._departed = self.slot.path != self.section.model
             self._audit("roll back on fault", "edgead", failed, str(self.slot.path))
 
     def _exchanged(self, action: str, by: str, before: str) -> None:
         self._audit(action, by, before, str(self.slot.path))
+        self._departed = self.slot.path != self.section.model
+        self._camera.compare_with(self.name, self.slot.golden())
         self._condition.mended("model")
         self.start()
 

@@ -7,13 +7,13 @@ import hmac
 import logging
 import threading
 import time
-from urllib.parse import urlsplit
 
 from edgead.config import WebhookSink as WebhookSection
 from edgead.errors import SettingsError
 from edgead.record import record_json
 from edgead.sinks.contract import CHOICES, SinkError
 from edgead.types import Frame, Verdict
+from edgead.uri import origin
 
 try:
     import httpx
@@ -48,11 +48,10 @@ class WebhookSink:
     needs_image = False
 
     def __init__(self, section: WebhookSection):
-        parts = urlsplit(section.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        shown = origin(section.url)
+        if not shown.startswith(("http://", "https://")):
             raise SettingsError("webhook: the url must begin with http:// or https:// and name a host")
-        # The path may be the secret, as it is with the hooks of chat services.
-        self.uri = f"webhook:{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        self.uri = f"webhook:{shown}"
         self.problem: str | None = None
         self._section = section
         self.decisions = CHOICES[section.only]

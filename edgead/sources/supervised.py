@@ -41,16 +41,17 @@ class SupervisedCamera:
     ----------
     name : str
         Stands in every frame as its source.
-    golden : sequence of ndarray of shape (H, W, 3), uint8, BGR
-        Pictures that the camera's health is measured by; see `HealthWatch`.
     """
 
-    def __init__(self, name: str, section: CameraSection, *, golden: Sequence[np.ndarray] = ()):
+    def __init__(self, name: str, section: CameraSection):
         self.name = name
         self._section = section
         self._record = CameraRecord(name, without_credentials(section.uri), section.frozen_after)
-        self._health = HealthWatch(section.health, golden)
+        self._comparing = threading.Lock()
+        self._golden: dict[str, Sequence[np.ndarray]] = {}
+        self._health = HealthWatch(section.health)
         self._mailboxes: list[Mailbox] = []
+        self._ended = False
         self._next_number = 0
         self._recording: Source | None = None
         self._stop = threading.Event()
@@ -64,12 +65,28 @@ class SupervisedCamera:
         """Give a mailbox that holds the newest frame that was not taken from it."""
         mailbox = Mailbox()
         self._mailboxes = [*self._mailboxes, mailbox]
+        if self._ended:
+            mailbox.end()
         return mailbox
 
     def unsubscribe(self, mailbox: Mailbox) -> None:
         """Put nothing into a mailbox any more: a recording does not wait for it."""
         self._mailboxes = [other for other in self._mailboxes if other is not mailbox]
         mailbox.end()
+
+    def compare_with(self, pipeline: str, golden: Sequence[np.ndarray]) -> None:
+        """Measure the camera's health from now on by the golden images of a pipeline's model; see `HealthWatch`.
+
+        Those of other pipelines count as before.
+
+        Parameters
+        ----------
+        pipeline : str
+        golden : sequence of ndarray of shape (H, W, 3), uint8, BGR
+        """
+        with self._comparing:
+            self._golden[pipeline] = golden
+            self._health = HealthWatch(self._section.health, [image for one in self._golden.values() for image in one])
 
     def latest(self) -> Frame | None:
         """The newest frame, whoever took it."""
@@ -149,13 +166,15 @@ class SupervisedCamera:
 
     def _deliver(self, frame: Frame, *, waits: bool) -> None:
         self._record.arrived(frame)
-        if self._health.is_due(frame):
-            self._record.judge(self._health.check(frame))
+        health = self._health
+        if health.is_due(frame):
+            self._record.judge(health.check(frame))
         for mailbox in self._mailboxes:
             while waits and not self._stop.is_set() and not mailbox.wait_until_empty(_POLL_S):
                 pass
             mailbox.put(frame)
 
     def _end_mailboxes(self) -> None:
+        self._ended = True
         for mailbox in self._mailboxes:
             mailbox.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from edgead.errors import SettingsError
@@ -17,7 +18,7 @@ def models_beside(model: Path) -> list[str]:
     """
     folder = _folder(model)
     try:
-        found = sorted(path.name for path in folder.iterdir() if (path / "manifest.json").is_file())
+        found = sorted(path.name for path in folder.iterdir() if os.path.isfile(path / "manifest.json"))
     except OSError as error:
         raise SettingsError(f"{folder}: cannot be listed: {error.strerror}") from None
     return [name for name in found if not name.startswith(".")]
