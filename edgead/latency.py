@@ -235,9 +235,10 @@ def _hottest_c() -> float | None:
 
 
 def _throttle_events() -> int | None:
-    """How often the cores were slowed down for heat since the start (x86), or the Raspberry Pi's flags."""
+    """How often the cores were slowed down for heat since the start; on a Raspberry Pi, in how many ways."""
     counts = [_scaled(path, 1) for path in _CPU0.parent.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
     if counts:
         return int(sum(count or 0 for count in counts))
     flags = _text(Path("/sys/devices/platform/soc/soc:firmware/get_throttled"))
-    return int(flags, 16) if flags else None
+    # Bits 16 to 19: low voltage, frequency capped, throttled, soft limit of temperature, each if ever since the start.
+    return (int(flags, 16) >> 16).bit_count() if flags else None

@@ -122,6 +122,19 @@ def test_the_toggle_goes_on_from_what_the_plc_has_seen():
             assert plc.read()[0][3] is expected
 
 
+def test_the_toggle_changes_for_a_plc_that_has_started_anew():
+    line, plc = Line(), Plc()
+    with outlet_to(plc.port) as outlet:
+        write(outlet, line, 0.1)
+        assert plc.read()[0][3] is True
+        plc.close()
+        with closing(Plc(plc.port)) as plc:
+            outlet.write(*line.part(0.1))  # finds the connection ended
+            wait_until(lambda: outlet.status().failed == 1)
+            write(outlet, line, 0.1)
+            assert plc.read()[0][3] is True
+
+
 def test_a_plc_that_was_away_gets_the_newest_verdict_alone_and_sees_that_it_missed_some():
     line = Line()
     plc = Plc()

@@ -56,6 +56,15 @@ def received(receiver, count, timeout_s=10.0):
     return ids(receiver.records)
 
 
+def test_two_of_one_name_do_not_throw_each_other_out(tmp_path):
+    with running(tmp_path) as broker, outlet_of(broker) as one, outlet_of(broker) as other:
+        for _ in range(3):
+            for outlet in (one, other):
+                outlet.write(*Line().part())
+            wait_until(lambda: one.status().waiting == other.status().waiting == 0)
+        assert one.status().problem is None and other.status().problem is None
+
+
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_verdict_arrives_with_its_pipeline_in_the_topic(tmp_path, tls):
     frame, verdict = Line("caps").part(0.9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import sys
@@ -127,6 +128,13 @@ def test_a_folder_a_glob_and_an_image_give_named_frames_in_order(tmp_path):
         assert [frame.number for frame in frames] == list(range(len(names)))
         assert {frame.source for frame in frames} == {uri}
     assert read_number(frames[0].image) == 2
+
+
+def test_a_name_that_is_not_utf_8_becomes_one(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), numbered(0))
+    os.rename(tmp_path / "a.png", os.fsencode(tmp_path) + b"/gr\xfcn.png")
+    with closing(open_source(str(tmp_path))) as source:
+        assert [frame.name for frame in source] == ["gr\\udcfcn.png"]
 
 
 def test_a_truncated_image_in_a_folder_is_a_fault_by_name(tmp_path):

@@ -68,8 +68,10 @@ class ModbusSink:
         self._count += 1
         registers = to_registers(self._count, verdict.image_score, verdict.decision)
         try:
-            if not self._client.connected and not self._client.connect():
-                raise SinkError(f"{self.uri}: no connection")
+            if not self._client.connected:
+                if not self._client.connect():
+                    raise SinkError(f"{self.uri}: no connection")
+                self._toggle = None  # it may have started anew, or have taken what it did not confirm
             toggle = not self._last_toggle()
             coils = [verdict.decision == decision for decision in DECISIONS] + [toggle]
             self._ask(self._client.write_registers, self._section.register_, registers)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import socket
 import ssl
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -109,16 +111,19 @@ class MqttSink:
     Parameters
     ----------
     name : str
-        Of the sink; part of the client's id, by which a broker knows who comes back.
+        Of the sink; with QoS 2 part of the client's id, by which a broker knows who comes back.
     section : edgead.config.MqttSink
     """
 
     needs_image = False
 
     def __init__(self, name: str, section: MqttSection):
-        # With QoS 2 the broker must remember what it has had of this client.
-        client_id = section.client_id or f"edgead-{socket.gethostname()}-{name}"
-        self._connection = _Connection(section, client_id, clean=section.qos < 2)
+        # With QoS 2 the broker must remember what it has had of this client. Otherwise nobody asks who comes back, and
+        # two clients with one id would throw each other out.
+        lasting = section.qos == 2
+        own = f"{name}-{zlib.crc32(section.topic.encode()):08x}" if lasting else secrets.token_hex(4)
+        client_id = section.client_id or f"edgead-{socket.gethostname()}-{own}"
+        self._connection = _Connection(section, client_id, clean=not lasting)
         self.uri = f"{self._connection.uri}/{section.topic}"
         self._topic = section.topic
         self._qos = section.qos
