@@ -157,10 +157,12 @@ def check_images(
     if problems and not skip_bad:
         shown = "\n".join(problems[:5]) + ("\n..." if len(problems) > 5 else "")
         raise DatasetError(
-            f"{len(problems)} of {len(paths)} images cannot be read; --skip-bad leaves them out:\n{shown}"
+            f"{len(problems)} of {len(paths)} images cannot be read: remove them, or `edgead train --skip-bad` leaves "
+            f"them out:\n{shown}"
         )
     if not usable:
-        raise DatasetError(f"none of {len(paths)} images can be read, the first: {problems[0]}")
+        first = f", the first: {problems[0]}" if problems else ""
+        raise DatasetError(f"none of {len(paths)} images can be read{first}")
     return usable, problems, digest.hexdigest()
 
 

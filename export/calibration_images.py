@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgead.artifact import Artifact, ArtifactError
-from edgead.calibration import plan_calibration
+from edgead.calibration import conformal_threshold, plan_calibration
 from edgead.dataset import StageProgress, check_images, find_good_images, no_progress, split_good
 from edgead.train.anomalies import Simulator
 from edgead.train.anomaly_textures import built_in_textures
@@ -61,6 +61,7 @@ def find_calibration_images(
         )
     if same:
         held_out = int(manifest.training["calibration_images"])
+        conformal_threshold(np.zeros(held_out), manifest.calibration.false_reject_rate)  # are there enough?
     else:
         held_out, _ = plan_calibration(len(paths), manifest.calibration.false_reject_rate)
     seed = int(manifest.training.get("settings", {}).get("seed", 0))

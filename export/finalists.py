@@ -141,6 +141,10 @@ class _Variant:
 def _build(outcome: Outcome, parts: Parts, plan: TunePlan, folder: Path) -> tuple[list[list[_Variant]], list[str]]:
     """For each precision that the candidate bears, variants with ever smaller memory banks; and what went wrong."""
     candidate, path = outcome.candidate, unpack(outcome, folder)
+    bank = Artifact.load(path).memory_bank() if candidate.detector in ROWS else ()
+    if len(bank) < candidate.settings.get("memory_bank_size", 0):
+        # What learns from all images has more patches: the bank that ships stays as large as the one that is timed.
+        candidate = candidate.with_settings(memory_bank_size=len(bank))
     precisions, problems = [], []
     for precision in plan.precisions:
         try:

@@ -61,7 +61,8 @@ class FirstRound:
         for wave in range(WAVES):
             leaders = [outcome.candidate for outcome in self.outcomes[:LEADERS]]
             waiting = nearest_first(candidates, leaders)
-            count = self._plan.trials * (wave + 1) // WAVES - self._plan.trials * wave // WAVES
+            presets = sum(1 for candidate in candidates if candidate.name)
+            count = max(self._plan.trials * (wave + 1) // WAVES - self.tried, presets)
             taken, candidates = self._take(waiting, count)
             if taken:
                 self._try(taken, f"round 1, wave {wave + 1} of {WAVES}")
@@ -113,7 +114,7 @@ class FirstRound:
     def _takes_part(self, outcome: Outcome) -> bool:
         usable = outcome if outcome.candidate.name else self._fast_enough(outcome)
         if usable:
-            self.outcomes.append(usable)
+            self.outcomes.append(replace(usable, artifact=b""))  # tens of MiB that nobody needs any more
         return usable is not None
 
     def _fast_enough(self, outcome: Outcome) -> Outcome | None:

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from edgead.export.build import Trained, build_artifact, software_versions
 from edgead.export.cross_validation import cross_validate
+from pydantic import ValidationError
 
 from edgead import kernels
 from edgead.artifact import Artifact, check_destination
 from edgead.calibration import plan_calibration, plan_cross_validation
 from edgead.completion import CalibrationPlan
 from edgead.dataset import Images, StageProgress, check_images, find_good_images, no_progress, split_good
-from edgead.errors import SettingsError
+from edgead.errors import SettingsError, tell_invalid
 from edgead.manifest import Preprocessing
 from edgead.train import DETECTORS
 from edgead.train.checkpoint import Checkpoint
@@ -116,6 +117,10 @@ def train_from_folder(
 
     torch.set_num_threads(kernels.threads())
     model = DETECTORS[detector].from_settings(settings, weights=weights)
+    try:
+        model.scoring  # noqa: B018  what it refuses would be told after hours of training otherwise
+    except ValidationError as error:
+        raise SettingsError(tell_invalid(error.errors())) from None
     preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})
     training, calibration = split_good(paths, held_out, model.config.seed)
     checkpoint = Checkpoint(

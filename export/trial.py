@@ -91,8 +91,8 @@ def run_trial(trial: Trial) -> Outcome:
         if "window" in candidate.settings:
             model.config = replace(model.config, window=candidate.settings["window"])
         artifact = _build(model, trial.build) if trial.build else b""
-    except EdgeadError as error:
-        return Outcome(candidate, 0.0, time.perf_counter() - started, problem=str(error))
+    except (EdgeadError, MemoryError) as error:
+        return Outcome(candidate, 0.0, time.perf_counter() - started, problem=str(error) or "too little memory")
     return Outcome(candidate, auroc, time.perf_counter() - started, artifact, others=tuple(others))
 
 

@@ -19,6 +19,7 @@ from edgead.export.finalists import Finalist, judge_finalists
 from edgead.export.first_round import FirstRound
 from edgead.export.pareto import draw_front, pareto_front
 from edgead.export.precision import PrecisionPlan, add_precision
+from edgead.export.rewrite import ToleranceError
 from edgead.export.team import Team
 from edgead.export.trial import Outcome, Trial, run_trial, unpack
 from edgead.export.tune_plan import Parts, TunePlan, split_images
@@ -88,8 +89,15 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
             fastest = min(finalists, key=lambda finalist: finalist.latency_ms, default=None)
             slowness = f"the fastest: {fastest or 'none could be built'}"
             raise SettingsError(f"nothing keeps within {plan.latency_ms:g} ms on this machine; {slowness}")
-        winner = max(within, key=lambda finalist: finalist.auroc)
-        _finish(winner, parts, plan, destination, progress)
+        for winner in sorted(within, key=lambda finalist: -finalist.auroc):
+            try:
+                _finish(winner, parts, plan, destination, progress)
+            except ToleranceError as error:  # of what learnt from more images than the finalist
+                refused.append(f"{winner.candidate}, {winner.precision}: {error.found}")
+            else:
+                break
+        else:
+            raise SettingsError(f"none of the finalists can be finished: {refused[-1]}")
     return Tuned(
         finalists,
         pareto_front(finalists),
@@ -140,15 +148,21 @@ def _finish(winner: Finalist, parts: Parts, plan: TunePlan, destination: Path, p
         if winner.precision != "fp32":
             images = CalibrationImages(learn, parts.calibration.images, "training data")
             add_precision(path, PrecisionPlan(winner.precision, make_default=True), images)
-        facts = {**winner.to_dict(), "budget_ms": plan.latency_ms, "runtime": plan.runtime, "data": parts.name}
+        facts = {
+            "data": parts.name,
+            "data_sha256": parts.sha256,
+            "training_images": len(learn),
+            "calibration_images": len(parts.calibration.images),
+            "tuned": {**winner.to_dict(), "budget_ms": plan.latency_ms, "runtime": plan.runtime},
+        }
         _install(path, destination, facts)
     progress("finish the winner", 1, 1)
 
 
 def _install(path: Path, destination: Path, facts: dict[str, Any]) -> None:
-    """Put a finished artifact in its place, with the facts of the search in its manifest."""
+    """Put a finished artifact in its place, with these facts of its training in its manifest."""
     with new_artifact(destination) as draft:
         shutil.copytree(path, draft, dirs_exist_ok=True)
         manifest = Artifact.load(draft).manifest
-        training = {**manifest.training, "data": facts.pop("data"), "tuned": facts}
+        training = {**manifest.training, **facts}
         write_manifest(draft, manifest.model_copy(update={"training": training}))

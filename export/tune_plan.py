@@ -13,6 +13,7 @@ from edgead.calibration import plan_calibration
 from edgead.completion import CalibrationPlan
 from edgead.dataset import StageProgress, check_images, find_good_images
 from edgead.errors import SettingsError
+from edgead.manifest import PRECISIONS
 
 JUDGED_SHARE = 0.2
 
@@ -54,9 +55,18 @@ class TunePlan:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The good images: to learn from, to judge with, and to calibrate the winner on. None is in two parts."""
+    """The good images: to learn from, to judge with, and to calibrate the winner on. None is in two parts.
+
+    Attributes
+    ----------
+    name, sha256 : str
+        Of all of them.
+    learn, judge : list of Path
+    calibration : CalibrationPlan
+    """
 
     name: str
+    sha256: str
     learn: list[Path]
     judge: list[Path]
     calibration: CalibrationPlan
@@ -65,7 +75,10 @@ class Parts:
 def split_images(data: Path, plan: TunePlan, progress: StageProgress) -> Parts:
     if plan.latency_ms <= 0 or plan.trials < 1:
         raise SettingsError(f"latency and trials must be above 0, found {plan.latency_ms:g} and {plan.trials}")
-    paths, _, _ = check_images(find_good_images(data), progress=partial(progress, "read images"))
+    unknown = [name for name in plan.precisions if name not in PRECISIONS]
+    if unknown:
+        raise SettingsError(f"unknown precision {', '.join(map(repr, unknown))}: choose from {', '.join(PRECISIONS)}")
+    paths, _, sha256 = check_images(find_good_images(data), progress=partial(progress, "read images"))
     held_out, rate = plan_calibration(len(paths), plan.false_reject_rate)
     shuffled = [paths[i] for i in np.random.default_rng(plan.seed).permutation(len(paths))]
     judged = max(2, round(JUDGED_SHARE * len(paths)))
@@ -73,6 +86,7 @@ def split_images(data: Path, plan: TunePlan, progress: StageProgress) -> Parts:
         raise SettingsError(f"{len(paths)} good images are too few to learn from, to judge with and to calibrate on")
     return Parts(
         data.name,
+        sha256,
         shuffled[held_out + judged :],
         shuffled[held_out : held_out + judged],
         CalibrationPlan(shuffled[:held_out], rate),

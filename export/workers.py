@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -28,7 +29,12 @@ class ProcessPool:
 
     def run(self, trials: Sequence[Trial]) -> Iterator[Outcome]:
         for done in as_completed([self._executor.submit(run_trial, trial) for trial in trials]):
-            yield done.result()
+            try:
+                yield done.result()
+            except BrokenProcessPool:
+                raise SettingsError(
+                    "a process of the search was ended, most likely for want of memory: use fewer with --workers"
+                ) from None
 
 
 class RayCluster:
@@ -60,7 +66,7 @@ def open_workers(count: int, threads: int, ray_address: str | None) -> Iterator[
         raise SettingsError("--ray needs Ray: pip install 'edgead[ray]'") from error
     try:
         ray.init(address=ray_address, log_to_driver=False, logging_level=logging.ERROR)
-    except ConnectionError as error:
+    except (ConnectionError, ValueError) as error:
         raise SettingsError(
             f"--ray {ray_address}: no cluster there ({error}); start one with `ray start --head`"
         ) from None

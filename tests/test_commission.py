@@ -22,7 +22,7 @@ from edgead.commission.collect import CommissionError, collect
 from edgead.commission.run import _good_parts
 from edgead.demo.line import belt
 from edgead.errors import EdgeadError, SettingsError
-from edgead.images import write_image
+from edgead.images import list_images, write_image
 from edgead.onnx_constants import read_constants
 from edgead.types import Frame
 
@@ -135,6 +135,14 @@ def test_duplicates_and_blurred_pictures_are_left_out(tmp_path, parts):
     assert found.duplicates == 2
     assert found.blurred == ["000011.png"]
     assert [path.name for path in found.paths] == [f"{number:06d}.png" for number in range(9)]
+    assert list_images(tmp_path) == found.paths  # so that an export from the folder finds what was learnt and held out
+    assert (tmp_path / "blurred" / "000011.png").is_file()
+
+
+def test_a_source_without_a_picture(tmp_path):
+    with pytest.raises(EdgeadError, match="ended without a picture"):
+        commission("synthetic:?count=0", tmp_path / "model", CommissionPlan(20))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_line_that_stands_still_is_not_waited_for_for_ever(tmp_path, parts):

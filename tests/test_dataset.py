@@ -62,7 +62,7 @@ def test_bad_images_are_named_and_counted(tmp_path):
     truncated = tmp_path / "b.png"
     truncated.write_bytes(picture(tmp_path / "c.png").read_bytes()[:60])
     paths = [good, truncated, tmp_path / "c.png"]
-    with pytest.raises(DatasetError, match="(?s)1 of 3 images cannot be read; --skip-bad .*b.png.*truncated"):
+    with pytest.raises(DatasetError, match="(?s)1 of 3 images cannot be read: .*--skip-bad.*b.png.*truncated"):
         check_images(paths)
     seen = []
     usable, problems, digest = check_images(paths, skip_bad=True, progress=lambda *done: seen.append(done))

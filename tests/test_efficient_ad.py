@@ -467,6 +467,25 @@ def test_kept_pictures_are_the_drawn_ones(photographs, tmp_path):
     assert [layer.shape for layer in drawn[0][1]] == [(40, 64, 64), (112, 32, 32)]
 
 
+def test_what_was_kept_for_others_is_not_taken_over(photographs, tmp_path):
+    backbone = build_backbone("efficientnet_lite0", ["stride16"], image_size=(512, 512))
+
+    def described():
+        return DescribedPictures(PretrainingPictures(photographs, 0.5), backbone, 0.1, [0, 0])
+
+    def stop(done, total):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    described().keep(tmp_path, 2, {"of": "one"}, lambda done, total: None)
+    with pytest.raises(KeyboardInterrupt):
+        described().keep(tmp_path, 2, {"of": "another"}, stop)
+    again = described()
+    again.keep(tmp_path, 2, {"of": "one"}, lambda done, total: None)
+    for number in range(2):
+        assert np.array_equal(again.get(number)[0], described().get(number)[0])
+
+
 def test_pictures_are_seeded_and_mixed(photographs, tmp_path):
     assert np.array_equal(*(draw_texture(np.random.default_rng(5), 96) for _ in range(2)))
     assert not np.array_equal(draw_texture(np.random.default_rng(5), 96), draw_texture(np.random.default_rng(6), 96))

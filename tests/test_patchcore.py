@@ -9,6 +9,7 @@ import reference
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 
 import torch.nn.functional as F  # noqa: E402
+from edgead.export.from_folder import GoodImages, train_from_folder  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402
@@ -168,6 +169,14 @@ def test_unknown_names():
             PatchCore.from_settings(bad)
     with pytest.raises(SettingsError, match="no setting colour"):
         PatchCore.from_settings({"colour": "red"})
+
+
+@pytest.mark.parametrize("bad", [{"num_neighbors": 20}, {"window": 0}, {"sigma_px": -1.0}])
+def test_rules_of_scoring_are_checked_before_the_training(line_data, tmp_path, bad, monkeypatch):
+    monkeypatch.setattr(PatchCore, "fit", None)
+    with pytest.raises(SettingsError, match=f"{next(iter(bad))}: .*"):
+        train_from_folder(GoodImages(line_data), tmp_path / "model", bad)
+    assert not list(tmp_path.iterdir())
 
 
 def test_presets_are_settings():

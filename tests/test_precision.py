@@ -62,6 +62,10 @@ def test_the_images_are_those_that_training_held_out(trained_model, images, line
     with Detector.load(trained_model) as detector:
         scores = sorted(detector.measure(load_image(path)).image_score for path in images.held_out)
     assert scores == manifest.calibration.scores
+    strict = manifest.calibration.model_copy(update={"false_reject_rate": 0.001})
+    promises_more = Artifact(trained_model, manifest.model_copy(update={"calibration": strict}))
+    with pytest.raises(CalibrationError, match="999"):
+        find_calibration_images(promises_more, line_data)
     # One image less is another data set.
     good = shutil.copytree(line_data / "train" / "good", tmp_path / "good")
     next(good.iterdir()).unlink()

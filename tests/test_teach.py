@@ -143,6 +143,17 @@ def test_one_command_goes_back(model_copy, new_batch):
     assert [entry.name for entry in model_copy.parent.iterdir()] == ["model"]
 
 
+def test_a_link_to_a_model_stays_one(model_copy, new_batch):
+    first = content(model_copy)
+    link = model_copy.with_name("current")
+    link.symlink_to(model_copy.name)
+    teach(link, TeachPlan(new_batch[:3]))
+    assert link.is_symlink() and content(link) == content(model_copy) != first
+    assert earlier_versions(link) == earlier_versions(model_copy) and content(earlier_versions(link)[0]) == first
+    undo(link)
+    assert link.is_symlink() and content(model_copy) == first
+
+
 def test_goes_back_where_a_stop_left_no_model(model_copy, new_batch):
     first = content(model_copy)
     teach(model_copy, TeachPlan(new_batch[:3]))
@@ -200,6 +211,9 @@ def test_given_images_take_the_place_of_the_kept_ones(model_copy, new_batch, tmp
     paths = sorted((tmp_path / "other").iterdir())
     with pytest.raises(CalibrationError, match="needs 19"):
         teach(model_copy, TeachPlan(new_batch, calibration=paths[:18]))
+    copies = [*paths[:18], Path(shutil.copy(paths[0], tmp_path / "copy.png"))]
+    with pytest.raises(CalibrationError, match="needs 19"):
+        teach(model_copy, TeachPlan(new_batch, calibration=copies))
     with pytest.raises(SettingsError, match="to be learnt and to calibrate on"):
         teach(model_copy, TeachPlan([*new_batch, paths[0]], calibration=paths))
     lesson = teach(model_copy, TeachPlan(new_batch, calibration=paths))

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("onnx", reason="tuning needs the workstation's packages")
 from edgead.export import finalists, first_round, tune_space  # noqa: E402
+from edgead.export.calibration_images import find_calibration_images  # noqa: E402
 from edgead.export.finalists import judge_finalists  # noqa: E402
 from edgead.export.first_round import FirstRound  # noqa: E402
 from edgead.export.pareto import draw_front, pareto_front  # noqa: E402
@@ -26,6 +28,7 @@ from edgead.export.tune import TunePlan, halve, tune  # noqa: E402
 from edgead.export.tune_plan import Parts  # noqa: E402
 from edgead.export.tune_space import Candidate, draw_candidates, nearest_first  # noqa: E402
 from edgead.export.workers import open_workers  # noqa: E402
+from test_cli import edgead  # noqa: E402
 
 from edgead import Detector, kernels  # noqa: E402
 from edgead.completion import CalibrationPlan  # noqa: E402
@@ -126,7 +129,7 @@ def test_waves_climb_to_what_few_candidates_have(monkeypatch):
 
     monkeypatch.setattr(first_round, "network_ms", network_ms)
     monkeypatch.setattr(FirstRound, "_frame_ms", lambda self, outcome: 12.0 if outcome.candidate == default else 8.0)
-    parts = Parts("tiles", [Path(f"{i}.png") for i in range(40)], [], CalibrationPlan([], 0.1))
+    parts = Parts("tiles", "", [Path(f"{i}.png") for i in range(40)], [], CalibrationPlan([], 0.1))
     round_ = FirstRound(Team(Scripted(auroc), 1, parts, TunePlan(10, trials=40), no_progress))
     round_.run(draw_candidates(["patchcore"], 0))
     assert max(map(auroc, draw_candidates(["patchcore"], 0)[:10])) < 0.85
@@ -136,6 +139,38 @@ def test_waves_climb_to_what_few_candidates_have(monkeypatch):
     assert round_.tried == 40 + round_.too_slow
     for graph in set(timed):
         assert timed.count(graph) <= (first_round.WAVES if graph[-1] in map(str, slow) else 1)
+
+
+@pytest.mark.parametrize("trials", range(2, 9))
+def test_presets_always_take_part(monkeypatch, trials):
+    monkeypatch.setattr(first_round, "network_ms", lambda candidate, runtime: 5.0)
+    monkeypatch.setattr(FirstRound, "_frame_ms", lambda self, outcome: 8.0)
+    parts = Parts("tiles", "", [Path(f"{i}.png") for i in range(40)], [], CalibrationPlan([], 0.1))
+    team = Team(Scripted(lambda candidate: 0.5), 1, parts, TunePlan(10, trials=trials), no_progress)
+    round_ = FirstRound(team)
+    round_.run(draw_candidates(["patchcore"], 0))
+    assert {outcome.candidate.name for outcome in round_.outcomes} >= {"patchcore default", "patchcore fast"}
+    assert round_.tried == len(round_.outcomes) == trials
+
+
+class Deadly:
+    """A trial that ends the process that reads it, as does one that takes more memory than there is."""
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+
+def test_a_process_that_is_ended_ends_the_search_with_the_likely_reason():
+    with pytest.raises(SettingsError, match="want of memory"), open_workers(1, 1, None) as workers:
+        list(workers.run([Deadly()]))
+
+
+def test_what_cannot_be_asked_for_is_told_before_the_search(good_only, tmp_path):
+    with pytest.raises(SettingsError, match="unknown precision 'int9'"):
+        tune(good_only, tmp_path / "model", TunePlan(10, precisions=("fp32", "int9")))
+    plot = tmp_path / "missing" / "front.svg"
+    told = edgead("tune", good_only, "-o", tmp_path / "model", "--latency-ms", 10, "--plot", plot, code=2)
+    assert "there is no folder" in told.stderr and not list(tmp_path.iterdir())
 
 
 def test_a_network_that_a_slow_minute_kept_out_comes_in_with_the_next_wave(monkeypatch):
@@ -148,7 +183,7 @@ def test_a_network_that_a_slow_minute_kept_out_comes_in_with_the_next_wave(monke
 
     monkeypatch.setattr(first_round, "network_ms", network_ms)
     monkeypatch.setattr(FirstRound, "_frame_ms", lambda self, outcome: 8.0)
-    parts = Parts("tiles", [Path(f"{i}.png") for i in range(40)], [], CalibrationPlan([], 0.1))
+    parts = Parts("tiles", "", [Path(f"{i}.png") for i in range(40)], [], CalibrationPlan([], 0.1))
     round_ = FirstRound(Team(Scripted(lambda candidate: 0.5), 1, parts, TunePlan(10, trials=16), no_progress))
     round_.run(candidates)
     came_in = set(slow_minute[:3]) & {one.candidate.graph for one in round_.outcomes}
@@ -188,7 +223,7 @@ def test_a_trial_chooses_the_window_and_the_rows_that_are_open(good_only, small_
 def test_what_is_too_slow_takes_part_with_fewer_rows(good_only, small_space, monkeypatch, tmp_path):
     """In the first round with the best bank that is fast enough, as a finalist with the largest beside its own."""
     paths = sorted((good_only / "train" / "good").iterdir())
-    parts = Parts("line", paths[:12], paths[12:16], CalibrationPlan(paths[16:24], 0.2))
+    parts = Parts("line", "", paths[:12], paths[12:16], CalibrationPlan(paths[16:24], 0.2))
     candidate = draw_candidates(["patchcore"], 0)[0]
     monkeypatch.setitem(tune_space.ROWS, "patchcore", (50, 100, 200))
     monkeypatch.setattr(finalists, "frame_ms", lambda detector, images: len(detector.artifact.memory_bank()) / 10)
@@ -199,7 +234,8 @@ def test_what_is_too_slow_takes_part_with_fewer_rows(good_only, small_space, mon
         round_.run([candidate])
         (outcome,) = round_.outcomes
     assert outcome.candidate.settings["memory_bank_size"] in (50, 100)
-    all_rows = replace(outcome, candidate=outcome.candidate.with_settings(memory_bank_size=200))
+    trial = Trial(candidate, tuple(parts.learn), tuple(parts.judge), 1, 0, parts.calibration, (200,))
+    all_rows = run_trial(trial)
     judged, problems = judge_finalists([all_rows], parts, plan, tmp_path, no_progress)
     assert not problems
     assert [one.candidate.settings["memory_bank_size"] for one in judged] == [200, 100]
@@ -209,7 +245,7 @@ def test_what_is_too_slow_takes_part_with_fewer_rows(good_only, small_space, mon
 def test_finalists_are_timed_in_turns_and_told_where_a_precision_fails(good_only, small_space, monkeypatch, tmp_path):
     """A machine that is slow for a while, and an export that refuses int8."""
     paths = sorted((good_only / "train" / "good").iterdir())
-    parts = Parts("line", paths[:12], paths[12:16], CalibrationPlan(paths[16:24], 0.2))
+    parts = Parts("line", "", paths[:12], paths[12:16], CalibrationPlan(paths[16:24], 0.2))
     candidate = draw_candidates(["patchcore"], 0)[0]
     timed = []
 
@@ -240,7 +276,7 @@ def test_finalists_choose_rows_and_window_anew():
             return (Outcome(trial.candidate, 0.9, 0.0) for trial in trials)
 
     cut = [one.with_settings(memory_bank_size=1000, window=1) for one in others[:7]]
-    parts = Parts("line", [Path()] * 40, [], CalibrationPlan([], 0.2))
+    parts = Parts("line", "", [Path()] * 40, [], CalibrationPlan([], 0.2))
     team = Team(Workers(), 1, parts, TunePlan(10), no_progress)
     finalists, problems = halve([Outcome(one, 0.8, 0.0) for one in [*cut, default]], team)
     assert asked == [[*cut[:4], default], [*others[:4], default]]
@@ -259,6 +295,10 @@ def test_search_in_processes(good_only, small_space, tmp_path):
         assert len(detector.graph.calibration.scores) == 6
     assert training["tuned"]["image_AUROC"] == tuned.winner.auroc
     assert training["settings"]["window"] == tuned.winner.candidate.settings["window"]
+    # An export finds the images that were held out, and the bank that was timed is the one that ships.
+    assert find_calibration_images(detector.artifact, good_only).source == "training data"
+    assert training["calibration_images"] == 6
+    assert training["settings"]["memory_bank_size"] == len(detector.artifact.memory_bank())
 
 
 def test_a_budget_that_nothing_keeps(good_only, small_space, tmp_path):

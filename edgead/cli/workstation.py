@@ -119,10 +119,12 @@ def tune(
     from edgead.export.tune import tune as search
 
     lists = [tuple(part.strip() for part in text.split(",")) for text in (precisions, detectors)]
+    picture = plot or output.with_name(f"{output.name}.svg")
+    if plot and not plot.parent.is_dir():
+        raise SettingsError(f"--plot {plot}: there is no folder {plot.parent}")
     plan = TunePlan(latency_ms, false_reject_rate, runtime, *lists, trials, workers, ray, seed)
     with stage_bars() as progress:
         tuned = search(data, output, plan, progress=progress)
-    picture = plot or output.with_name(f"{output.name}.svg")
     picture.write_text(tuned.plot, encoding="utf-8")
     print_report(
         {"model": str(output), "plot": str(picture), **tuned.to_dict()}, json, lambda: tuned_table(tuned, latency_ms)

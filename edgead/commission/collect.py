@@ -13,6 +13,8 @@ from edgead.errors import EdgeadError
 from edgead.images import as_bgr, write_image
 from edgead.types import Frame
 
+BLURRED = "blurred"
+
 
 class CommissionError(EdgeadError):
     """The source does not give what is needed; the message says what was found and what to do."""
@@ -37,7 +39,7 @@ def collect(
     frames : iterable of Frame
         Good parts only.
     folder : Path
-        Gets `NUMBER.png`, by the number of the frame.
+        Gets `NUMBER.png`, by the number of the frame; those that are left out go to `blurred` in it.
     wanted : int
     patience_s : float
         How long to wait for a part that is not there yet.
@@ -47,7 +49,7 @@ def collect(
     Raises
     ------
     CommissionError
-        Nothing new came for so long.
+        Nothing new came for so long, or nothing at all.
     """
     seen, paths, sharpnesses, duplicates = Duplicates(), [], [], 0
     last_s = time.monotonic()
@@ -69,5 +71,10 @@ def collect(
                 f"no new part in front of the camera for {patience_s:g} s, {len(paths)} of {wanted} collected: keep "
                 "the line running, or ask for fewer with --images"
             )
-    blurred = {paths[i] for i in find_blurred(sharpnesses)} if paths else set()
+    if not paths:
+        raise CommissionError("the source ended without a picture")
+    blurred = {paths[i] for i in find_blurred(sharpnesses)}
+    for path in blurred:  # not among those that a later export takes from the folder
+        (folder / BLURRED).mkdir(exist_ok=True)
+        path.rename(folder / BLURRED / path.name)
     return Collected([path for path in paths if path not in blurred], duplicates, sorted(path.name for path in blurred))

@@ -16,6 +16,7 @@ from edgead.dataset import check_images
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images import load_image
+from edgead.recalibration import without_copies
 
 # Scores of one machine on another differ by less; those of other images differ by far more.
 SAME_SCORE = 1e-2
@@ -69,8 +70,8 @@ def find_calibration_images(artifact: Artifact, paths: Sequence[Path], *, taught
             f"{len(both)} images are to be learnt and to calibrate on, {min(both)} first: a score of an image that is "
             "in the memory bank promises nothing"
         )
-    conformal_threshold(np.zeros(len(paths)), calibration.false_reject_rate)  # are there enough?
-    usable, _, _ = check_images(paths)
+    usable, _ = without_copies(check_images(paths)[0])
+    conformal_threshold(np.zeros(len(usable)), calibration.false_reject_rate)  # are there enough?
     return CalibrationImages(usable, False, f"{len(usable)} images given")
 
 

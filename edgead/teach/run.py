@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -199,7 +198,7 @@ def _lesson(
     judgements: tuple[dict[str, Judgement], dict[str, Judgement]],
     width: float,
 ) -> Lesson:
-    earlier = earlier_versions(Path(os.path.abspath(artifact.path)))[-1]
+    earlier = earlier_versions(artifact.path)[-1]
     before, after = judgements
     return Lesson(
         str(artifact.path),

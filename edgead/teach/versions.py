@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +15,8 @@ MOST_VERSIONS = 5
 
 
 def versions_folder(path: Path) -> Path:
+    """Of a model; of what a link to one leads to."""
+    path = path.resolve()
     return path.with_name(f"{path.name}.versions")
 
 
@@ -32,7 +33,7 @@ def new_version(path: Path) -> Iterator[Path]:
     The model as it was goes to `MODEL.versions/NUMBER`, of which the last `MOST_VERSIONS` are kept. On an error
     nothing changes.
     """
-    path = Path(os.path.abspath(path))
+    path = path.resolve()
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         shutil.copytree(path, draft, dirs_exist_ok=True)
@@ -53,7 +54,7 @@ def undo(path: Path) -> Artifact:
     ArtifactError
         There is no earlier version, or it was damaged: then nothing changes.
     """
-    path = Path(os.path.abspath(path))
+    path = path.resolve()
     earlier = earlier_versions(path)
     if not earlier:
         raise ArtifactError(f"{path} has no earlier version: there is nothing in {versions_folder(path)}")

@@ -77,6 +77,8 @@ class DescribedPictures:
             earlier = json.loads(state.read_text(encoding="utf-8"))
             whole = all((folder / name).is_file() for name in names)
             done = earlier["done"] if whole and earlier.get("belongs_to") == facts else 0
+        if not done:
+            state.unlink(missing_ok=True)  # or it would speak of files that are about to be replaced
         image, layers = self.get(0)
         shapes = [(count, *array.shape) for array in (image, *layers)]
         types = [array.dtype for array in (image, *layers)]
