@@ -18,6 +18,7 @@ from edgead.dataset import Progress
 from edgead.detector import Detector, Measurement
 from edgead.errors import SettingsError
 from edgead.images import load_image
+from edgead.learnt_images import refuse_learnt
 from edgead.manifest import Calibration, Manifest, ThresholdChange, Thresholds
 from edgead.metrics import Rate
 from edgead.tail import FEWEST_SCORES, FURTHEST
@@ -110,11 +111,14 @@ def recalibrate(
         The images cannot support the rate; says how many are needed.
     TailError
         They cannot support the extrapolation either.
+    SettingsError
+        The model has learnt from some of them.
     """
     before = detector.graph.calibration
     if before is None:
         raise ArtifactError(f"{detector.artifact.path} has no thresholds: train it anew with `edgead train`")
     rate = before.false_reject_rate if asked.false_reject_rate is None else asked.false_reject_rate
+    refuse_learnt(detector.artifact, paths)
     unique, digest = without_copies(paths)
     _check_support(len(unique), rate, asked.extrapolate)
     good: list[tuple[float, float, float]] = []

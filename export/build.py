@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -18,6 +19,7 @@ import edgead
 from edgead.artifact import Artifact, new_artifact
 from edgead.completion import CalibrationPlan, complete_artifact
 from edgead.dataset import Progress
+from edgead.learnt_images import keep_learnt
 from edgead.manifest import Manifest, Preprocessing, Scoring
 
 
@@ -41,6 +43,7 @@ def build_artifact(
     *,
     preprocessing: Preprocessing | None = None,
     provenance: dict[str, Any] | None = None,
+    learnt: Sequence[Path] = (),
     progress: Progress | None = None,
 ) -> Artifact:
     """Export, calibrate with the exported detector, add golden images, and put the artifact in its place.
@@ -55,11 +58,14 @@ def build_artifact(
         What training used when it differs from `trained.preprocessing` (a region of interest).
     provenance : dict, optional
         Facts for the manifest's `training` section.
+    learnt : sequence of Path
+        Images that it has learnt from, for the record.
     progress : callable, optional
         Called with (done, total) calibration images.
     """
     with new_artifact(destination) as draft:
         manifest = write_draft(trained, draft, preprocessing, provenance)
+        keep_learnt(draft, learnt)
         complete_artifact(draft, manifest, plan, progress=progress)
     return Artifact.load(destination)
 

@@ -12,6 +12,7 @@ import numpy as np
 from edgead.artifact import Artifact, ArtifactError
 from edgead.calibration import conformal_threshold, plan_calibration
 from edgead.dataset import StageProgress, check_images, find_good_images, no_progress, split_good
+from edgead.learnt_images import FILE, find_learnt
 from edgead.train.anomalies import Simulator
 from edgead.train.anomaly_textures import built_in_textures
 
@@ -27,7 +28,7 @@ class CalibrationImages:
     held_out : sequence of Path
         Images that errors and thresholds are measured on.
     source : str
-        "training data" when these are the parts that the model was trained and calibrated with, else "other images".
+        "training data" when these are the images that the model was trained and calibrated with, else "other images".
     """
 
     ranges: Sequence[Path]
@@ -38,9 +39,9 @@ class CalibrationImages:
 def find_calibration_images(
     artifact: Artifact, data: Path, normal_dir: str | None = None, *, progress: StageProgress = no_progress
 ) -> CalibrationImages:
-    """Find the good images in `data` and split them as training did.
+    """Find the good images in `data`, and hold out such as the model has not learnt from.
 
-    Images other than those of the training (their hash is in the manifest) are split anew, for the rates that the model
+    Of images that training saw, these are those that it held out. Enough are held out for the rate that the model
     promises.
 
     Raises
@@ -49,24 +50,25 @@ def find_calibration_images(
         No or too few images, or a model without thresholds.
     """
     manifest = artifact.manifest
-    if manifest.calibration is None:
-        raise ArtifactError(f"{artifact.path} has no thresholds: train it anew with `edgead train`")
+    if manifest.calibration is None or not (artifact.path / FILE).is_file():
+        lacks = "has no thresholds" if manifest.calibration is None else "does not tell what it has learnt from"
+        raise ArtifactError(f"{artifact.path} {lacks}: train it anew with `edgead train`")
+    rate = manifest.calibration.false_reject_rate
     paths = find_good_images(data, normal_dir)
     paths, _, digest = check_images(paths, skip_bad=True, progress=partial(progress, "read images"))
-    same = digest == manifest.training.get("data_sha256")
-    if same and manifest.training.get("folds"):
+    learnt = set(find_learnt(artifact, paths))
+    others = [path for path in paths if path not in learnt]
+    if not others:
         raise ArtifactError(
-            f"{artifact.path} has learnt from all of these images, its thresholds are cross-validated: give good "
-            "images that it has not seen"
+            f"{artifact.path} has learnt from all of these images: give good images that it has not seen"
         )
-    if same:
-        held_out = int(manifest.training["calibration_images"])
-        conformal_threshold(np.zeros(held_out), manifest.calibration.false_reject_rate)  # are there enough?
-    else:
-        held_out, _ = plan_calibration(len(paths), manifest.calibration.false_reject_rate)
-    seed = int(manifest.training.get("settings", {}).get("seed", 0))
-    ranges, rest = split_good(paths, held_out, seed)
-    return CalibrationImages(ranges, rest, "training data" if same else "other images")
+    wanted, _ = plan_calibration(len(paths), rate)
+    more, held_out = split_good(others, min(wanted, len(others)), seed=0)
+    conformal_threshold(np.zeros(len(held_out)), rate)  # are there enough?
+    learnt |= set(more)
+    ranges = [path for path in paths if path in learnt]
+    source = "training data" if digest == manifest.training.get("data_sha256") else "other images"
+    return CalibrationImages(ranges, held_out, source)
 
 
 class RangeImages(Sequence[np.ndarray]):

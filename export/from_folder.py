@@ -173,6 +173,7 @@ def train_from_folder(
         plan,
         preprocessing=preprocessing,
         provenance=provenance,
+        learnt=training,
         progress=partial(progress, "calibrate"),
     )
     checkpoint.remove()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from edgead import kernels
 from edgead.artifact import Artifact, check_destination, new_artifact, write_manifest
 from edgead.dataset import StageProgress, no_progress
 from edgead.errors import SettingsError
+from edgead.learnt_images import keep_learnt
 
 LATER_SHARES = (0.5, 1.0)
 LEAST_FINALISTS = 4
@@ -155,14 +157,15 @@ def _finish(winner: Finalist, parts: Parts, plan: TunePlan, destination: Path, p
             "calibration_images": len(parts.calibration.images),
             "tuned": {**winner.to_dict(), "budget_ms": plan.latency_ms, "runtime": plan.runtime},
         }
-        _install(path, destination, facts)
+        _install(path, destination, facts, learn)
     progress("finish the winner", 1, 1)
 
 
-def _install(path: Path, destination: Path, facts: dict[str, Any]) -> None:
+def _install(path: Path, destination: Path, facts: dict[str, Any], learnt: Sequence[Path]) -> None:
     """Put a finished artifact in its place, with these facts of its training in its manifest."""
     with new_artifact(destination) as draft:
         shutil.copytree(path, draft, dirs_exist_ok=True)
         manifest = Artifact.load(draft).manifest
         training = {**manifest.training, **facts}
+        keep_learnt(draft, learnt)
         write_manifest(draft, manifest.model_copy(update={"training": training}))

@@ -22,8 +22,9 @@ from edgead import Detector  # noqa: E402
 from edgead.artifact import Artifact, ArtifactError  # noqa: E402
 from edgead.calibration import MARGIN, CalibrationError, conformal_threshold  # noqa: E402
 from edgead.dataset import find_test_images  # noqa: E402
+from edgead.demo.line import render  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.images import load_image  # noqa: E402
+from edgead.images import load_image, write_image  # noqa: E402
 
 # The layers that matter most; to search for them would take the tests a minute.
 FIRST = [
@@ -66,15 +67,23 @@ def test_the_images_are_those_that_training_held_out(trained_model, images, line
     promises_more = Artifact(trained_model, manifest.model_copy(update={"calibration": strict}))
     with pytest.raises(CalibrationError, match="999"):
         find_calibration_images(promises_more, line_data)
-    # One image less is another data set.
+    # Whatever else lies there, what was learnt calibrates nothing.
     good = shutil.copytree(line_data / "train" / "good", tmp_path / "good")
-    next(good.iterdir()).unlink()
+    (good / images.ranges[0].name).unlink()
+    write_image(good / "another.png", render(1)[0])
     other = find_calibration_images(Artifact.load(trained_model), tmp_path, "good")
-    assert other.source == "other images" and len(other.held_out) == 19 and len(other.ranges) == 40
-    for path in sorted(good.iterdir())[20:]:
-        path.unlink()
-    with pytest.raises(CalibrationError, match="needs 19 good images held out"):
+    assert other.source == "other images" and len(other.ranges) == len(images.ranges)
+    assert {path.name for path in other.held_out} < {"another.png"} | {path.name for path in images.held_out}
+    for path in images.held_out[:3]:
+        (good / path.name).unlink()
+    with pytest.raises(CalibrationError, match="needs 19 held-out good images, found 17"):
         find_calibration_images(Artifact.load(trained_model), tmp_path, "good")
+    for path in good.iterdir():
+        path.unlink()
+    for seed in range(60):
+        write_image(good / f"{seed}.png", render(seed)[0])
+    foreign = find_calibration_images(Artifact.load(trained_model), tmp_path, "good")
+    assert (len(foreign.ranges), len(foreign.held_out)) == (41, 19)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])

@@ -63,6 +63,16 @@ def test_the_new_threshold_is_that_of_the_images(model_copy, good):
     assert set(after.files) == set(before.files)
 
 
+def test_what_was_learnt_makes_no_thresholds(model_copy, line_data, good):
+    learnt = sorted((line_data / "train" / "good").iterdir())
+    mixed = [shutil.copy(path, good.parent) for path in learnt[:5]]
+    content = (model_copy / "manifest.json").read_bytes()
+    assert "has learnt from" in edgead("calibrate", model_copy, learnt[0].parent, code=2)
+    with Detector.load(model_copy) as detector, pytest.raises(SettingsError, match="of 45 images, .*has not seen"):
+        recalibrate(detector, [*sorted(good.iterdir()), *map(Path, mixed)], AskedRates())
+    assert (model_copy / "manifest.json").read_bytes() == content
+
+
 def test_every_change_is_kept(model_copy, good):
     edgead("calibrate", model_copy, "--reject", "2.5", "--review", "0.25")
     edgead("calibrate", model_copy, good, "--false-reject-rate", "0.1", "--review-rate", "0.2")

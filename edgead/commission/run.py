@@ -24,6 +24,7 @@ from edgead.commission.learn import learn
 from edgead.completion import CalibrationPlan, complete_artifact
 from edgead.dataset import Images, StageProgress, check_images, no_progress, split_good
 from edgead.errors import SettingsError
+from edgead.learnt_images import keep_learnt
 from edgead.manifest import Manifest, Preprocessing
 from edgead.sources import open_source, without_credentials
 
@@ -145,6 +146,7 @@ def commission(
             "fit_seconds": round(time.perf_counter() - started, 1),
         }
         manifest = manifest.model_copy(update={"training": {**manifest.training, **facts}})
+        keep_learnt(draft, training)
         completed = CalibrationPlan(calibration, rate, plan.review_rate)
         good = complete_artifact(draft, manifest, completed, progress=partial(progress, "calibrate"))
     odd_held_out = [calibration[i].name for i in find_odd(np.array(good.scores))]

@@ -16,6 +16,7 @@ from edgead.dataset import check_images
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images import load_image
+from edgead.learnt_images import refuse_learnt
 from edgead.recalibration import without_copies
 
 # Scores of one machine on another differ by less; those of other images differ by far more.
@@ -58,7 +59,7 @@ def find_calibration_images(artifact: Artifact, paths: Sequence[Path], *, taught
     CalibrationError
         Too few images are named for the rates that the model promises.
     SettingsError
-        An image is named for both.
+        An image is named for both, or the model has learnt from it before.
     """
     calibration = artifact.manifest.calibration
     assert calibration is not None
@@ -70,6 +71,7 @@ def find_calibration_images(artifact: Artifact, paths: Sequence[Path], *, taught
             f"{len(both)} images are to be learnt and to calibrate on, {min(both)} first: a score of an image that is "
             "in the memory bank promises nothing"
         )
+    refuse_learnt(artifact, paths)
     usable, _ = without_copies(check_images(paths)[0])
     conformal_threshold(np.zeros(len(usable)), calibration.false_reject_rate)  # are there enough?
     return CalibrationImages(usable, False, f"{len(usable)} images given")

@@ -17,6 +17,7 @@ from edgead.completion import measure_good, write_golden
 from edgead.dataset import Images, Progress, StageProgress, check_images, no_progress
 from edgead.detector import Detector
 from edgead.errors import SettingsError
+from edgead.learnt_images import keep_learnt
 from edgead.manifest import Manifest
 from edgead.memory_bank import Merged, merge, spacing
 from edgead.patch_features import each_features
@@ -78,6 +79,7 @@ def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress)
     before = _judge_all(artifact, taught, held_out, partial(progress, "judge before"))
     with new_version(artifact.path) as draft:
         np.save(draft / "memory_bank.npy", merged.bank, allow_pickle=False)
+        keep_learnt(draft, taught)
         facts = {
             "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "data_sha256": digest,
