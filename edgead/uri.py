@@ -46,7 +46,8 @@ def origin(url: str) -> str:
     """Scheme, host and port of a URL whose path may be a secret; empty where it names no host."""
     try:
         parts = urlsplit(url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.hostname and parts.port != 0 else ""
+        usable = parts.hostname and parts.port != 0  # asking for the port raises where it is no number
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if usable else ""
     except ValueError:
         return ""
 
