@@ -128,6 +128,13 @@ def quantize(
     normalisation = None if scheme.symmetric else find_normalisation(copy)
     if normalisation is not None:
         options["TensorQuantOverrides"] = {normalisation.output: [normalisation.quantisation()]}
+    constants = {constant.name for constant in copy.graph.initializer}
+
+    def takes(node: onnx.NodeProto) -> bool:
+        # TensorRT takes no 8-bit constant that is no layer's weight, such as the factor of a product.
+        scaled = scheme.symmetric and node.op_type in ("Add", "Mul") and constants.intersection(node.input)
+        return node.op_type in QUANTISED and not scaled
+
     if scheme.symmetric:
         # Without this, numbers would be quantised between a layer and its ReLU, which then cannot be fused.
         options["OpTypesToExcludeOutputQuantization"] = list(QUANTISED)
@@ -138,7 +145,7 @@ def quantize(
         weight_qType=QuantType.QInt8,
         activation_qType=scheme.activation,
         tensors_range=ranges,
-        nodes_to_quantize=[node.name for node in copy.graph.node if node.name in inside and node.op_type in QUANTISED],
+        nodes_to_quantize=[node.name for node in copy.graph.node if node.name in inside and takes(node)],
         nodes_to_exclude=[],
         op_types_to_quantize=list(QUANTISED),
         extra_options=options,

@@ -297,7 +297,6 @@ SMALL = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", DETECTORS)
 def test_every_detector_has_graphs_that_tensorrt_takes(name, tmp_path, flavour):
     detector = DETECTORS[name].from_settings(SMALL[name], pretrained=False)
