@@ -12,16 +12,21 @@ from edgead.errors import SettingsError
 FILE = "learnt_images.txt"
 
 
+def content_sha256(path: Path) -> str:
+    """By which an image is known, whatever it is called."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def keep_learnt(draft: Path, paths: Iterable[Path]) -> None:
     """Add images to those that the model in `draft` has learnt from: a line of SHA-256 for each."""
-    digests = {*_known(draft), *map(_digest, paths)}
+    digests = {*_known(draft), *map(content_sha256, paths)}
     (draft / FILE).write_text("".join(f"{digest}\n" for digest in sorted(digests)), encoding="ascii")
 
 
 def find_learnt(artifact: Artifact, paths: Sequence[Path]) -> list[Path]:
     """Those of the images that the model has learnt from; none where the model does not tell."""
     known = _known(artifact.path)
-    return [path for path in paths if _digest(path) in known] if known else []
+    return [path for path in paths if content_sha256(path) in known] if known else []
 
 
 def refuse_learnt(artifact: Artifact, paths: Sequence[Path]) -> None:
@@ -37,7 +42,3 @@ def refuse_learnt(artifact: Artifact, paths: Sequence[Path]) -> None:
 def _known(folder: Path) -> set[str]:
     file = folder / FILE
     return set(file.read_text(encoding="ascii").split()) if file.is_file() else set()
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -18,7 +18,7 @@ from edgead.dataset import Progress
 from edgead.detector import Detector, Measurement
 from edgead.errors import SettingsError
 from edgead.images import load_image
-from edgead.learnt_images import refuse_learnt
+from edgead.learnt_images import content_sha256, refuse_learnt
 from edgead.manifest import Calibration, Manifest, ThresholdChange, Thresholds
 from edgead.metrics import Rate
 from edgead.tail import FEWEST_SCORES, FURTHEST
@@ -241,6 +241,6 @@ def without_copies(paths: Sequence[Path]) -> tuple[list[Path], str]:
     """The images without copies, which are not exchangeable with new parts, and a hash of their contents."""
     if not paths:
         raise SettingsError("no good images to calibrate with")
-    found = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in reversed(paths)}
+    found = {content_sha256(path): path for path in reversed(paths)}
     unique = dict(reversed(found.items()))
     return list(unique.values()), hashlib.sha256("".join(sorted(unique)).encode()).hexdigest()

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Set
+from contextlib import ExitStack
 from typing import Any
 
 from edgead import kernels
@@ -135,13 +136,11 @@ class Line:
 
     def _opened(self, new: Site, difference: Changes) -> dict[str, Outlet]:
         opened: dict[str, Outlet] = {}
-        try:
+        with ExitStack() as undo:
             for name in difference.sinks.started:
                 opened[name] = open_outlet(name, new.sinks[name])
-        except Exception:
-            for outlet in opened.values():
-                outlet.close(0)
-            raise
+                undo.callback(opened[name].close, 0)
+            undo.pop_all()
         return opened
 
     def _exchange(self, new: Site, difference: Changes) -> None:

@@ -87,7 +87,6 @@ class FrameCounter:
             image = as_bgr(image)
         except ImageError as error:
             raise SourceError(f"{self.uri}: frame {self.captured}: {error}") from error
-        name = name.encode("utf-8", "backslashreplace").decode()  # a file's need not be UTF-8, records are
         frame = Frame(image, self.captured, captured_ns, captured_at, self.uri, name, new_id(captured_at))
         self.captured += 1
         return frame

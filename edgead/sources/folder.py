@@ -35,7 +35,9 @@ class FolderSource:
                 image = load_image(path)
             except ImageError as error:
                 raise SourceError(f"frame {self._frames.captured}: {error}") from error
-            yield self._frames.hand_over(self._frames.capture(image, path.name))
+            # A file's name need not be UTF-8, records are.
+            name = path.name.encode("utf-8", "backslashreplace").decode()
+            yield self._frames.hand_over(self._frames.capture(image, name))
 
     def close(self) -> None:
         self._closed = True
