@@ -32,13 +32,15 @@ MOST_KEPT = 200
 class CalibrationPlan:
     """Good images and the rates that their thresholds promise.
 
-    The images are held out of training, unless they come with `scores` from cross-validation.
+    The images are held out of training, unless they come with `scores` from cross-validation. `groups` has the group of
+    each; it is empty where each is its own.
     """
 
     images: Sequence[Path]
     false_reject_rate: float
     review_rate: float | None = None
     scores: GoodScores | None = None
+    groups: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,12 @@ class GoodScores:
     medians: list[float]
 
     def calibrate(
-        self, false_reject_rate: float, review_rate: float | None, *, cross_validated: bool = False
+        self,
+        false_reject_rate: float,
+        review_rate: float | None,
+        *,
+        groups: Sequence[int] = (),
+        cross_validated: bool = False,
     ) -> Calibration:
         """Make thresholds; see `edgead.calibration.calibrate`."""
         return calibrate(
@@ -59,6 +66,7 @@ class GoodScores:
             self.medians,
             false_reject_rate=false_reject_rate,
             review_rate=review_rate,
+            groups=groups,
             cross_validated=cross_validated,
         )
 
@@ -77,7 +85,9 @@ def complete_artifact(
         good = plan.scores or measure_good(detector, plan.images, progress)
         golden = _write_golden(detector, plan.images, good.scores, draft)
     cross_validated = plan.scores is not None
-    calibration = good.calibrate(plan.false_reject_rate, plan.review_rate, cross_validated=cross_validated)
+    calibration = good.calibrate(
+        plan.false_reject_rate, plan.review_rate, groups=plan.groups, cross_validated=cross_validated
+    )
     if not cross_validated:  # thresholds cannot be made anew from images that were learnt
         keep_images(draft, manifest, plan.images, good.scores)
     write_manifest(draft, manifest.model_copy(update={"calibration": calibration, "golden": golden}))

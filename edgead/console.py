@@ -70,8 +70,12 @@ def rate_text(rate: dict[str, Any]) -> str:
     """Format a rate of `Evaluation.to_dict`: the share, the plain counts and the 95 % interval."""
     return (
         f"{100 * rate['rate']:.1f} % ({rate['count']} of {rate['total']}; "
-        f"95 % interval {100 * rate['low']:.1f} to {100 * rate['high']:.1f})"
+        f"95 % interval {100 * rate['low']:.1f} to {100 * rate['high']:.1f}{_in_groups(rate)})"
     )
+
+
+def _in_groups(rate: dict[str, Any]) -> str:
+    return f", {rate['groups']} groups" if rate["groups"] else ""
 
 
 def evaluation_table(report: dict[str, Any]) -> Group:
@@ -86,6 +90,7 @@ def evaluation_table(report: dict[str, Any]) -> Group:
     if report["review_rate_good"]["count"]:
         facts["good sent to review"] = rate_text(report["review_rate_good"])
     facts["escape_rate"] = rate_text(report["escape_rate"])
+    facts["groups"] = report["groups_account"]
     types = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for column in ("type", "AUROC", "AP", "F1Max", "AUPRO", "AUPIMO", "escapes"):
         types.add_column(column, overflow="fold")

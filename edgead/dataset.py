@@ -122,10 +122,40 @@ def _mask_of(data: Path, defect: str, image: Path) -> Path | None:
     return next((mask for mask in candidates if mask.is_file()), None)
 
 
-def split_good(paths: Sequence[Path], held_out: int, seed: int) -> tuple[list[Path], list[Path]]:
-    """Split good images into those to learn from and those held out for thresholds; the same for the same arguments."""
-    order = np.random.default_rng(seed).permutation(len(paths))
-    return [paths[i] for i in sorted(order[held_out:])], [paths[i] for i in sorted(order[:held_out])]
+def split_good(
+    paths: Sequence[Path], held_out: int, seed: int, groups: Sequence[int] | None = None
+) -> tuple[list[Path], list[Path]]:
+    """Split good images into those to learn from and those held out for thresholds; the same for the same arguments.
+
+    With `groups`, the group of each image, so many whole groups are held out as `held_out` says. Their number is fixed,
+    whatever their sizes: only then are the groups held out exchangeable with those to come.
+    """
+    kept, rest = deal_groups(range(len(paths)) if groups is None else groups, (held_out,), seed)
+    return [paths[i] for i in sorted(rest)], [paths[i] for i in sorted(kept)]
+
+
+def deal_groups(groups: Sequence[int], counts: Sequence[int], seed: int) -> list[list[int]]:
+    """Deal whole groups at random: so many to each of the parts, all others to a last one.
+
+    Parameters
+    ----------
+    groups : sequence of int
+        Group of each image, numbered from 0 on as they first appear.
+    counts : sequence of int
+        Groups of each part but the last.
+    seed : int
+
+    Returns
+    -------
+    list of list of int
+        Indices of the images of each part, in the order in which their groups were dealt.
+    """
+    members: dict[int, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    dealt = [list(members.values())[i] for i in np.random.default_rng(seed).permutation(len(members))]
+    ends = [0, *np.cumsum(counts).tolist(), len(dealt)]
+    return [[index for group in dealt[a:b] for index in group] for a, b in zip(ends[:-1], ends[1:], strict=True)]
 
 
 def check_images(

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 
 from edgead.artifact import Artifact, ArtifactError
-from edgead.calibration import conformal_p_value
 from edgead.device_scoring import DeviceScorer, can_score_on_device
 from edgead.errors import SettingsError
+from edgead.group_conformal import Ranking
 from edgead.images import as_bgr
 from edgead.preprocess import preprocess
 from edgead.runtime import open_runtime
@@ -46,6 +46,8 @@ class Detector:
         self.artifact = artifact
         self.manifest = artifact.manifest
         self.graph = artifact.graph(precision, for_tensorrt=runtime == "tensorrt")
+        limits = self.graph.calibration
+        self._ranking = Ranking(limits.scores, limits.groups) if limits else Ranking([])
         on_device = can_score_on_device(self.manifest.scoring)
         self._runtime = open_runtime(
             artifact, runtime, precision=self.graph.precision, threads=threads, on_device=on_device
@@ -147,7 +149,7 @@ class Detector:
             self.manifest.preprocessing.roi,
             limits.map_typical,
             review_threshold=limits.review,
-            p_value=conformal_p_value(limits.scores, measured.image_score),
+            p_value=self._ranking.p_value(measured.image_score),
             model=self.manifest.manifest_sha256,
         )
 

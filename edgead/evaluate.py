@@ -13,6 +13,7 @@ import numpy as np
 from edgead import metrics
 from edgead.dataset import GOOD, LabelledImage, Progress, resize_map
 from edgead.detector import Detector
+from edgead.groups import Groups
 from edgead.images import load_image, write_image
 from edgead.overlay import contact_sheet, draw_overlay
 from edgead.types import Decision
@@ -38,10 +39,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """All outcomes of a test set."""
+    """All outcomes of a test set; with `groups`, intervals take images of one group as going together."""
 
     outcomes: Sequence[Outcome]
     threshold: float
+    groups: Groups | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Metrics as plain JSON types; pixel metrics are None where a defective image has no mask."""
@@ -53,15 +55,17 @@ class Evaluation:
         pixel_metrics, of_types = self._pixel_metrics()
         return {
             "images": len(self.outcomes),
+            "groups": len(self.outcomes) if self.groups is None else self.groups.count,
+            "groups_account": "each image counts alone" if self.groups is None else self.groups.account,
             "image_AUROC": metrics.auroc(labels, scores),
             "image_AP": metrics.average_precision(labels, scores),
             "image_F1Max": f1,
             "image_F1Max_threshold": f1_threshold,
             **pixel_metrics,
             "threshold": self.threshold,
-            "false_reject_rate": _rate(good, "reject"),
-            "review_rate_good": _rate(good, "review"),
-            "escape_rate": _rate(defective, "ok"),
+            "false_reject_rate": self._rate(good, "reject"),
+            "review_rate_good": self._rate(good, "review"),
+            "escape_rate": self._rate(defective, "ok"),
             "defect_types": {kind: {**self._of_type(kind, good), **of_types[kind]} for kind in self.kinds()},
         }
 
@@ -77,6 +81,16 @@ class Evaluation:
 
         return sorted(self.outcomes, key=wrongness, reverse=True)[:count]
 
+    def rate_of(self, outcomes: Sequence[Outcome], decision: Decision) -> metrics.Rate:
+        """Share of the outcomes with that decision."""
+        events = [outcome.decision == decision for outcome in outcomes]
+        groups = self.groups.of(outcome.image.path for outcome in outcomes) if self.groups else None
+        return metrics.Rate.of_groups(events, groups)
+
+    def _rate(self, outcomes: Sequence[Outcome], decision: Decision) -> dict[str, Any]:
+        rate = self.rate_of(outcomes, decision)
+        return {**asdict(rate), "rate": rate.rate}
+
     def _of(self, kind: str) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if outcome.image.defect == kind]
 
@@ -89,7 +103,7 @@ class Evaluation:
             "image_AUROC": metrics.auroc(labels, scores),
             "image_AP": metrics.average_precision(labels, scores),
             "image_F1Max": metrics.f1_max(labels, scores)[0],
-            "escape_rate": _rate(outcomes, "ok"),
+            "escape_rate": self._rate(outcomes, "ok"),
         }
 
     def _pixel_metrics(self) -> tuple[dict[str, float | None], dict[str, dict[str, float | None]]]:
@@ -114,7 +128,13 @@ class Evaluation:
         return whole, types
 
 
-def evaluate(detector: Detector, images: Sequence[LabelledImage], *, progress: Progress | None = None) -> Evaluation:
+def evaluate(
+    detector: Detector,
+    images: Sequence[LabelledImage],
+    *,
+    groups: Groups | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
     """Judge every test image."""
     outcomes = []
     for done, test in enumerate(images, 1):
@@ -131,7 +151,7 @@ def evaluate(detector: Detector, images: Sequence[LabelledImage], *, progress: P
         if progress:
             progress(done, len(images))
     assert detector.graph.calibration is not None
-    return Evaluation(outcomes, detector.graph.calibration.reject)
+    return Evaluation(outcomes, detector.graph.calibration.reject, groups)
 
 
 def write_worst_cases(detector: Detector, evaluation: Evaluation, path: Path, *, count: int = 24) -> None:
@@ -153,11 +173,6 @@ def _region_metrics(pixels: metrics.Pixels, overlaps: dict[int, float], images: 
         "AUPRO_0.05": pixels.aupro(0.05, images),
         "AUPIMO": float(np.mean([overlaps[index] for index in images])),
     }
-
-
-def _rate(outcomes: list[Outcome], decision: Decision) -> dict[str, Any]:
-    rate = metrics.Rate.of(sum(outcome.decision == decision for outcome in outcomes), len(outcomes))
-    return {**asdict(rate), "rate": rate.rate}
 
 
 def _shrink(anomaly_map: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:

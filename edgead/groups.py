@@ -102,8 +102,8 @@ def leak_warning(pairs: Sequence[tuple[Path, Path]], held_out: int) -> str:
     images = len({kept for kept, _ in pairs})
     kept, learnt = pairs[0]
     return (
-        f"{images} of {held_out} held-out images look like learnt ones, {kept.name} like {learnt.name} first: where they "
-        "show the same part, the thresholds reject more parts than they say; put such images in one group with --group"
+        f"{images} of {held_out} held-out images look like learnt ones, {kept.name} like {learnt.name} first: where "
+        "they show the same part, more parts are rejected than the rate says; put such images in one group with --group"
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-# 2 added the section `precisions`, 3 how thresholds were changed; everything of 1 and 2 is still read.
-SCHEMA_VERSION: Literal[3] = 3
+# 2 added the section `precisions`, 3 how thresholds were changed, 4 groups of images; everything before is still read.
+SCHEMA_VERSION: Literal[4] = 4
 
 # int8 is for CPUs: unsigned activations, whose zero points take the place of ReLU. int8_symmetric is for TensorRT,
 # which takes no zero points.
@@ -52,9 +52,11 @@ class Scoring(_Section):
     border: Literal["reflect", "replicate"] = "reflect"
 
 
-# split_conformal keeps its rates by proof; cross_validated by experience, for what ships is not what was scored;
-# extrapolated trusts a fitted tail; by_hand promises nothing.
-CalibrationMethod = Literal["split_conformal", "cross_validated", "extrapolated", "by_hand"]
+# split_conformal and, by group, group_conformal keep their rates by proof; cross_validated by experience, for what
+# ships is not what was scored; extrapolated trusts a fitted tail; by_hand promises nothing.
+CalibrationMethod = Literal["split_conformal", "group_conformal", "cross_validated", "extrapolated", "by_hand"]
+
+PROVEN: tuple[CalibrationMethod, ...] = ("split_conformal", "group_conformal")
 
 
 class TailFit(_Section):
@@ -86,13 +88,21 @@ class Thresholds(_Section):
 class Calibration(Thresholds):
     """Thresholds and the good images' scores that they come from; see `edgead.calibration`.
 
-    The rates of thresholds that were set by hand are what the scores say of them.
+    The rates of thresholds that were set by hand are what the scores say of them. `groups` has the group of each score;
+    it is empty where each image is its own.
     """
 
     map_threshold: float
     map_typical: float
     scores: list[float]
+    groups: list[int] = []
     tail: TailFit | None = None
+
+    @model_validator(mode="after")
+    def _a_group_for_each_score(self) -> Calibration:
+        if self.groups and len(self.groups) != len(self.scores):
+            raise ValueError(f"{len(self.scores)} scores have {len(self.groups)} groups")
+        return self
 
 
 class ThresholdChange(_Section):
@@ -135,7 +145,7 @@ class PrecisionRecord(_Section):
 
 
 class Manifest(_Section):
-    schema_version: Literal[1, 2, 3] = SCHEMA_VERSION
+    schema_version: Literal[1, 2, 3, 4] = SCHEMA_VERSION
     detector: str
     precision: str = "fp32"
     preprocessing: Preprocessing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -13,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from edgead.artifact import Artifact, ArtifactError, write_manifest
-from edgead.calibration import CalibrationError, calibrate, images_needed, share_above
+from edgead.calibration import CalibrationError, calibrate, images_needed, rounded_up, share_above
 from edgead.dataset import Progress
 from edgead.detector import Detector, Measurement
 from edgead.errors import SettingsError
+from edgead.group_conformal import have_several, one_of_each
+from edgead.groups import AUTO, group_images
 from edgead.images import load_image
 from edgead.learnt_images import content_sha256, refuse_learnt
 from edgead.manifest import Calibration, Manifest, ThresholdChange, Thresholds
@@ -30,11 +33,15 @@ DIFFERENT_BELOW = 0.01
 
 @dataclass(frozen=True, slots=True)
 class AskedRates:
-    """What the thresholds are to promise; a rate that is None stays as the model has it."""
+    """What the thresholds are to guarantee; a rate that is None stays as the model has it.
+
+    `group` says which images belong together; see `edgead.groups.group_images`.
+    """
 
     false_reject_rate: float | None = None
     review_rate: float | None = None
     extrapolate: bool = False
+    group: str = AUTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,10 @@ class Recalibration:
         Of the scores behind the old thresholds and of those of the images.
     copies : int
         Images that are byte for byte another one; they count once.
+    groups : int
+        That the images are in.
+    account : str
+        How the groups were found.
     """
 
     change: ThresholdChange
@@ -57,6 +68,8 @@ class Recalibration:
     median_before: float
     median_after: float
     copies: int
+    groups: int
+    account: str
 
     def warnings(self) -> list[str]:
         """What whoever calibrates should know, in words."""
@@ -88,6 +101,8 @@ class Recalibration:
             **self.change.model_dump(mode="json"),
             "old_threshold_rejects": {"count": self.rejected_before.count, "total": self.rejected_before.total},
             "tail": None if tail is None else tail.model_dump(),
+            "groups": self.groups,
+            "groups_account": self.account,
             "warnings": self.warnings(),
         }
 
@@ -120,7 +135,9 @@ def recalibrate(
     rate = before.false_reject_rate if asked.false_reject_rate is None else asked.false_reject_rate
     refuse_learnt(detector.artifact, paths)
     unique, digest = without_copies(paths)
-    _check_support(len(unique), rate, asked.extrapolate)
+    found = group_images(unique, asked.group, Path(os.path.commonpath([path.parent for path in unique])))
+    groups = [] if found.are_single else found.of(unique)
+    _check_support(len(unique), rate, asked.extrapolate, groups)
     good: list[tuple[float, float, float]] = []
     for done, path in enumerate(unique, 1):
         good.append(_numbers(detector.measure(load_image(path))))
@@ -129,7 +146,13 @@ def recalibrate(
     scores, maxima, medians = zip(*good, strict=True)
     review = _review_rate(before, rate) if asked.review_rate is None else asked.review_rate
     after = calibrate(
-        scores, maxima, medians, false_reject_rate=rate, review_rate=review, extrapolate=asked.extrapolate
+        scores,
+        maxima,
+        medians,
+        false_reject_rate=rate,
+        review_rate=review,
+        groups=groups,
+        extrapolate=asked.extrapolate,
     )
     change = threshold_change(
         detector.graph.precision,
@@ -137,11 +160,21 @@ def recalibrate(
         after,
         images=len(unique),
         images_sha256=digest,
-        same_scores_p_value=same_distribution_p_value(before.scores, scores),
+        same_scores_p_value=same_distribution_p_value(
+            one_of_each(before.scores, before.groups), one_of_each(scores, groups)
+        ),
     )
-    rejected = Rate.of(sum(score > before.reject for score in scores), len(scores))
+    rejected = Rate.of_groups([score > before.reject for score in scores], groups)
     medians_of_scores = float(np.median(before.scores)), float(np.median(scores))
-    return Recalibration(change, after, rejected, *medians_of_scores, copies=len(paths) - len(unique))
+    return Recalibration(
+        change,
+        after,
+        rejected,
+        *medians_of_scores,
+        copies=len(paths) - len(unique),
+        groups=found.count,
+        account=found.account,
+    )
 
 
 def thresholds_by_hand(
@@ -170,8 +203,8 @@ def thresholds_by_hand(
             "method": "by_hand",
             "reject": new_reject,
             "review": new_review,
-            "false_reject_rate": share_above(before.scores, new_reject),
-            "review_rate": share_above(before.scores, new_review),
+            "false_reject_rate": share_above(before.scores, new_reject, before.groups),
+            "review_rate": share_above(before.scores, new_review, before.groups),
             "tail": None,
         }
     )
@@ -211,16 +244,20 @@ def write_thresholds(artifact: Artifact, change: ThresholdChange, calibration: C
     return write_manifest(artifact.path, manifest.model_copy(update=update))
 
 
-def _check_support(images: int, rate: float, extrapolate: bool) -> None:
+def _check_support(images: int, rate: float, extrapolate: bool, groups: Sequence[int]) -> None:
+    several = have_several(groups)
+    count = len(set(groups)) if several else images
+    what = "groups of good images" if several else "good images"
     needed = images_needed(rate)
-    if images >= needed or extrapolate:
+    if count >= needed or (extrapolate and not several):
         return
-    instead = f"ask for at least {1 / (images + 1):.3g}" if images else "give images"
-    if images >= FEWEST_SCORES and rate >= 1 / (FURTHEST * (images + 1)):
-        instead += ", or take --extrapolate, which fits the tail of the scores and promises nothing"
+    instead = f"ask for at least {rounded_up(1 / (count + 1))}" if count else "give images"
+    if not several and images >= FEWEST_SCORES and rate >= 1 / (FURTHEST * (images + 1)):
+        instead += ", or take --extrapolate, which fits the tail of the scores and guarantees nothing"
+    elif several and extrapolate:
+        instead += "; --extrapolate takes images that belong to no groups"
     raise CalibrationError(
-        f"a false-reject rate of {rate:.4g} needs {needed} good images, found {images}: "
-        f"add {needed - images}, {instead}"
+        f"a false-reject rate of {rate:.4g} needs {needed} {what}, found {count}: add {needed - count}, {instead}"
     )
 
 

@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from edgead.artifact import Artifact, ArtifactError
-from edgead.calibration import conformal_threshold, plan_calibration
+from edgead.calibration import check_support
+from edgead.calibration_plan import GROUPS, IMAGES, plan_calibration
 from edgead.dataset import StageProgress, check_images, find_good_images, no_progress, split_good
+from edgead.group_conformal import dense
+from edgead.groups import NONE, group_images
 from edgead.learnt_images import FILE, find_learnt
 from edgead.train.anomalies import Simulator
 from edgead.train.anomaly_textures import built_in_textures
@@ -29,20 +32,37 @@ class CalibrationImages:
         Images that errors and thresholds are measured on.
     source : str
         "training data" when these are the images that the model was trained and calibrated with, else "other images".
+    groups : sequence of int
+        Group of each held-out image; empty where each is its own.
     """
 
     ranges: Sequence[Path]
     held_out: Sequence[Path]
     source: str
+    groups: Sequence[int] = ()
 
 
 def find_calibration_images(
-    artifact: Artifact, data: Path, normal_dir: str | None = None, *, progress: StageProgress = no_progress
+    artifact: Artifact,
+    data: Path,
+    normal_dir: str | None = None,
+    *,
+    group: str | None = None,
+    progress: StageProgress = no_progress,
 ) -> CalibrationImages:
     """Find the good images in `data`, and hold out such as the model has not learnt from.
 
     Of images that training saw, these are those that it held out. Enough are held out for the rate that the model
-    promises.
+    guarantees, group by group: an image whose group the model has learnt from is not held out.
+
+    Parameters
+    ----------
+    artifact : Artifact
+    data : Path
+    normal_dir : str, optional
+    group : str, optional
+        Which images belong together, see `edgead.groups.group_images`; by default as in the training.
+    progress : callable, optional
 
     Raises
     ------
@@ -57,18 +77,23 @@ def find_calibration_images(
     paths = find_good_images(data, normal_dir)
     paths, _, digest = check_images(paths, skip_bad=True, progress=partial(progress, "read images"))
     learnt = set(find_learnt(artifact, paths))
-    others = [path for path in paths if path not in learnt]
+    rule = manifest.training.get("groups", {}).get("rule", NONE) if group is None else group
+    groups = group_images(paths, rule, data)
+    learnt_groups = set(groups.of(learnt))
+    others = [path for path in paths if groups.numbers[path] not in learnt_groups]
     if not others:
         raise ArtifactError(
-            f"{artifact.path} has learnt from all of these images: give good images that it has not seen"
+            f"{artifact.path} has learnt from all of these images or their groups: give good images that it has "
+            "not seen"
         )
-    wanted, _ = plan_calibration(len(paths), rate)
-    more, held_out = split_good(others, min(wanted, len(others)), seed=0)
-    conformal_threshold(np.zeros(len(held_out)), rate)  # are there enough?
+    wanted, _ = plan_calibration(groups.count, rate, what=IMAGES if groups.are_single else GROUPS)
+    others_groups = dense(groups.of(others))
+    more, held_out = split_good(others, min(wanted, len(set(others_groups))), seed=0, groups=others_groups)
+    check_support(len(held_out), rate, groups.of(held_out))
     learnt |= set(more)
     ranges = [path for path in paths if path in learnt]
     source = "training data" if digest == manifest.training.get("data_sha256") else "other images"
-    return CalibrationImages(ranges, held_out, source)
+    return CalibrationImages(ranges, held_out, source, groups.of(held_out))
 
 
 class RangeImages(Sequence[np.ndarray]):

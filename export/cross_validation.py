@@ -26,6 +26,7 @@ def cross_validate(
     paths: Sequence[Path],
     folds: int,
     *,
+    groups: Sequence[int] | None = None,
     preprocessing: Preprocessing,
     seed: int = 0,
     progress: Progress | None = None,
@@ -38,11 +39,13 @@ def cross_validate(
         Gives a detector that has learnt from some of the images.
     paths : sequence of Path
     folds : int
-        At least two; as many as images leave out one at a time.
+        At least two; as many as groups leave out one at a time.
+    groups : sequence of int, optional
+        Group of each image, numbered from 0 on; whole groups are dealt out.
     preprocessing : Preprocessing
         Of the detectors.
     seed : int
-        Of the order in which images are dealt out to the folds.
+        Of the order in which groups are dealt out to the folds.
     progress : callable, optional
         Called with (done, total) folds.
 
@@ -51,7 +54,8 @@ def cross_validate(
     GoodScores
         In the order of the paths.
     """
-    fold_of = np.random.default_rng(seed).permutation(len(paths)) % folds
+    group_of = np.arange(len(paths)) if groups is None else np.asarray(groups)
+    fold_of = (np.random.default_rng(seed).permutation(int(group_of.max()) + 1) % folds)[group_of]
     scored: dict[Path, tuple[float, float, float]] = {}
     for fold in range(folds):
         held_out = [path for path, number in zip(paths, fold_of, strict=True) if number == fold]

@@ -18,10 +18,11 @@ from pydantic import ValidationError
 
 from edgead import kernels
 from edgead.artifact import Artifact, check_destination
-from edgead.calibration import plan_calibration, plan_cross_validation
+from edgead.calibration_plan import GROUPS, IMAGES, plan_calibration, plan_cross_validation
 from edgead.completion import CalibrationPlan
 from edgead.dataset import Images, StageProgress, check_images, find_good_images, no_progress, split_good
 from edgead.errors import SettingsError, tell_invalid
+from edgead.groups import AUTO, Groups, group_images, leak_warning, leaks
 from edgead.manifest import Preprocessing
 from edgead.train import DETECTORS
 from edgead.train.checkpoint import Checkpoint
@@ -47,6 +48,8 @@ class GoodImages:
         Leave out images that cannot be read instead of stopping.
     folds : int
         0 holds images out for the thresholds. Otherwise all are learnt, and thresholds come from cross-validation.
+    group : str
+        Which images belong together and are held out together; see `edgead.groups.group_images`.
     """
 
     data: Path
@@ -56,12 +59,41 @@ class GoodImages:
     review_rate: float | None = None
     skip_bad: bool = False
     folds: int = 0
+    group: str = AUTO
 
-    def plan(self, images: int) -> tuple[int, float]:
-        """Number of images to hold out and the false-reject rate; raises CalibrationError where they are too few."""
+    def plan(self, count: int, what: str = IMAGES) -> tuple[int, float]:
+        """Number of groups to hold out and the false-reject rate; raises CalibrationError where they are too few."""
         if self.folds:
-            return 0, plan_cross_validation(images, self.folds, self.false_reject_rate, self.review_rate)
-        return plan_calibration(images, self.false_reject_rate, self.review_rate)
+            return 0, plan_cross_validation(count, self.folds, self.false_reject_rate, self.review_rate, what=what)
+        return plan_calibration(count, self.false_reject_rate, self.review_rate, what=what)
+
+    def split(self, paths: Sequence[Path], seed: int) -> Split:
+        """Find the groups of the images and hold some of them out."""
+        groups = group_images(paths, self.group, self.data)
+        held_out, rate = self.plan(groups.count, IMAGES if groups.are_single else GROUPS)
+        return Split(*split_good(paths, held_out, seed, groups.of(paths)), rate, groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Images to learn from and held out for thresholds, the rate that they are for, and the groups of all."""
+
+    training: list[Path]
+    calibration: list[Path]
+    rate: float
+    groups: Groups
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest records of the images."""
+        warning = leak_warning(leaks(self.groups, self.training, self.calibration), len(self.calibration))
+        return {
+            "training_images": len(self.training),
+            "calibration_images": len(self.calibration),
+            "groups": {
+                **self.groups.facts(self.training, self.calibration),
+                **({"warning": warning} if warning else {}),
+            },
+        }
 
 
 def train_from_folder(
@@ -113,7 +145,6 @@ def train_from_folder(
     paths = find_good_images(good.data, good.normal_dir)
     good.plan(len(paths))  # too few images is known before they are read
     paths, problems, digest = check_images(paths, skip_bad=good.skip_bad, progress=partial(progress, "read images"))
-    held_out, rate = good.plan(len(paths))
 
     torch.set_num_threads(kernels.threads())
     model = DETECTORS[detector].from_settings(settings, weights=weights)
@@ -122,7 +153,7 @@ def train_from_folder(
     except ValidationError as error:
         raise SettingsError(tell_invalid(error.errors())) from None
     preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})
-    training, calibration = split_good(paths, held_out, model.config.seed)
+    split = good.split(paths, model.config.seed)
     checkpoint = Checkpoint(
         Path(f"{os.path.abspath(destination)}.checkpoint"),
         {
@@ -131,25 +162,29 @@ def train_from_folder(
             "roi": good.roi,
             "weights": weights and hashlib.sha256(weights.read_bytes()).hexdigest(),
             "data": digest,
-            "number of training images": len(training),
+            "number of training images": len(split.training),
+            "names of training images": hashlib.sha256(
+                "".join(path.name for path in split.training).encode()
+            ).hexdigest(),
             "device": where.type,
             "versions": software_versions(),
         },
     )
-    model.fit(Images(training, preprocessing), progress=progress, checkpoint=checkpoint, device=where)
+    facts = split.facts()
+    model.fit(Images(split.training, preprocessing), progress=progress, checkpoint=checkpoint, device=where)
     provenance = {
         "data": good.data.name,
         "data_sha256": digest,
-        "training_images": len(training),
-        "calibration_images": len(calibration),
+        **facts,
         "skipped_images": len(problems),
         "device": where.type,
         "fit_seconds": round(checkpoint.earlier_seconds + time.perf_counter() - started, 1),
         **peak_memory(where),
     }
     if isinstance(model, Mvg):
-        provenance["gaussian_threshold"] = model.working_point(rate)
-    plan = CalibrationPlan(calibration, rate, good.review_rate)
+        provenance["gaussian_threshold"] = model.working_point(split.rate)
+    calibration = split.calibration
+    plan = CalibrationPlan(calibration, split.rate, good.review_rate, groups=split.groups.of(calibration))
     if good.folds:
         provenance["folds"] = good.folds
 
@@ -162,18 +197,19 @@ def train_from_folder(
             learn,
             paths,
             good.folds,
+            groups=split.groups.of(paths),
             preprocessing=preprocessing,
             seed=model.config.seed,
             progress=partial(progress, "cross-validate"),
         )
-        plan = CalibrationPlan(paths, rate, good.review_rate, scores)
+        plan = CalibrationPlan(paths, split.rate, good.review_rate, scores, split.groups.of(paths))
     artifact = build_artifact(
         model,
         destination,
         plan,
         preprocessing=preprocessing,
         provenance=provenance,
-        learnt=training,
+        learnt=split.training,
         progress=partial(progress, "calibrate"),
     )
     checkpoint.remove()

@@ -127,7 +127,7 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
         golden = _replay(detector, draft, plan.precision)
     return trial.record.model_copy(
         update={
-            "calibration": good.calibrate(calibration.false_reject_rate, calibration.review_rate),
+            "calibration": good.calibrate(calibration.false_reject_rate, calibration.review_rate, groups=images.groups),
             "golden": golden,
             "method": {**method, "image_source": images.source, "differences": asdict(error)},
         }

@@ -148,13 +148,14 @@ def _finish(winner: Finalist, parts: Parts, plan: TunePlan, destination: Path, p
     with tempfile.TemporaryDirectory(prefix="edgead-winner-") as work:
         path = unpack(outcome, Path(work))
         if winner.precision != "fp32":
-            images = CalibrationImages(learn, parts.calibration.images, "training data")
+            images = CalibrationImages(learn, parts.calibration.images, "training data", parts.calibration.groups)
             add_precision(path, PrecisionPlan(winner.precision, make_default=True), images)
         facts = {
             "data": parts.name,
             "data_sha256": parts.sha256,
             "training_images": len(learn),
             "calibration_images": len(parts.calibration.images),
+            "groups": parts.groups.facts(learn, parts.calibration.images),
             "tuned": {**winner.to_dict(), "budget_ms": plan.latency_ms, "runtime": plan.runtime},
         }
         _install(path, destination, facts, learn)

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from edgead.calibration import plan_calibration
+from edgead.calibration_plan import GROUPS, IMAGES, plan_calibration
 from edgead.completion import CalibrationPlan
-from edgead.dataset import StageProgress, check_images, find_good_images
+from edgead.dataset import StageProgress, check_images, deal_groups, find_good_images
 from edgead.errors import SettingsError
+from edgead.groups import AUTO, NONE, Groups, group_images
 from edgead.manifest import PRECISIONS
 
 JUDGED_SHARE = 0.2
@@ -40,6 +39,8 @@ class TunePlan:
     ray : str, optional
         Address of a Ray cluster, which takes the place of processes here. Times are measured here all the same.
     seed : int
+    group : str
+        Which images belong together; see `edgead.groups.group_images`.
     """
 
     latency_ms: float
@@ -51,11 +52,12 @@ class TunePlan:
     workers: int | None = None
     ray: str | None = None
     seed: int = 0
+    group: str = AUTO
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The good images: to learn from, to judge with, and to calibrate the winner on. None is in two parts.
+    """The good images: to learn from, to judge with, and to calibrate the winner on. No group is in two.
 
     Attributes
     ----------
@@ -63,6 +65,8 @@ class Parts:
         Of all of them.
     learn, judge : list of Path
     calibration : CalibrationPlan
+    groups : Groups
+        Of all of them.
     """
 
     name: str
@@ -70,6 +74,7 @@ class Parts:
     learn: list[Path]
     judge: list[Path]
     calibration: CalibrationPlan
+    groups: Groups = Groups(NONE, {}, "")
 
 
 def split_images(data: Path, plan: TunePlan, progress: StageProgress) -> Parts:
@@ -79,15 +84,13 @@ def split_images(data: Path, plan: TunePlan, progress: StageProgress) -> Parts:
     if unknown:
         raise SettingsError(f"unknown precision {', '.join(map(repr, unknown))}: choose from {', '.join(PRECISIONS)}")
     paths, _, sha256 = check_images(find_good_images(data), progress=partial(progress, "read images"))
-    held_out, rate = plan_calibration(len(paths), plan.false_reject_rate)
-    shuffled = [paths[i] for i in np.random.default_rng(plan.seed).permutation(len(paths))]
-    judged = max(2, round(JUDGED_SHARE * len(paths)))
-    if held_out + judged >= len(paths):
-        raise SettingsError(f"{len(paths)} good images are too few to learn from, to judge with and to calibrate on")
-    return Parts(
-        data.name,
-        sha256,
-        shuffled[held_out + judged :],
-        shuffled[held_out : held_out + judged],
-        CalibrationPlan(shuffled[:held_out], rate),
-    )
+    groups = group_images(paths, plan.group, data)
+    what = IMAGES if groups.are_single else GROUPS
+    held_out, rate = plan_calibration(groups.count, plan.false_reject_rate, what=what)
+    judged = max(2, round(JUDGED_SHARE * groups.count))
+    if held_out + judged >= groups.count:
+        raise SettingsError(f"{groups.count} {what} are too few to learn from, to judge with and to calibrate on")
+    dealt = deal_groups(groups.of(paths), (held_out, judged), plan.seed)
+    calibration, judge, learn = ([paths[i] for i in part] for part in dealt)
+    plan_of_winner = CalibrationPlan(calibration, rate, groups=groups.of(calibration))
+    return Parts(data.name, sha256, learn, judge, plan_of_winner, groups)

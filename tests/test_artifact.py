@@ -72,8 +72,8 @@ def test_edited_file(tmp_path, name):
 def test_newer_schema(tmp_path):
     path = make(tmp_path / "m")
     # A newer schema may have keys that this version does not know: the version is what is reported.
-    edit_manifest(path, lambda manifest: manifest.update(schema_version=4, novelty=True))
-    with pytest.raises(ArtifactError, match="newer edgead .schema 4, this one reads 3.: update"):
+    edit_manifest(path, lambda manifest: manifest.update(schema_version=5, novelty=True))
+    with pytest.raises(ArtifactError, match="newer edgead .schema 5, this one reads 4.: update"):
         Artifact.load(path)
 
 

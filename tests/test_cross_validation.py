@@ -13,7 +13,8 @@ from edgead.export.from_folder import GoodImages, train_from_folder  # noqa: E40
 
 from edgead import Detector  # noqa: E402
 from edgead.artifact import Artifact, ArtifactError  # noqa: E402
-from edgead.calibration import CalibrationError, plan_cross_validation  # noqa: E402
+from edgead.calibration import CalibrationError
+from edgead.calibration_plan import plan_cross_validation  # noqa: E402
 from edgead.dataset import Images  # noqa: E402
 from edgead.demo import write_dataset  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402

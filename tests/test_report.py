@@ -117,11 +117,11 @@ def test_the_chance_of_a_count_by_hand():
 def test_a_promise_that_was_broken_is_told():
     scores = np.random.default_rng(0).normal(1, 0.1, 99)
     limits = calibrate(scores, scores, scores, false_reject_rate=0.05)
-    assert examine_promise(limits, "rejected", 0.05, 5, 100).verdict == "kept"
-    broken = examine_promise(limits, "rejected", 0.05, 20, 100)
+    assert examine_promise(limits, "rejected", 0.05, [True] * 5 + [False] * 95).verdict == "kept"
+    broken = examine_promise(limits, "rejected", 0.05, [True] * 20 + [False] * 80)
     assert broken.probability < 0.01 and broken.verdict.startswith("not kept")
     by_hand = limits.model_copy(update={"method": "by_hand"})
-    assert examine_promise(by_hand, "rejected", 0.05, 20, 100).verdict == "nothing is promised"
+    assert examine_promise(by_hand, "rejected", 0.05, [True] * 20 + [False] * 80).verdict == "nothing is promised"
 
 
 def test_the_area_under_the_drawn_curve_is_aupro():

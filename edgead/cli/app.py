@@ -30,6 +30,14 @@ FalseRejectRate = Annotated[
     typer.Option(help="Share of good parts that may be rejected; by default the strictest that the images support."),
 ]
 ReviewRate = Annotated[float | None, typer.Option(help="Share of good parts that may go to review or reject.")]
+Group = Annotated[
+    str,
+    typer.Option(
+        "--group",
+        help="Which images belong together and stay on one side: auto, none, a CSV file (path,group), or a regular "
+        "expression that finds the group in the file name.",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is random.")]
 
 

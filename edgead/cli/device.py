@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from edgead.artifact import Artifact
-from edgead.cli.app import Json, Model, Precision, Runtime, app, find_images, print_report
+from edgead.cli.app import Group, Json, Model, Precision, Runtime, app, find_images, print_report
 from edgead.console import FrameCount, evaluation_table, facts_table, stage_bars, stderr
 from edgead.dataset import find_test_images
 from edgead.errors import SettingsError
+from edgead.groups import group_images
 
 
 @app.command(name="eval")
@@ -20,6 +21,7 @@ def evaluate_command(
     model: Model,
     data: Annotated[Path, typer.Argument(help="Data set in MVTec layout.")],
     sheet: Annotated[Path | None, typer.Option(help="Where to write the contact sheet of the worst cases.")] = None,
+    group: Group = "auto",
     runtime: Runtime = "auto",
     precision: Precision = None,
     json: Json = False,
@@ -30,7 +32,8 @@ def evaluate_command(
 
     images = find_test_images(data)
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
-        evaluation = evaluate(detector, images, progress=partial(progress, "judge images"))
+        groups = group_images([image.path for image in images], group, data)
+        evaluation = evaluate(detector, images, groups=groups, progress=partial(progress, "judge images"))
         report = evaluation.to_dict()
         if sheet is not None:
             write_worst_cases(detector, evaluation, sheet)
@@ -43,6 +46,7 @@ def report(
     model: Model,
     data: Annotated[Path, typer.Argument(help="Data set in MVTec layout.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),
+    group: Group = "auto",
     runtime: Runtime = "auto",
     precision: Precision = None,
     json: Json = False,
@@ -53,7 +57,8 @@ def report(
 
     images = find_test_images(data)
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
-        found = examine(detector, images, progress=partial(progress, "judge images"))
+        groups = group_images([image.path for image in images], group, data)
+        found = examine(detector, images, groups=groups, progress=partial(progress, "judge images"))
         page = report_page(detector, found, model=model.resolve().name, data=data.resolve().name)
     output.write_text(page, encoding="utf-8")
     told = {**found.metrics, "page": str(output)}

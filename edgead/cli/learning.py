@@ -9,6 +9,7 @@ import typer
 
 from edgead.cli.app import (
     FalseRejectRate,
+    Group,
     Json,
     Model,
     Region,
@@ -35,17 +36,21 @@ def commission(
     review_rate: ReviewRate = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder where the pictures of the good parts stay.")] = None,
     patience_s: Annotated[float, typer.Option(min=0, help="Seconds to wait for a part that is not there yet.")] = 60,
+    group: Group = "none",
     json: Json = False,
 ) -> None:
     """Make a calibrated model on the device, from good parts in front of its camera."""
     from edgead import commission as commissioning
 
     region = read_numbers("--roi", roi, (4,)) if roi else None
-    plan = commissioning.CommissionPlan(images, backbone, region, false_reject_rate, review_rate, pictures, patience_s)
+    plan = commissioning.CommissionPlan(
+        images, backbone, region, false_reject_rate, review_rate, pictures, patience_s, group
+    )
     with stage_bars() as progress:
         done = commissioning.commission(source, output, plan, progress=progress)
     report = {"model": str(output), **training_facts(done.artifact), "warnings": done.warnings}
     shown = {key: value for key, value in report.items() if key not in ("commissioned", "warnings")}
+    shown["groups"] = report["groups"]["account"]
     print_report(report, json, lambda: facts_table(f"{output}", shown))
     for warning in done.warnings:
         stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
@@ -64,6 +69,7 @@ def teach(
     held_out: Annotated[
         float, typer.Option(help="Share of the images that is not learnt and shows what was gained.")
     ] = 0.2,
+    group: Group = "auto",
     undo: Annotated[bool, typer.Option("--undo", help="Put the version before the last lesson back.")] = False,
     json: Json = False,
 ) -> None:
@@ -83,7 +89,7 @@ def teach(
         return
     if not images:
         raise SettingsError("name good images to learn, or --undo")
-    plan = teaching.TeachPlan(find_images(images), held_out, find_images(calibration or []))
+    plan = teaching.TeachPlan(find_images(images), held_out, find_images(calibration or []), group)
     with stage_bars() as progress:
         lesson = teaching.teach(model, plan, progress=progress)
     print_report(lesson.to_dict(), json, lesson.table)

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from edgead.artifact import Artifact
-from edgead.cli.app import Json, Model, Precision, Runtime, app, find_images, print_report
+from edgead.cli.app import Group, Json, Model, Precision, Runtime, app, find_images, print_report
 from edgead.console import facts_table, stage_bars, stderr
 from edgead.errors import SettingsError
+from edgead.manifest import PROVEN
 
 
 @app.command()
@@ -30,6 +31,7 @@ def calibrate(
     extrapolate: Annotated[
         bool, typer.Option("--extrapolate", help="Too few images for the rate: fit the tail of their scores.")
     ] = False,
+    group: Group = "auto",
     reject: Annotated[float | None, typer.Option(help="Set this threshold by hand, without images.")] = None,
     review: Annotated[float | None, typer.Option(help="Set the review threshold by hand.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the new thresholds and write nothing.")] = False,
@@ -54,7 +56,7 @@ def calibrate(
         change, calibration = thresholds_by_hand(artifact, precision, reject=reject, review=review)
         report = change.model_dump(mode="json")
     else:
-        asked = AskedRates(false_reject_rate, review_rate, extrapolate)
+        asked = AskedRates(false_reject_rate, review_rate, extrapolate, group)
         paths = find_images(good_images or [])
         with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
             found = recalibrate(detector, paths, asked, progress=partial(progress, "score good images"))
@@ -74,12 +76,13 @@ def _facts(report: dict[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {"graph": report["precision"]}
     if report["images"]:
         facts["good images"] = report["images"]
+        facts["groups"] = report["groups_account"]
         rejects = report["old_threshold_rejects"]
         facts["rejected by the old threshold"] = f"{rejects['count']} of {rejects['total']}"
     for name in ("reject", "review"):
         facts[f"{name} above"] = f"{after[name]:.6g} (was {before[name]:.6g})"
     for name in ("false_reject_rate", "review_rate"):
-        sign = "at most " if after["method"] == "split_conformal" else "about "
+        sign = "at most " if after["method"] in PROVEN else "about "
         facts[name.replace("_", "-")] = f"{sign}{100 * after[name]:.3g} % (was {100 * before[name]:.3g} %)"
     facts["method"] = f"{after['method']} (was {before['method']})".replace("_", " ")
     return facts

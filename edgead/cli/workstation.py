@@ -12,6 +12,7 @@ import yaml
 from edgead.artifact import Artifact
 from edgead.cli.app import (
     FalseRejectRate,
+    Group,
     Json,
     Model,
     Region,
@@ -63,6 +64,7 @@ def train(
         int,
         typer.Option(min=0, help="Hold no image out; thresholds by cross-validation in so many folds (few images)."),
     ] = 0,
+    group: Group = "auto",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     device: Annotated[str, typer.Option(help="Where to train: auto, cpu or cuda.")] = "auto",
     seed: Seed = 0,
@@ -85,17 +87,20 @@ def train(
     chosen = {key: value for key, value in chosen.items() if value is not None}
     settings = {**find_preset(detector, preset), **chosen, **dict(map(_setting, setting or []))}
     region = read_numbers("--roi", roi, (4,)) if roi else None
-    good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds)
+    good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group)
     with stage_bars() as progress:
         artifact, problems = train_from_folder(
             good, output, settings, detector=detector, weights=weights, device=device, progress=progress
         )
     report = {"model": str(output), "skipped": problems, **training_facts(artifact)}
+    shown = {**report, "groups": report["groups"]["account"]}
     print_report(
         report,
         json,
-        lambda: facts_table(f"{output}", {k: v for k, v in report.items() if k != "skipped" or v}),
+        lambda: facts_table(f"{output}", {k: v for k, v in shown.items() if k != "skipped" or v}),
     )
+    if "warning" in report["groups"]:
+        stderr.print(f"warning: {report['groups']['warning']}", style="yellow", soft_wrap=True)
 
 
 @app.command()
@@ -110,6 +115,7 @@ def tune(
     trials: Annotated[int, typer.Option(min=2, help="Candidates to start with.")] = 24,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")] = None,
     ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster that trains instead, or auto.")] = None,
+    group: Group = "auto",
     plot: Annotated[Path | None, typer.Option(help="Picture of the front; by default OUTPUT.svg.")] = None,
     seed: Seed = 0,
     json: Json = False,
@@ -122,7 +128,7 @@ def tune(
     picture = plot or output.with_name(f"{output.name}.svg")
     if plot and not plot.parent.is_dir():
         raise SettingsError(f"--plot {plot}: there is no folder {plot.parent}")
-    plan = TunePlan(latency_ms, false_reject_rate, runtime, *lists, trials, workers, ray, seed)
+    plan = TunePlan(latency_ms, false_reject_rate, runtime, *lists, trials, workers, ray, seed, group)
     with stage_bars() as progress:
         tuned = search(data, output, plan, progress=progress)
     picture.write_text(tuned.plot, encoding="utf-8")
@@ -187,6 +193,9 @@ def export(
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, fp16, int8, or int8_symmetric (for TensorRT).")] = "fp32",
     normal_dir: Annotated[str | None, typer.Option(help="Folder of good images below DATA; . is DATA itself.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Which images belong together, as for train; by default as it was there.")
+    ] = None,
     tolerance: Annotated[
         float | None, typer.Option(min=0, help="Largest mean relative difference of the scores from those of fp32.")
     ] = None,
@@ -206,18 +215,22 @@ def export(
         with stderr.status("writing the graph and replaying the golden images"):
             artifact = rewrite_graph(model)
     else:
-        artifact = _add_precision(model, data, normal_dir, (precision, tolerance, float_layers, make_default))
+        artifact = _add_precision(model, data, (normal_dir, group), (precision, tolerance, float_layers, make_default))
     report = export_facts(artifact, precision)
     print_report(report, json, lambda: facts_table(str(model), report))
 
 
 def _add_precision(
-    model: Path, data: Path | None, normal_dir: str | None, plan: tuple[str, float | None, str | None, bool]
+    model: Path,
+    data: Path | None,
+    where: tuple[str | None, str | None],
+    plan: tuple[str, float | None, str | None, bool],
 ) -> Artifact:
     from edgead.export.calibration_images import find_calibration_images
     from edgead.export.precision import PrecisionPlan, add_precision
 
     precision, tolerance, float_layers, make_default = plan
+    normal_dir, group = where
     if data is None:
         raise SettingsError(
             f"{precision} gets thresholds of its own, from real images: name them, as in "
@@ -225,7 +238,7 @@ def _add_precision(
         )
     names = None if float_layers is None else [name for name in float_layers.split(",") if name not in ("none", "")]
     with stage_bars() as progress:
-        images = find_calibration_images(Artifact.load(model), data, normal_dir, progress=progress)
+        images = find_calibration_images(Artifact.load(model), data, normal_dir, group=group, progress=progress)
         return add_precision(model, PrecisionPlan(precision, tolerance, names, make_default), images, progress=progress)
 
 

@@ -16,7 +16,7 @@ import onnxruntime
 
 import edgead
 from edgead.artifact import Artifact, check_destination, new_artifact
-from edgead.calibration import plan_calibration
+from edgead.calibration_plan import GROUPS, IMAGES, plan_calibration
 from edgead.commission.backbone import FrozenBackbone, open_backbone
 from edgead.commission.checks import find_odd
 from edgead.commission.collect import Collected, collect
@@ -24,6 +24,7 @@ from edgead.commission.learn import learn
 from edgead.completion import CalibrationPlan, complete_artifact
 from edgead.dataset import Images, StageProgress, check_images, no_progress, split_good
 from edgead.errors import SettingsError
+from edgead.groups import NONE, group_images
 from edgead.learnt_images import keep_learnt
 from edgead.manifest import Manifest, Preprocessing
 from edgead.sources import open_source, without_credentials
@@ -49,6 +50,8 @@ class CommissionPlan:
         Where the pictures go and stay; by default they are removed.
     patience_s : float
         How long to wait for a part that is not there yet.
+    group : str
+        Which images belong together, see `edgead.groups.group_images`. By default none: each shows another part.
     """
 
     images: int = 100
@@ -58,6 +61,7 @@ class CommissionPlan:
     review_rate: float | None = None
     pictures: Path | None = None
     patience_s: float = 60.0
+    group: str = NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +135,10 @@ def commission(
                 progress=partial(progress, "collect good parts"),
             )
         paths, _, digest = check_images(collected.paths, progress=partial(progress, "read images"))
-        held_out, rate = plan_calibration(len(paths), plan.false_reject_rate, plan.review_rate)
-        training, calibration = split_good(paths, held_out, backbone.settings["seed"])
+        groups = group_images(paths, plan.group, folder)
+        what = IMAGES if groups.are_single else GROUPS
+        held_out, rate = plan_calibration(groups.count, plan.false_reject_rate, plan.review_rate, what=what)
+        training, calibration = split_good(paths, held_out, backbone.settings["seed"], groups.of(paths))
         draft = stack.enter_context(new_artifact(destination))
         manifest = _manifest(backbone, plan)
         images = Images(training, manifest.preprocessing)
@@ -142,12 +148,13 @@ def commission(
             "data_sha256": digest,
             "training_images": len(training),
             "calibration_images": len(calibration),
+            "groups": groups.facts(training, calibration),
             "commissioned": {"duplicates": collected.duplicates, "blurred": collected.blurred, "odd": odd},
             "fit_seconds": round(time.perf_counter() - started, 1),
         }
         manifest = manifest.model_copy(update={"training": {**manifest.training, **facts}})
         keep_learnt(draft, training)
-        completed = CalibrationPlan(calibration, rate, plan.review_rate)
+        completed = CalibrationPlan(calibration, rate, plan.review_rate, groups=groups.of(calibration))
         good = complete_artifact(draft, manifest, completed, progress=partial(progress, "calibrate"))
     odd_held_out = [calibration[i].name for i in find_odd(np.array(good.scores))]
     return Commissioned(Artifact.load(destination), collected, odd, odd_held_out)

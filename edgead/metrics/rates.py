@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 _MAX_TERMS = 1_000_000
@@ -10,18 +11,39 @@ _MAX_TERMS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A share that was counted, with its Clopper-Pearson interval."""
+    """A share that was counted, with its Clopper-Pearson interval; `groups` is None where each image counts alone."""
 
     count: int
     total: int
     low: float
     high: float
     confidence: float = 0.95
+    groups: int | None = None
 
     @classmethod
     def of(cls, count: int, total: int, confidence: float = 0.95) -> Rate:
         """Build the rate of `count` in `total` with its interval."""
         return cls(count, total, *clopper_pearson(count, total, confidence), confidence)
+
+    @classmethod
+    def of_groups(
+        cls, events: Sequence[bool], groups: Sequence[Hashable] | None = None, confidence: float = 0.95
+    ) -> Rate:
+        """Build the rate of events of which those of one group go together.
+
+        The Clopper-Pearson interval for as many independent images as the groups are worth: the number of images
+        divided by the design effect of the share (Korn and Graubard, "Confidence intervals for proportions with small
+        expected number of positive counts estimated from survey data", 1998; without their factor of t quantiles).
+        Where no image or every one is an event, the groups say nothing of it, and each is worth one image.
+        """
+        several = bool(groups) and len(set(groups or ())) < len(events)
+        if not several:
+            return cls.of(sum(events), len(events), confidence)
+        worth = _worth(events, groups or ())
+        share = sum(events) / len(events)
+        # The products are exact at both ends, where a bound must be 0 or 1.
+        bounds = clopper_pearson(share * worth, worth, confidence)
+        return cls(sum(events), len(events), *bounds, confidence, len(set(groups or ())))
 
     @property
     def rate(self) -> float:
@@ -34,11 +56,26 @@ class Rate:
         )
 
 
-def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def _worth(events: Sequence[bool], groups: Sequence[Hashable]) -> float:
+    """Number of independent images with as sure a share as these."""
+    n, share = len(events), sum(events) / len(events)
+    excess: dict[Hashable, float] = {}
+    for event, group in zip(events, groups, strict=True):
+        excess[group] = excess.get(group, 0.0) + event - share
+    count = len(excess)
+    if share in (0, 1):
+        return count
+    if count == 1:
+        return 1
+    variance = count / (count - 1) * sum(value * value for value in excess.values()) / n**2
+    return min(n, max(1.0, share * (1 - share) / variance)) if variance > 0 else n
+
+
+def clopper_pearson(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Compute the exact interval of a binomial rate.
 
     Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial",
-    Biometrika 1934. The bounds are quantiles of beta distributions, found by bisection.
+    Biometrika 1934. The bounds are quantiles of beta distributions, found by bisection. Counts need not be whole.
 
     Raises ValueError for counts that are no rate and for a confidence that is not between 0 and 1.
     """
@@ -53,7 +90,7 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     return low, high
 
 
-def _beta_quantile(probability: float, a: int, b: int) -> float:
+def _beta_quantile(probability: float, a: float, b: float) -> float:
     low, high = 0.0, 1.0
     while low < (middle := (low + high) / 2) < high:
         if _beta_cdf(middle, a, b) < probability:
@@ -63,7 +100,7 @@ def _beta_quantile(probability: float, a: int, b: int) -> float:
     return middle
 
 
-def _beta_cdf(x: float, a: int, b: int) -> float:
+def _beta_cdf(x: float, a: float, b: float) -> float:
     """Evaluate the regularised incomplete beta function by its continued fraction.
 
     Lentz's method as in Press et al., "Numerical Recipes", section 6.4; it converges fast below the mean,

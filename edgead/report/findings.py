@@ -12,6 +12,8 @@ from edgead.calibration import score_scale
 from edgead.dataset import GOOD, LabelledImage, Progress
 from edgead.detector import Detector
 from edgead.evaluate import Evaluation, Outcome, evaluate
+from edgead.group_conformal import one_of_each
+from edgead.groups import Groups
 from edgead.latency import Latency, LatencyRecorder, machine_facts
 from edgead.manifest import Calibration, Manifest
 from edgead.metrics import Pixels, Rate
@@ -94,7 +96,13 @@ class _Timed:
         return verdict
 
 
-def examine(detector: Detector, images: Sequence[LabelledImage], *, progress: Progress | None = None) -> Findings:
+def examine(
+    detector: Detector,
+    images: Sequence[LabelledImage],
+    *,
+    groups: Groups | None = None,
+    progress: Progress | None = None,
+) -> Findings:
     """Judge a test set and work out what there is to tell.
 
     Parameters
@@ -102,12 +110,17 @@ def examine(detector: Detector, images: Sequence[LabelledImage], *, progress: Pr
     detector : Detector
     images : sequence of LabelledImage
         Good and defective ones, of which the detector has seen none.
+    groups : Groups, optional
+        Which of them belong together.
+    progress : callable, optional
     """
     timed = _Timed(detector)
-    evaluation = evaluate(timed, images, progress=progress)  # type: ignore[arg-type]  # predict and graph are all it takes
+    evaluation = evaluate(timed, images, groups=groups, progress=progress)  # type: ignore[arg-type]  # predict and graph are all it takes
     calibration = detector.graph.calibration
     assert calibration is not None
-    good = np.array([one.image_score for one in evaluation.outcomes if not one.image.is_defective])
+    good = [one for one in evaluation.outcomes if not one.image.is_defective]
+    good_scores = [one.image_score for one in good]
+    good_groups = groups.of(one.image.path for one in good) if groups else None
     metrics = evaluation.to_dict()
     scale = float(score_scale(0.0, calibration.scores))
     return Findings(
@@ -119,8 +132,10 @@ def examine(detector: Detector, images: Sequence[LabelledImage], *, progress: Pr
         pro_curve=_pro_curve(evaluation) if metrics["AUPRO"] is not None else None,
         types=[_count(evaluation, kind) for kind in (GOOD, *evaluation.kinds())],
         promises=_promises(calibration, evaluation),
-        same_scores_p_value=same_distribution_p_value(calibration.scores, good),
-        moved=float(np.median(good) - np.median(calibration.scores)) / scale,
+        same_scores_p_value=same_distribution_p_value(
+            one_of_each(calibration.scores, calibration.groups), one_of_each(good_scores, good_groups)
+        ),
+        moved=float(np.median(good_scores) - np.median(calibration.scores)) / scale,
         latency=timed.recorder.summary(),
         totals_ms=np.array(timed.totals_ms),
         machine=machine_facts(),
@@ -133,17 +148,19 @@ def _pro_curve(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _count(evaluation: Evaluation, kind: str) -> TypeCount:
-    decisions = [outcome.decision for outcome in evaluation.outcomes if outcome.image.defect == kind]
+    outcomes = [outcome for outcome in evaluation.outcomes if outcome.image.defect == kind]
+    decisions = [outcome.decision for outcome in outcomes]
     counts = {decision: decisions.count(decision) for decision in ("ok", "review", "reject")}
-    return TypeCount(kind, counts, Rate.of(counts["reject" if kind == GOOD else "ok"], len(decisions)))
+    return TypeCount(kind, counts, evaluation.rate_of(outcomes, "reject" if kind == GOOD else "ok"))
 
 
 def _promises(calibration: Calibration, evaluation: Evaluation) -> list[Promise]:
-    decisions = [outcome.decision for outcome in evaluation.outcomes if not outcome.image.is_defective]
-    rejected, total = decisions.count("reject"), len(decisions)
-    found = [examine_promise(calibration, "rejected", calibration.false_reject_rate, rejected, total)]
+    good = [outcome for outcome in evaluation.outcomes if not outcome.image.is_defective]
+    groups = evaluation.groups.of(outcome.image.path for outcome in good) if evaluation.groups else None
+    rejected = [outcome.decision == "reject" for outcome in good]
+    found = [examine_promise(calibration, "rejected", calibration.false_reject_rate, rejected, groups)]
     if calibration.review < calibration.reject:
-        flagged = rejected + decisions.count("review")
+        flagged = [outcome.decision != "ok" for outcome in good]
         asked = calibration.review_rate
-        found.append(examine_promise(calibration, "rejected or sent to review", asked, flagged, total))
+        found.append(examine_promise(calibration, "rejected or sent to review", asked, flagged, groups))
     return found

@@ -9,6 +9,7 @@ from typing import Any
 from edgead import __version__
 from edgead.dataset import GOOD
 from edgead.detector import Detector
+from edgead.manifest import PROVEN
 from edgead.metrics import Rate
 from edgead.pages import facts, figure, page, table
 from edgead.profile_page import latency_histogram
@@ -120,11 +121,13 @@ def _promises(found: Findings) -> str:
     for promise in found.promises:
         chance = "" if promise.probability is None else f"{promise.probability:.3g}"
         counted = f"{promise.counted.count} of {promise.counted.total}"
-        asked = f"{'at most ' if limits.method == 'split_conformal' else 'about '}{_percent(promise.asked)}"
+        asked = f"{'at most ' if limits.method in PROVEN else 'about '}{_percent(promise.asked)}"
         rows.append((f"good parts {promise.name}", asked, counted, _interval(promise.counted), chance, promise.verdict))
     method = {
         "split_conformal": f"Split conformal from {len(limits.scores)} held-out good images: the rate is promised for "
         "parts like those. The chance is that of so many or more while the promise holds (beta-binomial).",
+        "group_conformal": f"Group conformal from {len(limits.scores)} held-out good images in "
+        f"{len(set(limits.groups))} groups: the rate is guaranteed for parts of groups like those, on average over groups.",
         "cross_validated": f"Cross-validated on {len(limits.scores)} good images, each scored by a model that had not "
         "seen it: expected, not promised, for the model that ships has learnt from all.",
         "extrapolated": f"Extrapolated from {len(limits.scores)} good images by a fitted tail: expected, not promised.",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgead.manifest import Calibration
+from edgead.group_conformal import have_several
+from edgead.manifest import PROVEN, Calibration
 from edgead.metrics import Rate
 
 
@@ -21,33 +23,44 @@ class Promise:
         Largest share of good parts.
     counted : Rate
     probability : float or None
-        Of so many or more if the promise holds; None where the thresholds promise nothing.
+        Of so many or more if the promise holds; None where the thresholds promise nothing, or where images come in
+        groups: a count of images that are not independent tests nothing exactly.
+    by_group : bool
+        The images of the calibration or of the test come in groups.
     """
 
     name: str
     asked: float
     counted: Rate
     probability: float | None
+    by_group: bool = False
 
     @property
     def verdict(self) -> str:
+        if self.probability is None and self.by_group:
+            above = self.counted.low > self.asked
+            return "not kept: these groups are not like those of the calibration" if above else "not refuted"
         if self.probability is None:
             return "nothing is promised"
         return "kept" if self.probability >= 0.05 else "not kept: these parts are not like those of the calibration"
 
 
-def examine_promise(calibration: Calibration, name: str, asked: float, count: int, total: int) -> Promise:
-    """Compare a count of good parts with the guarantee of the split-conformal threshold.
+def examine_promise(
+    calibration: Calibration, name: str, asked: float, events: Sequence[bool], groups: Sequence[int] | None = None
+) -> Promise:
+    """Compare a count of good parts with the guarantee of the conformal threshold.
 
     For parts like the n of the calibration, the number above the k-th smallest score is beta-binomial whatever the
-    scores' distribution (Vovk, "Conditional validity of inductive conformal predictors", 2012).
+    scores' distribution (Vovk, "Conditional validity of inductive conformal predictors", 2012). Where images come in
+    groups, the asked rate is refuted where it lies below the interval of the counted one, which knows of the groups.
     """
+    by_group = calibration.method in PROVEN and (bool(calibration.groups) or have_several(groups))
     probability = None
     images = len(calibration.scores)
     rank = math.ceil((images + 1) * (1 - asked) - 1e-9)
-    if calibration.method == "split_conformal" and rank <= images:
-        probability = beta_binomial_tail(count, total, images + 1 - rank, rank)
-    return Promise(name, asked, Rate.of(count, total), probability)
+    if calibration.method == "split_conformal" and rank <= images and not by_group:
+        probability = beta_binomial_tail(sum(events), len(events), images + 1 - rank, rank)
+    return Promise(name, asked, Rate.of_groups(events, groups), probability, by_group)
 
 
 def beta_binomial_tail(count: int, total: int, a: int, b: int) -> float:

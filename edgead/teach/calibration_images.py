@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from edgead.artifact import Artifact, ArtifactError
-from edgead.calibration import conformal_threshold
+from edgead.calibration import check_support
 from edgead.completion import KEPT, keep_images, kept_images, rank_kept
 from edgead.dataset import check_images
 from edgead.detector import Detector
 from edgead.errors import SettingsError
+from edgead.group_conformal import have_several
+from edgead.groups import group_images
 from edgead.images import load_image
 from edgead.learnt_images import refuse_learnt
 from edgead.recalibration import without_copies
@@ -26,11 +28,12 @@ PROBES = 5
 
 @dataclass(frozen=True, slots=True)
 class CalibrationImages:
-    """Good images in no memory bank; `kept` ones are cropped and resized already."""
+    """Good images in no memory bank, and the group of each; `kept` ones are cropped and resized already."""
 
     paths: Sequence[Path]
     kept: bool
     source: str
+    groups: Sequence[int] = ()
 
     def readable(self, artifact: Artifact) -> Artifact:
         """The artifact as it takes these images."""
@@ -49,8 +52,13 @@ class CalibrationImages:
             keep_images(draft.path, draft.manifest, self.paths, scores)
 
 
-def find_calibration_images(artifact: Artifact, paths: Sequence[Path], *, taught: Sequence[Path]) -> CalibrationImages:
+def find_calibration_images(
+    artifact: Artifact, paths: Sequence[Path], *, taught: Sequence[Path], group: str
+) -> CalibrationImages:
     """Take the images that are named, or those that the model keeps.
+
+    Of the named ones, `group` says which belong together, with each other or with taught ones; see
+    `edgead.groups.group_images`.
 
     Raises
     ------
@@ -59,7 +67,7 @@ def find_calibration_images(artifact: Artifact, paths: Sequence[Path], *, taught
     CalibrationError
         Too few images are named for the rates that the model promises.
     SettingsError
-        An image is named for both, or the model has learnt from it before.
+        An image or a group is named for both, or the model has learnt from an image before.
     """
     calibration = artifact.manifest.calibration
     assert calibration is not None
@@ -73,17 +81,30 @@ def find_calibration_images(artifact: Artifact, paths: Sequence[Path], *, taught
         )
     refuse_learnt(artifact, paths)
     usable, _ = without_copies(check_images(paths)[0])
-    conformal_threshold(np.zeros(len(usable)), calibration.false_reject_rate)  # are there enough?
-    return CalibrationImages(usable, False, f"{len(usable)} images given")
+    found = group_images([*usable, *taught], group)
+    learnt = set(found.of(taught))
+    shared = [path for path in usable if found.numbers[path] in learnt]
+    if shared:
+        raise SettingsError(
+            f"{len(shared)} images to calibrate on are in groups of images to learn, {shared[0].name} first: "
+            "thresholds from them would guarantee nothing; give images of other parts, or say so with --group"
+        )
+    groups = found.of(usable)
+    check_support(len(usable), calibration.false_reject_rate, groups)
+    source = f"{len(usable)} images given" + f" in {len(set(groups))} groups" * have_several(groups)
+    return CalibrationImages(usable, False, source, groups)
 
 
 def _kept(artifact: Artifact) -> CalibrationImages:
-    images = CalibrationImages(kept_images(artifact), True, "the images held out when the model was made")
+    calibration = artifact.manifest.calibration
+    assert calibration is not None
+    # Kept in the order of their scores, as the manifest has their groups.
+    images = CalibrationImages(
+        kept_images(artifact), True, "the images held out when the model was made", calibration.groups
+    )
     advice = "name good images that it has not learnt from with --calibration"
     if not images.paths:
         raise ArtifactError(f"{artifact.path} keeps no images to calibrate on: {advice}")
-    calibration = artifact.manifest.calibration
-    assert calibration is not None
     expected = np.array(calibration.scores)
     same = len(expected) == len(images.paths)
     if same:

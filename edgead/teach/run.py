@@ -14,11 +14,12 @@ import numpy as np
 from edgead import kernels
 from edgead.artifact import Artifact, ArtifactError, write_manifest
 from edgead.completion import measure_good, write_golden
-from edgead.dataset import Images, Progress, StageProgress, check_images, no_progress
+from edgead.dataset import Images, Progress, StageProgress, check_images, no_progress, split_good
 from edgead.detector import Detector
 from edgead.errors import SettingsError
+from edgead.groups import AUTO, Groups, group_images
 from edgead.learnt_images import keep_learnt
-from edgead.manifest import Manifest
+from edgead.manifest import PROVEN, Manifest
 from edgead.memory_bank import Merged, merge, spacing
 from edgead.patch_features import each_features
 from edgead.recalibration import threshold_change, without_copies
@@ -40,11 +41,14 @@ class TeachPlan:
         This share of them is not learnt and tells how the model takes parts that are like those it was taught.
     calibration : sequence of Path
         Good images that thresholds are made from, neither taught nor trained on; by default those that the model keeps.
+    group : str
+        Which images belong together, see `edgead.groups.group_images`: a group is learnt, held out or calibrated on.
     """
 
     images: Sequence[Path]
     held_out_share: float = 0.2
     calibration: Sequence[Path] = ()
+    group: str = AUTO
 
     def __post_init__(self) -> None:
         if not 0 <= self.held_out_share <= 0.5:
@@ -69,8 +73,9 @@ def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress)
     artifact = Artifact.load(path)
     _check(artifact)
     paths, _, digest = check_images(plan.images, progress=partial(progress, "read images"))
-    taught, held_out = _split(paths, plan.held_out_share)
-    good = find_calibration_images(artifact, plan.calibration, taught=paths)
+    groups = group_images(paths, plan.group)
+    taught, held_out = _split(paths, plan.held_out_share, groups)
+    good = find_calibration_images(artifact, plan.calibration, taught=paths, group=plan.group)
     bank = artifact.memory_bank()
     width = spacing(bank)
     images = Images(taught, artifact.manifest.preprocessing)
@@ -105,18 +110,16 @@ def _check(artifact: Artifact) -> None:
         limits = artifact.graph(name).calibration
         if limits is None:
             raise ArtifactError(f"{artifact.path} has no thresholds: train it anew with `edgead train`")
-        if limits.method != "split_conformal":
+        if limits.method not in PROVEN:
             raise SettingsError(
                 f"the thresholds of {artifact.path} ({name}) are {limits.method.replace('_', ' ')}, which good images "
                 "alone cannot make anew: calibrate it for a rate that they support, then teach"
             )
 
 
-def _split(paths: list[Path], share: float) -> tuple[list[Path], list[Path]]:
-    """Split into images to learn and held-out ones, the same for the same images."""
-    order = np.random.default_rng(0).permutation(len(paths))
-    count = int(share * len(paths))
-    return [paths[i] for i in sorted(order[count:])], [paths[i] for i in sorted(order[:count])]
+def _split(paths: list[Path], share: float, groups: Groups) -> tuple[list[Path], list[Path]]:
+    """Split into images to learn and held-out ones, whole groups each; the same for the same images."""
+    return split_good(paths, int(share * groups.count), 0, groups.of(paths))
 
 
 def _harmless(manifest: Manifest) -> float:
@@ -165,7 +168,9 @@ def _calibrate_all(
         assert graph.calibration is not None
         with Detector(good.readable(draft), runtime="onnxruntime", precision=name) as detector:
             scores = measure_good(detector, good.paths, partial(progress, f"calibrate {name}"))
-        renewed = scores.calibrate(graph.calibration.false_reject_rate, graph.calibration.review_rate)
+        renewed = scores.calibrate(
+            graph.calibration.false_reject_rate, graph.calibration.review_rate, groups=good.groups
+        )
         with Detector(draft, runtime="onnxruntime", precision=name) as detector:
             calibrations[name] = settle(renewed, graph.calibration, measure_good(detector, taught))
             golden[name] = [write_golden(detector, draft.path, old.image, old.anomaly_map) for old in graph.golden]
