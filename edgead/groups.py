@@ -83,7 +83,7 @@ def group_images(paths: Sequence[Path], rule: str = AUTO, root: Path | None = No
     if rule == AUTO:
         return _found(paths)
     if rule.lower().endswith(".csv"):
-        return _numbered(rule, paths, _keys_from_csv(paths, Path(rule), root), f"from {rule}")
+        return _numbered(rule, paths, _keys_from_csv(paths, Path(rule), root), f"from {Path(rule).name}")
     return _numbered(rule, paths, _keys_from_names(paths, rule), f"from names by {rule}")
 
 
@@ -103,7 +103,7 @@ def leak_warning(pairs: Sequence[tuple[Path, Path]], held_out: int) -> str:
     kept, learnt = pairs[0]
     return (
         f"{images} of {held_out} held-out images look like learnt ones, {kept.name} like {learnt.name} first: where "
-        "they show the same part, more parts are rejected than the rate says; put such images in one group with --group"
+        "they show the same part, more parts are rejected than the rate says; keep such images in one group with --group"
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.interleave import Timing, interleave
-from benchmarks.promise import mean_band, measure_promise
+from benchmarks.promise import Refused, Scores, mean_band, measure_promise
 from benchmarks.results import FP32, OURS, Row, Target, markdown_table
 from benchmarks.truth import DisagreementError, NearestTruth
 
@@ -141,9 +141,31 @@ def test_the_band_of_the_promise_is_that_of_all_splits():
 
 @pytest.mark.parametrize("rate", [0.1, 0.05, 0.01])
 def test_a_promise_is_kept_and_a_broken_one_is_seen(rate):
-    scores = np.random.default_rng(2).lognormal(size=400)
+    scores = Scores.single(np.random.default_rng(2).lognormal(size=400))
     promise = measure_promise(scores, rate, splits=200)
     assert promise.kept
     assert rate - 1 / 201 <= promise.expected <= rate
     assert not replace(promise, mean=promise.high * 1.01).kept
-    assert not replace(promise, shipped_mean=promise.high * 1.01).kept
+    assert not replace(promise, shipped_mean=promise.allowed * 1.01).kept
+
+
+def grouped(groups, seed=4):
+    """Scores of groups of one to six images that differ more between groups than within."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 7, size=groups)
+    numbers = np.repeat(np.arange(groups), sizes)
+    return Scores(rng.lognormal(size=groups)[numbers] * rng.lognormal(sigma=0.1, size=numbers.size), numbers)
+
+
+def test_a_promise_is_kept_by_group():
+    scores = grouped(120)
+    promise = measure_promise(scores, 0.05, splits=50)
+    assert promise.kept and (promise.calibrated, promise.tested) == (60, 60)
+    assert measure_promise(scores, 0.01, splits=50) == Refused(0.01, 99, 60)
+    assert "needs 99 in each half, found 60" in Refused(0.01, 99, 60).row()
+
+
+def test_groups_of_one_are_measured_as_images():
+    values = np.random.default_rng(3).lognormal(size=100)
+    one = measure_promise(Scores(values, np.arange(100)[::-1].copy()), 0.1, splits=20)
+    assert one.allowed == one.high

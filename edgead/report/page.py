@@ -127,7 +127,7 @@ def _promises(found: Findings) -> str:
         "split_conformal": f"Split conformal from {len(limits.scores)} held-out good images: the rate is promised for "
         "parts like those. The chance is that of so many or more while the promise holds (beta-binomial).",
         "group_conformal": f"Group conformal from {len(limits.scores)} held-out good images in "
-        f"{len(set(limits.groups))} groups: the rate is guaranteed for parts of groups like those, on average over groups.",
+        f"{len(set(limits.groups))} groups: the rate is guaranteed for parts of such groups, on average over groups.",
         "cross_validated": f"Cross-validated on {len(limits.scores)} good images, each scored by a model that had not "
         "seen it: expected, not promised, for the model that ships has learnt from all.",
         "extrapolated": f"Extrapolated from {len(limits.scores)} good images by a fitted tail: expected, not promised.",
