@@ -118,9 +118,8 @@ def main(arguments: list[str]) -> None:
     scores = load_scores(options)
     splits = options.splits or (SPLITS if scores.are_single else GROUP_SPLITS)
     groups = "" if scores.are_single else f" in {len(np.unique(scores.groups))} groups"
-    print(
-        f"{len(scores.values)} good parts{groups}, {len(np.unique(scores.values))} distinct scores, {splits} random splits\n"
-    )
+    distinct = len(np.unique(scores.values))
+    print(f"{len(scores.values)} good parts{groups}, {distinct} distinct scores, {splits} random splits\n")
     print(HEADER)
     promises = [measure_promise(scores, rate, splits) for rate in options.rate or RATES]
     for promise in promises:

@@ -103,7 +103,7 @@ def leak_warning(pairs: Sequence[tuple[Path, Path]], held_out: int) -> str:
     kept, learnt = pairs[0]
     return (
         f"{images} of {held_out} held-out images look like learnt ones, {kept.name} like {learnt.name} first: where "
-        "they show the same part, more parts are rejected than the rate says; keep such images in one group with --group"
+        "they show the same part, more parts are rejected than the rate says; name them as one group with --group"
     )
 
 

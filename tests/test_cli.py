@@ -77,6 +77,32 @@ def test_predict(model, line_data, tmp_path):
 
 
 @pytest.mark.slow
+def test_groups_are_kept_whole_from_training_to_export(line_data, tmp_path):
+    """Five shots of a part: names 000 to 004 and so on."""
+    data, out = tmp_path / "data", tmp_path / "model"
+    for place in ("train/good", "test/good", "test/dent"):
+        (data / place).mkdir(parents=True)
+        for number, path in enumerate(sorted((line_data / place).iterdir())):
+            (data / place / f"part{number // 5:02d}_{number % 5}.jpg").symlink_to(path)
+    options = ["--preset", "fast", "--image-size", "96", "--memory-bank-size", "200", "--group", "^part[0-9]+"]
+    facts = report("train", data, "-o", out, *options, "--false-reject-rate", "0.2")
+    assert (facts["training_images"], facts["calibration_images"]) == (40, 20)
+    groups = facts["groups"]
+    assert (groups["groups"], groups["learnt_groups"], groups["held_out_groups"]) == (12, 8, 4)
+    assert groups["rule"] == "^part[0-9]+" and "12 groups of 60 images" in groups["account"]
+    limits = json.loads((out / "manifest.json").read_text())["calibration"]
+    assert limits["method"] == "group_conformal" and sorted(limits["groups"]) == [i // 5 for i in range(20)]
+    export = report("export", out, data, "--precision", "fp16", "--tolerance", "1")
+    assert export["image_source"] == "training data"
+    added = json.loads((out / "manifest.json").read_text())["precisions"]["fp16"]["calibration"]
+    assert added["method"] == "group_conformal" and sorted(added["groups"]) == sorted(limits["groups"])
+    result = report("eval", out, data, "--group", "^part[0-9]+")
+    assert result["false_reject_rate"]["groups"] == 2 and result["groups"] == 2
+    change = report("calibrate", out, data / "test" / "good", "--group", "none", "--dry-run")
+    assert change["groups"] == 8 and change["after"]["method"] == "split_conformal"
+
+
+@pytest.mark.slow
 def test_verify_and_export(model, line_data):
     result = report("verify", model, line_data / "test" / "good")
     assert result["torch_and_deployed"]["passed"] and result["golden_and_deployed"]["passed"]
@@ -178,6 +204,13 @@ def test_a_source_that_fails_ends_with_one(model, tmp_path):
         (["train", "{data}", "-o", "out", "--roi", "0,0,0,10"], "at least 1"),
         (["train", "{data}", "-o", "out", "--normal-dir", "/nonexistent"], "no folder /nonexistent"),
         (["train", "{data}", "-o", "out", "--review-rate", "0.001"], "review rate"),
+        (["train", "{data}", "-o", "out", "--group", "part["], "is no regular expression"),
+        (["train", "{data}", "-o", "out", "--group", "missing.csv"], "missing.csv cannot be read"),
+        (
+            ["train", "{data}", "-o", "out", "--group", "^..", "--false-reject-rate", "0.2"],
+            "needs 4 groups of good images held out of training, so at least 8 in all, found 6: add 2 groups",
+        ),
+        (["eval", "{model}", "{data}", "--group", "^[a-z]"], "finds no group in the name 000.jpg"),
         (["stream", "{model}", "synthetic:?count=1", "--sink", "jsonl:-", "--json"], "standard output"),
     ],
 )

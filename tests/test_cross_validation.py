@@ -9,6 +9,7 @@ pytest.importorskip("torch", reason="training needs the workstation's packages")
 
 from edgead.export.build import write_draft  # noqa: E402
 from edgead.export.calibration_images import find_calibration_images  # noqa: E402
+from edgead.export.cross_validation import cross_validate  # noqa: E402
 from edgead.export.from_folder import GoodImages, train_from_folder  # noqa: E402
 
 from edgead import Detector  # noqa: E402
@@ -56,6 +57,24 @@ def test_one_fold_is_what_a_training_on_the_others_says(model, few, tmp_path):
         for index in np.flatnonzero(fold_of == 1):
             score = detector.measure(load_image(paths[index])).image_score
             assert np.isclose(model.manifest.calibration.scores, score, rtol=1e-5).any()
+
+
+def test_whole_groups_are_dealt_to_the_folds(few, monkeypatch):
+    paths = sorted((few / "train/good").iterdir())
+    groups, learnt = [i // 3 for i in range(IMAGES)], []
+
+    class Stop(Exception):
+        pass
+
+    def learn(seen):
+        learnt.append(seen)
+        raise Stop
+
+    with pytest.raises(Stop):
+        cross_validate(learn, paths, 2, groups=groups, preprocessing=None)
+    of = dict(zip(paths, groups, strict=True))
+    kept = [path for path in paths if path not in learnt[0]]
+    assert len(kept) == 6 and {of[path] for path in kept}.isdisjoint(of[path] for path in learnt[0])
 
 
 def test_other_thresholds_need_images_that_it_has_not_seen(model, few, line_data):

@@ -125,13 +125,15 @@ def test_a_precision_that_is_not_there(model, trained_model):
 def test_artifacts_of_the_first_schema_are_read(copy):
     def first(manifest):
         manifest["schema_version"] = 1
-        del manifest["precisions"]
+        del manifest["precisions"], manifest["threshold_changes"], manifest["training"]["groups"]
+        del manifest["calibration"]["tail"], manifest["calibration"]["groups"]
         manifest["precision"] = "fp32"
 
     edit_manifest(copy, first)
     artifact = Artifact.load(copy)
     assert artifact.precisions == ("fp32",)
     assert artifact.graph().calibration == artifact.manifest.calibration
+    assert artifact.manifest.calibration.groups == []
 
 
 def test_a_graph_that_is_missing(copy):

@@ -148,12 +148,24 @@ def test_usage(trained_model, arguments):
     assert "give either good images" in edgead("calibrate", trained_model, *arguments, code=2)
 
 
-def test_a_manifest_of_before_still_opens(model_copy):
+@pytest.mark.parametrize(("schema", "gone"), [(2, ("tail", "groups")), (3, ("groups",))])
+def test_a_manifest_of_before_still_opens(model_copy, line_data, schema, gone):
     from edgead.artifact import _content_sha256
 
+    image = load_image(line_data / "test" / "good" / "000.jpg")
+    with Detector.load(model_copy) as detector:
+        now = detector.predict(image)
+
     content = json.loads((model_copy / "manifest.json").read_text())
-    content["schema_version"] = 2
-    del content["threshold_changes"], content["calibration"]["tail"], content["manifest_sha256"]
+    content["schema_version"] = schema
+    for key in gone:
+        del content["calibration"][key]
+    if schema < 3:
+        del content["threshold_changes"]
+    del content["manifest_sha256"], content["training"]["groups"]
     content["manifest_sha256"] = _content_sha256(content)
     (model_copy / "manifest.json").write_text(json.dumps(content))
     assert Artifact.load(model_copy).manifest.threshold_changes == []
+    with Detector.load(model_copy) as detector:
+        before = detector.predict(image)
+    assert (before.image_score, before.decision, before.p_value) == (now.image_score, now.decision, now.p_value)
