@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgead.calibration import CalibrationError, check_review_rate, images_needed, rounded_up
+from edgead.group_conformal import have_several
+from edgead.tail import FEWEST_SCORES, FURTHEST
 
 # Rates offered when none is asked for, the strictest that the images can support first.
 OFFERED_RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
@@ -66,6 +70,24 @@ def plan_cross_validation(
         raise CalibrationError(f"found {count} {what}, but at least {needed} are needed for the threshold")
     check_review_rate(rate, review_rate)
     return rate
+
+
+def check_recalibration(images: int, rate: float, extrapolate: bool, groups: Sequence[int]) -> None:
+    """Raise CalibrationError where images, or the groups that they are in, do not support the rate."""
+    several = have_several(groups)
+    count = len(set(groups)) if several else images
+    what = GROUPS if several else IMAGES
+    needed = images_needed(rate)
+    if count >= needed or (extrapolate and not several):
+        return
+    instead = f"ask for at least {rounded_up(1 / (count + 1))}" if count else "give images"
+    if not several and images >= FEWEST_SCORES and rate >= 1 / (FURTHEST * (images + 1)):
+        instead += ", or take --extrapolate, which fits the tail of the scores and guarantees nothing"
+    elif several and extrapolate:
+        instead += "; --extrapolate takes images that belong to no groups"
+    raise CalibrationError(
+        f"a false-reject rate of {rate:.4g} needs {needed} {what}, found {count}: add {needed - count}, {instead}"
+    )
 
 
 def _strictest(held_out: int) -> float | None:

@@ -187,7 +187,7 @@ def tuned_table(tuned: Any, budget_ms: float) -> Group:
     for one in sorted(tuned.finalists, key=lambda one: one.latency_ms):
         mark = "winner" if one is tuned.winner else "front" if one in tuned.front else ""
         table.add_row(mark, str(one.candidate), one.precision, f"{one.latency_ms:.2f}", f"{one.auroc:.4f}")
-    return Group(table, *tuned.problems)
+    return Group(table, tuned.groups, *tuned.problems)
 
 
 def _finite(value: Any) -> Any:

@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 
 from edgead.artifact import Artifact, ArtifactError, write_manifest
-from edgead.calibration import CalibrationError, calibrate, images_needed, rounded_up, share_above
+from edgead.calibration import CalibrationError, calibrate, share_above
+from edgead.calibration_plan import check_recalibration
 from edgead.dataset import Progress
 from edgead.detector import Detector, Measurement
 from edgead.errors import SettingsError
-from edgead.group_conformal import have_several, one_of_each
+from edgead.group_conformal import one_of_each
 from edgead.groups import AUTO, group_images
 from edgead.images import load_image
 from edgead.learnt_images import content_sha256, refuse_learnt
 from edgead.manifest import Calibration, Manifest, ThresholdChange, Thresholds
 from edgead.metrics import Rate
-from edgead.tail import FEWEST_SCORES, FURTHEST
 from edgead.two_sample import same_distribution_p_value
 
 # Below this the scores are said to differ from those of the calibration before.
@@ -137,7 +137,7 @@ def recalibrate(
     unique, digest = without_copies(paths)
     found = group_images(unique, asked.group, Path(os.path.commonpath([path.parent for path in unique])))
     groups = [] if found.are_single else found.of(unique)
-    _check_support(len(unique), rate, asked.extrapolate, groups)
+    check_recalibration(len(unique), rate, asked.extrapolate, groups)
     good: list[tuple[float, float, float]] = []
     for done, path in enumerate(unique, 1):
         good.append(_numbers(detector.measure(load_image(path))))
@@ -242,23 +242,6 @@ def write_thresholds(artifact: Artifact, change: ThresholdChange, calibration: C
         record = manifest.precisions[change.precision].model_copy(update={"calibration": calibration})
         update["precisions"] = {**manifest.precisions, change.precision: record}
     return write_manifest(artifact.path, manifest.model_copy(update=update))
-
-
-def _check_support(images: int, rate: float, extrapolate: bool, groups: Sequence[int]) -> None:
-    several = have_several(groups)
-    count = len(set(groups)) if several else images
-    what = "groups of good images" if several else "good images"
-    needed = images_needed(rate)
-    if count >= needed or (extrapolate and not several):
-        return
-    instead = f"ask for at least {rounded_up(1 / (count + 1))}" if count else "give images"
-    if not several and images >= FEWEST_SCORES and rate >= 1 / (FURTHEST * (images + 1)):
-        instead += ", or take --extrapolate, which fits the tail of the scores and guarantees nothing"
-    elif several and extrapolate:
-        instead += "; --extrapolate takes images that belong to no groups"
-    raise CalibrationError(
-        f"a false-reject rate of {rate:.4g} needs {needed} {what}, found {count}: add {needed - count}, {instead}"
-    )
 
 
 def _review_rate(before: Calibration, rate: float) -> float:

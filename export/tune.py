@@ -49,6 +49,7 @@ class Tuned:
     problems: list[str]
     plot: str
     seconds: float
+    groups: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -59,6 +60,7 @@ class Tuned:
             "too_slow": self.too_slow,
             "problems": self.problems,
             "seconds": round(self.seconds, 1),
+            "groups": self.groups,
         }
 
 
@@ -109,6 +111,7 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
         first.problems + problems + refused,
         draw_front(finalists, plan.latency_ms, winner),
         time.perf_counter() - started,
+        parts.groups.account,
     )
 
 

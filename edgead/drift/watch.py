@@ -16,6 +16,7 @@ from edgead.drift.betting import Change
 from edgead.drift.channel import Channel, ShareChannel, ValueChannel
 from edgead.drift.picture import Picture, PictureMeter
 from edgead.errors import SettingsError
+from edgead.group_conformal import one_of_each
 from edgead.manifest import Calibration
 from edgead.types import Verdict
 
@@ -87,7 +88,8 @@ class DriftWatch:
                 f"most_flagged is the share of parts that are sent to review or rejected while all is well, defects "
                 f"included: {self.section.most_flagged:g} is no more than the good ones' {calibration.review_rate:g}"
             )
-        self._scores = calibration.scores
+        # Of images that belong together only one is as if drawn from the bag that parts come from.
+        self._scores = one_of_each(calibration.scores, calibration.groups)
         self._meter = PictureMeter(golden) if golden and self.section.pictures else None
         self._limit = calibration.review
         self.begin_anew()
