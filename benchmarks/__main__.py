@@ -15,6 +15,7 @@ BENCHMARKS = (
     "drift",
     "folds",
     "kernels",
+    "panel",
     "promise",
     "soak",
     "teach",
