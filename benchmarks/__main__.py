@@ -9,6 +9,7 @@ import sys
 # Each is a module of this package with `main(arguments)`, imported only when it is asked for: they need
 # different extras.
 BENCHMARKS = (
+    "batches",
     "cuda",
     "defaults",
     "detectors",

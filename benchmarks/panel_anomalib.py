@@ -26,7 +26,7 @@ from benchmarks.panel_measures import TIMED_FRAMES, fastest, measure_outcomes, s
 from benchmarks.panel_results import image_rows
 from benchmarks.panel_sets import PanelSet
 from edgead.dataset import LabelledImage, find_good_images, find_test_images, resize_map
-from edgead.evaluate import Outcome
+from edgead.evaluate import Outcome, at_measured_size
 from edgead.images import load_image
 from edgead.kernels import greedy_coreset, threads
 
@@ -154,7 +154,7 @@ def _judge(model: PatchcoreModel, test: LabelledImage, variant: Variant) -> Outc
     height, width = image.shape[0] - 2 * top, image.shape[1] - 2 * left
     anomaly_map = resize_map(anomaly_map, (height, width))
     mask = None if mask is None else mask[top : top + height, left : left + width]
-    return Outcome(test, score, "ok", anomaly_map, mask)
+    return Outcome(test, score, "ok", *at_measured_size(anomaly_map, mask))
 
 
 def _tensor(image: np.ndarray, variant: Variant) -> torch.Tensor:

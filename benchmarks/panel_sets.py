@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,11 +77,11 @@ def lay_out_tiles(tiles: Path, folder: Path) -> Path:
     if not script.is_file():
         raise SystemExit(f"{tiles} holds no {LAYOUT_SCRIPT}: name the folder of the magnetic tiles")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.with_name(f".{folder.name}.{hashlib.sha256(str(script).encode()).hexdigest()[:8]}")
-    if unfinished.exists():
-        raise SystemExit(f"{unfinished} is what an interrupted layout left: delete it")
-    done = subprocess.run([sys.executable, str(script), str(unfinished)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{script} failed: {done.stderr.strip() or f'exit status {done.returncode}'}")
-    unfinished.rename(folder)
+    with tempfile.TemporaryDirectory(prefix=".layout-", dir=folder.parent) as draft:
+        made = Path(draft) / folder.name
+        command = [sys.executable, str(script.resolve()), str(made.resolve())]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{script} failed: {done.stderr.strip() or f'exit status {done.returncode}'}")
+        made.rename(folder)
     return folder

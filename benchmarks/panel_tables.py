@@ -115,11 +115,9 @@ def chosen_table(results: Sequence[Result], latency_ms: float | None = None) -> 
         label = LABELS.get(data, data) + ("" if data in judged else " (beside)")
         lines.append(_row(label, [_choice(columns[name].get(data), MEASURES[name]) for name in CHOSEN_BY]))
     kept = {n: {data: value for data, (_, value) in columns[n].items() if data in judged} for n in CHOSEN_BY}
-    lines.append(_row("**mean**", [_cell(mean(kept[n], list(kept[n])), MEASURES[n]) for n in CHOSEN_BY]))
-    lines.append(
-        _row("**worst**", [_cell(_worst(kept[n], list(kept[n]), MEASURES[n]), MEASURES[n]) for n in CHOSEN_BY])
-    )
-    return lines
+    means = [_cell(mean(kept[n], list(kept[n])), MEASURES[n]) for n in CHOSEN_BY]
+    worst = [_cell(_worst(kept[n], list(kept[n]), MEASURES[n]), MEASURES[n]) for n in CHOSEN_BY]
+    return [*lines, _row("**mean**", means), _row("**worst**", worst)]
 
 
 def leave_one_out(values: Mapping[str, Mapping[str, float]], measure: Measure) -> dict[str, tuple[str, float]]:
@@ -128,18 +126,19 @@ def leave_one_out(values: Mapping[str, Mapping[str, float]], measure: Measure) -
     Returns
     -------
     dict of a set to (setting, its value there)
-        Without the sets that no other judged set is beside. Only settings with a value on all sets take part.
+        Without the sets that no other judged set is beside. Only settings with a value on all judged sets take part.
     """
-    everything = _sets(values)
-    complete = {setting: column for setting, column in values.items() if len(column) == len(everything)}
+    judged = _judged(values)
+    complete = {setting: column for setting, column in values.items() if all(name in column for name in judged)}
     chosen = {}
-    for left_out in everything:
-        others = [name for name in everything if name in JUDGED and name != left_out]
+    for left_out in _sets(values):
+        others = [name for name in judged if name != left_out]
         if not others or not complete:
             continue
         means = {setting: sum(column[name] for name in others) / len(others) for setting, column in complete.items()}
         best = measure.best(means)
-        chosen[left_out] = (best, complete[best][left_out])
+        if left_out in complete[best]:
+            chosen[left_out] = (best, complete[best][left_out])
     return chosen
 
 
@@ -165,9 +164,7 @@ def remarks(results: Sequence[Result]) -> list[str]:
         mixed = ": compare with care" if len(facts) > 1 else ""
         lines.append(f"Measured {what}: {', '.join(sorted(facts))}{mixed}.")
     if any(result.is_opponent for result in results):
-        lines.append(
-            "anomalib learns from all good images, edgead from those that it does not hold out for thresholds."
-        )
+        lines.append("anomalib learns from all good images, edgead holds some of them out for thresholds.")
     loads = [result.content["other_load"] for result in results if result.content.get("other_load")]
     if loads:
         lines.append(f"While frames were timed, others used the machine in {len(loads)} results, such as: {loads[-1]}.")
