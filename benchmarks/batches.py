@@ -94,9 +94,9 @@ def write_batches(
         for index, (kind, batch, number, defect) in enumerate(places):
             image, mask = render(part_seed(seed, index), defect, part_seed(seed, batch))
             name = f"batch{batch:02d}_{number:03d}"
-            _write(unfinished / kind / (defect or GOOD) / f"{name}.png", image)
+            write_image(unfinished / kind / (defect or GOOD) / f"{name}.png", image)
             if defect:
-                _write(unfinished / "ground_truth" / defect / f"{name}_mask.png", mask.astype(np.uint8) * 255)
+                write_image(unfinished / "ground_truth" / defect / f"{name}_mask.png", mask.astype(np.uint8) * 255)
         if folder.exists():
             folder.rmdir()
         unfinished.rename(folder)
@@ -118,8 +118,8 @@ def main(arguments: list[str]) -> None:
     sizes = {name: getattr(options, name) for name in ("batches", "parts", "test_batches", "per_defect", "seed")}
     folder = write_batches(options.output, **sizes)
     print(
-        f"{folder}: {options.batches} batches of {options.parts} good parts to learn from, {options.test_batches} other "
-        f"batches to test, {options.per_defect} defective parts of each type among them"
+        f"{folder}: {options.batches} batches of {options.parts} good parts to learn from, {options.test_batches} "
+        f"others to test, with {options.per_defect} defective parts of each type among them"
     )
 
 
@@ -137,11 +137,6 @@ def _places(batches: int, parts: int, test_batches: int, per_defect: int) -> Ite
 
 def _cached(cache: Path, stamp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     with np.load(cache, allow_pickle=False) as found:
-        if not np.array_equal(found["stamp"], stamp):
+        if "stamp" not in found or not np.array_equal(found["stamp"], stamp):
             raise SystemExit(f"{cache} holds scores of another model or of other batches: name another file")
         return found["scores"], found["groups"]
-
-
-def _write(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_image(path, image)

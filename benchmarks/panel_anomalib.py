@@ -4,7 +4,8 @@ anomalib's default backbone is a WideResNet50 with ImageNet weights that are dow
 feature extractor is replaced by EfficientNet-Lite2, the one of edgead's default: the comparison is of what is done
 with features.
 Its coreset is greedy k-centre on a random projection; edgead's kernel picks it, from the same first row, for anomalib's
-loop would take hours on a CPU. So the time that it trains for is not measured.
+loop would take hours on a CPU. So the time that it trains for is not measured. Its default is 256 x 256 pixels without
+a crop (2.7); the paper crops the middle 224 of them.
 
 anomalib is no dependency of edgead: `pip install anomalib`, in an environment of its own that has edgead's too.
 """
@@ -12,6 +13,7 @@ anomalib is no dependency of edgead: `pip install anomalib`, in an environment o
 from __future__ import annotations
 
 import importlib.metadata
+import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from edgead.dataset import LabelledImage, find_good_images, find_test_images, re
 from edgead.evaluate import Outcome, at_measured_size
 from edgead.images import load_image
 from edgead.kernels import greedy_coreset, threads
+from edgead.other_load import OtherLoad, tell
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +54,7 @@ class Variant:
 VARIANTS = (
     Variant("anomalib PatchCore, same backbone and image size", 320, 320),
     Variant("anomalib PatchCore, its defaults but the backbone", 256, 256),
-    Variant("anomalib PatchCore, the paper's 256 cropped to 224, same backbone", 256, 224),
+    Variant("anomalib PatchCore, same backbone, 256 cropped to 224", 256, 224),
 )
 
 
@@ -90,6 +93,7 @@ def measure(data: PanelSet, variant: Variant) -> dict[str, Any]:
     fit(model, good, variant)
     tests = find_test_images(data.folder)
     outcomes = [_judge(model, test, variant) for test in tests]
+    load = OtherLoad()
     frames = [load_image(test.path) for test in spread(tests, TIMED_FRAMES)]
     times = {"torch": time_frames(lambda frame: predict(model, frame, variant), frames)}
     return {
@@ -97,6 +101,7 @@ def measure(data: PanelSet, variant: Variant) -> dict[str, Any]:
         "measures": {**measure_outcomes(outcomes, None), "train_s": None, **fastest(times)},
         "images": [{**row, "decision": None} for row in image_rows(outcomes, data)],
         "frame_times": times,
+        "other_load": tell(load.use()).removeprefix("; "),
         "training_images": len(good),
         "memory_bank_rows": len(model.memory_bank),
         "remark": "trained on all good images; no threshold, for its own is fitted to labelled defects",
@@ -106,7 +111,10 @@ def measure(data: PanelSet, variant: Variant) -> dict[str, Any]:
 def build_model(variant: Variant) -> PatchcoreModel:
     """anomalib's torch model with its feature extractor replaced by the backbone of edgead."""
     import torch
-    from anomalib.models.image.patchcore import torch_model
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are of other methods that it imports
+        from anomalib.models.image.patchcore import torch_model
 
     from edgead.train.backbones import build_backbone
 
