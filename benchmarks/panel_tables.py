@@ -164,7 +164,10 @@ def remarks(results: Sequence[Result]) -> list[str]:
         mixed = ": compare with care" if len(facts) > 1 else ""
         lines.append(f"Measured {what}: {', '.join(sorted(facts))}{mixed}.")
     if any(result.is_opponent for result in results):
-        lines.append("anomalib learns from all good images, edgead holds some of them out for thresholds.")
+        lines.append("anomalib learns from all good images, edgead holds some of them out for its thresholds.")
+        lines.append(
+            "Pixel measures of what crops are those of the crop. Its frames run in torch, edgead's in an engine."
+        )
     loads = [result.content["other_load"] for result in results if result.content.get("other_load")]
     if loads:
         lines.append(f"While frames were timed, others used the machine in {len(loads)} results, such as: {loads[-1]}.")
