@@ -51,11 +51,10 @@ def build_settings(presets: Sequence[str], changes: Sequence[str] = ()) -> list[
     SettingsError
         What no detector or preset has.
     """
-    settings = [_resolve(preset, changes) for preset in presets]
-    names = [setting.name for setting in settings]
+    names = [preset.partition(":")[0] for preset in presets]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise SystemExit(f"two settings are called {', '.join(twice)}: give each a name of its own")
-    return settings
+    return [_resolve(preset, changes) for preset in presets]
 
 
 def _resolve(text: str, changes: Sequence[str]) -> Setting:

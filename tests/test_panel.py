@@ -145,8 +145,11 @@ def test_mixed_commits_are_said():
 
 
 def test_presets_and_settings_of_the_command_line():
-    given = "default,wide:window=7,layers=[stride8,stride16],top_patches=3,fast"
-    assert read_presets(given) == ["default", "wide:window=7,layers=[stride8,stride16],top_patches=3", "fast"]
+    with pytest.raises(SystemExit, match="two settings are called fast"):
+        build_settings(["fast", "fast:window=3"])
+    given = "default,wide:preset=fast,window=7,layers=[stride8,stride16],top_patches=3,fast"
+    wide = "wide:preset=fast,window=7,layers=[stride8,stride16],top_patches=3"
+    assert read_presets(given) == ["default", wide, "fast"]
     pytest.importorskip("torch", reason="settings are resolved by the workstation's packages")
     default, wide, fast = build_settings(read_presets(given), ["seed=3"])
     assert [setting.name for setting in (default, wide, fast)] == ["default, seed=3", "wide, seed=3", "fast, seed=3"]
@@ -156,8 +159,6 @@ def test_presets_and_settings_of_the_command_line():
     assert build_settings(["m:detector=mvg"])[0].detector == "mvg"
     with pytest.raises(SettingsError, match="no setting windows"):
         build_settings(["wide:windows=7"])
-    with pytest.raises(SystemExit, match="two settings are called fast"):
-        build_settings(["fast", "fast:window=3"])
 
 
 @pytest.fixture
@@ -222,24 +223,22 @@ def test_what_makes_a_result_another_one(small_panel, tmp_path, monkeypatch, cap
         made.clear()
         panel.main([*arguments, *more])
         assert [setting for _, setting in made] == fresh, more
-    write_image(small_panel / "cookie/train/good/another.png", np.zeros((64, 64, 3), np.uint8))
-    made.clear()
-    panel.main(arguments)
-    assert made == [("cookie", "tiny")], "an image was added"
-    monkeypatch.setattr(panel_results, "PROTOCOL", panel_results.PROTOCOL + 1)
-    made.clear()
-    panel.main(arguments)
-    assert made == [("cookie", "tiny")], "a measure means something else"
 
 
-def test_a_result_is_found_by_its_key_alone(tmp_path):
-    data = PanelSet("cookie", tmp_path)
+def test_a_result_is_found_by_its_key_alone(small_panel, tmp_path, monkeypatch):
+    data = PanelSet("cookie", small_panel / "cookie")
     results = Results(tmp_path / "results")
     key = result_key(data, "patchcore", {"layers": ("a", "b")})
     assert results.find(data, "x", key) is None
     results.write(data, "x", key, {"measures": {}})
     assert results.find(data, "x", key) is not None
     assert results.find(data, "x", {**key, "detector": "mvg"}) is None
+    write_image(small_panel / "cookie/test/good/another.png", np.zeros((64, 64, 3), np.uint8))
+    assert result_key(data, "patchcore", {"layers": ("a", "b")}) != key, "an image was added"
+    (small_panel / "cookie/test/good/another.png").unlink()
+    assert result_key(data, "patchcore", {"layers": ("a", "b")}) == key
+    monkeypatch.setattr(panel_results, "PROTOCOL", panel_results.PROTOCOL + 1)
+    assert result_key(data, "patchcore", {"layers": ("a", "b")}) != key, "a measure means something else"
     assert results.all(["bottle"]) == [] and len(results.all()) == 1
     (tmp_path / "results/broken.json").write_text("{}")
     with pytest.raises(SystemExit, match="not a result of the panel"):
