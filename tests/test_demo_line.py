@@ -109,12 +109,12 @@ def test_deviations_between_batches_are_those_that_are_said():
         ([batch.warmth for batch in batches], 0.006),
         ([batch.shift[0] for batch in batches], 3.0),
         ([batch.angle for batch in batches], 2.0),
-        ([batch.defocus for batch in batches], 0.08),
-        ([batch.fall[1] for batch in batches], 0.03),
-        ([np.log(batch.roughness) for batch in batches], 0.15),
-        ([np.log(batch.mottling) for batch in batches], 0.2),
+        ([batch.defocus for batch in batches], 0.12),
+        ([batch.fall[1] for batch in batches], 0.06),
+        ([np.log(batch.roughness) for batch in batches], 0.3),
+        ([np.log(batch.mottling) for batch in batches], 0.4),
     ):
-        assert 0.88 * deviation < np.std(values) < 1.05 * deviation
+        assert 0.82 * deviation < np.std(values) < 1.05 * deviation
         assert abs(np.mean(values)) < 0.1 * deviation
     # The part stays within the margin, and some blur is left.
     assert max(abs(place) for batch in batches for place in batch.shift) + 14 < camera._MARGIN
