@@ -9,12 +9,14 @@ import sys
 # Each is a module of this package with `main(arguments)`, imported only when it is asked for: they need
 # different extras.
 BENCHMARKS = (
+    "batches",
     "cuda",
     "defaults",
     "detectors",
     "drift",
     "folds",
     "kernels",
+    "panel",
     "promise",
     "soak",
     "teach",

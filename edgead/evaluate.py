@@ -145,8 +145,7 @@ def evaluate(
         x, y, width, height = verdict.region or (0, 0, image.shape[1], image.shape[0])
         anomaly_map = resize_map(verdict.anomaly_map, (height, width))
         mask = None if mask is None else mask[y : y + height, x : x + width]
-        if max(height, width) > LONGEST_SIDE_PX:
-            anomaly_map, mask = _shrink(anomaly_map, mask)
+        anomaly_map, mask = at_measured_size(anomaly_map, mask)
         outcomes.append(Outcome(test, verdict.image_score, verdict.decision, anomaly_map, mask))
         if progress:
             progress(done, len(images))
@@ -175,8 +174,11 @@ def _region_metrics(pixels: metrics.Pixels, overlaps: dict[int, float], images: 
     }
 
 
-def _shrink(anomaly_map: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+def at_measured_size(anomaly_map: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Shrink a map and its mask, (H, W) both, to where their longer side is at most `LONGEST_SIDE_PX`."""
     scale = LONGEST_SIDE_PX / max(anomaly_map.shape)
+    if scale >= 1:
+        return anomaly_map, mask
     size = (round(anomaly_map.shape[1] * scale), round(anomaly_map.shape[0] * scale))
     small = cv2.resize(anomaly_map, size, interpolation=cv2.INTER_AREA)
     if mask is None:

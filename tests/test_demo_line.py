@@ -1,12 +1,15 @@
 """The rendered parts: determinism, and masks that hold exactly what the defect changed."""
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
 
-from edgead.demo import DEFECTS, SIZE, belt, render
+from edgead.demo import DEFECTS, SIZE, belt, camera, render
+from edgead.demo.batches import Batch, draw_batch
 from edgead.demo.line import part_seed, schedule
+from edgead.demo.part import build_layers
 
 SEEDS = range(100, 112)
 
@@ -59,6 +62,72 @@ def test_defects_vary_and_can_be_seen(defect):
         contrasts.append(float(np.percentile(difference, 90)))
     assert len(set(areas)) > 6
     assert min(contrasts) > 5
+
+
+def test_without_a_batch_every_image_has_the_bytes_that_it_had():
+    """What batches added to the renderer, computed as it was before them."""
+    for seed in SEEDS:
+        scene = camera.draw_scene(seed)
+        assert (scene.fall, scene.roughness, scene.mottling) == ((0.0, 0.0), 1.0, 1.0)
+        assert np.array_equal(camera._light_over(scene), camera._light_field() * np.float32(scene.gain))
+    tile = camera._mottling_tile()
+    assert np.array_equal(1 + (tile - 1) * np.float32(1.0), tile)
+    same = Batch(1.0, 0.0, (0.0, 0.0), 1.0, 1.0, (0.0, 0.0), 0.0, 0.0)
+    assert same.apply(scene) == scene
+
+
+def test_a_batch_shares_what_the_next_one_has_otherwise():
+    assert draw_batch(3) == draw_batch(3) != draw_batch(4)
+    first = [draw_batch(3).apply(camera.draw_scene(seed)) for seed in range(5)]
+    plain = [camera.draw_scene(seed) for seed in range(5)]
+    np.testing.assert_allclose([a.gain / b.gain for a, b in zip(first, plain, strict=True)], draw_batch(3).gain)
+    np.testing.assert_allclose([a.angle - b.angle for a, b in zip(first, plain, strict=True)], draw_batch(3).angle)
+    assert len({(scene.fall, scene.roughness, scene.mottling) for scene in first}) == 1
+    image, _ = render(7, batch=3)
+    assert np.array_equal(image, render(7, batch=3)[0])
+    assert not np.array_equal(image, render(7, batch=4)[0])
+    assert not np.array_equal(image, render(7)[0])
+    _, mask = render(7, "scratch", batch=3)
+    assert np.array_equal(render(7, "scratch", batch=3)[0][~mask], image[~mask])
+
+
+@pytest.mark.parametrize("name", ["fall", "roughness", "mottling"])
+def test_what_only_batches_change_shows(name):
+    """The level changes by about what light, mould and mottling are said to, and not by all at once."""
+    scene = camera.draw_scene(1)
+    changed = replace(scene, **{name: (0.08, 0.0) if name == "fall" else 1.4})
+    before, after = (camera.photograph(build_layers(), each) for each in (scene, changed))
+    assert 0.1 < np.abs(after - before).mean() < 10
+    if name == "fall":
+        assert (after - before)[:, -40:].mean() > 1 and (after - before)[:, :40].mean() < -1
+
+
+def test_deviations_between_batches_are_those_that_are_said():
+    batches = [draw_batch(number) for number in range(3000)]
+    for values, deviation in (
+        ([np.log(batch.gain) for batch in batches], 0.045),
+        ([batch.warmth for batch in batches], 0.006),
+        ([batch.shift[0] for batch in batches], 3.0),
+        ([batch.angle for batch in batches], 2.0),
+        ([batch.defocus for batch in batches], 0.12),
+        ([batch.fall[1] for batch in batches], 0.06),
+        ([np.log(batch.roughness) for batch in batches], 0.3),
+        ([np.log(batch.mottling) for batch in batches], 0.4),
+    ):
+        assert 0.82 * deviation < np.std(values) < 1.05 * deviation
+        assert abs(np.mean(values)) < 0.1 * deviation
+    # The part stays within the margin, and some blur is left.
+    assert max(abs(place) for batch in batches for place in batch.shift) + 14 < camera._MARGIN
+    assert min(batch.defocus for batch in batches) + 0.45 > 0.25
+
+
+def test_the_belt_goes_from_batch_to_batch():
+    images = [image for image, _, _ in belt(4, 5, 0.0, parts_per_batch=2)]
+    for index, image in enumerate(images):
+        number, batch = part_seed(4, index, on_belt=True), part_seed(4, index // 2, on_belt=True)
+        assert np.array_equal(image, render(number, batch=batch)[0])
+    with pytest.raises(ValueError, match="at least one part"):
+        next(belt(4, 5, 0.0, parts_per_batch=0))
 
 
 def test_unknown_defect_is_named():

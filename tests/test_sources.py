@@ -157,7 +157,7 @@ def test_a_truncated_image_in_a_folder_is_a_fault_by_name(tmp_path):
         ("999", "no camera at /dev/video999"),
         ("camera:front", "give an index or a device"),
         ("gopher://user:hunter2@host/x", "unknown scheme 'gopher'"),
-        ("synthetic:?sed=1", "unknown option 'sed'; known are count, defect_rate, rate, repeat, seed"),
+        ("synthetic:?sed=1", "unknown option 'sed'; known are batch, count, defect_rate, rate, repeat, seed"),
         ("rtsp:/admin:hunter2@cam/1", "rtsp:/cam/1: the URL names no host"),
         ("rtsp//admin:hunter2@cam/1", "rtsp//cam/1: no such file"),
         ("rtsp//admin:hunter2@cam/1?x=1", "rtsp//cam/1.x=1: no image matches"),
@@ -166,6 +166,7 @@ def test_a_truncated_image_in_a_folder_is_a_fault_by_name(tmp_path):
         ("synthetic:count=5", "options follow a [?], as in synthetic:[?]count=5"),
         ("synthetic:5?count=5", "'5' is no part of the line"),
         ("synthetic:?defect_rate=7", "between 0 and 1"),
+        ("synthetic:?batch=0", "must be 1 or more"),
     ],
 )
 def test_what_cannot_be_opened_says_why(tmp_path, monkeypatch, uri, what):
@@ -183,8 +184,8 @@ def test_an_empty_folder_is_refused(tmp_path):
 def test_the_built_in_line_gets_its_options(monkeypatch):
     asked = []
 
-    def belt(seed, count, defect_rate):
-        asked.append((seed, count, defect_rate))
+    def belt(seed, count, defect_rate, parts_per_batch):
+        asked.append((seed, count, defect_rate, parts_per_batch))
         for number in range(count):
             yield numbered(number), np.zeros((120, 160), bool), None
 
@@ -194,7 +195,8 @@ def test_the_built_in_line_gets_its_options(monkeypatch):
     source = open_source("synthetic:?seed=4&count=12&defect_rate=0.25")
     assert frames_until_fault(source) == ([(i, i) for i in range(12)], None)
     list(open_source("synthetic:"))
-    assert asked == [(4, 12, 0.25), (1, 100, 0.1)]
+    list(open_source("synthetic:?count=1&batch=50"))
+    assert asked == [(4, 12, 0.25, None), (1, 100, 0.1, None), (1, 1, 0.1, 50)]
 
 
 def test_late_frames_are_counted_and_still_delivered(tmp_path):

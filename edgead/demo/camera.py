@@ -23,7 +23,7 @@ _KEY_LIGHT = np.array([-0.46, -0.58, 0.67])
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that differs between two pictures of the same part."""
+    """Everything that differs between two images of the same part; the last three differ between batches alone."""
 
     shift: tuple[float, float]
     angle: float
@@ -33,6 +33,9 @@ class Scene:
     defocus: float
     lathe_phase: int
     offsets: tuple[tuple[int, int], ...]  # into the tiles: casting, mottling, belt, noise
+    fall: tuple[float, float] = (0.0, 0.0)  # of the light, from the middle to the right and the lower edge
+    roughness: float = 1.0
+    mottling: float = 1.0
 
 
 def draw_scene(seed: int) -> Scene:
@@ -63,7 +66,7 @@ def photograph(layers: Layers, scene: Scene) -> np.ndarray:
     surface = cv2.warpAffine(layers.surface, pose, SIZE[::-1], flags=cv2.INTER_LINEAR)
     colour = cv2.warpAffine(layers.colour, pose, SIZE[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     *tint, coverage = cv2.split(colour)
-    light = _light_field() * np.float32(scene.gain)
+    light = _light_over(scene)
     brightness = _reflection(surface, scene) * light
     belt = _belt_under(scene) * light
     planes = []
@@ -81,6 +84,12 @@ def expose(picture: np.ndarray, scene: Scene) -> np.ndarray:
     return cv2.add(picture, cv2.multiply(noise, deviation), dtype=cv2.CV_8U)
 
 
+def _light_over(scene: Scene) -> np.ndarray:
+    right, down = (np.linspace(-fall, fall, SIZE[0], dtype=np.float32) for fall in scene.fall)
+    # Without a fall this adds 0, which changes no bit.
+    return (_light_field() + right + down[:, None]) * np.float32(scene.gain)
+
+
 def _pose(scene: Scene) -> np.ndarray:
     pose: np.ndarray = cv2.getRotationMatrix2D((CENTRE[1], CENTRE[0]), -scene.angle, scene.scale)
     pose[:, 2] += scene.shift
@@ -92,7 +101,7 @@ def _reflection(surface: np.ndarray, scene: Scene) -> np.ndarray:
     right, down, polish, turned = cv2.split(surface)
     turn = np.deg2rad(scene.angle)
     cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-    cast = np.float32(1.06) - polish
+    cast = (np.float32(1.06) - polish) * np.float32(scene.roughness)
     grain = _crop(_casting_tile(), scene.offsets[0])
     x = cos * right - sin * down + grain[..., 0] * cast
     y = sin * right + cos * down + grain[..., 1] * cast
@@ -102,7 +111,8 @@ def _reflection(surface: np.ndarray, scene: Scene) -> np.ndarray:
     seen = cv2.remap(_lit_balls(), x * norm + half, y * norm + half, cv2.INTER_LINEAR)
     rough, smooth = cv2.split(seen)
     light = rough + polish * (smooth - rough)
-    light *= _crop(_mottling_tile(), scene.offsets[1])
+    # Differences of numbers near 1 are exact: a strength of 1 changes no bit.
+    light *= 1 + (_crop(_mottling_tile(), scene.offsets[1]) - 1) * np.float32(scene.mottling)
 
     corner = (_MARGIN - round(scene.shift[1]), _MARGIN - round(scene.shift[0]))
     streak = _crop(_lathe_streak(), corner)

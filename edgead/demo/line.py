@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from edgead.demo import camera, defects
+from edgead.demo.batches import draw_batch
 from edgead.demo.defects import DEFECTS
 from edgead.demo.part import SIZE, build_layers
 
@@ -26,7 +27,7 @@ def part_seed(seed: int, index: int, *, on_belt: bool = False) -> int:
     return (seed << 32) + index + (_BELT if on_belt else 0)
 
 
-def render(seed: int, defect: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+def render(seed: int, defect: str | None = None, batch: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Photograph the part number `seed`.
 
     Parameters
@@ -35,6 +36,8 @@ def render(seed: int, defect: str | None = None) -> tuple[np.ndarray, np.ndarray
         Fixes the part, its pose and the exposure: the same seed gives the same bytes on the same machine.
     defect : str or None
         One of `DEFECTS`; None renders the same part without a defect.
+    batch : int or None
+        Number of the batch that the part is of, see `edgead.demo.batches`; None is the line without batches.
 
     Returns
     -------
@@ -43,6 +46,8 @@ def render(seed: int, defect: str | None = None) -> tuple[np.ndarray, np.ndarray
         The pixels of the defect with its inner gaps closed. Outside it the image equals the good one.
     """
     scene = camera.draw_scene(seed)
+    if batch is not None:
+        scene = draw_batch(batch).apply(scene)
     good = camera.photograph(build_layers(), scene)
     if defect is None:
         return camera.expose(good, scene), np.zeros(SIZE, bool)
@@ -56,7 +61,7 @@ def render(seed: int, defect: str | None = None) -> tuple[np.ndarray, np.ndarray
 
 
 def belt(
-    seed: int, count: int | None = None, defect_rate: float = 0.1
+    seed: int, count: int | None = None, defect_rate: float = 0.1, parts_per_batch: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, str | None]]:
     """Yield what the camera above the belt sees: a light barrier triggers it once for each part.
 
@@ -68,14 +73,19 @@ def belt(
         Number of parts; None never ends.
     defect_rate : float
         Share of defective parts, 0 to 1.
+    parts_per_batch : int or None
+        After so many parts comes the next batch; None is the line without batches.
 
     Yields
     ------
     image, mask : as from `render`
     defect : str or None
     """
-    for number, defect in schedule(seed, count, defect_rate):
-        image, mask = render(number, defect)
+    if parts_per_batch is not None and parts_per_batch < 1:
+        raise ValueError(f"a batch has at least one part, got parts_per_batch={parts_per_batch}")
+    for index, (number, defect) in enumerate(schedule(seed, count, defect_rate)):
+        batch = None if parts_per_batch is None else part_seed(seed, index // parts_per_batch, on_belt=True)
+        image, mask = render(number, defect, batch)
         yield image, mask, defect
 
 

@@ -17,7 +17,8 @@ class SyntheticSource:
     """Parts of the built-in line; the same seed gives the same parts.
 
     They come as fast as they are asked for, or with `rate` so many a second. With `repeat=1` the belt goes round: its
-    parts are made once, kept in memory, and come again and again.
+    parts are made once, kept in memory, and come again and again. With `batch=50` every 50 parts are a batch of its own
+    light, mould and set-up of the camera.
     """
 
     def __init__(self, uri: str, *, late_after_ms: float | None = None):
@@ -25,7 +26,14 @@ class SyntheticSource:
         path, _, query = uri.partition(":")[2].partition("?")
         if path:
             raise SourceError(f"{uri}: {path!r} is no part of the line; options follow a ?, as in synthetic:?count=5")
-        known = {"seed": _natural, "count": _natural, "defect_rate": _fraction, "rate": _positive, "repeat": _switch}
+        known = {
+            "seed": _natural,
+            "count": _natural,
+            "defect_rate": _fraction,
+            "batch": _whole,
+            "rate": _positive,
+            "repeat": _switch,
+        }
         try:
             options = parse_options(uri, query, known)
         except ValueError as error:
@@ -33,6 +41,7 @@ class SyntheticSource:
         self._rate: float | None = options.pop("rate", None)
         self.live = self._rate is not None  # a belt with a rate waits for nobody
         self._repeat: bool = options.pop("repeat", False)
+        self._parts_per_batch: int | None = options.pop("batch", None)
         self._options = {"seed": 1, "count": 100, "defect_rate": 0.1} | options
         self._frames = FrameCounter(uri, late_after_ms=late_after_ms)
         self._closed = threading.Event()
@@ -61,7 +70,7 @@ class SyntheticSource:
         from edgead.demo.transmission import transmit
 
         made = []
-        for image, _mask, _defect in belt(**self._options):
+        for image, _mask, _defect in belt(**self._options, parts_per_batch=self._parts_per_batch):
             image = transmit(image)
             if self._repeat:
                 made.append(image)
@@ -74,6 +83,13 @@ def _natural(text: str) -> int:
     number = int(text)
     if number < 0:
         raise ValueError("must be 0 or more")
+    return number
+
+
+def _whole(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError("must be 1 or more")
     return number
 
 
