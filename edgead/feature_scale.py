@@ -20,12 +20,15 @@ class FeatureScale:
     squared_length : ndarray of shape (layers,), float32
     channels : sequence of int
         Channels of each layer; d in all.
+    metric : ndarray of shape (d, d), float32, or None
+        Of `edgead.feature_metric`; None compares features as they are.
     """
 
     mean: np.ndarray
     inverse_std: np.ndarray
     squared_length: np.ndarray
     channels: Sequence[int]
+    metric: np.ndarray | None = None
 
     def standardise(self, features: np.ndarray, *, damp_length: bool) -> None:
         """Turn raw features, float32 (n, d), into what is compared, in place."""
@@ -36,6 +39,8 @@ class FeatureScale:
                 scale = 1 / np.sqrt(_squared_lengths(block, self.channels) + self.squared_length)
                 for i, layer in enumerate(_layers(block, self.channels)):
                     layer *= scale[:, i : i + 1]
+            if self.metric is not None:
+                block[:] = block @ self.metric
 
 
 def fit_scale(features: np.ndarray, channels: Sequence[int]) -> FeatureScale:

@@ -171,7 +171,13 @@ def train_from_folder(
         },
     )
     facts = split.facts()
-    model.fit(Images(split.training, preprocessing), progress=progress, checkpoint=checkpoint, device=where)
+    model.fit(
+        Images(split.training, preprocessing),
+        groups=split.groups.of(split.training),
+        progress=progress,
+        checkpoint=checkpoint,
+        device=where,
+    )
     provenance = {
         "data": good.data.name,
         "data_sha256": digest,
@@ -190,7 +196,7 @@ def train_from_folder(
 
         def learn(paths: Sequence[Path]) -> Trained:
             fold = DETECTORS[detector].from_settings(settings, weights=weights)
-            fold.fit(Images(list(paths), preprocessing), device=where)
+            fold.fit(Images(list(paths), preprocessing), groups=split.groups.of(paths), device=where)
             return fold
 
         scores = cross_validate(

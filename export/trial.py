@@ -41,6 +41,8 @@ class Trial:
         Build the artifact too, and calibrate it like this.
     rows : tuple of int
         Sizes of the memory bank that the candidate is judged with, if it leaves that open.
+    groups : tuple of int
+        The group of each image to learn from; empty where each is its own.
     """
 
     candidate: Candidate
@@ -50,6 +52,7 @@ class Trial:
     seed: int
     build: CalibrationPlan | None = None
     rows: tuple[int, ...] = ()
+    groups: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def run_trial(trial: Trial) -> Outcome:
     largest = {"memory_bank_size": max(trial.rows)} if trial.rows else {}
     try:
         model = DETECTORS[candidate.detector].from_settings({**largest, **candidate.settings, "seed": trial.seed})
-        model.fit(Images(list(trial.learn), model.preprocessing))
+        model.fit(Images(list(trial.learn), model.preprocessing), groups=trial.groups)
         (candidate, auroc), *others = _judge(candidate, model, trial)
         if "window" in candidate.settings:
             model.config = replace(model.config, window=candidate.settings["window"])

@@ -144,7 +144,15 @@ def _finish(winner: Finalist, parts: Parts, plan: TunePlan, destination: Path, p
     """Let the winner learn from the judged images too, and put it in its place."""
     progress("finish the winner", 0, 1)
     learn = (*parts.learn, *parts.judge)
-    trial = Trial(winner.candidate, learn, tuple(parts.judge[:1]), kernels.threads(), plan.seed, parts.calibration)
+    trial = Trial(
+        winner.candidate,
+        learn,
+        tuple(parts.judge[:1]),
+        kernels.threads(),
+        plan.seed,
+        parts.calibration,
+        groups=tuple(parts.groups.of(learn)),
+    )
     outcome = run_trial(trial)
     if outcome.problem:
         raise SettingsError(f"{winner.candidate}: {outcome.problem}")

@@ -1,7 +1,7 @@
 """Where a device gets a frozen backbone from: the package, or a model that is there.
 
-The graph of a detector ends in the scale on which its features are compared, three constants that are learnt from good
-images. With neutral ones in their place it gives raw features; with those that were learnt it is the new detector's.
+The graph of a detector ends in the scale on which its features are compared, up to four constants that are learnt from
+good images. With neutral ones in their place it gives raw features; with those that were learnt it is the new detector's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edgead.onnx_constants import read_constants, with_constants
 
 PACKAGED = Path(__file__).parent.parent / "backbones"
 
-MEAN, INVERSE_STD, SQUARED_LENGTH = "mean", "inverse_std", "squared_length"
+MEAN, INVERSE_STD, SQUARED_LENGTH, METRIC = "mean", "inverse_std", "squared_length", "metric"
 # A layer x is divided by sqrt(|x|^2 + r^2). Beside this r^2 no |x|^2 changes a float32, and the root is a power of two:
 # what comes out is x / 2^50, exactly.
 NEUTRAL_SQUARED_LENGTH = 2.0**100
@@ -55,6 +55,10 @@ class FrozenBackbone:
         return bool(self.settings["damp_length"])
 
     @property
+    def whiten(self) -> bool:
+        return bool(self.settings.get("whiten", False))
+
+    @property
     def raw_factor(self) -> float:
         """What the graph's output is multiplied with to give raw features."""
         return RAW_FACTOR if self.damp_length else 1.0
@@ -69,6 +73,8 @@ class FrozenBackbone:
         values = {MEAN: scale.mean, INVERSE_STD: scale.inverse_std}
         if self.damp_length:
             values[SQUARED_LENGTH] = scale.squared_length
+        if scale.metric is not None:
+            values[METRIC] = scale.metric
         return with_constants(self.graph, values)
 
 
@@ -102,6 +108,8 @@ def neutral(graph: bytes) -> bytes:
     constants = {name: make(present[name].size) for name, make in values.items() if name in present}
     if SQUARED_LENGTH in present:
         constants[SQUARED_LENGTH] = np.full(present[SQUARED_LENGTH].size, NEUTRAL_SQUARED_LENGTH)
+    if METRIC in present:
+        constants[METRIC] = np.eye(present[MEAN].size)
     if len(constants) < 2:
         raise SettingsError("the graph has no scale of its features, so it cannot learn another one")
     return with_constants(graph, constants)

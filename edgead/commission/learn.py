@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from edgead.commission.backbone import FrozenBackbone, split_channels
 from edgead.commission.checks import find_odd
 from edgead.commission.collect import CommissionError
 from edgead.dataset import Progress, StageProgress
+from edgead.feature_metric import fit_metric
 from edgead.feature_scale import fit_scale
 from edgead.manifest import Manifest
 from edgead.memory_bank import BankRule, choose_memory_bank
@@ -39,6 +41,10 @@ def learn(
     patches, channels = _raw_patches(Artifact(draft, manifest), backbone, images, progress)
     scale = fit_scale(patches, channels)
     scale.standardise(patches, damp_length=backbone.damp_length)
+    if backbone.whiten:
+        metric = fit_metric(patches, range(len(images)), seed=backbone.settings["seed"])
+        scale = replace(scale, metric=metric)
+        patches @= metric
     rule = _bank_rule(backbone)
     origin = np.arange(len(patches)) // (len(patches) // len(images))
     chosen = choose_memory_bank(patches, rule, progress=partial(progress, "choose memory bank"))

@@ -22,6 +22,9 @@ DETECTORS: dict[str, type[Any]] = {detector.name: detector for detector in METHO
 
 __all__ = ["DETECTORS", "PatchCore", "PatchCoreConfig", "find_preset", "load_network"]
 
+# What settings meant before the manifest named them.
+EARLIER: dict[str, dict[str, Any]] = {PatchCore.name: {"whiten": False}}
+
 
 def find_preset(detector: str, preset: str) -> dict[str, Any]:
     """Settings of a detector's preset: what differs from its defaults.
@@ -59,7 +62,7 @@ def load_network(artifact: Artifact) -> nn.Module:
     if not weights.is_file():
         raise ArtifactError(f"{artifact.path} holds no weights.safetensors: use the model as it left the workstation")
     try:
-        network = DETECTORS[name].from_settings(artifact.manifest.training["settings"], pretrained=False).network
+        network = DETECTORS[name].from_settings(_settings(artifact), pretrained=False).network
         network.load_state_dict(load_file(weights))
     except (KeyError, RuntimeError, SafetensorError) as error:
         raise ArtifactError(
@@ -71,8 +74,13 @@ def load_network(artifact: Artifact) -> nn.Module:
 def _commissioned_network(artifact: Artifact) -> nn.Module:
     """Rebuild the network of a model that a device made: the packaged weights, and the scale that is in its graph."""
     constants = read_constants(artifact.model_path.read_bytes())
-    network = PatchCore.from_settings(artifact.manifest.training["settings"]).network
+    network = PatchCore.from_settings(_settings(artifact)).network
     for name, buffer in network.named_buffers(recurse=False):
         if name in constants:
-            buffer.copy_(torch.from_numpy(constants[name]))
+            buffer.copy_(torch.from_numpy(constants[name]).reshape(buffer.shape))
     return network.eval()
+
+
+def _settings(artifact: Artifact) -> dict[str, Any]:
+    manifest = artifact.manifest
+    return {**EARLIER.get(manifest.detector, {}), **manifest.training["settings"]}

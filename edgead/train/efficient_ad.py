@@ -159,6 +159,7 @@ class EfficientAD:
         self,
         images: Sequence[np.ndarray],
         *,
+        groups: Sequence[int] = (),
         progress: StageProgress = no_progress,
         checkpoint: Checkpoint | None = None,
         device: torch.device = CPU,
@@ -169,6 +170,8 @@ class EfficientAD:
         ----------
         images : sequence of ndarray of shape (h, w, 3), uint8, RGB
             Already preprocessed to `config.image_size`.
+        groups : sequence of int, optional
+            Not used: nothing of it is held out here.
         progress : callable, optional
             Called with (stage, done, total).
         checkpoint : Checkpoint, optional

@@ -19,6 +19,7 @@ def extract_patches(
     grid: tuple[int, int],
     *,
     max_patches: int,
+    groups: Sequence[int] = (),
     rng: np.random.Generator,
     device: torch.device,
     progress: Progress,
@@ -34,6 +35,8 @@ def extract_patches(
         Height and width of the patch grid.
     max_patches : int
         More than this are thinned at random, by the same number in every image, which bounds the memory.
+    groups : sequence of int, optional
+        The group of each image, for a network that whitens; without, each image is its own.
     rng : Generator
     device : torch.device
         Where the backbone runs.
@@ -60,4 +63,8 @@ def extract_patches(
         network.fit_scale(torch.from_numpy(patches))
         for block in torch.from_numpy(patches).split(65536):
             block.copy_(network.standardise(block))
+        if network.whiten:
+            network.fit_metric(torch.from_numpy(patches), groups or range(len(images)), seed=int(rng.integers(2**31)))
+            for block in torch.from_numpy(patches).split(65536):
+                block.copy_(block @ network.metric)
     return patches

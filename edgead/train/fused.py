@@ -26,7 +26,7 @@ class FusedFeatures(PatchFeatures):
         Channels of each of the backbone's layers.
     layers, global_layers : sequence of str
         The layers that patches are described by, and those that are pooled; they may overlap.
-    damp_length : bool
+    damp_length, whiten : bool
         See PatchFeatures.
     """
 
@@ -40,9 +40,10 @@ class FusedFeatures(PatchFeatures):
         layers: Sequence[str],
         global_layers: Sequence[str],
         damp_length: bool,
+        whiten: bool = False,
     ):
         local = [i for i, name in enumerate(backbone.layers) if name in layers]
-        super().__init__(backbone, [channels[i] for i in local], damp_length=damp_length)
+        super().__init__(backbone, [channels[i] for i in local], damp_length=damp_length, whiten=whiten)
         self.local_indices = local
         self.global_indices = [i for i, name in enumerate(backbone.layers) if name in global_layers]
         self.pooled = nn.ModuleList(Gaussian(channels[i]) for i in self.global_indices)

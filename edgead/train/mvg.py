@@ -154,6 +154,7 @@ class Mvg:
         self,
         images: Sequence[np.ndarray],
         *,
+        groups: Sequence[int] = (),
         progress: StageProgress = no_progress,
         checkpoint: Checkpoint | None = None,
         device: torch.device = CPU,
@@ -164,6 +165,8 @@ class Mvg:
         ----------
         images : sequence of ndarray of shape (h, w, 3), uint8, RGB
             Already preprocessed to `config.image_size`; at least two.
+        groups : sequence of int, optional
+            Not used: nothing of it is held out here.
         progress : callable, optional
             Called with (stage, done, total).
         checkpoint : Checkpoint, optional

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgead.feature_metric import fit_metric
 from edgead.feature_scale import fit_scale
 from edgead.train.backbones import Backbone
 
@@ -29,20 +30,26 @@ class PatchFeatures(nn.Module):
         good patches. Loud patches are then compared by direction (their length follows contrast and lighting,
         which differ between good parts), quiet ones keep their length (scaled to 1, their noise would be what is
         compared), and layers with many channels do not outvote those with few.
+    whiten : bool
+        Afterwards multiply by the metric of `edgead.feature_metric`.
     """
 
     mean: Tensor
     inverse_std: Tensor
     squared_length: Tensor
+    metric: Tensor
 
-    def __init__(self, backbone: Backbone, channels: Sequence[int], *, damp_length: bool):
+    def __init__(self, backbone: Backbone, channels: Sequence[int], *, damp_length: bool, whiten: bool = False):
         super().__init__()
         self.backbone = backbone
         self.channels = list(channels)
         self.damp_length = damp_length
+        self.whiten = whiten
         self.register_buffer("mean", torch.zeros(sum(channels)))
         self.register_buffer("inverse_std", torch.ones(sum(channels)))
         self.register_buffer("squared_length", torch.ones(len(channels)))
+        if whiten:
+            self.register_buffer("metric", torch.eye(sum(channels)))
 
     def levels(self, image: Tensor) -> list[Tensor]:
         """uint8 RGB (n, h, w, 3) -> features of every layer of the backbone, float32 (n, d, h', w')."""
@@ -74,14 +81,19 @@ class PatchFeatures(nn.Module):
         self.inverse_std.copy_(torch.from_numpy(scale.inverse_std))
         self.squared_length.copy_(torch.from_numpy(scale.squared_length))
 
+    @torch.no_grad()
+    def fit_metric(self, features: Tensor, groups: Sequence[int], seed: int) -> None:
+        """Learn the metric from standardised features of good images, float32 (n, d), as many of every image."""
+        self.metric.copy_(torch.from_numpy(fit_metric(features.numpy(), groups, seed=seed)))
+
     def standardise(self, features: Tensor) -> Tensor:
         """Raw features (..., d) -> what is compared, (..., d)."""
         features = (features - self.mean) * self.inverse_std
-        if not self.damp_length:
-            return features
-        scale = torch.rsqrt(self._squared_lengths(features) + self.squared_length)
-        layers = features.split(self.channels, dim=-1)
-        return torch.cat([layer * scale[..., i : i + 1] for i, layer in enumerate(layers)], dim=-1)
+        if self.damp_length:
+            scale = torch.rsqrt(self._squared_lengths(features) + self.squared_length)
+            layers = features.split(self.channels, dim=-1)
+            features = torch.cat([layer * scale[..., i : i + 1] for i, layer in enumerate(layers)], dim=-1)
+        return features @ self.metric if self.whiten else features
 
     def _squared_lengths(self, features: Tensor) -> Tensor:
         """Features (..., d) -> squared length of each layer's part, (..., layers)."""

@@ -41,6 +41,8 @@ class PatchCoreConfig:
         Height and width that images are resized to.
     damp_length : bool
         Damp the length of standardised features; see `edgead.train.network`. The paper compares plain features.
+    whiten : bool
+        Compare in the metric that good parts teach, see `edgead.feature_metric`. Ours too.
     coreset_sampling_ratio : float
         At most this share of all patches goes into the memory bank ...
     memory_bank_size : int
@@ -68,6 +70,7 @@ class PatchCoreConfig:
     layers: tuple[str, ...] = ("stride8", "stride16")
     image_size: tuple[int, int] = (320, 320)
     damp_length: bool = True
+    whiten: bool = True
     coreset_sampling_ratio: float = 1.0
     memory_bank_size: int = 10_000
     max_patches: int = 1_500_000
@@ -138,9 +141,10 @@ class PatchCore:
                 layers=config.layers,
                 global_layers=config.global_layers,
                 damp_length=config.damp_length,
+                whiten=config.whiten,
             )
         else:
-            network = PatchFeatures(backbone, channels, damp_length=config.damp_length)
+            network = PatchFeatures(backbone, channels, damp_length=config.damp_length, whiten=config.whiten)
         self.network = network.eval()
         self.memory_bank: np.ndarray | None = None
 
@@ -183,6 +187,7 @@ class PatchCore:
         self,
         images: Sequence[np.ndarray],
         *,
+        groups: Sequence[int] = (),
         progress: StageProgress = no_progress,
         checkpoint: Checkpoint | None = None,
         device: torch.device = CPU,
@@ -193,6 +198,8 @@ class PatchCore:
         ----------
         images : sequence of ndarray of shape (h, w, 3), uint8, RGB
             Already preprocessed to `config.image_size`.
+        groups : sequence of int, optional
+            The group of each image, which the metric is learnt across; without, each is its own.
         progress : callable, optional
             Called with (stage, done, total).
         checkpoint : Checkpoint, optional
@@ -205,6 +212,7 @@ class PatchCore:
             images,
             self.grid,
             max_patches=self.config.max_patches,
+            groups=groups,
             rng=np.random.default_rng(self.config.seed),
             device=device,
             progress=partial(progress, "extract features"),

@@ -1,0 +1,68 @@
+"""The metric that good parts teach: its definition, groups, and what it is for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgead.feature_metric import SHRINKAGE, fit_metric, inverse_root
+
+PER_IMAGE = 60
+
+
+def patches_of(images: int, rng: np.random.Generator, loud: np.ndarray, kinds: int = 4) -> np.ndarray:
+    """Patches of a few kinds; between images each moves along the loud direction."""
+    centres = 4 * np.random.default_rng(9).normal(size=(kinds, len(loud)))
+    rows = []
+    for _ in range(images):
+        shift = rng.normal() * loud
+        rows.append(
+            centres[rng.integers(kinds, size=PER_IMAGE)] + shift + 0.1 * rng.normal(size=(PER_IMAGE, len(loud)))
+        )
+    return np.concatenate(rows).astype(np.float32)
+
+
+def test_a_direction_in_which_good_parts_differ_counts_for_less():
+    loud = np.zeros(8)
+    loud[3] = 1.5
+    metric = fit_metric(patches_of(20, np.random.default_rng(0), loud), range(20))
+    gains = np.linalg.norm(metric, axis=1)
+    assert gains[3] < 0.75 * np.delete(gains, 3).min()
+    np.testing.assert_array_equal(metric, metric.T)
+
+
+def test_the_inverse_root_makes_every_direction_equally_loud_up_to_the_shrinkage():
+    basis = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))[0]
+    variances = np.array([6.0, 2.0, 1.0, 0.0])
+    root = inverse_root(basis @ np.diag(variances) @ basis.T)
+    shrunk = (1 - SHRINKAGE) * variances / variances.mean() + SHRINKAGE
+    np.testing.assert_allclose(root @ root, basis @ np.diag(1 / shrunk) @ basis.T, rtol=1e-4, atol=1e-4)
+
+
+def test_images_of_one_group_are_not_compared_with_each_other():
+    """Copies of a part would say that nothing varies: their residuals must be to other parts."""
+    loud = np.zeros(8)
+    loud[2] = 1.5
+    parts = patches_of(10, np.random.default_rng(2), loud).reshape(10, PER_IMAGE, 8)
+    tripled = np.repeat(parts, 3, axis=0).reshape(-1, 8)
+    by_part = fit_metric(tripled, np.repeat(range(10), 3))
+    by_image = fit_metric(tripled, range(30))
+    once = fit_metric(parts.reshape(-1, 8), range(10))
+    assert by_part[2, 2] == pytest.approx(once[2, 2], rel=0.3)
+    assert by_part[2, 2] < 0.8 * by_image[2, 2]
+
+
+@pytest.mark.parametrize("groups", [[0, 0, 0], [7]])
+def test_one_group_teaches_nothing(groups):
+    patches = np.random.default_rng(0).normal(size=(len(groups) * 5, 4)).astype(np.float32)
+    np.testing.assert_array_equal(fit_metric(patches, groups), np.eye(4, dtype=np.float32))
+
+
+def test_copies_alone_teach_nothing():
+    patches = np.tile(np.arange(4, dtype=np.float32), (40, 1))
+    np.testing.assert_array_equal(fit_metric(patches, range(4)), np.eye(4, dtype=np.float32))
+
+
+def test_the_same_again_for_the_same_seed():
+    patches = patches_of(8, np.random.default_rng(0), np.ones(6))
+    np.testing.assert_array_equal(fit_metric(patches, range(8)), fit_metric(patches, range(8)))
