@@ -37,7 +37,7 @@ def batch_scores(
     batches, parts : int
         Number of batches, and of parts in each.
     cache : Path, optional
-        A .npz file: read if it is there, else written.
+        A file in the .npz format: read if it is there, else written.
     seed : int
         Another seed gives other batches.
 
@@ -61,7 +61,8 @@ def batch_scores(
         scores = np.array([detector.measure(image).image_score for image in images])
     groups = np.repeat(np.arange(batches), parts)
     if cache is not None:
-        np.savez(cache, scores=scores, groups=groups, stamp=stamp)
+        with cache.open("wb") as file:  # savez would add .npz to a name without it
+            np.savez(file, scores=scores, groups=groups, stamp=stamp)
     return scores, groups
 
 

@@ -15,6 +15,8 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,13 @@ from benchmarks.panel_results import Results, image_rows, result_key
 from benchmarks.panel_sets import PanelSet, find_sets
 from benchmarks.panel_settings import Setting, build_settings, read_presets
 from benchmarks.panel_tables import tables
-from edgead.calibration import CalibrationError, plan_calibration
+from edgead.calibration import CalibrationError
+from edgead.calibration_plan import GROUPS, IMAGES, OFFERED_RATES, plan_calibration
 from edgead.dataset import find_good_images, find_test_images
 from edgead.detector import Detector
 from edgead.errors import EdgeadError
 from edgead.evaluate import evaluate
+from edgead.groups import group_images
 from edgead.other_load import OtherLoad, tell
 
 FALSE_REJECT_RATE = 0.05
@@ -55,9 +59,9 @@ def measure_setting(data: PanelSet, setting: Setting, model: Path) -> dict[str, 
     """Train, export and calibrate a model at `model`, judge the test set as shipped, and time frames."""
     from edgead.export.from_folder import GoodImages, train_from_folder
 
-    images = len(find_good_images(data.folder))
+    asked = asked_rate(data)
     started = time.perf_counter()
-    good = GoodImages(data.folder, false_reject_rate=_supported_rate(images))
+    good = GoodImages(data.folder, false_reject_rate=asked, group=data.group)
     artifact, _ = train_from_folder(good, model, setting.settings, detector=setting.detector)
     train_s = time.perf_counter() - started
     tests = find_test_images(data.folder)
@@ -67,14 +71,36 @@ def measure_setting(data: PanelSet, setting: Setting, model: Path) -> dict[str, 
     load = OtherLoad()
     times = frame_times(model, tests)
     measures = measure_outcomes(evaluation.outcomes, evaluation.threshold)
+    groups = artifact.manifest.training["groups"]
     return {
         "measures": {**measures, "train_s": train_s, **fastest(times)},
         "images": image_rows(evaluation.outcomes, data),
+        "asked_rate": asked,
+        "groups": groups["groups"],
+        "calibration_groups": groups["held_out_groups"],
         "calibration": limits.model_dump(mode="json") if limits else None,
         "training": artifact.manifest.training,
         "frame_times": times,
         "other_load": tell(load.use()).removeprefix("; "),
     }
+
+
+@cache
+def asked_rate(data: PanelSet) -> float:
+    """The rate that the panel asks for, or the strictest of those offered that the groups of the good images support.
+
+    Raises
+    ------
+    CalibrationError
+        The groups are too few for any of them.
+    """
+    groups = group_images(find_good_images(data.folder), data.group, data.folder)
+    what = IMAGES if groups.are_single else GROUPS
+    *stricter, last = (rate for rate in OFFERED_RATES if rate >= FALSE_REJECT_RATE)
+    for rate in stricter:
+        with suppress(CalibrationError):
+            return plan_calibration(groups.count, rate, what=what)[1]
+    return plan_calibration(groups.count, last, what=what)[1]
 
 
 def _measure_missing(options: argparse.Namespace, results: Results, only: list[str]) -> None:
@@ -114,15 +140,6 @@ def _in_passing(data: PanelSet, setting: Setting) -> dict[str, Any]:
     """The model is not kept: its settings and its seed make it again."""
     with tempfile.TemporaryDirectory(prefix="edgead-panel-") as folder:
         return measure_setting(data, setting, Path(folder) / "model")
-
-
-def _supported_rate(images: int) -> float | None:
-    """The rate that the panel asks for; None, the strictest that is offered, where the images are too few for it."""
-    try:
-        plan_calibration(images, FALSE_REJECT_RATE)
-    except CalibrationError:
-        return None
-    return FALSE_REJECT_RATE
 
 
 def _names(text: str) -> list[str]:

@@ -11,28 +11,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgead.demo import write_dataset
+from edgead.groups import AUTO
 
 TILES, LINE = "tiles", "line"
 LABELS = {TILES: "tiles by tile", LINE: "the built-in line"}
 # A setting is judged by its mean and its worst over these; others stand beside them. The line is drawn by a program,
 # and ped2 holds events in a scene instead of defects on a part.
 JUDGED = ("bottle", "brick", "cookie", "deeppcb", "kolektor", TILES)
-LAYOUT_SCRIPT = "lay_by_tile.py"
+LAYOUT_SCRIPT, GROUPS_FILE = "lay_by_tile.py", "groups.csv"
 LINE_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PanelSet:
-    """One data set in MVTec layout."""
+    """One data set in MVTec layout; `group` says which images belong together, see `edgead.groups.group_images`."""
 
     name: str
     folder: Path
+    group: str = AUTO
 
     def fingerprint(self) -> str:
         """Identify the images by their names and sizes: a set that was changed is measured again."""
         files = sorted(path for path in self.folder.glob("*/*/*") if path.is_file())
         listing = "".join(f"{path.relative_to(self.folder)}\0{path.stat().st_size}\n" for path in files)
         return hashlib.sha256(listing.encode()).hexdigest()[:16]
+
+    def group_fingerprint(self) -> str:
+        """Identify the rule: a file by what it holds, others by themselves."""
+        if not self.group.lower().endswith(".csv"):
+            return self.group
+        return hashlib.sha256(Path(self.group).read_bytes()).hexdigest()[:16]
 
 
 def find_sets(panel: Path, work: Path, *, tiles: Path | None = None, only: Sequence[str] = ()) -> list[PanelSet]:
@@ -41,11 +49,11 @@ def find_sets(panel: Path, work: Path, *, tiles: Path | None = None, only: Seque
     Parameters
     ----------
     panel : Path
-        Each of its folders with a train/good is a set.
+        Each of its folders with a train/good is a set, whose groups of images are found from the images.
     work : Path
         Gets the tiles and the built-in line, below `data`.
     tiles : Path, optional
-        The magnetic tiles with their own `lay_by_tile.py`.
+        The magnetic tiles with their own `lay_by_tile.py` and `groups.csv`.
     only : sequence of str
         Names of the sets to take.
     """
@@ -59,13 +67,14 @@ def find_sets(panel: Path, work: Path, *, tiles: Path | None = None, only: Seque
     chosen = [name for name in known if name in only or not only]
     found = []
     for name in chosen:
+        group = AUTO
         if name in folders:
             folder = folders[name]
         elif name == TILES and tiles is not None:
-            folder = lay_out_tiles(tiles, work / "data" / TILES)
+            folder, group = lay_out_tiles(tiles, work / "data" / TILES), str(tiles / GROUPS_FILE)
         else:
             folder = write_dataset(work / "data" / LINE, seed=LINE_SEED)
-        found.append(PanelSet(name, folder))
+        found.append(PanelSet(name, folder, group))
     return found
 
 

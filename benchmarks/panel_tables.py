@@ -157,6 +157,10 @@ def remarks(results: Sequence[Result]) -> list[str]:
             sets = asked.setdefault(limits["false_reject_rate"], [])
             sets += [result.set_name] if result.set_name not in sets else []
     lines = ["False rejects asked for: " + "; ".join(f"{100 * r:g} % ({', '.join(s)})" for r, s in asked.items()) + "."]
+    groups = {result.set_name: result.content for result in results if result.content.get("groups")}
+    if groups:
+        counts = (f"{name} {found['groups']}, {found['calibration_groups']}" for name, found in groups.items())
+        lines.append(f"Groups of good images, and how many of them the thresholds are from: {'; '.join(counts)}.")
     for what, facts in (
         ("commits", {result.content["commit"] for result in results}),
         ("CPUs", {str(result.content["machine"]["cpu"]) for result in results}),

@@ -3,6 +3,7 @@
     python -m benchmarks promise MODEL DATA                  # images that training held out, and test/good
     python -m benchmarks promise MODEL DATA --group groups.csv
     python -m benchmarks promise MODEL synthetic: --rate 0.001 --parts 10000
+    python -m benchmarks promise MODEL synthetic: --batches 200 --parts-per-batch 50
 
 Every part is scored once by the shipped detector. Each split calibrates on one half of the groups of images and counts
 rejects in the other; where no group has several images, on one half of the images.
@@ -11,6 +12,8 @@ With one image of each group, drawn at random, the count is beta-binomial for a 
 need only differ), so the mean over the splits has a distribution that is known exactly; the band holds it with 99.9 %.
 The threshold that ships weighs all images of the groups. The rate that it realises, each group weighing the same, has a
 mean of at most the asked rate and no known distribution; it must not be above a band around the asked rate itself.
+
+With batches of the built-in line, a second table has what calibration by image gives: `benchmarks.promise_by_image`.
 """
 
 from __future__ import annotations
@@ -18,11 +21,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil, lgamma
+from math import ceil
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.batches import batch_scores
+from benchmarks.promise_band import mean_band
+from benchmarks.promise_by_image import BY_IMAGE_HEADER, measure_by_image, parts_by_image, shipped_thresholds
 from edgead.artifact import Artifact
 from edgead.calibration import conformal_threshold, images_needed, raised
 from edgead.dataset import GOOD, find_good_images
@@ -32,10 +38,10 @@ from edgead.groups import AUTO, group_images
 from edgead.images import list_images, load_image
 from edgead.learnt_images import find_learnt
 
+LINE = "synthetic:"
 RATES = (0.1, 0.05, 0.01)
 SPLITS = 200
 GROUP_SPLITS = 50
-BAND = 0.999
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,10 @@ class Scores:
     def are_single(self) -> bool:
         return len(np.unique(self.groups)) == len(self.groups)
 
+    def members(self) -> list[np.ndarray]:
+        """Scores of each group."""
+        return [self.values[self.groups == number] for number in np.unique(self.groups)]
+
 
 HEADER = """\
 | asked | calibrated / tested | expected | band of the mean, 99.9 % | mean | mean as shipped | worst split | promise |
@@ -106,35 +116,30 @@ HEADER = """\
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks promise", description=__doc__.partition("\n")[0])
-    parser.add_argument("model", type=Path)
-    parser.add_argument("data", help="a data set in MVTec layout, or synthetic: for the built-in line")
-    parser.add_argument("--rate", type=float, action="append", help=f"default: {RATES}")
-    parser.add_argument("--splits", type=int, help=f"default: {GROUP_SPLITS} of groups, {SPLITS} of images")
-    parser.add_argument("--group", help="which images belong together, as for edgead train; default: as it was there")
-    parser.add_argument("--parts", type=int, default=10_000, help="of the built-in line")
-    parser.add_argument("--scores", type=Path, help="a .npy file: read if it is there, else written")
-    options = parser.parse_args(arguments)
+    """Print what the splits give; exit status 1 where a guarantee is broken."""
+    options = _options(arguments)
     scores = load_scores(options)
     splits = options.splits or (SPLITS if scores.are_single else GROUP_SPLITS)
     groups = "" if scores.are_single else f" in {len(np.unique(scores.groups))} groups"
     distinct = len(np.unique(scores.values))
     print(f"{len(scores.values)} good parts{groups}, {distinct} distinct scores, {splits} random splits\n")
     print(HEADER)
-    promises = [measure_promise(scores, rate, splits) for rate in options.rate or RATES]
+    rates = options.rate or RATES
+    promises = [measure_promise(scores, rate, splits) for rate in rates]
     for promise in promises:
         print(promise.row())
+    if options.batches:
+        _print_by_image(Artifact.load(options.model), scores.members(), rates, splits)
     raise SystemExit(0 if all(promise.kept for promise in promises) else 1)
 
 
 def measure_promise(scores: Scores, rate: float, splits: int, *, seed: int = 0) -> Promise | Refused:
     """Split the groups at random, again and again, and count what the threshold of one half rejects of the other."""
-    numbers = np.unique(scores.groups)
-    n = len(numbers) // 2
-    m = len(numbers) - n
+    members = scores.members()
+    n = len(members) // 2
+    m = len(members) - n
     if n < images_needed(rate):
         return Refused(rate, images_needed(rate), n)
-    members = [scores.values[scores.groups == number] for number in numbers]
     rng, draw = np.random.default_rng(seed), np.random.default_rng(seed + 1)
     plain, shipped = [], []
     for _ in range(splits):
@@ -165,32 +170,15 @@ def shipped_rate(calibrated: Sequence[np.ndarray], tested: Sequence[np.ndarray],
     return float(np.mean([np.mean(group > threshold) for group in tested]))
 
 
-def mean_band(n: int, m: int, above: float, splits: int) -> tuple[float, float]:
-    """Central interval of the mean share of m parts above the order statistic of n that has `above` - 1 above it.
-
-    Where `above` is no whole number, of a share that is beta-distributed like that.
-
-    One split is beta-binomial with `above` and n + 1 - `above`; the sum of the splits is its convolution with itself.
-    """
-    j = np.arange(m + 1)
-    one = np.exp(_log_choose(j + above - 1, j) + _log_choose(m - j + n - above, m - j) - _log_choose(m + n, m))
-    length = splits * m + 1
-    total = np.fft.irfft(np.fft.rfft(one, length) ** splits, length)
-    cumulative = np.cumsum(total)
-    tail = (1 - BAND) / 2
-    return (
-        float(np.searchsorted(cumulative, tail)) / (splits * m),
-        float(np.searchsorted(cumulative, 1 - tail)) / (splits * m),
-    )
-
-
 def load_scores(options: argparse.Namespace) -> Scores:
     """Score good parts, or read their scores; a file holds scores, or scores and below them groups."""
+    if options.batches:
+        return Scores(*batch_scores(options.model, options.batches, options.parts_per_batch, cache=options.scores))
     if options.scores and options.scores.exists():
         kept = np.load(options.scores, allow_pickle=False)
         return Scores.single(kept) if kept.ndim == 1 else Scores(kept[0], kept[1].astype(int))
     with Detector.load(options.model) as detector:
-        if options.data == "synthetic:":
+        if options.data == LINE:
             found = Scores.single(_score(detector, _line(options.parts)))
         else:
             paths, groups = _unseen(detector.artifact, Path(options.data), options.group)
@@ -225,6 +213,33 @@ def _unseen(artifact: Artifact, data: Path, rule: str | None) -> tuple[list[Path
     return unseen, groups.of(unseen)
 
 
-def _log_choose(n: np.ndarray | float, k: np.ndarray | float) -> np.ndarray:
-    log_factorial = np.vectorize(lgamma, otypes=[float])
-    return log_factorial(np.add(n, 1)) - log_factorial(np.add(k, 1)) - log_factorial(np.subtract(n, k) + 1)
+def _print_by_image(artifact: Artifact, batches: Sequence[np.ndarray], rates: Sequence[float], splits: int) -> None:
+    """The same scores calibrated as if parts were exchangeable, and the thresholds that the model came with."""
+    limits = artifact.graph().calibration
+    images = sum(artifact.manifest.training.get(f"{use}_images", 0) for use in ("training", "calibration"))
+    print(f"\nBy image, calibrated on parts of a few batches of one half:\n\n{BY_IMAGE_HEADER}")
+    for rate in rates:
+        print(measure_by_image(batches, rate, parts_by_image(images, rate), splits).row())
+    if limits:
+        print(f"\n{shipped_thresholds(batches, limits)}")
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks promise", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", type=Path)
+    parser.add_argument("data", help=f"a data set in MVTec layout, or {LINE} for the built-in line")
+    parser.add_argument("--rate", type=float, action="append", help=f"default: {RATES}")
+    parser.add_argument("--splits", type=int, help=f"default: {GROUP_SPLITS} of groups, {SPLITS} of images")
+    parser.add_argument("--group", help="which images belong together, as for edgead train; default: as it was there")
+    parser.add_argument("--parts", type=int, default=10_000, help="of the built-in line without batches")
+    parser.add_argument("--batches", type=int, help="score so many batches of the built-in line, in none of its sets")
+    parser.add_argument("--parts-per-batch", type=int, default=50)
+    parser.add_argument("--scores", type=Path, help="a .npy file, of batches a .npz: read if it is there, else written")
+    options = parser.parse_args(arguments)
+    if options.batches is not None and options.data != LINE:
+        parser.error(f"--batches are those of the built-in line: give {LINE} instead of {options.data}, or --group")
+    if options.batches is not None and options.batches < 2:
+        parser.error(f"--batches must be at least 2, one half to calibrate on and one to test, found {options.batches}")
+    return options

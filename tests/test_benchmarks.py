@@ -5,15 +5,20 @@ from __future__ import annotations
 import importlib
 import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from benchmarks import promise as promise_module
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.interleave import Timing, interleave
-from benchmarks.promise import Refused, Scores, mean_band, measure_promise
+from benchmarks.promise import Refused, Scores, measure_promise
+from benchmarks.promise_band import mean_band
+from benchmarks.promise_by_image import TooFew, measure_by_image, parts_by_image, shipped_thresholds
 from benchmarks.results import FP32, OURS, Row, Target, markdown_table
 from benchmarks.truth import DisagreementError, NearestTruth
+from edgead.calibration import calibrate
 
 
 def timing(milliseconds):
@@ -169,3 +174,68 @@ def test_groups_of_one_are_measured_as_images():
     values = np.random.default_rng(3).lognormal(size=100)
     one = measure_promise(Scores(values, np.arange(100)[::-1].copy()), 0.1, splits=20)
     assert one.allowed == one.high
+
+
+def line_batches(count, parts, spread):
+    """Scores of batches of which each has a level of its own; `spread` is how much levels differ, parts differ by 1."""
+    rng = np.random.default_rng(5)
+    return list(20 + spread * rng.normal(size=(count, 1)) + rng.normal(size=(count, parts)))
+
+
+def test_calibration_by_image_is_kept_only_where_batches_are_alike():
+    alike = measure_by_image(line_batches(200, 50, 0), 0.05, 19, splits=100)
+    assert (alike.parts, alike.batches) == (19, 1), "half of the parts of one batch"
+    assert alike.same == pytest.approx(0.05, abs=0.01) and alike.unseen == pytest.approx(0.05, abs=0.01)
+    differ = measure_by_image(line_batches(200, 50, 3), 0.05, 19, splits=100)
+    assert differ.same == pytest.approx(0.05, abs=0.01), "the split by image sees nothing"
+    assert differ.unseen > 0.3 and differ.worst > differ.unseen
+    assert [parts_by_image(images, 0.01) for images in (1000, 400, 40)] == [200, 99, 99]
+    assert measure_by_image(line_batches(4, 50, 3), 0.01, 99, splits=2) == TooFew(0.01, 4, 2)
+    assert "needs 4 batches in each half, found 2" in TooFew(0.01, 4, 2).row()
+
+
+def shipped(scores, groups=None):
+    calm = np.zeros(len(scores))
+    return calibrate(scores, calm, calm, false_reject_rate=0.05, groups=groups)
+
+
+def test_the_threshold_of_a_model_is_held_against_the_band_of_its_calibration():
+    batches = line_batches(200, 50, 3)
+    one = shipped(batches[0][:40])  # one batch, taken for 40 images
+    rejected = np.mean([batch > one.reject for batch in batches])
+    text = shipped_thresholds(batches, one)
+    assert f"asked 5 %, rejected {100 * rejected:.3f} %" in text and "40 images" in text
+    assert rejected > 0.3 and "above the band: BROKEN" in text
+    whole = shipped(np.concatenate(batches[:40]), np.repeat(np.arange(40), 50).tolist())
+    text = shipped_thresholds(batches[40:], whole)
+    assert "calibrated on 40 groups" in text and "not above the band" in text
+    by_hand = whole.model_copy(update={"method": "by_hand"})
+    assert shipped_thresholds(batches, by_hand).endswith("by_hand guarantees nothing")
+
+
+def test_batches_of_the_line_are_calibrated_both_ways(monkeypatch, capsys, tmp_path):
+    batches = line_batches(60, 50, 3)
+    asked = []
+
+    def scores(model, count, parts, *, cache):
+        asked.append((model, count, parts, cache))
+        return np.concatenate(batches), np.repeat(np.arange(60), 50)
+
+    artifact = SimpleNamespace(
+        graph=lambda: SimpleNamespace(calibration=shipped(batches[0][:40])),
+        manifest=SimpleNamespace(training={"training_images": 160, "calibration_images": 40}),
+    )
+    monkeypatch.setattr(promise_module, "batch_scores", scores)
+    monkeypatch.setattr(promise_module, "Artifact", SimpleNamespace(load=lambda path: artifact))
+    arguments = [str(tmp_path), "synthetic:", "--batches", "60", "--parts-per-batch", "50", "--rate", "0.05"]
+    with pytest.raises(SystemExit) as stopped:
+        promise_module.main([*arguments, "--rate", "0.01", "--scores", str(tmp_path / "kept")])
+    shown = capsys.readouterr().out
+    assert stopped.value.code == 0 and asked == [(tmp_path, 60, 50, tmp_path / "kept")]
+    assert "| 5 % | 30 / 30 |" in shown and "refused: needs 99 in each half, found 30" in shown
+    assert "| 5 % | 40 / 2 |" in shown and "| 1 % | 99 / 4 |" in shown, "by image"
+    assert "The model's own threshold" in shown
+    for wrong in (["data" if argument == "synthetic:" else argument for argument in arguments], [*arguments[:3], "1"]):
+        with pytest.raises(SystemExit) as stopped:
+            promise_module.main(wrong)
+        assert stopped.value.code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,9 +13,11 @@ from benchmarks import panel, panel_anomalib, panel_results
 from benchmarks.panel_measures import escapes_at, fastest, measure_outcomes, spread, time_frames
 from benchmarks.panel_results import Result, Results, result_key
 from benchmarks.panel_sets import PanelSet, find_sets, lay_out_tiles
-from benchmarks.panel_settings import build_settings, read_presets
+from benchmarks.panel_settings import Setting, build_settings, read_presets
 from benchmarks.panel_tables import MEASURES, leave_one_out, measure_table, tables
-from edgead.dataset import LabelledImage
+from edgead.artifact import Artifact
+from edgead.calibration import CalibrationError
+from edgead.dataset import LabelledImage, find_good_images
 from edgead.errors import SettingsError
 from edgead.evaluate import Outcome
 from edgead.images import write_image
@@ -180,6 +183,7 @@ def small_panel(tmp_path):
 TINY = "tiny:preset=fast,image_size=[64,64],memory_bank_size=40,layers=[stride8]"
 
 
+@pytest.mark.slow
 def test_a_run_measures_what_is_missing_and_nothing_again(small_panel, tmp_path, capsys):
     pytest.importorskip("torch", reason="training needs the workstation's packages")
     arguments = [str(small_panel), "-o", str(tmp_path / "work"), "--sets", "cookie", "--presets", TINY]
@@ -188,7 +192,8 @@ def test_a_run_measures_what_is_missing_and_nothing_again(small_panel, tmp_path,
     assert shown.startswith("cookie, tiny: image AUROC 1.000")
     file = tmp_path / "work/results/cookie.tiny.json"
     content = json.loads(file.read_text())
-    assert content["calibration"]["false_reject_rate"] == 0.2, "20 images do not support 5 %"
+    assert content["asked_rate"] == content["calibration"]["false_reject_rate"] == 0.1, "20 images do not support 5 %"
+    assert (content["groups"], content["calibration_groups"]) == (20, 9)
     assert content["key"]["settings"]["image_size"] == [64, 64] and content["key"]["settings"]["sigma_px"] == 4.0
     assert len(content["images"]) == 24
     spots = [row["score"] for row in content["images"] if row["defect"] == "spot"]
@@ -199,7 +204,52 @@ def test_a_run_measures_what_is_missing_and_nothing_again(small_panel, tmp_path,
     panel.main(arguments)
     assert json.loads(file.read_text()) == content and "tiny: image AUROC" not in capsys.readouterr().out
     panel.main([*arguments, "--table"])
-    assert section(capsys.readouterr().out.splitlines(), "image AUROC")["cookie"] == ["1.000"]
+    shown = capsys.readouterr().out
+    assert section(shown.splitlines(), "image AUROC")["cookie"] == ["1.000"]
+    assert "thresholds are from: cookie 20, 9." in shown
+
+
+@pytest.mark.parametrize(
+    ("groups", "rate"), [(40, 0.05), (38, 0.05), (37, 0.1), (20, 0.1), (18, 0.1), (17, 0.2), (8, 0.2)]
+)
+def test_the_rate_asked_for_is_one_that_the_groups_support(groups, rate, tmp_path):
+    """40 images; what supports a rate is the number of groups that they are in."""
+    folder = tmp_path / "set"
+    for number in range(40):
+        write_image(folder / f"train/good/{number}.png", np.zeros((8, 8, 3), np.uint8))
+    rows = [f"train/good/{number}.png,{number % groups}" for number in range(40)]
+    (tmp_path / "groups.csv").write_text("\n".join(["path,group", *rows]))
+    assert panel.asked_rate(PanelSet("set", folder, str(tmp_path / "groups.csv"))) == rate
+    assert panel.asked_rate(PanelSet("set", folder, "none")) == 0.05
+    (tmp_path / "one.csv").write_text("\n".join(["path,group", *(row.rpartition(",")[0] + ",1" for row in rows)]))
+    with pytest.raises(CalibrationError, match="found 1: add"):
+        panel.asked_rate(PanelSet("set", folder, str(tmp_path / "one.csv")))
+
+
+def test_a_setting_is_measured_by_the_groups_of_its_set(small_panel, trained_model, tmp_path, monkeypatch):
+    """In place of a training, a model that is there; the training itself is in the slow test above."""
+    from edgead.export import from_folder
+
+    asked = []
+
+    def train(good, destination, *_, **__):
+        asked.append((good.false_reject_rate, good.split(find_good_images(good.data), 0)))
+        shutil.copytree(trained_model, destination)
+        return Artifact.load(destination), []
+
+    monkeypatch.setattr(from_folder, "train_from_folder", train)
+    rows = [f"{number}.png,{number // 2}" for number in range(20)]
+    (tmp_path / "groups.csv").write_text("\n".join(["path,group", *rows]))
+    data = PanelSet("cookie", small_panel / "cookie", str(tmp_path / "groups.csv"))
+    measured = panel.measure_setting(data, Setting("tiny", "patchcore", {}), tmp_path / "model")
+    ((rate, split),) = asked
+    assert rate == measured["asked_rate"] == 0.2, "10 groups of 20 images support no 10 %"
+    assert split.groups.count == 10
+    learnt, held_out = ({int(path.stem) // 2 for path in paths} for paths in (split.training, split.calibration))
+    assert learnt.isdisjoint(held_out)
+    groups = measured["training"]["groups"]
+    assert (measured["groups"], measured["calibration_groups"]) == (groups["groups"], groups["held_out_groups"])
+    assert len(measured["images"]) == 24 and measured["measures"]["frame_ms"] > 0
 
 
 def test_what_makes_a_result_another_one(small_panel, tmp_path, monkeypatch, capsys):
@@ -237,6 +287,12 @@ def test_a_result_is_found_by_its_key_alone(small_panel, tmp_path, monkeypatch):
     assert result_key(data, "patchcore", {"layers": ("a", "b")}) != key, "an image was added"
     (small_panel / "cookie/test/good/another.png").unlink()
     assert result_key(data, "patchcore", {"layers": ("a", "b")}) == key
+    (tmp_path / "groups.csv").write_text("path,group\n0.png,1\n")
+    by_file = PanelSet(data.name, data.folder, str(tmp_path / "groups.csv"))
+    key_by_file = result_key(by_file, "patchcore", {})
+    assert key_by_file["groups"] not in (key["groups"], by_file.group), "a file counts by what it holds"
+    (tmp_path / "groups.csv").write_text("path,group\n0.png,2\n")
+    assert result_key(by_file, "patchcore", {}) != key_by_file
     monkeypatch.setattr(panel_results, "PROTOCOL", panel_results.PROTOCOL + 1)
     assert result_key(data, "patchcore", {"layers": ("a", "b")}) != key, "a measure means something else"
     assert results.all(["bottle"]) == [] and len(results.all()) == 1
@@ -248,7 +304,7 @@ def test_a_result_is_found_by_its_key_alone(small_panel, tmp_path, monkeypatch):
 def test_sets_that_are_not_there_are_named(small_panel, tmp_path):
     with pytest.raises(SystemExit, match="no set bottel.*cookie, line.*tiles needs --tiles"):
         find_sets(small_panel, tmp_path, only=["bottel"])
-    assert [found.name for found in find_sets(small_panel, tmp_path, only=["cookie"])] == ["cookie"]
+    assert find_sets(small_panel, tmp_path, only=["cookie"]) == [PanelSet("cookie", small_panel / "cookie", "auto")]
     with pytest.raises(SystemExit, match="no such folder"):
         find_sets(tmp_path / "nowhere", tmp_path)
 
@@ -265,6 +321,8 @@ def test_tiles_are_laid_out_by_their_own_script_or_not_at_all(tmp_path):
     assert list((tmp_path / "work").iterdir()) == []
     script.write_text("import os, sys; os.makedirs(sys.argv[1] + '/train/good')")
     assert (lay_out_tiles(tiles, tmp_path / "work/tiles") / "train/good").is_dir()
+    (found,) = find_sets(tmp_path, tmp_path / "work", tiles=tiles, only=["tiles"])
+    assert found.group == str(tiles / "groups.csv")
     script.unlink()  # what is laid out is not laid out again
     assert lay_out_tiles(tiles, tmp_path / "work/tiles").is_dir()
 
