@@ -1,9 +1,8 @@
 """The metric in which patches are compared: directions in which good parts differ from each other count for less.
 
-Ours; a relative of whitening in face verification (WCCN: Hatch and Stolcke, ICASSP 2006), with the residual to the nearest
-patch of other good parts in the place of the differences within a class. Each patch of a good part has a nearest patch in
-those parts. What lies between the two is no defect: light, grain, a slight turn. The covariance of these residuals
-tells the directions that such changes take, and its inverse root makes all of them equally loud.
+Ours; a relative of within-class covariance normalisation (Hatch and Stolcke, ICASSP 2006). The nearest patch that
+other good parts have to offer differs from a good patch by what is no defect: light, grain, a slight turn. The covariance
+of these residuals gives the directions of such changes, and its inverse root makes all directions equally loud.
 """
 
 from __future__ import annotations

@@ -5,21 +5,22 @@ from __future__ import annotations
 import onnx
 
 WEIGHTED = ("Conv", "ConvTranspose")
+HEADS = {"metric"}  # a convolution in form only, see edgead.train.network
 ACTIVATIONS = ("Clip", "Relu", "LeakyRelu")
 
 
 def layers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     """Convolutions in the order of the graph, named after their torch modules.
 
-    Products of matrices are none: they are the heads that make scores of features (whitening, adaptor, discriminator),
-    cheap beside the convolutions. With 8 bits their error would be the score's, and so would the clipping at what good
-    images show.
+    Products of matrices are none, nor is the metric: they are the heads that make scores of features (whitening,
+    adaptor, discriminator), cheap beside the convolutions. With 8 bits their error would be the score's, and so would
+    the clipping at what good images show.
     """
     weights = {tensor.name for tensor in model.graph.initializer}
     return {
         node.input[1].removesuffix(".weight"): node
         for node in model.graph.node
-        if node.op_type in WEIGHTED and node.input[1] in weights
+        if node.op_type in WEIGHTED and node.input[1] in weights - HEADS
     }
 
 

@@ -115,7 +115,7 @@ def test_a_backbone_is_taken_from_a_model(commissioned, tmp_path):
     done = commission("synthetic:?seed=4", again, CommissionPlan(20, str(commissioned), false_reject_rate=0.2))
     first, second = (read_constants((path / "model.onnx").read_bytes()) for path in (commissioned, again))
     changed = {name for name in first if not np.array_equal(first[name], second[name])}
-    assert changed == {"mean", "inverse_std", "squared_length"}
+    assert changed == {"mean", "inverse_std", "squared_length", "metric"}
     assert done.artifact.manifest.training["backbone"] == commissioned.name
 
 

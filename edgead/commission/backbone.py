@@ -1,7 +1,7 @@
 """Where a device gets a frozen backbone from: the package, or a model that is there.
 
-The graph of a detector ends in the scale on which its features are compared, up to four constants that are learnt from
-good images. With neutral ones in their place it gives raw features; with those that were learnt it is the new detector's.
+The graph of a detector ends in the scale on which its features are compared, constants that are learnt from good
+images. With neutral ones in their place it gives raw features; with those that were learnt it is the new detector's.
 """
 
 from __future__ import annotations

@@ -66,5 +66,5 @@ def extract_patches(
         if network.whiten:
             network.fit_metric(torch.from_numpy(patches), groups or range(len(images)), seed=int(rng.integers(2**31)))
             for block in torch.from_numpy(patches).split(65536):
-                block.copy_(block @ network.metric)
+                block.copy_(block @ network.metric[..., 0, 0])
     return patches

@@ -56,7 +56,7 @@ class FusedFeatures(PatchFeatures):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """uint8 RGB (n, h, w, 3) -> features, float32 (n, h', w', d), and image scores, float32 (n,)."""
         levels = self.levels(image)
-        features = self.standardise(self.align(levels).permute(0, 2, 3, 1))
+        features = self.describe(self.align(levels))
         distance = sum_distances(self.pooled, [pool(levels[i]) for i in self.global_indices])
         return features, distance * self.scale
 

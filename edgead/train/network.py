@@ -49,7 +49,8 @@ class PatchFeatures(nn.Module):
         self.register_buffer("inverse_std", torch.ones(sum(channels)))
         self.register_buffer("squared_length", torch.ones(len(channels)))
         if whiten:
-            self.register_buffer("metric", torch.eye(sum(channels)))
+            # The weights of a 1 x 1 convolution: engines for Turing take no product of float32 matrices.
+            self.register_buffer("metric", torch.eye(sum(channels))[:, :, None, None])
 
     def levels(self, image: Tensor) -> list[Tensor]:
         """uint8 RGB (n, h, w, 3) -> features of every layer of the backbone, float32 (n, d, h', w')."""
@@ -70,8 +71,14 @@ class PatchFeatures(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """uint8 RGB (n, h, w, 3) -> features, float32 (n, h', w', d)."""
-        features = self.raw_features(image).permute(0, 2, 3, 1)
-        return self.standardise(features)
+        return self.describe(self.raw_features(image))
+
+    def describe(self, raw: Tensor) -> Tensor:
+        """Raw features (n, d, h', w') -> what is compared, (n, h', w', d)."""
+        features = self.standardise(raw.permute(0, 2, 3, 1))
+        if not self.whiten:
+            return features
+        return F.conv2d(features.permute(0, 3, 1, 2), self.metric).permute(0, 2, 3, 1)
 
     @torch.no_grad()
     def fit_scale(self, features: Tensor) -> None:
@@ -84,16 +91,17 @@ class PatchFeatures(nn.Module):
     @torch.no_grad()
     def fit_metric(self, features: Tensor, groups: Sequence[int], seed: int) -> None:
         """Learn the metric from standardised features of good images, float32 (n, d), as many of every image."""
-        self.metric.copy_(torch.from_numpy(fit_metric(features.numpy(), groups, seed=seed)))
+        metric = fit_metric(features.numpy(), groups, seed=seed)
+        self.metric.copy_(torch.from_numpy(metric)[:, :, None, None])
 
     def standardise(self, features: Tensor) -> Tensor:
-        """Raw features (..., d) -> what is compared, (..., d)."""
+        """Raw features (..., d) -> on the scale of good parts, damped, before the metric; (..., d)."""
         features = (features - self.mean) * self.inverse_std
-        if self.damp_length:
-            scale = torch.rsqrt(self._squared_lengths(features) + self.squared_length)
-            layers = features.split(self.channels, dim=-1)
-            features = torch.cat([layer * scale[..., i : i + 1] for i, layer in enumerate(layers)], dim=-1)
-        return features @ self.metric if self.whiten else features
+        if not self.damp_length:
+            return features
+        scale = torch.rsqrt(self._squared_lengths(features) + self.squared_length)
+        layers = features.split(self.channels, dim=-1)
+        return torch.cat([layer * scale[..., i : i + 1] for i, layer in enumerate(layers)], dim=-1)
 
     def _squared_lengths(self, features: Tensor) -> Tensor:
         """Features (..., d) -> squared length of each layer's part, (..., layers)."""
