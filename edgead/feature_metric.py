@@ -1,7 +1,7 @@
 """The metric in which patches are compared: directions in which good parts differ from each other count for less.
 
 Ours; a relative of within-class covariance normalisation (Hatch and Stolcke, ICASSP 2006). The nearest patch that
-other good parts have to offer differs from a good patch by what is no defect: light, grain, a slight turn. The covariance
+other good parts have differs from a good patch by what is no defect: light, grain, a slight turn. The covariance
 of these residuals gives the directions of such changes, and its inverse root makes all directions equally loud.
 """
 

@@ -68,15 +68,15 @@ class PatchCoreConfig:
 
     backbone: str = "efficientnet_lite2"
     layers: tuple[str, ...] = ("stride8", "stride16")
-    image_size: tuple[int, int] = (320, 320)
+    image_size: tuple[int, int] = (448, 448)
     damp_length: bool = True
     whiten: bool = True
     coreset_sampling_ratio: float = 1.0
-    memory_bank_size: int = 10_000
+    memory_bank_size: int = 2500
     max_patches: int = 1_500_000
     num_neighbors: int = 1
-    window: int = 5
-    top_patches: int = 1
+    window: int = 3
+    top_patches: int = 10
     reweight_neighbors: int = 0
     global_weight: float = 0.0
     global_layers: tuple[str, ...] = ("stride32a", "stride32")
@@ -110,7 +110,7 @@ class PatchCore:
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
         "default": {},
-        "fine": {"image_size": (448, 448), "window": 3, "top_patches": 10},
+        "fine": {"image_size": (576, 576), "memory_bank_size": 5000},
     }
 
     def __init__(
