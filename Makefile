@@ -2,7 +2,7 @@
 
 VENV ?= .venv
 PYTHON ?= python3
-PRESET ?= fine
+PRESET ?= default
 DATA ?=
 
 NATIVE := setup.py pyproject.toml CMakeLists.txt $(wildcard csrc/*)

@@ -62,7 +62,7 @@ def measure_setting(data: PanelSet, setting: Setting, model: Path) -> dict[str, 
     asked = asked_rate(data)
     started = time.perf_counter()
     good = GoodImages(data.folder, false_reject_rate=asked, group=data.group)
-    artifact, _ = train_from_folder(good, model, setting.settings, detector=setting.detector)
+    artifact, _ = train_from_folder(good, model, setting.of(data), detector=setting.detector)
     train_s = time.perf_counter() - started
     tests = find_test_images(data.folder)
     with Detector.load(model, runtime="onnxruntime") as detector:
@@ -108,8 +108,8 @@ def _measure_missing(options: argparse.Namespace, results: Results, only: list[s
     # What a setting or a missing package refuses is known before the first training.
     work = [*_settings_work(options), *(_anomalib_work() if options.anomalib else [])]
     for data in find_sets(options.panel, options.output, tiles=options.tiles, only=only):
-        for name, detector, settings, measure in work:
-            key = result_key(data, detector, settings)
+        for name, detector, settings_of, measure in work:
+            key = result_key(data, detector, settings_of(data))
             if not options.again and results.find(data, name, key):
                 continue
             started = time.perf_counter()
@@ -118,20 +118,25 @@ def _measure_missing(options: argparse.Namespace, results: Results, only: list[s
             print(f"{data.name}, {name}: image AUROC {auroc:.3f}, {time.perf_counter() - started:.0f} s", flush=True)
 
 
-def _settings_work(options: argparse.Namespace) -> list[tuple[str, str, dict[str, Any], Work]]:
+def _settings_work(options: argparse.Namespace) -> list[tuple[str, str, Work, Work]]:
     presets = read_presets(options.presets)
     return [
-        (setting.name, setting.detector, setting.settings, lambda data, setting=setting: _in_passing(data, setting))
+        (setting.name, setting.detector, setting.of, lambda data, setting=setting: _in_passing(data, setting))
         for setting in build_settings(presets, options.set)
     ]
 
 
-def _anomalib_work() -> list[tuple[str, str, dict[str, Any], Work]]:
+def _anomalib_work() -> list[tuple[str, str, Work, Work]]:
     from benchmarks import panel_anomalib as opponent
 
     opponent.check_installed()
     return [
-        (variant.name, "anomalib", opponent.settings_of(variant), lambda data, v=variant: opponent.measure(data, v))
+        (
+            variant.name,
+            "anomalib",
+            lambda data, v=variant: opponent.settings_of(v),
+            lambda data, v=variant: opponent.measure(data, v),
+        )
         for variant in opponent.VARIANTS
     ]
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import yaml
+
+from benchmarks.panel_sets import PanelSet
+from edgead.dataset import find_good_images
 
 # A comma separates settings unless it stands in a list: layers=[stride8,stride16].
 _COMMA = re.compile(r",(?![^\[]*\])")
@@ -15,11 +19,23 @@ _COMMA = re.compile(r",(?![^\[]*\])")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A detector with all of its settings, under the name that heads its column."""
+    """A detector with all of its settings, under the name that heads its column.
+
+    `own_size`: its image size was named, and is not brought to the proportions of a set's images.
+    """
 
     name: str
     detector: str
     settings: dict[str, Any]
+    own_size: bool = False
+
+    def of(self, data: PanelSet) -> dict[str, Any]:
+        """The settings as `edgead train` has them for these images."""
+        if self.own_size or self.detector != "patchcore":
+            return self.settings
+        from edgead.export.proportions import keep_proportions
+
+        return keep_proportions(self.settings, _proportions(data))
 
 
 def read_presets(text: str) -> list[str]:
@@ -64,10 +80,18 @@ def _resolve(text: str, changes: Sequence[str]) -> Setting:
     chosen = dict(map(_pair, _COMMA.split(given))) if given else {}
     detector = str(chosen.pop("detector", "patchcore"))
     preset = str(chosen.pop("preset", "default" if colon else name))
-    settings = {**find_preset(detector, preset), **chosen, **dict(map(_pair, changes))}
+    given_settings = {**chosen, **dict(map(_pair, changes))}
+    settings = {**find_preset(detector, preset), **given_settings}
     # Random weights: only the settings are asked for, and whether they are possible at all.
     resolved = DETECTORS[detector].from_settings(settings, pretrained=False).settings()
-    return Setting(", ".join([name, *changes]), detector, resolved)
+    return Setting(", ".join([name, *changes]), detector, resolved, "image_size" in given_settings)
+
+
+@cache
+def _proportions(data: PanelSet) -> float:
+    from edgead.export.proportions import find_proportions
+
+    return find_proportions(find_good_images(data.folder))[0]
 
 
 def _pair(text: str) -> tuple[str, Any]:

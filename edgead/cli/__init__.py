@@ -6,7 +6,7 @@ import signal
 import sys
 from types import FrameType
 
-from edgead.cli import daemon, device, latency, learning, thresholds, workstation  # noqa: F401  for their verbs
+from edgead.cli import daemon, device, latency, learning, thresholds, training, workstation  # noqa: F401  for their verbs
 from edgead.cli.app import app
 from edgead.console import stderr
 from edgead.errors import EdgeadError

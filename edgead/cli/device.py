@@ -156,7 +156,7 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for all that the demo writes.")] = Path(
         "out/demo"
     ),
-    preset: Annotated[str, typer.Option(help="fast, default or fine.")] = "fine",
+    preset: Annotated[str, typer.Option(help="fast, default or fine.")] = "default",
     json: Json = False,
 ) -> None:
     """Train, export, verify and stream, on the built-in production line or on your own images."""

@@ -109,7 +109,7 @@ def neutral(graph: bytes) -> bytes:
     if SQUARED_LENGTH in present:
         constants[SQUARED_LENGTH] = np.full(present[SQUARED_LENGTH].size, NEUTRAL_SQUARED_LENGTH)
     if METRIC in present:
-        constants[METRIC] = np.eye(present[MEAN].size)
+        constants[METRIC] = np.eye(present[MEAN].size).ravel()
     if len(constants) < 2:
         raise SettingsError("the graph has no scale of its features, so it cannot learn another one")
     return with_constants(graph, constants)

@@ -112,7 +112,7 @@ def _reflection(surface: np.ndarray, scene: Scene) -> np.ndarray:
     rough, smooth = cv2.split(seen)
     light = rough + polish * (smooth - rough)
     # Differences of numbers near 1 are exact: a strength of 1 changes no bit.
-    light *= 1 + (_crop(_mottling_tile(), scene.offsets[1]) - 1) * np.float32(scene.mottling)
+    light = light * (1 + (_crop(_mottling_tile(), scene.offsets[1]) - 1) * np.float32(scene.mottling))
 
     corner = (_MARGIN - round(scene.shift[1]), _MARGIN - round(scene.shift[0]))
     streak = _crop(_lathe_streak(), corner)

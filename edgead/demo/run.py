@@ -103,7 +103,7 @@ class _Scoreboard:
             self.tiles.append((draw_overlay(frame.image, verdict), f"{label}: {defect or GOOD}"))
 
 
-def run_demo(output: Path, data: Path | None = None, *, preset: str = "fine") -> DemoReport:
+def run_demo(output: Path, data: Path | None = None, *, preset: str = "default") -> DemoReport:
     """Run the demo and write all of it below `output`.
 
     Parameters

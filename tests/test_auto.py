@@ -1,0 +1,88 @@
+"""What `edgead train` finds out by itself: proportions, and a setting that fits a latency."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="training needs the workstation's packages")
+
+from edgead.export import auto  # noqa: E402
+from edgead.export.auto import LADDER, choose_settings  # noqa: E402
+from edgead.export.proportions import find_proportions, input_size, keep_proportions  # noqa: E402
+
+from edgead.errors import SettingsError  # noqa: E402
+
+
+def write(folder, sizes):
+    paths = []
+    for number, (height, width) in enumerate(sizes):
+        paths.append(folder / f"{number:02d}.png")
+        cv2.imwrite(str(paths[-1]), np.full((height, width, 3), 90, np.uint8))
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("side", "proportions", "expected"),
+    [
+        (448, 1, [448, 448]),
+        (448, 2.52, [704, 288]),
+        (448, 4 / 3, [512, 384]),
+        (100, 1, [100, 100]),
+        (64, 50, [448, 16]),
+    ],
+)
+def test_the_input_keeps_the_pixels_and_the_proportions(side, proportions, expected):
+    assert input_size(side, proportions) == expected
+
+
+def test_proportions_are_those_of_most_images_or_of_the_region(tmp_path):
+    paths = write(tmp_path, [(100, 250)] * 9 + [(102, 248)])
+    assert find_proportions(paths) == (pytest.approx(0.4), "as the images")
+    assert find_proportions(paths, (0, 0, 50, 25)) == (0.5, "as the region of interest")
+
+
+def test_images_of_different_proportions_are_squashed_to_a_square(tmp_path):
+    proportions, reason = find_proportions(write(tmp_path, [(100, 250), (250, 100), (90, 100), (100, 180)]))
+    assert proportions == 1 and "different proportions" in reason
+
+
+def test_images_that_cannot_be_read_are_left_to_the_training(tmp_path):
+    paths = write(tmp_path, [(100, 200)] * 3)
+    paths[1].write_bytes(b"no image")
+    assert find_proportions(paths)[0] == pytest.approx(0.5)
+    assert find_proportions(paths[1:2])[0] == 1
+
+
+def test_a_rectangle_that_was_asked_for_stays():
+    assert keep_proportions({"image_size": [320, 160]}, 3.0) == {"image_size": [320, 160]}
+    assert keep_proportions({"image_size": [320, 320], "window": 3}, 4.0) == {"image_size": [640, 160], "window": 3}
+
+
+def test_the_most_accurate_setting_within_the_latency_is_taken(tmp_path, monkeypatch):
+    paths = write(tmp_path, [(100, 200)] * 2)
+    asked = []
+
+    def frame_ms(settings):
+        asked.append((settings["backbone"], tuple(settings["image_size"])))
+        return 40.0 - 5 * len(asked)
+
+    monkeypatch.setattr(auto, "frame_ms", frame_ms)
+    choice = choose_settings(paths, 30.0)
+    assert choice.settings == {"backbone": LADDER[1][0], "image_size": input_size(LADDER[1][1], 0.5)}
+    assert choice.frame_ms == 30.0 and "30.0 ms" in choice.account
+    asked.clear()
+    with pytest.raises(SettingsError, match=r"nothing keeps within 3 ms.*takes about 10.0 ms"):
+        choose_settings(paths, 3.0)
+    assert len(asked) == len(LADDER)
+    with pytest.raises(SettingsError, match="above 0"):
+        choose_settings(paths, 0.0)
+
+
+def test_the_frame_time_is_measured_on_the_network_that_would_run():
+    small, large = (
+        auto.frame_ms({"backbone": "efficientnet_lite0", "image_size": [side, side], "memory_bank_size": 50})
+        for side in (64, 256)
+    )
+    assert 0 < small < large
