@@ -33,7 +33,7 @@ class Team:
         learn = tuple(self.parts.learn[: max(2, round(share * len(self.parts.learn)))])
         calibration = self.parts.calibration if build else None
         judge = tuple(self.parts.judge)
-        groups = tuple(self.parts.groups.of(learn))
+        groups = self.parts.groups_of(learn)
         trials = [
             Trial(one, learn, judge, self.threads, self.plan.seed, calibration, ROWS.get(one.detector, ()), groups)
             for one in candidates

@@ -151,7 +151,7 @@ def _finish(winner: Finalist, parts: Parts, plan: TunePlan, destination: Path, p
         kernels.threads(),
         plan.seed,
         parts.calibration,
-        groups=tuple(parts.groups.of(learn)),
+        groups=parts.groups_of(learn),
     )
     outcome = run_trial(trial)
     if outcome.problem:

@@ -76,6 +76,10 @@ class Parts:
     calibration: CalibrationPlan
     groups: Groups = Groups(NONE, {}, "")
 
+    def groups_of(self, paths: Sequence[Path]) -> tuple[int, ...]:
+        """Group of each image; empty where each is its own."""
+        return () if self.groups.are_single else tuple(self.groups.of(paths))
+
 
 def split_images(data: Path, plan: TunePlan, progress: StageProgress) -> Parts:
     if plan.latency_ms <= 0 or plan.trials < 1:

@@ -157,7 +157,7 @@ def test_presets_and_settings_of_the_command_line():
     default, wide, fast = build_settings(read_presets(given), ["seed=3"])
     assert [setting.name for setting in (default, wide, fast)] == ["default, seed=3", "wide, seed=3", "fast, seed=3"]
     assert (wide.settings["window"], wide.settings["top_patches"], wide.settings["seed"]) == (7, 3, 3)
-    assert default.settings["window"] == 5, "a default must be in the key of a result"
+    assert default.settings["top_patches"] == 10, "a default must be in the key of a result"
     assert fast.settings["backbone"] == "efficientnet_lite0"
     assert build_settings(["m:detector=mvg"])[0].detector == "mvg"
     with pytest.raises(SettingsError, match="no setting windows"):
@@ -241,7 +241,7 @@ def test_a_setting_is_measured_by_the_groups_of_its_set(small_panel, trained_mod
     rows = [f"{number}.png,{number // 2}" for number in range(20)]
     (tmp_path / "groups.csv").write_text("\n".join(["path,group", *rows]))
     data = PanelSet("cookie", small_panel / "cookie", str(tmp_path / "groups.csv"))
-    measured = panel.measure_setting(data, Setting("tiny", "patchcore", {}), tmp_path / "model")
+    measured = panel.measure_setting(data, Setting("tiny", "patchcore", {"image_size": [64, 64]}), tmp_path / "model")
     ((rate, split),) = asked
     assert rate == measured["asked_rate"] == 0.2, "10 groups of 20 images support no 10 %"
     assert split.groups.count == 10
