@@ -18,17 +18,18 @@ from edgead.train import DETECTORS, find_preset
 from edgead.train.judging import DrawnTest, score_images
 
 DEEP = {"layers": ("stride16", "stride32")}
-PLAIN = {"damp_length": False, "window": 1}
+PLAIN = {"damp_length": False, "whiten": False, "margin": 0, "window": 1}
 DEEPEST = {"layers": ("stride8", "stride16", "stride32a", "stride32")}
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "patchcore": {
+        "the defaults": {},
         "the paper's features and score": {**PLAIN, "top_patches": 1},
         "  mean of 20 patches": {**PLAIN, "top_patches": 20},
         "  the same, stride 16 and 32": {**PLAIN, **DEEP, "top_patches": 20},
-        "length damped, mean of 20 patches": {"window": 1, "top_patches": 20},
+        "damped, in the metric, mean of 20 patches": {"window": 1, "top_patches": 20},
         "  length damped, stride 16 and 32": {**DEEP, "window": 1, "top_patches": 20},
-        "length damped, ten windows of 3 x 3": {"window": 3, "top_patches": 10},
-        "length damped, window of 5 x 5": {"window": 5, "top_patches": 1},
+        "damped, in the metric, ten windows of 3 x 3": {"window": 3, "top_patches": 10},
+        "damped, in the metric, window of 5 x 5": {"window": 5, "top_patches": 1},
         "  stride 16 alone, 20,000 rows, window of 3 x 3": {
             "layers": ("stride16",),
             "memory_bank_size": 20000,

@@ -36,8 +36,10 @@ class Scoring(_Section):
 
     The image score is `patch_weight` x (score of the patches) + `graph_weight` x (the graph's own `image_score`). The
     score of the patches: patch scores are averaged over windows of `window` x `window` patches, and the `top_patches`
-    largest averages are averaged; 1 and 1 give the maximum of the PatchCore paper. With `reweight_neighbors` the score
-    of the patches is multiplied by the weight of Roth et al. 2022, equation 7, from that many neighbours; 0 is without.
+    largest averages are averaged; 1 and 1 give the maximum of the PatchCore paper. The `margin` outermost rings of
+    patches, which see the network's padding more than the image, are not part of it; the map has them. With
+    `reweight_neighbors` the score of the patches is multiplied by the weight of Roth et al. 2022, equation 7, from that
+    many neighbours; 0 is without.
     A graph has an output `image_score` where `graph_weight` is not 0.
     """
 
@@ -45,6 +47,7 @@ class Scoring(_Section):
     num_neighbors: Annotated[int, Field(ge=1, le=16)] = 1
     window: PositiveInt = 1
     top_patches: PositiveInt = 1
+    margin: Annotated[int, Field(ge=0)] = 0
     reweight_neighbors: Annotated[int, Field(ge=0, le=16)] = 0
     patch_weight: Annotated[float, Field(ge=0)] = 1.0
     graph_weight: Annotated[float, Field(ge=0)] = 0.0

@@ -11,6 +11,18 @@ from edgead.manifest import Scoring
 NOT_FINITE = "the network gave NaN or infinity: the model or its precision is broken"
 
 
+def inner(spec: Scoring, grid: tuple[int, int]) -> tuple[slice, slice]:
+    """The part of a grid (h, w) that the image score looks at: all but the margin, and one patch at least."""
+    margins = [min(spec.margin, (side - 1) // 2) for side in grid]
+    return slice(margins[0], grid[0] - margins[0]), slice(margins[1], grid[1] - margins[1])
+
+
+def window(spec: Scoring, grid: tuple[int, int]) -> tuple[int, int]:
+    """Height and width in patches of the window that fits into that part."""
+    rows, columns = (part.stop - part.start for part in inner(spec, grid))
+    return min(spec.window, rows), min(spec.window, columns)
+
+
 class Scorer:
     """Everything that scoring needs, prepared once for one artifact.
 
@@ -37,7 +49,8 @@ class Scorer:
             raise ValueError(f"head {spec.head!r} with{'' if memory_bank is not None else 'out'} a memory bank")
         self.spec = spec
         self.grid = grid
-        self._window = (min(spec.window, grid[0]), min(spec.window, grid[1]))
+        self._inner = inner(spec, grid)
+        self._window = window(spec, grid)
         self._memory_bank = memory_bank
         self._nearest = None if memory_bank is None else NearestPatches(memory_bank)
         self._smoother = Smoother(grid, image_size, spec.sigma_px, border=spec.border)
@@ -111,12 +124,13 @@ class Scorer:
         return score
 
     def _highest(self, patch_scores: np.ndarray) -> float:
-        """Mean of the `top_patches` largest averages over a window; windows lie inside the grid."""
-        averages = patch_scores
+        """Mean of the `top_patches` largest averages over a window; windows lie inside the grid without its margin."""
+        averages = patch_scores[self._inner]
         if self._window != (1, 1):
+            rows, columns = averages.shape
             height, width = self._window
-            averages = cv2.blur(patch_scores, (width, height), anchor=(0, 0))
-            averages = averages[: self.grid[0] - height + 1, : self.grid[1] - width + 1]
+            averages = cv2.blur(np.ascontiguousarray(averages), (width, height), anchor=(0, 0))
+            averages = averages[: rows - height + 1, : columns - width + 1]
         count = min(self.spec.top_patches, averages.size)
         if count == 1:
             return float(averages.max())

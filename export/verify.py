@@ -20,6 +20,7 @@ from edgead.detector import Detector
 from edgead.images import load_image
 from edgead.manifest import Scoring
 from edgead.preprocess import preprocess
+from edgead.scoring import inner, window
 from edgead.train import load_network
 
 SCORE_TOLERANCE = 1e-4
@@ -134,8 +135,8 @@ class TorchScores:
             outputs = self._network(batch)
         output, *graph_score = [x[0].double() for x in (outputs if isinstance(outputs, tuple) else (outputs,))]
         scores = output if self._bank is None else _nearest(output, self._bank, scoring)
-        window = [min(scoring.window, side) for side in scores.shape]
-        averages = F.avg_pool2d(scores[None], window, stride=1).flatten()
+        grid = (scores.shape[0], scores.shape[1])
+        averages = F.avg_pool2d(scores[inner(scoring, grid)][None], window(scoring, grid), stride=1).flatten()
         top = torch.topk(averages, min(scoring.top_patches, averages.numel())).values
         size = self._manifest.preprocessing.image_size
         full = F.interpolate(scores[None, None], size=size, mode="bilinear", align_corners=False)

@@ -43,6 +43,24 @@ def test_image_score_over_windows():
     assert whole == pytest.approx(max(scores[:, j : j + 7].mean() for j in range(3)), rel=1e-6)
 
 
+def test_the_margin_is_no_part_of_the_image_score_but_of_the_map():
+    scores = np.random.default_rng(0).random((6, 9)).astype(np.float32)
+    scores[0, 4] = scores[5, 0] = scores[3, 8] = 50  # on the outermost ring
+    bank = np.ones((1, 2), np.float32)
+
+    def of(scores, **settings) -> Scorer:
+        return Scorer(Scoring(head="patch_nearest", **settings), scores.shape, (48, 72), bank)
+
+    inside = np.ascontiguousarray(scores[1:-1, 1:-1])
+    for settings in ({}, {"window": 3, "top_patches": 4}, {"window": 9}):
+        found = of(scores, margin=1, **settings).image_score(scores)
+        assert found == pytest.approx(of(inside, **settings).image_score(inside))
+        assert found < 1
+    assert of(scores, margin=1).anomaly_map(scores)[1] == of(scores).anomaly_map(scores)[1] > 1
+    # Of a grid that is hardly more than a margin, one patch is left.
+    assert of(scores[:2, :3], margin=9, window=3).image_score(scores[:2, :3]) == pytest.approx(scores[:2, 1].mean())
+
+
 def test_scores_are_never_clamped():
     scores = np.full((2, 2), -1e6, np.float32)
     assert scorer().image_score(scores) == -1e6

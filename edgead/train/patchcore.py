@@ -54,6 +54,9 @@ class PatchCoreConfig:
     window, top_patches : int
         The image score: patch scores are averaged over windows of this many patches a side, and this many of the
         largest averages are averaged. 1 and 1 give the paper's maximum.
+    margin : int
+        The image score leaves out so many of the outermost rings of patches, which see the network's padding. 0 is the
+        paper's.
     reweight_neighbors : int
         The b of the paper's equation 7, which weighs that score, from 2 to 16; 0 is without.
     global_weight : float
@@ -77,6 +80,7 @@ class PatchCoreConfig:
     num_neighbors: int = 1
     window: int = 3
     top_patches: int = 10
+    margin: int = 1
     reweight_neighbors: int = 0
     global_weight: float = 0.0
     global_layers: tuple[str, ...] = ("stride32a", "stride32")
@@ -172,6 +176,7 @@ class PatchCore:
             num_neighbors=config.num_neighbors,
             window=config.window,
             top_patches=config.top_patches,
+            margin=config.margin,
             reweight_neighbors=config.reweight_neighbors,
             graph_weight=config.global_weight,
             sigma_px=config.sigma_px,
