@@ -20,7 +20,7 @@ from edgead.demo.line import part_seed, render
 from edgead.detector import Detector
 from edgead.images import write_image
 
-# Seeds of belts, so that no part and no batch of the scores is in a data set, whose seeds are none of a belt.
+# Seeds of the conveyor, so that no part and no batch of the scores is in a data set.
 SCORED_SEED = 79
 PER_DEFECT = 8
 

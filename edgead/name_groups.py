@@ -33,7 +33,7 @@ class Evidence:
 
 
 def by_stem(paths: Sequence[Path]) -> Evidence | None:
-    """Take names such as kos12_Part6 for image 6 of the part kos12: numbers that begin anew for each of many stems."""
+    """Take names such as kos12_Part6 for image 6 of the part kos12: numbers that start again for each of many stems."""
     matches = [_LAST_NUMBER.fullmatch(path.stem) for path in paths]
     if not all(match and match[1] for match in matches):
         return None
