@@ -76,7 +76,7 @@ def train(
             good, output, settings, detector=detector, weights=weights, device=device, progress=progress
         )
     report = {"model": str(output), "skipped": problems, **training_facts(artifact)}
-    if account:
+    if account and settings["image_size"] == of_preset["image_size"]:
         report["chosen"] = account
     shown = {**report, "groups": report["groups"]["account"]}
     print_report(
