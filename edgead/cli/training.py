@@ -94,7 +94,7 @@ def _preset(
     """Settings of a preset in the proportions of the images; of `auto`, for this machine; and why in words."""
     from edgead.export.auto import LATENCY_MS, choose_settings
     from edgead.export.proportions import find_proportions, keep_proportions
-    from edgead.train import DETECTORS, find_preset
+    from edgead.train import PatchCoreConfig, find_preset
 
     if preset == "auto":
         if detector != "patchcore":
@@ -108,9 +108,9 @@ def _preset(
     settings = find_preset(detector, preset)
     if detector != "patchcore":
         return settings, ""
-    size = DETECTORS[detector].from_settings(settings, pretrained=False).settings()["image_size"]
+    size = PatchCoreConfig(**settings).image_size
     proportions, reason = find_proportions(find_good_images(good.data, good.normal_dir), good.roi)
-    fitted = keep_proportions({**settings, "image_size": size}, proportions)
+    fitted = keep_proportions({**settings, "image_size": list(size)}, proportions)
     height, width = fitted["image_size"]
     return fitted, "" if proportions == 1 else f"{height} x {width} px ({reason})"
 
