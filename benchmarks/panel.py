@@ -26,7 +26,7 @@ from benchmarks.panel_sets import PanelSet, find_sets
 from benchmarks.panel_settings import Setting, build_settings, read_presets
 from benchmarks.panel_tables import tables
 from edgead.calibration import CalibrationError
-from edgead.calibration_plan import GROUPS, IMAGES, OFFERED_RATES, plan_calibration
+from edgead.calibration_plan import OFFERED_RATES, plan_calibration
 from edgead.dataset import find_good_images, find_test_images
 from edgead.detector import Detector
 from edgead.errors import EdgeadError
@@ -95,12 +95,11 @@ def asked_rate(data: PanelSet) -> float:
         The groups are too few for any of them.
     """
     groups = group_images(find_good_images(data.folder), data.group, data.folder)
-    what = IMAGES if groups.are_single else GROUPS
     *stricter, last = (rate for rate in OFFERED_RATES if rate >= FALSE_REJECT_RATE)
     for rate in stricter:
         with suppress(CalibrationError):
-            return plan_calibration(groups.count, rate, what=what)[1]
-    return plan_calibration(groups.count, last, what=what)[1]
+            return plan_calibration(groups.count, rate, what=groups.unit)[1]
+    return plan_calibration(groups.count, last, what=groups.unit)[1]
 
 
 def _measure_missing(options: argparse.Namespace, results: Results, only: list[str]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgead.calibration_plan import GROUPS, IMAGES
 from edgead.errors import SettingsError
 from edgead.name_groups import by_counter, by_stem, by_time
 from edgead.near_duplicates import near_duplicates
@@ -42,6 +43,11 @@ class Groups:
     def are_single(self) -> bool:
         """Is each image a group of its own?"""
         return self.count == len(self.numbers)
+
+    @property
+    def unit(self) -> str:
+        """What is held out and counted, as `edgead.calibration_plan` calls it in its messages."""
+        return IMAGES if self.are_single else GROUPS
 
     def of(self, paths: Iterable[Path]) -> list[int]:
         """Group numbers of some of the images."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgead.artifact import Artifact, ArtifactError
 from edgead.calibration import check_support
-from edgead.calibration_plan import GROUPS, IMAGES, plan_calibration
+from edgead.calibration_plan import plan_calibration
 from edgead.dataset import StageProgress, check_images, find_good_images, no_progress, split_good
 from edgead.group_conformal import dense
 from edgead.groups import NONE, group_images
@@ -86,7 +86,7 @@ def find_calibration_images(
             f"{artifact.path} has learnt from all of these images or their groups: give good images that it has "
             "not seen"
         )
-    wanted, _ = plan_calibration(groups.count, rate, what=IMAGES if groups.are_single else GROUPS)
+    wanted, _ = plan_calibration(groups.count, rate, what=groups.unit)
     others_groups = dense(groups.of(others))
     more, held_out = split_good(others, min(wanted, len(set(others_groups))), seed=0, groups=others_groups)
     check_support(len(held_out), rate, groups.of(held_out))

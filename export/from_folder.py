@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from edgead import kernels
 from edgead.artifact import Artifact, check_destination
-from edgead.calibration_plan import GROUPS, IMAGES, plan_calibration, plan_cross_validation
+from edgead.calibration_plan import IMAGES, plan_calibration, plan_cross_validation
 from edgead.completion import CalibrationPlan
 from edgead.dataset import Images, StageProgress, check_images, find_good_images, no_progress, split_good
 from edgead.errors import SettingsError, tell_invalid
@@ -70,7 +70,7 @@ class GoodImages:
     def split(self, paths: Sequence[Path], seed: int) -> Split:
         """Find the groups of the images and hold some of them out."""
         groups = group_images(paths, self.group, self.data)
-        held_out, rate = self.plan(groups.count, IMAGES if groups.are_single else GROUPS)
+        held_out, rate = self.plan(groups.count, groups.unit)
         return Split(*split_good(paths, held_out, seed, groups.of(paths)), rate, groups)
 
 

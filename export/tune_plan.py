@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from edgead.calibration_plan import GROUPS, IMAGES, plan_calibration
+from edgead.calibration_plan import plan_calibration
 from edgead.completion import CalibrationPlan
 from edgead.dataset import StageProgress, check_images, deal_groups, find_good_images
 from edgead.errors import SettingsError
@@ -89,11 +89,12 @@ def split_images(data: Path, plan: TunePlan, progress: StageProgress) -> Parts:
         raise SettingsError(f"unknown precision {', '.join(map(repr, unknown))}: choose from {', '.join(PRECISIONS)}")
     paths, _, sha256 = check_images(find_good_images(data), progress=partial(progress, "read images"))
     groups = group_images(paths, plan.group, data)
-    what = IMAGES if groups.are_single else GROUPS
-    held_out, rate = plan_calibration(groups.count, plan.false_reject_rate, what=what)
+    held_out, rate = plan_calibration(groups.count, plan.false_reject_rate, what=groups.unit)
     judged = max(2, round(JUDGED_SHARE * groups.count))
     if held_out + judged >= groups.count:
-        raise SettingsError(f"{groups.count} {what} are too few to learn from, to judge with and to calibrate on")
+        raise SettingsError(
+            f"{groups.count} {groups.unit} are too few to learn from, to judge with and to calibrate on"
+        )
     dealt = deal_groups(groups.of(paths), (held_out, judged), plan.seed)
     calibration, judge, learn = ([paths[i] for i in part] for part in dealt)
     plan_of_winner = CalibrationPlan(calibration, rate, groups=groups.of(calibration))

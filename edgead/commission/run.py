@@ -16,7 +16,7 @@ import onnxruntime
 
 import edgead
 from edgead.artifact import Artifact, check_destination, new_artifact
-from edgead.calibration_plan import GROUPS, IMAGES, plan_calibration
+from edgead.calibration_plan import plan_calibration
 from edgead.commission.backbone import FrozenBackbone, open_backbone
 from edgead.commission.checks import find_odd
 from edgead.commission.collect import Collected, collect
@@ -136,8 +136,7 @@ def commission(
             )
         paths, _, digest = check_images(collected.paths, progress=partial(progress, "read images"))
         groups = group_images(paths, plan.group, folder)
-        what = IMAGES if groups.are_single else GROUPS
-        held_out, rate = plan_calibration(groups.count, plan.false_reject_rate, plan.review_rate, what=what)
+        held_out, rate = plan_calibration(groups.count, plan.false_reject_rate, plan.review_rate, what=groups.unit)
         training, calibration = split_good(paths, held_out, backbone.settings["seed"], groups.of(paths))
         draft = stack.enter_context(new_artifact(destination))
         manifest = _manifest(backbone, plan)
