@@ -6,12 +6,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from benchmarks.panel_sets import PanelSet
 from edgead.dataset import find_good_images
+
+if TYPE_CHECKING:
+    from edgead.export.proportions import Proportions
 
 # A comma separates settings unless it stands in a list: layers=[stride8,stride16].
 _COMMA = re.compile(r",(?![^\[]*\])")
@@ -88,10 +91,10 @@ def _resolve(text: str, changes: Sequence[str]) -> Setting:
 
 
 @cache
-def _proportions(data: PanelSet) -> float:
+def _proportions(data: PanelSet) -> Proportions:
     from edgead.export.proportions import find_proportions
 
-    return find_proportions(find_good_images(data.folder))[0]
+    return find_proportions(find_good_images(data.folder))
 
 
 def _pair(text: str) -> tuple[str, Any]:

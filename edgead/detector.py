@@ -15,7 +15,7 @@ from edgead.device_scoring import DeviceScorer, can_score_on_device
 from edgead.errors import SettingsError
 from edgead.group_conformal import Ranking
 from edgead.images import as_bgr
-from edgead.preprocess import preprocess
+from edgead.preprocess import covered, preprocess
 from edgead.runtime import open_runtime
 from edgead.runtime.device import DeviceArray
 from edgead.scoring import Scorer
@@ -123,10 +123,15 @@ class Detector:
         patch_scores = self._scorer.patch_scores(output)
         image_score = self._scorer.image_score(patch_scores, outputs.get("image_score"), features=output)
         t3 = time.perf_counter_ns()
-        anomaly_map, maximum = self._scorer.anomaly_map(patch_scores)
+        anomaly_map, maximum = self._of_image(*self._scorer.anomaly_map(patch_scores), image.shape)
         t4 = time.perf_counter_ns()
         times = StageTimes((t1 - t0) / 1e6, (t2 - t1) / 1e6, (t3 - t2) / 1e6, (t4 - t3) / 1e6)
         return Measurement(image_score, anomaly_map, maximum, times)
+
+    def _of_image(self, anomaly_map: np.ndarray, maximum: float, shape: tuple[int, ...]) -> tuple[np.ndarray, float]:
+        """The map and its maximum where the input shows the image, not its reflection."""
+        part = anomaly_map[covered(self.manifest.preprocessing, shape)]
+        return (anomaly_map, maximum) if part.shape == anomaly_map.shape else (part.copy(), float(part.max()))
 
     def predict(self, image: np.ndarray) -> Verdict:
         """Judge one image; see `measure` for what it may be."""

@@ -23,11 +23,16 @@ class _Section(BaseModel):
 
 
 class Preprocessing(_Section):
-    """How a frame becomes the network's input; see `edgead.preprocess`."""
+    """How a frame becomes the network's input; see `edgead.preprocess`.
+
+    A frame of other proportions than `image_size` is stretched, or keeps its own and the rest is filled with its
+    reflection.
+    """
 
     image_size: tuple[PositiveInt, PositiveInt]
     roi: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], PositiveInt, PositiveInt] | None = None
     resize: Literal["area_linear"] = "area_linear"
+    fill: Literal["stretch", "reflect"] = "stretch"
     colour: Literal["rgb"] = "rgb"
 
 

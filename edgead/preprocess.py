@@ -13,7 +13,7 @@ from edgead.manifest import Preprocessing
 
 
 def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = None) -> np.ndarray:
-    """Crop to the region of interest, resize and reorder to RGB.
+    """Crop to the region of interest, resize, fill up and reorder to RGB.
 
     The resize rule is `area_linear`: an axis that shrinks is averaged over the source pixels it covers, an axis
     that grows is interpolated linearly. OpenCV's INTER_AREA alone aliases when one axis shrinks and the other
@@ -36,6 +36,7 @@ def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = 
     SettingsError
         If the region of interest is not inside the image.
     """
+    rows, columns = covered(spec, image.shape)
     if spec.roi is not None:
         x, y, width, height = spec.roi
         if y + height > image.shape[0] or x + width > image.shape[1]:
@@ -44,10 +45,33 @@ def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = 
                 f"{image.shape[1]}x{image.shape[0]}: this model expects frames of the size it was trained on"
             )
         image = image[y : y + height, x : x + width]
+    image = _resize(image, rows.stop - rows.start, columns.stop - columns.start)
     height, width = spec.image_size
+    if image.shape[:2] != (height, width):
+        sides = (rows.start, height - rows.stop, columns.start, width - columns.stop)
+        image = cv2.copyMakeBorder(image, *sides, cv2.BORDER_REFLECT_101)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out)
+
+
+def covered(spec: Preprocessing, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns of the network's input that show a frame of this shape, or its region of interest.
+
+    All of them, unless the frame keeps its proportions (`spec.fill` is `reflect`): then it lies in the middle.
+    """
+    room_y, room_x = spec.image_size
+    if spec.fill == "stretch":
+        return slice(0, room_y), slice(0, room_x)
+    height, width = shape[:2] if spec.roi is None else spec.roi[:1:-1]
+    factor = min(room_y / height, room_x / width)
+    rows, columns = max(1, round(height * factor)), max(1, round(width * factor))
+    top, left = (room_y - rows) // 2, (room_x - columns) // 2
+    return slice(top, top + rows), slice(left, left + columns)
+
+
+def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     shrunk = (min(height, image.shape[0]), min(width, image.shape[1]))
     if image.shape[:2] != shrunk:
         image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)
     if shrunk != (height, width):
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out)
+    return image

@@ -78,7 +78,7 @@ class Verdict:
         Raw, never clamped; higher is more anomalous.
     decision : {"ok", "review", "reject"}
     anomaly_map : ndarray of shape (h, w), float32
-        Raw scores at the model's input size.
+        Raw scores of the frame or its region, at the model's input size or the part of it that the image covers.
     threshold : float
         `image_score` above this rejects.
     map_threshold : float

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from edgead.export.finalists import network_ms
-from edgead.export.proportions import find_proportions, input_size
+from edgead.export.proportions import find_proportions, keep_proportions
 from edgead.export.tune_space import Candidate
 
 from edgead.dataset import StageProgress, no_progress
@@ -72,17 +72,17 @@ def choose_settings(
     """
     if not latency_ms > 0:
         raise SettingsError(f"a latency is above 0 ms, found {latency_ms:g}")
-    proportions, reason = find_proportions(paths, roi)
+    proportions = find_proportions(paths, roi)
     for tried, (backbone, side) in enumerate(LADDER, 1):
-        size = input_size(side, proportions)
-        settings = {"backbone": backbone, "image_size": size}
+        settings = keep_proportions({"backbone": backbone, "image_size": [side, side]}, proportions)
+        size = settings["image_size"]
         took_ms = frame_ms(settings)
         progress("time networks", tried, len(LADDER))
         if took_ms <= latency_ms:
             progress("time networks", len(LADDER), len(LADDER))
             account = (
-                f"{backbone} at {size[0]} x {size[1]} px ({reason}): about {took_ms:.1f} ms a frame on this machine, "
-                f"{latency_ms:g} allowed"
+                f"{backbone} at {size[0]} x {size[1]} px ({proportions.reason}): about {took_ms:.1f} ms a frame on "
+                f"this machine, {latency_ms:g} allowed"
             )
             return AutoChoice(settings, took_ms, account)
     raise SettingsError(

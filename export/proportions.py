@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,20 @@ LOOKED_AT = 50
 SAME_PROPORTIONS = 0.1
 
 
-def find_proportions(paths: Sequence[Path], roi: tuple[int, int, int, int] | None = None) -> tuple[float, str]:
-    """Find the height of what the network sees in units of its width.
+@dataclass(frozen=True, slots=True)
+class Proportions:
+    """The height of what the network sees in units of its width, and the reason in words.
+
+    `mixed`: the images have different ones, and what they leave free of the input is filled with their reflection.
+    """
+
+    height: float
+    reason: str
+    mixed: bool = False
+
+
+def find_proportions(paths: Sequence[Path], roi: tuple[int, int, int, int] | None = None) -> Proportions:
+    """Find the proportions that the network's input shall have.
 
     Parameters
     ----------
@@ -30,19 +43,21 @@ def find_proportions(paths: Sequence[Path], roi: tuple[int, int, int, int] | Non
 
     Returns
     -------
-    (float, str)
-        1 where the proportions differ between images; and the reason in words.
+    Proportions
+        Of a square where images have different ones, or none can be read.
     """
     if roi is not None:
-        return roi[3] / roi[2], "as the region of interest"
+        return Proportions(roi[3] / roi[2], "as the region of interest")
     logarithms = []
     for pick in np.linspace(0, len(paths) - 1, min(LOOKED_AT, len(paths))).round().astype(int):
         with suppress(ImageError):  # the training reports images that cannot be read, or leaves them out
             height, width = load_image(paths[pick]).shape[:2]
             logarithms.append(math.log(height / width))
-    if not logarithms or np.std(logarithms) > SAME_PROPORTIONS:
-        return 1.0, "a square, for the images have different proportions"
-    return float(np.exp(np.median(logarithms))), "as the images"
+    if not logarithms:
+        return Proportions(1.0, "a square")
+    if np.std(logarithms) > SAME_PROPORTIONS:
+        return Proportions(1.0, "a square, filled up by reflection: the images have different proportions", mixed=True)
+    return Proportions(float(np.exp(np.median(logarithms))), "as the images")
 
 
 def input_size(side: int, proportions: float) -> list[int]:
@@ -53,9 +68,10 @@ def input_size(side: int, proportions: float) -> list[int]:
     return [max(STEP_PX, STEP_PX * round(length / STEP_PX)) for length in sides]
 
 
-def keep_proportions(settings: dict[str, Any], proportions: float) -> dict[str, Any]:
-    """Settings whose square input becomes a rectangle of as many pixels; others stay as they are."""
+def keep_proportions(settings: dict[str, Any], proportions: Proportions) -> dict[str, Any]:
+    """Settings of patchcore whose square input keeps proportions, with as many pixels; a rectangle stays as it is."""
     height, width = settings["image_size"]
     if height != width:
         return settings
-    return {**settings, "image_size": input_size(height, proportions)}
+    fill = {"fill": "reflect"} if proportions.mixed else {}
+    return {**settings, "image_size": input_size(height, proportions.height), **fill}

@@ -19,7 +19,7 @@ from edgead.dataset import Progress
 from edgead.detector import Detector
 from edgead.images import load_image
 from edgead.manifest import Scoring
-from edgead.preprocess import preprocess
+from edgead.preprocess import covered, preprocess
 from edgead.scoring import inner, window
 from edgead.train import load_network
 
@@ -130,7 +130,8 @@ class TorchScores:
 
     def __call__(self, image: np.ndarray) -> tuple[float, np.ndarray]:
         scoring = self._manifest.scoring
-        batch = torch.from_numpy(preprocess(image, self._manifest.preprocessing))[None]
+        spec = self._manifest.preprocessing
+        batch = torch.from_numpy(preprocess(image, spec))[None]
         with torch.inference_mode():
             outputs = self._network(batch)
         output, *graph_score = [x[0].double() for x in (outputs if isinstance(outputs, tuple) else (outputs,))]
@@ -138,13 +139,12 @@ class TorchScores:
         grid = (scores.shape[0], scores.shape[1])
         averages = F.avg_pool2d(scores[inner(scoring, grid)][None], window(scoring, grid), stride=1).flatten()
         top = torch.topk(averages, min(scoring.top_patches, averages.numel())).values
-        size = self._manifest.preprocessing.image_size
-        full = F.interpolate(scores[None, None], size=size, mode="bilinear", align_corners=False)
+        full = F.interpolate(scores[None, None], size=spec.image_size, mode="bilinear", align_corners=False)
         of_patches = top.mean()
         if self._bank is not None and scoring.reweight_neighbors:
             of_patches *= _rarity(output, scores, self._bank, scoring.reweight_neighbors)
         image_score = scoring.patch_weight * of_patches + sum(scoring.graph_weight * x for x in graph_score)
-        return float(image_score), _blur(full[0, 0].numpy(), scoring)
+        return float(image_score), _blur(full[0, 0].numpy(), scoring)[covered(spec, image.shape)]
 
 
 def _nearest(features: torch.Tensor, bank: torch.Tensor, scoring: Scoring) -> torch.Tensor:

@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="training needs the workstation's packages")
 
 from edgead.export import auto  # noqa: E402
 from edgead.export.auto import LADDER, choose_settings  # noqa: E402
-from edgead.export.proportions import find_proportions, input_size, keep_proportions  # noqa: E402
+from edgead.export.proportions import Proportions, find_proportions, input_size, keep_proportions  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402
 
@@ -39,25 +39,27 @@ def test_the_input_keeps_the_pixels_and_the_proportions(side, proportions, expec
 
 def test_proportions_are_those_of_most_images_or_of_the_region(tmp_path):
     paths = write(tmp_path, [(100, 250)] * 9 + [(102, 248)])
-    assert find_proportions(paths) == (pytest.approx(0.4), "as the images")
-    assert find_proportions(paths, (0, 0, 50, 25)) == (0.5, "as the region of interest")
+    assert find_proportions(paths) == Proportions(pytest.approx(0.4), "as the images")
+    assert find_proportions(paths, (0, 0, 50, 25)) == Proportions(0.5, "as the region of interest")
 
 
-def test_images_of_different_proportions_are_squashed_to_a_square(tmp_path):
-    proportions, reason = find_proportions(write(tmp_path, [(100, 250), (250, 100), (90, 100), (100, 180)]))
-    assert proportions == 1 and "different proportions" in reason
+def test_images_of_different_proportions_are_filled_up_to_a_square(tmp_path):
+    proportions = find_proportions(write(tmp_path, [(100, 250), (250, 100), (90, 100), (100, 180)]))
+    assert proportions.height == 1 and proportions.mixed and "different proportions" in proportions.reason
+    assert keep_proportions({"image_size": [64, 64]}, proportions) == {"image_size": [64, 64], "fill": "reflect"}
 
 
 def test_images_that_cannot_be_read_are_left_to_the_training(tmp_path):
     paths = write(tmp_path, [(100, 200)] * 3)
     paths[1].write_bytes(b"no image")
-    assert find_proportions(paths)[0] == pytest.approx(0.5)
-    assert find_proportions(paths[1:2])[0] == 1
+    assert find_proportions(paths).height == pytest.approx(0.5)
+    assert find_proportions(paths[1:2]).height == 1
 
 
 def test_a_rectangle_that_was_asked_for_stays():
-    assert keep_proportions({"image_size": [320, 160]}, 3.0) == {"image_size": [320, 160]}
-    assert keep_proportions({"image_size": [320, 320], "window": 3}, 4.0) == {"image_size": [640, 160], "window": 3}
+    tall = Proportions(4.0, "")
+    assert keep_proportions({"image_size": [320, 160]}, tall) == {"image_size": [320, 160]}
+    assert keep_proportions({"image_size": [320, 320], "window": 3}, tall) == {"image_size": [640, 160], "window": 3}
 
 
 def test_the_most_accurate_setting_within_the_latency_is_taken(tmp_path, monkeypatch):

@@ -152,3 +152,33 @@ def test_an_engine_that_is_not_installed(trained_model, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(SettingsError, match="pip install 'edgead.openvino.'"):
         Detector.load(trained_model, runtime="openvino")
+
+
+@pytest.fixture
+def filled_model(model_copy):
+    """The model with an input that is filled up by reflection; its golden images were scored otherwise."""
+    manifest = Artifact.load(model_copy).manifest
+    spec = manifest.preprocessing.model_copy(update={"fill": "reflect"})
+    write_manifest(model_copy, manifest.model_copy(update={"preprocessing": spec}))
+    return model_copy
+
+
+def test_of_a_filled_input_the_map_covers_the_image_alone(filled_model, runtime, part):
+    band = part[SIZE[0] // 4 : SIZE[0] // 2].copy()
+    cv2.circle(band, (SIZE[0] // 3, SIZE[0] // 8), SIZE[0] // 20, (255, 0, 255), -1)
+    with Detector.load(filled_model, runtime=runtime) as detector:
+        detector.set_thresholds(review=0, reject=0)
+        verdict = detector.predict(band)
+        assert detector.measure(band).map_maximum == verdict.anomaly_map.max()
+    assert verdict.anomaly_map.shape == (40, 160)
+    box = verdict.boxes[0]
+    assert box.x < SIZE[0] // 3 < box.x + box.width and box.y < SIZE[0] // 8 < box.y + box.height
+
+
+def test_a_filled_input_is_verified_against_the_network(filled_model, part, tmp_path):
+    from edgead.export.verify import compare_with_torch
+
+    paths = [tmp_path / "wide.png", tmp_path / "tall.png"]
+    for path, size in zip(paths, [(400, 100), (100, 300)], strict=True):
+        cv2.imwrite(str(path), cv2.resize(part, size))
+    assert compare_with_torch(Artifact.load(filled_model), paths).passed

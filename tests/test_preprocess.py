@@ -7,7 +7,7 @@ import pytest
 
 from edgead.errors import SettingsError
 from edgead.manifest import Preprocessing
-from edgead.preprocess import preprocess
+from edgead.preprocess import covered, preprocess
 
 
 def test_same_size_only_swaps_colours():
@@ -46,3 +46,25 @@ def test_writes_into_the_given_buffer():
     preprocess(image, Preprocessing(image_size=(32, 32)), out=out[0])
     np.testing.assert_array_equal(out[0], preprocess(image, Preprocessing(image_size=(32, 32))))
     assert out.any()
+
+
+@pytest.mark.parametrize("shape", [(40, 100), (100, 40), (64, 64), (1, 500), (700, 3), (33, 32)])
+def test_a_filled_image_keeps_its_proportions_and_is_reflected_around(shape):
+    spec = Preprocessing(image_size=(64, 48), fill="reflect")
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    rows, columns = covered(spec, image.shape)
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    assert height == 64 or width == 48
+    factor = min(64 / shape[0], 48 / shape[1])
+    assert abs(height - max(1, shape[0] * factor)) <= 0.5 and abs(width - max(1, shape[1] * factor)) <= 0.5
+    result = preprocess(image, spec)
+    inside = preprocess(image, Preprocessing(image_size=(height, width)))
+    np.testing.assert_array_equal(result[rows, columns], inside)
+    around = ((rows.start, 64 - rows.stop), (columns.start, 48 - columns.stop), (0, 0))
+    np.testing.assert_array_equal(result, np.pad(inside, around, mode="reflect"))
+
+
+def test_the_covered_part_is_that_of_the_region():
+    spec = Preprocessing(image_size=(32, 32), roi=(3, 5, 20, 10), fill="reflect")
+    assert covered(spec, (100, 40, 3)) == (slice(8, 24), slice(0, 32))
+    assert covered(spec.model_copy(update={"fill": "stretch"}), (100, 40, 3)) == (slice(0, 32), slice(0, 32))

@@ -109,10 +109,10 @@ def _preset(
     if detector != "patchcore":
         return settings, ""
     size = PatchCoreConfig(**settings).image_size
-    proportions, reason = find_proportions(find_good_images(good.data, good.normal_dir), good.roi)
+    proportions = find_proportions(find_good_images(good.data, good.normal_dir), good.roi)
     fitted = keep_proportions({**settings, "image_size": list(size)}, proportions)
     height, width = fitted["image_size"]
-    return fitted, "" if proportions == 1 else f"{height} x {width} px ({reason})"
+    return fitted, f"{height} x {width} px ({proportions.reason})"
 
 
 @app.command()

@@ -39,6 +39,8 @@ class PatchCoreConfig:
         See `edgead.train.backbones`.
     image_size : (int, int)
         Height and width that images are resized to.
+    fill : {"stretch", "reflect"}
+        What images of other proportions are: stretched, or filled up with their reflection.
     damp_length : bool
         Damp the length of standardised features; see `edgead.train.network`. The paper compares plain features.
     whiten : bool
@@ -72,6 +74,7 @@ class PatchCoreConfig:
     backbone: str = "efficientnet_lite2"
     layers: tuple[str, ...] = ("stride8", "stride16")
     image_size: tuple[int, int] = (448, 448)
+    fill: Literal["stretch", "reflect"] = "stretch"
     damp_length: bool = True
     whiten: bool = True
     coreset_sampling_ratio: float = 1.0
@@ -166,7 +169,7 @@ class PatchCore:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        return Preprocessing(image_size=self.config.image_size)
+        return Preprocessing(image_size=self.config.image_size, fill=self.config.fill)
 
     @property
     def scoring(self) -> Scoring:
