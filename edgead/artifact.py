@@ -104,7 +104,14 @@ class Artifact:
 
     def memory_bank(self) -> np.ndarray:
         """Read the memory bank, float32 (m, d)."""
-        file = self.path / "memory_bank.npy"
+        return self._matrix("memory_bank.npy")
+
+    def usual_scores(self) -> np.ndarray | None:
+        """Read what is usual at each place, float32 (h, w), where the manifest says `by_place`."""
+        return self._matrix("usual_scores.npy") if self.manifest.scoring.by_place else None
+
+    def _matrix(self, name: str) -> np.ndarray:
+        file = self.path / name
         try:
             bank = np.load(file, allow_pickle=False)
         except (OSError, ValueError) as error:
@@ -143,8 +150,16 @@ def _needed(manifest: Manifest) -> set[str]:
     records = manifest.precisions.values()
     images = [*manifest.golden, *(image for record in records for image in record.golden)]
     golden = {name for image in images for name in (image.image, image.anomaly_map)}
-    bank = {"memory_bank.npy"} if manifest.scoring.head == "patch_nearest" else set()
-    return {"model.onnx", *bank, *golden, *(record.graph for record in records)}
+    arrays = {
+        "memory_bank.npy": manifest.scoring.head == "patch_nearest",
+        "usual_scores.npy": manifest.scoring.by_place,
+    }
+    return {
+        "model.onnx",
+        *(name for name, needed in arrays.items() if needed),
+        *golden,
+        *(record.graph for record in records),
+    }
 
 
 @contextmanager

@@ -61,7 +61,13 @@ class Detector:
                 f"{output.shape[-1:]}: train the model anew"
             )
         grid = (output.shape[1], output.shape[2])
-        prepared = (self.manifest.scoring, grid, self.manifest.preprocessing.image_size, bank)
+        usual = artifact.usual_scores()
+        if usual is not None and usual.shape != grid:
+            raise ArtifactError(
+                f"{artifact.path}: there are usual scores for a grid of {usual.shape}, the network gives {grid}: "
+                "train the model anew"
+            )
+        prepared = (self.manifest.scoring, grid, self.manifest.preprocessing.image_size, bank, usual)
         self._scorer: Scorer | DeviceScorer
         if isinstance(output, DeviceArray):
             self._scorer = DeviceScorer(*prepared, output.device)

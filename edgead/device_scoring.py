@@ -22,7 +22,7 @@ def can_score_on_device(spec: Scoring) -> bool:
 
 
 class DeviceScorer:
-    """`edgead.scoring.Scorer` for a network whose output is on the GPU; see there for the first four parameters.
+    """`edgead.scoring.Scorer` for a network whose output is on the GPU; see there for all other parameters.
 
     The search and the map, which are nearly all of the work, are the GPU's. The few hundred patch scores are fetched,
     and the image score is made of them by the same code as anywhere.
@@ -34,10 +34,11 @@ class DeviceScorer:
         grid: tuple[int, int],
         image_size: tuple[int, int],
         memory_bank: np.ndarray | None,
+        usual: np.ndarray | None,
         device: Device,
     ):
         self._device, self._rows = device, grid[0] * grid[1]
-        self._patches = Scorer(spec.model_copy(update={"head": "map"}), grid, image_size)
+        self._patches = Scorer(spec.model_copy(update={"head": "map"}), grid, image_size, usual=usual)
         with device.current():
             self._nearest = None if memory_bank is None else cuda.NearestPatches(memory_bank)
             if self._nearest:
@@ -58,8 +59,13 @@ class DeviceScorer:
                 self._nearest.search(output.address, self._rows, 1, target, device.stream)
             device.copy_out(self._scores, self._scores_address)
             device.wait()
-        # A patch that is not finite has a distance that is not, and is refused there.
-        return self._patches.patch_scores(self._scores)
+            # A patch that is not finite has a distance that is not, and is refused there.
+            scores = self._patches.patch_scores(self._scores)
+            if self._patches.spec.by_place:
+                self._scores[...] = scores
+                device.copy_in(self._scores_address, self._scores)  # the map is made of these
+                return self._scores
+            return scores
 
     def image_score(
         self,

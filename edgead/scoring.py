@@ -36,6 +36,8 @@ class Scorer:
         Height and width of the anomaly map.
     memory_bank : ndarray of shape (m, d), float32, optional
         For the `patch_nearest` head.
+    usual : ndarray of shape (h, w), float32, optional
+        Where the manifest says `by_place`.
     """
 
     def __init__(
@@ -44,11 +46,16 @@ class Scorer:
         grid: tuple[int, int],
         image_size: tuple[int, int],
         memory_bank: np.ndarray | None = None,
+        usual: np.ndarray | None = None,
     ):
         if (spec.head == "patch_nearest") != (memory_bank is not None):
             raise ValueError(f"head {spec.head!r} with{'' if memory_bank is not None else 'out'} a memory bank")
+        if spec.by_place != (usual is not None) or (usual is not None and usual.shape != grid):
+            found = "missing" if usual is None else f"of shape {usual.shape}"
+            raise ValueError(f"by_place is {spec.by_place}, the grid {grid}, and the usual scores are {found}")
         self.spec = spec
         self.grid = grid
+        self._usual = usual
         self._inner = inner(spec, grid)
         self._window = window(spec, grid)
         self._memory_bank = memory_bank
@@ -66,7 +73,8 @@ class Scorer:
         Returns
         -------
         ndarray of shape (h, w), float32
-            Mean Euclidean distance to the `num_neighbors` nearest rows of the memory bank.
+            Mean Euclidean distance to the `num_neighbors` nearest rows of the memory bank, or the graph's, less what
+            is usual at this place where the manifest says so.
 
         Raises
         ------
@@ -76,10 +84,12 @@ class Scorer:
         if self._nearest is None:
             if not np.isfinite(output).all():
                 raise ValueError(NOT_FINITE)
-            return output.reshape(self.grid)
-        features = output.reshape(-1, output.shape[-1])
-        distance, _ = self._nearest.search(features, self.spec.num_neighbors)
-        return distance.mean(axis=1).reshape(self.grid)
+            scores = output.reshape(self.grid)
+        else:
+            features = output.reshape(-1, output.shape[-1])
+            distance, _ = self._nearest.search(features, self.spec.num_neighbors)
+            scores = distance.mean(axis=1).reshape(self.grid)
+        return scores if self._usual is None else scores - self._usual
 
     def image_score(
         self,

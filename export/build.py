@@ -30,6 +30,7 @@ class Trained(Protocol):
     output: Literal["features", "patch_scores"]
     network: nn.Module
     memory_bank: np.ndarray | None
+    usual_scores: np.ndarray | None
     preprocessing: Preprocessing
     scoring: Scoring
 
@@ -86,6 +87,8 @@ def write_draft(
     export_onnx(trained.network, draft / "model.onnx", manifest)
     if trained.memory_bank is not None:
         np.save(draft / "memory_bank.npy", trained.memory_bank, allow_pickle=False)
+    if trained.usual_scores is not None:
+        np.save(draft / "usual_scores.npy", trained.usual_scores, allow_pickle=False)
     return manifest
 
 

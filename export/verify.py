@@ -127,6 +127,7 @@ class TorchScores:
         self._manifest = artifact.manifest
         nearest = self._manifest.scoring.head == "patch_nearest"
         self._bank = torch.from_numpy(artifact.memory_bank()).double() if nearest else None
+        self._usual = artifact.usual_scores()
 
     def __call__(self, image: np.ndarray) -> tuple[float, np.ndarray]:
         scoring = self._manifest.scoring
@@ -136,6 +137,8 @@ class TorchScores:
             outputs = self._network(batch)
         output, *graph_score = [x[0].double() for x in (outputs if isinstance(outputs, tuple) else (outputs,))]
         scores = output if self._bank is None else _nearest(output, self._bank, scoring)
+        if self._usual is not None:
+            scores = scores - torch.from_numpy(self._usual)
         grid = (scores.shape[0], scores.shape[1])
         averages = F.avg_pool2d(scores[inner(scoring, grid)][None], window(scoring, grid), stride=1).flatten()
         top = torch.topk(averages, min(scoring.top_patches, averages.numel())).values

@@ -60,13 +60,13 @@ def rng():
     return np.random.default_rng(5)
 
 
-def check_equal(device, spec, output, bank):
-    here = Scorer(spec, GRID, SIZE, bank)
-    there = DeviceScorer(spec, GRID, SIZE, bank, device)
+def check_equal(device, spec, output, bank, usual=None):
+    here = Scorer(spec, GRID, SIZE, bank, usual)
+    there = DeviceScorer(spec, GRID, SIZE, bank, usual, device)
     on_device = put(device, output)
     for _ in range(2):  # the buffers are used again
         expected, found = here.patch_scores(output), there.patch_scores(on_device)
-        np.testing.assert_allclose(found, expected, rtol=2e-7)
+        np.testing.assert_allclose(found, expected, rtol=2e-7, atol=0 if usual is None else 1e-6)
         graph_score = np.array([2.5], np.float32)
         assert there.image_score(found, graph_score) == pytest.approx(here.image_score(expected, graph_score), rel=1e-6)
         expected_map, expected_maximum = here.anomaly_map(expected)
@@ -85,6 +85,14 @@ def test_nearest_patches_are_scored_as_on_the_host(device, rng):
 
 @needs_cuda
 @needs_gpu
+def test_what_is_usual_at_a_place_is_subtracted_as_on_the_host(device, rng):
+    bank, features = rng.random((300, 20), np.float32), rng.random((1, *GRID, 20), np.float32)
+    spec = Scoring(head="patch_nearest", window=3, margin=1, by_place=True, sigma_px=2.0)
+    check_equal(device, spec, features, bank, rng.random(GRID, np.float32))
+
+
+@needs_cuda
+@needs_gpu
 def test_a_map_is_scored_as_on_the_host(device, rng):
     check_equal(device, Scoring(head="map", border="replicate"), rng.random((1, *GRID), np.float32), None)
 
@@ -92,7 +100,7 @@ def test_a_map_is_scored_as_on_the_host(device, rng):
 @needs_cuda
 @needs_gpu
 def test_a_map_that_was_handed_out_stays(device, rng):
-    scorer = DeviceScorer(Scoring(head="map"), GRID, SIZE, None, device)
+    scorer = DeviceScorer(Scoring(head="map"), GRID, SIZE, None, None, device)
     first, _ = scorer.anomaly_map(scorer.patch_scores(put(device, rng.random((1, *GRID), np.float32))))
     kept = first.copy()
     scorer.anomaly_map(scorer.patch_scores(put(device, rng.random((1, *GRID), np.float32))))
@@ -105,10 +113,10 @@ def test_a_map_that_was_handed_out_stays(device, rng):
 def test_what_is_not_finite_is_refused(device, rng, bad):
     features = rng.random((1, *GRID, 4), np.float32)
     features[0, 3, 3, 1] = bad
-    scorer = DeviceScorer(Scoring(head="patch_nearest"), GRID, SIZE, rng.random((9, 4), np.float32), device)
+    scorer = DeviceScorer(Scoring(head="patch_nearest"), GRID, SIZE, rng.random((9, 4), np.float32), None, device)
     with pytest.raises(ValueError, match="NaN or infinity"):
         scorer.patch_scores(put(device, features))
-    scorer = DeviceScorer(Scoring(head="map"), GRID, SIZE, None, device)
+    scorer = DeviceScorer(Scoring(head="map"), GRID, SIZE, None, None, device)
     with pytest.raises(ValueError, match="NaN or infinity"):
         scorer.patch_scores(put(device, features[..., 1].copy()))
 

@@ -122,3 +122,21 @@ def test_reweighting_does_not_overflow():
     # 4990 to (6, 8), 4995 to (3, 4), 5000 to (0, 0).
     expected = 4990 * (1 - 1 / (1 + np.exp(5) + np.exp(10)))
     assert far.image_score(far.patch_scores(features), features=features) == pytest.approx(expected, rel=1e-9)
+
+
+def test_what_is_usual_at_a_place_is_subtracted_from_patches_and_map():
+    features = np.array([[[[0, 0], [3, 4]], [[3, 0], [0, 8]]]], np.float32)
+    usual = np.array([[1, -1], [0, 4]], np.float32)
+    bank = np.array([[0, 0], [3, 4], [6, 8]], np.float32)
+    spec = Scoring(head="patch_nearest", by_place=True, sigma_px=0)
+    by_place = Scorer(spec, (2, 2), (2, 2), bank, usual)
+    scores = by_place.patch_scores(features)
+    np.testing.assert_allclose(scores, [[-1, 1], [3, 1]], rtol=1e-6)
+    assert by_place.image_score(scores) == pytest.approx(3)
+    np.testing.assert_allclose(by_place.anomaly_map(scores)[0], scores, rtol=1e-6)
+    for wrong in (None, usual[:1]):
+        with pytest.raises(ValueError, match="usual scores"):
+            Scorer(spec, (2, 2), (8, 8), bank, wrong)
+    with pytest.raises(ValueError, match="by_place is False"):
+        scorer_with = spec.model_copy(update={"by_place": False})
+        Scorer(scorer_with, (2, 2), (8, 8), bank, usual)

@@ -151,6 +151,6 @@ def _of_model(artifact: Artifact) -> FrozenBackbone:
         neutral(artifact.model_path.read_bytes()),
         settings,
         manifest.preprocessing.model_copy(update={"roi": None}),
-        manifest.scoring,
+        manifest.scoring.model_copy(update={"by_place": False}),
         {"backbone": artifact.path.name, "backbone_sha256": manifest.files["model.onnx"]},
     )

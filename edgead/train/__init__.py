@@ -23,7 +23,7 @@ DETECTORS: dict[str, type[Any]] = {detector.name: detector for detector in METHO
 __all__ = ["DETECTORS", "PatchCore", "PatchCoreConfig", "find_preset", "load_network"]
 
 # What settings meant before the manifest named them.
-EARLIER: dict[str, dict[str, Any]] = {PatchCore.name: {"whiten": False, "margin": 0}}
+EARLIER: dict[str, dict[str, Any]] = {PatchCore.name: {"whiten": False, "margin": 0, "by_place": False}}
 
 
 def find_preset(detector: str, preset: str) -> dict[str, Any]:

@@ -137,6 +137,7 @@ class CsFlow:
     name = "cs_flow"
     output: Literal["patch_scores"] = "patch_scores"
     memory_bank: None = None
+    usual_scores: None = None
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "fast": {"backbone": "efficientnet_lite0", "image_size": (256, 256), "hidden": 64, "steps": 1000},
         "default": {},

@@ -112,6 +112,7 @@ class Draem:
         },
     }
     memory_bank = None
+    usual_scores = None
 
     def __init__(self, config: DraemConfig = DraemConfig()):
         self.config = config

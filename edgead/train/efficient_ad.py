@@ -112,6 +112,7 @@ class EfficientAD:
         "paper": AS_PUBLISHED,
     }
     memory_bank = None
+    usual_scores = None
 
     def __init__(
         self,

@@ -59,8 +59,10 @@ def score_by_window(model: Any, images: Sequence[np.ndarray], windows: Sequence[
         output, *graph_score = [x.numpy() for x in (outputs if isinstance(outputs, tuple) else (outputs,))]
         if not scorers:
             rules = {window: model.scoring.model_copy(update={"window": window}) for window in windows}
-            size, bank = model.config.image_size, model.memory_bank
-            scorers = {window: Scorer(rule, output.shape[1:3], size, bank) for window, rule in rules.items()}
+            scorers = {
+                window: Scorer(rule, output.shape[1:3], model.config.image_size, model.memory_bank, model.usual_scores)
+                for window, rule in rules.items()
+            }
         patch_scores = scorers[windows[0]].patch_scores(output)
         for window, scorer in scorers.items():
             scores[window].append(scorer.image_score(patch_scores, *graph_score, features=output))

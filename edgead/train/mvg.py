@@ -119,6 +119,7 @@ class Mvg:
     name = "mvg"
     output: Literal["patch_scores"] = "patch_scores"
     memory_bank: None = None
+    usual_scores: None = None
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
         "default": {},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from edgead.train.fused import FusedFeatures
 from edgead.train.levels import each_batch, pool
 from edgead.train.network import PatchFeatures
 from edgead.train.settings import plain_settings, read_settings
+from edgead.usual_scores import fit_usual_scores, fold_of_groups, left_out_maps, look_at
 
 # As many good images tell how far the patches' score deviates among those that are not in the memory bank.
 LEFT_OUT = 40
@@ -59,6 +60,8 @@ class PatchCoreConfig:
     margin : int
         The image score leaves out so many of the outermost rings of patches, which see the network's padding. 0 is the
         paper's.
+    by_place : bool
+        Subtract what is usual at its place from every patch score, where that helps; see `edgead.usual_scores`. Ours.
     reweight_neighbors : int
         The b of the paper's equation 7, which weighs that score, from 2 to 16; 0 is without.
     global_weight : float
@@ -78,12 +81,13 @@ class PatchCoreConfig:
     damp_length: bool = True
     whiten: bool = True
     coreset_sampling_ratio: float = 1.0
-    memory_bank_size: int = 2500
+    memory_bank_size: int = 5000
     max_patches: int = 1_500_000
     num_neighbors: int = 1
     window: int = 3
     top_patches: int = 10
     margin: int = 1
+    by_place: bool = True
     reweight_neighbors: int = 0
     global_weight: float = 0.0
     global_layers: tuple[str, ...] = ("stride32a", "stride32")
@@ -110,6 +114,7 @@ class PatchCore:
     network : PatchFeatures
         The module that is exported.
     memory_bank : ndarray of shape (m, d), float32, or None before `fit`
+    usual_scores : ndarray of shape (h, w), float32, or None where they do not help
     """
 
     name = "patchcore"
@@ -117,7 +122,7 @@ class PatchCore:
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
         "default": {},
-        "fine": {"image_size": (576, 576), "memory_bank_size": 5000},
+        "fine": {"image_size": (576, 576), "memory_bank_size": 10000},
     }
 
     def __init__(
@@ -154,6 +159,7 @@ class PatchCore:
             network = PatchFeatures(backbone, channels, damp_length=config.damp_length, whiten=config.whiten)
         self.network = network.eval()
         self.memory_bank: np.ndarray | None = None
+        self.usual_scores: np.ndarray | None = None
 
     @classmethod
     def from_settings(
@@ -180,6 +186,7 @@ class PatchCore:
             window=config.window,
             top_patches=config.top_patches,
             margin=config.margin,
+            by_place=self.usual_scores is not None,
             reweight_neighbors=config.reweight_neighbors,
             graph_weight=config.global_weight,
             sigma_px=config.sigma_px,
@@ -227,10 +234,32 @@ class PatchCore:
         )
         chosen = choose_memory_bank(patches, self.bank_rule, progress=partial(progress, "choose memory bank"))
         self.memory_bank = patches[chosen]
+        origin = chosen // (len(patches) // len(images))
+        del patches
+        if self.config.by_place:
+            self._fit_usual(images, origin, groups or range(len(images)), partial(progress, "compare parts"))
         if isinstance(self.network, FusedFeatures):
-            origin = chosen // (len(patches) // len(images))
             self._fit_global(self.network, images, origin, device, partial(progress, "fit global score"))
         return self
+
+    def _fit_usual(
+        self, images: Sequence[np.ndarray], origin: np.ndarray, groups: Sequence[int], progress: Progress
+    ) -> None:
+        """Find what is usual at each place; `origin` (m,) is the image that each row of the memory bank came from."""
+        assert self.memory_bank is not None
+        looked_at = look_at(groups, self.config.seed)
+        fold = fold_of_groups(groups, self.config.seed)
+
+        def features() -> Iterator[np.ndarray]:
+            for done, pick in enumerate(looked_at, 1):
+                with torch.inference_mode():
+                    outputs = self.network(torch.from_numpy(images[int(pick)])[None])
+                yield (outputs[0] if isinstance(outputs, tuple) else outputs)[0].numpy()
+                progress(done, len(looked_at))
+
+        own = fold[looked_at]
+        maps = list(left_out_maps(features(), own, self.memory_bank, fold[origin], self.config.num_neighbors))
+        self.usual_scores = fit_usual_scores(np.array(maps), own, self.scoring)
 
     def _fit_global(
         self,
@@ -257,7 +286,7 @@ class PatchCore:
         scores = []
         for pick in np.random.default_rng(self.config.seed).permutation(len(images))[:LEFT_OUT]:
             rest = np.ascontiguousarray(bank[origin != pick])
-            scorer = Scorer(rule, self.grid, self.config.image_size, rest)
+            scorer = Scorer(rule, self.grid, self.config.image_size, rest, self.usual_scores)
             with torch.inference_mode():
                 features = network(torch.from_numpy(images[int(pick)])[None])[0].numpy()
             scores.append(scorer.image_score(scorer.patch_scores(features), features=features))

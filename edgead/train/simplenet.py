@@ -113,6 +113,7 @@ class SimpleNet:
     output: Literal["patch_scores"] = "patch_scores"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
     memory_bank = None
+    usual_scores = None
 
     def __init__(
         self,
