@@ -14,6 +14,7 @@ BENCHMARKS = (
     "defaults",
     "detectors",
     "drift",
+    "few",
     "folds",
     "kernels",
     "panel",
