@@ -44,8 +44,8 @@ class Scoring(_Section):
     largest averages are averaged; 1 and 1 give the maximum of the PatchCore paper. The `margin` outermost rings of
     patches, which see the network's padding more than the image, are not part of it; the map has them. With
     `reweight_neighbors` the score of the patches is multiplied by the weight of Roth et al. 2022, equation 7, from that
-    many neighbours; 0 is without. `by_place`: patch scores are less what is usual at their place, which
-    `usual_scores.npy` has; see `edgead.usual_scores`.
+    many neighbours; 0 is without. `by_place`: places that usually score higher than the middle are
+    brought down by what `usual_scores.npy` has; see `edgead.usual_scores`.
     A graph has an output `image_score` where `graph_weight` is not 0.
     """
 

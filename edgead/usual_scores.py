@@ -1,8 +1,8 @@
-"""What patches of good parts usually score at each place: a defect is what stands out there.
+"""Places where patches of good parts usually score higher than in the middle: they are brought down to its level.
 
-Ours. A conveyor of rough rubber scores higher than a machined face, and the threshold must lie above both; less what is
-usual at its place, a scratch on the face stands out by itself. It helps where parts lie alike; whether it does is
-judged by the good parts alone, see `stands_out`.
+Ours. A conveyor of rough rubber, or the border of the image, scores higher than a machined face, and the threshold
+would have to lie above both; less what is usual there, a scratch on the face stands out. Quieter places stay as they
+are: a black background brought up to the level of the part would only add what varies there.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import cv2
 import numpy as np
 
 from edgead.kernels import NearestPatches
-from edgead.manifest import Scoring
-from edgead.scoring import Scorer
 
 # Each fold's parts are compared with the rows of the others; their groups are never separated.
 FOLDS = 5
@@ -22,10 +20,8 @@ FOLDS = 5
 MOST_IMAGES, LEAST_GROUPS = 120, 20
 # The mean is smoothed by this share of the shorter side of the grid: parts do not lie exactly alike.
 SMOOTHING = 0.05
-# A defect must rise above this share of the good images; it is looked for in the middle, where parts are.
-EXCEEDED, MIDDLE = 0.9, 0.25
-# What is won must be more than chance: a defect may be fainter by this share at least.
-FAINTER = 0.02
+# The middle, where parts are: all but this share of the grid on each side.
+AROUND = 0.25
 
 
 def fold_of_groups(groups: Sequence[int] | np.ndarray, seed: int) -> np.ndarray:
@@ -68,48 +64,22 @@ def left_out_maps(
         yield distance.mean(axis=1).reshape(image.shape[:2])
 
 
-def fit_usual_scores(maps: np.ndarray, fold: np.ndarray, scoring: Scoring) -> np.ndarray | None:
-    """Find what is usual at each place, or None where it does not help.
+def fit_usual_scores(maps: np.ndarray) -> np.ndarray:
+    """Find by how much each place usually scores higher than the middle.
 
     Parameters
     ----------
     maps : ndarray of shape (n, h, w), float32
-        Patch scores of good images by rows of others, see `left_out_maps`.
-    fold : ndarray of shape (n,)
-        The fold of each image.
-    scoring : Scoring
-        The rule of the image score.
+        Patch scores of good images by rows of others, see `left_out_maps`; at least one.
 
     Returns
     -------
     ndarray of shape (h, w), float32
-        Is subtracted from patch scores; its mean is 0, so that scores keep their level.
+        Is subtracted from patch scores; 0 where a place scores as the middle does or lower.
     """
-    if len(np.unique(fold)) < 2:
-        return None
-    usual = _mean(maps)
-    corrected = np.empty_like(maps)
-    for number in np.unique(fold):
-        corrected[fold == number] = maps[fold == number] - _mean(maps[fold != number])
-    with_usual = stands_out(corrected, np.zeros_like(usual), scoring)
-    return usual if with_usual < (1 - FAINTER) * stands_out(maps, usual, scoring) else None
-
-
-def stands_out(maps: np.ndarray, usual: np.ndarray, scoring: Scoring) -> float:
-    """How far the patch scores of a defect must rise above those of good patches there, to exceed most good images.
-
-    The place of the defect is unknown: the mean over places, those in the middle first.
-    """
-    grid = (usual.shape[0], usual.shape[1])
-    scorer = Scorer(scoring.model_copy(update={"head": "map", "reweight_neighbors": 0}), grid, grid)
-    exceeded = np.quantile([scorer.image_score(scores) for scores in maps], EXCEEDED)
-    middle = [np.exp(-0.5 * (np.linspace(-0.5, 0.5, side) / MIDDLE) ** 2) for side in grid]
-    return float(exceeded - maps.mean(dtype=np.float64) - np.average(usual, weights=np.outer(*middle)))
-
-
-def _mean(maps: np.ndarray) -> np.ndarray:
-    """The smoothed mean over images, less its own mean."""
     mean = maps.mean(axis=0, dtype=np.float64)
     sigma = max(SMOOTHING * min(mean.shape), 0.5)
     smooth = cv2.GaussianBlur(mean, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
-    return (smooth - smooth.mean()).astype(np.float32)
+    top, left = (int(AROUND * side) for side in mean.shape)
+    middle = smooth[top : mean.shape[0] - top, left : mean.shape[1] - left]
+    return np.maximum(smooth - np.median(middle), 0).astype(np.float32)

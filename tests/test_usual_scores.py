@@ -1,4 +1,4 @@
-"""What is usual at a place: found where it helps, from other parts than those it is judged by."""
+"""What is usual at a place: found by other parts than those it is judged by, and only ever subtracted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from edgead import Detector
 from edgead.artifact import Artifact, ArtifactError, write_manifest
 from edgead.images import load_image
 from edgead.manifest import Scoring
-from edgead.usual_scores import fit_usual_scores, fold_of_groups, left_out_maps, look_at, stands_out
+from edgead.scoring import Scorer
+from edgead.usual_scores import fit_usual_scores, fold_of_groups, left_out_maps, look_at
 
 RULE = Scoring(head="patch_nearest", window=3, top_patches=10, margin=1)
 GRID = (24, 30)
@@ -25,42 +26,38 @@ def good_maps(count, loud=0.0, seed=0):
     return (1 + frame + 0.1 * rng.standard_normal((count, *GRID))).astype(np.float32)
 
 
-def test_a_loud_background_is_found_and_a_defect_in_the_quiet_middle_stands_out():
+def test_a_loud_background_comes_down_to_the_middle():
     maps = good_maps(60, loud=0.5)
-    usual = fit_usual_scores(maps, fold_of_groups(range(60), 0), RULE)
-    assert usual is not None and usual.dtype == np.float32
-    assert usual.mean() == pytest.approx(0, abs=1e-6)
-    assert usual[2, 2] - usual[12, 15] == pytest.approx(0.5, abs=0.1)
-    assert stands_out(maps - usual, np.zeros(GRID), RULE) < stands_out(maps, usual, RULE) - 0.2
+    usual = fit_usual_scores(maps)
+    assert usual.dtype == np.float32 and usual.shape == GRID
+    assert usual[2, 2] == pytest.approx(0.5, abs=0.05)
+    assert usual[12, 15] == pytest.approx(0, abs=0.05)
+    scorer = Scorer(RULE.model_copy(update={"head": "map"}), GRID, GRID)
+    defect = np.zeros(GRID, np.float32)
+    defect[10:14, 10:14] = 0.4
+
+    def found(lowering):
+        good = [scorer.image_score(scores - lowering) for scores in maps]
+        return np.mean([scorer.image_score(scores - lowering + defect) > max(good) for scores in maps])
+
+    assert found(0) == 0 and found(usual) == 1
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_where_all_places_are_alike_nothing_is_won(seed):
-    assert fit_usual_scores(good_maps(20, seed=seed), fold_of_groups(range(20), seed), RULE) is None
+@pytest.mark.parametrize("loud", [0, -0.5])
+def test_a_background_that_is_no_louder_stays_as_it_is(loud):
+    usual = fit_usual_scores(good_maps(200, loud))
+    assert usual.min() == 0 and usual.max() < 0.03
 
 
-def test_a_background_that_varies_more_than_the_part_would_drown_it():
-    maps = good_maps(60)
-    maps[:, :6] += 0.8 * np.random.default_rng(1).standard_normal(maps[:, :6].shape).astype(np.float32) - 0.8
-    assert fit_usual_scores(maps, fold_of_groups(range(60), 0), RULE) is None
-
-
-def test_one_odd_place_of_one_group_is_not_usual():
-    maps, groups = good_maps(40), np.repeat(np.arange(20), 2)
-    fold = fold_of_groups(groups, 0)
-    assert all(len(set(fold[groups == group])) == 1 for group in groups)
-    maps[:2, 10:14, 10:14] += 3
-    usual = fit_usual_scores(maps, fold, RULE)
-    assert usual is None or usual.max() < 0.5
+def test_one_odd_part_is_not_usual():
+    maps = good_maps(100)
+    maps[0, 2:4, 2:4] += 3
+    assert fit_usual_scores(maps).max() < 0.1
 
 
 @pytest.mark.parametrize(("groups", "count"), [(range(19), 0), (range(20), 20), ([0] * 500, 0), (range(500), 120)])
 def test_too_few_groups_say_nothing_and_many_images_are_thinned(groups, count):
     assert len(look_at(groups, 3)) == count
-
-
-def test_nothing_is_fitted_without_maps():
-    assert fit_usual_scores(np.empty((0, 0, 0), np.float32), np.empty(0, int), RULE) is None
 
 
 def test_a_part_is_compared_with_the_rows_of_other_folds_alone():
@@ -78,9 +75,9 @@ def test_a_part_is_compared_with_the_rows_of_other_folds_alone():
 @pytest.fixture
 def by_place(model_copy):
     """The trained model with what is usual at each place of its 20 x 20 patches."""
+    manifest = Artifact.load(model_copy).manifest
     usual = np.random.default_rng(2).normal(0, 0.1, (20, 20)).astype(np.float32)
     np.save(model_copy / "usual_scores.npy", usual)
-    manifest = Artifact.load(model_copy).manifest
     scoring = manifest.scoring.model_copy(update={"by_place": True})
     write_manifest(model_copy, manifest.model_copy(update={"scoring": scoring}))
     return model_copy
@@ -93,11 +90,14 @@ def test_the_deployed_detector_agrees_with_the_network(by_place, line_data):
     assert compare_with_torch(Artifact.load(by_place), paths).passed
 
 
-def test_the_map_of_the_detector_is_less_what_is_usual(by_place, trained_model, line_data):
+def test_the_map_of_the_detector_is_less_what_is_usual(by_place, line_data):
     image = load_image(line_data / "test" / "good" / "000.jpg")
-    with Detector.load(trained_model) as plain, Detector.load(by_place) as changed:
-        difference = plain.measure(image).anomaly_map - changed.measure(image).anomaly_map
-    usual = np.load(by_place / "usual_scores.npy")
+    artifact = Artifact.load(by_place)
+    usual = artifact.usual_scores()
+    everywhere = artifact.manifest.scoring.model_copy(update={"by_place": False})
+    plain = Artifact(by_place, artifact.manifest.model_copy(update={"scoring": everywhere}))
+    with Detector(plain) as before, Detector(artifact) as after:
+        difference = before.measure(image).anomaly_map - after.measure(image).anomaly_map
     sigma = 4.0
     expected = cv2.resize(usual, (160, 160), interpolation=cv2.INTER_LINEAR)
     expected = cv2.GaussianBlur(expected, (33, 33), sigma, borderType=cv2.BORDER_REFLECT)
@@ -118,3 +118,14 @@ def test_missing_usual_scores_are_reported(by_place):
     edit_manifest(by_place, lambda content: content["files"].pop("usual_scores.npy"))
     with pytest.raises(ArtifactError, match="usual_scores.npy"):
         Detector.load(by_place)
+
+
+def test_images_of_one_group_share_a_fold():
+    groups = np.repeat(np.arange(20), 3)
+    fold = fold_of_groups(groups, 0)
+    assert all(len(set(fold[groups == group])) == 1 for group in groups) and len(set(fold)) == 5
+
+
+def test_training_brings_down_the_conveyor(trained_model):
+    usual = Artifact.load(trained_model).usual_scores()
+    assert usual is not None and usual.min() == 0 < usual.max()

@@ -61,7 +61,7 @@ class PatchCoreConfig:
         The image score leaves out so many of the outermost rings of patches, which see the network's padding. 0 is the
         paper's.
     by_place : bool
-        Subtract what is usual at its place from every patch score, where that helps; see `edgead.usual_scores`. Ours.
+        Bring down places that usually score higher than the middle, see `edgead.usual_scores`. Ours.
     reweight_neighbors : int
         The b of the paper's equation 7, which weighs that score, from 2 to 16; 0 is without.
     global_weight : float
@@ -114,7 +114,7 @@ class PatchCore:
     network : PatchFeatures
         The module that is exported.
     memory_bank : ndarray of shape (m, d), float32, or None before `fit`
-    usual_scores : ndarray of shape (h, w), float32, or None where they do not help
+    usual_scores : ndarray of shape (h, w), float32, or None with too few groups of images
     """
 
     name = "patchcore"
@@ -248,6 +248,8 @@ class PatchCore:
         """Find what is usual at each place; `origin` (m,) is the image that each row of the memory bank came from."""
         assert self.memory_bank is not None
         looked_at = look_at(groups, self.config.seed)
+        if not len(looked_at):
+            return
         fold = fold_of_groups(groups, self.config.seed)
 
         def features() -> Iterator[np.ndarray]:
@@ -257,9 +259,9 @@ class PatchCore:
                 yield (outputs[0] if isinstance(outputs, tuple) else outputs)[0].numpy()
                 progress(done, len(looked_at))
 
-        own = fold[looked_at]
-        maps = list(left_out_maps(features(), own, self.memory_bank, fold[origin], self.config.num_neighbors))
-        self.usual_scores = fit_usual_scores(np.array(maps), own, self.scoring)
+        neighbors = self.config.num_neighbors
+        maps = left_out_maps(features(), fold[looked_at], self.memory_bank, fold[origin], neighbors)
+        self.usual_scores = fit_usual_scores(np.array(list(maps)))
 
     def _fit_global(
         self,
