@@ -20,6 +20,7 @@ from edgead.export.finalists import Finalist, judge_finalists
 from edgead.export.first_round import FirstRound
 from edgead.export.pareto import draw_front, pareto_front
 from edgead.export.precision import PrecisionPlan, add_precision
+from edgead.export.proportions import find_proportions
 from edgead.export.rewrite import ToleranceError
 from edgead.export.team import Team
 from edgead.export.trial import Outcome, Trial, run_trial, unpack
@@ -78,7 +79,8 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
     started = time.perf_counter()
     check_destination(destination)
     parts = split_images(data, plan, progress)
-    candidates = draw_candidates(plan.detectors, plan.seed)
+    proportions = find_proportions(parts.learn)
+    candidates = [candidate.keeping(proportions) for candidate in draw_candidates(plan.detectors, plan.seed)]
     cores = kernels.threads()
     count = plan.workers or cores
     threads = max(1, cores // count)

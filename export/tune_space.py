@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
 import numpy as np
+from edgead.export.proportions import Proportions, keep_proportions
 
 from edgead.errors import SettingsError
 from edgead.train import PatchCoreConfig, find_preset
@@ -66,13 +67,22 @@ class Candidate:
             self.detector, {key: value for key, value in self.settings.items() if key not in CHOSEN_IN_TRIAL}
         )
 
+    def keeping(self, proportions: Proportions) -> Candidate:
+        """The candidate with an input in the proportions of the images; a preset stays what it is."""
+        if self.detector != "patchcore":
+            return self
+        return replace(self, settings=keep_proportions(self.settings, proportions))
+
     def __str__(self) -> str:
         if self.name:
             return self.name
         parts = []
         for key, value in self.settings.items():
-            shown = "+".join(map(str, value)) if key == "layers" else value[0] if key == "image_size" else value
-            parts.append(str(shown) if key in ("backbone", "layers", "image_size") else f"{key}={shown}")
+            if key == "image_size":
+                shown = str(value[0]) if value[0] == value[1] else f"{value[0]}x{value[1]}"
+            else:
+                shown = "+".join(map(str, value)) if key == "layers" else str(value)
+            parts.append(shown if key in GRAPH else f"{key}={shown}")
         return f"{self.detector} {' '.join(parts)}"
 
 

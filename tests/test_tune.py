@@ -21,6 +21,7 @@ from edgead.export.calibration_images import find_calibration_images  # noqa: E4
 from edgead.export.finalists import judge_finalists  # noqa: E402
 from edgead.export.first_round import FirstRound  # noqa: E402
 from edgead.export.pareto import draw_front, pareto_front  # noqa: E402
+from edgead.export.proportions import Proportions  # noqa: E402
 from edgead.export.rewrite import ToleranceError  # noqa: E402
 from edgead.export.team import Team  # noqa: E402
 from edgead.export.trial import Outcome, Trial, run_trial  # noqa: E402
@@ -84,6 +85,18 @@ def test_candidates_are_the_presets_and_then_all_others_once():
     assert ordered == draw_candidates(["patchcore"], 3) != draw_candidates(["patchcore"], 4)
     with pytest.raises(SettingsError, match="cannot tune draem"):
         draw_candidates(["draem"], 3)
+
+
+def test_candidates_keep_the_proportions_of_the_images():
+    default, fast, *others = draw_candidates(["patchcore", "mvg"], 3)
+    wide = default.keeping(Proportions(0.25, ""))
+    assert wide.settings["image_size"] == [224, 896] and str(wide) == "patchcore default"
+    assert "fill" not in wide.settings and wide.graph != default.graph
+    other = others[0].keeping(Proportions(0.25, ""))
+    assert f"{other.settings['image_size'][0]}x{other.settings['image_size'][1]}" in str(other)
+    assert fast.keeping(Proportions(1.0, "", mixed=True)).settings["fill"] == "reflect"
+    gaussian = next(one for one in others if one.detector == "mvg")
+    assert gaussian.keeping(Proportions(0.25, "")) is gaussian
 
 
 def test_neighbours_of_the_leaders_come_first():
