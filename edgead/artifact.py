@@ -124,7 +124,9 @@ def _read_manifest(path: Path) -> Manifest:
         version = content["schema_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{file} cannot be read ({error}): it is damaged; copy the model again") from error
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    if type(version) is not int:  # True equals 1
+        raise ArtifactError(f"{file}: schema_version must be a whole number: it is damaged; copy the model again")
+    if version > SCHEMA_VERSION:
         raise ArtifactError(
             f"{path} was written by a newer edgead (schema {version}, this one reads {SCHEMA_VERSION}): "
             "update edgead with `pip install -U edgead`"

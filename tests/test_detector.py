@@ -117,7 +117,9 @@ def test_graph_and_manifest_that_do_not_fit(model_copy, runtime, change):
 
 
 def test_outputs_and_manifest_that_do_not_fit(model_copy, runtime):
-    edit_manifest(model_copy, lambda manifest: manifest.update(output="patch_scores"))
+    edit_manifest(
+        model_copy, lambda manifest: (manifest.update(output="patch_scores"), manifest["scoring"].update(head="map"))
+    )
     with pytest.raises(ArtifactError, match="output 'features', the manifest says .* 'patch_scores'.*edgead export"):
         Detector.load(model_copy, runtime=runtime)
 

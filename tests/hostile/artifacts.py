@@ -1,0 +1,137 @@
+"""Artifacts made to harm whoever opens them: each is a small valid one, changed, with hashes that are right again.
+
+A manifest is not signed: its author is whoever made the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from small_graph import SIZE, small_graph, small_images
+
+from edgead.artifact import Artifact, new_artifact, write_manifest
+from edgead.completion import write_golden
+from edgead.detector import Detector
+from edgead.manifest import Calibration, Manifest, Preprocessing, Scoring
+
+ROWS, COLUMNS = 6, 5
+Change = Callable[[Path], object]
+
+
+def write_valid(path: Path) -> Path:
+    """Write a whole artifact of 16 x 16 pixels: graph, memory bank, thresholds and two golden images."""
+    scores = [0.1 * number for number in range(1, 21)]
+    limits = {"reject": 2.2, "review": 2.1, "map_threshold": 3.0, "map_typical": 1.0, "scores": scores}
+    manifest = Manifest(
+        detector="patchcore",
+        preprocessing=Preprocessing(image_size=(SIZE, SIZE)),
+        scoring=Scoring(head="patch_nearest"),
+        output="features",
+        calibration=Calibration(false_reject_rate=0.05, review_rate=0.1, **limits),
+    )
+    with new_artifact(path) as draft:
+        small_graph(draft / "model.onnx")
+        bank = np.random.default_rng(2).random((ROWS, COLUMNS), np.float32)
+        np.save(draft / "memory_bank.npy", bank, allow_pickle=False)
+        (draft / "golden").mkdir()
+        for number, image in enumerate(small_images(2)):
+            cv2.imwrite(str(draft / f"golden/{number}.png"), image)
+        with Detector(Artifact(draft, manifest), runtime="onnxruntime") as detector:
+            golden = [write_golden(detector, draft, f"golden/{n}.png", f"golden/{n}.npy") for n in range(2)]
+        write_manifest(draft, manifest.model_copy(update={"golden": golden}))
+    return path
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    return json.loads((path / "manifest.json").read_text())
+
+
+def stamp(path: Path, content: dict[str, Any] | None = None) -> None:
+    """Make the hashes right: of every file that the manifest names and that is there, and of the manifest."""
+    content = content or read_manifest(path)
+    content.pop("manifest_sha256", None)
+    for name in content.get("files", {}):
+        if (path / name).is_file():
+            content["files"][name] = hashlib.sha256((path / name).read_bytes()).hexdigest()
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    (path / "manifest.json").write_text(json.dumps({**content, "manifest_sha256": digest}))
+
+
+def make(valid: Path, path: Path, change: Change) -> Path:
+    """Copy the valid artifact and change the copy."""
+    shutil.copytree(valid, path)
+    change(path)
+    return path
+
+
+def in_manifest(*keys: str | int, value: Any) -> Change:
+    """A change of one value, by its place."""
+
+    def change(path: Path) -> None:
+        content = read_manifest(path)
+        place: Any = content
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = value
+        stamp(path, content)
+
+    return change
+
+
+def many_golden(path: Path) -> None:
+    content = read_manifest(path)
+    content["golden"] = content["golden"][:1] * 9000
+    stamp(path, content)
+
+
+MANIFEST: dict[str, Change] = {
+    "sigma_huge": in_manifest("scoring", "sigma_px", value=1e6),
+    "sigma_negative": in_manifest("scoring", "sigma_px", value=-1.0),
+    "sigma_text": in_manifest("scoring", "sigma_px", value="wide"),
+    "sigma_not_finite": in_manifest("scoring", "sigma_px", value=1e999),
+    "weight_huge": in_manifest("scoring", "patch_weight", value=1e300),
+    "weights_all_zero": in_manifest("scoring", "patch_weight", value=0.0),
+    "neighbours_none": in_manifest("scoring", "num_neighbors", value=0),
+    "neighbours_many": in_manifest("scoring", "num_neighbors", value=17),
+    "head_map_of_features": in_manifest("scoring", "head", value="map"),
+    "head_unknown": in_manifest("scoring", "head", value="oracle"),
+    "output_of_another_head": in_manifest("output", value="patch_scores"),
+    "reweighting_without_a_bank": lambda path: (
+        in_manifest("scoring", value={"head": "map", "reweight_neighbors": 3})(path),
+        in_manifest("output", value="patch_scores")(path),
+    ),
+    "image_zero": in_manifest("preprocessing", "image_size", value=[0, 16]),
+    "image_huge": in_manifest("preprocessing", "image_size", value=[1 << 40, 16]),
+    "image_of_gigabytes": in_manifest("preprocessing", "image_size", value=[8192, 8192]),
+    "image_three_sides": in_manifest("preprocessing", "image_size", value=[16, 16, 3]),
+    "roi_negative": in_manifest("preprocessing", "roi", value=[-1, 0, 8, 8]),
+    "roi_empty": in_manifest("preprocessing", "roi", value=[0, 0, 0, 8]),
+    "colour_unknown": in_manifest("preprocessing", "colour", value="bgr"),
+    "scores_none": in_manifest("calibration", "scores", value=[]),
+    "scores_huge": in_manifest("calibration", "scores", value=[-1.7e308, 1.7e308]),
+    "scores_text": in_manifest("calibration", "scores", value=["high"]),
+    "scores_descending": in_manifest("calibration", "scores", value=[3.0, 2.0, 1.0]),
+    "groups_of_other_scores": in_manifest("calibration", "groups", value=[1, 2]),
+    "review_above_reject": in_manifest("calibration", "review", value=9.0),
+    "reject_not_finite": in_manifest("calibration", "reject", value=float("nan")),
+    "rate_zero": in_manifest("calibration", "false_reject_rate", value=0.0),
+    "calibration_missing": in_manifest("calibration", value=None),
+    "golden_many": many_golden,
+    "golden_score_huge": in_manifest("golden", 0, "image_score", value=1e308),
+    "golden_score_not_finite": in_manifest("golden", 0, "image_score", value=float("inf")),
+    "precision_unknown": in_manifest("precision", value="fp9"),
+    "key_unknown": in_manifest("surprise", value=1),
+    "schema_text": in_manifest("schema_version", value="four"),
+    "schema_true": in_manifest("schema_version", value=True),
+    "schema_newer": in_manifest("schema_version", value=999),
+    "schema_negative": in_manifest("schema_version", value=-1),
+}
+
+HOSTILE: dict[str, Change] = {**MANIFEST}

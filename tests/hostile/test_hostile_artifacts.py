@@ -1,0 +1,70 @@
+"""What a hostile artifact may do: be refused, soon, with a reason, and before memory is taken for what it claims."""
+
+from __future__ import annotations
+
+import threading
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("onnx", reason="NO HOSTILE ARTIFACTS TESTED: graphs are made by the workstation's packages")
+
+from artifacts import HOSTILE, make, write_valid
+
+from edgead.artifact import ArtifactError
+from edgead.daemon.self_test import self_test
+from edgead.detector import Detector
+
+LIMIT_S = 10.0
+MOST_BYTES = 64 << 20  # of arrays and Python objects; the valid one needs less than 1 MiB
+
+
+@pytest.fixture(scope="session")
+def valid_artifact(once) -> Path:
+    return once("hostile", write_valid)
+
+
+def use(path: Path, runtime: str) -> None:
+    """All that happens before a model judges."""
+    with Detector.load(path, runtime=runtime) as detector:
+        self_test(detector).require()
+
+
+def outcome(path: Path, runtime: str) -> tuple[BaseException | None, int]:
+    """Use an artifact in a thread that may hang; returns what it raised and the most memory that was traced."""
+    raised: list[BaseException | None] = []
+
+    def run() -> None:
+        try:
+            use(path, runtime)
+        except BaseException as error:  # noqa: BLE001  whatever it is, it is what the test looks at
+            raised.append(error)
+        else:
+            raised.append(None)
+
+    thread = threading.Thread(target=run, daemon=True)
+    tracemalloc.start()
+    try:
+        thread.start()
+        thread.join(LIMIT_S)
+        assert raised, f"not refused within {LIMIT_S:g} s"
+        return raised[0], tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_the_artifact_that_all_are_made_from_is_valid(valid_artifact, runtime):
+    use(valid_artifact, runtime)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_is_refused(valid_artifact, tmp_path, name):
+    path = make(valid_artifact, tmp_path / "model", HOSTILE[name])
+    begin = time.monotonic()
+    error, peak = outcome(path, "onnxruntime")
+    assert isinstance(error, ArtifactError), f"{type(error).__name__}: {error}"
+    assert str(path) in str(error) and len(str(error)) > len(str(path)) + 20
+    assert peak < MOST_BYTES and time.monotonic() - begin < LIMIT_S
