@@ -16,15 +16,14 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from edgead.errors import EdgeadError, SettingsError, tell_invalid
+from edgead.artifact_files import MOST_BYTES, ArtifactError, check_file, file_sha256
+from edgead.errors import SettingsError, tell_invalid
 from edgead.manifest import PRECISIONS, SCHEMA_VERSION, Calibration, Golden, Manifest
+from edgead.regular_file import MissingFileError, UnreadableFileError, read_regular
 
+_MOST_MANIFEST_BYTES = 16 << 20
 MANIFEST = "manifest.json"
 ENGINES = "engines"  # a cache that each device fills for itself; see `edgead.runtime.engine`
-
-
-class ArtifactError(EdgeadError):
-    """The directory is not a usable artifact; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +56,9 @@ class Artifact:
         manifest = _read_manifest(path)
         for name in _needed(manifest) - manifest.files.keys():
             raise ArtifactError(f"{path}: the manifest lists no {name}: it was edited; copy the whole directory again")
+        left = MOST_BYTES
         for name, expected in manifest.files.items():
-            file = _inside(path, name)
-            if not file.is_file():
-                raise ArtifactError(f"{path}: {name} is missing; copy the whole directory again or train anew")
-            if _sha256(file) != expected:
-                raise ArtifactError(
-                    f"{path}: {name} is not the file that was written (sha256 differs): it was edited or damaged; "
-                    "copy the whole directory again or train anew"
-                )
+            left -= check_file(path, name, expected, left)
         return cls(path, manifest)
 
     @property
@@ -116,28 +109,34 @@ class Artifact:
 
 def _read_manifest(path: Path) -> Manifest:
     file = path / MANIFEST
-    if not file.is_file():
-        found = "no such directory" if not path.exists() else f"it holds no {MANIFEST}"
-        raise ArtifactError(f"{path} is not an edgead model: {found}; make one with `edgead train DATA -o {path}`")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        text = read_regular(file, _MOST_MANIFEST_BYTES).decode()
+        content = json.loads(text)
         version = content["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
+        if type(version) is not int:  # True equals 1
+            raise TypeError("schema_version is no whole number")
+        digest = content.pop("manifest_sha256", None)
+        found = _content_sha256(content)
+    except MissingFileError:
+        found = f"it holds no {MANIFEST}" if os.path.lexists(path) else "no such directory"
+        raise ArtifactError(
+            f"{path} is not an edgead model: {found}; make one with `edgead train DATA -o {path}`"
+        ) from None
+    except UnreadableFileError as error:
+        raise ArtifactError(f"{file} {error}: let this user read it, or copy the model again") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{file} cannot be read ({error}): it is damaged; copy the model again") from error
-    if type(version) is not int:  # True equals 1
-        raise ArtifactError(f"{file}: schema_version must be a whole number: it is damaged; copy the model again")
     if version > SCHEMA_VERSION:
         raise ArtifactError(
             f"{path} was written by a newer edgead (schema {version}, this one reads {SCHEMA_VERSION}): "
             "update edgead with `pip install -U edgead`"
         )
-    digest = content.pop("manifest_sha256", None)
-    if digest != _content_sha256(content):
+    if digest != found:
         raise ArtifactError(f"{file} is not what was written: it was edited or damaged; copy the model again")
     try:
         return Manifest.model_validate({**content, "manifest_sha256": digest})
     except ValidationError as error:
-        raise ArtifactError(f"{file}: {tell_invalid(error.errors()[:1])}; train the model anew") from error
+        raise ArtifactError(f"{file}: {tell_invalid(error.errors()[:1])}; train the model again") from error
 
 
 def _needed(manifest: Manifest) -> set[str]:
@@ -192,7 +191,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
     temporary = directory / f".{MANIFEST}"
     own = (MANIFEST, temporary.name)  # the second is what a power cut may have left
     kept = [name for name in names if name not in own and not name.startswith(f"{ENGINES}/")]
-    files = {name: _sha256(directory / name) for name in kept}
+    files = {name: file_sha256(directory / name) for name in kept}
     written = manifest.model_copy(update={"files": files, "schema_version": SCHEMA_VERSION})
     content = written.model_dump(mode="json", exclude={"manifest_sha256"})
     content["manifest_sha256"] = _content_sha256(content)
@@ -227,24 +226,9 @@ def _replace(draft: Path, destination: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _inside(path: Path, name: str) -> Path:
-    file = path / name
-    if not file.resolve().is_relative_to(path.resolve()):
-        raise ArtifactError(f"{path}: the manifest names {name!r}, which is outside the model: do not use it")
-    return file
-
-
 def _content_sha256(content: dict[str, Any]) -> str:
     """Hash of the manifest's content, whatever its layout as text."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime
 from itertools import pairwise
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -200,6 +201,15 @@ class Manifest(_Section):
     versions: dict[str, str] = {}
     files: Annotated[dict[str, str], Field(max_length=MOST_FILES)] = {}
     manifest_sha256: str = ""
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, str]) -> dict[str, str]:
+        for name in files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or len(name) > 255 or not name.isprintable():
+                raise ValueError(f"{name[:80]!r} is outside the model, or no name of a file: do not use it")
+        return files
 
     @model_validator(mode="after")
     def _fits_together(self) -> Manifest:

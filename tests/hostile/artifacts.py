@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +59,7 @@ def stamp(path: Path, content: dict[str, Any] | None = None) -> None:
     content = content or read_manifest(path)
     content.pop("manifest_sha256", None)
     for name in content.get("files", {}):
-        if (path / name).is_file():
+        if os.path.isfile(path / name):
             content["files"][name] = hashlib.sha256((path / name).read_bytes()).hexdigest()
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     (path / "manifest.json").write_text(json.dumps({**content, "manifest_sha256": digest}))
@@ -134,4 +135,94 @@ MANIFEST: dict[str, Change] = {
     "schema_negative": in_manifest("schema_version", value=-1),
 }
 
-HOSTILE: dict[str, Change] = {**MANIFEST}
+
+def named(name: str) -> Change:
+    """A change that lists one more file in the manifest."""
+
+    def change(path: Path) -> None:
+        content = read_manifest(path)
+        content["files"][name] = hashlib.sha256(b"").hexdigest()
+        stamp(path, content)
+
+    return change
+
+
+def instead(name: str, put: Change) -> Change:
+    """A change that puts something else in the place of a file."""
+
+    def change(path: Path) -> None:
+        (path / name).unlink()
+        put(path / name)
+
+    return change
+
+
+def sparse(size: int) -> Change:
+    def put(file: Path) -> None:
+        with file.open("wb") as stream:
+            stream.truncate(size)
+
+    return put
+
+
+def instead_of_golden(put: Change) -> Change:
+    def change(path: Path) -> None:
+        shutil.rmtree(path / "golden")
+        put(path / "golden")
+
+    return change
+
+
+def text_manifest(text: str) -> Change:
+    return lambda path: (path / "manifest.json").write_text(text)
+
+
+def unreadable(name: str) -> Change:
+    """A file whose every read fails: the start of this process's memory, which is a regular file."""
+    return instead(name, lambda file: file.symlink_to("/proc/self/mem"))
+
+
+FILES: dict[str, Change] = {
+    "name_nul": named("a\0b"),
+    "name_surrogate": named("a\ud800b"),
+    "name_escapes_the_terminal": named("a\x1b[2Jb"),
+    "name_long": named("a" * 300),
+    "name_longer_than_a_path": named("a/" * 3000),
+    "name_absolute": named("/etc/passwd"),
+    "name_above": named("../secret"),
+    "name_above_within": named("golden/../../secret"),
+    "name_empty": named(""),
+    "name_of_a_folder": named("golden"),
+    "name_below_a_file": named("model.onnx/part"),
+    "names_without_end": lambda path: stamp(
+        path, {**read_manifest(path), "files": {f"{number}": "" for number in range(5000)}}
+    ),
+    "graph_missing": lambda path: (path / "model.onnx").unlink(),
+    "graph_fifo": instead("model.onnx", os.mkfifo),
+    "graph_folder": instead("model.onnx", Path.mkdir),
+    "graph_link_loop": instead("model.onnx", lambda file: file.symlink_to(file.name)),
+    "graph_link_outside": instead("model.onnx", lambda file: file.symlink_to("/etc/hostname")),
+    "graph_link_to_a_device": instead("model.onnx", lambda file: file.symlink_to("/dev/zero")),
+    "graph_link_dangling": instead("model.onnx", lambda file: file.symlink_to("nothing")),
+    "graph_of_a_terabyte": instead("model.onnx", sparse(1 << 40)),
+    "bank_of_many_gigabytes": instead("memory_bank.npy", sparse(20 << 30)),
+    "golden_folder_file": instead_of_golden(Path.touch),
+    "golden_folder_fifo": instead_of_golden(os.mkfifo),
+    "golden_folder_link_loop": instead_of_golden(lambda file: file.symlink_to(file.name)),
+    "manifest_empty": text_manifest(""),
+    "manifest_list": text_manifest("[1]"),
+    "manifest_number": text_manifest("7"),
+    "manifest_text": text_manifest('"schema_version"'),
+    "manifest_nested": text_manifest("[" * 200_000),
+    "manifest_nested_within": text_manifest('{"schema_version": 4, "training": ' + '{"a":' * 5000 + "1" + "}" * 5001),
+    "manifest_digits": text_manifest('{"schema_version": ' + "9" * 10_000 + "}"),
+    "manifest_not_utf8": lambda path: (path / "manifest.json").write_bytes(b'{"schema_version": "\xff"}'),
+    "manifest_fifo": instead("manifest.json", os.mkfifo),
+    "manifest_folder": instead("manifest.json", Path.mkdir),
+    "manifest_link_loop": instead("manifest.json", lambda file: file.symlink_to(file.name)),
+    "manifest_link_to_a_device": instead("manifest.json", lambda file: file.symlink_to("/dev/zero")),
+    "manifest_read_error": unreadable("manifest.json"),
+    "manifest_of_gigabytes": instead("manifest.json", sparse(4 << 30)),
+}
+
+HOSTILE: dict[str, Change] = {**MANIFEST, **FILES}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import tracemalloc
@@ -68,3 +69,19 @@ def test_is_refused(valid_artifact, tmp_path, name):
     assert isinstance(error, ArtifactError), f"{type(error).__name__}: {error}"
     assert str(path) in str(error) and len(str(error)) > len(str(path)) + 20
     assert peak < MOST_BYTES and time.monotonic() - begin < LIMIT_S
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "memory_bank.npy", "golden/0.png", "golden", "."])
+def test_what_this_user_may_not_read_is_refused(valid_artifact, tmp_path, monkeypatch, name):
+    path = make(valid_artifact, tmp_path / "model", lambda path: None)
+    opened = os.open
+    refused = (path / name).resolve()
+
+    def refuse(file, *arguments, **options):  # root may read everything: modes would refuse nothing here
+        if refused in (Path(file), *Path(file).parents):
+            raise PermissionError(13, "Permission denied", str(file))
+        return opened(file, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(ArtifactError, match="Permission denied"):
+        use(path, "onnxruntime")
