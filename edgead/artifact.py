@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from edgead.artifact_files import MOST_BYTES, ArtifactError, check_file, file_sha256
 from edgead.errors import SettingsError, tell_invalid
 from edgead.manifest import PRECISIONS, SCHEMA_VERSION, Calibration, Golden, Manifest
+from edgead.npy_matrix import read_matrix
 from edgead.regular_file import MissingFileError, UnreadableFileError, read_regular
 
 _MOST_MANIFEST_BYTES = 16 << 20
@@ -96,14 +97,18 @@ class Artifact:
         )
 
     def memory_bank(self) -> np.ndarray:
-        """Read the memory bank, float32 (m, d)."""
+        """Read the memory bank, float32 (m, d), read only, of as many rows as the scoring asks for at least."""
         file = self.path / "memory_bank.npy"
         try:
-            bank = np.load(file, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise ArtifactError(f"{file} cannot be read ({error}): train the model anew") from error
-        if bank.ndim != 2 or bank.dtype != np.float32 or not np.isfinite(bank).all():
-            raise ArtifactError(f"{file} is no finite float32 matrix: train the model anew")
+            bank = read_matrix(read_regular(file, MOST_BYTES))
+        except UnreadableFileError as error:
+            raise ArtifactError(f"{file} {error}: copy the model again, or train it again") from error
+        except ValueError as error:
+            raise ArtifactError(f"{file} is no finite float32 matrix: {error}; train the model again") from error
+        scoring = self.manifest.scoring
+        wanted = max(scoring.num_neighbors, scoring.reweight_neighbors)
+        if len(bank) < wanted:
+            raise ArtifactError(f"{file} has {len(bank)} rows, the manifest asks for {wanted} neighbours: train again")
         return bank
 
 

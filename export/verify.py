@@ -126,7 +126,7 @@ class TorchScores:
         self._network = load_network(artifact)
         self._manifest = artifact.manifest
         nearest = self._manifest.scoring.head == "patch_nearest"
-        self._bank = torch.from_numpy(artifact.memory_bank()).double() if nearest else None
+        self._bank = torch.from_numpy(artifact.memory_bank().astype(np.float64)) if nearest else None
 
     def __call__(self, image: np.ndarray) -> tuple[float, np.ndarray]:
         scoring = self._manifest.scoring

@@ -6,6 +6,7 @@ A manifest is not signed: its author is whoever made the folder.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -225,4 +226,83 @@ FILES: dict[str, Change] = {
     "manifest_of_gigabytes": instead("manifest.json", sparse(4 << 30)),
 }
 
-HOSTILE: dict[str, Change] = {**MANIFEST, **FILES}
+
+def bank_file(content: bytes) -> Change:
+    def change(path: Path) -> None:
+        (path / "memory_bank.npy").write_bytes(content)
+        stamp(path)
+
+    return change
+
+
+def bank(array: np.ndarray, **options: Any) -> Change:
+    stream = io.BytesIO()
+    np.save(stream, array, **options)
+    return bank_file(stream.getvalue())
+
+
+def bank_header(text: str, version: tuple[int, int] = (1, 0), values: int = 4 * ROWS * COLUMNS) -> Change:
+    """A change of what the header of the memory bank says, before so many bytes of values."""
+    header = text.encode("latin-1").ljust(118) + b"\n"
+    length = len(header).to_bytes(2 if version == (1, 0) else 4, "little")
+    return bank_file(b"\x93NUMPY" + bytes(version) + length + header + bytes(values))
+
+
+def shaped(shape: str, *, descr: str = "<f4", fortran: str = "False") -> str:
+    return f"{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}"
+
+
+def zipped() -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, bank=np.ones((ROWS, COLUMNS), np.float32))
+    return stream.getvalue()
+
+
+def with_value(value: float) -> np.ndarray:
+    array = np.ones((ROWS, COLUMNS), np.float32)
+    array[3, 2] = value
+    return array
+
+
+BANK: dict[str, Change] = {
+    "bank_header_of_gigabytes": bank_header(shaped("(2147483648, 5)")),
+    "bank_header_of_2_40_rows": bank_header(shaped("(1099511627776, 5)")),
+    "bank_header_overflows": bank_header(shaped("(9223372036854775807, 9223372036854775807)")),
+    "bank_header_negative": bank_header(shaped("(-6, -5)")),
+    "bank_header_too_small": bank_header(shaped("(5, 5)")),
+    "bank_header_not_a_shape": bank_header(shaped("'wide'")),
+    "bank_header_nested": bank_header(shaped("(" * 300 + ")" * 300)),
+    "bank_header_endless": bank_header("{" * 60_000),
+    "bank_header_code": bank_header("__import__('os').abort()"),
+    "bank_header_empty": bank_header(""),
+    "bank_header_longer_than_the_file": bank_file(b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + bytes(200)),
+    "bank_version_9": bank_header(shaped("(6, 5)"), (9, 9)),
+    "bank_big_endian": bank_header(shaped("(6, 5)", descr=">f4")),
+    "bank_strings": bank_header(shaped("(6, 5)", descr="<U1")),
+    "bank_void": bank_header(shaped("(6, 5)", descr="|V4")),
+    "bank_fortran": bank(np.asfortranarray(np.random.default_rng(3).random((ROWS, COLUMNS), np.float32))),
+    "bank_double": bank(np.ones((ROWS, COLUMNS))),
+    "bank_objects": bank(np.array([[{}]], object), allow_pickle=True),
+    "bank_one_axis": bank(np.ones(COLUMNS, np.float32)),
+    "bank_three_axes": bank(np.ones((1, ROWS, COLUMNS), np.float32)),
+    "bank_scalar": bank(np.float32(1)),
+    "bank_no_rows": bank(np.ones((0, COLUMNS), np.float32)),
+    "bank_no_columns": bank(np.ones((ROWS, 0), np.float32)),
+    "bank_other_columns": bank(np.ones((ROWS, COLUMNS + 1), np.float32)),
+    "bank_nan": bank(with_value(np.nan)),
+    "bank_infinite": bank(with_value(-np.inf)),
+    "bank_huge_value": bank(with_value(3e38)),
+    "bank_fewer_rows_than_neighbours": lambda path: (
+        bank(np.ones((2, COLUMNS), np.float32))(path),
+        in_manifest("scoring", "num_neighbors", value=3)(path),
+    ),
+    "bank_fewer_rows_than_reweighting": in_manifest("scoring", "reweight_neighbors", value=ROWS + 1),
+    "bank_empty_file": bank_file(b""),
+    "bank_cut_off": bank_file(b"\x93NUMPY\x01\x00v\x00{'descr'"),
+    "bank_zip": bank_file(zipped()),
+    "bank_pickle": bank_file(b"\x80\x04N."),
+    "bank_text": bank_file(b"not a matrix"),
+    "bank_with_a_tail": bank_header(shaped("(6, 5)"), values=4 * ROWS * COLUMNS + 4),
+}
+
+HOSTILE: dict[str, Change] = {**MANIFEST, **FILES, **BANK}
