@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgead.artifact import Artifact
+from edgead.artifact import Artifact, ArtifactError
 from edgead.calibration import score_scale
 from edgead.detector import Detector, Measurement
 from edgead.errors import EdgeadError
@@ -92,10 +92,19 @@ def self_test(detector: Detector, measure: Callable[[np.ndarray], Measurement] |
     good = graph.calibration.scores if graph.calibration else [0.0]
     images = []
     for golden in graph.golden:
-        found = measure(load_image(artifact.path / golden.image)).image_score
+        found = _score(measure, artifact, golden.image)
         difference = abs(found - golden.image_score) / float(score_scale(golden.image_score, good))
         images.append(GoldenScore(golden.image, golden.image_score, found, difference))
     return SelfTest(str(artifact.path), record.score_tolerance if record else _TOLERANCE, tuple(images))
+
+
+def _score(measure: Callable[[np.ndarray], Measurement], artifact: Artifact, image: str) -> float:
+    try:
+        return measure(load_image(artifact.path / image)).image_score
+    except ValueError as error:  # no image, too small for the region of interest, or a network that gives NaN
+        raise ArtifactError(
+            f"{artifact.path}: its golden image {image} cannot be scored ({error}): train the model again"
+        ) from error
 
 
 def golden_images(model: Path, precision: str | None) -> tuple[np.ndarray, ...]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import graphs
 import numpy as np
 from small_graph import SIZE, small_graph, small_images
 
@@ -305,4 +306,51 @@ BANK: dict[str, Change] = {
     "bank_with_a_tail": bank_header(shaped("(6, 5)"), values=4 * ROWS * COLUMNS + 4),
 }
 
-HOSTILE: dict[str, Change] = {**MANIFEST, **FILES, **BANK}
+
+def graph_file(content: bytes) -> Change:
+    def change(path: Path) -> None:
+        (path / "model.onnx").write_bytes(content)
+        stamp(path)
+
+    return change
+
+
+def cut_graph(path: Path) -> None:
+    file = path / "model.onnx"
+    file.write_bytes(file.read_bytes()[:-100])
+    stamp(path)
+
+
+GRAPH: dict[str, Change] = {
+    **{f"graph_{name}": graph_file(made.SerializeToString()) for name, made in graphs.SHAPES.items()},
+    "graph_empty_file": graph_file(b""),
+    "graph_text": graph_file(b"not a graph"),
+    "graph_zeros": graph_file(bytes(1000)),
+    "graph_ones": graph_file(b"\xff" * 1000),
+    "graph_cut_off": cut_graph,
+    "graph_xml": graph_file(b"<?xml version='1.0'?><net name='a' version='11'><layers/></net>"),
+    "graph_of_another_format": graph_file(b"\x12\x7f\x00\x00ORTM" + bytes(400)),
+}
+
+
+def golden_file(name: str, content: bytes) -> Change:
+    def change(path: Path) -> None:
+        (path / "golden" / name).write_bytes(content)
+        stamp(path)
+
+    return change
+
+
+def png(image: np.ndarray) -> bytes:
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+GOLDEN: dict[str, Change] = {
+    "golden_text": golden_file("0.png", b"no image"),
+    "golden_empty": golden_file("0.png", b""),
+    "golden_cut_off": golden_file("0.png", png(small_images(1)[0])[:-20]),
+    "golden_smaller_than_the_roi": in_manifest("preprocessing", "roi", value=[0, 0, SIZE + 1, SIZE]),
+    "golden_roi_beyond_every_image": in_manifest("preprocessing", "roi", value=[1 << 62, 1 << 62, 8, 8]),
+}
+
+HOSTILE: dict[str, Change] = {**MANIFEST, **FILES, **BANK, **GRAPH, **GOLDEN}
