@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from edgead.artifact_files import MOST_BYTES, ArtifactError, check_file, file_sha256
-from edgead.errors import SettingsError, tell_invalid
+from edgead.artifact_files import MOST_BYTES, ArtifactError, check_file, file_sha256, read_file
+from edgead.errors import EdgeadError, SettingsError, tell_invalid
 from edgead.manifest import PRECISIONS, SCHEMA_VERSION, Calibration, Golden, Manifest
 from edgead.npy_matrix import read_matrix
+from edgead.onnx_closed import check_closed
 from edgead.regular_file import MissingFileError, UnreadableFileError, read_regular
 
 _MOST_MANIFEST_BYTES = 16 << 20
@@ -35,6 +36,21 @@ class Graph:
     path: Path
     calibration: Calibration | None
     golden: list[Golden]
+
+    def read(self) -> bytes:
+        """Read the ONNX file.
+
+        Raises
+        ------
+        ArtifactError
+            It cannot be read, may not end, or is not all there.
+        """
+        content = read_file(self.path.parent, self.path.name)
+        try:
+            check_closed(content)
+        except EdgeadError as error:
+            raise ArtifactError(f"{self.path} cannot be used: {error}; write it again with `edgead export`") from error
+        return content
 
 
 class Artifact:
@@ -99,10 +115,9 @@ class Artifact:
     def memory_bank(self) -> np.ndarray:
         """Read the memory bank, float32 (m, d), read only, of as many rows as the scoring asks for at least."""
         file = self.path / "memory_bank.npy"
+        content = read_file(self.path, file.name)
         try:
-            bank = read_matrix(read_regular(file, MOST_BYTES))
-        except UnreadableFileError as error:
-            raise ArtifactError(f"{file} {error}: copy the model again, or train it again") from error
+            bank = read_matrix(content)
         except ValueError as error:
             raise ArtifactError(f"{file} is no finite float32 matrix: {error}; train the model again") from error
         scoring = self.manifest.scoring

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edgead.errors import EdgeadError
-from edgead.regular_file import UnreadableFileError, open_regular
+from edgead.regular_file import UnreadableFileError, open_regular, read_regular
 
 MOST_BYTES = 2 << 30  # of all files together; an ONNX file cannot have more
 
@@ -37,6 +37,14 @@ def check_file(folder: Path, name: str, expected: str, most_bytes: int = MOST_BY
                     f"exchanged meanwhile; {_REMEDY}"
                 )
             return found.st_size
+    except UnreadableFileError as error:
+        raise ArtifactError(f"{folder}: {name} {error}; {_REMEDY}") from error
+
+
+def read_file(folder: Path, name: str) -> bytes:
+    """Read a file; raises ArtifactError where it cannot be."""
+    try:
+        return read_regular(_inside(folder, name), MOST_BYTES)
     except UnreadableFileError as error:
         raise ArtifactError(f"{folder}: {name} {error}; {_REMEDY}") from error
 

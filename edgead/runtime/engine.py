@@ -78,10 +78,10 @@ def make_engine(artifact: Artifact, *, target: str = "current", precision: str |
     graph = artifact.graph(precision, for_tensorrt=True)
     flavour = find_flavour(target)
     gpu = find_gpu() if target == "current" else None
-    graph_sha256 = _sha256(graph.path.read_bytes())  # before: the file may be another when the engine is ready
-    content, profile = build_engine(graph.path, flavour, target)
+    onnx = graph.read()
+    content, profile = build_engine(graph.path, onnx, flavour, target)
     stamp = Stamp(
-        graph_sha256=graph_sha256,
+        graph_sha256=_sha256(onnx),
         engine_sha256=_sha256(content),
         flavour=flavour.name,
         version=flavour.version,
@@ -137,7 +137,7 @@ class Wanted:
         """Tell why an engine may not be used; "" if it may."""
         if stamp.engine_sha256 != _sha256(content):
             return "is not the file that was built (sha256 differs): it was edited or cut off"
-        if (stamp.precision, stamp.graph_sha256) != (self.graph.precision, _sha256(self.graph.path.read_bytes())):
+        if (stamp.precision, stamp.graph_sha256) != (self.graph.precision, _sha256(self.graph.read())):
             return f"was built from another graph than {self.graph.path.name} is now"
         if (stamp.flavour, stamp.version) != (self.flavour.name, self.flavour.version):
             return f"was built by {stamp.flavour} {stamp.version}, here is {self.flavour}"

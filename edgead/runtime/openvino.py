@@ -38,8 +38,9 @@ class OpenVinoRuntime:
         }
         manifest = artifact.manifest
         height, width = manifest.preprocessing.image_size
+        content = graph.read()
         try:
-            model = core.read_model(graph.path)
+            model = core.read_model(content)
             check_input(graph.path, manifest, [_tensor(port) for port in model.inputs])
             model.reshape([1, height, width, 3])
             check_outputs(graph.path, manifest, [_tensor(port) for port in model.outputs])

@@ -26,10 +26,13 @@ class OrtRuntime:
         options.add_free_dimension_override_by_name("batch", 1)
         # Workers that spin after the network has run would take the cores from the scoring kernels.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        # It would take a file for its own format by four bytes within it.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        content = graph.read()
         try:
             self._session, self._workers = start_workers(
                 lambda: onnxruntime.InferenceSession(
-                    str(graph.path), options, providers=["CPUExecutionProvider"], disabled_optimizers=WITHOUT
+                    content, options, providers=["CPUExecutionProvider"], disabled_optimizers=WITHOUT
                 )
             )
         except Exception as error:  # noqa: BLE001  ONNX Runtime's errors share no base of their own

@@ -310,6 +310,7 @@ BANK: dict[str, Change] = {
 def graph_file(content: bytes) -> Change:
     def change(path: Path) -> None:
         (path / "model.onnx").write_bytes(content)
+        (path / "weights.bin").write_bytes(np.array(graphs.GOOD, np.int64).tobytes())
         stamp(path)
 
     return change
@@ -323,6 +324,8 @@ def cut_graph(path: Path) -> None:
 
 GRAPH: dict[str, Change] = {
     **{f"graph_{name}": graph_file(made.SerializeToString()) for name, made in graphs.SHAPES.items()},
+    **{f"graph_{name}": graph_file(made.SerializeToString()) for name, made in graphs.OPEN.items()},
+    "graph_of_two_million_parts": graph_file(b"\x08\x08" * 2_000_000),
     "graph_empty_file": graph_file(b""),
     "graph_text": graph_file(b"not a graph"),
     "graph_zeros": graph_file(bytes(1000)),

@@ -174,3 +174,92 @@ SHAPES = {
         [node("Add", ["features", "b"], "a"), node("Neg", ["a"], "features")], {"b": np.float32(1)}
     ),
 }
+
+
+def subgraph(nodes: Sequence[onnx.NodeProto], inputs: Sequence[tuple], outputs: Sequence[tuple]) -> onnx.GraphProto:
+    one = numpy_helper.from_array(np.float32(1), "step")
+    values = [[helper.make_tensor_value_info(*value) for value in side] for side in (inputs, outputs)]
+    return helper.make_graph(nodes, "within", values[0], values[1], [one])
+
+
+def with_control_flow(kind: str) -> onnx.ModelProto:
+    """The largest value of the image by way of a graph within a node."""
+    flag, number, index = (TensorProto.BOOL, []), (TensorProto.FLOAT, []), (TensorProto.INT64, [])
+    keep, add = node("Identity", ["go_in"], "go_out"), node("Add", ["x_in", "step"], "x_out")
+    if kind == "Loop":  # on and on
+        body = subgraph(
+            [keep, add], [("i", *index), ("go_in", *flag), ("x_in", *number)], [("go_out", *flag), ("x_out", *number)]
+        )
+        inner = [node("Loop", ["", "true", "one"], "last", body=body)]
+    elif kind == "If":
+        branch = subgraph([node("Identity", ["one"], "x_out")], [], [("x_out", *number)])
+        inner = [node("If", ["true"], "last", then_branch=branch, else_branch=branch)]
+    else:
+        body = subgraph(
+            [add, node("Identity", ["x_in"], "seen")],
+            [("x_in", *number), ("row", *number)],
+            [("x_out", *number), ("seen", *number)],
+        )
+        inner = [helper.make_node("Scan", ["one", "many"], ["last", "all"], num_scan_inputs=1, body=body)]
+    nodes = [
+        node("Cast", ["image"], "float", to=TensorProto.FLOAT),
+        node("ReduceMax", ["float"], "one", keepdims=0),
+        *inner,
+        node("Expand", ["last", "shape"], "features"),
+    ]
+    return model(nodes, {"shape": np.array(GOOD, np.int64), "true": np.array(True), "many": np.zeros(9, np.float32)})
+
+
+def with_a_function() -> onnx.ModelProto:
+    made = of_shape(GOOD, name="plain")
+    made.graph.node.append(node("Same", ["plain"], "features", domain="local"))
+    opset = helper.make_opsetid("", 18)
+    made.functions.append(helper.make_function("local", "Same", ["a"], ["b"], [node("Identity", ["a"], "b")], [opset]))
+    made.opset_import.append(helper.make_opsetid("local", 1))
+    del made.graph.output[:]
+    made.graph.output.append(helper.make_tensor_value_info(*FEATURES))
+    return made
+
+
+def external(tensor: onnx.TensorProto, location: str) -> onnx.TensorProto:
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    return tensor
+
+
+def with_external_data(location: str) -> onnx.ModelProto:
+    made = of_shape(GOOD)
+    external(made.graph.initializer[0], location)
+    return made
+
+
+def with_external_constant(location: str) -> onnx.ModelProto:
+    made = of_shape(GOOD)
+    value = external(numpy_helper.from_array(np.array(GOOD, np.int64), "v"), location)
+    del made.graph.initializer[:]
+    made.graph.node.insert(0, node("Constant", [], "shape", value=value))
+    return made
+
+
+def with_sparse_external_data(location: str) -> onnx.ModelProto:
+    made = of_shape(GOOD)
+    sparse = made.graph.sparse_initializer.add(dims=[4])
+    sparse.values.CopyFrom(external(numpy_helper.from_array(np.array(GOOD, np.int64), "shape"), location))
+    sparse.indices.CopyFrom(numpy_helper.from_array(np.arange(4), "indices"))
+    del made.graph.initializer[:]
+    return made
+
+
+OPEN = {
+    "loop_without_end": with_control_flow("Loop"),
+    "branch": with_control_flow("If"),
+    "scan": with_control_flow("Scan"),
+    "function": with_a_function(),
+    "values_in_a_file_unlisted": with_external_data("weights.bin"),
+    "values_in_a_file_outside": with_external_data("../weights.bin"),
+    "values_in_a_file_absolute": with_external_data("/etc/hostname"),
+    "values_in_a_device": with_external_data("/dev/zero"),
+    "values_of_a_constant_in_a_file": with_external_constant("weights.bin"),
+    "values_of_a_sparse_tensor_in_a_file": with_sparse_external_data("weights.bin"),
+}
