@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from edgead.artifact_files import MOST_BYTES, ArtifactError, check_file, file_sha256, read_file
 from edgead.errors import EdgeadError, SettingsError, tell_invalid
+from edgead.images import ImageError, decode_image
 from edgead.manifest import PRECISIONS, SCHEMA_VERSION, Calibration, Golden, Manifest
 from edgead.npy_matrix import read_matrix
 from edgead.onnx_closed import check_closed
@@ -36,16 +37,17 @@ class Graph:
     path: Path
     calibration: Calibration | None
     golden: list[Golden]
+    sha256: str | None = None  # of the file; None in a draft
 
     def read(self) -> bytes:
-        """Read the ONNX file.
+        """Read the ONNX file: these bytes are what was hashed, and what an engine is to be given.
 
         Raises
         ------
         ArtifactError
-            It cannot be read, may not end, or is not all there.
+            It cannot be read, is another file than was written, may not end, or is not all there.
         """
-        content = read_file(self.path.parent, self.path.name)
+        content = read_file(self.path.parent, self.path.name, self.sha256)
         try:
             check_closed(content)
         except EdgeadError as error:
@@ -54,11 +56,16 @@ class Graph:
 
 
 class Artifact:
-    """An opened artifact: `path` and the validated `manifest`."""
+    """An opened artifact: `path` and the validated `manifest`.
+
+    What is read from a loaded one, by whatever name, is what its manifest was written with, also where its folder has
+    been exchanged since. One that is made directly is a draft: its files may be others than a manifest says.
+    """
 
     def __init__(self, path: Path, manifest: Manifest):
         self.path = path
         self.manifest = manifest
+        self._sha256: Mapping[str, str] = {}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Artifact:
@@ -76,7 +83,9 @@ class Artifact:
         left = MOST_BYTES
         for name, expected in manifest.files.items():
             left -= check_file(path, name, expected, left)
-        return cls(path, manifest)
+        artifact = cls(path, manifest)
+        artifact._sha256 = manifest.files
+        return artifact
 
     @property
     def model_path(self) -> Path:
@@ -102,20 +111,37 @@ class Artifact:
         if for_tensorrt and name == "int8":
             name = "int8_symmetric"
         if name == "fp32":
-            return Graph(name, self.model_path, manifest.calibration, manifest.golden)
+            return self._graph(name, self.model_path.name, manifest.calibration, manifest.golden)
         if name in manifest.precisions:
             record = manifest.precisions[name]
-            return Graph(name, self.path / record.graph, record.calibration, record.golden)
+            return self._graph(name, record.graph, record.calibration, record.golden)
         makes = f"make it with `edgead export {self.path} DATA --precision {name}`"
         raise SettingsError(
             f"{self.path} has no {name} graph, it has {', '.join(self.precisions)}: "
             + (makes if name in PRECISIONS else f"precisions are {', '.join(PRECISIONS)}")
         )
 
+    def _graph(self, precision: str, file: str, calibration: Calibration | None, golden: list[Golden]) -> Graph:
+        return Graph(precision, self.path / file, calibration, golden, self._sha256.get(file))
+
+    def image(self, name: str) -> np.ndarray:
+        """Read one of the artifact's images, uint8 BGR.
+
+        Raises
+        ------
+        ArtifactError
+            It cannot be read, is another file than was written, or no image.
+        """
+        content = read_file(self.path, name, self._sha256.get(name))
+        try:
+            return decode_image(content)
+        except ImageError as error:
+            raise ArtifactError(f"{self.path}: {name} is no image: {error}; copy the model again") from error
+
     def memory_bank(self) -> np.ndarray:
         """Read the memory bank, float32 (m, d), read only, of as many rows as the scoring asks for at least."""
         file = self.path / "memory_bank.npy"
-        content = read_file(self.path, file.name)
+        content = read_file(self.path, file.name, self._sha256.get(file.name))
         try:
             bank = read_matrix(content)
         except ValueError as error:

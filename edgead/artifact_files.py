@@ -29,29 +29,41 @@ def check_file(folder: Path, name: str, expected: str, most_bytes: int = MOST_BY
         It is missing, too large, outside the folder, or another file than was written.
     """
     try:
-        file = _inside(folder, name)
-        with open_regular(file, most_bytes) as (stream, found):
-            if _sha256(stream) != expected:
-                raise ArtifactError(
-                    f"{folder}: {name} is not the file that was written (sha256 differs): it was edited, damaged or "
-                    f"exchanged meanwhile; {_REMEDY}"
-                )
+        with open_regular(_inside(folder, name), most_bytes) as (stream, found):
+            _compare(folder, name, _sha256(stream), expected)
             return found.st_size
     except UnreadableFileError as error:
         raise ArtifactError(f"{folder}: {name} {error}; {_REMEDY}") from error
 
 
-def read_file(folder: Path, name: str) -> bytes:
-    """Read a file; raises ArtifactError where it cannot be."""
+def read_file(folder: Path, name: str, expected: str | None) -> bytes:
+    """Read a file once and compare those very bytes with the sha256 on record; None compares nothing.
+
+    Raises
+    ------
+    ArtifactError
+        As `check_file`.
+    """
     try:
-        return read_regular(_inside(folder, name), MOST_BYTES)
+        content = read_regular(_inside(folder, name), MOST_BYTES)
     except UnreadableFileError as error:
         raise ArtifactError(f"{folder}: {name} {error}; {_REMEDY}") from error
+    if expected is not None:
+        _compare(folder, name, hashlib.sha256(content).hexdigest(), expected)
+    return content
 
 
 def file_sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return _sha256(stream)
+
+
+def _compare(folder: Path, name: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise ArtifactError(
+            f"{folder}: {name} is not the file that was written (sha256 differs): it was edited, damaged or exchanged "
+            f"meanwhile; {_REMEDY}"
+        )
 
 
 def _inside(folder: Path, name: str) -> Path:

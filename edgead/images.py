@@ -54,24 +54,35 @@ def load_image(path: str | Path) -> np.ndarray:
         raise ImageError(f"{path}: no such file") from None
     except OSError as error:
         raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        return decode_image(data)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def decode_image(data: bytes) -> np.ndarray:
+    """Decode the bytes of one image file, as `load_image`.
+
+    Raises
+    ------
+    ImageError
+        They are empty, truncated, damaged or no image that OpenCV can read.
+    """
     if not data:
-        raise ImageError(f"{path}: the file is empty (0 bytes); copy it again")
+        raise ImageError("the file is empty (0 bytes); copy it again")
     # OpenCV 4 decodes a truncated JPEG with grey in place of what is missing, which would then be learned or
     # rejected as a defect: completeness is checked here, before decoding.
     problem = _problem_in(data)
     if problem:
-        raise ImageError(f"{path}: {problem}; copy it again")
+        raise ImageError(f"{problem}; copy it again")
     try:
         with quiet_opencv():
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
-        raise ImageError(f"{path}: OpenCV refuses it: {error.err}") from error
+        raise ImageError(f"OpenCV refuses it: {error.err}") from error
     if image is None:
-        raise ImageError(f"{path}: not an image that OpenCV can read, or damaged ({len(data)} bytes found)")
-    try:
-        return as_bgr(image)
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from None
+        raise ImageError(f"not an image that OpenCV can read, or damaged ({len(data)} bytes found)")
+    return as_bgr(image)
 
 
 def write_image(path: Path, image: np.ndarray) -> None:

@@ -31,7 +31,7 @@ def open_regular(file: Path, most_bytes: int) -> Iterator[tuple[BinaryIO, os.sta
         It is missing, is no regular file, has more than `most_bytes`, or reading it fails within the block.
     """
     try:
-        with open(file, "rb", opener=lambda name, _: os.open(name, _FLAGS)) as stream:
+        with _open(file) as stream:
             found = os.fstat(stream.fileno())
             if found.st_size > most_bytes:
                 raise UnreadableFileError(f"has {found.st_size} bytes, at most {most_bytes} are read")
@@ -42,6 +42,11 @@ def open_regular(file: Path, most_bytes: int) -> Iterator[tuple[BinaryIO, os.sta
         raise MissingFileError("is missing") from None
     except OSError as error:
         raise UnreadableFileError(f"cannot be read ({error.strerror or error})") from error
+
+
+def _open(file: Path) -> BinaryIO:
+    try:
+        return open(file, "rb", opener=lambda name, _: os.open(name, _FLAGS))
     except ValueError as error:  # NUL, or a character that no file name can have
         raise UnreadableFileError(f"has a name that no file can have ({error})") from error
 

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,17 @@ from edgead.artifact import Artifact, new_artifact, write_manifest
 from edgead.completion import write_golden
 from edgead.detector import Detector
 from edgead.manifest import Calibration, Manifest, Preprocessing, Scoring
+from edgead.patch_features import each_features
 
 ROWS, COLUMNS = 6, 5
 Change = Callable[[Path], object]
 
 
-def write_valid(path: Path) -> Path:
-    """Write a whole artifact of 16 x 16 pixels: graph, memory bank, thresholds and two golden images."""
+def write_valid(path: Path, *, learnt: Sequence[np.ndarray] = ()) -> Path:
+    """Write a whole artifact of 16 x 16 pixels: graph, memory bank, thresholds and two golden images.
+
+    The memory bank is random, or has every patch of the images that were learnt.
+    """
     scores = [0.1 * number for number in range(1, 21)]
     limits = {"reject": 2.2, "review": 2.1, "map_threshold": 3.0, "map_typical": 1.0, "scores": scores}
     manifest = Manifest(
@@ -42,6 +46,8 @@ def write_valid(path: Path) -> Path:
     with new_artifact(path) as draft:
         small_graph(draft / "model.onnx")
         bank = np.random.default_rng(2).random((ROWS, COLUMNS), np.float32)
+        if learnt:
+            bank = np.concatenate([each.copy() for each in each_features(Artifact(draft, manifest), learnt)])
         np.save(draft / "memory_bank.npy", bank, allow_pickle=False)
         (draft / "golden").mkdir()
         for number, image in enumerate(small_images(2)):
