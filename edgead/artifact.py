@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -11,21 +10,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from edgead.artifact_files import MOST_BYTES, ArtifactError, check_file, file_sha256, read_file
-from edgead.errors import EdgeadError, SettingsError, tell_invalid
+from edgead.errors import EdgeadError, SettingsError
 from edgead.images import ImageError, decode_image
 from edgead.manifest import PRECISIONS, SCHEMA_VERSION, Calibration, Golden, Manifest
+from edgead.manifest_file import MANIFEST, content_sha256, read_manifest
 from edgead.npy_matrix import read_matrix
 from edgead.onnx_closed import check_closed
-from edgead.regular_file import MissingFileError, UnreadableFileError, read_regular
 
-_MOST_MANIFEST_BYTES = 16 << 20
-MANIFEST = "manifest.json"
 ENGINES = "engines"  # a cache that each device fills for itself; see `edgead.runtime.engine`
 
 
@@ -77,7 +72,7 @@ class Artifact:
             Missing, from a newer edgead, edited or damaged.
         """
         path = Path(path)
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         for name in _needed(manifest) - manifest.files.keys():
             raise ArtifactError(f"{path}: the manifest lists no {name}: it was edited; copy the whole directory again")
         left = MOST_BYTES
@@ -153,38 +148,6 @@ class Artifact:
         return bank
 
 
-def _read_manifest(path: Path) -> Manifest:
-    file = path / MANIFEST
-    try:
-        text = read_regular(file, _MOST_MANIFEST_BYTES).decode()
-        content = json.loads(text)
-        version = content["schema_version"]
-        if type(version) is not int:  # True equals 1
-            raise TypeError("schema_version is no whole number")
-        digest = content.pop("manifest_sha256", None)
-        found = _content_sha256(content)
-    except MissingFileError:
-        found = f"it holds no {MANIFEST}" if os.path.lexists(path) else "no such directory"
-        raise ArtifactError(
-            f"{path} is not an edgead model: {found}; make one with `edgead train DATA -o {path}`"
-        ) from None
-    except UnreadableFileError as error:
-        raise ArtifactError(f"{file} {error}: let this user read it, or copy the model again") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ArtifactError(f"{file} cannot be read ({error}): it is damaged; copy the model again") from error
-    if version > SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{path} was written by a newer edgead (schema {version}, this one reads {SCHEMA_VERSION}): "
-            "update edgead with `pip install -U edgead`"
-        )
-    if digest != found:
-        raise ArtifactError(f"{file} is not what was written: it was edited or damaged; copy the model again")
-    try:
-        return Manifest.model_validate({**content, "manifest_sha256": digest})
-    except ValidationError as error:
-        raise ArtifactError(f"{file}: {tell_invalid(error.errors()[:1])}; train the model again") from error
-
-
 def _needed(manifest: Manifest) -> set[str]:
     """Files that an artifact cannot be without."""
     records = manifest.precisions.values()
@@ -240,7 +203,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
     files = {name: file_sha256(directory / name) for name in kept}
     written = manifest.model_copy(update={"files": files, "schema_version": SCHEMA_VERSION})
     content = written.model_dump(mode="json", exclude={"manifest_sha256"})
-    content["manifest_sha256"] = _content_sha256(content)
+    content["manifest_sha256"] = content_sha256(content)
     try:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         _sync(temporary)
@@ -270,11 +233,6 @@ def _replace(draft: Path, destination: Path) -> None:
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _content_sha256(content: dict[str, Any]) -> str:
-    """Hash of the manifest's content, whatever its layout as text."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _sync(path: Path) -> None:

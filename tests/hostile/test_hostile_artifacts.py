@@ -12,7 +12,8 @@ import pytest
 
 pytest.importorskip("onnx", reason="NO HOSTILE ARTIFACTS TESTED: graphs are made by the workstation's packages")
 
-from artifacts import GRAPH, HOSTILE, make, write_valid
+from artifacts import GRAPH, HOSTILE
+from valid_artifact import make, write_valid
 
 from edgead.artifact import ArtifactError
 from edgead.daemon.self_test import SelfTestError, self_test

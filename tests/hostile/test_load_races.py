@@ -14,7 +14,7 @@ from small_graph import SIZE, small_images
 
 pytest.importorskip("onnx", reason="NO RACES TESTED: graphs are made by the workstation's packages")
 
-from artifacts import write_valid
+from valid_artifact import write_valid
 
 from edgead.artifact import ArtifactError
 from edgead.daemon.self_test import SelfTestError, self_test

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("onnx", reason="NO MUTATIONS TESTED: graphs are made by the workstation's packages")
 
-from artifacts import read_manifest, stamp, write_valid
+from valid_artifact import read_manifest, stamp, write_valid
 
 from edgead.artifact import ArtifactError
 from edgead.daemon.self_test import SelfTestError, self_test

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("onnx", reason="NO PLANTED ENGINES TESTED: graphs are made by the workstation's packages")
 
-from artifacts import make, write_valid
+from valid_artifact import make, write_valid
 
 from edgead import runtime as runtimes
 from edgead.artifact import Artifact
