@@ -19,7 +19,8 @@ from edgead.artifact import ArtifactError
 from edgead.daemon.self_test import SelfTestError, self_test
 from edgead.detector import Detector
 
-LIMIT_S = 10.0
+LIMIT_S = 10.0  # of the thread's own time, as on a computer that does nothing else
+HANGS_S = 60.0
 MOST_BYTES = 64 << 20  # of arrays and Python objects; the valid one needs less than 1 MiB
 
 
@@ -37,21 +38,24 @@ def use(path: Path, runtime: str) -> None:
 def outcome(path: Path, runtime: str) -> tuple[BaseException | None, int]:
     """Use an artifact in a thread that may hang; returns what it raised and the most memory that was traced."""
     raised: list[BaseException | None] = []
+    took_s: list[float] = []
 
     def run() -> None:
+        error: BaseException | None = None
         try:
             use(path, runtime)
-        except BaseException as error:  # noqa: BLE001  whatever it is, it is what the test looks at
-            raised.append(error)
-        else:
-            raised.append(None)
+        except BaseException as raised_by_it:  # noqa: BLE001  whatever it is, it is what the test looks at
+            error = raised_by_it
+        took_s.append(time.thread_time())
+        raised.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
     tracemalloc.start()
     try:
         thread.start()
-        thread.join(LIMIT_S)
-        assert raised, f"not refused within {LIMIT_S:g} s"
+        thread.join(HANGS_S)
+        assert raised, f"not refused within {HANGS_S:g} s"
+        assert took_s[0] < LIMIT_S
         return raised[0], tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -70,12 +74,11 @@ EACH = [(name, "onnxruntime") for name in HOSTILE] + [(name, "openvino") for nam
 @pytest.mark.parametrize(("name", "runtime"), EACH)
 def test_is_refused(valid_artifact, tmp_path, name, runtime):
     path = make(valid_artifact, tmp_path / "model", HOSTILE[name])
-    begin = time.monotonic()
     error, peak = outcome(path, runtime)
     expected = SelfTestError if (name, runtime) in SCORES_OTHERWISE else ArtifactError
     assert isinstance(error, expected), f"{type(error).__name__}: {error}"
     assert str(path) in str(error) and len(str(error)) > len(str(path)) + 20
-    assert peak < MOST_BYTES and time.monotonic() - begin < LIMIT_S
+    assert peak < MOST_BYTES
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "memory_bank.npy", "golden/0.png", "golden", "."])
