@@ -215,9 +215,12 @@ def test_a_node_that_tensorrt_does_not_take_is_named(tmp_path, flavour):
 
 def test_a_graph_that_is_refused_leaves_the_old_engine(artifact, flavour):
     before = wanted(artifact, flavour).read()
-    artifact.model_path.write_bytes(b"no network")
-    with pytest.raises(ArtifactError, match="cannot be used"):
+    artifact.model_path.write_bytes(b"\x08\x08")  # an ONNX file without a graph
+    with pytest.raises(ArtifactError, match="is not the file that was written"):
         make_engine(artifact, target="sm86", precision="fp32")
+    write_manifest(artifact.path, artifact.manifest)
+    with pytest.raises(EngineError, match="cannot take|built no engine"):
+        make_engine(Artifact.load(artifact.path), target="sm86", precision="fp32")
     assert wanted(artifact, flavour).path.read_bytes() == before
     assert len(list((artifact.path / ENGINES).iterdir())) == 6
 
@@ -225,6 +228,7 @@ def test_a_graph_that_is_refused_leaves_the_old_engine(artifact, flavour):
 def test_a_full_disk_leaves_nothing(artifact, tmp_path):
     shutil.rmtree(artifact.path / ENGINES)
     with full_disk(tmp_path, size_kib=1024) as disk:
+        disk.chmod(0o755)  # a tmpfs lets everybody write
         (artifact.path / ENGINES).symlink_to(disk)
         with pytest.raises(OSError, match="No space left"):
             make_engine(artifact, target="sm86")
