@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
-from edgead.errors import EdgeadError, SettingsError, tell_invalid
+from edgead.artifact_files import MOST_BYTES, ArtifactError, check_file, file_sha256, read_file
+from edgead.errors import EdgeadError, SettingsError
+from edgead.images import ImageError, decode_image
 from edgead.manifest import PRECISIONS, SCHEMA_VERSION, Calibration, Golden, Manifest
+from edgead.manifest_file import MANIFEST, content_sha256, read_manifest
+from edgead.npy_matrix import read_matrix
+from edgead.onnx_closed import check_closed
 
-MANIFEST = "manifest.json"
 ENGINES = "engines"  # a cache that each device fills for itself; see `edgead.runtime.engine`
-
-
-class ArtifactError(EdgeadError):
-    """The directory is not a usable artifact; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +32,35 @@ class Graph:
     path: Path
     calibration: Calibration | None
     golden: list[Golden]
+    sha256: str | None = None  # of the file; None in a draft
+
+    def read(self) -> bytes:
+        """Read the ONNX file: these bytes are what was hashed, and what an engine is to be given.
+
+        Raises
+        ------
+        ArtifactError
+            It cannot be read, is another file than was written, may not end, or is not all there.
+        """
+        content = read_file(self.path.parent, self.path.name, self.sha256)
+        try:
+            check_closed(content)
+        except EdgeadError as error:
+            raise ArtifactError(f"{self.path} cannot be used: {error}; write it again with `edgead export`") from error
+        return content
 
 
 class Artifact:
-    """An opened artifact: `path` and the validated `manifest`."""
+    """An opened artifact: `path` and the validated `manifest`.
+
+    What is read from a loaded one, by whatever name, is what its manifest was written with, also where its folder has
+    been exchanged since. One that is made directly is a draft: its files may be others than a manifest says.
+    """
 
     def __init__(self, path: Path, manifest: Manifest):
         self.path = path
         self.manifest = manifest
+        self._sha256: Mapping[str, str] = {}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Artifact:
@@ -54,19 +72,15 @@ class Artifact:
             Missing, from a newer edgead, edited or damaged.
         """
         path = Path(path)
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         for name in _needed(manifest) - manifest.files.keys():
             raise ArtifactError(f"{path}: the manifest lists no {name}: it was edited; copy the whole directory again")
+        left = MOST_BYTES
         for name, expected in manifest.files.items():
-            file = _inside(path, name)
-            if not file.is_file():
-                raise ArtifactError(f"{path}: {name} is missing; copy the whole directory again or train anew")
-            if _sha256(file) != expected:
-                raise ArtifactError(
-                    f"{path}: {name} is not the file that was written (sha256 differs): it was edited or damaged; "
-                    "copy the whole directory again or train anew"
-                )
-        return cls(path, manifest)
+            left -= check_file(path, name, expected, left)
+        artifact = cls(path, manifest)
+        artifact._sha256 = manifest.files
+        return artifact
 
     @property
     def model_path(self) -> Path:
@@ -92,57 +106,57 @@ class Artifact:
         if for_tensorrt and name == "int8":
             name = "int8_symmetric"
         if name == "fp32":
-            return Graph(name, self.model_path, manifest.calibration, manifest.golden)
+            return self._graph(name, self.model_path.name, manifest.calibration, manifest.golden)
         if name in manifest.precisions:
             record = manifest.precisions[name]
-            return Graph(name, self.path / record.graph, record.calibration, record.golden)
+            return self._graph(name, record.graph, record.calibration, record.golden)
         makes = f"make it with `edgead export {self.path} DATA --precision {name}`"
         raise SettingsError(
             f"{self.path} has no {name} graph, it has {', '.join(self.precisions)}: "
             + (makes if name in PRECISIONS else f"precisions are {', '.join(PRECISIONS)}")
         )
 
+    def _graph(self, precision: str, file: str, calibration: Calibration | None, golden: list[Golden]) -> Graph:
+        return Graph(precision, self.path / file, calibration, golden, self._sha256.get(file))
+
+    def image(self, name: str) -> np.ndarray:
+        """Read one of the artifact's images, uint8 BGR.
+
+        Raises
+        ------
+        ArtifactError
+            It cannot be read, is another file than was written, or no image.
+        """
+        content = read_file(self.path, name, self._sha256.get(name))
+        try:
+            return decode_image(content)
+        except ImageError as error:
+            raise ArtifactError(f"{self.path}: {name} is no image: {error}; copy the model again") from error
+
     def memory_bank(self) -> np.ndarray:
-        """Read the memory bank, float32 (m, d)."""
-        return self._matrix("memory_bank.npy")
+        """Read the memory bank, float32 (m, d), read only, of as many rows as the scoring asks for at least."""
+        bank = self._matrix("memory_bank.npy")
+        scoring = self.manifest.scoring
+        wanted = max(scoring.num_neighbors, scoring.reweight_neighbors)
+        if len(bank) < wanted:
+            raise ArtifactError(
+                f"{self.path}: the memory bank has {len(bank)} rows, the manifest asks for {wanted} neighbours: "
+                "train again"
+            )
+        return bank
 
     def usual_scores(self) -> np.ndarray | None:
-        """Read what is usual at each place, float32 (h, w), where the manifest says `by_place`."""
+        """Read what is usual at each place, float32 (h, w), read only, where the manifest says `by_place`."""
         return self._matrix("usual_scores.npy") if self.manifest.scoring.by_place else None
 
     def _matrix(self, name: str) -> np.ndarray:
-        file = self.path / name
+        content = read_file(self.path, name, self._sha256.get(name))
         try:
-            bank = np.load(file, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise ArtifactError(f"{file} cannot be read ({error}): train the model anew") from error
-        if bank.ndim != 2 or bank.dtype != np.float32 or not np.isfinite(bank).all():
-            raise ArtifactError(f"{file} is no finite float32 matrix: train the model anew")
-        return bank
-
-
-def _read_manifest(path: Path) -> Manifest:
-    file = path / MANIFEST
-    if not file.is_file():
-        found = "no such directory" if not path.exists() else f"it holds no {MANIFEST}"
-        raise ArtifactError(f"{path} is not an edgead model: {found}; make one with `edgead train DATA -o {path}`")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        version = content["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{file} cannot be read ({error}): it is damaged; copy the model again") from error
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{path} was written by a newer edgead (schema {version}, this one reads {SCHEMA_VERSION}): "
-            "update edgead with `pip install -U edgead`"
-        )
-    digest = content.pop("manifest_sha256", None)
-    if digest != _content_sha256(content):
-        raise ArtifactError(f"{file} is not what was written: it was edited or damaged; copy the model again")
-    try:
-        return Manifest.model_validate({**content, "manifest_sha256": digest})
-    except ValidationError as error:
-        raise ArtifactError(f"{file}: {tell_invalid(error.errors()[:1])}; train the model anew") from error
+            return read_matrix(content)
+        except ValueError as error:
+            raise ArtifactError(
+                f"{self.path / name} is no finite float32 matrix: {error}; train the model again"
+            ) from error
 
 
 def _needed(manifest: Manifest) -> set[str]:
@@ -205,10 +219,10 @@ def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
     temporary = directory / f".{MANIFEST}"
     own = (MANIFEST, temporary.name)  # the second is what a power cut may have left
     kept = [name for name in names if name not in own and not name.startswith(f"{ENGINES}/")]
-    files = {name: _sha256(directory / name) for name in kept}
+    files = {name: file_sha256(directory / name) for name in kept}
     written = manifest.model_copy(update={"files": files, "schema_version": SCHEMA_VERSION})
     content = written.model_dump(mode="json", exclude={"manifest_sha256"})
-    content["manifest_sha256"] = _content_sha256(content)
+    content["manifest_sha256"] = content_sha256(content)
     try:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         _sync(temporary)
@@ -238,26 +252,6 @@ def _replace(draft: Path, destination: Path) -> None:
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _inside(path: Path, name: str) -> Path:
-    file = path / name
-    if not file.resolve().is_relative_to(path.resolve()):
-        raise ArtifactError(f"{path}: the manifest names {name!r}, which is outside the model: do not use it")
-    return file
-
-
-def _content_sha256(content: dict[str, Any]) -> str:
-    """Hash of the manifest's content, whatever its layout as text."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -55,6 +55,9 @@ class CameraSection(Section):
     ] = 2.0
     retry_first_s: Seconds = 0.5
     retry_most_s: Seconds = 30.0
+    max_megapixels: Annotated[
+        float, Field(gt=0, le=1000, description="A larger frame is a fault: each takes 3 bytes a pixel, several times.")
+    ] = 64.0
     frozen_after: Annotated[int, Field(ge=2, description="Identical frames in a row that make a camera frozen.")] = 25
     health: HealthSection = HealthSection()
 

@@ -52,27 +52,32 @@ class Detector:
         self._runtime = open_runtime(
             artifact, runtime, precision=self.graph.precision, threads=threads, on_device=on_device
         )
-        bank = artifact.memory_bank() if self.manifest.scoring.head == "patch_nearest" else None
-        # One run tells the grid of patches and lets the engine allocate before the first frame.
-        output = self._runtime.run(self._runtime.input)[self.manifest.output]
+        try:
+            self._scorer = self._open_scorer()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_scorer(self) -> Scorer | DeviceScorer:
+        scoring = self.manifest.scoring
+        bank = self.artifact.memory_bank() if scoring.head == "patch_nearest" else None
+        output = self._runtime.outputs[self.manifest.output]
         if bank is not None and bank.shape[1:] != output.shape[-1:]:
             raise ArtifactError(
-                f"{artifact.path}: the memory bank has rows of {bank.shape[1:]}, the network gives "
-                f"{output.shape[-1:]}: train the model anew"
+                f"{self.artifact.path}: the memory bank has rows of {bank.shape[1:]}, the network gives "
+                f"{output.shape[-1:]}: train the model again"
             )
         grid = (output.shape[1], output.shape[2])
-        usual = artifact.usual_scores()
+        usual = self.artifact.usual_scores()
         if usual is not None and usual.shape != grid:
             raise ArtifactError(
-                f"{artifact.path}: there are usual scores for a grid of {usual.shape}, the network gives {grid}: "
-                "train the model anew"
+                f"{self.artifact.path}: there are usual scores for a grid of {usual.shape}, the network gives {grid}: "
+                "train the model again"
             )
-        prepared = (self.manifest.scoring, grid, self.manifest.preprocessing.image_size, bank, usual)
-        self._scorer: Scorer | DeviceScorer
+        prepared = (scoring, grid, self.manifest.preprocessing.image_size, bank, usual)
         if isinstance(output, DeviceArray):
-            self._scorer = DeviceScorer(*prepared, output.device)
-        else:
-            self._scorer = Scorer(*prepared)
+            return DeviceScorer(*prepared, output.device)
+        return Scorer(*prepared)
 
     @classmethod
     def load(

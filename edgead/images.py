@@ -11,10 +11,14 @@ import cv2
 import numpy as np
 
 from edgead.errors import EdgeadError
+from edgead.image_header import image_size
 from edgead.quiet import quiet_opencv
 from edgead.whole_file import write_whole
 
 IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())
+
+# More than any camera's sensor has, and what a small computer can still hold.
+MOST_MEGAPIXELS = 256.0
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _JPEG_START = b"\xff\xd8"
@@ -27,7 +31,7 @@ class ImageError(EdgeadError):
     """An image that cannot be used; the message names it and says what is wrong."""
 
 
-def load_image(path: str | Path) -> np.ndarray:
+def load_image(path: str | Path, *, max_megapixels: float = MOST_MEGAPIXELS) -> np.ndarray:
     """Read one image file.
 
     Grey images become three equal channels, an alpha channel is dropped, 16-bit values are divided by 257 (so
@@ -37,6 +41,8 @@ def load_image(path: str | Path) -> np.ndarray:
     ----------
     path : str or Path
         May hold any character that the file system allows.
+    max_megapixels : float, optional
+        A larger image is refused by its header, before memory is taken for it.
 
     Returns
     -------
@@ -45,7 +51,7 @@ def load_image(path: str | Path) -> np.ndarray:
     Raises
     ------
     ImageError
-        The file is missing, empty, truncated, damaged or no image that OpenCV can read.
+        The file is missing, empty, truncated, damaged, too large or no image that OpenCV can read.
     """
     path = Path(path)
     try:
@@ -54,24 +60,49 @@ def load_image(path: str | Path) -> np.ndarray:
         raise ImageError(f"{path}: no such file") from None
     except OSError as error:
         raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        return decode_image(data, max_megapixels=max_megapixels)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def decode_image(data: bytes, *, max_megapixels: float = MOST_MEGAPIXELS) -> np.ndarray:
+    """Decode the bytes of one image file, as `load_image`.
+
+    Raises
+    ------
+    ImageError
+        They are empty, truncated, damaged, too large or no image that OpenCV can read.
+    """
     if not data:
-        raise ImageError(f"{path}: the file is empty (0 bytes); copy it again")
+        raise ImageError("the file is empty (0 bytes); copy it again")
     # OpenCV 4 decodes a truncated JPEG with grey in place of what is missing, which would then be learned or
     # rejected as a defect: completeness is checked here, before decoding.
     problem = _problem_in(data)
     if problem:
-        raise ImageError(f"{path}: {problem}; copy it again")
+        raise ImageError(f"{problem}; copy it again")
+    size = image_size(data)
+    if size is None:
+        raise ImageError(f"not an image (JPEG, PNG, BMP, TIFF, PNM or WebP), or damaged ({len(data)} bytes found)")
+    check_size(size, max_megapixels)
     try:
         with quiet_opencv():
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
-        raise ImageError(f"{path}: OpenCV refuses it: {error.err}") from error
+        raise ImageError(f"OpenCV refuses it: {error.err}") from error
     if image is None:
-        raise ImageError(f"{path}: not an image that OpenCV can read, or damaged ({len(data)} bytes found)")
-    try:
-        return as_bgr(image)
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from None
+        raise ImageError(f"not an image that OpenCV can read, or damaged ({len(data)} bytes found)")
+    return as_bgr(image)
+
+
+def check_size(size: tuple[int, int], max_megapixels: float) -> None:
+    """Raise ImageError where an image of height and width `size` has more than so many millions of pixels."""
+    height, width = size
+    if height * width > max_megapixels * 1e6:
+        raise ImageError(
+            f"{width} x {height} pixels are {height * width / 1e6:.4g} megapixels, at most {max_megapixels:g} are "
+            "taken: give smaller images, or raise max_megapixels of the camera"
+        )
 
 
 def write_image(path: Path, image: np.ndarray) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
+from itertools import pairwise
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 # 2 added the section `precisions`, 3 how thresholds were changed, 4 groups of images; everything before is still read.
 SCHEMA_VERSION: Literal[4] = 4
@@ -14,7 +17,16 @@ SCHEMA_VERSION: Literal[4] = 4
 # which takes no zero points.
 PRECISIONS = ("fp32", "fp16", "int8", "int8_symmetric")
 
+# What no sound model exceeds. A manifest is read before anything else is known of a model, so it must not be able to
+# ask for memory or time without end.
+MOST_GOLDEN = 100
+MOST_FILES = 4096
+MOST_PIXELS = 1 << 24  # of the network's input
+
 PositiveInt = Annotated[int, Field(gt=0)]
+_Side = Annotated[int, Field(gt=0, le=8192)]
+_Score = Annotated[float, Field(ge=-1e30, le=1e30)]  # differences and sums of such are finite
+_Weight = Annotated[float, Field(ge=0, le=1e6)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -29,11 +41,18 @@ class Preprocessing(_Section):
     reflection.
     """
 
-    image_size: tuple[PositiveInt, PositiveInt]
+    image_size: tuple[_Side, _Side]
     roi: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], PositiveInt, PositiveInt] | None = None
     resize: Literal["area_linear"] = "area_linear"
     fill: Literal["stretch", "reflect"] = "stretch"
     colour: Literal["rgb"] = "rgb"
+
+    @field_validator("image_size")
+    @classmethod
+    def _bounded(cls, size: tuple[int, int]) -> tuple[int, int]:
+        if math.prod(size) > MOST_PIXELS:
+            raise ValueError(f"{size[0]} x {size[1]} pixels are too many for a network: at most {MOST_PIXELS}")
+        return size
 
 
 class Scoring(_Section):
@@ -55,11 +74,19 @@ class Scoring(_Section):
     top_patches: PositiveInt = 1
     margin: Annotated[int, Field(ge=0)] = 0
     reweight_neighbors: Annotated[int, Field(ge=0, le=16)] = 0
-    patch_weight: Annotated[float, Field(ge=0)] = 1.0
-    graph_weight: Annotated[float, Field(ge=0)] = 0.0
+    patch_weight: _Weight = 1.0
+    graph_weight: _Weight = 0.0
     by_place: bool = False
-    sigma_px: Annotated[float, Field(ge=0)] = 4.0
+    sigma_px: Annotated[float, Field(ge=0, le=1000)] = 4.0
     border: Literal["reflect", "replicate"] = "reflect"
+
+    @model_validator(mode="after")
+    def _scores_something(self) -> Scoring:
+        if not self.patch_weight and not self.graph_weight:
+            raise ValueError("patch_weight and graph_weight are 0: every image would score 0")
+        if self.reweight_neighbors and self.head != "patch_nearest":
+            raise ValueError(f"reweight_neighbors needs the rows of a memory bank, the head {self.head!r} has none")
+        return self
 
 
 # split_conformal and, by group, group_conformal keep their rates by proof; cross_validated by experience, for what
@@ -94,9 +121,15 @@ class Thresholds(_Section):
     reject: float
     review: float
 
+    @model_validator(mode="after")
+    def _in_order(self) -> Thresholds:
+        if self.review > self.reject:
+            raise ValueError(f"review {self.review:g} is above reject {self.reject:g}: bad parts would pass as ok")
+        return self
+
 
 class Calibration(Thresholds):
-    """Thresholds and the good images' scores that they come from; see `edgead.calibration`.
+    """Thresholds and the good images' scores that they come from, ascending; see `edgead.calibration`.
 
     The rates of thresholds that were set by hand are what the scores say of them. `groups` has the group of each score;
     it is empty where each image is its own.
@@ -104,12 +137,14 @@ class Calibration(Thresholds):
 
     map_threshold: float
     map_typical: float
-    scores: list[float]
+    scores: Annotated[list[_Score], Field(min_length=1)]
     groups: list[int] = []
     tail: TailFit | None = None
 
     @model_validator(mode="after")
-    def _a_group_for_each_score(self) -> Calibration:
+    def _fits_together(self) -> Calibration:
+        if any(later < earlier for earlier, later in pairwise(self.scores)):
+            raise ValueError("the scores do not ascend: where a score ranks among them would be wrong")
         if self.groups and len(self.groups) != len(self.scores):
             raise ValueError(f"{len(self.scores)} scores have {len(self.groups)} groups")
         return self
@@ -136,7 +171,10 @@ class Golden(_Section):
 
     image: str
     anomaly_map: str
-    image_score: float
+    image_score: _Score
+
+
+GoldenImages = Annotated[list[Golden], Field(max_length=MOST_GOLDEN)]
 
 
 class PrecisionRecord(_Section):
@@ -148,7 +186,7 @@ class PrecisionRecord(_Section):
 
     graph: str
     calibration: Calibration | None = None
-    golden: list[Golden] = []
+    golden: GoldenImages = []
     score_tolerance: Annotated[float, Field(gt=0)]
     map_tolerance: Annotated[float, Field(gt=0)]
     method: dict[str, Any] = {}
@@ -163,13 +201,34 @@ class Manifest(_Section):
     input: str = "image"
     output: Literal["features", "patch_scores"]
     calibration: Calibration | None = None
-    golden: list[Golden] = []
+    golden: GoldenImages = []
     precisions: dict[str, PrecisionRecord] = {}
     threshold_changes: list[ThresholdChange] = []
     training: dict[str, Any] = {}
     versions: dict[str, str] = {}
-    files: dict[str, str] = {}
+    files: Annotated[dict[str, str], Field(max_length=MOST_FILES)] = {}
     manifest_sha256: str = ""
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, str]) -> dict[str, str]:
+        for name in files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or len(name) > 255 or not name.isprintable():
+                raise ValueError(f"{name[:80]!r} is outside the model, or no name of a file: do not use it")
+        return files
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Manifest:
+        needed = "features" if self.scoring.head == "patch_nearest" else "patch_scores"
+        if self.output != needed:
+            raise ValueError(f"the head {self.scoring.head!r} scores {needed}, the output is {self.output!r}")
+        if self.precision not in ("fp32", *self.precisions):
+            raise ValueError(f"the precision {self.precision!r} has no graph")
+        unknown = self.precisions.keys() - set(PRECISIONS)
+        if unknown:
+            raise ValueError(f"unknown precision {min(unknown)!r}: known are {', '.join(PRECISIONS)}")
+        return self
 
     @property
     def outputs(self) -> tuple[str, ...]:

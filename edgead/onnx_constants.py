@@ -8,11 +8,10 @@ where a message may be taken out and others put at the end.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
-from edgead.errors import EdgeadError
+from edgead.protobuf import LENGTH, Field, OnnxFormatError, fields, read_varint
 
 # Numbers of fields in onnx.proto3.
 _GRAPH, _PROPERTIES = 7, 14  # of ModelProto
@@ -20,21 +19,6 @@ _INITIALIZER = 5  # of GraphProto
 _DATA_TYPE, _NAME, _RAW_DATA = 2, 8, 9  # of TensorProto
 _KEY, _VALUE = 1, 2  # of StringStringEntryProto
 _FLOAT = 1
-
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
-
-
-class OnnxFormatError(EdgeadError):
-    """Not an ONNX file as edgead writes it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Field:
-    number: int
-    wire_type: int
-    at: int  # of its tag
-    start: int  # of its content
-    end: int
 
 
 def read_constants(model: bytes) -> dict[str, np.ndarray]:
@@ -67,7 +51,7 @@ def with_constants(model: bytes, values: Mapping[str, np.ndarray]) -> bytes:
 
 def with_properties(model: bytes, properties: Mapping[str, str]) -> bytes:
     """Replace the properties (metadata_props) of a model by others."""
-    kept = [model[field.at : field.end] for field in _fields(model) if field.number != _PROPERTIES]
+    kept = [model[field.at : field.end] for field in fields(model) if field.number != _PROPERTIES]
     return b"".join([*kept, *(_message(_PROPERTIES, _entry(*item)) for item in properties.items())])
 
 
@@ -76,7 +60,7 @@ def _entry(key: str, value: str) -> bytes:
 
 
 def _message(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | _LENGTH) + _varint(len(content)) + content
+    return _varint(number << 3 | LENGTH) + _varint(len(content)) + content
 
 
 def _varint(value: int) -> bytes:
@@ -87,49 +71,16 @@ def _varint(value: int) -> bytes:
     return bytes([*written, value])
 
 
-def _float_tensors(model: bytes) -> Iterator[tuple[str, _Field]]:
+def _float_tensors(model: bytes) -> Iterator[tuple[str, Field]]:
     """Yield names of float32 constants and where their bytes are."""
-    for graph in _fields(model):
+    for graph in fields(model):
         if graph.number != _GRAPH:
             continue
-        for tensor in _fields(model, graph.start, graph.end):
+        for tensor in fields(model, graph.start, graph.end):
             if tensor.number != _INITIALIZER:
                 continue
-            parts = {field.number: field for field in _fields(model, tensor.start, tensor.end)}
+            parts = {field.number: field for field in fields(model, tensor.start, tensor.end)}
             kind = parts.get(_DATA_TYPE)
-            if kind and _read_varint(model, kind.start)[0] == _FLOAT and _NAME in parts and _RAW_DATA in parts:
+            if kind and read_varint(model, kind.start)[0] == _FLOAT and _NAME in parts and _RAW_DATA in parts:
                 name = parts[_NAME]
                 yield model[name.start : name.end].decode(), parts[_RAW_DATA]
-
-
-def _fields(model: bytes, start: int = 0, end: int | None = None) -> Iterator[_Field]:
-    at, end = start, len(model) if end is None else end
-    while at < end:
-        tag, content = _read_varint(model, at)
-        wire_type = tag & 7
-        if wire_type == _LENGTH:
-            length, content = _read_varint(model, content)
-        elif wire_type == _VARINT:
-            length = _read_varint(model, content)[1] - content
-        elif wire_type in (_FIXED64, _FIXED32):
-            length = 8 if wire_type == _FIXED64 else 4
-        else:
-            raise OnnxFormatError(f"no ONNX file: a field of unknown type {wire_type} at byte {at}")
-        if content + length > end:
-            raise OnnxFormatError(f"no whole ONNX file: a field ends at byte {content + length} of {end}")
-        yield _Field(tag >> 3, wire_type, at, content, content + length)
-        at = content + length
-
-
-def _read_varint(model: bytes, at: int) -> tuple[int, int]:
-    """Read a number; returns it and where the next byte is."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(model):
-            break
-        byte = model[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise OnnxFormatError(f"no ONNX file: no number ends at byte {at}")

@@ -126,7 +126,7 @@ class TorchScores:
         self._network = load_network(artifact)
         self._manifest = artifact.manifest
         nearest = self._manifest.scoring.head == "patch_nearest"
-        self._bank = torch.from_numpy(artifact.memory_bank()).double() if nearest else None
+        self._bank = torch.from_numpy(artifact.memory_bank().astype(np.float64)) if nearest else None
         self._usual = artifact.usual_scores()
 
     def __call__(self, image: np.ndarray) -> tuple[float, np.ndarray]:
@@ -138,7 +138,7 @@ class TorchScores:
         output, *graph_score = [x[0].double() for x in (outputs if isinstance(outputs, tuple) else (outputs,))]
         scores = output if self._bank is None else _nearest(output, self._bank, scoring)
         if self._usual is not None:
-            scores = scores - torch.from_numpy(self._usual)
+            scores = scores - torch.from_numpy(self._usual.astype(np.float64))
         grid = (scores.shape[0], scores.shape[1])
         averages = F.avg_pool2d(scores[inner(scoring, grid)][None], window(scoring, grid), stride=1).flatten()
         top = torch.topk(averages, min(scoring.top_patches, averages.numel())).values

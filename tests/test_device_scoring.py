@@ -37,11 +37,12 @@ class OrtLeavingItsOutputOnTheGpu:
     def __init__(self, artifact, name, *, precision, threads, on_device):
         assert name == "tensorrt" and on_device
         self._host, self._device = OrtRuntime(artifact, artifact.graph(precision), threads=threads), open_device()
-        self.input, self._left = self._host.input, {}
+        self.input = self._host.input
+        self.run(self.input)
 
     def run(self, images):
-        self._left = {"features": put(self._device, self._host.run(images)["features"])}
-        return self._left
+        self.outputs = {"features": put(self._device, self._host.run(images)["features"])}
+        return self.outputs
 
     def close(self):
         self._host.close()

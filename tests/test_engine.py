@@ -17,7 +17,7 @@ from gpu import GPU_PROBLEM
 from test_imports import REFUSE
 
 from edgead import doctor
-from edgead.artifact import ENGINES, Artifact, write_manifest
+from edgead.artifact import ENGINES, Artifact, ArtifactError, write_manifest
 from edgead.errors import SettingsError
 from edgead.manifest import Manifest
 from edgead.runtime import available_runtimes, open_runtime
@@ -207,17 +207,20 @@ def test_a_node_that_tensorrt_does_not_take_is_named(tmp_path, flavour):
     path = tmp_path / "model.onnx"
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10), path)
     with pytest.raises(EngineError, match=r"cannot take node 'first' \(Transpose\): .*UInt8"):
-        build_engine(path, flavour, "sm86")
+        build_engine(path, path.read_bytes(), flavour, "sm86")
     path.write_bytes(b"no network")
     with pytest.raises(EngineError, match="model.onnx: tensorrt_rtx .* cannot take this file"):
-        build_engine(path, flavour, "sm86")
+        build_engine(path, path.read_bytes(), flavour, "sm86")
 
 
 def test_a_graph_that_is_refused_leaves_the_old_engine(artifact, flavour):
     before = wanted(artifact, flavour).read()
-    artifact.model_path.write_bytes(b"no network")
-    with pytest.raises(EngineError, match="cannot take"):
+    artifact.model_path.write_bytes(b"\x08\x08")  # an ONNX file without a graph
+    with pytest.raises(ArtifactError, match="is not the file that was written"):
         make_engine(artifact, target="sm86", precision="fp32")
+    write_manifest(artifact.path, artifact.manifest)
+    with pytest.raises(EngineError, match="cannot take|built no engine"):
+        make_engine(Artifact.load(artifact.path), target="sm86", precision="fp32")
     assert wanted(artifact, flavour).path.read_bytes() == before
     assert len(list((artifact.path / ENGINES).iterdir())) == 6
 
@@ -225,6 +228,7 @@ def test_a_graph_that_is_refused_leaves_the_old_engine(artifact, flavour):
 def test_a_full_disk_leaves_nothing(artifact, tmp_path):
     shutil.rmtree(artifact.path / ENGINES)
     with full_disk(tmp_path, size_kib=1024) as disk:
+        disk.chmod(0o755)  # a tmpfs lets everybody write
         (artifact.path / ENGINES).symlink_to(disk)
         with pytest.raises(OSError, match="No space left"):
             make_engine(artifact, target="sm86")
@@ -255,8 +259,13 @@ def test_the_command_needs_neither_torch_nor_onnx(artifact, flavour):
 
 def test_two_builds_give_one_engine(artifact, flavour):
     graph = artifact.model_path
-    assert build_engine(graph, flavour, "sm86") == build_engine(graph, flavour, "sm86")
-    assert build_engine(graph, flavour, "sm75")[0] != build_engine(graph, flavour, "sm86")[0]
+    assert build_engine(graph, graph.read_bytes(), flavour, "sm86") == build_engine(
+        graph, graph.read_bytes(), flavour, "sm86"
+    )
+    assert (
+        build_engine(graph, graph.read_bytes(), flavour, "sm75")[0]
+        != build_engine(graph, graph.read_bytes(), flavour, "sm86")[0]
+    )
 
 
 def test_int8_is_the_graph_without_zero_points(artifact, flavour):
@@ -264,7 +273,7 @@ def test_int8_is_the_graph_without_zero_points(artifact, flavour):
     both = Artifact.load(artifact.path)
     assert make_engine(both, target="sm86", precision="int8")[1].precision == "int8_symmetric"
     with pytest.raises(EngineError, match=r"cannot take node .* \(DequantizeLinear\): .*UINT8"):
-        build_engine(both.graph("int8").path, flavour, "sm86")
+        build_engine(artifact.path, both.graph("int8").read(), flavour, "sm86")
 
 
 @pytest.mark.skipif(not GPU_PROBLEM, reason="this machine has a GPU")
@@ -311,7 +320,7 @@ def test_every_detector_has_graphs_that_tensorrt_takes(name, tmp_path, flavour):
     onnx.save(quantize(onnx.load(fp32), ranges, SCHEMES["int8_symmetric"]), int8)
     engines = []
     for graph in (fp32, int8):
-        content, profile = build_engine(graph, flavour, "sm86")
+        content, profile = build_engine(graph, graph.read_bytes(), flavour, "sm86")
         assert profile == {"image": (1, 64, 64, 3)}
         engines.append(content)
     assert engines[0] != engines[1]

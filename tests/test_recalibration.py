@@ -150,7 +150,7 @@ def test_usage(trained_model, arguments):
 
 @pytest.mark.parametrize(("schema", "gone"), [(2, ("tail", "groups")), (3, ("groups",))])
 def test_a_manifest_of_before_still_opens(model_copy, line_data, schema, gone):
-    from edgead.artifact import _content_sha256
+    from edgead.manifest_file import content_sha256
 
     image = load_image(line_data / "test" / "good" / "000.jpg")
     with Detector.load(model_copy) as detector:
@@ -163,7 +163,7 @@ def test_a_manifest_of_before_still_opens(model_copy, line_data, schema, gone):
     if schema < 3:
         del content["threshold_changes"]
     del content["manifest_sha256"], content["training"]["groups"]
-    content["manifest_sha256"] = _content_sha256(content)
+    content["manifest_sha256"] = content_sha256(content)
     (model_copy / "manifest.json").write_text(json.dumps(content))
     assert Artifact.load(model_copy).manifest.threshold_changes == []
     with Detector.load(model_copy) as detector:

@@ -282,6 +282,9 @@ def test_a_reader_that_hangs_is_a_fault_and_does_not_hang_the_close(monkeypatch)
     released = threading.Event()
 
     class Hanging:
+        def get(self, what):
+            return 0.0  # as of a capture that does not know
+
         def read(self):
             released.wait(20)
             return False, None
@@ -304,6 +307,9 @@ class DeadCapture:
 
     def __init__(self, *given):
         self._given = list(given)
+
+    def get(self, what):
+        return 0.0  # as of a capture that does not know
 
     def read(self):
         if not self._given:

@@ -109,7 +109,7 @@ def test_usual_scores_that_do_not_fit_are_refused(by_place, usual):
     manifest = Artifact.load(by_place).manifest
     np.save(by_place / "usual_scores.npy", usual)
     write_manifest(by_place, manifest)
-    with pytest.raises(ArtifactError, match="train the model anew"):
+    with pytest.raises(ArtifactError, match="train the model again"):
         Detector.load(by_place)
 
 

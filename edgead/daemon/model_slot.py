@@ -82,8 +82,7 @@ class ModelSlot:
 
     def golden(self) -> tuple[np.ndarray, ...]:
         """Read the golden images of the model in service, uint8 BGR; none where they cannot be read."""
-        detector = self._in_service()
-        return golden_images(detector.artifact.path, detector.graph.precision)
+        return golden_images(self._in_service())
 
     def drift_watch(self, section: DriftSection) -> DriftWatch:
         """Make a watch that compares parts with those that the model in service was calibrated on."""

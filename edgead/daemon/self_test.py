@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgead.artifact import Artifact
+from edgead.artifact import Artifact, ArtifactError
 from edgead.calibration import score_scale
 from edgead.detector import Detector, Measurement
 from edgead.errors import EdgeadError
-from edgead.images import load_image
 
 # Of fp32 graphs, as in `edgead verify`; graphs of other precisions bring their own.
 _TOLERANCE = 1e-4
@@ -83,25 +81,41 @@ def self_test(detector: Detector, measure: Callable[[np.ndarray], Measurement] |
     Raises
     ------
     ArtifactError
-        If the artifact is no longer what was written, on a disk that is failing for example.
+        If the artifact is no longer what was written, on a disk that is failing for example, or another one lies in
+        its place.
     """
     measure = measure or detector.measure
-    artifact = Artifact.load(detector.artifact.path)
+    artifact = detector.artifact
+    there = Artifact.load(artifact.path).manifest.manifest_sha256
+    if there != artifact.manifest.manifest_sha256:
+        raise ArtifactError(
+            f"{artifact.path} holds another model (manifest {there[:12]}) than the one that was loaded from it "
+            f"({artifact.manifest.manifest_sha256[:12]}): load it again"
+        )
     graph = detector.graph
     record = artifact.manifest.precisions.get(graph.precision)
     good = graph.calibration.scores if graph.calibration else [0.0]
     images = []
     for golden in graph.golden:
-        found = measure(load_image(artifact.path / golden.image)).image_score
+        found = _score(measure, artifact, golden.image)
         difference = abs(found - golden.image_score) / float(score_scale(golden.image_score, good))
         images.append(GoldenScore(golden.image, golden.image_score, found, difference))
     return SelfTest(str(artifact.path), record.score_tolerance if record else _TOLERANCE, tuple(images))
 
 
-def golden_images(model: Path, precision: str | None) -> tuple[np.ndarray, ...]:
-    """Read a model's golden images, uint8 BGR; none of a model that cannot be used, which others report."""
+def _score(measure: Callable[[np.ndarray], Measurement], artifact: Artifact, image: str) -> float:
+    pixels = artifact.image(image)
     try:
-        artifact = Artifact.load(model)
-        return tuple(load_image(artifact.path / golden.image) for golden in artifact.graph(precision).golden)
+        return measure(pixels).image_score
+    except ValueError as error:  # too small for the region of interest, or a network that gives NaN
+        raise ArtifactError(
+            f"{artifact.path}: its golden image {image} cannot be scored ({error}): train the model again"
+        ) from error
+
+
+def golden_images(detector: Detector) -> tuple[np.ndarray, ...]:
+    """Read a detector's golden images, uint8 BGR; none where its folder no longer has them, which others report."""
+    try:
+        return tuple(detector.artifact.image(golden.image) for golden in detector.graph.golden)
     except EdgeadError:
         return ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 
 from edgead.artifact import ENGINES, Artifact, Graph
@@ -9,6 +10,8 @@ from edgead.errors import SettingsError
 from edgead.runtime.contract import Runtime
 
 RUNTIMES = ("onnxruntime", "openvino", "tensorrt")
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["RUNTIMES", "Runtime", "available_runtimes", "open_runtime"]
 
@@ -20,14 +23,19 @@ def available_runtimes(artifact: Artifact, precision: str | None = None) -> list
 
 
 def _has_engine(artifact: Artifact, graph: Graph) -> bool:
-    """Tell whether there is an engine for the GPU that is here, whether or not it may be used."""
+    """Tell whether there is an engine for the GPU that is here, stale or not; one that may be planted is none."""
     if not any((artifact.path / ENGINES).glob(f"{graph.precision}.*.engine")):
         return False
     from edgead.runtime.device import find_gpu
-    from edgead.runtime.engine import find_engine
+    from edgead.runtime.engine import PlantedEngineError, find_engine
 
     try:
-        return find_engine(artifact, graph, find_gpu()).path.exists()
+        wanted = find_engine(artifact, graph, find_gpu())
+        wanted.check_planted()
+        return wanted.path.exists()
+    except PlantedEngineError as error:
+        logger.warning("%s; the engine is taken for missing", error)
+        return False
     except SettingsError:  # no TensorRT, or no GPU
         return False
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from edgead.artifact import ArtifactError
 from edgead.manifest import Manifest
 
+_AGAIN = "write it again with `edgead export`"
+_MOST_VALUES = 1 << 27  # of an output: half a gigabyte
+
 
 class Runtime(Protocol):
-    """One network on one engine. Not for use from several threads at once."""
+    """One network on one engine, which has run once when it is opened. Not for use from several threads at once."""
 
     input: np.ndarray
     """The input buffer, uint8 (1, h, w, 3) RGB: write the image here to spare a copy."""
+    outputs: dict[str, Any]
+    """What `run` returns."""
 
     def run(self, images: np.ndarray) -> dict[str, Any]:
         """Run the network; the arrays returned are overwritten by the next call.
@@ -28,15 +34,57 @@ class Runtime(Protocol):
     def close(self) -> None: ...
 
 
-def check_graph(path: Path, manifest: Manifest, graph_input: tuple[str, Sequence], outputs: Sequence[str]) -> None:
-    """Raise ArtifactError unless input (name and shape) and names of outputs are those of the manifest."""
-    name, shape = graph_input
-    again = "write it anew with `edgead export`"
-    if (name, tuple(outputs)) != (manifest.input, manifest.outputs):
-        raise ArtifactError(
-            f"{path} has input {name!r} and output {', '.join(map(repr, outputs))}, the manifest says "
-            f"{manifest.input!r} and {', '.join(map(repr, manifest.outputs))}: {again}"
-        )
+class Tensor(NamedTuple):
+    """What a graph says of one input or output: numpy's name of its type, and its sides; one that varies is no int."""
+
+    name: str
+    dtype: str
+    shape: Sequence[Any]
+
+
+def check_input(path: Path, manifest: Manifest, inputs: Sequence[Tensor]) -> None:
+    """Raise ArtifactError unless a graph takes one batch of images as the manifest describes them."""
+    _check_names(path, "input", inputs, (manifest.input,))
+    (image,) = inputs
     expected = [*manifest.preprocessing.image_size, 3]
-    if list(shape[1:]) != expected:
-        raise ArtifactError(f"{path} takes images of shape {list(shape[1:])}, the manifest says {expected}: {again}")
+    batch = image.shape[0] if image.shape else 0
+    if list(image.shape[1:]) != expected or (isinstance(batch, int) and batch != 1):
+        raise ArtifactError(
+            f"{path} takes images of shape {list(image.shape[1:])} in batches of {batch}, the manifest says {expected} "
+            f"in batches of 1: {_AGAIN}"
+        )
+    if image.dtype != "uint8":
+        raise ArtifactError(f"{path} takes {image.dtype}, edgead gives it uint8: {_AGAIN}")
+
+
+def check_outputs(path: Path, manifest: Manifest, outputs: Sequence[Tensor]) -> None:
+    """Raise ArtifactError unless a graph gives the outputs of the manifest, of known shapes: buffers are made of them.
+
+    The first is one patch or more for each image, and no finer than the image: (1, h, w, d) or (1, h, w).
+    """
+    _check_names(path, "output", outputs, manifest.outputs)
+    scored, *rest = outputs
+    for output, sides in ((scored, 3 if manifest.output == "features" else 2), *((output, 0) for output in rest)):
+        if output.dtype != "float32":
+            raise ArtifactError(f"{path} gives {output.name} as {output.dtype}, edgead takes float32: {_AGAIN}")
+        shape = list(output.shape[1:])
+        if len(output.shape) != sides + 1 or not all(isinstance(side, int) and side > 0 for side in shape):
+            raise ArtifactError(
+                f"{path} gives {output.name} of shape {list(output.shape)}, it must have a batch and {sides} known "
+                f"sides of at least 1: {_AGAIN}"
+            )
+    shape, image_size = list(scored.shape[1:]), manifest.preprocessing.image_size
+    if shape[0] > image_size[0] or shape[1] > image_size[1] or math.prod(shape) > _MOST_VALUES:
+        raise ArtifactError(
+            f"{path} gives {scored.name} of shape {shape}: patches must not be more than pixels ({list(image_size)}), "
+            f"and values at most {_MOST_VALUES}: {_AGAIN}"
+        )
+
+
+def _check_names(path: Path, what: str, found: Sequence[Tensor], expected: tuple[str, ...]) -> None:
+    names = tuple(tensor.name for tensor in found)
+    if names != expected:
+        raise ArtifactError(
+            f"{path} has {what} {', '.join(map(repr, names[:9])) or 'none'}, the manifest says "
+            f"{', '.join(map(repr, expected))}: {_AGAIN}"
+        )

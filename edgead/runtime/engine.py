@@ -16,13 +16,21 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgead.artifact import ENGINES, Artifact, Graph
 from edgead.errors import SettingsError
+from edgead.regular_file import MissingFileError, UnreadableFileError, open_regular
 from edgead.runtime.device import Gpu, find_gpu
 from edgead.runtime.engine_builder import EngineError, Profile, build_engine
 from edgead.runtime.flavour import INSTALL, Flavour, FlavourName, find_flavour, installed_flavours
+from edgead.runtime.trust import planted
+
+_MOST_BYTES = 4 << 30
 
 
 class NoEngineError(SettingsError):
     """There is no engine for what is here; the message ends with the command that builds it."""
+
+
+class PlantedEngineError(EngineError):
+    """An engine that others than root and this user may have written."""
 
 
 class Stamp(BaseModel):
@@ -78,10 +86,11 @@ def make_engine(artifact: Artifact, *, target: str = "current", precision: str |
     graph = artifact.graph(precision, for_tensorrt=True)
     flavour = find_flavour(target)
     gpu = find_gpu() if target == "current" else None
-    graph_sha256 = _sha256(graph.path.read_bytes())  # before: the file may be another when the engine is ready
-    content, profile = build_engine(graph.path, flavour, target)
+    onnx = graph.read()
+    _make_folder(artifact.path / ENGINES)  # before: a build takes minutes
+    content, profile = build_engine(graph.path, onnx, flavour, target)
     stamp = Stamp(
-        graph_sha256=graph_sha256,
+        graph_sha256=_sha256(onnx),
         engine_sha256=_sha256(content),
         flavour=flavour.name,
         version=flavour.version,
@@ -91,7 +100,6 @@ def make_engine(artifact: Artifact, *, target: str = "current", precision: str |
         profile=profile,
     )
     path = _path(artifact, graph.precision, flavour.name, stamp.target)
-    path.parent.mkdir(exist_ok=True)
     # A reader between the two finds an engine that its stamp does not fit, and refuses it.
     _write(path, content)
     _write(_stamp_path(path), (stamp.model_dump_json(indent=1) + "\n").encode())
@@ -121,23 +129,41 @@ class Wanted:
         EngineError
             If it is stale, foreign, edited or cut off. Both messages end with the command that builds it.
         """
+        content = self._read(self.path)
+        if content is None:
+            raise NoEngineError(f"{self.path} is missing: {self._remedy()}")
+        stamp = self._read(_stamp_path(self.path))
         try:
-            content = self.path.read_bytes()
-        except FileNotFoundError as error:
-            raise NoEngineError(f"{self.path} is missing: {self._remedy()}") from error
-        try:
-            problem = self._problem(Stamp.model_validate_json(_stamp_path(self.path).read_bytes()), content)
-        except (FileNotFoundError, ValidationError):
+            problem = self._problem(Stamp.model_validate_json(stamp or b""), content)
+        except ValidationError:
             problem = "has no stamp that can be read"
         if problem:
             raise EngineError(f"{self.path} {problem}: {self._remedy()}")
         return content
 
+    def check_planted(self) -> None:
+        """Raise PlantedEngineError where others than root and this user may have written what `read` would read."""
+        for path in (self.path.parent, self.path, _stamp_path(self.path)):
+            if path.exists():
+                _refuse_planted(path, path.stat(), f"remove it and {self._remedy()}")
+
+    def _read(self, file: Path) -> bytes | None:
+        remedy = f"remove it and {self._remedy()}"
+        try:
+            _refuse_planted(file.parent, os.stat(file.parent), remedy)
+            with open_regular(file, _MOST_BYTES) as (stream, found):
+                _refuse_planted(file, found, remedy)
+                return stream.read(found.st_size)
+        except (FileNotFoundError, MissingFileError):
+            return None
+        except (OSError, UnreadableFileError) as error:
+            raise EngineError(f"{file} cannot be used ({error}): {remedy}") from error
+
     def _problem(self, stamp: Stamp, content: bytes) -> str:
         """Tell why an engine may not be used; "" if it may."""
         if stamp.engine_sha256 != _sha256(content):
             return "is not the file that was built (sha256 differs): it was edited or cut off"
-        if (stamp.precision, stamp.graph_sha256) != (self.graph.precision, _sha256(self.graph.path.read_bytes())):
+        if (stamp.precision, stamp.graph_sha256) != (self.graph.precision, _sha256(self.graph.read())):
             return f"was built from another graph than {self.graph.path.name} is now"
         if (stamp.flavour, stamp.version) != (self.flavour.name, self.flavour.version):
             return f"was built by {stamp.flavour} {stamp.version}, here is {self.flavour}"
@@ -167,6 +193,21 @@ def find_engine(artifact: Artifact, graph: Graph, gpu: Gpu) -> Wanted:
     return next((wanted for wanted in choices if wanted.path.exists()), choices[0])
 
 
+def _make_folder(folder: Path) -> None:
+    """Make the folder of engines, or refuse one that others may write in."""
+    try:
+        folder.mkdir()
+        folder.chmod(0o755)  # whatever the umask: what others may write is refused
+    except FileExistsError:
+        _refuse_planted(folder, folder.stat(), "remove it")
+
+
+def _refuse_planted(path: Path, found: os.stat_result, remedy: str) -> None:
+    problem = planted(found)
+    if problem:
+        raise PlantedEngineError(f"{path} {problem}: an engine runs what its author wants; {remedy}")
+
+
 def _path(artifact: Artifact, precision: str, flavour: FlavourName, target: str) -> Path:
     return artifact.path / ENGINES / f"{precision}.{flavour}.{target}.engine"
 
@@ -184,6 +225,7 @@ def _write(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as stream:
+            temporary.chmod(0o644)  # as the folder
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())

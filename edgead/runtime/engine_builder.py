@@ -43,13 +43,15 @@ class Log:
         return told[-1] if told else "TensorRT gave no reason"
 
 
-def build_engine(graph: Path, flavour: Flavour, target: str) -> tuple[bytes, Profile]:
+def build_engine(graph: Path, content: bytes, flavour: Flavour, target: str) -> tuple[bytes, Profile]:
     """Build the engine of one graph for batches of one image.
 
     Parameters
     ----------
     graph : Path
-        ONNX file. Its precision is the engine's: the network is strongly typed.
+        ONNX file, named in errors.
+    content : bytes
+        Of that file. Its precision is the engine's: the network is strongly typed.
     flavour : Flavour
     target : str
         "current", or one of the flavour's targets.
@@ -72,7 +74,7 @@ def build_engine(graph: Path, flavour: Flavour, target: str) -> tuple[bytes, Pro
         1 << int(api.NetworkDefinitionCreationFlag.STRONGLY_TYPED)  # TensorRT 11 and tensorrt_rtx know no other
     )
     parser: trt.OnnxParser = api.OnnxParser(network, log.logger)
-    if not parser.parse_from_file(str(graph)):
+    if not parser.parse(content):
         raise EngineError(f"{graph}: {flavour} cannot take {_parser_error(parser, log)}")
     profile = {network.get_input(i).name: _batch_of_one(network.get_input(i), graph) for i in range(network.num_inputs)}
     serialized = builder.build_serialized_network(network, _config(builder, flavour, target, profile))

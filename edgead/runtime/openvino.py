@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from edgead import kernels
 from edgead.artifact import Artifact, ArtifactError, Graph
 from edgead.errors import SettingsError
-from edgead.runtime.contract import check_graph
+from edgead.runtime.contract import Tensor, check_input, check_outputs
 from edgead.runtime.workers import start_workers
-
-if TYPE_CHECKING:
-    import openvino
 
 
 class OpenVinoRuntime:
@@ -41,11 +38,12 @@ class OpenVinoRuntime:
         }
         manifest = artifact.manifest
         height, width = manifest.preprocessing.image_size
+        content = graph.read()
         try:
-            model = core.read_model(graph.path)
-            names = [output.any_name for output in model.outputs]
-            check_graph(graph.path, manifest, _name_and_shape(model), names)
+            model = core.read_model(content)
+            check_input(graph.path, manifest, [_tensor(port) for port in model.inputs])
             model.reshape([1, height, width, 3])
+            check_outputs(graph.path, manifest, [_tensor(port) for port in model.outputs])
             self._request: Any
             self._request, self._workers = start_workers(
                 lambda: _run_once(core.compile_model(model, "CPU", options).create_infer_request())
@@ -55,7 +53,7 @@ class OpenVinoRuntime:
         self.input = np.zeros((1, height, width, 3), np.uint8)
         self._request.set_input_tensor(openvino.Tensor(self.input, shared_memory=True))
         self.outputs: dict[str, np.ndarray] = {}
-        for index, name in enumerate(names):
+        for index, name in enumerate(manifest.outputs):
             self.outputs[name] = np.zeros(list(model.outputs[index].shape), np.float32)
             self._request.set_output_tensor(index, openvino.Tensor(self.outputs[name], shared_memory=True))
 
@@ -83,10 +81,12 @@ class OpenVinoRuntime:
         self._request = None
 
 
-def _name_and_shape(model: openvino.Model) -> tuple[str, list[int | str]]:
-    (graph_input,) = model.inputs
-    shape = [dim.get_length() if dim.is_static else "batch" for dim in graph_input.partial_shape]
-    return graph_input.any_name, shape
+def _tensor(port: Any) -> Tensor:
+    dtype = port.element_type.get_type_name()
+    rank = port.partial_shape.rank
+    sides = port.partial_shape if rank.is_static else ()
+    shape = [side.get_length() if side.is_static else "batch" for side in sides]
+    return Tensor(port.any_name, {"u8": "uint8", "f32": "float32"}.get(dtype, dtype), shape)
 
 
 def _run_once(request: Any) -> Any:

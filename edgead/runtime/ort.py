@@ -7,7 +7,7 @@ import onnxruntime
 
 from edgead import kernels
 from edgead.artifact import Artifact, ArtifactError, Graph
-from edgead.runtime.contract import check_graph
+from edgead.runtime.contract import Tensor, check_input, check_outputs
 from edgead.runtime.workers import start_workers
 
 # Optimizers that are left out: this one quantises the layers that an int8 graph keeps in float.
@@ -26,24 +26,30 @@ class OrtRuntime:
         options.add_free_dimension_override_by_name("batch", 1)
         # Workers that spin after the network has run would take the cores from the scoring kernels.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        # It would take a file for its own format by four bytes within it.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        content = graph.read()
         try:
             self._session, self._workers = start_workers(
                 lambda: onnxruntime.InferenceSession(
-                    str(graph.path), options, providers=["CPUExecutionProvider"], disabled_optimizers=WITHOUT
+                    content, options, providers=["CPUExecutionProvider"], disabled_optimizers=WITHOUT
                 )
             )
         except Exception as error:  # noqa: BLE001  ONNX Runtime's errors share no base of their own
             raise ArtifactError(f"{graph.path} cannot be opened by ONNX Runtime: {error}") from error
-        (graph_input,), graph_outputs = self._session.get_inputs(), self._session.get_outputs()
-        names = [output.name for output in graph_outputs]
-        check_graph(graph.path, artifact.manifest, (graph_input.name, graph_input.shape), names)
-        height, width = artifact.manifest.preprocessing.image_size
-        self.input = np.zeros((1, height, width, 3), np.uint8)
-        self.outputs = {output.name: np.zeros([1, *output.shape[1:]], np.float32) for output in graph_outputs}
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        check_input(graph.path, artifact.manifest, [_tensor(node) for node in inputs])
+        check_outputs(graph.path, artifact.manifest, [_tensor(node) for node in outputs])
+        self.input = np.zeros((1, *artifact.manifest.preprocessing.image_size, 3), np.uint8)
+        self.outputs = {output.name: np.zeros([1, *output.shape[1:]], np.float32) for output in outputs}
         self._binding = self._session.io_binding()
-        self._binding.bind_input(graph_input.name, "cpu", 0, np.uint8, self.input.shape, self.input.ctypes.data)
+        self._binding.bind_input(inputs[0].name, "cpu", 0, np.uint8, self.input.shape, self.input.ctypes.data)
         for name, array in self.outputs.items():
             self._binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+        try:
+            self.run(self.input)  # it allocates before the first frame
+        except Exception as error:  # noqa: BLE001  as above
+            raise ArtifactError(f"{graph.path} cannot be run by ONNX Runtime: {error}") from error
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run the network on one image.
@@ -67,3 +73,8 @@ class OrtRuntime:
     def close(self) -> None:
         """Release the session's memory."""
         self._binding = self._session = None
+
+
+def _tensor(node: onnxruntime.NodeArg) -> Tensor:
+    dtype = node.type.removeprefix("tensor(").removesuffix(")")
+    return Tensor(node.name, {"float": "float32"}.get(dtype, dtype), node.shape)

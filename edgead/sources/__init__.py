@@ -7,7 +7,7 @@ import re
 import threading
 from pathlib import Path
 
-from edgead.images import is_image_path
+from edgead.images import MOST_MEGAPIXELS, is_image_path
 from edgead.sources.camera import camera_address, csi_address, v4l2_address
 from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import Counters, Source, SourceError
@@ -31,6 +31,7 @@ def open_source(
     open_timeout_s: float = 5.0,
     read_timeout_s: float = 5.0,
     stop: threading.Event | None = None,
+    max_megapixels: float = MOST_MEGAPIXELS,
 ) -> Source:
     """Open a source of frames.
 
@@ -47,6 +48,8 @@ def open_source(
         How long a live source may take to open, and to give the next frame.
     stop : threading.Event, optional
         Ends the iteration of a live source, also while it waits for a frame.
+    max_megapixels : float
+        Larger frames are refused: of files by their header, of a camera when it says how large they are.
 
     Raises
     ------
@@ -54,7 +57,7 @@ def open_source(
         There is no such source, or it cannot be opened; credentials do not appear in the message.
     """
     text = str(uri)
-    limits = Limits(open_timeout_s, read_timeout_s, late_after_ms, stop)
+    limits = Limits(open_timeout_s, read_timeout_s, late_after_ms, stop, max_megapixels)
     if not text:
         raise SourceError("the name of the source is empty")
     address = live_address(text, limits)
@@ -62,7 +65,7 @@ def open_source(
         return LiveSource(address, limits)
     scheme = _scheme(text)
     if scheme is None:
-        return _open_path(text, late_after_ms)
+        return _open_path(text, late_after_ms, max_megapixels)
     if scheme == "synthetic":
         return SyntheticSource(text, late_after_ms=late_after_ms)
     shown = without_credentials(text)
@@ -106,12 +109,12 @@ def _scheme(text: str) -> str | None:
     return None if found is None or Path(text).exists() else found[1]
 
 
-def _open_path(text: str, late_after_ms: float | None) -> Source:
+def _open_path(text: str, late_after_ms: float | None, max_megapixels: float) -> Source:
     path = Path(text)
     if not path.exists() and glob.has_magic(text):
-        return FolderSource(text, late_after_ms=late_after_ms)
+        return FolderSource(text, late_after_ms=late_after_ms, max_megapixels=max_megapixels)
     if not path.exists():
         raise SourceError(f"{without_credentials(text)}: no such file or folder")
     if path.is_dir() or is_image_path(path):
-        return FolderSource(text, late_after_ms=late_after_ms)
-    return VideoSource(text, late_after_ms=late_after_ms)
+        return FolderSource(text, late_after_ms=late_after_ms, max_megapixels=max_megapixels)
+    return VideoSource(text, late_after_ms=late_after_ms, max_megapixels=max_megapixels)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from edgead.quiet import quiet_opencv
-from edgead.sources.contract import FrameCounter, SourceError
+from edgead.sources.contract import FrameCounter, FrameSizeError, SourceError
 from edgead.types import Frame
 
 Connect = Callable[[], cv2.VideoCapture]
@@ -47,6 +47,9 @@ class Connection:
         except cv2.error as error:
             fault = self._opencv_failed("opening", error)
         else:
+            # Before the first frame is read, where the capture knows; each frame is looked at as well.
+            sides = (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)
+            frames.check_size(*(int(self._capture.get(side)) for side in sides))
             return
         raise fault
 
@@ -79,6 +82,8 @@ class Connection:
     def _captured(self, image: np.ndarray) -> Frame:
         try:
             return self._frames.capture(image)
+        except FrameSizeError:
+            raise
         except SourceError as error:
             raise CorruptFrameError(str(error)) from error
 

@@ -13,12 +13,16 @@ from typing import Protocol
 import numpy as np
 
 from edgead.errors import EdgeadError
-from edgead.images import ImageError, as_bgr
+from edgead.images import MOST_MEGAPIXELS, ImageError, as_bgr, check_size
 from edgead.types import Frame
 
 
 class SourceError(EdgeadError):
     """A source that cannot be opened, or that failed on the way; the message holds no credentials."""
+
+
+class FrameSizeError(SourceError):
+    """A frame of more pixels than are taken; the next one will be no smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +71,19 @@ def new_id(at: datetime) -> str:
 class FrameCounter:
     """Numbers the frames of one source, stamps them, and counts those that are handed over late."""
 
-    def __init__(self, uri: str, *, late_after_ms: float | None = None):
+    def __init__(self, uri: str, *, late_after_ms: float | None = None, max_megapixels: float = MOST_MEGAPIXELS):
         self.uri = uri
         self.captured = 0
         self.late = None if late_after_ms is None else 0
         self._late_after_ms = late_after_ms
+        self._max_megapixels = max_megapixels
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise FrameSizeError where frames of so many pixels are not taken; 0, where nobody knows, is."""
+        try:
+            check_size((height, width), self._max_megapixels)
+        except ImageError as error:
+            raise FrameSizeError(f"{self.uri}: frame {self.captured}: {error}") from error
 
     def capture(self, image: np.ndarray, name: str = "") -> Frame:
         """Make a Frame of an image that is in memory since just now.
@@ -79,7 +91,7 @@ class FrameCounter:
         Raises
         ------
         SourceError
-            The source delivered something that is no image; the frame is named.
+            The source delivered something that is no image, or larger than it may be; the frame is named.
         """
         captured_ns = time.perf_counter_ns()
         captured_at = datetime.now(timezone.utc)
@@ -87,6 +99,7 @@ class FrameCounter:
             image = as_bgr(image)
         except ImageError as error:
             raise SourceError(f"{self.uri}: frame {self.captured}: {error}") from error
+        self.check_size(*image.shape[:2])
         frame = Frame(image, self.captured, captured_ns, captured_at, self.uri, name, new_id(captured_at))
         self.captured += 1
         return frame

@@ -6,7 +6,7 @@ import glob
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgead.images import ImageError, is_image_path, list_images, load_image, natural_key
+from edgead.images import MOST_MEGAPIXELS, ImageError, is_image_path, list_images, load_image, natural_key
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.types import Frame
 from edgead.uri import without_credentials
@@ -17,10 +17,13 @@ class FolderSource:
 
     live = False
 
-    def __init__(self, pattern: str | Path, *, late_after_ms: float | None = None):
+    def __init__(
+        self, pattern: str | Path, *, late_after_ms: float | None = None, max_megapixels: float = MOST_MEGAPIXELS
+    ):
         self.uri = str(pattern)
         self.paths = _find(self.uri)
-        self._frames = FrameCounter(self.uri, late_after_ms=late_after_ms)
+        self._frames = FrameCounter(self.uri, late_after_ms=late_after_ms, max_megapixels=max_megapixels)
+        self._max_megapixels = max_megapixels
         self._closed = False
 
     @property
@@ -32,7 +35,7 @@ class FolderSource:
             if self._closed:
                 return
             try:
-                image = load_image(path)
+                image = load_image(path, max_megapixels=self._max_megapixels)
             except ImageError as error:
                 raise SourceError(f"frame {self._frames.captured}: {error}") from error
             # A file's name need not be UTF-8, records are.

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from edgead.images import MOST_MEGAPIXELS
 from edgead.sources.connection import Connection, LiveAddress
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.sources.mailbox import Mailbox
@@ -22,12 +23,13 @@ _JOIN_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a live source may take, and what ends it."""
+    """How long a live source may take, how large its frames may be, and what ends it."""
 
     open_timeout_s: float = 5.0
     read_timeout_s: float = 5.0
     late_after_ms: float | None = None
     stop: threading.Event | None = None
+    max_megapixels: float = MOST_MEGAPIXELS
 
 
 class LiveSource:
@@ -49,7 +51,7 @@ class LiveSource:
         self.uri = uri = address.shown
         self._connect = address.connect
         self._limits = limits
-        self._frames = FrameCounter(uri, late_after_ms=limits.late_after_ms)
+        self._frames = FrameCounter(uri, late_after_ms=limits.late_after_ms, max_megapixels=limits.max_megapixels)
         self._mailbox = Mailbox()
         self._opened = threading.Event()
         self._closing = threading.Event()

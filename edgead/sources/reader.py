@@ -43,7 +43,8 @@ def _read(channel: socket.socket, order: dict[str, Any]) -> None:
     if address is None:
         raise SourceError("is no live camera")
     log = DecoderLog()
-    connection = Connection(FrameCounter(address.shown), address.connect, order["read_timeout_s"])
+    frames = FrameCounter(address.shown, max_megapixels=order["max_megapixels"])
+    connection = Connection(frames, address.connect, order["read_timeout_s"])
     log.has_complaint()  # a stream that is joined in its middle has pictures that lack their beginning
     _tell(channel, state="open")
     memory: FrameMemory | None = None

@@ -55,6 +55,7 @@ class ReaderProcess:
             "uri": section.uri,
             "open_timeout_s": section.open_timeout_s,
             "read_timeout_s": section.read_timeout_s,
+            "max_megapixels": section.max_megapixels,
         }
         self._channel.send(json.dumps(order).encode())
         self._channel.setblocking(False)

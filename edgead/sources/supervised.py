@@ -131,7 +131,7 @@ class SupervisedCamera:
             with closing(ReaderProcess(self._section)) as reader:
                 self._serve_live(reader)
             return
-        with closing(open_source(self._section.uri)) as self._recording:
+        with closing(open_source(self._section.uri, max_megapixels=self._section.max_megapixels)) as self._recording:
             for frame in self._recording:
                 self._deliver(replace(frame, source=self.name), waits=not self._recording.live)
                 if self._stop.is_set():

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edgead.images import MOST_MEGAPIXELS
 from edgead.quiet import quiet_opencv
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.types import Frame
@@ -27,7 +28,9 @@ class VideoSource:
 
     live = False
 
-    def __init__(self, path: str | Path, *, late_after_ms: float | None = None):
+    def __init__(
+        self, path: str | Path, *, late_after_ms: float | None = None, max_megapixels: float = MOST_MEGAPIXELS
+    ):
         self.path = Path(path)
         self.uri = str(path)
         if not self.path.is_file():
@@ -36,7 +39,7 @@ class VideoSource:
             raise SourceError(f"{path}: the file is empty (0 bytes)")
         if _is_text(self.path):
             raise SourceError(f"{path}: not a video but text")
-        self._frames = FrameCounter(self.uri, late_after_ms=late_after_ms)
+        self._frames = FrameCounter(self.uri, late_after_ms=late_after_ms, max_megapixels=max_megapixels)
         self._lock = threading.Lock()
         self._closed = False
         self._last_ms = 0.0
@@ -45,6 +48,8 @@ class VideoSource:
             self._capture = cv2.VideoCapture(str(self.path), _file_backend())
         if not self._capture.isOpened():
             raise SourceError(f"{path}: not a video that OpenCV can read, or a truncated one")
+        sides = (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)
+        self._frames.check_size(*(int(self._capture.get(side)) for side in sides))
         self.fps = self._capture.get(cv2.CAP_PROP_FPS)
         self._stated = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
 

@@ -1,0 +1,97 @@
+"""Height and width of an image file from its header, before anything is decoded: a small file may claim any size."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+_PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d{1,10})(?:\s|#[^\n]*\n)+(\d{1,10})\s")
+_TIFF_SIDES = {256: "width", 257: "height"}
+_TIFF_NUMBERS = {3: "H", 4: "I", 16: "Q"}  # SHORT, LONG, LONG8
+# Markers of JPEG without a length: TEM, and the restarts.
+_JPEG_BARE = {0x01, *range(0xD0, 0xD8)}
+_JPEG_NO_FRAME = {0xC4, 0xC8, 0xCC}  # within the range of frame headers, and none
+
+
+def image_size(data: bytes) -> tuple[int, int] | None:
+    """Read (height, width) of a JPEG, PNG, BMP, TIFF, PNM or WebP file; None where it is none of these, or cut off."""
+    for start, read in _READERS.items():
+        if data.startswith(start):
+            try:
+                return read(data)
+            except (struct.error, IndexError, OverflowError):  # the header is cut off, or points beyond any file
+                return None
+    return None
+
+
+def _png(data: bytes) -> tuple[int, int] | None:
+    width, height = struct.unpack_from(">II", data, 16)
+    return (height, width) if data[12:16] == b"IHDR" else None
+
+
+def _jpeg(data: bytes) -> tuple[int, int] | None:
+    at = 2
+    while (at := data.find(b"\xff", at)) >= 0:
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill
+            at += 1
+        elif marker == 0 or marker in _JPEG_BARE:
+            at += 2
+        elif 0xC0 <= marker <= 0xCF and marker not in _JPEG_NO_FRAME:
+            return struct.unpack_from(">HH", data, at + 5)
+        else:
+            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    return None
+
+
+def _bmp(data: bytes) -> tuple[int, int]:
+    old = struct.unpack_from("<I", data, 14)[0] == 12
+    width, height = struct.unpack_from("<HH" if old else "<ii", data, 18)
+    return abs(height), abs(width)  # a height below 0 is an image from its top
+
+
+def _tiff(data: bytes) -> tuple[int, int] | None:
+    order = "<" if data.startswith(b"II") else ">"
+    big = struct.unpack_from(order + "H", data, 2)[0] == 43
+    at = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
+    count = struct.unpack_from(order + ("Q" if big else "H"), data, at)[0]
+    first, step = (at + 8, 20) if big else (at + 2, 12)
+    sides: dict[str, int] = {}
+    for entry in range(first, first + step * min(count, 4096), step):
+        tag, kind = struct.unpack_from(order + "HH", data, entry)
+        if tag in _TIFF_SIDES and kind in _TIFF_NUMBERS:
+            value = struct.unpack_from(order + _TIFF_NUMBERS[kind], data, entry + (12 if big else 8))[0]
+            sides.setdefault(_TIFF_SIDES[tag], value)
+    return (sides["height"], sides["width"]) if len(sides) == 2 else None
+
+
+def _pnm(data: bytes) -> tuple[int, int] | None:
+    found = _PNM.match(data)
+    return (int(found[2]), int(found[1])) if found else None
+
+
+def _webp(data: bytes) -> tuple[int, int] | None:
+    kind = data[12:16] if data[8:12] == b"WEBP" else b""
+    if kind == b"VP8X":
+        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+        return (height, width) if len(data) >= 30 else None
+    if kind == b"VP8L":
+        bits = struct.unpack_from("<I", data, 21)[0]
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return height & 0x3FFF, width & 0x3FFF
+    return None
+
+
+_READERS = {
+    b"\x89PNG\r\n\x1a\n": _png,
+    b"\xff\xd8": _jpeg,
+    b"BM": _bmp,
+    b"II*\0": _tiff,
+    b"MM\0*": _tiff,
+    b"II+\0": _tiff,
+    b"MM\0+": _tiff,
+    b"P": _pnm,
+    b"RIFF": _webp,
+}

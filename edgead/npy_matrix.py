@@ -1,0 +1,63 @@
+"""A float32 matrix from the bytes of an .npy file, without a copy and without memory for what its header claims."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+
+# As numpy writes it (numpy.lib.format). Not read by numpy, which takes any Python literal and fails in many ways.
+_START = re.compile(rb"\x93NUMPY(?:\x01\x00(..)|\x02\x00(....))", re.DOTALL)
+_HEADER = re.compile(
+    rb"{'descr': '([^']{1,20})', 'fortran_order': (True|False), 'shape': \(((?:\d{1,19}, ?)*(?:\d{1,19})?)\), } *\n"
+)
+_MOST_HEADER_BYTES = 10_000
+# The squared distance of two such rows is still a float32.
+MOST_VALUE = 1e15
+
+
+def read_matrix(content: bytes) -> np.ndarray:
+    """Read a matrix.
+
+    Parameters
+    ----------
+    content : bytes
+        They stay the matrix's memory.
+
+    Returns
+    -------
+    ndarray of shape (m, d), float32, C order, read only
+
+    Raises
+    ------
+    ValueError
+        Anything but a finite float32 matrix in C order that fills the file; says what was found.
+    """
+    kind, in_fortran_order, shape, start = _header(content)
+    if kind != "<f4" or len(shape) != 2:
+        raise ValueError(f"it is {kind} of shape {shape}, not a float32 matrix")
+    if in_fortran_order:
+        raise ValueError("it is in Fortran order: rows must lie one after the other")
+    if min(shape) < 1:
+        raise ValueError(f"its shape is {shape}: it has no values")
+    if 4 * math.prod(shape) != len(content) - start:
+        raise ValueError(f"its header says {shape}, which is not what {len(content) - start} bytes of values hold")
+    matrix = np.frombuffer(content, "<f4", offset=start).reshape(shape)
+    # Not np.isfinite, which would make an array as well; what is NaN fails the comparison.
+    if not (float(matrix.max()) <= MOST_VALUE and float(matrix.min()) >= -MOST_VALUE):
+        raise ValueError(f"it has values that are not finite, or beyond {MOST_VALUE:g}")
+    return matrix
+
+
+def _header(content: bytes) -> tuple[str, bool, tuple[int, ...], int]:
+    """Read the type, whether it is in Fortran order, the shape, and where the values begin."""
+    found = _START.match(content)
+    if not found:
+        raise ValueError("it is no .npy file of version 1 or 2")
+    start = found.end() + int.from_bytes(found[1] or found[2], "little")
+    header = _HEADER.fullmatch(content[found.end() : min(start, found.end() + _MOST_HEADER_BYTES)])
+    if not header:
+        raise ValueError("its header is none of an array of numbers")
+    shape = tuple(int(side) for side in re.findall(rb"\d+", header[3]))
+    return header[1].decode("latin-1"), header[2] == b"True", shape, start
