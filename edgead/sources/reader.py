@@ -27,7 +27,7 @@ _MOST_CORRUPT = 100  # in a row
 def main() -> None:
     channel = socket.socket(fileno=os.dup(0))
     order = json.loads(channel.recv(MESSAGE_BYTES))
-    threading.Thread(target=_end_with_the_parent, args=(channel,), daemon=True).start()
+    threading.Thread(target=_end_with_the_parent, args=(channel,), name="end of the parent", daemon=True).start()
     try:
         _read(channel, order)
     except SourceError as fault:

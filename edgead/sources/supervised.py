@@ -82,7 +82,7 @@ class SupervisedCamera:
             self._end_mailboxes()
 
     def silent_s(self) -> float:
-        """For how long the thread of a live camera has given no sign of life; 0 while it connects, waits, or is dead."""
+        """For how long a live camera's thread has shown no sign of life; 0 while it connects, waits, or is dead."""
         alive_s = self._alive_s
         return time.monotonic() - alive_s if alive_s is not None and not self._has_died() else 0.0
 
