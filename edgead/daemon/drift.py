@@ -49,6 +49,7 @@ class PipelineDrift:
         self._model = ""
         self._anew = threading.Event()
         self._picture_s = self._off_until_s = 0.0
+        self._may_restore = True
         self._save_s = time.monotonic() + _SAVE_EVERY_S
 
     def add(self, frame: Frame, verdict: Verdict) -> None:
@@ -60,6 +61,7 @@ class PipelineDrift:
         except Exception:  # noqa: BLE001  beside the inspection, which must not stop for it
             logger.exception("%s: the drift watch failed and is off for %g s", self._pipeline, _OFF_S)
             self._model, self._watch, self.state = "", None, None
+            self._may_restore = False  # what was kept may be what it fails of
             self._off_until_s = time.monotonic() + _OFF_S
 
     def _look(self, section: DriftSection, frame: Frame, verdict: Verdict) -> None:
@@ -109,6 +111,8 @@ class PipelineDrift:
         except SettingsError as error:
             logger.warning("%s: drift is not watched: %s", self._pipeline, error, extra={"pipeline": self._pipeline})
             return None
+        if not self._may_restore:
+            return watch
         try:
             watch.restore(json.loads(self._file.read_bytes()))
         except FileNotFoundError:
