@@ -18,6 +18,7 @@ from edgead.daemon.thresholds import KeptThresholds
 from edgead.daemon.within import all_within
 from edgead.errors import EdgeadError
 from edgead.evidence import EvidenceStore
+from edgead.evidence.folder_lock import FolderLock
 from edgead.sinks.outlet import Outlet
 from edgead.sinks.site import open_outlet
 from edgead.sources.supervised import SupervisedCamera
@@ -51,6 +52,7 @@ class Line:
         self._publish = publish
         self._kept: KeptThresholds
         self._is_open = False
+        self._lock: FolderLock | None = None
         self._following: dict[str, threading.Thread] = {}
 
     @property
@@ -77,8 +79,9 @@ class Line:
         Raises
         ------
         EdgeadError
-            The store or a sink cannot be opened.
+            The store or a sink cannot be opened, or another daemon has the store.
         """
+        self._lock = FolderLock(site.store.folder)
         self.store = EvidenceStore(site.store)
         self._is_open = True
         self._kept = KeptThresholds(site.store.folder / THRESHOLDS)
@@ -125,6 +128,8 @@ class Line:
         all_within(left_s, [*outlets, *(camera.close for camera in self.cameras.values()), *also])
         if self._is_open:
             self.store.close(max(0.1, deadline - time.monotonic()))
+        if self._lock is not None:
+            self._lock.close()
         return {pipeline.name: _counts(pipeline) for pipeline in pipelines}
 
     def _start(self, site: Site, cameras: Iterable[str], pipelines: Iterable[str]) -> None:
