@@ -246,6 +246,7 @@ THREADS = {
 BESIDE = {
     "AnyIO worker thread": "answers one request of the page: what fails in it is the 500 of that request",
     "gpio": "see below",
+    "end": "waits for the end of the daemon; where it is gone, a timer of the kernel does its work",
     "engine build": "of `edgead stream`, not of the daemon",
     "edgead": "of a live source in the camera loop and in a reader process, not of the daemon",
     "mqtt close": "leaves a broker, at the end of a sink",
