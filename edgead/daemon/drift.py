@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgead.config import DriftSection
+from edgead.drift import OtherWatchError
 from edgead.errors import SettingsError
 from edgead.types import Frame, Verdict
 from edgead.whole_file import write_whole
@@ -117,6 +118,8 @@ class PipelineDrift:
             watch.restore(json.loads(self._file.read_bytes()))
         except FileNotFoundError:
             pass
+        except OtherWatchError as error:  # as after every exchange of a model
+            logger.info("%s: the drift watch begins: %s", self._pipeline, error)
         except Exception as error:  # noqa: BLE001  a kept state is worth no fault, whatever is wrong with it
             what = f"{type(error).__name__}: {error}"
             logger.warning(
