@@ -11,23 +11,12 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PlainSerializer,
     SecretStr,
     field_validator,
     model_validator,
 )
 
-from edgead.uri import origin, without_credentials
-
-_NAME = r"^[a-z][a-z0-9_-]{0,31}$"
-
-Name = Annotated[str, Field(pattern=_NAME, description="Lower-case letters, digits, - and _; begins with a letter.")]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-_Secretive = Annotated[str, PlainSerializer(without_credentials)]
-Uri = Annotated[_Secretive, Field(min_length=1, repr=False)]
-"""A URI that may hold user name and password, which are never shown."""
-_Host = Annotated[str, Field(min_length=1)]
+from edgead.config_values import Host, Name, Port, Seconds, Secretive, Uri, WebhookUrl
 
 
 class Section(BaseModel):
@@ -42,7 +31,7 @@ class HealthSection(Section):
     dark_below: Annotated[float, Field(ge=0, le=255)] = 10.0
     bright_above: Annotated[float, Field(ge=0, le=255)] = 245.0
     blurred_below: Annotated[float, Field(ge=0, le=1, description="Sharpness relative to the golden images.")] = 0.3
-    moved_above_px: Annotated[float, Field(gt=0)] = 8.0
+    moved_above_px: Annotated[float, Field(gt=0, le=100_000)] = 8.0
     every_s: Seconds = 1.0
 
 
@@ -51,14 +40,16 @@ class CameraSection(Section):
     open_timeout_s: Seconds = 5.0
     read_timeout_s: Seconds = 5.0
     stalled_after_s: Annotated[
-        float, Field(gt=0, description="Age of the newest frame that makes a camera stalled.")
+        float, Field(ge=0.001, le=86_400, description="Age of the newest frame that makes a camera stalled.")
     ] = 2.0
     retry_first_s: Seconds = 0.5
     retry_most_s: Seconds = 30.0
     max_megapixels: Annotated[
         float, Field(gt=0, le=1000, description="A larger frame is a fault: each takes 3 bytes a pixel, several times.")
     ] = 64.0
-    frozen_after: Annotated[int, Field(ge=2, description="Identical frames in a row that make a camera frozen.")] = 25
+    frozen_after: Annotated[
+        int, Field(ge=2, le=10**9, description="Identical frames in a row that make a camera frozen.")
+    ] = 25
     health: HealthSection = HealthSection()
 
 
@@ -88,7 +79,7 @@ class Gpio(Section):
 
     kind: Literal["gpio"]
     chip: str = "/dev/gpiochip0"
-    line: Annotated[int, Field(ge=0)]
+    line: Annotated[int, Field(ge=0, le=65_535)]
     edge: Literal["rising", "falling"] = "rising"
     debounce_ms: Annotated[float, Field(ge=0, le=60_000)] = 5.0
 
@@ -127,14 +118,14 @@ class UriSink(Section):
 class QueueSection(Section):
     """How much waits for a slow or dead receiver; what is beyond that is dropped oldest first, and counted."""
 
-    messages: Annotated[int, Field(ge=1)] = 10_000
+    messages: Annotated[int, Field(ge=1, le=10**6)] = 10_000
 
 
 class MqttSink(Section):
     """Verdicts as JSON to a broker; what it cannot take is kept, in order, until it is back."""
 
     kind: Literal["mqtt"]
-    host: _Host
+    host: Host
     port: Port = 1883
     topic: Annotated[str, Field(description="{pipeline} stands for the pipeline's name.")] = "edgead/{pipeline}/verdict"
     qos: Literal[0, 1, 2] = 1
@@ -148,7 +139,7 @@ class MqttSink(Section):
     keepalive_s: Annotated[
         int, Field(ge=2, le=3600, description="A broker that is silent for 1.5 times as long is away.")
     ] = 15
-    retry_most_s: Annotated[int, Field(ge=1, description="Longest wait between two tries to connect.")] = 15
+    retry_most_s: Annotated[int, Field(ge=1, le=86_400, description="Longest wait between two tries to connect.")] = 15
     queue: QueueSection = QueueSection()
 
 
@@ -156,14 +147,13 @@ class WebhookSink(Section):
     """Verdicts as JSON to a URL, signed with HMAC-SHA256 where there is a secret."""
 
     kind: Literal["webhook"]
-    # The path may be the secret, as it is with the hooks of chat services.
-    url: Annotated[str, PlainSerializer(origin), Field(min_length=1, repr=False)]
+    url: WebhookUrl
     secret: SecretStr | None = None
     timeout_s: Seconds = 5.0
     retry_first_s: Seconds = 0.5
     retry_most_s: Seconds = 30.0
     give_up_after_s: Annotated[
-        float, Field(gt=0, description="A verdict that is not taken for so long is counted as failed.")
+        float, Field(ge=0.001, le=31_536_000, description="A verdict not taken for so long is counted as failed.")
     ] = 600.0
     only: Literal["all", "review", "reject"] = "all"
     queue: QueueSection = QueueSection(messages=1_000)
@@ -173,7 +163,7 @@ class ModbusSink(Section):
     """Verdicts to a PLC over Modbus/TCP: coils and holding registers from the addresses that are given."""
 
     kind: Literal["modbus"]
-    host: _Host
+    host: Host
     port: Port = 502
     unit: Annotated[int, Field(ge=0, le=255)] = 1
     coil: Annotated[int, Field(ge=0, le=65532, description="ok, review, reject, and one that toggles.")] = 0
@@ -197,7 +187,7 @@ class DriftSection(Section):
         Field(gt=0, lt=1, description="Share of parts, defects included, that may be sent to review or rejected."),
     ] = 0.2
     pictures: Annotated[bool, Field(description="Compare brightness, sharpness and place with golden images.")] = True
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
 class PipelineSection(Section):
@@ -211,7 +201,10 @@ class PipelineSection(Section):
     trigger: TriggerSection = EveryFrame()
     sinks: tuple[Name, ...] = ()
     budget_ms: Annotated[
-        float | None, Field(gt=0, description="From the capture to the verdict; what takes longer is counted as late.")
+        float | None,
+        Field(
+            gt=0, le=86_400_000, description="From the capture to the verdict; what takes longer is counted as late."
+        ),
     ] = None
     drift: Annotated[DriftSection | None, Field(description="null watches for none.")] = DriftSection()
 
@@ -220,7 +213,7 @@ class StoreSection(Section):
     """The record of every verdict, and pictures of some."""
 
     url: Annotated[
-        _Secretive | None, Field(min_length=1, repr=False, description="SQLAlchemy URL; by default SQLite in `folder`.")
+        Secretive | None, Field(min_length=1, repr=False, description="SQLAlchemy URL; by default SQLite in `folder`.")
     ] = None
     folder: Path = Path("evidence")
     evidence: Literal["none", "reject", "review", "all"] = "review"
@@ -228,8 +221,10 @@ class StoreSection(Section):
     after: Annotated[int, Field(ge=0, le=100)] = 2
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
     keep_days: Annotated[float, Field(gt=0, le=36_500)] = 90.0
-    most_mib: Annotated[int, Field(ge=1, description="Most that pictures may take.")] = 10_000
-    free_mib: Annotated[int, Field(ge=0, description="Left free on the disk: below it no picture is written.")] = 500
+    most_mib: Annotated[int, Field(ge=1, le=10**9, description="Most that pictures may take.")] = 10_000
+    free_mib: Annotated[
+        int, Field(ge=0, le=10**9, description="Left free on the disk: below it no picture is written.")
+    ] = 500
     commit_within_ms: Annotated[
         float, Field(ge=0, le=10_000, description="Longest that a verdict waits for its row when the disk stalls.")
     ] = 250.0
@@ -247,7 +242,7 @@ def _is_loopback(host: str) -> bool:
 class HttpSection(Section):
     """The page and the API. Without a token only this computer can reach them."""
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="0 takes a free one.")] = 8080
     token: SecretStr | None = None
     secure_cookie: Annotated[bool, Field(description="Behind a proxy that speaks HTTPS.")] = False
@@ -255,7 +250,7 @@ class HttpSection(Section):
         12.0
     )
     failures_most: Annotated[
-        int, Field(ge=1, description="Wrong tokens of one address within `failures_within_s`.")
+        int, Field(ge=1, le=10**6, description="Wrong tokens of one address within `failures_within_s`.")
     ] = 10
     failures_within_s: Seconds = 60.0
 
@@ -271,7 +266,9 @@ class HttpSection(Section):
 class LimitsSection(Section):
     """What the daemon bears before it gives up."""
 
-    restarts: Annotated[int, Field(ge=0, description="Restarts of a pipeline within `restarts_within_s`.")] = 5
+    restarts: Annotated[
+        int, Field(ge=0, le=10**6, description="Restarts of a pipeline within `restarts_within_s`.")
+    ] = 5
     restarts_within_s: Seconds = 600.0
     drain_s: Annotated[float, Field(gt=0, le=60, description="For what is under way when it is told to stop.")] = 1.5
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from edgead.config import Site
 from edgead.errors import SettingsError, tell_invalid
+from edgead.yaml_file import load_yaml
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _Part = TypeVar("_Part", bound=BaseModel)
@@ -27,20 +28,11 @@ def load_site(path: str | os.PathLike[str], environment: Mapping[str, str] = os.
     Raises
     ------
     SettingsError
-        Not readable, no YAML, an unknown key, a value that does not fit, a variable that is not set. Every problem is
-        named by its place, and no value is quoted that may be a secret.
+        Not a readable regular file of at most 1 MiB, no YAML, an alias, an unknown key, a value that does not fit, a
+        variable that is not set. Every problem is named by its place, and no value is quoted that may be a secret.
     """
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise SettingsError(f"{path}{where}: is no YAML: {getattr(error, 'problem', None) or 'unreadable'}") from None
-    except ValueError as error:  # 2026-13-45 looks like a date
-        raise SettingsError(f"{path}: a value cannot be read: {error}") from None
+    content = load_yaml(path)
     if not isinstance(content, dict):
         raise SettingsError(f"{path}: expected sections such as `cameras:` and `pipelines:`")
     try:
@@ -59,7 +51,10 @@ def resolved(site: Site) -> str:
 
 def _substituted(value: Any, environment: Mapping[str, str], where: str) -> Any:
     if isinstance(value, dict):
-        return {key: _substituted(item, environment, f"{where}.{key}".lstrip(".")) for key, item in value.items()}
+        return {
+            _key(key, where): _substituted(item, environment, f"{where}.{key}".lstrip("."))
+            for key, item in value.items()
+        }
     if isinstance(value, list):
         return [_substituted(item, environment, f"{where}.{index}") for index, item in enumerate(value)]
     if not isinstance(value, str):
@@ -70,7 +65,24 @@ def _substituted(value: Any, environment: Mapping[str, str], where: str) -> Any:
             raise SettingsError(f"{where}: the environment variable {found[1]} is not set")
         return environment[found[1]]
 
-    return _VARIABLE.sub(variable, value)
+    text = _VARIABLE.sub(variable, value)
+    if "\0" in text or not _is_unicode(text):
+        raise SettingsError(f"{where}: has a NUL, or half of a character: no path and no host can be so named")
+    return text
+
+
+def _key(key: Any, where: str) -> Any:
+    if isinstance(key, str) and not _is_unicode(key):
+        raise SettingsError(f"{where or 'the file'}: a key has half of a character")
+    return key
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _beside(section: _Part, folder: Path) -> _Part:

@@ -17,16 +17,29 @@ _MISTYPED = re.compile(
 # Cameras also take the password in the path: rtsp://host/user=admin_password=secret_channel=1.
 _SECRET = re.compile(r"((?:user|login|pass|pwd|token|key|secret|auth|sig|cred|session)[a-z_]*=)[^&#]*", re.I)
 _LONG_VALUE = re.compile(r"([?&][^=&#]+=)[^&#]{17,}")
+# Of a network camera only this is shown: any other name of an option, and any other part of a path, may be a secret.
+_NETWORK = re.compile(r"(?:rtsps?|https?|udp)://", re.I)
+_HARMLESS_OPTION = re.compile(
+    r"(width|height|fps|rate|resolution|channel|stream|subtype|profile|camera|codec|videocodec|compression|quality|size)"
+    r"=[^=]{0,16}",
+    re.I,
+)
+_HARMLESS_PART = re.compile(
+    r"([-_.]|[0-9]{1,4}(?![0-9])|stream(ing)?|channels?|ch|cam(eras?)?|live|video|media|main|sub|profile|h26[45]|mp4|mpeg"
+    r"|mjpe?g|mpg|onvif|axis|cgi|bin|preview|realmonitor|isapi|snapshot|track(id)?|unicast|multicast|index|line|view|m3u8"
+    r"|ts|jpe?g|amp|sdp)*|.{0,2}|[^=]*=\*{3}",
+    re.I,
+)
 
 
 def without_credentials(uri: str) -> str:
     """Remove user name, password and everything that may be a secret from a URI.
 
     Values of options whose name sounds like a secret, and values longer than 16 characters (tokens), become
-    `***`.
+    `***`. Of a network camera every value and every part of the path does that is not known to be harmless.
     """
     if uri.lower().startswith("webhook:"):
-        return uri[:8] + without_credentials(uri[8:])
+        return uri[:8] + (origin(uri[8:]) or "***")
     found = _AUTHORITY.match(uri)
     if not found:
         mistyped = _MISTYPED.match(uri)
@@ -39,7 +52,24 @@ def without_credentials(uri: str) -> str:
         # stream whose path has an @ loses its host in what is shown; that is the smaller harm.
         authority, rest = "", rest.rpartition("@")[2]
     rest = _LONG_VALUE.sub(r"\1***", _SECRET.sub(r"\1***", rest))
-    return f"{scheme}{authority}{rest}"
+    return f"{scheme}{authority}{_harmless(rest) if _NETWORK.fullmatch(scheme) else rest}"
+
+
+def _harmless(rest: str) -> str:
+    """Path and options of a network camera without what may be a secret."""
+    path, _, query = rest.partition("#")[0].partition("?")
+    first, *others = path.split("/")  # the first is empty, or the host where the password had a / in it
+    parts = [first, *(part if _HARMLESS_PART.fullmatch(part) else "***" for part in others)]
+    options = [
+        option if _HARMLESS_OPTION.fullmatch(option) or option.endswith("=***") else _hidden(option)
+        for option in (query.split("&") if query else ())
+    ]
+    return "/".join(parts) + ("?" + "&".join(options) if options else "")
+
+
+def _hidden(option: str) -> str:
+    name, equals, _ = option.partition("=")
+    return f"{name}=***" if equals else "***"
 
 
 def origin(url: str) -> str:

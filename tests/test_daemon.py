@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -84,9 +85,24 @@ def test_what_hangs_does_not_hold_up_the_end(trained_model, tmp_path):
         daemon.wait_state("running")
         begin_s = time.monotonic()
         daemon.process.send_signal(signal.SIGTERM)
-        daemon.process.wait(10)
+        assert daemon.process.wait(10) == 0  # asked for, and no failure to the service manager
         assert time.monotonic() - begin_s < 2.2
     assert daemon.said("did not end in time: a")
+
+
+def test_what_holds_the_interpreter_is_ended_by_the_kernel(trained_model, tmp_path):
+    holds = (
+        "import ctypes\nfrom edgead.daemon.line import Line\n"
+        "Line.close = lambda line, deadline, also=(): ctypes.PyDLL(None).sleep(60)\n"
+    )
+    with started(tmp_path, make_site(trained_model), code=holds + START) as daemon:
+        daemon.wait_state("running")
+        begin_s = time.monotonic()
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(10) == -signal.SIGALRM
+        assert time.monotonic() - begin_s < 2.2
+    unit = (Path(__file__).parent.parent / "deploy/edgead.service").read_text()
+    assert "SuccessExitStatus=SIGALRM" in unit
 
 
 def test_a_software_trigger_judges_one_part(trained_model, tmp_path):
@@ -198,8 +214,6 @@ def test_a_port_that_is_taken_is_told(trained_model, tmp_path):
 @pytest.mark.slow
 def test_the_demo_site_runs(trained_model, tmp_path):
     """`deploy/site.yaml` with the model that is here in the place of that of `make demo`."""
-    from pathlib import Path
-
     (tmp_path / "deploy").mkdir()
     (tmp_path / "out/demo").mkdir(parents=True)
     (tmp_path / "out/demo/model").symlink_to(trained_model)

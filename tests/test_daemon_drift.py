@@ -94,7 +94,7 @@ def test_a_state_that_cannot_be_used_begins_anew(tmp_path, content, caplog):
     with caplog.at_level(logging.INFO):
         parts(drift, [1.0])
     assert drift.state.parts == 1
-    assert "begins anew" in caplog.text
+    assert "the drift watch begins" in caplog.text
 
 
 def test_a_disk_that_takes_nothing_stops_nothing(tmp_path, caplog):

@@ -378,7 +378,7 @@ def test_credentials_open_the_stream_and_appear_nowhere():
         with closing(open_source(url)) as source:
             frame = next(iter(source))
         assert camera.requests[-1][1].startswith("Basic ")
-        shown = f"{camera.url}/private?token=***"
+        shown = f"{camera.url}/***?token=***"
         assert frame.source == source.uri == shown
         with pytest.raises(SourceError, match="check the path, the user name and the password") as fault:
             open_source(url.replace("/private", "/missing"))
@@ -417,7 +417,15 @@ def test_a_server_that_never_answers_is_an_error_in_bounded_time():
         ("rtsp://u:p/a?s#s@host/x", "rtsp://host/x"),
         ("rtsp://u:12/34@host/x", "rtsp://host/x"),
         ("rtsp://[::1]:554/x", "rtsp://[::1]:554/x"),
-        ("http://host/@me", "http://host/@me"),
+        ("http://host/@me", "http://host/***"),
+        ("http://host/@1", "http://host/@1"),
+        ("rtsp://host/Streaming/Channels/101", "rtsp://host/Streaming/Channels/101"),
+        ("rtsp://host:7447/AbCdEf123/stream1", "rtsp://host:7447/***/stream1"),
+        ("http://host/v?u=kim&p=abc&width=640", "http://host/v?u=***&p=***&width=640"),
+        ("http://host/v?abc#abc", "http://host/v?***"),
+        ("http://host/axis-cgi/mjpg/video.cgi?fps=5", "http://host/axis-cgi/mjpg/video.cgi?fps=5"),
+        ("v4l2:///dev/video0?password=x&width=3", "v4l2:///dev/video0?password=***&width=3"),
+        ("webhook:http://host/hook/abc?x=1", "webhook:http://host"),
         ("http://host/v?width=640&pwd=abc&fps=5", "http://host/v?width=640&pwd=***&fps=5"),
         ("http://host/v?x=0123456789abcdef0&fps=5", "http://host/v?x=***&fps=5"),
         ("rtsp://host/user=admin_password=abc_channel=1", "rtsp://host/user=***"),
@@ -438,7 +446,7 @@ def test_a_server_that_never_answers_is_an_error_in_bounded_time():
         ("images:out/a@b", "images:out/a@b"),
         ("images:a@b", "images:a@b"),
         ("jsonl:a@b.jsonl", "jsonl:a@b.jsonl"),
-        ("http://host/@me:1", "http://host/@me:1"),
+        ("http://host/@me:1", "http://host/***"),
     ],
 )
 def test_what_is_shown_of_a_uri(uri, shown):

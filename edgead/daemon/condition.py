@@ -8,9 +8,9 @@ from datetime import datetime, timezone
 from typing import Literal
 
 State = Literal["starting", "running", "fault", "stopped"]
-Kind = Literal["program", "model", "frame", "camera"]
+Kind = Literal["program", "hang", "model", "frame", "camera", "trigger"]
 # Which one is told first: what stands in the way of all the others.
-_KINDS: tuple[Kind, ...] = ("program", "model", "frame", "camera")
+_KINDS: tuple[Kind, ...] = ("program", "hang", "model", "frame", "camera", "trigger")
 
 logger = logging.getLogger(__name__)
 

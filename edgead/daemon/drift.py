@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgead.config import DriftSection
+from edgead.drift import OtherWatchError
 from edgead.errors import SettingsError
 from edgead.types import Frame, Verdict
 from edgead.whole_file import write_whole
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 _SAVE_EVERY_S = 600.0
 # A picture takes a millisecond or two to measure, and light does not change from part to part.
 _PICTURE_EVERY_S = 1.0
+# What has failed may fail with each part.
+_OFF_S = 60.0
 
 
 class PipelineDrift:
@@ -46,15 +49,25 @@ class PipelineDrift:
         self._watch: DriftWatch | None = None
         self._model = ""
         self._anew = threading.Event()
-        self._picture_s = 0.0
+        self._picture_s = self._off_until_s = 0.0
+        self._may_restore = True
         self._save_s = time.monotonic() + _SAVE_EVERY_S
 
     def add(self, frame: Frame, verdict: Verdict) -> None:
-        """Look at the next part; a warning is logged once."""
-        if self._section is None:
+        """Look at the next part; a warning is logged once. What fails in it is logged, and no fault: it only warns."""
+        if self._section is None or time.monotonic() < self._off_until_s:
             return
+        try:
+            self._look(self._section, frame, verdict)
+        except Exception:  # noqa: BLE001  beside the inspection, which must not stop for it
+            logger.exception("%s: the drift watch failed and is off for %g s", self._pipeline, _OFF_S)
+            self._model, self._watch, self.state = "", None, None
+            self._may_restore = False  # what was kept may be what it fails of
+            self._off_until_s = time.monotonic() + _OFF_S
+
+    def _look(self, section: DriftSection, frame: Frame, verdict: Verdict) -> None:
         if verdict.model != self._model:
-            self._model, self._watch, self.state = verdict.model, self._open(self._section), None
+            self._model, self._watch, self.state = verdict.model, self._open(section), None
         if self._watch is None:
             return
         if self._anew.is_set():
@@ -99,10 +112,17 @@ class PipelineDrift:
         except SettingsError as error:
             logger.warning("%s: drift is not watched: %s", self._pipeline, error, extra={"pipeline": self._pipeline})
             return None
+        if not self._may_restore:
+            return watch
         try:
             watch.restore(json.loads(self._file.read_bytes()))
         except FileNotFoundError:
             pass
-        except (OSError, ValueError) as error:
-            logger.info("%s: the drift watch begins anew: %s", self._pipeline, error)
+        except OtherWatchError as error:  # as after every exchange of a model
+            logger.info("%s: the drift watch begins: %s", self._pipeline, error)
+        except Exception as error:  # noqa: BLE001  a kept state is worth no fault, whatever is wrong with it
+            what = f"{type(error).__name__}: {error}"
+            logger.warning(
+                "%s: the state in %s is dropped, the drift watch begins: %s", self._pipeline, self._file, what
+            )
         return watch

@@ -10,13 +10,15 @@ from contextlib import ExitStack
 from typing import Any
 
 from edgead import kernels
-from edgead.config import Site
+from edgead.config import PipelineSection, Site
 from edgead.daemon.changes import Changes, changes
 from edgead.daemon.judging import Receivers
 from edgead.daemon.pipeline import Pipeline, Wiring
 from edgead.daemon.thresholds import KeptThresholds
+from edgead.daemon.within import all_within
 from edgead.errors import EdgeadError
 from edgead.evidence import EvidenceStore
+from edgead.evidence.folder_lock import FolderLock
 from edgead.sinks.outlet import Outlet
 from edgead.sinks.site import open_outlet
 from edgead.sources.supervised import SupervisedCamera
@@ -28,6 +30,8 @@ THRESHOLDS = "thresholds.json"
 DRIFT = "drift"
 # How long parts that a reload takes out may take to end.
 _LEAVE_S = 2.0
+# How long a reload waits for models before it leaves them to their threads.
+_FOLLOW_S = 20.0
 
 
 class Line:
@@ -48,11 +52,26 @@ class Line:
         self._publish = publish
         self._kept: KeptThresholds
         self._is_open = False
+        self._lock: FolderLock | None = None
+        self._following: dict[str, threading.Thread] = {}
 
     @property
     def settled(self) -> bool:
         """Has every pipeline tried its model?"""
-        return all(pipeline.loaded.is_set() for pipeline in self.pipelines.values())
+        return all(pipeline.loaded.is_set() for pipeline in list(self.pipelines.values()))
+
+    def look_after(self) -> None:
+        """See which cameras and pipelines are dead or hang, and start again what can be; to be called now and then."""
+        for part in self._parts():
+            part.look_after()
+
+    def silent(self, for_s: float) -> list[str]:
+        """Names of the parts that have shown no sign of life for so long."""
+        return [part.name for part in self._parts() if part.silent_s() > for_s]
+
+    def _parts(self) -> list[SupervisedCamera | Pipeline]:
+        # Copied: a reload may change the dictionaries meanwhile.
+        return [*list(self.cameras.values()), *list(self.pipelines.values())]
 
     def open(self, site: Site) -> None:
         """Make and start all parts.
@@ -60,8 +79,9 @@ class Line:
         Raises
         ------
         EdgeadError
-            The store or a sink cannot be opened.
+            The store or a sink cannot be opened, or another daemon has the store.
         """
+        self._lock = FolderLock(site.store.folder)
         self.store = EvidenceStore(site.store)
         self._is_open = True
         self._kept = KeptThresholds(site.store.folder / THRESHOLDS)
@@ -69,8 +89,8 @@ class Line:
             self.outlets[name] = open_outlet(name, section)
         self._start(site, site.cameras, site.pipelines)
 
-    def change(self, old: Site, new: Site) -> None:
-        """Go from one site to another; parts whose sections are equal go on undisturbed.
+    def prepare(self, old: Site, new: Site) -> Callable[[], None]:
+        """Make ready for another site; gives what goes over to it. Parts whose sections are equal go on undisturbed.
 
         Raises
         ------
@@ -81,14 +101,17 @@ class Line:
         if difference.store:
             logger.warning("`store:` has changed: that takes a restart")
         opened = self._opened(new, difference)
-        leaving = [self.outlets[name] for name in difference.sinks.stopped]
+        return lambda: self._change(new, difference, opened)
+
+    def _change(self, new: Site, difference: Changes, opened: dict[str, Outlet]) -> None:
+        leaving = [self.outlets[name] for name in difference.sinks.stopped if name in self.outlets]
         self.outlets = {name: opened.get(name) or self.outlets[name] for name in new.sinks}
         self._exchange(new, difference)
         for name, pipeline in self.pipelines.items():
             pipeline.send_to(self._outlets_of(new, name))
             pipeline.limit(new.limits)
             pipeline.start()  # where its restarts were used up
-        _all_within(_LEAVE_S, [outlet.close for outlet in leaving])
+        all_within(_LEAVE_S, [outlet.close for outlet in leaving])
         self._follow(new, difference.pipelines.started)
 
     def close(self, deadline: float, also: Iterable[Callable[[], Any]] = ()) -> dict[str, Any]:
@@ -102,9 +125,11 @@ class Line:
             logger.error("did not end in time: %s", ", ".join(late))
         left_s = max(0.1, deadline - time.monotonic())
         outlets = [_closing(outlet, left_s) for outlet in self.outlets.values()]
-        _all_within(left_s, [*outlets, *(camera.close for camera in self.cameras.values()), *also])
+        all_within(left_s, [*outlets, *(camera.close for camera in self.cameras.values()), *also])
         if self._is_open:
             self.store.close(max(0.1, deadline - time.monotonic()))
+        if self._lock is not None:
+            self._lock.close()
         return {pipeline.name: _counts(pipeline) for pipeline in pipelines}
 
     def _start(self, site: Site, cameras: Iterable[str], pipelines: Iterable[str]) -> None:
@@ -144,36 +169,46 @@ class Line:
         return opened
 
     def _exchange(self, new: Site, difference: Changes) -> None:
-        leaving = [self.pipelines.pop(name) for name in difference.pipelines.stopped]
+        leaving = [self.pipelines.pop(name) for name in difference.pipelines.stopped if name in self.pipelines]
         for pipeline in leaving:
             pipeline.stop()
         for pipeline in leaving:
             pipeline.join(_LEAVE_S)
-        cameras = [self.cameras.pop(name) for name in difference.cameras.stopped]
-        _all_within(_LEAVE_S, [camera.close for camera in cameras])
+        cameras = [self.cameras.pop(name) for name in difference.cameras.stopped if name in self.cameras]
+        all_within(_LEAVE_S, [camera.close for camera in cameras])
         self._start(new, difference.cameras.started, difference.pipelines.started)
 
     def _follow(self, new: Site, started: Set[str]) -> None:
-        """Let pipelines that go on take over what the file says now; a model that is refused leaves the old one."""
+        """Let pipelines that go on take over what the file says now; a model that is refused leaves the old one.
+
+        One that is loaded for longer is left to its thread: the next reload must not wait for it.
+        """
         for name in self.pipelines.keys() - started:
-            try:
-                self.pipelines[name].follow(new.pipelines[name])
-            except EdgeadError as error:
-                logger.error("%s: keeps its model: %s", name, error, extra={"pipeline": name})
+            busy = self._following.get(name)
+            if busy is not None and busy.is_alive():
+                logger.error("%s: keeps its model: the one of an earlier reload is still being loaded", name)
+                continue
+            work = (self.pipelines[name], new.pipelines[name])
+            self._following[name] = threading.Thread(target=_follow_one, args=work, name=f"model {name}", daemon=True)
+            self._following[name].start()
+        deadline = time.monotonic() + _FOLLOW_S
+        for name, thread in self._following.items():
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                logger.error("%s: its model is not loaded after %g s; the old one judges meanwhile", name, _FOLLOW_S)
+
+
+def _follow_one(pipeline: Pipeline, section: PipelineSection) -> None:
+    try:
+        pipeline.follow(section)
+    except EdgeadError as error:
+        logger.error("%s: keeps its model: %s", pipeline.name, error, extra={"pipeline": pipeline.name})
+    except Exception:  # noqa: BLE001  a reload's edge: the model in service goes on
+        logger.exception("%s: keeps its model: the program failed", pipeline.name, extra={"pipeline": pipeline.name})
 
 
 def _closing(outlet: Outlet, within_s: float) -> Callable[[], None]:
     return lambda: outlet.close(within_s)
-
-
-def _all_within(seconds: float, calls: Iterable[Callable[[], Any]]) -> None:
-    """Make calls at the same time, and leave behind those that take longer."""
-    deadline = time.monotonic() + seconds
-    threads = [threading.Thread(target=call, name="closing", daemon=True) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _counts(pipeline: Pipeline) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, SecretStr
 
 from edgead.config import Site
+from edgead.uri import without_credentials
 
 _HIDDEN = "***"
 # Shorter ones would also blot out parts of words.
@@ -41,7 +42,7 @@ class JsonLines(logging.Formatter):
 
     def _without_secrets(self, value: Any) -> Any:
         if isinstance(value, str):
-            for secret in self._secrets:
+            for secret in sorted(self._secrets, key=len, reverse=True):  # a whole URI before the password in it
                 value = value.replace(secret, _HIDDEN)
         elif isinstance(value, dict):
             return {key: self._without_secrets(item) for key, item in value.items()}
@@ -77,8 +78,8 @@ def _secrets(value: Any) -> set[str]:
         return set().union(*(_secrets(getattr(value, name)) for name in type(value).model_fields))
     if isinstance(value, dict):
         return set().union(*map(_secrets, value.values()))
-    if isinstance(value, str) and "@" in value and "://" in value:
-        return _password(value)
+    if isinstance(value, str) and without_credentials(value) != value:
+        return {value, *_password(value)}
     return set()
 
 

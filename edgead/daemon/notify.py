@@ -51,9 +51,10 @@ class Notifier:
             self._socket = None
 
     def _tell(self, *lines: str) -> None:
-        if self._socket is None:
+        speaking = self._socket  # of several threads; another one may close it meanwhile
+        if speaking is None:
             return
         try:
-            self._socket.sendto("\n".join(lines).encode(), self._address)
+            speaking.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
             logger.warning("the service manager cannot be told %s: %s", lines[0], error.strerror)

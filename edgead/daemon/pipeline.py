@@ -34,6 +34,10 @@ logger = logging.getLogger(__name__)
 
 # How soon a pipeline that waits for a frame notices that it should stop, or that its camera is lost.
 _POLL_S = 0.1
+# Several times what the slowest model takes for a frame.
+_SILENT_S = 5.0
+# Engines of TensorRT take longest.
+_LOADING_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class Pipeline:
         self._starting = threading.Lock()
         self._trigger: Trigger | None = None
         self._alive_s: float | None = None
+        self._loading_s: float | None = None
         self._departed = False  # from the model that the site file names
         self._supervisor = Supervisor(f"pipeline {name}", self._serve, self._died, RestartBudget(wiring.limits))
 
@@ -114,10 +119,21 @@ class Pipeline:
         """Restart within other limits from now on."""
         self._supervisor.budget.limits = limits
 
+    def look_after(self) -> None:
+        """See what its thread cannot say of itself: that it is dead, or hangs; to be called now and then."""
+        self._supervisor.revive()
+        silent_s = self.silent_s()
+        if silent_s > _SILENT_S and not self._condition.has("hang"):
+            self._condition.fault("hang", f"no sign of life for {silent_s:.0f} s: the model or a sink hangs")
+
     def silent_s(self) -> float:
-        """Tell for how long the thread has given no sign of life; 0 while it loads a model or does not run."""
-        alive_s = self._alive_s
-        return time.monotonic() - alive_s if alive_s is not None and self._supervisor.alive else 0.0
+        """For how long the thread has shown no sign of life; 0 while it does not run or loads a model in good time."""
+        alive_s, loading_s = self._alive_s, self._loading_s
+        if not self._supervisor.alive:
+            return 0.0
+        if loading_s is not None:
+            return max(0.0, time.monotonic() - loading_s - _LOADING_S)
+        return time.monotonic() - alive_s if alive_s is not None else 0.0
 
     def latest(self) -> tuple[Frame, Verdict] | None:
         """Give the newest frame that was judged, with its verdict."""
@@ -266,20 +282,25 @@ class Pipeline:
                 self._condition.mended("program")
                 self._condition.starting(f"waits for camera {self.section.camera}")
                 mailbox = self._mailbox
+                self._alive_s = time.monotonic()
                 while not stop.is_set() and mailbox is not None and self._take_one(mailbox, trigger):
                     self._alive_s = time.monotonic()
+                    self._condition.mended("hang")
             finally:
                 self._trigger = self._alive_s = None
+                self._condition.mended("hang")
                 self._drift.save()
 
     def _load(self) -> None:
         # No reason to start again: a model that cannot be used will not mend itself.
+        self._loading_s = time.monotonic()
         try:
             self._load_model()
             self._condition.mended("model")
         except EdgeadError as error:
             self._condition.fault("model", str(error))
         finally:
+            self._loading_s = None
             self.loaded.set()
 
     def _load_model(self) -> None:

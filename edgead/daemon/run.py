@@ -7,13 +7,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.config import Site
+from edgead.config import HttpSection
 from edgead.daemon.feed import Subscription, VerdictFeed
 from edgead.daemon.line import Line
 from edgead.daemon.logs import JsonLines
 from edgead.daemon.notify import Notifier
+from edgead.daemon.page import Page
 from edgead.daemon.pipeline import Pipeline
+from edgead.daemon.reloading import Reloading
 from edgead.daemon.signals import Requests
+from edgead.daemon.watch import Watch
 from edgead.errors import EdgeadError
 from edgead.site_file import load_site
 
@@ -26,8 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TICK_S = 0.5
-# A pipeline that has been silent for so long hangs in its engine: the service manager may then start all anew.
-_HUNG_S = 20.0
+# What is under way when the end is asked for; it may wait for a model, which the end does not.
+_RELOAD_S = 0.2
 
 
 class Daemon:
@@ -49,12 +52,14 @@ class Daemon:
     def __init__(self, path: Path, *, log: JsonLines | None = None):
         self.path = path
         self.site = load_site(path)
-        self.server: Server | None = None
         self._log = log
         self._feed = VerdictFeed()
         self._line = Line(self._feed.publish)
         self._notifier = Notifier()
+        self._page = Page(self._serve)
+        self._watch = Watch(self._line, self._page, self._notifier)
         self._requests = Requests()
+        self._reloading = Reloading(self.reload)
 
     @property
     def cameras(self) -> dict[str, SupervisedCamera]:
@@ -97,81 +102,58 @@ class Daemon:
         """
         self._hide_secrets()
         self._line.open(self.site)
-        self._serve()
+        self._page.open(self.site.http)
+        self._reloading.start()
         logger.info("started", extra={"site": str(self.path), "pipelines": list(self.pipelines)})
 
     def main_loop(self) -> None:
-        """Answer signals, and tell the service manager that all is well, until asked to stop."""
-        told, hung = "", ""
+        """Answer signals and look after all parts until asked to stop."""
         period_s = min(_TICK_S, (self._notifier.watchdog_s or _TICK_S) / 3)
         while (request := self._requests.next(period_s)) != "stop":
             if request == "reload":
-                self.reload()
-            if self._line.settled and (status := self._summary()) != told:
-                if told:
-                    self._notifier.status(status)
-                else:
-                    self._notifier.ready(status)
-                told = status
-            hung_before, hung = hung, self._hung()
-            if not hung:
-                self._notifier.alive()
-            elif hung != hung_before:
-                logger.error("no sign of life for %g s: %s", _HUNG_S, hung)
+                self._reloading.ask()
+            self._watch.look()
 
     def shutdown(self) -> None:
         """Stop taking frames, let what is under way end, and close everything within `limits.drain_s`."""
         self._notifier.stopping()
         deadline = time.monotonic() + self.site.limits.drain_s
-        counts = self._line.close(deadline, also=[self.server.close] if self.server else [])
+        self._reloading.close(_RELOAD_S)
+        counts = self._line.close(deadline, also=[self._page.close])
         logger.info("stopped", extra={"counts": counts})
         self._notifier.close()
 
     def reload(self) -> None:
-        """Read the site file again and start anew what has changed; with a broken file all goes on as it is."""
+        """Read the site file again and start what has changed; whatever fails in that, all goes on."""
         self._notifier.reloading()
         try:
-            new = load_site(self.path)
-            self._line.change(self.site, new)
+            self._reload()
         except EdgeadError as error:
             logger.error("not reloaded, the old site goes on: %s", error)
+        except Exception:  # noqa: BLE001  a reload's edge: it must not end the inspection
+            logger.exception("not reloaded as a whole: the program failed")
         else:
-            old, self.site = self.site, new.model_copy(update={"store": self.site.store})
-            self._requests.drain_s = new.limits.drain_s
-            self._hide_secrets()
-            if old.http != new.http:
-                self._serve_anew(old)
             logger.info("reloaded", extra={"site": str(self.path)})
-        self._notifier.ready(self._summary())
+        self._notifier.ready(self._watch.summary())
 
-    def _serve(self) -> None:
-        if self.site.http is not None:
-            # Only a site with a page pays for its import.
-            from edgead.daemon.http.app import build_app
-            from edgead.daemon.http.server import serve
-
-            self.server = serve(build_app(self), self.site.http)
-            logger.info("serves the page", extra={"host": self.site.http.host, "port": self.server.port})
-
-    def _serve_anew(self, old: Site) -> None:
-        if self.server is not None:
-            self.server.close()
-            self.server = None
-        try:
-            self._serve()
-        except EdgeadError as error:
-            logger.error("the page stays where it was: %s", error)
+    def _reload(self) -> None:
+        new = load_site(self.path)
+        change = self._line.prepare(self.site, new)
+        # From here on the new site counts, whatever fails: the next reload compares with it.
+        old, self.site = self.site, new.model_copy(update={"store": self.site.store})
+        self._requests.drain_s = new.limits.drain_s
+        self._hide_secrets()
+        change()
+        if old.http != new.http and not self._page.move(new.http):
             self.site = self.site.model_copy(update={"http": old.http})
-            self._serve()
 
-    def _hung(self) -> str:
-        return ", ".join(pipeline.name for pipeline in self.pipelines.values() if pipeline.silent_s() > _HUNG_S)
+    def _serve(self, section: HttpSection) -> Server:
+        # Only a site with a page pays for its import.
+        from edgead.daemon.http.app import build_app
+        from edgead.daemon.http.server import serve
+
+        return serve(build_app(self), section)
 
     def _hide_secrets(self) -> None:
         if self._log is not None:
             self._log.hide(self.site)
-
-    def _summary(self) -> str:
-        faults = [pipeline.name for pipeline in self.pipelines.values() if pipeline.state == "fault"]
-        text = f"{len(self.pipelines)} pipelines"
-        return f"{text}, in fault: {', '.join(faults)}" if faults else text

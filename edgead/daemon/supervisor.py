@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 
 from edgead.config import LimitsSection
+
+logger = logging.getLogger(__name__)
 
 # Long enough that a pipeline which fails at once does not take the processor from the others.
 _PAUSE_S = 0.2
@@ -57,17 +60,39 @@ class Supervisor:
         self._name, self._work, self._died = name, work, died
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._ended = False  # for a reason: the work returned, or the budget is used up
 
     @property
     def alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def lost(self) -> bool:
+        """Whether the thread has ended without a reason: `died` was not called, and nothing starts it again."""
+        return self._thread is not None and not (self.alive or self._ended or self._stop.is_set())
+
     def start(self) -> None:
         """Start the thread, also again after the budget was used up; does nothing while it is alive."""
-        if not self.alive and not self._stop.is_set():
+        with self._starting:
+            if self.alive or self._stop.is_set():
+                return
+            self._ended = False
             # A daemon: what hangs in a driver or an engine must not keep the process alive.
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            thread.start()
+            self._thread = thread  # only now: before, it would pass for a lost one
+
+    def revive(self) -> None:
+        """Start a lost thread again, within the budget; to be called now and then, from one thread."""
+        if self.lost:
+            again = self.budget.spend()
+            self._tell(RuntimeError("the thread has ended, see the log"), again)
+            if again:
+                self.restarts += 1
+                self.start()
+            else:
+                self._ended = True
 
     def stop(self) -> None:
         """Tell the work to end; `join` waits for it."""
@@ -83,11 +108,19 @@ class Supervisor:
         while not self._stop.is_set():
             try:
                 self._work(self._stop)
+                self._ended = True
                 return
             except Exception as error:  # noqa: BLE001  whatever it was, the others run on and the reason is told
                 again = self.budget.spend()
-                self._died(error, again)
+                self._tell(error, again)
                 if not again:
+                    self._ended = True
                     return
                 self.restarts += 1
                 self._stop.wait(_PAUSE_S)
+
+    def _tell(self, error: Exception, again: bool) -> None:
+        try:
+            self._died(error, again)
+        except Exception:  # noqa: BLE001  what fails on the way must not end what comes after it
+            logger.exception("%s: its end cannot be dealt with", self._name)

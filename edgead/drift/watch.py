@@ -34,6 +34,10 @@ def map_level(anomaly_map: np.ndarray) -> float:
     return float(np.median(anomaly_map[::4, ::4]))
 
 
+class OtherWatchError(SettingsError):
+    """A state that another watch kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class DriftState:
     """What the watch says after a part.
@@ -169,14 +173,16 @@ class DriftWatch:
 
         Raises
         ------
+        OtherWatchError
+            The state belongs to another model or to other settings; the watch is as it was.
         SettingsError
-            The state is damaged or belongs to others; the watch is as it was.
+            The state is damaged; the watch is as it was.
         """
         other = copy(self)
         other.begin_anew()
         try:
             if kept["made_for"] != self._made_for():
-                raise SettingsError("the state of the drift watch belongs to another model or to other settings")
+                raise OtherWatchError("the state of the drift watch belongs to another model or to other settings")
             other._rng.bit_generator.state = kept["random"]
             for name, channel in other._channels.items():
                 channel.take(kept["channels"][name])

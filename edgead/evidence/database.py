@@ -39,6 +39,10 @@ class EvidenceError(EdgeadError):
     """The evidence store cannot be opened, read or written; the message holds no credentials."""
 
 
+class DamagedTablesError(EvidenceError):
+    """The tables of the store hold what no edgead has written into them."""
+
+
 def open_engine(section: StoreSection) -> Engine:
     """Make the engine of a store; nothing is connected yet.
 
@@ -96,6 +100,8 @@ def prepare_tables(engine: Engine) -> None:
     ------
     EvidenceError
         The tables were made by a newer edgead.
+    DamagedTablesError
+        Their version is none.
     SQLAlchemyError
         The database cannot be reached or written; see `problem_of`.
     """
@@ -104,6 +110,8 @@ def prepare_tables(engine: Engine) -> None:
         version = connection.execute(select(schema.c.version)).scalar()
         if version is None:
             connection.execute(schema.insert().values(version=SCHEMA_VERSION))
+        elif not isinstance(version, int) or version < 1:
+            raise DamagedTablesError(f"{shown_address(engine)}: schema_version is malformed: {str(version)[:40]!r}")
         elif version > SCHEMA_VERSION:
             raise EvidenceError(
                 f"{shown_address(engine)}: its tables are of version {version}, this edgead knows {SCHEMA_VERSION}: "
@@ -130,7 +138,7 @@ def problem_of(error: Exception) -> str:
     return said.splitlines()[0] if said else type(error).__name__
 
 
-def set_aside(engine: Engine, error: SQLAlchemyError) -> Path | None:
+def set_aside(engine: Engine, error: Exception) -> Path | None:
     """Rename a damaged SQLite file with its log, so that a new one can begin; None where that is not what is wrong."""
     file = database_file(engine)
     if file is None or not any(words in problem_of(error) for words in ("not a database", "malformed")):
@@ -144,7 +152,7 @@ def set_aside(engine: Engine, error: SQLAlchemyError) -> Path | None:
     return aside
 
 
-def may_pass(engine: Engine, error: SQLAlchemyError) -> bool:
+def may_pass(engine: Engine, error: Exception) -> bool:
     """Is this a failure that goes by itself: a full disk, a server that is away? Others are for a person."""
     if not isinstance(error, OperationalError):
         return False

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgead.config import StoreSection
 from edgead.evidence.folder import PictureFolder
+from edgead.lasting_thread import LastingThread
 from edgead.overlay import draw_overlay
 from edgead.quiet import quiet_opencv
 from edgead.sinks.contract import frame_label
@@ -56,17 +57,22 @@ class PictureKeeper:
     """Writes JPEGs; when the disk is full, or more comes than it takes, pictures are dropped and counted."""
 
     def __init__(self, section: StoreSection, folder: PictureFolder):
-        self.problem: str | None = None
+        self._problem: str | None = None
         self._section = section
         self._folder = folder
         self._waiting: deque[_Picture] = deque()
         self._waiting_bytes = 0
         self._followed: list[_Followed] = []
         self._written = self._dropped = 0
-        self._closing = self._in_work = False
+        self._closing = self._in_work = self._is_tidy = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="evidence pictures", daemon=True)
+        self._thread = LastingThread("evidence pictures", self._run)
         self._thread.start()
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong now."""
+        return self._problem or self._thread.problem
 
     def keep(self, place: str, frame: Frame, verdict: Verdict, before: Sequence[Frame]) -> None:
         """Queue the pictures of a verdict; never blocks."""
@@ -121,10 +127,7 @@ class PictureKeeper:
             self._changed.notify()
 
     def _run(self) -> None:
-        try:
-            self._folder.tidy()
-        except OSError as error:
-            self.problem = f"{self._folder.root}: {error.strerror}"
+        self._tidy()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
@@ -133,30 +136,42 @@ class PictureKeeper:
                 picture = self._waiting.popleft()
                 self._waiting_bytes -= picture.size
                 self._in_work = True
-            written = self._write(picture)
-            with self._changed:
-                self._written += written
-                self._dropped += not written
-                self._in_work = False
+            written = False
+            try:
+                written = self._write(picture)
+            finally:
+                with self._changed:
+                    self._written += written
+                    self._dropped += not written
+                    self._in_work = False
+
+    def _tidy(self) -> None:
+        if self._is_tidy:  # what was written since is counted already
+            return
+        self._is_tidy = True
+        try:
+            self._folder.tidy()
+        except OSError as error:
+            self._problem = f"{self._folder.root}: {error.strerror}"
 
     def _write(self, picture: _Picture) -> bool:
         try:
             self._folder.root.mkdir(parents=True, exist_ok=True)
             free_mib = shutil.disk_usage(self._folder.root).free // _MIB
             if free_mib < self._section.free_mib:
-                self.problem = f"{free_mib} MiB of the disk are free, less than free_mib={self._section.free_mib}"
+                self._problem = f"{free_mib} MiB of the disk are free, less than free_mib={self._section.free_mib}"
                 return False
             data = self._encode(picture)
             if data is None:
-                self.problem = f"{picture.name} of {picture.place} cannot be written as JPEG"
+                self._problem = f"{picture.name} of {picture.place} cannot be written as JPEG"
                 return False
             self._make_room(len(data), picture.place)
             self._folder.write(picture.place, picture.name, data)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            self.problem = "the disk is full" if full else f"{self._folder.root}: {error.strerror}"
+            self._problem = "the disk is full" if full else f"{self._folder.root}: {error.strerror}"
             return False
-        self.problem = None
+        self._problem = None
         return True
 
     def _encode(self, picture: _Picture) -> bytes | None:

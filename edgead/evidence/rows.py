@@ -16,6 +16,7 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, Statement
 
 from edgead.evidence.database import EvidenceError, problem_of
 from edgead.evidence.tables import verdicts
+from edgead.lasting_thread import LastingThread
 
 _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _MOST_AT_ONCE = 500
@@ -59,8 +60,8 @@ class RowWriter:
     """
 
     def __init__(self, engine: Engine, prepare: Callable[[], None], *, most: int = 10_000):
-        self.problem: str | None = None
         self.failing = False
+        self._problem: str | None = None
         self._engine = engine
         self._prepare: Callable[[], None] | None = prepare
         insert = _INSERTS[engine.dialect.name](verdicts).on_conflict_do_nothing(index_elements=["id", "pipeline"])
@@ -70,8 +71,12 @@ class RowWriter:
         self._changed = threading.Condition()
         self._written = self._doubled = self._lost = 0
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name="evidence rows", daemon=True)
+        self._thread = LastingThread("evidence rows", self._run)
         self._thread.start()
+
+    @property
+    def problem(self) -> str | None:
+        return self._problem or self._thread.problem
 
     def commit(self, row: dict[str, Any], within_s: float) -> bool:
         """Line a row up and wait until it is committed; not for long, and not at all while others wait in vain."""
@@ -86,7 +91,7 @@ class RowWriter:
             self._changed.notify_all()
             self._changed.wait_for(lambda: self.failing or ticket.committed or ticket.given_up, within_s)
             if not (self.failing or ticket.committed or ticket.given_up):
-                self.problem, self.failing = self.problem or "the database does not answer", True
+                self._problem, self.failing = self._problem or "the database does not answer", True
             return ticket.committed
 
     @property
@@ -126,7 +131,7 @@ class RowWriter:
 
     def _fail(self, problem: str) -> None:
         with self._changed:
-            self.problem, self.failing = problem, True
+            self._problem, self.failing = problem, True
             self._changed.notify_all()
 
     def _next(self) -> list[Ticket]:
@@ -142,7 +147,7 @@ class RowWriter:
             except _FAILURES as error:
                 if not _is_of_one_row(error):
                     return False
-                self.problem = f"a record was refused: {problem_of(error)}"
+                self._problem = f"a record was refused: {problem_of(error)}"
                 with self._changed:
                     self._tickets = deque(other for other in self._tickets if other is not ticket)
                     self._give_up(ticket)
@@ -164,7 +169,7 @@ class RowWriter:
             new = sum(connection.execute(self._insert, ticket.row).first() is not None for ticket in batch)
         written = set(map(id, batch))
         with self._changed:
-            self.problem, self.failing = None, False
+            self._problem, self.failing = None, False
             self._written += new
             self._doubled += len(batch) - new
             self._lost -= sum(ticket.given_up for ticket in batch)  # while they were being written

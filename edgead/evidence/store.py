@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from edgead.config import StoreSection
 from edgead.evidence.database import (
+    DamagedTablesError,
     EvidenceError,
     database_file,
     may_pass,
@@ -71,7 +72,7 @@ class EvidenceStore:
             if file is not None:
                 file.parent.mkdir(parents=True, exist_ok=True)
             prepare_tables(self._engine)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, DamagedTablesError) as error:
             if may_pass(self._engine, error):
                 return
             # Nobody is there to do it; a file that someone named in `url` may be anything, and is left alone.

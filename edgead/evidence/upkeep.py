@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from edgead.evidence.database import LOG_MOST, database_file, problem_of
 from edgead.evidence.folder import PictureFolder
 from edgead.evidence.tables import marks, verdicts
+from edgead.lasting_thread import LastingThread
 
 _DISK_EVERY_S = 1.0
 _RETENTION_EVERY_S = 60.0
@@ -36,7 +37,7 @@ class Upkeep:
     """
 
     def __init__(self, engine: Engine, folder: PictureFolder, keep_days: float, now: Callable[[], datetime]):
-        self.problem: str | None = None
+        self._problem: str | None = None
         self.removed = 0
         self._engine = engine
         self._folder = folder
@@ -45,8 +46,13 @@ class Upkeep:
         self._begun_s = time.monotonic()
         self._last_before: int | None = None
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="evidence upkeep", daemon=True)
+        self._thread = LastingThread("evidence upkeep", self._run)
         self._thread.start()
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong now."""
+        return self._problem or self._thread.problem
 
     def close(self, within_s: float) -> None:
         self._closing.set()
@@ -97,11 +103,11 @@ class Upkeep:
                 if time.monotonic() >= next_s:
                     next_s = time.monotonic() + _RETENTION_EVERY_S
                     self.remove_old()
-                self.problem = None
+                self._problem = None
             except SQLAlchemyError as error:
-                self.problem = problem_of(error)
+                self._problem = problem_of(error)
             except (OSError, sqlite3.Error) as error:
-                self.problem = str(error)
+                self._problem = str(error)
 
 
 def bring_to_disk(database: Path) -> None:

@@ -13,14 +13,14 @@ import cv2
 
 from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import SourceError
-from edgead.uri import parse_options
+from edgead.uri import parse_options, without_credentials
 
 _TEGRA = Path("/etc/nv_tegra_release")
 
 
 def camera_address(camera: str) -> LiveAddress:
     """Address a camera by its index (`0`) or its device (`/dev/video0`)."""
-    uri = f"camera:{camera}"
+    uri = without_credentials(f"camera:{camera}")
     if not camera.isdigit() and not camera.startswith("/dev/"):
         raise SourceError(f"{uri}: give an index or a device, such as camera:0 or camera:/dev/video0")
     if sys.platform.startswith("linux"):
@@ -35,6 +35,7 @@ def camera_address(camera: str) -> LiveAddress:
 def v4l2_address(uri: str) -> LiveAddress:
     """Address a camera with what it shall deliver: `v4l2:///dev/video0?width=1280&height=720&fps=30&fourcc=MJPG`."""
     device, _, query = uri.partition("://")[2].partition("?")
+    uri = without_credentials(uri)
     options = _options(uri, query, {**_SIZE, "fourcc": _fourcc})
     if not device.startswith("/dev/"):
         raise SourceError(f"{uri}: give the device after three slashes, such as v4l2:///dev/video0")
@@ -48,6 +49,7 @@ def csi_address(uri: str) -> LiveAddress:
     libcamera knows all but the first by name alone: `csi://1?name=/base/soc/...`, as `cam --list` shows it.
     """
     sensor, _, query = uri.partition("://")[2].partition("?")
+    uri = without_credentials(uri)
     options = _options(uri, query, {**_SIZE, "name": _camera_name})
     if not sensor.isdigit():
         raise SourceError(f"{uri}: give the number of the sensor, such as csi://0")

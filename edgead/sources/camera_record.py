@@ -57,7 +57,7 @@ class CameraStatus:
 
 
 class CameraRecord:
-    """Keeps the state of one camera; written by its thread, read by any.
+    """Keeps the state of one camera; safe from any thread.
 
     Parameters
     ----------

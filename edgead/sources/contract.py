@@ -62,8 +62,8 @@ class Source(Protocol):
 
 
 def new_id(at: datetime) -> str:
-    """A UUID of version 7 (RFC 9562): unique, and in the order of time."""
-    milliseconds = int(at.timestamp() * 1000)
+    """A UUID of version 7 (RFC 9562): unique, and in the order of time; what its 48 bits cannot hold is clamped."""
+    milliseconds = min(max(int(at.timestamp() * 1000), 0), 2**48 - 1)
     number = milliseconds << 80 | 7 << 76 | secrets.randbits(76)
     return str(uuid.UUID(int=number & ~(3 << 62) | 2 << 62))
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import cv2
@@ -13,6 +17,16 @@ from edgead.sources.live import Limits
 from edgead.uri import without_credentials
 
 SCHEMES = ("rtsp", "rtsps", "http", "https", "udp")
+# A camera chooses what it answers, and FFmpeg would fetch what that names, from this computer or from its neighbours: a
+# redirect, a playlist (HLS, DASH, concat), a description (SDP). Only streams are read, from the address that was given.
+_FFMPEG = {
+    "rtsp_transport": "tcp",  # OpenCV's own, where nothing is set
+    "protocol_whitelist": "rtsp,rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto",
+    "format_whitelist": "rtsp,mpjpeg,mjpeg,mpegts,mpeg,mpegvideo,h264,hevc,flv,matroska,mov",
+    "max_redirects": "0",
+}
+_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_opening = threading.Lock()
 _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 
 
@@ -32,11 +46,32 @@ def _connect(url: str, shown: str, limits: Limits) -> cv2.VideoCapture:
         cv2.CAP_PROP_N_THREADS,
         1,
     ]
-    capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, settings)
+    with _only_streams():
+        capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, settings)
     if not capture.isOpened():
         capture.release()
         raise SourceError(f"{shown}: {_why_unreachable(url)}")
     return capture
+
+
+@contextmanager
+def _only_streams() -> Iterator[None]:
+    """Open what the block opens with `_FFMPEG`, and with what the user has set besides.
+
+    OpenCV takes FFmpeg's options from the environment alone, each time that it opens something: files are to be opened
+    without these.
+    """
+    ours = "|".join(f"{name};{value}" for name, value in _FFMPEG.items())
+    with _opening:
+        theirs = os.environ.get(_OPTIONS)
+        os.environ[_OPTIONS] = f"{ours}|{theirs}" if theirs else ours
+        try:
+            yield
+        finally:
+            if theirs is None:
+                del os.environ[_OPTIONS]
+            else:
+                os.environ[_OPTIONS] = theirs
 
 
 def _why_unreachable(url: str) -> str:
@@ -56,4 +91,7 @@ def _why_unreachable(url: str) -> str:
         return "the host name cannot be resolved"
     except OSError as error:
         return f"the host cannot be reached: {error.strerror or 'no answer'}"
-    return "the host answers but gives no video; check the path, the user name and the password"
+    return (
+        "the host answers but gives no video; check the path, the user name and the password; redirects and playlists"
+        " are not followed: give the address of the stream itself"
+    )

@@ -27,13 +27,16 @@ _MOST_CORRUPT = 100  # in a row
 def main() -> None:
     channel = socket.socket(fileno=os.dup(0))
     order = json.loads(channel.recv(MESSAGE_BYTES))
-    threading.Thread(target=_end_with_the_parent, args=(channel,), daemon=True).start()
+    threading.Thread(target=_end_with_the_parent, args=(channel,), name="end of the parent", daemon=True).start()
     try:
         _read(channel, order)
     except SourceError as fault:
         _tell(channel, fault=str(fault))
     except OSError as error:
         _tell(channel, fault=f"the reader failed: {error.strerror}")
+    except Exception as error:  # noqa: BLE001  the edge of the process; its standard error is the decoders'
+        # Not quoted: it may hold the URI with its password.
+        _tell(channel, fault=f"the reader failed: {type(error).__name__}")
     os._exit(0)  # releasing a capture may hang as well
 
 
@@ -75,7 +78,8 @@ def _put(channel: socket.socket, memory: FrameMemory | None, frame: Frame) -> Fr
             memory.close()
         memory = create_memory(frame.image)
         socket.send_fds(channel, [json.dumps({"memory": frame.image.shape}).encode()], [memory.descriptor])
-    memory.write(frame.number, frame.captured_ns, int(frame.captured_at.timestamp() * 1e6), frame.image)
+    captured_us = max(0, int(frame.captured_at.timestamp() * 1e6))  # a clock may stand before 1970
+    memory.write(frame.number, frame.captured_ns, captured_us, frame.image)
     try:
         channel.send(b'{"frame": 1}', socket.MSG_DONTWAIT)
     except BlockingIOError:
@@ -89,5 +93,7 @@ def _tell(channel: socket.socket, **message: Any) -> None:
 
 def _end_with_the_parent(channel: socket.socket) -> None:
     """The parent says nothing more: what comes is its end."""
-    channel.recv(1)
-    os._exit(0)
+    try:
+        channel.recv(1)
+    finally:
+        os._exit(0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -24,8 +26,11 @@ from edgead.uri import without_credentials
 
 __all__ = ["CameraStatus", "SupervisedCamera"]
 
+logger = logging.getLogger(__name__)
+
 _POLL_S = 0.1
 _JOIN_S = 2.0
+_DEAD = "its thread has died, see the log"
 
 
 class SupervisedCamera:
@@ -35,7 +40,8 @@ class SupervisedCamera:
     time up to `retry_most_s`, shortened at random by up to a half so that cameras do not come back together. A
     recording is read here, each frame once: the next one waits until the last one was taken, and one that fails after
     its first frame stays lost; the built-in line with a rate does not wait. Nothing is judged while no frame comes,
-    and no frame is invented.
+    and no frame is invented. Whoever asks for the status judges the age of the newest frame and the life of the
+    thread: a thread cannot say of itself that it is dead.
 
     Parameters
     ----------
@@ -55,11 +61,30 @@ class SupervisedCamera:
         self._next_number = 0
         self._recording: Source | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"camera {name}", daemon=True)
+        self._thread: threading.Thread | None = None
+        self._alive_s: float | None = None
 
     def start(self) -> None:
         """Begin to read; subscribe before, so as to miss nothing."""
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name=f"camera {self.name}", daemon=True)
+        thread.start()
+        self._thread = thread  # only now: before, it would pass for one that has died
+
+    def look_after(self) -> None:
+        """Start the thread again where it has died; call it now and then, from one thread."""
+        if not self._has_died():
+            return
+        self._record.become("lost", _DEAD)
+        logger.error("camera %s: %s", self.name, _DEAD)
+        if self._may_begin():
+            self.start()
+        else:
+            self._end_mailboxes()
+
+    def silent_s(self) -> float:
+        """For how long a live camera's thread has shown no sign of life; 0 while it connects, waits, or is dead."""
+        alive_s = self._alive_s
+        return time.monotonic() - alive_s if alive_s is not None and not self._has_died() else 0.0
 
     def subscribe(self) -> Mailbox:
         """Give a mailbox that holds the newest frame that was not taken from it."""
@@ -94,6 +119,10 @@ class SupervisedCamera:
 
     def status(self) -> CameraStatus:
         """Tell how the camera is."""
+        if self._has_died():
+            self._record.become("lost", _DEAD)
+        elif is_live(self._section.uri):
+            self._watch_age()
         return self._record.status()
 
     def close(self) -> None:
@@ -101,9 +130,14 @@ class SupervisedCamera:
         self._stop.set()
         if self._recording is not None:
             self._recording.close()
-        if self._thread.ident is not None:
+        if self._thread is not None:
             self._thread.join(_JOIN_S)
         self._end_mailboxes()
+
+    def _has_died(self) -> bool:
+        """Whether the thread has ended without having come to the end of its work."""
+        thread = self._thread
+        return thread is not None and not (thread.is_alive() or self._ended or self._stop.is_set())
 
     def _run(self) -> None:
         wait_s = self._section.retry_first_s
@@ -115,15 +149,25 @@ class SupervisedCamera:
                 self._record.become("lost", str(error))
             except OSError as error:
                 self._record.become("lost", f"its reader process cannot be started: {error.strerror}")
+            except Exception as error:  # noqa: BLE001  a camera whose thread ends in silence is seen by nobody
+                logger.exception("camera %s failed", self.name)
+                # Not quoted: what nobody foresaw may hold the URI with its password.
+                self._record.become("lost", f"the program failed ({type(error).__name__}), see the log")
             else:
                 break
+            finally:
+                self._alive_s = None
+            if not self._may_begin():
+                break
             if self._record.captured > before:
-                if not is_live(self._section.uri):
-                    break  # it would begin anew, and what was judged would be judged again
                 wait_s = self._section.retry_first_s
             self._stop.wait(wait_s * random.uniform(0.5, 1.0))
             wait_s = min(2 * wait_s, self._section.retry_most_s)
         self._end_mailboxes()
+
+    def _may_begin(self) -> bool:
+        """Whether it may be opened again: of a recording that has begun, what was judged would be judged again."""
+        return is_live(self._section.uri) or self._record.captured == 0
 
     def _serve(self) -> None:
         """Read until the end of a recording, or until told to stop."""
@@ -142,14 +186,13 @@ class SupervisedCamera:
         self._record.become("connecting")
         first = self._next_number
         while not self._stop.is_set():
+            self._alive_s = time.monotonic()
             try:
                 frame = reader.newest(_POLL_S)
             finally:  # what it told before its end counts too
                 self._record.count_corrupt(reader.take_corrupt())
             if frame is not None:
                 self._deliver(self._frame(frame, first), waits=False)
-            else:
-                self._watch_age()
 
     def _watch_age(self) -> None:
         status = self._record.status()
@@ -166,13 +209,20 @@ class SupervisedCamera:
 
     def _deliver(self, frame: Frame, *, waits: bool) -> None:
         self._record.arrived(frame)
-        health = self._health
-        if health.is_due(frame):
-            self._record.judge(health.check(frame))
+        self._check_health(frame)
         for mailbox in self._mailboxes:
             while waits and not self._stop.is_set() and not mailbox.wait_until_empty(_POLL_S):
                 pass
             mailbox.put(frame)
+
+    def _check_health(self, frame: Frame) -> None:
+        health = self._health
+        if not health.is_due(frame):
+            return
+        try:
+            self._record.judge(health.check(frame))
+        except Exception:  # noqa: BLE001  it warns beside the inspection, and must not take its frames away
+            logger.exception("camera %s: its health cannot be checked", self.name)
 
     def _end_mailboxes(self) -> None:
         self._ended = True

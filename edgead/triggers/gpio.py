@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from edgead.config import Gpio
 from edgead.errors import SettingsError
 from edgead.triggers.timing import SoftwareTrigger
 from edgead.types import Frame
+
+logger = logging.getLogger(__name__)
 
 _POLL_S = 0.1
 
@@ -64,6 +67,9 @@ class GpioTrigger:
                         self._trigger.fire(event.timestamp_ns)
         except OSError as error:
             self._lost = error.strerror or str(error)
+        except Exception as error:  # noqa: BLE001  a trigger that ends in silence lets every part pass
+            logger.exception("trigger on line %d of %s failed", self._section.line, self._section.chip)
+            self._lost = f"the program failed ({type(error).__name__}), see the log"
 
 
 def _request(section: Gpio) -> Line:

@@ -9,12 +9,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 from edgead.daemon.http.answers import VerdictAnswer
+from edgead.lasting_thread import LastingThread
 from edgead.record import verdict_record
 from edgead.types import Frame, Verdict
 
 _MOST_LISTENERS = 32
 _MOST_WAITING = 200
 _LOOK_EVERY_S = 0.25
+_JOIN_S = 2.0
 
 
 class TooManyListeners(Exception):
@@ -29,7 +31,7 @@ class VerdictEvents:
         self._listeners: set[_Listener] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread: LastingThread | None = None
 
     def close(self) -> None:
         """End every listener's stream; may be called more than once."""
@@ -39,7 +41,7 @@ class VerdictEvents:
             for listener in self._listeners:
                 listener.end()
         if thread:
-            thread.join()
+            thread.join(_JOIN_S)
 
     def listen(self) -> AsyncIterator[str]:
         """Begin to listen; called on the event loop.
@@ -54,7 +56,7 @@ class VerdictEvents:
                 raise TooManyListeners(f"{_MOST_LISTENERS} listen already")
             self._listeners.add(listener)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._pump, name="verdict events", daemon=True)
+                self._thread = LastingThread("verdict events", self._pump)
                 self._thread.start()
         return self._events(listener)
 

@@ -1,0 +1,44 @@
+"""The kinds of values that a site file may hold, each with its bounds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, PlainSerializer
+
+from edgead.uri import origin, without_credentials
+
+_NAME = r"^[a-z][a-z0-9_-]{0,31}$"
+
+Name = Annotated[str, Field(pattern=_NAME, description="Lower-case letters, digits, - and _; begins with a letter.")]
+# Bounded on both sides: what a clock, a socket or a thread cannot wait for would only fail later.
+Seconds = Annotated[float, Field(ge=0.001, le=86_400)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Secretive = Annotated[str, PlainSerializer(without_credentials)]
+Uri = Annotated[Secretive, Field(min_length=1, repr=False)]
+"""A URI that may hold user name and password, which are never shown."""
+
+
+def _resolvable(host: str) -> str:
+    """Refuse what `socket.getaddrinfo` cannot even encode, so that it never asks for the address."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise ValueError("is no name of a host: a part of it is empty, or longer than 63 characters") from None
+    return host
+
+
+def _of_a_host(url: str) -> str:
+    """Refuse a URL whose host cannot be resolved; one that is no URL its sink refuses."""
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        raise ValueError("is no URL") from None
+    _resolvable(host or "")
+    return url
+
+
+Host = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_resolvable)]
+WebhookUrl = Annotated[str, PlainSerializer(origin), Field(min_length=1, repr=False), AfterValidator(_of_a_host)]
+"""Shown by its origin alone: the path may be the secret, as it is with the hooks of chat services."""

@@ -1,0 +1,28 @@
+"""Calls that may hang, and are left behind where they do."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+def all_within(seconds: float, calls: Iterable[Callable[[], Any]]) -> None:
+    """Make calls at the same time, and leave behind those that take longer."""
+    deadline = time.monotonic() + seconds
+    threads = [threading.Thread(target=_logged, args=(call,), name="closing", daemon=True) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _logged(call: Callable[[], Any]) -> None:
+    try:
+        call()
+    except Exception:  # noqa: BLE001  one part that does not close keeps no other from it
+        logger.exception("a part could not be closed")

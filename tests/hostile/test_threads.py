@@ -1,0 +1,397 @@
+"""Every thread of a daemon fails of what nobody foresaw: the state says so within 5 s, and the inspection comes back.
+
+The daemon runs in this process, with a model that is none. `THREADS` must name every thread that it can start.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+import yaml
+from fakes import make_verdict, mjpeg_server
+
+import edgead
+from edgead.config import Gpio
+from edgead.daemon import pipeline as pipelines
+from edgead.daemon.feed import VerdictFeed
+from edgead.daemon.http import events
+from edgead.daemon.judging import Judging
+from edgead.daemon.line import Line
+from edgead.daemon.run import Daemon
+from edgead.daemon.thresholds import Thresholds
+from edgead.drift import DriftState
+from edgead.errors import SettingsError
+from edgead.evidence.pictures import PictureKeeper
+from edgead.evidence.rows import RowWriter
+from edgead.evidence.upkeep import Upkeep
+from edgead.sinks.jsonl import JsonlSink
+from edgead.sources.supervised import SupervisedCamera
+from edgead.triggers.gpio import GpioTrigger
+
+SEEN_S = 5.0
+PATIENCE_S = 30.0
+
+
+@dataclass
+class Watch:
+    """A drift watch that finds nothing."""
+
+    parts: int = 0
+
+    def restore(self, kept):
+        pass
+
+    def to_dict(self):
+        return {}
+
+    def add(self, verdict, image):
+        self.parts += 1
+        return DriftState("ok", None, None, self.parts, None, 0.0)
+
+
+class Slot:
+    """A model slot whose model rejects every second image."""
+
+    model = "0" * 64
+    can_roll_back = False
+    thresholds = Thresholds(review=0.4, reject=0.5)
+
+    def __init__(self, pipeline, section, kept, *, threads=None):
+        self.path = section.model
+        self._count = 0
+
+    def load(self):
+        pass
+
+    def swap(self, model):
+        self.path = model
+
+    def golden(self):
+        return ()
+
+    def drift_watch(self, section):
+        return Watch()
+
+    def predict(self, image):
+        self._count += 1
+        return replace(make_verdict(0.9 if self._count % 2 else 0.1), model=self.model)
+
+    def close(self):
+        pass
+
+
+class Running:
+    """A daemon whose main loop runs in a thread; `killing` makes what was patched fail."""
+
+    def __init__(self, folder, url):
+        site = {
+            "cameras": {"top": {"uri": url, "retry_first_s": 0.2, "retry_most_s": 0.5, "stalled_after_s": 1.0}},
+            "pipelines": {"a": {"camera": "top", "model": "model", "sinks": ["lines"]}},
+            "sinks": {"lines": {"kind": "uri", "uri": f"jsonl:{folder}/lines.jsonl"}},
+            "store": {"folder": "evidence", "free_mib": 0},
+            "http": {"port": 0},
+            "limits": {"restarts": 100},
+        }
+        self.file = folder / "site.yaml"
+        self.site = site
+        self.write()
+        self.daemon = Daemon(self.file)
+        self.daemon.startup()
+        self.loop = threading.Thread(target=self.daemon.main_loop, name="main loop", daemon=True)
+        self.loop.start()
+
+    def write(self):
+        self.file.write_text(yaml.safe_dump(self.site))
+
+    @property
+    def pipeline(self):
+        return self.daemon.pipelines["a"].status()
+
+    @property
+    def camera(self):
+        return self.daemon.cameras["top"].status()
+
+    @property
+    def client(self):
+        server = self.daemon._page._server
+        return httpx.Client(base_url=f"http://127.0.0.1:{server.port if server else 9}", timeout=2)
+
+    def ready(self):
+        try:
+            with self.client as client:
+                return client.get("/readyz").status_code
+        except httpx.TransportError:
+            return 0
+
+    def event(self):
+        """The first verdict that comes as an event."""
+        with self.client as client, client.stream("GET", "/api/events") as stream:
+            return next(line for line in stream.iter_lines() if line.startswith("event: verdict"))
+
+    def reload(self):
+        self.daemon._requests._asked.put("reload")
+
+    def judges(self):
+        """Whether verdicts come, and the state says so."""
+        before = self.pipeline.judged
+        time.sleep(0.3)
+        return self.pipeline.state == "running" and self.pipeline.judged > before
+
+    def close(self):
+        self.daemon._requests._asked.put("stop")
+        self.loop.join(10)
+        self.daemon.shutdown()
+
+
+@contextmanager
+def running(folder, monkeypatch):
+    monkeypatch.setattr(pipelines, "ModelSlot", Slot)
+    with mjpeg_server(10**6, fps=15) as server, ExitStack() as stack:
+        started = Running(folder, f"{server.url}/x")
+        stack.callback(started.close)
+        wait_for(started.judges, "verdicts")
+        yield started
+
+
+def wait_for(true, what, within_s=PATIENCE_S):
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if found := true():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"not within {within_s:g} s: {what}")
+
+
+@dataclass(frozen=True)
+class Kill:
+    """How to make a thread fail, what shows it, and how it is brought about where it does not happen by itself."""
+
+    owner: object
+    method: str
+    shown: object
+    provoke: object = lambda daemon: None
+    back: object = lambda daemon: daemon.judges()
+    names: tuple[str, ...] = field(default=())
+
+
+def problems(word):
+    return lambda daemon, log: any(word in problem for problem in daemon.daemon.store.problems())
+
+
+def logged(words):
+    return lambda daemon, log: words in log.text
+
+
+def in_fault(daemon, log):
+    return "a: fault: " in log.text and daemon.ready() == 503
+
+
+def listen(daemon):
+    def one():
+        try:
+            daemon.event()
+        except (httpx.TransportError, StopIteration):
+            pass
+
+    threading.Thread(target=one, name="listener", daemon=True).start()
+
+
+def follow_another_model(daemon):
+    daemon.site["pipelines"]["a"]["model"] = "another"
+    daemon.write()
+    daemon.reload()
+
+
+def drop_the_sink(daemon):
+    daemon.site["pipelines"]["a"]["sinks"] = []
+    daemon.site["sinks"] = {}
+    daemon.write()
+    daemon.reload()
+
+
+THREADS = {
+    "camera": Kill(SupervisedCamera, "_deliver", in_fault),
+    "pipeline": Kill(pipelines.Pipeline, "_take_one", in_fault),
+    "pipeline, judging": Kill(Judging, "judge", in_fault),
+    "pipeline, drift": Kill(Watch, "add", lambda daemon, log: daemon.pipeline.drift is None and "drift" in log.text),
+    "pipeline, feed": Kill(VerdictFeed, "publish", in_fault),
+    "outlet": Kill(JsonlSink, "write", lambda daemon, log: daemon.daemon.outlets["lines"].status().problem is not None),
+    "evidence rows": Kill(
+        RowWriter, "_write", problems("records are not written"), back=lambda daemon: rows_are_written(daemon)
+    ),
+    "evidence pictures": Kill(PictureKeeper, "_write", problems("pictures are not kept")),
+    "evidence upkeep": Kill(Upkeep, "remove_old", problems("retention does not run")),
+    "http": Kill(
+        uvicorn.Server, "on_tick", lambda daemon, log: daemon.ready() == 0, back=lambda daemon: daemon.ready() == 200
+    ),
+    "verdict events": Kill(
+        events, "verdict_record", logged('the thread "verdict events" failed'), listen, lambda daemon: daemon.event()
+    ),
+    "reload": Kill(Line, "prepare", logged("not reloaded as a whole"), Running.reload),
+    "model": Kill(pipelines.Pipeline, "follow", logged("a: keeps its model: the program failed"), follow_another_model),
+    "closing": Kill(JsonlSink, "close", logged("a part could not be closed"), drop_the_sink),
+    "main loop": Kill(Line, "look_after", logged("not all parts can be looked after")),
+}
+# Of libraries, and those that others here fail in turn.
+BESIDE = {
+    "AnyIO worker thread": "answers one request of the page: what fails in it is the 500 of that request",
+    "gpio": "see below",
+    "end": "waits for the end of the daemon; where it is gone, a timer of the kernel does its work",
+    "engine build": "of `edgead stream`, not of the daemon",
+    "edgead": "of a live source in the camera loop and in a reader process, not of the daemon",
+    "mqtt close": "leaves a broker, at the end of a sink",
+    "end of the parent": "of a reader process",
+}
+
+
+def rows_are_written(daemon):
+    return daemon.judges() and not daemon.daemon.store.problems() and not daemon.daemon.store.status()["rows_waiting"]
+
+
+@pytest.mark.parametrize("name", THREADS)
+def test_a_thread_that_fails_is_seen_and_comes_back(name, tmp_path, monkeypatch, caplog):
+    kill, killing = THREADS[name], threading.Event()
+    original = getattr(kill.owner, kill.method)
+
+    def failing(*arguments, **named):
+        if killing.is_set() and kill.method == "close":
+            original(*arguments, **named)  # or its file stays open
+        if killing.is_set():
+            raise RuntimeError("nobody foresaw it")
+        return original(*arguments, **named)
+
+    async def failing_later(*arguments, **named):
+        if killing.is_set():
+            raise RuntimeError("nobody foresaw it")
+        return await original(*arguments, **named)
+
+    monkeypatch.setattr(threading, "excepthook", lambda dead: None)  # pytest's own takes it for a failure of the test
+    monkeypatch.setattr("edgead.evidence.upkeep._RETENTION_EVERY_S", 0.5)
+    monkeypatch.setattr(kill.owner, kill.method, failing_later if name == "http" else failing)
+    with running(tmp_path, monkeypatch) as daemon:
+        killing.set()
+        kill.provoke(daemon)
+        wait_for(lambda: kill.shown(daemon, caplog), f"{name} is seen", SEEN_S)
+        killing.clear()
+        wait_for(lambda: kill.back(daemon), f"{name} is back")
+        wait_for(daemon.judges, "verdicts")
+
+
+def test_the_daemon_starts_no_thread_that_is_not_in_the_list(tmp_path, monkeypatch):
+    before = set(threading.enumerate())
+    with running(tmp_path, monkeypatch) as daemon:
+        listen(daemon)
+        daemon.reload()
+        time.sleep(0.5)
+        names = {thread.name for thread in set(threading.enumerate()) - before} - {"main loop", "listener"}
+    known = [name.partition(",")[0] for name in (*THREADS, *BESIDE)]
+    ours = {name for name in names if not re.match(r"Thread-\d+ \((serve_forever|process_request_thread)\)", name)}
+    assert {name for name in ours if not name.startswith(tuple(known))} == set()
+    assert len(ours) >= 8
+
+
+def started_threads():
+    """The names of all threads that the device side starts, as far as the source says them."""
+    for file in Path(edgead.__file__).parent.rglob("*.py"):
+        if {"train", "tune"} & set(file.parts):
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called in ("threading.Thread", "LastingThread") and file.name != "lasting_thread.py":
+                named = [keyword.value for keyword in node.keywords if keyword.arg == "name"]
+                text = ast.unparse((named or node.args)[0]) if named or node.args else "?"
+                yield file.name, text.lstrip("f").strip("'\"").partition("{")[0].strip()
+
+
+def test_the_source_starts_no_thread_that_is_not_in_the_list():
+    known = {name.partition(",")[0] for name in (*THREADS, *BESIDE)}
+    unknown = {(file, name) for file, name in started_threads() if name not in known}
+    # Its name is that of the work.
+    assert unknown == {("supervisor.py", "self._name")}
+
+
+def test_a_line_that_fails_unforeseen_is_a_fault_of_its_trigger(caplog):
+    class Broken:
+        def wait_edge_events(self, timeout=None):
+            raise RuntimeError("nobody foresaw it")
+
+        def release(self):
+            pass
+
+    trigger = GpioTrigger(Gpio(kind="gpio", line=3), lambda section: Broken())
+    trigger._thread.join(5)
+    with pytest.raises(SettingsError, match="lost: the program failed"):
+        trigger.accepts(None)
+    trigger.close()
+    assert "nobody foresaw it" in caplog.text
+
+
+def test_a_pipeline_whose_thread_is_gone_is_started_again(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(threading, "excepthook", lambda dead: None)
+    killing, take = threading.Event(), pipelines.Pipeline._take_one
+
+    def gone(*arguments):
+        if killing.is_set():
+            raise SystemExit
+        return take(*arguments)
+
+    monkeypatch.setattr(pipelines.Pipeline, "_take_one", gone)
+    with running(tmp_path, monkeypatch) as daemon:
+        killing.set()
+        wait_for(lambda: in_fault(daemon, caplog), "the fault", SEEN_S)
+        killing.clear()
+        wait_for(daemon.judges, "verdicts")
+
+
+def test_what_hangs_is_a_fault_and_no_sign_of_life(tmp_path, monkeypatch):
+    hanging, predict = threading.Event(), Slot.predict
+
+    def slow(slot, image):
+        while hanging.is_set():
+            time.sleep(0.05)
+        return predict(slot, image)
+
+    monkeypatch.setattr(Slot, "predict", slow)
+    monkeypatch.setattr(pipelines, "_SILENT_S", 1.0)
+    monkeypatch.setattr("edgead.daemon.watch._HUNG_S", 1.5)
+    alive = []
+    with running(tmp_path, monkeypatch) as daemon:
+        monkeypatch.setattr(daemon.daemon._notifier, "alive", lambda: alive.append(time.monotonic()))
+        hanging.set()
+        wait_for(lambda: "hangs" in (daemon.pipeline.reason or ""), "the fault", SEEN_S)
+        assert daemon.ready() == 503
+        wait_for(lambda: alive and time.monotonic() - alive[-1] > 1.5, "no sign of life")
+        hanging.clear()
+        wait_for(daemon.judges, "verdicts")
+        assert time.monotonic() - alive[-1] < 1
+
+
+def test_records_stay_whole_through_all_this(tmp_path, monkeypatch):
+    killing, write = threading.Event(), RowWriter._write
+
+    def failing(*arguments):
+        if killing.is_set():
+            raise RuntimeError("nobody foresaw it")
+        write(*arguments)
+
+    monkeypatch.setattr(RowWriter, "_write", failing)
+    with running(tmp_path, monkeypatch) as daemon:
+        for _ in range(2):
+            killing.set()
+            time.sleep(0.7)
+            killing.clear()
+            wait_for(lambda: rows_are_written(daemon), "rows")
+    status = daemon.daemon.store.status()
+    assert status["rows_lost"] == 0 and status["rows_written"] == daemon.pipeline.judged
+    lines = [json.loads(line)["id"] for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
+    assert len(lines) == len(set(lines)) == daemon.pipeline.judged
