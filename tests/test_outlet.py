@@ -117,9 +117,38 @@ def test_a_sink_that_needs_no_picture_holds_none():
     assert frame.image.nbytes == verdict.anomaly_map.nbytes == 0 and verdict.decision == "reject"
 
 
+def test_what_nobody_foresaw_is_counted_and_logged_once_and_the_outlet_goes_on(caplog):
+    sink = Gate(KeyError("a mistake of ours"))
+    sink.opened.set()
+    outlet = Outlet("gate", sink, most=5)
+    line = Line()
+    for count in range(1, 4):
+        outlet.write(*line.part())
+        wait_until(lambda count=count: counts(outlet) == (0, 0, 0, count))
+    assert outlet.status().problem == "gate:: failed by KeyError, see the log"
+    (record,) = caplog.records
+    assert record.exc_info[0] is KeyError and record.outlet == "gate"
+    sink.error = None
+    outlet.write(*line.part())
+    wait_until(lambda: counts(outlet) == (0, 1, 0, 3))
+    assert outlet.status().problem is None
+    outlet.close(1)
+
+
+def test_a_sink_that_cannot_even_be_closed_is_left_behind(caplog):
+    sink = Gate()
+    sink.opened.set()
+    sink.close = lambda: 1 / 0
+    outlet = Outlet("gate", sink, most=5)
+    outlet.write(*Line().part())
+    outlet.close(1)
+    assert counts(outlet) == (0, 1, 0, 0) and not outlet._thread.is_alive()
+    assert "failed by ZeroDivisionError" in outlet.status().problem
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_has_died_is_told():
-    sink = Gate(KeyError("a mistake of ours"))
+    sink = Gate(SystemExit())
     sink.opened.set()
     outlet = Outlet("gate", sink, most=5)
     outlet.write(*Line().part())

@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgead.log_rate import limited_log
 from edgead.sinks.contract import CHOICES, Sink, SinkError, StopRequested
 from edgead.types import Frame, Verdict
 
 _MOST_BYTES = 256 * 2**20
+# Tracebacks of one outlet: one is enough to find the mistake, and a fault may come with every verdict.
+_TRACEBACK_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class OutletStatus:
     dropped : int
         Pushed out of a full queue, oldest first, or left behind at the close.
     failed : int
-        Refused by the sink.
+        Refused by the sink, or the sink failed.
     problem : str or None
         What is wrong with the sink now.
     """
@@ -72,6 +75,7 @@ class Outlet:
         self._written = self._dropped = self._failed = 0
         self._problem: str | None = None
         self._closing = False
+        self._log = limited_log(__name__, 1, _TRACEBACK_EVERY_S)
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"outlet {name}", daemon=True)
         self._thread.start()
@@ -116,6 +120,8 @@ class Outlet:
             self._sink.close()  # also ends a write that waits for its receiver
         except SinkError as error:
             self._problem = str(error)
+        except Exception as error:  # noqa: BLE001  whatever it was, the others are closed too
+            self._problem = self._unforeseen(error)
         # A write that cannot be ended is left behind; its thread ends with the process.
         self._thread.join(None if idle else max(0.2, deadline - time.monotonic()))
 
@@ -133,18 +139,25 @@ class Outlet:
                 frame, verdict = self._take()
                 self._in_work = True
                 skipped, self._skipped = self._dropped - self._skipped, self._dropped
-            self._skip(skipped)
-            self._count(self._written_to_sink(frame, verdict))
+            self._count(self._written_to_sink(frame, verdict, skipped))
 
-    def _written_to_sink(self, frame: Frame, verdict: Verdict) -> str | None:
+    def _written_to_sink(self, frame: Frame, verdict: Verdict, skipped: int) -> str | None:
         """Gives what went wrong."""
         try:
+            self._skip(skipped)
             self._sink.write(frame, verdict)
         except SinkError as error:
             return str(error)
         except StopRequested:
             return f"{self.uri}: its user has closed it"
+        except Exception as error:  # noqa: BLE001  the next verdict may be taken; an outlet that has ended takes none
+            return self._unforeseen(error)
         return None
+
+    def _unforeseen(self, error: Exception) -> str:
+        problem = f"{self.uri}: failed by {type(error).__name__}, see the log"
+        self._log.error("%s", problem, exc_info=error, extra={"outlet": self._name})
+        return problem
 
     def _count(self, problem: str | None) -> None:
         with self._changed:
