@@ -168,6 +168,20 @@ def test_a_plc_that_never_answers_delays_no_verdict():
             assert "cannot be written" in outlet.status().problem
 
 
+def test_after_what_nobody_foresaw_the_connection_begins_again(caplog):
+    line = Line()
+    with closing(Plc()) as plc, outlet_to(plc.port) as outlet:
+        write(outlet, line, 0.1)
+        client = outlet._sink._client
+        client.write_coils, kept = lambda *_, **__: 1 / 0, client.write_coils
+        outlet.write(*line.part(0.1))
+        wait_until(lambda: outlet.status().failed == 1)
+        assert not client.connected and "ZeroDivisionError" in caplog.text
+        client.write_coils = kept
+        write(outlet, line, 0.9)
+        assert plc.read()[1] == 3
+
+
 @pytest.mark.parametrize("wrong", [{"register": 500}, {"coil": 500}, {"unit": 9}])
 def test_addresses_that_the_plc_does_not_have_are_told(wrong):
     with closing(Plc()) as plc, outlet_to(plc.port, **wrong) as outlet:

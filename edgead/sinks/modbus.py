@@ -19,6 +19,8 @@ except ModuleNotFoundError:
     raise SettingsError("Modbus needs `pip install 'edgead[daemon]'`") from None
 
 DECISIONS = ("ok", "review", "reject")
+# What an answer must bear to be one to the request.
+_FUNCTIONS = {"read_coils": 1, "write_coils": 15, "write_registers": 16}
 
 # It logs each failed attempt by itself; the sink's problem says it once.
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
@@ -63,7 +65,7 @@ class ModbusSink:
         Raises
         ------
         SinkError
-            The PLC is away or refuses the addresses.
+            The PLC is away, refuses the addresses, or answers something else.
         """
         self._count += 1
         registers = to_registers(self._count, verdict.image_score, verdict.decision)
@@ -79,18 +81,28 @@ class ModbusSink:
         except (ModbusException, OSError) as error:
             self._client.close()
             raise SinkError(f"{self.uri}: cannot be written: {error}") from None
+        except BaseException as error:
+            # Of what nobody foresaw, the rest of an answer may be left, which is not the next request's.
+            if not isinstance(error, SinkError):
+                self._client.close()
+            raise
         self._toggle = toggle
 
     def _last_toggle(self) -> bool:
         """What the PLC has seen last, also from the process before this one."""
         if self._toggle is None:
-            self._toggle = bool(self._ask(self._client.read_coils, self._section.coil + 3).bits[0])
+            bits = self._ask(self._client.read_coils, self._section.coil + 3).bits
+            if not bits:
+                raise ModbusException("the answer to read_coils holds no coil")
+            self._toggle = bool(bits[0])
         return self._toggle
 
     def _ask(self, request: Callable[..., Any], address: int, *values: Any) -> Any:
         answer = request(address, *values, device_id=self._section.unit)
         if answer.isError():
             raise SinkError(f"{self.uri}: {request.__name__} at {address} is refused: {answer}")
+        if answer.function_code != _FUNCTIONS[request.__name__]:
+            raise ModbusException(f"{request.__name__} is answered by function {answer.function_code}")
         return answer
 
     def close(self) -> None:
