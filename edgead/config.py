@@ -6,8 +6,10 @@ import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -17,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from edgead.uri import origin, without_credentials
+from edgead.uri import checked_host, origin, without_credentials
 
 _NAME = r"^[a-z][a-z0-9_-]{0,31}$"
 
@@ -27,7 +29,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 _Secretive = Annotated[str, PlainSerializer(without_credentials)]
 Uri = Annotated[_Secretive, Field(min_length=1, repr=False)]
 """A URI that may hold user name and password, which are never shown."""
-_Host = Annotated[str, Field(min_length=1)]
+_Host = Annotated[str, Field(min_length=1), AfterValidator(checked_host)]
 
 
 class Section(BaseModel):
@@ -164,6 +166,14 @@ class WebhookSink(Section):
     ] = 600.0
     only: Literal["all", "review", "reject"] = "all"
     queue: QueueSection = QueueSection(messages=1_000)
+
+    @field_validator("url")
+    @classmethod
+    def _host_can_be_asked_for(cls, url: str) -> str:
+        if not url.isprintable():
+            raise ValueError("holds a control character")
+        checked_host(urlsplit(origin(url)).hostname or "")
+        return url
 
 
 class ModbusSink(Section):
