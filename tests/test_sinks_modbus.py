@@ -168,6 +168,18 @@ def test_a_plc_that_never_answers_delays_no_verdict():
             assert "cannot be written" in outlet.status().problem
 
 
+def test_a_required_plc_is_missed_and_found_again_without_a_verdict(monkeypatch):
+    monkeypatch.setattr("edgead.sinks.outlet._LOOK_EVERY_S", 0.05)
+    plc = Plc()
+    with outlet_to(plc.port, required=True, tolerated_s=0.2) as outlet:
+        write(outlet, Line(), 0.9)
+        plc.close()
+        wait_until(lambda: outlet.status().blocks)
+        with closing(Plc(plc.port)) as plc:
+            wait_until(lambda: not outlet.status().blocks)
+            assert outlet.status().problem is None and plc.written == []
+
+
 def test_after_what_nobody_foresaw_the_connection_begins_again(caplog):
     line = Line()
     with closing(Plc()) as plc, outlet_to(plc.port) as outlet:

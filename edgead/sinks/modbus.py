@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from edgead.config import ModbusSink as ModbusSection
@@ -69,24 +70,42 @@ class ModbusSink:
         """
         self._count += 1
         registers = to_registers(self._count, verdict.image_score, verdict.decision)
+        with self._connected():
+            toggle = not self._last_toggle()
+            coils = [verdict.decision == decision for decision in DECISIONS] + [toggle]
+            self._ask(self._client.write_registers, self._section.register_, registers)
+            self._ask(self._client.write_coils, self._section.coil, coils)
+        self._toggle = toggle
+
+    def check(self) -> None:
+        """Read what the PLC has seen last, to know that it is there.
+
+        Raises
+        ------
+        SinkError
+            See `write`.
+        """
+        with self._connected():
+            self._toggle = None
+            self._last_toggle()
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Connect where there is no connection, and end one that has failed: half an answer may be left in it."""
         try:
             if not self._client.connected:
                 if not self._client.connect():
                     raise SinkError(f"{self.uri}: no connection")
                 self._toggle = None  # it may have started anew, or have taken what it did not confirm
-            toggle = not self._last_toggle()
-            coils = [verdict.decision == decision for decision in DECISIONS] + [toggle]
-            self._ask(self._client.write_registers, self._section.register_, registers)
-            self._ask(self._client.write_coils, self._section.coil, coils)
+            yield
+        except SinkError:
+            raise
         except (ModbusException, OSError) as error:
             self._client.close()
             raise SinkError(f"{self.uri}: cannot be written: {error}") from None
-        except BaseException as error:
-            # Of what nobody foresaw, the rest of an answer may be left, which is not the next request's.
-            if not isinstance(error, SinkError):
-                self._client.close()
+        except BaseException:
+            self._client.close()
             raise
-        self._toggle = toggle
 
     def _last_toggle(self) -> bool:
         """What the PLC has seen last, also from the process before this one."""
