@@ -24,8 +24,9 @@ class Ready(BaseModel):
     failing_sinks: Annotated[dict[str, str], Field(description="Required sinks that fail; /api/status says more.")]
 
 
+# Both run on the event loop: requests that wait for a model may hold all of the server's threads.
 @routes.get("/healthz")
-def healthz() -> Alive:
+async def healthz() -> Alive:
     """Answer as long as the process does; needs no token."""
     return Alive(alive=True)
 
@@ -34,7 +35,7 @@ def healthz() -> Alive:
     "/readyz",
     responses={503: {"model": Ready, "description": "A pipeline or a required sink does not work."}},
 )
-def readyz(daemon: Daemon, response: Response) -> Ready:
+async def readyz(daemon: Daemon, response: Response) -> Ready:
     """Tell whether every pipeline is in service and every required sink works; needs no token."""
     waiting_for, failing = pipelines_waited_for(daemon), failing_sinks(daemon)
     ready = not waiting_for and not failing
