@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgead.config import DriftSection, PipelineSection
+from edgead.daemon import heap
 from edgead.daemon.self_test import SelfTest, golden_images, self_test
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
 from edgead.detector import Detector, Measurement
@@ -77,6 +78,7 @@ class ModelSlot:
             if old is not None:
                 old.close()
             self._exchange(self._tested(self.path))
+            heap.give_back()
 
     def predict(self, image: np.ndarray) -> Verdict:
         """Judge one image, as `Detector.predict`."""
@@ -121,6 +123,7 @@ class ModelSlot:
             self.path = model
             if oldest is not None:
                 oldest.close()
+            heap.give_back()
 
     def roll_back(self) -> None:
         """Let the model before this one judge again; the two change places.
