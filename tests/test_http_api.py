@@ -177,6 +177,8 @@ def test_changes_reach_the_pipeline_with_who_made_them(client, daemon):
         {"review": "low", "reject": 0.6, "by": "Anna"},
         {"review": 0.3, "reject": float("nan"), "by": "Anna"},
         {"review": 0.3, "reject": float("inf"), "by": "Anna"},
+        {"review": False, "reject": True, "by": "Anna"},
+        {"review": "0", "reject": "1e3", "by": "Anna"},
     ],
 )
 def test_thresholds_that_are_none_are_refused(client, daemon, body):
