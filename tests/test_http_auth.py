@@ -181,7 +181,12 @@ def test_a_body_that_is_no_json_changes_nothing(open_to_this_computer):
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "10.0.0.1", "", "[::1", "@127.0.0.1.x"]
+    "host",
+    [
+        *("evil.example", "evil.example:80", "127.0.0.1.evil.example", "10.0.0.1", "", "[::1", "@127.0.0.1.x"),
+        *("evil@127.0.0.1", "127.0.0.1#evil", "127.0.0.1/evil", "127.0.0.1?evil", "127.0.0.1:80:80", "127.0.0.1:evil"),
+        *("127.0.0.1 evil", "[::1]evil", "::1", "[127.0.0.1]:x", "localhost,evil", "127.0.0.1\\evil"),
+    ],
 )
 def test_a_name_that_was_rebound_to_this_computer_is_refused(open_to_this_computer, host):
     assert open_to_this_computer.get("/api/status", headers={"Host": host}).status_code == 421
