@@ -108,7 +108,16 @@ class PartInView(Section):
 TriggerSection = Annotated[EveryFrame | Interval | Software | Gpio | PartInView, Field(discriminator="kind")]
 
 
-class UriSink(Section):
+class _Sink(Section):
+    required: Annotated[
+        bool, Field(description="The device is ready only while this sink works: a PLC that ejects, for example.")
+    ] = False
+    tolerated_s: Annotated[
+        float, Field(ge=0, le=86_400, description="For how long a required sink may fail before that.")
+    ] = 10.0
+
+
+class UriSink(_Sink):
     """A sink of the camera loop: `jsonl:FILE`, `images:FOLDER?only=reject`."""
 
     kind: Literal["uri"]
@@ -121,7 +130,7 @@ class QueueSection(Section):
     messages: Annotated[int, Field(ge=1, le=10**6)] = 10_000
 
 
-class MqttSink(Section):
+class MqttSink(_Sink):
     """Verdicts as JSON to a broker; what it cannot take is kept, in order, until it is back."""
 
     kind: Literal["mqtt"]
@@ -143,7 +152,7 @@ class MqttSink(Section):
     queue: QueueSection = QueueSection()
 
 
-class WebhookSink(Section):
+class WebhookSink(_Sink):
     """Verdicts as JSON to a URL, signed with HMAC-SHA256 where there is a secret."""
 
     kind: Literal["webhook"]
@@ -159,7 +168,7 @@ class WebhookSink(Section):
     queue: QueueSection = QueueSection(messages=1_000)
 
 
-class ModbusSink(Section):
+class ModbusSink(_Sink):
     """Verdicts to a PLC over Modbus/TCP: coils and holding registers from the addresses that are given."""
 
     kind: Literal["modbus"]

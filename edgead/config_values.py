@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PlainSerializer
 
-from edgead.uri import origin, without_credentials
+from edgead.uri import checked_host, origin, without_credentials
 
 _NAME = r"^[a-z][a-z0-9_-]{0,31}$"
 
@@ -20,25 +20,18 @@ Uri = Annotated[Secretive, Field(min_length=1, repr=False)]
 """A URI that may hold user name and password, which are never shown."""
 
 
-def _resolvable(host: str) -> str:
-    """Refuse what `socket.getaddrinfo` cannot even encode, so that it never asks for the address."""
-    try:
-        host.encode("idna")
-    except UnicodeError:
-        raise ValueError("is no name of a host: a part of it is empty, or longer than 63 characters") from None
-    return host
-
-
 def _of_a_host(url: str) -> str:
-    """Refuse a URL whose host cannot be resolved; one that is no URL its sink refuses."""
+    """Refuse a URL whose host cannot be looked up; one that is no URL its sink refuses."""
+    if not url.isprintable():
+        raise ValueError("holds a control character")
     try:
         host = urlsplit(url).hostname
     except ValueError:
         raise ValueError("is no URL") from None
-    _resolvable(host or "")
+    checked_host(host or "")
     return url
 
 
-Host = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_resolvable)]
+Host = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(checked_host)]
 WebhookUrl = Annotated[str, PlainSerializer(origin), Field(min_length=1, repr=False), AfterValidator(_of_a_host)]
 """Shown by its origin alone: the path may be the secret, as it is with the hooks of chat services."""

@@ -82,6 +82,23 @@ def origin(url: str) -> str:
         return ""
 
 
+def checked_host(host: str) -> str:
+    """Give a host's name as it is, where it can be looked up at all.
+
+    Raises
+    ------
+    ValueError
+        No resolver can be asked for it; the name is not quoted.
+    """
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise ValueError("is no name of a host: between its dots stand 1 to 63 letters") from None
+    if not host.isprintable():
+        raise ValueError("is no name of a host: it holds a control character")
+    return host
+
+
 def parse_options(uri: str, query: str, allowed: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
     """Read `a=1&b=2` with one converter per known name.
 

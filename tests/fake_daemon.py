@@ -162,7 +162,8 @@ class FakeDaemon:
         self.cameras = {"belt": FakeCamera()}
         self.pipelines = {"front": FakePipeline(model)}
         outlet = dict(name="plc", uri="modbus://plc", waiting=1, written=9, dropped=2, failed=3, problem="away")
-        self.outlets = {"plc": SimpleNamespace(status=lambda: SimpleNamespace(**outlet))}
+        self.outlet = outlet | dict(required=True, failing_s=42.0, blocks=False)
+        self.outlets = {"plc": SimpleNamespace(status=lambda: SimpleNamespace(**self.outlet))}
         self.store = FakeStore(folder / "pictures")
         self.pipelines["front"].audit = self.store.add_audit
         self.listeners: list[queue.Queue] = []

@@ -37,12 +37,23 @@ def decoded(answer) -> np.ndarray:
 
 def test_ready_only_when_every_pipeline_is_in_service(client, daemon):
     assert client.get("/healthz").json() == {"alive": True}
-    assert client.get("/readyz").json() == {"ready": True, "waiting_for": []}
+    assert client.get("/readyz").json() == {"ready": True, "waiting_for": [], "failing_sinks": {}}
     daemon.pipelines["front"].state = "fault"
     answer = client.get("/readyz")
     assert answer.status_code == 503
-    assert answer.json() == {"ready": False, "waiting_for": ["front"]}
+    assert answer.json() == {"ready": False, "waiting_for": ["front"], "failing_sinks": {}}
     assert client.get("/healthz").status_code == 200
+
+
+def test_not_ready_while_a_required_sink_fails(client, daemon):
+    daemon.outlet["blocks"] = True
+    answer = client.get("/readyz")
+    told = {"plc": "is required and has failed for 42 s"}
+    assert (answer.status_code, answer.json()) == (503, {"ready": False, "waiting_for": [], "failing_sinks": told})
+    status = client.get("/api/status").json()
+    assert status["ready"] is False
+    assert (status["outlets"][0]["required"], status["outlets"][0]["blocks"]) == (True, True)
+    assert 'edgead_outlet_failing_seconds{outlet="plc"} 42.0' in client.get("/metrics").text
 
 
 def test_status_tells_every_part_with_its_reason(client, daemon):
@@ -166,6 +177,8 @@ def test_changes_reach_the_pipeline_with_who_made_them(client, daemon):
         {"review": "low", "reject": 0.6, "by": "Anna"},
         {"review": 0.3, "reject": float("nan"), "by": "Anna"},
         {"review": 0.3, "reject": float("inf"), "by": "Anna"},
+        {"review": False, "reject": True, "by": "Anna"},
+        {"review": "0", "reject": "1e3", "by": "Anna"},
     ],
 )
 def test_thresholds_that_are_none_are_refused(client, daemon, body):

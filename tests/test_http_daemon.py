@@ -124,7 +124,7 @@ def test_the_line_is_seen_and_steered_from_the_page(browser, url):
 
 def test_what_programs_read_is_what_the_page_shows(url):
     with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
-        assert client.get("/readyz").json() == {"ready": True, "waiting_for": []}
+        assert client.get("/readyz").json() == {"ready": True, "waiting_for": [], "failing_sinks": {}}
         text = client.get("/metrics").text
         with client.stream("GET", "/api/events") as answer:
             data = next(line for line in answer.iter_lines() if line.startswith("data:"))

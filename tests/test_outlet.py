@@ -117,9 +117,89 @@ def test_a_sink_that_needs_no_picture_holds_none():
     assert frame.image.nbytes == verdict.anomaly_map.nbytes == 0 and verdict.decision == "reject"
 
 
+def test_what_nobody_foresaw_is_counted_and_logged_once_and_the_outlet_goes_on(caplog):
+    sink = Gate(KeyError("a mistake of ours"))
+    sink.opened.set()
+    outlet = Outlet("gate", sink, most=5)
+    line = Line()
+    for count in range(1, 4):
+        outlet.write(*line.part())
+        wait_until(lambda count=count: counts(outlet) == (0, 0, 0, count))
+    assert outlet.status().problem == "gate:: failed by KeyError, see the log"
+    (record,) = caplog.records
+    assert record.exc_info[0] is KeyError and record.outlet == "gate"
+    sink.error = None
+    outlet.write(*line.part())
+    wait_until(lambda: counts(outlet) == (0, 1, 0, 3))
+    assert outlet.status().problem is None
+    outlet.close(1)
+
+
+def test_a_sink_that_cannot_even_be_closed_is_left_behind(caplog):
+    sink = Gate()
+    sink.opened.set()
+    sink.close = lambda: 1 / 0
+    outlet = Outlet("gate", sink, most=5)
+    outlet.write(*Line().part())
+    outlet.close(1)
+    assert counts(outlet) == (0, 1, 0, 0) and not outlet._thread.is_alive()
+    assert "failed by ZeroDivisionError" in outlet.status().problem
+
+
+def test_a_required_sink_that_fails_for_longer_than_tolerated_blocks_until_it_works():
+    sink = Gate(SinkError("gate: is broken"))
+    sink.opened.set()
+    outlet = Outlet("gate", sink, most=5, required=True, tolerated_s=0.3)
+    line = Line()
+    assert not outlet.status().blocks
+    outlet.write(*line.part())
+    wait_until(lambda: counts(outlet) == (0, 0, 0, 1))
+    assert not outlet.status().blocks
+    wait_until(lambda: outlet.status().blocks)
+    assert 0.3 < outlet.status().failing_s < 3
+    sink.error = None
+    outlet.write(*line.part())
+    wait_until(lambda: counts(outlet) == (0, 1, 0, 1))
+    status = outlet.status()
+    assert (status.required, status.failing_s, status.blocks) == (True, 0, False)
+    outlet.close(1)
+
+
+def test_a_required_sink_without_work_is_looked_after(monkeypatch):
+    """A line that waits for the device to be ready gives it no verdict by which to find out."""
+    monkeypatch.setattr("edgead.sinks.outlet._LOOK_EVERY_S", 0.05)
+    sink = Gate()
+    sink.check = lambda: raising(sink.error)
+    outlet = Outlet("gate", sink, most=5, required=True, tolerated_s=0.1)
+    sink.error = SinkError("gate: is away")
+    wait_until(lambda: outlet.status().blocks)
+    assert outlet.status().problem == "gate: is away" and counts(outlet) == (0, 0, 0, 0)
+    sink.error = None
+    wait_until(lambda: not outlet.status().blocks)
+    outlet.close(1)
+
+
+def raising(error):
+    if error:
+        raise error
+
+
+def test_a_sink_that_says_nothing_for_long_is_told(monkeypatch):
+    monkeypatch.setattr("edgead.sinks.outlet._SILENT_S", 0.1)
+    sink = Gate()
+    outlet = Outlet("gate", sink, most=5, required=True, tolerated_s=0.2)
+    outlet.write(*Line().part())
+    assert sink.entered.wait(5)
+    wait_until(lambda: outlet.status().problem == "gate:: no answer yet, for 0 s")
+    wait_until(lambda: outlet.status().blocks)
+    sink.opened.set()
+    wait_until(lambda: outlet.status().problem is None)
+    outlet.close(1)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_has_died_is_told():
-    sink = Gate(KeyError("a mistake of ours"))
+    sink = Gate(SystemExit())
     sink.opened.set()
     outlet = Outlet("gate", sink, most=5)
     outlet.write(*Line().part())

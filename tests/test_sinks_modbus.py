@@ -168,6 +168,32 @@ def test_a_plc_that_never_answers_delays_no_verdict():
             assert "cannot be written" in outlet.status().problem
 
 
+def test_a_required_plc_is_missed_and_found_again_without_a_verdict(monkeypatch):
+    monkeypatch.setattr("edgead.sinks.outlet._LOOK_EVERY_S", 0.05)
+    plc = Plc()
+    with outlet_to(plc.port, required=True, tolerated_s=0.2) as outlet:
+        write(outlet, Line(), 0.9)
+        plc.close()
+        wait_until(lambda: outlet.status().blocks)
+        with closing(Plc(plc.port)) as plc:
+            wait_until(lambda: not outlet.status().blocks)
+            assert outlet.status().problem is None and plc.written == []
+
+
+def test_after_what_nobody_foresaw_the_connection_begins_again(caplog):
+    line = Line()
+    with closing(Plc()) as plc, outlet_to(plc.port) as outlet:
+        write(outlet, line, 0.1)
+        client = outlet._sink._client
+        client.write_coils, kept = lambda *_, **__: 1 / 0, client.write_coils
+        outlet.write(*line.part(0.1))
+        wait_until(lambda: outlet.status().failed == 1)
+        assert not client.connected and "ZeroDivisionError" in caplog.text
+        client.write_coils = kept
+        write(outlet, line, 0.9)
+        assert plc.read()[1] == 3
+
+
 @pytest.mark.parametrize("wrong", [{"register": 500}, {"coil": 500}, {"unit": 9}])
 def test_addresses_that_the_plc_does_not_have_are_told(wrong):
     with closing(Plc()) as plc, outlet_to(plc.port, **wrong) as outlet:

@@ -110,6 +110,7 @@ def _of_outlets(outlets: list[Any]) -> Iterator[Metric]:
     yield _counter("edgead_outlet_written", "Verdicts that a sink took.", label, rows("written"))
     yield _counter("edgead_outlet_dropped", "Verdicts pushed out of a full queue.", label, rows("dropped"))
     yield _counter("edgead_outlet_failed", "Verdicts that a sink refused.", label, rows("failed"))
+    yield _gauge("edgead_outlet_failing_seconds", "How long a sink has taken nothing.", label, rows("failing_s"))
     faulty = {(outlet.name,): outlet.problem is not None for outlet in outlets}
     yield _gauge("edgead_outlet_faulty", "1 where something is wrong with a sink.", label, faulty)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from edgead.config import DriftSection, PipelineSection
+from edgead.daemon import heap
 from edgead.daemon.self_test import SelfTest, golden_images, self_test
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
 from edgead.detector import Detector, Measurement
@@ -19,6 +22,12 @@ from edgead.types import Verdict
 logger = logging.getLogger(__name__)
 
 _CLOSE_S = 0.3
+# How long small changes wait for another one; who asks holds one of the few threads that the page has.
+_PATIENCE_S = 0.5
+
+
+class SlotBusyError(SettingsError):
+    """What was asked for has not been tried: another change is under way."""
 
 
 class ModelSlot:
@@ -69,6 +78,7 @@ class ModelSlot:
             if old is not None:
                 old.close()
             self._exchange(self._tested(self.path))
+            heap.give_back()
 
     def predict(self, image: np.ndarray) -> Verdict:
         """Judge one image, as `Detector.predict`."""
@@ -76,8 +86,14 @@ class ModelSlot:
             return self._in_service().predict(image)
 
     def self_test(self) -> SelfTest:
-        """Test the detector in service on its golden images; frames are judged between them."""
-        with self._changing:
+        """Test the detector in service on its golden images; frames are judged between them.
+
+        Raises
+        ------
+        EdgeadError
+            No model is in service, one is being exchanged, or its files are no longer what was written.
+        """
+        with self._change(_PATIENCE_S):
             return self_test(self._in_service(), self._measure)
 
     def golden(self) -> tuple[np.ndarray, ...]:
@@ -97,15 +113,16 @@ class ModelSlot:
         Raises
         ------
         EdgeadError
-            A model that cannot be used: the one in service goes on.
+            A model that cannot be used, or another exchange is under way: the one in service goes on.
         """
-        with self._changing:
+        with self._change(0):
             new = self._tested(model)
             oldest = self._previous
             self._previous = self._exchange(new)
             self.path = model
             if oldest is not None:
                 oldest.close()
+            heap.give_back()
 
     def roll_back(self) -> None:
         """Let the model before this one judge again; the two change places.
@@ -113,9 +130,9 @@ class ModelSlot:
         Raises
         ------
         SettingsError
-            There was no other model since the start.
+            There was no other model since the start, or an exchange is under way.
         """
-        with self._changing:
+        with self._change(0):
             if self._previous is None:
                 raise SettingsError(f"{self._pipeline}: there is no earlier model to go back to")
             self._previous = self._exchange(self._previous)
@@ -136,9 +153,9 @@ class ModelSlot:
         Raises
         ------
         SettingsError
-            They cannot be kept, or no model is in service; nothing changes then.
+            They cannot be kept, no model is in service, or one is being exchanged; nothing changes then.
         """
-        with self._changing:
+        with self._change(_PATIENCE_S):
             detector = self._in_service()
             before = _thresholds(detector)
             self._kept.keep(self._pipeline, _key(detector), thresholds)
@@ -154,6 +171,17 @@ class ModelSlot:
                 if detector is not None:
                     detector.close()
             self._previous = None
+        finally:
+            self._changing.release()
+
+    @contextmanager
+    def _change(self, within_s: float) -> Iterator[None]:
+        if not self._changing.acquire(timeout=within_s):
+            raise SlotBusyError(
+                f"{self._pipeline}: its model is being exchanged or tested: try again when that has ended"
+            )
+        try:
+            yield
         finally:
             self._changing.release()
 

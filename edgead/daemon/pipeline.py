@@ -16,7 +16,7 @@ from edgead.daemon.asking import triggered
 from edgead.daemon.condition import Condition, State
 from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.judging import FrameError, JudgementError, Judging, PipelineStatus, Receivers
-from edgead.daemon.model_slot import ModelSlot
+from edgead.daemon.model_slot import ModelSlot, SlotBusyError
 from edgead.daemon.self_test import SelfTestError
 from edgead.daemon.supervisor import RestartBudget, Supervisor
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
@@ -169,6 +169,8 @@ class Pipeline:
                 self._load_model()
             tested = self.slot.self_test()
             tested.require()
+        except SlotBusyError:
+            raise
         except SelfTestError as error:
             self._condition.fault("model", str(error))
             if error.found is None:

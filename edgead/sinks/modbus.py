@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from edgead.config import ModbusSink as ModbusSection
@@ -19,6 +20,8 @@ except ModuleNotFoundError:
     raise SettingsError("Modbus needs `pip install 'edgead[daemon]'`") from None
 
 DECISIONS = ("ok", "review", "reject")
+# What an answer must bear to be one to the request.
+_FUNCTIONS = {"read_coils": 1, "write_coils": 15, "write_registers": 16}
 
 # It logs each failed attempt by itself; the sink's problem says it once.
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
@@ -63,34 +66,62 @@ class ModbusSink:
         Raises
         ------
         SinkError
-            The PLC is away or refuses the addresses.
+            The PLC is away, refuses the addresses, or answers something else.
         """
         self._count += 1
         registers = to_registers(self._count, verdict.image_score, verdict.decision)
+        with self._connected():
+            toggle = not self._last_toggle()
+            coils = [verdict.decision == decision for decision in DECISIONS] + [toggle]
+            self._ask(self._client.write_registers, self._section.register_, registers)
+            self._ask(self._client.write_coils, self._section.coil, coils)
+        self._toggle = toggle
+
+    def check(self) -> None:
+        """Read what the PLC has seen last, to know that it is there.
+
+        Raises
+        ------
+        SinkError
+            See `write`.
+        """
+        with self._connected():
+            self._toggle = None
+            self._last_toggle()
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Connect where there is no connection, and end one that has failed: half an answer may be left in it."""
         try:
             if not self._client.connected:
                 if not self._client.connect():
                     raise SinkError(f"{self.uri}: no connection")
                 self._toggle = None  # it may have started anew, or have taken what it did not confirm
-            toggle = not self._last_toggle()
-            coils = [verdict.decision == decision for decision in DECISIONS] + [toggle]
-            self._ask(self._client.write_registers, self._section.register_, registers)
-            self._ask(self._client.write_coils, self._section.coil, coils)
+            yield
+        except SinkError:
+            raise
         except (ModbusException, OSError) as error:
             self._client.close()
             raise SinkError(f"{self.uri}: cannot be written: {error}") from None
-        self._toggle = toggle
+        except BaseException:
+            self._client.close()
+            raise
 
     def _last_toggle(self) -> bool:
         """What the PLC has seen last, also from the process before this one."""
         if self._toggle is None:
-            self._toggle = bool(self._ask(self._client.read_coils, self._section.coil + 3).bits[0])
+            bits = self._ask(self._client.read_coils, self._section.coil + 3).bits
+            if not bits:
+                raise ModbusException("the answer to read_coils holds no coil")
+            self._toggle = bool(bits[0])
         return self._toggle
 
     def _ask(self, request: Callable[..., Any], address: int, *values: Any) -> Any:
         answer = request(address, *values, device_id=self._section.unit)
         if answer.isError():
             raise SinkError(f"{self.uri}: {request.__name__} at {address} is refused: {answer}")
+        if answer.function_code != _FUNCTIONS[request.__name__]:
+            raise ModbusException(f"{request.__name__} is answered by function {answer.function_code}")
         return answer
 
     def close(self) -> None:

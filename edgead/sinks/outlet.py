@@ -5,14 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgead.log_rate import limited_log
 from edgead.sinks.contract import CHOICES, Sink, SinkError, StopRequested
 from edgead.types import Frame, Verdict
 
 _MOST_BYTES = 256 * 2**20
+# Tracebacks of one outlet: one is enough to find the mistake, and a fault may come with every verdict.
+_TRACEBACK_EVERY_S = 60.0
+# A sink that has worked on one verdict for so long, and says nothing of it, waits for an answer.
+_SILENT_S = 2.0
+# How often a required sink is looked after while it has nothing to do.
+_LOOK_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +36,15 @@ class OutletStatus:
     dropped : int
         Pushed out of a full queue, oldest first, or left behind at the close.
     failed : int
-        Refused by the sink.
+        Refused by the sink, or the sink failed.
     problem : str or None
         What is wrong with the sink now.
+    required : bool
+        Without this sink the device is not ready.
+    failing_s : float
+        For how long it has taken nothing; 0 while it works.
+    blocks : bool
+        It is required, and has failed for longer than is tolerated.
     """
 
     name: str
@@ -40,6 +54,9 @@ class OutletStatus:
     dropped: int
     failed: int
     problem: str | None
+    required: bool = False
+    failing_s: float = 0.0
+    blocks: bool = False
 
 
 class Outlet:
@@ -52,26 +69,34 @@ class Outlet:
         Its `write` may take as long as it wants: a sink that tries again does it there. It is only ever called from
         one thread. One that has `needs_image = False` gets neither picture nor map, so that more can wait.
         One that has `decisions` gets only verdicts of those. One that has a `problem` tells by it what it waits for.
-        One that has `skip` is told how many verdicts were dropped before the next one.
+        One that has `skip` is told how many verdicts were dropped before the next one. One that has `check` is asked
+        by it, where it is required and has nothing to do, whether its receiver is there.
     most : int
         Verdicts that may wait; pictures are also limited to 256 MiB.
+    required : bool
+    tolerated_s : float
+        For how long a required one may fail.
     """
 
-    def __init__(self, name: str, sink: Sink, *, most: int):
+    def __init__(self, name: str, sink: Sink, *, most: int, required: bool = False, tolerated_s: float = 0.0):
         self.uri = sink.uri
         self._name = name
         self._sink = sink
         self._most = most
+        self._required, self._tolerated_s = required, tolerated_s
         self._strips = not getattr(sink, "needs_image", True)
         self._decisions = getattr(sink, "decisions", CHOICES["all"])
         self._skip = getattr(sink, "skip", lambda count: None)
+        self._check: Callable[[], None] | None = getattr(sink, "check", None)
         self._skipped = 0
         self._waiting: deque[tuple[Frame, Verdict]] = deque()
         self._bytes = 0
-        self._in_work = False
+        self._work_began_s: float | None = None  # of the verdict in work
+        self._failing_since_s: float | None = None
         self._written = self._dropped = self._failed = 0
         self._problem: str | None = None
         self._closing = False
+        self._log = limited_log(__name__, 1, _TRACEBACK_EVERY_S)
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"outlet {name}", daemon=True)
         self._thread.start()
@@ -97,10 +122,11 @@ class Outlet:
     def status(self) -> OutletStatus:
         with self._changed:
             waiting = len(self._waiting) + self._in_work
-            problem = getattr(self._sink, "problem", None) or self._problem
-            if not self._closing and not self._thread.is_alive():
-                problem = "its thread has died, see the log"
-            return OutletStatus(self._name, self.uri, waiting, self._written, self._dropped, self._failed, problem)
+            problem = self._problem_now()
+            failing_s = self._failing_s(problem)
+            blocks = self._required and failing_s > self._tolerated_s
+            counts = (waiting, self._written, self._dropped, self._failed)
+            return OutletStatus(self._name, self.uri, *counts, problem, self._required, failing_s, blocks)
 
     def close(self, within_s: float = 1.0) -> None:
         """Wait for the sink to take what is left, then close it; what it has not taken is counted as dropped."""
@@ -116,6 +142,8 @@ class Outlet:
             self._sink.close()  # also ends a write that waits for its receiver
         except SinkError as error:
             self._problem = str(error)
+        except Exception as error:  # noqa: BLE001  whatever it was, the others are closed too
+            self._problem = self._unforeseen(error)
         # A write that cannot be ended is left behind; its thread ends with the process.
         self._thread.join(None if idle else max(0.2, deadline - time.monotonic()))
 
@@ -124,31 +152,83 @@ class Outlet:
         self._bytes -= _size(frame, verdict)
         return frame, verdict
 
+    @property
+    def _in_work(self) -> bool:
+        return self._work_began_s is not None
+
+    def _problem_now(self) -> str | None:
+        if not self._closing and not self._thread.is_alive():
+            return "its thread has died, see the log"
+        problem = getattr(self._sink, "problem", None) or self._problem
+        silent_s = time.monotonic() - self._work_began_s if self._work_began_s is not None else 0.0
+        if problem is None and silent_s > _SILENT_S:
+            return f"{self.uri}: no answer yet, for {silent_s:.0f} s"
+        return problem
+
+    def _failing_s(self, problem: str | None) -> float:
+        if problem is None:
+            self._failing_since_s = None
+            return 0.0
+        now_s = time.monotonic()
+        if self._failing_since_s is None:
+            self._failing_since_s = now_s if self._work_began_s is None else self._work_began_s
+        return now_s - self._failing_since_s
+
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closing)
-                if not self._waiting:
+                called = self._changed.wait_for(
+                    lambda: bool(self._waiting) or self._closing, _LOOK_EVERY_S if self._required else None
+                )
+                if called and not self._waiting:
                     return
-                frame, verdict = self._take()
-                self._in_work = True
-                skipped, self._skipped = self._dropped - self._skipped, self._dropped
-            self._skip(skipped)
-            self._count(self._written_to_sink(frame, verdict))
+                if called:
+                    frame, verdict = self._take()
+                    self._work_began_s = time.monotonic()
+                    skipped, self._skipped = self._dropped - self._skipped, self._dropped
+            if called:
+                self._count(self._written_to_sink(frame, verdict, skipped))
+            else:
+                self._look_after_sink()
 
-    def _written_to_sink(self, frame: Frame, verdict: Verdict) -> str | None:
-        """Gives what went wrong."""
-        try:
+    def _look_after_sink(self) -> None:
+        """Find out whether a sink with nothing to do would work: a line that stands still for it gives it nothing."""
+        problem = self._problem
+        if self._check is not None:
+            problem = self._outcome(self._check)
+        with self._changed:
+            self._problem = problem
+            self._failing_s(self._problem_now())
+
+    def _written_to_sink(self, frame: Frame, verdict: Verdict, skipped: int) -> str | None:
+        def write() -> None:
+            self._skip(skipped)
             self._sink.write(frame, verdict)
+
+        return self._outcome(write)
+
+    def _outcome(self, call: Callable[[], None]) -> str | None:
+        """Call a sink; gives what went wrong."""
+        try:
+            call()
         except SinkError as error:
             return str(error)
         except StopRequested:
             return f"{self.uri}: its user has closed it"
+        except Exception as error:  # noqa: BLE001  the next verdict may be taken; an outlet that has ended takes none
+            return self._unforeseen(error)
         return None
+
+    def _unforeseen(self, error: Exception) -> str:
+        problem = f"{self.uri}: failed by {type(error).__name__}, see the log"
+        self._log.error("%s", problem, exc_info=error, extra={"outlet": self._name})
+        return problem
 
     def _count(self, problem: str | None) -> None:
         with self._changed:
-            self._problem, self._in_work = problem, False
+            self._problem = problem
+            self._failing_s(problem)
+            self._work_began_s = None
             if problem is None:
                 self._written += 1
             elif self._closing:

@@ -28,6 +28,10 @@ class LoopOutlet:
         self._outlet = outlet
         self._closed = False
 
+    @property
+    def problem(self) -> str | None:
+        return self._outlet.status().problem
+
     def close(self) -> None:
         if self._closed:
             return

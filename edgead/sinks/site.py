@@ -47,4 +47,5 @@ def open_outlet(name: str, section: SinkSection) -> Outlet:
         most = section.queue.messages
     else:
         most = 1 if section.kind == "modbus" else _MOST_OF_A_URI
-    return Outlet(name, open_daemon_sink(name, section), most=most)
+    sink = open_daemon_sink(name, section)
+    return Outlet(name, sink, most=most, required=section.required, tolerated_s=section.tolerated_s)

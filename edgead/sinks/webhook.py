@@ -11,6 +11,7 @@ import time
 from edgead.config import WebhookSink as WebhookSection
 from edgead.errors import SettingsError
 from edgead.record import record_json
+from edgead.sinks.attempt import Attempts
 from edgead.sinks.contract import CHOICES, SinkError
 from edgead.types import Frame, Verdict
 from edgead.uri import origin
@@ -40,9 +41,9 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
 class WebhookSink:
     """Posts each verdict, in order; one that is not taken is tried again with growing pauses.
 
-    Connections that fail, timeouts, 408, 425, 429 and 5xx are tried again for `give_up_after_s`; any other answer
-    outside 2xx refuses the verdict at once. Redirects are not followed. Before this stands an
-    `edgead.sinks.outlet.Outlet`.
+    An attempt takes `timeout_s` at most, whatever comes meanwhile. Connections that fail, timeouts, 408, 425, 429 and
+    5xx are tried again for `give_up_after_s`; any other answer outside 2xx refuses the verdict at once. Redirects are
+    not followed. Before this stands an `edgead.sinks.outlet.Outlet`.
     """
 
     needs_image = False
@@ -56,7 +57,9 @@ class WebhookSink:
         self._section = section
         self.decisions = CHOICES[section.only]
         self._closed = threading.Event()
-        self._client = httpx.Client(timeout=section.timeout_s, follow_redirects=False)
+        self._attempts = Attempts()
+        one = httpx.Limits(max_connections=1)
+        self._client = httpx.Client(timeout=section.timeout_s, follow_redirects=False, limits=one)
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
         """Post, again and again if need be, until it is taken, refused, given up or the sink is closed."""
@@ -88,16 +91,29 @@ class WebhookSink:
             headers[TIMESTAMP_HEADER] = timestamp = str(int(time.time()))
             headers[SIGNATURE_HEADER] = signature(self._section.secret.get_secret_value(), timestamp, body)
         try:
-            # A stream: of an answer only the status is of interest, whatever its length.
-            with self._client.stream("POST", self._section.url, content=body, headers=headers) as answer:
-                status = answer.status_code
+            status = self._answer(headers, body)
         except httpx.TimeoutException:
-            return f"no answer within {self._section.timeout_s:g} s", True
+            return self._no_answer, True
         except httpx.ConnectError as error:
-            return f"no connection: {error}", True
+            return self._no_answer if self._attempts.overdue else f"no connection: {error}", True
         except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:
             # The words of others may quote the URL. A RuntimeError is a client that was closed meanwhile.
-            return type(error).__name__, isinstance(error, httpx.TransportError)
+            problem = self._no_answer if self._attempts.overdue else type(error).__name__
+            return problem, isinstance(error, httpx.TransportError)
         if 200 <= status < 300:
             return None, False
         return f"answered {status}", status in _PASSING or status >= 500
+
+    def _answer(self, headers: dict[str, str], body: bytes) -> int:
+        """Give the status of the answer; of the rest nothing is of interest, whatever its length."""
+        extensions = {"trace": self._attempts.trace}
+        with self._attempts.within(self._section.timeout_s):
+            request = self._client.stream(
+                "POST", self._section.url, content=body, headers=headers, extensions=extensions
+            )
+            with request as answer:
+                return answer.status_code
+
+    @property
+    def _no_answer(self) -> str:
+        return f"no answer within {self._section.timeout_s:g} s"

@@ -90,6 +90,9 @@ class OutletAnswer(Answer):
     dropped: int
     failed: int
     problem: str | None
+    required: Annotated[bool, Field(description="The device is ready only while it works.")]
+    failing_s: Annotated[Number, Field(description="For how long it has taken nothing.")]
+    blocks: Annotated[bool, Field(description="It is required, and has failed for longer than is tolerated.")]
 
 
 class StatusAnswer(Answer):

@@ -14,6 +14,7 @@ from edgead.config import HttpSection
 from edgead.daemon.http import control, live, page_files, probes, sign_in, status, verdicts
 from edgead.daemon.http.auth import Guard
 from edgead.daemon.http.contract import Served
+from edgead.daemon.http.crowd import Crowd
 from edgead.daemon.http.events import VerdictEvents
 from edgead.daemon.http.gate import Gate
 from edgead.daemon.http.live_pictures import LivePictures
@@ -49,7 +50,8 @@ def build_app(daemon: Served) -> FastAPI:
     app.state.live = LivePictures()
     app.state.registry = build_registry(daemon)
     app.state.started_s = time.monotonic()
-    app.add_middleware(Gate, guard=app.state.guard)
+    app.add_middleware(Crowd)
+    app.add_middleware(Gate, guard=app.state.guard)  # outside: who is not let in takes nobody's place
     answer_with_problems(app)
     app.include_router(probes.routes)
     for part in (sign_in, status, live, verdicts, control):

@@ -16,7 +16,8 @@ from edgead.daemon.http.status import pipeline_answer
 
 routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"], responses=problems(404, 409))
 
-Score = Annotated[float, Field(allow_inf_nan=False)]
+# Strict: true and "0" are no scores.
+Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 class Thresholds(BaseModel):

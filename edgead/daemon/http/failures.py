@@ -23,13 +23,13 @@ class FailureLimit:
     def wait_s(self, address: str) -> float:
         """Tell how long an address must wait before it may try again; 0 where it may now."""
         with self._lock:
-            count, since = self._failures.get(_network(address), (0, 0.0))
+            count, since = self._failures.get(network_of(address), (0, 0.0))
             left_s = since + self._within_s - self._clock()
             return max(0.0, left_s) if count >= self._most else 0.0
 
     def add(self, address: str) -> None:
         """Count one failure."""
-        network, now = _network(address), self._clock()
+        network, now = network_of(address), self._clock()
         with self._lock:
             count, since = self._failures.pop(network, (0, now))
             if now - since > self._within_s:
@@ -42,7 +42,8 @@ class FailureLimit:
         return len(self._failures)
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
+    """Give what stands for one customer: an IPv4 address, or the network of an IPv6 one."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import urlsplit
+import re
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -18,6 +18,8 @@ OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/docs", "/api/session", "/a
 OPEN_FOLDER = "/page/"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _MOST_BODY_BYTES = 64 * 1024
+# A name or an address, and a port: no user before it, nothing after it.
+_HOST = re.compile(r"(?:(?P<name>[A-Za-z0-9.-]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -67,8 +69,9 @@ def refuse_foreign_host(headers: Headers) -> None:
     Refused
         421. With a token it is not asked for: a rebound page has no cookie of ours.
     """
+    found = _HOST.fullmatch(headers.get("host", ""))
     try:
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        host = (found["name"] or found["ipv6"]).lower() if found else ""
         local = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         local = False

@@ -6,8 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
 from prometheus_client.exposition import choose_encoder
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from edgead.daemon.http.readiness import failing_sinks, pipelines_waited_for
 from edgead.daemon.http.served import Daemon
 
 routes = APIRouter(tags=["probes"])
@@ -19,21 +20,27 @@ class Alive(BaseModel):
 
 class Ready(BaseModel):
     ready: bool
-    waiting_for: list[str]
+    waiting_for: Annotated[list[str], Field(description="Pipelines that are not in service.")]
+    failing_sinks: Annotated[dict[str, str], Field(description="Required sinks that fail; /api/status says more.")]
 
 
+# Both run on the event loop: requests that wait for a model may hold all of the server's threads.
 @routes.get("/healthz")
-def healthz() -> Alive:
+async def healthz() -> Alive:
     """Answer as long as the process does; needs no token."""
     return Alive(alive=True)
 
 
-@routes.get("/readyz", responses={503: {"model": Ready, "description": "Some pipeline is not in service."}})
-def readyz(daemon: Daemon, response: Response) -> Ready:
-    """Tell whether every pipeline is in service; needs no token."""
-    waiting_for = [name for name, pipeline in list(daemon.pipelines.items()) if pipeline.status().state != "running"]
-    response.status_code = 503 if waiting_for else 200
-    return Ready(ready=not waiting_for, waiting_for=waiting_for)
+@routes.get(
+    "/readyz",
+    responses={503: {"model": Ready, "description": "A pipeline or a required sink does not work."}},
+)
+async def readyz(daemon: Daemon, response: Response) -> Ready:
+    """Tell whether every pipeline is in service and every required sink works; needs no token."""
+    waiting_for, failing = pipelines_waited_for(daemon), failing_sinks(daemon)
+    ready = not waiting_for and not failing
+    response.status_code = 200 if ready else 503
+    return Ready(ready=ready, waiting_for=waiting_for, failing_sinks=failing)
 
 
 @routes.get(

@@ -17,11 +17,12 @@ VerdictId = Annotated[str, Path(pattern=ID)]
 PictureName = Annotated[str, Path(pattern=PICTURE)]
 
 
-def _daemon(request: Request) -> Served:
+# Not plain functions: FastAPI would call each in one of the threads that slow requests may hold all of.
+async def _daemon(request: Request) -> Served:
     return request.app.state.daemon
 
 
-def _guard(request: Request) -> Guard:
+async def _guard(request: Request) -> Guard:
     return request.app.state.guard
 
 
@@ -30,11 +31,11 @@ TheGuard = Annotated[Guard, Depends(_guard)]
 ClientAddress = Annotated[str, Depends(client_address)]
 
 
-def _camera(name: Annotated[str, Path(pattern=NAME)], daemon: Daemon) -> ServedCamera:
+async def _camera(name: Annotated[str, Path(pattern=NAME)], daemon: Daemon) -> ServedCamera:
     return _known(name, daemon.cameras, "camera")
 
 
-def _pipeline(name: Annotated[str, Path(pattern=NAME)], daemon: Daemon) -> ServedPipeline:
+async def _pipeline(name: Annotated[str, Path(pattern=NAME)], daemon: Daemon) -> ServedPipeline:
     return _known(name, daemon.pipelines, "pipeline")
 
 

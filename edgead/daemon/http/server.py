@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 
@@ -9,9 +10,16 @@ import uvicorn
 from fastapi import FastAPI
 
 from edgead.config import HttpSection
+from edgead.daemon.http.connections import BoundedConnection
 from edgead.errors import SettingsError
+from edgead.log_rate import LogRate
 
-_MOST_CONNECTIONS = 64
+# What the event loop accepts in one go: the limit of connections is looked at after that.
+_ACCEPT_MOST = 64
+# What the kernel keeps until then; a client that finds it full tries again after a second.
+_BACKLOG = 1024
+# Of what strangers can cause at will: records within a minute.
+_MOST_RECORDS = 10
 
 
 class Server:
@@ -34,10 +42,13 @@ class Server:
             server_header=False,
             # What a proxy says of its client counts only where the site says that there is one.
             proxy_headers=section.secure_cookie,
-            limit_concurrency=_MOST_CONNECTIONS,
+            http=BoundedConnection,
+            ws="none",
+            backlog=_ACCEPT_MOST,
             timeout_graceful_shutdown=1,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Listener(config)
+        self._rates = {name: LogRate(_MOST_RECORDS, 60.0) for name in ("uvicorn.error", "asyncio")}
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
 
     @property
@@ -46,6 +57,8 @@ class Server:
         return self._thread.is_alive()
 
     def start(self) -> None:
+        for name, rate in self._rates.items():
+            logging.getLogger(name).addFilter(rate)
         self._thread.start()
 
     def close(self) -> None:
@@ -54,9 +67,18 @@ class Server:
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
+        for name, rate in self._rates.items():
+            logging.getLogger(name).removeFilter(rate)
 
     def _serve(self) -> None:
         self._server.run(sockets=[self._socket])
+
+
+class _Listener(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for one in sockets or ():
+            one.listen(_BACKLOG)  # asyncio accepts no more in one go than it has asked the kernel to keep
 
 
 def serve(app: FastAPI, section: HttpSection) -> Server:
@@ -80,7 +102,7 @@ def _listen(section: HttpSection) -> socket.socket:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
-            listening.listen(128)
+            listening.listen(_BACKLOG)
         except OSError:
             listening.close()
             raise

@@ -11,6 +11,7 @@ from edgead import __version__
 from edgead.daemon.http.answers import CameraAnswer, OutletAnswer, PipelineAnswer, StatusAnswer
 from edgead.daemon.http.contract import Served, ServedPipeline
 from edgead.daemon.http.problems import problems
+from edgead.daemon.http.readiness import failing_sinks, pipelines_waited_for
 from edgead.daemon.http.served import Daemon, Pipeline
 
 routes = APIRouter(prefix="/api", tags=["status"])
@@ -19,14 +20,13 @@ routes = APIRouter(prefix="/api", tags=["status"])
 @routes.get("/status")
 def status(daemon: Daemon, request: Request) -> StatusAnswer:
     """Tell the state of cameras, pipelines, outlets and the evidence store."""
-    pipelines = list_pipelines(daemon)
     return StatusAnswer(
         version=__version__,
         now=datetime.now(timezone.utc),
         uptime_s=time.monotonic() - request.app.state.started_s,
-        ready=all(pipeline.state == "running" for pipeline in pipelines),
+        ready=not pipelines_waited_for(daemon) and not failing_sinks(daemon),
         cameras=list_cameras(daemon),
-        pipelines=pipelines,
+        pipelines=list_pipelines(daemon),
         outlets=[OutletAnswer.model_validate(outlet.status()) for outlet in list(daemon.outlets.values())],
         evidence=daemon.store.status(),
         evidence_problems=list(daemon.store.problems()),

@@ -104,7 +104,8 @@ function pipelineCard(pipeline) {
 
 function outletCard(outlet) {
   return card(
-    outlet.name, outlet.problem ? stateBadge("problem", "bad") : stateBadge("working", "normal"), [outlet.uri],
+    outlet.name, outlet.problem ? stateBadge("problem", "bad") : stateBadge("working", "normal"),
+    outlet.required ? [outlet.uri, "required: without it the device is not ready"] : [outlet.uri],
     [[outlet.problem, "bad"]],
     [
       ["Written", count(outlet.written)],

@@ -1,0 +1,17 @@
+"""What stands in the way of a device that is to inspect: pipelines out of service, required sinks that fail."""
+
+from __future__ import annotations
+
+from edgead.daemon.http.contract import Served
+
+
+def pipelines_waited_for(daemon: Served) -> list[str]:
+    """Name the pipelines that are not in service."""
+    # Copied, here and below: a reload may change the dictionary meanwhile.
+    return [name for name, pipeline in list(daemon.pipelines.items()) if pipeline.status().state != "running"]
+
+
+def failing_sinks(daemon: Served) -> dict[str, str]:
+    """Name the required sinks that have failed for too long, with a reason that shows no address."""
+    found = [outlet.status() for outlet in list(daemon.outlets.values())]
+    return {one.name: f"is required and has failed for {one.failing_s:.0f} s" for one in found if one.blocks}

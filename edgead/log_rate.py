@@ -1,0 +1,52 @@
+"""How much of the log a fault may take that comes again and again, or that a stranger can cause at will."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+
+class LogRate(logging.Filter):
+    """Lets so many records pass within a time; the next that passes says how many did not.
+
+    Parameters
+    ----------
+    most : int
+    within_s : float
+    clock : callable, optional
+    """
+
+    def __init__(self, most: int, within_s: float, *, clock: Callable[[], float] = time.monotonic):
+        super().__init__()
+        self._most, self._within_s, self._clock = most, within_s, clock
+        self._begin_s = clock()
+        self._passed = self._left_out = 0
+        self._lock = threading.Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        with self._lock:
+            now_s = self._clock()
+            if now_s - self._begin_s >= self._within_s:
+                self._begin_s, self._passed = now_s, 0
+            if self._passed >= self._most:
+                self._left_out += 1
+                return False
+            self._passed += 1
+            left_out, self._left_out = self._left_out, 0
+        if left_out:
+            record.msg, record.args = f"{record.getMessage()} ({left_out} records before it were left out)", ()
+        return True
+
+
+def limited_log(name: str, most: int, within_s: float) -> logging.Logger:
+    """Make a logger with a limit of its own, whose records go to the logger of a name.
+
+    It is in no registry: parts that come and go with a reload leave none behind, and one does not use up the limit
+    of another.
+    """
+    log = logging.Logger(name)
+    log.parent = logging.getLogger(name)
+    log.addFilter(LogRate(most, within_s))
+    return log

@@ -1,0 +1,149 @@
+"""A connection to an MQTT broker that comes again by itself, and bears whatever the broker sends (paho-mqtt)."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from edgead.config import MqttSink as MqttSection
+from edgead.errors import SettingsError
+from edgead.log_rate import limited_log
+
+try:
+    from paho.mqtt import client as paho
+    from paho.mqtt.client import error_string
+    from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+except ModuleNotFoundError:
+    raise SettingsError("MQTT needs `pip install 'edgead[daemon]'`") from None
+
+__all__ = ["Connection", "MQTTErrorCode", "error_string"]
+
+_CONNECT_S = 5.0
+_LEAVE_S = 1.0
+# A connection that has lasted so long was worth making: the next one is tried soon.
+_STEADY_S = 10.0
+# What a broker may send in one message: a trigger's payload is not even looked at.
+_MOST_BYTES = 2**20
+# Answers that a broker has not taken, while it sends on.
+_MOST_ANSWERS = 1000
+_MOST_RECORDS, _WITHIN_S = 20, 60.0
+_PUBLISH, _QOS_2 = 0x30, 0x04
+
+
+class _Client(paho.Client):
+    """Ends a connection by which the broker would take our memory or paho's thread; `excess` says what it sent."""
+
+    excess: str | None = None
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        # paho asks for the rest of a message at once, however long its header says that it is.
+        if bufsize > _MOST_BYTES:
+            self.excess = f"the broker sends {bufsize} bytes in one message, taken are {_MOST_BYTES}"
+            raise OSError(errno.EMSGSIZE, self.excess)
+        return super()._sock_recv(bufsize)
+
+    def _packet_handle(self) -> MQTTErrorCode:
+        command = self._in_packet["command"]
+        if command & 0xF0 == _PUBLISH and command & _QOS_2:
+            # Nothing was subscribed to with it, and paho keeps each message until the broker releases it.
+            self.excess = "the broker sends messages with a QoS that was not asked for"
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        if len(self._out_packet) > _MOST_ANSWERS:
+            self.excess = "the broker sends without end, and takes no answer"
+            return MQTTErrorCode.MQTT_ERR_CONN_LOST
+        try:
+            return super()._packet_handle()
+        except Exception as error:  # noqa: BLE001  it would end paho's thread, and with it all that comes later
+            self.excess = f"the broker sends what cannot be read ({type(error).__name__})"
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+
+
+class Connection:
+    """A client whose thread connects, and connects again, until it is closed; `problem` says why it is not there."""
+
+    def __init__(self, section: MqttSection, client_id: str, *, clean: bool):
+        self.uri = f"mqtt{'s' if section.tls else ''}://{section.host}:{section.port}"
+        self.problem: str | None = f"{self.uri}: not connected yet"
+        self.changed = threading.Condition()
+        self.connected = self.closed = False
+        self.client = _Client(CallbackAPIVersion.VERSION2, client_id, clean_session=clean)
+        self.client.connect_timeout = _CONNECT_S
+        if section.user is not None:
+            secret = section.password.get_secret_value() if section.password else None
+            self.client.username_pw_set(section.user, secret)
+        if section.tls:
+            self._use_tls(section)
+        self._retry_most_s = max(1, section.retry_most_s)
+        self._pause_s = 0
+        self._connected_s: float | None = None
+        self.client.reconnect_delay_set(1, self._retry_most_s)
+        self.client.on_connect = self._on_connect
+        self.client.on_connect_fail = self._on_connect_fail
+        self.client.on_disconnect = self._on_disconnect
+        self.on_ready: Callable[[], None] = lambda: None
+        self._log = limited_log(__name__, _MOST_RECORDS, _WITHIN_S)
+        self._address = (section.host, section.port, section.keepalive_s)
+
+    def start(self) -> None:
+        self.client.connect_async(*self._address)
+        self.client.loop_start()
+
+    def close(self) -> None:
+        with self.changed:
+            if self.closed:
+                return
+            self.closed = True
+            self.changed.notify_all()
+        self.client.disconnect()
+        # A broker that accepts no connection can hold paho's thread for some seconds: it is not waited for.
+        leaving = threading.Thread(target=self.client.loop_stop, name="mqtt close", daemon=True)
+        leaving.start()
+        leaving.join(_LEAVE_S)
+
+    def _use_tls(self, section: MqttSection) -> None:
+        try:
+            self.client.tls_set(ca_certs=str(section.ca_file) if section.ca_file else None)
+        except (OSError, ssl.SSLError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise SettingsError(f"{self.uri}: ca_file {section.ca_file} cannot be used: {reason}") from None
+
+    def _on_connect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        refused = reason.is_failure
+        self._tell(
+            not refused, f"the broker refuses: {reason}; check user, password and client_id" if refused else None
+        )
+        if not refused:
+            self._connected_s = time.monotonic()
+            self.on_ready()
+
+    def _on_connect_fail(self, _client: Any, _data: Any) -> None:
+        # paho calls this where it handles the exception, and does not hand it over.
+        self._tell(False, str(sys.exc_info()[1] or "no connection"))
+
+    def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        # What the broker said when it refused tells more than that the connection has then ended.
+        if self.problem is None and not self.closed:
+            self._tell(False, self.client.excess or f"the connection has ended: {reason}")
+        self.client.excess = None
+        self._lengthen_pause()
+
+    def _lengthen_pause(self) -> None:
+        """Wait longer after each connection that did not last; paho begins anew once a broker has accepted one."""
+        lasted = self._connected_s is not None and time.monotonic() - self._connected_s >= _STEADY_S
+        self._connected_s = None
+        self._pause_s = 1 if lasted else min(max(1, 2 * self._pause_s), self._retry_most_s)
+        self.client.reconnect_delay_set(self._pause_s, self._retry_most_s)
+
+    def _tell(self, connected: bool, problem: str | None) -> None:
+        told = None if problem is None else f"{self.uri}: {problem}"
+        with self.changed:
+            if told != self.problem:
+                self._log.log(logging.WARNING if told else logging.INFO, "%s", told or f"{self.uri}: connected")
+            self.connected, self.problem = connected, told
+            self.changed.notify_all()

@@ -1,0 +1,41 @@
+"""A PLC that answers with garbage fails its verdicts, and gets the next one as soon as it answers rightly."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+from test_evidence import wait_until
+from verdicts import Line
+
+pytest.importorskip("pymodbus", reason="MODBUS NOT TESTED: pip install 'edgead[daemon]'")
+from hostile.plc import KINDS, HostilePlc, right
+
+from edgead.config import ModbusSink
+from edgead.sinks import open_outlet
+
+# Not refused: no harm comes of the second answer, and an echo of a write has the beginning of its answer.
+MAY_BE_TAKEN = {"twice", "echo"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plc_that_answers_with_garbage(kind, caplog):
+    line = Line()
+    with closing(HostilePlc(KINDS[kind])) as plc:
+        section = {"kind": "modbus", "host": "127.0.0.1", "port": plc.port, "unit": 7, "timeout_s": 0.3}
+        outlet = open_outlet("plc", ModbusSink.model_validate(section))
+        try:
+            for count in range(1, 4):
+                outlet.write(*line.part(0.9))
+                wait_until(lambda count=count: outlet.status().failed + outlet.status().written == count, timeout_s=5)
+            status = outlet.status()
+            assert plc.requests >= 3 or kind in MAY_BE_TAKEN
+            if kind not in MAY_BE_TAKEN:
+                assert status.failed == 3
+                assert status.problem.startswith(f"modbus://127.0.0.1:{plc.port}?unit=7: ")
+            assert "see the log" not in (status.problem or "") and not caplog.records
+            plc.answer = right
+            wait_until(lambda: (outlet.write(*line.part(0.9)), outlet.status().written > status.written)[1])
+            assert outlet.status().problem is None
+        finally:
+            outlet.close(0.5)

@@ -1,0 +1,81 @@
+"""A broker that sends hostile packets to a real paho client: no thread ends, and once it is decent all arrives."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing, contextmanager
+
+import pytest
+from test_evidence import wait_until
+from verdicts import Line
+
+pytest.importorskip("paho.mqtt", reason="MQTT NOT TESTED: pip install 'edgead[daemon]'")
+from hostile.mqtt_broker import BREAKS, KINDS, TOPIC, HostileBroker
+
+from edgead.config import MqttSink
+from edgead.sinks import open_outlet
+from edgead.sinks.mqtt import Subscription
+
+FOR_S = 1.5
+
+
+@contextmanager
+def clients_of(broker, **settings):
+    values = {"kind": "mqtt", "host": "127.0.0.1", "port": broker.port, "retry_most_s": 1, "keepalive_s": 5}
+    section = MqttSink.model_validate({**values, **settings})
+    heard: list[bytes] = []
+    outlet = open_outlet("broker", section)
+    subscription = Subscription(section, TOPIC.decode(), lambda payload: heard.append(payload[:9]))
+    try:
+        yield outlet, heard
+    finally:
+        outlet.close(0.1)
+        subscription.close()
+
+
+def paho_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("paho-mqtt-client")]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *BREAKS])
+def test_a_broker_that_means_harm(kind, caplog):
+    attack = KINDS.get(kind) or BREAKS[kind]
+    before = len(paho_threads())
+    with closing(HostileBroker(attack, holds=kind in KINDS)) as broker, clients_of(broker) as (outlet, heard):
+        line = Line()
+        outlet.write(*line.part(0.9))
+        wait_until(lambda: broker.connects)
+        time.sleep(FOR_S)
+        assert len(paho_threads()) == before + 2
+        assert broker.sent_bytes < 60e6
+        if kind == "retained":
+            assert heard == []
+        heard.clear()
+        broker.become_decent()
+        wait_until(lambda: (broker.say(b"go-on"), b"go-on" in heard)[1], timeout_s=15)
+        wait_until(lambda: outlet.status().written >= 1, timeout_s=15)
+        outlet.write(*line.part(0.9))
+        wait_until(lambda: outlet.status().written >= 2, timeout_s=15)
+        assert len(broker.published) >= 1 and outlet.status().problem is None
+    assert len([record for record in caplog.records if record.name.startswith("edgead.sinks")]) <= 40
+
+
+def test_messages_that_paho_would_keep_for_ever_end_the_connection():
+    with closing(HostileBroker(KINDS["qos_2_flood"])) as broker, clients_of(broker) as (outlet, _):
+        wait_until(lambda: "a QoS that was not asked for" in (outlet.status().problem or ""), timeout_s=8)
+
+
+def test_what_is_too_long_is_not_even_received():
+    with closing(HostileBroker(KINDS["200_megabytes"])) as broker, clients_of(broker) as (outlet, _):
+        wait_until(lambda: "200000000 bytes in one message" in (outlet.status().problem or ""), timeout_s=8)
+        assert broker.sent_bytes < 30e6
+
+
+@pytest.mark.slow
+def test_the_pause_grows_while_a_broker_accepts_and_breaks(caplog):
+    broken = HostileBroker(BREAKS["accepts_and_breaks"], holds=False)
+    with closing(broken) as broker, clients_of(broker, retry_most_s=15):
+        time.sleep(8)
+        assert 4 <= len(broker.connects) <= 10  # of two clients, after 0, 1, 3 and 7 s; each second it would be 16
+    assert len(caplog.records) <= 40

@@ -1,0 +1,60 @@
+"""A camera that sends anything but a stream: it is told, a good camera beside it goes on, and it may come back."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+
+import pytest
+from fakes import mjpeg_server
+from hostile.streams import KINDS, SEEN, HostileCamera, right
+
+from edgead.config import CameraSection
+from edgead.sources.supervised import SupervisedCamera
+
+FAST = {"retry_first_s": 0.1, "retry_most_s": 0.5, "open_timeout_s": 2, "read_timeout_s": 1, "stalled_after_s": 0.5}
+WITHIN_S = 30.0
+QUICK = {"noise", "half_pictures"}
+ALL = [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in KINDS]
+
+
+def until(true, what):
+    deadline = time.monotonic() + WITHIN_S
+    while time.monotonic() < deadline:
+        if true():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"not within {WITHIN_S:g} s: {what()}")
+
+
+@pytest.fixture(scope="module")
+def good():
+    with mjpeg_server(10**6, fps=10) as server:
+        camera = SupervisedCamera("good", CameraSection(uri=f"{server.url}/line", **FAST))
+        with closing(camera):
+            camera.start()
+            until(lambda: camera.status().captured > 3, camera.status)
+            yield camera
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_stream_that_means_harm(good, kind):
+    good_before = good.status().captured
+    with closing(HostileCamera(KINDS[kind])) as server:
+        camera = SupervisedCamera("bad", CameraSection(uri=server.url, **FAST))
+        with closing(camera):
+            camera.start()
+
+            def told():
+                status = camera.status()
+                seen = kind in SEEN and status.captured > 3
+                return status.state in ("lost", "stalled") or status.corrupt > 0 or seen
+
+            until(told, camera.status)
+            status = camera.status()
+            assert status.reason or status.corrupt or kind in SEEN, status
+            until(lambda: good.status().captured > good_before + 3, good.status)
+            assert good.status().state == "streaming"
+            server.become(right)
+            before = camera.status().captured
+            until(lambda: camera.status().state == "streaming" and camera.status().captured > before + 3, camera.status)

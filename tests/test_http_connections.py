@@ -1,0 +1,155 @@
+"""Connections that bring no request in time, too many of them, and what strangers may write into the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+
+import httpx
+import pytest
+from fake_daemon import TOKEN, FakeDaemon
+from pydantic import SecretStr
+from test_evidence import wait_until
+
+from edgead.config import HttpSection
+from edgead.daemon.http import connections
+from edgead.daemon.http.app import build_app
+from edgead.daemon.http.crowd import Crowd
+from edgead.daemon.http.server import serve
+
+LOGIN = b"POST /api/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+STRANGER = b"POST /api/status HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n{"
+
+
+@pytest.fixture
+def port(tmp_path, monkeypatch):
+    for name in ("HEADER_S", "BODY_S", "LINGER_S"):
+        monkeypatch.setattr(connections, name, 0.4)
+    daemon = FakeDaemon(tmp_path, http=HttpSection(port=0, token=SecretStr(TOKEN)))
+    server = serve(build_app(daemon), daemon.site.http)
+    yield server.port
+    server.close()
+
+
+def connect(port, source="127.0.0.1"):
+    client = socket.create_connection(("127.0.0.1", port), 5, (source, 0))
+    client.settimeout(5)
+    return client
+
+
+def ended_after_s(client, drip=b""):
+    """Seconds until the server has ended it."""
+    begin = time.monotonic()
+    client.settimeout(0.05)
+    while time.monotonic() - begin < 5:
+        try:
+            client.sendall(drip)
+            if client.recv(4096) == b"":
+                break
+        except TimeoutError:
+            continue
+        except OSError:
+            break
+    return time.monotonic() - begin
+
+
+@pytest.mark.parametrize(
+    ("first", "drip"),
+    [
+        (b"", b""),
+        (b"GET /healthz HTTP/1.1\r\n", b""),
+        (b"GET /healthz HTTP/1.1\r\n", b"X: y\r\n"),
+        (LOGIN, b" "),
+        (STRANGER, b" "),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b"X"),
+    ],
+    ids=["idle", "half", "dripping header", "dripping body", "body of a stranger", "dripping second request"],
+)
+def test_what_brings_no_request_in_time_is_ended(port, first, drip):
+    with connect(port) as client:
+        client.sendall(first)
+        assert 0.2 < ended_after_s(client, drip) < 3
+
+
+def test_a_slow_but_honest_client_is_served(port):
+    with connect(port) as client:
+        for part in (b"GET /healthz HTTP/1.1\r\n", b"Host: x\r\n", b"\r\n") * 2:
+            time.sleep(0.1)
+            client.sendall(part)
+        received = b""
+        while received.count(b'{"alive":true}') < 2:
+            received += client.recv(4096)
+
+
+def test_beyond_the_limit_one_of_the_greedy_goes_and_nobody_else(port):
+    with connect(port) as honest:
+        greedy = [connect(port, "127.0.0.9") for _ in range(connections.MOST_CONNECTIONS + 20)]
+        try:
+            honest.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert honest.recv(4096).startswith(b"HTTP/1.1 200")
+            for client in greedy[:21]:
+                assert client.recv(1) == b""
+            greedy[21].settimeout(0.05)
+            with pytest.raises(TimeoutError):
+                greedy[21].recv(1)
+        finally:
+            for client in greedy:
+                client.close()
+
+
+def test_garbage_without_end_fills_no_log(port, caplog):
+    for _ in range(40):
+        with connect(port) as client:
+            client.sendall(b"\x16\x03\x01 what is this\r\n\r\n")
+            assert client.recv(4096).startswith(b"HTTP/1.1 400")
+    records = [record for record in caplog.records if record.name == "uvicorn.error" and record.levelno > logging.INFO]
+    assert 1 <= len(records) <= 10
+
+
+def test_more_requests_than_are_worked_on_are_told_so_but_open_ones_are_answered():
+    entered, statuses, gate = [], [], asyncio.Event()
+
+    async def app(scope, receive, send):
+        entered.append(scope["path"])
+        await gate.wait()
+
+    async def send(message):
+        statuses.append(message.get("status"))
+
+    async def ask():
+        crowd = Crowd(app)
+        paths = ["/api/status"] * 70 + ["/api/login"] * 10 + ["/healthz", "/readyz", "/", "/page/style.css"] * 50
+        tasks = [asyncio.create_task(crowd({"type": "http", "path": path}, None, send)) for path in paths]
+        await asyncio.sleep(0)
+        gate.set()
+        await asyncio.gather(*tasks)
+        await crowd({"type": "http", "path": "/api/status"}, None, send)
+
+    asyncio.run(ask())
+    assert statuses.count(503) == 6 + 2
+    assert entered.count("/api/status") == 65 and entered.count("/healthz") == 50
+
+
+def test_a_probe_is_answered_while_all_threads_wait(tmp_path):
+    import threading
+
+    released = threading.Event()
+    daemon = FakeDaemon(tmp_path, http=HttpSection(port=0))
+    daemon.pipelines["front"].fire = lambda: released.wait(20)
+    server = serve(build_app(daemon), daemon.site.http)
+    url = f"http://127.0.0.1:{server.port}"
+    threads = [threading.Thread(target=httpx.post, args=(f"{url}/api/pipelines/front/trigger",)) for _ in range(45)]
+    try:
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: httpx.get(f"{url}/healthz", timeout=2).status_code == 200)
+        time.sleep(0.5)
+        for path in ("/healthz", "/readyz"):
+            assert httpx.get(url + path, timeout=3).status_code == 200
+    finally:
+        released.set()
+        for thread in threads:
+            thread.join()
+        server.close()
