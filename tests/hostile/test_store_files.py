@@ -99,7 +99,7 @@ STATES = {
     "no UTF-8": b"\xff\xfe",
     "NUL": b"\0" * 1000,
     "long number": b"1" * 10_000,
-    "without its parts": json.dumps({"made_for": None}).encode(),
+    "without its parts": b"{}",
 }
 CHANGES = {
     "limit": [None, "x", float("nan"), float("inf"), [], 10**400],
