@@ -48,8 +48,8 @@ def test_ready_only_when_every_pipeline_is_in_service(client, daemon):
 def test_not_ready_while_a_required_sink_fails(client, daemon):
     daemon.outlet["blocks"] = True
     answer = client.get("/readyz")
-    told = {"plc": "is required and has failed for 42 s"}
-    assert (answer.status_code, answer.json()) == (503, {"ready": False, "waiting_for": [], "failing_sinks": told})
+    failing = {"plc": "is required and has failed for 42 s"}
+    assert (answer.status_code, answer.json()) == (503, {"ready": False, "waiting_for": [], "failing_sinks": failing})
     status = client.get("/api/status").json()
     assert status["ready"] is False
     assert (status["outlets"][0]["required"], status["outlets"][0]["blocks"]) == (True, True)

@@ -134,16 +134,16 @@ class Connection:
         self._lengthen_pause()
 
     def _lengthen_pause(self) -> None:
-        """Wait longer after each connection that did not last; paho begins anew once a broker has accepted one."""
+        """Wait longer after each connection that did not last; paho forgets its pause once one was accepted."""
         lasted = self._connected_s is not None and time.monotonic() - self._connected_s >= _STEADY_S
         self._connected_s = None
         self._pause_s = 1 if lasted else min(max(1, 2 * self._pause_s), self._retry_most_s)
         self.client.reconnect_delay_set(self._pause_s, self._retry_most_s)
 
     def _tell(self, connected: bool, problem: str | None) -> None:
-        told = None if problem is None else f"{self.uri}: {problem}"
+        text = None if problem is None else f"{self.uri}: {problem}"
         with self.changed:
-            if told != self.problem:
-                self._log.log(logging.WARNING if told else logging.INFO, "%s", told or f"{self.uri}: connected")
-            self.connected, self.problem = connected, told
+            if text != self.problem:
+                self._log.log(logging.WARNING if text else logging.INFO, "%s", text or f"{self.uri}: connected")
+            self.connected, self.problem = connected, text
             self.changed.notify_all()

@@ -132,7 +132,7 @@ WINDOWS: dict[str, tuple[Callable[[Attack], None], int]] = {
     "pipelined_4": (pipelined, 4),
     "wrong_tokens_8": (wrong_tokens, 8),
     "events_unread_500": (_held(500, _EVENTS), 1),
-    "pictures_in_new_widths_6": (_request("GET", API + "/picture?overlay=true&width={}"), 6),
+    "live_images_in_new_widths_6": (_request("GET", API + "/picture?overlay=true&width={}"), 6),
     "exchanges_4": (_request("POST", API + "/model", **_MODEL), 4),
     "exchanges_45": (_request("POST", API + "/model", **_MODEL), 45),
     "thresholds_8": (_request("PUT", API + "/thresholds", json={"review": 0.1, "reject": 0.2, "by": "Eve"}), 8),
@@ -141,7 +141,7 @@ WINDOWS: dict[str, tuple[Callable[[Attack], None], int]] = {
     "status_8": (_request("GET", "/api/status"), 8),
     "metrics_and_verdicts_8": (_request("GET", "/metrics"), 8),
 }
-KNOWN = frozenset(name for name in WINDOWS if name.startswith(("exchanges", "self_tests", "events", "pictures")))
+KNOWN = frozenset(name for name in WINDOWS if name.startswith(("exchanges", "self_tests", "events", "live_images")))
 
 
 @dataclass

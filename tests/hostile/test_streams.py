@@ -1,4 +1,4 @@
-"""A camera that sends anything but a stream: it is told, a good camera beside it goes on, and it may come back."""
+"""A camera that sends anything but a stream: its state says so, a good one beside it goes on, and it may come back."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def test_a_stream_that_means_harm(good, kind):
         with closing(camera):
             camera.start()
 
-            def told():
+            def noticed():
                 status = camera.status()
                 seen = kind in SEEN and status.captured > 3
                 return status.state in ("lost", "stalled") or status.corrupt > 0 or seen
 
-            until(told, camera.status)
+            until(noticed, camera.status)
             status = camera.status()
             assert status.reason or status.corrupt or kind in SEEN, status
             until(lambda: good.status().captured > good_before + 3, good.status)
