@@ -27,7 +27,7 @@ def _of_a_host(url: str) -> str:
     try:
         host = urlsplit(url).hostname
     except ValueError:
-        raise ValueError("is no URL") from None
+        return url
     checked_host(host or "")
     return url
 

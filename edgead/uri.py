@@ -39,7 +39,7 @@ def without_credentials(uri: str) -> str:
     `***`. Of a network camera every value and every part of the path does that is not known to be harmless.
     """
     if uri.lower().startswith("webhook:"):
-        return uri[:8] + (origin(uri[8:]) or "***")
+        return uri[:8] + (origin(uri[8:]) or ("***" if uri[8:] else ""))
     found = _AUTHORITY.match(uri)
     if not found:
         mistyped = _MISTYPED.match(uri)

@@ -39,7 +39,7 @@ FUZZ = settings(
 def daemon(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
     (folder / "secret.jpg").write_bytes(b"not for you")
-    section = HttpSection(port=0, token=SecretStr(TOKEN), failures_most=10**9)
+    section = HttpSection(port=0, token=SecretStr(TOKEN), failures_most=10**6)
     daemon = FakeDaemon(folder, http=section)
     for number in range(3):
         daemon.judge(number, 0.3 * (number + 1))

@@ -103,7 +103,7 @@ THREADS = {
     ),
     "reload": Kill(Line, "prepare", logged("not reloaded as a whole"), Running.reload),
     "model": Kill(pipelines.Pipeline, "follow", logged("a: keeps its model: the program failed"), follow_another_model),
-    "closing": Kill(JsonlSink, "close", logged("a part could not be closed"), drop_the_sink),
+    "closing": Kill(JsonlSink, "close", logged("failed by RuntimeError"), drop_the_sink),
     "main loop": Kill(Line, "look_after", logged("not all parts can be looked after")),
 }
 # Of libraries, and those that others here fail in turn.
