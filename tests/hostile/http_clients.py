@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import httpx
 from fake_daemon import TOKEN
-from hostile.served import ServerProcess
+from hostile.served import ServerProcess, Target
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 API = "/api/pipelines/front"
@@ -23,7 +23,7 @@ API = "/api/pipelines/front"
 class Attack:
     """Runs clients until `stop` is set."""
 
-    server: ServerProcess
+    server: Target
     stop: threading.Event
     seed: int = 0
 

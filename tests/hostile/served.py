@@ -20,20 +20,11 @@ TESTS = Path(__file__).parent.parent
 MOST_FILES = 1024
 
 
-class ServerProcess:
-    """What can be known of it from outside."""
+class Target:
+    """A server on a port of this computer."""
 
-    def __init__(self, process: subprocess.Popen, port: int, log: Path):
+    def __init__(self, port: int):
         self.port = port
-        self._process, self._log = process, log
-
-    @property
-    def files(self) -> int:
-        return len(os.listdir(f"/proc/{self._process.pid}/fd"))
-
-    @property
-    def log_lines(self) -> int:
-        return self._log.read_text().count("\n")
 
     def connect(self, timeout_s: float = 3.0, *, receive_bytes: int = 0) -> socket.socket:
         """Connect from another address than the probes, as whoever means harm would."""
@@ -44,6 +35,22 @@ class ServerProcess:
         client.bind(("127.0.0.66", 0))
         client.connect(("127.0.0.1", self.port))
         return client
+
+
+class ServerProcess(Target):
+    """What can be known of it from outside."""
+
+    def __init__(self, process: subprocess.Popen, port: int, log: Path):
+        super().__init__(port)
+        self._process, self._log = process, log
+
+    @property
+    def files(self) -> int:
+        return len(os.listdir(f"/proc/{self._process.pid}/fd"))
+
+    @property
+    def log_lines(self) -> int:
+        return self._log.read_text().count("\n")
 
     def probe(self, path: str) -> tuple[int, float]:
         """Ask on a connection of its own; gives the status, 0 for none, and the seconds it took."""
