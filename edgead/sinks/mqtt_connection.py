@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from edgead.config import MqttSink as MqttSection
@@ -24,6 +25,8 @@ except ModuleNotFoundError:
 
 __all__ = ["Connection", "MQTTErrorCode", "error_string"]
 
+logger = logging.getLogger(__name__)
+
 _CONNECT_S = 5.0
 _LEAVE_S = 1.0
 # A connection that has lasted so long was worth making: the next one is tried soon.
@@ -33,6 +36,7 @@ _MOST_BYTES = 2**20
 # Answers that a broker has not taken, while it sends on.
 _MOST_ANSWERS = 1000
 _MOST_RECORDS, _WITHIN_S = 20, 60.0
+_AGAIN_S = 1.0
 _PUBLISH, _QOS_2 = 0x30, 0x04
 
 
@@ -40,6 +44,20 @@ class _Client(paho.Client):
     """Ends a connection by which the broker would take our memory or paho's thread; `excess` says what it sent."""
 
     excess: str | None = None
+    leaving = False
+
+    def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
+        # In paho's thread, which would end of it, and with it all that is to be sent or heard.
+        while True:
+            try:
+                return super().loop_forever(timeout, retry_first_connection)
+            except Exception:  # noqa: BLE001  the edge of a thread
+                logger.exception("the connection to an MQTT broker failed unforeseen, and is made again")
+            time.sleep(_AGAIN_S)
+            if self.leaving:
+                return MQTTErrorCode.MQTT_ERR_NO_CONN
+            with suppress(OSError):  # what cannot be reached yet the loop tries again
+                self.reconnect()
 
     def _sock_recv(self, bufsize: int) -> bytes:
         # paho asks for the rest of a message at once, however long its header says that it is.
@@ -100,6 +118,7 @@ class Connection:
                 return
             self.closed = True
             self.changed.notify_all()
+        self.client.leaving = True
         self.client.disconnect()
         # A broker that accepts no connection can hold paho's thread for some seconds: it is not waited for.
         leaving = threading.Thread(target=self.client.loop_stop, name="mqtt close", daemon=True)

@@ -12,6 +12,7 @@ from verdicts import Line
 
 pytest.importorskip("paho.mqtt", reason="MQTT NOT TESTED: pip install 'edgead[daemon]'")
 from hostile.mqtt_broker import BREAKS, KINDS, TOPIC, HostileBroker
+from paho.mqtt import client as paho
 
 from edgead.config import MqttSink
 from edgead.sinks import open_outlet
@@ -59,6 +60,31 @@ def test_a_broker_that_means_harm(kind, caplog):
         wait_until(lambda: outlet.status().written >= 2, timeout_s=15)
         assert len(broker.published) >= 1 and outlet.status().problem is None
     assert len([record for record in caplog.records if record.name.startswith("edgead.sinks")]) <= 40
+
+
+def test_a_connection_that_fails_unforeseen_is_made_again(monkeypatch, caplog):
+    loop, fail = paho.Client._loop, threading.Event()
+
+    def failing(self, timeout=1.0):
+        if fail.is_set():
+            fail.clear()
+            raise RuntimeError("nobody foresaw it")
+        return loop(self, min(timeout, 0.1))
+
+    monkeypatch.setattr(paho.Client, "_loop", failing)
+    with closing(HostileBroker(next(iter(KINDS.values())))) as broker:
+        broker.become_decent()
+        with clients_of(broker) as (outlet, heard):
+            line = Line()
+            outlet.write(*line.part(0.9))
+            wait_until(lambda: outlet.status().written >= 1, timeout_s=15)
+            for _ in range(2):  # once for each client, in any order
+                fail.set()
+                wait_until(lambda: not fail.is_set(), timeout_s=15)
+            assert "failed unforeseen" in caplog.text and "nobody foresaw it" in caplog.text
+            outlet.write(*line.part(0.9))
+            wait_until(lambda: outlet.status().written >= 2, timeout_s=15)
+            wait_until(lambda: (broker.say(b"go-on"), b"go-on" in heard)[1], timeout_s=15)
 
 
 def test_messages_that_paho_would_keep_for_ever_end_the_connection():
