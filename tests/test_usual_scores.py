@@ -129,3 +129,15 @@ def test_images_of_one_group_share_a_fold():
 def test_training_brings_down_the_conveyor(trained_model):
     usual = Artifact.load(trained_model).usual_scores()
     assert usual is not None and usual.min() == 0 < usual.max()
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"), [({}, True), ({"by_place": False}, False), ({"fill": "reflect"}, False)]
+)
+def test_it_is_fitted_where_all_images_show_the_same_view(settings, found):
+    from edgead.train.patchcore import PatchCore
+
+    images = np.random.default_rng(3).integers(0, 256, (20, 64, 64, 3), np.uint8)
+    small = {"backbone": "efficientnet_lite0", "image_size": [64, 64], "memory_bank_size": 50}
+    model = PatchCore.from_settings({**small, **settings}).fit(images)
+    assert (model.usual_scores is not None) == model.scoring.by_place == found

@@ -61,7 +61,8 @@ class PatchCoreConfig:
         The image score leaves out so many of the outermost rings of patches, which see the network's padding. 0 is the
         paper's.
     by_place : bool
-        Bring down places that usually score higher than the middle, see `edgead.usual_scores`. Ours.
+        Bring down places that usually score higher than the middle, see `edgead.usual_scores`. Ours. Not done where
+        images are filled up: their places are not the same.
     reweight_neighbors : int
         The b of the paper's equation 7, which weighs that score, from 2 to 16; 0 is without.
     global_weight : float
@@ -236,7 +237,7 @@ class PatchCore:
         self.memory_bank = patches[chosen]
         origin = chosen // (len(patches) // len(images))
         del patches
-        if self.config.by_place:
+        if self.config.by_place and self.config.fill == "stretch":
             self._fit_usual(images, origin, groups or range(len(images)), partial(progress, "compare parts"))
         if isinstance(self.network, FusedFeatures):
             self._fit_global(self.network, images, origin, device, partial(progress, "fit global score"))
