@@ -18,7 +18,7 @@ from edgead.config import MqttSink
 from edgead.sinks import open_outlet
 from edgead.sinks.mqtt import Subscription
 
-FOR_S = 1.5
+FOR_S = 0.6
 
 
 @contextmanager

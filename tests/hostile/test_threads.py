@@ -240,6 +240,7 @@ def test_what_hangs_is_a_fault_and_no_sign_of_life(tmp_path, monkeypatch):
         assert time.monotonic() - alive[-1] < 1
 
 
+@pytest.mark.slow
 def test_records_stay_whole_through_all_this(tmp_path, monkeypatch):
     killing, write = threading.Event(), RowWriter._write
 
