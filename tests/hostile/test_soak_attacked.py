@@ -70,7 +70,9 @@ def _attack(port: int) -> subprocess.Popen:
     """As from other machines: what the attackers themselves compute comes after the daemon's work."""
     command = ["nice", "-n", "19", sys.executable, str(Path(__file__).parent / "attack_all.py"), str(port)]
     attackers = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert attackers.stdout is not None and attackers.stdout.readline() == b"attacks\n"
+    assert attackers.stdout is not None
+    with attackers.stdout as said:
+        assert said.readline() == b"attacks\n"
     return attackers
 
 
