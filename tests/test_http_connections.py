@@ -88,7 +88,7 @@ def test_beyond_the_limit_one_of_the_greedy_goes_and_nobody_else(port, monkeypat
     with connect(port) as honest:
         greedy = [connect(port, "127.0.0.9") for _ in range(connections.MOST_CONNECTIONS + 20)]
         try:
-            honest.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            honest.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert honest.recv(4096).startswith(b"HTTP/1.1 200")
             for client in greedy[:21]:
                 assert client.recv(1) == b""
