@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from edgead.errors import SettingsError
+from edgead.regular_file import UnreadableFileError, read_regular
 
 _MOST_BYTES = 2**20
 _MOST_DEPTH = 32
@@ -45,29 +44,16 @@ def load_yaml(path: Path) -> Any:
         It cannot be read, or is no YAML, with the line; an alias, a text that no file name and no host can be.
     """
     try:
-        text = _read(path)
-        content = yaml.load(text, _PlainLoader)
-    except (OSError, UnicodeDecodeError) as error:
+        content = yaml.load(read_regular(path, _MOST_BYTES).decode("utf-8"), _PlainLoader)
+    except UnreadableFileError as error:
+        raise SettingsError(f"{path}: {error}") from error
+    except UnicodeDecodeError as error:
         raise SettingsError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise SettingsError(f"{path}{where}: is no YAML: {getattr(error, 'problem', None) or 'unreadable'}") from None
-    except SettingsError:
-        raise
     except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         # Of constructors, where a value is not what its looks or its tag say: 2026-13-45, !!int "".
         raise SettingsError(f"{path}: a value cannot be read: {error}") from None
     return content
-
-
-def _read(path: Path) -> str:
-    # Without O_NONBLOCK, opening a FIFO waits for its writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise SettingsError(f"{path}: is no regular file")
-        data = file.read(_MOST_BYTES + 1)
-    if len(data) > _MOST_BYTES:
-        raise SettingsError(f"{path}: has more than {_MOST_BYTES // 2**20} MiB, no site needs that")
-    return data.decode("utf-8")
