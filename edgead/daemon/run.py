@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TICK_S = 0.5
+# How long a thread may wait for Python's lock while another computes. With the usual 5 ms a frame that meets busy
+# clients of the page waits for that long several times.
+_SWITCH_S = 0.001
 # What is under way when the end is asked for; it may wait for a model, which the end does not.
 _RELOAD_S = 0.2
 
@@ -83,6 +87,7 @@ class Daemon:
 
     def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, and stop in time."""
+        sys.setswitchinterval(_SWITCH_S)
         self._requests.drain_s = self.site.limits.drain_s
         with self._requests.listening():
             try:

@@ -62,13 +62,14 @@ def test_inspection_goes_on_at_its_rate_whatever_the_clients_of_the_page_do(trai
             print(f"\n{phase}: {rate:.2f} parts/s, capture to verdict p50 {p50:.1f} ms, p99 {p99:.1f} ms", end="")
         print(f"\nmost descriptors {max(files)}, memory after each round, MiB: {[round(mib) for mib in memory]}")
     assert found["attacked"][0] >= 0.9 * found["alone"][0]
+    assert found["attacked"][1] <= 1.25 * found["alone"][1]
+    assert found["attacked"][2] <= 2 * found["alone"][2]  # six frames of 900 decide it
     assert max(files) < 512
     assert memory[-1] - memory[1] < 150
 
 
 def _attack(port: int) -> subprocess.Popen:
-    """As from other machines: what the attackers themselves compute comes after the daemon's work."""
-    command = ["nice", "-n", "19", sys.executable, str(Path(__file__).parent / "attack_all.py"), str(port)]
+    command = [sys.executable, str(Path(__file__).parent / "attack_all.py"), str(port)]
     attackers = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert attackers.stdout is not None
     with attackers.stdout as said:

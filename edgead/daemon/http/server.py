@@ -7,10 +7,12 @@ import socket
 import threading
 
 import uvicorn
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 
 from edgead.config import HttpSection
 from edgead.daemon.http.connections import BoundedConnection
+from edgead.daemon.http.pace import paced_loop
 from edgead.errors import SettingsError
 from edgead.log_rate import LogRate
 
@@ -18,6 +20,8 @@ from edgead.log_rate import LogRate
 _ACCEPT_MOST = 64
 # What the kernel keeps until then; a client that finds it full tries again after a second.
 _BACKLOG = 1024
+# Requests that need a thread: more would not be answered sooner, and would take the cores from the inspection.
+_THREADS = 4
 # Of what strangers can cause at will: records within a minute.
 _MOST_RECORDS = 10
 
@@ -71,11 +75,17 @@ class Server:
             logging.getLogger(name).removeFilter(rate)
 
     def _serve(self) -> None:
-        self._server.run(sockets=[self._socket])
+        loop = paced_loop()
+        try:
+            loop.run_until_complete(self._server.serve(sockets=[self._socket]))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
 
 
 class _Listener(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        current_default_thread_limiter().total_tokens = _THREADS
         await super().startup(sockets)
         for one in sockets or ():
             one.listen(_BACKLOG)  # asyncio accepts no more in one go than it has asked the kernel to keep
