@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from daemons import belt, check_records, make_site, started
+from daemons import belt, check_records, make_site, started, wait_for
 from fake_daemon import TOKEN
 from fakes import free_port
 
@@ -53,6 +53,8 @@ def test_inspection_goes_on_at_its_rate_whatever_the_clients_of_the_page_do(trai
                         attackers.kill()
                         attackers.wait()
             memory.append(process.memory_info().rss / 2**20)
+        # What the attackers asked for last is still worked on, and who comes meanwhile is asked to wait.
+        wait_for(lambda: daemon.api.get("/api/pipelines").status_code == 200, "the page", patience_s=20)
         daemon.wait_judged(3, "front")
         daemon.stop()
         check_records(daemon)

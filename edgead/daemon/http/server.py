@@ -21,7 +21,7 @@ _ACCEPT_MOST = 64
 # What the kernel keeps until then; a client that finds it full tries again after a second.
 _BACKLOG = 1024
 # Requests that need a thread: more would not be answered sooner, and would take the cores from the inspection.
-_THREADS = 4
+_THREADS = 8
 # Of what strangers can cause at will: records within a minute.
 _MOST_RECORDS = 10
 
