@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from edgead.latency import Latency, LatencyRecorder, latency_table
-from edgead.other_load import OtherLoad, OtherUse, tell
+from edgead.profiling.contention import OtherLoad, OtherUse, tell
+from edgead.profiling.latency import Latency, LatencyRecorder, latency_table
 from edgead.sinks import Sink, SinkError, StopRequested, open_sink
 from edgead.sources import Source, SourceError, open_source
 from edgead.types import Frame, Verdict
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from edgead.detector import Detector
-    from edgead.succession import Succession
+    from edgead.engine_handover import Succession
 
 OnVerdict = Callable[[Frame, Verdict], None]
 
