@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from edgead.profiling.contention import OtherLoad, OtherUse, tell
@@ -220,7 +221,7 @@ def _stop_on_signal(stop: threading.Event) -> Iterator[list[str]]:
         yield received  # Python delivers signals to the main thread only
         return
 
-    def on_signal(number, _frame):
+    def on_signal(number: int, _frame: FrameType | None) -> None:
         again = bool(received)
         received.append(signal.Signals(number).name)
         stop.set()

@@ -115,11 +115,11 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
         }
     error = _Comparison(trial, images.held_out).run()
     if not error.mean_score_error <= plan.score_tolerance:
-        found = (
+        problem = (
             f"the {plan.precision} graph changes the scores of {error.images} good images by "
             f"{100 * error.mean_score_error:.4g} % of their value, allowed is {100 * plan.score_tolerance:g} %"
         )
-        raise ToleranceError(found, _remedy(method))
+        raise ToleranceError(problem, _remedy(method))
     calibration = draft.manifest.calibration
     assert calibration is not None  # without it there are no held-out images
     with Detector(trial.artifact, runtime="onnxruntime", precision=plan.precision) as detector:

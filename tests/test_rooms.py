@@ -1,4 +1,4 @@
-"""The architecture is what docs/architecture.md says: its rooms, what each imports, and that nothing imports upwards."""
+"""The architecture is what docs/architecture.md says: its rooms, what each imports, nothing upwards."""
 
 from __future__ import annotations
 

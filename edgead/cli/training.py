@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 import yaml
@@ -67,7 +67,7 @@ def train(
         "seed": seed,
     }
     chosen = {key: value for key, value in chosen.items() if value is not None}
-    region = read_numbers("--roi", roi, (4,)) if roi else None
+    region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group)
     with stage_bars() as progress:
         of_preset, account = _preset(good, detector, preset, latency_ms, progress)

@@ -53,11 +53,21 @@ def tune(
     from edgead.tune.run import TunePlan
     from edgead.tune.run import tune as search
 
-    lists = [tuple(part.strip() for part in text.split(",")) for text in (precisions, detectors)]
     picture = plot or output.with_name(f"{output.name}.svg")
     if plot and not plot.parent.is_dir():
         raise SettingsError(f"--plot {plot}: there is no folder {plot.parent}")
-    plan = TunePlan(latency_ms, false_reject_rate, runtime, *lists, trials, workers, ray, seed, group)
+    plan = TunePlan(
+        latency_ms,
+        false_reject_rate,
+        runtime,
+        _listed(precisions),
+        _listed(detectors),
+        trials,
+        workers,
+        ray,
+        seed,
+        group,
+    )
     with stage_bars() as progress:
         tuned = search(data, output, plan, progress=progress)
     picture.write_text(tuned.plot, encoding="utf-8")
@@ -163,3 +173,7 @@ def _verify_all(artifact: Artifact, images: list[Path], json: bool) -> bool:
     rows = [report.to_dict() for report in reports]
     print_report({"model": str(artifact.path), "pairs": rows}, json, lambda: pairs_table(rows))
     return all(report.passed for report in reports)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))

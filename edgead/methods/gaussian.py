@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ class Gaussian(nn.Module):
         self.whitening = (directions[:, kept] * torch.where(shrunk > 0, shrunk.rsqrt(), 0.0)).float().contiguous()
         return self
 
-    def _load_from_state_dict(self, state_dict, prefix, *arguments):  # type: ignore[no-untyped-def]
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         # How many components are kept is known only by the weights.
         stored = state_dict.get(prefix + "whitening")
         if stored is not None and stored.ndim == 2 and len(stored) == len(self.mean):

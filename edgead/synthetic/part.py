@@ -108,7 +108,9 @@ def _step(value: np.ndarray, width: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-def _height(x, y, radius, from_hole, drilled, spotfaced):
+def _height(
+    x: np.ndarray, y: np.ndarray, radius: np.ndarray, from_hole: np.ndarray, drilled: bool, spotfaced: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the height map in pixels and the coverage."""
     inside = outline(x, y)
     height = 6.5 * _step(inside, 8.0)
@@ -127,7 +129,7 @@ def _height(x, y, radius, from_hole, drilled, spotfaced):
     return height.astype(np.float32), coverage.astype(np.float32)
 
 
-def _finish(radius, from_hole, spotfaced):
+def _finish(radius: np.ndarray, from_hole: np.ndarray, spotfaced: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return the polish and the share of lathe marks."""
     turned = _step(radius - SEAT, 2.0) * _step(HUB - 0.5 - radius, 2.0)
     turned *= 1 - 0.75 * _step(radius - GROOVE[0], 2.0) * _step(GROOVE[1] - radius, 2.0)

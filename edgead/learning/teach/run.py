@@ -61,8 +61,8 @@ def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress)
 
     The memory bank keeps its size, and with it the model its latency: see `edgead.memory_bank.coreset.merge`.
     Thresholds are made again from images that are in no bank, old or new, so that they guarantee for parts like those
-    images what they did before. Taught images only keep them from becoming so low that these are rejected again: those that an
-    operator picks are no sample of what comes.
+    images what they did before. Taught images only keep them from becoming so low that these are rejected again:
+    those that an operator picks are no sample of what comes.
 
     Raises
     ------
