@@ -35,6 +35,5 @@ class CMakeBuild(build_ext):
 
 
 native = [] if os.environ.get("EDGEAD_NATIVE") == "0" else [Extension("edgead._native", sources=[])]
-# export/ is not below edgead/, so find_packages cannot see that it is edgead.export.
-packages = [*find_packages(include=["edgead*"]), "edgead.export"]
-setup(packages=packages, ext_modules=native, cmdclass={"build_ext": CMakeBuild})
+# find_packages follows edgead/export, which is a link to export/.
+setup(packages=find_packages(include=["edgead*"]), ext_modules=native, cmdclass={"build_ext": CMakeBuild})

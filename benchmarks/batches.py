@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgead.dataset import GOOD
-from edgead.demo.defects import DEFECTS
-from edgead.demo.line import part_seed, render
+from edgead.dataset.folders import GOOD
 from edgead.detector import Detector
-from edgead.images import write_image
+from edgead.images.files import write_image
+from edgead.synthetic.defects import DEFECTS
+from edgead.synthetic.line import part_seed, render
 
 # Seeds of the conveyor, so that no part and no batch of the scores is in a data set.
 SCORED_SEED = 79

@@ -23,7 +23,7 @@ from edgead import kernels
 from edgead.errors import SettingsError
 from edgead.kernels import cuda
 from edgead.kernels.backend import load_cuda
-from edgead.latency import machine_facts
+from edgead.profiling.latency import machine_facts
 
 # (patches, dimensions, rows of the bank, neighbours)
 SIZES = (

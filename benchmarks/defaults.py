@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from edgead.dataset import Images, find_good_images
-from edgead.train import DETECTORS, find_preset
-from edgead.train.judging import DrawnTest, score_images
+from edgead.dataset.folders import Images, find_good_images
+from edgead.methods import DETECTORS, find_preset
+from edgead.methods.judging import DrawnTest, score_images
 
 DEEP = {"layers": ("stride16", "stride32")}
 PLAIN = {"damp_length": False, "whiten": False, "margin": 0, "window": 1}

@@ -22,11 +22,11 @@ from typing import Any
 
 from benchmarks.interleave import interleave
 from benchmarks.machine import disturbance
-from edgead.artifact import Artifact
-from edgead.dataset import find_test_images
+from edgead.artifact.folder import Artifact
+from edgead.dataset.folders import find_test_images
 from edgead.detector import Detector
-from edgead.images import load_image
-from edgead.other_load import OtherLoad
+from edgead.images.files import load_image
+from edgead.profiling.contention import OtherLoad
 
 RUNTIMES = ("onnxruntime", "openvino")
 

@@ -20,15 +20,15 @@ from unittest import mock
 import cv2
 import numpy as np
 
-from edgead.config import DriftSection
-from edgead.demo import camera
-from edgead.demo.line import part_seed, render
-from edgead.demo.transmission import transmit
 from edgead.detector import Detector
 from edgead.drift import DriftWatch
 from edgead.drift.picture import Picture, PictureMeter
 from edgead.drift.watch import map_level
-from edgead.images import load_image
+from edgead.images.files import load_image
+from edgead.site.schema import DriftSection
+from edgead.synthetic import camera
+from edgead.synthetic.line import part_seed, render
+from edgead.synthetic.transmission import transmit
 
 UNDISTURBED, CHANGED, RAMP = 1000, 250, 250
 BEFORE = (200, 1000, 10_000)  # undisturbed parts until the change

@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 
 from edgead import kernels
-from edgead.dataset import Images, find_good_images, find_test_images
-from edgead.train import PatchCore
-from edgead.train.network import PatchFeatures
+from edgead.dataset.folders import Images, find_good_images, find_test_images
+from edgead.methods import PatchCore
+from edgead.methods.network import PatchFeatures
 
 Array = npt.NDArray[np.float32]
 

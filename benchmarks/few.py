@@ -19,10 +19,10 @@ import numpy as np
 from benchmarks.panel_measures import measure_outcomes
 from benchmarks.panel_sets import JUDGED, LABELS, PanelSet, find_sets
 from benchmarks.panel_settings import build_settings
-from edgead.dataset import find_good_images, find_test_images
+from edgead.dataset.folders import find_good_images, find_test_images
+from edgead.dataset.groups import group_images
 from edgead.detector import Detector
-from edgead.evaluate import evaluate
-from edgead.groups import group_images
+from edgead.report.evaluate import evaluate
 
 FOLDS = 5
 
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
 
 def measure(data: PanelSet, count: int, seed: int) -> tuple[float, float, float, float]:
     """Rate asked for, image AUROC, share of good images rejected and of defects passed, of one draw."""
-    from edgead.export.from_folder import GoodImages, train_from_folder
+    from edgead.training.from_folder import GoodImages, train_from_folder
 
     with tempfile.TemporaryDirectory() as work:
         good = Path(work) / "good"

@@ -13,12 +13,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from edgead.export.from_folder import GoodImages, train_from_folder
 
-from edgead.demo.line import part_seed, render
 from edgead.detector import Detector
-from edgead.images import write_image
-from edgead.train import find_preset
+from edgead.images.files import write_image
+from edgead.methods import find_preset
+from edgead.synthetic.line import part_seed, render
+from edgead.training.from_folder import GoodImages, train_from_folder
 
 
 def main(arguments: list[str]) -> None:

@@ -27,7 +27,7 @@ from benchmarks.nearest_rows import D, input_row, nearest_rows
 from benchmarks.results import FP32, OURS, Row, markdown_table
 from benchmarks.sizes import measure_sizes
 from edgead import kernels
-from edgead.other_load import OtherLoad
+from edgead.profiling.contention import OtherLoad
 
 GROUPS = ("nearest", "input", "approximate", "maps", "coreset", "sizes")
 CORESET_SIDE = 256

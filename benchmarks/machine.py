@@ -15,8 +15,8 @@ import threadpoolctl
 import torch
 
 from edgead import kernels
-from edgead.latency import machine_facts
-from edgead.other_load import OtherUse, tell
+from edgead.profiling.contention import OtherUse, tell
+from edgead.profiling.latency import machine_facts
 
 LIBRARIES = ("numpy", "scipy", "torch", "onnxruntime", "opencv-python", "faiss-cpu")
 PEAK_SIDE = 2048

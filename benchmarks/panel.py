@@ -25,14 +25,14 @@ from benchmarks.panel_results import Results, image_rows, result_key
 from benchmarks.panel_sets import PanelSet, find_sets
 from benchmarks.panel_settings import Setting, build_settings, read_presets
 from benchmarks.panel_tables import tables
-from edgead.calibration import CalibrationError
-from edgead.calibration_plan import OFFERED_RATES, plan_calibration
-from edgead.dataset import find_good_images, find_test_images
+from edgead.calibration.conformal import CalibrationError
+from edgead.calibration.plan import OFFERED_RATES, plan_calibration
+from edgead.dataset.folders import find_good_images, find_test_images
+from edgead.dataset.groups import group_images
 from edgead.detector import Detector
 from edgead.errors import EdgeadError
-from edgead.evaluate import evaluate
-from edgead.groups import group_images
-from edgead.other_load import OtherLoad, tell
+from edgead.profiling.contention import OtherLoad, tell
+from edgead.report.evaluate import evaluate
 
 FALSE_REJECT_RATE = 0.05
 
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
 
 def measure_setting(data: PanelSet, setting: Setting, model: Path) -> dict[str, Any]:
     """Train, export and calibrate a model at `model`, judge the test set as shipped, and time frames."""
-    from edgead.export.from_folder import GoodImages, train_from_folder
+    from edgead.training.from_folder import GoodImages, train_from_folder
 
     asked = asked_rate(data)
     started = time.perf_counter()

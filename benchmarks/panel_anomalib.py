@@ -27,11 +27,11 @@ import numpy as np
 from benchmarks.panel_measures import TIMED_FRAMES, fastest, measure_outcomes, spread, time_frames
 from benchmarks.panel_results import image_rows
 from benchmarks.panel_sets import PanelSet
-from edgead.dataset import LabelledImage, find_good_images, find_test_images, resize_map
-from edgead.evaluate import Outcome, at_measured_size
-from edgead.images import load_image
+from edgead.dataset.folders import LabelledImage, find_good_images, find_test_images, resize_map
+from edgead.images.files import load_image
 from edgead.kernels import greedy_coreset, threads
-from edgead.other_load import OtherLoad, tell
+from edgead.profiling.contention import OtherLoad, tell
+from edgead.report.evaluate import Outcome, at_measured_size
 
 if TYPE_CHECKING:
     import torch
@@ -116,7 +116,7 @@ def build_model(variant: Variant) -> PatchcoreModel:
         warnings.simplefilter("ignore")  # they are of other methods that it imports
         from anomalib.models.image.patchcore import torch_model
 
-    from edgead.train.backbones import build_backbone
+    from edgead.methods.backbones import build_backbone
 
     backbone = build_backbone(BACKBONE, LAYERS, image_size=(variant.crop, variant.crop))
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from edgead import metrics
-from edgead.dataset import LabelledImage
+from edgead.dataset.folders import LabelledImage
 from edgead.detector import Detector
-from edgead.evaluate import Evaluation, Outcome
-from edgead.images import load_image
+from edgead.images.files import load_image
+from edgead.report.evaluate import Evaluation, Outcome
 from edgead.runtime import available_runtimes
 
 TIMED_FRAMES = 60

@@ -13,8 +13,8 @@ from typing import Any
 
 import edgead
 from benchmarks.panel_sets import PanelSet
-from edgead.evaluate import Outcome
-from edgead.latency import machine_facts
+from edgead.profiling.latency import machine_facts
+from edgead.report.evaluate import Outcome
 
 # To be raised when a measure means something else than before: results of another protocol are measured again.
 PROTOCOL = 2

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgead.demo import write_dataset
-from edgead.groups import AUTO
+from edgead.dataset.groups import AUTO
+from edgead.synthetic import write_dataset
 
 TILES, LINE = "tiles", "line"
 LABELS = {TILES: "tiles by tile", LINE: "the built-in line"}
@@ -24,7 +24,7 @@ LINE_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class PanelSet:
-    """One data set in MVTec layout; `group` says which images belong together, see `edgead.groups.group_images`."""
+    """One data set in MVTec layout; `group` says what belongs together, see `edgead.dataset.groups.group_images`."""
 
     name: str
     folder: Path

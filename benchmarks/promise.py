@@ -29,14 +29,14 @@ import numpy as np
 from benchmarks.batches import batch_scores
 from benchmarks.promise_band import mean_band
 from benchmarks.promise_by_image import BY_IMAGE_HEADER, measure_by_image, parts_by_image, shipped_thresholds
-from edgead.artifact import Artifact
-from edgead.calibration import conformal_threshold, images_needed, raised
-from edgead.dataset import GOOD, find_good_images
-from edgead.demo.line import part_seed, render
+from edgead.artifact.folder import Artifact
+from edgead.artifact.training_hashes import find_learnt
+from edgead.calibration.conformal import conformal_threshold, images_needed, raised
+from edgead.dataset.folders import GOOD, find_good_images
+from edgead.dataset.groups import AUTO, group_images
 from edgead.detector import Detector
-from edgead.groups import AUTO, group_images
-from edgead.images import list_images, load_image
-from edgead.learnt_images import find_learnt
+from edgead.images.files import list_images, load_image
+from edgead.synthetic.line import part_seed, render
 
 LINE = "synthetic:"
 RATES = (0.1, 0.05, 0.01)

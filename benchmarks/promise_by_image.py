@@ -15,9 +15,9 @@ from math import ceil
 import numpy as np
 
 from benchmarks.promise_band import mean_band
-from edgead.calibration import CalibrationError, conformal_threshold, images_needed, raised
-from edgead.calibration_plan import plan_calibration
-from edgead.manifest import PROVEN, Calibration
+from edgead.artifact.manifest import PROVEN, Calibration
+from edgead.calibration.conformal import CalibrationError, conformal_threshold, images_needed, raised
+from edgead.calibration.plan import plan_calibration
 
 BY_IMAGE_HEADER = """\
 | asked | calibrated: parts / batches | rejected in the same batches | rejected in unseen batches | worst split |

@@ -12,7 +12,7 @@ from benchmarks.interleave import interleave
 from benchmarks.machine import disturbance
 from benchmarks.opponents import other_searches, our_searches
 from benchmarks.truth import NearestTruth
-from edgead.other_load import OtherLoad
+from edgead.profiling.contention import OtherLoad
 
 SIZES = (500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 HNSW = "faiss HNSW, recall 0.99"

@@ -25,7 +25,7 @@ import numpy as np
 import psutil
 import yaml
 
-from edgead.latency import machine_facts
+from edgead.profiling.latency import machine_facts
 
 # What a process takes in while it warms up (caches, pools, first pictures) is no leak.
 WARM_UP_SHARE = 0.25

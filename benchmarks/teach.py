@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 
 from edgead import metrics
-from edgead.demo.line import belt, part_seed, render
 from edgead.detector import Detector
-from edgead.images import write_image
-from edgead.teach import TeachPlan, teach
+from edgead.images.files import write_image
+from edgead.learning.teach import TeachPlan, teach
+from edgead.synthetic.line import belt, part_seed, render
 
 LESSON = 50  # parts
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgead.images import IMAGE_SUFFIXES, ImageError, load_image, write_image
+from edgead.images.files import IMAGE_SUFFIXES, ImageError, load_image, write_image
 
 TILE_PX = 512
 PHOTOGRAPHS = True

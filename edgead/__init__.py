@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 __all__ = ["Box", "Detector", "Frame", "StageTimes", "Verdict"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> type[Detector]:
     # Detector pulls in cv2 and onnxruntime: import them when they are asked for, so that
     # `import edgead` and `edgead --help` stay instant.
     if name == "Detector":

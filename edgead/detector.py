@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from edgead.artifact import Artifact, ArtifactError
-from edgead.device_scoring import DeviceScorer, can_score_on_device
+from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.calibration.group_conformal import Ranking
 from edgead.errors import SettingsError
-from edgead.group_conformal import Ranking
-from edgead.images import as_bgr
+from edgead.heads.cuda_scoring import DeviceScorer, can_score_on_device
+from edgead.heads.scoring import Scorer
+from edgead.images.files import as_bgr
 from edgead.preprocess import covered, preprocess
 from edgead.runtime import open_runtime
 from edgead.runtime.device import DeviceArray
-from edgead.scoring import Scorer
 from edgead.types import Box, Decision, StageTimes, Verdict
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from edgead.artifact.manifest import Preprocessing
 from edgead.errors import SettingsError
-from edgead.manifest import Preprocessing
 
 
 def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = None) -> np.ndarray:

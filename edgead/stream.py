@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from edgead.latency import Latency, LatencyRecorder, latency_table
-from edgead.other_load import OtherLoad, OtherUse, tell
+from edgead.profiling.contention import OtherLoad, OtherUse, tell
+from edgead.profiling.latency import Latency, LatencyRecorder, latency_table
 from edgead.sinks import Sink, SinkError, StopRequested, open_sink
 from edgead.sources import Source, SourceError, open_source
 from edgead.types import Frame, Verdict
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from edgead.detector import Detector
-    from edgead.succession import Succession
+    from edgead.engine_handover import Succession
 
 OnVerdict = Callable[[Frame, Verdict], None]
 
@@ -220,7 +221,7 @@ def _stop_on_signal(stop: threading.Event) -> Iterator[list[str]]:
         yield received  # Python delivers signals to the main thread only
         return
 
-    def on_signal(number, _frame):
+    def on_signal(number: int, _frame: FrameType | None) -> None:
         again = bool(received)
         received.append(signal.Signals(number).name)
         stop.set()

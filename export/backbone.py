@@ -9,13 +9,13 @@ import tempfile
 from pathlib import Path
 
 import torch
+
+from edgead.artifact.manifest import Manifest
+from edgead.artifact.onnx_constants import with_properties
 from edgead.export.build import software_versions
 from edgead.export.graph import export_onnx
-
-from edgead.commission.backbone import PACKAGED, neutral
-from edgead.manifest import Manifest
-from edgead.onnx_constants import with_properties
-from edgead.train import PatchCore, find_preset
+from edgead.learning.commission.backbone import PACKAGED, neutral
+from edgead.methods import PatchCore, find_preset
 
 
 def write_backbone(preset: str, folder: Path = PACKAGED) -> None:

@@ -11,20 +11,20 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from edgead.export.graph import export_onnx
 from safetensors.torch import save as serialize
 from torch import nn
 
 import edgead
-from edgead.artifact import Artifact, new_artifact
-from edgead.completion import CalibrationPlan, complete_artifact
-from edgead.dataset import Progress
-from edgead.learnt_images import keep_learnt
-from edgead.manifest import Manifest, Preprocessing, Scoring
+from edgead.artifact.folder import Artifact, new_artifact
+from edgead.artifact.manifest import Manifest, Preprocessing, Scoring
+from edgead.artifact.training_hashes import keep_learnt
+from edgead.dataset.folders import Progress
+from edgead.export.graph import export_onnx
+from edgead.learning.finalize import CalibrationPlan, complete_artifact
 
 
 class Trained(Protocol):
-    """What every detector in `edgead.train` offers after `fit`."""
+    """What every detector in `edgead.methods` offers after `fit`."""
 
     name: str
     output: Literal["features", "patch_scores"]

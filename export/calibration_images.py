@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from edgead.artifact import Artifact, ArtifactError
-from edgead.calibration import check_support
-from edgead.calibration_plan import plan_calibration
-from edgead.dataset import StageProgress, check_images, find_good_images, no_progress, split_good
-from edgead.group_conformal import dense
-from edgead.groups import NONE, group_images
-from edgead.learnt_images import FILE, find_learnt
-from edgead.train.anomalies import Simulator
-from edgead.train.anomaly_textures import built_in_textures
+from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.training_hashes import FILE, find_learnt
+from edgead.calibration.conformal import check_support
+from edgead.calibration.group_conformal import dense
+from edgead.calibration.plan import plan_calibration
+from edgead.dataset.folders import StageProgress, check_images, find_good_images, no_progress, split_good
+from edgead.dataset.groups import NONE, group_images
+from edgead.methods.anomalies import Simulator
+from edgead.methods.anomaly_textures import built_in_textures
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def find_calibration_images(
     data : Path
     normal_dir : str, optional
     group : str, optional
-        Which images belong together, see `edgead.groups.group_images`; by default as in the training.
+        Which images belong together, see `edgead.dataset.groups.group_images`; by default as in the training.
     progress : callable, optional
 
     Raises

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgead.artifact import Artifact
-from edgead.calibration import score_scale
+from edgead.artifact.folder import Artifact
+from edgead.calibration.conformal import score_scale
 from edgead.detector import Detector, Measurement
-from edgead.images import load_image
+from edgead.images.files import load_image
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import onnx
 import torch
-from edgead.export.fold import share_normalisation
 from torch import nn
 
-from edgead.manifest import Manifest
+from edgead.artifact.manifest import Manifest
+from edgead.export.fuse_normalization import share_normalisation
 
 OPSET = 18
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 
 WEIGHTED = ("Conv", "ConvTranspose")
-HEADS = {"metric"}  # a convolution in form only, see edgead.train.network
+HEADS = {"metric"}  # a convolution in form only, see edgead.methods.network
 ACTIVATIONS = ("Clip", "Relu", "LeakyRelu")
 
 

@@ -11,21 +11,21 @@ from typing import Any
 
 import numpy as np
 import onnx
+
+from edgead.artifact.folder import Artifact, new_artifact, write_manifest
+from edgead.artifact.manifest import Golden, PrecisionRecord
+from edgead.dataset.folders import Images, StageProgress, no_progress
+from edgead.detector import Detector
+from edgead.errors import SettingsError
 from edgead.export.build import software_versions
 from edgead.export.calibration_images import CalibrationImages, RangeImages
 from edgead.export.differences import Differences, differences, measure_images
 from edgead.export.float16 import to_float16
+from edgead.export.int8_search import Found, Int8Search
 from edgead.export.layers import layers
 from edgead.export.quantize import MOST_IMAGES, SCHEMES
 from edgead.export.rewrite import ToleranceError
-from edgead.export.search import Found, Int8Search
-
-from edgead.artifact import Artifact, new_artifact, write_manifest
-from edgead.completion import measure_good, write_golden
-from edgead.dataset import Images, StageProgress, no_progress
-from edgead.detector import Detector
-from edgead.errors import SettingsError
-from edgead.manifest import Golden, PrecisionRecord
+from edgead.learning.finalize import measure_good, write_golden
 
 # Held-out images that the search measures its graphs on; as the result is measured on all, it aims a little lower.
 SEARCH_IMAGES = 48
@@ -115,11 +115,11 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
         }
     error = _Comparison(trial, images.held_out).run()
     if not error.mean_score_error <= plan.score_tolerance:
-        found = (
+        problem = (
             f"the {plan.precision} graph changes the scores of {error.images} good images by "
             f"{100 * error.mean_score_error:.4g} % of their value, allowed is {100 * plan.score_tolerance:g} %"
         )
-        raise ToleranceError(found, _remedy(method))
+        raise ToleranceError(problem, _remedy(method))
     calibration = draft.manifest.calibration
     assert calibration is not None  # without it there are no held-out images
     with Detector(trial.artifact, runtime="onnxruntime", precision=plan.precision) as detector:

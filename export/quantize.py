@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-from edgead.export.fold import find_normalisation, fold_normalisation
-from edgead.export.layers import ACTIVATIONS, WEIGHTED, body, layers
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from edgead.dataset import Progress
+from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
+from edgead.export.fuse_normalization import find_normalisation, fold_normalisation
+from edgead.export.layers import ACTIVATIONS, WEIGHTED, body, layers
 
 # Fewer images do not show the range of every channel; more than the last add time and nothing else.
 LEAST_IMAGES = 16

@@ -12,16 +12,16 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from edgead.export.differences import score_scale
 
-from edgead.artifact import Artifact, ArtifactError, Graph
-from edgead.dataset import Progress
+from edgead.artifact.folder import Artifact, ArtifactError, Graph
+from edgead.artifact.manifest import Scoring
+from edgead.dataset.folders import Progress
 from edgead.detector import Detector
-from edgead.images import load_image
-from edgead.manifest import Scoring
+from edgead.export.differences import score_scale
+from edgead.heads.scoring import inner, window
+from edgead.images.files import load_image
+from edgead.methods import load_network
 from edgead.preprocess import covered, preprocess
-from edgead.scoring import inner, window
-from edgead.train import load_network
 
 SCORE_TOLERANCE = 1e-4
 MAP_TOLERANCE = 1e-3

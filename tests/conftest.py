@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fakes import full_disk
 
-from edgead.demo import write_dataset
+from edgead.synthetic import write_dataset
 
 Once = Callable[[str, Callable[[Path], object]], Path]
 
@@ -44,7 +44,7 @@ def line_data(once: Once) -> Path:
 def trained_model(line_data: Path, once: Once) -> Path:
     """A small patchcore artifact; tests that change it copy it with `model_copy`."""
     pytest.importorskip("torch", reason="training needs the workstation's packages")
-    from edgead.export.from_folder import GoodImages, train_from_folder
+    from edgead.training.from_folder import GoodImages, train_from_folder
 
     settings = {"backbone": "efficientnet_lite0", "image_size": (160, 160), "memory_bank_size": 500}
     good = GoodImages(line_data, false_reject_rate=0.05)

@@ -12,8 +12,8 @@ from typing import NoReturn
 
 from verdicts import Line
 
-from edgead.config import StoreSection
 from edgead.evidence import EvidenceStore
+from edgead.site.schema import StoreSection
 
 
 def tell(line: str) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 import cv2
 from fakes import make_verdict, numbered
 
-from edgead.config import HttpSection, Site
 from edgead.drift import DriftState
 from edgead.errors import SettingsError
-from edgead.latency import LatencyRecorder
-from edgead.overlay import draw_overlay
-from edgead.record import verdict_record
+from edgead.images.overlay import draw_overlay
+from edgead.profiling.latency import LatencyRecorder
+from edgead.serialization import verdict_record
+from edgead.site.schema import HttpSection, Site
 from edgead.types import Frame, Verdict
 
 TOKEN = "correct-horse-battery-staple"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from fakes import edit_manifest
 
-from edgead.artifact import MANIFEST, Artifact, ArtifactError, check_destination, new_artifact, write_manifest
-from edgead.manifest import Manifest, Preprocessing, Scoring
+from edgead.artifact.folder import MANIFEST, Artifact, ArtifactError, check_destination, new_artifact, write_manifest
+from edgead.artifact.manifest import Manifest, Preprocessing, Scoring
 
 
 def make(path: Path, rows: int = 4) -> Path:

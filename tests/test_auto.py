@@ -8,11 +8,10 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs the workstation's packages")
 
-from edgead.export import auto  # noqa: E402
-from edgead.export.auto import LADDER, choose_settings  # noqa: E402
-from edgead.export.proportions import Proportions, find_proportions, input_size, keep_proportions  # noqa: E402
-
 from edgead.errors import SettingsError  # noqa: E402
+from edgead.training.proportions import Proportions, find_proportions, input_size, keep_proportions  # noqa: E402
+from edgead.tune import auto  # noqa: E402
+from edgead.tune.auto import LADDER, choose_settings  # noqa: E402
 
 
 def write(folder, sizes):

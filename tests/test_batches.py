@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from benchmarks.batches import batch_scores, main, write_batches
-from edgead.dataset import find_good_images, find_test_images
-from edgead.demo.defects import DEFECTS
-from edgead.demo.line import part_seed, render
+from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.detector import Detector
-from edgead.images import load_image
+from edgead.images.files import load_image
+from edgead.synthetic.defects import DEFECTS
+from edgead.synthetic.line import part_seed, render
 
 
 def test_scores_are_those_of_unseen_batches_and_are_kept(trained_model, tmp_path):

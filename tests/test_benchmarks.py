@@ -18,7 +18,7 @@ from benchmarks.promise_band import mean_band
 from benchmarks.promise_by_image import TooFew, measure_by_image, parts_by_image, shipped_thresholds
 from benchmarks.results import FP32, OURS, Row, Target, markdown_table
 from benchmarks.truth import DisagreementError, NearestTruth
-from edgead.calibration import calibrate
+from edgead.calibration.conformal import calibrate
 
 
 def timing(milliseconds):

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgead.calibration import (
+from edgead.calibration.conformal import (
     CalibrationError,
     calibrate,
     conformal_p_value,
     conformal_threshold,
     images_needed,
 )
-from edgead.calibration_plan import plan_calibration
+from edgead.calibration.plan import plan_calibration
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,12 @@ import psutil
 import pytest
 from fakes import free_port, numbered, read_number, write_video
 
-from edgead.config import CameraSection
-from edgead.demo.line import render
-from edgead.images import write_image
+from edgead.images.files import write_image
+from edgead.site.schema import CameraSection
 from edgead.sources import SourceError, open_source
 from edgead.sources.camera import csi_pipeline, v4l2_address
 from edgead.sources.supervised import SupervisedCamera
+from edgead.synthetic.line import render
 
 FAST = {"retry_first_s": 0.05, "retry_most_s": 0.2, "read_timeout_s": 1.0, "stalled_after_s": 0.4}
 
@@ -326,7 +326,7 @@ def test_a_reader_that_is_killed_is_replaced():
 def test_readers_do_not_outlive_their_parent(tmp_path):
     code = """
 import sys, time
-from edgead.config import CameraSection
+from edgead.site.schema import CameraSection
 from edgead.sources.supervised import SupervisedCamera
 SupervisedCamera("top", CameraSection(uri=sys.argv[1])).start()
 time.sleep(60)

@@ -16,8 +16,8 @@ import pytest
 
 import edgead as package
 from edgead.cli import main
-from edgead.dataset import find_test_images
-from edgead.images import load_image
+from edgead.dataset.folders import find_test_images
+from edgead.images.files import load_image
 
 pytest.importorskip("torch", reason="training needs the workstation's packages")
 

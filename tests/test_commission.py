@@ -13,17 +13,17 @@ from test_cli import edgead
 from test_imports import REFUSE, run
 
 from edgead import Detector
-from edgead.artifact import Artifact
-from edgead.calibration import CalibrationError
-from edgead.commission import CommissionPlan, commission
-from edgead.commission.backbone import PACKAGED, open_backbone, packaged_backbones, split_channels
-from edgead.commission.checks import find_blurred, find_odd
-from edgead.commission.collect import CommissionError, collect
-from edgead.commission.run import _good_parts
-from edgead.demo.line import belt
+from edgead.artifact.folder import Artifact
+from edgead.artifact.onnx_constants import read_constants
+from edgead.calibration.conformal import CalibrationError
 from edgead.errors import EdgeadError, SettingsError
-from edgead.images import list_images, write_image
-from edgead.onnx_constants import read_constants
+from edgead.images.files import list_images, write_image
+from edgead.learning.commission import CommissionPlan, commission
+from edgead.learning.commission.backbone import PACKAGED, open_backbone, packaged_backbones, split_channels
+from edgead.learning.commission.checks import find_blurred, find_odd
+from edgead.learning.commission.collect import CommissionError, collect
+from edgead.learning.commission.run import _good_parts
+from edgead.synthetic.line import belt
 from edgead.types import Frame
 
 
@@ -78,6 +78,7 @@ def test_the_packaged_graph_is_what_the_export_gives(tmp_path):
         "torch", reason="THE PACKAGED BACKBONE IS NOT CHECKED: it needs the workstation's packages"
     )
     import onnxruntime
+
     from edgead.export.backbone import write_backbone
 
     assert packaged_backbones() == ["fast"]
@@ -95,7 +96,7 @@ def test_the_packaged_graph_is_what_the_export_gives(tmp_path):
     outputs = [session.run(None, {"image": image})[0] for session in sessions]
     np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-4, atol=1e-4 * np.abs(outputs[1]).max())
 
-    from edgead.train import PatchCore
+    from edgead.methods import PatchCore
 
     network = PatchCore.from_settings(committed["settings"]).network
     with torch.inference_mode():

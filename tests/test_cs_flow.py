@@ -11,19 +11,19 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 
 import onnxruntime  # noqa: E402
-from edgead.export.from_folder import GoodImages, train_from_folder  # noqa: E402
+
+from edgead.artifact.folder import Artifact  # noqa: E402
+from edgead.dataset.folders import find_test_images  # noqa: E402
+from edgead.errors import SettingsError  # noqa: E402
 from edgead.export.quantize import LEAST_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
 from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
-
-from edgead.artifact import Artifact  # noqa: E402
-from edgead.dataset import find_test_images  # noqa: E402
-from edgead.errors import SettingsError  # noqa: E402
-from edgead.images import load_image  # noqa: E402
+from edgead.images.files import load_image  # noqa: E402
+from edgead.methods.checkpoint import Checkpoint  # noqa: E402
+from edgead.methods.cross_scale_flow import CrossScaleFlow, negative_log_likelihood, soft_clamp  # noqa: E402
+from edgead.methods.cs_flow import CsFlow, _drawn  # noqa: E402
+from edgead.methods.whitening import Whitening  # noqa: E402
 from edgead.preprocess import preprocess  # noqa: E402
-from edgead.train.checkpoint import Checkpoint  # noqa: E402
-from edgead.train.cross_scale_flow import CrossScaleFlow, negative_log_likelihood, soft_clamp  # noqa: E402
-from edgead.train.cs_flow import CsFlow, _drawn  # noqa: E402
-from edgead.train.whitening import Whitening  # noqa: E402
+from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
 
 TINY = {
     "backbone": "efficientnet_lite0",

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from backends import CUDA_REQUIRED, needs_cuda
 
-from edgead import doctor, kernels
+from edgead import kernels
+from edgead.cli import doctor
 from edgead.errors import SettingsError
 from edgead.kernels import backend, cuda
 

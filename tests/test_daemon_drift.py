@@ -12,10 +12,10 @@ from daemons import belt, make_site, started, wait_for
 from fakes import make_verdict, numbered
 from test_drift import calibration
 
-from edgead.config import DriftSection
 from edgead.daemon.drift import PipelineDrift
 from edgead.drift import DriftWatch
 from edgead.errors import SettingsError
+from edgead.site.schema import DriftSection
 from edgead.types import Frame
 
 

@@ -15,7 +15,6 @@ import pytest
 from fakes import make_verdict
 from pydantic import ValidationError
 
-from edgead.config import LimitsSection, Site
 from edgead.daemon.changes import changes
 from edgead.daemon.condition import Condition
 from edgead.daemon.feed import VerdictFeed
@@ -26,7 +25,8 @@ from edgead.daemon.supervisor import RestartBudget, Supervisor
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
 from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead.latency import LatencyRecorder
+from edgead.profiling.latency import LatencyRecorder
+from edgead.site.schema import LimitsSection, Site
 from edgead.sources import SourceError, open_source
 from edgead.types import StageTimes
 

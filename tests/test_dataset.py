@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.dataset import DatasetError, Images, LabelledImage, check_images, find_good_images, find_test_images
-from edgead.images import ImageError
-from edgead.manifest import Preprocessing
+from edgead.artifact.manifest import Preprocessing
+from edgead.dataset.folders import DatasetError, Images, LabelledImage, check_images, find_good_images, find_test_images
+from edgead.images.files import ImageError
 
 
 def picture(path: Path, value: int = 100, shape: tuple[int, ...] = (20, 30, 3)) -> Path:

@@ -6,10 +6,10 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from edgead.demo import DEFECTS, SIZE, belt, camera, render
-from edgead.demo.batches import Batch, draw_batch
-from edgead.demo.line import part_seed, schedule
-from edgead.demo.part import build_layers
+from edgead.synthetic import DEFECTS, SIZE, belt, camera, render
+from edgead.synthetic.batches import Batch, draw_batch
+from edgead.synthetic.line import part_seed, schedule
+from edgead.synthetic.part import build_layers
 
 SEEDS = range(100, 112)
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.demo import DEFECTS, belt, load_truth, recording, render, write_dataset, write_video
+from edgead.synthetic import DEFECTS, belt, load_truth, recording, render, write_dataset, write_video
 
 SMALL = {"train_good": 3, "test_good": 2, "per_defect": 1, "seed": 5}
 

@@ -10,12 +10,12 @@ import pytest
 from fakes import edit_manifest
 
 from edgead import Detector
-from edgead.artifact import Artifact, ArtifactError, write_manifest
-from edgead.dataset import find_test_images
-from edgead.demo import SIZE
+from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
+from edgead.dataset.folders import find_test_images
 from edgead.errors import SettingsError
-from edgead.images import ImageError, load_image
+from edgead.images.files import ImageError, load_image
 from edgead.runtime import open_runtime
+from edgead.synthetic import SIZE
 
 
 @pytest.fixture(params=["onnxruntime", "openvino"])  # test_tensorrt.py has the third, which needs a GPU

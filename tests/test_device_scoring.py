@@ -11,12 +11,12 @@ from backends import needs_cuda
 from gpu import needs_gpu
 
 from edgead import Detector, detector
-from edgead.device_scoring import DeviceScorer, can_score_on_device
-from edgead.images import load_image
-from edgead.manifest import Scoring
+from edgead.artifact.manifest import Scoring
+from edgead.heads.cuda_scoring import DeviceScorer, can_score_on_device
+from edgead.heads.scoring import Scorer
+from edgead.images.files import load_image
 from edgead.runtime.device import DeviceArray, open_device
 from edgead.runtime.ort import OrtRuntime
-from edgead.scoring import Scorer
 
 GRID, SIZE = (6, 9), (48, 72)
 
@@ -140,8 +140,8 @@ def test_the_detector_scores_where_the_output_is(trained_model, line_data, monke
 
 
 def test_what_the_gpu_cannot_score_is_left_to_the_host(monkeypatch):
-    monkeypatch.setattr("edgead.device_scoring.cuda_problem", lambda: "")
+    monkeypatch.setattr("edgead.heads.cuda_scoring.cuda_problem", lambda: "")
     assert can_score_on_device(Scoring(head="map"))
     assert not can_score_on_device(Scoring(head="patch_nearest", num_neighbors=3))
-    monkeypatch.setattr("edgead.device_scoring.cuda_problem", lambda: "not built")
+    monkeypatch.setattr("edgead.heads.cuda_scoring.cuda_problem", lambda: "not built")
     assert not can_score_on_device(Scoring(head="map"))

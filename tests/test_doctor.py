@@ -12,7 +12,8 @@ import onnxruntime
 import pytest
 from rich.console import Console
 
-from edgead import doctor, kernels
+from edgead import kernels
+from edgead.cli import doctor
 from edgead.sources.camera import list_cameras
 
 
@@ -63,7 +64,7 @@ def test_cameras_are_opened_and_a_dead_one_is_told(monkeypatch, tmp_path):
 
 def test_it_is_quiet_and_imports_neither_torch_nor_onnx():
     program = (
-        "import sys; from edgead.doctor import examine; examine();"
+        "import sys; from edgead.cli.doctor import examine; examine();"
         "print([name for name in ('torch', 'onnx') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)

@@ -14,23 +14,23 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 import onnx  # noqa: E402
 import onnxruntime  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
-from edgead.export.from_folder import GoodImages, train_from_folder  # noqa: E402
-from edgead.export.verify import compare_with_torch  # noqa: E402
 
 from edgead import kernels  # noqa: E402
-from edgead.dataset import DatasetError, find_test_images  # noqa: E402
+from edgead.artifact.manifest import Scoring  # noqa: E402
+from edgead.dataset.folders import DatasetError, find_test_images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.manifest import Scoring  # noqa: E402
-from edgead.scoring import Scorer  # noqa: E402
-from edgead.train import load_network  # noqa: E402
-from edgead.train.anomalies import _FUNCTIONS, Simulator, augment, blend  # noqa: E402
-from edgead.train.anomaly_textures import built_in_textures, folder_textures  # noqa: E402
-from edgead.train.checkpoint import Checkpoint  # noqa: E402
-from edgead.train.draem import Draem, DraemConfig, rate_factor  # noqa: E402
-from edgead.train.draem_losses import focal_loss, reconstruction_loss, structural_similarity  # noqa: E402
-from edgead.train.draem_networks import DraemNetwork, initialise  # noqa: E402
-from edgead.train.perlin import perlin_mask, perlin_noise  # noqa: E402
-from edgead.train.textures import draw_texture  # noqa: E402
+from edgead.export.verify import compare_with_torch  # noqa: E402
+from edgead.heads.scoring import Scorer  # noqa: E402
+from edgead.methods import load_network  # noqa: E402
+from edgead.methods.anomalies import _FUNCTIONS, Simulator, augment, blend  # noqa: E402
+from edgead.methods.anomaly_textures import built_in_textures, folder_textures  # noqa: E402
+from edgead.methods.checkpoint import Checkpoint  # noqa: E402
+from edgead.methods.draem import Draem, DraemConfig, rate_factor  # noqa: E402
+from edgead.methods.draem_losses import focal_loss, reconstruction_loss, structural_similarity  # noqa: E402
+from edgead.methods.draem_networks import DraemNetwork, initialise  # noqa: E402
+from edgead.methods.perlin import perlin_mask, perlin_noise  # noqa: E402
+from edgead.methods.textures import draw_texture  # noqa: E402
+from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
 
 TINY = {"image_size": (32, 32), "width": 1 / 32, "steps": 6, "batch_size": 4, "window": 9}
 

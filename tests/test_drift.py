@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from fakes import TIMES
 
-from edgead.calibration import calibrate
-from edgead.config import DriftSection
-from edgead.demo import camera
-from edgead.demo.line import part_seed, render
+from edgead.calibration.conformal import calibrate
 from edgead.detector import Detector
 from edgead.drift import DriftWatch
 from edgead.drift.betting import ChangeEvidence, ShareEvidence
 from edgead.drift.conformal import Bag
 from edgead.errors import SettingsError
-from edgead.images import load_image
+from edgead.images.files import load_image
+from edgead.site.schema import DriftSection
+from edgead.synthetic import camera
+from edgead.synthetic.line import part_seed, render
 from edgead.types import Verdict
 
 RATE = 0.1

@@ -14,25 +14,25 @@ from safetensors import safe_open  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead import kernels  # noqa: E402
+from edgead.artifact.manifest import Manifest  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.images import ImageError, write_image  # noqa: E402
-from edgead.manifest import Manifest  # noqa: E402
-from edgead.train.backbones import build_backbone  # noqa: E402
-from edgead.train.checkpoint import Checkpoint  # noqa: E402
-from edgead.train.described import DescribedPictures, Descriptors  # noqa: E402
-from edgead.train.distill import DistillConfig, Distiller, distill  # noqa: E402
-from edgead.train.efficient_ad import EfficientAD, EfficientADConfig  # noqa: E402
-from edgead.train.pdn import CHANNELS, Resize, build_autoencoder, build_pdn  # noqa: E402
-from edgead.train.pretraining import PretrainingPictures, find_pictures  # noqa: E402
-from edgead.train.student_teacher import (  # noqa: E402
+from edgead.images.files import ImageError, write_image  # noqa: E402
+from edgead.methods.backbones import build_backbone  # noqa: E402
+from edgead.methods.checkpoint import Checkpoint  # noqa: E402
+from edgead.methods.described import DescribedPictures, Descriptors  # noqa: E402
+from edgead.methods.distill import DistillConfig, Distiller, distill  # noqa: E402
+from edgead.methods.efficient_ad import EfficientAD, EfficientADConfig  # noqa: E402
+from edgead.methods.pdn import CHANNELS, Resize, build_autoencoder, build_pdn  # noqa: E402
+from edgead.methods.pretraining import PretrainingPictures, find_pictures  # noqa: E402
+from edgead.methods.student_teacher import (  # noqa: E402
     StudentTeacher,
     augment,
     hard_feature_loss,
     map_quantiles,
     total_loss,
 )
-from edgead.train.teacher import PACKAGED, load_teacher, save_teacher  # noqa: E402
-from edgead.train.textures import draw_texture  # noqa: E402
+from edgead.methods.teacher import PACKAGED, load_teacher, save_teacher  # noqa: E402
+from edgead.methods.textures import draw_texture  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -319,6 +319,7 @@ def test_bfloat16_is_for_the_products_alone(teacher_file):
 
 def test_exported_graph(teacher_file, tmp_path):
     import onnxruntime
+
     from edgead.export.graph import export_onnx
 
     model = tiny(teacher_file).fit(noise(4, 64))
@@ -354,7 +355,7 @@ def test_settings_and_presets(teacher_file):
 
 
 def test_teachers_are_refused_with_what_to_do(teacher_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgead.train.teacher.PACKAGED", tmp_path)
+    monkeypatch.setattr("edgead.methods.teacher.PACKAGED", tmp_path)
     with pytest.raises(SettingsError, match="no teacher of model_size medium comes with edgead.*edgead distill"):
         load_teacher("medium")
     with pytest.raises(SettingsError, match="no such file"):

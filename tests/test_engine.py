@@ -16,10 +16,10 @@ from fakes import edit_manifest, full_disk
 from gpu import GPU_PROBLEM
 from test_imports import REFUSE
 
-from edgead import doctor
-from edgead.artifact import ENGINES, Artifact, ArtifactError, write_manifest
+from edgead.artifact.folder import ENGINES, Artifact, ArtifactError, write_manifest
+from edgead.artifact.manifest import Manifest
+from edgead.cli import doctor
 from edgead.errors import SettingsError
-from edgead.manifest import Manifest
 from edgead.runtime import available_runtimes, open_runtime
 from edgead.runtime import flavour as flavours
 from edgead.runtime.device import Gpu
@@ -34,8 +34,7 @@ if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
 
 from edgead.export.graph import export_onnx  # noqa: E402
 from edgead.export.quantize import LEAST_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
-
-from edgead.train import DETECTORS  # noqa: E402
+from edgead.methods import DETECTORS  # noqa: E402
 
 A2000 = Gpu("NVIDIA RTX A2000", "sm86")
 

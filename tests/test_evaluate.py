@@ -11,10 +11,10 @@ import pytest
 from fakes import TIMES
 from rich.console import Console
 
-from edgead.console import evaluation_table
-from edgead.dataset import find_test_images
-from edgead.evaluate import LONGEST_SIDE_PX, evaluate, write_worst_cases
-from edgead.images import load_image
+from edgead.cli.console import evaluation_table
+from edgead.dataset.folders import find_test_images
+from edgead.images.files import load_image
+from edgead.report.evaluate import LONGEST_SIDE_PX, evaluate, write_worst_cases
 from edgead.types import Verdict
 
 ROI = (20, 10, 40, 30)

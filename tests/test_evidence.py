@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from verdicts import Line, ids
 
-from edgead.config import StoreSection
 from edgead.errors import SettingsError
 from edgead.evidence import EvidenceError, EvidenceStore
-from edgead.record import verdict_record
+from edgead.serialization import verdict_record
+from edgead.site.schema import StoreSection
 from edgead.stream import run
 
 

@@ -18,8 +18,8 @@ import pytest
 from test_evidence import keep, wait_until
 from verdicts import Line, ids
 
-from edgead.config import StoreSection
 from edgead.evidence import EvidenceError, EvidenceStore
+from edgead.site.schema import StoreSection
 
 PASSWORD = "hunter2-is-secret"
 

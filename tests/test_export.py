@@ -12,17 +12,16 @@ from fakes import edit_manifest
 
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 
-from edgead.export.from_folder import GoodImages, train_from_folder  # noqa: E402
+from edgead import Detector  # noqa: E402
+from edgead.artifact.folder import MANIFEST, Artifact, ArtifactError, write_manifest  # noqa: E402
+from edgead.artifact.manifest import Manifest  # noqa: E402
+from edgead.calibration.conformal import MARGIN, CalibrationError, conformal_threshold  # noqa: E402
+from edgead.dataset.folders import DatasetError, find_good_images, find_test_images  # noqa: E402
 from edgead.export.rewrite import ExportError, rewrite_graph  # noqa: E402
 from edgead.export.verify import Compared, _parity, compare, compare_with_torch, replay_golden  # noqa: E402
-
-from edgead import Detector  # noqa: E402
-from edgead.artifact import MANIFEST, Artifact, ArtifactError, write_manifest  # noqa: E402
-from edgead.calibration import MARGIN, CalibrationError, conformal_threshold  # noqa: E402
-from edgead.commission.backbone import PACKAGED  # noqa: E402
-from edgead.dataset import DatasetError, find_good_images, find_test_images  # noqa: E402
-from edgead.images import load_image  # noqa: E402
-from edgead.manifest import Manifest  # noqa: E402
+from edgead.images.files import load_image  # noqa: E402
+from edgead.learning.commission.backbone import PACKAGED  # noqa: E402
+from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
 
 
 class FakeCalibrated:

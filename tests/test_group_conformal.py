@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgead.calibration import (
+from edgead.artifact.manifest import Calibration
+from edgead.calibration.conformal import (
     CalibrationError,
     calibrate,
     conformal_p_value,
@@ -18,11 +19,10 @@ from edgead.calibration import (
     raised,
     share_above,
 )
-from edgead.calibration_plan import GROUPS, plan_calibration, plan_cross_validation
-from edgead.group_conformal import Ranking, group_threshold, one_of_each
-from edgead.manifest import Calibration
+from edgead.calibration.extreme_value import TailError
+from edgead.calibration.group_conformal import Ranking, group_threshold, one_of_each
+from edgead.calibration.plan import GROUPS, plan_calibration, plan_cross_validation
 from edgead.metrics import Rate
-from edgead.tail import TailError
 
 scores_of = st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=60)
 

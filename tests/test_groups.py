@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgead.dataset import deal_groups, split_good
+from edgead.dataset.folders import deal_groups, split_good
+from edgead.dataset.groups import group_images, leak_warning, leaks
+from edgead.dataset.name_groups import by_counter, by_stem, by_time, capture_time, runs
+from edgead.dataset.near_duplicates import near_duplicates, thumbnail
 from edgead.errors import SettingsError
-from edgead.groups import group_images, leak_warning, leaks
-from edgead.images import load_image
-from edgead.name_groups import by_counter, by_stem, by_time, capture_time, runs
-from edgead.near_duplicates import near_duplicates, thumbnail
+from edgead.images.files import load_image
 
 
 def texture(seed: int, *, size: int = 160) -> np.ndarray:

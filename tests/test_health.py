@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.config import HealthSection
-from edgead.demo.line import render
+from edgead.site.schema import HealthSection
 from edgead.sources.health import HealthWatch
+from edgead.synthetic.line import render
 from edgead.types import Frame
 
 GOLDEN = [render(seed)[0] for seed in range(3)]

@@ -11,10 +11,10 @@ import pytest
 from fake_daemon import FakeDaemon
 from prometheus_client.parser import text_string_to_metric_families
 
-from edgead.config import HttpSection
 from edgead.daemon.http.app import build_app
 from edgead.daemon.http.server import serve
 from edgead.errors import SettingsError
+from edgead.site.schema import HttpSection
 
 
 @pytest.fixture

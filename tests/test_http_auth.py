@@ -10,12 +10,12 @@ import pytest
 from fake_daemon import TOKEN, FakeDaemon
 from pydantic import SecretStr
 
-from edgead.config import HttpSection
 from edgead.daemon.http.app import build_app
 from edgead.daemon.http.failures import FailureLimit
 from edgead.daemon.http.gate import OPEN_PATHS
 from edgead.daemon.http.server import serve
 from edgead.daemon.http.sessions import Sessions
+from edgead.site.schema import HttpSection
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 TRIGGER = "/api/pipelines/front/trigger"

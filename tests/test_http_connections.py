@@ -13,11 +13,11 @@ from fake_daemon import TOKEN, FakeDaemon
 from pydantic import SecretStr
 from test_evidence import wait_until
 
-from edgead.config import HttpSection
 from edgead.daemon.http import connections
 from edgead.daemon.http.app import build_app
 from edgead.daemon.http.crowd import Crowd
 from edgead.daemon.http.server import serve
+from edgead.site.schema import HttpSection
 
 LOGIN = b"POST /api/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
 STRANGER = b"POST /api/status HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n{"

@@ -20,9 +20,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from edgead.config import HttpSection
 from edgead.daemon.http.app import build_app
 from edgead.daemon.http.server import serve
+from edgead.site.schema import HttpSection
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]

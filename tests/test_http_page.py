@@ -12,9 +12,9 @@ from browser import chromium, opened_page
 from fake_daemon import TOKEN, FakeDaemon
 from pydantic import SecretStr
 
-from edgead.config import HttpSection
 from edgead.daemon.http.app import build_app
 from edgead.daemon.http.server import serve
+from edgead.site.schema import HttpSection
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
 expect = sync_api.expect

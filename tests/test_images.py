@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.images import IMAGE_SUFFIXES, ImageError, as_bgr, list_images, load_image
+from edgead.images.files import IMAGE_SUFFIXES, ImageError, as_bgr, list_images, load_image
 
 RNG = np.random.default_rng(7)
 IMAGE = cv2.GaussianBlur(RNG.integers(0, 255, (120, 160, 3), np.uint8), (0, 0), 2)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from edgead.latency import STAGES, LatencyRecorder, latency_table, machine_facts
+from edgead.profiling.latency import STAGES, LatencyRecorder, latency_table, machine_facts
 from edgead.types import StageTimes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from edgead.log_rate import LogRate, limited_log
+from edgead.process.log_rate import LogRate, limited_log
 
 
 def test_so_many_pass_within_a_time_and_the_next_says_what_was_left_out(caplog):

@@ -17,9 +17,9 @@ from safetensors.torch import load_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.train.checkpoint import Checkpoint, Learner  # noqa: E402
-from edgead.train.device import choose_device, peak_memory  # noqa: E402
-from edgead.train.loop import run_steps  # noqa: E402
+from edgead.methods.checkpoint import Checkpoint, Learner  # noqa: E402
+from edgead.methods.device import choose_device, peak_memory  # noqa: E402
+from edgead.methods.loop import run_steps  # noqa: E402
 
 STEPS = 12
 KEY = {"settings": {"size": (2, 3)}, "data": "abc"}
@@ -31,7 +31,7 @@ import signal, sys
 from pathlib import Path
 from safetensors.torch import save_file
 from test_loop import KEY, train
-from edgead.train.checkpoint import Checkpoint
+from edgead.methods.checkpoint import Checkpoint
 
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as the command does
 folder, result, pause_s = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgead.memory_bank import BankRule, choose_memory_bank, merge, spacing
+from edgead.memory_bank.coreset import BankRule, choose_memory_bank, merge, spacing
 
 
 def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:

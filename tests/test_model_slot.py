@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 pytest.importorskip("edgead.daemon.model_slot")
-from edgead.config import PipelineSection
 from edgead.daemon.model_slot import ModelSlot, SlotBusyError
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
+from edgead.site.schema import PipelineSection
 
 
 @pytest.fixture

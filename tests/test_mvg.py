@@ -11,12 +11,12 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 
 from torch import nn  # noqa: E402
 
-from edgead.artifact import Artifact  # noqa: E402
+from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.train import DETECTORS, find_preset, load_network  # noqa: E402
-from edgead.train.backbones import LITE_LAYERS, Backbone  # noqa: E402
-from edgead.train.gaussian import Gaussian, chi_quantile, choose_components, ledoit_wolf_shrinkage  # noqa: E402
-from edgead.train.mvg import GaussianLevels, Mvg, MvgConfig  # noqa: E402
+from edgead.methods import DETECTORS, find_preset, load_network  # noqa: E402
+from edgead.methods.backbones import LITE_LAYERS, Backbone  # noqa: E402
+from edgead.methods.gaussian import Gaussian, chi_quantile, choose_components, ledoit_wolf_shrinkage  # noqa: E402
+from edgead.methods.mvg import GaussianLevels, Mvg, MvgConfig  # noqa: E402
 
 TINY = {"backbone": "efficientnet_lite0", "image_size": (64, 64)}
 
@@ -180,11 +180,10 @@ def test_settings():
 @pytest.mark.parametrize("reduction", ["none", "npca"])
 def test_exported_graph_scores_like_torch(line_data, tmp_path, reduction):
     pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
-    from edgead.export.from_folder import GoodImages, train_from_folder
-    from edgead.export.verify import compare_with_torch, replay_golden
-
     from edgead import Detector
-    from edgead.dataset import find_test_images
+    from edgead.dataset.folders import find_test_images
+    from edgead.export.verify import compare_with_torch, replay_golden
+    from edgead.training.from_folder import GoodImages, train_from_folder
 
     good = GoodImages(line_data, false_reject_rate=0.05)
     settings = {"backbone": "efficientnet_lite0", "image_size": (128, 96), "reduction": reduction}

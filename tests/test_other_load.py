@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgead import other_load
-from edgead.other_load import OtherLoad, OtherUse, tell
+from edgead.profiling import contention as other_load
+from edgead.profiling.contention import OtherLoad, OtherUse, tell
 
 
 def test_the_work_of_another_process_is_told():

@@ -11,9 +11,9 @@ import pytest
 from test_evidence import wait_until
 from verdicts import Line
 
-from edgead.config import UriSink
 from edgead.sinks import SinkError, StopRequested, open_outlet
 from edgead.sinks.outlet import Outlet
+from edgead.site.schema import UriSink
 
 
 class Gate:

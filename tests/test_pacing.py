@@ -11,10 +11,10 @@ import pytest
 from fakes import FakeDetector, numbered
 
 from edgead.errors import SettingsError
-from edgead.pacing import Pace, newest_arrivals
-from edgead.profile import profile
-from edgead.profile_page import profile_page
-from edgead.scheduling import set_affinity, set_fifo
+from edgead.process.cpu_affinity import set_affinity, set_fifo
+from edgead.profiling.load_generator import Pace, newest_arrivals
+from edgead.profiling.page import profile_page
+from edgead.profiling.profiler import profile
 
 
 def test_arrivals_keep_their_places_with_and_without_jitter():

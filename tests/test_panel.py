@@ -15,12 +15,12 @@ from benchmarks.panel_results import Result, Results, result_key
 from benchmarks.panel_sets import PanelSet, find_sets, lay_out_tiles
 from benchmarks.panel_settings import Setting, build_settings, read_presets
 from benchmarks.panel_tables import MEASURES, leave_one_out, measure_table, tables
-from edgead.artifact import Artifact
-from edgead.calibration import CalibrationError
-from edgead.dataset import LabelledImage, find_good_images
+from edgead.artifact.folder import Artifact
+from edgead.calibration.conformal import CalibrationError
+from edgead.dataset.folders import LabelledImage, find_good_images
 from edgead.errors import SettingsError
-from edgead.evaluate import Outcome
-from edgead.images import write_image
+from edgead.images.files import write_image
+from edgead.report.evaluate import Outcome
 
 AUROC = MEASURES["image_AUROC"]
 # b is best on everything; without cookie's outlier a is.
@@ -228,7 +228,7 @@ def test_the_rate_asked_for_is_one_that_the_groups_support(groups, rate, tmp_pat
 
 def test_a_setting_is_measured_by_the_groups_of_its_set(small_panel, trained_model, tmp_path, monkeypatch):
     """In place of a training, a model that is there; the training itself is in the slow test above."""
-    from edgead.export import from_folder
+    from edgead.training import from_folder
 
     asked = []
 

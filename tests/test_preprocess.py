@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgead.artifact.manifest import Preprocessing
 from edgead.errors import SettingsError
-from edgead.manifest import Preprocessing
 from edgead.preprocess import covered, preprocess
 
 

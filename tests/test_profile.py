@@ -8,7 +8,7 @@ import pytest
 from fakes import FakeDetector, numbered
 
 from edgead.errors import SettingsError
-from edgead.profile import profile
+from edgead.profiling.profiler import profile
 
 
 class SlowStart(FakeDetector):

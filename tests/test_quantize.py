@@ -9,17 +9,17 @@ import pytest
 
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 import onnxruntime  # noqa: E402
-from edgead.export.float16 import to_float16  # noqa: E402
-from edgead.export.fold import find_normalisation, share_normalisation  # noqa: E402
-from edgead.export.layers import body, layers  # noqa: E402
-from edgead.export.quantize import LEAST_IMAGES, METHODS, SCHEMES, measure_ranges, quantize  # noqa: E402
-from edgead.export.search import Int8Search, _fewest  # noqa: E402
-from edgead.export.weights import changed_weights  # noqa: E402
 from onnx import TensorProto, numpy_helper  # noqa: E402
 from small_graph import small_graph, small_images  # noqa: E402
 
-from edgead.dataset import no_progress  # noqa: E402
+from edgead.dataset.folders import no_progress  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
+from edgead.export.float16 import to_float16  # noqa: E402
+from edgead.export.fuse_normalization import find_normalisation, share_normalisation  # noqa: E402
+from edgead.export.int8_search import Int8Search, _fewest  # noqa: E402
+from edgead.export.layers import body, layers  # noqa: E402
+from edgead.export.quantize import LEAST_IMAGES, METHODS, SCHEMES, measure_ranges, quantize  # noqa: E402
+from edgead.export.weights import changed_weights  # noqa: E402
 from edgead.runtime.ort import WITHOUT  # noqa: E402
 
 

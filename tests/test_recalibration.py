@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from test_imports import REFUSE
 
-from edgead.artifact import Artifact
-from edgead.calibration import MARGIN, CalibrationError, conformal_threshold
-from edgead.demo.line import part_seed, render
+from edgead.artifact.folder import Artifact
+from edgead.artifact.manifest import SCHEMA_VERSION
+from edgead.calibration.conformal import MARGIN, CalibrationError, conformal_threshold
 from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead.images import load_image, write_image
-from edgead.manifest import SCHEMA_VERSION
-from edgead.recalibration import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
+from edgead.images.files import load_image, write_image
+from edgead.learning.recalibrate import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
+from edgead.synthetic.line import part_seed, render
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_usage(trained_model, arguments):
 
 @pytest.mark.parametrize(("schema", "gone"), [(2, ("tail", "groups")), (3, ("groups",))])
 def test_a_manifest_of_before_still_opens(model_copy, line_data, schema, gone):
-    from edgead.manifest_file import content_sha256
+    from edgead.artifact.manifest_file import content_sha256
 
     image = load_image(line_data / "test" / "good" / "000.jpg")
     with Detector.load(model_copy) as detector:

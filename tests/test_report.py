@@ -14,11 +14,11 @@ import pytest
 from browser import chromium, opened_page
 from typer.testing import CliRunner
 
-from edgead.calibration import calibrate
-from edgead.charts import Axis, Chart
+from edgead.calibration.conformal import calibrate
 from edgead.cli.app import app
-from edgead.dataset import find_test_images
+from edgead.dataset.folders import find_test_images
 from edgead.detector import Detector
+from edgead.html.charts import Axis, Chart
 from edgead.metrics import Pixels, aupro
 from edgead.report import examine, report_page
 from edgead.report.promise import beta_binomial_tail, examine_promise

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import reference
 
-from edgead.manifest import Scoring
-from edgead.scoring import Scorer
+from edgead.artifact.manifest import Scoring
+from edgead.heads.scoring import Scorer
 
 
 def scorer(**settings) -> Scorer:

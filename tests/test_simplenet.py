@@ -8,15 +8,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 
-from edgead.export.from_folder import GoodImages, train_from_folder  # noqa: E402
-from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
 from torch import nn  # noqa: E402
 
-from edgead.artifact import Artifact  # noqa: E402
-from edgead.dataset import find_test_images  # noqa: E402
-from edgead.train import SimpleNet  # noqa: E402
-from edgead.train.checkpoint import Checkpoint  # noqa: E402
-from edgead.train.simplenet import add_noise, truncated_l1  # noqa: E402
+from edgead.artifact.folder import Artifact  # noqa: E402
+from edgead.dataset.folders import find_test_images  # noqa: E402
+from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
+from edgead.methods import SimpleNet  # noqa: E402
+from edgead.methods.checkpoint import Checkpoint  # noqa: E402
+from edgead.methods.simplenet import add_noise, truncated_l1  # noqa: E402
+from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
 
 TINY = {
     "backbone": "efficientnet_lite0",

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from fakes import full_disk, make_verdict, numbered, read_number
 
-from edgead.overlay import contact_sheet, draw_overlay
+from edgead.images.overlay import contact_sheet, draw_overlay
+from edgead.serialization import frame_label
 from edgead.sinks import SinkError, StopRequested, open_sink, window
-from edgead.sinks.contract import frame_label
 from edgead.types import Frame
 from edgead.uri import without_credentials
 

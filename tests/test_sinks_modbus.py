@@ -13,8 +13,8 @@ import pytest
 from test_evidence import wait_until
 from verdicts import Line
 
-from edgead.config import ModbusSink
 from edgead.sinks import SinkError, open_outlet, open_sink
+from edgead.site.schema import ModbusSink
 
 pytest.importorskip("pymodbus", reason="MODBUS NOT TESTED: pip install 'edgead[daemon]'")
 

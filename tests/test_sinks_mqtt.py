@@ -16,11 +16,11 @@ from broker import PASSWORD, USER, Broker, Receiver
 from test_evidence import wait_until
 from verdicts import Line, ids
 
-from edgead.config import MqttSink
 from edgead.errors import SettingsError
-from edgead.record import verdict_record
+from edgead.serialization import verdict_record
 from edgead.sinks import open_outlet, open_sink
 from edgead.sinks.contract import SinkError
+from edgead.site.schema import MqttSink
 
 pytest.importorskip("paho.mqtt", reason="MQTT NOT TESTED: pip install 'edgead[daemon]'")
 

@@ -14,10 +14,10 @@ import pytest
 from test_evidence import wait_until
 from verdicts import Line, ids
 
-from edgead.config import WebhookSink
 from edgead.errors import SettingsError
-from edgead.record import verdict_record
+from edgead.serialization import verdict_record
 from edgead.sinks import SinkError, open_outlet, open_sink
+from edgead.site.schema import WebhookSink
 
 pytest.importorskip("httpx", reason="WEBHOOKS NOT TESTED: pip install 'edgead[daemon]'")
 

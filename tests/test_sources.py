@@ -189,9 +189,9 @@ def test_the_built_in_line_gets_its_options(monkeypatch):
         for number in range(count):
             yield numbered(number), np.zeros((120, 160), bool), None
 
-    line = ModuleType("edgead.demo.line")
+    line = ModuleType("edgead.synthetic.line")
     line.belt = belt
-    monkeypatch.setitem(sys.modules, "edgead.demo.line", line)
+    monkeypatch.setitem(sys.modules, "edgead.synthetic.line", line)
     source = open_source("synthetic:?seed=4&count=12&defect_rate=0.25")
     assert frames_until_fault(source) == ([(i, i) for i in range(12)], None)
     list(open_source("synthetic:"))

@@ -10,13 +10,13 @@ import pytest
 from gpu import GPU_PROBLEM
 
 from edgead import Detector
-from edgead.artifact import Artifact
+from edgead.artifact.folder import Artifact
+from edgead.engine_handover import EngineBuild, Succession, load_building
 from edgead.errors import SettingsError
-from edgead.images import load_image
+from edgead.images.files import load_image
 from edgead.runtime.device import Gpu
 from edgead.runtime.engine import Wanted
 from edgead.runtime.flavour import find_flavour
-from edgead.succession import EngineBuild, Succession, load_building
 
 if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
     pytest.skip("SUCCESSION NOT TESTED: tensorrt_rtx is not installed", allow_module_level=True)

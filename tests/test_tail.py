@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgead.tail import FEWEST_SCORES, Pareto, TailError, anderson_darling, extrapolate, fit_pareto
+from edgead.calibration.extreme_value import FEWEST_SCORES, Pareto, TailError, anderson_darling, extrapolate, fit_pareto
 
 
 @pytest.mark.parametrize("shape", [-0.4, -0.1, 0.0, 0.2, 0.7])

@@ -14,15 +14,15 @@ from test_cli import edgead, report
 from test_imports import REFUSE, run
 
 from edgead import Detector, metrics
-from edgead.artifact import Artifact, ArtifactError
-from edgead.calibration import MARGIN, CalibrationError, calibrate, conformal_threshold
-from edgead.completion import GoodScores, kept_images
-from edgead.demo.line import belt
+from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.manifest import Calibration
+from edgead.calibration.conformal import MARGIN, CalibrationError, calibrate, conformal_threshold
 from edgead.errors import SettingsError
-from edgead.images import load_image, write_image
-from edgead.manifest import Calibration
-from edgead.teach import TeachPlan, earlier_versions, teach, undo
-from edgead.teach.thresholds import settle
+from edgead.images.files import load_image, write_image
+from edgead.learning.finalize import GoodScores, kept_images
+from edgead.learning.teach import TeachPlan, earlier_versions, teach, undo
+from edgead.learning.teach.thresholds import settle
+from edgead.synthetic.line import belt
 
 GOOD = np.linspace(0.05, 1, 20)  # scores of as many good images as 5 % needs: the threshold is the highest
 
@@ -181,7 +181,7 @@ def test_a_failure_changes_nothing(model_copy, new_batch, monkeypatch):
     def fails(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("edgead.teach.run.measure_good", fails)
+    monkeypatch.setattr("edgead.learning.teach.run.measure_good", fails)
     with pytest.raises(OSError, match="no space"):
         teach(model_copy, TeachPlan(new_batch[:3]))
     assert content(model_copy) == first

@@ -9,11 +9,12 @@ import pytest
 from backends import CUDA_REQUIRED, needs_cuda
 from gpu import GPU_PROBLEM, needs_gpu
 
-from edgead import Detector, doctor
-from edgead.artifact import Artifact
-from edgead.dataset import find_test_images
-from edgead.device_scoring import DeviceScorer
-from edgead.images import load_image
+from edgead import Detector
+from edgead.artifact.folder import Artifact
+from edgead.cli import doctor
+from edgead.dataset.folders import find_test_images
+from edgead.heads.cuda_scoring import DeviceScorer
+from edgead.images.files import load_image
 from edgead.runtime import open_runtime
 from edgead.runtime.device import DeviceArray, find_gpu
 from edgead.runtime.engine import NoEngineError, make_engine

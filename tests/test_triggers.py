@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgead.config import EveryFrame, Gpio, Interval, PartInView, Software
-from edgead.demo.line import render
 from edgead.errors import SettingsError
+from edgead.site.schema import EveryFrame, Gpio, Interval, PartInView, Software
+from edgead.synthetic.line import render
 from edgead.triggers import open_trigger
 from edgead.triggers.gpio import GpioTrigger
 from edgead.types import Frame

@@ -16,25 +16,26 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("onnx", reason="tuning needs the workstation's packages")
-from edgead.export import finalists, first_round, tune_space  # noqa: E402
-from edgead.export.calibration_images import find_calibration_images  # noqa: E402
-from edgead.export.finalists import judge_finalists  # noqa: E402
-from edgead.export.first_round import FirstRound  # noqa: E402
-from edgead.export.pareto import draw_front, pareto_front  # noqa: E402
-from edgead.export.proportions import Proportions  # noqa: E402
-from edgead.export.rewrite import ToleranceError  # noqa: E402
-from edgead.export.team import Team  # noqa: E402
-from edgead.export.trial import Outcome, Trial, run_trial  # noqa: E402
-from edgead.export.tune import TunePlan, halve, tune  # noqa: E402
-from edgead.export.tune_plan import Parts  # noqa: E402
-from edgead.export.tune_space import Candidate, draw_candidates, nearest_first  # noqa: E402
-from edgead.export.workers import open_workers  # noqa: E402
 from test_cli import edgead  # noqa: E402
 
 from edgead import Detector, kernels  # noqa: E402
-from edgead.completion import CalibrationPlan  # noqa: E402
-from edgead.dataset import no_progress  # noqa: E402
+from edgead.dataset.folders import no_progress  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
+from edgead.export.calibration_images import find_calibration_images  # noqa: E402
+from edgead.export.rewrite import ToleranceError  # noqa: E402
+from edgead.learning.finalize import CalibrationPlan  # noqa: E402
+from edgead.training.proportions import Proportions  # noqa: E402
+from edgead.tune import finalists, first_round  # noqa: E402
+from edgead.tune import space as tune_space
+from edgead.tune.finalists import judge_finalists  # noqa: E402
+from edgead.tune.first_round import FirstRound  # noqa: E402
+from edgead.tune.pareto import draw_front, pareto_front  # noqa: E402
+from edgead.tune.plan import Parts  # noqa: E402
+from edgead.tune.run import TunePlan, halve, tune  # noqa: E402
+from edgead.tune.space import Candidate, draw_candidates, nearest_first  # noqa: E402
+from edgead.tune.team import Team  # noqa: E402
+from edgead.tune.trial import Outcome, Trial, run_trial  # noqa: E402
+from edgead.tune.workers import open_workers  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -328,7 +329,7 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from edgead.export import tune_space, workers
-from edgead.export.tune import TunePlan, tune
+from edgead.tune.run import TunePlan, tune
 tune_space.SPACE, tune_space.PRESETS = {tune_space.SPACE!r}, ()
 cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "include_dashboard": False}})
 cluster.add_node(num_cpus=1)

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from edgead.two_sample import cramer_von_mises, same_distribution_p_value
+from edgead.calibration.two_sample import cramer_von_mises, same_distribution_p_value
 
 
 @pytest.mark.parametrize(("n", "m"), [(5, 7), (40, 191), (1, 9)])

@@ -8,11 +8,11 @@ import pytest
 from fakes import edit_manifest
 
 from edgead import Detector
-from edgead.artifact import Artifact, ArtifactError, write_manifest
-from edgead.images import load_image
-from edgead.manifest import Scoring
-from edgead.scoring import Scorer
-from edgead.usual_scores import fit_usual_scores, fold_of_groups, left_out_maps, look_at
+from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
+from edgead.artifact.manifest import Scoring
+from edgead.heads.scoring import Scorer
+from edgead.images.files import load_image
+from edgead.memory_bank.usual_scores import fit_usual_scores, fold_of_groups, left_out_maps, look_at
 
 RULE = Scoring(head="patch_nearest", window=3, top_patches=10, margin=1)
 GRID = (24, 30)
@@ -135,7 +135,7 @@ def test_training_brings_down_the_conveyor(trained_model):
     ("settings", "found"), [({}, True), ({"by_place": False}, False), ({"fill": "reflect"}, False)]
 )
 def test_it_is_fitted_where_all_images_show_the_same_view(settings, found):
-    from edgead.train.patchcore import PatchCore
+    from edgead.methods.patchcore import PatchCore
 
     images = np.random.default_rng(3).integers(0, 256, (20, 64, 64, 3), np.uint8)
     small = {"backbone": "efficientnet_lite0", "image_size": [64, 64], "memory_bank_size": 50}

@@ -8,7 +8,7 @@ from types import FrameType
 
 from edgead.cli import daemon, device, latency, learning, thresholds, training, workstation  # noqa: F401  for their verbs
 from edgead.cli.app import app
-from edgead.console import stderr
+from edgead.cli.console import stderr
 from edgead.errors import EdgeadError
 
 

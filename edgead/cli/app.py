@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from edgead.console import print_json, stdout
+from edgead.cli.console import print_json, stdout
 from edgead.errors import SettingsError
-from edgead.images import is_image_path, list_images
+from edgead.images.files import is_image_path, list_images
 
 HELP = "The command `edgead`: one verb a job. Exit codes: 0 ok, 1 a gate failed, 2 wrong usage or unusable input."
 

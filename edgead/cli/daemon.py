@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from edgead.cli.app import app
-from edgead.console import stderr
+from edgead.cli.console import stderr
 from edgead.errors import EdgeadError, SettingsError
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ def daemon_command(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of site files.")] = False,
 ) -> None:
     """Inspect unattended: cameras, models, sinks, evidence and a page, as a site file says."""
-    from edgead.config import Site
-    from edgead.console import print_json
-    from edgead.site_file import load_site, resolved
+    from edgead.cli.console import print_json
+    from edgead.site.load import load_site, resolved
+    from edgead.site.schema import Site
 
     if schema:
         print_json(Site.model_json_schema())

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from edgead.artifact import Artifact
+from edgead.artifact.folder import Artifact
 from edgead.cli.app import Group, Json, Model, Precision, Runtime, app, find_images, print_report
-from edgead.console import FrameCount, evaluation_table, facts_table, stage_bars, stderr
-from edgead.dataset import find_test_images
+from edgead.cli.console import FrameCount, evaluation_table, facts_table, stage_bars, stderr
+from edgead.dataset.folders import find_test_images
+from edgead.dataset.groups import group_images
 from edgead.errors import SettingsError
-from edgead.groups import group_images
 
 
 @app.command(name="eval")
@@ -28,7 +28,7 @@ def evaluate_command(
 ) -> None:
     """Measure a model on test images with known defects."""
     from edgead.detector import Detector
-    from edgead.evaluate import evaluate, write_worst_cases
+    from edgead.report.evaluate import evaluate, write_worst_cases
 
     images = find_test_images(data)
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
@@ -75,8 +75,8 @@ def predict(
     json: Json = False,
 ) -> None:
     """Judge images."""
+    from edgead.cli.predict_files import predict_images, verdict_table
     from edgead.detector import Detector
-    from edgead.predict import predict_images, verdict_table
 
     paths = find_images(images)
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
@@ -99,8 +99,8 @@ def stream(
 ) -> None:
     """Run the camera loop until the source ends; exit 1 when the source failed."""
     from edgead.detector import Detector
+    from edgead.engine_handover import load_building
     from edgead.stream import run
-    from edgead.succession import load_building
 
     if json and "jsonl:-" in (sink or []):
         raise SettingsError("--json and jsonl:- both write to standard output: give the sink a file")
@@ -140,7 +140,7 @@ def doctor(
     json: Json = False,
 ) -> None:
     """Tell what this machine has, by trying it; exit 1 when something that edgead needs does not work."""
-    from edgead.doctor import examination_table, examine, is_fit
+    from edgead.cli.doctor import examination_table, examine, is_fit
 
     findings = examine(probe_cameras=cameras)
     print_report(findings, json, lambda: examination_table(findings))
@@ -160,7 +160,7 @@ def demo(
     json: Json = False,
 ) -> None:
     """Train, export, verify and stream, on the built-in production line or on your own images."""
-    from edgead.demo.run import run_demo
+    from edgead.cli.demo_run import run_demo
 
     report = run_demo(output, data, preset=preset)
     print_report(report.to_dict(), json, report.table)

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from edgead.cli.app import Json, Precision, Runtime, app, find_images, print_report
-from edgead.console import stderr
+from edgead.cli.console import stderr
 from edgead.errors import SettingsError
-from edgead.images import load_image
+from edgead.images.files import load_image
 
 Rate = Annotated[float | None, typer.Option(min=0, help="Frames a second that arrive by the clock; else back to back.")]
 Jitter = Annotated[float, typer.Option(min=0, help="Deviation of the arrivals, in milliseconds.")]
@@ -44,8 +44,8 @@ def profile(
 ) -> None:
     """Measure the latency of every stage on this machine, or compare two reports."""
     if compare is not None:
-        from edgead.comparison import compare as divide
-        from edgead.comparison import comparison_table
+        from edgead.profiling.compare import compare as divide
+        from edgead.profiling.compare import comparison_table
 
         ratios = divide(*compare)
         print_report(ratios, json, lambda: comparison_table(ratios))
@@ -54,9 +54,9 @@ def profile(
         raise SettingsError("name a model, or two reports with --compare A B")
     _take_place(affinity, fifo)
     from edgead.detector import Detector
-    from edgead.pacing import Pace
-    from edgead.profile import profile as measure
-    from edgead.profile_page import profile_page
+    from edgead.profiling.load_generator import Pace
+    from edgead.profiling.page import profile_page
+    from edgead.profiling.profiler import profile as measure
 
     pace = None if rate is None else Pace(rate, jitter, duration, deadline_ms)
     with Detector.load(model, runtime=runtime, precision=precision) as detector:
@@ -75,7 +75,7 @@ def profile(
 
 def _take_place(affinity: str | None, fifo: int | None) -> None:
     """Before anything starts threads: they have what their maker had."""
-    from edgead.scheduling import set_affinity, set_fifo
+    from edgead.process.cpu_affinity import set_affinity, set_fifo
 
     if affinity is not None:
         if not re.fullmatch(r"\d+(,\d+)*", affinity):

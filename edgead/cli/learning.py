@@ -19,7 +19,7 @@ from edgead.cli.app import (
     print_report,
     read_numbers,
 )
-from edgead.console import facts_table, stage_bars, stderr, training_facts
+from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
 from edgead.errors import SettingsError
 
 
@@ -40,7 +40,7 @@ def commission(
     json: Json = False,
 ) -> None:
     """Make a calibrated model on the device, from good parts in front of its camera."""
-    from edgead import commission as commissioning
+    from edgead.learning import commission as commissioning
 
     region = read_numbers("--roi", roi, (4,)) if roi else None
     plan = commissioning.CommissionPlan(
@@ -74,7 +74,7 @@ def teach(
     json: Json = False,
 ) -> None:
     """Add good parts to a model's memory bank, and make its thresholds anew."""
-    from edgead import teach as teaching
+    from edgead.learning import teach as teaching
 
     if undo:
         if images or calibration:

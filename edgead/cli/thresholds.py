@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from edgead.artifact import Artifact
+from edgead.artifact.folder import Artifact
+from edgead.artifact.manifest import PROVEN
 from edgead.cli.app import Group, Json, Model, Precision, Runtime, app, find_images, print_report
-from edgead.console import facts_table, stage_bars, stderr
+from edgead.cli.console import facts_table, stage_bars, stderr
 from edgead.errors import SettingsError
-from edgead.manifest import PROVEN
 
 
 @app.command()
@@ -41,7 +41,7 @@ def calibrate(
 ) -> None:
     """Set a model's thresholds anew, from good images or by hand; each change is kept in the model."""
     from edgead.detector import Detector
-    from edgead.recalibration import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
+    from edgead.learning.recalibrate import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
 
     by_hand = reject is not None or review is not None
     from_images = bool(good_images) or extrapolate or false_reject_rate is not None or review_rate is not None

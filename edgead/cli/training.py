@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 import yaml
 
 from edgead.cli.app import FalseRejectRate, Group, Json, Region, ReviewRate, Seed, app, print_report, read_numbers
-from edgead.console import facts_table, stage_bars, stderr, training_facts
-from edgead.dataset import StageProgress, find_good_images
+from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
+from edgead.dataset.folders import StageProgress, find_good_images
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
-    from edgead.export.from_folder import GoodImages
+    from edgead.training.from_folder import GoodImages
 
 
 @app.command()
@@ -57,7 +57,7 @@ def train(
 
     A training that was stopped goes on where it was when the same command is given again.
     """
-    from edgead.export.from_folder import GoodImages, train_from_folder
+    from edgead.training.from_folder import GoodImages, train_from_folder
 
     chosen = {
         "backbone": backbone,
@@ -67,7 +67,7 @@ def train(
         "seed": seed,
     }
     chosen = {key: value for key, value in chosen.items() if value is not None}
-    region = read_numbers("--roi", roi, (4,)) if roi else None
+    region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group)
     with stage_bars() as progress:
         of_preset, account = _preset(good, detector, preset, latency_ms, progress)
@@ -92,9 +92,9 @@ def _preset(
     good: GoodImages, detector: str, preset: str, latency_ms: float | None, progress: StageProgress
 ) -> tuple[dict[str, Any], str]:
     """Settings of a preset in the proportions of the images; of `auto`, for this machine; and why in words."""
-    from edgead.export.auto import LATENCY_MS, choose_settings
-    from edgead.export.proportions import find_proportions, keep_proportions
-    from edgead.train import PatchCoreConfig, find_preset
+    from edgead.methods import PatchCoreConfig, find_preset
+    from edgead.training.proportions import find_proportions, keep_proportions
+    from edgead.tune.auto import LATENCY_MS, choose_settings
 
     if preset == "auto":
         if detector != "patchcore":
@@ -139,11 +139,11 @@ def distill(
 
     A distillation that was stopped goes on where it was when the same command is given again.
     """
-    from edgead.train.device import choose_device
-    from edgead.train.distill import DistillConfig
-    from edgead.train.distill import distill as distill_teacher
-    from edgead.train.pretraining import find_pictures
-    from edgead.train.settings import read_settings
+    from edgead.methods.device import choose_device
+    from edgead.methods.distill import DistillConfig
+    from edgead.methods.distill import distill as distill_teacher
+    from edgead.methods.pretraining import find_pictures
+    from edgead.methods.settings import read_settings
 
     chosen = {"backbone": backbone, "model_size": model_size, "steps": steps, "seed": seed}
     chosen = {key: value for key, value in chosen.items() if value is not None}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edgead.artifact import Artifact
+from edgead.artifact.folder import Artifact
 from edgead.cli.app import (
     FalseRejectRate,
     Group,
@@ -19,7 +19,7 @@ from edgead.cli.app import (
     find_images,
     print_report,
 )
-from edgead.console import (
+from edgead.cli.console import (
     export_facts,
     facts_table,
     pairs_table,
@@ -28,7 +28,7 @@ from edgead.console import (
     stderr,
     tuned_table,
 )
-from edgead.dataset import find_test_images
+from edgead.dataset.folders import find_test_images
 from edgead.errors import SettingsError
 
 
@@ -50,14 +50,24 @@ def tune(
     json: Json = False,
 ) -> None:
     """Search for the best detector within a latency budget, and write it as a finished model."""
-    from edgead.export.tune import TunePlan
-    from edgead.export.tune import tune as search
+    from edgead.tune.run import TunePlan
+    from edgead.tune.run import tune as search
 
-    lists = [tuple(part.strip() for part in text.split(",")) for text in (precisions, detectors)]
     picture = plot or output.with_name(f"{output.name}.svg")
     if plot and not plot.parent.is_dir():
         raise SettingsError(f"--plot {plot}: there is no folder {plot.parent}")
-    plan = TunePlan(latency_ms, false_reject_rate, runtime, *lists, trials, workers, ray, seed, group)
+    plan = TunePlan(
+        latency_ms,
+        false_reject_rate,
+        runtime,
+        _listed(precisions),
+        _listed(detectors),
+        trials,
+        workers,
+        ray,
+        seed,
+        group,
+    )
     with stage_bars() as progress:
         tuned = search(data, output, plan, progress=progress)
     picture.write_text(tuned.plot, encoding="utf-8")
@@ -153,7 +163,7 @@ def _verify_fp32(artifact: Artifact, images: list[Path], json: bool) -> bool:
 
 
 def _verify_all(artifact: Artifact, images: list[Path], json: bool) -> bool:
-    from edgead.export.matrix import all_pairs, verify_pairs
+    from edgead.export.verify_matrix import all_pairs, verify_pairs
 
     labelled = len(images) == 1 and (images[0] / "test").is_dir()
     golden = [artifact.path / golden.image for golden in artifact.manifest.golden]
@@ -163,3 +173,7 @@ def _verify_all(artifact: Artifact, images: list[Path], json: bool) -> bool:
     rows = [report.to_dict() for report in reports]
     print_report({"model": str(artifact.path), "pairs": rows}, json, lambda: pairs_table(rows))
     return all(report.passed for report in reports)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))

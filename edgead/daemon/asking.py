@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 
-from edgead.config import MqttSink, SinkSection, Software, TriggerSection
+from edgead.site.schema import MqttSink, SinkSection, Software, TriggerSection
 from edgead.triggers import SoftwareTrigger, Trigger, open_trigger
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgead.config import Site
+from edgead.site.schema import Site
 
 
 @dataclass(frozen=True, slots=True)

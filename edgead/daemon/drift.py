@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.config import DriftSection
 from edgead.drift import OtherWatchError
 from edgead.errors import SettingsError
+from edgead.files.atomic import write_whole
+from edgead.site.schema import DriftSection
 from edgead.types import Frame, Verdict
-from edgead.whole_file import write_whole
 
 if TYPE_CHECKING:
     from edgead.daemon.model_slot import ModelSlot

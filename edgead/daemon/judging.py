@@ -13,7 +13,7 @@ from edgead.daemon.condition import State
 from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.model_slot import ModelSlot
 from edgead.errors import EdgeadError
-from edgead.latency import Latency, LatencyRecorder
+from edgead.profiling.latency import Latency, LatencyRecorder
 from edgead.types import Frame, Verdict
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from typing import Any
 
 from edgead import kernels
-from edgead.config import PipelineSection, Site
 from edgead.daemon.changes import Changes, changes
 from edgead.daemon.judging import Receivers
 from edgead.daemon.pipeline import Pipeline, Wiring
@@ -21,6 +20,7 @@ from edgead.evidence import EvidenceStore
 from edgead.evidence.folder_lock import FolderLock
 from edgead.sinks.outlet import Outlet
 from edgead.sinks.site import open_outlet
+from edgead.site.schema import PipelineSection, Site
 from edgead.sources.supervised import SupervisedCamera
 from edgead.types import Frame, Verdict
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, SecretStr
 
-from edgead.config import Site
+from edgead.site.schema import Site
 from edgead.uri import without_credentials
 
 _HIDDEN = "***"

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from edgead.config import HttpSection
 from edgead.daemon.within import all_within
 from edgead.errors import EdgeadError
+from edgead.site.schema import HttpSection
 
 if TYPE_CHECKING:
     from edgead.daemon.http.server import Server

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgead.artifact import Artifact
-from edgead.config import LimitsSection, PipelineSection, SinkSection
+from edgead.artifact.folder import Artifact
 from edgead.daemon.asking import triggered
 from edgead.daemon.condition import Condition, State
 from edgead.daemon.drift import PipelineDrift
@@ -21,6 +20,7 @@ from edgead.daemon.self_test import SelfTestError
 from edgead.daemon.supervisor import RestartBudget, Supervisor
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
 from edgead.errors import EdgeadError, SettingsError
+from edgead.site.schema import LimitsSection, PipelineSection, SinkSection
 from edgead.sources import SourceError
 from edgead.sources.mailbox import Mailbox
 from edgead.triggers import Trigger

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from edgead.lasting_thread import LastingThread
+from edgead.process.lasting_thread import LastingThread
 
 logger = logging.getLogger(__name__)
 

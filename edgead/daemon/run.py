@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.config import HttpSection
 from edgead.daemon.feed import Subscription, VerdictFeed
 from edgead.daemon.line import Line
 from edgead.daemon.logs import JsonLines
@@ -19,7 +18,8 @@ from edgead.daemon.reloading import Reloading
 from edgead.daemon.signals import Requests
 from edgead.daemon.watch import Watch
 from edgead.errors import EdgeadError
-from edgead.site_file import load_site
+from edgead.site.load import load_site
+from edgead.site.schema import HttpSection
 
 if TYPE_CHECKING:
     from edgead.daemon.http.server import Server

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from edgead.artifact import Artifact, ArtifactError
-from edgead.calibration import score_scale
+from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.calibration.conformal import score_scale
 from edgead.detector import Detector, Measurement
 from edgead.errors import EdgeadError
 

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from edgead.config import LimitsSection
+from edgead.site.schema import LimitsSection
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, RootModel, ValidationError, model_validator
 
 from edgead.errors import SettingsError
-from edgead.whole_file import write_whole
+from edgead.files.atomic import write_whole
 
 
 class Thresholds(BaseModel):

@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgead.config import DriftSection
+from edgead.artifact.manifest import Calibration
+from edgead.calibration.group_conformal import one_of_each
 from edgead.drift.betting import Change
 from edgead.drift.channel import Channel, ShareChannel, ValueChannel
 from edgead.drift.picture import Picture, PictureMeter
 from edgead.errors import SettingsError
-from edgead.group_conformal import one_of_each
-from edgead.manifest import Calibration
+from edgead.site.schema import DriftSection
 from edgead.types import Verdict
 
 Cause = Literal["camera", "product"]

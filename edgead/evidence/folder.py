@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgead.whole_file import UNFINISHED, write_whole
+from edgead.files.atomic import UNFINISHED, write_whole
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHELF = re.compile(r"[0-9]{8}")

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from edgead.config import StoreSection
 from edgead.evidence.folder import PictureFolder
-from edgead.lasting_thread import LastingThread
-from edgead.overlay import draw_overlay
-from edgead.quiet import quiet_opencv
-from edgead.sinks.contract import frame_label
+from edgead.images.overlay import draw_overlay
+from edgead.process.lasting_thread import LastingThread
+from edgead.process.silence import quiet_opencv
+from edgead.serialization import frame_label
+from edgead.site.schema import StoreSection
 from edgead.types import Frame, Verdict
 
 _MIB = 2**20

@@ -123,7 +123,7 @@ def _one(id: str, pipeline: str | None) -> Select:
 
 
 def _record(row: Row) -> dict[str, Any]:
-    """A row as `edgead.record.verdict_record` has it, with what the store knows beside it."""
+    """A row as `edgead.serialization.verdict_record` has it, with what the store knows beside it."""
     record = dict(row._mapping)
     for name in ("seq", "folder", "marked_at", "marked_by", "mark_note"):
         del record[name]

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, Statement
 
 from edgead.evidence.database import EvidenceError, problem_of
 from edgead.evidence.tables import verdicts
-from edgead.lasting_thread import LastingThread
+from edgead.process.lasting_thread import LastingThread
 
 _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _MOST_AT_ONCE = 500

@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from edgead.config import StoreSection
 from edgead.evidence.database import (
     DamagedTablesError,
     EvidenceError,
@@ -28,7 +27,8 @@ from edgead.evidence.pictures import PictureKeeper
 from edgead.evidence.records import Records
 from edgead.evidence.rows import RowWriter
 from edgead.evidence.upkeep import Upkeep
-from edgead.record import verdict_record
+from edgead.serialization import verdict_record
+from edgead.site.schema import StoreSection
 from edgead.types import Frame, Verdict
 
 _EVIDENCE = {"none": (), "reject": ("reject",), "review": ("review", "reject"), "all": ("ok", "review", "reject")}

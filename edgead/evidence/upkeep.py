@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from edgead.evidence.database import LOG_MOST, database_file, problem_of
 from edgead.evidence.folder import PictureFolder
 from edgead.evidence.tables import marks, verdicts
-from edgead.lasting_thread import LastingThread
+from edgead.process.lasting_thread import LastingThread
 
 _DISK_EVERY_S = 1.0
 _RETENTION_EVERY_S = 60.0

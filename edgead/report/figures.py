@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgead.charts import Axis, Chart
+from edgead.html.charts import Axis, Chart
 from edgead.report.findings import Findings
 
 _BINS = 48

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from edgead.calibration import score_scale
-from edgead.dataset import GOOD, LabelledImage, Progress
+from edgead.artifact.manifest import Calibration, Manifest
+from edgead.calibration.conformal import score_scale
+from edgead.calibration.group_conformal import one_of_each
+from edgead.calibration.two_sample import same_distribution_p_value
+from edgead.dataset.folders import GOOD, LabelledImage, Progress
+from edgead.dataset.groups import Groups
 from edgead.detector import Detector
-from edgead.evaluate import Evaluation, Outcome, evaluate
-from edgead.group_conformal import one_of_each
-from edgead.groups import Groups
-from edgead.latency import Latency, LatencyRecorder, machine_facts
-from edgead.manifest import Calibration, Manifest
 from edgead.metrics import Pixels, Rate
+from edgead.profiling.latency import Latency, LatencyRecorder, machine_facts
+from edgead.report.evaluate import Evaluation, Outcome, evaluate
 from edgead.report.promise import Promise, examine_promise
-from edgead.two_sample import same_distribution_p_value
 from edgead.types import Verdict
 
 

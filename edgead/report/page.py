@@ -7,12 +7,12 @@ from html import escape
 from typing import Any
 
 from edgead import __version__
-from edgead.dataset import GOOD
+from edgead.artifact.manifest import PROVEN
+from edgead.dataset.folders import GOOD
 from edgead.detector import Detector
-from edgead.manifest import PROVEN
+from edgead.html.pages import facts, figure, page, table
 from edgead.metrics import Rate
-from edgead.pages import facts, figure, page, table
-from edgead.profile_page import latency_histogram
+from edgead.profiling.page import latency_histogram
 from edgead.report import figures
 from edgead.report.findings import Findings, TypeCount
 from edgead.report.pictures import worst_cases

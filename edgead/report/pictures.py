@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 
 from edgead.detector import Detector
-from edgead.evaluate import Outcome
-from edgead.images import load_image
-from edgead.overlay import draw_heat
+from edgead.images.files import load_image
+from edgead.images.overlay import draw_heat
+from edgead.report.evaluate import Outcome
 
 _LONG_SIDE_PX = 260
 _JPEG_QUALITY = 80

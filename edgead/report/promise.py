@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgead.group_conformal import have_several
-from edgead.manifest import PROVEN, Calibration
+from edgead.artifact.manifest import PROVEN, Calibration
+from edgead.calibration.group_conformal import have_several
 from edgead.metrics import Rate
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from importlib.util import find_spec
 
-from edgead.artifact import ENGINES, Artifact, Graph
+from edgead.artifact.folder import ENGINES, Artifact, Graph
 from edgead.errors import SettingsError
 from edgead.runtime.contract import Runtime
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from edgead.artifact import ArtifactError
-from edgead.manifest import Manifest
+from edgead.artifact.folder import ArtifactError
+from edgead.artifact.manifest import Manifest
 
 _AGAIN = "write it again with `edgead export`"
 _MOST_VALUES = 1 << 27  # of an output: half a gigabyte

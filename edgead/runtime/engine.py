@@ -14,9 +14,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edgead.artifact import ENGINES, Artifact, Graph
+from edgead.artifact.folder import ENGINES, Artifact, Graph
 from edgead.errors import SettingsError
-from edgead.regular_file import MissingFileError, UnreadableFileError, open_regular
+from edgead.files.regular import MissingFileError, UnreadableFileError, open_regular
 from edgead.runtime.device import Gpu, find_gpu
 from edgead.runtime.engine_builder import EngineError, Profile, build_engine
 from edgead.runtime.flavour import INSTALL, Flavour, FlavourName, find_flavour, installed_flavours

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgead import kernels
-from edgead.artifact import Artifact, ArtifactError, Graph
+from edgead.artifact.folder import Artifact, ArtifactError, Graph
 from edgead.errors import SettingsError
 from edgead.runtime.contract import Tensor, check_input, check_outputs
 from edgead.runtime.workers import start_workers

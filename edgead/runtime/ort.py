@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 
 from edgead import kernels
-from edgead.artifact import Artifact, ArtifactError, Graph
+from edgead.artifact.folder import Artifact, ArtifactError, Graph
 from edgead.runtime.contract import Tensor, check_input, check_outputs
 from edgead.runtime.workers import start_workers
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgead.artifact import Artifact, Graph
+from edgead.artifact.folder import Artifact, Graph
 from edgead.runtime.cuda_libraries import CudaGraph, capture
 from edgead.runtime.device import Device, DeviceArray, open_device
 from edgead.runtime.engine import Wanted, find_engine

@@ -35,11 +35,6 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
-def frame_label(frame: Frame) -> str:
-    """What a picture of a frame is headed with: its name, else its number."""
-    return frame.name or f"frame {frame.number}"
-
-
 def write_error(path: str | Path, error: OSError) -> SinkError:
     """Say which path could not be written, why, and what to do where that is known."""
     hint = "; free some space or choose another disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""

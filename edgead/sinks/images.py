@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from edgead.images import write_image
-from edgead.overlay import draw_overlay
-from edgead.sinks.contract import CHOICES, SinkError, frame_label, write_error
+from edgead.images.files import write_image
+from edgead.images.overlay import draw_overlay
+from edgead.serialization import frame_label
+from edgead.sinks.contract import CHOICES, SinkError, write_error
 from edgead.types import Frame, Verdict
 
 _FORMATS = ("jpg", "png")

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from edgead.record import record_json
+from edgead.serialization import record_json
 from edgead.sinks.contract import SinkError, write_error
 from edgead.types import Frame, Verdict
 

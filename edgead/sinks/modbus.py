@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from edgead.config import ModbusSink as ModbusSection
 from edgead.errors import SettingsError
 from edgead.sinks.contract import SinkError
+from edgead.site.schema import ModbusSink as ModbusSection
 from edgead.types import Frame, Verdict
 
 try:

@@ -9,10 +9,10 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from edgead.config import MqttSink as MqttSection
-from edgead.record import record_json
+from edgead.serialization import record_json
 from edgead.sinks.contract import SinkError
 from edgead.sinks.mqtt_connection import Connection, MQTTErrorCode, error_string
+from edgead.site.schema import MqttSink as MqttSection
 from edgead.types import Frame, Verdict
 
 
@@ -27,7 +27,7 @@ class MqttSink:
     ----------
     name : str
         Of the sink; with QoS 2 part of the client's id, by which a broker knows who comes back.
-    section : edgead.config.MqttSink
+    section : edgead.site.schema.MqttSink
     """
 
     needs_image = False
@@ -90,7 +90,7 @@ class Subscription:
 
     Parameters
     ----------
-    section : edgead.config.MqttSink
+    section : edgead.site.schema.MqttSink
         Whose broker, user and certificates are used.
     topic : str
     on_message : callable

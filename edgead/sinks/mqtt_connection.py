@@ -12,9 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from edgead.config import MqttSink as MqttSection
 from edgead.errors import SettingsError
-from edgead.log_rate import limited_log
+from edgead.process.log_rate import limited_log
+from edgead.site.schema import MqttSink as MqttSection
 
 try:
     from paho.mqtt import client as paho

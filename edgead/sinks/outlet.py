@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgead.log_rate import limited_log
+from edgead.process.log_rate import limited_log
 from edgead.sinks.contract import CHOICES, Sink, SinkError, StopRequested
 from edgead.types import Frame, Verdict
 

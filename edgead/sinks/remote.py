@@ -9,11 +9,11 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import BaseModel, ValidationError
 
-from edgead.config import ModbusSink, MqttSink, SinkSection, StoreSection, WebhookSink
 from edgead.errors import SettingsError, tell_invalid
 from edgead.sinks.contract import Sink, SinkError
 from edgead.sinks.outlet import Outlet
 from edgead.sinks.site import open_outlet
+from edgead.site.schema import ModbusSink, MqttSink, SinkSection, StoreSection, WebhookSink
 from edgead.uri import parse_options, without_credentials
 
 _DRAIN_S = 5.0
@@ -91,7 +91,7 @@ def _open_modbus(uri: str) -> Sink:
 
 
 def _open_sqlite(uri: str) -> Sink:
-    from edgead.evidence.sink import StoreSink
+    from edgead.sinks.store import StoreSink
 
     folder, _, query = uri.partition(":")[2].partition("?")
     if not folder:

@@ -8,7 +8,7 @@ from edgead.sinks.contract import Sink
 from edgead.sinks.outlet import Outlet
 
 if TYPE_CHECKING:
-    from edgead.config import SinkSection
+    from edgead.site.schema import SinkSection
 
 _MOST_OF_A_URI = 1000
 

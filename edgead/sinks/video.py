@@ -8,9 +8,10 @@ from pathlib import Path
 
 import cv2
 
-from edgead.overlay import draw_overlay
-from edgead.quiet import quiet_opencv
-from edgead.sinks.contract import SinkError, frame_label, write_error
+from edgead.images.overlay import draw_overlay
+from edgead.process.silence import quiet_opencv
+from edgead.serialization import frame_label
+from edgead.sinks.contract import SinkError, write_error
 from edgead.types import Frame, Verdict
 
 _CODECS = {".avi": "MJPG", ".mp4": "mp4v"}

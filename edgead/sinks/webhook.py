@@ -8,11 +8,11 @@ import logging
 import threading
 import time
 
-from edgead.config import WebhookSink as WebhookSection
 from edgead.errors import SettingsError
-from edgead.record import record_json
+from edgead.serialization import record_json
 from edgead.sinks.attempt import Attempts
 from edgead.sinks.contract import CHOICES, SinkError
+from edgead.site.schema import WebhookSink as WebhookSection
 from edgead.types import Frame, Verdict
 from edgead.uri import origin
 

@@ -8,8 +8,9 @@ import sys
 
 import cv2
 
-from edgead.overlay import draw_overlay
-from edgead.sinks.contract import SinkError, StopRequested, frame_label
+from edgead.images.overlay import draw_overlay
+from edgead.serialization import frame_label
+from edgead.sinks.contract import SinkError, StopRequested
 from edgead.types import Frame, Verdict
 
 _ESC = 27

@@ -7,7 +7,7 @@ import re
 import threading
 from pathlib import Path
 
-from edgead.images import MOST_MEGAPIXELS, is_image_path
+from edgead.images.files import MOST_MEGAPIXELS, is_image_path
 from edgead.sources.camera import camera_address, csi_address, v4l2_address
 from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import Counters, Source, SourceError

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from edgead.quiet import quiet_opencv
+from edgead.process.silence import quiet_opencv
 from edgead.sources.contract import FrameCounter, FrameSizeError, SourceError
 from edgead.types import Frame
 

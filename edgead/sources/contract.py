@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from edgead.errors import EdgeadError
-from edgead.images import MOST_MEGAPIXELS, ImageError, as_bgr, check_size
+from edgead.images.files import MOST_MEGAPIXELS, ImageError, as_bgr, check_size
 from edgead.types import Frame
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from edgead.config import HealthSection
+from edgead.site.schema import HealthSection
 from edgead.sources.registration import Place
 from edgead.types import Frame
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgead.images import MOST_MEGAPIXELS
+from edgead.images.files import MOST_MEGAPIXELS
 from edgead.sources.connection import Connection, LiveAddress
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.sources.mailbox import Mailbox

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from edgead.config import CameraSection
+from edgead.site.schema import CameraSection
 from edgead.sources.contract import SourceError
 from edgead.sources.decoder_log import LOG_LEVEL
 from edgead.sources.frame_memory import FrameMemory, SharedFrame

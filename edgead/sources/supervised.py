@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 
 import numpy as np
 
-from edgead.config import CameraSection
+from edgead.site.schema import CameraSection
 from edgead.sources import Source, is_live, open_source
 from edgead.sources.camera_record import CameraRecord, CameraStatus
 from edgead.sources.contract import SourceError, new_id

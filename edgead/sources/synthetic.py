@@ -66,8 +66,8 @@ class SyntheticSource:
 
     def _parts(self) -> Iterator[np.ndarray]:
         # Only those who ask for the line pay for its import.
-        from edgead.demo.line import belt
-        from edgead.demo.transmission import transmit
+        from edgead.synthetic.line import belt
+        from edgead.synthetic.transmission import transmit
 
         made = []
         for image, _mask, _defect in belt(**self._options, parts_per_batch=self._parts_per_batch):

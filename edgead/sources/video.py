@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgead.images import MOST_MEGAPIXELS
-from edgead.quiet import quiet_opencv
+from edgead.images.files import MOST_MEGAPIXELS
+from edgead.process.silence import quiet_opencv
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.types import Frame
 

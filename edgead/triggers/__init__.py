@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgead.config import EveryFrame, Gpio, Interval, PartInView, Software, TriggerSection
+from edgead.site.schema import EveryFrame, Gpio, Interval, PartInView, Software, TriggerSection
 from edgead.triggers.contract import Trigger
 from edgead.triggers.gpio import GpioTrigger
 from edgead.triggers.part_in_view import PartInViewTrigger

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Protocol
 
-from edgead.config import Gpio
 from edgead.errors import SettingsError
+from edgead.site.schema import Gpio
 from edgead.triggers.timing import SoftwareTrigger
 from edgead.types import Frame
 

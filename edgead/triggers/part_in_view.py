@@ -7,7 +7,7 @@ from collections import deque
 import cv2
 import numpy as np
 
-from edgead.config import PartInView
+from edgead.site.schema import PartInView
 from edgead.types import Frame
 
 _WIDTH_PX = 96  # that pictures are looked at in

@@ -9,7 +9,7 @@ import cv2
 import pytest
 from fakes import mjpeg_server
 
-from edgead.config import CameraSection
+from edgead.site.schema import CameraSection
 from edgead.sources.health import HealthWatch
 from edgead.sources.supervised import SupervisedCamera
 

@@ -15,7 +15,7 @@ pytest.importorskip("onnx", reason="NO HOSTILE ARTIFACTS TESTED: graphs are made
 from artifacts import GRAPH, HOSTILE
 from valid_artifact import make, write_valid
 
-from edgead.artifact import ArtifactError
+from edgead.artifact.folder import ArtifactError
 from edgead.daemon.self_test import SelfTestError, self_test
 from edgead.detector import Detector
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from fakes import mjpeg_server
 
-from edgead.config import CameraSection
-from edgead.image_header import image_size
-from edgead.images import ImageError, load_image
+from edgead.images.files import ImageError, load_image
+from edgead.images.header import image_size
+from edgead.site.schema import CameraSection
 from edgead.sources import SourceError, open_source
 from edgead.sources.supervised import SupervisedCamera
 

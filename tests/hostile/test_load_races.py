@@ -16,7 +16,7 @@ pytest.importorskip("onnx", reason="NO RACES TESTED: graphs are made by the work
 
 from valid_artifact import write_valid
 
-from edgead.artifact import ArtifactError
+from edgead.artifact.folder import ArtifactError
 from edgead.daemon.self_test import SelfTestError, self_test
 from edgead.detector import Detector
 

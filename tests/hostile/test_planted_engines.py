@@ -12,7 +12,7 @@ pytest.importorskip("onnx", reason="NO PLANTED ENGINES TESTED: graphs are made b
 from valid_artifact import make, write_valid
 
 from edgead import runtime as runtimes
-from edgead.artifact import Artifact
+from edgead.artifact.folder import Artifact
 from edgead.runtime import available_runtimes, device, engine, open_runtime
 from edgead.runtime.device import Gpu
 from edgead.runtime.engine import NoEngineError, Wanted, make_engine

@@ -11,8 +11,8 @@ from verdicts import Line
 pytest.importorskip("pymodbus", reason="MODBUS NOT TESTED: pip install 'edgead[daemon]'")
 from hostile.plc import KINDS, HostilePlc, right
 
-from edgead.config import ModbusSink
 from edgead.sinks import open_outlet
+from edgead.site.schema import ModbusSink
 
 # Not refused: no harm comes of the second answer, and an echo of a write has the beginning of its answer.
 MAY_BE_TAKEN = {"twice", "echo"}

@@ -14,9 +14,9 @@ pytest.importorskip("paho.mqtt", reason="MQTT NOT TESTED: pip install 'edgead[da
 from hostile.mqtt_broker import BREAKS, KINDS, TOPIC, HostileBroker
 from paho.mqtt import client as paho
 
-from edgead.config import MqttSink
 from edgead.sinks import open_outlet
 from edgead.sinks.mqtt import Subscription
+from edgead.site.schema import MqttSink
 
 FOR_S = 0.6
 

@@ -12,8 +12,8 @@ from verdicts import Line
 pytest.importorskip("httpx", reason="WEBHOOKS NOT TESTED: pip install 'edgead[daemon]'")
 from hostile.web import KINDS, TAKEN, Endpoint, drips_its_handshake, right
 
-from edgead.config import WebhookSink
 from edgead.sinks import open_outlet
+from edgead.site.schema import WebhookSink
 
 TIMES = {"timeout_s": 1.0, "give_up_after_s": 1.6, "retry_first_s": 0.4, "retry_most_s": 0.4}
 

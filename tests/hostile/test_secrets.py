@@ -7,9 +7,9 @@ import logging
 
 import pytest
 
-from edgead.config import CameraSection, Site
 from edgead.daemon.logs import JsonLines
-from edgead.site_file import resolved
+from edgead.site.load import resolved
+from edgead.site.schema import CameraSection, Site
 from edgead.sources import SourceError, open_source
 from edgead.sources.supervised import SupervisedCamera
 

@@ -16,9 +16,9 @@ from site_files import REFUSED, SITE_FILES, UNREADABLE
 from typer.testing import CliRunner
 
 from edgead.cli import app
-from edgead.config import Site
 from edgead.errors import EdgeadError
-from edgead.site_file import load_site, resolved
+from edgead.site.load import load_site, resolved
+from edgead.site.schema import Site
 
 GOOD = {
     "cameras": {"belt": {"uri": "synthetic:?rate=20", "health": {"every_s": 1.0}}},

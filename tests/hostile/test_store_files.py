@@ -17,11 +17,11 @@ from daemons import START, make_site, started, write_site
 from test_drift import calibration, verdict
 from verdicts import Line
 
-from edgead.config import DriftSection, StoreSection
 from edgead.daemon.drift import PipelineDrift
 from edgead.drift import DriftWatch
 from edgead.evidence import EvidenceError, EvidenceStore
 from edgead.evidence.folder_lock import FolderLock
+from edgead.site.schema import DriftSection, StoreSection
 
 
 def test_a_folder_is_held_by_one_and_the_other_is_refused_by_name(tmp_path):

@@ -19,7 +19,6 @@ import uvicorn
 from live_daemon import Running, Slot, Watch, running, wait_for
 
 import edgead
-from edgead.config import Gpio
 from edgead.daemon import pipeline as pipelines
 from edgead.daemon.feed import VerdictFeed
 from edgead.daemon.http import events
@@ -30,6 +29,7 @@ from edgead.evidence.pictures import PictureKeeper
 from edgead.evidence.rows import RowWriter
 from edgead.evidence.upkeep import Upkeep
 from edgead.sinks.jsonl import JsonlSink
+from edgead.site.schema import Gpio
 from edgead.sources.supervised import SupervisedCamera
 from edgead.triggers.gpio import GpioTrigger
 

@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 from small_graph import SIZE, small_graph, small_images
 
-from edgead.artifact import Artifact, new_artifact, write_manifest
-from edgead.completion import write_golden
+from edgead.artifact.folder import Artifact, new_artifact, write_manifest
+from edgead.artifact.manifest import Calibration, Manifest, Preprocessing, Scoring
 from edgead.detector import Detector
-from edgead.manifest import Calibration, Manifest, Preprocessing, Scoring
-from edgead.patch_features import each_features
+from edgead.learning.finalize import write_golden
+from edgead.learning.patch_features import each_features
 
 ROWS, COLUMNS = 6, 5
 Change = Callable[[Path], object]

@@ -10,7 +10,6 @@ from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 
 from edgead import __version__
-from edgead.config import HttpSection
 from edgead.daemon.http import control, live, page_files, probes, sign_in, status, verdicts
 from edgead.daemon.http.auth import Guard
 from edgead.daemon.http.contract import Served
@@ -18,8 +17,9 @@ from edgead.daemon.http.crowd import Crowd
 from edgead.daemon.http.events import VerdictEvents
 from edgead.daemon.http.gate import Gate
 from edgead.daemon.http.live_pictures import LivePictures
+from edgead.daemon.http.metrics import build_registry
 from edgead.daemon.http.problems import Problem, answer_with_problems, problems
-from edgead.daemon.metrics import build_registry
+from edgead.site.schema import HttpSection
 
 # The gate checks it; here it only stands in the OpenAPI.
 _TOLD = Depends(HTTPBearer(auto_error=False, description="The token of the site file, where it has one."))

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from edgead.config import HttpSection
 from edgead.daemon.http.failures import FailureLimit
 from edgead.daemon.http.sessions import Session, Sessions
+from edgead.site.schema import HttpSection
 
 CSRF_HEADER = "x-csrf-token"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

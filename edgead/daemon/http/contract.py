@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgead.config import Site
+from edgead.site.schema import Site
 from edgead.types import Frame, Verdict
 
 

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 from edgead.daemon.http.answers import VerdictAnswer
-from edgead.lasting_thread import LastingThread
-from edgead.record import verdict_record
+from edgead.process.lasting_thread import LastingThread
+from edgead.serialization import verdict_record
 from edgead.types import Frame, Verdict
 
 _MOST_LISTENERS = 32

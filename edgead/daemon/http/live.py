@@ -11,7 +11,7 @@ from edgead.daemon.http.events import TooManyListeners
 from edgead.daemon.http.live_pictures import View
 from edgead.daemon.http.problems import problems
 from edgead.daemon.http.served import Camera, Pipeline
-from edgead.overlay import draw_heat
+from edgead.images.overlay import draw_heat
 from edgead.types import Frame
 
 routes = APIRouter(prefix="/api", tags=["live"])

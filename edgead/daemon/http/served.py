@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, HTTPException, Path, Request
 
@@ -13,6 +14,7 @@ NAME = r"^[a-z][a-z0-9_-]{0,31}$"
 ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 PICTURE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
+Part = TypeVar("Part")
 VerdictId = Annotated[str, Path(pattern=ID)]
 PictureName = Annotated[str, Path(pattern=PICTURE)]
 
@@ -39,7 +41,7 @@ async def _pipeline(name: Annotated[str, Path(pattern=NAME)], daemon: Daemon) ->
     return _known(name, daemon.pipelines, "pipeline")
 
 
-def _known(name, parts, kind):
+def _known(name: str, parts: Mapping[str, Part], kind: str) -> Part:
     if name not in parts:
         raise HTTPException(404, f"there is no {kind} {name}, known are {', '.join(parts)}")
     return parts[name]

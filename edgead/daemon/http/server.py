@@ -10,11 +10,11 @@ import uvicorn
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 
-from edgead.config import HttpSection
 from edgead.daemon.http.connections import BoundedConnection
 from edgead.daemon.http.pace import paced_loop
 from edgead.errors import SettingsError
-from edgead.log_rate import LogRate
+from edgead.process.log_rate import LogRate
+from edgead.site.schema import HttpSection
 
 # What the event loop accepts in one go: the limit of connections is looked at after that.
 _ACCEPT_MOST = 64

@@ -1,0 +1,80 @@
+"""The files of an artifact: inside its folder, of a bounded size, and with the sha256 that its manifest says."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from edgead.errors import EdgeadError
+from edgead.files.regular import UnreadableFileError, open_regular, read_regular
+
+MOST_BYTES = 2 << 30  # of all files together; an ONNX file cannot have more
+
+_BLOCK = 1 << 20
+_REMEDY = "copy the whole directory again or retrain"
+
+
+class ArtifactError(EdgeadError):
+    """The directory is not a usable artifact; the message says why and what to do."""
+
+
+def check_file(folder: Path, name: str, expected: str, most_bytes: int = MOST_BYTES) -> int:
+    """Compare the sha256 of a file with the one on record; returns its number of bytes.
+
+    Raises
+    ------
+    ArtifactError
+        It is missing, too large, outside the folder, or another file than was written.
+    """
+    try:
+        with open_regular(_inside(folder, name), most_bytes) as (stream, found):
+            _compare(folder, name, _sha256(stream), expected)
+            return found.st_size
+    except UnreadableFileError as error:
+        raise ArtifactError(f"{folder}: {name} {error}; {_REMEDY}") from error
+
+
+def read_file(folder: Path, name: str, expected: str | None) -> bytes:
+    """Read a file once and compare those very bytes with the sha256 on record; None compares nothing.
+
+    Raises
+    ------
+    ArtifactError
+        As `check_file`.
+    """
+    try:
+        content = read_regular(_inside(folder, name), MOST_BYTES)
+    except UnreadableFileError as error:
+        raise ArtifactError(f"{folder}: {name} {error}; {_REMEDY}") from error
+    if expected is not None:
+        _compare(folder, name, hashlib.sha256(content).hexdigest(), expected)
+    return content
+
+
+def file_sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return _sha256(stream)
+
+
+def _compare(folder: Path, name: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise ArtifactError(
+            f"{folder}: {name} is not the file that was written (sha256 differs): it was edited, damaged or exchanged "
+            f"meanwhile; {_REMEDY}"
+        )
+
+
+def _inside(folder: Path, name: str) -> Path:
+    file = folder / name
+    if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder)):
+        raise ArtifactError(f"{folder}: {name} is a link to what is outside the model: do not use it")
+    return file
+
+
+def _sha256(stream: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := stream.read(_BLOCK):
+        digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,262 @@
+"""The artifact: a directory that holds a finished detector. Read with its hashes checked, written atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgead.artifact.files import MOST_BYTES, ArtifactError, check_file, file_sha256, read_file
+from edgead.artifact.manifest import PRECISIONS, SCHEMA_VERSION, Calibration, Golden, Manifest
+from edgead.artifact.manifest_file import MANIFEST, content_sha256, read_manifest
+from edgead.artifact.npy_matrix import read_matrix
+from edgead.artifact.onnx_closed import check_closed
+from edgead.errors import EdgeadError, SettingsError
+from edgead.images.files import ImageError, decode_image
+
+ENGINES = "engines"  # a cache that each device fills for itself; see `edgead.runtime.engine`
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """One of an artifact's graphs with the thresholds and the golden images that were made by running it."""
+
+    precision: str
+    path: Path
+    calibration: Calibration | None
+    golden: list[Golden]
+    sha256: str | None = None  # of the file; None in a draft
+
+    def read(self) -> bytes:
+        """Read the ONNX file: these bytes are what was hashed, and what an engine is to be given.
+
+        Raises
+        ------
+        ArtifactError
+            It cannot be read, is another file than was written, may not end, or is not all there.
+        """
+        content = read_file(self.path.parent, self.path.name, self.sha256)
+        try:
+            check_closed(content)
+        except EdgeadError as error:
+            raise ArtifactError(f"{self.path} cannot be used: {error}; write it again with `edgead export`") from error
+        return content
+
+
+class Artifact:
+    """An opened artifact: `path` and the validated `manifest`.
+
+    What is read from a loaded one, by whatever name, is what its manifest was written with, also where its folder has
+    been exchanged since. One that is made directly is a draft: its files may be others than a manifest says.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest):
+        self.path = path
+        self.manifest = manifest
+        self._sha256: Mapping[str, str] = {}
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Artifact:
+        """Open an artifact and check the sha256 of every file in it.
+
+        Raises
+        ------
+        ArtifactError
+            Missing, from a newer edgead, edited or damaged.
+        """
+        path = Path(path)
+        manifest = read_manifest(path)
+        for name in _needed(manifest) - manifest.files.keys():
+            raise ArtifactError(f"{path}: the manifest lists no {name}: it was edited; copy the whole directory again")
+        left = MOST_BYTES
+        for name, expected in manifest.files.items():
+            left -= check_file(path, name, expected, left)
+        artifact = cls(path, manifest)
+        artifact._sha256 = manifest.files
+        return artifact
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / "model.onnx"
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Precisions that there is a graph of, fp32 first."""
+        return ("fp32", *self.manifest.precisions)
+
+    def graph(self, precision: str | None = None, *, for_tensorrt: bool = False) -> Graph:
+        """Look up the graph of a precision, by default the one that the manifest names.
+
+        TensorRT takes no zero points: for it, int8 is the graph that has none.
+
+        Raises
+        ------
+        SettingsError
+            If the artifact has no such graph; says which it has and how to make one.
+        """
+        manifest = self.manifest
+        name = precision or manifest.precision
+        if for_tensorrt and name == "int8":
+            name = "int8_symmetric"
+        if name == "fp32":
+            return self._graph(name, self.model_path.name, manifest.calibration, manifest.golden)
+        if name in manifest.precisions:
+            record = manifest.precisions[name]
+            return self._graph(name, record.graph, record.calibration, record.golden)
+        makes = f"make it with `edgead export {self.path} DATA --precision {name}`"
+        raise SettingsError(
+            f"{self.path} has no {name} graph, it has {', '.join(self.precisions)}: "
+            + (makes if name in PRECISIONS else f"precisions are {', '.join(PRECISIONS)}")
+        )
+
+    def _graph(self, precision: str, file: str, calibration: Calibration | None, golden: list[Golden]) -> Graph:
+        return Graph(precision, self.path / file, calibration, golden, self._sha256.get(file))
+
+    def image(self, name: str) -> np.ndarray:
+        """Read one of the artifact's images, uint8 BGR.
+
+        Raises
+        ------
+        ArtifactError
+            It cannot be read, is another file than was written, or no image.
+        """
+        content = read_file(self.path, name, self._sha256.get(name))
+        try:
+            return decode_image(content)
+        except ImageError as error:
+            raise ArtifactError(f"{self.path}: {name} is no image: {error}; copy the model again") from error
+
+    def memory_bank(self) -> np.ndarray:
+        """Read the memory bank, float32 (m, d), read only, of as many rows as the scoring asks for at least."""
+        bank = self._matrix("memory_bank.npy")
+        scoring = self.manifest.scoring
+        wanted = max(scoring.num_neighbors, scoring.reweight_neighbors)
+        if len(bank) < wanted:
+            raise ArtifactError(
+                f"{self.path}: the memory bank has {len(bank)} rows, the manifest asks for {wanted} neighbours: "
+                "train again"
+            )
+        return bank
+
+    def usual_scores(self) -> np.ndarray | None:
+        """Read what is usual at each place, float32 (h, w), read only, where the manifest says `by_place`."""
+        return self._matrix("usual_scores.npy") if self.manifest.scoring.by_place else None
+
+    def _matrix(self, name: str) -> np.ndarray:
+        content = read_file(self.path, name, self._sha256.get(name))
+        try:
+            return read_matrix(content)
+        except ValueError as error:
+            raise ArtifactError(
+                f"{self.path / name} is no finite float32 matrix: {error}; train the model again"
+            ) from error
+
+
+def _needed(manifest: Manifest) -> set[str]:
+    """Files that an artifact cannot be without."""
+    records = manifest.precisions.values()
+    images = [*manifest.golden, *(image for record in records for image in record.golden)]
+    golden = {name for image in images for name in (image.image, image.anomaly_map)}
+    arrays = {
+        "memory_bank.npy": manifest.scoring.head == "patch_nearest",
+        "usual_scores.npy": manifest.scoring.by_place,
+    }
+    return {
+        "model.onnx",
+        *(name for name, needed in arrays.items() if needed),
+        *golden,
+        *(record.graph for record in records),
+    }
+
+
+@contextmanager
+def new_artifact(destination: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield an empty directory beside `destination` that becomes it when the block ends without an error.
+
+    Until then nothing is visible at `destination`; on an error the directory is removed. An artifact that is
+    already there is replaced; anything else there is refused.
+
+    Raises
+    ------
+    ArtifactError
+        If `destination` exists and is not an artifact.
+    """
+    destination = Path(os.path.abspath(destination))
+    check_destination(destination)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    try:
+        yield draft
+        sync_tree(draft)
+        _replace(draft, destination)
+        _sync(destination.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def check_destination(destination: Path) -> None:
+    """Raise ArtifactError unless a model can be written at `destination`: call it before hours of training."""
+    if destination.exists() and not (destination / MANIFEST).is_file():
+        if not destination.is_dir() or any(destination.iterdir()):
+            raise ArtifactError(f"{destination} exists and is not an edgead model: name another place")
+    parent = next(folder for folder in destination.absolute().parents if folder.exists())
+    try:
+        Path(tempfile.mkdtemp(prefix=".edgead-", dir=parent)).rmdir()
+    except OSError as error:
+        raise ArtifactError(f"{destination}: nothing can be written in {parent} ({error.strerror})") from error
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
+    """Write the manifest of `directory` with the hashes of the files that are there now; return it."""
+    names = sorted(str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file())
+    temporary = directory / f".{MANIFEST}"
+    own = (MANIFEST, temporary.name)  # the second is what a power cut may have left
+    kept = [name for name in names if name not in own and not name.startswith(f"{ENGINES}/")]
+    files = {name: file_sha256(directory / name) for name in kept}
+    written = manifest.model_copy(update={"files": files, "schema_version": SCHEMA_VERSION})
+    content = written.model_dump(mode="json", exclude={"manifest_sha256"})
+    content["manifest_sha256"] = content_sha256(content)
+    try:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        _sync(temporary)
+        temporary.replace(directory / MANIFEST)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Manifest.model_validate(content)
+
+
+def sync_tree(draft: Path) -> None:
+    """Make a draft's files safe on the disk, and readable for all."""
+    draft.chmod(0o755)  # mkdtemp makes it private, a model is not
+    for file in [*draft.rglob("*"), draft]:
+        _sync(file)
+
+
+def _replace(draft: Path, destination: Path) -> None:
+    if not destination.exists():
+        draft.rename(destination)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{destination.name}.old.", dir=destination.parent))
+    destination.rename(old / "model")
+    try:
+        draft.rename(destination)
+    except BaseException:
+        (old / "model").rename(destination)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""From scores of good parts to thresholds with a guaranteed false-reject rate."""

@@ -1,0 +1,219 @@
+"""Scores of good parts become thresholds with a stated false-reject rate.
+
+Split conformal prediction (Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005): when the
+scores of n held-out good parts and the score of the next good part are exchangeable, the next one exceeds the
+k-th smallest of the n with a probability of at most 1 - k / (n + 1), whatever the distribution.
+
+Where images come in groups (a part taken several times, a batch, a light), the groups are what is exchangeable, not the
+images: see `edgead.calibration.group_conformal`.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from edgead.artifact.manifest import Calibration, CalibrationMethod, TailFit
+from edgead.calibration.extreme_value import TailError
+from edgead.calibration.extreme_value import extrapolate as extrapolate_tail
+from edgead.calibration.group_conformal import Ranking, dense, group_threshold, have_several
+from edgead.errors import EdgeadError
+
+# A conformal threshold is the score of one of the images. Raised by this share, another runtime's rounding cannot put
+# that very image on the other side; a higher threshold keeps the promise.
+MARGIN = 1e-3
+
+
+class CalibrationError(EdgeadError):
+    """The good images cannot support the rate that was asked for."""
+
+
+def images_needed(false_reject_rate: float) -> int:
+    """Smallest number of held-out good images, or of groups of them, that can support a false-reject rate."""
+    if not 0 < false_reject_rate < 1:
+        raise CalibrationError(f"a false-reject rate lies between 0 and 1, found {false_reject_rate}")
+    # The rank below must not exceed n; the small term absorbs the rounding of rates such as 0.07.
+    return max(1, math.ceil(1 / false_reject_rate - 1 - 1e-9))
+
+
+def rounded_up(rate: float) -> str:
+    """The rate in three digits, never below it: what a message offers must be supported."""
+    digits = 2 - math.floor(math.log10(rate))
+    return f"{math.ceil(rate * 10**digits - 1e-9) / 10**digits:.3g}"
+
+
+def conformal_threshold(
+    scores: Sequence[float] | np.ndarray, false_reject_rate: float, groups: Sequence[int] | None = None
+) -> float:
+    """Threshold that the next good part exceeds with a probability of at most `false_reject_rate`.
+
+    Parameters
+    ----------
+    scores : array_like of shape (n,)
+        Image scores of held-out good parts.
+    false_reject_rate : float
+        Between 0 and 1.
+    groups : sequence of int of length n, optional
+        Group of each score. The guarantee is then for a part of a group that is not among them.
+
+    Returns
+    -------
+    float
+        The ceil((n + 1)(1 - rate))-th smallest score, with groups the weighted one of
+        `edgead.calibration.group_conformal.group_threshold`; a part is rejected when its score is above it.
+
+    Raises
+    ------
+    CalibrationError
+        Too few scores for the rate (says how many are needed), or scores that are not finite.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise CalibrationError("a good image has a score that is NaN or infinite: the model is broken")
+    check_support(len(values), false_reject_rate, groups)
+    if have_several(groups):
+        return group_threshold(values, groups or (), false_reject_rate)
+    values = np.sort(values)
+    rank = math.ceil((len(values) + 1) * (1 - false_reject_rate) - 1e-9)
+    return float(values[rank - 1])
+
+
+def check_support(images: int, false_reject_rate: float, groups: Sequence[int] | None = None) -> None:
+    """Raise CalibrationError where so many held-out images, or the groups that they are in, cannot support the rate."""
+    found = len(set(groups or ())) if have_several(groups) else images
+    what = "groups of good images" if have_several(groups) else "good images"
+    needed = images_needed(false_reject_rate)
+    if found < needed:
+        raise CalibrationError(
+            f"a false-reject rate of {false_reject_rate:.4g} needs {needed} held-out {what}, found {found}: give more "
+            f"{'groups' if have_several(groups) else 'images'} or ask for at least {rounded_up(1 / (found + 1))}"
+        )
+
+
+def conformal_p_value(sorted_scores: Sequence[float], score: float, groups: Sequence[int] | None = None) -> float:
+    """Probability of a score as high or higher for the next good part, at most.
+
+    For a good part it is at or below any p with a probability of at most p (Vovk et al. 2005, section 2.2).
+
+    Parameters
+    ----------
+    sorted_scores : sequence of float
+        Image scores of n held-out good parts, ascending.
+    score : float
+    groups : sequence of int of length n, optional
+        Group of each score; for many questions prepare an `edgead.calibration.group_conformal.Ranking` once.
+
+    Returns
+    -------
+    float
+        (1 + number of the scores at or above `score`) / (n + 1); with groups a score counts as its share of its group.
+    """
+    if groups:
+        return Ranking(sorted_scores, groups).p_value(score)
+    return (1 + len(sorted_scores) - bisect_left(sorted_scores, score)) / (len(sorted_scores) + 1)
+
+
+def calibrate(
+    image_scores: Sequence[float],
+    map_maxima: Sequence[float],
+    map_medians: Sequence[float],
+    *,
+    false_reject_rate: float,
+    review_rate: float | None = None,
+    groups: Sequence[int] | None = None,
+    extrapolate: bool = False,
+    cross_validated: bool = False,
+) -> Calibration:
+    """Make thresholds from what the shipped detector says of held-out good images.
+
+    Parameters
+    ----------
+    image_scores, map_maxima, map_medians : sequence of float, one per image
+        Image score, largest and median value of the anomaly map.
+    false_reject_rate : float
+        At most this share of good parts is rejected.
+    review_rate : float, optional
+        At most this share of good parts is sent to review or rejected; without it nothing is sent to review.
+    groups : sequence of int, optional
+        Group of each image, where some belong together.
+    extrapolate : bool
+        Read a threshold that the images cannot support off a fitted tail (`edgead.calibration.extreme_value`). The
+        calibration is then
+        marked as extrapolated; what marks pixels is for the strictest rate that the images support. Refused for groups
+        of several images: the fit and its test take the scores as independent.
+    cross_validated : bool
+        The scores are of images that the shipped detector has learnt from, each by one that had not.
+    """
+    review_rate = false_reject_rate if review_rate is None else review_rate
+    check_review_rate(false_reject_rate, review_rate)
+    grouped = dense(groups) if have_several(groups) else []
+    count = len(set(grouped)) or len(image_scores)
+
+    def threshold(rate: float) -> tuple[float, TailFit | None]:
+        if extrapolate and count < images_needed(rate):
+            if grouped:
+                raise TailError(
+                    f"{len(image_scores)} images in {count} groups are no independent scores to fit a tail to: ask for "
+                    f"a false-reject rate of at least {rounded_up(1 / (count + 1))}, or give more groups"
+                )
+            value, tail = extrapolate_tail(image_scores, rate)
+            return raised(value), tail
+        return raised(conformal_threshold(image_scores, rate, grouped)), None
+
+    reject, tail = threshold(false_reject_rate)
+    method: CalibrationMethod = "group_conformal" if grouped else "split_conformal"
+    if cross_validated:
+        method = "cross_validated"
+    order = np.argsort(image_scores, kind="stable")
+    mapped = false_reject_rate if tail is None else 1 / (count + 1)
+    review = reject if review_rate == false_reject_rate else threshold(review_rate)[0]
+    return Calibration(
+        method=method if tail is None else "extrapolated",
+        false_reject_rate=false_reject_rate,
+        review_rate=review_rate,
+        reject=max(reject, review),  # a fitted tail may end below the highest score
+        review=review,
+        map_threshold=raised(conformal_threshold(map_maxima, mapped, grouped)),
+        map_typical=float(np.median(map_medians)),
+        scores=[float(image_scores[i]) for i in order],
+        groups=[grouped[i] for i in order] if grouped else [],
+        tail=tail,
+    )
+
+
+def score_scale(scores: npt.ArrayLike, good_scores: Sequence[float] | np.ndarray) -> np.ndarray:
+    """What an error of a score is relative to: the score, or the interquartile range of good scores if that is larger.
+
+    A score near 0 need not be a small one: a discriminator's lie on both sides.
+    """
+    spread = np.subtract(*np.percentile(good_scores, [75, 25]))
+    return np.maximum(np.abs(scores), max(spread, 1e-12))
+
+
+def raised(threshold: float) -> float:
+    """The threshold with the margin for the rounding of other runtimes."""
+    return threshold + MARGIN * abs(threshold)
+
+
+def share_above(sorted_scores: Sequence[float], threshold: float, groups: Sequence[int] | None = None) -> float:
+    """What scores of good parts say of a threshold that did not come from them: the rate it is expected to keep.
+
+    (1 + number of the scores above) / (n + 1): the conformal p-value of a score just above the threshold.
+    """
+    if groups:
+        return Ranking(sorted_scores, groups).share_above(threshold)
+    above = len(sorted_scores) - bisect_right(sorted_scores, threshold)
+    return (1 + above) / (len(sorted_scores) + 1)
+
+
+def check_review_rate(false_reject_rate: float, review_rate: float | None) -> None:
+    """Raise CalibrationError unless the review rate, which counts rejected parts too, fits the false-reject rate."""
+    if review_rate is not None and not false_reject_rate <= review_rate < 1:
+        raise CalibrationError(
+            f"the review rate counts rejected parts too: it must lie between the false-reject rate "
+            f"({false_reject_rate:.4g}) and 1, found {review_rate:.4g}"
+        )

@@ -1,0 +1,91 @@
+"""Thresholds and p-values from scores in groups: what is guaranteed holds for a part of a group that is new.
+
+Hierarchical conformal prediction (Lee, Barber, Willett, "Distribution-free inference with hierarchical data", 2023,
+arXiv:2306.06342; Dunn, Wasserman, Ramdas, "Distribution-free prediction sets for two-layer hierarchical models", 2022,
+before them). Of K groups, each of the N scores of one weighs 1 / ((K + 1) N), and infinity, which stands for the new
+group, 1 / (K + 1).
+
+Why it holds: let the K + 1 groups, the new one included, be exchangeable, and the scores within each. The score of the
+new part is then one drawn at random from a group drawn at random, and exceeds the weighted quantile of all K + 1 groups
+with at most the asked probability. Infinity in place of the new group's scores only raises that quantile.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+
+def have_several(groups: Sequence[Hashable] | None) -> bool:
+    """Is there a group of more than one image? Where there is none, plain conformal prediction is the same."""
+    return bool(groups) and len(set(groups or ())) < len(groups or ())
+
+
+def dense(groups: Sequence[Hashable] | None) -> list[int]:
+    """Number groups from 0 on, as they first appear."""
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(group, len(numbers)) for group in groups or ()]
+
+
+def group_threshold(scores: np.ndarray, groups: Sequence[int], false_reject_rate: float) -> float:
+    """Smallest score up to which the weights sum to 1 - rate or more.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n,)
+        Finite, of K groups; K is at least 1 / rate - 1.
+    groups : sequence of int of length n
+    false_reject_rate : float
+        A part of a new group exceeds the threshold with at most this probability.
+    """
+    order = np.argsort(scores, kind="stable")
+    cumulative = np.cumsum(weights(groups)[order])
+    needed = (len(set(groups)) + 1) * (1 - false_reject_rate)
+    # The small term absorbs the rounding of the sum and of rates such as 0.07.
+    rank = int(np.searchsorted(cumulative, needed - 1e-9))
+    return float(scores[order[min(rank, len(order) - 1)]])
+
+
+def weights(groups: Sequence[int]) -> np.ndarray:
+    """The share of its group that each image is, float64 (n,)."""
+    sizes = Counter(groups)
+    return np.array([1 / sizes[group] for group in groups], np.float64)
+
+
+def one_of_each(scores: Sequence[float], groups: Sequence[int] | None, *, seed: int = 0) -> list[float]:
+    """A score of each group, drawn at random: what a test that takes scores as exchangeable may see."""
+    if not have_several(groups):
+        return list(scores)
+    order = np.random.default_rng(seed).permutation(len(scores))
+    drawn = {(groups or ())[i]: i for i in order}
+    return [scores[i] for i in sorted(drawn.values())]
+
+
+class Ranking:
+    """Scores of held-out good parts, prepared for questions of where another score ranks among them.
+
+    Parameters
+    ----------
+    sorted_scores : sequence of float
+        Ascending.
+    groups : sequence of int
+        Group of each score; empty where each is its own.
+    """
+
+    def __init__(self, sorted_scores: Sequence[float], groups: Sequence[int] | None = None):
+        self._scores = list(sorted_scores)
+        share = weights(groups) if groups else np.ones(len(self._scores))
+        # Of the scores from each rank on, and of none.
+        self._from = [*np.cumsum(share[::-1])[::-1].tolist(), 0.0]
+        self._total = (len(set(groups)) if groups else len(self._scores)) + 1
+
+    def p_value(self, score: float) -> float:
+        """See `edgead.calibration.conformal.conformal_p_value`."""
+        return min(1.0, (1 + self._from[bisect_left(self._scores, score)]) / self._total)
+
+    def share_above(self, threshold: float) -> float:
+        """See `edgead.calibration.conformal.share_above`."""
+        return min(1.0, (1 + self._from[bisect_right(self._scores, threshold)]) / self._total)

@@ -1,0 +1,200 @@
+"""What the command line prints: progress on stderr, one report on stdout, as text or as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, Group
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from edgead.artifact.folder import Artifact
+from edgead.dataset.folders import StageProgress
+from edgead.types import Frame, Verdict
+
+stdout = Console(highlight=False, markup=False)
+stderr = Console(stderr=True, highlight=False, markup=False)
+
+
+@contextmanager
+def stage_bars() -> Iterator[StageProgress]:
+    """Yield progress(stage, done, total); every stage gets a bar of its own."""
+    columns = (TextColumn("{task.description:>20}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done)
+
+        yield report
+
+
+class FrameCount:
+    """Counts verdicts on one line of a terminal, once a second: a moving display would cost the frames their time."""
+
+    def __init__(self) -> None:
+        self._decisions: Counter[str] = Counter()
+        self._shown_s = time.monotonic()
+
+    def __call__(self, frame: Frame, verdict: Verdict) -> None:
+        self._decisions[verdict.decision] += 1
+        now_s = time.monotonic()
+        if stderr.is_terminal and now_s - self._shown_s >= 1:
+            self._shown_s = now_s
+            counts = ", ".join(f"{count} {decision}" for decision, count in sorted(self._decisions.items()))
+            stderr.print(f"frame {frame.number}: {counts}", end="\r")
+
+
+def print_json(report: dict[str, Any]) -> None:
+    """Print a report as strict JSON; NaN and infinity become null."""
+    print(json.dumps(_finite(report), indent=1))
+
+
+def facts_table(title: str, facts: dict[str, Any]) -> Table:
+    """A table of two columns."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name, value in facts.items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    return table
+
+
+def rate_text(rate: dict[str, Any]) -> str:
+    """Format a rate of `Evaluation.to_dict`: the share, the plain counts and the 95 % interval."""
+    return (
+        f"{100 * rate['rate']:.1f} % ({rate['count']} of {rate['total']}; "
+        f"95 % interval {100 * rate['low']:.1f} to {100 * rate['high']:.1f}{_in_groups(rate)})"
+    )
+
+
+def _in_groups(rate: dict[str, Any]) -> str:
+    return f", {rate['groups']} groups" if rate["groups"] else ""
+
+
+def evaluation_table(report: dict[str, Any]) -> Group:
+    """The report of `edgead eval`: the whole test set, then type by type."""
+    facts: dict[str, Any] = {
+        "image_AUROC, AP, F1Max": _figures(report, "image_AUROC", "image_AP", "image_F1Max"),
+        "pixel_AUROC, AP, F1Max": _figures(report, "pixel_AUROC", "pixel_AP", "pixel_F1Max"),
+        "AUPRO to 0.3, to 0.05": _figures(report, "AUPRO", "AUPRO_0.05"),
+        "AUPIMO": _figures(report, "AUPIMO"),
+        "false_reject_rate": rate_text(report["false_reject_rate"]),
+    }
+    if report["review_rate_good"]["count"]:
+        facts["good sent to review"] = rate_text(report["review_rate_good"])
+    facts["escape_rate"] = rate_text(report["escape_rate"])
+    facts["groups"] = report["groups_account"]
+    types = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in ("type", "AUROC", "AP", "F1Max", "AUPRO", "AUPIMO", "escapes"):
+        types.add_column(column, overflow="fold")
+    for kind, values in report["defect_types"].items():
+        names = ("image_AUROC", "image_AP", "image_F1Max", "AUPRO", "AUPIMO")
+        escapes = rate_text(values["escape_rate"])
+        types.add_row(kind, *(_figures(values, name) for name in names), escapes)
+    return Group(facts_table(f"{report['images']} test images", facts), types)
+
+
+def _figures(report: dict[str, Any], *names: str) -> str:
+    return ", ".join("no masks" if report[name] is None else f"{report[name]:.4f}" for name in names)
+
+
+def training_facts(artifact: Artifact) -> dict[str, Any]:
+    """What `edgead train` tells of the model it made."""
+    manifest, calibration = artifact.manifest, artifact.manifest.calibration
+    assert calibration is not None
+    facts = {key: value for key, value in manifest.training.items() if key not in ("settings", "data")}
+    return {
+        **facts,
+        "false_reject_rate": calibration.false_reject_rate,
+        "threshold": calibration.reject,
+        "review_threshold": calibration.review,
+    }
+
+
+def export_facts(artifact: Artifact, precision: str) -> dict[str, Any]:
+    """What `edgead export` tells of a graph."""
+    facts: dict[str, Any] = {
+        "model": str(artifact.path),
+        "precision": precision,
+        "onnx_mib": artifact.graph(precision).path.stat().st_size / 2**20,
+    }
+    record = artifact.manifest.precisions.get(precision)
+    if record is None or record.calibration is None:
+        return facts
+    method = {key: value for key, value in record.method.items() if key not in ("sensitivity", "differences")}
+    return {**facts, **method, **record.method["differences"], "threshold": record.calibration.reject}
+
+
+def parity_table(report: dict[str, dict[str, Any]]) -> Table:
+    """The report of `edgead verify` as a table."""
+    rows = {}
+    for name, parity in report.items():
+        state = "passed" if parity["passed"] else "FAILED"
+        rows[name.replace("_", " ")] = (
+            f"{state}: {parity['images']} images, score error {parity['score_error']:.2g} "
+            f"(allowed {parity['score_tolerance']:g}), map error {parity['map_error']:.2g} "
+            f"(allowed {parity['map_tolerance']:g}), {parity['verdict_flips']} verdict flips"
+        )
+    return facts_table("parity", rows)
+
+
+def pairs_table(rows: list[dict[str, Any]]) -> Group:
+    """The report of `edgead verify --all` as a table, and below it what failed."""
+    title = f"torch against every runtime and precision, {rows[0]['images']} images"
+    # Ten columns that are to fit into a narrow terminal, whole.
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in ("precision", "runtime"):
+        table.add_column(column, no_wrap=True)
+    for column in ("score error", "map error", "flips", "AUROC", "net ms", "frame ms", "MiB", "state"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        auroc = ""
+        if row["image_AUROC"] is not None:
+            auroc = f"{row['image_AUROC']:.4f} ({row['AUROC_change']:+.4f})"
+        table.add_row(
+            row["precision"],
+            row["runtime"],
+            f"{row['score_error']:.1e}",
+            f"{row['map_error']:.1e}",
+            str(row["verdict_flips"]),
+            auroc,
+            f"{row['network_ms']:.1f}",
+            f"{row['frame_ms']:.1f}",
+            f"{row['size_mib']:.1f}",
+            "passed" if row["passed"] else "FAILED",
+            style=None if row["passed"] else "red",
+        )
+    return Group(
+        table, *(f"{row['precision']} on {row['runtime']}: {'; '.join(row['faults'])}" for row in rows if row["faults"])
+    )
+
+
+def tuned_table(tuned: Any, budget_ms: float) -> Group:
+    """The report of `edgead tune`: a table of finalists, fastest first, and below it what went wrong with others."""
+    table = Table(
+        title=f"{len(tuned.finalists)} finalists of {tuned.tried}, budget {budget_ms:g} ms, AUROC on drawn defects",
+        title_justify="left",
+    )
+    for column in ("", "candidate", "precision", "ms (p95)", "AUROC"):
+        table.add_column(column)
+    for one in sorted(tuned.finalists, key=lambda one: one.latency_ms):
+        mark = "winner" if one is tuned.winner else "front" if one in tuned.front else ""
+        table.add_row(mark, str(one.candidate), one.precision, f"{one.latency_ms:.2f}", f"{one.auroc:.4f}")
+    return Group(table, tuned.groups, *tuned.problems)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

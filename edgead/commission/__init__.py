@@ -1,5 +1,0 @@
-"""Commissioning on the device: from good parts in front of a camera to a calibrated model."""
-
-from edgead.commission.run import Commissioned, CommissionPlan, commission
-
-__all__ = ["CommissionPlan", "Commissioned", "commission"]

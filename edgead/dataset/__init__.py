@@ -1,0 +1,1 @@
+"""Folders of images, and which of them belong together."""

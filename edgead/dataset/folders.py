@@ -1,0 +1,201 @@
+"""Folders of images: MVTec layout (train/good, test/<type>, ground_truth/<type>) or a plain folder of good images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgead.artifact.manifest import Preprocessing
+from edgead.errors import EdgeadError
+from edgead.images.files import ImageError, list_images, load_image
+from edgead.preprocess import preprocess
+
+Progress = Callable[[int, int], None]
+"""Called with how much is done, and the total."""
+
+StageProgress = Callable[[str, int, int], None]
+"""Called with the name of the stage, how much of it is done, and the total."""
+
+GOOD = "good"
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """The StageProgress of a caller that does not want to know."""
+
+
+class DatasetError(EdgeadError):
+    """The folder does not hold what is needed; the message says what was found and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImage:
+    """One image of the test set; `defect` is "good" for a good one, `mask_path` is None without a mask."""
+
+    path: Path
+    defect: str
+    mask_path: Path | None
+
+    @property
+    def is_defective(self) -> bool:
+        return self.defect != GOOD
+
+    def load_mask(self, shape: tuple[int, int]) -> np.ndarray | None:
+        """Read the mask as bool (H, W); all False for a good image, None for a defect without a mask."""
+        if not self.is_defective:
+            return np.zeros(shape, bool)
+        if self.mask_path is None:
+            return None
+        mask = load_image(self.mask_path)[:, :, 0] > 0
+        if mask.shape != shape:
+            raise DatasetError(
+                f"{self.mask_path} is {mask.shape}, its image {self.path.name} is {shape} (rows, columns)"
+            )
+        return mask
+
+
+class Images(Sequence[np.ndarray]):
+    """Preprocessed images, uint8 RGB (h, w, 3), read when they are asked for."""
+
+    def __init__(self, paths: Sequence[Path], spec: Preprocessing):
+        self.paths = list(paths)
+        self._spec = spec
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        try:
+            return preprocess(load_image(self.paths[index]), self._spec)
+        except ValueError as error:
+            if isinstance(error, ImageError):
+                raise
+            raise ImageError(f"{self.paths[index]}: {error}") from error
+
+
+def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
+    """List the good images to learn from, in natural order.
+
+    Parameters
+    ----------
+    data : Path
+        A data set in MVTec layout, or any folder together with `normal_dir`.
+    normal_dir : str, optional
+        Folder of good images below `data`; "." is `data` itself.
+    """
+    if not data.is_dir():
+        raise DatasetError(f"{data}: no such folder")
+    folder = data / normal_dir if normal_dir is not None else data / "train" / GOOD
+    if not folder.is_dir():
+        inside = ", ".join(sorted(entry.name + "/" * entry.is_dir() for entry in data.iterdir())[:8]) or "nothing"
+        raise DatasetError(
+            f"{data} has no folder {normal_dir or 'train/good'}; it holds {inside}. Either use the MVTec layout "
+            "(train/good/*.png) or name the folder of good images with --normal-dir (. for the folder itself)"
+        )
+    return list_images(folder)
+
+
+def find_test_images(data: Path) -> list[LabelledImage]:
+    """List the test images of a data set in MVTec layout: good ones first, then type by type."""
+    test = data / "test"
+    if not test.is_dir():
+        raise DatasetError(f"{data} has no folder test; evaluation needs test/good and test/<defect type>")
+    folders = sorted((entry for entry in test.iterdir() if entry.is_dir()), key=lambda f: (f.name != GOOD, f.name))
+    found = [
+        LabelledImage(path, folder.name, _mask_of(data, folder.name, path))
+        for folder in folders
+        for path in list_images(folder)
+    ]
+    if len({image.is_defective for image in found}) < 2:
+        kinds = ", ".join(folder.name for folder in folders) or "nothing"
+        raise DatasetError(f"{test} must hold good and defective images (test/good and test/<type>), found {kinds}")
+    return found
+
+
+def _mask_of(data: Path, defect: str, image: Path) -> Path | None:
+    folder = data / "ground_truth" / defect
+    candidates = (folder / f"{image.stem}_mask.png", folder / f"{image.stem}.png", folder / image.name)
+    return next((mask for mask in candidates if mask.is_file()), None)
+
+
+def split_good(
+    paths: Sequence[Path], held_out: int, seed: int, groups: Sequence[int] | None = None
+) -> tuple[list[Path], list[Path]]:
+    """Split good images into those to learn from and those held out for thresholds; the same for the same arguments.
+
+    With `groups`, the group of each image, so many whole groups are held out as `held_out` says. Their number is fixed,
+    whatever their sizes: only then are the groups held out exchangeable with those to come.
+    """
+    kept, rest = deal_groups(range(len(paths)) if groups is None else groups, (held_out,), seed)
+    return [paths[i] for i in sorted(rest)], [paths[i] for i in sorted(kept)]
+
+
+def deal_groups(groups: Sequence[int], counts: Sequence[int], seed: int) -> list[list[int]]:
+    """Deal whole groups at random: so many to each of the parts, all others to a last one.
+
+    Parameters
+    ----------
+    groups : sequence of int
+        Group of each image, numbered from 0 on as they first appear.
+    counts : sequence of int
+        Groups of each part but the last.
+    seed : int
+
+    Returns
+    -------
+    list of list of int
+        Indices of the images of each part, in the order in which their groups were dealt.
+    """
+    members: dict[int, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    dealt = [list(members.values())[i] for i in np.random.default_rng(seed).permutation(len(members))]
+    ends = [0, *np.cumsum(counts).tolist(), len(dealt)]
+    return [[index for group in dealt[a:b] for index in group] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+
+
+def check_images(
+    paths: Sequence[Path], *, skip_bad: bool = False, progress: Progress | None = None
+) -> tuple[list[Path], list[str], str]:
+    """Decode every image once, before hours of training meet a bad one.
+
+    Returns
+    -------
+    (list of Path, list of str, str)
+        Usable images, what is wrong with the others, and the sha256 over names and contents of the usable ones.
+
+    Raises
+    ------
+    DatasetError
+        If an image cannot be read and `skip_bad` is False, or none is left.
+    """
+    usable, problems, digest = [], [], hashlib.sha256()
+    for done, path in enumerate(paths, 1):
+        try:
+            load_image(path)
+        except ImageError as error:
+            problems.append(str(error))
+        else:
+            usable.append(path)
+            digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        if progress:
+            progress(done, len(paths))
+    if problems and not skip_bad:
+        shown = "\n".join(problems[:5]) + ("\n..." if len(problems) > 5 else "")
+        raise DatasetError(
+            f"{len(problems)} of {len(paths)} images cannot be read: remove them, or `edgead train --skip-bad` leaves "
+            f"them out:\n{shown}"
+        )
+    if not usable:
+        first = f", the first: {problems[0]}" if problems else ""
+        raise DatasetError(f"none of {len(paths)} images can be read{first}")
+    return usable, problems, digest.hexdigest()
+
+
+def resize_map(anomaly_map: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Bring an anomaly map to the (rows, columns) of a mask, linearly."""
+    return cv2.resize(anomaly_map, shape[::-1], interpolation=cv2.INTER_LINEAR)

@@ -1,0 +1,140 @@
+"""Images of one thing, found by their content: near-duplicates under another exposure or a small shift."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgead import kernels
+from edgead.images.files import load_image
+
+# Measured on bottles, bricks, cookies, circuit boards, castings, a walkway and tiles: at this size and scale of local
+# contrast, exposures of one part correlate and aligned images of different parts do not.
+_SIZE = 64
+_SIGMA_PX = 2.0
+_SHIFT_PX = 2
+# A pair is joined from this correlation on, if that is so many deviations above the median pair of the set. A set whose
+# pairs all correlate has no outlier below 1: there a pair must be as good as identical.
+_LEAST, _DEVIATIONS, _IDENTICAL = 0.5, 8.0, 0.95
+# What half the size says first, for all pairs: of the pairs that are joined in the end it loses none in a hundred.
+_COARSE_LEAST = 0.4
+_SAMPLED_PAIRS = 2000
+_ROWS = 512
+
+
+def near_duplicates(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """Find the pairs of images that show the same thing.
+
+    Images are compared at 64 x 64 pixels after their local brightness and contrast are taken away, so that exposures
+    compare, and after the mean of the set is subtracted: in images of different parts in one fixture it is what they
+    share. Pairs are joined that stand far out of all pairs of the set in this correlation, the best over shifts of up
+    to a thirtieth of the image.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Readable images.
+
+    Returns
+    -------
+    list of (int, int)
+        Indices of the images of each pair, the lower one first, in ascending order.
+    """
+    if len(paths) < 2:
+        return []
+    with ThreadPoolExecutor(kernels.threads()) as pool:
+        fine = _without_the_common(np.array(list(pool.map(_load_thumbnail, paths))))
+    half = (_SIZE // 2, _SIZE // 2)
+    coarse = np.array([cv2.resize(image, half, interpolation=cv2.INTER_AREA) for image in fine])
+    candidates = _coarse_pairs(coarse)
+    if not len(candidates):
+        return []
+    found = _pair_correlations(fine, candidates)
+    return [tuple(pair) for pair in candidates[found >= _bar(fine)].tolist()]
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """The structure of an image: float32 (64, 64), mean 0 and deviation 1 of each neighbourhood, then of the whole.
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W, 3), uint8, BGR
+    """
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32)
+    small = cv2.resize(grey, (_SIZE, _SIZE), interpolation=cv2.INTER_AREA)
+    detail = small - cv2.GaussianBlur(small, (0, 0), _SIGMA_PX)
+    # The share of the whole image's contrast keeps flat places, which are noise, small.
+    contrast = np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), _SIGMA_PX)) + 0.1 * detail.std() + 1e-3
+    local = detail / contrast
+    return np.asarray((local - local.mean()) / (local.std() + 1e-6), np.float32)
+
+
+def _load_thumbnail(path: Path) -> np.ndarray:
+    return thumbnail(load_image(path))
+
+
+def _without_the_common(thumbnails: np.ndarray) -> np.ndarray:
+    """Subtract the mean of the set; of two images it would be half of each, and their rests would be opposite."""
+    return thumbnails - thumbnails.mean(axis=0) if len(thumbnails) > 2 else thumbnails
+
+
+def _coarse_pairs(images: np.ndarray) -> np.ndarray:
+    """Pairs (n, 2) of which half the size does not say already that they differ."""
+    centres = _centres(images, 1)
+    pairs = []
+    for first in range(0, len(images), _ROWS):
+        best = np.full((min(_ROWS, len(images) - first), len(images)), -1, np.float32)
+        for shifted in _shifted(images, 1):
+            np.maximum(best, centres[first : first + _ROWS] @ shifted.T, out=best)
+        i, j = np.nonzero(best >= _COARSE_LEAST)
+        pairs.append(np.stack([np.minimum(i + first, j), np.maximum(i + first, j)], axis=1)[i + first != j])
+    return np.unique(np.concatenate(pairs), axis=0)  # the first of a pair is shifted against the second, and back
+
+
+def _pair_correlations(images: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Best correlation over all shifts of each pair, float32 (n,)."""
+    centres = _centres(images, _SHIFT_PX)
+    best = np.full(len(pairs), -1, np.float32)
+    for shifted in _shifted(images, _SHIFT_PX):
+        for first in range(0, len(pairs), _ROWS):
+            i, j = pairs[first : first + _ROWS].T
+            forth, back = (np.einsum("ij,ij->i", centres[a], shifted[b]) for a, b in ((i, j), (j, i)))
+            np.maximum(best[first : first + _ROWS], np.maximum(forth, back), out=best[first : first + _ROWS])
+    return best
+
+
+def _bar(images: np.ndarray) -> float:
+    """What the correlation of a pair must reach: far above those of all pairs, of which many are drawn."""
+    n = len(images)
+    if n * (n - 1) // 2 > _SAMPLED_PAIRS:
+        rng = np.random.default_rng(0)
+        first = rng.integers(n, size=_SAMPLED_PAIRS)
+        pairs = np.stack([first, (first + rng.integers(1, n, size=_SAMPLED_PAIRS)) % n], axis=1)
+    else:
+        pairs = np.stack(np.triu_indices(n, 1), axis=1)
+    found = _pair_correlations(images, pairs)
+    median = float(np.median(found))
+    deviation = 1.4826 * float(np.median(np.abs(found - median)))
+    return min(max(_LEAST, median + _DEVIATIONS * deviation), _IDENTICAL)
+
+
+def _centres(images: np.ndarray, margin: int) -> np.ndarray:
+    return _standardised(images[:, margin:-margin, margin:-margin])
+
+
+def _shifted(images: np.ndarray, margin: int) -> Iterator[np.ndarray]:
+    """Yield all windows as large as the centre, standardised."""
+    size = images.shape[1] - 2 * margin
+    for y in range(2 * margin + 1):
+        for x in range(2 * margin + 1):
+            yield _standardised(images[:, y : y + size, x : x + size])
+
+
+def _standardised(images: np.ndarray) -> np.ndarray:
+    rows = images.reshape(len(images), -1)
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6), np.float32)

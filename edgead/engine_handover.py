@@ -1,0 +1,124 @@
+"""Serving beside building: ONNX Runtime judges until the TensorRT engine is ready, then TensorRT does."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from edgead.artifact.folder import Artifact
+from edgead.artifact.manifest import Manifest
+from edgead.detector import Detector
+from edgead.errors import EdgeadError
+from edgead.runtime.engine import NoEngineError
+from edgead.runtime.engine_builder import EngineError
+from edgead.types import Verdict
+
+logger = logging.getLogger(__name__)
+
+
+def load_building(path: Path, *, precision: str | None = None, threads: int | None = None) -> Detector | Succession:
+    """Open an artifact on TensorRT, and where it has no engine that may be used, have one built meanwhile.
+
+    Parameters
+    ----------
+    path : Path
+    precision, threads : optional
+        As for `Detector.load`.
+
+    Raises
+    ------
+    SettingsError
+        If TensorRT or a GPU is missing.
+    """
+    try:
+        return Detector.load(path, runtime="tensorrt", precision=precision, threads=threads)
+    except (NoEngineError, EngineError) as error:
+        logger.warning("%s; ONNX Runtime serves while it is built", error)
+    first = Detector.load(path, runtime="onnxruntime", precision=precision, threads=threads)
+    build = EngineBuild(first.artifact, first.graph.precision)
+    return Succession(first, build, lambda: Detector(first.artifact, runtime="tensorrt", precision=precision))
+
+
+class EngineBuild:
+    """`edgead engine` in a process of its own: neither its memory nor its faults are the camera loop's."""
+
+    def __init__(self, artifact: Artifact, precision: str, target: str = "current"):
+        command = [sys.executable, "-c", "from edgead.cli import main; main()", "engine", str(artifact.path)]
+        options = ["--precision", precision, "--target", target, "--json"]
+        self._process = subprocess.Popen(
+            [*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
+        )
+
+    def wait(self) -> None:
+        """Wait for the engine.
+
+        Raises
+        ------
+        EngineError
+            If there is none, with what the command said.
+        """
+        _, said = self._process.communicate()
+        if self._process.returncode:
+            raise EngineError(said.strip().removeprefix("error: ") or f"ended with code {self._process.returncode}")
+
+    def stop(self) -> None:
+        """End it, if it still runs; the engine is then written whole or not at all."""
+        self._process.terminate()
+
+
+class Succession:
+    """A detector that another one takes over from between two frames; used as a Detector is.
+
+    Parameters
+    ----------
+    first : Detector
+        Judges until then.
+    build : EngineBuild
+    open_second : callable
+        Opens the other detector, which takes seconds, once `build` is done; called in a thread.
+    """
+
+    def __init__(self, first: Detector, build: EngineBuild, open_second: Callable[[], Detector]):
+        self._detector, self._build, self._open_second = first, build, open_second
+        self._second: Detector | None = None
+        self._thread = threading.Thread(target=self._prepare, name="engine build", daemon=True)
+        self._thread.start()
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._detector.manifest
+
+    def _prepare(self) -> None:
+        try:
+            self._build.wait()
+            self._second = self._open_second()
+        except (EdgeadError, RuntimeError, OSError) as error:
+            logger.warning("there is no engine to go over to, ONNX Runtime goes on: %s", error)
+
+    def predict(self, image: np.ndarray) -> Verdict:
+        """Judge one image, as `Detector.predict`."""
+        if self._second is not None:
+            first, self._detector, self._second = self._detector, self._second, None
+            first.close()
+            logger.warning("the engine is ready, TensorRT takes over")
+        return self._detector.predict(image)
+
+    def close(self) -> None:
+        """Stop building and release both detectors."""
+        self._build.stop()
+        self._thread.join()
+        for detector in (self._detector, self._second):
+            if detector is not None:
+                detector.close()
+
+    def __enter__(self) -> Succession:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

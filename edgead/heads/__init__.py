@@ -1,0 +1,1 @@
+"""Heads: the outputs of the network become scores and a map."""

@@ -1,0 +1,241 @@
+"""Images from files and from arrays: always uint8 BGR (H, W, 3), or an ImageError that says why not."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgead.errors import EdgeadError
+from edgead.files.atomic import write_whole
+from edgead.images.header import image_size
+from edgead.process.silence import quiet_opencv
+
+IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())
+
+# More than any camera's sensor has, and what a small computer can still hold.
+MOST_MEGAPIXELS = 256.0
+
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_JPEG_START = b"\xff\xd8"
+_JPEG_END = 0xD9
+# Inside a scan, ff00 is a stuffed data byte and ffd0..ffd7 are restart marks; anything else is a segment.
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)
+
+
+class ImageError(EdgeadError):
+    """An image that cannot be used; the message names it and says what is wrong."""
+
+
+def load_image(path: str | Path, *, max_megapixels: float = MOST_MEGAPIXELS) -> np.ndarray:
+    """Read one image file.
+
+    Grey images become three equal channels, an alpha channel is dropped, 16-bit values are divided by 257 (so
+    that the full range 0..65535 becomes 0..255) and the orientation in a JPEG's EXIF block is applied.
+
+    Parameters
+    ----------
+    path : str or Path
+        May hold any character that the file system allows.
+    max_megapixels : float, optional
+        A larger image is refused by its header, before memory is taken for it.
+
+    Returns
+    -------
+    image_bgr : ndarray of shape (H, W, 3), uint8, BGR, C order
+
+    Raises
+    ------
+    ImageError
+        The file is missing, empty, truncated, damaged, too large or no image that OpenCV can read.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        return decode_image(data, max_megapixels=max_megapixels)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def decode_image(data: bytes, *, max_megapixels: float = MOST_MEGAPIXELS) -> np.ndarray:
+    """Decode the bytes of one image file, as `load_image`.
+
+    Raises
+    ------
+    ImageError
+        They are empty, truncated, damaged, too large or no image that OpenCV can read.
+    """
+    if not data:
+        raise ImageError("the file is empty (0 bytes); copy it again")
+    # OpenCV 4 decodes a truncated JPEG with grey in place of what is missing, which would then be learned or
+    # rejected as a defect: completeness is checked here, before decoding.
+    problem = _problem_in(data)
+    if problem:
+        raise ImageError(f"{problem}; copy it again")
+    size = image_size(data)
+    if size is None:
+        raise ImageError(f"not an image (JPEG, PNG, BMP, TIFF, PNM or WebP), or damaged ({len(data)} bytes found)")
+    check_size(size, max_megapixels)
+    try:
+        with quiet_opencv():
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error as error:
+        raise ImageError(f"OpenCV refuses it: {error.err}") from error
+    if image is None:
+        raise ImageError(f"not an image that OpenCV can read, or damaged ({len(data)} bytes found)")
+    return as_bgr(image)
+
+
+def check_size(size: tuple[int, int], max_megapixels: float) -> None:
+    """Raise ImageError where an image of height and width `size` has more than so many millions of pixels."""
+    height, width = size
+    if height * width > max_megapixels * 1e6:
+        raise ImageError(
+            f"{width} x {height} pixels are {height * width / 1e6:.4g} megapixels, at most {max_megapixels:g} are "
+            "taken: give smaller images, or raise max_megapixels of the camera"
+        )
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write a picture, making its folder; the suffix of `path` picks the format.
+
+    It is written under another name and renamed, so that nothing half-written is left.
+
+    Raises
+    ------
+    ImageError
+        The suffix is unknown.
+    OSError
+        It cannot be written.
+    """
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise ImageError(f"{path}: a picture ends in one of {' '.join(sorted(IMAGE_SUFFIXES))}")
+    data = cv2.imencode(path.suffix, image)[1].tobytes()
+    write_whole(path, data, durable=False)
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """List the images directly inside a folder, in natural order (part2 before part10).
+
+    Raises
+    ------
+    ImageError
+        The folder is missing, is no folder, or holds no file with one of `IMAGE_SUFFIXES`.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise ImageError(f"{folder}: no such folder")
+    if not folder.is_dir():
+        raise ImageError(f"{folder}: not a folder")
+    found = [entry for entry in folder.iterdir() if is_image_path(entry) and entry.is_file()]
+    if not found:
+        below = sum(1 for entry in folder.rglob("*") if is_image_path(entry))
+        hint = f"; {below} lie in folders below it: name one of those" if below else ""
+        raise ImageError(f"{folder}: no images found (looked for {' '.join(sorted(IMAGE_SUFFIXES))}){hint}")
+    return sorted(found, key=natural_key)
+
+
+def is_image_path(path: str | Path) -> bool:
+    """Tell from the name whether a path is meant as an image; hidden files are not."""
+    path = Path(path)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def natural_key(path: str | Path) -> tuple:
+    """Sort key that orders runs of digits by their value."""
+    text = str(path)
+    parts = re.split(r"([0-9]+)", text)
+    # Odd positions are digits, so that numbers are only compared with numbers; the text itself breaks ties.
+    return tuple(int(part) if i % 2 else part.lower() for i, part in enumerate(parts)), text
+
+
+def as_bgr(array: np.ndarray) -> np.ndarray:
+    """Turn an image array into uint8 BGR (H, W, 3) in C order, without a copy where it is that already.
+
+    Parameters
+    ----------
+    array : ndarray of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or uint16
+        Colour is BGR or BGRA, as OpenCV has it. uint16 is taken to use the full range.
+
+    Raises
+    ------
+    ImageError
+        Any other type, shape or number of channels, and empty images.
+    """
+    if not isinstance(array, np.ndarray):
+        raise ImageError(f"an image must be a numpy array, found {type(array).__name__}")
+    if array.ndim == 2:
+        array = array[:, :, np.newaxis]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        hint = "; move the channels last" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
+        raise ImageError(f"an image must be (H, W), (H, W, 3) or (H, W, 4), found shape {array.shape}{hint}")
+    if array.size == 0:
+        raise ImageError(f"an image must have at least one pixel, found shape {array.shape}")
+    if array.dtype == np.uint16:
+        # Rounded to nearest; done in 32 bits because 65535 + 128 does not fit in 16.
+        array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise ImageError(_wrong_dtype(array))
+    if array.shape[2] == 1:
+        array = np.repeat(array, 3, axis=2)
+    return np.ascontiguousarray(array[:, :, :3])
+
+
+def _wrong_dtype(array: np.ndarray) -> str:
+    found = f"an image must be uint8 or uint16, found {array.dtype}"
+    if not np.issubdtype(array.dtype, np.floating):
+        return f"{found}; convert it to uint8 with values 0 to 255"
+    bad = array.size - int(np.isfinite(array).sum())
+    if bad:
+        return f"{found} with {bad} values that are NaN or infinite"
+    return f"{found} from {array.min():g} to {array.max():g}; convert it to uint8 with values 0 to 255"
+
+
+def _problem_in(data: bytes) -> str | None:
+    if data.startswith(_PNG_START):
+        return _png_problem(data)
+    if data.startswith(_JPEG_START):
+        return _jpeg_problem(data)
+    return None  # OpenCV itself refuses the other formats when they are incomplete
+
+
+def _png_problem(data: bytes) -> str | None:
+    """Walk the chunks: each has a length, a type, its data and a CRC (PNG specification, section 5.3)."""
+    at = len(_PNG_START)
+    view = memoryview(data)
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        kind = data[at + 4 : at + 8]
+        end = at + 8 + length
+        if end + 4 > len(data):
+            break
+        if zlib.crc32(view[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            return f"damaged PNG: wrong checksum at byte {at} of {len(data)}"
+        if kind == b"IEND":
+            return None
+        at = end + 4
+    return f"truncated PNG: it ends after {len(data)} bytes without its end mark"
+
+
+def _jpeg_problem(data: bytes) -> str | None:
+    """Walk the segments to the end mark (ITU-T T.81, annex B); that of a thumbnail lies inside a segment."""
+    at = len(_JPEG_START)
+    while found := _JPEG_MARKER.search(data, at):
+        marker = found[1][0]
+        at = found.end()
+        if marker == _JPEG_END:
+            return None
+        if marker != 0x01:  # TEM has no length
+            if at + 2 > len(data):
+                break
+            at += struct.unpack_from(">H", data, at)[0]
+    return f"truncated JPEG: it ends after {len(data)} bytes without its end mark"

@@ -1,0 +1,5 @@
+"""Commissioning on the device: from good parts in front of a camera to a calibrated model."""
+
+from edgead.learning.commission.run import Commissioned, CommissionPlan, commission
+
+__all__ = ["CommissionPlan", "Commissioned", "commission"]

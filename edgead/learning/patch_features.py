@@ -1,0 +1,39 @@
+"""Patch features of many images from an exported graph: what memory banks are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from edgead.artifact.folder import Artifact
+from edgead.dataset.folders import Progress
+from edgead.runtime import open_runtime
+
+
+def each_features(
+    artifact: Artifact, images: Sequence[np.ndarray], progress: Progress | None = None
+) -> Iterator[np.ndarray]:
+    """Run the fp32 graph over images.
+
+    Parameters
+    ----------
+    artifact : Artifact
+        One whose output is `features`.
+    images : sequence of ndarray of shape (h, w, 3), uint8, RGB
+        Preprocessed.
+
+    Yields
+    ------
+    ndarray of shape (patches, d), float32
+        Overwritten by the next one.
+    """
+    runtime = open_runtime(artifact, "onnxruntime", precision="fp32")
+    try:
+        for done, image in enumerate(images, 1):
+            features = runtime.run(image[None])[artifact.manifest.output]
+            yield features.reshape(-1, features.shape[-1])
+            if progress:
+                progress(done, len(images))
+    finally:
+        runtime.close()

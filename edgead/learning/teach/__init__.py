@@ -1,0 +1,7 @@
+"""Teaching on the device: good images go into the memory bank of a finished model, thresholds are made anew."""
+
+from edgead.learning.teach.lesson import Counts, Judgement, Lesson
+from edgead.learning.teach.run import TeachPlan, teach
+from edgead.learning.teach.versions import earlier_versions, undo
+
+__all__ = ["Counts", "Judgement", "Lesson", "TeachPlan", "earlier_versions", "teach", "undo"]

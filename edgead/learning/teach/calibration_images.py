@@ -1,0 +1,119 @@
+"""The good images that a taught model's thresholds are made from: those that the model keeps, or others."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.training_hashes import refuse_learnt
+from edgead.calibration.conformal import check_support
+from edgead.calibration.group_conformal import have_several
+from edgead.dataset.folders import check_images
+from edgead.dataset.groups import group_images
+from edgead.detector import Detector
+from edgead.errors import SettingsError
+from edgead.images.files import load_image
+from edgead.learning.finalize import KEPT, keep_images, kept_images, rank_kept
+from edgead.learning.recalibrate import without_copies
+
+# Scores of one machine on another differ by less; those of other images differ by far more.
+SAME_SCORE = 1e-2
+PROBES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationImages:
+    """Good images in no memory bank, and the group of each; `kept` ones are cropped and resized already."""
+
+    paths: Sequence[Path]
+    kept: bool
+    source: str
+    groups: Sequence[int] = ()
+
+    def readable(self, artifact: Artifact) -> Artifact:
+        """The artifact as it takes these images."""
+        if not self.kept:
+            return artifact
+        manifest = artifact.manifest
+        whole = manifest.preprocessing.model_copy(update={"roi": None})
+        return Artifact(artifact.path, manifest.model_copy(update={"preprocessing": whole}))
+
+    def keep_in(self, draft: Artifact, scores: Sequence[float]) -> None:
+        """Keep these images, which have these fp32 scores now, in the draft of a new version."""
+        if self.kept:
+            rank_kept(draft.path, self.paths, scores)
+        else:
+            shutil.rmtree(draft.path / KEPT, ignore_errors=True)
+            keep_images(draft.path, draft.manifest, self.paths, scores)
+
+
+def find_calibration_images(
+    artifact: Artifact, paths: Sequence[Path], *, taught: Sequence[Path], group: str
+) -> CalibrationImages:
+    """Take the images that are named, or those that the model keeps.
+
+    Of the named ones, `group` says which belong together, with each other or with taught ones; see
+    `edgead.dataset.groups.group_images`.
+
+    Raises
+    ------
+    ArtifactError
+        The model keeps none, or other ones than its thresholds were made from: says what to do.
+    CalibrationError
+        Too few images are named for the rates that the model promises.
+    SettingsError
+        An image or a group is named for both, or the model has learnt from an image before.
+    """
+    calibration = artifact.manifest.calibration
+    assert calibration is not None
+    if not paths:
+        return _kept(artifact)
+    both = {path.resolve() for path in paths} & {path.resolve() for path in taught}
+    if both:
+        raise SettingsError(
+            f"{len(both)} images are to be learnt and to calibrate on, {min(both)} first: a score of an image that is "
+            "in the memory bank promises nothing"
+        )
+    refuse_learnt(artifact, paths)
+    usable, _ = without_copies(check_images(paths)[0])
+    found = group_images([*usable, *taught], group)
+    learnt = set(found.of(taught))
+    shared = [path for path in usable if found.numbers[path] in learnt]
+    if shared:
+        raise SettingsError(
+            f"{len(shared)} images to calibrate on are in groups of images to learn, {shared[0].name} first: "
+            "thresholds from them would guarantee nothing; give images of other parts, or say so with --group"
+        )
+    groups = found.of(usable)
+    check_support(len(usable), calibration.false_reject_rate, groups)
+    source = f"{len(usable)} images given" + f" in {len(set(groups))} groups" * have_several(groups)
+    return CalibrationImages(usable, False, source, groups)
+
+
+def _kept(artifact: Artifact) -> CalibrationImages:
+    calibration = artifact.manifest.calibration
+    assert calibration is not None
+    # Kept in the order of their scores, as the manifest has their groups.
+    images = CalibrationImages(
+        kept_images(artifact), True, "the images held out when the model was made", calibration.groups
+    )
+    advice = "name good images that it has not learnt from with --calibration"
+    if not images.paths:
+        raise ArtifactError(f"{artifact.path} keeps no images to calibrate on: {advice}")
+    expected = np.array(calibration.scores)
+    same = len(expected) == len(images.paths)
+    if same:
+        picks = np.unique(np.linspace(0, len(expected) - 1, PROBES).round().astype(int))
+        with Detector(images.readable(artifact), runtime="onnxruntime", precision="fp32") as detector:
+            found = np.array([detector.measure(load_image(images.paths[i])).image_score for i in picks])
+        same = bool((np.abs(found - expected[picks]) <= SAME_SCORE * np.abs(expected[picks])).all())
+    if not same:
+        raise ArtifactError(
+            f"{artifact.path} was calibrated on other images than the {len(images.paths)} that it keeps: {advice}"
+        )
+    return images

@@ -1,0 +1,82 @@
+"""Versions of a model: a new one takes the model's place, the one before is kept beside it and can be put back."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgead.artifact.folder import Artifact, ArtifactError, sync_tree
+
+# A version is 10 to 30 MiB.
+MOST_VERSIONS = 5
+
+
+def versions_folder(path: Path) -> Path:
+    """Of a model; of what a link to one leads to."""
+    path = path.resolve()
+    return path.with_name(f"{path.name}.versions")
+
+
+def earlier_versions(path: Path) -> list[Path]:
+    """Versions before the present one, oldest first."""
+    folder = versions_folder(path)
+    return sorted(folder.glob("[0-9]*"), key=lambda entry: int(entry.name)) if folder.is_dir() else []
+
+
+@contextmanager
+def new_version(path: Path) -> Iterator[Path]:
+    """Yield a copy of the model at `path` that takes its place when the block ends without an error.
+
+    The model as it was goes to `MODEL.versions/NUMBER`, of which the last `MOST_VERSIONS` are kept. On an error
+    nothing changes.
+    """
+    path = path.resolve()
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        shutil.copytree(path, draft, dirs_exist_ok=True)
+        yield draft
+        sync_tree(draft)
+        _keep_and_replace(path, draft)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    for old in earlier_versions(path)[:-MOST_VERSIONS]:
+        shutil.rmtree(old)
+
+
+def undo(path: Path) -> Artifact:
+    """Put the last version back, also where a stopped machine left none in the model's place; returns it.
+
+    Raises
+    ------
+    ArtifactError
+        There is no earlier version, or it was damaged: then nothing changes.
+    """
+    path = path.resolve()
+    earlier = earlier_versions(path)
+    if not earlier:
+        raise ArtifactError(f"{path} has no earlier version: there is nothing in {versions_folder(path)}")
+    Artifact.load(earlier[-1])  # checks every hash
+    if path.exists():
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as aside:
+            path.rename(Path(aside) / "model")
+            earlier[-1].rename(path)
+    else:
+        earlier[-1].rename(path)
+    if len(earlier) == 1:
+        versions_folder(path).rmdir()
+    return Artifact.load(path)
+
+
+def _keep_and_replace(path: Path, draft: Path) -> None:
+    earlier = earlier_versions(path)
+    kept = versions_folder(path) / str(int(earlier[-1].name) + 1 if earlier else 1)
+    kept.parent.mkdir(exist_ok=True)
+    path.rename(kept)
+    try:
+        draft.rename(path)
+    except BaseException:
+        kept.rename(path)
+        raise

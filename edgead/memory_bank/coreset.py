@@ -1,0 +1,84 @@
+"""The memory bank: which patches of good images are stored, and how new ones are merged into a full bank."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgead import kernels
+from edgead.dataset.folders import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class BankRule:
+    """How many patches to store: a share of all, but at most `most` rows and at least `least`."""
+
+    sampling_ratio: float
+    most: int
+    least: int = 1
+    seed: int = 0
+
+
+def choose_memory_bank(patches: np.ndarray, rule: BankRule, *, progress: Progress | None = None) -> np.ndarray:
+    """Choose which patches to store: greedy k-centre from a random first one (Roth et al. 2022, algorithm 1).
+
+    Parameters
+    ----------
+    patches : ndarray of shape (n, d), float32
+    rule : BankRule
+
+    Returns
+    -------
+    ndarray of shape (m,), int64
+        Rows of `patches` in the order of choice: the first of them are the smaller bank that `most` would give.
+    """
+    wanted = math.ceil(rule.sampling_ratio * len(patches))
+    count = max(rule.least, min(wanted, rule.most, len(patches)))
+    first = int(np.random.default_rng(rule.seed).integers(len(patches)))
+    return kernels.greedy_coreset(patches, count, first=first, progress=progress)
+
+
+def spacing(bank: np.ndarray) -> float:
+    """Smallest distance between two rows; patches closer than this to a row of a k-centre bank are covered by it."""
+    if len(bank) < 2:
+        return 0.0
+    distance, _ = kernels.NearestPatches(bank).search(bank, 2)
+    return float(distance[:, 1].min())
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A bank of the same size with new patches in it.
+
+    `bank` is (m, d); `added` rows of it are new, as many old ones were given up. Every row given up, and every new
+    patch that was offered, is within `radius` of a row of the bank.
+    """
+
+    bank: np.ndarray
+    added: int
+    radius: float
+
+
+def merge(bank: np.ndarray, patches: np.ndarray, *, progress: Progress | None = None) -> Merged:
+    """Merge patches into a bank that keeps its size: greedy k-centre over both.
+
+    The old rows stand for patches that are gone. Greedy k-centre gives up those that others are nearest to, so that
+    what they stood for stays covered within `radius` more than before.
+
+    Parameters
+    ----------
+    bank : ndarray of shape (m, d), float32
+    patches : ndarray of shape (n, d), float32
+        New patches that the bank does not cover yet.
+    """
+    if not len(patches):
+        return Merged(bank, 0, 0.0)
+    both = np.concatenate([bank, patches])
+    chosen = kernels.greedy_coreset(both, len(bank), progress=progress)
+    left = np.ones(len(both), bool)
+    left[chosen] = False
+    merged = np.ascontiguousarray(both[chosen])
+    distance, _ = kernels.NearestPatches(merged).search(np.ascontiguousarray(both[left]))
+    return Merged(merged, int((chosen >= len(bank)).sum()), float(distance.max()))

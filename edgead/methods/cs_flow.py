@@ -1,0 +1,252 @@
+"""CS-Flow: Rudolph et al., "Fully Convolutional Cross-Scale-Flows for Image-based Defect Detection", WACV 2022
+(arXiv 2110.02855)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgead.artifact.manifest import Preprocessing, Scoring
+from edgead.dataset.folders import StageProgress, no_progress
+from edgead.errors import SettingsError
+from edgead.methods.backbones import Backbone, build_backbone
+from edgead.methods.checkpoint import Checkpoint, Learner
+from edgead.methods.cross_scale_flow import CrossScaleFlow, negative_log_likelihood
+from edgead.methods.device import CPU, bfloat16_products
+from edgead.methods.levels import each_batch, on_finest_grid
+from edgead.methods.loop import run_steps
+from edgead.methods.settings import plain_settings, read_settings
+from edgead.methods.whitening import Whitening
+
+
+@dataclass(frozen=True)
+class CsFlowConfig:
+    """Settings of CS-Flow.
+
+    Attributes
+    ----------
+    backbone, layer : str
+        See `edgead.methods.backbones`. The paper has layer 36 of EfficientNet-B5, of stride 32.
+    image_size : (int, int)
+        Height and width of the finest scale, multiples of 64 for three scales and stride 16; 768 in the paper.
+    scales : int
+        Images that the backbone sees, each half the size of the one before.
+    hidden : int
+        Channels inside the coupling blocks; 1024 in the authors' code, for features of 304 channels.
+    kernels : tuple of int
+        Side of the convolutions in each coupling block.
+    clamp : float
+        Bound on the logarithm of a scale; the paper's alpha, 3.
+    steps, batch_size : int
+        The paper's batches; it takes 240 epochs of them.
+    learning_rate, weight_decay : float
+        Of Adam. The paper learns at 2e-4, and for longer.
+    bfloat16 : bool
+        Learn with products in bfloat16: faster on GPUs and on CPUs that have them.
+    sigma_px : float
+        Smoothing of the anomaly map.
+    seed : int
+    """
+
+    backbone: str = "efficientnet_lite2"
+    layer: str = "stride16"
+    image_size: tuple[int, int] = (320, 320)
+    scales: int = 3
+    hidden: int = 96
+    kernels: tuple[int, ...] = (3, 3, 3, 5)
+    clamp: float = 3.0
+    steps: int = 2000
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-5
+    bfloat16: bool = False
+    sigma_px: float = 4.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.scales, self.hidden, self.steps, self.batch_size, len(self.kernels)) < 1:
+            raise SettingsError("scales, hidden, steps and batch_size must be at least 1, and there must be kernels")
+        if any(kernel < 1 or kernel % 2 == 0 for kernel in self.kernels):
+            raise SettingsError(f"kernels are odd, found {list(self.kernels)}")
+
+
+class CsFlowNetwork(nn.Module):
+    """Backbone at several scales, whitening and flow; exported as it stands.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        With one layer.
+    channels : int
+        Of that layer.
+    config : CsFlowConfig
+    """
+
+    def __init__(self, backbone: Backbone, channels: int, config: CsFlowConfig):
+        super().__init__()
+        self.backbone = backbone
+        self.whitening = nn.ModuleList(Whitening(channels) for _ in range(config.scales))
+        self.flow = CrossScaleFlow(
+            config.scales, channels, config.hidden, config.kernels, clamp=config.clamp, seed=config.seed
+        )
+
+    def levels(self, image: Tensor) -> list[Tensor]:
+        """uint8 RGB (n, h, w, 3) -> features of every scale, finest first, float32 (n, d, h', w')."""
+        x = image.float().permute(0, 3, 1, 2)
+        levels = self.backbone(x)
+        for _ in self.whitening[1:]:
+            x = F.avg_pool2d(x, 2)
+            levels = levels + self.backbone(x)
+        return levels
+
+    def whiten(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        return [whitening(level) for whitening, level in zip(self.whitening, levels, strict=True)]
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 RGB (n, h, w, 3) -> patch scores, float32 (n, h', w'), and image scores, float32 (n,).
+
+        The image score is the mean of z^2 over all positions of all scales. A patch score is its mean over the channels
+        at a position, averaged over the scales; the authors' map shows the finest scale alone.
+        """
+        z, _ = self.flow(self.whiten(self.levels(image)))
+        energies = [x.square().mean(dim=1) for x in z]
+        image_score = torch.cat([energy.flatten(1) for energy in energies], dim=1).mean(dim=1)
+        return on_finest_grid(energies).mean(dim=0), image_score
+
+
+class CsFlow:
+    """Learns the density of a frozen backbone's features of good images, at several scales at once.
+
+    Attributes
+    ----------
+    presets : dict
+        What differs from the defaults of CsFlowConfig.
+    network : CsFlowNetwork
+        The module that is exported.
+    """
+
+    name = "cs_flow"
+    output: Literal["patch_scores"] = "patch_scores"
+    memory_bank: None = None
+    usual_scores: None = None
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "fast": {"backbone": "efficientnet_lite0", "image_size": (256, 256), "hidden": 64, "steps": 1000},
+        "default": {},
+    }
+
+    def __init__(self, config: CsFlowConfig = CsFlowConfig(), *, weights: Path | None = None, pretrained: bool = True):
+        self.config = config
+        backbone = build_backbone(
+            config.backbone, (config.layer,), image_size=config.image_size, weights=weights, pretrained=pretrained
+        )
+        with torch.inference_mode():
+            channels, *grid = backbone(torch.zeros(1, 3, *config.image_size))[0].shape[1:]
+        stride = config.image_size[0] // grid[0]
+        multiple = stride * 2 ** (config.scales - 1)
+        if any(side % multiple for side in config.image_size):
+            raise SettingsError(
+                f"image_size {list(config.image_size)}: {config.scales} scales of {config.layer} need multiples of "
+                f"{multiple}"
+            )
+        with torch.random.fork_rng([]):
+            torch.manual_seed(config.seed)
+            self.network = CsFlowNetwork(backbone, channels, config).eval()
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any], *, weights: Path | None = None, pretrained: bool = True) -> CsFlow:
+        """Build an untrained detector from settings such as `settings()` gives; missing ones keep their defaults."""
+        return cls(read_settings(CsFlowConfig, settings, detector=cls.name), weights=weights, pretrained=pretrained)
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration as plain JSON types."""
+        return plain_settings(self.config)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(image_size=self.config.image_size)
+
+    @property
+    def scoring(self) -> Scoring:
+        return Scoring(head="map", patch_weight=0.0, graph_weight=1.0, sigma_px=self.config.sigma_px)
+
+    def fit(
+        self,
+        images: Sequence[np.ndarray],
+        *,
+        groups: Sequence[int] = (),
+        progress: StageProgress = no_progress,
+        checkpoint: Checkpoint | None = None,
+        device: torch.device = CPU,
+    ) -> CsFlow:
+        """Learn from good images, whose features are kept in memory (0.25 MB an image with the default settings).
+
+        Parameters
+        ----------
+        images : sequence of ndarray of shape (h, w, 3), uint8, RGB
+            Already preprocessed to `config.image_size`.
+        groups : sequence of int, optional
+            Not used: nothing of it is held out here.
+        progress : callable, optional
+            Called with (stage, done, total).
+        checkpoint : Checkpoint, optional
+            Where the state is kept, and from where an interrupted training goes on.
+        device : torch.device
+        """
+        network = self.network
+        extract = each_batch(network, images, device, partial(progress, "extract features"))
+        batches = [[level.cpu() for level in levels] for levels in extract]
+        levels = [torch.cat(level) for level in zip(*batches, strict=True)]
+        for module, level in zip(network.whitening, levels, strict=True):
+            assert isinstance(module, Whitening)
+            module.fit(level.permute(0, 2, 3, 1).flatten(0, 2))
+        with torch.inference_mode():
+            whitened = network.whiten(levels)
+        self._train([level.clone() for level in whitened], device, checkpoint, progress)
+        return self
+
+    def _train(
+        self, levels: list[Tensor], device: torch.device, checkpoint: Checkpoint | None, progress: StageProgress
+    ) -> None:
+        """The flow learns from whitened features, float32 (images, d, h', w') for each scale."""
+        config = self.config
+        flow = self.network.flow.to(device).train()
+        optimizer = torch.optim.Adam(
+            flow.parameters(), lr=config.learning_rate, eps=1e-4, weight_decay=config.weight_decay
+        )
+        draw = partial(_drawn, len(levels[0]), config.batch_size, config.seed)
+
+        def step(number: int, rng: np.random.Generator) -> Tensor:
+            drawn = draw(number)
+            batch = [level[drawn].to(device) for level in levels]
+            with bfloat16_products(device, config.bfloat16):
+                z, log_determinant = flow(batch)
+            loss = negative_log_likelihood(z, log_determinant)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(flow.parameters(), 1.0)  # as in the authors' code
+            optimizer.step()
+            return loss.detach()
+
+        run_steps(
+            step, Learner(flow, [optimizer]), config.steps, seed=config.seed, checkpoint=checkpoint, progress=progress
+        )
+        self.network.to(CPU).eval()
+
+
+def _drawn(count: int, batch_size: int, seed: int, step: int) -> Tensor:
+    """Images of a step's batch: each epoch goes through all of them in an order of its own."""
+    size = min(batch_size, count)
+    per_epoch = math.ceil(count / size)
+    epoch, position = divmod(step, per_epoch)
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    # The last batch of an epoch is filled up from the front.
+    return torch.from_numpy(np.resize(order, per_epoch * size)[position * size : (position + 1) * size])

@@ -1,0 +1,219 @@
+"""DRAEM: Zavrtanik, Kristan, Skocaj, "DRAEM - A discriminatively trained reconstruction embedding", ICCV 2021.
+
+arXiv 2108.07610. What the paper leaves open is as in the authors' code, https://github.com/VitjanZ/DRAEM.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgead import kernels
+from edgead.artifact.manifest import Preprocessing, Scoring
+from edgead.dataset.folders import StageProgress, no_progress
+from edgead.errors import SettingsError
+from edgead.methods.anomalies import Batch, Simulator
+from edgead.methods.anomaly_textures import built_in_textures, folder_textures
+from edgead.methods.checkpoint import Checkpoint, Learner
+from edgead.methods.device import CPU, bfloat16_products
+from edgead.methods.draem_losses import focal_loss, reconstruction_loss
+from edgead.methods.draem_networks import DISCRIMINATIVE_WIDTH, STRIDE, DraemNetwork, initialise
+from edgead.methods.loop import run_steps
+from edgead.methods.settings import plain_settings, read_settings
+
+
+@dataclass(frozen=True)
+class DraemConfig:
+    """Settings of DRAEM.
+
+    Attributes
+    ----------
+    image_size : (int, int)
+        Height and width that images are resized to, multiples of 32.
+    width : float
+        Fraction of the published base widths, 128 and 64 channels.
+    anomaly_source : str, optional
+        Folder of textures to make anomalies of; the paper's is the Describable Textures Dataset. By default they are
+        drawn, or crops of the good images (ours).
+    match_grey : bool
+        Take the colour out of textures that go on grey images (ours); the paper leaves it in.
+    epochs : int
+        The paper's 700; an epoch is as many images, drawn at random, as there are.
+    steps : int, optional
+        Training steps, instead of `epochs`.
+    batch_size : int
+    learning_rate : float
+        Of Adam; multiplied by 0.1 after 4/7 and 6/7 of the steps.
+    window : int
+        The image score is the maximum of the map averaged over squares of so many pixels a side (equation 5). The
+        authors' code counts 0 beyond the border; windows inside the map have the same maximum, as no score is negative.
+    sigma_px : float
+        Smoothing of the anomaly map; the paper's has none.
+    bfloat16 : bool
+        Learn with products in bfloat16: faster on GPUs and on CPUs with AMX.
+    seed : int
+    """
+
+    image_size: tuple[int, int] = (256, 256)
+    width: float = 1.0
+    anomaly_source: str | None = None
+    match_grey: bool = False
+    epochs: int = 700
+    steps: int | None = None
+    batch_size: int = 8
+    learning_rate: float = 1e-4
+    window: int = 21
+    sigma_px: float = 0.0
+    bfloat16: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if any(side < STRIDE or side % STRIDE for side in self.image_size):
+            raise SettingsError(f"image_size {self.image_size}: draem needs multiples of {STRIDE}")
+        if round(self.width * DISCRIMINATIVE_WIDTH) < 1:
+            raise SettingsError(f"width {self.width}: at least {1 / DISCRIMINATIVE_WIDTH:g} is needed for one channel")
+        if min(self.epochs, self.batch_size, 1 if self.steps is None else self.steps) < 1:
+            raise SettingsError("epochs, steps and batch_size must be at least 1")
+
+
+class Draem:
+    """Learns from simulated anomalies to repair images and to find what the repair has changed.
+
+    Attributes
+    ----------
+    presets : dict
+        What differs from the defaults of DraemConfig, which are the paper's.
+    network : DraemNetwork
+        The module that is exported.
+    """
+
+    name = "draem"
+    output: Literal["patch_scores"] = "patch_scores"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "default": {},
+        # Ours: some 0.75 s of CPU time a step on a Zen 4 server, so that two cores train it in half an hour.
+        "cpu": {
+            "image_size": (160, 160),
+            "width": 0.125,
+            "match_grey": True,
+            "steps": 4000,
+            "batch_size": 4,
+            "learning_rate": 1e-3,
+            "window": 13,
+        },
+    }
+    memory_bank = None
+    usual_scores = None
+
+    def __init__(self, config: DraemConfig = DraemConfig()):
+        self.config = config
+        with torch.random.fork_rng([]):
+            torch.manual_seed(config.seed)
+            self.network = DraemNetwork(config.width)
+            initialise(self.network)
+        self.network.eval()
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any], *, weights: Path | None = None, pretrained: bool = True) -> Draem:
+        """Build an untrained detector from settings such as `settings()` gives; missing ones keep their defaults.
+
+        Raises
+        ------
+        SettingsError
+            A setting that is unknown or cannot be, or `weights`: there is no backbone.
+        """
+        if weights is not None:
+            raise SettingsError("draem has no backbone: leave --weights out")
+        return cls(read_settings(DraemConfig, settings, detector=cls.name))
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration as plain JSON types."""
+        return plain_settings(self.config)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(image_size=self.config.image_size)
+
+    @property
+    def scoring(self) -> Scoring:
+        return Scoring(head="map", window=self.config.window, sigma_px=self.config.sigma_px)
+
+    def fit(
+        self,
+        images: Sequence[np.ndarray],
+        *,
+        groups: Sequence[int] = (),
+        progress: StageProgress = no_progress,
+        checkpoint: Checkpoint | None = None,
+        device: torch.device = CPU,
+    ) -> Draem:
+        """Learn from good images.
+
+        Parameters
+        ----------
+        images : sequence of ndarray of shape (h, w, 3), uint8, RGB
+            Already preprocessed to `config.image_size`.
+        groups : sequence of int, optional
+            Not used: nothing of it is held out here.
+        progress : callable, optional
+            Called with (stage, done, total).
+        checkpoint : Checkpoint, optional
+            Where the state is kept, and from where an interrupted training goes on.
+        device : torch.device
+
+        Raises
+        ------
+        DatasetError
+            If `anomaly_source` holds no images.
+        """
+        config = self.config
+        source = config.anomaly_source
+        texture = built_in_textures(images) if source is None else folder_textures(Path(source))
+        simulator = Simulator(images, texture, match_grey=config.match_grey)
+        network = self.network.train()
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
+        optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+        steps = config.steps or config.epochs * math.ceil(len(images) / config.batch_size)
+
+        def step(number: int, rng: np.random.Generator) -> Tensor:
+            loss = self.loss(simulator.batch(config.batch_size, rng, executor), device)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        with ThreadPoolExecutor(kernels.threads(), "edgead-simulator") as executor:
+            run_steps(
+                step,
+                Learner(network, [optimizer]),
+                steps,
+                seed=config.seed,
+                schedule=partial(rate_factor, steps),
+                checkpoint=checkpoint,
+                progress=progress,
+            )
+        network.to(CPU, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        network.eval()
+        return self
+
+    def loss(self, batch: Batch, device: torch.device = CPU) -> Tensor:
+        """L = L_rec + L_seg (equation 3) of a batch; one number."""
+        image, corrupted = (torch.from_numpy(x).to(device).permute(0, 3, 1, 2) for x in (batch.image, batch.corrupted))
+        with bfloat16_products(device, self.config.bfloat16):
+            reconstruction, logits = self.network.reconstruct_and_segment(corrupted)
+        mask = torch.from_numpy(batch.mask).to(device)
+        return reconstruction_loss(image, reconstruction.float()) + focal_loss(logits.float(), mask)
+
+
+def rate_factor(steps: int, number: int) -> float:
+    """Factor on the learning rate: a tenth after 400 of 700 epochs, a hundredth after 600 (section 4.1)."""
+    return 0.1 ** sum(7 * number >= sevenths * steps for sevenths in (4, 6))

@@ -1,0 +1,252 @@
+"""EfficientAD: Batzner, Heckler, Koenig, "EfficientAD: Accurate Visual Anomaly Detection at Millisecond-Level
+Latencies", WACV 2024 (arXiv 2303.14535). Algorithms and tables are those of its appendix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgead.artifact.manifest import Preprocessing, Scoring
+from edgead.dataset.folders import Progress, StageProgress, no_progress
+from edgead.errors import SettingsError
+from edgead.methods.checkpoint import Checkpoint, Learner
+from edgead.methods.device import CPU, bfloat16_products
+from edgead.methods.loop import run_steps
+from edgead.methods.pdn import CHANNELS, STRIDE_PX, ModelSize, build_pdn, normalise_pixels
+from edgead.methods.pretraining import PretrainingPictures, find_pictures, to_batch
+from edgead.methods.settings import plain_settings, read_settings
+from edgead.methods.student_teacher import StudentTeacher, augment, draw_other, map_quantiles, total_loss
+from edgead.methods.teacher import fold_normalisation, load_teacher
+
+DECAY_AFTER = 0.95
+"""Share of the steps after which the learning rate is a tenth (algorithm 1: 66,500 of 70,000)."""
+
+
+AS_PUBLISHED: dict[str, Any] = {"model_size": "small", "steps": 70_000, "learning_rate": 1e-4}
+
+
+@dataclass(frozen=True)
+class EfficientADConfig:
+    """Settings of EfficientAD.
+
+    Attributes
+    ----------
+    model_size : {"small", "medium", "nano"}
+        EfficientAD-S and -M of the paper; nano, the default, is ours, for CPUs.
+    image_size : (int, int)
+        Multiples of 32; the paper's is (256, 256).
+    padding : bool
+        Zero padding in teacher and student. Without it nothing is invented at the border, and the maps' outermost
+        four positions repeat their neighbours.
+    steps : int
+        Of one image each. The paper makes 70,000; the default is what a CPU can do, for a network as slight as nano.
+    learning_rate, weight_decay : float
+        Of Adam. The rate falls to a tenth after 95 % of the steps. The paper's is 1e-4; so few steps need a higher one.
+    hard_quantile : float
+        p_hard.
+    validation_share : float
+        Share of the good images that is not learned from; the maps are normalised on them.
+    penalty_images : str, optional
+        Folder of photographs of anything but the product, for the pretraining penalty; the paper takes ImageNet. By
+        default the penalty is taken on procedural textures alone.
+    texture_share : float
+        Share of procedural textures beside those photographs.
+    window, top_patches : int
+        The image score: the map is averaged over windows of this many positions a side, and this many of the largest
+        averages are averaged. 1 and 1 give the paper's maximum.
+    sigma_px : float
+        Smoothing of the anomaly map; the paper has none.
+    bfloat16 : bool
+        Learn with products in bfloat16: several times as fast for small and medium on GPUs and on CPUs with AMX.
+    seed : int
+    """
+
+    model_size: ModelSize = "nano"
+    image_size: tuple[int, int] = (256, 256)
+    padding: bool = False
+    steps: int = 5_000
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-5
+    hard_quantile: float = 0.999
+    validation_share: float = 0.1
+    penalty_images: str | None = None
+    texture_share: float = 0.25
+    window: int = 1
+    top_patches: int = 1
+    sigma_px: float = 0.0
+    bfloat16: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.model_size not in CHANNELS:
+            raise SettingsError(f"unknown model_size {self.model_size!r}: choose one of {', '.join(CHANNELS)}")
+        if not (0 < self.validation_share < 1 and 0 < self.hard_quantile < 1):
+            raise SettingsError("validation_share and hard_quantile must lie between 0 and 1")
+
+
+class EfficientAD:
+    """Learns to predict a frozen teacher on good images only; where the prediction fails is an anomaly.
+
+    Attributes
+    ----------
+    presets : dict
+        What differs from the defaults of EfficientADConfig.
+    network : StudentTeacher
+        The module that is exported.
+    """
+
+    name = "efficient_ad"
+    output: Literal["patch_scores"] = "patch_scores"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "default": {},
+        "small": {**AS_PUBLISHED, "steps": 2_000},
+        "medium": {**AS_PUBLISHED, "model_size": "medium", "steps": 2_000},
+        "paper": AS_PUBLISHED,
+    }
+    memory_bank = None
+    usual_scores = None
+
+    def __init__(
+        self,
+        config: EfficientADConfig = EfficientADConfig(),
+        *,
+        weights: Path | None = None,
+        pretrained: bool = True,
+    ):
+        self.config = config
+        size = config.model_size
+        with torch.random.fork_rng([]):
+            torch.manual_seed(config.seed)
+            if pretrained:
+                teacher = load_teacher(size, file=weights, padding=config.padding)
+            else:
+                teacher = build_pdn(size, CHANNELS[size], padding=config.padding).eval().requires_grad_(False)
+            self.network = StudentTeacher(teacher, size, config.image_size, padding=config.padding).eval()
+        self.grid = tuple(side // STRIDE_PX for side in config.image_size)
+
+    @classmethod
+    def from_settings(
+        cls, settings: dict[str, Any], *, weights: Path | None = None, pretrained: bool = True
+    ) -> EfficientAD:
+        """Build an untrained detector from settings such as `settings()` gives; missing ones keep their defaults.
+
+        `weights` is a teacher that `edgead distill` wrote.
+        """
+        config = read_settings(EfficientADConfig, settings, detector=cls.name)
+        return cls(config, weights=weights, pretrained=pretrained)
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration as plain JSON types."""
+        return plain_settings(self.config)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(image_size=self.config.image_size)
+
+    @property
+    def scoring(self) -> Scoring:
+        config = self.config
+        return Scoring(head="map", window=config.window, top_patches=config.top_patches, sigma_px=config.sigma_px)
+
+    def fit(
+        self,
+        images: Sequence[np.ndarray],
+        *,
+        groups: Sequence[int] = (),
+        progress: StageProgress = no_progress,
+        checkpoint: Checkpoint | None = None,
+        device: torch.device = CPU,
+    ) -> EfficientAD:
+        """Learn from good images (algorithm 1).
+
+        Parameters
+        ----------
+        images : sequence of ndarray of shape (h, w, 3), uint8, RGB
+            Already preprocessed to `config.image_size`.
+        groups : sequence of int, optional
+            Not used: nothing of it is held out here.
+        progress : callable, optional
+            Called with (stage, done, total).
+        checkpoint : Checkpoint, optional
+            Where an interrupted training goes on.
+        device : torch.device
+            Where to train.
+
+        Raises
+        ------
+        SettingsError
+            If there are fewer than two images.
+        """
+        held_out = max(1, round(self.config.validation_share * len(images)))
+        if held_out >= len(images):
+            raise SettingsError(f"efficient_ad needs at least two good images, found {len(images)}")
+        order = np.random.default_rng(self.config.seed).permutation(len(images))
+        self.network.to(device)
+        self._normalise_teacher(images, order[held_out:], partial(progress, "normalise teacher"))
+        self._train(images, order[held_out:], checkpoint, progress)
+        self._normalise_maps(images, order[:held_out], partial(progress, "normalise maps"))
+        self.network.to(CPU).eval()
+        return self
+
+    def _pixels(self, pictures: Sequence[np.ndarray]) -> Tensor:
+        return to_batch(pictures).to(self.network.quantiles.device)
+
+    @torch.no_grad()
+    def _normalise_teacher(self, images: Sequence[np.ndarray], chosen: np.ndarray, progress: Progress) -> None:
+        """Bring every channel of the teacher to mean 0 and deviation 1 over the good images."""
+        moments = []
+        for done, number in enumerate(chosen, 1):
+            output = self.network.teacher(normalise_pixels(self._pixels([images[number]]))).double()
+            moments.append(torch.stack([output.mean(dim=(0, 2, 3)), output.square().mean(dim=(0, 2, 3))]))
+            progress(done, len(chosen))
+        mean, square = torch.stack(moments).mean(dim=0)
+        std = (square - mean.square()).clamp_min(1e-12).sqrt()
+        fold_normalisation(self.network.teacher, mean.float(), std.float())
+
+    def _train(
+        self, images: Sequence[np.ndarray], chosen: np.ndarray, checkpoint: Checkpoint | None, progress: StageProgress
+    ) -> None:
+        config, network = self.config, self.network
+        folder = config.penalty_images
+        others = PretrainingPictures(find_pictures([Path(folder)]) if folder else [], config.texture_share)
+        trained = nn.ModuleList([network.student, network.autoencoder]).train()
+        optimizer = torch.optim.Adam(trained.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+
+        def step(number: int, rng: np.random.Generator) -> Tensor:
+            image = self._pixels([images[chosen[rng.integers(len(chosen))]]])
+            other = self._pixels([draw_other(others, rng, config.image_size)])
+            with bfloat16_products(image.device, config.bfloat16):
+                loss = total_loss(network, image, augment(image, rng), other, config.hard_quantile)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        run_steps(
+            step,
+            Learner(trained, [optimizer]),
+            config.steps,
+            seed=config.seed,
+            schedule=lambda number: 1.0 if number < DECAY_AFTER * config.steps else 0.1,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+        trained.eval()
+
+    @torch.no_grad()
+    def _normalise_maps(self, images: Sequence[np.ndarray], chosen: np.ndarray, progress: Progress) -> None:
+        """Quantiles of both maps at image size, over the good images that were held out."""
+        maps = []
+        for done, number in enumerate(chosen, 1):
+            both = self.network.maps(normalise_pixels(self._pixels([images[number]])))
+            maps.append(F.interpolate(both, size=self.config.image_size, mode="bilinear")[0].flatten(1).cpu().numpy())
+            progress(done, len(chosen))
+        self.network.quantiles.copy_(map_quantiles(np.concatenate(maps, axis=1)))

@@ -1,0 +1,214 @@
+"""Multivariate Gaussians of pooled features.
+
+Rippel, Mertens, Merhof, "Modeling the Distribution of Normal Data in Pre-Trained Deep Features for Anomaly Detection",
+ICPR 2020 (arXiv 2005.14140).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgead.artifact.manifest import Preprocessing, Scoring
+from edgead.dataset.folders import Progress, StageProgress, no_progress
+from edgead.errors import SettingsError
+from edgead.methods.backbones import LITE_LAYERS, Backbone, build_backbone
+from edgead.methods.checkpoint import Checkpoint
+from edgead.methods.device import CPU
+from edgead.methods.gaussian import Gaussian, Reduction, check_reduction, chi_quantile, gaussians, sum_distances
+from edgead.methods.levels import each_batch, on_finest_grid, pool
+from edgead.methods.settings import plain_settings, read_settings
+
+
+@dataclass(frozen=True)
+class MvgConfig:
+    """Settings of mvg.
+
+    Attributes
+    ----------
+    backbone : str
+        See `edgead.methods.backbones`. The paper has EfficientNet-B4.
+    layers : tuple of str
+        Levels whose pooled features are modelled; by default every one, as in the paper's sum over levels.
+    image_size : (int, int)
+        Height and width that images are resized to.
+    reduction : {"none", "pca", "npca"}
+        Principal components that are kept of every level: all, those of most or those of least variance (the paper's
+        NPCA).
+    variance : float
+        The share of the variance at which a reduction cuts.
+    map_layers : tuple of str
+        Those of `layers` whose patches make the anomaly map, which is an addition of edgead.
+    max_patches : int
+        At most this many patches of a level, drawn at random, are what a map's Gaussian is fitted to.
+    sigma_px : float
+        Smoothing of the anomaly map.
+    seed : int
+    """
+
+    backbone: str = "efficientnet_lite2"
+    layers: tuple[str, ...] = LITE_LAYERS
+    image_size: tuple[int, int] = (320, 320)
+    reduction: Reduction = "npca"
+    variance: float = 0.99
+    map_layers: tuple[str, ...] = ("stride8", "stride16")
+    max_patches: int = 50_000
+    sigma_px: float = 4.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_reduction(self.reduction, self.variance)
+        missing = [layer for layer in self.map_layers if layer not in self.layers]
+        if missing or not self.map_layers:
+            raise SettingsError(f"map_layers {list(self.map_layers)}: choose from layers {', '.join(self.layers)}")
+
+
+class GaussianLevels(nn.Module):
+    """Mahalanobis distances of pooled levels, summed, and of the patches of some; exported as it stands.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    channels : sequence of int
+        Channels of each of the backbone's layers.
+    map_layers : sequence of str
+    """
+
+    def __init__(self, backbone: Backbone, channels: Sequence[int], map_layers: Sequence[str]):
+        super().__init__()
+        self.backbone = backbone
+        self.map_indices = [i for i, name in enumerate(backbone.layers) if name in map_layers]
+        self.pooled = nn.ModuleList(Gaussian(count) for count in channels)
+        self.patches = nn.ModuleList(Gaussian(channels[i]) for i in self.map_indices)
+
+    def levels(self, image: Tensor) -> list[Tensor]:
+        """uint8 RGB (n, h, w, 3) -> features of every level, float32 (n, d, h', w')."""
+        return self.backbone(image.float().permute(0, 3, 1, 2))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 RGB (n, h, w, 3) -> patch scores, float32 (n, h', w'), and image scores, float32 (n,).
+
+        The image score is the sum of the pooled levels' distances (section III). Patch scores, edgead's addition, are
+        the same sum over patches, on the grid of the finest level of the map.
+        """
+        levels = self.levels(image)
+        image_score = sum_distances(self.pooled, [pool(level) for level in levels])
+        mapped = [levels[i] for i in self.map_indices]
+        distances = [gaussian(level.permute(0, 2, 3, 1)) for gaussian, level in zip(self.patches, mapped, strict=True)]
+        return on_finest_grid(distances).sum(dim=0), image_score
+
+
+class Mvg:
+    """Learns how the pooled features of good images are distributed: one Gaussian for every level of a frozen backbone.
+
+    Attributes
+    ----------
+    presets : dict
+        What differs from the defaults of MvgConfig.
+    network : GaussianLevels
+        The module that is exported.
+    """
+
+    name = "mvg"
+    output: Literal["patch_scores"] = "patch_scores"
+    memory_bank: None = None
+    usual_scores: None = None
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
+        "default": {},
+    }
+
+    def __init__(self, config: MvgConfig = MvgConfig(), *, weights: Path | None = None, pretrained: bool = True):
+        self.config = config
+        backbone = build_backbone(
+            config.backbone, config.layers, image_size=config.image_size, weights=weights, pretrained=pretrained
+        )
+        with torch.inference_mode():
+            channels = [level.shape[1] for level in backbone(torch.zeros(1, 3, *config.image_size))]
+        self.network = GaussianLevels(backbone, channels, config.map_layers).eval()
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any], *, weights: Path | None = None, pretrained: bool = True) -> Mvg:
+        """Build an untrained detector from settings such as `settings()` gives; missing ones keep their defaults."""
+        return cls(read_settings(MvgConfig, settings, detector=cls.name), weights=weights, pretrained=pretrained)
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration as plain JSON types."""
+        return plain_settings(self.config)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(image_size=self.config.image_size)
+
+    @property
+    def scoring(self) -> Scoring:
+        return Scoring(head="map", patch_weight=0.0, graph_weight=1.0, sigma_px=self.config.sigma_px)
+
+    def fit(
+        self,
+        images: Sequence[np.ndarray],
+        *,
+        groups: Sequence[int] = (),
+        progress: StageProgress = no_progress,
+        checkpoint: Checkpoint | None = None,
+        device: torch.device = CPU,
+    ) -> Mvg:
+        """Learn from good images.
+
+        Parameters
+        ----------
+        images : sequence of ndarray of shape (h, w, 3), uint8, RGB
+            Already preprocessed to `config.image_size`; at least two.
+        groups : sequence of int, optional
+            Not used: nothing of it is held out here.
+        progress : callable, optional
+            Called with (stage, done, total).
+        checkpoint : Checkpoint, optional
+            Not used: there is nothing to resume in a method without training steps.
+        device : torch.device
+            Where the backbone runs.
+        """
+        if len(images) < 2:
+            raise SettingsError(f"mvg learns a distribution: it needs at least 2 good images, found {len(images)}")
+        pooled, patches = self._extract(images, device, partial(progress, "extract features"))
+        config = self.config
+        for level, samples in zip(gaussians(self.network.pooled), pooled, strict=True):
+            level.fit(samples, reduction=config.reduction, variance=config.variance)
+        for level, samples in zip(gaussians(self.network.patches), patches, strict=True):
+            level.fit(samples)
+        return self
+
+    def working_point(self, false_positive_rate: float) -> float:
+        """Threshold of the image score that the paper derives from an accepted false-positive rate.
+
+        For Gaussian features a level's squared distance has a chi-square distribution, and the threshold is a quantile
+        of it. The paper gives it for a single level; for a sum of levels, which depend on each other, every level takes
+        an equal part of the rate, so that by the union bound the sum is above the sum of their thresholds at most that
+        often. It trusts the assumption and the estimates: the threshold that ships is the conformal one.
+        """
+        levels = gaussians(self.network.pooled)
+        probability = 1 - false_positive_rate / len(levels)
+        return sum(chi_quantile(probability, level.whitening.shape[1]) for level in levels)
+
+    def _extract(
+        self, images: Sequence[np.ndarray], device: torch.device, progress: Progress
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Features of every level, (n, d): pooled over each image, and patches of the map's levels."""
+        rng = np.random.default_rng(self.config.seed)
+        pooled: list[list[Tensor]] = [[] for _ in self.network.pooled]
+        patches: list[list[Tensor]] = [[] for _ in self.network.patches]
+        keep = max(1, self.config.max_patches // len(images))
+        for levels in each_batch(self.network, images, device, progress):
+            for rows, level in zip(pooled, levels, strict=True):
+                rows.append(pool(level).cpu())
+            for rows, index in zip(patches, self.network.map_indices, strict=True):
+                for image in levels[index].flatten(2).transpose(1, 2).cpu():
+                    rows.append(image[torch.from_numpy(rng.permutation(len(image))[:keep])])
+        return [torch.cat(rows) for rows in pooled], [torch.cat(rows) for rows in patches]

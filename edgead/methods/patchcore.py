@@ -1,0 +1,296 @@
+"""PatchCore: Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022 (arXiv 2106.08265)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+
+from edgead.artifact.manifest import Preprocessing, Scoring
+from edgead.dataset.folders import Progress, StageProgress, no_progress
+from edgead.errors import SettingsError
+from edgead.heads.scoring import Scorer
+from edgead.memory_bank.coreset import BankRule, choose_memory_bank
+from edgead.memory_bank.usual_scores import fit_usual_scores, fold_of_groups, left_out_maps, look_at
+from edgead.methods.backbones import build_backbone
+from edgead.methods.checkpoint import Checkpoint
+from edgead.methods.device import CPU
+from edgead.methods.extraction import extract_patches
+from edgead.methods.fused import FusedFeatures
+from edgead.methods.levels import each_batch, pool
+from edgead.methods.network import PatchFeatures
+from edgead.methods.settings import plain_settings, read_settings
+
+# As many good images tell how far the patches' score deviates among those that are not in the memory bank.
+LEFT_OUT = 40
+
+
+@dataclass(frozen=True)
+class PatchCoreConfig:
+    """Settings of PatchCore.
+
+    Attributes
+    ----------
+    backbone, layers : str, tuple of str
+        See `edgead.methods.backbones`.
+    image_size : (int, int)
+        Height and width that images are resized to.
+    fill : {"stretch", "reflect"}
+        What images of other proportions are: stretched, or filled up with their reflection.
+    damp_length : bool
+        Damp the length of standardised features; see `edgead.methods.network`. The paper compares plain features.
+    whiten : bool
+        Compare in the metric that good parts teach, see `edgead.memory_bank.feature_metric`. Ours too.
+    coreset_sampling_ratio : float
+        At most this share of all patches goes into the memory bank ...
+    memory_bank_size : int
+        ... and at most this many rows: it bounds the search time on the device.
+    max_patches : int
+        More patches than this are thinned at random before the coreset is chosen, which bounds the memory.
+    num_neighbors : int
+        Neighbours whose distances are averaged to a patch score.
+    window, top_patches : int
+        The image score: patch scores are averaged over windows of this many patches a side, and this many of the
+        largest averages are averaged. 1 and 1 give the paper's maximum.
+    margin : int
+        The image score leaves out so many of the outermost rings of patches, which see the network's padding. 0 is the
+        paper's.
+    by_place : bool
+        Bring down places that usually score higher than the middle, see `edgead.memory_bank.usual_scores`. Ours. Not
+        done where images are filled up: their places are not the same.
+    reweight_neighbors : int
+        The b of the paper's equation 7, which weighs that score, from 2 to 16; 0 is without.
+    global_weight : float
+        Weight of a score of the whole image, the Mahalanobis distance of pooled layers, see `edgead.methods.fused`; 0
+        is without, at 1 it deviates among good images as the score of the patches does.
+    global_layers : tuple of str
+        The layers that are pooled for it.
+    sigma_px : float
+        Smoothing of the anomaly map; 4 is the paper's.
+    seed : int
+    """
+
+    backbone: str = "efficientnet_lite2"
+    layers: tuple[str, ...] = ("stride8", "stride16")
+    image_size: tuple[int, int] = (448, 448)
+    fill: Literal["stretch", "reflect"] = "stretch"
+    damp_length: bool = True
+    whiten: bool = True
+    coreset_sampling_ratio: float = 1.0
+    memory_bank_size: int = 5000
+    max_patches: int = 1_500_000
+    num_neighbors: int = 1
+    window: int = 3
+    top_patches: int = 10
+    margin: int = 1
+    by_place: bool = True
+    reweight_neighbors: int = 0
+    global_weight: float = 0.0
+    global_layers: tuple[str, ...] = ("stride32a", "stride32")
+    sigma_px: float = 4.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.reweight_neighbors not in (0, *range(2, 17)):  # the nearest row is one of them: alone, it weighs 0
+            raise SettingsError(f"reweight_neighbors is 0, or from 2 to 16, found {self.reweight_neighbors}")
+        if self.global_weight < 0 or (self.global_weight and not self.global_layers):
+            raise SettingsError(
+                f"a global score needs a weight above 0 and layers, found {self.global_weight} and "
+                f"{list(self.global_layers)}"
+            )
+
+
+class PatchCore:
+    """Learns what good patches look like: a frozen backbone and a memory bank chosen by greedy k-centre.
+
+    Attributes
+    ----------
+    presets : dict
+        What differs from the defaults of PatchCoreConfig.
+    network : PatchFeatures
+        The module that is exported.
+    memory_bank : ndarray of shape (m, d), float32, or None before `fit`
+    usual_scores : ndarray of shape (h, w), float32, or None with too few groups of images
+    """
+
+    name = "patchcore"
+    output: Literal["features"] = "features"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
+        "default": {},
+        "fine": {"image_size": (576, 576), "memory_bank_size": 10000},
+    }
+
+    def __init__(
+        self,
+        config: PatchCoreConfig = PatchCoreConfig(),
+        *,
+        weights: Path | None = None,
+        pretrained: bool = True,
+    ):
+        self.config = config
+        pooled_layers = config.global_layers if config.global_weight else ()
+        backbone = build_backbone(
+            config.backbone,
+            (*config.layers, *pooled_layers),
+            image_size=config.image_size,
+            weights=weights,
+            pretrained=pretrained,
+        )
+        with torch.inference_mode():
+            levels = dict(zip(backbone.layers, backbone(torch.zeros(1, 3, *config.image_size)), strict=True))
+        self.grid = tuple(next(level for name, level in levels.items() if name in config.layers).shape[-2:])
+        channels = [level.shape[1] for level in levels.values()]
+        network: PatchFeatures
+        if config.global_weight:
+            network = FusedFeatures(
+                backbone,
+                channels,
+                layers=config.layers,
+                global_layers=config.global_layers,
+                damp_length=config.damp_length,
+                whiten=config.whiten,
+            )
+        else:
+            network = PatchFeatures(backbone, channels, damp_length=config.damp_length, whiten=config.whiten)
+        self.network = network.eval()
+        self.memory_bank: np.ndarray | None = None
+        self.usual_scores: np.ndarray | None = None
+
+    @classmethod
+    def from_settings(
+        cls, settings: dict[str, Any], *, weights: Path | None = None, pretrained: bool = True
+    ) -> PatchCore:
+        """Build an untrained detector from settings such as `settings()` gives; missing ones keep their defaults."""
+        config = read_settings(PatchCoreConfig, settings, detector=cls.name)
+        return cls(config, weights=weights, pretrained=pretrained)
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration as plain JSON types."""
+        return plain_settings(self.config)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(image_size=self.config.image_size, fill=self.config.fill)
+
+    @property
+    def scoring(self) -> Scoring:
+        config = self.config
+        return Scoring(
+            head="patch_nearest",
+            num_neighbors=config.num_neighbors,
+            window=config.window,
+            top_patches=config.top_patches,
+            margin=config.margin,
+            by_place=self.usual_scores is not None,
+            reweight_neighbors=config.reweight_neighbors,
+            graph_weight=config.global_weight,
+            sigma_px=config.sigma_px,
+        )
+
+    @property
+    def bank_rule(self) -> BankRule:
+        config = self.config
+        least = max(config.num_neighbors, config.reweight_neighbors)
+        return BankRule(config.coreset_sampling_ratio, config.memory_bank_size, least, config.seed)
+
+    def fit(
+        self,
+        images: Sequence[np.ndarray],
+        *,
+        groups: Sequence[int] = (),
+        progress: StageProgress = no_progress,
+        checkpoint: Checkpoint | None = None,
+        device: torch.device = CPU,
+    ) -> PatchCore:
+        """Learn from good images.
+
+        Parameters
+        ----------
+        images : sequence of ndarray of shape (h, w, 3), uint8, RGB
+            Already preprocessed to `config.image_size`.
+        groups : sequence of int, optional
+            The group of each image, which the metric is learnt across; without, each is its own.
+        progress : callable, optional
+            Called with (stage, done, total).
+        checkpoint : Checkpoint, optional
+            Not used: there is nothing to resume in a method without training steps.
+        device : torch.device
+            Where the backbone runs.
+        """
+        patches = extract_patches(
+            self.network,
+            images,
+            self.grid,
+            max_patches=self.config.max_patches,
+            groups=groups,
+            rng=np.random.default_rng(self.config.seed),
+            device=device,
+            progress=partial(progress, "extract features"),
+        )
+        chosen = choose_memory_bank(patches, self.bank_rule, progress=partial(progress, "choose memory bank"))
+        self.memory_bank = patches[chosen]
+        origin = chosen // (len(patches) // len(images))
+        del patches
+        if self.config.by_place and self.config.fill == "stretch":
+            self._fit_usual(images, origin, groups or range(len(images)), partial(progress, "compare parts"))
+        if isinstance(self.network, FusedFeatures):
+            self._fit_global(self.network, images, origin, device, partial(progress, "fit global score"))
+        return self
+
+    def _fit_usual(
+        self, images: Sequence[np.ndarray], origin: np.ndarray, groups: Sequence[int], progress: Progress
+    ) -> None:
+        """Find what is usual at each place; `origin` (m,) is the image that each row of the memory bank came from."""
+        assert self.memory_bank is not None
+        looked_at = look_at(groups, self.config.seed)
+        if not len(looked_at):
+            return
+        fold = fold_of_groups(groups, self.config.seed)
+
+        def features() -> Iterator[np.ndarray]:
+            for done, pick in enumerate(looked_at, 1):
+                with torch.inference_mode():
+                    outputs = self.network(torch.from_numpy(images[int(pick)])[None])
+                yield (outputs[0] if isinstance(outputs, tuple) else outputs)[0].numpy()
+                progress(done, len(looked_at))
+
+        neighbors = self.config.num_neighbors
+        maps = left_out_maps(features(), fold[looked_at], self.memory_bank, fold[origin], neighbors)
+        self.usual_scores = fit_usual_scores(np.array(list(maps)))
+
+    def _fit_global(
+        self,
+        network: FusedFeatures,
+        images: Sequence[np.ndarray],
+        origin: np.ndarray,
+        device: torch.device,
+        progress: Progress,
+    ) -> None:
+        """Fit the score of the whole image, on the scale of the patches' score of images whose rows are left out.
+
+        Parameters
+        ----------
+        origin : ndarray of shape (m,)
+            Which image each row of the memory bank came from.
+        """
+        batches = [
+            [pool(levels[i]).cpu() for i in network.global_indices]
+            for levels in each_batch(network, images, device, progress)
+        ]
+        bank = self.memory_bank
+        assert bank is not None
+        rule = self.scoring.model_copy(update={"graph_weight": 0.0})
+        scores = []
+        for pick in np.random.default_rng(self.config.seed).permutation(len(images))[:LEFT_OUT]:
+            rest = np.ascontiguousarray(bank[origin != pick])
+            scorer = Scorer(rule, self.grid, self.config.image_size, rest, self.usual_scores)
+            with torch.inference_mode():
+                features = network(torch.from_numpy(images[int(pick)])[None])[0].numpy()
+            scores.append(scorer.image_score(scorer.patch_scores(features), features=features))
+        network.fit_pooled([torch.cat(level) for level in zip(*batches, strict=True)], float(np.std(scores)))

@@ -1,0 +1,1 @@
+"""Latency: measured, compared and reported so that it can be believed."""

@@ -1,0 +1,92 @@
+"""A latency report as one page: the distribution, the course over time, the percentiles; no other file is needed."""
+
+from __future__ import annotations
+
+from html import escape
+
+import numpy as np
+
+from edgead.html.charts import Axis, Chart
+from edgead.html.pages import facts, page, table
+from edgead.profiling.profiler import ProfileReport
+
+_SIZE = {"width": 960, "height": 300}
+_COLUMNS = ("mean_ms", "min_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "p99_9_ms", "max_ms")
+_MOST_DOTS = 800
+
+
+def profile_page(report: ProfileReport, title: str) -> str:
+    """Write the page of a report.
+
+    Parameters
+    ----------
+    report : ProfileReport
+    title : str
+        Of the page, such as the model's path.
+
+    Returns
+    -------
+    str
+        HTML that loads nothing.
+    """
+    totals = np.array([sample.total_ms for sample in report.samples])
+    times_s = np.array([sample.arrived_s for sample in report.samples])
+    deadline_ms = report.arrivals.deadline_ms if report.arrivals else None
+    what = "from the arrival to the verdict" if report.arrivals else "of a call"
+    sections = [
+        (f"Distribution: milliseconds {what}", latency_histogram(totals, deadline_ms)),
+        ("Course: milliseconds over seconds", _course(times_s, totals, deadline_ms)),
+        ("Stages, in milliseconds", _stages(report)),
+        ("Machine", _facts(report)),
+    ]
+    return page(f"Latency of {title}", f"<p>{escape(report.summary())}</p>", sections)
+
+
+def latency_histogram(totals: np.ndarray, deadline_ms: float | None = None, *, size: dict[str, int] = _SIZE) -> str:
+    """Bars of equal width over all samples; their heights are logarithms, so that one outlier in thousands shows."""
+    edges = np.histogram_bin_edges(totals, bins=size["width"] // 12)
+    counts, _ = np.histogram(totals, edges)
+    x = Axis(float(edges[0]), float(edges[-1]), "milliseconds a frame")
+    y = Axis(0.7, 1.5 * counts.max(), "frames", logarithmic=True)
+    chart = Chart(x, y, f"Latency of {totals.size} frames", **size)
+    chart.bars(edges, counts, "good")
+    for row, (name, value) in enumerate(_marks(totals, deadline_ms)):
+        if edges[0] <= value <= edges[-1]:
+            chart.mark(value, "warn" if name == "deadline" else "soft", name, row=row)
+    return chart.svg()
+
+
+def _course(times_s: np.ndarray, totals: np.ndarray, deadline_ms: float | None) -> str:
+    top = max(float(totals.max()), deadline_ms or 0) * 1.05
+    end_s = max(float(times_s[-1]), 1e-9)
+    chart = Chart(Axis(0, end_s, "seconds"), Axis(0, top, "milliseconds"), "Latency of every frame", **_SIZE)
+    # Of many samples the highest in each column of pixels is drawn, so that none of the late ones is left out.
+    column = np.minimum((times_s / end_s * _MOST_DOTS).astype(int), _MOST_DOTS - 1)
+    highest = [max(np.flatnonzero(column == c), key=lambda i: totals[i]) for c in np.unique(column)]
+    shown = np.arange(len(totals)) if len(totals) <= 2000 else np.array(highest)
+    chart.dots(times_s[shown], totals[shown], "good")
+    if deadline_ms:
+        chart.limit(deadline_ms, "warn", "deadline")
+    return chart.svg()
+
+
+def _marks(totals: np.ndarray, deadline_ms: float | None) -> list[tuple[str, float]]:
+    percentiles = [(f"p{p:g}", float(np.percentile(totals, p, method="higher"))) for p in (50, 99)]
+    return percentiles + ([("deadline", deadline_ms)] if deadline_ms else [])
+
+
+def _stages(report: ProfileReport) -> str:
+    head = ("stage", *(name.removesuffix("_ms").replace("_", ".") for name in _COLUMNS))
+    rows = []
+    for stage, latency in report.latency.items():
+        values = [getattr(latency, name) for name in _COLUMNS]
+        rows.append((stage, *("n too small" if value is None else f"{value:.2f}" for value in values)))
+    return table(head, rows)
+
+
+def _facts(report: ProfileReport) -> str:
+    machine = {**report.machine, **report.machine["state"], "throttle_events": report.throttle_events}
+    if (use := report.other_use) is not None:
+        machine |= {"other_processes": f"{use.processes:.2f} cores", "hypervisor": f"{use.hypervisor:.2f} cores"}
+    known = {name: value for name, value in machine.items() if name != "state" and value is not None}
+    return facts((name.replace("_", " "), str(value)) for name, value in known.items())

@@ -1,0 +1,238 @@
+"""Latency profiling: how long the detector takes on this machine, on real images, one after the other or at a pace."""
+
+from __future__ import annotations
+
+import csv
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgead.errors import SettingsError
+from edgead.images.files import as_bgr
+from edgead.profiling.contention import OtherLoad, OtherUse, tell
+from edgead.profiling.latency import Latency, LatencyRecorder, latency_table, machine_facts
+from edgead.profiling.load_generator import Pace, newest_arrivals
+from edgead.types import StageTimes
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from edgead.detector import Detector
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One frame: its number, when it arrived in seconds from the first, what it took in milliseconds."""
+
+    number: int
+    arrived_s: float
+    times: StageTimes
+    total_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """What became of the frames that arrived at a pace.
+
+    Attributes
+    ----------
+    arrived, overwritten : int
+        All frames, and those that a newer one replaced before the detector was free.
+    late : int
+        Judged after the deadline. A frame that was overwritten missed it as well.
+    deadline_ms : float
+    """
+
+    rate_hz: float
+    jitter_ms: float
+    duration_s: float
+    deadline_ms: float
+    arrived: int
+    overwritten: int
+    late: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileReport:
+    """Result of `profile`.
+
+    Attributes
+    ----------
+    n, warmup : int
+        Measured frames, and frames between the cold start and them, not counted.
+    cold_start_ms : float
+        The first prediction; only cold if the detector has predicted nothing before.
+    fps : float or None
+        Frames per second when one follows the other, reading excluded.
+    image_sizes : list of (height, width)
+        Of the images that were used.
+    latency : dict of Latency
+        Per stage; `total` is the whole call of `Detector.predict`, at a pace the time from the arrival to the verdict,
+        of which `age` went by before the detector began.
+    arrivals : Arrivals or None
+        None without a pace.
+    cpu_share : float
+        Processor time over the time that went by, while it was measured; 2 are two cores in full.
+    peak_memory_mib : int
+        Of this process since its start.
+    other_use : OtherUse or None
+        What other processes and the hypervisor used meanwhile; None where the system does not tell.
+    throttle_events : int or None
+        Times that a core was slowed down meanwhile; None where the system does not tell.
+    machine : dict
+        See `edgead.profiling.latency.machine_facts`; taken after the run, so `state` shows the loaded machine.
+    samples : list of Sample
+        Every measured frame, in the order of time; not in `to_dict`.
+    """
+
+    n: int
+    warmup: int
+    cold_start_ms: float
+    fps: float | None
+    image_sizes: list[tuple[int, int]]
+    latency: dict[str, Latency]
+    arrivals: Arrivals | None
+    cpu_share: float
+    peak_memory_mib: int
+    other_use: OtherUse | None
+    throttle_events: int | None
+    machine: dict[str, Any]
+    samples: list[Sample]
+
+    def to_dict(self) -> dict:
+        return {key: value for key, value in asdict(self).items() if key != "samples"}
+
+    def write_samples(self, path: Path) -> None:
+        """Write one line a frame as CSV: number, arrived_s, milliseconds per stage, total_ms."""
+        stages = [name for name in StageTimes.__dataclass_fields__ if name != "sink_ms"]
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["number", "arrived_s", *stages, "total_ms"])
+            for sample in self.samples:
+                times = [getattr(sample.times, name) for name in stages]
+                writer.writerow([sample.number, f"{sample.arrived_s:.6f}", *times, sample.total_ms])
+
+    def table(self) -> Table:
+        """Lay the report out for a terminal."""
+        sizes = ", ".join(f"{height} x {width}" for height, width in self.image_sizes[:3])
+        more = ", ..." if len(self.image_sizes) > 3 else ""
+        return latency_table(
+            self.latency,
+            title=f"latency of {self.n} frames, {sizes}{more} px",
+            caption=self.summary(),
+        )
+
+    def summary(self) -> str:
+        """Say in one sentence what was measured and where."""
+        throttled = f"; slowed down {self.throttle_events} times" if self.throttle_events else ""
+        return (
+            f"{self._pace()}; cold start {self.cold_start_ms:.1f} ms; {self.cpu_share:.2f} cores in use,"
+            f" {self.peak_memory_mib} MiB{tell(self.other_use)}{throttled}; {self.machine['cpu']},"
+            f" {self.machine['logical_cores']} cores, {self.machine['isa'] or 'no native kernels'}"
+        )
+
+    def _pace(self) -> str:
+        pace = self.arrivals
+        if pace is None:
+            return "unknown rate" if self.fps is None else f"{self.fps:.1f} frames/s"
+        missed = pace.late + pace.overwritten
+        return (
+            f"{pace.arrived} arrived at {pace.rate_hz:g} a second; {missed} not judged within {pace.deadline_ms:g} ms,"
+            f" of them {pace.overwritten} overwritten"
+        )
+
+
+def profile(
+    detector: Detector,
+    images: Sequence[np.ndarray],
+    *,
+    warmup: int = 20,
+    n: int = 300,
+    pace: Pace | None = None,
+) -> ProfileReport:
+    """Measure the detector with one image after the other, as fast as it can or as they arrive.
+
+    Parameters
+    ----------
+    detector : Detector
+        Freshly loaded, for a meaningful cold start.
+    images : sequence of ndarray of shape (H, W, 3), uint8, BGR
+        Real images of the part, used in turn; at least one.
+    warmup : int
+        Predictions between the cold start and the measurement, not counted.
+    n : int
+        Measured predictions without a pace; 1000 or more for a p99.9.
+    pace : Pace, optional
+        Frames arrive by it, and their latency is counted from their arrival, also while the detector is at work.
+    """
+    images = [as_bgr(image) for image in images]
+    if not images:
+        raise SettingsError("profiling needs at least one image")
+    if warmup < 0 or n < 1:
+        raise SettingsError(f"n must be at least 1 and warmup at least 0, found {n} and {warmup}")
+    begin_ns = time.perf_counter_ns()
+    detector.predict(images[0])
+    cold_start_ms = (time.perf_counter_ns() - begin_ns) / 1e6
+    for i in range(warmup):
+        detector.predict(images[i % len(images)])
+    throttled = machine_facts()["state"]["throttle_events"]
+    others = OtherLoad()
+    begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
+    samples = _paced(detector, images, pace) if pace else _free(detector, images, n)
+    cpu_share = (time.process_time() - begin_cpu_s) / (time.perf_counter() - begin_s)
+    other_use = others.use()
+    machine = machine_facts()
+    recorder = LatencyRecorder(window=len(samples))
+    for sample in samples:
+        finished_ns = int(sample.arrived_s * 1e9 + sample.total_ms * 1e6)
+        recorder.add_frame(sample.times, total_ms=sample.total_ms, finished_ns=finished_ns)
+    return ProfileReport(
+        n=len(samples),
+        warmup=warmup,
+        cold_start_ms=cold_start_ms,
+        fps=recorder.fps,
+        image_sizes=sorted({image.shape[:2] for image in images}),
+        latency=recorder.summary(),
+        arrivals=_arrivals(pace, samples) if pace else None,
+        cpu_share=cpu_share,
+        peak_memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,  # KiB on Linux
+        other_use=other_use,
+        throttle_events=None if throttled is None else machine["state"]["throttle_events"] - throttled,
+        machine=machine,
+        samples=samples,
+    )
+
+
+def _free(detector: Detector, images: Sequence[np.ndarray], n: int) -> list[Sample]:
+    samples = []
+    first_ns = time.perf_counter_ns()
+    for i in range(n):
+        begin_ns = time.perf_counter_ns()
+        verdict = detector.predict(images[i % len(images)])
+        total_ms = (time.perf_counter_ns() - begin_ns) / 1e6
+        samples.append(Sample(i, (begin_ns - first_ns) / 1e9, verdict.stage_times, total_ms))
+    return samples
+
+
+def _paced(detector: Detector, images: Sequence[np.ndarray], pace: Pace) -> list[Sample]:
+    samples = []
+    first_ns: int | None = None
+    for arrival in newest_arrivals(pace.arrivals_s()):
+        begin_ns = time.perf_counter_ns()
+        verdict = detector.predict(images[arrival.number % len(images)])
+        total_ms = (time.perf_counter_ns() - arrival.at_ns) / 1e6
+        first_ns = arrival.at_ns if first_ns is None else first_ns
+        times = replace(verdict.stage_times, age_ms=(begin_ns - arrival.at_ns) / 1e6)
+        samples.append(Sample(arrival.number, (arrival.at_ns - first_ns) / 1e9, times, total_ms))
+    return samples
+
+
+def _arrivals(pace: Pace, samples: Sequence[Sample]) -> Arrivals:
+    arrived = int(pace.rate_hz * pace.duration_s)
+    late = sum(sample.total_ms > pace.limit_ms for sample in samples)
+    return Arrivals(pace.rate_hz, pace.jitter_ms, pace.duration_s, pace.limit_ms, arrived, arrived - len(samples), late)

@@ -1,0 +1,186 @@
+"""Run a detector over a test set with known defects: metrics, rates per defect type, the worst cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edgead import metrics
+from edgead.dataset.folders import GOOD, LabelledImage, Progress, resize_map
+from edgead.dataset.groups import Groups
+from edgead.detector import Detector
+from edgead.images.files import load_image, write_image
+from edgead.images.overlay import contact_sheet, draw_overlay
+from edgead.types import Decision
+
+# Pixel metrics are taken at the size of the image, but at most at this many pixels on its longer side:
+# the maps of all images are in memory together.
+LONGEST_SIDE_PX = 1024
+
+REGION_METRICS = ("AUPRO", "AUPRO_0.05", "AUPIMO")
+PIXEL_METRICS = ("pixel_AUROC", "pixel_AP", "pixel_F1Max", "pixel_F1Max_threshold", *REGION_METRICS)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the detector said of one test image; map and mask have the same shape, the mask may be None."""
+
+    image: LabelledImage
+    image_score: float
+    decision: Decision
+    anomaly_map: np.ndarray
+    mask: np.ndarray | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All outcomes of a test set; with `groups`, intervals take images of one group as going together."""
+
+    outcomes: Sequence[Outcome]
+    threshold: float
+    groups: Groups | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Metrics as plain JSON types; pixel metrics are None where a defective image has no mask."""
+        labels = np.array([outcome.image.is_defective for outcome in self.outcomes])
+        scores = np.array([outcome.image_score for outcome in self.outcomes])
+        f1, f1_threshold = metrics.f1_max(labels, scores)
+        good = self._of(GOOD)
+        defective = [outcome for outcome in self.outcomes if outcome.image.is_defective]
+        pixel_metrics, of_types = self._pixel_metrics()
+        return {
+            "images": len(self.outcomes),
+            "groups": len(self.outcomes) if self.groups is None else self.groups.count,
+            "groups_account": "each image counts alone" if self.groups is None else self.groups.account,
+            "image_AUROC": metrics.auroc(labels, scores),
+            "image_AP": metrics.average_precision(labels, scores),
+            "image_F1Max": f1,
+            "image_F1Max_threshold": f1_threshold,
+            **pixel_metrics,
+            "threshold": self.threshold,
+            "false_reject_rate": self._rate(good, "reject"),
+            "review_rate_good": self._rate(good, "review"),
+            "escape_rate": self._rate(defective, "ok"),
+            "defect_types": {kind: {**self._of_type(kind, good), **of_types[kind]} for kind in self.kinds()},
+        }
+
+    def kinds(self) -> list[str]:
+        return sorted({outcome.image.defect for outcome in self.outcomes if outcome.image.is_defective})
+
+    def worst(self, count: int) -> list[Outcome]:
+        """The escaped defects and falsely rejected parts that are furthest on the wrong side, then near misses."""
+
+        def wrongness(outcome: Outcome) -> float:
+            margin = outcome.image_score - self.threshold
+            return -margin if outcome.image.is_defective else margin
+
+        return sorted(self.outcomes, key=wrongness, reverse=True)[:count]
+
+    def rate_of(self, outcomes: Sequence[Outcome], decision: Decision) -> metrics.Rate:
+        """Share of the outcomes with that decision."""
+        events = [outcome.decision == decision for outcome in outcomes]
+        groups = self.groups.of(outcome.image.path for outcome in outcomes) if self.groups else None
+        return metrics.Rate.of_groups(events, groups)
+
+    def _rate(self, outcomes: Sequence[Outcome], decision: Decision) -> dict[str, Any]:
+        rate = self.rate_of(outcomes, decision)
+        return {**asdict(rate), "rate": rate.rate}
+
+    def _of(self, kind: str) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.image.defect == kind]
+
+    def _of_type(self, kind: str, good: list[Outcome]) -> dict[str, Any]:
+        outcomes = self._of(kind)
+        labels = np.array([False] * len(good) + [True] * len(outcomes))
+        scores = np.array([outcome.image_score for outcome in [*good, *outcomes]])
+        return {
+            "images": len(outcomes),
+            "image_AUROC": metrics.auroc(labels, scores),
+            "image_AP": metrics.average_precision(labels, scores),
+            "image_F1Max": metrics.f1_max(labels, scores)[0],
+            "escape_rate": self._rate(outcomes, "ok"),
+        }
+
+    def _pixel_metrics(self) -> tuple[dict[str, float | None], dict[str, dict[str, float | None]]]:
+        """Pixel metrics of the whole test set and those of each defect type, all of them None without masks."""
+        masks = [outcome.mask for outcome in self.outcomes if outcome.mask is not None]
+        if len(masks) < len(self.outcomes) or not any(mask.any() for mask in masks):
+            return dict.fromkeys(PIXEL_METRICS), {kind: dict.fromkeys(REGION_METRICS) for kind in self.kinds()}
+        pixels = metrics.Pixels([outcome.anomaly_map for outcome in self.outcomes], masks)
+        f1, f1_threshold = pixels.f1_max()
+        overlaps = pixels.aupimo()
+        whole = {
+            "pixel_AUROC": pixels.auroc(),
+            "pixel_AP": pixels.average_precision(),
+            "pixel_F1Max": f1,
+            "pixel_F1Max_threshold": f1_threshold,
+            **_region_metrics(pixels, overlaps, set(overlaps)),
+        }
+        types = {}
+        for kind in self.kinds():
+            images = {index for index, outcome in enumerate(self.outcomes) if outcome.image.defect == kind}
+            types[kind] = _region_metrics(pixels, overlaps, images & overlaps.keys())
+        return whole, types
+
+
+def evaluate(
+    detector: Detector,
+    images: Sequence[LabelledImage],
+    *,
+    groups: Groups | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Judge every test image."""
+    outcomes = []
+    for done, test in enumerate(images, 1):
+        image = load_image(test.path)
+        verdict = detector.predict(image)
+        mask = test.load_mask(image.shape[:2])
+        # What lies outside the region of interest was not looked at and counts for no pixel metric.
+        x, y, width, height = verdict.region or (0, 0, image.shape[1], image.shape[0])
+        anomaly_map = resize_map(verdict.anomaly_map, (height, width))
+        mask = None if mask is None else mask[y : y + height, x : x + width]
+        anomaly_map, mask = at_measured_size(anomaly_map, mask)
+        outcomes.append(Outcome(test, verdict.image_score, verdict.decision, anomaly_map, mask))
+        if progress:
+            progress(done, len(images))
+    assert detector.graph.calibration is not None
+    return Evaluation(outcomes, detector.graph.calibration.reject, groups)
+
+
+def write_worst_cases(detector: Detector, evaluation: Evaluation, path: Path, *, count: int = 24) -> None:
+    """Write a contact sheet of the worst cases with their heat maps."""
+    tiles = []
+    for outcome in evaluation.worst(count):
+        image = load_image(outcome.image.path)
+        caption = f"{outcome.image.defect}/{outcome.image.path.stem}"
+        tiles.append((draw_overlay(image, detector.predict(image)), caption))
+    write_image(path, contact_sheet(tiles, 6))
+
+
+def _region_metrics(pixels: metrics.Pixels, overlaps: dict[int, float], images: set[int]) -> dict[str, float | None]:
+    """AUPRO and AUPIMO of some images; None where no defect of theirs is in the region of interest."""
+    if not images:
+        return dict.fromkeys(REGION_METRICS)
+    return {
+        "AUPRO": pixels.aupro(0.3, images),
+        "AUPRO_0.05": pixels.aupro(0.05, images),
+        "AUPIMO": float(np.mean([overlaps[index] for index in images])),
+    }
+
+
+def at_measured_size(anomaly_map: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Shrink a map and its mask, (H, W) both, to where their longer side is at most `LONGEST_SIDE_PX`."""
+    scale = LONGEST_SIDE_PX / max(anomaly_map.shape)
+    if scale >= 1:
+        return anomaly_map, mask
+    size = (round(anomaly_map.shape[1] * scale), round(anomaly_map.shape[0] * scale))
+    small = cv2.resize(anomaly_map, size, interpolation=cv2.INTER_AREA)
+    if mask is None:
+        return small, None
+    return small, cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0

@@ -1,0 +1,121 @@
+"""The demo line itself: which part comes next, with which defect, and what the camera sees of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count as counted
+
+import cv2
+import numpy as np
+
+from edgead.synthetic import camera, defects
+from edgead.synthetic.batches import draw_batch
+from edgead.synthetic.defects import DEFECTS
+from edgead.synthetic.part import SIZE, build_layers
+
+# Grey levels, before noise, by which a defect must change a pixel to be seen at all.
+_VISIBLE = 2.5
+_SMALLEST_PX = 24
+# The belt's parts are numbered from here, far above the parts of any data set.
+_BELT = 1 << 96
+
+
+def part_seed(seed: int, index: int, *, on_belt: bool = False) -> int:
+    """Return the number of the part `index` in the data set (or on the belt) `seed`; no two are equal."""
+    if seed < 0 or index < 0:
+        raise ValueError(f"seeds and part numbers count from 0, got seed {seed} and part {index}")
+    return (seed << 32) + index + (_BELT if on_belt else 0)
+
+
+def render(seed: int, defect: str | None = None, batch: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Photograph the part number `seed`.
+
+    Parameters
+    ----------
+    seed : int
+        Fixes the part, its pose and the exposure: the same seed gives the same bytes on the same machine.
+    defect : str or None
+        One of `DEFECTS`; None renders the same part without a defect.
+    batch : int or None
+        Number of the batch that the part is of, see `edgead.synthetic.batches`; None is the line without batches.
+
+    Returns
+    -------
+    image : ndarray of shape (480, 480, 3), uint8, BGR
+    mask : ndarray of shape (480, 480), bool
+        The pixels of the defect with its inner gaps closed. Outside it the image equals the good one.
+    """
+    scene = camera.draw_scene(seed)
+    if batch is not None:
+        scene = draw_batch(batch).apply(scene)
+    good = camera.photograph(build_layers(), scene)
+    if defect is None:
+        return camera.expose(good, scene), np.zeros(SIZE, bool)
+    rng = np.random.default_rng([seed, 1])
+    mask = np.zeros(SIZE, bool)
+    # A shallow defect in a dark place may be invisible: draw another until it shows.
+    while not mask.any():
+        flawed = camera.photograph(defects.apply(defect, rng), scene)
+        mask = _visible_change(good, flawed)
+    return camera.expose(np.where(mask[..., None], flawed, good), scene), mask
+
+
+def belt(
+    seed: int, count: int | None = None, defect_rate: float = 0.1, parts_per_batch: int | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray, str | None]]:
+    """Yield what the camera above the belt sees: a light barrier triggers it once for each part.
+
+    Parameters
+    ----------
+    seed : int
+        Another seed is another day: none of its parts is on another belt or in a data set.
+    count : int or None
+        Number of parts; None never ends.
+    defect_rate : float
+        Share of defective parts, 0 to 1.
+    parts_per_batch : int or None
+        After so many parts comes the next batch; None is the line without batches.
+
+    Yields
+    ------
+    image, mask : as from `render`
+    defect : str or None
+    """
+    if parts_per_batch is not None and parts_per_batch < 1:
+        raise ValueError(f"a batch has at least one part, got parts_per_batch={parts_per_batch}")
+    for index, (number, defect) in enumerate(schedule(seed, count, defect_rate)):
+        batch = None if parts_per_batch is None else part_seed(seed, index // parts_per_batch, on_belt=True)
+        image, mask = render(number, defect, batch)
+        yield image, mask, defect
+
+
+def schedule(seed: int, count: int | None, defect_rate: float) -> Iterator[tuple[int, str | None]]:
+    """Yield the seed and the defect of every part on the belt, without making its picture."""
+    if not 0 <= defect_rate <= 1:
+        raise ValueError(f"defect_rate is a share from 0 to 1, got {defect_rate}")
+    if count is not None and count < 0:
+        raise ValueError(f"count is a number of parts or None, got {count}")
+    rng = np.random.default_rng([part_seed(seed, 0, on_belt=True), 2])
+    bag: list[str] = []
+    for index in counted() if count is None else range(count):
+        defect = None
+        if rng.random() < defect_rate:
+            # From a shuffled bag, so that all types come up before one comes up twice.
+            bag = bag or [str(name) for name in rng.permutation(DEFECTS)]
+            defect = bag.pop()
+        yield part_seed(seed, index, on_belt=True), defect
+
+
+def _visible_change(good: np.ndarray, flawed: np.ndarray) -> np.ndarray:
+    """Return where two pictures differ visibly, gaps closed and specks left out."""
+    # The sensor clips at 255: a change above it is none.
+    change = cv2.absdiff(np.minimum(good, 255), np.minimum(flawed, 255)).max(axis=2)
+    changed = (change > _VISIBLE).astype(np.uint8)
+    closed = cv2.morphologyEx(changed, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
+    contours, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    mask = np.zeros(SIZE, np.uint8)
+    cv2.drawContours(mask, contours, -1, 1, cv2.FILLED)
+    _, regions, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    kept = stats[:, cv2.CC_STAT_AREA] >= _SMALLEST_PX
+    kept[0] = False
+    return kept[regions]

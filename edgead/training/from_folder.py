@@ -1,0 +1,222 @@
+"""From a folder of good images to a finished artifact, in one call."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from edgead import kernels
+from edgead.artifact.folder import Artifact, check_destination
+from edgead.artifact.manifest import Preprocessing
+from edgead.calibration.plan import IMAGES, plan_calibration, plan_cross_validation
+from edgead.dataset.folders import Images, StageProgress, check_images, find_good_images, no_progress, split_good
+from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
+from edgead.errors import SettingsError, tell_invalid
+from edgead.export.build import Trained, build_artifact, software_versions
+from edgead.learning.finalize import CalibrationPlan
+from edgead.methods import DETECTORS
+from edgead.methods.checkpoint import Checkpoint
+from edgead.methods.device import choose_device, peak_memory
+from edgead.methods.mvg import Mvg
+from edgead.training.cross_validation import cross_validate
+
+
+@dataclass(frozen=True, slots=True)
+class GoodImages:
+    """Which images to learn from, and what their thresholds shall promise.
+
+    Attributes
+    ----------
+    data : Path
+        MVTec layout, or any folder together with `normal_dir`.
+    normal_dir : str, optional
+    roi : (int, int, int, int), optional
+        x, y, width and height of the part of the picture to look at.
+    false_reject_rate : float, optional
+        By default the strictest of 1, 2, 5, 10 and 20 % that the images support.
+    review_rate : float, optional
+    skip_bad : bool
+        Leave out images that cannot be read instead of stopping.
+    folds : int
+        0 holds images out for the thresholds. Otherwise all are learnt, and thresholds come from cross-validation.
+    group : str
+        Which images belong together and are held out together; see `edgead.dataset.groups.group_images`.
+    """
+
+    data: Path
+    normal_dir: str | None = None
+    roi: tuple[int, int, int, int] | None = None
+    false_reject_rate: float | None = None
+    review_rate: float | None = None
+    skip_bad: bool = False
+    folds: int = 0
+    group: str = AUTO
+
+    def plan(self, count: int, what: str = IMAGES) -> tuple[int, float]:
+        """Number of groups to hold out and the false-reject rate; raises CalibrationError where they are too few."""
+        if self.folds:
+            return 0, plan_cross_validation(count, self.folds, self.false_reject_rate, self.review_rate, what=what)
+        return plan_calibration(count, self.false_reject_rate, self.review_rate, what=what)
+
+    def split(self, paths: Sequence[Path], seed: int) -> Split:
+        """Find the groups of the images and hold some of them out."""
+        groups = group_images(paths, self.group, self.data)
+        held_out, rate = self.plan(groups.count, groups.unit)
+        return Split(*split_good(paths, held_out, seed, groups.of(paths)), rate, groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Images to learn from and held out for thresholds, the rate that they are for, and the groups of all."""
+
+    training: list[Path]
+    calibration: list[Path]
+    rate: float
+    groups: Groups
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest records of the images."""
+        warning = leak_warning(leaks(self.groups, self.training, self.calibration), len(self.calibration))
+        return {
+            "training_images": len(self.training),
+            "calibration_images": len(self.calibration),
+            "groups": {
+                **self.groups.facts(self.training, self.calibration),
+                **({"warning": warning} if warning else {}),
+            },
+        }
+
+
+def train_from_folder(
+    good: GoodImages,
+    destination: Path,
+    settings: dict[str, Any],
+    *,
+    detector: str = "patchcore",
+    weights: Path | None = None,
+    device: str = "cpu",
+    progress: StageProgress = no_progress,
+) -> tuple[Artifact, list[str]]:
+    """Train, export and calibrate a detector.
+
+    A detector that is trained by gradient steps keeps a checkpoint beside `destination`, in a folder of its name with
+    `.checkpoint` added, until the artifact is complete: the same call after an interruption goes on from there.
+
+    Parameters
+    ----------
+    good : GoodImages
+    destination : Path
+        Directory of the artifact.
+    settings : dict
+        Settings of the detector, see its config class; missing ones keep their defaults.
+    detector : str
+        A name in `edgead.methods.DETECTORS`.
+    weights : Path, optional
+        Weights of the backbone instead of the packaged ones; of efficient_ad, a teacher.
+    device : {"auto", "cpu", "cuda"}
+        Where to train.
+    progress : callable, optional
+        Called with (stage, done, total).
+
+    Returns
+    -------
+    (Artifact, list of str)
+        The artifact, and what was wrong with images that were skipped.
+
+    Raises
+    ------
+    DatasetError, ImageError, CalibrationError, ArtifactError
+        Before anything is written at `destination`.
+    """
+    started = time.perf_counter()
+    if detector not in DETECTORS:
+        raise SettingsError(f"unknown detector {detector!r}: choose one of {', '.join(DETECTORS)}")
+    where = choose_device(device)
+    check_destination(destination)
+    paths = find_good_images(good.data, good.normal_dir)
+    good.plan(len(paths))  # too few images is known before they are read
+    paths, problems, digest = check_images(paths, skip_bad=good.skip_bad, progress=partial(progress, "read images"))
+
+    torch.set_num_threads(kernels.threads())
+    model = DETECTORS[detector].from_settings(settings, weights=weights)
+    try:
+        model.scoring  # noqa: B018  what it refuses would be told after hours of training otherwise
+    except ValidationError as error:
+        raise SettingsError(tell_invalid(error.errors())) from None
+    preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})
+    split = good.split(paths, model.config.seed)
+    checkpoint = Checkpoint(
+        Path(f"{os.path.abspath(destination)}.checkpoint"),
+        {
+            "detector": detector,
+            "settings": model.settings(),
+            "roi": good.roi,
+            "weights": weights and hashlib.sha256(weights.read_bytes()).hexdigest(),
+            "data": digest,
+            "number of training images": len(split.training),
+            "names of training images": hashlib.sha256(
+                "".join(path.name for path in split.training).encode()
+            ).hexdigest(),
+            "device": where.type,
+            "versions": software_versions(),
+        },
+    )
+    facts = split.facts()
+    model.fit(
+        Images(split.training, preprocessing),
+        groups=split.groups.of(split.training),
+        progress=progress,
+        checkpoint=checkpoint,
+        device=where,
+    )
+    provenance = {
+        "data": good.data.name,
+        "data_sha256": digest,
+        **facts,
+        "skipped_images": len(problems),
+        "device": where.type,
+        "fit_seconds": round(checkpoint.earlier_seconds + time.perf_counter() - started, 1),
+        **peak_memory(where),
+    }
+    if isinstance(model, Mvg):
+        provenance["gaussian_threshold"] = model.working_point(split.rate)
+    calibration = split.calibration
+    plan = CalibrationPlan(calibration, split.rate, good.review_rate, groups=split.groups.of(calibration))
+    if good.folds:
+        provenance["folds"] = good.folds
+
+        def learn(paths: Sequence[Path]) -> Trained:
+            fold = DETECTORS[detector].from_settings(settings, weights=weights)
+            fold.fit(Images(list(paths), preprocessing), groups=split.groups.of(paths), device=where)
+            return fold
+
+        scores = cross_validate(
+            learn,
+            paths,
+            good.folds,
+            groups=split.groups.of(paths),
+            preprocessing=preprocessing,
+            seed=model.config.seed,
+            progress=partial(progress, "cross-validate"),
+        )
+        plan = CalibrationPlan(paths, split.rate, good.review_rate, scores, split.groups.of(paths))
+    artifact = build_artifact(
+        model,
+        destination,
+        plan,
+        preprocessing=preprocessing,
+        provenance=provenance,
+        learnt=split.training,
+        progress=partial(progress, "calibrate"),
+    )
+    checkpoint.remove()
+    return artifact, problems

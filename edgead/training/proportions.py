@@ -1,0 +1,77 @@
+"""The network's input keeps the proportions of the images: what is squashed loses its finest defects first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgead.images.files import ImageError, load_image
+
+STEP_PX = 16  # the coarsest stride of the layers that are compared
+LOOKED_AT = 50
+# Proportions that differ by more than this (deviation of the logarithm) are no property of the product.
+SAME_PROPORTIONS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Proportions:
+    """The height of what the network sees in units of its width, and the reason in words.
+
+    `mixed`: the images have different ones, and what they leave free of the input is filled with their reflection.
+    """
+
+    height: float
+    reason: str
+    mixed: bool = False
+
+
+def find_proportions(paths: Sequence[Path], roi: tuple[int, int, int, int] | None = None) -> Proportions:
+    """Find the proportions that the network's input shall have.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Good images; a sample of them is read.
+    roi : (int, int, int, int), optional
+        x, y, width and height of the region that is looked at.
+
+    Returns
+    -------
+    Proportions
+        Of a square where images have different ones, or none can be read.
+    """
+    if roi is not None:
+        return Proportions(roi[3] / roi[2], "as the region of interest")
+    logarithms = []
+    for pick in np.linspace(0, len(paths) - 1, min(LOOKED_AT, len(paths))).round().astype(int):
+        with suppress(ImageError):  # the training reports images that cannot be read, or leaves them out
+            height, width = load_image(paths[pick]).shape[:2]
+            logarithms.append(math.log(height / width))
+    if not logarithms:
+        return Proportions(1.0, "a square")
+    if np.std(logarithms) > SAME_PROPORTIONS:
+        return Proportions(1.0, "a square, filled up by reflection: the images have different proportions", mixed=True)
+    return Proportions(float(np.exp(np.median(logarithms))), "as the images")
+
+
+def input_size(side: int, proportions: float) -> list[int]:
+    """Height and width with about side x side pixels in these proportions, in whole steps; [side, side] for 1."""
+    if proportions == 1:
+        return [side, side]
+    sides = (side * math.sqrt(proportions), side / math.sqrt(proportions))
+    return [max(STEP_PX, STEP_PX * round(length / STEP_PX)) for length in sides]
+
+
+def keep_proportions(settings: dict[str, Any], proportions: Proportions) -> dict[str, Any]:
+    """Settings of patchcore whose square input keeps proportions, with as many pixels; a rectangle stays as it is."""
+    height, width = settings["image_size"]
+    if height != width:
+        return settings
+    fill = {"fill": "reflect"} if proportions.mixed else {}
+    return {**settings, "image_size": input_size(height, proportions.height), **fill}

@@ -1,0 +1,148 @@
+"""The search behind an INT8 graph: which calibration method, and which layers stay in float."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnxruntime.quantization.calibrate import TensorsData
+
+from edgead.dataset.folders import StageProgress
+from edgead.export.layers import layers
+from edgead.export.quantize import METHODS, Scheme, measure_ranges, quantize
+from edgead.runtime.ort import WITHOUT
+
+ScoreError = Callable[[onnx.ModelProto], float]
+"""Relative error of the image scores when the detector runs a graph."""
+
+Keep = Callable[[int], tuple[onnx.ModelProto, bool]]
+"""Called with how many layers to keep in float; the graph, and whether its error is small enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A quantised graph and how it was found.
+
+    Attributes
+    ----------
+    model : ModelProto
+    method : str
+        Of the calibration.
+    method_errors : dict
+        Score error of every method with all layers quantised.
+    float_layers : list of str
+    sensitivity : dict
+        Layer to relative error of the outputs when it alone is quantised, largest first; empty if nothing was searched.
+    """
+
+    model: onnx.ModelProto
+    method: str
+    method_errors: dict[str, float]
+    float_layers: list[str]
+    sensitivity: dict[str, float] = field(default_factory=dict)
+
+
+class Int8Search:
+    """Looks for a quantised graph whose score error stays within a tolerance.
+
+    Parameters
+    ----------
+    graph : Path
+        The float graph.
+    scheme : Scheme
+    images : sequence of ndarray of shape (h, w, 3), uint8, RGB
+        Preprocessed images that the ranges of the tensors come from.
+    score_error : callable
+        What the search lowers.
+    progress : callable
+        Called with (stage, done, total).
+    """
+
+    def __init__(
+        self,
+        graph: Path,
+        scheme: Scheme,
+        images: Sequence[np.ndarray],
+        score_error: ScoreError,
+        progress: StageProgress,
+    ):
+        self._graph = graph
+        self._model = onnx.load(graph)
+        self._scheme = scheme
+        self._images = images
+        self._score_error = score_error
+        self._progress = progress
+
+    def run(self, tolerance: float, float_layers: Sequence[str] | None = None) -> Found:
+        """Choose the calibration method with the smallest score error; then keep layers in float, most sensitive first.
+
+        As few are kept as the tolerance needs, half of them at most; the caller judges the result. With `float_layers`,
+        exactly those are kept.
+        """
+        named = list(float_layers or [])
+        ranges = {method: self._ranges(method) for method in METHODS}
+        models = {method: quantize(self._model, found, self._scheme, named) for method, found in ranges.items()}
+        errors = {method: self._score_error(model) for method, model in models.items()}
+        method = min(errors, key=errors.__getitem__)
+        if errors[method] <= tolerance:
+            return Found(models[method], method, errors, named)
+        sensitivity = self.sensitivity(ranges[method])
+        if float_layers is not None:
+            return Found(models[method], method, errors, named, sensitivity)
+        candidates = list(sensitivity)[: len(sensitivity) // 2]
+
+        tried: list[int] = []
+
+        def keep(count: int) -> tuple[onnx.ModelProto, bool]:
+            tried.append(count)
+            # Doubling and halving take about this many.
+            self._progress("keep layers in float", len(tried), max(len(tried), 2 * len(candidates).bit_length()))
+            model = quantize(self._model, ranges[method], self._scheme, candidates[:count])
+            return model, self._score_error(model) <= tolerance
+
+        count, model = _fewest(keep, len(candidates))
+        return Found(model, method, errors, candidates[:count], sensitivity)
+
+    def sensitivity(self, ranges: TensorsData) -> dict[str, float]:
+        """Relative error of the graph's outputs when one layer alone is quantised, most sensitive layer first."""
+        names = list(layers(self._model))
+        expected = self._outputs(self._model)
+        found = {}
+        for done, name in enumerate(names, 1):
+            alone = quantize(self._model, ranges, self._scheme, [other for other in names if other != name])
+            error = np.linalg.norm(self._outputs(alone) - expected) / max(float(np.linalg.norm(expected)), 1e-12)
+            found[name] = round(float(error), 5)
+            self._progress("sensitivity of layers", done, len(names))
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+    def _ranges(self, method: str) -> TensorsData:
+        return measure_ranges(self._graph, self._images, method, partial(self._progress, f"calibrate {method}"))
+
+    def _outputs(self, model: onnx.ModelProto) -> np.ndarray:
+        """All outputs for a few images, in one vector."""
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, disabled_optimizers=WITHOUT)
+        name = session.get_inputs()[0].name
+        few = range(0, len(self._images), max(1, len(self._images) // 6))
+        runs = [session.run(None, {name: self._images[i][None]}) for i in few]
+        return np.concatenate([output.ravel() for outputs in runs for output in outputs])
+
+
+def _fewest(keep: Keep, most: int) -> tuple[int, onnx.ModelProto]:
+    """The smallest count whose graph is good, found by doubling and halving, as more never do harm; else `most`."""
+    bad, count = 0, min(1, most)
+    model, passes = keep(count)
+    while not passes and count < most:
+        bad, count = count, min(2 * count, most)
+        model, passes = keep(count)
+    while passes and count - bad > 1:
+        middle = (bad + count) // 2
+        other, is_enough = keep(middle)
+        bad, count, model = (bad, middle, other) if is_enough else (middle, count, model)
+    return count, model

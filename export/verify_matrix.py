@@ -1,0 +1,168 @@
+"""Every runtime and precision beside the torch network, on the same images: errors, AUROC, latency, size, verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgead import metrics
+from edgead.artifact.folder import Artifact
+from edgead.dataset.folders import LabelledImage, StageProgress, no_progress
+from edgead.detector import Detector
+from edgead.export.verify import MAP_TOLERANCE, SCORE_TOLERANCE, Compared, TorchScores, compare, replay_golden
+from edgead.export.weights import changed_weights
+from edgead.images.files import load_image
+from edgead.profiling.profiler import profile
+from edgead.runtime import available_runtimes
+
+Pair = tuple[str, str]
+"""A runtime and a precision."""
+
+_TIMED: dict[str, Any] = {"warmup": 5, "n": 40}
+
+
+@dataclass(frozen=True, slots=True)
+class PairReport:
+    """What was found of one runtime and precision.
+
+    Errors are relative to torch: means over the images, and `worst_score_error` the largest; for fp32 the largest
+    differences are what is allowed or not, otherwise the means. `golden_error` is the largest relative difference of
+    a golden image's score from what was recorded. `AUROC_change` is that from torch; None without labels. `network_ms`
+    and `frame_ms` are medians on the golden images.
+    """
+
+    runtime: str
+    precision: str
+    images: int
+    score_error: float
+    worst_score_error: float
+    map_error: float
+    score_tolerance: float
+    map_tolerance: float
+    golden_error: float
+    verdict_flips: int
+    image_AUROC: float | None
+    AUROC_change: float | None
+    network_ms: float
+    frame_ms: float
+    size_mib: float
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return not self.faults
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "passed": self.passed}
+
+
+def all_pairs(artifact: Artifact) -> list[Pair]:
+    """Every graph that the artifact has with every runtime that opens it here."""
+    return [
+        (runtime, precision) for precision in artifact.precisions for runtime in available_runtimes(artifact, precision)
+    ]
+
+
+def verify_pairs(
+    artifact: Artifact,
+    pairs: Sequence[Pair],
+    images: Sequence[Path | LabelledImage],
+    *,
+    progress: StageProgress = no_progress,
+) -> list[PairReport]:
+    """Compare every pair with torch on the images, and with its golden images.
+
+    Parameters
+    ----------
+    artifact : Artifact
+    pairs : sequence of (str, str)
+        See `all_pairs`.
+    images : sequence of Path or LabelledImage
+        AUROC needs labelled ones, good and defective.
+    """
+    paths = [image.path if isinstance(image, LabelledImage) else image for image in images]
+    labels = [image.is_defective for image in images if isinstance(image, LabelledImage)]
+    torch_scores = TorchScores(artifact)
+    expected_scores: list[float] = []
+    rows: list[list[Compared]] = [[] for _ in pairs]
+    with ExitStack() as stack:
+        detectors = [
+            stack.enter_context(Detector(artifact, runtime=runtime, precision=precision))
+            for runtime, precision in pairs
+        ]
+        for done, path in enumerate(paths, 1):
+            image = load_image(path)
+            expected = torch_scores(image)
+            expected_scores.append(expected[0])
+            for row, detector in zip(rows, detectors, strict=True):
+                row.append(compare(path.name, expected, detector, image))
+            progress("compare", done, len(paths))
+    auroc = partial(_auroc, labels)
+    reports = []
+    for done, (pair, row) in enumerate(zip(pairs, rows, strict=True), 1):
+        reports.append(_report(artifact, pair, row, (auroc([x.score for x in row]), auroc(expected_scores))))
+        progress("time and replay", done, len(pairs))
+    return reports
+
+
+def _report(
+    artifact: Artifact, pair: Pair, row: Sequence[Compared], aurocs: tuple[float | None, float | None]
+) -> PairReport:
+    runtime, precision = pair
+    graph = artifact.graph(precision)
+    golden = replay_golden(artifact, runtime=runtime, precision=precision)
+    with Detector(artifact, runtime=runtime, precision=precision) as detector:
+        latency = profile(
+            detector, [load_image(artifact.path / shown.image) for shown in graph.golden], **_TIMED
+        ).latency
+    record = artifact.manifest.precisions.get(precision)
+    summary = np.max if record is None else np.mean
+    measured, of_torch = aurocs
+    report = PairReport(
+        runtime=runtime,
+        precision=precision,
+        images=len(row),
+        score_error=float(summary([x.score_error for x in row])),
+        worst_score_error=max(x.score_error for x in row),
+        map_error=float(summary([x.map_error for x in row])),
+        score_tolerance=record.score_tolerance if record else SCORE_TOLERANCE,
+        map_tolerance=record.map_tolerance if record else MAP_TOLERANCE,
+        golden_error=golden.score_error,
+        verdict_flips=sum(x.flipped for x in row),
+        image_AUROC=measured,
+        AUROC_change=None if measured is None or of_torch is None else measured - of_torch,
+        network_ms=latency["infer"].p50_ms,
+        frame_ms=latency["total"].p50_ms,
+        size_mib=graph.path.stat().st_size / 2**20,
+    )
+    report.faults.extend(_faults(report, artifact))
+    return report
+
+
+def _faults(report: PairReport, artifact: Artifact) -> list[str]:
+    faults = []
+    # Comparisons are written so that NaN fails.
+    if not report.score_error <= report.score_tolerance:
+        faults.append(f"score error {report.score_error:.2g}, allowed {report.score_tolerance:g}")
+    if not report.map_error <= report.map_tolerance:
+        faults.append(f"map error {report.map_error:.2g}, allowed {report.map_tolerance:g}")
+    if not report.golden_error <= report.score_tolerance:
+        faults.append(f"golden scores differ by {report.golden_error:.2g}")
+    if report.precision == "fp32":
+        if report.verdict_flips:
+            faults.append(f"{report.verdict_flips} verdicts differ")
+        return faults
+    changed = changed_weights(artifact.model_path, artifact.graph(report.precision).path)
+    if changed:
+        faults.append(f"weights are not those of the fp32 graph: {', '.join(changed[:3])}")
+    return faults
+
+
+def _auroc(labels: Sequence[bool], scores: Sequence[float]) -> float | None:
+    return metrics.auroc(np.array(labels), np.array(scores)) if labels else None

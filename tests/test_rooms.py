@@ -1,0 +1,88 @@
+"""The architecture is what docs/architecture.md says: its rooms, what each imports, nothing upwards."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "edgead"
+MOST_ROOMS = 40
+# A room inside a room, because the daemon's page is as large as the daemon.
+NESTED = {"daemon.http"}
+
+
+def modules() -> dict[str, Path]:
+    """Find every module of the package by its name, `export/` included, which is linked into it."""
+    found = {}
+    for folder, _, files in os.walk(PACKAGE, followlinks=True):
+        for file in files:
+            path = Path(folder, file)
+            if path.suffix == ".py":
+                name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+                found[name.removesuffix("__init__").rstrip(".")] = path
+    return found
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return ".".join(parts[:2]) if ".".join(parts[:2]) in NESTED else parts[0]
+
+
+def imported(path: Path, known: dict[str, Path]) -> set[str]:
+    """Find the modules of the package that a file imports, at its top or inside its functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            names = [f"{base}.{alias.name}" for alias in node.names]
+            targets = [name if name.removeprefix("edgead.") in known else base for name in names]
+        elif isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        else:
+            continue
+        found.update(target.removeprefix("edgead.") for target in targets if target.startswith("edgead."))
+    return found
+
+
+@pytest.fixture(scope="module")
+def arrows() -> dict[str, set[str]]:
+    known = modules()
+    found: dict[str, set[str]] = defaultdict(set)
+    for module, path in known.items():
+        if module:
+            found[room_of(module)] |= {room_of(target) for target in imported(path, known)} - {room_of(module)}
+    return dict(found)
+
+
+@pytest.fixture(scope="module")
+def table() -> dict[str, set[str]]:
+    """Read the table of rooms: each with what it may import, in the order of the page."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| `([\w.]+)` \| [^|]+ \|([^|]*)\|$", text, re.MULTILINE)
+    return {room: set(re.findall(r"[\w.]+", imports)) for room, imports in rows}
+
+
+def test_the_table_names_every_room_and_no_other(arrows, table):
+    assert set(table) == set(arrows)
+    assert len(table) <= MOST_ROOMS
+
+
+def test_a_room_imports_what_the_table_says(arrows, table):
+    assert {room: arrows[room] for room in table} == table
+
+
+def test_no_room_imports_one_further_down(table):
+    order = list(table)
+    upwards = [(room, other) for room in order for other in table[room] if order.index(other) >= order.index(room)]
+    assert upwards == []
+
+
+def test_the_parts_of_the_daemon_do_not_import_their_assembly(arrows):
+    parts = ("sources", "sinks", "triggers", "evidence", "drift", "detector", "runtime")
+    assert [part for part in parts if "daemon" in arrows[part]] == []
