@@ -4,6 +4,8 @@
 >>> verdict = Detector.load("out/model").predict(image_bgr)  # doctest: +SKIP
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 from edgead.types import Box, Frame, StageTimes, Verdict
