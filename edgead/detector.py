@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from dataclasses import dataclass, replace
@@ -11,8 +10,8 @@ import cv2
 import numpy as np
 
 from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.limits import Limits
 from edgead.calibration.group_conformal import Ranking
-from edgead.errors import SettingsError
 from edgead.heads.cuda_scoring import DeviceScorer, can_score_on_device
 from edgead.heads.scoring import Scorer
 from edgead.images.files import as_bgr
@@ -177,13 +176,10 @@ class Detector:
         SettingsError
             Thresholds that are not finite, or of which review lies above reject.
         """
-        if not (math.isfinite(review) and math.isfinite(reject) and review <= reject):
-            raise SettingsError(
-                f"thresholds must be finite, and review not above reject: found review {review:g}, reject {reject:g}"
-            )
+        limits = Limits.checked(review=review, reject=reject)
         if self.graph.calibration is None:
-            raise ArtifactError(f"{self.artifact.path} has no thresholds: train it anew with `edgead train`")
-        changed = self.graph.calibration.model_copy(update={"review": review, "reject": reject})
+            raise ArtifactError(f"{self.artifact.path} has no thresholds: retrain it with `edgead train`")
+        changed = self.graph.calibration.model_copy(update=limits.values())
         self.graph = replace(self.graph, calibration=changed)
 
     def _boxes(self, anomaly_map: np.ndarray, threshold: float, frame_shape: tuple[int, ...]) -> tuple[Box, ...]:

@@ -223,3 +223,17 @@ def test_the_demo_site_runs(trained_model, tmp_path):
         daemon.wait_judged(2, "line")
         assert daemon.stop() < 2
     check_records(daemon)
+
+
+def test_a_calibration_after_thresholds_of_the_page_is_in_force_after_a_reload_and_in_the_audit(model_copy, tmp_path):
+    with started(tmp_path, make_site(model_copy)) as daemon:
+        daemon.wait_state("running")
+        given = {"review": 0.1, "reject": 0.2, "by": "Anna"}
+        daemon.api.put("/api/pipelines/a/thresholds", json=given).raise_for_status()
+        assert edgead("calibrate", model_copy, "--review", "0.3", "--reject", "0.4").returncode == 0
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: daemon.pipeline()["thresholds"] == {"review": 0.3, "reject": 0.4}, "the calibration")
+        last = next(row for row in daemon.api.get("/api/audit").json() if row["action"] == "thresholds")
+        assert last["by"] == "edgead calibrate"
+        assert last["before"] == {"review": 0.1, "reject": 0.2} and last["after"] == {"review": 0.3, "reject": 0.4}
+        daemon.stop()

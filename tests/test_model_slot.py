@@ -9,8 +9,10 @@ from contextlib import contextmanager
 import pytest
 
 pytest.importorskip("edgead.daemon.model_slot")
+from edgead.artifact.folder import Artifact, write_manifest
 from edgead.daemon.model_slot import ModelSlot, SlotBusyError
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
+from edgead.learning.recalibrate import thresholds_by_hand, write_thresholds
 from edgead.site.schema import PipelineSection
 
 
@@ -67,3 +69,57 @@ def test_memory_is_given_back_after_an_exchange(slot, monkeypatch):
     monkeypatch.setattr("edgead.daemon.heap.give_back", lambda: given_back.append(slot.model))
     slot.swap(slot.path)
     assert given_back == [slot.model]
+
+
+@pytest.fixture
+def reload(model_copy, tmp_path):
+    """Open a slot with the model as it lies there now, as after a reload of the site."""
+
+    @contextmanager
+    def opened():
+        section = PipelineSection(camera="top", model=model_copy)
+        slot = ModelSlot("line", section, KeptThresholds(tmp_path / "thresholds.json"), threads=1)
+        slot.load()
+        try:
+            yield slot
+        finally:
+            slot.close()
+
+    return opened
+
+
+def test_thresholds_that_a_person_set_outlive_a_change_of_the_manifest(reload, model_copy):
+    with reload() as slot:
+        before = slot.model
+        slot.set_thresholds(Thresholds.checked(review=0.1, reject=0.2, by="Anna"))
+    manifest = Artifact.load(model_copy).manifest
+    write_manifest(model_copy, manifest.model_copy(update={"versions": {**manifest.versions, "note": "line 2"}}))
+    with reload() as slot:
+        assert slot.model != before
+        assert slot.thresholds.values() == {"review": 0.1, "reject": 0.2}
+        assert slot.take_superseded() is None
+
+
+def test_a_calibration_takes_the_place_of_what_a_person_set_before_and_says_so_once(reload, model_copy, caplog):
+    with reload() as slot:
+        slot.set_thresholds(Thresholds.checked(review=0.1, reject=0.2, by="Anna"))
+    artifact = Artifact.load(model_copy)
+    write_thresholds(artifact, *thresholds_by_hand(artifact, None, review=0.3, reject=0.4))
+    with reload() as slot:
+        assert slot.thresholds.values() == {"review": 0.3, "reject": 0.4}
+        assert slot.take_superseded().values() == {"review": 0.1, "reject": 0.2}
+    assert "newer than those that Anna set" in caplog.text
+    with reload() as slot:
+        assert slot.thresholds.values() == {"review": 0.3, "reject": 0.4}
+        assert slot.take_superseded() is None
+        slot.set_thresholds(Thresholds.checked(review=0.5, reject=0.6, by="Anna"))
+    with reload() as slot:
+        assert slot.thresholds.values() == {"review": 0.5, "reject": 0.6}
+
+
+def test_thresholds_kept_under_the_hash_of_the_manifest_still_apply(reload, tmp_path, model_copy):
+    kept = Thresholds.checked(review=0.1, reject=0.2, by="Anna").now()
+    key = f"{Artifact.load(model_copy).manifest.manifest_sha256}/fp32"
+    KeptThresholds(tmp_path / "thresholds.json").keep("line", key, kept)
+    with reload() as slot:
+        assert slot.thresholds.values() == {"review": 0.1, "reject": 0.2}

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from edgead.artifact.limits import Limits
+
 # 2 added the section `precisions`, 3 how thresholds were changed, 4 groups of images; everything before is still read.
 SCHEMA_VERSION: Literal[4] = 4
 
@@ -112,20 +114,12 @@ class TailFit(_Section):
     rate_high: float
 
 
-class Thresholds(_Section):
+class Thresholds(Limits):
     """Two thresholds, how they were found and the rates that they are for."""
 
     method: CalibrationMethod = "split_conformal"
     false_reject_rate: Rate
     review_rate: Rate
-    reject: float
-    review: float
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Thresholds:
-        if self.review > self.reject:
-            raise ValueError(f"review {self.review:g} is above reject {self.reject:g}: bad parts would pass as ok")
-        return self
 
 
 class Calibration(Thresholds):

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from edgead.artifact.identity import scorer_sha256
 from edgead.daemon import heap
 from edgead.daemon.self_test import SelfTest, golden_images, self_test
-from edgead.daemon.thresholds import KeptThresholds, Thresholds
+from edgead.daemon.thresholds import CALIBRATE, KeptThresholds, Thresholds, last_change
 from edgead.detector import Detector, Measurement
 from edgead.drift import DriftWatch
 from edgead.errors import SettingsError
@@ -49,6 +50,7 @@ class ModelSlot:
         self._threads = section.threads or threads
         self._detector: Detector | None = None
         self._previous: Detector | None = None
+        self._superseded: Thresholds | None = None
         self._using = threading.Lock()  # a detector is used by one thread at a time; held for one image at most
         self._changing = threading.RLock()  # one change at a time
 
@@ -64,6 +66,11 @@ class ModelSlot:
     @property
     def can_roll_back(self) -> bool:
         return self._previous is not None
+
+    def take_superseded(self) -> Thresholds | None:
+        """Give, once, the thresholds of a person that a calibration has taken the place of."""
+        superseded, self._superseded = self._superseded, None
+        return superseded
 
     def load(self) -> None:
         """Load and test the model anew, as at the start.
@@ -158,7 +165,7 @@ class ModelSlot:
         with self._change(_PATIENCE_S):
             detector = self._in_service()
             before = _thresholds(detector)
-            self._kept.keep(self._pipeline, _key(detector), thresholds)
+            self._kept.keep(self._pipeline, _scorers(detector)[0], thresholds.now())
             detector.set_thresholds(**thresholds.values())
             return before
 
@@ -191,15 +198,29 @@ class ModelSlot:
         )
         try:
             self_test(detector).require()
-            kept = self._kept.find(self._pipeline, _key(detector))
-            if kept is not None:
-                detector.set_thresholds(**kept.values())
-                text = f"{self._pipeline}: judges by thresholds that {kept.by} set"
-                logger.info(text, extra={"pipeline": self._pipeline, **kept.values()})
+            self._apply_kept(detector)
         except BaseException:
             detector.close()
             raise
         return detector
+
+    def _apply_kept(self, detector: Detector) -> None:
+        """Judge by what a person set for this pipeline, unless the model has been calibrated since."""
+        scorer, legacy = _scorers(detector)
+        kept = self._kept.find(self._pipeline, scorer, legacy)
+        if kept is None:
+            return
+        changed_at = last_change(detector.manifest, detector.graph.precision)
+        if kept.at is not None and changed_at is not None and changed_at > kept.at:
+            self._superseded = kept
+            now = _thresholds(detector).model_copy(update={"by": CALIBRATE, "at": changed_at})
+            self._kept.keep(self._pipeline, scorer, now)
+            text = f"{self._pipeline}: judges by the thresholds of a calibration, newer than those that {kept.by} set"
+            logger.warning(text, extra={"pipeline": self._pipeline, **now.values()})
+            return
+        detector.set_thresholds(**kept.values())
+        text = f"{self._pipeline}: judges by thresholds that {kept.by} set"
+        logger.info(text, extra={"pipeline": self._pipeline, **kept.values()})
 
     def _exchange(self, new: Detector | None) -> Detector | None:
         with self._using:
@@ -216,9 +237,11 @@ class ModelSlot:
         return self._detector
 
 
-def _key(detector: Detector) -> str:
-    """What thresholds belong to: every graph of a model has its own."""
-    return f"{detector.manifest.manifest_sha256}/{detector.graph.precision}"
+def _scorers(detector: Detector) -> tuple[str, str]:
+    """Name what thresholds belong to: what makes the scores; and what they belonged to before, the whole manifest."""
+    precision = detector.graph.precision
+    scorer = scorer_sha256(detector.manifest, detector.graph)
+    return f"{scorer}/{precision}", f"{detector.manifest.manifest_sha256}/{precision}"
 
 
 def _thresholds(detector: Detector) -> Thresholds:

@@ -18,7 +18,7 @@ from edgead.daemon.judging import FrameError, JudgementError, Judging, PipelineS
 from edgead.daemon.model_slot import ModelSlot, SlotBusyError
 from edgead.daemon.self_test import SelfTestError
 from edgead.daemon.supervisor import RestartBudget, Supervisor
-from edgead.daemon.thresholds import KeptThresholds, Thresholds
+from edgead.daemon.thresholds import CALIBRATE, KeptThresholds, Thresholds
 from edgead.errors import EdgeadError, SettingsError
 from edgead.site.schema import LimitsSection, PipelineSection, SinkSection
 from edgead.sources import SourceError
@@ -307,6 +307,7 @@ class Pipeline:
 
     def _load_model(self) -> None:
         self.slot.load()
+        self._audit_superseded()
         self._camera.compare_with(self.name, self.slot.golden())
 
     def _take_one(self, mailbox: Mailbox, trigger: Trigger) -> bool:
@@ -366,10 +367,16 @@ class Pipeline:
 
     def _exchanged(self, action: str, by: str, before: str) -> None:
         self._audit(action, by, before, str(self.slot.path))
+        self._audit_superseded()
         self._departed = self.slot.path != self.section.model
         self._camera.compare_with(self.name, self.slot.golden())
         self._condition.mended("model")
         self.start()
+
+    def _audit_superseded(self) -> None:
+        before, now = self.slot.take_superseded(), self.slot.thresholds
+        if before is not None and now is not None:
+            self._audit("thresholds", CALIBRATE, before.values(), now.values())
 
     def _audit(self, action: str, by: str, before: Any, after: Any) -> None:
         text = f"{self.name}: {action} by {by}: {before} -> {after}"

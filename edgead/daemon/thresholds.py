@@ -1,4 +1,4 @@
-"""Thresholds that were changed on the device; they outlive a restart, and each belongs to one model."""
+"""Thresholds that a person set for a pipeline; they outlive a restart, and belong to what makes the scores."""
 
 from __future__ import annotations
 
@@ -7,49 +7,37 @@ import threading
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, RootModel, ValidationError, model_validator
+from pydantic import RootModel, ValidationError
 
+from edgead.artifact.limits import Limits
+from edgead.artifact.manifest import Manifest
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
 
+# Who set thresholds that came with the model.
+CALIBRATE = "edgead calibrate"
 
-class Thresholds(BaseModel):
-    """Two thresholds; who set them and when is for people only."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class Thresholds(Limits):
+    """Two thresholds, who set them and when: where a model has been calibrated since, the newer ones are in force."""
 
-    review: float
-    reject: float
     by: str = ""
     at: datetime | None = None
 
-    @model_validator(mode="after")
-    def _in_order(self) -> Thresholds:
-        if self.review > self.reject:
-            raise ValueError(f"review ({self.review:g}) lies above reject ({self.reject:g})")
-        return self
+    def now(self) -> Thresholds:
+        """Stamp them with the time of now."""
+        return self.model_copy(update={"at": datetime.now(timezone.utc)})
 
-    @classmethod
-    def checked(cls, *, review: float, reject: float, by: str) -> Thresholds:
-        """Make thresholds of what a person gave.
 
-        Raises
-        ------
-        SettingsError
-            They are not finite, or review lies above reject.
-        """
-        try:
-            return cls(review=review, reject=reject, by=by)
-        except ValidationError as error:
-            found = error.errors()[0]
-            raise SettingsError(f"thresholds: {found['msg'].removeprefix('Value error, ')}") from None
-
-    def values(self) -> dict[str, float]:
-        return {"review": self.review, "reject": self.reject}
+def last_change(manifest: Manifest, precision: str) -> datetime | None:
+    """Find when the thresholds of a graph were last changed in the model itself; None where they never were."""
+    return max(
+        (change.changed_at for change in manifest.threshold_changes if change.precision == precision), default=None
+    )
 
 
 class _Content(RootModel[dict[str, dict[str, Thresholds]]]):
-    """Pipeline -> model -> thresholds."""
+    """Pipeline -> scorer -> thresholds."""
 
 
 class KeptThresholds:
@@ -59,8 +47,8 @@ class KeptThresholds:
         self._file = file
         self._lock = threading.Lock()
 
-    def find(self, pipeline: str, model: str) -> Thresholds | None:
-        """Look up what was set for a model in a pipeline; None where nothing was.
+    def find(self, pipeline: str, *scorers: str) -> Thresholds | None:
+        """Look up what was set in a pipeline for the first of some names of a scorer; None where nothing was.
 
         Raises
         ------
@@ -68,14 +56,14 @@ class KeptThresholds:
             The file cannot be read: judging by thresholds that someone has changed for a reason would be wrong.
         """
         with self._lock:
-            return self._read().get(pipeline, {}).get(model)
+            of_pipeline = self._read().get(pipeline, {})
+        return next((of_pipeline[name] for name in scorers if name in of_pipeline), None)
 
-    def keep(self, pipeline: str, model: str, thresholds: Thresholds) -> None:
+    def keep(self, pipeline: str, scorer: str, thresholds: Thresholds) -> None:
         """Write thresholds; after a crash the file holds the old ones or these."""
-        stamped = thresholds.model_copy(update={"at": datetime.now(timezone.utc)})
         with self._lock:
             content = self._read()
-            content.setdefault(pipeline, {})[model] = stamped
+            content.setdefault(pipeline, {})[scorer] = thresholds
             self._write(_Content(content).model_dump(mode="json"))
 
     def _read(self) -> dict[str, dict[str, Thresholds]]:
@@ -86,7 +74,7 @@ class KeptThresholds:
         except (OSError, ValidationError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is damaged"
             raise SettingsError(
-                f"{self._file} cannot be read ({why}): mend it, or remove it to go by the model"
+                f"{self._file} cannot be read ({why}): repair it, or remove it to go by the model"
             ) from None
 
     def _write(self, content: dict) -> None:

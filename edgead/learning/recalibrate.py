@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
+from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Calibration, Manifest, ThresholdChange, Thresholds
 from edgead.artifact.training_hashes import content_sha256, refuse_learnt
-from edgead.calibration.conformal import CalibrationError, calibrate, share_above
+from edgead.calibration.conformal import calibrate, share_above
 from edgead.calibration.group_conformal import one_of_each
 from edgead.calibration.plan import check_recalibration
 from edgead.calibration.two_sample import same_distribution_p_value
@@ -184,7 +184,7 @@ def thresholds_by_hand(
 
     Raises
     ------
-    CalibrationError
+    SettingsError
         Thresholds that are not finite, or a review threshold above the one that rejects.
     """
     graph = artifact.graph(precision)
@@ -193,18 +193,13 @@ def thresholds_by_hand(
         raise ArtifactError(f"{artifact.path} has no thresholds: train it anew with `edgead train`")
     new_reject = before.reject if reject is None else reject
     new_review = min(before.review, new_reject) if review is None else review
-    if not (math.isfinite(new_reject) and math.isfinite(new_review) and new_review <= new_reject):
-        raise CalibrationError(
-            f"thresholds are finite scores and review is not above reject, found review {new_review:.6g} and "
-            f"reject {new_reject:.6g}"
-        )
+    limits = Limits.checked(review=new_review, reject=new_reject)
     after = before.model_copy(
         update={
+            **limits.values(),
             "method": "by_hand",
-            "reject": new_reject,
-            "review": new_review,
-            "false_reject_rate": share_above(before.scores, new_reject, before.groups),
-            "review_rate": share_above(before.scores, new_review, before.groups),
+            "false_reject_rate": share_above(before.scores, limits.reject, before.groups),
+            "review_rate": share_above(before.scores, limits.review, before.groups),
             "tail": None,
         }
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, StringConstraints
 
+from edgead.artifact.limits import Limits
 from edgead.daemon.http.answers import Done, PipelineAnswer
 from edgead.daemon.http.models import model_beside, models_beside
 from edgead.daemon.http.people import By, named
@@ -16,20 +17,9 @@ from edgead.daemon.http.status import pipeline_answer
 
 routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"], responses=problems(404, 409))
 
-# Strict: true and "0" are no scores.
-Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
-
-class Thresholds(BaseModel):
-    review: Annotated[Score, Field(description="Scores above it are sent to review.")]
-    reject: Annotated[Score, Field(description="Scores above it are rejected; not below `review`.")]
+class Thresholds(Limits):
     by: By
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Thresholds:
-        if self.review > self.reject:
-            raise ValueError("review is above reject: give a review threshold that is at most the reject threshold")
-        return self
 
 
 class Swap(BaseModel):

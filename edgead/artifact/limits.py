@@ -1,0 +1,50 @@
+"""Two thresholds that cannot be wrong: finite, and review not above reject."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
+
+from edgead.errors import SettingsError
+
+# Strict: true and "0" are no scores.
+Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+class Limits(BaseModel):
+    """Scores above `reject` are rejected, those above `review` are sent to review."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    review: Annotated[Score, Field(description="Scores above it are sent to review.")]
+    reject: Annotated[Score, Field(description="Scores above it are rejected; not below `review`.")]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.review > self.reject:
+            raise ValueError(
+                f"review {self.review:g} is above reject {self.reject:g}: give a review threshold that is at most the "
+                "reject threshold"
+            )
+        return self
+
+    @classmethod
+    def checked(cls, **values: object) -> Self:
+        """Make them of what a person gave.
+
+        Raises
+        ------
+        SettingsError
+            They are not finite numbers, or review lies above reject.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            found = error.errors()[0]
+            name = "".join(f"{part} " for part in found["loc"])
+            raise SettingsError(f"thresholds: {name}{found['msg'].removeprefix('Value error, ')}") from None
+
+    def values(self) -> dict[str, float]:
+        return {"review": self.review, "reject": self.reject}
