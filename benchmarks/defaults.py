@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgead.dataset.folders import Images, find_good_images
-from edgead.methods import DETECTORS, find_preset
+from edgead.methods import METHODS, find_preset
 from edgead.methods.judging import DrawnTest, score_images
 
 DEEP = {"layers": ("stride16", "stride32")}
@@ -81,6 +81,6 @@ def main(arguments: list[str]) -> None:
     for name, settings in VARIANTS[options.detector].items():
         if options.only not in name:
             continue
-        model = DETECTORS[options.detector].from_settings({**find_preset(options.detector, options.preset), **settings})
+        model = METHODS[options.detector].from_settings({**find_preset(options.detector, options.preset), **settings})
         model.fit(Images(list(paths[: options.train]), model.preprocessing))
         print(f"{name:40s} image AUROC {test.auroc(score_images(model, test.images)):.3f}", flush=True)

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 
 from edgead import kernels
 from edgead.dataset.folders import Images, find_good_images, find_test_images
-from edgead.methods import PatchCore
 from edgead.methods.network import PatchFeatures
+from edgead.methods.patchcore import PatchCore
 
 Array = npt.NDArray[np.float32]
 

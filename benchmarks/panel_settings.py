@@ -77,7 +77,7 @@ def build_settings(presets: Sequence[str], changes: Sequence[str] = ()) -> list[
 
 
 def _resolve(text: str, changes: Sequence[str]) -> Setting:
-    from edgead.methods import DETECTORS, find_preset
+    from edgead.methods import METHODS, find_preset
 
     name, colon, given = text.partition(":")
     chosen = dict(map(_pair, _COMMA.split(given))) if given else {}
@@ -86,7 +86,7 @@ def _resolve(text: str, changes: Sequence[str]) -> Setting:
     given_settings = {**chosen, **dict(map(_pair, changes))}
     settings = {**find_preset(detector, preset), **given_settings}
     # Random weights: only the settings are asked for, and whether they are possible at all.
-    resolved = DETECTORS[detector].from_settings(settings, pretrained=False).settings()
+    resolved = METHODS[detector].from_settings(settings, pretrained=False).settings()
     return Setting(", ".join([name, *changes]), detector, resolved, "image_size" in given_settings)
 
 

@@ -15,7 +15,8 @@ from edgead.artifact.onnx_constants import with_properties
 from edgead.export.build import software_versions
 from edgead.export.graph import export_onnx
 from edgead.learning.commission.backbone import PACKAGED, neutral
-from edgead.methods import PatchCore, find_preset
+from edgead.methods import find_preset
+from edgead.methods.patchcore import PatchCore
 
 
 def write_backbone(preset: str, folder: Path = PACKAGED) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,29 +12,15 @@ import onnx
 import onnxruntime
 import torch
 from safetensors.torch import save as serialize
-from torch import nn
 
 import edgead
 from edgead.artifact.folder import Artifact, new_artifact
-from edgead.artifact.manifest import Manifest, Preprocessing, Scoring
+from edgead.artifact.manifest import Manifest, Preprocessing
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.dataset.folders import Progress
 from edgead.export.graph import export_onnx
 from edgead.learning.finalize import CalibrationPlan, complete_artifact
-
-
-class Trained(Protocol):
-    """What every detector in `edgead.methods` offers after `fit`."""
-
-    name: str
-    output: Literal["features", "patch_scores"]
-    network: nn.Module
-    memory_bank: np.ndarray | None
-    usual_scores: np.ndarray | None
-    preprocessing: Preprocessing
-    scoring: Scoring
-
-    def settings(self) -> dict[str, Any]: ...
+from edgead.methods.method import Trained
 
 
 def build_artifact(
@@ -80,7 +66,7 @@ def write_draft(
         preprocessing=preprocessing or trained.preprocessing,
         scoring=trained.scoring,
         output=trained.output,
-        training={"settings": trained.settings(), **(provenance or {})},
+        training={"settings": trained.settings, **(provenance or {})},
         versions=software_versions(),
     )
     (draft / "weights.safetensors").write_bytes(serialize(trained.network.state_dict()))

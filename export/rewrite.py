@@ -10,7 +10,7 @@ from edgead.errors import EdgeadError
 from edgead.export.build import software_versions
 from edgead.export.graph import export_onnx
 from edgead.export.verify import SCORE_TOLERANCE, replay_golden
-from edgead.methods import load_network
+from edgead.methods.load import load_network
 
 
 class ExportError(EdgeadError):

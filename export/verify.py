@@ -20,7 +20,7 @@ from edgead.detector import Detector
 from edgead.export.differences import score_scale
 from edgead.heads.scoring import inner, window
 from edgead.images.files import load_image
-from edgead.methods import load_network
+from edgead.methods.load import load_network
 from edgead.preprocess import covered, preprocess
 
 SCORE_TOLERANCE = 1e-4

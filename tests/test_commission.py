@@ -96,7 +96,7 @@ def test_the_packaged_graph_is_what_the_export_gives(tmp_path):
     outputs = [session.run(None, {"image": image})[0] for session in sessions]
     np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-4, atol=1e-4 * np.abs(outputs[1]).max())
 
-    from edgead.methods import PatchCore
+    from edgead.methods.patchcore import PatchCore
 
     network = PatchCore.from_settings(committed["settings"]).network
     with torch.inference_mode():

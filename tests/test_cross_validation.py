@@ -17,7 +17,7 @@ from edgead.export.build import write_draft  # noqa: E402
 from edgead.export.calibration_images import find_calibration_images  # noqa: E402
 from edgead.images.files import load_image  # noqa: E402
 from edgead.learning.teach import TeachPlan, teach  # noqa: E402
-from edgead.methods import PatchCore  # noqa: E402
+from edgead.methods.patchcore import PatchCore  # noqa: E402
 from edgead.synthetic import write_dataset  # noqa: E402
 from edgead.training.cross_validation import cross_validate  # noqa: E402
 from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402

@@ -21,13 +21,13 @@ from edgead.dataset.folders import DatasetError, find_test_images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.export.verify import compare_with_torch  # noqa: E402
 from edgead.heads.scoring import Scorer  # noqa: E402
-from edgead.methods import load_network  # noqa: E402
 from edgead.methods.anomalies import _FUNCTIONS, Simulator, augment, blend  # noqa: E402
 from edgead.methods.anomaly_textures import built_in_textures, folder_textures  # noqa: E402
 from edgead.methods.checkpoint import Checkpoint  # noqa: E402
 from edgead.methods.draem import Draem, DraemConfig, rate_factor  # noqa: E402
 from edgead.methods.draem_losses import focal_loss, reconstruction_loss, structural_similarity  # noqa: E402
 from edgead.methods.draem_networks import DraemNetwork, initialise  # noqa: E402
+from edgead.methods.load import load_network  # noqa: E402
 from edgead.methods.perlin import perlin_mask, perlin_noise  # noqa: E402
 from edgead.methods.textures import draw_texture  # noqa: E402
 from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402

@@ -34,7 +34,7 @@ if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
 
 from edgead.export.graph import export_onnx  # noqa: E402
 from edgead.export.quantize import LEAST_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
-from edgead.methods import DETECTORS  # noqa: E402
+from edgead.methods import METHODS  # noqa: E402
 
 A2000 = Gpu("NVIDIA RTX A2000", "sm86")
 
@@ -305,9 +305,9 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", METHODS)
 def test_every_detector_has_graphs_that_tensorrt_takes(name, tmp_path, flavour):
-    detector = DETECTORS[name].from_settings(SMALL[name], pretrained=False)
+    detector = METHODS[name].from_settings(SMALL[name], pretrained=False)
     manifest = Manifest(
         detector=name, preprocessing=detector.preprocessing, scoring=detector.scoring, output=detector.output
     )

@@ -13,9 +13,10 @@ from torch import nn  # noqa: E402
 
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.methods import DETECTORS, find_preset, load_network  # noqa: E402
+from edgead.methods import METHODS, find_preset  # noqa: E402
 from edgead.methods.backbones import LITE_LAYERS, Backbone  # noqa: E402
 from edgead.methods.gaussian import Gaussian, chi_quantile, choose_components, ledoit_wolf_shrinkage  # noqa: E402
+from edgead.methods.load import load_network  # noqa: E402
 from edgead.methods.mvg import GaussianLevels, Mvg, MvgConfig  # noqa: E402
 
 TINY = {"backbone": "efficientnet_lite0", "image_size": (64, 64)}
@@ -161,7 +162,7 @@ def test_working_point_of_the_sum():
 
 
 def test_settings():
-    assert DETECTORS["mvg"] is Mvg
+    assert METHODS["mvg"] is Mvg
     for preset in Mvg.presets:
         MvgConfig(**find_preset("mvg", preset))
     with pytest.raises(SettingsError, match="'none', 'pca' or 'npca', found 'ica'"):

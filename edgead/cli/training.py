@@ -92,7 +92,8 @@ def _preset(
     good: GoodImages, detector: str, preset: str, latency_ms: float | None, progress: StageProgress
 ) -> tuple[dict[str, Any], str]:
     """Settings of a preset in the proportions of the images; of `auto`, for this machine; and why in words."""
-    from edgead.methods import PatchCoreConfig, find_preset
+    from edgead.methods import find_preset
+    from edgead.methods.patchcore import PatchCoreConfig
     from edgead.training.proportions import find_proportions, keep_proportions
     from edgead.tune.auto import LATENCY_MS, choose_settings
 

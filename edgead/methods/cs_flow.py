@@ -8,23 +8,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgead.artifact.manifest import Preprocessing, Scoring
-from edgead.dataset.folders import StageProgress, no_progress
+from edgead.artifact.manifest import Scoring
 from edgead.errors import SettingsError
 from edgead.methods.backbones import Backbone, build_backbone
-from edgead.methods.checkpoint import Checkpoint, Learner
+from edgead.methods.checkpoint import Learner
 from edgead.methods.cross_scale_flow import CrossScaleFlow, negative_log_likelihood
 from edgead.methods.device import CPU, bfloat16_products
 from edgead.methods.levels import each_batch, on_finest_grid
 from edgead.methods.loop import run_steps
-from edgead.methods.settings import plain_settings, read_settings
+from edgead.methods.method import Course, Method
 from edgead.methods.whitening import Whitening
 
 
@@ -123,28 +121,20 @@ class CsFlowNetwork(nn.Module):
         return on_finest_grid(energies).mean(dim=0), image_score
 
 
-class CsFlow:
-    """Learns the density of a frozen backbone's features of good images, at several scales at once.
+class CsFlow(Method[CsFlowConfig]):
+    """Learns the density of a frozen backbone's features of good images, at several scales at once."""
 
-    Attributes
-    ----------
-    presets : dict
-        What differs from the defaults of CsFlowConfig.
-    network : CsFlowNetwork
-        The module that is exported.
-    """
+    network: CsFlowNetwork
 
     name = "cs_flow"
-    output: Literal["patch_scores"] = "patch_scores"
-    memory_bank: None = None
-    usual_scores: None = None
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
+    config_class = CsFlowConfig
+    presets = {
         "fast": {"backbone": "efficientnet_lite0", "image_size": (256, 256), "hidden": 64, "steps": 1000},
         "default": {},
     }
 
     def __init__(self, config: CsFlowConfig = CsFlowConfig(), *, weights: Path | None = None, pretrained: bool = True):
-        self.config = config
+        super().__init__(config)
         backbone = build_backbone(
             config.backbone, (config.layer,), image_size=config.image_size, weights=weights, pretrained=pretrained
         )
@@ -161,48 +151,14 @@ class CsFlow:
             torch.manual_seed(config.seed)
             self.network = CsFlowNetwork(backbone, channels, config).eval()
 
-    @classmethod
-    def from_settings(cls, settings: dict[str, Any], *, weights: Path | None = None, pretrained: bool = True) -> CsFlow:
-        """Build an untrained detector from settings such as `settings()` gives; missing ones keep their defaults."""
-        return cls(read_settings(CsFlowConfig, settings, detector=cls.name), weights=weights, pretrained=pretrained)
-
-    def settings(self) -> dict[str, Any]:
-        """The configuration as plain JSON types."""
-        return plain_settings(self.config)
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        return Preprocessing(image_size=self.config.image_size)
-
     @property
     def scoring(self) -> Scoring:
         return Scoring(head="map", patch_weight=0.0, graph_weight=1.0, sigma_px=self.config.sigma_px)
 
-    def fit(
-        self,
-        images: Sequence[np.ndarray],
-        *,
-        groups: Sequence[int] = (),
-        progress: StageProgress = no_progress,
-        checkpoint: Checkpoint | None = None,
-        device: torch.device = CPU,
-    ) -> CsFlow:
-        """Learn from good images, whose features are kept in memory (0.25 MB an image with the default settings).
-
-        Parameters
-        ----------
-        images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-            Already preprocessed to `config.image_size`.
-        groups : sequence of int, optional
-            Not used: nothing of it is held out here.
-        progress : callable, optional
-            Called with (stage, done, total).
-        checkpoint : Checkpoint, optional
-            Where the state is kept, and from where an interrupted training goes on.
-        device : torch.device
-        """
+    def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
+        """Extract features, kept in memory (0.25 MB an image with the default settings), and train the flow on them."""
         network = self.network
-        extract = each_batch(network, images, device, partial(progress, "extract features"))
+        extract = each_batch(network, images, course.device, partial(course.progress, "extract features"))
         batches = [[level.cpu() for level in levels] for levels in extract]
         levels = [torch.cat(level) for level in zip(*batches, strict=True)]
         for module, level in zip(network.whitening, levels, strict=True):
@@ -210,15 +166,12 @@ class CsFlow:
             module.fit(level.permute(0, 2, 3, 1).flatten(0, 2))
         with torch.inference_mode():
             whitened = network.whiten(levels)
-        self._train([level.clone() for level in whitened], device, checkpoint, progress)
-        return self
+        self._train([level.clone() for level in whitened], course)
 
-    def _train(
-        self, levels: list[Tensor], device: torch.device, checkpoint: Checkpoint | None, progress: StageProgress
-    ) -> None:
+    def _train(self, levels: list[Tensor], course: Course) -> None:
         """The flow learns from whitened features, float32 (images, d, h', w') for each scale."""
         config = self.config
-        flow = self.network.flow.to(device).train()
+        flow = self.network.flow.to(course.device).train()
         optimizer = torch.optim.Adam(
             flow.parameters(), lr=config.learning_rate, eps=1e-4, weight_decay=config.weight_decay
         )
@@ -226,8 +179,8 @@ class CsFlow:
 
         def step(number: int, rng: np.random.Generator) -> Tensor:
             drawn = draw(number)
-            batch = [level[drawn].to(device) for level in levels]
-            with bfloat16_products(device, config.bfloat16):
+            batch = [level[drawn].to(course.device) for level in levels]
+            with bfloat16_products(course.device, config.bfloat16):
                 z, log_determinant = flow(batch)
             loss = negative_log_likelihood(z, log_determinant)
             optimizer.zero_grad()
@@ -237,7 +190,12 @@ class CsFlow:
             return loss.detach()
 
         run_steps(
-            step, Learner(flow, [optimizer]), config.steps, seed=config.seed, checkpoint=checkpoint, progress=progress
+            step,
+            Learner(flow, [optimizer]),
+            config.steps,
+            seed=config.seed,
+            checkpoint=course.checkpoint,
+            progress=course.progress,
         )
         self.network.to(CPU).eval()
 

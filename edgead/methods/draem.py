@@ -11,24 +11,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from edgead import kernels
-from edgead.artifact.manifest import Preprocessing, Scoring
-from edgead.dataset.folders import StageProgress, no_progress
+from edgead.artifact.manifest import Scoring
 from edgead.errors import SettingsError
 from edgead.methods.anomalies import Batch, Simulator
 from edgead.methods.anomaly_textures import built_in_textures, folder_textures
-from edgead.methods.checkpoint import Checkpoint, Learner
+from edgead.methods.checkpoint import Learner
 from edgead.methods.device import CPU, bfloat16_products
 from edgead.methods.draem_losses import focal_loss, reconstruction_loss
 from edgead.methods.draem_networks import DISCRIMINATIVE_WIDTH, STRIDE, DraemNetwork, initialise
 from edgead.methods.loop import run_steps
-from edgead.methods.settings import plain_settings, read_settings
+from edgead.methods.method import Course, Method
 
 
 @dataclass(frozen=True)
@@ -85,20 +83,14 @@ class DraemConfig:
             raise SettingsError("epochs, steps and batch_size must be at least 1")
 
 
-class Draem:
-    """Learns from simulated anomalies to repair images and to find what the repair has changed.
+class Draem(Method[DraemConfig]):
+    """Learns from simulated anomalies to repair images and to find what the repair has changed."""
 
-    Attributes
-    ----------
-    presets : dict
-        What differs from the defaults of DraemConfig, which are the paper's.
-    network : DraemNetwork
-        The module that is exported.
-    """
+    network: DraemNetwork
 
     name = "draem"
-    output: Literal["patch_scores"] = "patch_scores"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
+    config_class = DraemConfig
+    presets = {
         "default": {},
         # Ours: some 0.75 s of CPU time a step on a Zen 4 server, so that two cores train it in half an hour.
         "cpu": {
@@ -111,81 +103,34 @@ class Draem:
             "window": 13,
         },
     }
-    memory_bank = None
-    usual_scores = None
 
-    def __init__(self, config: DraemConfig = DraemConfig()):
-        self.config = config
+    def __init__(self, config: DraemConfig = DraemConfig(), *, weights: Path | None = None, pretrained: bool = True):
+        if weights is not None:
+            raise SettingsError("draem has no backbone: leave --weights out")
+        super().__init__(config)
         with torch.random.fork_rng([]):
             torch.manual_seed(config.seed)
             self.network = DraemNetwork(config.width)
             initialise(self.network)
         self.network.eval()
 
-    @classmethod
-    def from_settings(cls, settings: dict[str, Any], *, weights: Path | None = None, pretrained: bool = True) -> Draem:
-        """Build an untrained detector from settings such as `settings()` gives; missing ones keep their defaults.
-
-        Raises
-        ------
-        SettingsError
-            A setting that is unknown or cannot be, or `weights`: there is no backbone.
-        """
-        if weights is not None:
-            raise SettingsError("draem has no backbone: leave --weights out")
-        return cls(read_settings(DraemConfig, settings, detector=cls.name))
-
-    def settings(self) -> dict[str, Any]:
-        """The configuration as plain JSON types."""
-        return plain_settings(self.config)
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        return Preprocessing(image_size=self.config.image_size)
-
     @property
     def scoring(self) -> Scoring:
         return Scoring(head="map", window=self.config.window, sigma_px=self.config.sigma_px)
 
-    def fit(
-        self,
-        images: Sequence[np.ndarray],
-        *,
-        groups: Sequence[int] = (),
-        progress: StageProgress = no_progress,
-        checkpoint: Checkpoint | None = None,
-        device: torch.device = CPU,
-    ) -> Draem:
-        """Learn from good images.
-
-        Parameters
-        ----------
-        images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-            Already preprocessed to `config.image_size`.
-        groups : sequence of int, optional
-            Not used: nothing of it is held out here.
-        progress : callable, optional
-            Called with (stage, done, total).
-        checkpoint : Checkpoint, optional
-            Where the state is kept, and from where an interrupted training goes on.
-        device : torch.device
-
-        Raises
-        ------
-        DatasetError
-            If `anomaly_source` holds no images.
-        """
+    def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
+        """Learn from simulated anomalies on good images."""
         config = self.config
         source = config.anomaly_source
         texture = built_in_textures(images) if source is None else folder_textures(Path(source))
         simulator = Simulator(images, texture, match_grey=config.match_grey)
         network = self.network.train()
-        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
+        network.to(course.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
         optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
         steps = config.steps or config.epochs * math.ceil(len(images) / config.batch_size)
 
         def step(number: int, rng: np.random.Generator) -> Tensor:
-            loss = self.loss(simulator.batch(config.batch_size, rng, executor), device)
+            loss = self.loss(simulator.batch(config.batch_size, rng, executor), course.device)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -198,12 +143,11 @@ class Draem:
                 steps,
                 seed=config.seed,
                 schedule=partial(rate_factor, steps),
-                checkpoint=checkpoint,
-                progress=progress,
+                checkpoint=course.checkpoint,
+                progress=course.progress,
             )
         network.to(CPU, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         network.eval()
-        return self
 
     def loss(self, batch: Batch, device: torch.device = CPU) -> Tensor:
         """L = L_rec + L_seg (equation 3) of a batch; one number."""

@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgead.artifact.manifest import Preprocessing, Scoring
-from edgead.dataset.folders import Progress, StageProgress, no_progress
+from edgead.artifact.manifest import Scoring
+from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
-from edgead.methods.checkpoint import Checkpoint, Learner
+from edgead.methods.checkpoint import Learner
 from edgead.methods.device import CPU, bfloat16_products
 from edgead.methods.loop import run_steps
-from edgead.methods.pdn import CHANNELS, STRIDE_PX, ModelSize, build_pdn, normalise_pixels
+from edgead.methods.method import Course, Method
+from edgead.methods.pdn import CHANNELS, ModelSize, build_pdn, normalise_pixels
 from edgead.methods.pretraining import PretrainingPictures, find_pictures, to_batch
-from edgead.methods.settings import plain_settings, read_settings
 from edgead.methods.student_teacher import StudentTeacher, augment, draw_other, map_quantiles, total_loss
 from edgead.methods.teacher import fold_normalisation, load_teacher
 
@@ -92,27 +92,19 @@ class EfficientADConfig:
             raise SettingsError("validation_share and hard_quantile must lie between 0 and 1")
 
 
-class EfficientAD:
-    """Learns to predict a frozen teacher on good images only; where the prediction fails is an anomaly.
+class EfficientAD(Method[EfficientADConfig]):
+    """Learns to predict a frozen teacher on good images only; where the prediction fails is an anomaly."""
 
-    Attributes
-    ----------
-    presets : dict
-        What differs from the defaults of EfficientADConfig.
-    network : StudentTeacher
-        The module that is exported.
-    """
+    network: StudentTeacher
 
     name = "efficient_ad"
-    output: Literal["patch_scores"] = "patch_scores"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
+    config_class = EfficientADConfig
+    presets = {
         "default": {},
         "small": {**AS_PUBLISHED, "steps": 2_000},
         "medium": {**AS_PUBLISHED, "model_size": "medium", "steps": 2_000},
         "paper": AS_PUBLISHED,
     }
-    memory_bank = None
-    usual_scores = None
 
     def __init__(
         self,
@@ -121,7 +113,7 @@ class EfficientAD:
         weights: Path | None = None,
         pretrained: bool = True,
     ):
-        self.config = config
+        super().__init__(config)
         size = config.model_size
         with torch.random.fork_rng([]):
             torch.manual_seed(config.seed)
@@ -130,71 +122,23 @@ class EfficientAD:
             else:
                 teacher = build_pdn(size, CHANNELS[size], padding=config.padding).eval().requires_grad_(False)
             self.network = StudentTeacher(teacher, size, config.image_size, padding=config.padding).eval()
-        self.grid = tuple(side // STRIDE_PX for side in config.image_size)
-
-    @classmethod
-    def from_settings(
-        cls, settings: dict[str, Any], *, weights: Path | None = None, pretrained: bool = True
-    ) -> EfficientAD:
-        """Build an untrained detector from settings such as `settings()` gives; missing ones keep their defaults.
-
-        `weights` is a teacher that `edgead distill` wrote.
-        """
-        config = read_settings(EfficientADConfig, settings, detector=cls.name)
-        return cls(config, weights=weights, pretrained=pretrained)
-
-    def settings(self) -> dict[str, Any]:
-        """The configuration as plain JSON types."""
-        return plain_settings(self.config)
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        return Preprocessing(image_size=self.config.image_size)
 
     @property
     def scoring(self) -> Scoring:
         config = self.config
         return Scoring(head="map", window=config.window, top_patches=config.top_patches, sigma_px=config.sigma_px)
 
-    def fit(
-        self,
-        images: Sequence[np.ndarray],
-        *,
-        groups: Sequence[int] = (),
-        progress: StageProgress = no_progress,
-        checkpoint: Checkpoint | None = None,
-        device: torch.device = CPU,
-    ) -> EfficientAD:
-        """Learn from good images (algorithm 1).
-
-        Parameters
-        ----------
-        images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-            Already preprocessed to `config.image_size`.
-        groups : sequence of int, optional
-            Not used: nothing of it is held out here.
-        progress : callable, optional
-            Called with (stage, done, total).
-        checkpoint : Checkpoint, optional
-            Where an interrupted training goes on.
-        device : torch.device
-            Where to train.
-
-        Raises
-        ------
-        SettingsError
-            If there are fewer than two images.
-        """
+    def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
+        """Learn from good images (algorithm 1)."""
         held_out = max(1, round(self.config.validation_share * len(images)))
         if held_out >= len(images):
             raise SettingsError(f"efficient_ad needs at least two good images, found {len(images)}")
         order = np.random.default_rng(self.config.seed).permutation(len(images))
-        self.network.to(device)
-        self._normalise_teacher(images, order[held_out:], partial(progress, "normalise teacher"))
-        self._train(images, order[held_out:], checkpoint, progress)
-        self._normalise_maps(images, order[:held_out], partial(progress, "normalise maps"))
+        self.network.to(course.device)
+        self._normalise_teacher(images, order[held_out:], partial(course.progress, "normalise teacher"))
+        self._train(images, order[held_out:], course)
+        self._normalise_maps(images, order[:held_out], partial(course.progress, "normalise maps"))
         self.network.to(CPU).eval()
-        return self
 
     def _pixels(self, pictures: Sequence[np.ndarray]) -> Tensor:
         return to_batch(pictures).to(self.network.quantiles.device)
@@ -211,9 +155,7 @@ class EfficientAD:
         std = (square - mean.square()).clamp_min(1e-12).sqrt()
         fold_normalisation(self.network.teacher, mean.float(), std.float())
 
-    def _train(
-        self, images: Sequence[np.ndarray], chosen: np.ndarray, checkpoint: Checkpoint | None, progress: StageProgress
-    ) -> None:
+    def _train(self, images: Sequence[np.ndarray], chosen: np.ndarray, course: Course) -> None:
         config, network = self.config, self.network
         folder = config.penalty_images
         others = PretrainingPictures(find_pictures([Path(folder)]) if folder else [], config.texture_share)
@@ -236,8 +178,8 @@ class EfficientAD:
             config.steps,
             seed=config.seed,
             schedule=lambda number: 1.0 if number < DECAY_AFTER * config.steps else 0.1,
-            checkpoint=checkpoint,
-            progress=progress,
+            checkpoint=course.checkpoint,
+            progress=course.progress,
         )
         trained.eval()
 

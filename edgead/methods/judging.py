@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from edgead import metrics
 from edgead.heads.scoring import Scorer
 from edgead.images.files import load_image
 from edgead.methods.drawn_defects import draw_defect
+from edgead.methods.method import Trained
 from edgead.preprocess import preprocess
 
 DRAWN_PER_IMAGE = 2
@@ -43,24 +43,26 @@ class DrawnTest:
         return metrics.auroc(labels, np.asarray(scores))
 
 
-def score_images(model: Any, images: Sequence[np.ndarray]) -> np.ndarray:
-    """Image scores of a trained model that is not exported; images are BGR as from a camera."""
-    window = model.scoring.window
-    return score_by_window(model, images, [window])[window]
+def score_images(trained: Trained, images: Sequence[np.ndarray]) -> np.ndarray:
+    """Image scores of a trained detector that is not exported; images are BGR as from a camera."""
+    window = trained.scoring.window
+    return score_by_window(trained, images, [window])[window]
 
 
-def score_by_window(model: Any, images: Sequence[np.ndarray], windows: Sequence[int]) -> dict[int, np.ndarray]:
+def score_by_window(trained: Trained, images: Sequence[np.ndarray], windows: Sequence[int]) -> dict[int, np.ndarray]:
     """The same for several sizes of the window that patch scores are averaged over, from one search of each image."""
     scores: dict[int, list[float]] = {window: [] for window in windows}
     scorers: dict[int, Scorer] = {}
     for image in images:
         with torch.inference_mode():
-            outputs = model.network(torch.from_numpy(preprocess(image, model.preprocessing))[None])
+            outputs = trained.network(torch.from_numpy(preprocess(image, trained.preprocessing))[None])
         output, *graph_score = [x.numpy() for x in (outputs if isinstance(outputs, tuple) else (outputs,))]
         if not scorers:
-            rules = {window: model.scoring.model_copy(update={"window": window}) for window in windows}
+            rules = {window: trained.scoring.model_copy(update={"window": window}) for window in windows}
             scorers = {
-                window: Scorer(rule, output.shape[1:3], model.config.image_size, model.memory_bank, model.usual_scores)
+                window: Scorer(
+                    rule, output.shape[1:3], trained.preprocessing.image_size, trained.memory_bank, trained.usual_scores
+                )
                 for window, rule in rules.items()
             }
         patch_scores = scorers[windows[0]].patch_scores(output)

@@ -10,21 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgead.artifact.manifest import Preprocessing, Scoring
-from edgead.dataset.folders import Progress, StageProgress, no_progress
+from edgead.artifact.manifest import Scoring
+from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
 from edgead.methods.backbones import LITE_LAYERS, Backbone, build_backbone
-from edgead.methods.checkpoint import Checkpoint
-from edgead.methods.device import CPU
 from edgead.methods.gaussian import Gaussian, Reduction, check_reduction, chi_quantile, gaussians, sum_distances
 from edgead.methods.levels import each_batch, on_finest_grid, pool
-from edgead.methods.settings import plain_settings, read_settings
+from edgead.methods.method import Course, Method
 
 
 @dataclass(frozen=True)
@@ -105,28 +103,20 @@ class GaussianLevels(nn.Module):
         return on_finest_grid(distances).sum(dim=0), image_score
 
 
-class Mvg:
-    """Learns how the pooled features of good images are distributed: one Gaussian for every level of a frozen backbone.
+class Mvg(Method[MvgConfig]):
+    """Learns how features of good images are distributed: one Gaussian for every level of a frozen backbone."""
 
-    Attributes
-    ----------
-    presets : dict
-        What differs from the defaults of MvgConfig.
-    network : GaussianLevels
-        The module that is exported.
-    """
+    network: GaussianLevels
 
     name = "mvg"
-    output: Literal["patch_scores"] = "patch_scores"
-    memory_bank: None = None
-    usual_scores: None = None
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
+    config_class = MvgConfig
+    presets = {
         "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
         "default": {},
     }
 
     def __init__(self, config: MvgConfig = MvgConfig(), *, weights: Path | None = None, pretrained: bool = True):
-        self.config = config
+        super().__init__(config)
         backbone = build_backbone(
             config.backbone, config.layers, image_size=config.image_size, weights=weights, pretrained=pretrained
         )
@@ -134,56 +124,24 @@ class Mvg:
             channels = [level.shape[1] for level in backbone(torch.zeros(1, 3, *config.image_size))]
         self.network = GaussianLevels(backbone, channels, config.map_layers).eval()
 
-    @classmethod
-    def from_settings(cls, settings: dict[str, Any], *, weights: Path | None = None, pretrained: bool = True) -> Mvg:
-        """Build an untrained detector from settings such as `settings()` gives; missing ones keep their defaults."""
-        return cls(read_settings(MvgConfig, settings, detector=cls.name), weights=weights, pretrained=pretrained)
-
-    def settings(self) -> dict[str, Any]:
-        """The configuration as plain JSON types."""
-        return plain_settings(self.config)
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        return Preprocessing(image_size=self.config.image_size)
-
     @property
     def scoring(self) -> Scoring:
         return Scoring(head="map", patch_weight=0.0, graph_weight=1.0, sigma_px=self.config.sigma_px)
 
-    def fit(
-        self,
-        images: Sequence[np.ndarray],
-        *,
-        groups: Sequence[int] = (),
-        progress: StageProgress = no_progress,
-        checkpoint: Checkpoint | None = None,
-        device: torch.device = CPU,
-    ) -> Mvg:
-        """Learn from good images.
-
-        Parameters
-        ----------
-        images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-            Already preprocessed to `config.image_size`; at least two.
-        groups : sequence of int, optional
-            Not used: nothing of it is held out here.
-        progress : callable, optional
-            Called with (stage, done, total).
-        checkpoint : Checkpoint, optional
-            Not used: there is nothing to resume in a method without training steps.
-        device : torch.device
-            Where the backbone runs.
-        """
+    def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
+        """Fit a Gaussian to the features of every level; there is nothing to resume."""
         if len(images) < 2:
             raise SettingsError(f"mvg learns a distribution: it needs at least 2 good images, found {len(images)}")
-        pooled, patches = self._extract(images, device, partial(progress, "extract features"))
+        pooled, patches = self._extract(images, course.device, partial(course.progress, "extract features"))
         config = self.config
         for level, samples in zip(gaussians(self.network.pooled), pooled, strict=True):
             level.fit(samples, reduction=config.reduction, variance=config.variance)
         for level, samples in zip(gaussians(self.network.patches), patches, strict=True):
             level.fit(samples)
-        return self
+
+    def facts(self, false_reject_rate: float) -> dict[str, Any]:
+        """What the manifest records: the threshold that the paper would have."""
+        return {"gaussian_threshold": self.working_point(false_reject_rate)}
 
     def working_point(self, false_positive_rate: float) -> float:
         """Threshold of the image score that the paper derives from an accepted false-positive rate.

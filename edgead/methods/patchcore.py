@@ -6,25 +6,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 
 from edgead.artifact.manifest import Preprocessing, Scoring
-from edgead.dataset.folders import Progress, StageProgress, no_progress
+from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
 from edgead.heads.scoring import Scorer
 from edgead.memory_bank.coreset import BankRule, choose_memory_bank
 from edgead.memory_bank.usual_scores import fit_usual_scores, fold_of_groups, left_out_maps, look_at
 from edgead.methods.backbones import build_backbone
-from edgead.methods.checkpoint import Checkpoint
-from edgead.methods.device import CPU
 from edgead.methods.extraction import extract_patches
 from edgead.methods.fused import FusedFeatures
 from edgead.methods.levels import each_batch, pool
+from edgead.methods.method import Course, Method
 from edgead.methods.network import PatchFeatures
-from edgead.methods.settings import plain_settings, read_settings
 
 # As many good images tell how far the patches' score deviates among those that are not in the memory bank.
 LEFT_OUT = 40
@@ -105,22 +103,15 @@ class PatchCoreConfig:
             )
 
 
-class PatchCore:
-    """Learns what good patches look like: a frozen backbone and a memory bank chosen by greedy k-centre.
+class PatchCore(Method[PatchCoreConfig]):
+    """Learns what good patches look like: a frozen backbone and a memory bank chosen by greedy k-centre."""
 
-    Attributes
-    ----------
-    presets : dict
-        What differs from the defaults of PatchCoreConfig.
-    network : PatchFeatures
-        The module that is exported.
-    memory_bank : ndarray of shape (m, d), float32, or None before `fit`
-    usual_scores : ndarray of shape (h, w), float32, or None with too few groups of images
-    """
+    network: PatchFeatures
 
     name = "patchcore"
-    output: Literal["features"] = "features"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
+    config_class = PatchCoreConfig
+    output = "features"
+    presets = {
         "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
         "default": {},
         "fine": {"image_size": (576, 576), "memory_bank_size": 10000},
@@ -133,7 +124,7 @@ class PatchCore:
         weights: Path | None = None,
         pretrained: bool = True,
     ):
-        self.config = config
+        super().__init__(config)
         pooled_layers = config.global_layers if config.global_weight else ()
         backbone = build_backbone(
             config.backbone,
@@ -159,20 +150,6 @@ class PatchCore:
         else:
             network = PatchFeatures(backbone, channels, damp_length=config.damp_length, whiten=config.whiten)
         self.network = network.eval()
-        self.memory_bank: np.ndarray | None = None
-        self.usual_scores: np.ndarray | None = None
-
-    @classmethod
-    def from_settings(
-        cls, settings: dict[str, Any], *, weights: Path | None = None, pretrained: bool = True
-    ) -> PatchCore:
-        """Build an untrained detector from settings such as `settings()` gives; missing ones keep their defaults."""
-        config = read_settings(PatchCoreConfig, settings, detector=cls.name)
-        return cls(config, weights=weights, pretrained=pretrained)
-
-    def settings(self) -> dict[str, Any]:
-        """The configuration as plain JSON types."""
-        return plain_settings(self.config)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -199,49 +176,28 @@ class PatchCore:
         least = max(config.num_neighbors, config.reweight_neighbors)
         return BankRule(config.coreset_sampling_ratio, config.memory_bank_size, least, config.seed)
 
-    def fit(
-        self,
-        images: Sequence[np.ndarray],
-        *,
-        groups: Sequence[int] = (),
-        progress: StageProgress = no_progress,
-        checkpoint: Checkpoint | None = None,
-        device: torch.device = CPU,
-    ) -> PatchCore:
-        """Learn from good images.
-
-        Parameters
-        ----------
-        images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-            Already preprocessed to `config.image_size`.
-        groups : sequence of int, optional
-            The group of each image, which the metric is learnt across; without, each is its own.
-        progress : callable, optional
-            Called with (stage, done, total).
-        checkpoint : Checkpoint, optional
-            Not used: there is nothing to resume in a method without training steps.
-        device : torch.device
-            Where the backbone runs.
-        """
+    def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
+        """Fill the memory bank; there is nothing to resume. Metric and usual scores are learnt across groups."""
         patches = extract_patches(
             self.network,
             images,
             self.grid,
             max_patches=self.config.max_patches,
-            groups=groups,
+            groups=course.groups,
             rng=np.random.default_rng(self.config.seed),
-            device=device,
-            progress=partial(progress, "extract features"),
+            device=course.device,
+            progress=partial(course.progress, "extract features"),
         )
-        chosen = choose_memory_bank(patches, self.bank_rule, progress=partial(progress, "choose memory bank"))
+        chosen = choose_memory_bank(patches, self.bank_rule, progress=partial(course.progress, "choose memory bank"))
         self.memory_bank = patches[chosen]
         origin = chosen // (len(patches) // len(images))
         del patches
         if self.config.by_place and self.config.fill == "stretch":
-            self._fit_usual(images, origin, groups or range(len(images)), partial(progress, "compare parts"))
+            self._fit_usual(
+                images, origin, course.groups or range(len(images)), partial(course.progress, "compare parts")
+            )
         if isinstance(self.network, FusedFeatures):
-            self._fit_global(self.network, images, origin, device, partial(progress, "fit global score"))
-        return self
+            self._fit_global(self.network, images, origin, course.device, partial(course.progress, "fit global score"))
 
     def _fit_usual(
         self, images: Sequence[np.ndarray], origin: np.ndarray, groups: Sequence[int], progress: Progress

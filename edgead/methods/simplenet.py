@@ -7,21 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgead.artifact.manifest import Preprocessing, Scoring
-from edgead.dataset.folders import StageProgress, no_progress
+from edgead.artifact.manifest import Scoring
 from edgead.methods.backbones import build_backbone
-from edgead.methods.checkpoint import Checkpoint, Learner
+from edgead.methods.checkpoint import Learner
 from edgead.methods.device import CPU
 from edgead.methods.extraction import extract_patches
 from edgead.methods.loop import run_steps
+from edgead.methods.method import Course, Method
 from edgead.methods.network import PatchFeatures
-from edgead.methods.settings import plain_settings, read_settings
 
 
 @dataclass(frozen=True)
@@ -98,22 +96,14 @@ class SimpleNetwork(nn.Module):
         return scores.reshape(features.shape[:3])
 
 
-class SimpleNet:
-    """Learns to tell adapted features of good patches from the same features with noise.
+class SimpleNet(Method[SimpleNetConfig]):
+    """Learns to tell adapted features of good patches from the same features with noise."""
 
-    Attributes
-    ----------
-    presets : dict
-        What differs from the defaults of SimpleNetConfig.
-    network : SimpleNetwork
-        The module that is exported; the noise is no part of it.
-    """
+    network: SimpleNetwork
 
     name = "simplenet"
-    output: Literal["patch_scores"] = "patch_scores"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
-    memory_bank = None
-    usual_scores = None
+    config_class = SimpleNetConfig
+    presets = {"default": {}}
 
     def __init__(
         self,
@@ -122,7 +112,7 @@ class SimpleNet:
         weights: Path | None = None,
         pretrained: bool = True,
     ):
-        self.config = config
+        super().__init__(config)
         backbone = build_backbone(
             config.backbone, config.layers, image_size=config.image_size, weights=weights, pretrained=pretrained
         )
@@ -138,70 +128,29 @@ class SimpleNet:
                     nn.init.xavier_normal_(layer.weight)  # as in the authors' code; the paper does not tell
         self.network.eval()
 
-    @classmethod
-    def from_settings(
-        cls, settings: dict[str, Any], *, weights: Path | None = None, pretrained: bool = True
-    ) -> SimpleNet:
-        """Build an untrained detector from settings such as `settings()` gives; missing ones keep their defaults."""
-        config = read_settings(SimpleNetConfig, settings, detector=cls.name)
-        return cls(config, weights=weights, pretrained=pretrained)
-
-    def settings(self) -> dict[str, Any]:
-        """The configuration as plain JSON types."""
-        return plain_settings(self.config)
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        return Preprocessing(image_size=self.config.image_size)
-
     @property
     def scoring(self) -> Scoring:
         config = self.config
         return Scoring(head="map", window=config.window, top_patches=config.top_patches, sigma_px=config.sigma_px)
 
-    def fit(
-        self,
-        images: Sequence[np.ndarray],
-        *,
-        groups: Sequence[int] = (),
-        progress: StageProgress = no_progress,
-        checkpoint: Checkpoint | None = None,
-        device: torch.device = CPU,
-    ) -> SimpleNet:
-        """Learn from good images.
-
-        Parameters
-        ----------
-        images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-            Already preprocessed to `config.image_size`.
-        groups : sequence of int, optional
-            Not used: nothing of it is held out here.
-        progress : callable, optional
-            Called with (stage, done, total).
-        checkpoint : Checkpoint, optional
-            Where an interrupted training goes on.
-        device : torch.device
-            Where to train.
-        """
+    def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
+        """Extract good patches, then train the adaptor and the discriminator on them."""
         patches = extract_patches(
             self.network.features,
             images,
             self.grid,
             max_patches=self.config.max_patches,
             rng=np.random.default_rng(self.config.seed),
-            device=device,
-            progress=partial(progress, "extract features"),
+            device=course.device,
+            progress=partial(course.progress, "extract features"),
         )
-        self._train(torch.from_numpy(patches), device, checkpoint, progress)
-        return self
+        self._train(torch.from_numpy(patches), course)
 
-    def _train(
-        self, patches: Tensor, device: torch.device, checkpoint: Checkpoint | None, progress: StageProgress
-    ) -> None:
+    def _train(self, patches: Tensor, course: Course) -> None:
         """Adaptor and discriminator learn from standardised features of good patches, float32 (patches, d)."""
         config = self.config
-        adaptor = self.network.adaptor.to(device).train()
-        discriminator = self.network.discriminator.to(device).train()
+        adaptor = self.network.adaptor.to(course.device).train()
+        discriminator = self.network.discriminator.to(course.device).train()
         trained = nn.ModuleList([adaptor, discriminator])
         optimizers = [
             torch.optim.Adam(module.parameters(), lr=rate, weight_decay=config.weight_decay)
@@ -210,7 +159,7 @@ class SimpleNet:
 
         def step(number: int, rng: np.random.Generator) -> Tensor:
             drawn = torch.from_numpy(rng.integers(len(patches), size=config.batch_patches))
-            good = adaptor(patches[drawn].to(device))
+            good = adaptor(patches[drawn].to(course.device))
             scores = discriminator(torch.cat([good, add_noise(good, config.noise_std)]))
             loss = truncated_l1(scores[: len(good)], scores[len(good) :], config.margin)
             trained.zero_grad()
@@ -220,7 +169,12 @@ class SimpleNet:
             return loss
 
         run_steps(
-            step, Learner(trained, optimizers), config.steps, seed=config.seed, checkpoint=checkpoint, progress=progress
+            step,
+            Learner(trained, optimizers),
+            config.steps,
+            seed=config.seed,
+            checkpoint=course.checkpoint,
+            progress=course.progress,
         )
         self.network.to(CPU).eval()
 

@@ -17,8 +17,9 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import Preprocessing
 from edgead.dataset.folders import Progress
 from edgead.detector import Detector
-from edgead.export.build import Trained, write_draft
+from edgead.export.build import write_draft
 from edgead.learning.finalize import GoodScores, measure_good
+from edgead.methods.method import Trained
 
 
 def cross_validate(

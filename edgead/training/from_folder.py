@@ -21,12 +21,12 @@ from edgead.calibration.plan import IMAGES, plan_calibration, plan_cross_validat
 from edgead.dataset.folders import Images, StageProgress, check_images, find_good_images, no_progress, split_good
 from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
 from edgead.errors import SettingsError, tell_invalid
-from edgead.export.build import Trained, build_artifact, software_versions
+from edgead.export.build import build_artifact, software_versions
 from edgead.learning.finalize import CalibrationPlan
-from edgead.methods import DETECTORS
+from edgead.methods import METHODS
 from edgead.methods.checkpoint import Checkpoint
 from edgead.methods.device import choose_device, peak_memory
-from edgead.methods.mvg import Mvg
+from edgead.methods.method import Trained
 from edgead.training.cross_validation import cross_validate
 
 
@@ -119,7 +119,7 @@ def train_from_folder(
     settings : dict
         Settings of the detector, see its config class; missing ones keep their defaults.
     detector : str
-        A name in `edgead.methods.DETECTORS`.
+        A name in `edgead.methods.METHODS`.
     weights : Path, optional
         Weights of the backbone instead of the packaged ones; of efficient_ad, a teacher.
     device : {"auto", "cpu", "cuda"}
@@ -138,8 +138,7 @@ def train_from_folder(
         Before anything is written at `destination`.
     """
     started = time.perf_counter()
-    if detector not in DETECTORS:
-        raise SettingsError(f"unknown detector {detector!r}: choose one of {', '.join(DETECTORS)}")
+    method = METHODS.find(detector)
     where = choose_device(device)
     check_destination(destination)
     paths = find_good_images(good.data, good.normal_dir)
@@ -147,7 +146,7 @@ def train_from_folder(
     paths, problems, digest = check_images(paths, skip_bad=good.skip_bad, progress=partial(progress, "read images"))
 
     torch.set_num_threads(kernels.threads())
-    model = DETECTORS[detector].from_settings(settings, weights=weights)
+    model = method.from_settings(settings, weights=weights)
     try:
         model.scoring  # noqa: B018  what it refuses would be told after hours of training otherwise
     except ValidationError as error:
@@ -171,7 +170,7 @@ def train_from_folder(
         },
     )
     facts = split.facts()
-    model.fit(
+    trained = model.fit(
         Images(split.training, preprocessing),
         groups=split.groups.of(split.training),
         progress=progress,
@@ -186,18 +185,16 @@ def train_from_folder(
         "device": where.type,
         "fit_seconds": round(checkpoint.earlier_seconds + time.perf_counter() - started, 1),
         **peak_memory(where),
+        **model.facts(split.rate),
     }
-    if isinstance(model, Mvg):
-        provenance["gaussian_threshold"] = model.working_point(split.rate)
     calibration = split.calibration
     plan = CalibrationPlan(calibration, split.rate, good.review_rate, groups=split.groups.of(calibration))
     if good.folds:
         provenance["folds"] = good.folds
 
         def learn(paths: Sequence[Path]) -> Trained:
-            fold = DETECTORS[detector].from_settings(settings, weights=weights)
-            fold.fit(Images(list(paths), preprocessing), groups=split.groups.of(paths), device=where)
-            return fold
+            fold = method.from_settings(settings, weights=weights)
+            return fold.fit(Images(list(paths), preprocessing), groups=split.groups.of(paths), device=where)
 
         scores = cross_validate(
             learn,
@@ -210,7 +207,7 @@ def train_from_folder(
         )
         plan = CalibrationPlan(paths, split.rate, good.review_rate, scores, split.groups.of(paths))
     artifact = build_artifact(
-        model,
+        trained,
         destination,
         plan,
         preprocessing=preprocessing,

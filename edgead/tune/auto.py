@@ -18,7 +18,7 @@ import numpy as np
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.kernels import NearestPatches
-from edgead.methods import PatchCore
+from edgead.methods.patchcore import PatchCore
 from edgead.training.proportions import find_proportions, keep_proportions
 from edgead.tune.finalists import network_ms
 from edgead.tune.space import Candidate

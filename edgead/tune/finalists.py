@@ -21,7 +21,7 @@ from edgead.export.calibration_images import CalibrationImages
 from edgead.export.graph import export_onnx
 from edgead.export.precision import PrecisionPlan, add_precision
 from edgead.export.rewrite import ToleranceError
-from edgead.methods import DETECTORS
+from edgead.methods import METHODS
 from edgead.methods.judging import DrawnTest
 from edgead.profiling.profiler import profile
 from edgead.runtime import open_runtime
@@ -61,7 +61,7 @@ class Finalist:
 
 def network_ms(candidate: Candidate, runtime: str) -> float:
     """Median time in ms of the network of a candidate, untrained."""
-    model = DETECTORS[candidate.detector].from_settings(candidate.settings, pretrained=False)
+    model = METHODS[candidate.detector].from_settings(candidate.settings, pretrained=False)
     with tempfile.TemporaryDirectory(prefix="edgead-graph-") as work:
         manifest = Manifest(
             detector=model.name, preprocessing=model.preprocessing, scoring=model.scoring, output=model.output

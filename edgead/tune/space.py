@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from edgead.errors import SettingsError
-from edgead.methods import PatchCoreConfig, find_preset
+from edgead.methods import find_preset
+from edgead.methods.patchcore import PatchCoreConfig
 from edgead.methods.settings import plain_settings
 from edgead.training.proportions import Proportions, keep_proportions
 

@@ -6,10 +6,9 @@ import io
 import tarfile
 import tempfile
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +19,9 @@ from edgead.dataset.folders import Images
 from edgead.errors import EdgeadError
 from edgead.export.build import build_artifact
 from edgead.learning.finalize import CalibrationPlan
-from edgead.methods import DETECTORS
+from edgead.methods import METHODS
 from edgead.methods.judging import DrawnTest, score_by_window, score_images
+from edgead.methods.method import Trained
 from edgead.tune.space import WINDOWS, Candidate
 
 
@@ -88,12 +88,12 @@ def run_trial(trial: Trial) -> Outcome:
     candidate = trial.candidate
     largest = {"memory_bank_size": max(trial.rows)} if trial.rows else {}
     try:
-        model = DETECTORS[candidate.detector].from_settings({**largest, **candidate.settings, "seed": trial.seed})
-        model.fit(Images(list(trial.learn), model.preprocessing), groups=trial.groups)
-        (candidate, auroc), *others = _judge(candidate, model, trial)
+        method = METHODS[candidate.detector].from_settings({**largest, **candidate.settings, "seed": trial.seed})
+        trained = method.fit(Images(list(trial.learn), method.preprocessing), groups=trial.groups)
+        (candidate, auroc), *others = _judge(candidate, trained, trial)
         if "window" in candidate.settings:
-            model.config = replace(model.config, window=candidate.settings["window"])
-        artifact = _build(model, trial.build) if trial.build else b""
+            trained = trained.with_window(candidate.settings["window"])
+        artifact = _build(trained, trial.build) if trial.build else b""
     except (EdgeadError, MemoryError) as error:
         return Outcome(candidate, 0.0, time.perf_counter() - started, problem=str(error) or "too little memory")
     return Outcome(candidate, auroc, time.perf_counter() - started, artifact, others=tuple(others))
@@ -116,26 +116,24 @@ def cut_bank(path: Path, rows: int | None) -> None:
         write_manifest(path, artifact.manifest)
 
 
-def _judge(candidate: Candidate, model: Any, trial: Trial) -> list[tuple[Candidate, float]]:
+def _judge(candidate: Candidate, trained: Trained, trial: Trial) -> list[tuple[Candidate, float]]:
     """A trained candidate with each size of its memory bank, with the best window for it, and the AUROC, best first."""
     test = _test(trial.judge, trial.seed)
     if not trial.rows or "memory_bank_size" in candidate.settings:
-        return [_judge_windows(candidate, model, test)]
+        return [_judge_windows(candidate, trained, test)]
+    assert trained.memory_bank is not None
     found: list[tuple[Candidate, float]] = []
-    bank = model.memory_bank
     for rows in sorted(trial.rows, reverse=True):
-        if rows < len(bank) or not found:
-            model.memory_bank = bank[:rows]
-            found.append(_judge_windows(candidate.with_settings(memory_bank_size=rows), model, test))
-    model.memory_bank = bank
+        if rows < len(trained.memory_bank) or not found:
+            found.append(_judge_windows(candidate.with_settings(memory_bank_size=rows), trained.with_rows(rows), test))
     return sorted(found, key=lambda one: -one[1])
 
 
-def _judge_windows(candidate: Candidate, model: Any, test: DrawnTest) -> tuple[Candidate, float]:
+def _judge_windows(candidate: Candidate, trained: Trained, test: DrawnTest) -> tuple[Candidate, float]:
     """AUROC of a trained candidate; where its window is open, with the best, which it then has."""
     if "window" in candidate.settings or candidate.detector not in WINDOWS:
-        return candidate, test.auroc(score_images(model, test.images))
-    scores = score_by_window(model, test.images, WINDOWS[candidate.detector])
+        return candidate, test.auroc(score_images(trained, test.images))
+    scores = score_by_window(trained, test.images, WINDOWS[candidate.detector])
     found = {window: test.auroc(of_window) for window, of_window in scores.items()}
     best = max(found, key=found.__getitem__)
     return candidate.with_settings(window=best), found[best]
@@ -146,9 +144,9 @@ def _test(paths: tuple[Path, ...], seed: int) -> DrawnTest:
     return DrawnTest.of(paths, seed)
 
 
-def _build(model: object, plan: CalibrationPlan) -> bytes:
+def _build(trained: Trained, plan: CalibrationPlan) -> bytes:
     with tempfile.TemporaryDirectory(prefix="edgead-trial-") as work:
-        build_artifact(model, Path(work) / "model", plan)  # type: ignore[arg-type]
+        build_artifact(trained, Path(work) / "model", plan)
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as archive:
             archive.add(Path(work) / "model", "model")

@@ -1,0 +1,58 @@
+"""The torch network of a finished artifact, rebuilt from its settings and weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.onnx_constants import read_constants
+from edgead.methods.patchcore import PatchCore
+from edgead.methods.registry import METHODS
+
+# What settings meant before the manifest named them.
+EARLIER: dict[str, dict[str, Any]] = {PatchCore.name: {"whiten": False, "margin": 0, "by_place": False}}
+
+
+def load_network(artifact: Artifact) -> nn.Module:
+    """Rebuild the torch network of an artifact from its `weights.safetensors`.
+
+    Raises
+    ------
+    ArtifactError
+        Unknown detector, or weights that are missing or do not fit.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    name = artifact.manifest.detector
+    if name not in METHODS:
+        raise ArtifactError(f"{artifact.path}: unknown detector {name!r}, this edgead knows {', '.join(METHODS)}")
+    weights = artifact.path / "weights.safetensors"
+    if not weights.is_file() and "commissioned" in artifact.manifest.training:
+        return _commissioned_network(artifact)
+    if not weights.is_file():
+        raise ArtifactError(f"{artifact.path} holds no weights.safetensors: use the model as it left the workstation")
+    try:
+        network = METHODS.find(name).from_settings(_settings(artifact), pretrained=False).network
+        network.load_state_dict(load_file(weights))
+    except (KeyError, RuntimeError, SafetensorError) as error:
+        raise ArtifactError(f"{artifact.path}: settings and weights do not fit ({error}): retrain the model") from error
+    return network.eval()
+
+
+def _commissioned_network(artifact: Artifact) -> nn.Module:
+    """Rebuild the network of a model that a device made: the packaged weights, and the scale that is in its graph."""
+    constants = read_constants(artifact.model_path.read_bytes())
+    network = PatchCore.from_settings(_settings(artifact)).network
+    for name, buffer in network.named_buffers(recurse=False):
+        if name in constants:
+            buffer.copy_(torch.from_numpy(constants[name]).reshape(buffer.shape))
+    return network.eval()
+
+
+def _settings(artifact: Artifact) -> dict[str, Any]:
+    manifest = artifact.manifest
+    return {**EARLIER.get(manifest.detector, {}), **manifest.training["settings"]}

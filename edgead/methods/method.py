@@ -1,0 +1,193 @@
+"""What all methods share: a configuration, a network that learns from images, and what comes of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+from typing_extensions import Self
+
+from edgead.artifact.manifest import Preprocessing, Scoring
+from edgead.dataset.folders import StageProgress, no_progress
+from edgead.methods.checkpoint import Checkpoint
+from edgead.methods.device import CPU
+from edgead.methods.settings import plain_settings, read_settings
+
+Config = TypeVar("Config")
+Output = Literal["features", "patch_scores"]
+LearnsFrom = Literal["good", "unlabelled", "nothing"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is exported of a method: nothing in it learns any more.
+
+    Attributes
+    ----------
+    name : str
+        Of the method.
+    settings : dict
+        The configuration as plain JSON types.
+    network : nn.Module
+        uint8 RGB (n, h, w, 3) -> `output`, and the image's score where `scoring` gives it a weight.
+    output : {"features", "patch_scores"}
+    preprocessing : Preprocessing
+    scoring : Scoring
+    memory_bank : ndarray of shape (m, d), float32, optional
+    usual_scores : ndarray of shape (h, w), float32, optional
+    """
+
+    name: str
+    settings: dict[str, Any]
+    network: nn.Module
+    output: Output
+    preprocessing: Preprocessing
+    scoring: Scoring
+    memory_bank: np.ndarray | None = None
+    usual_scores: np.ndarray | None = None
+
+    def with_window(self, window: int) -> Trained:
+        """The same with patch scores averaged over windows of this many patches a side."""
+        scoring = self.scoring.model_copy(update={"window": window})
+        return replace(self, scoring=scoring, settings={**self.settings, "window": window})
+
+    def with_rows(self, rows: int) -> Trained:
+        """The same with the first rows of the memory bank alone, which greedy k-centre would have chosen."""
+        return replace(self, memory_bank=None if self.memory_bank is None else self.memory_bank[:rows])
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a training runs, whatever the method.
+
+    Attributes
+    ----------
+    groups : sequence of int
+        The group of each image, which a method that compares images learns across; empty where each is its own.
+    progress : callable
+        Called with (stage, done, total).
+    checkpoint : Checkpoint, optional
+        Where an interrupted training goes on; methods without training steps have nothing to resume.
+    device : torch.device
+        Where to train.
+    """
+
+    groups: Sequence[int] = ()
+    progress: StageProgress = no_progress
+    checkpoint: Checkpoint | None = None
+    device: torch.device = CPU
+
+
+class Method(ABC, Generic[Config]):
+    """A detector that learns: one subclass a file, found by its name in `edgead.methods.METHODS`.
+
+    Attributes
+    ----------
+    name : str
+    config_class : type
+        A frozen dataclass with a default for every setting.
+    presets : dict
+        By name, what differs from the defaults of `config_class`.
+    output : {"features", "patch_scores"}
+        What the network gives.
+    learns_from : {"good", "unlabelled", "nothing"}
+    network : nn.Module
+        The module that is exported.
+    """
+
+    name: ClassVar[str]
+    config_class: ClassVar[type[Any]]
+    presets: ClassVar[Mapping[str, dict[str, Any]]] = {"default": {}}
+    output: ClassVar[Output] = "patch_scores"
+    learns_from: ClassVar[LearnsFrom] = "good"
+    network: nn.Module
+    memory_bank: np.ndarray | None = None
+    usual_scores: np.ndarray | None = None
+
+    @abstractmethod
+    def __init__(self, config: Config, *, weights: Path | None = None, pretrained: bool = True):
+        """Build the untrained network; `weights` takes the place of the packaged ones, `pretrained` looks for any."""
+        self.config = config
+
+    @property
+    @abstractmethod
+    def scoring(self) -> Scoring:
+        """How the network's output becomes scores."""
+
+    @abstractmethod
+    def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
+        """Learn from images; see `fit`."""
+
+    @classmethod
+    def from_settings(
+        cls, settings: Mapping[str, Any], *, weights: Path | None = None, pretrained: bool = True
+    ) -> Self:
+        """Build an untrained detector from settings such as `settings()` gives; missing ones keep their defaults.
+
+        Raises
+        ------
+        SettingsError
+            A setting that is unknown or cannot be, or weights that the method has no use for.
+        """
+        config = read_settings(cls.config_class, settings, detector=cls.name)
+        return cls(config, weights=weights, pretrained=pretrained)
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration as plain JSON types."""
+        return plain_settings(self.config)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes the network's input."""
+        return Preprocessing(image_size=self.config.image_size)  # type: ignore[attr-defined]
+
+    def fit(
+        self,
+        images: Sequence[np.ndarray],
+        *,
+        groups: Sequence[int] = (),
+        progress: StageProgress = no_progress,
+        checkpoint: Checkpoint | None = None,
+        device: torch.device = CPU,
+    ) -> Trained:
+        """Learn from images.
+
+        Parameters
+        ----------
+        images : sequence of ndarray of shape (h, w, 3), uint8, RGB
+            Already preprocessed to `preprocessing`; good ones, unless `learns_from` says otherwise.
+        groups, progress, checkpoint, device
+            See `Course`.
+
+        Raises
+        ------
+        SettingsError
+            Too few images for the method.
+        DatasetError
+            A folder that the settings name holds no images.
+        """
+        self.learn(images, Course(groups, progress, checkpoint, device))
+        return self.trained()
+
+    def trained(self) -> Trained:
+        """Give what would be exported now; before `fit`, what times and shapes can be measured with."""
+        return Trained(
+            self.name,
+            self.settings(),
+            self.network,
+            self.output,
+            self.preprocessing,
+            self.scoring,
+            self.memory_bank,
+            self.usual_scores,
+        )
+
+    def facts(self, false_reject_rate: float) -> dict[str, Any]:
+        """What the manifest records of this method beside its settings."""
+        return {}

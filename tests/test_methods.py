@@ -1,0 +1,59 @@
+"""The registry of methods: what it has, what other packages add, and that it imports only what is asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+pytest.importorskip("torch", reason="training needs the workstation's packages")
+from edgead.errors import SettingsError  # noqa: E402
+from edgead.methods import METHODS, find_preset  # noqa: E402
+from edgead.methods.method import Method, Trained  # noqa: E402
+from edgead.methods.registry import BUILT_IN  # noqa: E402
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_method_is_one(name):
+    method = METHODS[name]
+    assert issubclass(method, Method) and method.name == name
+    assert "default" in method.presets and method.learns_from == "good"
+
+
+def test_names_need_no_torch():
+    code = "import sys; from edgead.methods import METHODS; assert 'mvg' in [*METHODS] and 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def add(monkeypatch, **entries):
+    found = [EntryPoint(name, value, "edgead.methods") for name, value in entries.items()]
+    monkeypatch.setattr("edgead.methods.registry.entry_points", lambda group: found)
+
+
+def test_another_package_adds_a_method(monkeypatch):
+    add(monkeypatch, ours="edgead.methods.mvg:Mvg", mvg="nowhere:Nothing")
+    assert list(METHODS) == [*BUILT_IN, "ours"] and len(METHODS) == len(BUILT_IN) + 1
+    assert METHODS.find("ours").__name__ == "Mvg"
+    assert METHODS["mvg"].__module__ == "edgead.methods.mvg"  # edgead's own are not replaced
+
+
+def test_one_that_cannot_be_imported_is_named(monkeypatch):
+    add(monkeypatch, broken="nowhere_at_all:Nothing")
+    with pytest.raises(SettingsError, match="detector broken of nowhere_at_all:Nothing cannot be imported: No module"):
+        METHODS.find("broken")
+
+
+def test_unknown_names_are_refused_with_those_there_are():
+    with pytest.raises(SettingsError, match="unknown detector 'x': choose one of patchcore, simplenet"):
+        METHODS.find("x")
+    with pytest.raises(SettingsError, match="mvg has no preset 'x': choose one of fast, default"):
+        find_preset("mvg", "x")
+
+
+def test_what_is_exported_before_and_after_training_has_the_same_form():
+    method = METHODS["mvg"].from_settings({"backbone": "efficientnet_lite0", "image_size": (64, 64)}, pretrained=False)
+    before = method.trained()
+    assert isinstance(before, Trained) and before.settings["image_size"] == [64, 64] and before.memory_bank is None
+    assert before.with_window(3).scoring.window == 3 and before.with_window(3).settings["window"] == 3
