@@ -7,13 +7,19 @@ DATA ?=
 
 NATIVE := setup.py pyproject.toml CMakeLists.txt $(wildcard csrc/*)
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-all lint clean
 
 demo: $(VENV)/train.stamp
 	$(VENV)/bin/edgead demo --output out/demo --preset $(PRESET) $(if $(DATA),--data "$(DATA)")
 
 test: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
+
+# Everything, also what takes long: half an hour and more.
+test-all: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal -m '' $(ARGS)
+	.ci/sanitize
+	.ci/versions
 
 lint: $(VENV)/dev.stamp build/stubs/stamp
 	$(VENV)/bin/ruff check .
