@@ -1,5 +1,5 @@
-// AArch64 Advanced SIMD with the dot product of ARMv8.2: one rounding for each multiply-add; 16 products of bytes by one
-// instruction.
+// AArch64 Advanced SIMD with the dot product of ARMv8.2: one rounding for each multiply-add; 16 products of bytes by
+// one instruction.
 #include <arm_neon.h>
 
 #include "isa/kernels.h"

@@ -15,8 +15,8 @@ struct Centring {
     std::vector<double> mean;
     double scale = 1;
 
-    // Frame of `rows`. Throws std::invalid_argument, naming the row, if one holds NaN or Inf; `name` is what the message
-    // calls the rows.
+    // Frame of `rows`. Throws std::invalid_argument, naming the row, if one holds NaN or Inf; `name` is what the
+    // message calls the rows.
     static Centring of(const Rows& rows, const char* name);
 
     // Writes the centred row to target[0], target[stride], ... and returns its squared norm.

@@ -12,8 +12,8 @@
 namespace edgead {
 
 // The rows whose exact distance decides are found by a scan of 8-bit codes (quantized_bank.h bounds what it may leave
-// out), or by float32 products (packed_rows.h bounds their error) where that leaves too many, and are measured in float64
-// by differences: a result is the float64 distance rounded to float32, for any finite input.
+// out), or by float32 products (packed_rows.h bounds their error) where that leaves too many, and are measured in
+// float64 by differences: a result is the float64 distance rounded to float32, for any finite input.
 class NearestIndex {
 public:
     static constexpr int max_k = max_neighbours;

@@ -59,7 +59,7 @@ struct FullCodes {
 };
 
 // All that a search of codes reads. The kernels (of a level that has scan kernels), the centring and the rows must
-// outlive this. Throws std::invalid_argument if the directions (p, d) are not orthonormal; p = 0: codes of all d columns.
+// outlive this. No directions: codes of all columns. Throws std::invalid_argument if directions are not orthonormal.
 struct QuantizedBank {
     QuantizedBank(const Kernels& kernels, const Centring& frame, const Rows& bank, const Rows& directions);
 
