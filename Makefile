@@ -5,7 +5,7 @@ PYTHON ?= python3
 PRESET ?= default
 DATA ?=
 
-NATIVE := setup.py pyproject.toml CMakeLists.txt $(wildcard csrc/*)
+NATIVE := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 
 .PHONY: demo test test-all lint clean
 

@@ -11,7 +11,7 @@ from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).resolve().parent
 NO_COMPILER = """
-edgead compiles its kernels and found no C++17 compiler. Install one (Debian: apt install g++) or name one
+edgead compiles its kernels and found no C++20 compiler. Install one (Debian: apt install g++) or name one
 in CXX. To install without native code (numpy kernels, far slower), set EDGEAD_NATIVE=0."""
 
 

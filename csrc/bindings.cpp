@@ -9,17 +9,22 @@
 #include <string>
 #include <vector>
 
-#include "arrays.h"
-#include "greedy.h"
-#include "isa.h"
-#include "nearest_index.h"
-#include "smoother.h"
-#include "threads.h"
+#include "coreset/coreset.h"
+#include "isa/isa.h"
+#include "nearest/nearest.h"
+#include "shared/arrays.h"
+#include "shared/threads.h"
+#include "smooth/smooth.h"
 
 namespace py = pybind11;
 using namespace edgead;
 
 namespace {
+
+// The array must have two axes; checked by whoever calls.
+Rows rows_of(const Floats& array) {
+    return {array.data(), static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1))};
+}
 
 // Owns a reference to the bank that the index reads.
 class BoundIndex {
@@ -29,16 +34,15 @@ public:
         require(bank.ndim() == 2 && bank.shape(0) > 0 && bank.shape(1) > 0, "memory_bank must be (m, d), not empty");
         require(bank.shape(0) < (py::ssize_t{1} << 31), "memory_bank must have fewer than 2^31 rows");
         require(static_cast<std::size_t>(bank.shape(1)) <= NearestIndex::max_dimension, "d must be at most 2^20");
-        const Isa level = find_isa(isa);
-        const float* data = bank.data();
-        const std::size_t m = bank.shape(0), d = bank.shape(1);
-        std::optional<PrescanPlan> plan;
+        const Kernels& kernels = find_kernels(isa);
+        std::optional<Rows> directions;
         if (projection) {
             require(projection->ndim() == 2 && projection->shape(1) == bank.shape(1), "a projection must be (p, d)");
-            plan = PrescanPlan{projection->data(), static_cast<std::size_t>(projection->shape(0))};
+            directions = rows_of(*projection);
         }
+        const Rows rows = rows_of(bank);
         py::gil_scoped_release release;
-        index_ = std::make_unique<NearestIndex>(data, m, d, level, plan ? &*plan : nullptr);
+        index_ = std::make_unique<NearestIndex>(rows, kernels, directions ? &*directions : nullptr);
     }
 
     py::tuple search(const Floats& features, int k) const {
@@ -49,13 +53,13 @@ public:
         const py::ssize_t n = features.shape(0);
         Floats distance({n, static_cast<py::ssize_t>(k)});
         Ints index({n, static_cast<py::ssize_t>(k)});
-        const float* queries = features.data();
+        const Rows queries = rows_of(features);
         float* distances = distance.mutable_data();
         std::int32_t* rows = index.mutable_data();
         std::size_t good;
         {
             py::gil_scoped_release release;
-            good = index_->search(queries, n, k, distances, rows);
+            good = index_->search(queries, k, distances, rows);
         }
         if (good < static_cast<std::size_t>(n))
             throw std::invalid_argument("features has NaN or Inf in row " + std::to_string(good) +
@@ -63,7 +67,7 @@ public:
         return py::make_tuple(std::move(distance), std::move(index));
     }
 
-    const char* isa() const { return isa_name(index_->isa()); }
+    const char* isa() const { return index_->level(); }
     bool prescans() const { return index_->prescans(); }
 
 private:
@@ -75,7 +79,8 @@ std::unique_ptr<Smoother> make_smoother(const Ints& vertical_first, const Floats
                                         const Ints& horizontal_first, const Floats& horizontal_weights,
                                         int input_width, const std::string& isa) {
     return std::make_unique<Smoother>(band(vertical_first, vertical_weights, input_height),
-                                      band(horizontal_first, horizontal_weights, input_width), find_isa(isa));
+                                      band(horizontal_first, horizontal_weights, input_width),
+                                      find_kernels(isa).smooth);
 }
 
 std::unique_ptr<Blur> make_blur(const Floats& weights, const Ints& rows, const Ints& columns,
@@ -84,7 +89,7 @@ std::unique_ptr<Blur> make_blur(const Floats& weights, const Ints& rows, const I
     return std::make_unique<Blur>(std::vector<float>(weights.data(), weights.data() + weights.size()),
                                   std::vector<std::int32_t>(rows.data(), rows.data() + rows.size()),
                                   std::vector<std::int32_t>(columns.data(), columns.data() + columns.size()),
-                                  find_isa(isa));
+                                  find_kernels(isa).smooth);
 }
 
 template <typename Operator>
@@ -102,18 +107,18 @@ float apply(const Operator& smoother, const Floats& input, Floats& output) {
         py::gil_scoped_release release;
         finite = smoother.apply(source, target, &largest);
     }
-    if (!finite) throw std::invalid_argument("the map holds NaN or Inf, or values beyond 2^126: mend what produced it");
+    if (!finite) throw std::invalid_argument("the map holds NaN or Inf, or values beyond 2^126: fix what produced it");
     return largest;
 }
 
 py::array_t<std::int64_t> coreset(const Floats& features, std::size_t count, std::size_t first, const std::string& isa,
                                   const py::object& progress) {
     require(features.ndim() == 2 && features.shape(0) > 0 && features.shape(1) > 0, "features must be (n, d), not empty");
-    const std::size_t n = features.shape(0), d = features.shape(1);
-    require(count >= 1 && count <= n && first < n, "count must be from 1 to n, and first a row");
-    require(n < (std::size_t{1} << 32) && d <= NearestIndex::max_dimension, "n must be below 2^32 and d at most 2^20");
-    const Isa level = find_isa(isa);
-    const float* data = features.data();
+    const Rows rows = rows_of(features);
+    require(count >= 1 && count <= rows.count && first < rows.count, "count must be from 1 to n, and first a row");
+    require(rows.count < (std::size_t{1} << 32) && rows.width <= NearestIndex::max_dimension,
+            "n must be below 2^32 and d at most 2^20");
+    const Kernels& kernels = find_kernels(isa);
     const auto tick = [&](std::int64_t done) {
         py::gil_scoped_acquire hold;
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();
@@ -122,7 +127,7 @@ py::array_t<std::int64_t> coreset(const Floats& features, std::size_t count, std
     std::vector<std::int64_t> picks;
     {
         py::gil_scoped_release release;
-        picks = greedy_coreset(data, n, d, count, first, level, tick);
+        picks = greedy_coreset(rows, count, first, kernels, tick);
     }
     py::array_t<std::int64_t> result(static_cast<py::ssize_t>(picks.size()));
     std::copy(picks.begin(), picks.end(), result.mutable_data());
@@ -131,14 +136,13 @@ py::array_t<std::int64_t> coreset(const Floats& features, std::size_t count, std
 
 Floats distances(const Floats& features, std::size_t row, const std::string& isa) {
     require(features.ndim() == 2 && row < static_cast<std::size_t>(features.shape(0)), "row is outside the features");
-    const std::size_t n = features.shape(0), d = features.shape(1);
-    const Isa level = find_isa(isa);
+    const Rows rows = rows_of(features);
+    const Kernels& kernels = find_kernels(isa);
     Floats squared(features.shape(0));
-    const float* data = features.data();
     float* target = squared.mutable_data();
     {
         py::gil_scoped_release release;
-        coreset_distances(data, n, d, row, level, target);
+        coreset_distances(rows, row, kernels, target);
     }
     return squared;
 }
@@ -147,14 +151,14 @@ Floats distances(const Floats& features, std::size_t row, const std::string& isa
 
 PYBIND11_MODULE(_native, m) {
     m.doc() = "Native kernels of edgead; edgead.kernels is the interface.";
-    m.def("isa", [] { return isa_name(chosen_isa()); });
+    m.def("isa", [] { return chosen_kernels().level; });
     m.def("available_isas", [] {
         std::vector<std::string> names;
-        for (Isa isa : available_isas()) names.push_back(isa_name(isa));
+        for (const Kernels* kernels : available_kernels()) names.push_back(kernels->level);
         return names;
     });
-    m.def("find_isa", [](const std::string& name) { return isa_name(find_isa(name)); });
-    m.def("has_prescan", [](const std::string& level) { return scan_kernels(find_isa(level)) != nullptr; });
+    m.def("find_isa", [](const std::string& name) { return find_kernels(name).level; });
+    m.def("has_prescan", [](const std::string& level) { return find_kernels(level).scan != nullptr; });
     m.def("threads", &thread_count);
     m.def("set_threads", &set_thread_count, py::arg("count"));
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "../arrays.h"
+#include "../shared/arrays.h"
 #include "nearest_index.h"
 #include "smoother.h"
 
@@ -92,7 +92,7 @@ float smooth(Smoother& smoother, const Floats& input, Floats& output) {
         py::gil_scoped_release release;
         largest = smoother.apply(source, target);
     }
-    if (std::isnan(largest)) throw std::invalid_argument("the map holds NaN or Inf: mend what produced it");
+    if (std::isnan(largest)) throw std::invalid_argument("the map holds NaN or Inf: fix what produced it");
     return largest;
 }
 

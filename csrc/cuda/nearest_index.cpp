@@ -32,7 +32,7 @@ HostFrame frame_of(const float* rows, std::size_t n, std::size_t d) {
         }
         if (!finite)
             throw std::invalid_argument("memory_bank has NaN or Inf in row " + std::to_string(i) +
-                                        ": remove that row or mend what produced it");
+                                        ": remove that row or fix what produced it");
     }
     HostFrame frame{std::vector<float>(d), peak > 0 ? -std::ilogb(peak) : 0};
     for (std::size_t j = 0; j < d; ++j)

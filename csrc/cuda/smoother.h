@@ -5,7 +5,7 @@
 #include <mutex>
 #include <vector>
 
-#include "../band_matrix.h"
+#include "../shared/band_matrix.h"
 #include "device.h"
 
 namespace edgead::cuda {

@@ -48,6 +48,9 @@ class Slot:
     def load(self):
         pass
 
+    def take_superseded(self):
+        return None
+
     def swap(self, model):
         self.path = model
 

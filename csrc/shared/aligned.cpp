@@ -1,0 +1,30 @@
+#include "shared/aligned.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+namespace edgead {
+namespace {
+
+void* allocate_aligned(std::size_t bytes) {
+    void* p = std::aligned_alloc(64, std::max<std::size_t>((bytes + 63) / 64 * 64, 64));
+    if (!p) throw std::bad_alloc();
+    return p;
+}
+
+}  // namespace
+
+void FreeAligned::operator()(void* p) const { std::free(p); }
+
+AlignedFloats allocate_floats(std::size_t count) {
+    return AlignedFloats(static_cast<float*>(allocate_aligned(count * sizeof(float))));
+}
+
+Aligned<std::int8_t> allocate_zero_codes(std::size_t count) {
+    Aligned<std::int8_t> codes(static_cast<std::int8_t*>(allocate_aligned(count)));
+    std::fill_n(codes.get(), count, std::int8_t{0});
+    return codes;
+}
+
+}  // namespace edgead
