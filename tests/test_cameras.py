@@ -19,9 +19,9 @@ import pytest
 from fakes import free_port, numbered, read_number, write_video
 
 from edgead.images.files import write_image
-from edgead.site.schema import CameraSection
-from edgead.sources import SourceError, open_source
-from edgead.sources.camera import csi_pipeline, v4l2_address
+from edgead.sources import Limits, SourceError, live_address, open_source
+from edgead.sources.camera import CsiOptions, csi_pipeline
+from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
 from edgead.synthetic.line import render
 
@@ -326,7 +326,7 @@ def test_a_reader_that_is_killed_is_replaced():
 def test_readers_do_not_outlive_their_parent(tmp_path):
     code = """
 import sys, time
-from edgead.site.schema import CameraSection
+from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
 SupervisedCamera("top", CameraSection(uri=sys.argv[1])).start()
 time.sleep(60)
@@ -366,17 +366,17 @@ def test_a_camera_that_is_not_there_is_lost_and_tried_again():
 
 
 def test_the_pipelines_of_csi_cameras():
-    jetson = csi_pipeline(1, {"width": 1920, "height": 1080, "fps": 60.0}, tegra=True)
+    jetson = csi_pipeline(1, CsiOptions(width=1920, height=1080, fps=60.0), tegra=True)
     assert jetson.startswith(
         "nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),width=1920,height=1080,framerate=60/1"
     )
-    assert csi_pipeline(0, {}, tegra=False).startswith(
+    assert csi_pipeline(0, CsiOptions(), tegra=False).startswith(
         "libcamerasrc ! video/x-raw,width=1280,height=720,framerate=30/1"
     )
-    named = csi_pipeline(1, {"name": "/base/soc/i2c0mux/imx219@10"}, tegra=False)
+    named = csi_pipeline(1, CsiOptions(name="/base/soc/i2c0mux/imx219@10"), tegra=False)
     assert named.startswith('libcamerasrc camera-name="/base/soc/i2c0mux/imx219@10" ! ')
     with pytest.raises(SourceError, match="csi://1: libcamera needs its name"):
-        csi_pipeline(1, {}, tegra=False)
+        csi_pipeline(1, CsiOptions(), tegra=False)
 
 
 @pytest.mark.parametrize(
@@ -426,9 +426,9 @@ class Device:
 
 def test_a_v4l2_camera_gives_what_was_asked_for_or_says_what_it_gives(monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", Device)
-    v4l2_address("v4l2:///dev/null?width=1280&fourcc=MJPG").connect()
+    live_address("v4l2:///dev/null?width=1280&fourcc=MJPG", Limits()).connect()
     with pytest.raises(SourceError, match="the camera gives width 640 instead"):
-        v4l2_address("v4l2:///dev/null?width=1280&fourcc=YUYV").connect()
+        live_address("v4l2:///dev/null?width=1280&fourcc=YUYV", Limits()).connect()
 
 
 # Recordings

@@ -215,7 +215,7 @@ def test_a_refusal_of_the_pipeline_is_a_conflict_with_its_words(client, daemon):
     daemon.pipelines["front"].trigger = "every_frame"
     answer = client.post("/api/pipelines/front/trigger")
     assert answer.status_code == 409
-    assert answer.json()["detail"] == "front: its trigger is every_frame, not software"
+    assert answer.json()["detail"] == "front: its trigger is every_frame, which takes no requests; software does"
 
 
 def test_a_fault_of_ours_shows_no_traceback(client, daemon):

@@ -246,10 +246,10 @@ def test_q_and_escape_end_the_stream(monkeypatch, key, ends):
         ("window:foo", "window:foo: a window takes no name"),
         ("jsonl:out?flush=1", "unknown option 'flush'; it takes none"),
         ("images:out?onyl=all", "unknown option 'onyl'; known are format, only"),
-        ("images:out?only=bad", "only is all, review or reject"),
-        ("images:out?format=gif", "format is jpg or png"),
+        ("images:out?only=bad", "only: Input should be 'all', 'review' or 'reject'"),
+        ("images:out?format=gif", "format: Input should be 'jpg' or 'png'"),
         ("video:out.mkv", "must end with .avi or .mp4"),
-        ("video:out.avi?fps=0", "option fps='0': must be above 0"),
+        ("video:out.avi?fps=0", "fps: Input should be greater than 0"),
     ],
 )
 def test_a_wrong_uri_says_what_is_known(tmp_path, monkeypatch, uri, what):

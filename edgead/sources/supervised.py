@@ -13,14 +13,14 @@ from datetime import datetime, timezone
 
 import numpy as np
 
-from edgead.site.schema import CameraSection
-from edgead.sources import Source, is_live, open_source
+from edgead.sources import Source, has_address, is_live, open_source
 from edgead.sources.camera_record import CameraRecord, CameraStatus
 from edgead.sources.contract import SourceError, new_id
 from edgead.sources.frame_memory import SharedFrame
 from edgead.sources.health import HealthWatch
 from edgead.sources.mailbox import Mailbox
 from edgead.sources.reader_process import ReaderProcess
+from edgead.sources.settings import CameraSection
 from edgead.types import Frame
 from edgead.uri import without_credentials
 
@@ -171,7 +171,7 @@ class SupervisedCamera:
 
     def _serve(self) -> None:
         """Read until the end of a recording, or until told to stop."""
-        if is_live(self._section.uri):
+        if has_address(self._section.uri):
             with closing(ReaderProcess(self._section)) as reader:
                 self._serve_live(reader)
             return
@@ -180,6 +180,8 @@ class SupervisedCamera:
                 self._deliver(replace(frame, source=self.name), waits=not self._recording.live)
                 if self._stop.is_set():
                     return
+        if is_live(self._section.uri) and not self._stop.is_set():
+            raise SourceError("the stream has come to its end")
         self._record.become("ended", "the recording has come to its end")
 
     def _serve_live(self, reader: ReaderProcess) -> None:
