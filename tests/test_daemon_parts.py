@@ -270,6 +270,6 @@ def test_a_belt_moves_at_its_rate_and_goes_round():
     assert len(frames) == 21 and span_s >= 18 / 50 - 0.01  # one that is late does not hold up the next
     assert (frames[0].image == frames[2].image).all() and (frames[0].image != frames[1].image).any()
     assert frames[0].image is not frames[2].image and len({frame.id for frame in frames}) == 21
-    for wrong in ("rate=0", "rate=x", "repeat=yes"):
+    for wrong in ("rate=0", "rate=x", "repeat=perhaps"):
         with pytest.raises(SourceError, match=wrong.partition("=")[0]):
             open_source(f"synthetic:?{wrong}")

@@ -63,7 +63,7 @@ def test_status_tells_every_part_with_its_reason(client, daemon):
     (camera,), (pipeline,), (outlet,) = status["cameras"], status["pipelines"], status["outlets"]
     assert (camera["state"], camera["reason"], camera["health"]) == ("lost", "no route to host", ["dark"])
     assert pipeline["decisions"] == {"ok": 7, "review": 2, "reject": 1}
-    assert pipeline["trigger"] == "software"
+    assert pipeline["trigger"] == "software" and pipeline["on_request"]
     assert (outlet["waiting"], outlet["dropped"], outlet["problem"]) == (1, 2, "away")
     assert status["evidence_problems"] == ["pictures are not kept: the disk is full"]
     assert client.get("/api/cameras").json() == status["cameras"]

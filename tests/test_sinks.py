@@ -235,7 +235,7 @@ def test_q_and_escape_end_the_stream(monkeypatch, key, ends):
         ("mqtt://user:hunter2@broker:port/x", "cannot be read as HOST:PORT"),
         ("mqtt://user:hunter2/@broker/x", "cannot be read as HOST:PORT"),
         ("mqtt://user:hunter2@/x", "host or port are missing"),
-        ("mqtt://user:hunter2@broker/x?qos=3", "qos: Input should be 0, 1 or 2"),
+        ("mqtt://user:hunter2@broker/x?qos=3", "qos: Input should be less than or equal to 2"),
         ("mqtt://user:hunter2@broker/x?qoss=1", "unknown option 'qoss'; known are ca_file, client_id, qos"),
         ("webhook:user:hunter2@broker/x", "must begin with http"),
         ("webhook:", "webhook:: url: String should have at least 1 character"),

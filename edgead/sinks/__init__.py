@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgead.errors import SettingsError
 from edgead.sinks.contract import BaseSink, Sink, SinkError, StopRequested
 from edgead.sinks.loop_outlet import LoopOutlet
-from edgead.sinks.options import SinkOptions
+from edgead.sinks.options import SinkOptions, read_host, read_path
 from edgead.sinks.outlet import Outlet
 from edgead.sinks.registry import SINKS, register
 from edgead.sinks.uri import read_uri
@@ -19,6 +19,8 @@ __all__ = [
     "StopRequested",
     "open_outlet",
     "open_sink",
+    "read_host",
+    "read_path",
     "register",
 ]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from edgead.images.files import write_image
 from edgead.images.overlay import draw_overlay
@@ -20,7 +22,7 @@ class ImagesOptions(SinkOptions):
 
     kind: Literal["images"]
     folder: Path
-    only: Only = "all"
+    only: Annotated[Only, Field(description="Which verdicts; review has the rejects too.")] = "all"
     format: Literal["jpg", "png"] = "jpg"
 
 
@@ -74,6 +76,6 @@ register(
     "images",
     ImagesOptions,
     lambda name, options: ImagesSink(options),
-    schemes={"images": "images:FOLDER"},
+    schemes={"images": "images:FOLDER?only=reject&format=png"},
     read_uri=lambda uri: read_path(uri, ("only", "format"), "folder"),
 )

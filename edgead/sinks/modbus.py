@@ -161,6 +161,6 @@ register(
     "modbus",
     ModbusOptions,
     lambda name, options: ModbusSink(options),
-    schemes={"modbus": "modbus://HOST"},
+    schemes={"modbus": "modbus://HOST:PORT?unit=1&coil=0&register=0"},
     read_uri=_read_uri,
 )

@@ -23,7 +23,7 @@ class MqttOptions(SinkOptions, BrokerOptions):
 
     kind: Literal["mqtt"] = "mqtt"
     topic: Annotated[str, Field(description="{pipeline} stands for the pipeline's name.")] = "edgead/{pipeline}/verdict"
-    qos: Literal[0, 1, 2] = 1
+    qos: Annotated[int, Field(ge=0, le=2)] = 1
     client_id: Annotated[
         str | None, Field(description="By default a new one; with QoS 2 of computer, sink and topic.")
     ] = None
@@ -119,6 +119,6 @@ register(
     "mqtt",
     MqttOptions,
     MqttSink,
-    schemes={scheme: f"{scheme}://USER:PASSWORD@HOST/TOPIC" for scheme in ("mqtt", "mqtts")},
+    schemes={scheme: f"{scheme}://USER:PASSWORD@HOST:PORT/TOPIC?qos=1" for scheme in ("mqtt", "mqtts")},
     read_uri=_read_uri,
 )

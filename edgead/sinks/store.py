@@ -61,6 +61,6 @@ register(
     "sqlite",
     SqliteOptions,
     _open,
-    schemes={"sqlite": "sqlite:FOLDER"},
+    schemes={"sqlite": "sqlite:FOLDER?evidence=review&keep_days=90"},
     read_uri=lambda uri: read_path(uri, ("evidence", "keep_days"), "folder"),
 )

@@ -31,11 +31,11 @@ def read_uri(uri: str) -> tuple[SinkComponent, SinkOptions]:
     SinkError
         There is no such sink, or an option does not fit; no credentials are in the message.
     """
-    shown = without_credentials(uri)
     scheme, colon, _ = uri.partition(":")
     component = SINKS.of_scheme(scheme) if colon else None
+    shown = without_credentials(uri)
     if component is None or component.read_uri is None:
-        raise SinkError(f"{without_credentials(uri)}: unknown sink; known are {SINKS.examples()}")
+        raise SinkError(f"{shown}: unknown sink; known are {SINKS.examples()}")
     try:
         values = component.read_uri(uri)
     except EdgeadError as error:

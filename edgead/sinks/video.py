@@ -110,6 +110,6 @@ register(
     "video",
     VideoOptions,
     lambda name, options: VideoSink(str(options.path), fps=options.fps),
-    schemes={"video": "video:PATH"},
+    schemes={"video": "video:PATH?fps=25"},
     read_uri=lambda uri: read_path(uri, ("fps",)),
 )

@@ -38,14 +38,16 @@ class WebhookOptions(SinkOptions):
 
     kind: Literal["webhook"]
     url: WebhookUrl
-    secret: SecretStr | None = None
-    timeout_s: Seconds = 5.0
-    retry_first_s: Seconds = 0.5
-    retry_most_s: Seconds = 30.0
+    secret: Annotated[
+        SecretStr | None, Field(description="Key of the signature; with --sink from EDGEAD_WEBHOOK_SECRET.")
+    ] = None
+    timeout_s: Annotated[Seconds, Field(description="Of one attempt.")] = 5.0
+    retry_first_s: Annotated[Seconds, Field(description="Pause after the first failure; it doubles.")] = 0.5
+    retry_most_s: Annotated[Seconds, Field(description="Longest pause.")] = 30.0
     give_up_after_s: Annotated[
         float, Field(ge=0.001, le=31_536_000, description="A verdict not taken for so long is counted as failed.")
     ] = 600.0
-    only: Only = "all"
+    only: Annotated[Only, Field(description="Which verdicts; review has the rejects too.")] = "all"
     queue: QueueSection = QueueSection(messages=1_000)
     queued: ClassVar[bool] = True
 

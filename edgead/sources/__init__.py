@@ -11,12 +11,22 @@ from edgead.components.registry import read_options
 from edgead.errors import SettingsError
 from edgead.images.files import MOST_MEGAPIXELS
 from edgead.sources.connection import LiveAddress
-from edgead.sources.contract import Counters, Source, SourceError
+from edgead.sources.contract import Counters, FrameCounter, Source, SourceError
 from edgead.sources.live import Limits, LiveSource
 from edgead.sources.registry import SOURCES, SourceComponent, register
 from edgead.uri import without_credentials
 
-__all__ = ["SOURCES", "Counters", "Limits", "Source", "SourceError", "open_source", "register", "without_credentials"]
+__all__ = [
+    "SOURCES",
+    "Counters",
+    "FrameCounter",
+    "Limits",
+    "Source",
+    "SourceError",
+    "open_source",
+    "register",
+    "without_credentials",
+]
 
 # Two letters or more, so that the drive letter of a Windows path is no scheme.
 _SCHEME = re.compile(r"^([a-z][a-z0-9+]+):")

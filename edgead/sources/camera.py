@@ -35,6 +35,8 @@ def _camera_name(text: str) -> str:
 
 Side = Annotated[int, Field(ge=1, le=100_000)]
 Rate = Annotated[float, Field(gt=0, le=1000)]
+Fourcc = Annotated[str, AfterValidator(_fourcc)]
+CameraName = Annotated[str, AfterValidator(_camera_name)]
 
 
 class CameraOptions(Section):
@@ -47,7 +49,7 @@ class V4l2Options(Section):
     width: Side | None = None
     height: Side | None = None
     fps: Rate | None = None
-    fourcc: Annotated[str, AfterValidator(_fourcc), Field(description="Coding, such as MJPG or YUYV.")] | None = None
+    fourcc: Annotated[Fourcc | None, Field(description="Coding, such as MJPG or YUYV.")] = None
 
 
 class CsiOptions(Section):
@@ -56,7 +58,7 @@ class CsiOptions(Section):
     width: Side = 1280
     height: Side = 720
     fps: Rate = 30
-    name: Annotated[str, AfterValidator(_camera_name), Field(description="As `cam --list` shows it.")] | None = None
+    name: Annotated[CameraName | None, Field(description="As `cam --list` shows it.")] = None
 
 
 def camera_address(text: str, options: CameraOptions, limits: Limits) -> LiveAddress:
@@ -172,5 +174,10 @@ _PROPERTIES = {
 }
 
 register("camera", CameraOptions, schemes={"camera": "camera:0"}, address=camera_address)
-register("v4l2", V4l2Options, schemes={"v4l2": "v4l2:///dev/video0"}, address=v4l2_address)
-register("csi", CsiOptions, schemes={"csi": "csi://0"}, address=csi_address)
+register(
+    "v4l2",
+    V4l2Options,
+    schemes={"v4l2": "v4l2:///dev/video0?width=1280&height=720&fps=30&fourcc=MJPG"},
+    address=v4l2_address,
+)
+register("csi", CsiOptions, schemes={"csi": "csi://0?width=1920&height=1080&fps=30"}, address=csi_address)

@@ -89,4 +89,4 @@ def _open(uri: str, options: SyntheticOptions, limits: Limits) -> SyntheticSourc
     return SyntheticSource(uri, options, late_after_ms=limits.late_after_ms)
 
 
-register("synthetic", SyntheticOptions, _open, schemes={"synthetic": "synthetic:?seed=1&count=100"})
+register("synthetic", SyntheticOptions, _open, schemes={"synthetic": "synthetic:?seed=1&count=100&defect_rate=0.1"})

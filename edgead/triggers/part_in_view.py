@@ -21,11 +21,11 @@ _IN_THE_MIDDLE, _PAST_IT = 0.05, 0.1  # of half a zone
 
 
 class PartInViewOptions(TriggerOptions):
-    """Judge each part on a belt once: when something has come into view and stands in its middle."""
+    """Judge each part on a conveyor once: when something has come into view and stands in its middle."""
 
     kind: Literal["part_in_view"]
     zone: Annotated[
-        tuple[float, float, float, float], Field(description="x, y, width, height, as shares of the picture.")
+        tuple[float, float, float, float], Field(description="x, y, width, height, as shares of the image.")
     ] = (0.3, 0.0, 0.4, 1.0)
     changed_above: Annotated[
         float, Field(gt=0, le=255, description="Mean change of grey level against the empty view.")
@@ -37,7 +37,7 @@ class PartInViewOptions(TriggerOptions):
         x, y, width, height = zone
         most = 1 + 1e-9  # 0.7 and 0.3 may be a little more than 1
         if not (x >= 0 and y >= 0 and width > 0 and height > 0 and x + width <= most and y + height <= most):
-            raise ValueError(f"must lie in the picture, as shares of it from 0 to 1, found {list(zone)}")
+            raise ValueError(f"must lie in the image, as shares of it from 0 to 1, found {list(zone)}")
         return zone
 
 

@@ -14,8 +14,9 @@ pytest.importorskip("paho.mqtt", reason="MQTT NOT TESTED: pip install 'edgead[da
 from hostile.mqtt_broker import BREAKS, KINDS, TOPIC, HostileBroker
 from paho.mqtt import client as paho
 
+from edgead.mqtt.subscription import Subscription
 from edgead.sinks import open_outlet
-from edgead.sinks.mqtt import MqttOptions, Subscription
+from edgead.sinks.mqtt import MqttOptions
 
 FOR_S = 0.6
 
