@@ -110,18 +110,31 @@ def test_they_are_in_the_help_the_schema_and_the_reference(environment):
         assert row in text
 
 
-def test_one_that_is_broken_is_reported_and_the_others_are_there(tmp_path):
-    (tmp_path / "broken.py").write_text("import tally_sink\nraise RuntimeError('no licence')\n")
+WITHOUT_A_KIND = """
+from edgead.sinks import SinkOptions, register
+class MineOptions(SinkOptions):
+    pass
+register("mine", MineOptions, lambda name, options: None)
+"""
+
+
+@pytest.mark.parametrize(
+    "content, why",
+    [
+        ("import tally_sink\nraise RuntimeError('no licence')\n", "RuntimeError: no licence"),
+        (WITHOUT_A_KIND, "mine: its options must have a field `kind: Literal['mine']`"),
+    ],
+)
+def test_one_that_is_broken_is_reported_and_the_others_are_there(tmp_path, content, why):
+    (tmp_path / "broken.py").write_text(content)
     environment = installed(tmp_path, {"edgead.sinks": "broken", "edgead.sources": "grey_source"})
-    code = "from edgead.sinks import SINKS; from edgead.sources import SOURCES; print(*SINKS.all(), *SOURCES.all())"
+    code = "from edgead.sinks import SINKS; from edgead.sources import SOURCES; import edgead.site.schema; print(*SINKS.all(), *SOURCES.all())"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [
         *"jsonl images video window sqlite mqtt webhook modbus uri".split(),
         *"camera v4l2 csi network synthetic path grey".split(),
     ]
-    assert done.stderr == (
-        "entry point broken = broken (edgead.sinks) cannot be used and is left out: RuntimeError: no licence\n"
-    )
+    assert done.stderr == (f"entry point broken = broken (edgead.sinks) cannot be used and is left out: {why}\n")
 
 
 def test_a_name_or_a_scheme_belongs_to_one():

@@ -7,8 +7,9 @@ import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
-from typing import Annotated, Any, Generic, TypeVar, Union
+from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 
 from pydantic import Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema
@@ -18,6 +19,12 @@ from edgead.errors import SettingsError, tell_invalid
 from edgead.uri import know_schemes
 
 logger = logging.getLogger(__name__)
+
+
+@cache
+def _installed() -> EntryPoints:
+    """Read what is installed once for all registries: that takes a look into every package."""
+    return entry_points()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +91,10 @@ class Registry(Generic[C]):
         Raises
         ------
         SettingsError
-            Its name or one of its schemes is taken.
+            Its name or one of its schemes is taken, or its options cannot be used.
         """
+        if not issubclass(component.options, Section):
+            raise SettingsError(f"{component.name}: its options must be a subclass of edgead's Section")
         taken = {scheme for known in self._components.values() for scheme in known.schemes}
         if component.name in self._components:
             raise SettingsError(f"a {self.kind} named {component.name!r} is there already: choose another name")
@@ -150,7 +159,7 @@ class Registry(Generic[C]):
     def _load_others(self) -> None:
         if not self._has_others:
             self._has_others = True
-            for entry in entry_points(group=f"edgead.{self.kind}s"):
+            for entry in _installed().select(group=f"edgead.{self.kind}s"):
                 self._load(entry)
 
     def _load(self, entry: EntryPoint) -> None:
@@ -167,6 +176,13 @@ class Registry(Generic[C]):
                 self.kind,
                 what,
             )
+
+
+def check_kind(name: str, options: type[Section]) -> None:
+    """Raise SettingsError unless options can be told apart in the site file: `kind: Literal[name]`."""
+    field = options.model_fields.get("kind")
+    if field is None or field.annotation != Literal[name]:  # type: ignore[valid-type]  # known only now
+        raise SettingsError(f"{name}: its options must have a field `kind: Literal[{name!r}]`")
 
 
 class OneOf:

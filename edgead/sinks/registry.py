@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgead.components.registry import Component, Registry
+from edgead.components.registry import Component, Registry, check_kind
 from edgead.sinks.contract import BaseSink
 from edgead.sinks.options import SinkOptions
 
@@ -43,5 +43,12 @@ def register(
     schemes: Mapping[str, str] | None = None,
     read_uri: ReadUri | None = None,
 ) -> None:
-    """Register a sink; `name` is its `kind:` in the site file. See `SinkComponent`."""
+    """Register a sink; `name` is its `kind:` in the site file. See `SinkComponent`.
+
+    Raises
+    ------
+    SettingsError
+        The name or a scheme is taken, or the options have no `kind: Literal[name]`.
+    """
+    check_kind(name, options)
     SINKS.add(SinkComponent(name, options, schemes or {}, open, read_uri))

@@ -30,18 +30,17 @@ def renew(content: Any) -> Any:
 
 def _with_trigger(name: Any, pipeline: Any, sinks: Mapping[Any, Any]) -> Any:
     trigger = pipeline.get("trigger") if isinstance(pipeline, Mapping) else None
-    if (
-        not isinstance(trigger, Mapping)
-        or trigger.get("kind") != "software"
-        or not trigger.keys() & {"mqtt_sink", "topic"}
-    ):
+    if not isinstance(trigger, Mapping) or trigger.get("kind") != "software":
         return pipeline
-    broker = sinks.get(trigger.get("mqtt_sink"))
+    sink = trigger.get("mqtt_sink")
+    rest = {key: value for key, value in trigger.items() if key not in ("mqtt_sink", "topic")}
+    if sink is None:
+        return {**pipeline, "trigger": rest}
+    broker = sinks.get(sink) if isinstance(sink, str) else None
     if not isinstance(broker, Mapping) or broker.get("kind") != "mqtt" or not trigger.get("topic"):
         raise ValueError(
             f"pipelines.{name}.trigger: mqtt_sink must name a sink of kind mqtt, and topic a topic of its broker; or "
             "write {kind: mqtt, host: BROKER, topic: TOPIC}"
         )
     of_broker = {key: value for key, value in broker.items() if key in BrokerOptions.model_fields}
-    rest = {key: value for key, value in trigger.items() if key != "mqtt_sink"}
-    return {**pipeline, "trigger": {**of_broker, **rest, "kind": "mqtt"}}
+    return {**pipeline, "trigger": {**of_broker, **rest, "kind": "mqtt", "topic": trigger["topic"]}}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from edgead.components.registry import Component, Registry
+from edgead.components.registry import Component, Registry, check_kind
 from edgead.triggers.contract import Trigger, TriggerOptions
 
 
@@ -23,5 +23,12 @@ TRIGGERS: Registry[TriggerComponent] = Registry(
 
 
 def register(name: str, options: type[TriggerOptions], open: Callable[[Any], Trigger]) -> None:
-    """Register a trigger; `name` is its `kind:` in the site file."""
+    """Register a trigger; `name` is its `kind:` in the site file.
+
+    Raises
+    ------
+    SettingsError
+        The name is taken, or the options have no `kind: Literal[name]`.
+    """
+    check_kind(name, options)
     TRIGGERS.add(TriggerComponent(name, options, {}, open))
