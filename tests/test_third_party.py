@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 from daemons import make_site, started, write_site
+from pydantic import BaseModel
 
-from edgead.components.registry import Registry
+from edgead.components.options import NoOptions
+from edgead.components.registry import Component, Registry
+from edgead.errors import SettingsError
 from edgead.site.reference import reference
 
 ROOT = Path(__file__).parent.parent
@@ -128,7 +131,10 @@ register("mine", MineOptions, lambda name, options: None)
 def test_one_that_is_broken_is_reported_and_the_others_are_there(tmp_path, content, why):
     (tmp_path / "broken.py").write_text(content)
     environment = installed(tmp_path, {"edgead.sinks": "broken", "edgead.sources": "grey_source"})
-    code = "from edgead.sinks import SINKS; from edgead.sources import SOURCES; import edgead.site.schema; print(*SINKS.all(), *SOURCES.all())"
+    code = (
+        "import edgead.site.schema; from edgead.sinks import SINKS; from edgead.sources import SOURCES;"
+        "print(*SINKS.all(), *SOURCES.all())"
+    )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [
         *"jsonl images video window sqlite mqtt webhook modbus uri".split(),
@@ -137,17 +143,20 @@ def test_one_that_is_broken_is_reported_and_the_others_are_there(tmp_path, conte
     assert done.stderr == (f"entry point broken = broken (edgead.sinks) cannot be used and is left out: {why}\n")
 
 
-def test_a_name_or_a_scheme_belongs_to_one():
-    code = "from edgead.sinks import SINKS; SINKS.all(); import taken"
-    for name, scheme, what in (("jsonl", "x", "a sink named 'jsonl' is there already"), ("x", "jsonl", "belongs to")):
-        text = f"from tally_sink import *\nregister({name!r}, TallyOptions, TallySink, schemes={{{scheme!r}: 'x:'}})"
-        done = subprocess.run(
-            [sys.executable, "-c", code.replace("import taken", f"exec({text!r})")],
-            env={**os.environ, "PYTHONPATH": str(FILES)},
-            capture_output=True,
-            text=True,
-        )
-        assert what in done.stderr
+@pytest.mark.parametrize(
+    "name, options, scheme, what",
+    [
+        ("one", NoOptions, "other", "a thing named 'one' is there already: choose another name"),
+        ("other", NoOptions, "one", "one: belongs to another thing already: choose another scheme"),
+        ("other", BaseModel, "other", "other: its options must be a subclass of edgead's Section"),
+    ],
+)
+def test_a_name_or_a_scheme_belongs_to_one(name, options, scheme, what):
+    things = Registry("thing", ())
+    things.add(Component("one", NoOptions, {"one": "one:"}))
+    with pytest.raises(SettingsError, match=what):
+        things.add(Component(name, options, {scheme: "x:"}))
+    assert list(things.all()) == ["one"]
 
 
 def test_the_reference_is_what_the_registries_say():
