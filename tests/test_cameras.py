@@ -18,11 +18,14 @@ import psutil
 import pytest
 from fakes import free_port, numbered, read_number, write_video
 
+from edgead.components.options import NoOptions
 from edgead.images.files import write_image
-from edgead.sources import Limits, SourceError, live_address, open_source
+from edgead.sources import SOURCES, Limits, SourceError, live_address, open_source
 from edgead.sources.camera import CsiOptions, csi_pipeline
+from edgead.sources.registry import SourceComponent
 from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
+from edgead.sources.synthetic import SyntheticOptions, SyntheticSource
 from edgead.synthetic.line import render
 
 FAST = {"retry_first_s": 0.05, "retry_most_s": 0.2, "read_timeout_s": 1.0, "stalled_after_s": 0.4}
@@ -478,6 +481,26 @@ def test_a_recording_that_fails_is_not_begun_anew(tmp_path):
         assert seen == list(range(len(seen))) and 20 < len(seen) < 60
         status = top.status()
         assert status.state == "lost" and "frames are missing or damaged" in status.reason
+
+
+class Dying(SyntheticSource):
+    """A camera with a programming interface of its own, which is lost after two frames."""
+
+    live = True
+
+
+def test_a_live_source_that_opencv_does_not_read_is_opened_again(monkeypatch):
+    def opened(uri, options, limits):
+        source = Dying("synthetic:?count=2&rate=50", SyntheticOptions(count=2, rate=50))
+        source.uri = uri
+        return source
+
+    dying = SourceComponent("dying", NoOptions, {"dying": "dying:"}, opened, None, live=True, has_query=True)
+    monkeypatch.setitem(SOURCES._components, "dying", dying)
+    with camera("dying:") as (supervised, mailbox):
+        numbers = [mailbox.get(10).number for _ in range(3)]
+        assert numbers == sorted(set(numbers)) and numbers[-1] >= 2  # they go on after a new connection
+        wait_for(supervised, "lost", reason="the stream has come to its end")
 
 
 def test_the_belt_waits_for_nobody():

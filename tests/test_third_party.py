@@ -76,7 +76,7 @@ def test_they_run_in_the_camera_loop(environment, trained_model, tmp_path):
         (("grey:", "--runtime", "dim"), "choose auto or one of onnxruntime, openvino, tensorrt, dimmed"),
     ],
 )
-def test_what_is_wrong_with_them_is_told(environment, trained_model, arguments, what):
+def test_what_is_wrong_with_them_is_reported(environment, trained_model, arguments, what):
     assert what in edgead(environment, "stream", trained_model, *arguments, fails=True)
 
 

@@ -175,12 +175,15 @@ class SupervisedCamera:
             with closing(ReaderProcess(self._section)) as reader:
                 self._serve_live(reader)
             return
+        first, live = self._next_number, is_live(self._section.uri)
         with closing(open_source(self._section.uri, max_megapixels=self._section.max_megapixels)) as self._recording:
             for frame in self._recording:
-                self._deliver(replace(frame, source=self.name), waits=not self._recording.live)
+                self._next_number = first + frame.number + 1
+                numbered = replace(frame, source=self.name, number=first + frame.number)
+                self._deliver(numbered, waits=not (live or self._recording.live))
                 if self._stop.is_set():
                     return
-        if is_live(self._section.uri) and not self._stop.is_set():
+        if live:
             raise SourceError("the stream has come to its end")
         self._record.become("ended", "the recording has come to its end")
 
