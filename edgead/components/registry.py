@@ -100,7 +100,8 @@ class Registry(Generic[C]):
             raise SettingsError(f"a {self.kind} named {component.name!r} is there already: choose another name")
         for scheme in component.schemes.keys() & taken:
             raise SettingsError(f"{scheme}: belongs to another {self.kind} already: choose another scheme")
-        self._components[component.name] = component
+        # Another thread may go through the table meanwhile.
+        self._components = {**self._components, component.name: component}
         know_schemes(component.schemes)
 
     def all(self) -> Mapping[str, C]:
@@ -117,15 +118,18 @@ class Registry(Generic[C]):
             return {name: known for name, known in self._ordered().items() if self._is_own(known)}
 
     def named(self, name: str) -> C | None:
-        """Find a component; other packages are looked into only where it is none of edgead's own."""
+        """Find a component; modules are imported in their order until it is there, other packages at last."""
         with self._loading:
-            self._load_builtin()
+            for module in self._builtin:
+                if name in self._components:
+                    break
+                importlib.import_module(module)
             if name not in self._components:
                 self._load_others()
             return self._components.get(name)
 
     def of_scheme(self, scheme: str) -> C | None:
-        """Find the component that a URI scheme stands for; likewise."""
+        """Find the component that a URI scheme stands for; other packages are looked into only where it is unknown."""
         with self._loading:
             self._load_builtin()
             if self._of_scheme(scheme) is None:
@@ -163,7 +167,7 @@ class Registry(Generic[C]):
                 self._load(entry)
 
     def _load(self, entry: EntryPoint) -> None:
-        before = dict(self._components)
+        before = self._components
         try:
             entry.load()
         except Exception as error:  # noqa: BLE001  the edge to other people's code: the others are still there

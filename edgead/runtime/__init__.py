@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgead.artifact.folder import Artifact, Graph
+from edgead.artifact.folder import ENGINES, Artifact, Graph
 from edgead.components.registry import read_options
 from edgead.errors import SettingsError
 from edgead.runtime.contract import Runtime
@@ -109,8 +109,9 @@ def _chosen(artifact: Artifact, name: str, precision: str | None) -> tuple[Runti
         runtime = _named(name)
         return runtime, runtime.graph(artifact, precision)
     asked = artifact.graph(precision)
-    # Of edgead's own alone: another package's engine is chosen by its name.
-    for runtime in RUNTIMES.builtin().values():
+    # Where nothing was built for this machine nothing is preferred, and no other engine's module is imported.
+    built = (artifact.path / ENGINES).is_dir()
+    for runtime in RUNTIMES.builtin().values() if built else ():
         if runtime.preferred and runtime.precision(asked.precision) in artifact.precisions:
             graph = runtime.graph(artifact, asked.precision)
             if runtime.runs(artifact, graph):

@@ -32,7 +32,7 @@ class RuntimeComponent(Component):
     precision : callable
         Name of the graph that it takes where a user asks for a precision; by default the same.
     preferred : bool
-        `auto` takes it before ONNX Runtime wherever `runs` is true; of edgead's own alone.
+        `auto` takes it before ONNX Runtime where `runs` is true and the artifact has engines; of edgead's own alone.
     """
 
     open: OpenRuntime
