@@ -14,8 +14,6 @@ from edgead.cli.console import FrameCount, evaluation_table, facts_table, stage_
 from edgead.dataset.folders import find_test_images
 from edgead.dataset.groups import group_images
 from edgead.errors import SettingsError
-from edgead.sinks import SINKS
-from edgead.sources import SOURCES
 
 
 @app.command(name="eval")
@@ -89,8 +87,8 @@ def predict(
 @app.command()
 def stream(
     model: Model,
-    source: Annotated[str, typer.Argument(help=f"A video, an image, a folder or a glob, or {SOURCES.examples()}.")],
-    sink: Annotated[list[str] | None, typer.Option(help=f"{SINKS.examples()}.")] = None,
+    source: Annotated[str, typer.Argument(help="A video, an image, a folder or a glob, or {sources}.")],
+    sink: Annotated[list[str] | None, typer.Option(help="{sinks}.")] = None,
     late_after_ms: Annotated[float | None, typer.Option(min=0, help="Count frames older than this as late.")] = None,
     build_engine: Annotated[
         bool, typer.Option("--build-engine", help="Go over to TensorRT; ONNX Runtime judges while its engine is built.")
