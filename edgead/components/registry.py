@@ -7,8 +7,7 @@ import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 
 from pydantic import Field, GetCoreSchemaHandler, ValidationError
@@ -19,12 +18,6 @@ from edgead.errors import SettingsError, tell_invalid
 from edgead.uri import know_schemes
 
 logger = logging.getLogger(__name__)
-
-
-@cache
-def _installed() -> EntryPoints:
-    """Read what is installed once for all registries: that takes a look into every package."""
-    return entry_points()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +156,7 @@ class Registry(Generic[C]):
     def _load_others(self) -> None:
         if not self._has_others:
             self._has_others = True
-            for entry in _installed().select(group=f"edgead.{self.kind}s"):
+            for entry in entry_points(group=f"edgead.{self.kind}s"):
                 self._load(entry)
 
     def _load(self, entry: EntryPoint) -> None:

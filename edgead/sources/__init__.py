@@ -110,8 +110,9 @@ def _component(text: str) -> SourceComponent | None:
     if text.isdigit():
         return SOURCES.of_scheme("camera")
     found = _SCHEME.match(text.lower())
-    is_path = found is None or Path(text).exists()
-    return SOURCES.named("path") if is_path else SOURCES.of_scheme(found[1])  # type: ignore[index]  # no path: a scheme
+    if found is None or Path(text).exists():
+        return SOURCES.named("path")
+    return SOURCES.of_scheme(found[1])
 
 
 def _options(component: SourceComponent, text: str) -> Any:
