@@ -21,11 +21,10 @@ import cv2
 import numpy as np
 
 from edgead.detector import Detector
-from edgead.drift import DriftWatch
+from edgead.drift import DriftSection, DriftWatch
 from edgead.drift.picture import Picture, PictureMeter
 from edgead.drift.watch import map_level
 from edgead.images.files import load_image
-from edgead.site.schema import DriftSection
 from edgead.synthetic import camera
 from edgead.synthetic.line import part_seed, render
 from edgead.synthetic.transmission import transmit

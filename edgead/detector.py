@@ -16,7 +16,7 @@ from edgead.heads.cuda_scoring import DeviceScorer, can_score_on_device
 from edgead.heads.scoring import Scorer
 from edgead.images.files import as_bgr
 from edgead.preprocess import covered, preprocess
-from edgead.runtime import open_runtime
+from edgead.runtime import graph_for, open_runtime
 from edgead.runtime.device import DeviceArray
 from edgead.types import Box, Decision, StageTimes, Verdict
 
@@ -44,7 +44,7 @@ class Detector:
     ):
         self.artifact = artifact
         self.manifest = artifact.manifest
-        self.graph = artifact.graph(precision, for_tensorrt=runtime == "tensorrt")
+        self.graph = graph_for(artifact, runtime, precision)
         limits = self.graph.calibration
         self._ranking = Ranking(limits.scores, limits.groups) if limits else Ranking([])
         on_device = can_score_on_device(self.manifest.scoring)
@@ -93,7 +93,8 @@ class Detector:
         ----------
         path : path
             What `edgead train -o` wrote.
-        runtime : {"auto", "onnxruntime", "openvino", "tensorrt"}
+        runtime : str
+            See `edgead.runtime.open_runtime`.
         precision : {"fp32", "fp16", "int8"}, optional
             Which of the artifact's graphs, each with thresholds of its own; by default the one that the manifest names.
         threads : int, optional
@@ -107,7 +108,7 @@ class Detector:
             No graph of that precision, or an unknown runtime.
         """
         artifact = Artifact.load(path)
-        if artifact.graph(precision, for_tensorrt=runtime == "tensorrt").calibration is None:
+        if graph_for(artifact, runtime, precision).calibration is None:
             raise ArtifactError(f"{path} has no thresholds: train it anew with `edgead train`")
         return cls(artifact, runtime=runtime, precision=precision, threads=threads)
 

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from collections.abc import Iterable
+from functools import cache
+from urllib.parse import urlsplit
 
 _AUTHORITY = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*://)([^/?#]*)(.*)$", re.DOTALL)
-# USER:PASSWORD@ after a scheme whose :// is not right (rtsp:/, rtsp//), or after none. A drive letter is no user.
-_KNOWN = r"(?:rtsps?|https?|camera|synthetic|jsonl|images|video|window|mqtts?|modbus|sqlite)[:;]"
-_MISTYPED = re.compile(
-    rf"^([a-z][a-z0-9+.-]+(?:[:;][/\\]+|[/\\]{{2,}})|{_KNOWN})?(?!{_KNOWN}|[a-z]:[/\\])[^/\\@:]+:.*@(.*)$",
-    re.DOTALL | re.I,
-)
 # Cameras also take the password in the path: rtsp://host/user=admin_password=secret_channel=1.
 _SECRET = re.compile(r"((?:user|login|pass|pwd|token|key|secret|auth|sig|cred|session)[a-z_]*=)[^&#]*", re.I)
 _LONG_VALUE = re.compile(r"([?&][^=&#]+=)[^&#]{17,}")
@@ -30,6 +24,23 @@ _HARMLESS_PART = re.compile(
     r"|ts|jpe?g|amp|sdp)*|.{0,2}|[^=]*=\*{3}",
     re.I,
 )
+_schemes: set[str] = set()
+
+
+def know_schemes(schemes: Iterable[str]) -> None:
+    """Take schemes for such: what follows an unknown one, and may be a user's name, is hidden up to the @."""
+    _schemes.update(schemes)
+    _mistyped.cache_clear()
+
+
+@cache
+def _mistyped() -> re.Pattern[str]:
+    """USER:PASSWORD@ after a scheme whose :// is not right (rtsp:/, rtsp//), or after none, but no drive letter."""
+    known = rf"(?:{'|'.join(map(re.escape, sorted(_schemes)))})[:;]" if _schemes else r"(?!)"
+    return re.compile(
+        rf"^([a-z][a-z0-9+.-]+(?:[:;][/\\]+|[/\\]{{2,}})|{known})?(?!{known}|[a-z]:[/\\])[^/\\@:]+:.*@(.*)$",
+        re.DOTALL | re.I,
+    )
 
 
 def without_credentials(uri: str) -> str:
@@ -42,7 +53,7 @@ def without_credentials(uri: str) -> str:
         return uri[:8] + (origin(uri[8:]) or ("***" if uri[8:] else ""))
     found = _AUTHORITY.match(uri)
     if not found:
-        mistyped = _MISTYPED.match(uri)
+        mistyped = _mistyped().match(uri)
         return (mistyped[1] or "") + _SECRET.sub(r"\1***", mistyped[2]) if mistyped else uri
     scheme, authority, rest = found.groups()
     if "@" in authority:
@@ -97,23 +108,3 @@ def checked_host(host: str) -> str:
     if not host.isprintable():
         raise ValueError("is no name of a host: it holds a control character")
     return host
-
-
-def parse_options(uri: str, query: str, allowed: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
-    """Read `a=1&b=2` with one converter per known name.
-
-    Raises
-    ------
-    ValueError
-        An unknown name, or a value that its converter refuses; both are named.
-    """
-    options = {}
-    for name, text in parse_qsl(query, keep_blank_values=True):
-        if name not in allowed:
-            known = f"known are {', '.join(sorted(allowed))}" if allowed else "it takes none"
-            raise ValueError(f"{uri}: unknown option {name!r}; {known}")
-        try:
-            options[name] = allowed[name](text)
-        except ValueError as error:
-            raise ValueError(f"{uri}: option {name}={text!r}: {error}") from None
-    return options

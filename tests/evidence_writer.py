@@ -13,7 +13,7 @@ from typing import NoReturn
 from verdicts import Line
 
 from edgead.evidence import EvidenceStore
-from edgead.site.schema import StoreSection
+from edgead.evidence.settings import StoreSection
 
 
 def tell(line: str) -> None:

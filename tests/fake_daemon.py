@@ -77,7 +77,7 @@ class FakePipeline:
 
     def fire(self) -> None:
         if self.trigger != "software":
-            raise SettingsError(f"{self.name}: its trigger is {self.trigger}, not software")
+            raise SettingsError(f"{self.name}: its trigger is {self.trigger}, which takes no requests; software does")
         self.calls.append(("fire",))
 
     def self_test(self) -> dict[str, Any]:

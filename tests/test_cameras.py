@@ -18,11 +18,14 @@ import psutil
 import pytest
 from fakes import free_port, numbered, read_number, write_video
 
+from edgead.components.options import NoOptions
 from edgead.images.files import write_image
-from edgead.site.schema import CameraSection
-from edgead.sources import SourceError, open_source
-from edgead.sources.camera import csi_pipeline, v4l2_address
+from edgead.sources import SOURCES, Limits, SourceError, live_address, open_source
+from edgead.sources.camera import CsiOptions, csi_pipeline
+from edgead.sources.registry import SourceComponent
+from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
+from edgead.sources.synthetic import SyntheticOptions, SyntheticSource
 from edgead.synthetic.line import render
 
 FAST = {"retry_first_s": 0.05, "retry_most_s": 0.2, "read_timeout_s": 1.0, "stalled_after_s": 0.4}
@@ -326,7 +329,7 @@ def test_a_reader_that_is_killed_is_replaced():
 def test_readers_do_not_outlive_their_parent(tmp_path):
     code = """
 import sys, time
-from edgead.site.schema import CameraSection
+from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
 SupervisedCamera("top", CameraSection(uri=sys.argv[1])).start()
 time.sleep(60)
@@ -366,17 +369,17 @@ def test_a_camera_that_is_not_there_is_lost_and_tried_again():
 
 
 def test_the_pipelines_of_csi_cameras():
-    jetson = csi_pipeline(1, {"width": 1920, "height": 1080, "fps": 60.0}, tegra=True)
+    jetson = csi_pipeline(1, CsiOptions(width=1920, height=1080, fps=60.0), tegra=True)
     assert jetson.startswith(
         "nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),width=1920,height=1080,framerate=60/1"
     )
-    assert csi_pipeline(0, {}, tegra=False).startswith(
+    assert csi_pipeline(0, CsiOptions(), tegra=False).startswith(
         "libcamerasrc ! video/x-raw,width=1280,height=720,framerate=30/1"
     )
-    named = csi_pipeline(1, {"name": "/base/soc/i2c0mux/imx219@10"}, tegra=False)
+    named = csi_pipeline(1, CsiOptions(name="/base/soc/i2c0mux/imx219@10"), tegra=False)
     assert named.startswith('libcamerasrc camera-name="/base/soc/i2c0mux/imx219@10" ! ')
     with pytest.raises(SourceError, match="csi://1: libcamera needs its name"):
-        csi_pipeline(1, {}, tegra=False)
+        csi_pipeline(1, CsiOptions(), tegra=False)
 
 
 @pytest.mark.parametrize(
@@ -426,9 +429,9 @@ class Device:
 
 def test_a_v4l2_camera_gives_what_was_asked_for_or_says_what_it_gives(monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", Device)
-    v4l2_address("v4l2:///dev/null?width=1280&fourcc=MJPG").connect()
+    live_address("v4l2:///dev/null?width=1280&fourcc=MJPG", Limits()).connect()
     with pytest.raises(SourceError, match="the camera gives width 640 instead"):
-        v4l2_address("v4l2:///dev/null?width=1280&fourcc=YUYV").connect()
+        live_address("v4l2:///dev/null?width=1280&fourcc=YUYV", Limits()).connect()
 
 
 # Recordings
@@ -478,6 +481,26 @@ def test_a_recording_that_fails_is_not_begun_anew(tmp_path):
         assert seen == list(range(len(seen))) and 20 < len(seen) < 60
         status = top.status()
         assert status.state == "lost" and "frames are missing or damaged" in status.reason
+
+
+class Dying(SyntheticSource):
+    """A camera with a programming interface of its own, which is lost after two frames."""
+
+    live = True
+
+
+def test_a_live_source_that_opencv_does_not_read_is_opened_again(monkeypatch):
+    def opened(uri, options, limits):
+        source = Dying("synthetic:?count=2&rate=50", SyntheticOptions(count=2, rate=50))
+        source.uri = uri
+        return source
+
+    dying = SourceComponent("dying", NoOptions, {"dying": "dying:"}, opened, None, live=True, has_query=True)
+    monkeypatch.setitem(SOURCES._components, "dying", dying)
+    with camera("dying:") as (supervised, mailbox):
+        numbers = [mailbox.get(10).number for _ in range(3)]
+        assert numbers == sorted(set(numbers)) and numbers[-1] >= 2  # they go on after a new connection
+        wait_for(supervised, "lost", reason="the stream has come to its end")
 
 
 def test_the_belt_waits_for_nobody():

@@ -122,10 +122,8 @@ def test_a_message_of_a_broker_judges_one_part(trained_model, tmp_path):
     broker = Broker(tmp_path / "broker")
     broker.start()
     site = make_site(trained_model)
-    site["sinks"] = {
-        "line": {"kind": "mqtt", "host": "127.0.0.1", "port": broker.port, "user": USER, "password": PASSWORD}
-    }
-    site["pipelines"]["a"]["trigger"] = {"kind": "software", "mqtt_sink": "line", "topic": "line/part"}
+    there = {"host": "127.0.0.1", "port": broker.port, "user": USER, "password": PASSWORD}
+    site["pipelines"]["a"]["trigger"] = {"kind": "mqtt", **there, "topic": "line/part"}
     try:
         with started(tmp_path, site) as daemon:
             daemon.wait_state("running")

@@ -13,9 +13,8 @@ from fakes import make_verdict, numbered
 from test_drift import calibration
 
 from edgead.daemon.drift import PipelineDrift
-from edgead.drift import DriftWatch
+from edgead.drift import DriftSection, DriftWatch
 from edgead.errors import SettingsError
-from edgead.site.schema import DriftSection
 from edgead.types import Frame
 
 

@@ -157,11 +157,35 @@ def test_changes_of_a_site_touch_only_what_depends_on_them():
     assert changes(old, site(http=None)).http and changes(old, site(store={"keep_days": 1})).store
 
 
-def test_a_pipeline_that_a_broker_triggers_goes_with_its_sink():
-    trigger = {"kind": "software", "mqtt_sink": "mqtt", "topic": "parts"}
-    pipelines = {"a": {"camera": "a", "model": "m"}, "b": {"camera": "b", "model": "m", "trigger": trigger}}
+def triggered(**trigger):
+    return {"a": {"camera": "a", "model": "m"}, "b": {"camera": "b", "model": "m", "trigger": trigger}}
+
+
+def test_a_software_trigger_with_a_sinks_broker_is_one_of_kind_mqtt():
+    old = site(pipelines=triggered(kind="software", mqtt_sink="mqtt", topic="parts"))
+    new = site(pipelines=triggered(kind="mqtt", host="broker", user="kim", password="swordfish", topic="parts"))
+    assert old == new and new.pipelines["b"].trigger.on_request
+    assert site(pipelines=triggered(kind="software", mqtt_sink=None, topic=None)) == site(
+        pipelines=triggered(kind="software")
+    )
     sinks = {"mqtt": {"kind": "mqtt", "host": "another"}}
-    assert changes(site(pipelines=pipelines), site(pipelines=pipelines, sinks=sinks)).pipelines.changed == {"b"}
+    moved = site(pipelines=triggered(kind="software", mqtt_sink="mqtt", topic="parts"), sinks=sinks)
+    assert changes(old, moved).pipelines.changed == {"b"}
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        {"mqtt_sink": "plc", "topic": "parts"},
+        {"mqtt_sink": "none", "topic": "parts"},
+        {"mqtt_sink": ["mqtt"], "topic": "parts"},
+        {"mqtt_sink": "mqtt"},
+    ],
+)
+def test_an_old_trigger_that_cannot_be_is_refused_in_the_words_of_today(trigger):
+    sinks = {"plc": {"kind": "modbus", "host": "plc"}, "mqtt": {"kind": "mqtt", "host": "broker"}}
+    with pytest.raises(ValidationError, match="pipelines.b.trigger: mqtt_sink must name a sink of kind mqtt, .*write"):
+        site(pipelines=triggered(kind="software", **trigger), sinks=sinks)
 
 
 @pytest.mark.parametrize(
@@ -270,6 +294,6 @@ def test_a_belt_moves_at_its_rate_and_goes_round():
     assert len(frames) == 21 and span_s >= 18 / 50 - 0.01  # one that is late does not hold up the next
     assert (frames[0].image == frames[2].image).all() and (frames[0].image != frames[1].image).any()
     assert frames[0].image is not frames[2].image and len({frame.id for frame in frames}) == 21
-    for wrong in ("rate=0", "rate=x", "repeat=yes"):
+    for wrong in ("rate=0", "rate=x", "repeat=perhaps"):
         with pytest.raises(SourceError, match=wrong.partition("=")[0]):
             open_source(f"synthetic:?{wrong}")

@@ -12,12 +12,11 @@ from fakes import TIMES
 
 from edgead.calibration.conformal import calibrate
 from edgead.detector import Detector
-from edgead.drift import DriftWatch
+from edgead.drift import DriftSection, DriftWatch
 from edgead.drift.betting import ChangeEvidence, ShareEvidence
 from edgead.drift.conformal import Bag
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
-from edgead.site.schema import DriftSection
 from edgead.synthetic import camera
 from edgead.synthetic.line import part_seed, render
 from edgead.types import Verdict

@@ -20,8 +20,8 @@ from verdicts import Line, ids
 
 from edgead.errors import SettingsError
 from edgead.evidence import EvidenceError, EvidenceStore
+from edgead.evidence.settings import StoreSection
 from edgead.serialization import verdict_record
-from edgead.site.schema import StoreSection
 from edgead.stream import run
 
 

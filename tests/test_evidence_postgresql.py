@@ -19,7 +19,7 @@ from test_evidence import keep, wait_until
 from verdicts import Line, ids
 
 from edgead.evidence import EvidenceError, EvidenceStore
-from edgead.site.schema import StoreSection
+from edgead.evidence.settings import StoreSection
 
 PASSWORD = "hunter2-is-secret"
 

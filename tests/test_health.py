@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.site.schema import HealthSection
-from edgead.sources.health import HealthWatch
+from edgead.sources.health import HealthSection, HealthWatch
 from edgead.synthetic.line import render
 from edgead.types import Frame
 

@@ -63,7 +63,7 @@ def test_status_tells_every_part_with_its_reason(client, daemon):
     (camera,), (pipeline,), (outlet,) = status["cameras"], status["pipelines"], status["outlets"]
     assert (camera["state"], camera["reason"], camera["health"]) == ("lost", "no route to host", ["dark"])
     assert pipeline["decisions"] == {"ok": 7, "review": 2, "reject": 1}
-    assert pipeline["trigger"] == "software"
+    assert pipeline["trigger"] == "software" and pipeline["on_request"]
     assert (outlet["waiting"], outlet["dropped"], outlet["problem"]) == (1, 2, "away")
     assert status["evidence_problems"] == ["pictures are not kept: the disk is full"]
     assert client.get("/api/cameras").json() == status["cameras"]
@@ -215,7 +215,7 @@ def test_a_refusal_of_the_pipeline_is_a_conflict_with_its_words(client, daemon):
     daemon.pipelines["front"].trigger = "every_frame"
     answer = client.post("/api/pipelines/front/trigger")
     assert answer.status_code == 409
-    assert answer.json()["detail"] == "front: its trigger is every_frame, not software"
+    assert answer.json()["detail"] == "front: its trigger is every_frame, which takes no requests; software does"
 
 
 def test_a_fault_of_ours_shows_no_traceback(client, daemon):

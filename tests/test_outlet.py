@@ -11,12 +11,12 @@ import pytest
 from test_evidence import wait_until
 from verdicts import Line
 
-from edgead.sinks import SinkError, StopRequested, open_outlet
+from edgead.sinks import BaseSink, SinkError, StopRequested, open_outlet
 from edgead.sinks.outlet import Outlet
-from edgead.site.schema import UriSink
+from edgead.sinks.uri import UriOptions
 
 
-class Gate:
+class Gate(BaseSink):
     """A sink that takes nothing before `opened` is set, and then raises what it is told to."""
 
     uri = "gate:"
@@ -169,7 +169,7 @@ def test_a_required_sink_without_work_is_looked_after(monkeypatch):
     """A line that waits for the device to be ready gives it no verdict by which to find out."""
     monkeypatch.setattr("edgead.sinks.outlet._LOOK_EVERY_S", 0.05)
     sink = Gate()
-    sink.check = lambda: raising(sink.error)
+    sink.can_check, sink.check = True, lambda: raising(sink.error)
     outlet = Outlet("gate", sink, most=5, required=True, tolerated_s=0.1)
     sink.error = SinkError("gate: is away")
     wait_until(lambda: outlet.status().blocks)
@@ -210,8 +210,8 @@ def test_a_thread_that_has_died_is_told():
 def test_sinks_of_the_camera_loop_can_be_named(tmp_path):
     line = Line()
     outlets = [
-        open_outlet("lines", UriSink(kind="uri", uri=f"jsonl:{tmp_path}/verdicts.jsonl")),
-        open_outlet("pictures", UriSink(kind="uri", uri=f"images:{tmp_path}/rejects?only=reject")),
+        open_outlet("lines", UriOptions(kind="uri", uri=f"jsonl:{tmp_path}/verdicts.jsonl")),
+        open_outlet("pictures", UriOptions(kind="uri", uri=f"images:{tmp_path}/rejects?only=reject")),
     ]
     for part in (line.part(0.1), line.part(0.9)):
         for outlet in outlets:

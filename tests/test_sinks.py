@@ -235,7 +235,7 @@ def test_q_and_escape_end_the_stream(monkeypatch, key, ends):
         ("mqtt://user:hunter2@broker:port/x", "cannot be read as HOST:PORT"),
         ("mqtt://user:hunter2/@broker/x", "cannot be read as HOST:PORT"),
         ("mqtt://user:hunter2@/x", "host or port are missing"),
-        ("mqtt://user:hunter2@broker/x?qos=3", "qos: Input should be 0, 1 or 2"),
+        ("mqtt://user:hunter2@broker/x?qos=3", "qos: Input should be less than or equal to 2"),
         ("mqtt://user:hunter2@broker/x?qoss=1", "unknown option 'qoss'; known are ca_file, client_id, qos"),
         ("webhook:user:hunter2@broker/x", "must begin with http"),
         ("webhook:", "webhook:: url: String should have at least 1 character"),
@@ -246,10 +246,10 @@ def test_q_and_escape_end_the_stream(monkeypatch, key, ends):
         ("window:foo", "window:foo: a window takes no name"),
         ("jsonl:out?flush=1", "unknown option 'flush'; it takes none"),
         ("images:out?onyl=all", "unknown option 'onyl'; known are format, only"),
-        ("images:out?only=bad", "only is all, review or reject"),
-        ("images:out?format=gif", "format is jpg or png"),
+        ("images:out?only=bad", "only: Input should be 'all', 'review' or 'reject'"),
+        ("images:out?format=gif", "format: Input should be 'jpg' or 'png'"),
         ("video:out.mkv", "must end with .avi or .mp4"),
-        ("video:out.avi?fps=0", "option fps='0': must be above 0"),
+        ("video:out.avi?fps=0", "fps: Input should be greater than 0"),
     ],
 )
 def test_a_wrong_uri_says_what_is_known(tmp_path, monkeypatch, uri, what):

@@ -14,7 +14,7 @@ from test_evidence import wait_until
 from verdicts import Line
 
 from edgead.sinks import SinkError, open_outlet, open_sink
-from edgead.site.schema import ModbusSink
+from edgead.sinks.modbus import ModbusOptions
 
 pytest.importorskip("pymodbus", reason="MODBUS NOT TESTED: pip install 'edgead[daemon]'")
 
@@ -81,7 +81,7 @@ class Plc:
 @contextmanager
 def outlet_to(port, **settings):
     values = {"kind": "modbus", "host": "127.0.0.1", "port": port, "unit": UNIT, "coil": COIL, "register": REGISTER}
-    outlet = open_outlet("plc", ModbusSink.model_validate({**values, "timeout_s": 0.5, **settings}))
+    outlet = open_outlet("plc", ModbusOptions.model_validate({**values, "timeout_s": 0.5, **settings}))
     try:
         yield outlet
     finally:

@@ -20,7 +20,7 @@ from edgead.errors import SettingsError
 from edgead.serialization import verdict_record
 from edgead.sinks import open_outlet, open_sink
 from edgead.sinks.contract import SinkError
-from edgead.site.schema import MqttSink
+from edgead.sinks.mqtt import MqttOptions
 
 pytest.importorskip("paho.mqtt", reason="MQTT NOT TESTED: pip install 'edgead[daemon]'")
 
@@ -38,7 +38,7 @@ def running(tmp_path, **settings):
 def section(broker, **settings):
     tls = {"tls": True, "ca_file": broker.ca_file} if broker.ca_file else {}
     values = {"kind": "mqtt", "host": "127.0.0.1", "port": broker.port, "user": USER, "password": PASSWORD, **tls}
-    return MqttSink.model_validate({**values, "retry_most_s": 1, **settings})
+    return MqttOptions.model_validate({**values, "retry_most_s": 1, **settings})
 
 
 @contextmanager
@@ -214,7 +214,7 @@ def test_an_unknown_authority_is_told(tmp_path):
 def test_a_missing_ca_file_is_named(tmp_path):
     settings = {"kind": "mqtt", "host": "127.0.0.1", "tls": True, "ca_file": tmp_path / "ca.pem"}
     with pytest.raises(SettingsError, match="ca.pem cannot be used: No such file"):
-        open_outlet("broker", MqttSink.model_validate(settings))
+        open_outlet("broker", MqttOptions.model_validate(settings))
 
 
 def test_a_broker_that_hangs_is_noticed_and_loses_nothing(tmp_path):
@@ -248,7 +248,7 @@ def test_what_is_not_delivered_at_the_end_is_counted_and_delays_no_stop(tmp_path
 
 
 def test_messages_of_a_topic_are_heard_but_none_of_the_past(tmp_path):
-    from edgead.sinks.mqtt import Subscription
+    from edgead.mqtt.subscription import Subscription
 
     heard = []
     with running(tmp_path) as broker, closing(Receiver(broker, "nothing", 1)) as sender:

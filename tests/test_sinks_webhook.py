@@ -17,7 +17,7 @@ from verdicts import Line, ids
 from edgead.errors import SettingsError
 from edgead.serialization import verdict_record
 from edgead.sinks import SinkError, open_outlet, open_sink
-from edgead.site.schema import WebhookSink
+from edgead.sinks.webhook import WebhookOptions
 
 pytest.importorskip("httpx", reason="WEBHOOKS NOT TESTED: pip install 'edgead[daemon]'")
 
@@ -71,7 +71,7 @@ class Hook:
 
 @contextmanager
 def outlet_to(url, **settings):
-    section = WebhookSink.model_validate({"kind": "webhook", "url": url, "retry_first_s": 0.05, **settings})
+    section = WebhookOptions.model_validate({"kind": "webhook", "url": url, "retry_first_s": 0.05, **settings})
     outlet = open_outlet("hook", section)
     try:
         yield outlet
@@ -197,14 +197,14 @@ def test_no_connection_is_told_and_only_chosen_decisions_go():
 
 
 def test_a_section_shows_neither_url_nor_secret():
-    section = WebhookSink(kind="webhook", url=f"https://anna:{SECRET}@host/{SECRET}/x?token={SECRET}", secret=SECRET)
+    section = WebhookOptions(kind="webhook", url=f"https://anna:{SECRET}@host/{SECRET}/x?token={SECRET}", secret=SECRET)
     assert SECRET not in f"{section!r} {section} {section.model_dump_json()}"
 
 
 @pytest.mark.parametrize("url", ["ftp://host/x", "host/x", "http:///x", "http://[fe80::1/x", "http://h:x/"])
 def test_a_url_that_is_none_is_refused_without_quoting_it(url):
     with pytest.raises(SettingsError, match="must begin with http"):
-        open_outlet("hook", WebhookSink(kind="webhook", url=url))
+        open_outlet("hook", WebhookOptions(kind="webhook", url=url))
 
 
 def test_a_uri_is_enough_for_the_camera_loop(monkeypatch):

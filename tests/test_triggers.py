@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgead.errors import SettingsError
-from edgead.site.schema import EveryFrame, Gpio, Interval, PartInView, Software
 from edgead.synthetic.line import render
 from edgead.triggers import open_trigger
-from edgead.triggers.gpio import GpioTrigger
+from edgead.triggers.gpio import GpioOptions, GpioTrigger
+from edgead.triggers.part_in_view import PartInViewOptions
+from edgead.triggers.timing import EveryFrameOptions, IntervalOptions, SoftwareOptions
 from edgead.types import Frame
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)
@@ -31,14 +32,14 @@ def frame(captured_ns, image=IMAGE, number=0):
 
 
 def test_every_frame():
-    with closing(open_trigger(EveryFrame())) as trigger:
+    with closing(open_trigger(EveryFrameOptions())) as trigger:
         assert all(trigger.accepts(frame(i)) for i in range(5))
 
 
 @given(st.lists(st.floats(0.001, 3), min_size=1, max_size=60), st.floats(0.05, 2))
 def test_one_frame_in_each_interval(gaps_s, every_s):
     times_ns = np.cumsum([int(gap * 1e9) for gap in gaps_s])
-    trigger = open_trigger(Interval(kind="interval", every_s=every_s))
+    trigger = open_trigger(IntervalOptions(kind="interval", every_s=every_s))
     accepted = [t for t in times_ns if trigger.accepts(frame(int(t)))]
     intervals = [(int(t) - int(times_ns[0])) // round(every_s * 1e9) for t in accepted]
     assert len(set(intervals)) == len(intervals)
@@ -46,7 +47,7 @@ def test_one_frame_in_each_interval(gaps_s, every_s):
 
 
 def test_a_call_asks_for_the_next_frame_and_only_that():
-    trigger = open_trigger(Software(kind="software"))
+    trigger = open_trigger(SoftwareOptions(kind="software"))
     before = time.perf_counter_ns()
     assert not trigger.accepts(frame(before))
     trigger.fire()
@@ -57,7 +58,7 @@ def test_a_call_asks_for_the_next_frame_and_only_that():
 
 
 def test_calls_that_overtake_a_frame_ask_for_the_one_after():
-    trigger = open_trigger(Software(kind="software"))
+    trigger = open_trigger(SoftwareOptions(kind="software"))
     trigger.fire()
     on_its_way = frame(time.perf_counter_ns())
     trigger.fire()
@@ -90,7 +91,7 @@ class FakeLine:
 
 def test_an_edge_asks_for_a_frame():
     line = FakeLine()
-    with closing(GpioTrigger(Gpio(kind="gpio", line=4), lambda section: line)) as trigger:
+    with closing(GpioTrigger(GpioOptions(kind="gpio", line=4), lambda section: line)) as trigger:
         assert not trigger.accepts(frame(time.perf_counter_ns()))
         line.edges.release()
         deadline = time.monotonic() + 5
@@ -105,7 +106,7 @@ def test_an_edge_asks_for_a_frame():
 
 def test_a_line_that_is_lost_is_not_silent():
     line = FakeLine()
-    with closing(GpioTrigger(Gpio(kind="gpio", line=4), lambda section: line)) as trigger:
+    with closing(GpioTrigger(GpioOptions(kind="gpio", line=4), lambda section: line)) as trigger:
         line.gone.set()
         with pytest.raises(SettingsError, match="line 4 of /dev/gpiochip0: lost: No such device"):
             deadline = time.monotonic() + 5
@@ -116,7 +117,7 @@ def test_a_line_that_is_lost_is_not_silent():
 
 def test_a_line_that_is_not_there_says_so():
     with pytest.raises(SettingsError, match="line 4 of /dev/nothing: .*(gpioinfo|pip install 'edgead\\[gpio\\]')"):
-        open_trigger(Gpio(kind="gpio", chip="/dev/nothing", line=4))
+        open_trigger(GpioOptions(kind="gpio", chip="/dev/nothing", line=4))
 
 
 # Parts on a belt
@@ -144,7 +145,7 @@ def passing(step, parts=4):
 
 
 def accepted(frames, **settings):
-    trigger = open_trigger(PartInView(kind="part_in_view", **settings))
+    trigger = open_trigger(PartInViewOptions(kind="part_in_view", **settings))
     return [i for i, image in enumerate(frames) if trigger.accepts(frame(i, image, i))]
 
 

@@ -91,10 +91,8 @@ class Artifact:
         """Precisions that there is a graph of, fp32 first."""
         return ("fp32", *self.manifest.precisions)
 
-    def graph(self, precision: str | None = None, *, for_tensorrt: bool = False) -> Graph:
+    def graph(self, precision: str | None = None) -> Graph:
         """Look up the graph of a precision, by default the one that the manifest names.
-
-        TensorRT takes no zero points: for it, int8 is the graph that has none.
 
         Raises
         ------
@@ -103,8 +101,6 @@ class Artifact:
         """
         manifest = self.manifest
         name = precision or manifest.precision
-        if for_tensorrt and name == "int8":
-            name = "int8_symmetric"
         if name == "fp32":
             return self._graph(name, self.model_path.name, manifest.calibration, manifest.golden)
         if name in manifest.precisions:

@@ -8,17 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from edgead.cli.console import print_json, stdout
+from edgead.cli.listing import ListingApp
 from edgead.errors import SettingsError
 from edgead.images.files import is_image_path, list_images
 
 HELP = "The command `edgead`: one verb a job. Exit codes: 0 ok, 1 a gate failed, 2 wrong usage or unusable input."
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
+app = ListingApp(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 
 Model = Annotated[Path, typer.Argument(help="Directory of a trained model.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 Threads = Annotated[int | None, typer.Option(min=1, max=256, help="Threads; by default all cores that edgead may use.")]
-Runtime = Annotated[str, typer.Option(help="Engine of the network: auto, onnxruntime, openvino or tensorrt.")]
+Runtime = Annotated[str, typer.Option(help="Engine of the network: auto, or one of {runtimes}; options follow a ?.")]
 Precision = Annotated[
     str | None, typer.Option(help="Which graph: fp32, fp16, int8; by default the one that the model names.")
 ]

@@ -23,6 +23,9 @@ def daemon_command(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="The site file.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Print the site with all defaults, and do nothing.")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of site files.")] = False,
+    components: Annotated[
+        bool, typer.Option("--components", help="Print all sources, sinks, triggers and runtimes with their options.")
+    ] = False,
 ) -> None:
     """Inspect unattended: cameras, models, sinks, evidence and a page, as a site file says."""
     from edgead.cli.console import print_json
@@ -31,6 +34,11 @@ def daemon_command(
 
     if schema:
         print_json(Site.model_json_schema())
+        return
+    if components:
+        from edgead.site.reference import reference
+
+        print(reference(), end="")
         return
     if config is None:
         raise SettingsError("the site file is missing: edgead daemon -c site.yaml")

@@ -87,8 +87,8 @@ def predict(
 @app.command()
 def stream(
     model: Model,
-    source: Annotated[str, typer.Argument(help="camera:0, rtsp://..., a video, a folder, synthetic: ...")],
-    sink: Annotated[list[str] | None, typer.Option(help="jsonl:FILE, images:FOLDER, video:FILE, window:")] = None,
+    source: Annotated[str, typer.Argument(help="A video, an image, a folder or a glob, or {sources}.")],
+    sink: Annotated[list[str] | None, typer.Option(help="{sinks}.")] = None,
     late_after_ms: Annotated[float | None, typer.Option(min=0, help="Count frames older than this as late.")] = None,
     build_engine: Annotated[
         bool, typer.Option("--build-engine", help="Go over to TensorRT; ONNX Runtime judges while its engine is built.")

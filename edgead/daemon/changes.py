@@ -48,16 +48,10 @@ def changes(old: Site, new: Site) -> Changes:
         {name: section.model_dump(exclude=kept) for name, section in old.pipelines.items()},
         {name: section.model_dump(exclude=kept) for name, section in new.pipelines.items()},
     )
-    sinks = _difference(old.sinks, new.sinks)
-    # A pipeline takes its frames from a camera that is made anew, or is triggered through a sink's broker.
-    moved = {
-        name
-        for name, section in new.pipelines.items()
-        if section.camera in cameras.started or getattr(section.trigger, "mqtt_sink", None) in sinks.started
-    }
-    moved -= pipelines.new
+    # A pipeline takes its frames from a camera that is made anew.
+    moved = {name for name, section in new.pipelines.items() if section.camera in cameras.started} - pipelines.new
     pipelines = Difference(pipelines.gone, pipelines.new, pipelines.changed | moved)
-    return Changes(cameras, pipelines, sinks, old.http != new.http, old.store != new.store)
+    return Changes(cameras, pipelines, _difference(old.sinks, new.sinks), old.http != new.http, old.store != new.store)
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:

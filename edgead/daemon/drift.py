@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.drift import OtherWatchError
+from edgead.drift import DriftSection, OtherWatchError
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
-from edgead.site.schema import DriftSection
 from edgead.types import Frame, Verdict
 
 if TYPE_CHECKING:

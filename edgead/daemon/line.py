@@ -18,8 +18,8 @@ from edgead.daemon.within import all_within
 from edgead.errors import EdgeadError
 from edgead.evidence import EvidenceStore
 from edgead.evidence.folder_lock import FolderLock
+from edgead.sinks import open_outlet
 from edgead.sinks.outlet import Outlet
-from edgead.sinks.site import open_outlet
 from edgead.site.schema import PipelineSection, Site
 from edgead.sources.supervised import SupervisedCamera
 from edgead.types import Frame, Verdict
@@ -151,7 +151,6 @@ class Line:
             kept=self._kept,
             drift_folder=site.store.folder / DRIFT,
             limits=site.limits,
-            sinks=site.sinks,
             # Networks that each take all cores wait for each other in the middle of a layer.
             threads=max(1, kernels.threads() // len(site.pipelines)),
         )

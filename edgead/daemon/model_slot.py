@@ -15,9 +15,9 @@ from edgead.daemon import heap
 from edgead.daemon.self_test import SelfTest, golden_images, self_test
 from edgead.daemon.thresholds import CALIBRATE, KeptThresholds, Thresholds, last_change
 from edgead.detector import Detector, Measurement
-from edgead.drift import DriftWatch
+from edgead.drift import DriftSection, DriftWatch
 from edgead.errors import SettingsError
-from edgead.site.schema import DriftSection, PipelineSection
+from edgead.site.schema import PipelineSection
 from edgead.types import Verdict
 
 logger = logging.getLogger(__name__)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.artifact.folder import Artifact
-from edgead.daemon.asking import triggered
 from edgead.daemon.condition import Condition, State
 from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.judging import FrameError, JudgementError, Judging, PipelineStatus, Receivers
@@ -20,10 +19,10 @@ from edgead.daemon.self_test import SelfTestError
 from edgead.daemon.supervisor import RestartBudget, Supervisor
 from edgead.daemon.thresholds import CALIBRATE, KeptThresholds, Thresholds
 from edgead.errors import EdgeadError, SettingsError
-from edgead.site.schema import LimitsSection, PipelineSection, SinkSection
+from edgead.site.schema import LimitsSection, PipelineSection
 from edgead.sources import SourceError
 from edgead.sources.mailbox import Mailbox
-from edgead.triggers import Trigger
+from edgead.triggers import RequestTrigger, Trigger, open_trigger
 from edgead.types import Frame, Verdict
 
 if TYPE_CHECKING:
@@ -49,7 +48,6 @@ class Wiring:
     kept: KeptThresholds
     drift_folder: Path
     limits: LimitsSection
-    sinks: Mapping[str, SinkSection]
     threads: int | None = None
 
 
@@ -70,7 +68,6 @@ class Pipeline:
         self.slot = ModelSlot(name, section, wiring.kept, threads=wiring.threads)
         self._camera = wiring.camera
         self._store = wiring.receivers.store
-        self._sinks = wiring.sinks
         self._drift = PipelineDrift(name, self.slot, section.drift, wiring.drift_folder / f"{name}.json")
         self._judging = Judging(name, self.slot, wiring.receivers, self._drift, budget_ms=section.budget_ms)
         self._condition = Condition(name)
@@ -145,14 +142,14 @@ class Pipeline:
         Raises
         ------
         SettingsError
-            The pipeline has no software trigger, or does not run.
+            Its trigger takes no requests, or it does not run.
         """
-        fire = getattr(self._trigger, "fire", None)
-        if self.section.trigger.kind != "software":
-            raise SettingsError(f"{self.name}: its trigger is {self.section.trigger.kind}, not software")
-        if fire is None:
+        options, trigger = self.section.trigger, self._trigger
+        if not options.on_request:
+            raise SettingsError(f"{self.name}: its trigger is {options.kind}, which takes no requests; software does")
+        if not isinstance(trigger, RequestTrigger):
             raise SettingsError(f"{self.name}: is not running, it cannot be triggered")
-        fire()
+        trigger.fire()
 
     def self_test(self) -> dict[str, Any]:
         """Replay the golden images through the detector in service; one that fails is out of service.
@@ -277,7 +274,7 @@ class Pipeline:
     def _serve(self, stop: threading.Event) -> None:
         """Judge until told to stop, or until the camera has no more frames."""
         self._condition.starting("the model is loaded and tested")
-        with triggered(self.section.trigger, self._sinks) as trigger:
+        with closing(open_trigger(self.section.trigger)) as trigger:
             self._trigger = trigger
             try:
                 self._load()

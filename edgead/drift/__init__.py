@@ -1,5 +1,5 @@
 """Drift: does what is inspected today still look like what the thresholds were made for?"""
 
-from edgead.drift.watch import DriftState, DriftWatch, OtherWatchError
+from edgead.drift.watch import DriftSection, DriftState, DriftWatch, OtherWatchError
 
-__all__ = ["DriftState", "DriftWatch", "OtherWatchError"]
+__all__ = ["DriftSection", "DriftState", "DriftWatch", "OtherWatchError"]

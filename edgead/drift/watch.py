@@ -7,17 +7,18 @@ import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from edgead.artifact.manifest import Calibration
 from edgead.calibration.group_conformal import one_of_each
+from edgead.components.options import Section
 from edgead.drift.betting import Change
 from edgead.drift.channel import Channel, ShareChannel, ValueChannel
 from edgead.drift.picture import Picture, PictureMeter
 from edgead.errors import SettingsError
-from edgead.site.schema import DriftSection
 from edgead.types import Verdict
 
 Cause = Literal["camera", "product"]
@@ -32,6 +33,20 @@ _CHANGED_TOO, _SOON_PARTS = 1e5, 50
 def map_level(anomaly_map: np.ndarray) -> float:
     """Median of an anomaly map; of every fourth pixel, for maps are smooth."""
     return float(np.median(anomaly_map[::4, ::4]))
+
+
+class DriftSection(Section):
+    """When parts or pictures are no longer those that the thresholds were made for."""
+
+    average_run_length: Annotated[
+        float, Field(ge=100, le=1e12, description="At most one false alarm is expected in so many parts.")
+    ] = 1_000_000
+    most_flagged: Annotated[
+        float,
+        Field(gt=0, lt=1, description="Share of parts, defects included, that may be sent to review or rejected."),
+    ] = 0.2
+    pictures: Annotated[bool, Field(description="Compare brightness, sharpness and place with golden images.")] = True
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
 class OtherWatchError(SettingsError):

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from edgead.errors import SettingsError
 
-try:
-    import sqlalchemy as _  # noqa: F401
-except ModuleNotFoundError:
-    raise SettingsError("the evidence store needs `pip install 'edgead[daemon]'`") from None
-
-from edgead.evidence.database import EvidenceError  # noqa: E402
-from edgead.evidence.store import EvidenceStore  # noqa: E402
+if TYPE_CHECKING:
+    from edgead.evidence.database import EvidenceError
+    from edgead.evidence.store import EvidenceStore
 
 __all__ = ["EvidenceError", "EvidenceStore"]
+
+
+def __getattr__(name: str) -> Any:
+    # Only those who keep evidence need sqlalchemy; a site file can be checked without it.
+    if name not in __all__:
+        raise AttributeError(f"module 'edgead.evidence' has no attribute {name!r}")
+    try:
+        from edgead.evidence import database, store
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("edgead"):
+            raise
+        raise SettingsError("the evidence store needs `pip install 'edgead[daemon]'`") from None
+    return database.EvidenceError if name == "EvidenceError" else store.EvidenceStore

@@ -11,8 +11,8 @@ from sqlalchemy import URL, Engine, create_engine, event, make_url, select
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from edgead.errors import EdgeadError, SettingsError
+from edgead.evidence.settings import StoreSection
 from edgead.evidence.tables import SCHEMA_VERSION, metadata, schema
-from edgead.site.schema import StoreSection
 from edgead.uri import without_credentials
 
 LOG_MOST = 4 * 2**20

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 
 from edgead.evidence.folder import PictureFolder
+from edgead.evidence.settings import StoreSection
 from edgead.images.overlay import draw_overlay
 from edgead.process.lasting_thread import LastingThread
 from edgead.process.silence import quiet_opencv
 from edgead.serialization import frame_label
-from edgead.site.schema import StoreSection
 from edgead.types import Frame, Verdict
 
 _MIB = 2**20

@@ -26,9 +26,9 @@ from edgead.evidence.folder import PictureFolder
 from edgead.evidence.pictures import PictureKeeper
 from edgead.evidence.records import Records
 from edgead.evidence.rows import RowWriter
+from edgead.evidence.settings import StoreSection
 from edgead.evidence.upkeep import Upkeep
 from edgead.serialization import verdict_record
-from edgead.site.schema import StoreSection
 from edgead.types import Frame, Verdict
 
 _EVIDENCE = {"none": (), "reject": ("reject",), "review": ("review", "reject"), "all": ("ok", "review", "reject")}

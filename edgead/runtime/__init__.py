@@ -2,47 +2,66 @@
 
 from __future__ import annotations
 
-import logging
-from importlib.util import find_spec
+from typing import Any
 
 from edgead.artifact.folder import ENGINES, Artifact, Graph
+from edgead.components.registry import read_options
 from edgead.errors import SettingsError
 from edgead.runtime.contract import Runtime
+from edgead.runtime.registry import RUNTIMES, RuntimeComponent, register
 
-RUNTIMES = ("onnxruntime", "openvino", "tensorrt")
+__all__ = [
+    "AUTO",
+    "RUNTIMES",
+    "Runtime",
+    "available_runtimes",
+    "checked_runtime",
+    "graph_for",
+    "open_runtime",
+    "register",
+]
 
-logger = logging.getLogger(__name__)
-
-__all__ = ["RUNTIMES", "Runtime", "available_runtimes", "open_runtime"]
+AUTO = "auto"
+_FALLBACK = "onnxruntime"
 
 
 def available_runtimes(artifact: Artifact, precision: str | None = None) -> list[str]:
     """Names of the runtimes that open a graph here: those that are installed, TensorRT if there is an engine."""
-    installed = [name for name in RUNTIMES if name != "tensorrt" and find_spec(name) is not None]
-    return [*installed, "tensorrt"] if _has_engine(artifact, artifact.graph(precision)) else installed
+    graph = artifact.graph(precision)
+    return [
+        name
+        for name, runtime in RUNTIMES.all().items()
+        if runtime.precision(graph.precision) == graph.precision and runtime.runs(artifact, graph)
+    ]
 
 
-def _has_engine(artifact: Artifact, graph: Graph) -> bool:
-    """Tell whether there is an engine for the GPU that is here, stale or not; one that may be planted is none."""
-    if not any((artifact.path / ENGINES).glob(f"{graph.precision}.*.engine")):
-        return False
-    from edgead.runtime.device import find_gpu
-    from edgead.runtime.engine import PlantedEngineError, find_engine
+def checked_runtime(name: str) -> str:
+    """Give the name of a runtime as it is, where there is one and its options fit: `auto`, `NAME`, `NAME?option=value`.
 
-    try:
-        wanted = find_engine(artifact, graph, find_gpu())
-        wanted.check_planted()
-        return wanted.path.exists()
-    except PlantedEngineError as error:
-        logger.warning("%s; the engine is taken for missing", error)
-        return False
-    except SettingsError:  # no TensorRT, or no GPU
-        return False
+    Raises
+    ------
+    SettingsError
+        There is none, and which there are; or an option does not fit.
+    """
+    if name != AUTO:
+        _options(_named(name), name)
+    return name
+
+
+def graph_for(artifact: Artifact, name: str = AUTO, precision: str | None = None) -> Graph:
+    """Look up the graph that `open_runtime` would open: not every engine takes every kind of int8.
+
+    Raises
+    ------
+    SettingsError
+        Unknown runtime, or a precision that the artifact has no graph of.
+    """
+    return _chosen(artifact, name, precision)[1]
 
 
 def open_runtime(
     artifact: Artifact,
-    name: str = "auto",
+    name: str = AUTO,
     *,
     precision: str | None = None,
     threads: int | None = None,
@@ -53,8 +72,9 @@ def open_runtime(
     Parameters
     ----------
     artifact : Artifact
-    name : {"auto", "onnxruntime", "openvino", "tensorrt"}
-        "auto" is TensorRT where the artifact has an engine for the GPU that is here, otherwise ONNX Runtime.
+    name : str
+        One of `RUNTIMES`, with options after a `?` where it has some. "auto" is TensorRT where the artifact has an
+        engine for the GPU that is here, otherwise ONNX Runtime.
     precision : str, optional
         See `Artifact.graph`.
     threads : int, optional
@@ -69,18 +89,31 @@ def open_runtime(
     EdgeadError
         A graph or an engine that may not be used: "auto" takes no other in its place.
     """
-    if name not in ("auto", *RUNTIMES):
-        raise SettingsError(f"unknown runtime {name!r}: choose auto or one of {', '.join(RUNTIMES)}")
-    graph = artifact.graph(precision)
-    # Imported when it is opened: each engine takes a moment and memory, and all but ONNX Runtime are extras.
-    if name == "tensorrt" or (name == "auto" and _has_engine(artifact, graph)):
-        from edgead.runtime.tensorrt import TensorRtRuntime
+    runtime, graph = _chosen(artifact, name, precision)
+    return runtime.open(artifact, graph, _options(runtime, name), threads=threads, on_device=on_device)
 
-        return TensorRtRuntime(artifact, graph, on_device=on_device)
-    if name == "openvino":
-        from edgead.runtime.openvino import OpenVinoRuntime
 
-        return OpenVinoRuntime(artifact, graph, threads=threads)
-    from edgead.runtime.ort import OrtRuntime
+def _named(name: str) -> RuntimeComponent:
+    found = RUNTIMES.named(name.partition("?")[0])
+    if found is None:
+        raise SettingsError(f"unknown runtime {name!r}: choose auto or one of {', '.join(RUNTIMES.all())}")
+    return found
 
-    return OrtRuntime(artifact, graph, threads=threads)
+
+def _options(runtime: RuntimeComponent, name: str) -> Any:
+    return read_options(runtime, name.partition("?")[2], f"runtime {runtime.name}")
+
+
+def _chosen(artifact: Artifact, name: str, precision: str | None) -> tuple[RuntimeComponent, Graph]:
+    if name != AUTO:
+        runtime = _named(name)
+        return runtime, runtime.graph(artifact, precision)
+    asked = artifact.graph(precision)
+    # Where nothing was built for this machine nothing is preferred, and no other engine's module is imported.
+    built = (artifact.path / ENGINES).is_dir()
+    for runtime in RUNTIMES.builtin().values() if built else ():
+        if runtime.preferred and runtime.precision(asked.precision) in artifact.precisions:
+            graph = runtime.graph(artifact, asked.precision)
+            if runtime.runs(artifact, graph):
+                return runtime, graph
+    return _named(_FALLBACK), asked

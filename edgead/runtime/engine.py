@@ -65,6 +65,11 @@ class Stamp(BaseModel):
     profile: Profile
 
 
+def precision_of_engine(precision: str) -> str:
+    """Name the graph that an engine is built from: TensorRT takes no zero points, so for int8 the one without."""
+    return "int8_symmetric" if precision == "int8" else precision
+
+
 def make_engine(artifact: Artifact, *, target: str = "current", precision: str | None = None) -> tuple[Path, Stamp]:
     """Build an engine and put it with its stamp into the artifact's `engines/`, in the place of an older one.
 
@@ -83,7 +88,7 @@ def make_engine(artifact: Artifact, *, target: str = "current", precision: str |
     SettingsError
         If nothing that is installed builds for `target`, or there is no GPU for "current".
     """
-    graph = artifact.graph(precision, for_tensorrt=True)
+    graph = artifact.graph(precision_of_engine(precision or artifact.manifest.precision))
     flavour = find_flavour(target)
     gpu = find_gpu() if target == "current" else None
     onnx = graph.read()

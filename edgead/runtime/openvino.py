@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from edgead import kernels
 from edgead.artifact.folder import Artifact, ArtifactError, Graph
+from edgead.components.options import Section
 from edgead.errors import SettingsError
 from edgead.runtime.contract import Tensor, check_input, check_outputs
+from edgead.runtime.registry import register
 from edgead.runtime.workers import start_workers
 
 
@@ -93,3 +96,16 @@ def _run_once(request: Any) -> Any:
     """Its threads start with the first inference."""
     request.infer()
     return request
+
+
+class OpenVinoOptions(Section):
+    """OpenVINO on the CPU: `pip install 'edgead[openvino]'`."""
+
+
+def _open(
+    artifact: Artifact, graph: Graph, options: OpenVinoOptions, *, threads: int | None, on_device: bool
+) -> OpenVinoRuntime:
+    return OpenVinoRuntime(artifact, graph, threads=threads)
+
+
+register("openvino", OpenVinoOptions, _open, runs=lambda artifact, graph: find_spec("openvino") is not None)

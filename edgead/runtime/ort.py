@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import onnxruntime
 
 from edgead import kernels
 from edgead.artifact.folder import Artifact, ArtifactError, Graph
+from edgead.components.options import Section
 from edgead.runtime.contract import Tensor, check_input, check_outputs
+from edgead.runtime.registry import register
 from edgead.runtime.workers import start_workers
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 # Optimizers that are left out: this one quantises the layers that an int8 graph keeps in float.
 WITHOUT = ["WeightBiasQuantization"]
@@ -18,6 +24,8 @@ class OrtRuntime:
     """One of the artifact's graphs on ONNX Runtime's CPU provider, batch 1."""
 
     def __init__(self, artifact: Artifact, graph: Graph, *, threads: int | None = None):
+        import onnxruntime  # a fifth of a second, which only those who open it pay
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or kernels.threads()
         options.inter_op_num_threads = 1
@@ -78,3 +86,14 @@ class OrtRuntime:
 def _tensor(node: onnxruntime.NodeArg) -> Tensor:
     dtype = node.type.removeprefix("tensor(").removesuffix(")")
     return Tensor(node.name, {"float": "float32"}.get(dtype, dtype), node.shape)
+
+
+class OrtOptions(Section):
+    """ONNX Runtime on the CPU; always installed."""
+
+
+def _open(artifact: Artifact, graph: Graph, options: OrtOptions, *, threads: int | None, on_device: bool) -> OrtRuntime:
+    return OrtRuntime(artifact, graph, threads=threads)
+
+
+register("onnxruntime", OrtOptions, _open)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgead.artifact.folder import Artifact, Graph
+from edgead.artifact.folder import ENGINES, Artifact, Graph
+from edgead.components.options import Section
+from edgead.errors import SettingsError
+from edgead.runtime import device
 from edgead.runtime.cuda_libraries import CudaGraph, capture
 from edgead.runtime.device import Device, DeviceArray, open_device
-from edgead.runtime.engine import Wanted, find_engine
+from edgead.runtime.engine import PlantedEngineError, Wanted, find_engine, precision_of_engine
 from edgead.runtime.engine_builder import EngineError, Log, shape_of
 from edgead.runtime.flavour import Flavour
+from edgead.runtime.registry import register
 
 if TYPE_CHECKING:
     import tensorrt as trt
+
+logger = logging.getLogger(__name__)
 
 
 class TensorRtRuntime:
@@ -153,3 +160,31 @@ def _runtime_config(engine: trt.ICudaEngine, flavour: Flavour) -> list[Any]:
     # Its kernels are compiled while it runs, so that it must choose itself what to capture and when.
     config.cuda_graph_strategy = flavour.api.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
     return [config]
+
+
+class TensorRtOptions(Section):
+    """TensorRT on an NVIDIA GPU, by an engine that `edgead engine` has built."""
+
+
+def has_engine(artifact: Artifact, graph: Graph) -> bool:
+    """Whether there is an engine for the GPU that is here, stale or not; one that may be planted is none."""
+    if not any((artifact.path / ENGINES).glob(f"{graph.precision}.*.engine")):
+        return False
+    try:
+        wanted = find_engine(artifact, graph, device.find_gpu())
+        wanted.check_planted()
+        return wanted.path.exists()
+    except PlantedEngineError as error:
+        logger.warning("%s; the engine is taken for missing", error)
+        return False
+    except SettingsError:  # no TensorRT, or no GPU
+        return False
+
+
+def _open(
+    artifact: Artifact, graph: Graph, options: TensorRtOptions, *, threads: int | None, on_device: bool
+) -> TensorRtRuntime:
+    return TensorRtRuntime(artifact, graph, on_device=on_device)
+
+
+register("tensorrt", TensorRtOptions, _open, runs=has_engine, precision=precision_of_engine, preferred=True)

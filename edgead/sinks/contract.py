@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Protocol
 
@@ -28,11 +29,51 @@ class StopRequested(Exception):
 class Sink(Protocol):
     """Takes frames with their verdicts. `close` may be called more than once."""
 
-    uri: str
+    uri: str  # without credentials
 
     def write(self, frame: Frame, verdict: Verdict) -> None: ...
 
     def close(self) -> None: ...
+
+
+class BaseSink(ABC):
+    """A sink with all that an outlet may want to know of it; see `edgead.sinks.outlet.Outlet`.
+
+    Attributes
+    ----------
+    uri : str
+        What is shown of it, without credentials.
+    needs_image : bool
+        Where it is False, the outlet gives it neither image nor map, so that more verdicts can wait.
+    decisions : tuple of str
+        It gets verdicts of these alone.
+    can_check : bool
+        Whether `check` finds out something.
+    """
+
+    uri: str
+    needs_image: bool = True
+    decisions: tuple[str, ...] = CHOICES["all"]
+    can_check: bool = False
+
+    @property
+    def problem(self) -> str | None:
+        """What `write` waits for, or what is wrong although it has returned; asked from any thread."""
+        return None
+
+    @abstractmethod
+    def write(self, frame: Frame, verdict: Verdict) -> None:
+        """Take a verdict; may take as long as it wants, and raises SinkError where it could not."""
+
+    def skip(self, count: int) -> None:  # noqa: B027  most sinks do not count
+        """Learn that so many verdicts were dropped before the next one."""
+
+    def check(self) -> None:  # noqa: B027  see can_check
+        """Find out whether the receiver is there; raises SinkError where it is not."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release everything, and end a `write` that waits; may be called more than once."""
 
 
 def write_error(path: str | Path, error: OSError) -> SinkError:

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from edgead.images.files import write_image
 from edgead.images.overlay import draw_overlay
 from edgead.serialization import frame_label
-from edgead.sinks.contract import CHOICES, SinkError, write_error
+from edgead.sinks.contract import CHOICES, BaseSink, write_error
+from edgead.sinks.options import Only, SinkOptions, read_path
+from edgead.sinks.registry import register
 from edgead.types import Frame, Verdict
 
-_FORMATS = ("jpg", "png")
+
+class ImagesOptions(SinkOptions):
+    """One image with heat map and boxes for each verdict of the chosen decisions."""
+
+    kind: Literal["images"]
+    folder: Path
+    only: Annotated[Only, Field(description="Which verdicts; review has the rejects too.")] = "all"
+    format: Literal["jpg", "png"] = "jpg"
 
 
-class ImagesSink:
+class ImagesSink(BaseSink):
     """Writes one picture for each verdict of the chosen decisions.
 
     A picture is written under another name and renamed, so that neither a kill nor a full disk leaves half of one.
@@ -22,23 +34,19 @@ class ImagesSink:
 
     Parameters
     ----------
-    folder : str
-    only : {"all", "review", "reject"}
-        "review" writes reviews and rejects.
-    format : {"jpg", "png"}
+    options : ImagesOptions
+        With `only` "review", reviews and rejects are written.
     """
 
-    def __init__(self, folder: str, *, only: str = "all", format: str = "jpg"):
-        self.uri = f"images:{folder}"
-        if only not in CHOICES or format not in _FORMATS:
-            raise SinkError(f"{self.uri}: only is all, review or reject, and format is jpg or png")
-        self._folder = Path(folder)
-        self.decisions = CHOICES[only]
-        self._format = format
+    def __init__(self, options: ImagesOptions):
+        self.uri = f"images:{options.folder}"
+        self._folder = options.folder
+        self.decisions = CHOICES[options.only]
+        self._format = options.format
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise write_error(folder, error) from error
+            raise write_error(self._folder, error) from error
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
         if verdict.decision not in self.decisions:
@@ -62,3 +70,12 @@ def picture_name(frame: Frame, verdict: Verdict) -> str:
     # What is left may be a URL or hold any character; 60 of them keep the name below the limits of file systems.
     slug = re.sub(r"[^\w.-]+", "-", origin).strip("-.")[-60:]
     return f"{frame.number:06d}_{slug}_{verdict.decision}"
+
+
+register(
+    "images",
+    ImagesOptions,
+    lambda name, options: ImagesSink(options),
+    schemes={"images": "images:FOLDER?only=reject&format=png"},
+    read_uri=lambda uri: read_path(uri, ("only", "format"), "folder"),
+)

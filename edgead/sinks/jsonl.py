@@ -6,13 +6,23 @@ import io
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 from edgead.serialization import record_json
-from edgead.sinks.contract import SinkError, write_error
+from edgead.sinks.contract import BaseSink, SinkError, write_error
+from edgead.sinks.options import SinkOptions, read_path
+from edgead.sinks.registry import register
 from edgead.types import Frame, Verdict
 
 
-class JsonlSink:
+class JsonlOptions(SinkOptions):
+    """One line of JSON for each verdict, appended to a file; `-` is standard output."""
+
+    kind: Literal["jsonl"]
+    path: Literal["-"] | Path
+
+
+class JsonlSink(BaseSink):
     """Appends one line for each verdict to a file, or writes to standard output (`jsonl:-`).
 
     Every line is written at once and unbuffered, so that a reader, or a kill, never sees half of one.
@@ -71,3 +81,12 @@ def _ends_a_line(path: str) -> bool:
     with open(path, "rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1) == b"\n"
+
+
+register(
+    "jsonl",
+    JsonlOptions,
+    lambda name, options: JsonlSink(str(options.path)),
+    schemes={"jsonl": "jsonl:PATH"},
+    read_uri=lambda uri: read_path(uri, ()),
+)

@@ -6,18 +6,16 @@ import logging
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import Field
+
+from edgead.components.options import Host, Port, Seconds
 from edgead.errors import SettingsError
-from edgead.sinks.contract import SinkError
-from edgead.site.schema import ModbusSink as ModbusSection
+from edgead.sinks.contract import BaseSink, SinkError
+from edgead.sinks.options import SinkOptions, read_host
+from edgead.sinks.registry import register
 from edgead.types import Frame, Verdict
-
-try:
-    from pymodbus.client import ModbusTcpClient
-    from pymodbus.exceptions import ModbusException
-except ModuleNotFoundError:
-    raise SettingsError("Modbus needs `pip install 'edgead[daemon]'`") from None
 
 DECISIONS = ("ok", "review", "reject")
 # What an answer must bear to be one to the request.
@@ -25,6 +23,25 @@ _FUNCTIONS = {"read_coils": 1, "write_coils": 15, "write_registers": 16}
 
 # It logs each failed attempt by itself; the sink's problem says it once.
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
+
+
+class ModbusOptions(SinkOptions):
+    """Verdicts to a PLC over Modbus/TCP: coils and holding registers from the addresses that are given."""
+
+    kind: Literal["modbus"]
+    host: Host
+    port: Port = 502
+    unit: Annotated[int, Field(ge=0, le=255)] = 1
+    coil: Annotated[int, Field(ge=0, le=65532, description="ok, review, reject, and one that toggles.")] = 0
+    register_: Annotated[
+        int, Field(ge=0, le=65529, alias="register", description="Count (2), score (2), decision.")
+    ] = 0
+    timeout_s: Seconds = 1.0
+    queued: ClassVar[bool] = True
+
+    @property
+    def most_waiting(self) -> int:
+        return 1  # an old verdict would eject the wrong part
 
 
 def to_registers(count: int, score: float, decision: str) -> list[int]:
@@ -39,7 +56,7 @@ def _float32(value: float) -> float:
     return max(-largest, min(largest, value))
 
 
-class ModbusSink:
+class ModbusSink(BaseSink):
     """Writes the registers of each verdict, then its coils: ok, review, reject and one that toggles.
 
     The four coils go in one request, and after the registers: a PLC that sees the toggle change reads a whole
@@ -48,8 +65,15 @@ class ModbusSink:
     """
 
     needs_image = False
+    can_check = True
 
-    def __init__(self, section: ModbusSection):
+    def __init__(self, section: ModbusOptions):
+        try:
+            from pymodbus.client import ModbusTcpClient
+            from pymodbus.exceptions import ModbusException
+        except ModuleNotFoundError:
+            raise SettingsError("Modbus needs `pip install 'edgead[daemon]'`") from None
+        self._failure = ModbusException
         self.uri = f"modbus://{section.host}:{section.port}?unit={section.unit}"
         self._section = section
         self._count = 0
@@ -100,7 +124,7 @@ class ModbusSink:
             yield
         except SinkError:
             raise
-        except (ModbusException, OSError) as error:
+        except (self._failure, OSError) as error:
             self._client.close()
             raise SinkError(f"{self.uri}: cannot be written: {error}") from None
         except BaseException:
@@ -112,7 +136,7 @@ class ModbusSink:
         if self._toggle is None:
             bits = self._ask(self._client.read_coils, self._section.coil + 3).bits
             if not bits:
-                raise ModbusException("the answer to read_coils holds no coil")
+                raise self._failure("the answer to read_coils holds no coil")
             self._toggle = bool(bits[0])
         return self._toggle
 
@@ -121,8 +145,22 @@ class ModbusSink:
         if answer.isError():
             raise SinkError(f"{self.uri}: {request.__name__} at {address} is refused: {answer}")
         if answer.function_code != _FUNCTIONS[request.__name__]:
-            raise ModbusException(f"{request.__name__} is answered by function {answer.function_code}")
+            raise self._failure(f"{request.__name__} is answered by function {answer.function_code}")
         return answer
 
     def close(self) -> None:
         self._client.close()
+
+
+def _read_uri(uri: str) -> dict[str, Any]:
+    parts, values = read_host(uri, ("coil", "register", "unit"))
+    return values | {"port": parts.port or 502}
+
+
+register(
+    "modbus",
+    ModbusOptions,
+    lambda name, options: ModbusSink(options),
+    schemes={"modbus": "modbus://HOST:PORT?unit=1&coil=0&register=0"},
+    read_uri=_read_uri,
+)

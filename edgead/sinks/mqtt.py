@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import secrets
 import socket
-import time
 import zlib
-from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import unquote
 
+from pydantic import Field
+
+from edgead.mqtt.options import BrokerOptions
 from edgead.serialization import record_json
-from edgead.sinks.contract import SinkError
-from edgead.sinks.mqtt_connection import Connection, MQTTErrorCode, error_string
-from edgead.site.schema import MqttSink as MqttSection
+from edgead.sinks.contract import BaseSink, SinkError
+from edgead.sinks.options import QueueSection, SinkOptions, read_host
+from edgead.sinks.registry import register
 from edgead.types import Frame, Verdict
 
 
-class MqttSink:
+class MqttOptions(SinkOptions, BrokerOptions):
+    """Verdicts as JSON to an MQTT broker; what it cannot take waits, in order, until it is back."""
+
+    kind: Literal["mqtt"] = "mqtt"
+    topic: Annotated[str, Field(description="{pipeline} stands for the pipeline's name.")] = "edgead/{pipeline}/verdict"
+    qos: Annotated[int, Field(ge=0, le=2)] = 1
+    client_id: Annotated[
+        str | None, Field(description="By default a new one; with QoS 2 of computer, sink and topic.")
+    ] = None
+    queue: QueueSection = QueueSection()
+    queued: ClassVar[bool] = True
+
+    @property
+    def most_waiting(self) -> int:
+        return self.queue.messages
+
+
+class MqttSink(BaseSink):
     """Publishes each verdict as JSON, and waits until the broker has acknowledged it.
 
     One message is under way at a time. So they arrive in order, and when a broker comes back one message at most is
@@ -27,12 +46,14 @@ class MqttSink:
     ----------
     name : str
         Of the sink; with QoS 2 part of the client's id, by which a broker knows who comes back.
-    section : edgead.site.schema.MqttSink
+    section : MqttOptions
     """
 
     needs_image = False
 
-    def __init__(self, name: str, section: MqttSection):
+    def __init__(self, name: str, section: MqttOptions):
+        from edgead.mqtt.connection import Connection  # only those who have a broker need its package
+
         # With QoS 2 the broker must remember what it has had of this client. Otherwise nobody asks who comes back, and
         # two clients with one id would throw each other out.
         lasting = section.qos == 2
@@ -62,9 +83,10 @@ class MqttSink:
             sent = connection.client.publish(topic, record_json(frame, verdict), self._qos)
         except ValueError as error:
             raise SinkError(f"{self.uri}: topic {topic!r} cannot be used: {error}") from None
-        # NO_CONN is no failure above QoS 0: paho keeps the message and sends it when it has connected again.
-        if self._qos == 0 and sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            raise SinkError(f"{self.uri}: {error_string(sent.rc)}")
+        # No connection is no failure above QoS 0: paho keeps the message and sends it when it has connected again.
+        problem = connection.refused(sent.rc)
+        if self._qos == 0 and problem:
+            raise SinkError(f"{self.uri}: {problem}")
         with connection.changed:
             connection.changed.wait_for(
                 # Without acknowledgements what was under way when the connection ended is gone.
@@ -82,49 +104,21 @@ class MqttSink:
             self._connection.changed.notify_all()
 
 
-class Subscription:
-    """Calls a function with every message of a topic, from the broker of a sink.
+def _read_uri(uri: str) -> dict[str, Any]:
+    parts, values = read_host(uri, ("qos", "ca_file", "client_id"))
+    topic = unquote(parts.path.lstrip("/"))
+    if not topic:
+        raise SinkError(f"the topic is missing, such as mqtt://{parts.hostname}/edgead")
+    tls = parts.scheme == "mqtts"
+    if parts.username:
+        values |= {"user": unquote(parts.username), "password": unquote(parts.password or "")}
+    return values | {"topic": topic, "tls": tls, "port": parts.port or (8883 if tls else 1883)}
 
-    What came while the connection was away does not count, nor do retained messages: they are of the past, and
-    a trigger is for now.
 
-    Parameters
-    ----------
-    section : edgead.site.schema.MqttSink
-        Whose broker, user and certificates are used.
-    topic : str
-    on_message : callable
-        Called with the payload, in a thread of the connection; must not block.
-    """
-
-    def __init__(self, section: MqttSection, topic: str, on_message: Callable[[bytes], object]):
-        self._topic = topic
-        self._on_message = on_message
-        # An id of its own: two clients with the same one throw each other out.
-        self._connection = Connection(section, "", clean=True)
-        self.uri = f"{self._connection.uri}/{topic}"
-        self._connection.on_ready = self._subscribe
-        self._connection.client.on_message = self._receive
-        self._connection.start()
-
-    @property
-    def problem(self) -> str | None:
-        return self._connection.problem
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait until the broker is there."""
-        deadline = time.monotonic() + timeout_s
-        with self._connection.changed:
-            return self._connection.changed.wait_for(
-                lambda: self._connection.connected, max(0.0, deadline - time.monotonic())
-            )
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def _subscribe(self) -> None:
-        self._connection.client.subscribe(self._topic, qos=1)
-
-    def _receive(self, _client: Any, _data: Any, message: Any) -> None:
-        if not message.retain:
-            self._on_message(message.payload)
+register(
+    "mqtt",
+    MqttOptions,
+    MqttSink,
+    schemes={scheme: f"{scheme}://USER:PASSWORD@HOST:PORT/TOPIC?qos=1" for scheme in ("mqtt", "mqtts")},
+    read_uri=_read_uri,
+)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgead.process.log_rate import limited_log
-from edgead.sinks.contract import CHOICES, Sink, SinkError, StopRequested
+from edgead.sinks.contract import BaseSink, SinkError, StopRequested
 from edgead.types import Frame, Verdict
 
 _MOST_BYTES = 256 * 2**20
@@ -65,12 +65,9 @@ class Outlet:
     Parameters
     ----------
     name : str
-    sink : Sink
+    sink : BaseSink
         Its `write` may take as long as it wants: a sink that tries again does it there. It is only ever called from
-        one thread. One that has `needs_image = False` gets neither picture nor map, so that more can wait.
-        One that has `decisions` gets only verdicts of those. One that has a `problem` tells by it what it waits for.
-        One that has `skip` is told how many verdicts were dropped before the next one. One that has `check` is asked
-        by it, where it is required and has nothing to do, whether its receiver is there.
+        one thread. One that is required and has nothing to do is asked by `check`, where it can, for its receiver.
     most : int
         Verdicts that may wait; pictures are also limited to 256 MiB.
     required : bool
@@ -78,16 +75,12 @@ class Outlet:
         For how long a required one may fail.
     """
 
-    def __init__(self, name: str, sink: Sink, *, most: int, required: bool = False, tolerated_s: float = 0.0):
+    def __init__(self, name: str, sink: BaseSink, *, most: int, required: bool = False, tolerated_s: float = 0.0):
         self.uri = sink.uri
         self._name = name
         self._sink = sink
         self._most = most
         self._required, self._tolerated_s = required, tolerated_s
-        self._strips = not getattr(sink, "needs_image", True)
-        self._decisions = getattr(sink, "decisions", CHOICES["all"])
-        self._skip = getattr(sink, "skip", lambda count: None)
-        self._check: Callable[[], None] | None = getattr(sink, "check", None)
         self._skipped = 0
         self._waiting: deque[tuple[Frame, Verdict]] = deque()
         self._bytes = 0
@@ -103,9 +96,9 @@ class Outlet:
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
         """Line a verdict up for the sink."""
-        if verdict.decision not in self._decisions:
+        if verdict.decision not in self._sink.decisions:
             return
-        if self._strips:
+        if not self._sink.needs_image:
             frame = replace(frame, image=_NOTHING)
             verdict = replace(verdict, anomaly_map=_NO_MAP)
         with self._changed:
@@ -159,7 +152,7 @@ class Outlet:
     def _problem_now(self) -> str | None:
         if not self._closing and not self._thread.is_alive():
             return "its thread has died, see the log"
-        problem = getattr(self._sink, "problem", None) or self._problem
+        problem = self._sink.problem or self._problem
         silent_s = time.monotonic() - self._work_began_s if self._work_began_s is not None else 0.0
         if problem is None and silent_s > _SILENT_S:
             return f"{self.uri}: no answer yet, for {silent_s:.0f} s"
@@ -193,16 +186,14 @@ class Outlet:
 
     def _look_after_sink(self) -> None:
         """Find out whether a sink with nothing to do would work: a line that stands still for it gives it nothing."""
-        problem = self._problem
-        if self._check is not None:
-            problem = self._outcome(self._check)
+        problem = self._outcome(self._sink.check) if self._sink.can_check else self._problem
         with self._changed:
             self._problem = problem
             self._failing_s(self._problem_now())
 
     def _written_to_sink(self, frame: Frame, verdict: Verdict, skipped: int) -> str | None:
         def write() -> None:
-            self._skip(skipped)
+            self._sink.skip(skipped)
             self._sink.write(frame, verdict)
 
         return self._outcome(write)

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections import deque
+from pathlib import Path
+from typing import Literal
 
-from edgead.evidence.database import EvidenceError
-from edgead.evidence.store import EvidenceStore
-from edgead.sinks.contract import SinkError
-from edgead.site.schema import StoreSection
+from edgead.evidence.settings import KeepDays, Kept, StoreSection
+from edgead.sinks.contract import BaseSink, SinkError
+from edgead.sinks.options import SinkOptions, read_path
+from edgead.sinks.registry import register
 from edgead.types import Frame, Verdict
 
 
-class StoreSink:
+class SqliteOptions(SinkOptions):
+    """The evidence store: every verdict in SQLite, and images of some."""
+
+    kind: Literal["sqlite"]
+    folder: Path
+    evidence: Kept = "review"
+    keep_days: KeepDays = 90.0
+
+
+class StoreSink(BaseSink):
     """Records every verdict and keeps the pictures that the section asks for."""
 
-    def __init__(self, uri: str, section: StoreSection):
-        self.uri = uri
+    def __init__(self, section: StoreSection):
+        from edgead.evidence import EvidenceError, EvidenceStore  # only those who keep evidence need its packages
+
+        self.uri = f"sqlite:{section.folder}"
         self._before: deque[Frame] = deque(maxlen=section.before)
         self._closed = False
         try:
@@ -38,3 +51,16 @@ class StoreSink:
         lost = self._store.status()["rows_lost"]
         if lost or problems:
             raise SinkError("; ".join([f"{self.uri}: {lost} verdicts were not recorded", *problems]))
+
+
+def _open(name: str, options: SqliteOptions) -> StoreSink:
+    return StoreSink(StoreSection(folder=options.folder, evidence=options.evidence, keep_days=options.keep_days))
+
+
+register(
+    "sqlite",
+    SqliteOptions,
+    _open,
+    schemes={"sqlite": "sqlite:FOLDER?evidence=review&keep_days=90"},
+    read_uri=lambda uri: read_path(uri, ("evidence", "keep_days"), "folder"),
+)

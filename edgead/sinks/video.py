@@ -5,19 +5,31 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Annotated, Literal
 
 import cv2
+from pydantic import Field
 
 from edgead.images.overlay import draw_overlay
 from edgead.process.silence import quiet_opencv
 from edgead.serialization import frame_label
-from edgead.sinks.contract import SinkError, write_error
+from edgead.sinks.contract import BaseSink, SinkError, write_error
+from edgead.sinks.options import SinkOptions, read_path
+from edgead.sinks.registry import register
 from edgead.types import Frame, Verdict
 
 _CODECS = {".avi": "MJPG", ".mp4": "mp4v"}
 
 
-class VideoSink:
+class VideoOptions(SinkOptions):
+    """A video of all frames with their verdicts: MJPG in .avi, MPEG-4 in .mp4."""
+
+    kind: Literal["video"]
+    path: Path
+    fps: Annotated[float, Field(gt=0, le=1000, description="At which it plays.")] = 25.0
+
+
+class VideoSink(BaseSink):
     """Writes every frame with its verdict into a video file.
 
     The file has its name only once it is closed and its frames have been counted: OpenCV says nothing when the
@@ -92,3 +104,12 @@ class VideoSink:
             count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
             capture.release()
         return count
+
+
+register(
+    "video",
+    VideoOptions,
+    lambda name, options: VideoSink(str(options.path), fps=options.fps),
+    schemes={"video": "video:PATH?fps=25"},
+    read_uri=lambda uri: read_path(uri, ("fps",)),
+)

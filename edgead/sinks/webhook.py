@@ -5,21 +5,22 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import os
 import threading
 import time
+from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import Field, SecretStr
+
+from edgead.components.options import Seconds, WebhookUrl
 from edgead.errors import SettingsError
 from edgead.serialization import record_json
 from edgead.sinks.attempt import Attempts
-from edgead.sinks.contract import CHOICES, SinkError
-from edgead.site.schema import WebhookSink as WebhookSection
+from edgead.sinks.contract import CHOICES, BaseSink, SinkError
+from edgead.sinks.options import Only, QueueSection, SinkOptions
+from edgead.sinks.registry import register
 from edgead.types import Frame, Verdict
 from edgead.uri import origin
-
-try:
-    import httpx
-except ModuleNotFoundError:
-    raise SettingsError("a webhook needs `pip install 'edgead[daemon]'`") from None
 
 # They log whole URLs, in which there may be a password or a token.
 for _name in ("httpx", "httpcore"):
@@ -32,13 +33,36 @@ ID_HEADER = "X-Edgead-Id"
 _PASSING = frozenset({408, 425, 429})
 
 
+class WebhookOptions(SinkOptions):
+    """Verdicts as JSON to a URL, signed with HMAC-SHA256 where there is a secret."""
+
+    kind: Literal["webhook"]
+    url: WebhookUrl
+    secret: Annotated[
+        SecretStr | None, Field(description="Key of the signature; with --sink from EDGEAD_WEBHOOK_SECRET.")
+    ] = None
+    timeout_s: Annotated[Seconds, Field(description="Of one attempt.")] = 5.0
+    retry_first_s: Annotated[Seconds, Field(description="Pause after the first failure; it doubles.")] = 0.5
+    retry_most_s: Annotated[Seconds, Field(description="Longest pause.")] = 30.0
+    give_up_after_s: Annotated[
+        float, Field(ge=0.001, le=31_536_000, description="A verdict not taken for so long is counted as failed.")
+    ] = 600.0
+    only: Annotated[Only, Field(description="Which verdicts; review has the rejects too.")] = "all"
+    queue: QueueSection = QueueSection(messages=1_000)
+    queued: ClassVar[bool] = True
+
+    @property
+    def most_waiting(self) -> int:
+        return self.queue.messages
+
+
 def signature(secret: str, timestamp: str, body: bytes) -> str:
     """HMAC-SHA256 over `timestamp.body` in hexadecimal digits, after `sha256=`."""
     digest = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256)
     return f"sha256={digest.hexdigest()}"
 
 
-class WebhookSink:
+class WebhookSink(BaseSink):
     """Posts each verdict, in order; one that is not taken is tried again with growing pauses.
 
     An attempt takes `timeout_s` at most, whatever comes meanwhile. Connections that fail, timeouts, 408, 425, 429 and
@@ -48,18 +72,26 @@ class WebhookSink:
 
     needs_image = False
 
-    def __init__(self, section: WebhookSection):
+    def __init__(self, section: WebhookOptions):
+        try:
+            import httpx
+        except ModuleNotFoundError:
+            raise SettingsError("a webhook needs `pip install 'edgead[daemon]'`") from None
         shown = origin(section.url)
         if not shown.startswith(("http://", "https://")):
             raise SettingsError("webhook: the url must begin with http:// or https:// and name a host")
         self.uri = f"webhook:{shown}"
-        self.problem: str | None = None
+        self._problem: str | None = None
         self._section = section
         self.decisions = CHOICES[section.only]
         self._closed = threading.Event()
         self._attempts = Attempts()
         one = httpx.Limits(max_connections=1)
         self._client = httpx.Client(timeout=section.timeout_s, follow_redirects=False, limits=one)
+
+    @property
+    def problem(self) -> str | None:
+        return self._problem
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
         """Post, again and again if need be, until it is taken, refused, given up or the sink is closed."""
@@ -70,11 +102,11 @@ class WebhookSink:
         pause_s = self._section.retry_first_s
         while not self._closed.is_set():
             problem, again = self._post(frame.id, body)
-            self.problem = problem and f"{self.uri}: {problem}"
+            self._problem = problem and f"{self.uri}: {problem}"
             if problem is None:
                 return
             if not again or time.monotonic() + pause_s > deadline:
-                self.problem = None  # it waits for nothing any more; the error is the outlet's to tell
+                self._problem = None  # it waits for nothing any more; the error is the outlet's to tell
                 raise SinkError(f"{self.uri}: {problem}; the verdict was not taken")
             self._closed.wait(pause_s)
             pause_s = min(2 * pause_s, self._section.retry_most_s)
@@ -86,6 +118,8 @@ class WebhookSink:
 
     def _post(self, id: str, body: bytes) -> tuple[str | None, bool]:
         """Try once; gives what went wrong, and whether it may go better."""
+        import httpx
+
         headers = {"Content-Type": "application/json", ID_HEADER: id}
         if self._section.secret is not None:
             headers[TIMESTAMP_HEADER] = timestamp = str(int(time.time()))
@@ -117,3 +151,17 @@ class WebhookSink:
     @property
     def _no_answer(self) -> str:
         return f"no answer within {self._section.timeout_s:g} s"
+
+
+def _read_uri(uri: str) -> dict[str, Any]:
+    # The URL may have a query of its own, so that options and the secret cannot be in it.
+    return {"url": uri.partition(":")[2], "secret": os.environ.get("EDGEAD_WEBHOOK_SECRET") or None}
+
+
+register(
+    "webhook",
+    WebhookOptions,
+    lambda name, options: WebhookSink(options),
+    schemes={"webhook": "webhook:URL"},
+    read_uri=_read_uri,
+)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Literal
 
 import cv2
 
 from edgead.images.overlay import draw_overlay
 from edgead.serialization import frame_label
-from edgead.sinks.contract import SinkError, StopRequested
+from edgead.sinks.contract import BaseSink, SinkError, StopRequested
+from edgead.sinks.options import SinkOptions
+from edgead.sinks.registry import register
 from edgead.types import Frame, Verdict
 
 _ESC = 27
@@ -37,7 +40,13 @@ def gui_problem() -> str | None:
     return None
 
 
-class WindowSink:
+class WindowOptions(SinkOptions):
+    """A window with every frame and its verdict; q or Esc ends the stream."""
+
+    kind: Literal["window"]
+
+
+class WindowSink(BaseSink):
     """Shows every frame with its verdict in a window."""
 
     def __init__(self, title: str = "edgead"):
@@ -71,3 +80,12 @@ def _built_framework() -> str:
         if line.strip().startswith("GUI:"):
             return line.split(":")[1].strip()
     return "NONE"
+
+
+def _read_uri(uri: str) -> dict[str, str]:
+    if uri.partition(":")[2]:
+        raise SinkError("a window takes no name, write window:")
+    return {}
+
+
+register("window", WindowOptions, lambda name, options: WindowSink(), schemes={"window": "window:"}, read_uri=_read_uri)

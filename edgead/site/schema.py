@@ -1,202 +1,30 @@
-"""What a site file may say: cameras, pipelines, sinks and limits of one device; a model a section, no unknown keys."""
+"""What a site file may say: its components' options composed, the page, the limits; no unknown keys."""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from edgead.site.values import Host, Name, Port, Seconds, Secretive, Uri, WebhookUrl
+from edgead.components.options import Host, Name, Seconds, Section
+from edgead.components.registry import OneOf
+from edgead.drift import DriftSection
+from edgead.evidence.settings import StoreSection
+from edgead.runtime import AUTO, RUNTIMES, checked_runtime
+from edgead.sinks import SINKS, SinkOptions
+from edgead.site.old_forms import renew
+from edgead.sources.settings import CameraSection
+from edgead.triggers import TRIGGERS, TriggerOptions
+from edgead.triggers.timing import EveryFrameOptions
 
-
-class Section(BaseModel):
-    """A section of the site file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class HealthSection(Section):
-    """When a camera's pictures are no longer those that it was commissioned with; see `edgead.sources.health`."""
-
-    dark_below: Annotated[float, Field(ge=0, le=255)] = 10.0
-    bright_above: Annotated[float, Field(ge=0, le=255)] = 245.0
-    blurred_below: Annotated[float, Field(ge=0, le=1, description="Sharpness relative to the golden images.")] = 0.3
-    moved_above_px: Annotated[float, Field(gt=0, le=100_000)] = 8.0
-    every_s: Seconds = 1.0
-
-
-class CameraSection(Section):
-    uri: Uri
-    open_timeout_s: Seconds = 5.0
-    read_timeout_s: Seconds = 5.0
-    stalled_after_s: Annotated[
-        float, Field(ge=0.001, le=86_400, description="Age of the newest frame that makes a camera stalled.")
-    ] = 2.0
-    retry_first_s: Seconds = 0.5
-    retry_most_s: Seconds = 30.0
-    max_megapixels: Annotated[
-        float, Field(gt=0, le=1000, description="A larger frame is a fault: each takes 3 bytes a pixel, several times.")
-    ] = 64.0
-    frozen_after: Annotated[
-        int, Field(ge=2, le=10**9, description="Identical frames in a row that make a camera frozen.")
-    ] = 25
-    health: HealthSection = HealthSection()
-
-
-class EveryFrame(Section):
-    """Judge every frame that is not overtaken by a newer one."""
-
-    kind: Literal["every_frame"] = "every_frame"
-
-
-class Interval(Section):
-    """Judge one frame in each interval."""
-
-    kind: Literal["interval"]
-    every_s: Seconds
-
-
-class Software(Section):
-    """Judge the next frame after a call over HTTP or an MQTT message."""
-
-    kind: Literal["software"]
-    mqtt_sink: Annotated[Name | None, Field(description="Sink whose broker is listened to.")] = None
-    topic: str | None = None
-
-
-class Gpio(Section):
-    """Judge the next frame after an edge on a line of the computer (libgpiod)."""
-
-    kind: Literal["gpio"]
-    chip: str = "/dev/gpiochip0"
-    line: Annotated[int, Field(ge=0, le=65_535)]
-    edge: Literal["rising", "falling"] = "rising"
-    debounce_ms: Annotated[float, Field(ge=0, le=60_000)] = 5.0
-
-
-class PartInView(Section):
-    """Judge each part on a belt once: when something has come into view and stands in its middle."""
-
-    kind: Literal["part_in_view"]
-    zone: Annotated[
-        tuple[float, float, float, float], Field(description="x, y, width, height, as shares of the picture.")
-    ] = (0.3, 0.0, 0.4, 1.0)
-    changed_above: Annotated[
-        float, Field(gt=0, le=255, description="Mean change of grey level against the empty view.")
-    ] = 12.0
-
-    @field_validator("zone")
-    @classmethod
-    def _within(cls, zone: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-        x, y, width, height = zone
-        most = 1 + 1e-9  # 0.7 and 0.3 may be a little more than 1
-        if not (x >= 0 and y >= 0 and width > 0 and height > 0 and x + width <= most and y + height <= most):
-            raise ValueError(f"must lie in the picture, as shares of it from 0 to 1, found {list(zone)}")
-        return zone
-
-
-TriggerSection = Annotated[EveryFrame | Interval | Software | Gpio | PartInView, Field(discriminator="kind")]
-
-
-class _Sink(Section):
-    required: Annotated[
-        bool, Field(description="The device is ready only while this sink works: a PLC that ejects, for example.")
-    ] = False
-    tolerated_s: Annotated[
-        float, Field(ge=0, le=86_400, description="For how long a required sink may fail before that.")
-    ] = 10.0
-
-
-class UriSink(_Sink):
-    """A sink of the camera loop: `jsonl:FILE`, `images:FOLDER?only=reject`."""
-
-    kind: Literal["uri"]
-    uri: Uri
-
-
-class QueueSection(Section):
-    """How much waits for a slow or dead receiver; what is beyond that is dropped oldest first, and counted."""
-
-    messages: Annotated[int, Field(ge=1, le=10**6)] = 10_000
-
-
-class MqttSink(_Sink):
-    """Verdicts as JSON to a broker; what it cannot take is kept, in order, until it is back."""
-
-    kind: Literal["mqtt"]
-    host: Host
-    port: Port = 1883
-    topic: Annotated[str, Field(description="{pipeline} stands for the pipeline's name.")] = "edgead/{pipeline}/verdict"
-    qos: Literal[0, 1, 2] = 1
-    user: str | None = None
-    password: SecretStr | None = None
-    tls: bool = False
-    ca_file: Path | None = None
-    client_id: Annotated[
-        str | None, Field(description="By default a new one; with QoS 2 of computer, sink and topic.")
-    ] = None
-    keepalive_s: Annotated[
-        int, Field(ge=2, le=3600, description="A broker that is silent for 1.5 times as long is away.")
-    ] = 15
-    retry_most_s: Annotated[int, Field(ge=1, le=86_400, description="Longest wait between two tries to connect.")] = 15
-    queue: QueueSection = QueueSection()
-
-
-class WebhookSink(_Sink):
-    """Verdicts as JSON to a URL, signed with HMAC-SHA256 where there is a secret."""
-
-    kind: Literal["webhook"]
-    url: WebhookUrl
-    secret: SecretStr | None = None
-    timeout_s: Seconds = 5.0
-    retry_first_s: Seconds = 0.5
-    retry_most_s: Seconds = 30.0
-    give_up_after_s: Annotated[
-        float, Field(ge=0.001, le=31_536_000, description="A verdict not taken for so long is counted as failed.")
-    ] = 600.0
-    only: Literal["all", "review", "reject"] = "all"
-    queue: QueueSection = QueueSection(messages=1_000)
-
-
-class ModbusSink(_Sink):
-    """Verdicts to a PLC over Modbus/TCP: coils and holding registers from the addresses that are given."""
-
-    kind: Literal["modbus"]
-    host: Host
-    port: Port = 502
-    unit: Annotated[int, Field(ge=0, le=255)] = 1
-    coil: Annotated[int, Field(ge=0, le=65532, description="ok, review, reject, and one that toggles.")] = 0
-    register_: Annotated[
-        int, Field(ge=0, le=65529, alias="register", description="Count (2), score (2), decision.")
-    ] = 0
-    timeout_s: Seconds = 1.0
-
-
-SinkSection = Annotated[UriSink | MqttSink | WebhookSink | ModbusSink, Field(discriminator="kind")]
-
-
-class DriftSection(Section):
-    """When parts or pictures are no longer those that the thresholds were made for; see `edgead.drift`."""
-
-    average_run_length: Annotated[
-        float, Field(ge=100, le=1e12, description="At most one false alarm is expected in so many parts.")
-    ] = 1_000_000
-    most_flagged: Annotated[
-        float,
-        Field(gt=0, lt=1, description="Share of parts, defects included, that may be sent to review or rejected."),
-    ] = 0.2
-    pictures: Annotated[bool, Field(description="Compare brightness, sharpness and place with golden images.")] = True
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+RuntimeName = Annotated[
+    str,
+    AfterValidator(checked_runtime),
+    Field(description=f"auto, or one of {', '.join(RUNTIMES.all())}; options follow a ?."),
+]
 
 
 class PipelineSection(Section):
@@ -204,10 +32,10 @@ class PipelineSection(Section):
 
     camera: Name
     model: Path
-    runtime: Literal["auto", "onnxruntime", "openvino", "tensorrt"] = "auto"
+    runtime: RuntimeName = AUTO
     precision: Literal["fp32", "fp16", "int8"] | None = None
     threads: Annotated[int | None, Field(ge=1, le=256)] = None
-    trigger: TriggerSection = EveryFrame()
+    trigger: Annotated[TriggerOptions, OneOf(TRIGGERS)] = EveryFrameOptions()
     sinks: tuple[Name, ...] = ()
     budget_ms: Annotated[
         float | None,
@@ -216,27 +44,6 @@ class PipelineSection(Section):
         ),
     ] = None
     drift: Annotated[DriftSection | None, Field(description="null watches for none.")] = DriftSection()
-
-
-class StoreSection(Section):
-    """The record of every verdict, and pictures of some."""
-
-    url: Annotated[
-        Secretive | None, Field(min_length=1, repr=False, description="SQLAlchemy URL; by default SQLite in `folder`.")
-    ] = None
-    folder: Path = Path("evidence")
-    evidence: Literal["none", "reject", "review", "all"] = "review"
-    before: Annotated[int, Field(ge=0, le=100, description="Frames kept from before a verdict with evidence.")] = 2
-    after: Annotated[int, Field(ge=0, le=100)] = 2
-    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
-    keep_days: Annotated[float, Field(gt=0, le=36_500)] = 90.0
-    most_mib: Annotated[int, Field(ge=1, le=10**9, description="Most that pictures may take.")] = 10_000
-    free_mib: Annotated[
-        int, Field(ge=0, le=10**9, description="Left free on the disk: below it no picture is written.")
-    ] = 500
-    commit_within_ms: Annotated[
-        float, Field(ge=0, le=10_000, description="Longest that a verdict waits for its row when the disk stalls.")
-    ] = 250.0
 
 
 def _is_loopback(host: str) -> bool:
@@ -287,10 +94,15 @@ class Site(Section):
 
     cameras: dict[Name, CameraSection] = Field(min_length=1)
     pipelines: dict[Name, PipelineSection] = Field(min_length=1)
-    sinks: dict[Name, SinkSection] = {}
+    sinks: dict[Name, Annotated[SinkOptions, OneOf(SINKS)]] = {}
     store: StoreSection = StoreSection()
     http: HttpSection | None = HttpSection()
     limits: LimitsSection = LimitsSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renewed(cls, content: Any) -> Any:
+        return renew(content)
 
     @model_validator(mode="after")
     def _known_names(self) -> Site:
@@ -298,14 +110,6 @@ class Site(Section):
             _expect(pipeline.camera, self.cameras, f"pipelines.{name}.camera")
             for sink in pipeline.sinks:
                 _expect(sink, self.sinks, f"pipelines.{name}.sinks")
-            trigger = pipeline.trigger
-            if isinstance(trigger, Software) and trigger.mqtt_sink is not None:
-                where = f"pipelines.{name}.trigger"
-                _expect(trigger.mqtt_sink, self.sinks, f"{where}.mqtt_sink")
-                if not isinstance(self.sinks[trigger.mqtt_sink], MqttSink) or not trigger.topic:
-                    raise ValueError(
-                        f"{where}: mqtt_sink must name a sink of kind mqtt, and topic a topic of its broker"
-                    )
         return self
 
 

@@ -5,21 +5,65 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
+from pydantic import AfterValidator, Field
 
+from edgead.components.options import Section
 from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import SourceError
-from edgead.uri import parse_options, without_credentials
+from edgead.sources.live import Limits
+from edgead.sources.registry import register
+from edgead.uri import without_credentials
 
 _TEGRA = Path("/etc/nv_tegra_release")
 
 
-def camera_address(camera: str) -> LiveAddress:
-    """Address a camera by its index (`0`) or its device (`/dev/video0`)."""
+def _fourcc(text: str) -> str:
+    if len(text) != 4 or not text.isascii():
+        raise ValueError("must be four characters, such as MJPG or YUYV")
+    return text
+
+
+def _camera_name(text: str) -> str:
+    if not re.fullmatch(r"[\w/@.,:+-]+", text):  # it becomes a part of a pipeline
+        raise ValueError("a name has letters, digits and / @ . , : + -")
+    return text
+
+
+Side = Annotated[int, Field(ge=1, le=100_000)]
+Rate = Annotated[float, Field(gt=0, le=1000)]
+Fourcc = Annotated[str, AfterValidator(_fourcc)]
+CameraName = Annotated[str, AfterValidator(_camera_name)]
+
+
+class CameraOptions(Section):
+    """A camera of this computer, by its number or its device."""
+
+
+class V4l2Options(Section):
+    """A camera of this computer in a format of its own; what it does not give is refused."""
+
+    width: Side | None = None
+    height: Side | None = None
+    fps: Rate | None = None
+    fourcc: Annotated[Fourcc | None, Field(description="Coding, such as MJPG or YUYV.")] = None
+
+
+class CsiOptions(Section):
+    """A camera on the board's connector, through GStreamer: Jetson, or libcamera (all but its first by `name`)."""
+
+    width: Side = 1280
+    height: Side = 720
+    fps: Rate = 30
+    name: Annotated[CameraName | None, Field(description="As `cam --list` shows it.")] = None
+
+
+def camera_address(text: str, options: CameraOptions, limits: Limits) -> LiveAddress:
+    """Address a camera by its index (`camera:0`, `0`) or its device (`camera:/dev/video0`)."""
+    camera = text if text.isdigit() else text.partition(":")[2]
     uri = without_credentials(f"camera:{camera}")
     if not camera.isdigit() and not camera.startswith("/dev/"):
         raise SourceError(f"{uri}: give an index or a device, such as camera:0 or camera:/dev/video0")
@@ -32,25 +76,26 @@ def camera_address(camera: str) -> LiveAddress:
     )
 
 
-def v4l2_address(uri: str) -> LiveAddress:
+def v4l2_address(uri: str, options: V4l2Options, limits: Limits) -> LiveAddress:
     """Address a camera with what it shall deliver: `v4l2:///dev/video0?width=1280&height=720&fps=30&fourcc=MJPG`."""
-    device, _, query = uri.partition("://")[2].partition("?")
+    device = uri.partition("://")[2].partition("?")[0]
     uri = without_credentials(uri)
-    options = _options(uri, query, {**_SIZE, "fourcc": _fourcc})
     if not device.startswith("/dev/"):
         raise SourceError(f"{uri}: give the device after three slashes, such as v4l2:///dev/video0")
     _check_device(uri, Path(device))
-    return LiveAddress(uri, lambda: _connect_v4l2(uri, device, options))
+    wanted = options.model_dump(exclude_none=True)
+    if options.fourcc is not None:
+        wanted["fourcc"] = cv2.VideoWriter.fourcc(*options.fourcc)
+    return LiveAddress(uri, lambda: _connect_v4l2(uri, device, wanted))
 
 
-def csi_address(uri: str) -> LiveAddress:
+def csi_address(uri: str, options: CsiOptions, limits: Limits) -> LiveAddress:
     """Address a camera on the board's own connector by its number: `csi://0?width=1920&height=1080&fps=30`.
 
     libcamera knows all but the first by name alone: `csi://1?name=/base/soc/...`, as `cam --list` shows it.
     """
-    sensor, _, query = uri.partition("://")[2].partition("?")
+    sensor = uri.partition("://")[2].partition("?")[0]
     uri = without_credentials(uri)
-    options = _options(uri, query, {**_SIZE, "name": _camera_name})
     if not sensor.isdigit():
         raise SourceError(f"{uri}: give the number of the sensor, such as csi://0")
     # Not the list of backends: it has those that could be plugged in too.
@@ -63,10 +108,9 @@ def csi_address(uri: str) -> LiveAddress:
     return LiveAddress(uri, lambda: _opened(uri, cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)))
 
 
-def csi_pipeline(sensor: int, options: dict[str, Any], *, tegra: bool) -> str:
+def csi_pipeline(sensor: int, options: CsiOptions, *, tegra: bool) -> str:
     """Write the GStreamer pipeline of a CSI sensor: of a Jetson, or of what libcamera knows (Raspberry Pi)."""
-    width, height, fps = options.get("width", 1280), options.get("height", 720), options.get("fps", 30)
-    caps = f"width={width},height={height},framerate={fps:g}/1"
+    caps = f"width={options.width},height={options.height},framerate={options.fps:g}/1"
     # One buffer that is dropped for a newer one: a pipeline that queues shows the past.
     sink = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
     if tegra:
@@ -74,9 +118,9 @@ def csi_pipeline(sensor: int, options: dict[str, Any], *, tegra: bool) -> str:
             f"nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM),{caps} ! nvvidconv !"
             f" video/x-raw,format=BGRx ! {sink}"
         )
-    if sensor and "name" not in options:
+    if sensor and options.name is None:
         raise SourceError(f"csi://{sensor}: libcamera needs its name: add ?name=..., as `cam --list` shows it")
-    name = f' camera-name="{options["name"]}"' if "name" in options else ""
+    name = "" if options.name is None else f' camera-name="{options.name}"'
     return f"libcamerasrc{name} ! video/x-raw,{caps} ! {sink}"
 
 
@@ -118,47 +162,22 @@ def _opened(uri: str, capture: cv2.VideoCapture) -> cv2.VideoCapture:
     return capture
 
 
-def _options(uri: str, query: str, known: dict[str, Callable[[str], Any]]) -> dict[str, Any]:
-    try:
-        return parse_options(uri, query, known)
-    except ValueError as error:
-        raise SourceError(str(error)) from None
-
-
-def _natural(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError("must be 1 or more")
-    return number
-
-
-def _rate(text: str) -> float:
-    number = float(text)
-    if not 0 < number <= 1000:
-        raise ValueError("must be above 0, and at most 1000")
-    return number
-
-
-def _fourcc(text: str) -> int:
-    if len(text) != 4 or not text.isascii():
-        raise ValueError("must be four characters, such as MJPG or YUYV")
-    return cv2.VideoWriter.fourcc(*text)
-
-
-def _camera_name(text: str) -> str:
-    if not re.fullmatch(r"[\w/@.,:+-]+", text):  # it becomes a part of a pipeline
-        raise ValueError("a name has letters, digits and / @ . , : + -")
-    return text
-
-
 def _shown(name: str, value: float) -> str:
     return int(value).to_bytes(4, "little").decode("latin-1") if name == "fourcc" else f"{value:g}"
 
 
-_SIZE: dict[str, Callable[[str], Any]] = {"width": _natural, "height": _natural, "fps": _rate}
 _PROPERTIES = {
     "fourcc": cv2.CAP_PROP_FOURCC,
     "width": cv2.CAP_PROP_FRAME_WIDTH,
     "height": cv2.CAP_PROP_FRAME_HEIGHT,
     "fps": cv2.CAP_PROP_FPS,
 }
+
+register("camera", CameraOptions, schemes={"camera": "camera:0"}, address=camera_address)
+register(
+    "v4l2",
+    V4l2Options,
+    schemes={"v4l2": "v4l2:///dev/video0?width=1280&height=720&fps=30&fourcc=MJPG"},
+    address=v4l2_address,
+)
+register("csi", CsiOptions, schemes={"csi": "csi://0?width=1920&height=1080&fps=30"}, address=csi_address)

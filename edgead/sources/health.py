@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Annotated
 
 import cv2
 import numpy as np
+from pydantic import Field
 
-from edgead.site.schema import HealthSection
+from edgead.components.options import Seconds, Section
 from edgead.sources.registration import Place
 from edgead.types import Frame
 
 _LONG_SIDE_PX = 512  # that pictures are measured at
 _CHECKS = 5  # whose median counts: one odd picture is no odd camera
+
+
+class HealthSection(Section):
+    """When a camera's pictures are no longer those that it was commissioned with."""
+
+    dark_below: Annotated[float, Field(ge=0, le=255)] = 10.0
+    bright_above: Annotated[float, Field(ge=0, le=255)] = 245.0
+    blurred_below: Annotated[float, Field(ge=0, le=1, description="Sharpness relative to the golden images.")] = 0.3
+    moved_above_px: Annotated[float, Field(gt=0, le=100_000)] = 8.0
+    every_s: Seconds = 1.0
 
 
 class HealthWatch:

@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 
 import cv2
 
+from edgead.components.options import Section
 from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import SourceError
 from edgead.sources.live import Limits
+from edgead.sources.registry import register
 from edgead.uri import without_credentials
 
-SCHEMES = ("rtsp", "rtsps", "http", "https", "udp")
 # A camera chooses what it answers, and FFmpeg would fetch what that names, from this computer or from its neighbours: a
 # redirect, a playlist (HLS, DASH, concat), a description (SDP). Only streams are read, from the address that was given.
 _FFMPEG = {
@@ -30,7 +31,11 @@ _opening = threading.Lock()
 _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 
 
-def network_address(url: str, limits: Limits) -> LiveAddress:
+class NetworkOptions(Section):
+    """A stream that FFmpeg reads: MJPEG, MPEG-TS, H.264; its options are the camera's own. Decoded by one thread."""
+
+
+def network_address(url: str, options: NetworkOptions, limits: Limits) -> LiveAddress:
     """Address a stream by its URL; user name and password may stand in it and appear nowhere else."""
     shown = without_credentials(url)
     return LiveAddress(shown, lambda: _connect(url, shown, limits))
@@ -95,3 +100,12 @@ def _why_unreachable(url: str) -> str:
         "the host answers but gives no video; check the path, the user name and the password; redirects and playlists"
         " are not followed: give the address of the stream itself"
     )
+
+
+register(
+    "network",
+    NetworkOptions,
+    schemes={scheme: f"{scheme}://HOST/PATH" for scheme in ("rtsp", "rtsps", "http", "https")} | {"udp": "udp://:PORT"},
+    address=network_address,
+    has_query=False,
+)

@@ -10,11 +10,11 @@ import subprocess
 import sys
 import time
 
-from edgead.site.schema import CameraSection
 from edgead.sources.contract import SourceError
 from edgead.sources.decoder_log import LOG_LEVEL
 from edgead.sources.frame_memory import FrameMemory, SharedFrame
 from edgead.sources.reader import MESSAGE_BYTES
+from edgead.sources.settings import CameraSection
 from edgead.uri import without_credentials
 
 _START_S = 30.0  # that a process may take to begin, on a small computer that is busy

@@ -13,14 +13,14 @@ from datetime import datetime, timezone
 
 import numpy as np
 
-from edgead.site.schema import CameraSection
-from edgead.sources import Source, is_live, open_source
+from edgead.sources import Source, has_address, is_live, open_source
 from edgead.sources.camera_record import CameraRecord, CameraStatus
 from edgead.sources.contract import SourceError, new_id
 from edgead.sources.frame_memory import SharedFrame
 from edgead.sources.health import HealthWatch
 from edgead.sources.mailbox import Mailbox
 from edgead.sources.reader_process import ReaderProcess
+from edgead.sources.settings import CameraSection
 from edgead.types import Frame
 from edgead.uri import without_credentials
 
@@ -171,15 +171,20 @@ class SupervisedCamera:
 
     def _serve(self) -> None:
         """Read until the end of a recording, or until told to stop."""
-        if is_live(self._section.uri):
+        if has_address(self._section.uri):
             with closing(ReaderProcess(self._section)) as reader:
                 self._serve_live(reader)
             return
+        first, live = self._next_number, is_live(self._section.uri)
         with closing(open_source(self._section.uri, max_megapixels=self._section.max_megapixels)) as self._recording:
             for frame in self._recording:
-                self._deliver(replace(frame, source=self.name), waits=not self._recording.live)
+                self._next_number = first + frame.number + 1
+                numbered = replace(frame, source=self.name, number=first + frame.number)
+                self._deliver(numbered, waits=not (live or self._recording.live))
                 if self._stop.is_set():
                     return
+        if live:
+            raise SourceError("the stream has come to its end")
         self._record.become("ended", "the recording has come to its end")
 
     def _serve_live(self, reader: ReaderProcess) -> None:

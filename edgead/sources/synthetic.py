@@ -5,12 +5,31 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
+from edgead.components.options import Section
 from edgead.sources.contract import Counters, FrameCounter, SourceError
+from edgead.sources.live import Limits
+from edgead.sources.registry import register
 from edgead.types import Frame
-from edgead.uri import parse_options
+
+
+class SyntheticOptions(Section):
+    """The built-in production line, with parts that have known defects; the same seed gives the same parts."""
+
+    seed: Annotated[int, Field(ge=0)] = 1
+    count: Annotated[int, Field(ge=0, description="Parts.")] = 100
+    defect_rate: Annotated[float, Field(ge=0, le=1)] = 0.1
+    batch: Annotated[
+        int | None, Field(ge=1, description="Every so many parts are a batch of its own light, mould and set-up.")
+    ] = None
+    rate: Annotated[
+        float | None, Field(gt=0, le=1000, description="Parts per second; by default as fast as they are asked for.")
+    ] = None
+    repeat: Annotated[bool, Field(description="The parts are made once, and come again and again.")] = False
 
 
 class SyntheticSource:
@@ -21,28 +40,13 @@ class SyntheticSource:
     light, mould and set-up of the camera.
     """
 
-    def __init__(self, uri: str, *, late_after_ms: float | None = None):
+    def __init__(self, uri: str, options: SyntheticOptions, *, late_after_ms: float | None = None):
         self.uri = uri
-        path, _, query = uri.partition(":")[2].partition("?")
+        path = uri.partition(":")[2].partition("?")[0]
         if path:
             raise SourceError(f"{uri}: {path!r} is no part of the line; options follow a ?, as in synthetic:?count=5")
-        known = {
-            "seed": _natural,
-            "count": _natural,
-            "defect_rate": _fraction,
-            "batch": _whole,
-            "rate": _positive,
-            "repeat": _switch,
-        }
-        try:
-            options = parse_options(uri, query, known)
-        except ValueError as error:
-            raise SourceError(str(error)) from None
-        self._rate: float | None = options.pop("rate", None)
-        self.live = self._rate is not None  # a belt with a rate waits for nobody
-        self._repeat: bool = options.pop("repeat", False)
-        self._parts_per_batch: int | None = options.pop("batch", None)
-        self._options = {"seed": 1, "count": 100, "defect_rate": 0.1} | options
+        self._given = options
+        self.live = options.rate is not None  # a belt with a rate waits for nobody
         self._frames = FrameCounter(uri, late_after_ms=late_after_ms)
         self._closed = threading.Event()
 
@@ -51,12 +55,12 @@ class SyntheticSource:
         return Counters(captured=self._frames.captured, late=self._frames.late)
 
     def __iter__(self) -> Iterator[Frame]:
-        due_s = time.monotonic()
+        due_s, rate = time.monotonic(), self._given.rate
         for image in self._parts():
-            if self._rate is not None:
+            if rate is not None:
                 self._closed.wait(due_s - time.monotonic())
                 # A belt that was held up goes on at its pace, it does not catch up.
-                due_s = max(due_s, time.monotonic() - 1 / self._rate) + 1 / self._rate
+                due_s = max(due_s, time.monotonic() - 1 / rate) + 1 / rate
             if self._closed.is_set():
                 return
             yield self._frames.hand_over(self._frames.capture(image))
@@ -70,44 +74,19 @@ class SyntheticSource:
         from edgead.synthetic.transmission import transmit
 
         made = []
-        for image, _mask, _defect in belt(**self._options, parts_per_batch=self._parts_per_batch):
+        given = self._given
+        parts = belt(given.seed, given.count, given.defect_rate, parts_per_batch=given.batch)
+        for image, _mask, _defect in parts:
             image = transmit(image)
-            if self._repeat:
+            if given.repeat:
                 made.append(image)
             yield image
         while made:
             yield from (image.copy() for image in made)  # a frame is its taker's own
 
 
-def _natural(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError("must be 0 or more")
-    return number
+def _open(uri: str, options: SyntheticOptions, limits: Limits) -> SyntheticSource:
+    return SyntheticSource(uri, options, late_after_ms=limits.late_after_ms)
 
 
-def _whole(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError("must be 1 or more")
-    return number
-
-
-def _fraction(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise ValueError("must lie between 0 and 1")
-    return number
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number <= 1000:
-        raise ValueError("must be above 0, and at most 1000")
-    return number
-
-
-def _switch(text: str) -> bool:
-    if text not in ("0", "1"):
-        raise ValueError("must be 0 or 1")
-    return text == "1"
+register("synthetic", SyntheticOptions, _open, schemes={"synthetic": "synthetic:?seed=1&count=100&defect_rate=0.1"})

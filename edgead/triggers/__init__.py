@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from edgead.site.schema import EveryFrame, Gpio, Interval, PartInView, Software, TriggerSection
-from edgead.triggers.contract import Trigger
-from edgead.triggers.gpio import GpioTrigger
-from edgead.triggers.part_in_view import PartInViewTrigger
-from edgead.triggers.timing import EveryFrameTrigger, IntervalTrigger, SoftwareTrigger
+from edgead.errors import SettingsError
+from edgead.triggers.contract import RequestTrigger, Trigger, TriggerOptions
+from edgead.triggers.registry import TRIGGERS, register
 
-__all__ = ["SoftwareTrigger", "Trigger", "open_trigger"]
+__all__ = ["TRIGGERS", "RequestTrigger", "Trigger", "TriggerOptions", "open_trigger", "register"]
 
 
-def open_trigger(section: TriggerSection) -> Trigger:
+def open_trigger(options: TriggerOptions) -> Trigger:
     """Open the trigger that a section of the site file describes.
 
     Raises
@@ -19,14 +17,7 @@ def open_trigger(section: TriggerSection) -> Trigger:
     SettingsError
         Its line cannot be opened, or what it needs is not installed.
     """
-    match section:
-        case EveryFrame():
-            return EveryFrameTrigger()
-        case Interval():
-            return IntervalTrigger(section.every_s)
-        case Software():
-            return SoftwareTrigger()
-        case Gpio():
-            return GpioTrigger(section)
-        case PartInView():
-            return PartInViewTrigger(section)
+    found = TRIGGERS.named(options.kind)
+    if found is None:
+        raise SettingsError(f"unknown trigger {options.kind!r}: known are {', '.join(TRIGGERS.all())}")
+    return found.open(options)

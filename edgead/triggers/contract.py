@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
+from edgead.components.options import Section
 from edgead.types import Frame
 
 
@@ -11,7 +12,24 @@ class Trigger(Protocol):
     """Chooses the frames that are judged."""
 
     def accepts(self, frame: Frame) -> bool:
-        """Tell whether to judge a frame; called with every frame of a pipeline, in their order."""
+        """Whether to judge a frame; called with every frame of a pipeline, in their order."""
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class RequestTrigger(Trigger, Protocol):
+    """A trigger that can be asked for a frame, by the page or the API."""
+
+    def fire(self, at_ns: int | None = None) -> None:
+        """Ask for the first frame after a moment (`time.perf_counter_ns()`, now by default); from any thread."""
+        ...
+
+
+class TriggerOptions(Section):
+    """Options of a trigger. Those of each kind have a field `kind: Literal[NAME]`, and a default for it or none."""
+
+    kind: str
+    on_request: ClassVar[bool] = False
+    """What is opened with them is a RequestTrigger."""

@@ -7,16 +7,29 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field
 
 from edgead.errors import SettingsError
-from edgead.site.schema import Gpio
+from edgead.triggers.contract import TriggerOptions
+from edgead.triggers.registry import register
 from edgead.triggers.timing import SoftwareTrigger
 from edgead.types import Frame
 
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.1
+
+
+class GpioOptions(TriggerOptions):
+    """Judge the next frame after an edge on a line of the computer (`pip install 'edgead[gpio]'`)."""
+
+    kind: Literal["gpio"]
+    chip: str = "/dev/gpiochip0"
+    line: Annotated[int, Field(ge=0, le=65_535)]
+    edge: Literal["rising", "falling"] = "rising"
+    debounce_ms: Annotated[float, Field(ge=0, le=60_000)] = 5.0
 
 
 class Line(Protocol):
@@ -39,7 +52,7 @@ class GpioTrigger:
         would be judged, and nobody would know.
     """
 
-    def __init__(self, section: Gpio, request: Callable[[Gpio], Line] | None = None):
+    def __init__(self, section: GpioOptions, request: Callable[[GpioOptions], Line] | None = None):
         self._section = section
         self._lost: str | None = None
         self._line = (request or _request)(section)
@@ -72,7 +85,7 @@ class GpioTrigger:
             self._lost = f"the program failed ({type(error).__name__}), see the log"
 
 
-def _request(section: Gpio) -> Line:
+def _request(section: GpioOptions) -> Line:
     with _explained(section):
         import gpiod
         from gpiod.line import Bias, Clock, Edge
@@ -87,7 +100,7 @@ def _request(section: Gpio) -> Line:
 
 
 @contextmanager
-def _explained(section: Gpio) -> Iterator[None]:
+def _explained(section: GpioOptions) -> Iterator[None]:
     where = f"trigger on line {section.line} of {section.chip}"
     try:
         yield
@@ -97,3 +110,6 @@ def _explained(section: Gpio) -> Iterator[None]:
         raise SettingsError(
             f"{where}: cannot be had ({error}); `gpioinfo` lists the lines; the user must be in the chip's group"
         ) from error
+
+
+register("gpio", GpioOptions, GpioTrigger)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
+from pydantic import Field, field_validator
 
-from edgead.site.schema import PartInView
+from edgead.triggers.contract import TriggerOptions
+from edgead.triggers.registry import register
 from edgead.types import Frame
 
 _WIDTH_PX = 96  # that pictures are looked at in
@@ -15,6 +18,27 @@ _RELEASE = 0.5  # of the change that a part makes: what is below it is an empty 
 _STILL = 0.2  # of it: what changes less from one picture to the next stands still
 _UNIFORM = 0.5  # of it: what deviates less from its mean is the light, not a part
 _IN_THE_MIDDLE, _PAST_IT = 0.05, 0.1  # of half a zone
+
+
+class PartInViewOptions(TriggerOptions):
+    """Judge each part on a conveyor once: when something has come into view and stands in its middle."""
+
+    kind: Literal["part_in_view"]
+    zone: Annotated[
+        tuple[float, float, float, float], Field(description="x, y, width, height, as shares of the image.")
+    ] = (0.3, 0.0, 0.4, 1.0)
+    changed_above: Annotated[
+        float, Field(gt=0, le=255, description="Mean change of grey level against the empty view.")
+    ] = 12.0
+
+    @field_validator("zone")
+    @classmethod
+    def _within(cls, zone: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        x, y, width, height = zone
+        most = 1 + 1e-9  # 0.7 and 0.3 may be a little more than 1
+        if not (x >= 0 and y >= 0 and width > 0 and height > 0 and x + width <= most and y + height <= most):
+            raise ValueError(f"must lie in the image, as shares of it from 0 to 1, found {list(zone)}")
+        return zone
 
 
 class PartInViewTrigger:
@@ -25,7 +49,7 @@ class PartInViewTrigger:
     between two parts for the length of the zone, and a part be in the zone for two frames at least.
     """
 
-    def __init__(self, section: PartInView):
+    def __init__(self, section: PartInViewOptions):
         self._section = section
         self._view = _EmptyView(section.changed_above)
         self._nearest: float | None = None  # that the part in view has come to the middle
@@ -108,3 +132,6 @@ def _distance(change: np.ndarray, limit: float) -> float:
     x, y = moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
     height, width = change.shape
     return float(np.hypot((2 * x + 1) / width - 1, (2 * y + 1) / height - 1))
+
+
+register("part_in_view", PartInViewOptions, PartInViewTrigger)

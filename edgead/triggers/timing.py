@@ -5,8 +5,32 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from typing import ClassVar, Literal
 
+from edgead.components.options import Seconds
+from edgead.triggers.contract import TriggerOptions
+from edgead.triggers.registry import register
 from edgead.types import Frame
+
+
+class EveryFrameOptions(TriggerOptions):
+    """Judge every frame that is not overtaken by a newer one."""
+
+    kind: Literal["every_frame"] = "every_frame"
+
+
+class IntervalOptions(TriggerOptions):
+    """Judge the first frame in each interval; a clock that is set changes nothing."""
+
+    kind: Literal["interval"]
+    every_s: Seconds
+
+
+class SoftwareOptions(TriggerOptions):
+    """Judge the first frame that was captured after a call over HTTP."""
+
+    kind: Literal["software"]
+    on_request: ClassVar[bool] = True
 
 
 class EveryFrameTrigger:
@@ -69,3 +93,8 @@ class SoftwareTrigger:
 
     def close(self) -> None:
         pass
+
+
+register("every_frame", EveryFrameOptions, lambda options: EveryFrameTrigger())
+register("interval", IntervalOptions, lambda options: IntervalTrigger(options.every_s))
+register("software", SoftwareOptions, lambda options: SoftwareTrigger())

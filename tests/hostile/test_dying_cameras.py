@@ -9,8 +9,8 @@ import cv2
 import pytest
 from fakes import mjpeg_server
 
-from edgead.site.schema import CameraSection
 from edgead.sources.health import HealthWatch
+from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
 
 FAST = {"retry_first_s": 0.05, "retry_most_s": 0.2, "stalled_after_s": 0.4}

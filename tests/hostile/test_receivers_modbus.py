@@ -12,7 +12,7 @@ pytest.importorskip("pymodbus", reason="MODBUS NOT TESTED: pip install 'edgead[d
 from hostile.plc import KINDS, HostilePlc, right
 
 from edgead.sinks import open_outlet
-from edgead.site.schema import ModbusSink
+from edgead.sinks.modbus import ModbusOptions
 
 # Not refused: no harm comes of the second answer, and an echo of a write has the beginning of its answer.
 MAY_BE_TAKEN = {"twice", "echo"}
@@ -23,7 +23,7 @@ def test_a_plc_that_answers_with_garbage(kind, caplog):
     line = Line()
     with closing(HostilePlc(KINDS[kind])) as plc:
         section = {"kind": "modbus", "host": "127.0.0.1", "port": plc.port, "unit": 7, "timeout_s": 0.3}
-        outlet = open_outlet("plc", ModbusSink.model_validate(section))
+        outlet = open_outlet("plc", ModbusOptions.model_validate(section))
         try:
             for count in range(1, 4):
                 outlet.write(*line.part(0.9))

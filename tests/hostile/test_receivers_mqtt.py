@@ -14,9 +14,9 @@ pytest.importorskip("paho.mqtt", reason="MQTT NOT TESTED: pip install 'edgead[da
 from hostile.mqtt_broker import BREAKS, KINDS, TOPIC, HostileBroker
 from paho.mqtt import client as paho
 
+from edgead.mqtt.subscription import Subscription
 from edgead.sinks import open_outlet
-from edgead.sinks.mqtt import Subscription
-from edgead.site.schema import MqttSink
+from edgead.sinks.mqtt import MqttOptions
 
 FOR_S = 0.6
 
@@ -24,7 +24,7 @@ FOR_S = 0.6
 @contextmanager
 def clients_of(broker, **settings):
     values = {"kind": "mqtt", "host": "127.0.0.1", "port": broker.port, "retry_most_s": 1, "keepalive_s": 5}
-    section = MqttSink.model_validate({**values, **settings})
+    section = MqttOptions.model_validate({**values, **settings})
     heard: list[bytes] = []
     outlet = open_outlet("broker", section)
     subscription = Subscription(section, TOPIC.decode(), lambda payload: heard.append(payload[:9]))

@@ -13,7 +13,7 @@ pytest.importorskip("httpx", reason="WEBHOOKS NOT TESTED: pip install 'edgead[da
 from hostile.web import KINDS, TAKEN, Endpoint, drips_its_handshake, right
 
 from edgead.sinks import open_outlet
-from edgead.site.schema import WebhookSink
+from edgead.sinks.webhook import WebhookOptions
 
 TIMES = {"timeout_s": 1.0, "give_up_after_s": 1.6, "retry_first_s": 0.4, "retry_most_s": 0.4}
 
@@ -22,7 +22,7 @@ TIMES = {"timeout_s": 1.0, "give_up_after_s": 1.6, "retry_first_s": 0.4, "retry_
 def test_an_endpoint_that_is_not_decent(kind, caplog):
     line = Line()
     with closing(Endpoint(KINDS[kind])) as endpoint:
-        outlet = open_outlet("hook", WebhookSink.model_validate({"kind": "webhook", "url": endpoint.url, **TIMES}))
+        outlet = open_outlet("hook", WebhookOptions.model_validate({"kind": "webhook", "url": endpoint.url, **TIMES}))
         try:
             outlet.write(*line.part(0.9))
             begin = time.monotonic()
@@ -43,7 +43,7 @@ def test_an_endpoint_that_is_not_decent(kind, caplog):
 def test_a_handshake_that_drips():
     with closing(Endpoint(drips_its_handshake, speaks_first=True)) as endpoint:
         url = endpoint.url.replace("http:", "https:")
-        outlet = open_outlet("hook", WebhookSink.model_validate({"kind": "webhook", "url": url, **TIMES}))
+        outlet = open_outlet("hook", WebhookOptions.model_validate({"kind": "webhook", "url": url, **TIMES}))
         try:
             outlet.write(*Line().part(0.9))
             wait_until(lambda: outlet.status().failed == 1, timeout_s=8)
@@ -57,7 +57,7 @@ def test_what_waits_for_an_answer_says_so(kind, monkeypatch):
     monkeypatch.setattr("edgead.sinks.outlet._SILENT_S", 0.2)
     with closing(Endpoint(KINDS[kind])) as endpoint:
         section = {"kind": "webhook", "url": endpoint.url, "timeout_s": 2, "retry_first_s": 0.1}
-        outlet = open_outlet("hook", WebhookSink.model_validate(section))
+        outlet = open_outlet("hook", WebhookOptions.model_validate(section))
         try:
             outlet.write(*Line().part(0.9))
             wait_until(lambda: "no answer yet, for " in (outlet.status().problem or ""), timeout_s=1.5)

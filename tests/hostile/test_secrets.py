@@ -9,8 +9,9 @@ import pytest
 
 from edgead.daemon.logs import JsonLines
 from edgead.site.load import resolved
-from edgead.site.schema import CameraSection, Site
+from edgead.site.schema import Site
 from edgead.sources import SourceError, open_source
+from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
 
 SECRET = "Hunter2x"

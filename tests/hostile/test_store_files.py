@@ -18,10 +18,10 @@ from test_drift import calibration, verdict
 from verdicts import Line
 
 from edgead.daemon.drift import PipelineDrift
-from edgead.drift import DriftWatch
+from edgead.drift import DriftSection, DriftWatch
 from edgead.evidence import EvidenceError, EvidenceStore
 from edgead.evidence.folder_lock import FolderLock
-from edgead.site.schema import DriftSection, StoreSection
+from edgead.evidence.settings import StoreSection
 
 
 def test_a_folder_is_held_by_one_and_the_other_is_refused_by_name(tmp_path):

@@ -29,9 +29,8 @@ from edgead.evidence.pictures import PictureKeeper
 from edgead.evidence.rows import RowWriter
 from edgead.evidence.upkeep import Upkeep
 from edgead.sinks.jsonl import JsonlSink
-from edgead.site.schema import Gpio
 from edgead.sources.supervised import SupervisedCamera
-from edgead.triggers.gpio import GpioTrigger
+from edgead.triggers.gpio import GpioOptions, GpioTrigger
 
 SEEN_S = 5.0
 
@@ -192,7 +191,7 @@ def test_a_line_that_fails_unforeseen_is_a_fault_of_its_trigger(caplog):
         def release(self):
             pass
 
-    trigger = GpioTrigger(Gpio(kind="gpio", line=3), lambda section: Broken())
+    trigger = GpioTrigger(GpioOptions(kind="gpio", line=3), lambda section: Broken())
     trigger._thread.join(5)
     with pytest.raises(SettingsError, match="lost: the program failed"):
         trigger.accepts(None)

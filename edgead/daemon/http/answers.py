@@ -78,6 +78,7 @@ class PipelineAnswer(Answer):
     can_roll_back: bool
     drift: DriftAnswer | None
     trigger: Annotated[str, Field(description="Its kind, as in the site file.")] = "every_frame"
+    on_request: Annotated[bool, Field(description="The trigger takes requests.")] = False
 
 
 class OutletAnswer(Answer):

@@ -51,7 +51,7 @@ def set_thresholds(
 
 @routes.post("/trigger")
 def fire(name: str, pipeline: Pipeline) -> Done:
-    """Have the next frame judged; for pipelines with a software trigger."""
+    """Have the next frame judged; for pipelines whose trigger takes requests."""
     pipeline.fire()
     return Done(done=f"the next frame of {name} is judged")
 

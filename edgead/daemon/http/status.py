@@ -55,4 +55,6 @@ def one_pipeline(name: str, pipeline: Pipeline, daemon: Daemon) -> PipelineAnswe
 def pipeline_answer(daemon: Served, name: str, pipeline: ServedPipeline) -> PipelineAnswer:
     answer = PipelineAnswer.model_validate(pipeline.status())
     section = daemon.site.pipelines.get(name)
-    return answer.model_copy(update={"trigger": section.trigger.kind}) if section else answer
+    if section is None:
+        return answer
+    return answer.model_copy(update={"trigger": section.trigger.kind, "on_request": section.trigger.on_request})

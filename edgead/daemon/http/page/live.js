@@ -112,7 +112,7 @@ export class LiveView {
     if (this.lost) return ["fault", "No connection", "The device does not answer; nothing here is live", "fault"];
     if (!state) return ["none", "Waiting", "", "none"];
     if (state.state !== "running") return ["fault", { starting: "Starting", fault: "Fault", stopped: "Stopped" }[state.state], state.reason || "", "fault"];
-    if (!this.newest) return ["none", "Waiting", state.trigger === "software" ? "Waits for a trigger" : "No verdict yet", "none"];
+    if (!this.newest) return ["none", "Waiting", state.on_request ? "Waits for a trigger" : "No verdict yet", "none"];
     const age_s = Math.max(0, (this.now() - new Date(this.newest.captured_at)) / 1000);
     const decision = this.newest.decision;
     return [decision, WORDS[decision], age_s < 3 ? `Frame ${this.newest.number}` : `Frame ${this.newest.number}, ${span(age_s)} ago`, decision];
@@ -134,7 +134,7 @@ export class LiveView {
     say(by("score"), score(this.newest?.image_score));
     say(by("review-threshold"), score(limits?.review));
     say(by("reject-threshold"), score(limits?.reject));
-    by("fire").hidden = state?.trigger !== "software";
+    by("fire").hidden = !state?.on_request;
     by("fire").disabled = by("change-thresholds").disabled = this.lost || !limits;
     this.showGauge(limits);
     this.showLastReject();

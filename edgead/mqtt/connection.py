@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import Any
 
 from edgead.errors import SettingsError
+from edgead.mqtt.options import BrokerOptions
 from edgead.process.log_rate import limited_log
-from edgead.site.schema import MqttSink as MqttSection
 
 try:
     from paho.mqtt import client as paho
@@ -22,8 +22,6 @@ try:
     from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 except ModuleNotFoundError:
     raise SettingsError("MQTT needs `pip install 'edgead[daemon]'`") from None
-
-__all__ = ["Connection", "MQTTErrorCode", "error_string"]
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +83,7 @@ class _Client(paho.Client):
 class Connection:
     """A client whose thread connects, and connects again, until it is closed; `problem` says why it is not there."""
 
-    def __init__(self, section: MqttSection, client_id: str, *, clean: bool):
+    def __init__(self, section: BrokerOptions, client_id: str, *, clean: bool):
         self.uri = f"mqtt{'s' if section.tls else ''}://{section.host}:{section.port}"
         self.problem: str | None = f"{self.uri}: not connected yet"
         self.changed = threading.Condition()
@@ -112,6 +110,11 @@ class Connection:
         self.client.connect_async(*self._address)
         self.client.loop_start()
 
+    @staticmethod
+    def refused(code: MQTTErrorCode) -> str | None:
+        """Why a message was not taken; None where it was."""
+        return None if code == MQTTErrorCode.MQTT_ERR_SUCCESS else error_string(code)
+
     def close(self) -> None:
         with self.changed:
             if self.closed:
@@ -125,7 +128,7 @@ class Connection:
         leaving.start()
         leaving.join(_LEAVE_S)
 
-    def _use_tls(self, section: MqttSection) -> None:
+    def _use_tls(self, section: BrokerOptions) -> None:
         try:
             self.client.tls_set(ca_certs=str(section.ca_file) if section.ca_file else None)
         except (OSError, ssl.SSLError, ValueError) as error:

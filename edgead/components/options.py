@@ -1,0 +1,70 @@
+"""Options of components and sections of the site file: strict models, and kinds of values with their bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+
+from edgead.errors import SettingsError
+from edgead.uri import checked_host, origin, without_credentials
+
+_NAME = r"^[a-z][a-z0-9_-]{0,31}$"
+
+Name = Annotated[str, Field(pattern=_NAME, description="Lower-case letters, digits, - and _; begins with a letter.")]
+# Bounded on both sides: what a clock, a socket or a thread cannot wait for would only fail later.
+Seconds = Annotated[float, Field(ge=0.001, le=86_400)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Secretive = Annotated[str, PlainSerializer(without_credentials)]
+Uri = Annotated[Secretive, Field(min_length=1, repr=False)]
+"""A URI that may hold user name and password, which are never shown."""
+
+
+class Section(BaseModel):
+    """Options under names: those of a component, or a section of the site file. Unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NoOptions(Section):
+    """The options of what has none."""
+
+
+def option_names(options: type[Section]) -> dict[str, str]:
+    """Map the names that users write to those of the model's fields."""
+    return {field.alias or name: name for name, field in options.model_fields.items()}
+
+
+def read_query(query: str, known: Collection[str]) -> dict[str, str]:
+    """Split `a=1&b=2` into names and texts, as the options of a component take them.
+
+    Raises
+    ------
+    SettingsError
+        An unknown name; the known ones are named.
+    """
+    values = dict(parse_qsl(query, keep_blank_values=True))
+    for name in values:
+        if name not in known:
+            told = f"known are {', '.join(sorted(known))}" if known else "it takes none"
+            raise SettingsError(f"unknown option {name!r}; {told}")
+    return values
+
+
+def _of_a_host(url: str) -> str:
+    """Refuse a URL whose host cannot be looked up; one that is no URL its sink refuses."""
+    if not url.isprintable():
+        raise ValueError("holds a control character")
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        return url
+    checked_host(host or "")
+    return url
+
+
+Host = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(checked_host)]
+WebhookUrl = Annotated[str, PlainSerializer(origin), Field(min_length=1, repr=False), AfterValidator(_of_a_host)]
+"""Shown by its origin alone: the path may be the secret, as it is with the hooks of chat services."""

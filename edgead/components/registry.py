@@ -1,0 +1,208 @@
+"""One table for each kind of component: built-in ones by their modules, those of others by Python entry points."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union
+
+from pydantic import Field, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema
+
+from edgead.components.options import Section, option_names, read_query
+from edgead.errors import SettingsError, tell_invalid
+from edgead.uri import know_schemes
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """What every component is registered with.
+
+    Attributes
+    ----------
+    name : str
+        What users write: `kind:` in the site file, `--runtime`.
+    options : type of Section
+        What may be set of it, with bounds, defaults and descriptions. Its first line of documentation says what it is.
+    schemes : mapping of str to str
+        URI schemes that stand for it, each with an example: `{"mqtt": "mqtt://HOST/TOPIC"}`.
+    """
+
+    name: str
+    options: type[Section]
+    schemes: Mapping[str, str]
+
+    @property
+    def summary(self) -> str:
+        """What it is, in one line."""
+        return (self.options.__doc__ or "").strip().partition("\n")[0]
+
+    def read(self, values: Mapping[str, Any], shown: str) -> Any:
+        """Make the options of texts or values.
+
+        Raises
+        ------
+        SettingsError
+            One that does not fit; named with `shown`, and without the values, which may be secrets.
+        """
+        try:
+            return self.options.model_validate(values)
+        except ValidationError as error:
+            raise SettingsError(f"{shown}: {tell_invalid(error.errors())}") from None
+
+
+C = TypeVar("C", bound=Component)
+
+
+class Registry(Generic[C]):
+    """The components of one kind. Modules that define them are imported when one is first asked for.
+
+    Parameters
+    ----------
+    kind : str
+        In the singular; entry points of the group `edgead.{kind}s` name modules of other packages.
+    builtin : tuple of str
+        Modules of edgead that register components of this kind; they import nothing heavy.
+    """
+
+    def __init__(self, kind: str, builtin: tuple[str, ...]):
+        self.kind = kind
+        self._builtin = builtin
+        self._components: dict[str, C] = {}
+        self._loading = threading.RLock()
+        self._has_builtin = self._has_others = False
+
+    def add(self, component: C) -> None:
+        """Register a component; modules do that when they are imported.
+
+        Raises
+        ------
+        SettingsError
+            Its name or one of its schemes is taken, or its options cannot be used.
+        """
+        if not issubclass(component.options, Section):
+            raise SettingsError(f"{component.name}: its options must be a subclass of edgead's Section")
+        taken = {scheme for known in self._components.values() for scheme in known.schemes}
+        if component.name in self._components:
+            raise SettingsError(f"a {self.kind} named {component.name!r} is there already: choose another name")
+        for scheme in component.schemes.keys() & taken:
+            raise SettingsError(f"{scheme}: belongs to another {self.kind} already: choose another scheme")
+        # Another thread may go through the table meanwhile.
+        self._components = {**self._components, component.name: component}
+        know_schemes(component.schemes)
+
+    def all(self) -> Mapping[str, C]:
+        """Give all components by their names, built-in ones first."""
+        with self._loading:
+            self._load_builtin()
+            self._load_others()
+            return self._ordered()
+
+    def builtin(self) -> Mapping[str, C]:
+        """Give edgead's own components by their names."""
+        with self._loading:
+            self._load_builtin()
+            return {name: known for name, known in self._ordered().items() if self._is_own(known)}
+
+    def named(self, name: str) -> C | None:
+        """Find a component; modules are imported in their order until it is there, other packages at last."""
+        with self._loading:
+            for module in self._builtin:
+                if name in self._components:
+                    break
+                importlib.import_module(module)
+            if name not in self._components:
+                self._load_others()
+            return self._components.get(name)
+
+    def of_scheme(self, scheme: str) -> C | None:
+        """Find the component that a URI scheme stands for; other packages are looked into only where it is unknown."""
+        with self._loading:
+            self._load_builtin()
+            if self._of_scheme(scheme) is None:
+                self._load_others()
+            return self._of_scheme(scheme)
+
+    def examples(self) -> str:
+        """List an example of every scheme, for help and errors."""
+        return ", ".join(example for component in self.all().values() for example in component.schemes.values())
+
+    def _is_own(self, component: C) -> bool:
+        return component.options.__module__ in self._builtin
+
+    def _ordered(self) -> dict[str, C]:
+        """In the order of the built-in modules, whichever was imported first; those of others last."""
+
+        def place(item: tuple[str, C]) -> int:
+            return self._builtin.index(item[1].options.__module__) if self._is_own(item[1]) else len(self._builtin)
+
+        return dict(sorted(self._components.items(), key=place))
+
+    def _of_scheme(self, scheme: str) -> C | None:
+        return next((component for component in self._components.values() if scheme in component.schemes), None)
+
+    def _load_builtin(self) -> None:
+        if not self._has_builtin:
+            for module in self._builtin:
+                importlib.import_module(module)
+            self._has_builtin = True
+
+    def _load_others(self) -> None:
+        if not self._has_others:
+            self._has_others = True
+            for entry in entry_points(group=f"edgead.{self.kind}s"):
+                self._load(entry)
+
+    def _load(self, entry: EntryPoint) -> None:
+        before = self._components
+        try:
+            entry.load()
+        except Exception as error:  # noqa: BLE001  the edge to other people's code: the others are still there
+            self._components = before
+            what = str(error) if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"
+            logger.warning(
+                "entry point %s = %s (edgead.%ss) cannot be used and is left out: %s",
+                entry.name,
+                entry.value,
+                self.kind,
+                what,
+            )
+
+
+def check_kind(name: str, options: type[Section]) -> None:
+    """Raise SettingsError unless options can be told apart in the site file: `kind: Literal[name]`."""
+    field = options.model_fields.get("kind")
+    if field is None or field.annotation != Literal[name]:  # type: ignore[valid-type]  # known only now
+        raise SettingsError(f"{name}: its options must have a field `kind: Literal[{name!r}]`")
+
+
+class OneOf:
+    """Annotates a field of the site file: the options of any registered component, told apart by `kind`."""
+
+    def __init__(self, registry: Registry[Any]):
+        self._registry = registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        choices = tuple(component.options for component in self._registry.all().values())
+        return handler.generate_schema(Annotated[Union[choices], Field(discriminator="kind")])  # noqa: UP007
+
+
+def read_options(component: Component, query: str, shown: str) -> Any:
+    """Read the options of a component from the query of a URI.
+
+    Raises
+    ------
+    SettingsError
+        An unknown name, or a value that does not fit.
+    """
+    try:
+        values = read_query(query, option_names(component.options))
+    except SettingsError as error:
+        raise SettingsError(f"{shown}: {error}") from None
+    return component.read(values, shown)

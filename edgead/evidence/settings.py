@@ -1,0 +1,34 @@
+"""What the site file may say of the record of verdicts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from edgead.components.options import Secretive, Section
+
+Kept = Literal["none", "reject", "review", "all"]
+KeepDays = Annotated[float, Field(gt=0, le=36_500)]
+
+
+class StoreSection(Section):
+    """The record of every verdict, and pictures of some."""
+
+    url: Annotated[
+        Secretive | None, Field(min_length=1, repr=False, description="SQLAlchemy URL; by default SQLite in `folder`.")
+    ] = None
+    folder: Path = Path("evidence")
+    evidence: Kept = "review"
+    before: Annotated[int, Field(ge=0, le=100, description="Frames kept from before a verdict with evidence.")] = 2
+    after: Annotated[int, Field(ge=0, le=100)] = 2
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
+    keep_days: KeepDays = 90.0
+    most_mib: Annotated[int, Field(ge=1, le=10**9, description="Most that pictures may take.")] = 10_000
+    free_mib: Annotated[
+        int, Field(ge=0, le=10**9, description="Left free on the disk: below it no picture is written.")
+    ] = 500
+    commit_within_ms: Annotated[
+        float, Field(ge=0, le=10_000, description="Longest that a verdict waits for its row when the disk stalls.")
+    ] = 250.0

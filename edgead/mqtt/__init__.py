@@ -1,0 +1,1 @@
+"""MQTT brokers: what is said of one, and a connection that comes again by itself."""

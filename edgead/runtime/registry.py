@@ -1,0 +1,63 @@
+"""Which engines there are: each registers itself, with what it needs to know whether it can run a graph here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from edgead.artifact.folder import Artifact, Graph
+from edgead.components.options import Section
+from edgead.components.registry import Component, Registry
+from edgead.runtime.contract import Runtime
+
+
+class OpenRuntime(Protocol):
+    """Opens a graph. `on_device` is for engines on a GPU, `threads` for those on the CPU."""
+
+    def __call__(
+        self, artifact: Artifact, graph: Graph, options: Any, *, threads: int | None, on_device: bool
+    ) -> Runtime: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeComponent(Component):
+    """An engine.
+
+    Attributes
+    ----------
+    open : callable
+    runs : callable
+        Whether it can open a graph of an artifact here, for lists of what there is.
+    precision : callable
+        Name of the graph that it takes where a user asks for a precision; by default the same.
+    preferred : bool
+        `auto` takes it before ONNX Runtime where `runs` is true and the artifact has engines; of edgead's own alone.
+    """
+
+    open: OpenRuntime
+    runs: Callable[[Artifact, Graph], bool]
+    precision: Callable[[str], str]
+    preferred: bool
+
+    def graph(self, artifact: Artifact, precision: str | None = None) -> Graph:
+        """Look up the graph that it runs; see `Artifact.graph`."""
+        return artifact.graph(self.precision(precision or artifact.manifest.precision))
+
+
+RUNTIMES: Registry[RuntimeComponent] = Registry(
+    "runtime", ("edgead.runtime.ort", "edgead.runtime.openvino", "edgead.runtime.tensorrt")
+)
+
+
+def register(
+    name: str,
+    options: type[Section],
+    open: OpenRuntime,
+    *,
+    runs: Callable[[Artifact, Graph], bool] = lambda artifact, graph: True,
+    precision: Callable[[str], str] = lambda name: name,
+    preferred: bool = False,
+) -> None:
+    """Register a runtime; see `RuntimeComponent`."""
+    RUNTIMES.add(RuntimeComponent(name, options, {}, open, runs, precision, preferred))

@@ -1,0 +1,75 @@
+"""Options that sinks have in common, and how URIs of the camera loop become options."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated, ClassVar, Literal
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import Field
+
+from edgead.components.options import Section, read_query
+from edgead.sinks.contract import SinkError
+
+Only = Literal["all", "review", "reject"]
+
+
+class QueueSection(Section):
+    """How much waits for a slow or dead receiver; what is beyond that is dropped oldest first, and counted."""
+
+    messages: Annotated[int, Field(ge=1, le=10**6)] = 10_000
+
+
+class SinkOptions(Section):
+    """Options of a sink. Those of each kind have a field `kind: Literal[NAME]`."""
+
+    kind: str
+    required: Annotated[
+        bool, Field(description="The device is ready only while this sink works: a PLC that ejects, for example.")
+    ] = False
+    tolerated_s: Annotated[
+        float, Field(ge=0, le=86_400, description="For how long a required sink may fail before that.")
+    ] = 10.0
+    queued: ClassVar[bool] = False
+    """Its receiver may be slow: `edgead stream` too puts a queue before it, as the daemon does before all."""
+
+    @property
+    def most_waiting(self) -> int:
+        """Verdicts that may wait for it."""
+        return 1000
+
+
+def read_path(uri: str, known: Collection[str], name: str = "path") -> dict[str, str]:
+    """Read `SCHEME:PATH?option=value` into the values of options; the path becomes the one of that name.
+
+    Raises
+    ------
+    SinkError, SettingsError
+        The path is missing, or an option is unknown.
+    """
+    scheme, _, rest = uri.partition(":")
+    path, _, query = rest.partition("?")
+    values = read_query(query, known)
+    if not path:
+        raise SinkError(f"the {name} is missing, such as {scheme}:out/{scheme}")
+    return {name: path, **values}
+
+
+def read_host(uri: str, known: Collection[str]) -> tuple[SplitResult, dict[str, object]]:
+    """Read `SCHEME://HOST:PORT?option=value` into its parts, and into the values of options: the host and these.
+
+    Raises
+    ------
+    SinkError, SettingsError
+        The host is missing or malformed, or an option is unknown; nothing of the URI is quoted.
+    """
+    try:
+        parts = urlsplit(uri)
+        named = parts.hostname and parts.port != 0
+    except ValueError:
+        # urllib quotes what it cannot read, which may be a password with a raw / in it.
+        raise SinkError("cannot be read as HOST:PORT") from None
+    values = read_query(parts.query, known)
+    if not named:
+        raise SinkError(f"host or port are missing, such as {parts.scheme}://192.168.0.5:1883")
+    return parts, {"host": parts.hostname, **values}

@@ -1,0 +1,54 @@
+"""Sinks by their URIs, as `edgead stream --sink` takes them; in a site file with `kind: uri`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edgead.components.options import Uri
+from edgead.errors import EdgeadError
+from edgead.sinks.contract import BaseSink, SinkError
+from edgead.sinks.options import SinkOptions
+from edgead.sinks.registry import SINKS, SinkComponent, register
+from edgead.uri import without_credentials
+
+
+class UriOptions(SinkOptions):
+    """Any sink by its URI, such as `jsonl:FILE` or `images:FOLDER?only=reject`."""
+
+    kind: Literal["uri"]
+    uri: Uri
+
+    @property
+    def most_waiting(self) -> int:
+        return read_uri(self.uri)[1].most_waiting
+
+
+def read_uri(uri: str) -> tuple[SinkComponent, SinkOptions]:
+    """Find the sink that a URI names, and its options.
+
+    Raises
+    ------
+    SinkError
+        There is no such sink, or an option does not fit; no credentials are in the message.
+    """
+    scheme, colon, _ = uri.partition(":")
+    component = SINKS.of_scheme(scheme) if colon else None
+    shown = without_credentials(uri)
+    if component is None or component.read_uri is None:
+        raise SinkError(f"{shown}: unknown sink; known are {SINKS.examples()}")
+    try:
+        values = component.read_uri(uri)
+    except EdgeadError as error:
+        raise SinkError(f"{shown}: {error}") from None
+    try:
+        return component, component.read({"kind": component.name, **values}, shown)
+    except EdgeadError as error:
+        raise SinkError(str(error)) from None
+
+
+def _open(name: str, options: UriOptions) -> BaseSink:
+    component, named = read_uri(options.uri)
+    return component.open(component.name, named)
+
+
+register("uri", UriOptions, _open)

@@ -1,0 +1,101 @@
+"""Which engine runs which graph: chosen by name or by `auto`, without opening one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from edgead.artifact.folder import ENGINES
+from edgead.errors import SettingsError
+from edgead.runtime import RUNTIMES, available_runtimes, device, engine, graph_for, open_runtime
+from edgead.runtime.device import Gpu
+from edgead.runtime.flavour import Flavour
+
+ALL = ("fp32", "fp16", "int8", "int8_symmetric")
+
+
+class StubArtifact:
+    """The part of an artifact that a choice looks at."""
+
+    def __init__(self, path, precisions):
+        self.path, self.precisions = path, precisions
+        self.manifest = SimpleNamespace(precision="fp32")
+
+    def graph(self, precision=None):
+        name = precision or self.manifest.precision
+        if name not in self.precisions:
+            raise SettingsError(f"no {name} graph")
+        return SimpleNamespace(precision=name)
+
+
+@pytest.fixture
+def artifact(tmp_path, monkeypatch):
+    """Four graphs, and an engine of the symmetric int8 for the GPU that seems to be here."""
+    monkeypatch.setattr(device, "find_gpu", lambda: Gpu("Orin", "sm87"))
+    monkeypatch.setattr(engine, "installed_flavours", lambda: [Flavour("tensorrt", "10.3", object())])
+    (tmp_path / ENGINES).mkdir(mode=0o755)
+    (tmp_path / ENGINES / "int8_symmetric.tensorrt.sm87.engine").touch(mode=0o644)
+    return StubArtifact(tmp_path, ALL)
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """What was opened: name of the runtime, and precision of the graph."""
+    found = []
+
+    def note(name):
+        return lambda artifact, graph, options, *, threads, on_device: found.append((name, graph.precision))
+
+    noted = {name: replace(runtime, open=note(name)) for name, runtime in RUNTIMES.all().items()}
+    monkeypatch.setattr(RUNTIMES, "_components", noted)
+    return found
+
+
+@pytest.mark.parametrize(
+    "name, precision, chosen",
+    [
+        ("auto", "int8", ("tensorrt", "int8_symmetric")),  # `edgead engine --precision int8` writes this engine
+        ("auto", "int8_symmetric", ("tensorrt", "int8_symmetric")),
+        ("auto", "fp16", ("onnxruntime", "fp16")),  # has no engine
+        ("auto", None, ("onnxruntime", "fp32")),
+        ("tensorrt", "int8", ("tensorrt", "int8_symmetric")),
+        ("tensorrt", None, ("tensorrt", "fp32")),
+        ("onnxruntime", "int8", ("onnxruntime", "int8")),
+        ("openvino", "int8", ("openvino", "int8")),
+    ],
+)
+def test_runtime_and_graph_are_chosen_together(artifact, opened, name, precision, chosen):
+    graph = graph_for(artifact, name, precision)
+    assert graph.precision == chosen[1]
+    open_runtime(artifact, name, precision=precision)
+    open_runtime(artifact, name, precision=graph.precision)
+    assert opened == [chosen, chosen]
+
+
+def test_auto_needs_no_graph_for_tensorrt(artifact, opened):
+    artifact.precisions = ("fp32", "int8")
+    open_runtime(artifact, precision="int8")
+    assert opened == [("onnxruntime", "int8")]
+    with pytest.raises(SettingsError, match="no int8_symmetric graph"):
+        open_runtime(artifact, "tensorrt", precision="int8")
+
+
+def test_tensorrt_is_available_where_it_has_an_engine_of_that_very_graph(artifact):
+    assert [precision for precision in ALL if "tensorrt" in available_runtimes(artifact, precision)] == [
+        "int8_symmetric"
+    ]
+
+
+@pytest.mark.parametrize(
+    "name, what",
+    [
+        ("tensort", "unknown runtime 'tensort': choose auto or one of onnxruntime, openvino, tensorrt"),
+        ("onnxruntime?speed=2", "runtime onnxruntime: unknown option 'speed'; it takes none"),
+    ],
+)
+def test_a_wrong_name_says_what_is_known(artifact, name, what):
+    with pytest.raises(SettingsError, match=re.escape(what)):
+        open_runtime(artifact, name)

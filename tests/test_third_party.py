@@ -1,0 +1,174 @@
+"""Another package adds a source, a sink, a trigger and a runtime: one file each, made known by entry points."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from daemons import make_site, started, write_site
+from pydantic import BaseModel
+
+from edgead.components.options import NoOptions
+from edgead.components.registry import Component, Registry
+from edgead.errors import SettingsError
+from edgead.site.reference import reference
+
+ROOT = Path(__file__).parent.parent
+FILES = ROOT / "tests" / "third_party"
+ENTRIES = {
+    "edgead.sources": "grey_source",
+    "edgead.sinks": "tally_sink",
+    "edgead.triggers": "every_nth_trigger",
+    "edgead.runtimes": "dimmed_runtime",
+}
+
+
+def installed(folder: Path, entries: dict[str, str]) -> dict[str, str]:
+    """Write what a package manager leaves behind of a package; gives the environment that sees it."""
+    metadata = folder / "edgead_extras-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: edgead-extras\nVersion: 1.0\n")
+    text = "".join(f"[{group}]\n{module} = {module}\n" for group, module in entries.items())
+    (metadata / "entry_points.txt").write_text(text)
+    return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{FILES}", "COLUMNS": "400"}
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    return installed(tmp_path_factory.mktemp("packages"), ENTRIES)
+
+
+def edgead(environment, *arguments, fails=False):
+    command = [sys.executable, "-c", "from edgead.cli import main; main()", *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode != 0) == fails, done.stderr
+    return done.stderr if fails else done.stdout
+
+
+def test_they_run_in_the_camera_loop(environment, trained_model, tmp_path):
+    tally = tmp_path / "tally.txt"
+
+    def scores(runtime):
+        told = edgead(
+            environment, *("stream", trained_model, "grey:?level=90&count=4", "--json"),
+            *("--sink", f"tally:{tally}?mark=x", "--sink", f"jsonl:{tmp_path}/{runtime[:6]}"), "--runtime", runtime
+        )  # fmt: skip
+        assert json.loads(told)["frames"] == 4
+        return [json.loads(line)["image_score"] for line in (tmp_path / runtime[:6]).read_text().splitlines()]
+
+    assert scores("dimmed?gain=0.5") != scores("onnxruntime")
+    assert re.fullmatch(r"(x (ok|review|reject)\n){8}", tally.read_text())
+
+
+@pytest.mark.parametrize(
+    "arguments, what",
+    [
+        (("grey:?levl=90",), "grey:?levl=90: unknown option 'levl'; known are count, level"),
+        (("grey:?level=900",), "grey:?level=900: level: Input should be less than or equal to 255"),
+        (("grei:",), "unknown scheme 'grei'; known are camera:0, "),
+        (("grey:", "--sink", "tally:"), "tally:: the path is missing"),
+        (("grey:", "--runtime", "dimmed?gain=2"), "runtime dimmed: gain: Input should be less than or equal to 1"),
+        (("grey:", "--runtime", "dim"), "choose auto or one of onnxruntime, openvino, tensorrt, dimmed"),
+    ],
+)
+def test_what_is_wrong_with_them_is_reported(environment, trained_model, arguments, what):
+    assert what in edgead(environment, "stream", trained_model, *arguments, fails=True)
+
+
+def test_they_run_in_the_daemon(environment, trained_model, tmp_path):
+    site = make_site(trained_model, cameras={"grey": {"uri": "grey:?level=90&count=60"}})
+    site["pipelines"]["a"] |= {
+        "camera": "grey", "trigger": {"kind": "every_nth", "n": 3}, "runtime": "dimmed?gain=1", "sinks": ["tally"]
+    }  # fmt: skip
+    site["sinks"] = {"tally": {"kind": "tally", "path": "tally.txt", "mark": "x"}}  # relative to the site file
+    checked = edgead(environment, "daemon", "--check", "-c", write_site(tmp_path, site))
+    for text in ("kind: every_nth", "n: 3", "kind: tally", f"path: {tmp_path}/tally.txt", "runtime: dimmed?gain=1"):
+        assert text in checked
+    with started(tmp_path, site, environment=environment) as daemon:
+        assert daemon.wait_state("stopped", reason="has ended")["judged"] == 20
+        daemon.stop()
+    assert (tmp_path / "tally.txt").read_text().count("x ") == 20
+    site["pipelines"]["a"]["trigger"]["n"] = 1
+    told = edgead(environment, "daemon", "--check", "-c", write_site(tmp_path, site), fails=True)
+    assert "pipelines.a.trigger.every_nth.n: Input should be greater than or equal to 2" in told
+
+
+def test_they_are_in_the_help_the_schema_and_the_reference(environment):
+    told = edgead(environment, "stream", "--help")
+    assert "grey:?level=90" in told and "tally:PATH?mark=x" in told and "dimmed" in told
+    schema = json.dumps(json.loads(edgead(environment, "daemon", "--schema")))
+    assert "TallyOptions" in schema and "EveryNthOptions" in schema and "dimmed" in schema
+    text = edgead(environment, "daemon", "--components")
+    for row in (
+        "| `level` | whole number from 0 to 255 | `128` | Of every pixel. |",
+        "| `mark` | text of at least 1 characters and at most 8 | `\\|` | What is written. |",
+        "| `n` | whole number from 2 to 1,000 | must be given | One frame in so many. |",
+        "| `gain` | number above 0 to 1 | `1.0` | Factor of all outputs. |",
+    ):
+        assert row in text
+
+
+WITHOUT_A_KIND = """
+from edgead.sinks import SinkOptions, register
+class MineOptions(SinkOptions):
+    pass
+register("mine", MineOptions, lambda name, options: None)
+"""
+
+
+@pytest.mark.parametrize(
+    "content, why",
+    [
+        ("import tally_sink\nraise RuntimeError('no licence')\n", "RuntimeError: no licence"),
+        (WITHOUT_A_KIND, "mine: its options must have a field `kind: Literal['mine']`"),
+    ],
+)
+def test_one_that_is_broken_is_reported_and_the_others_are_there(tmp_path, content, why):
+    (tmp_path / "broken.py").write_text(content)
+    environment = installed(tmp_path, {"edgead.sinks": "broken", "edgead.sources": "grey_source"})
+    code = (
+        "import edgead.site.schema; from edgead.sinks import SINKS; from edgead.sources import SOURCES;"
+        "print(*SINKS.all(), *SOURCES.all())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [
+        *"jsonl images video window sqlite mqtt webhook modbus uri".split(),
+        *"camera v4l2 csi network synthetic path grey".split(),
+    ]
+    assert done.stderr == (f"entry point broken = broken (edgead.sinks) cannot be used and is left out: {why}\n")
+
+
+@pytest.mark.parametrize(
+    "name, options, scheme, what",
+    [
+        ("one", NoOptions, "other", "a thing named 'one' is there already: choose another name"),
+        ("other", NoOptions, "one", "one: belongs to another thing already: choose another scheme"),
+        ("other", BaseModel, "other", "other: its options must be a subclass of edgead's Section"),
+    ],
+)
+def test_a_name_or_a_scheme_belongs_to_one(name, options, scheme, what):
+    things = Registry("thing", ())
+    things.add(Component("one", NoOptions, {"one": "one:"}))
+    with pytest.raises(SettingsError, match=what):
+        things.add(Component(name, options, {scheme: "x:"}))
+    assert list(things.all()) == ["one"]
+
+
+def test_the_reference_is_what_the_registries_say():
+    page = (ROOT / "docs" / "components.md").read_text()
+    made, heading, added = page.partition("## Add your own\n")
+    assert heading and made.rstrip() == reference(own=True).rstrip(), "edgead daemon --components makes its first part"
+    for module in ENTRIES.values():
+        assert (FILES / f"{module}.py").read_text() in added
+
+
+def test_every_kind_has_its_group_of_entry_points():
+    from edgead.site.reference import KINDS
+
+    assert {f"edgead.{registry.kind}s" for registry, _ in KINDS} == set(ENTRIES)
+    assert all(isinstance(registry, Registry) for registry, _ in KINDS)
