@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -16,10 +16,11 @@ from torch import nn
 
 import edgead
 from edgead.artifact.folder import Artifact, new_artifact
-from edgead.artifact.manifest import Manifest, Preprocessing, Scoring
+from edgead.artifact.manifest import LearnsFrom, Manifest, Preprocessing
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.dataset.folders import Progress
 from edgead.export.graph import export_onnx
+from edgead.heads import Head
 from edgead.learning.finalize import CalibrationPlan, complete_artifact
 
 
@@ -27,12 +28,19 @@ class Trained(Protocol):
     """What every detector in `edgead.methods` offers after `fit`."""
 
     name: str
-    output: Literal["features", "patch_scores"]
+    learns_from: LearnsFrom
     network: nn.Module
-    memory_bank: np.ndarray | None
-    usual_scores: np.ndarray | None
     preprocessing: Preprocessing
-    scoring: Scoring
+
+    @property
+    def head(self) -> Head:
+        """What its outputs are scored by."""
+        ...
+
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """What the head needs beside the graph, float32 matrices."""
+        ...
 
     def settings(self) -> dict[str, Any]: ...
 
@@ -75,20 +83,18 @@ def write_draft(
     trained: Trained, draft: Path, preprocessing: Preprocessing | None = None, provenance: dict[str, Any] | None = None
 ) -> Manifest:
     """Write what a detector needs to run, without thresholds; see `build_artifact`."""
-    manifest = Manifest(
-        detector=trained.name,
-        preprocessing=preprocessing or trained.preprocessing,
-        scoring=trained.scoring,
-        output=trained.output,
+    manifest = Manifest.draft(
+        trained.name,
+        preprocessing or trained.preprocessing,
+        trained.head,
+        learns_from=trained.learns_from,
         training={"settings": trained.settings(), **(provenance or {})},
         versions=software_versions(),
     )
     (draft / "weights.safetensors").write_bytes(serialize(trained.network.state_dict()))
     export_onnx(trained.network, draft / "model.onnx", manifest)
-    if trained.memory_bank is not None:
-        np.save(draft / "memory_bank.npy", trained.memory_bank, allow_pickle=False)
-    if trained.usual_scores is not None:
-        np.save(draft / "usual_scores.npy", trained.usual_scores, allow_pickle=False)
+    for name, file in manifest.arrays.items():
+        np.save(draft / file, trained.arrays[name], allow_pickle=False)
     return manifest
 
 

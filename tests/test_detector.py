@@ -37,7 +37,7 @@ def part(line_data):
 
 def test_verdict(detector, part):
     verdict = detector.predict(part)
-    limits = detector.manifest.calibration
+    limits = detector.graph.calibration
     assert verdict.anomaly_map.shape == (160, 160)
     assert verdict.anomaly_map.dtype == np.float32
     assert verdict.threshold == limits.reject
@@ -111,15 +111,13 @@ def test_unknown_runtime(trained_model):
 
 @pytest.mark.parametrize("change", [{"image_size": [128, 128]}, {"image_size": [160, 128]}])
 def test_graph_and_manifest_that_do_not_fit(model_copy, runtime, change):
-    edit_manifest(model_copy, lambda manifest: manifest["preprocessing"].update(change))
+    edit_manifest(model_copy, lambda manifest: manifest["inputs"][0]["preprocessing"].update(change))
     with pytest.raises(ArtifactError, match="takes images of shape .*edgead export"):
         Detector.load(model_copy, runtime=runtime)
 
 
 def test_outputs_and_manifest_that_do_not_fit(model_copy, runtime):
-    edit_manifest(
-        model_copy, lambda manifest: (manifest.update(output="patch_scores"), manifest["scoring"].update(head="map"))
-    )
+    edit_manifest(model_copy, lambda manifest: manifest.update(head={"kind": "map"}))
     with pytest.raises(ArtifactError, match="output 'features', the manifest says 'patch_scores'.*edgead export"):
         Detector.load(model_copy, runtime=runtime)
 

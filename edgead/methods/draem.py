@@ -11,16 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from edgead import kernels
-from edgead.artifact.manifest import Preprocessing, Scoring
+from edgead.artifact.manifest import LearnsFrom, Preprocessing
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
+from edgead.heads.map import MapHead
 from edgead.methods.anomalies import Batch, Simulator
 from edgead.methods.anomaly_textures import built_in_textures, folder_textures
 from edgead.methods.checkpoint import Checkpoint, Learner
@@ -97,7 +98,7 @@ class Draem:
     """
 
     name = "draem"
-    output: Literal["patch_scores"] = "patch_scores"
+    learns_from: LearnsFrom = "good"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "default": {},
         # Ours: some 0.75 s of CPU time a step on a Zen 4 server, so that two cores train it in half an hour.
@@ -111,8 +112,7 @@ class Draem:
             "window": 13,
         },
     }
-    memory_bank = None
-    usual_scores = None
+    arrays: ClassVar[dict[str, np.ndarray]] = {}  # the graph has everything
 
     def __init__(self, config: DraemConfig = DraemConfig()):
         self.config = config
@@ -144,8 +144,8 @@ class Draem:
         return Preprocessing(image_size=self.config.image_size)
 
     @property
-    def scoring(self) -> Scoring:
-        return Scoring(head="map", window=self.config.window, sigma_px=self.config.sigma_px)
+    def head(self) -> MapHead:
+        return MapHead(window=self.config.window, sigma_px=self.config.sigma_px)
 
     def fit(
         self,

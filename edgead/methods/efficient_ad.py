@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgead.artifact.manifest import Preprocessing, Scoring
+from edgead.artifact.manifest import LearnsFrom, Preprocessing
 from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.errors import SettingsError
+from edgead.heads.map import MapHead
 from edgead.methods.checkpoint import Checkpoint, Learner
 from edgead.methods.device import CPU, bfloat16_products
 from edgead.methods.loop import run_steps
@@ -104,15 +105,14 @@ class EfficientAD:
     """
 
     name = "efficient_ad"
-    output: Literal["patch_scores"] = "patch_scores"
+    learns_from: LearnsFrom = "good"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "default": {},
         "small": {**AS_PUBLISHED, "steps": 2_000},
         "medium": {**AS_PUBLISHED, "model_size": "medium", "steps": 2_000},
         "paper": AS_PUBLISHED,
     }
-    memory_bank = None
-    usual_scores = None
+    arrays: ClassVar[dict[str, np.ndarray]] = {}  # the graph has everything
 
     def __init__(
         self,
@@ -152,9 +152,9 @@ class EfficientAD:
         return Preprocessing(image_size=self.config.image_size)
 
     @property
-    def scoring(self) -> Scoring:
+    def head(self) -> MapHead:
         config = self.config
-        return Scoring(head="map", window=config.window, top_patches=config.top_patches, sigma_px=config.sigma_px)
+        return MapHead(window=config.window, top_patches=config.top_patches, sigma_px=config.sigma_px)
 
     def fit(
         self,

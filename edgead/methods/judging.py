@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from edgead import metrics
-from edgead.heads.scoring import Scorer
+from edgead.heads.contract import Scorer
+from edgead.heads.patches import PatchScorer
 from edgead.images.files import load_image
 from edgead.methods.drawn_defects import draw_defect
 from edgead.preprocess import preprocess
@@ -45,25 +46,37 @@ class DrawnTest:
 
 def score_images(model: Any, images: Sequence[np.ndarray]) -> np.ndarray:
     """Image scores of a trained model that is not exported; images are BGR as from a camera."""
-    window = model.scoring.window
-    return score_by_window(model, images, [window])[window]
+    scorer: Scorer | None = None
+    scores = []
+    for image in images:
+        outputs = _outputs(model, image)
+        scorer = scorer or model.head.open(outputs, model.arrays, model.preprocessing.image_size)
+        scores.append(model.head.score_still(scorer, outputs).image_score)
+    return np.array(scores)
 
 
 def score_by_window(model: Any, images: Sequence[np.ndarray], windows: Sequence[int]) -> dict[int, np.ndarray]:
-    """The same for several sizes of the window that patch scores are averaged over, from one search of each image."""
+    """The same for several sizes of the window that patch scores are averaged over, from one search of each image.
+
+    The model's head is a `PatchHead`.
+    """
     scores: dict[int, list[float]] = {window: [] for window in windows}
-    scorers: dict[int, Scorer] = {}
+    scorers: dict[int, PatchScorer] = {}
     for image in images:
-        with torch.inference_mode():
-            outputs = model.network(torch.from_numpy(preprocess(image, model.preprocessing))[None])
-        output, *graph_score = [x.numpy() for x in (outputs if isinstance(outputs, tuple) else (outputs,))]
+        outputs = _outputs(model, image)
         if not scorers:
-            rules = {window: model.scoring.model_copy(update={"window": window}) for window in windows}
-            scorers = {
-                window: Scorer(rule, output.shape[1:3], model.config.image_size, model.memory_bank, model.usual_scores)
-                for window, rule in rules.items()
-            }
-        patch_scores = scorers[windows[0]].patch_scores(output)
+            heads = {window: model.head.model_copy(update={"window": window}) for window in windows}
+            prepared = outputs, model.arrays, model.preprocessing.image_size
+            scorers = {window: head.open(*prepared) for window, head in heads.items()}
+        patch_scores = scorers[windows[0]].patch_scores(outputs)
         for window, scorer in scorers.items():
-            scores[window].append(scorer.image_score(patch_scores, *graph_score, features=output))
+            scores[window].append(scorer.image_score(patch_scores, outputs))
     return {window: np.array(found) for window, found in scores.items()}
+
+
+def _outputs(model: Any, image: np.ndarray) -> dict[str, np.ndarray]:
+    """What the network gives for an image, by the names that the head has for it."""
+    with torch.inference_mode():
+        given = model.network(torch.from_numpy(preprocess(image, model.preprocessing))[None])
+    tensors = given if isinstance(given, tuple) else (given,)
+    return {output.name: tensor.numpy() for output, tensor in zip(model.head.outputs, tensors, strict=True)}

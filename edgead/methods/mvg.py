@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgead.artifact.manifest import Preprocessing, Scoring
+from edgead.artifact.manifest import LearnsFrom, Preprocessing
 from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.errors import SettingsError
+from edgead.heads.map import MapHead
 from edgead.methods.backbones import LITE_LAYERS, Backbone, build_backbone
 from edgead.methods.checkpoint import Checkpoint
 from edgead.methods.device import CPU
@@ -117,9 +118,8 @@ class Mvg:
     """
 
     name = "mvg"
-    output: Literal["patch_scores"] = "patch_scores"
-    memory_bank: None = None
-    usual_scores: None = None
+    learns_from: LearnsFrom = "good"
+    arrays: ClassVar[dict[str, np.ndarray]] = {}  # the graph has everything
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
         "default": {},
@@ -148,8 +148,8 @@ class Mvg:
         return Preprocessing(image_size=self.config.image_size)
 
     @property
-    def scoring(self) -> Scoring:
-        return Scoring(head="map", patch_weight=0.0, graph_weight=1.0, sigma_px=self.config.sigma_px)
+    def head(self) -> MapHead:
+        return MapHead(patch_weight=0.0, graph_weight=1.0, sigma_px=self.config.sigma_px)
 
     def fit(
         self,

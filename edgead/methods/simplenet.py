@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgead.artifact.manifest import Preprocessing, Scoring
+from edgead.artifact.manifest import LearnsFrom, Preprocessing
 from edgead.dataset.folders import StageProgress, no_progress
+from edgead.heads.map import MapHead
 from edgead.methods.backbones import build_backbone
 from edgead.methods.checkpoint import Checkpoint, Learner
 from edgead.methods.device import CPU
@@ -110,10 +111,9 @@ class SimpleNet:
     """
 
     name = "simplenet"
-    output: Literal["patch_scores"] = "patch_scores"
+    learns_from: LearnsFrom = "good"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
-    memory_bank = None
-    usual_scores = None
+    arrays: ClassVar[dict[str, np.ndarray]] = {}  # the graph has everything
 
     def __init__(
         self,
@@ -155,9 +155,9 @@ class SimpleNet:
         return Preprocessing(image_size=self.config.image_size)
 
     @property
-    def scoring(self) -> Scoring:
+    def head(self) -> MapHead:
         config = self.config
-        return Scoring(head="map", window=config.window, top_patches=config.top_patches, sigma_px=config.sigma_px)
+        return MapHead(window=config.window, top_patches=config.top_patches, sigma_px=config.sigma_px)
 
     def fit(
         self,

@@ -19,6 +19,7 @@ from edgead.artifact.folder import Artifact, write_manifest
 from edgead.dataset.folders import Images
 from edgead.errors import EdgeadError
 from edgead.export.build import build_artifact
+from edgead.heads.nearest import BANK
 from edgead.learning.finalize import CalibrationPlan
 from edgead.methods import DETECTORS
 from edgead.methods.judging import DrawnTest, score_by_window, score_images
@@ -111,8 +112,8 @@ def unpack(outcome: Outcome, folder: Path) -> Path:
 def cut_bank(path: Path, rows: int | None) -> None:
     """Leave an artifact the first rows of its memory bank, which greedy k-centre would have chosen alone."""
     artifact = Artifact.load(path)
-    if artifact.manifest.scoring.head == "patch_nearest" and rows is not None:
-        np.save(path / "memory_bank.npy", artifact.memory_bank()[:rows], allow_pickle=False)
+    if BANK in artifact.manifest.arrays and rows is not None:
+        np.save(path / artifact.manifest.arrays[BANK], artifact.array(BANK)[:rows], allow_pickle=False)
         write_manifest(path, artifact.manifest)
 
 
