@@ -99,7 +99,7 @@ def test_boxes_surround_what_is_above_the_threshold(detector, part):
 
 
 def test_uncalibrated_model(model_copy):
-    edit_manifest(model_copy, lambda manifest: manifest.update(calibration=None))
+    edit_manifest(model_copy, lambda manifest: manifest["graphs"]["fp32"].update(calibration=None))
     with pytest.raises(ArtifactError, match="no thresholds"):
         Detector.load(model_copy)
 
@@ -158,8 +158,7 @@ def test_an_engine_that_is_not_installed(trained_model, monkeypatch):
 def filled_model(model_copy):
     """The model with an input that is filled up by reflection; its golden images were scored otherwise."""
     manifest = Artifact.load(model_copy).manifest
-    spec = manifest.preprocessing.model_copy(update={"fill": "reflect"})
-    write_manifest(model_copy, manifest.model_copy(update={"preprocessing": spec}))
+    write_manifest(model_copy, manifest.with_preprocessing(fill="reflect"))
     return model_copy
 
 

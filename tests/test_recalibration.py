@@ -49,14 +49,14 @@ def test_the_new_threshold_is_that_of_the_images(model_copy, good):
         decisions = [detector.predict(load_image(path)).decision for path in sorted(good.iterdir())]
     expected = conformal_threshold(scores, 0.1) * (1 + MARGIN)
     after = Artifact.load(model_copy).manifest
-    assert after.calibration.reject == report["after"]["reject"] == pytest.approx(expected, rel=1e-6)
-    assert after.calibration.scores == pytest.approx(sorted(scores), rel=1e-6)
+    assert after.graphs["fp32"].calibration.reject == report["after"]["reject"] == pytest.approx(expected, rel=1e-6)
+    assert after.graphs["fp32"].calibration.scores == pytest.approx(sorted(scores), rel=1e-6)
     # Rank ceil(41 x 0.9) = 37 of 40: three good parts are above.
     assert decisions.count("reject") == 3
     assert after.schema_version == SCHEMA_VERSION
     (change,) = after.threshold_changes
     assert (change.precision, change.images) == ("fp32", 40)
-    assert change.before.reject == before.calibration.reject
+    assert change.before.reject == before.graphs["fp32"].calibration.reject
     assert change.after.false_reject_rate == 0.1
     assert len(change.images_sha256) == 64
     assert 0 < change.same_scores_p_value <= 1

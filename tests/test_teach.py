@@ -50,7 +50,7 @@ def check_golden(path: Path, precision: str) -> None:
 
 def test_false_rejects_are_learnt_and_the_promise_is_kept(model_copy, new_batch):
     old = Artifact.load(model_copy)
-    old_bank = old.memory_bank()
+    old_bank = old.array("memory_bank")
     lesson = teach(model_copy, TeachPlan(new_batch))
     before, after = lesson.before["fp32"], lesson.after["fp32"]
     assert (before.taught.images, before.held_out.images) == (12, 3)
@@ -58,9 +58,9 @@ def test_false_rejects_are_learnt_and_the_promise_is_kept(model_copy, new_batch)
     assert after.taught.reject <= 1
     assert after.held_out.mean_score < before.held_out.mean_score
     new = Artifact.load(model_copy)
-    assert new.memory_bank().shape == old_bank.shape
+    assert new.array("memory_bank").shape == old_bank.shape
     with pytest.raises(ArtifactError, match="exchanged meanwhile"):  # another model's bank is not the old one's
-        old.memory_bank()
+        old.array("memory_bank")
     assert 0 < lesson.rows_added < lesson.bank_rows
     # The thresholds come from the kept images, which are in no bank, scored by the new one.
     with Detector(new) as detector:

@@ -22,7 +22,7 @@ from edgead.errors import SettingsError
 from edgead.heads.nearest import NearestHead
 from edgead.memory_bank.feature_scale import FeatureScale
 
-PACKAGED = Path(__file__).parent.parent / "backbones"
+PACKAGED = Path(__file__).parents[2] / "backbones"
 
 MEAN, INVERSE_STD, SQUARED_LENGTH, METRIC = "mean", "inverse_std", "squared_length", "metric"
 # A layer x is divided by sqrt(|x|^2 + r^2). Beside this r^2 no |x|^2 changes a float32, and the root is a power of two:
