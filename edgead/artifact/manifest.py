@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from datetime import datetime
 from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SerializeAsAny,
     ValidationError,
@@ -19,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from edgead.artifact.inputs import PositiveInt, Preprocessing, Section, TensorInput
 from edgead.errors import tell_invalid
 from edgead.heads import Head, read_head
 
@@ -33,49 +31,9 @@ PRECISIONS = ("fp32", "fp16", "int8", "int8_symmetric")
 # ask for memory or time without end.
 MOST_GOLDEN = 100
 MOST_FILES = 4096
-MOST_PIXELS = 1 << 24  # of the network's input
 
-PositiveInt = Annotated[int, Field(gt=0)]
-_Side = Annotated[int, Field(gt=0, le=8192)]
 _Score = Annotated[float, Field(ge=-1e30, le=1e30)]  # differences and sums of such are finite
 Rate = Annotated[float, Field(gt=0, le=1)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Preprocessing(_Section):
-    """How a frame becomes the network's input; see `edgead.preprocess`.
-
-    A frame of other proportions than `image_size` is stretched, or keeps its own and the rest is filled with its
-    reflection.
-    """
-
-    image_size: tuple[_Side, _Side]
-    roi: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], PositiveInt, PositiveInt] | None = None
-    resize: Literal["area_linear"] = "area_linear"
-    fill: Literal["stretch", "reflect"] = "stretch"
-    colour: Literal["rgb"] = "rgb"
-
-    @field_validator("image_size")
-    @classmethod
-    def _bounded(cls, size: tuple[int, int]) -> tuple[int, int]:
-        if math.prod(size) > MOST_PIXELS:
-            raise ValueError(f"{size[0]} x {size[1]} pixels are too many for a network: at most {MOST_PIXELS}")
-        return size
-
-
-class TensorInput(_Section):
-    """What the graph is given: the plane of a frame that its input `name` takes, and how that is prepared.
-
-    `clip` is the number of frames that one run takes.
-    """
-
-    name: str = "image"
-    plane: str = "image"
-    clip: Literal[1] = 1
-    preprocessing: Preprocessing
 
 
 # split_conformal and, by group, group_conformal keep their rates by proof; cross_validated by experience, for what
@@ -85,7 +43,7 @@ CalibrationMethod = Literal["split_conformal", "group_conformal", "cross_validat
 PROVEN: tuple[CalibrationMethod, ...] = ("split_conformal", "group_conformal")
 
 
-class TailFit(_Section):
+class TailFit(Section):
     """The distribution that a threshold was extrapolated by; see `edgead.calibration.extreme_value`.
 
     Of the scores, `excesses` are above `over`. The true rate is expected from `rate_low` to `rate_high` (90 %).
@@ -101,7 +59,7 @@ class TailFit(_Section):
     rate_high: float
 
 
-class Thresholds(_Section):
+class Thresholds(Section):
     """Two thresholds, how they were found and the rates that they are for."""
 
     method: CalibrationMethod = "split_conformal"
@@ -139,7 +97,7 @@ class Calibration(Thresholds):
         return self
 
 
-class ThresholdChange(_Section):
+class ThresholdChange(Section):
     """One change of a graph's thresholds on the device.
 
     `images` good images with the hash `images_sha256` were scored, none for thresholds set by hand;
@@ -155,7 +113,7 @@ class ThresholdChange(_Section):
     after: Thresholds
 
 
-class Golden(_Section):
+class Golden(Section):
     """One real image with what the shipped detector said of it; paths are inside the artifact."""
 
     image: str
@@ -166,7 +124,7 @@ class Golden(_Section):
 GoldenImages = Annotated[list[Golden], Field(max_length=MOST_GOLDEN)]
 
 
-class GraphRecord(_Section):
+class GraphRecord(Section):
     """One of the graphs, how it was made and what it guarantees.
 
     `score_tolerance` and `map_tolerance` bound how far its scores and maps may be from those of the torch network
@@ -192,7 +150,7 @@ def _known_head(content: object) -> Head:
 LearnsFrom = Literal["good", "unlabelled", "nothing"]
 
 
-class Manifest(_Section):
+class Manifest(Section):
     """What an artifact is.
 
     Attributes
