@@ -7,14 +7,7 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    SerializeAsAny,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from edgead.artifact.inputs import PositiveInt, Preprocessing, Section, TensorInput
 from edgead.errors import tell_invalid
