@@ -114,7 +114,7 @@ def _edgead(*arguments: object) -> dict[str, Any]:
 def _time(model: Path, data: Path, rounds: int) -> dict[str, Any]:
     """Median milliseconds of a frame, and of its network alone, by runtime and precision, interleaved."""
     artifact = Artifact.load(model)
-    bank_bytes = artifact.memory_bank().nbytes if artifact.manifest.scoring.head == "patch_nearest" else 0
+    bank_bytes = sum(array.nbytes for array in artifact.head_arrays().values())
     image = load_image(next(test.path for test in find_test_images(data) if not test.is_defective))
     load = OtherLoad()
     pairs = [(runtime, precision) for runtime in RUNTIMES for precision in artifact.precisions]

@@ -60,7 +60,7 @@ def measure(data: PanelSet, count: int, seed: int) -> tuple[float, float, float,
         artifact, _ = train_from_folder(plan, Path(work) / "model", setting.of(data))
         with Detector(artifact, runtime="onnxruntime") as detector:
             evaluation = evaluate(detector, find_test_images(data.folder))
-        limits = artifact.manifest.calibration
+        limits = artifact.graph("fp32").calibration
         assert limits is not None
         measures = measure_outcomes(evaluation.outcomes, evaluation.threshold)
         return limits.false_reject_rate, measures["image_AUROC"], measures["false_rejects"], measures["escapes"]

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
-import cv2
 import numpy as np
 
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.limits import Limits
 from edgead.calibration.group_conformal import Ranking
-from edgead.heads.cuda_scoring import DeviceScorer, can_score_on_device
-from edgead.heads.scoring import Scorer
+from edgead.errors import SettingsError
+from edgead.heads.contract import Outputs, Scored, Scorer
+from edgead.images.boxes import find_boxes
 from edgead.images.files import as_bgr
 from edgead.preprocess import covered, preprocess
 from edgead.runtime import graph_for, open_runtime
-from edgead.runtime.device import DeviceArray
-from edgead.types import Box, Decision, StageTimes, Verdict
+from edgead.types import Decision, Frame, StageTimes, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Measurement:
 
 
 class Detector:
-    """A trained artifact, ready to judge images. Use one from one thread at a time.
+    """A trained artifact, ready to judge images; any number of threads may use it, one frame is under way at a time.
 
     >>> detector = Detector.load("out/model")  # doctest: +SKIP
     >>> detector.predict(cv2.imread("part.png")).decision  # doctest: +SKIP
@@ -47,7 +49,8 @@ class Detector:
         self.graph = graph_for(artifact, runtime, precision)
         limits = self.graph.calibration
         self._ranking = Ranking(limits.scores, limits.groups) if limits else Ranking([])
-        on_device = can_score_on_device(self.manifest.scoring)
+        self._one_frame = threading.Lock()  # the runtime's buffers and the scorer's are made once, for one frame
+        on_device = self.manifest.head.takes_gpu_arrays
         self._runtime = open_runtime(
             artifact, runtime, precision=self.graph.precision, threads=threads, on_device=on_device
         )
@@ -57,26 +60,13 @@ class Detector:
             self.close()
             raise
 
-    def _open_scorer(self) -> Scorer | DeviceScorer:
-        scoring = self.manifest.scoring
-        bank = self.artifact.memory_bank() if scoring.head == "patch_nearest" else None
-        output = self._runtime.outputs[self.manifest.output]
-        if bank is not None and bank.shape[1:] != output.shape[-1:]:
-            raise ArtifactError(
-                f"{self.artifact.path}: the memory bank has rows of {bank.shape[1:]}, the network gives "
-                f"{output.shape[-1:]}: train the model again"
-            )
-        grid = (output.shape[1], output.shape[2])
-        usual = self.artifact.usual_scores()
-        if usual is not None and usual.shape != grid:
-            raise ArtifactError(
-                f"{self.artifact.path}: there are usual scores for a grid of {usual.shape}, the network gives {grid}: "
-                "train the model again"
-            )
-        prepared = (scoring, grid, self.manifest.preprocessing.image_size, bank, usual)
-        if isinstance(output, DeviceArray):
-            return DeviceScorer(*prepared, output.device)
-        return Scorer(*prepared)
+    def _open_scorer(self) -> Scorer:
+        head, arrays, outputs = self.manifest.head, self.artifact.head_arrays(), self._runtime.outputs
+        try:
+            head.check(outputs, arrays)
+        except ValueError as error:
+            raise ArtifactError(f"{self.artifact.path}: {error}: train the model again") from error
+        return head.open(outputs, arrays, self.manifest.preprocessing.image_size)
 
     @classmethod
     def load(
@@ -112,8 +102,12 @@ class Detector:
             raise ArtifactError(f"{path} has no thresholds: train it anew with `edgead train`")
         return cls(artifact, runtime=runtime, precision=precision, threads=threads)
 
+    def session(self) -> Session:
+        """Begin a stream of frames; cheap, and any number of them may share the detector."""
+        return Session(self)
+
     def measure(self, image: np.ndarray) -> Measurement:
-        """Score one image without judging it.
+        """Score one image without judging it; a head with state sees it as a stream that shows nothing else.
 
         Parameters
         ----------
@@ -125,19 +119,25 @@ class Detector:
         ValueError
             An image that is empty, of another dtype or smaller than the region of interest.
         """
-        t0 = time.perf_counter_ns()
-        preprocess(as_bgr(image), self.manifest.preprocessing, out=self._runtime.input[0])
-        t1 = time.perf_counter_ns()
-        outputs = self._runtime.run(self._runtime.input)
-        t2 = time.perf_counter_ns()
-        output = outputs[self.manifest.output]
-        patch_scores = self._scorer.patch_scores(output)
-        image_score = self._scorer.image_score(patch_scores, outputs.get("image_score"), features=output)
-        t3 = time.perf_counter_ns()
-        anomaly_map, maximum = self._of_image(*self._scorer.anomaly_map(patch_scores), image.shape)
-        t4 = time.perf_counter_ns()
+        measured = self._measure(image, partial(self.manifest.head.score_still, self._scorer))
+        assert measured is not None  # score_still gives a score or raises
+        return measured
+
+    def _measure(self, image: np.ndarray, score: Callable[[Outputs], Scored | None]) -> Measurement | None:
+        with self._one_frame:
+            t0 = time.perf_counter_ns()
+            preprocess(as_bgr(image), self.manifest.preprocessing, out=self._runtime.input[0])
+            t1 = time.perf_counter_ns()
+            outputs = self._runtime.run(self._runtime.input)
+            t2 = time.perf_counter_ns()
+            scored = score(outputs)
+            t3 = time.perf_counter_ns()
+            if scored is None:
+                return None
+            anomaly_map, maximum = self._of_image(*self._scorer.anomaly_map(scored.patch_scores), image.shape)
+            t4 = time.perf_counter_ns()
         times = StageTimes((t1 - t0) / 1e6, (t2 - t1) / 1e6, (t3 - t2) / 1e6, (t4 - t3) / 1e6)
-        return Measurement(image_score, anomaly_map, maximum, times)
+        return Measurement(scored.image_score, anomaly_map, maximum, times)
 
     def _of_image(self, anomaly_map: np.ndarray, maximum: float, shape: tuple[int, ...]) -> tuple[np.ndarray, float]:
         """The map and its maximum where the input shows the image, not its reflection."""
@@ -146,14 +146,16 @@ class Detector:
 
     def predict(self, image: np.ndarray) -> Verdict:
         """Judge one image; see `measure` for what it may be."""
-        measured = self.measure(image)
+        return self._judge(self.measure(image), image.shape)
+
+    def _judge(self, measured: Measurement, shape: tuple[int, ...]) -> Verdict:
         limits = self.graph.calibration
         if limits is None:
             raise ArtifactError(f"{self.artifact.path} has no thresholds: only `measure` works")
         decision: Decision = "ok"
         if measured.image_score > limits.review:
             decision = "reject" if measured.image_score > limits.reject else "review"
-        boxes = () if decision == "ok" else self._boxes(measured.anomaly_map, limits.map_threshold, image.shape)
+        boxes = () if decision == "ok" else find_boxes(measured.anomaly_map, limits.map_threshold, self._shown(shape))
         return Verdict(
             measured.image_score,
             decision,
@@ -169,6 +171,10 @@ class Detector:
             model=self.manifest.manifest_sha256,
         )
 
+    def _shown(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """The part of a frame of this shape that the map covers."""
+        return self.manifest.preprocessing.roi or (0, 0, shape[1], shape[0])
+
     def set_thresholds(self, *, review: float, reject: float) -> None:
         """Judge by other thresholds than the artifact's, from the next image on; the artifact stays as it is.
 
@@ -183,29 +189,54 @@ class Detector:
         changed = self.graph.calibration.model_copy(update=limits.values())
         self.graph = replace(self.graph, calibration=changed)
 
-    def _boxes(self, anomaly_map: np.ndarray, threshold: float, frame_shape: tuple[int, ...]) -> tuple[Box, ...]:
-        roi = self.manifest.preprocessing.roi or (0, 0, frame_shape[1], frame_shape[0])
-        scale = np.array([roi[2] / anomaly_map.shape[1], roi[3] / anomaly_map.shape[0]])
-        mask = (anomaly_map > threshold).astype(np.uint8)
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-        boxes = []
-        for label in range(1, count):
-            x, y, width, height = stats[label, :4]
-            region = labels[y : y + height, x : x + width] == label
-            peak = float(anomaly_map[y : y + height, x : x + width][region].max())
-            # Outwards to whole pixels of the frame, so that the region never sticks out of its box.
-            low = np.floor(np.array([x, y]) * scale).astype(int)
-            high = np.ceil(np.array([x + width, y + height]) * scale).astype(int)
-            size = high - low
-            boxes.append(Box(int(roi[0] + low[0]), int(roi[1] + low[1]), int(size[0]), int(size[1]), peak))
-        return tuple(sorted(boxes, key=lambda box: -box.peak))
-
     def close(self) -> None:
-        """Release the engine."""
-        self._runtime.close()
+        """Release the engine, once no frame is under way."""
+        with self._one_frame:
+            self._runtime.close()
 
     def __enter__(self) -> Detector:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+class Session:
+    """One stream of frames before a detector, and what its head remembers of them; made by `Detector.session`.
+
+    A gap in the numbers of the frames, another source or another connection begins a new stream. Use a session from
+    one thread at a time.
+    """
+
+    def __init__(self, detector: Detector):
+        self._detector = detector
+        self._plane = detector.manifest.inputs[0].plane
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every frame."""
+        self._state = self._detector.manifest.head.new_state()
+        self._next: tuple[str, int, int] | None = None
+
+    def step(self, frame: Frame) -> Verdict | None:
+        """Judge the next frame.
+
+        Returns
+        -------
+        Verdict or None
+            None where the head needs more frames before it gives a score.
+
+        Raises
+        ------
+        ValueError
+            A frame that cannot be judged; see `Detector.measure`. The next one begins a new stream.
+        """
+        if self._next not in (None, (frame.source, frame.connection, frame.number)):
+            self.reset()
+        planes = frame.planes
+        if self._plane not in planes:
+            raise SettingsError(f"the model looks at the plane {self._plane!r}, the frame has {', '.join(planes)}")
+        score = partial(self._detector._scorer.score, state=self._state)
+        measured = self._detector._measure(planes[self._plane], score)
+        self._next = (frame.source, frame.connection, frame.number + 1)
+        return None if measured is None else self._detector._judge(measured, planes[self._plane].shape)

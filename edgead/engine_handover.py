@@ -17,7 +17,7 @@ from edgead.detector import Detector
 from edgead.errors import EdgeadError
 from edgead.runtime.engine import NoEngineError
 from edgead.runtime.engine_builder import EngineError
-from edgead.types import Verdict
+from edgead.types import Frame, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -103,11 +103,19 @@ class Succession:
 
     def predict(self, image: np.ndarray) -> Verdict:
         """Judge one image, as `Detector.predict`."""
+        return self.current().predict(image)
+
+    def session(self) -> SuccessionSession:
+        """Begin the stream of frames; there is one, as the detectors change between two of its frames."""
+        return SuccessionSession(self)
+
+    def current(self) -> Detector:
+        """Give the detector that judges the next frame."""
         if self._second is not None:
             first, self._detector, self._second = self._detector, self._second, None
             first.close()
             logger.warning("the engine is ready, TensorRT takes over")
-        return self._detector.predict(image)
+        return self._detector
 
     def close(self) -> None:
         """Stop building and release both detectors."""
@@ -122,3 +130,22 @@ class Succession:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+class SuccessionSession:
+    """A stream of frames before a Succession; used as `edgead.detector.Session` is."""
+
+    def __init__(self, succession: Succession):
+        self._succession = succession
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every frame."""
+        self._detector: Detector | None = None
+
+    def step(self, frame: Frame) -> Verdict | None:
+        """Judge the next frame; the detector that takes over begins with it as if it were the first."""
+        detector = self._succession.current()
+        if detector is not self._detector:
+            self._detector, self._session = detector, detector.session()
+        return self._session.step(frame)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from edgead.inspector import FrameError, Inspector
 from edgead.profiling.contention import OtherLoad, OtherUse, tell
-from edgead.profiling.latency import Latency, LatencyRecorder, latency_table
+from edgead.profiling.latency import Latency, latency_table
 from edgead.sinks import Sink, SinkError, StopRequested, open_sink
 from edgead.sources import Source, SourceError, open_source
 from edgead.types import Frame, Verdict
@@ -38,6 +37,8 @@ class StreamSummary:
         Frames that got a verdict.
     decisions : dict
         Verdicts per decision.
+    warming_up : int
+        Frames without a verdict, as the model needs several before it gives one.
     captured, overwritten, late : int, int, int or None
         The source's counters: taken in, replaced by a newer one before being judged, too old when handed over;
         `late` is None where no limit was set.
@@ -56,6 +57,7 @@ class StreamSummary:
     source: str
     frames: int
     decisions: dict[str, int]
+    warming_up: int
     captured: int
     overwritten: int
     late: int | None
@@ -114,6 +116,7 @@ def run(
     """
     stop = stop or threading.Event()
     loop, others = _Loop(detector, on_verdict), OtherLoad()
+    inspector = loop.inspector
     opened: list[Source | Sink] = []
     with _stop_on_signal(stop) as signals:
         try:
@@ -126,26 +129,26 @@ def run(
     counters = frames.counters
     return StreamSummary(
         source=frames.uri,
-        frames=loop.decisions.total(),
-        decisions={decision: loop.decisions[decision] for decision in ("ok", "review", "reject")},
+        frames=sum(inspector.decisions.values()),
+        decisions=inspector.decisions,
+        warming_up=inspector.warming_up,
         captured=counters.captured,
         overwritten=counters.overwritten,
         late=counters.late,
         ended_by="fault" if fault else signals[0] if signals else loop.ended_by,
         fault=fault,
-        fps=loop.recorder.fps,
-        latency=loop.recorder.summary(),
+        fps=inspector.recorder.fps,
+        latency=inspector.recorder.summary(),
         other_use=others.use(),
     )
 
 
 class _Loop:
     def __init__(self, detector: Detector | Succession, on_verdict: OnVerdict | None):
-        self.recorder = LatencyRecorder()
-        self.decisions: Counter[str] = Counter()
+        self.inspector = Inspector()
         self.ended_by = "stop"
         self.fault: str | None = None
-        self._detector = detector
+        self._session = detector.session()
         self._on_verdict = on_verdict
 
     def run(self, source: Source, sinks: Sequence[Sink], stop: threading.Event) -> None:
@@ -164,23 +167,17 @@ class _Loop:
 
     def _judge(self, frame: Frame, sinks: Sequence[Sink]) -> bool:
         """Take one frame through the detector and the sinks; False ends the stream."""
-        begin_ns = time.perf_counter_ns()
         try:
-            verdict = self._detector.predict(frame.image)
-        except ValueError as error:
-            self.fault = f"{f'frame {frame.number} {frame.name}'.rstrip()}: {error}"
+            verdict = self.inspector.judge(frame, self._session.step)
+        except FrameError as error:
+            self.fault = str(error)
             return False
-        times = replace(verdict.stage_times, age_ms=(begin_ns - frame.captured_ns) / 1e6)
-        verdict = replace(verdict, stage_times=times)
-        judged_ns = time.perf_counter_ns()
+        if verdict is None:
+            return True
         goes_on = self._write(frame, verdict, sinks)
-        finished_ns = time.perf_counter_ns()
-        times = replace(times, sink_ms=(finished_ns - judged_ns) / 1e6)
-        total_ms = (finished_ns - frame.captured_ns) / 1e6
-        self.recorder.add_frame(times, total_ms=total_ms, finished_ns=finished_ns)
-        self.decisions[verdict.decision] += 1
+        verdict = self.inspector.finish(frame, verdict)
         if self._on_verdict is not None:
-            self._on_verdict(frame, replace(verdict, stage_times=times))
+            self._on_verdict(frame, verdict)
         return goes_on
 
     def _write(self, frame: Frame, verdict: Verdict, sinks: Sequence[Sink]) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -13,11 +14,12 @@ Decision = Literal["ok", "review", "reject"]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One captured image.
+    """One captured image, and what else was captured at that instant.
 
     Attributes
     ----------
     image : ndarray of shape (H, W, 3), uint8, BGR, C order
+        The plane "image".
     number : int
         Counts the frames that the source captured, from 0. A gap means that frames were overwritten.
     captured_ns : int
@@ -30,6 +32,10 @@ class Frame:
         File name for images from files, otherwise empty.
     id : str
         Names this capture everywhere and for ever; sorts by time of capture. Empty outside of a source.
+    connection : int
+        Counts the connections to the camera: what was before another one was captured is another stream.
+    others : mapping of str to ndarray
+        Planes beside the image, such as "depth", registered to it.
     """
 
     image: np.ndarray
@@ -39,6 +45,13 @@ class Frame:
     source: str
     name: str = ""
     id: str = ""
+    connection: int = 0
+    others: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def planes(self) -> Mapping[str, np.ndarray]:
+        """Every plane by its name, the image as "image"."""
+        return {"image": self.image, **self.others}
 
 
 @dataclass(frozen=True, slots=True)

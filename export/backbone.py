@@ -22,12 +22,7 @@ from edgead.methods.patchcore import PatchCore
 def write_backbone(preset: str, folder: Path = PACKAGED) -> None:
     """Write `PRESET.onnx` and `PRESET.json`: the untrained graph of a patchcore preset, and how to use it."""
     detector = PatchCore.from_settings(find_preset("patchcore", preset))
-    manifest = Manifest(
-        detector=detector.name,
-        preprocessing=detector.preprocessing,
-        scoring=detector.scoring,
-        output=detector.output,
-    )
+    manifest = Manifest.draft(detector.name, detector.preprocessing, detector.head)
     # Zeros and ones would be taken out of the graph as operations that do nothing.
     for name, buffer in detector.network.named_buffers(recurse=False):
         buffer.copy_(torch.rand(buffer.shape, generator=torch.Generator().manual_seed(len(name))) + 1)
@@ -39,7 +34,7 @@ def write_backbone(preset: str, folder: Path = PACKAGED) -> None:
         "sha256": hashlib.sha256(graph).hexdigest(),
         "settings": detector.settings(),
         "preprocessing": detector.preprocessing.model_dump(mode="json"),
-        "scoring": detector.scoring.model_dump(mode="json"),
+        "head": detector.head.model_dump(mode="json"),
         "versions": software_versions(),
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -61,20 +61,18 @@ def write_draft(
     trained: Trained, draft: Path, preprocessing: Preprocessing | None = None, provenance: dict[str, Any] | None = None
 ) -> Manifest:
     """Write what a detector needs to run, without thresholds; see `build_artifact`."""
-    manifest = Manifest(
-        detector=trained.name,
-        preprocessing=preprocessing or trained.preprocessing,
-        scoring=trained.scoring,
-        output=trained.output,
+    manifest = Manifest.draft(
+        trained.name,
+        preprocessing or trained.preprocessing,
+        trained.head,
+        learns_from=trained.learns_from,
         training={"settings": trained.settings, **(provenance or {})},
         versions=software_versions(),
     )
     (draft / "weights.safetensors").write_bytes(serialize(trained.network.state_dict()))
     export_onnx(trained.network, draft / "model.onnx", manifest)
-    if trained.memory_bank is not None:
-        np.save(draft / "memory_bank.npy", trained.memory_bank, allow_pickle=False)
-    if trained.usual_scores is not None:
-        np.save(draft / "usual_scores.npy", trained.usual_scores, allow_pickle=False)
+    for name, file in manifest.arrays.items():
+        np.save(draft / file, trained.arrays[name], allow_pickle=False)
     return manifest
 
 

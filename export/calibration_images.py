@@ -69,15 +69,15 @@ def find_calibration_images(
     DatasetError, CalibrationError, ArtifactError
         No or too few images, or a model without thresholds.
     """
-    manifest = artifact.manifest
-    if manifest.calibration is None or not (artifact.path / FILE).is_file():
-        lacks = "has no thresholds" if manifest.calibration is None else "does not tell what it has learnt from"
+    limits = artifact.graph("fp32").calibration
+    if limits is None or not (artifact.path / FILE).is_file():
+        lacks = "has no thresholds" if limits is None else "does not tell what it has learnt from"
         raise ArtifactError(f"{artifact.path} {lacks}: train it anew with `edgead train`")
-    rate = manifest.calibration.false_reject_rate
+    rate = limits.false_reject_rate
     paths = find_good_images(data, normal_dir)
     paths, _, digest = check_images(paths, skip_bad=True, progress=partial(progress, "read images"))
     learnt = set(find_learnt(artifact, paths))
-    rule = manifest.training.get("groups", {}).get("rule", NONE) if group is None else group
+    rule = artifact.manifest.training.get("groups", {}).get("rule", NONE) if group is None else group
     groups = group_images(paths, rule, data)
     learnt_groups = set(groups.of(learnt))
     others = [path for path in paths if groups.numbers[path] not in learnt_groups]
@@ -92,7 +92,7 @@ def find_calibration_images(
     check_support(len(held_out), rate, groups.of(held_out))
     learnt |= set(more)
     ranges = [path for path in paths if path in learnt]
-    source = "training data" if digest == manifest.training.get("data_sha256") else "other images"
+    source = "training data" if digest == artifact.manifest.training.get("data_sha256") else "other images"
     return CalibrationImages(ranges, held_out, source, groups.of(held_out))
 
 

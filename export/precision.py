@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from edgead.artifact.folder import Artifact, new_artifact, write_manifest
-from edgead.artifact.manifest import Golden, PrecisionRecord
+from edgead.artifact.manifest import Golden, GraphRecord
 from edgead.dataset.folders import Images, StageProgress, no_progress
 from edgead.detector import Detector
 from edgead.errors import SettingsError
@@ -89,7 +89,7 @@ def add_precision(
         record = _make(Artifact(draft, artifact.manifest), plan, images, progress)
         manifest = artifact.manifest.model_copy(
             update={
-                "precisions": {**artifact.manifest.precisions, plan.precision: record},
+                "graphs": {**artifact.manifest.graphs, plan.precision: record},
                 "precision": plan.precision if plan.make_default else artifact.manifest.precision,
                 "versions": software_versions(),
             }
@@ -98,7 +98,7 @@ def add_precision(
     return Artifact.load(path)
 
 
-def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progress: StageProgress) -> PrecisionRecord:
+def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progress: StageProgress) -> GraphRecord:
     """Write the graph and its golden maps into the draft."""
     trial = _Trial(draft, plan)
     if plan.precision == "fp16":
@@ -120,7 +120,7 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
             f"{100 * error.mean_score_error:.4g} % of their value, allowed is {100 * plan.score_tolerance:g} %"
         )
         raise ToleranceError(problem, _remedy(method))
-    calibration = draft.manifest.calibration
+    calibration = draft.graph("fp32").calibration
     assert calibration is not None  # without it there are no held-out images
     with Detector(trial.artifact, runtime="onnxruntime", precision=plan.precision) as detector:
         good = measure_good(detector, images.held_out, partial(progress, "calibrate"))
@@ -138,20 +138,20 @@ class _Trial:
     """A draft that holds a graph of the precision, without thresholds yet."""
 
     def __init__(self, draft: Artifact, plan: PrecisionPlan):
-        self.record = PrecisionRecord(
-            graph=f"model.{plan.precision}.onnx",
+        self.record = GraphRecord(
+            file=f"model.{plan.precision}.onnx",
             score_tolerance=VERIFY_FACTOR * plan.score_tolerance,
             map_tolerance=MAP_FACTOR * plan.score_tolerance,
         )
-        precisions = {**draft.manifest.precisions, plan.precision: self.record}
-        self.artifact = Artifact(draft.path, draft.manifest.model_copy(update={"precisions": precisions}))
+        graphs = {**draft.manifest.graphs, plan.precision: self.record}
+        self.artifact = Artifact(draft.path, draft.manifest.model_copy(update={"graphs": graphs}))
         self.plan = plan
 
     def write(self, model: onnx.ModelProto) -> None:
         properties = self.artifact.manifest.graph_properties | {"edgead.precision": self.plan.precision}
         onnx.helper.set_model_props(model, properties)
         onnx.checker.check_model(model)
-        onnx.save(model, self.artifact.path / self.record.graph)
+        onnx.save(model, self.artifact.path / self.record.file)
 
 
 class _Comparison:
@@ -191,7 +191,7 @@ def _replay(detector: Detector, draft: Artifact, precision: str) -> list[Golden]
     """What the new graph says of the golden images."""
     return [
         write_golden(detector, draft.path, shown.image, f"{Path(shown.anomaly_map).with_suffix('')}.{precision}.npy")
-        for shown in draft.manifest.golden
+        for shown in draft.graph("fp32").golden
     ]
 
 

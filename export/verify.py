@@ -8,17 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from edgead.artifact.folder import Artifact, ArtifactError, Graph
-from edgead.artifact.manifest import Scoring
 from edgead.dataset.folders import Progress
 from edgead.detector import Detector
 from edgead.export.differences import score_scale
-from edgead.heads.scoring import inner, window
 from edgead.images.files import load_image
 from edgead.methods.load import load_network
 from edgead.preprocess import covered, preprocess
@@ -69,7 +65,7 @@ class Compared:
 def compare_with_torch(artifact: Artifact, paths: Sequence[Path] = (), *, progress: Progress | None = None) -> Parity:
     """Compare the deployed fp32 detector with the torch network on images, by default the golden ones."""
     torch_scores = TorchScores(artifact)
-    paths = list(paths) or [artifact.path / golden.image for golden in artifact.manifest.golden]
+    paths = list(paths) or [artifact.path / golden.image for golden in artifact.graph("fp32").golden]
     rows = []
     with Detector(artifact, precision="fp32") as detector:
         for done, path in enumerate(paths, 1):
@@ -125,50 +121,13 @@ class TorchScores:
     def __init__(self, artifact: Artifact):
         self._network = load_network(artifact)
         self._manifest = artifact.manifest
-        nearest = self._manifest.scoring.head == "patch_nearest"
-        self._bank = torch.from_numpy(artifact.memory_bank().astype(np.float64)) if nearest else None
-        self._usual = artifact.usual_scores()
+        self._arrays = artifact.head_arrays()
 
     def __call__(self, image: np.ndarray) -> tuple[float, np.ndarray]:
-        scoring = self._manifest.scoring
-        spec = self._manifest.preprocessing
-        batch = torch.from_numpy(preprocess(image, spec))[None]
+        manifest, spec = self._manifest, self._manifest.preprocessing
         with torch.inference_mode():
-            outputs = self._network(batch)
-        output, *graph_score = [x[0].double() for x in (outputs if isinstance(outputs, tuple) else (outputs,))]
-        scores = output if self._bank is None else _nearest(output, self._bank, scoring)
-        if self._usual is not None:
-            scores = scores - torch.from_numpy(self._usual.astype(np.float64))
-        grid = (scores.shape[0], scores.shape[1])
-        averages = F.avg_pool2d(scores[inner(scoring, grid)][None], window(scoring, grid), stride=1).flatten()
-        top = torch.topk(averages, min(scoring.top_patches, averages.numel())).values
-        full = F.interpolate(scores[None, None], size=spec.image_size, mode="bilinear", align_corners=False)
-        of_patches = top.mean()
-        if self._bank is not None and scoring.reweight_neighbors:
-            of_patches *= _rarity(output, scores, self._bank, scoring.reweight_neighbors)
-        image_score = scoring.patch_weight * of_patches + sum(scoring.graph_weight * x for x in graph_score)
-        return float(image_score), _blur(full[0, 0].numpy(), scoring)[covered(spec, image.shape)]
-
-
-def _nearest(features: torch.Tensor, bank: torch.Tensor, scoring: Scoring) -> torch.Tensor:
-    grid = features.shape[:2]
-    flat = features.reshape(-1, features.shape[-1])
-    distance = torch.cdist(flat, bank, compute_mode="use_mm_for_euclid_dist")
-    return torch.topk(distance, scoring.num_neighbors, largest=False).values.mean(dim=1).reshape(grid)
-
-
-def _rarity(features: torch.Tensor, scores: torch.Tensor, bank: torch.Tensor, neighbors: int) -> torch.Tensor:
-    patch = features.reshape(-1, features.shape[-1])[scores.argmax()]
-    nearest = (bank - patch).square().sum(dim=1).argmin()
-    around = (bank - bank[nearest]).square().sum(dim=1).topk(neighbors, largest=False).indices
-    distances = (bank[around] - patch).norm(dim=1)
-    return 1 - torch.exp((bank[nearest] - patch).norm() - torch.logsumexp(distances, dim=0))
-
-
-def _blur(image: np.ndarray, scoring: Scoring) -> np.ndarray:
-    if scoring.sigma_px == 0:
-        return image
-    radius = int(np.ceil(4 * scoring.sigma_px))
-    kernel = cv2.getGaussianKernel(2 * radius + 1, scoring.sigma_px, cv2.CV_64F)
-    border = {"reflect": cv2.BORDER_REFLECT, "replicate": cv2.BORDER_REPLICATE}[scoring.border]
-    return cv2.sepFilter2D(image, cv2.CV_64F, kernel, kernel, borderType=border)
+            given = self._network(torch.from_numpy(preprocess(image, spec))[None])
+        tensors = given if isinstance(given, tuple) else (given,)
+        outputs = {name: tensor[0].double().numpy() for name, tensor in zip(manifest.outputs, tensors, strict=True)}
+        score, anomaly_map = manifest.head.reference(outputs, self._arrays, spec.image_size)
+        return score, anomaly_map[covered(spec, image.shape)]

@@ -15,7 +15,7 @@ from edgead import metrics
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import LabelledImage, StageProgress, no_progress
 from edgead.detector import Detector
-from edgead.export.verify import MAP_TOLERANCE, SCORE_TOLERANCE, Compared, TorchScores, compare, replay_golden
+from edgead.export.verify import Compared, TorchScores, compare, replay_golden
 from edgead.export.weights import changed_weights
 from edgead.images.files import load_image
 from edgead.profiling.profiler import profile
@@ -121,8 +121,8 @@ def _report(
         latency = profile(
             detector, [load_image(artifact.path / shown.image) for shown in graph.golden], **_TIMED
         ).latency
-    record = artifact.manifest.precisions.get(precision)
-    summary = np.max if record is None else np.mean
+    record = artifact.manifest.graphs[precision]
+    summary = np.max if precision == "fp32" else np.mean
     measured, of_torch = aurocs
     report = PairReport(
         runtime=runtime,
@@ -131,8 +131,8 @@ def _report(
         score_error=float(summary([x.score_error for x in row])),
         worst_score_error=max(x.score_error for x in row),
         map_error=float(summary([x.map_error for x in row])),
-        score_tolerance=record.score_tolerance if record else SCORE_TOLERANCE,
-        map_tolerance=record.map_tolerance if record else MAP_TOLERANCE,
+        score_tolerance=record.score_tolerance,
+        map_tolerance=record.map_tolerance,
         golden_error=golden.score_error,
         verdict_flips=sum(x.flipped for x in row),
         image_AUROC=measured,

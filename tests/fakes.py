@@ -34,6 +34,9 @@ class FakeDetector:
         preprocessing = SimpleNamespace(image_size=(60, 80), roi=None)
         self.manifest = SimpleNamespace(preprocessing=preprocessing)
 
+    def session(self) -> SimpleNamespace:
+        return SimpleNamespace(step=lambda frame: self.predict(frame.image))
+
     def predict(self, image_bgr: np.ndarray) -> Verdict:
         time.sleep(self.work_s)
         self.seen.append(read_number(image_bgr))

@@ -9,16 +9,12 @@ import pytest
 from fakes import edit_manifest
 
 from edgead.artifact.folder import MANIFEST, Artifact, ArtifactError, check_destination, new_artifact, write_manifest
-from edgead.artifact.manifest import Manifest, Preprocessing, Scoring
+from edgead.artifact.manifest import Manifest, Preprocessing
+from edgead.heads.nearest import NearestHead
 
 
 def make(path: Path, rows: int = 4) -> Path:
-    manifest = Manifest(
-        detector="patchcore",
-        preprocessing=Preprocessing(image_size=(32, 32)),
-        scoring=Scoring(head="patch_nearest"),
-        output="features",
-    )
+    manifest = Manifest.draft("patchcore", Preprocessing(image_size=(32, 32)), NearestHead())
     with new_artifact(path) as draft:
         (draft / "model.onnx").write_bytes(b"not really a network")
         np.save(draft / "memory_bank.npy", np.ones((rows, 3), np.float32))
@@ -30,13 +26,13 @@ def test_round_trip(tmp_path):
     artifact = Artifact.load(make(tmp_path / "m"))
     assert artifact.manifest.preprocessing.image_size == (32, 32)
     assert sorted(artifact.manifest.files) == ["memory_bank.npy", "model.onnx"]
-    assert artifact.memory_bank().shape == (4, 3)
+    assert artifact.array("memory_bank").shape == (4, 3)
     assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
 
 
 def test_replaces_an_artifact_but_nothing_else(tmp_path):
     make(tmp_path / "m", rows=4)
-    assert Artifact.load(make(tmp_path / "m", rows=7)).memory_bank().shape == (7, 3)
+    assert Artifact.load(make(tmp_path / "m", rows=7)).array("memory_bank").shape == (7, 3)
     other = tmp_path / "photos"
     other.mkdir()
     (other / "holiday.jpg").write_bytes(b"x")
@@ -72,16 +68,16 @@ def test_edited_file(tmp_path, name):
 def test_newer_schema(tmp_path):
     path = make(tmp_path / "m")
     # A newer schema may have keys that this version does not know: the version is what is reported.
-    edit_manifest(path, lambda manifest: manifest.update(schema_version=5, novelty=True))
-    with pytest.raises(ArtifactError, match="newer edgead .schema 5, this one reads 4.: update"):
+    edit_manifest(path, lambda manifest: manifest.update(schema_version=6, novelty=True))
+    with pytest.raises(ArtifactError, match="newer edgead .schema 6, this one reads 5.: update"):
         Artifact.load(path)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m["scoring"].update(sigma_px=-1), "scoring.sigma_px"),
-        (lambda m: m["scoring"].update(sigma=4), "scoring.sigma"),
+        (lambda m: m["head"].update(sigma_px=-1), "head: sigma_px"),
+        (lambda m: m["head"].update(sigma=4), "head: sigma: unknown key"),
         (lambda m: m.pop("detector"), "detector"),
         (lambda m: m.pop("schema_version"), "damaged"),
         (lambda m: m["files"].update({"../../secret": "0"}), "outside the model"),
@@ -97,7 +93,7 @@ def test_bad_manifest(tmp_path, change, message):
 
 def test_an_edited_threshold_is_refused(tmp_path):
     path = make(tmp_path / "m")
-    edit_manifest(path, lambda manifest: manifest["scoring"].update(top_patches=50), stamp=False)
+    edit_manifest(path, lambda manifest: manifest["head"].update(top_patches=50), stamp=False)
     with pytest.raises(ArtifactError, match="edited or damaged"):
         Artifact.load(path)
 
@@ -108,7 +104,7 @@ def test_a_memory_bank_that_cannot_be_searched(tmp_path, bank):
     np.save(path / "memory_bank.npy", bank)
     write_manifest(path, Artifact(path, Manifest.model_validate_json((path / MANIFEST).read_text())).manifest)
     with pytest.raises(ArtifactError, match="no finite float32 matrix"):
-        Artifact.load(path).memory_bank()
+        Artifact.load(path).array("memory_bank")
 
 
 def test_a_failed_exchange_keeps_the_old_one(tmp_path, monkeypatch):
@@ -124,7 +120,7 @@ def test_a_failed_exchange_keeps_the_old_one(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no"):
         make(tmp_path / "m", rows=7)
     monkeypatch.undo()
-    assert Artifact.load(tmp_path / "m").memory_bank().shape == (4, 3)
+    assert Artifact.load(tmp_path / "m").array("memory_bank").shape == (4, 3)
     assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
 
 
@@ -150,4 +146,4 @@ def test_a_pickled_memory_bank_is_refused(tmp_path):
     np.save(path / "memory_bank.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     write_manifest(path, Artifact(path, Manifest.model_validate_json((path / MANIFEST).read_text())).manifest)
     with pytest.raises(ArtifactError, match="it is .O of shape"):
-        Artifact.load(path).memory_bank()
+        Artifact.load(path).array("memory_bank")

@@ -90,11 +90,11 @@ def test_groups_are_kept_whole_from_training_to_export(line_data, tmp_path):
     groups = facts["groups"]
     assert (groups["groups"], groups["learnt_groups"], groups["held_out_groups"]) == (12, 8, 4)
     assert groups["rule"] == "^part[0-9]+" and "12 groups of 60 images" in groups["account"]
-    limits = json.loads((out / "manifest.json").read_text())["calibration"]
+    limits = json.loads((out / "manifest.json").read_text())["graphs"]["fp32"]["calibration"]
     assert limits["method"] == "group_conformal" and sorted(limits["groups"]) == [i // 5 for i in range(20)]
     export = report("export", out, data, "--precision", "fp16", "--tolerance", "1")
     assert export["image_source"] == "training data"
-    added = json.loads((out / "manifest.json").read_text())["precisions"]["fp16"]["calibration"]
+    added = json.loads((out / "manifest.json").read_text())["graphs"]["fp16"]["calibration"]
     assert added["method"] == "group_conformal" and sorted(added["groups"]) == sorted(limits["groups"])
     result = report("eval", out, data, "--group", "^part[0-9]+")
     assert result["false_reject_rate"]["groups"] == 2 and result["groups"] == 2

@@ -55,8 +55,8 @@ def test_works_without_the_workstation(commissioned):
     assert manifest.detector == "patchcore"
     assert manifest.training["training_images"] == 24
     assert manifest.training["data"] == "synthetic:"
-    assert len(manifest.calibration.scores) == 6
-    assert manifest.calibration.false_reject_rate == 0.2
+    assert len(manifest.graphs["fp32"].calibration.scores) == 6
+    assert manifest.graphs["fp32"].calibration.false_reject_rate == 0.2
     with Detector.load(commissioned) as detector:
         good = [detector.predict(image).image_score for image, _, _ in belt(9, 8, 0.0)]
         flawed = [detector.predict(image).image_score for image, _, defect in belt(9, 60, 0.3) if defect]
@@ -84,7 +84,7 @@ def test_the_packaged_graph_is_what_the_export_gives(tmp_path):
     assert packaged_backbones() == ["fast"]
     write_backbone("fast", tmp_path)
     committed, exported = (json.loads((folder / "fast.json").read_text()) for folder in (PACKAGED, tmp_path))
-    for key in ("settings", "preprocessing", "scoring"):
+    for key in ("settings", "preprocessing", "head"):
         assert committed[key] == exported[key]
     graphs = [(folder / "fast.onnx").read_bytes() for folder in (PACKAGED, tmp_path)]
     weights = [read_constants(graph) for graph in graphs]

@@ -38,7 +38,7 @@ def model(few, once):
 
 
 def test_every_image_is_learnt_and_none_scored_by_what_has_seen_it(model, few):
-    facts, limits = model.manifest.training, model.manifest.calibration
+    facts, limits = model.manifest.training, model.graph().calibration
     assert (facts["training_images"], facts["calibration_images"], facts["folds"]) == (IMAGES, 0, 3)
     assert limits.method == "cross_validated" and len(limits.scores) == IMAGES
     # The bank holds every patch of every image, so that what ships finds each of them in it.
@@ -55,7 +55,7 @@ def test_one_fold_is_what_a_training_on_the_others_says(model, few, tmp_path):
     with Detector(Artifact(tmp_path, write_draft(trained, tmp_path))) as detector:
         for index in np.flatnonzero(fold_of == 1):
             score = detector.measure(load_image(paths[index])).image_score
-            assert np.isclose(model.manifest.calibration.scores, score, rtol=1e-5).any()
+            assert np.isclose(model.graph().calibration.scores, score, rtol=1e-5).any()
 
 
 def test_whole_groups_are_dealt_to_the_folds(few, monkeypatch):

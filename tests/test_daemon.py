@@ -63,8 +63,8 @@ def test_a_second_signal_ends_it_at_once(trained_model, tmp_path):
     # The end waits for a model that takes its time.
     slow = (
         "import time\nfrom edgead.daemon.model_slot import ModelSlot\n"
-        "predict = ModelSlot.predict\n"
-        "ModelSlot.predict = lambda slot, image: (time.sleep(60), predict(slot, image))[1]\n"
+        "step = ModelSlot.step\n"
+        "ModelSlot.step = lambda slot, frame: (time.sleep(60), step(slot, frame))[1]\n"
     )
     site = make_site(trained_model, limits={"drain_s": 30})
     with started(tmp_path, site, code=slow + START) as daemon:
@@ -79,7 +79,7 @@ def test_a_second_signal_ends_it_at_once(trained_model, tmp_path):
 def test_what_hangs_does_not_hold_up_the_end(trained_model, tmp_path):
     hangs = (
         "import time\nfrom edgead.daemon.model_slot import ModelSlot\n"
-        "ModelSlot.predict = lambda slot, image: time.sleep(60)\n"
+        "ModelSlot.step = lambda slot, frame: time.sleep(60)\n"
     )
     with started(tmp_path, make_site(trained_model), code=hangs + START) as daemon:
         daemon.wait_state("running")

@@ -48,7 +48,7 @@ def copied(model, path, change=None):
 
 def other_scores(content):
     """As if the golden images had scored differently where the model was made."""
-    content["golden"][0]["image_score"] *= 1.01
+    content["graphs"]["fp32"]["golden"][0]["image_score"] *= 1.01
 
 
 @pytest.mark.slow
@@ -123,13 +123,13 @@ def test_models_are_exchanged_between_two_frames_and_a_corrupted_one_is_refused(
 @pytest.mark.slow
 def test_a_model_that_fails_in_service_gives_way_to_the_one_before(trained_model, tmp_path):
     fails = (
-        "from edgead.detector import Detector\n"
-        "predict = Detector.predict\n"
-        "def failing(detector, image):\n"
-        "    if detector.artifact.path.name == 'second':\n"
+        "from edgead.detector import Session\n"
+        "step = Session.step\n"
+        "def failing(session, frame):\n"
+        "    if session._detector.artifact.path.name == 'second':\n"
         "        raise RuntimeError('the engine broke')\n"
-        "    return predict(detector, image)\n"
-        "Detector.predict = failing\n"
+        "    return step(session, frame)\n"
+        "Session.step = failing\n"
     )
     model = copied(trained_model, tmp_path / "model")
     copied(trained_model, tmp_path / "second", lambda content: content["training"].update(note="second"))
@@ -150,12 +150,12 @@ def test_a_model_that_fails_in_service_gives_way_to_the_one_before(trained_model
 def test_a_pipeline_that_dies_is_restarted_within_its_budget_and_the_other_goes_on(trained_model, tmp_path):
     dies = (
         "from edgead.daemon.model_slot import ModelSlot\n"
-        "predict = ModelSlot.predict\n"
-        "def dying(slot, image):\n"
+        "step = ModelSlot.step\n"
+        "def dying(slot, frame):\n"
         "    if slot._pipeline == 'b':\n"
         "        raise RuntimeError('the engine broke')\n"
-        "    return predict(slot, image)\n"
-        "ModelSlot.predict = dying\n"
+        "    return step(slot, frame)\n"
+        "ModelSlot.step = dying\n"
     )
     site = two_pipelines(trained_model, limits={"restarts": 2, "restarts_within_s": 600})
     with started(tmp_path, site, code=dies + START) as daemon:
@@ -333,12 +333,12 @@ def test_a_camera_that_is_lost_is_a_fault_until_it_is_back(trained_model, tmp_pa
 def test_a_recording_does_not_wait_for_a_pipeline_that_has_died(trained_model, tmp_path):
     dies = (
         "from edgead.daemon.model_slot import ModelSlot\n"
-        "predict = ModelSlot.predict\n"
-        "def dying(slot, image):\n"
+        "step = ModelSlot.step\n"
+        "def dying(slot, frame):\n"
         "    if slot._pipeline == 'b':\n"
         "        raise RuntimeError('the engine broke')\n"
-        "    return predict(slot, image)\n"
-        "ModelSlot.predict = dying\n"
+        "    return step(slot, frame)\n"
+        "ModelSlot.step = dying\n"
     )
     site = make_site(trained_model, limits={"restarts": 0}, cameras={"belt": {"uri": "synthetic:?count=30"}})
     site["pipelines"]["b"] = dict(site["pipelines"]["a"])

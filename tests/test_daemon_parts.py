@@ -116,8 +116,8 @@ def test_a_slot_judges_and_tests_itself_from_several_threads_at_once(trained_mod
     with pytest.raises(SettingsError, match="no model is in service"):
         slot.self_test()
     slot.load()
-    frames = [frame.image for frame in open_source("synthetic:?count=3&seed=4")]
-    expected = [slot.predict(image).image_score for image in frames]
+    frames = list(open_source("synthetic:?count=3&seed=4"))
+    expected = [slot.step(frame).image_score for frame in frames]
     results = []
 
     def test_and_swap():
@@ -128,7 +128,7 @@ def test_a_slot_judges_and_tests_itself_from_several_threads_at_once(trained_mod
     other = threading.Thread(target=test_and_swap)
     other.start()
     while other.is_alive():
-        assert [slot.predict(image).image_score for image in frames] == expected
+        assert [slot.step(frame).image_score for frame in frames] == expected
     other.join()
     assert results == [True, True] and slot.can_roll_back
     slot.close()

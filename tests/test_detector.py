@@ -37,7 +37,7 @@ def part(line_data):
 
 def test_verdict(detector, part):
     verdict = detector.predict(part)
-    limits = detector.manifest.calibration
+    limits = detector.graph.calibration
     assert verdict.anomaly_map.shape == (160, 160)
     assert verdict.anomaly_map.dtype == np.float32
     assert verdict.threshold == limits.reject
@@ -99,7 +99,7 @@ def test_boxes_surround_what_is_above_the_threshold(detector, part):
 
 
 def test_uncalibrated_model(model_copy):
-    edit_manifest(model_copy, lambda manifest: manifest.update(calibration=None))
+    edit_manifest(model_copy, lambda manifest: manifest["graphs"]["fp32"].update(calibration=None))
     with pytest.raises(ArtifactError, match="no thresholds"):
         Detector.load(model_copy)
 
@@ -111,15 +111,13 @@ def test_unknown_runtime(trained_model):
 
 @pytest.mark.parametrize("change", [{"image_size": [128, 128]}, {"image_size": [160, 128]}])
 def test_graph_and_manifest_that_do_not_fit(model_copy, runtime, change):
-    edit_manifest(model_copy, lambda manifest: manifest["preprocessing"].update(change))
+    edit_manifest(model_copy, lambda manifest: manifest["inputs"][0]["preprocessing"].update(change))
     with pytest.raises(ArtifactError, match="takes images of shape .*edgead export"):
         Detector.load(model_copy, runtime=runtime)
 
 
 def test_outputs_and_manifest_that_do_not_fit(model_copy, runtime):
-    edit_manifest(
-        model_copy, lambda manifest: (manifest.update(output="patch_scores"), manifest["scoring"].update(head="map"))
-    )
+    edit_manifest(model_copy, lambda manifest: manifest.update(head={"kind": "map"}))
     with pytest.raises(ArtifactError, match="output 'features', the manifest says 'patch_scores'.*edgead export"):
         Detector.load(model_copy, runtime=runtime)
 
@@ -160,8 +158,7 @@ def test_an_engine_that_is_not_installed(trained_model, monkeypatch):
 def filled_model(model_copy):
     """The model with an input that is filled up by reflection; its golden images were scored otherwise."""
     manifest = Artifact.load(model_copy).manifest
-    spec = manifest.preprocessing.model_copy(update={"fill": "reflect"})
-    write_manifest(model_copy, manifest.model_copy(update={"preprocessing": spec}))
+    write_manifest(model_copy, manifest.with_preprocessing(fill="reflect"))
     return model_copy
 
 

@@ -11,9 +11,9 @@ from backends import needs_cuda
 from gpu import needs_gpu
 
 from edgead import Detector, detector
-from edgead.artifact.manifest import Scoring
-from edgead.heads.cuda_scoring import DeviceScorer, can_score_on_device
-from edgead.heads.scoring import Scorer
+from edgead.heads.gpu import GpuScorer
+from edgead.heads.map import MapHead
+from edgead.heads.nearest import NearestHead
 from edgead.images.files import load_image
 from edgead.runtime.device import DeviceArray, open_device
 from edgead.runtime.ort import OrtRuntime
@@ -61,17 +61,19 @@ def rng():
     return np.random.default_rng(5)
 
 
-def check_equal(device, spec, output, bank, usual=None):
-    here = Scorer(spec, GRID, SIZE, bank, usual)
-    there = DeviceScorer(spec, GRID, SIZE, bank, usual, device)
-    on_device = put(device, output)
+def check_equal(device, head, output, bank, usual=None):
+    arrays = {name: array for name, array in (("memory_bank", bank), ("usual_scores", usual)) if array is not None}
+    on_host = {head.patches.name: output, "image_score": np.array([2.5], np.float32)}
+    on_device = {**on_host, head.patches.name: put(device, output)}
+    here, there = head.open(on_host, arrays, SIZE), head.open(on_device, arrays, SIZE)
+    assert isinstance(there, GpuScorer)
     for _ in range(2):  # the buffers are used again
-        expected, found = here.patch_scores(output), there.patch_scores(on_device)
-        np.testing.assert_allclose(found, expected, rtol=2e-7, atol=0 if usual is None else 1e-6)
-        graph_score = np.array([2.5], np.float32)
-        assert there.image_score(found, graph_score) == pytest.approx(here.image_score(expected, graph_score), rel=1e-6)
-        expected_map, expected_maximum = here.anomaly_map(expected)
-        found_map, found_maximum = there.anomaly_map(found)
+        expected, found = here.score(on_host), there.score(on_device)
+        atol = 0 if usual is None else 1e-6
+        np.testing.assert_allclose(found.patch_scores, expected.patch_scores, rtol=2e-7, atol=atol)
+        assert found.image_score == pytest.approx(expected.image_score, rel=1e-6)
+        expected_map, expected_maximum = here.anomaly_map(expected.patch_scores)
+        found_map, found_maximum = there.anomaly_map(found.patch_scores)
         np.testing.assert_allclose(found_map, expected_map, rtol=1e-5)
         assert found_maximum == found_map.max() == pytest.approx(expected_maximum, rel=1e-5)
 
@@ -80,7 +82,7 @@ def check_equal(device, spec, output, bank, usual=None):
 @needs_gpu
 def test_nearest_patches_are_scored_as_on_the_host(device, rng):
     bank, features = rng.random((300, 20), np.float32), rng.random((1, *GRID, 20), np.float32)
-    spec = Scoring(head="patch_nearest", window=3, top_patches=2, graph_weight=0.5, sigma_px=2.0)
+    spec = NearestHead(window=3, top_patches=2, graph_weight=0.5, sigma_px=2.0)
     check_equal(device, spec, features, bank)
 
 
@@ -88,23 +90,26 @@ def test_nearest_patches_are_scored_as_on_the_host(device, rng):
 @needs_gpu
 def test_what_is_usual_at_a_place_is_subtracted_as_on_the_host(device, rng):
     bank, features = rng.random((300, 20), np.float32), rng.random((1, *GRID, 20), np.float32)
-    spec = Scoring(head="patch_nearest", window=3, margin=1, by_place=True, sigma_px=2.0)
+    spec = NearestHead(window=3, margin=1, by_place=True, sigma_px=2.0)
     check_equal(device, spec, features, bank, rng.random(GRID, np.float32))
 
 
 @needs_cuda
 @needs_gpu
 def test_a_map_is_scored_as_on_the_host(device, rng):
-    check_equal(device, Scoring(head="map", border="replicate"), rng.random((1, *GRID), np.float32), None)
+    check_equal(device, MapHead(border="replicate"), rng.random((1, *GRID), np.float32), None)
 
 
 @needs_cuda
 @needs_gpu
 def test_a_map_that_was_handed_out_stays(device, rng):
-    scorer = DeviceScorer(Scoring(head="map"), GRID, SIZE, None, None, device)
-    first, _ = scorer.anomaly_map(scorer.patch_scores(put(device, rng.random((1, *GRID), np.float32))))
+    def scores():
+        return {"patch_scores": put(device, rng.random((1, *GRID), np.float32))}
+
+    scorer = MapHead().open(scores(), {}, SIZE)
+    first, _ = scorer.anomaly_map(scorer.patch_scores(scores()))
     kept = first.copy()
-    scorer.anomaly_map(scorer.patch_scores(put(device, rng.random((1, *GRID), np.float32))))
+    scorer.anomaly_map(scorer.patch_scores(scores()))
     np.testing.assert_array_equal(first, kept)
 
 
@@ -114,12 +119,11 @@ def test_a_map_that_was_handed_out_stays(device, rng):
 def test_what_is_not_finite_is_refused(device, rng, bad):
     features = rng.random((1, *GRID, 4), np.float32)
     features[0, 3, 3, 1] = bad
-    scorer = DeviceScorer(Scoring(head="patch_nearest"), GRID, SIZE, rng.random((9, 4), np.float32), None, device)
-    with pytest.raises(ValueError, match="NaN or infinity"):
-        scorer.patch_scores(put(device, features))
-    scorer = DeviceScorer(Scoring(head="map"), GRID, SIZE, None, None, device)
-    with pytest.raises(ValueError, match="NaN or infinity"):
-        scorer.patch_scores(put(device, features[..., 1].copy()))
+    banks = {"memory_bank": rng.random((9, 4), np.float32)}
+    for head, output in ((NearestHead(), features), (MapHead(), features[..., 1].copy())):
+        outputs = {head.patches.name: put(device, output)}
+        with pytest.raises(ValueError, match="NaN or infinity"):
+            head.open(outputs, banks, SIZE).score(outputs)
 
 
 @needs_cuda
@@ -132,7 +136,7 @@ def test_the_detector_scores_where_the_output_is(trained_model, line_data, monke
     monkeypatch.setattr(detector, "open_runtime", OrtLeavingItsOutputOnTheGpu)
     with Detector.load(trained_model, runtime="tensorrt") as on_device:
         found = on_device.predict(image)
-    assert isinstance(on_device._scorer, DeviceScorer)
+    assert isinstance(on_device._scorer, GpuScorer)
     assert found.image_score == pytest.approx(expected.image_score, rel=1e-6)
     assert found.decision == expected.decision == "reject"
     np.testing.assert_allclose(found.anomaly_map, expected.anomaly_map, rtol=1e-4)
@@ -140,8 +144,9 @@ def test_the_detector_scores_where_the_output_is(trained_model, line_data, monke
 
 
 def test_what_the_gpu_cannot_score_is_left_to_the_host(monkeypatch):
-    monkeypatch.setattr("edgead.heads.cuda_scoring.cuda_problem", lambda: "")
-    assert can_score_on_device(Scoring(head="map"))
-    assert not can_score_on_device(Scoring(head="patch_nearest", num_neighbors=3))
-    monkeypatch.setattr("edgead.heads.cuda_scoring.cuda_problem", lambda: "not built")
-    assert not can_score_on_device(Scoring(head="map"))
+    for where in ("map", "nearest"):
+        monkeypatch.setattr(f"edgead.heads.{where}.cuda_problem", lambda: "")
+    assert MapHead().takes_gpu_arrays and NearestHead().takes_gpu_arrays
+    assert not NearestHead(num_neighbors=3).takes_gpu_arrays
+    monkeypatch.setattr("edgead.heads.map.cuda_problem", lambda: "not built")
+    assert not MapHead().takes_gpu_arrays

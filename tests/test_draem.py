@@ -16,11 +16,10 @@ import onnxruntime  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
 from edgead import kernels  # noqa: E402
-from edgead.artifact.manifest import Scoring  # noqa: E402
 from edgead.dataset.folders import DatasetError, find_test_images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.export.verify import compare_with_torch  # noqa: E402
-from edgead.heads.scoring import Scorer  # noqa: E402
+from edgead.heads.map import MapHead, MapScorer  # noqa: E402
 from edgead.methods.anomalies import _FUNCTIONS, Simulator, augment, blend  # noqa: E402
 from edgead.methods.anomaly_textures import built_in_textures, folder_textures  # noqa: E402
 from edgead.methods.checkpoint import Checkpoint  # noqa: E402
@@ -243,10 +242,10 @@ def test_image_score_is_the_published_one():
     # The authors average over 21 x 21 with zeros beyond the border; a window inside the map is never less.
     scores = np.random.default_rng(0).random((64, 96), np.float32) ** 8
     scores[:9, :7] = 1
-    spec = Draem.from_settings({**TINY, "window": 21}).scoring
-    assert spec == Scoring(head="map", window=21, sigma_px=0)
+    head = Draem.from_settings({**TINY, "window": 21}).head
+    assert head == MapHead(window=21, sigma_px=0)
     expected = F.avg_pool2d(torch.from_numpy(scores)[None], 21, stride=1, padding=10).max()
-    scorer = Scorer(spec, (64, 96), (64, 96))
+    scorer = MapScorer(head, (64, 96), (64, 96))
     assert scorer.image_score(scores) == pytest.approx(float(expected), rel=1e-6)
     anomaly_map, maximum = scorer.anomaly_map(scores)
     np.testing.assert_array_equal(anomaly_map, scores)

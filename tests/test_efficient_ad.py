@@ -323,9 +323,7 @@ def test_exported_graph(teacher_file, tmp_path):
     from edgead.export.graph import export_onnx
 
     model = tiny(teacher_file).fit(noise(4, 64))
-    manifest = Manifest(
-        detector=model.name, preprocessing=model.preprocessing, scoring=model.scoring, output=model.output
-    )
+    manifest = Manifest.draft(model.name, model.preprocessing, model.head)
     export_onnx(model.network, tmp_path / "model.onnx", manifest)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     assert [output.name for output in session.get_outputs()] == ["patch_scores"]
@@ -335,7 +333,7 @@ def test_exported_graph(teacher_file, tmp_path):
     with torch.inference_mode():
         expected = model.network(torch.from_numpy(batch)).numpy()
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
-    assert model.scoring.sigma_px == 0 and model.scoring.head == "map"
+    assert model.head.sigma_px == 0 and model.head.kind == "map"
 
 
 def test_settings_and_presets(teacher_file):

@@ -59,7 +59,7 @@ def test_graph_contract(trained_model):
     properties = {prop.key: prop.value for prop in model.metadata_props}
     manifest = Artifact.load(trained_model).manifest
     assert json.loads(properties["edgead.preprocessing"]) == json.loads(manifest.preprocessing.model_dump_json())
-    assert json.loads(properties["edgead.scoring"]) == json.loads(manifest.scoring.model_dump_json())
+    assert json.loads(properties["edgead.scoring"]) == json.loads(manifest.head.model_dump_json())
 
 
 def test_a_graph_tells_nothing_of_the_machine_that_made_it(trained_model):
@@ -97,8 +97,8 @@ def test_every_part_of_the_score_agrees(line_data, tmp_path):
 
 def test_golden_images_replay(trained_model):
     artifact = Artifact.load(trained_model)
-    assert len(artifact.manifest.golden) == 3
-    scores = [golden.image_score for golden in artifact.manifest.golden]
+    assert len(artifact.graph("fp32").golden) == 3
+    scores = [golden.image_score for golden in artifact.graph("fp32").golden]
     assert scores == sorted(scores)
     parity = replay_golden(artifact)
     assert parity.passed and parity.score_error < 1e-6
@@ -140,7 +140,7 @@ def test_rewriting_restores_the_graph(model_copy, trained_model):
     stamp(model_copy)
     artifact = rewrite_graph(model_copy)
     assert replay_golden(artifact).passed
-    assert artifact.manifest.calibration == Artifact.load(trained_model).manifest.calibration
+    assert artifact.graph("fp32").calibration == Artifact.load(trained_model).graph("fp32").calibration
 
 
 def test_rewriting_refuses_when_thresholds_would_not_hold(model_copy):
@@ -171,7 +171,7 @@ def test_thresholds_come_from_the_shipped_detector(trained_model, line_data):
     assert training["calibration_images"] + training["training_images"] == 60
     with Detector(artifact) as detector:
         scores = {detector.measure(load_image(path)).image_score for path in find_good_images(line_data)}
-    calibration = artifact.manifest.calibration
+    calibration = artifact.graph("fp32").calibration
     assert len(calibration.scores) == training["calibration_images"] >= 19
     # To the last bit: torch's scores differ from these in the seventh digit.
     assert set(calibration.scores) <= scores

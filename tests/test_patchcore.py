@@ -81,7 +81,7 @@ def test_fused_graph_gives_patches_and_a_score_of_the_whole_image():
     images = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8) for seed in range(12)]
     plain = PatchCore.from_settings(TINY).fit(images)
     model = PatchCore.from_settings({**TINY, "global_weight": 0.5}).fit(images)
-    assert (plain.scoring.graph_weight, model.scoring.graph_weight) == (0.0, 0.5)
+    assert (plain.head.graph_weight, model.head.graph_weight) == (0.0, 0.5)
     np.testing.assert_allclose(model.memory_bank, plain.memory_bank, atol=1e-6)
     batch = torch.from_numpy(np.stack(images))
     with torch.inference_mode():

@@ -62,9 +62,9 @@ def test_the_images_are_those_that_training_held_out(trained_model, images, line
     assert images.source == "training data" and len(images.held_out) == manifest.training["calibration_images"]
     with Detector.load(trained_model) as detector:
         scores = sorted(detector.measure(load_image(path)).image_score for path in images.held_out)
-    assert scores == manifest.calibration.scores
-    strict = manifest.calibration.model_copy(update={"false_reject_rate": 0.001})
-    promises_more = Artifact(trained_model, manifest.model_copy(update={"calibration": strict}))
+    assert scores == manifest.graphs["fp32"].calibration.scores
+    strict = manifest.graphs["fp32"].calibration.model_copy(update={"false_reject_rate": 0.001})
+    promises_more = Artifact(trained_model, manifest.with_graph("fp32", calibration=strict))
     with pytest.raises(CalibrationError, match="999"):
         find_calibration_images(promises_more, line_data)
     # Whatever else lies there, what was learnt calibrates nothing.
@@ -89,11 +89,11 @@ def test_the_images_are_those_that_training_held_out(trained_model, images, line
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_thresholds_come_from_the_graph_that_ships(model, images, precision):
     artifact = Artifact.load(model)
-    record = artifact.manifest.precisions[precision]
+    record = artifact.manifest.graphs[precision]
     with Detector.load(model, precision=precision) as detector:
         scores = sorted(detector.measure(load_image(path)).image_score for path in images.held_out)
         verdict = detector.predict(load_image(images.held_out[0]))
-    assert record.calibration.scores == scores != artifact.manifest.calibration.scores
+    assert record.calibration.scores == scores != artifact.graph("fp32").calibration.scores
     assert record.calibration.reject == pytest.approx(conformal_threshold(scores, 0.05) * (1 + MARGIN), rel=1e-12)
     assert verdict.threshold == record.calibration.reject
     assert replay_golden(artifact, precision=precision).score_error == 0
@@ -101,7 +101,7 @@ def test_thresholds_come_from_the_graph_that_ships(model, images, precision):
 
 
 def test_the_record_tells_how_the_graph_was_made(model):
-    method = Artifact.load(model).manifest.precisions["int8"].method
+    method = Artifact.load(model).manifest.graphs["int8"].method
     assert method["calibration"] in method["calibration_score_errors"]
     assert method["float_layers"] == FIRST and method["image_source"] == "training data"
     properties = {prop.key: prop.value for prop in onnx.load(model / "model.int8.onnx").metadata_props}
@@ -120,20 +120,6 @@ def test_a_precision_that_is_not_there(model, trained_model):
         Detector.load(trained_model, precision="int8")
     with pytest.raises(SettingsError, match="has no fp8 graph, it has fp32, fp16, int8: precisions are"):
         Detector.load(model, precision="fp8")
-
-
-def test_artifacts_of_the_first_schema_are_read(copy):
-    def first(manifest):
-        manifest["schema_version"] = 1
-        del manifest["precisions"], manifest["threshold_changes"], manifest["training"]["groups"]
-        del manifest["calibration"]["tail"], manifest["calibration"]["groups"]
-        manifest["precision"] = "fp32"
-
-    edit_manifest(copy, first)
-    artifact = Artifact.load(copy)
-    assert artifact.precisions == ("fp32",)
-    assert artifact.graph().calibration == artifact.manifest.calibration
-    assert artifact.manifest.calibration.groups == []
 
 
 def test_a_graph_that_is_missing(copy):
@@ -189,7 +175,7 @@ def test_the_command(copy):
 
 
 def golden(path):
-    return [path / shown.image for shown in Artifact.load(path).manifest.golden]
+    return [path / shown.image for shown in Artifact.load(path).graph("fp32").golden]
 
 
 def test_ranges_come_from_good_images_and_from_drawn_anomalies():

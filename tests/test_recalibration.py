@@ -49,14 +49,14 @@ def test_the_new_threshold_is_that_of_the_images(model_copy, good):
         decisions = [detector.predict(load_image(path)).decision for path in sorted(good.iterdir())]
     expected = conformal_threshold(scores, 0.1) * (1 + MARGIN)
     after = Artifact.load(model_copy).manifest
-    assert after.calibration.reject == report["after"]["reject"] == pytest.approx(expected, rel=1e-6)
-    assert after.calibration.scores == pytest.approx(sorted(scores), rel=1e-6)
+    assert after.graphs["fp32"].calibration.reject == report["after"]["reject"] == pytest.approx(expected, rel=1e-6)
+    assert after.graphs["fp32"].calibration.scores == pytest.approx(sorted(scores), rel=1e-6)
     # Rank ceil(41 x 0.9) = 37 of 40: three good parts are above.
     assert decisions.count("reject") == 3
     assert after.schema_version == SCHEMA_VERSION
     (change,) = after.threshold_changes
     assert (change.precision, change.images) == ("fp32", 40)
-    assert change.before.reject == before.calibration.reject
+    assert change.before.reject == before.graphs["fp32"].calibration.reject
     assert change.after.false_reject_rate == 0.1
     assert len(change.images_sha256) == 64
     assert 0 < change.same_scores_p_value <= 1
@@ -92,7 +92,7 @@ def test_a_dry_run_changes_nothing(model_copy, good):
 
 def test_thresholds_by_hand_say_what_the_scores_say(model_copy):
     artifact = Artifact.load(model_copy)
-    scores = artifact.manifest.calibration.scores
+    scores = artifact.graph("fp32").calibration.scores
     middle = scores[9]
     change, calibration = thresholds_by_hand(artifact, None, reject=middle)
     # 19 scores, 9 of them above the tenth.
@@ -146,26 +146,3 @@ def test_another_light_is_told(model_copy, good, tmp_path):
 )
 def test_usage(trained_model, arguments):
     assert "give either good images" in edgead("calibrate", trained_model, *arguments, code=2)
-
-
-@pytest.mark.parametrize(("schema", "gone"), [(2, ("tail", "groups")), (3, ("groups",))])
-def test_a_manifest_of_before_still_opens(model_copy, line_data, schema, gone):
-    from edgead.artifact.manifest_file import content_sha256
-
-    image = load_image(line_data / "test" / "good" / "000.jpg")
-    with Detector.load(model_copy) as detector:
-        now = detector.predict(image)
-
-    content = json.loads((model_copy / "manifest.json").read_text())
-    content["schema_version"] = schema
-    for key in gone:
-        del content["calibration"][key]
-    if schema < 3:
-        del content["threshold_changes"]
-    del content["manifest_sha256"], content["training"]["groups"]
-    content["manifest_sha256"] = content_sha256(content)
-    (model_copy / "manifest.json").write_text(json.dumps(content))
-    assert Artifact.load(model_copy).manifest.threshold_changes == []
-    with Detector.load(model_copy) as detector:
-        before = detector.predict(image)
-    assert (before.image_score, before.decision, before.p_value) == (now.image_score, now.decision, now.p_value)

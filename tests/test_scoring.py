@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 import reference
 
-from edgead.artifact.manifest import Scoring
-from edgead.heads.scoring import Scorer
+from edgead.heads.map import MapHead, MapScorer
+from edgead.heads.nearest import NearestHead, NearestScorer
 
 
-def scorer(**settings) -> Scorer:
+def scorer(**settings) -> NearestScorer:
     bank = np.array([[0, 0], [3, 4], [6, 8]], np.float32)
-    return Scorer(Scoring(head="patch_nearest", **settings), (2, 2), (8, 8), bank)
+    return NearestScorer(NearestHead(**settings), (2, 2), (8, 8), bank)
 
 
 def test_patch_scores_by_hand():
     features = np.array([[[[0, 0], [3, 4]], [[3, 0], [0, 8]]]], np.float32)
-    nearest = scorer().patch_scores(features)
+    nearest = scorer().patch_scores({"features": features})
     np.testing.assert_allclose(nearest, [[0, 0], [3, 5]], rtol=1e-6)
     # Mean of the two nearest: (0 + 5) / 2, (0 + 5) / 2, (3 + 4) / 2, (5 + 6) / 2.
-    two = scorer(num_neighbors=2).patch_scores(features)
+    two = scorer(num_neighbors=2).patch_scores({"features": features})
     np.testing.assert_allclose(two, [[2.5, 2.5], [3.5, 5.5]], rtol=1e-6)
 
 
@@ -35,11 +35,11 @@ def test_image_score_over_windows():
     bank = np.ones((1, 2), np.float32)
     averages = [scores[i : i + 3, j : j + 3].astype(float).mean() for i in range(4) for j in range(7)]
     for top in (1, 4):
-        spec = Scoring(head="patch_nearest", window=3, top_patches=top)
+        spec = NearestHead(window=3, top_patches=top)
         expected = np.mean(sorted(averages)[-top:])
-        assert Scorer(spec, (6, 9), (48, 72), bank).image_score(scores) == pytest.approx(expected, rel=1e-6)
+        assert NearestScorer(spec, (6, 9), (48, 72), bank).image_score(scores) == pytest.approx(expected, rel=1e-6)
     # A window larger than the grid is the whole grid.
-    whole = Scorer(Scoring(head="patch_nearest", window=7), (6, 9), (48, 72), bank).image_score(scores)
+    whole = NearestScorer(NearestHead(window=7), (6, 9), (48, 72), bank).image_score(scores)
     assert whole == pytest.approx(max(scores[:, j : j + 7].mean() for j in range(3)), rel=1e-6)
 
 
@@ -48,8 +48,8 @@ def test_the_margin_is_no_part_of_the_image_score_but_of_the_map():
     scores[0, 4] = scores[5, 0] = scores[3, 8] = 50  # on the outermost ring
     bank = np.ones((1, 2), np.float32)
 
-    def of(scores, **settings) -> Scorer:
-        return Scorer(Scoring(head="patch_nearest", **settings), scores.shape, (48, 72), bank)
+    def of(scores, **settings) -> NearestScorer:
+        return NearestScorer(NearestHead(**settings), scores.shape, (48, 72), bank)
 
     inside = np.ascontiguousarray(scores[1:-1, 1:-1])
     for settings in ({}, {"window": 3, "top_patches": 4}, {"window": 9}):
@@ -77,29 +77,34 @@ def test_map_is_the_reference_smoothing():
 
 
 def test_map_head_refuses_what_is_not_finite():
-    head = Scorer(Scoring(head="map"), (2, 2), (8, 8))
-    np.testing.assert_array_equal(head.patch_scores(np.arange(4, dtype=np.float32).reshape(1, 2, 2)), [[0, 1], [2, 3]])
+    head = MapScorer(MapHead(), (2, 2), (8, 8))
+    given = np.arange(4, dtype=np.float32).reshape(1, 2, 2)
+    np.testing.assert_array_equal(head.patch_scores({"patch_scores": given}), [[0, 1], [2, 3]])
     for bad in (np.nan, np.inf):
         with pytest.raises(ValueError, match="NaN or infinity"):
-            head.patch_scores(np.full((1, 2, 2), bad, np.float32))
+            head.patch_scores({"patch_scores": np.full((1, 2, 2), bad, np.float32)})
     with pytest.raises(ValueError, match="NaN"):
-        scorer().patch_scores(np.full((1, 2, 2, 2), np.nan, np.float32))
+        scorer().patch_scores({"features": np.full((1, 2, 2, 2), np.nan, np.float32)})
 
 
-def test_head_and_bank_belong_together():
-    with pytest.raises(ValueError, match="without a memory bank"):
-        Scorer(Scoring(head="patch_nearest"), (2, 2), (8, 8))
-    with pytest.raises(ValueError, match="with a memory bank"):
-        Scorer(Scoring(head="map"), (2, 2), (8, 8), np.ones((1, 2), np.float32))
+def test_a_bank_that_does_not_fit_is_refused():
+    outputs = {"features": np.zeros((1, 2, 2, 2), np.float32)}
+    with pytest.raises(ValueError, match="has 1 rows, the manifest asks for 3 neighbours"):
+        NearestHead(num_neighbors=3).check(outputs, {"memory_bank": np.ones((1, 2), np.float32)})
+    with pytest.raises(ValueError, match=r"rows of \(4,\), the network gives \(2,\)"):
+        NearestHead().check(outputs, {"memory_bank": np.ones((1, 4), np.float32)})
+    with pytest.raises(ValueError, match=r"usual scores for a grid of \(1, 2\), the network gives \(2, 2\)"):
+        arrays = {"memory_bank": np.ones((1, 2), np.float32), "usual_scores": np.ones((1, 2), np.float32)}
+        NearestHead(by_place=True).check(outputs, arrays)
 
 
 def test_the_graphs_own_score_is_weighted():
     scores = np.array([[9, 1], [3, 7]], np.float32)
     graph_score = np.array([2.0], np.float32)
-    assert scorer(graph_weight=0.5).image_score(scores, graph_score) == 9 + 0.5 * 2
-    assert scorer(patch_weight=0.0, graph_weight=1.0).image_score(scores, graph_score) == 2
+    assert scorer(graph_weight=0.5).image_score(scores, {"image_score": graph_score}) == 9 + 0.5 * 2
+    assert scorer(patch_weight=0.0, graph_weight=1.0).image_score(scores, {"image_score": graph_score}) == 2
     with pytest.raises(ValueError, match="NaN or infinity"):
-        scorer(graph_weight=1.0).image_score(scores, np.array([np.nan], np.float32))
+        scorer(graph_weight=1.0).image_score(scores, {"image_score": np.array([np.nan], np.float32)})
 
 
 def test_reweighting_by_hand():
@@ -107,36 +112,34 @@ def test_reweighting_by_hand():
     # from the patch: 5 (1 - e^5 / (e^5 + e^10)). With three (0, 0) joins, at 15 (Roth et al. 2022, equation 7).
     features = np.array([[[[0, 0], [3, 4]], [[3, 0], [9, 12]]]], np.float32)
     two = scorer(reweight_neighbors=2)
-    scores = two.patch_scores(features)
+    scores = two.patch_scores({"features": features})
     assert scores.max() == 5
-    assert two.image_score(scores, features=features) == pytest.approx(5 * (1 - 1 / (1 + np.exp(5))), rel=1e-9)
-    three = scorer(reweight_neighbors=3).image_score(scores, features=features)
+    assert two.image_score(scores, {"features": features}) == pytest.approx(5 * (1 - 1 / (1 + np.exp(5))), rel=1e-9)
+    three = scorer(reweight_neighbors=3).image_score(scores, {"features": features})
     assert three == pytest.approx(5 * (1 - 1 / (1 + np.exp(5) + np.exp(10))), rel=1e-9)
-    with pytest.raises(ValueError, match="needs the features"):
-        two.image_score(scores)
 
 
 def test_reweighting_does_not_overflow():
     features = np.array([[[[0, 0], [0, 0]], [[0, 0], [3000, 4000]]]], np.float32)
-    far = scorer(reweight_neighbors=3)
+    far = scorer(reweight_neighbors=3).score({"features": features})
     # 4990 to (6, 8), 4995 to (3, 4), 5000 to (0, 0).
     expected = 4990 * (1 - 1 / (1 + np.exp(5) + np.exp(10)))
-    assert far.image_score(far.patch_scores(features), features=features) == pytest.approx(expected, rel=1e-9)
+    assert far.image_score == pytest.approx(expected, rel=1e-9)
 
 
 def test_what_is_usual_at_a_place_is_subtracted_from_patches_and_map():
     features = np.array([[[[0, 0], [3, 4]], [[3, 0], [0, 8]]]], np.float32)
     usual = np.array([[1, -1], [0, 4]], np.float32)
     bank = np.array([[0, 0], [3, 4], [6, 8]], np.float32)
-    spec = Scoring(head="patch_nearest", by_place=True, sigma_px=0)
-    by_place = Scorer(spec, (2, 2), (2, 2), bank, usual)
-    scores = by_place.patch_scores(features)
+    spec = NearestHead(by_place=True, sigma_px=0)
+    by_place = NearestScorer(spec, (2, 2), (2, 2), bank, usual)
+    scores = by_place.patch_scores({"features": features})
     np.testing.assert_allclose(scores, [[-1, 1], [3, 1]], rtol=1e-6)
     assert by_place.image_score(scores) == pytest.approx(3)
     np.testing.assert_allclose(by_place.anomaly_map(scores)[0], scores, rtol=1e-6)
     for wrong in (None, usual[:1]):
         with pytest.raises(ValueError, match="usual scores"):
-            Scorer(spec, (2, 2), (8, 8), bank, wrong)
+            NearestScorer(spec, (2, 2), (8, 8), bank, wrong)
     with pytest.raises(ValueError, match="by_place is False"):
         scorer_with = spec.model_copy(update={"by_place": False})
-        Scorer(scorer_with, (2, 2), (8, 8), bank, usual)
+        NearestScorer(scorer_with, (2, 2), (8, 8), bank, usual)

@@ -50,7 +50,7 @@ def check_golden(path: Path, precision: str) -> None:
 
 def test_false_rejects_are_learnt_and_the_promise_is_kept(model_copy, new_batch):
     old = Artifact.load(model_copy)
-    old_bank = old.memory_bank()
+    old_bank = old.array("memory_bank")
     lesson = teach(model_copy, TeachPlan(new_batch))
     before, after = lesson.before["fp32"], lesson.after["fp32"]
     assert (before.taught.images, before.held_out.images) == (12, 3)
@@ -58,18 +58,18 @@ def test_false_rejects_are_learnt_and_the_promise_is_kept(model_copy, new_batch)
     assert after.taught.reject <= 1
     assert after.held_out.mean_score < before.held_out.mean_score
     new = Artifact.load(model_copy)
-    assert new.memory_bank().shape == old_bank.shape
+    assert new.array("memory_bank").shape == old_bank.shape
     with pytest.raises(ArtifactError, match="exchanged meanwhile"):  # another model's bank is not the old one's
-        old.memory_bank()
+        old.array("memory_bank")
     assert 0 < lesson.rows_added < lesson.bank_rows
     # The thresholds come from the kept images, which are in no bank, scored by the new one.
     with Detector(new) as detector:
         scores = [detector.measure(load_image(path)).image_score for path in kept_images(new)]
-    limits = new.manifest.calibration
+    limits = new.graph("fp32").calibration
     assert scores == pytest.approx(limits.scores, rel=1e-6)
     least = conformal_threshold(scores, 0.05) * (1 + MARGIN)
-    assert least * (1 - 1e-6) <= limits.reject <= max(least, old.manifest.calibration.reject) * (1 + 1e-6)
-    assert limits.false_reject_rate == old.manifest.calibration.false_reject_rate
+    assert least * (1 - 1e-6) <= limits.reject <= max(least, old.graph("fp32").calibration.reject) * (1 + 1e-6)
+    assert limits.false_reject_rate == old.graph("fp32").calibration.false_reject_rate
     assert new.manifest.training["taught"][0]["rows_added"] == lesson.rows_added
     check_golden(model_copy, "fp32")
 
@@ -197,10 +197,10 @@ def test_every_graph_is_calibrated_anew(model_copy, new_batch, line_data):
     lesson = teach(model_copy, TeachPlan(new_batch))
     new = Artifact.load(model_copy).manifest
     assert lesson.after["fp16"].taught.reject <= 1 < lesson.before["fp16"].taught.reject
-    for before, after in ((old, new), (old.precisions["fp16"], new.precisions["fp16"])):
+    for before, after in ((old.graphs[name], new.graphs[name]) for name in ("fp32", "fp16")):
         assert before.calibration.scores != after.calibration.scores
     assert [change.precision for change in new.threshold_changes] == ["fp32", "fp16"]
-    for change, graph in zip(new.threshold_changes, (new, new.precisions["fp16"]), strict=True):
+    for change, graph in zip(new.threshold_changes, (new.graphs["fp32"], new.graphs["fp16"]), strict=True):
         assert change.after.reject == graph.calibration.reject
         assert change.images == len(graph.calibration.scores) and change.images_sha256
     for precision in ("fp32", "fp16"):
@@ -226,7 +226,7 @@ def test_given_images_take_the_place_of_the_kept_ones(model_copy, new_batch, tmp
 
 
 def test_without_images_to_calibrate_on_there_is_no_promise(model_copy, new_batch):
-    edit_manifest(model_copy, lambda manifest: manifest["calibration"].update(scores=[1.0] * 19))
+    edit_manifest(model_copy, lambda manifest: manifest["graphs"]["fp32"]["calibration"].update(scores=[1.0] * 19))
     with pytest.raises(ArtifactError, match="calibrated on other images .* --calibration"):
         teach(model_copy, TeachPlan(new_batch))
     shutil.rmtree(model_copy / "calibration")
@@ -242,8 +242,7 @@ def test_without_images_to_calibrate_on_there_is_no_promise(model_copy, new_batc
 
 def test_a_model_without_a_bank_is_refused(model_copy, new_batch):
     def as_map(manifest):
-        manifest["detector"], manifest["output"] = "simplenet", "patch_scores"
-        manifest["scoring"]["head"] = "map"
+        manifest["detector"], manifest["head"] = "simplenet", {"kind": "map"}
 
     edit_manifest(model_copy, as_map)
     with pytest.raises(SettingsError, match="simplenet model, which has no memory bank"):

@@ -13,7 +13,7 @@ from edgead import Detector
 from edgead.artifact.folder import Artifact
 from edgead.cli import doctor
 from edgead.dataset.folders import find_test_images
-from edgead.heads.cuda_scoring import DeviceScorer
+from edgead.heads.gpu import GpuScorer
 from edgead.images.files import load_image
 from edgead.runtime import open_runtime
 from edgead.runtime.device import DeviceArray, find_gpu
@@ -89,7 +89,7 @@ def test_verdicts_are_those_of_onnx_runtime(artifact, line_data):
 @needs_cuda
 def test_the_output_stays_on_the_gpu(artifact, images):
     with Detector(artifact, runtime="tensorrt") as detector:
-        assert isinstance(detector._scorer, DeviceScorer)
+        assert isinstance(detector._scorer, GpuScorer)
     runtime = open_runtime(artifact, "tensorrt", on_device=True)
     assert isinstance(runtime.run(images[0])["features"], DeviceArray)
     runtime.close()

@@ -240,7 +240,9 @@ def test_what_is_too_slow_takes_part_with_fewer_rows(good_only, small_space, mon
     parts = Parts("line", "", paths[:12], paths[12:16], CalibrationPlan(paths[16:24], 0.2))
     candidate = draw_candidates(["patchcore"], 0)[0]
     monkeypatch.setitem(tune_space.ROWS, "patchcore", (50, 100, 200))
-    monkeypatch.setattr(finalists, "frame_ms", lambda detector, images: len(detector.artifact.memory_bank()) / 10)
+    monkeypatch.setattr(
+        finalists, "frame_ms", lambda detector, images: len(detector.artifact.array("memory_bank")) / 10
+    )
     monkeypatch.setattr(first_round, "frame_ms", lambda detector, images, frames: finalists.frame_ms(detector, images))
     plan = TunePlan(12, 0.2, trials=1, workers=1)
     with open_workers(1, 1, None) as workers:
@@ -264,7 +266,7 @@ def test_finalists_are_timed_in_turns_and_told_where_a_precision_fails(good_only
     timed = []
 
     def frame_ms(detector, images):
-        timed.append(len(detector.artifact.memory_bank()))
+        timed.append(len(detector.artifact.array("memory_bank")))
         return timed[-1] / 10 * (1 if len(timed) in (5, 6) else 10)  # least: 20 ms with 200 rows, 5 with 50
 
     def refuse(path, plan, images):
@@ -312,7 +314,7 @@ def test_search_in_processes(good_only, small_space, tmp_path):
     # An export finds the images that were held out, and the bank that was timed is the one that ships.
     assert find_calibration_images(detector.artifact, good_only).source == "training data"
     assert training["calibration_images"] == 6
-    assert training["settings"]["memory_bank_size"] == len(detector.artifact.memory_bank())
+    assert training["settings"]["memory_bank_size"] == len(detector.artifact.array("memory_bank"))
 
 
 def test_a_budget_that_nothing_keeps(good_only, small_space, tmp_path):

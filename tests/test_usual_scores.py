@@ -9,13 +9,13 @@ from fakes import edit_manifest
 
 from edgead import Detector
 from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
-from edgead.artifact.manifest import Scoring
-from edgead.heads.scoring import Scorer
+from edgead.heads.map import MapHead, MapScorer
 from edgead.images.files import load_image
 from edgead.memory_bank.usual_scores import fit_usual_scores, fold_of_groups, left_out_maps, look_at
 
-RULE = Scoring(head="patch_nearest", window=3, top_patches=10, margin=1)
+RULE = MapHead(window=3, top_patches=10, margin=1)
 GRID = (24, 30)
+BOTH = {"memory_bank": "memory_bank.npy", "usual_scores": "usual_scores.npy"}
 
 
 def good_maps(count, loud=0.0, seed=0):
@@ -32,7 +32,7 @@ def test_a_loud_background_comes_down_to_the_middle():
     assert usual.dtype == np.float32 and usual.shape == GRID
     assert usual[2, 2] == pytest.approx(0.5, abs=0.05)
     assert usual[12, 15] == pytest.approx(0, abs=0.05)
-    scorer = Scorer(RULE.model_copy(update={"head": "map"}), GRID, GRID)
+    scorer = MapScorer(RULE, GRID, GRID)
     defect = np.zeros(GRID, np.float32)
     defect[10:14, 10:14] = 0.4
 
@@ -78,8 +78,8 @@ def by_place(model_copy):
     manifest = Artifact.load(model_copy).manifest
     usual = np.random.default_rng(2).normal(0, 0.1, (20, 20)).astype(np.float32)
     np.save(model_copy / "usual_scores.npy", usual)
-    scoring = manifest.scoring.model_copy(update={"by_place": True})
-    write_manifest(model_copy, manifest.model_copy(update={"scoring": scoring}))
+    changes = {"head": manifest.head.model_copy(update={"by_place": True})}
+    write_manifest(model_copy, manifest.model_copy(update={**changes, "arrays": BOTH}))
     return model_copy
 
 
@@ -93,9 +93,9 @@ def test_the_deployed_detector_agrees_with_the_network(by_place, line_data):
 def test_the_map_of_the_detector_is_less_what_is_usual(by_place, line_data):
     image = load_image(line_data / "test" / "good" / "000.jpg")
     artifact = Artifact.load(by_place)
-    usual = artifact.usual_scores()
-    everywhere = artifact.manifest.scoring.model_copy(update={"by_place": False})
-    plain = Artifact(by_place, artifact.manifest.model_copy(update={"scoring": everywhere}))
+    usual = artifact.array("usual_scores")
+    everywhere = artifact.manifest.head.model_copy(update={"by_place": False})
+    plain = Artifact(by_place, artifact.manifest.model_copy(update={"head": everywhere}))
     with Detector(plain) as before, Detector(artifact) as after:
         difference = before.measure(image).anomaly_map - after.measure(image).anomaly_map
     sigma = 4.0
@@ -127,7 +127,7 @@ def test_images_of_one_group_share_a_fold():
 
 
 def test_training_brings_down_the_conveyor(trained_model):
-    usual = Artifact.load(trained_model).usual_scores()
+    usual = Artifact.load(trained_model).array("usual_scores")
     assert usual is not None and usual.min() == 0 < usual.max()
 
 
@@ -140,4 +140,4 @@ def test_it_is_fitted_where_all_images_show_the_same_view(settings, found):
     images = np.random.default_rng(3).integers(0, 256, (20, 64, 64, 3), np.uint8)
     small = {"backbone": "efficientnet_lite0", "image_size": [64, 64], "memory_bank_size": 50}
     model = PatchCore.from_settings({**small, **settings}).fit(images)
-    assert (model.usual_scores is not None) == model.scoring.by_place == found
+    assert (model.usual_scores is not None) == model.head.by_place == found

@@ -26,12 +26,16 @@ ENGINES = "engines"  # a cache that each device fills for itself; see `edgead.ru
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """One of an artifact's graphs with the thresholds and the golden images that were made by running it."""
+    """One of an artifact's graphs with the thresholds and the golden images that were made by running it.
+
+    `score_tolerance` bounds how far golden scores may be from those on record, relatively.
+    """
 
     precision: str
     path: Path
     calibration: Calibration | None
     golden: list[Golden]
+    score_tolerance: float
     sha256: str | None = None  # of the file; None in a draft
 
     def read(self) -> bytes:
@@ -84,12 +88,13 @@ class Artifact:
 
     @property
     def model_path(self) -> Path:
-        return self.path / "model.onnx"
+        """The fp32 graph."""
+        return self.path / self.manifest.graphs["fp32"].file
 
     @property
     def precisions(self) -> tuple[str, ...]:
         """Precisions that there is a graph of, fp32 first."""
-        return ("fp32", *self.manifest.precisions)
+        return tuple(sorted(self.manifest.graphs, key=PRECISIONS.index))
 
     def graph(self, precision: str | None = None) -> Graph:
         """Look up the graph of a precision, by default the one that the manifest names.
@@ -99,21 +104,17 @@ class Artifact:
         SettingsError
             If the artifact has no such graph; says which it has and how to make one.
         """
-        manifest = self.manifest
-        name = precision or manifest.precision
-        if name == "fp32":
-            return self._graph(name, self.model_path.name, manifest.calibration, manifest.golden)
-        if name in manifest.precisions:
-            record = manifest.precisions[name]
-            return self._graph(name, record.graph, record.calibration, record.golden)
-        makes = f"make it with `edgead export {self.path} DATA --precision {name}`"
-        raise SettingsError(
-            f"{self.path} has no {name} graph, it has {', '.join(self.precisions)}: "
-            + (makes if name in PRECISIONS else f"precisions are {', '.join(PRECISIONS)}")
-        )
-
-    def _graph(self, precision: str, file: str, calibration: Calibration | None, golden: list[Golden]) -> Graph:
-        return Graph(precision, self.path / file, calibration, golden, self._sha256.get(file))
+        name = precision or self.manifest.precision
+        record = self.manifest.graphs.get(name)
+        if record is None:
+            makes = f"make it with `edgead export {self.path} DATA --precision {name}`"
+            raise SettingsError(
+                f"{self.path} has no {name} graph, it has {', '.join(self.precisions)}: "
+                + (makes if name in PRECISIONS else f"precisions are {', '.join(PRECISIONS)}")
+            )
+        sha256 = self._sha256.get(record.file)
+        path = self.path / record.file
+        return Graph(name, path, record.calibration, record.golden, record.score_tolerance, sha256)
 
     def image(self, name: str) -> np.ndarray:
         """Read one of the artifact's images, uint8 BGR.
@@ -129,47 +130,35 @@ class Artifact:
         except ImageError as error:
             raise ArtifactError(f"{self.path}: {name} is no image: {error}; copy the model again") from error
 
-    def memory_bank(self) -> np.ndarray:
-        """Read the memory bank, float32 (m, d), read only, of as many rows as the scoring asks for at least."""
-        bank = self._matrix("memory_bank.npy")
-        scoring = self.manifest.scoring
-        wanted = max(scoring.num_neighbors, scoring.reweight_neighbors)
-        if len(bank) < wanted:
-            raise ArtifactError(
-                f"{self.path}: the memory bank has {len(bank)} rows, the manifest asks for {wanted} neighbours: "
-                "train again"
-            )
-        return bank
+    def array(self, name: str) -> np.ndarray:
+        """Read one of the arrays, float32 (rows, columns), read only.
 
-    def usual_scores(self) -> np.ndarray | None:
-        """Read what is usual at each place, float32 (h, w), read only, where the manifest says `by_place`."""
-        return self._matrix("usual_scores.npy") if self.manifest.scoring.by_place else None
-
-    def _matrix(self, name: str) -> np.ndarray:
-        content = read_file(self.path, name, self._sha256.get(name))
+        Raises
+        ------
+        ArtifactError
+            The manifest names none of that name, or its file is not what was written.
+        """
+        if name not in self.manifest.arrays:
+            raise ArtifactError(f"{self.path} has no array {name!r}: it is a {self.manifest.detector} model")
+        file = self.manifest.arrays[name]
+        content = read_file(self.path, file, self._sha256.get(file))
         try:
             return read_matrix(content)
         except ValueError as error:
             raise ArtifactError(
-                f"{self.path / name} is no finite float32 matrix: {error}; train the model again"
+                f"{self.path / file} is no finite float32 matrix: {error}; train the model again"
             ) from error
+
+    def head_arrays(self) -> dict[str, np.ndarray]:
+        """Read the arrays that its head needs; see `array`."""
+        return {name: self.array(name) for name in self.manifest.head.arrays}
 
 
 def _needed(manifest: Manifest) -> set[str]:
     """Files that an artifact cannot be without."""
-    records = manifest.precisions.values()
-    images = [*manifest.golden, *(image for record in records for image in record.golden)]
-    golden = {name for image in images for name in (image.image, image.anomaly_map)}
-    arrays = {
-        "memory_bank.npy": manifest.scoring.head == "patch_nearest",
-        "usual_scores.npy": manifest.scoring.by_place,
-    }
-    return {
-        "model.onnx",
-        *(name for name, needed in arrays.items() if needed),
-        *golden,
-        *(record.graph for record in records),
-    }
+    records = manifest.graphs.values()
+    golden = {name for record in records for image in record.golden for name in (image.image, image.anomaly_map)}
+    return {*manifest.arrays.values(), *(record.file for record in records), *golden}
 
 
 @contextmanager

@@ -14,9 +14,5 @@ def scorer_sha256(manifest: Manifest, graph: Graph) -> str:
 
     Unlike the hash of the manifest it stays where thresholds are changed.
     """
-    parts = {
-        name: digest
-        for name, digest in manifest.files.items()
-        if name == graph.path.name or (name.endswith(".npy") and "/" not in name)
-    }
+    parts = {name: manifest.files[name] for name in (graph.path.name, *manifest.arrays.values())}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from datetime import datetime
 from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
+from edgead.artifact.inputs import PositiveInt, Preprocessing, Section, TensorInput
 from edgead.artifact.limits import Limits
+from edgead.errors import tell_invalid
+from edgead.heads import Head, read_head
 
-# 2 added the section `precisions`, 3 how thresholds were changed, 4 groups of images; everything before is still read.
-SCHEMA_VERSION: Literal[4] = 4
+# What was before 5 is still read: see `edgead.artifact.earlier`.
+SCHEMA_VERSION: Literal[5] = 5
 
 # int8 is for CPUs: unsigned activations, whose zero points take the place of ReLU. int8_symmetric is for TensorRT,
 # which takes no zero points.
@@ -23,72 +25,9 @@ PRECISIONS = ("fp32", "fp16", "int8", "int8_symmetric")
 # ask for memory or time without end.
 MOST_GOLDEN = 100
 MOST_FILES = 4096
-MOST_PIXELS = 1 << 24  # of the network's input
 
-PositiveInt = Annotated[int, Field(gt=0)]
-_Side = Annotated[int, Field(gt=0, le=8192)]
 _Score = Annotated[float, Field(ge=-1e30, le=1e30)]  # differences and sums of such are finite
-_Weight = Annotated[float, Field(ge=0, le=1e6)]
 Rate = Annotated[float, Field(gt=0, le=1)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Preprocessing(_Section):
-    """How a frame becomes the network's input; see `edgead.preprocess`.
-
-    A frame of other proportions than `image_size` is stretched, or keeps its own and the rest is filled with its
-    reflection.
-    """
-
-    image_size: tuple[_Side, _Side]
-    roi: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], PositiveInt, PositiveInt] | None = None
-    resize: Literal["area_linear"] = "area_linear"
-    fill: Literal["stretch", "reflect"] = "stretch"
-    colour: Literal["rgb"] = "rgb"
-
-    @field_validator("image_size")
-    @classmethod
-    def _bounded(cls, size: tuple[int, int]) -> tuple[int, int]:
-        if math.prod(size) > MOST_PIXELS:
-            raise ValueError(f"{size[0]} x {size[1]} pixels are too many for a network: at most {MOST_PIXELS}")
-        return size
-
-
-class Scoring(_Section):
-    """How the network's output becomes scores; see `edgead.heads.scoring`.
-
-    The image score is `patch_weight` x (score of the patches) + `graph_weight` x (the graph's own `image_score`). The
-    score of the patches: patch scores are averaged over windows of `window` x `window` patches, and the `top_patches`
-    largest averages are averaged; 1 and 1 give the maximum of the PatchCore paper. The `margin` outermost rings of
-    patches, which see the network's padding more than the image, are not part of it; the map has them. With
-    `reweight_neighbors` the score of the patches is multiplied by the weight of Roth et al. 2022, equation 7, from that
-    many neighbours; 0 is without. `by_place`: places that usually score higher than the middle are
-    brought down by what `usual_scores.npy` has; see `edgead.memory_bank.usual_scores`.
-    A graph has an output `image_score` where `graph_weight` is not 0.
-    """
-
-    head: Literal["patch_nearest", "map"]
-    num_neighbors: Annotated[int, Field(ge=1, le=16)] = 1
-    window: PositiveInt = 1
-    top_patches: PositiveInt = 1
-    margin: Annotated[int, Field(ge=0)] = 0
-    reweight_neighbors: Annotated[int, Field(ge=0, le=16)] = 0
-    patch_weight: _Weight = 1.0
-    graph_weight: _Weight = 0.0
-    by_place: bool = False
-    sigma_px: Annotated[float, Field(ge=0, le=1000)] = 4.0
-    border: Literal["reflect", "replicate"] = "reflect"
-
-    @model_validator(mode="after")
-    def _scores_something(self) -> Scoring:
-        if not self.patch_weight and not self.graph_weight:
-            raise ValueError("patch_weight and graph_weight are 0: every image would score 0")
-        if self.reweight_neighbors and self.head != "patch_nearest":
-            raise ValueError(f"reweight_neighbors needs the rows of a memory bank, the head {self.head!r} has none")
-        return self
 
 
 # split_conformal and, by group, group_conformal keep their rates by proof; cross_validated by experience, for what
@@ -98,7 +37,7 @@ CalibrationMethod = Literal["split_conformal", "group_conformal", "cross_validat
 PROVEN: tuple[CalibrationMethod, ...] = ("split_conformal", "group_conformal")
 
 
-class TailFit(_Section):
+class TailFit(Section):
     """The distribution that a threshold was extrapolated by; see `edgead.calibration.extreme_value`.
 
     Of the scores, `excesses` are above `over`. The true rate is expected from `rate_low` to `rate_high` (90 %).
@@ -144,7 +83,7 @@ class Calibration(Thresholds):
         return self
 
 
-class ThresholdChange(_Section):
+class ThresholdChange(Section):
     """One change of a graph's thresholds on the device.
 
     `images` good images with the hash `images_sha256` were scored, none for thresholds set by hand;
@@ -160,7 +99,7 @@ class ThresholdChange(_Section):
     after: Thresholds
 
 
-class Golden(_Section):
+class Golden(Section):
     """One real image with what the shipped detector said of it; paths are inside the artifact."""
 
     image: str
@@ -171,32 +110,59 @@ class Golden(_Section):
 GoldenImages = Annotated[list[Golden], Field(max_length=MOST_GOLDEN)]
 
 
-class PrecisionRecord(_Section):
-    """A graph of another precision than fp32, how it was made and what it promises.
+class GraphRecord(Section):
+    """One of the graphs, how it was made and what it guarantees.
 
-    `score_tolerance` and `map_tolerance` bound how far its scores and maps may be from those of the torch network, as
-    means of relative differences (`edgead.export.verify`); `method` tells how it was made and what was measured.
+    `score_tolerance` and `map_tolerance` bound how far its scores and maps may be from those of the torch network
+    (`edgead.export.verify`): the largest relative differences for fp32, their means for others. `method` says how the
+    graph was made and what was measured.
     """
 
-    graph: str
+    file: str = "model.onnx"
     calibration: Calibration | None = None
     golden: GoldenImages = []
-    score_tolerance: Annotated[float, Field(gt=0)]
-    map_tolerance: Annotated[float, Field(gt=0)]
+    score_tolerance: Annotated[float, Field(gt=0)] = 1e-4
+    map_tolerance: Annotated[float, Field(gt=0)] = 1e-3
     method: dict[str, Any] = {}
 
 
-class Manifest(_Section):
-    schema_version: Literal[1, 2, 3, 4] = SCHEMA_VERSION
+def _known_head(content: object) -> Head:
+    try:
+        return read_head(content)
+    except ValidationError as error:  # of the head's own options: its places would be lost on the way
+        raise ValueError(tell_invalid(error.errors()[:1])) from error
+
+
+LearnsFrom = Literal["good", "unlabelled", "nothing"]
+
+
+class Manifest(Section):
+    """What an artifact is.
+
+    Attributes
+    ----------
+    precision : str
+        Of the graph that is opened where nobody names one.
+    inputs : tuple of TensorInput
+        One today: a graph of several is refused.
+    head : Head
+        How the outputs become scores; the section's `kind` names it.
+    graphs : dict of GraphRecord
+        By precision; fp32, which all others are compared with, is always there.
+    arrays : dict of str
+        Files of what was learnt beside the graph, by name.
+    learns_from : {"good", "unlabelled", "nothing"}
+        What its images had to be.
+    """
+
+    schema_version: Literal[5] = SCHEMA_VERSION
     detector: str
     precision: str = "fp32"
-    preprocessing: Preprocessing
-    scoring: Scoring
-    input: str = "image"
-    output: Literal["features", "patch_scores"]
-    calibration: Calibration | None = None
-    golden: GoldenImages = []
-    precisions: dict[str, PrecisionRecord] = {}
+    inputs: Annotated[tuple[TensorInput, ...], Field(min_length=1, max_length=1)]
+    head: Annotated[SerializeAsAny[Head], BeforeValidator(_known_head)]
+    graphs: dict[str, GraphRecord] = {"fp32": GraphRecord()}
+    arrays: dict[str, str] = {}
+    learns_from: LearnsFrom = "good"
     threshold_changes: list[ThresholdChange] = []
     training: dict[str, Any] = {}
     versions: dict[str, str] = {}
@@ -214,24 +180,58 @@ class Manifest(_Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Manifest:
-        needed = "features" if self.scoring.head == "patch_nearest" else "patch_scores"
-        if self.output != needed:
-            raise ValueError(f"the head {self.scoring.head!r} scores {needed}, the output is {self.output!r}")
-        if self.precision not in ("fp32", *self.precisions):
-            raise ValueError(f"the precision {self.precision!r} has no graph")
-        unknown = self.precisions.keys() - set(PRECISIONS)
+        for precision in ("fp32", self.precision):
+            if precision not in self.graphs:
+                raise ValueError(f"the precision {precision!r} has no graph")
+        unknown = self.graphs.keys() - set(PRECISIONS)
         if unknown:
             raise ValueError(f"unknown precision {min(unknown)!r}: known are {', '.join(PRECISIONS)}")
+        missing = set(self.head.arrays) - self.arrays.keys()
+        if missing:
+            raise ValueError(f"the head {self.head.kind!r} needs the array {min(missing)!r}, there is none")
         return self
+
+    @classmethod
+    def draft(cls, detector: str, preprocessing: Preprocessing, head: Head, **sections: Any) -> Manifest:
+        """Make the manifest of a new detector: one input, and each array of the head in a file of its name."""
+        arrays = {name: f"{name}.npy" for name in head.arrays}
+        inputs = (TensorInput(preprocessing=preprocessing),)
+        return cls(detector=detector, inputs=inputs, head=head, arrays=arrays, **sections)
+
+    @property
+    def input(self) -> str:
+        """Name of the graph's input."""
+        return self.inputs[0].name
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How its plane of a frame is prepared."""
+        return self.inputs[0].preprocessing
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the graph's outputs: what patches are scored by, then `image_score` if the graph has it."""
-        return (self.output, "image_score") if self.scoring.graph_weight else (self.output,)
+        """Names of the graph's outputs, that of `output` first."""
+        return tuple(output.name for output in self.head.outputs)
+
+    @property
+    def output(self) -> str:
+        """Name of the output that patches are scored by."""
+        return self.outputs[0]
+
+    def with_graph(self, precision: str, **changes: Any) -> Manifest:
+        """Change some of what is said of one graph."""
+        record = self.graphs[precision].model_copy(update=changes)
+        return self.model_copy(update={"graphs": {**self.graphs, precision: record}})
+
+    def with_preprocessing(self, **changes: Any) -> Manifest:
+        """Change some of how frames are prepared."""
+        (only,) = self.inputs
+        spec = only.preprocessing.model_copy(update=changes)
+        return self.model_copy(update={"inputs": (only.model_copy(update={"preprocessing": spec}),)})
 
     @property
     def graph_properties(self) -> dict[str, str]:
-        """What belongs to the graph itself: a lone ONNX file then still tells how to feed it and to read it.
+        """What belongs to the graph itself: a lone ONNX file then still says how to feed it and to read it.
 
         Thresholds and hashes stay out: they change after the export.
         """
@@ -239,5 +239,5 @@ class Manifest(_Section):
             "edgead.detector": self.detector,
             "edgead.precision": self.precision,
             "edgead.preprocessing": self.preprocessing.model_dump_json(),
-            "edgead.scoring": self.scoring.model_dump_json(),
+            "edgead.scoring": self.head.model_dump_json(),
         }

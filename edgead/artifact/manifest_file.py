@@ -10,10 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from edgead.artifact.earlier import upgrade
 from edgead.artifact.files import ArtifactError
 from edgead.artifact.manifest import SCHEMA_VERSION, Manifest
 from edgead.errors import tell_invalid
 from edgead.files.regular import MissingFileError, UnreadableFileError, read_regular
+from edgead.heads import HeadError
 
 MANIFEST = "manifest.json"
 _MOST_BYTES = 16 << 20
@@ -47,9 +49,15 @@ def read_manifest(path: Path) -> Manifest:
     if digest != found:
         raise ArtifactError(f"{file} is not what was written: it was edited or damaged; copy the model again")
     try:
-        return Manifest.model_validate({**content, "manifest_sha256": digest})
+        current = content if version == SCHEMA_VERSION else upgrade(content)
+        return Manifest.model_validate({**current, "manifest_sha256": digest})
     except ValidationError as error:
-        raise ArtifactError(f"{file}: {tell_invalid(error.errors()[:1])}; train the model again") from error
+        (first, *_) = error.errors()
+        if isinstance(first.get("ctx", {}).get("error"), HeadError):  # the model may be sound
+            raise ArtifactError(f"{file}: {tell_invalid([first])}") from error
+        raise ArtifactError(f"{file}: {tell_invalid([first])}; train the model again") from error
+    except ValueError as error:
+        raise ArtifactError(f"{file}: {error}; train the model again") from error
 
 
 def content_sha256(content: dict[str, Any]) -> str:

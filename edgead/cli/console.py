@@ -107,7 +107,7 @@ def _figures(report: dict[str, Any], *names: str) -> str:
 
 def training_facts(artifact: Artifact) -> dict[str, Any]:
     """What `edgead train` tells of the model it made."""
-    manifest, calibration = artifact.manifest, artifact.manifest.calibration
+    manifest, calibration = artifact.manifest, artifact.graph("fp32").calibration
     assert calibration is not None
     facts = {key: value for key, value in manifest.training.items() if key not in ("settings", "data")}
     return {
@@ -125,8 +125,8 @@ def export_facts(artifact: Artifact, precision: str) -> dict[str, Any]:
         "precision": precision,
         "onnx_mib": artifact.graph(precision).path.stat().st_size / 2**20,
     }
-    record = artifact.manifest.precisions.get(precision)
-    if record is None or record.calibration is None:
+    record = artifact.manifest.graphs[precision]
+    if not record.method or record.calibration is None:
         return facts
     method = {key: value for key, value in record.method.items() if key not in ("sensitivity", "differences")}
     return {**facts, **method, **record.method["differences"], "threshold": record.calibration.reject}

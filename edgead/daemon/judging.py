@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,8 @@ from edgead.daemon.condition import State
 from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.model_slot import ModelSlot
 from edgead.errors import EdgeadError
-from edgead.profiling.latency import Latency, LatencyRecorder
+from edgead.inspector import FrameError, Inspector
+from edgead.profiling.latency import Latency
 from edgead.types import Frame, Verdict
 
 if TYPE_CHECKING:
@@ -27,10 +27,6 @@ _WINDOW = 10_000
 
 class JudgementError(EdgeadError):
     """The detector failed on an image that it should have judged."""
-
-
-class FrameError(EdgeadError):
-    """A frame that does not fit the model, by its size for example."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,27 +104,24 @@ class Judging:
         budget_ms: float | None = None,
     ):
         self.receivers = receivers
-        self.recorder = LatencyRecorder(window=_WINDOW)
+        self.inspector = Inspector(pipeline, window=_WINDOW, budget_ms=budget_ms)
         self.latest: tuple[Frame, Verdict] | None = None
-        self.taken = self.unjudged = self.late = 0
-        self._pipeline, self._slot, self._budget_ms = pipeline, slot, budget_ms
-        self._drift = drift
-        self._decisions: Counter[str] = Counter()
+        self.taken = self.unjudged = 0
+        self._slot, self._drift = slot, drift
         self._before: deque[Frame] = deque(maxlen=receivers.before)
-
-    @property
-    def decisions(self) -> dict[str, int]:
-        return {decision: self._decisions[decision] for decision in ("ok", "review", "reject")}
 
     def pass_by(self, frame: Frame, *, wanted: bool) -> None:
         """Let a frame go without a verdict, where none was asked for or none can be given."""
         self.taken += 1
         self.unjudged += wanted
+        self._let_pass(frame)
+
+    def _let_pass(self, frame: Frame) -> None:
         self.receivers.store.follow(frame)
         self._before.append(frame)
 
     def judge(self, frame: Frame) -> None:
-        """Judge a frame and tell the verdict.
+        """Judge a frame and tell the verdict; nothing is told where the model needs more frames first.
 
         Raises
         ------
@@ -138,30 +131,21 @@ class Judging:
             The detector failed.
         """
         self.taken += 1
-        begin_ns = time.perf_counter_ns()
-        verdict = self._predict(frame)
-        judged_ns = time.perf_counter_ns()
-        times = replace(verdict.stage_times, age_ms=(begin_ns - frame.captured_ns) / 1e6)
-        verdict = replace(verdict, stage_times=times, pipeline=self._pipeline)
-        self._tell(frame, verdict)
-        finished_ns = time.perf_counter_ns()
-        self.late += self._budget_ms is not None and (judged_ns - frame.captured_ns) / 1e6 > self._budget_ms
-        self._decisions[verdict.decision] += 1
-        times = replace(times, sink_ms=(finished_ns - judged_ns) / 1e6)
-        total_ms = (finished_ns - frame.captured_ns) / 1e6
-        self.recorder.add_frame(times, total_ms=total_ms, finished_ns=finished_ns)
-        self.latest = (frame, verdict)
-        self._drift.add(frame, verdict)  # last: the verdict is out
-
-    def _predict(self, frame: Frame) -> Verdict:
         try:
-            return self._slot.predict(frame.image)
-        except ValueError as error:
+            verdict = self.inspector.judge(frame, self._slot.step)
+        except FrameError:
             self.unjudged += 1
-            raise FrameError(f"frame {frame.number}: {error}") from error
+            raise
         except Exception as error:
             self.unjudged += 1
             raise JudgementError(f"{type(error).__name__}: {error}") from error
+        if verdict is None:
+            self._let_pass(frame)
+            return
+        self._tell(frame, verdict)
+        self.inspector.finish(frame, verdict)
+        self.latest = (frame, verdict)
+        self._drift.add(frame, verdict)  # last: the verdict is out
 
     def _tell(self, frame: Frame, verdict: Verdict) -> None:
         receivers = self.receivers

@@ -14,11 +14,11 @@ from edgead.artifact.identity import scorer_sha256
 from edgead.daemon import heap
 from edgead.daemon.self_test import SelfTest, golden_images, self_test
 from edgead.daemon.thresholds import CALIBRATE, KeptThresholds, Thresholds, last_change
-from edgead.detector import Detector, Measurement
+from edgead.detector import Detector, Measurement, Session
 from edgead.drift import DriftSection, DriftWatch
 from edgead.errors import SettingsError
 from edgead.site.schema import PipelineSection
-from edgead.types import Verdict
+from edgead.types import Frame, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class SlotBusyError(SettingsError):
 
 
 class ModelSlot:
-    """Holds one detector for one pipeline; `predict` is the pipeline's, everything else may come from any thread.
+    """Holds one detector for one pipeline; `step` is the pipeline's, everything else may come from any thread.
 
     Parameters
     ----------
@@ -51,6 +51,7 @@ class ModelSlot:
         self._detector: Detector | None = None
         self._previous: Detector | None = None
         self._superseded: Thresholds | None = None
+        self._session: Session | None = None  # of the detector in service, once it has seen a frame
         self._using = threading.Lock()  # a detector is used by one thread at a time; held for one image at most
         self._changing = threading.RLock()  # one change at a time
 
@@ -87,10 +88,12 @@ class ModelSlot:
             self._exchange(self._tested(self.path))
             heap.give_back()
 
-    def predict(self, image: np.ndarray) -> Verdict:
-        """Judge one image, as `Detector.predict`."""
+    def step(self, frame: Frame) -> Verdict | None:
+        """Judge the next frame, as `Session.step`; another model begins with the next frame as if it were the first."""
         with self._using:
-            return self._in_service().predict(image)
+            if self._session is None:
+                self._session = self._in_service().session()
+            return self._session.step(frame)
 
     def self_test(self) -> SelfTest:
         """Test the detector in service on its golden images; frames are judged between them.
@@ -224,7 +227,7 @@ class ModelSlot:
 
     def _exchange(self, new: Detector | None) -> Detector | None:
         with self._using:
-            old, self._detector = self._detector, new
+            old, self._detector, self._session = self._detector, new, None
         return old
 
     def _measure(self, image: np.ndarray) -> Measurement:

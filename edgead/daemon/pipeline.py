@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from edgead.artifact.folder import Artifact
 from edgead.daemon.condition import Condition, State
 from edgead.daemon.drift import PipelineDrift
-from edgead.daemon.judging import FrameError, JudgementError, Judging, PipelineStatus, Receivers
+from edgead.daemon.judging import JudgementError, Judging, PipelineStatus, Receivers
 from edgead.daemon.model_slot import ModelSlot, SlotBusyError
 from edgead.daemon.self_test import SelfTestError
 from edgead.daemon.supervisor import RestartBudget, Supervisor
 from edgead.daemon.thresholds import CALIBRATE, KeptThresholds, Thresholds
 from edgead.errors import EdgeadError, SettingsError
+from edgead.inspector import FrameError
 from edgead.site.schema import LimitsSection, PipelineSection
 from edgead.sources import SourceError
 from edgead.sources.mailbox import Mailbox
@@ -246,7 +247,7 @@ class Pipeline:
 
     def status(self) -> PipelineStatus:
         """Tell what the pipeline is and has done."""
-        thresholds, decisions, mailbox = self.slot.thresholds, self._judging.decisions, self._mailbox
+        thresholds, inspector, mailbox = self.slot.thresholds, self._judging.inspector, self._mailbox
         return PipelineStatus(
             name=self.name,
             camera=self.section.camera,
@@ -255,15 +256,15 @@ class Pipeline:
             state=self._condition.state,
             reason=self._condition.reason,
             since=self._condition.since,
-            decisions=decisions,
+            decisions=inspector.decisions,
             taken=self._judging.taken,
-            judged=sum(decisions.values()),
+            judged=sum(inspector.decisions.values()),
             overwritten=self._overwritten + (mailbox.overwritten if mailbox is not None else 0),
             unjudged=self._judging.unjudged,
-            late=self._judging.late,
+            late=inspector.late,
             restarts=self._supervisor.restarts,
-            fps=self._judging.recorder.fps,
-            latency=self._judging.recorder.summary(),
+            fps=inspector.recorder.fps,
+            latency=inspector.recorder.summary(),
             thresholds=thresholds.values() if thresholds else None,
             can_roll_back=self.slot.can_roll_back,
             drift=self._drift.state,

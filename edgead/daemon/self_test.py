@@ -14,9 +14,6 @@ from edgead.calibration.conformal import score_scale
 from edgead.detector import Detector, Measurement
 from edgead.errors import EdgeadError
 
-# Of fp32 graphs, as in `edgead verify`; graphs of other precisions bring their own.
-_TOLERANCE = 1e-4
-
 
 @dataclass(frozen=True, slots=True)
 class GoldenScore:
@@ -93,14 +90,13 @@ def self_test(detector: Detector, measure: Callable[[np.ndarray], Measurement] |
             f"({artifact.manifest.manifest_sha256[:12]}): load it again"
         )
     graph = detector.graph
-    record = artifact.manifest.precisions.get(graph.precision)
     good = graph.calibration.scores if graph.calibration else [0.0]
     images = []
     for golden in graph.golden:
         found = _score(measure, artifact, golden.image)
         difference = abs(found - golden.image_score) / float(score_scale(golden.image_score, good))
         images.append(GoldenScore(golden.image, golden.image_score, found, difference))
-    return SelfTest(str(artifact.path), record.score_tolerance if record else _TOLERANCE, tuple(images))
+    return SelfTest(str(artifact.path), graph.score_tolerance, tuple(images))
 
 
 def _score(measure: Callable[[np.ndarray], Measurement], artifact: Artifact, image: str) -> float:

@@ -1,1 +1,60 @@
-"""Heads: the outputs of the network become scores and a map."""
+"""Heads: the outputs of the network become scores and a map. One head a file; others come by entry points.
+
+A head is found by the `kind` that a manifest names: a built-in one, or an entry point of the group `edgead.heads`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from edgead.errors import EdgeadError
+from edgead.heads.contract import Head
+
+# Imported when a model names one: what a model does not need, a device need not load.
+BUILT_IN = {"nearest": "edgead.heads.nearest:NearestHead", "map": "edgead.heads.map:MapHead"}
+GROUP = "edgead.heads"
+
+__all__ = ["BUILT_IN", "GROUP", "Head", "HeadError", "find_head", "read_head"]
+
+
+class HeadError(EdgeadError):
+    """A head that this machine does not have."""
+
+
+def find_head(kind: str) -> type[Head]:
+    """Find a head by its kind.
+
+    Raises
+    ------
+    HeadError
+        There is none of that kind here, or what an entry point of that name names is none.
+    """
+    if kind in BUILT_IN:
+        module, _, name = BUILT_IN[kind].partition(":")
+        head: Any = getattr(import_module(module), name)
+        return head  # type: ignore[no-any-return]
+    installed = {point.name: point for point in entry_points(group=GROUP)}
+    if kind not in installed:
+        raise HeadError(
+            f"the head {kind!r} is not installed, here are {', '.join(sorted({*BUILT_IN, *installed}))}: "
+            "install the package that brings it, or update edgead"
+        )
+    try:
+        head = installed[kind].load()
+    except (ImportError, AttributeError) as error:
+        raise HeadError(f"the head {kind!r} does not load ({error}): install its package again") from error
+    if not (isinstance(head, type) and issubclass(head, Head)):
+        raise HeadError(f"{installed[kind].value}, the head {kind!r}, is no subclass of edgead.heads.Head")
+    return head
+
+
+def read_head(content: object) -> Head:
+    """Make a head from its section of a manifest; raises HeadError, or what pydantic raises of its options."""
+    if isinstance(content, Head):
+        return content
+    if not isinstance(content, Mapping) or not isinstance(content.get("kind"), str):
+        raise HeadError("a head is a section with a kind")
+    return find_head(content["kind"]).model_validate(content)

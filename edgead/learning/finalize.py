@@ -17,6 +17,7 @@ from edgead.artifact.manifest import Calibration, Golden, Manifest
 from edgead.calibration.conformal import calibrate
 from edgead.dataset.folders import Progress
 from edgead.detector import Detector, Measurement
+from edgead.heads.nearest import NearestHead
 from edgead.images.files import load_image, write_image
 from edgead.preprocess import preprocess
 
@@ -90,7 +91,7 @@ def complete_artifact(
     )
     if not cross_validated:  # thresholds cannot be made anew from images that were learnt
         keep_images(draft, manifest, plan.images, good.scores)
-    write_manifest(draft, manifest.model_copy(update={"calibration": calibration, "golden": golden}))
+    write_manifest(draft, manifest.with_graph("fp32", calibration=calibration, golden=golden))
     return good
 
 
@@ -119,7 +120,7 @@ def kept_images(artifact: Artifact) -> list[Path]:
 
 def keep_images(draft: Path, manifest: Manifest, paths: Sequence[Path], scores: Sequence[float]) -> None:
     """Keep the images that a model with a memory bank was calibrated on, with their fp32 scores, unless too many."""
-    if manifest.scoring.head != "patch_nearest" or len(paths) > MOST_KEPT:
+    if not isinstance(manifest.head, NearestHead) or len(paths) > MOST_KEPT:
         return
     for rank, pick in enumerate(np.argsort(scores, kind="stable")):
         image = preprocess(load_image(paths[pick]), manifest.preprocessing)

@@ -230,13 +230,8 @@ def threshold_change(
 def write_thresholds(artifact: Artifact, change: ThresholdChange, calibration: Calibration) -> Manifest:
     """Write new thresholds of one graph and the change into the artifact's manifest, in one step."""
     manifest = artifact.manifest
-    update: dict[str, Any] = {"threshold_changes": [*manifest.threshold_changes, change]}
-    if change.precision == "fp32":
-        update["calibration"] = calibration
-    else:
-        record = manifest.precisions[change.precision].model_copy(update={"calibration": calibration})
-        update["precisions"] = {**manifest.precisions, change.precision: record}
-    return write_manifest(artifact.path, manifest.model_copy(update=update))
+    changed = manifest.model_copy(update={"threshold_changes": [*manifest.threshold_changes, change]})
+    return write_manifest(artifact.path, changed.with_graph(change.precision, calibration=calibration))
 
 
 def _review_rate(before: Calibration, rate: float) -> float:

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgead.artifact.manifest import Scoring
 from edgead.errors import SettingsError
+from edgead.heads.map import MapHead
 from edgead.methods.backbones import Backbone, build_backbone
 from edgead.methods.checkpoint import Learner
 from edgead.methods.cross_scale_flow import CrossScaleFlow, negative_log_likelihood
@@ -152,8 +152,8 @@ class CsFlow(Method[CsFlowConfig]):
             self.network = CsFlowNetwork(backbone, channels, config).eval()
 
     @property
-    def scoring(self) -> Scoring:
-        return Scoring(head="map", patch_weight=0.0, graph_weight=1.0, sigma_px=self.config.sigma_px)
+    def head(self) -> MapHead:
+        return MapHead(patch_weight=0.0, graph_weight=1.0, sigma_px=self.config.sigma_px)
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
         """Extract features, kept in memory (0.25 MB an image with the default settings), and train the flow on them."""

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from edgead import kernels
-from edgead.artifact.manifest import Scoring
 from edgead.errors import SettingsError
+from edgead.heads.map import MapHead
 from edgead.methods.anomalies import Batch, Simulator
 from edgead.methods.anomaly_textures import built_in_textures, folder_textures
 from edgead.methods.checkpoint import Learner
@@ -115,8 +115,8 @@ class Draem(Method[DraemConfig]):
         self.network.eval()
 
     @property
-    def scoring(self) -> Scoring:
-        return Scoring(head="map", window=self.config.window, sigma_px=self.config.sigma_px)
+    def head(self) -> MapHead:
+        return MapHead(window=self.config.window, sigma_px=self.config.sigma_px)
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
         """Learn from simulated anomalies on good images."""

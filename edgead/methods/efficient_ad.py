@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgead.artifact.manifest import Scoring
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
+from edgead.heads.map import MapHead
 from edgead.methods.checkpoint import Learner
 from edgead.methods.device import CPU, bfloat16_products
 from edgead.methods.loop import run_steps
@@ -124,9 +124,9 @@ class EfficientAD(Method[EfficientADConfig]):
             self.network = StudentTeacher(teacher, size, config.image_size, padding=config.padding).eval()
 
     @property
-    def scoring(self) -> Scoring:
+    def head(self) -> MapHead:
         config = self.config
-        return Scoring(head="map", window=config.window, top_patches=config.top_patches, sigma_px=config.sigma_px)
+        return MapHead(window=config.window, top_patches=config.top_patches, sigma_px=config.sigma_px)
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
         """Learn from good images (algorithm 1)."""

@@ -6,22 +6,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 from typing_extensions import Self
 
-from edgead.artifact.manifest import Preprocessing, Scoring
+from edgead.artifact.manifest import LearnsFrom, Preprocessing
 from edgead.dataset.folders import StageProgress, no_progress
+from edgead.heads import Head
+from edgead.heads.nearest import BANK
 from edgead.methods.checkpoint import Checkpoint
 from edgead.methods.device import CPU
 from edgead.methods.settings import plain_settings, read_settings
 
 Config = TypeVar("Config")
-Output = Literal["features", "patch_scores"]
-LearnsFrom = Literal["good", "unlabelled", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -35,31 +35,31 @@ class Trained:
     settings : dict
         The configuration as plain JSON types.
     network : nn.Module
-        uint8 RGB (n, h, w, 3) -> `output`, and the image's score where `scoring` gives it a weight.
-    output : {"features", "patch_scores"}
+        uint8 RGB (n, h, w, 3) -> what the head's `outputs` name, in their order.
     preprocessing : Preprocessing
-    scoring : Scoring
-    memory_bank : ndarray of shape (m, d), float32, optional
-    usual_scores : ndarray of shape (h, w), float32, optional
+    head : Head
+        What the outputs are scored by.
+    arrays : mapping of str to ndarray
+        What the head needs beside the graph, float32 matrices.
+    learns_from : {"good", "unlabelled", "nothing"}
     """
 
     name: str
     settings: dict[str, Any]
     network: nn.Module
-    output: Output
     preprocessing: Preprocessing
-    scoring: Scoring
-    memory_bank: np.ndarray | None = None
-    usual_scores: np.ndarray | None = None
+    head: Head
+    arrays: Mapping[str, np.ndarray]
+    learns_from: LearnsFrom = "good"
 
     def with_window(self, window: int) -> Trained:
         """The same with patch scores averaged over windows of this many patches a side."""
-        scoring = self.scoring.model_copy(update={"window": window})
-        return replace(self, scoring=scoring, settings={**self.settings, "window": window})
+        head = self.head.model_copy(update={"window": window})
+        return replace(self, head=head, settings={**self.settings, "window": window})
 
     def with_rows(self, rows: int) -> Trained:
         """The same with the first rows of the memory bank alone, which greedy k-centre would have chosen."""
-        return replace(self, memory_bank=None if self.memory_bank is None else self.memory_bank[:rows])
+        return replace(self, arrays={**self.arrays, BANK: self.arrays[BANK][:rows]})
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,6 @@ class Method(ABC, Generic[Config]):
         A frozen dataclass with a default for every setting.
     presets : dict
         By name, what differs from the defaults of `config_class`.
-    output : {"features", "patch_scores"}
-        What the network gives.
     learns_from : {"good", "unlabelled", "nothing"}
     network : nn.Module
         The module that is exported.
@@ -104,11 +102,8 @@ class Method(ABC, Generic[Config]):
     name: ClassVar[str]
     config_class: ClassVar[type[Any]]
     presets: ClassVar[Mapping[str, dict[str, Any]]] = {"default": {}}
-    output: ClassVar[Output] = "patch_scores"
     learns_from: ClassVar[LearnsFrom] = "good"
     network: nn.Module
-    memory_bank: np.ndarray | None = None
-    usual_scores: np.ndarray | None = None
 
     @abstractmethod
     def __init__(self, config: Config, *, weights: Path | None = None, pretrained: bool = True):
@@ -117,8 +112,13 @@ class Method(ABC, Generic[Config]):
 
     @property
     @abstractmethod
-    def scoring(self) -> Scoring:
-        """How the network's output becomes scores."""
+    def head(self) -> Head:
+        """What the network's outputs are scored by."""
+
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """What the head needs beside the graph, once it is learnt; by default the graph has everything."""
+        return {}
 
     @abstractmethod
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
@@ -181,11 +181,10 @@ class Method(ABC, Generic[Config]):
             self.name,
             self.settings(),
             self.network,
-            self.output,
             self.preprocessing,
-            self.scoring,
-            self.memory_bank,
-            self.usual_scores,
+            self.head,
+            self.arrays,
+            self.learns_from,
         )
 
     def facts(self, false_reject_rate: float) -> dict[str, Any]:

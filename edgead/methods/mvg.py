@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgead.artifact.manifest import Scoring
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
+from edgead.heads.map import MapHead
 from edgead.methods.backbones import LITE_LAYERS, Backbone, build_backbone
 from edgead.methods.gaussian import Gaussian, Reduction, check_reduction, chi_quantile, gaussians, sum_distances
 from edgead.methods.levels import each_batch, on_finest_grid, pool
@@ -125,8 +125,8 @@ class Mvg(Method[MvgConfig]):
         self.network = GaussianLevels(backbone, channels, config.map_layers).eval()
 
     @property
-    def scoring(self) -> Scoring:
-        return Scoring(head="map", patch_weight=0.0, graph_weight=1.0, sigma_px=self.config.sigma_px)
+    def head(self) -> MapHead:
+        return MapHead(patch_weight=0.0, graph_weight=1.0, sigma_px=self.config.sigma_px)
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
         """Fit a Gaussian to the features of every level; there is nothing to resume."""

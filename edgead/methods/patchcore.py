@@ -11,10 +11,11 @@ from typing import Literal
 import numpy as np
 import torch
 
-from edgead.artifact.manifest import Preprocessing, Scoring
+from edgead.artifact.manifest import Preprocessing
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
-from edgead.heads.scoring import Scorer
+from edgead.heads.nearest import BANK, NearestHead, NearestScorer
+from edgead.heads.patches import USUAL
 from edgead.memory_bank.coreset import BankRule, choose_memory_bank
 from edgead.memory_bank.usual_scores import fit_usual_scores, fold_of_groups, left_out_maps, look_at
 from edgead.methods.backbones import build_backbone
@@ -110,7 +111,6 @@ class PatchCore(Method[PatchCoreConfig]):
 
     name = "patchcore"
     config_class = PatchCoreConfig
-    output = "features"
     presets = {
         "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
         "default": {},
@@ -150,16 +150,22 @@ class PatchCore(Method[PatchCoreConfig]):
         else:
             network = PatchFeatures(backbone, channels, damp_length=config.damp_length, whiten=config.whiten)
         self.network = network.eval()
+        self.memory_bank: np.ndarray | None = None
+        self.usual_scores: np.ndarray | None = None
 
     @property
     def preprocessing(self) -> Preprocessing:
         return Preprocessing(image_size=self.config.image_size, fill=self.config.fill)
 
     @property
-    def scoring(self) -> Scoring:
+    def arrays(self) -> dict[str, np.ndarray]:
+        learnt = {BANK: self.memory_bank, USUAL: self.usual_scores}
+        return {name: array for name, array in learnt.items() if array is not None}
+
+    @property
+    def head(self) -> NearestHead:
         config = self.config
-        return Scoring(
-            head="patch_nearest",
+        return NearestHead(
             num_neighbors=config.num_neighbors,
             window=config.window,
             top_patches=config.top_patches,
@@ -173,8 +179,7 @@ class PatchCore(Method[PatchCoreConfig]):
     @property
     def bank_rule(self) -> BankRule:
         config = self.config
-        least = max(config.num_neighbors, config.reweight_neighbors)
-        return BankRule(config.coreset_sampling_ratio, config.memory_bank_size, least, config.seed)
+        return BankRule(config.coreset_sampling_ratio, config.memory_bank_size, self.head.least_rows, config.seed)
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
         """Fill the memory bank; there is nothing to resume. Metric and usual scores are learnt across groups."""
@@ -241,12 +246,12 @@ class PatchCore(Method[PatchCoreConfig]):
         ]
         bank = self.memory_bank
         assert bank is not None
-        rule = self.scoring.model_copy(update={"graph_weight": 0.0})
+        rule = self.head.model_copy(update={"graph_weight": 0.0})
         scores = []
         for pick in np.random.default_rng(self.config.seed).permutation(len(images))[:LEFT_OUT]:
             rest = np.ascontiguousarray(bank[origin != pick])
-            scorer = Scorer(rule, self.grid, self.config.image_size, rest, self.usual_scores)
+            scorer = NearestScorer(rule, self.grid, self.config.image_size, rest, self.usual_scores)
             with torch.inference_mode():
                 features = network(torch.from_numpy(images[int(pick)])[None])[0].numpy()
-            scores.append(scorer.image_score(scorer.patch_scores(features), features=features))
+            scores.append(scorer.score({rule.patches.name: features}).image_score)
         network.fit_pooled([torch.cat(level) for level in zip(*batches, strict=True)], float(np.std(scores)))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgead.artifact.manifest import Scoring
+from edgead.heads.map import MapHead
 from edgead.methods.backbones import build_backbone
 from edgead.methods.checkpoint import Learner
 from edgead.methods.device import CPU
@@ -129,9 +129,9 @@ class SimpleNet(Method[SimpleNetConfig]):
         self.network.eval()
 
     @property
-    def scoring(self) -> Scoring:
+    def head(self) -> MapHead:
         config = self.config
-        return Scoring(head="map", window=config.window, top_patches=config.top_patches, sigma_px=config.sigma_px)
+        return MapHead(window=config.window, top_patches=config.top_patches, sigma_px=config.sigma_px)
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
         """Extract good patches, then train the adaptor and the discriminator on them."""

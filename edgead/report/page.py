@@ -199,7 +199,7 @@ def _model_card(found: Findings) -> str:
     told: dict[str, Any] = {
         "detector": manifest.detector,
         "graph": f"{found.precision}, input {_words(manifest.preprocessing.model_dump(exclude_none=True))}",
-        "scoring": _words(manifest.scoring.model_dump()),
+        "scoring": _words(manifest.head.model_dump()),
         "thresholds": f"reject above {limits.reject:.6g}, review above {limits.review:.6g}, {limits.method}",
         "threshold changes": "; ".join(
             f"{change.changed_at:%Y-%m-%d}: {change.before.reject:.6g} to {change.after.reject:.6g}, "

@@ -60,11 +60,11 @@ def check_input(path: Path, manifest: Manifest, inputs: Sequence[Tensor]) -> Non
 def check_outputs(path: Path, manifest: Manifest, outputs: Sequence[Tensor]) -> None:
     """Raise ArtifactError unless a graph gives the outputs of the manifest, of known shapes: buffers are made of them.
 
-    The first is one patch or more for each image, and no finer than the image: (1, h, w, d) or (1, h, w).
+    The first is a grid of one patch or more, and no finer than the image.
     """
     _check_names(path, "output", outputs, manifest.outputs)
-    scored, *rest = outputs
-    for output, sides in ((scored, 3 if manifest.output == "features" else 2), *((output, 0) for output in rest)):
+    scored = outputs[0]
+    for output, (_, sides) in zip(outputs, manifest.head.outputs, strict=True):
         if output.dtype != "float32":
             raise ArtifactError(f"{path} gives {output.name} as {output.dtype}, edgead takes float32: {_AGAIN}")
         shape = list(output.shape[1:])

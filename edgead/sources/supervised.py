@@ -59,6 +59,7 @@ class SupervisedCamera:
         self._mailboxes: list[Mailbox] = []
         self._ended = False
         self._next_number = 0
+        self._connections = 0
         self._recording: Source | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -190,6 +191,7 @@ class SupervisedCamera:
     def _serve_live(self, reader: ReaderProcess) -> None:
         self._record.become("connecting")
         first = self._next_number
+        self._connections += 1
         while not self._stop.is_set():
             self._alive_s = time.monotonic()
             try:
@@ -210,7 +212,8 @@ class SupervisedCamera:
         # Numbers go on where the last connection ended; a gap is a frame that this process did not get to see.
         number = first + shared.number
         self._next_number = number + 1
-        return Frame(shared.image, number, shared.captured_ns, captured_at, self.name, id=new_id(captured_at))
+        frame = Frame(shared.image, number, shared.captured_ns, captured_at, self.name, id=new_id(captured_at))
+        return replace(frame, connection=self._connections)
 
     def _deliver(self, frame: Frame, *, waits: bool) -> None:
         self._record.arrived(frame)

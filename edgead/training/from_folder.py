@@ -148,7 +148,7 @@ def train_from_folder(
     torch.set_num_threads(kernels.threads())
     model = method.from_settings(settings, weights=weights)
     try:
-        model.scoring  # noqa: B018  what it refuses would be told after hours of training otherwise
+        model.head  # noqa: B018  what it refuses would be told after hours of training otherwise
     except ValidationError as error:
         raise SettingsError(tell_invalid(error.errors())) from None
     preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})

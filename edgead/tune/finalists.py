@@ -21,6 +21,7 @@ from edgead.export.calibration_images import CalibrationImages
 from edgead.export.graph import export_onnx
 from edgead.export.precision import PrecisionPlan, add_precision
 from edgead.export.rewrite import ToleranceError
+from edgead.heads.nearest import BANK
 from edgead.methods import METHODS
 from edgead.methods.judging import DrawnTest
 from edgead.profiling.profiler import profile
@@ -63,9 +64,7 @@ def network_ms(candidate: Candidate, runtime: str) -> float:
     """Median time in ms of the network of a candidate, untrained."""
     model = METHODS[candidate.detector].from_settings(candidate.settings, pretrained=False)
     with tempfile.TemporaryDirectory(prefix="edgead-graph-") as work:
-        manifest = Manifest(
-            detector=model.name, preprocessing=model.preprocessing, scoring=model.scoring, output=model.output
-        )
+        manifest = Manifest.draft(model.name, model.preprocessing, model.head)
         export_onnx(model.network, Path(work) / "model.onnx", manifest)
         engine = open_runtime(Artifact(Path(work), manifest), runtime)
         times = []
@@ -141,7 +140,7 @@ class _Variant:
 def _build(outcome: Outcome, parts: Parts, plan: TunePlan, folder: Path) -> tuple[list[list[_Variant]], list[str]]:
     """For each precision that the candidate bears, variants with ever smaller memory banks; and what went wrong."""
     candidate, path = outcome.candidate, unpack(outcome, folder)
-    bank = Artifact.load(path).memory_bank() if candidate.detector in ROWS else ()
+    bank = Artifact.load(path).array(BANK) if candidate.detector in ROWS else ()
     if len(bank) < candidate.settings.get("memory_bank_size", 0):
         # What learns from all images has more patches: the bank that ships stays as large as the one that is timed.
         candidate = candidate.with_settings(memory_bank_size=len(bank))

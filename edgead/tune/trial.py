@@ -18,6 +18,7 @@ from edgead.artifact.folder import Artifact, write_manifest
 from edgead.dataset.folders import Images
 from edgead.errors import EdgeadError
 from edgead.export.build import build_artifact
+from edgead.heads.nearest import BANK
 from edgead.learning.finalize import CalibrationPlan
 from edgead.methods import METHODS
 from edgead.methods.judging import DrawnTest, score_by_window, score_images
@@ -111,8 +112,8 @@ def unpack(outcome: Outcome, folder: Path) -> Path:
 def cut_bank(path: Path, rows: int | None) -> None:
     """Leave an artifact the first rows of its memory bank, which greedy k-centre would have chosen alone."""
     artifact = Artifact.load(path)
-    if artifact.manifest.scoring.head == "patch_nearest" and rows is not None:
-        np.save(path / "memory_bank.npy", artifact.memory_bank()[:rows], allow_pickle=False)
+    if BANK in artifact.manifest.arrays and rows is not None:
+        np.save(path / artifact.manifest.arrays[BANK], artifact.array(BANK)[:rows], allow_pickle=False)
         write_manifest(path, artifact.manifest)
 
 
@@ -121,10 +122,9 @@ def _judge(candidate: Candidate, trained: Trained, trial: Trial) -> list[tuple[C
     test = _test(trial.judge, trial.seed)
     if not trial.rows or "memory_bank_size" in candidate.settings:
         return [_judge_windows(candidate, trained, test)]
-    assert trained.memory_bank is not None
     found: list[tuple[Candidate, float]] = []
     for rows in sorted(trial.rows, reverse=True):
-        if rows < len(trained.memory_bank) or not found:
+        if rows < len(trained.arrays[BANK]) or not found:
             found.append(_judge_windows(candidate.with_settings(memory_bank_size=rows), trained.with_rows(rows), test))
     return sorted(found, key=lambda one: -one[1])
 

@@ -60,7 +60,7 @@ class Slot:
     def drift_watch(self, section):
         return Watch()
 
-    def predict(self, image):
+    def step(self, frame):
         self._count += 1
         return replace(make_verdict(0.9 if self._count % 2 else 0.1), model=self.model)
 

@@ -217,14 +217,14 @@ def test_a_pipeline_whose_thread_is_gone_is_started_again(tmp_path, monkeypatch,
 
 
 def test_what_hangs_is_a_fault_and_no_sign_of_life(tmp_path, monkeypatch):
-    hanging, predict = threading.Event(), Slot.predict
+    hanging, step = threading.Event(), Slot.step
 
-    def slow(slot, image):
+    def slow(slot, frame):
         while hanging.is_set():
             time.sleep(0.05)
-        return predict(slot, image)
+        return step(slot, frame)
 
-    monkeypatch.setattr(Slot, "predict", slow)
+    monkeypatch.setattr(Slot, "step", slow)
     monkeypatch.setattr(pipelines, "_SILENT_S", 1.0)
     monkeypatch.setattr("edgead.daemon.watch._HUNG_S", 1.5)
     alive = []

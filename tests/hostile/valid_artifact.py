@@ -15,8 +15,9 @@ import numpy as np
 from small_graph import SIZE, small_graph, small_images
 
 from edgead.artifact.folder import Artifact, new_artifact, write_manifest
-from edgead.artifact.manifest import Calibration, Manifest, Preprocessing, Scoring
+from edgead.artifact.manifest import Calibration, GraphRecord, Manifest, Preprocessing
 from edgead.detector import Detector
+from edgead.heads.nearest import NearestHead
 from edgead.learning.finalize import write_golden
 from edgead.learning.patch_features import each_features
 
@@ -31,12 +32,12 @@ def write_valid(path: Path, *, learnt: Sequence[np.ndarray] = ()) -> Path:
     """
     scores = [0.1 * number for number in range(1, 21)]
     limits = {"reject": 2.2, "review": 2.1, "map_threshold": 3.0, "map_typical": 1.0, "scores": scores}
-    manifest = Manifest(
-        detector="patchcore",
-        preprocessing=Preprocessing(image_size=(SIZE, SIZE)),
-        scoring=Scoring(head="patch_nearest"),
-        output="features",
-        calibration=Calibration(false_reject_rate=0.05, review_rate=0.1, **limits),
+    calibration = Calibration(false_reject_rate=0.05, review_rate=0.1, **limits)
+    manifest = Manifest.draft(
+        "patchcore",
+        Preprocessing(image_size=(SIZE, SIZE)),
+        NearestHead(),
+        graphs={"fp32": GraphRecord(calibration=calibration)},
     )
     with new_artifact(path) as draft:
         small_graph(draft / "model.onnx")
@@ -49,7 +50,7 @@ def write_valid(path: Path, *, learnt: Sequence[np.ndarray] = ()) -> Path:
             cv2.imwrite(str(draft / f"golden/{number}.png"), image)
         with Detector(Artifact(draft, manifest), runtime="onnxruntime") as detector:
             golden = [write_golden(detector, draft, f"golden/{n}.png", f"golden/{n}.npy") for n in range(2)]
-        write_manifest(draft, manifest.model_copy(update={"golden": golden}))
+        write_manifest(draft, manifest.with_graph("fp32", golden=golden))
     return path
 
 

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from edgead.artifact.folder import MANIFEST, Artifact, ArtifactError
-from edgead.artifact.manifest import Manifest, Preprocessing, Scoring
+from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.onnx_constants import read_constants, with_constants
 from edgead.errors import SettingsError
+from edgead.heads.nearest import NearestHead
 from edgead.memory_bank.feature_scale import FeatureScale
 
 PACKAGED = Path(__file__).parents[2] / "backbones"
@@ -47,7 +48,7 @@ class FrozenBackbone:
     graph: bytes
     settings: dict[str, Any]
     preprocessing: Preprocessing
-    scoring: Scoring
+    head: NearestHead
     origin: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -136,21 +137,22 @@ def _packaged(name: str) -> FrozenBackbone:
         graph,
         description["settings"],
         Preprocessing(**description["preprocessing"]),
-        Scoring(**description["scoring"]),
+        NearestHead(**description["head"]),
         {"backbone": name, "backbone_sha256": digest},
     )
 
 
 def _of_model(artifact: Artifact) -> FrozenBackbone:
-    manifest: Manifest = artifact.manifest
+    manifest = artifact.manifest
+    head = manifest.head
     settings = manifest.training.get("settings", {})
-    if manifest.detector != "patchcore" or manifest.scoring.graph_weight:
-        what = "with a global score" if manifest.scoring.graph_weight else manifest.detector
+    if manifest.detector != "patchcore" or not isinstance(head, NearestHead) or head.graph_weight:
+        what = "with a global score" if manifest.detector == "patchcore" else manifest.detector
         raise SettingsError(f"{artifact.path} is a model {what}: a device can learn patchcore without one alone")
     return FrozenBackbone(
         neutral(artifact.model_path.read_bytes()),
         settings,
         manifest.preprocessing.model_copy(update={"roi": None}),
-        manifest.scoring.model_copy(update={"by_place": False}),
-        {"backbone": artifact.path.name, "backbone_sha256": manifest.files["model.onnx"]},
+        head.model_copy(update={"by_place": False}),
+        {"backbone": artifact.path.name, "backbone_sha256": manifest.files[artifact.model_path.name]},
     )

@@ -59,8 +59,8 @@ def learn(
 
 
 def _bank_rule(backbone: FrozenBackbone) -> BankRule:
-    settings, scoring = backbone.settings, backbone.scoring
-    least = max(scoring.num_neighbors, scoring.reweight_neighbors)
+    settings = backbone.settings
+    least = backbone.head.least_rows
     return BankRule(settings["coreset_sampling_ratio"], settings["memory_bank_size"], least, settings["seed"])
 
 

@@ -187,11 +187,10 @@ def _pictures_folder(pictures: Path | None, destination: Path) -> Iterator[Path]
 
 def _manifest(backbone: FrozenBackbone, plan: CommissionPlan) -> Manifest:
     modules = (edgead, onnxruntime, np, cv2)
-    return Manifest(
-        detector="patchcore",
-        preprocessing=Preprocessing(**{**backbone.preprocessing.model_dump(), "roi": plan.roi}),
-        scoring=backbone.scoring,
-        output="features",
+    return Manifest.draft(
+        "patchcore",
+        Preprocessing(**{**backbone.preprocessing.model_dump(), "roi": plan.roi}),
+        backbone.head,
         training={"settings": backbone.settings, **backbone.origin},
         versions={module.__name__: str(module.__version__) for module in modules},
     )

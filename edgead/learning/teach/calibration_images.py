@@ -39,9 +39,7 @@ class CalibrationImages:
         """The artifact as it takes these images."""
         if not self.kept:
             return artifact
-        manifest = artifact.manifest
-        whole = manifest.preprocessing.model_copy(update={"roi": None})
-        return Artifact(artifact.path, manifest.model_copy(update={"preprocessing": whole}))
+        return Artifact(artifact.path, artifact.manifest.with_preprocessing(roi=None))
 
     def keep_in(self, draft: Artifact, scores: Sequence[float]) -> None:
         """Keep these images, which have these fp32 scores now, in the draft of a new version."""
@@ -69,7 +67,7 @@ def find_calibration_images(
     SettingsError
         An image or a group is named for both, or the model has learnt from an image before.
     """
-    calibration = artifact.manifest.calibration
+    calibration = artifact.manifest.graphs["fp32"].calibration
     assert calibration is not None
     if not paths:
         return _kept(artifact)
@@ -96,7 +94,7 @@ def find_calibration_images(
 
 
 def _kept(artifact: Artifact) -> CalibrationImages:
-    calibration = artifact.manifest.calibration
+    calibration = artifact.manifest.graphs["fp32"].calibration
     assert calibration is not None
     # Kept in the order of their scores, as the manifest has their groups.
     images = CalibrationImages(

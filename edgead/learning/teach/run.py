@@ -19,6 +19,7 @@ from edgead.dataset.folders import Images, Progress, StageProgress, check_images
 from edgead.dataset.groups import AUTO, Groups, group_images
 from edgead.detector import Detector
 from edgead.errors import SettingsError
+from edgead.heads.nearest import BANK, NearestHead
 from edgead.learning.finalize import measure_good, write_golden
 from edgead.learning.patch_features import each_features
 from edgead.learning.recalibrate import threshold_change, without_copies
@@ -77,14 +78,14 @@ def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress)
     groups = group_images(paths, plan.group)
     taught, held_out = _split(paths, plan.held_out_share, groups)
     good = find_calibration_images(artifact, plan.calibration, taught=paths, group=plan.group)
-    bank = artifact.memory_bank()
+    bank = artifact.array(BANK)
     width = spacing(bank)
     images = Images(taught, artifact.manifest.preprocessing)
     new = _uncovered(artifact, bank, max(width, _harmless(artifact.manifest)), images, progress)
     merged = merge(bank, new, progress=partial(progress, "merge memory bank"))
     before = _judge_all(artifact, taught, held_out, partial(progress, "judge before"))
     with new_version(artifact.path) as draft:
-        np.save(draft / "memory_bank.npy", merged.bank, allow_pickle=False)
+        np.save(draft / artifact.manifest.arrays[BANK], merged.bank, allow_pickle=False)
         keep_learnt(draft, taught)
         facts = {
             "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -102,7 +103,7 @@ def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress)
 
 def _check(artifact: Artifact) -> None:
     manifest = artifact.manifest
-    if manifest.scoring.head != "patch_nearest":
+    if BANK not in manifest.head.arrays:
         raise SettingsError(
             f"{artifact.path} is a {manifest.detector} model, which has no memory bank to teach: train it anew with "
             "these images among the good ones, or train patchcore"
@@ -128,10 +129,10 @@ def _harmless(manifest: Manifest) -> float:
 
     Not to learn what does no harm spares the old rows that would be given up for it.
     """
-    scoring, limits = manifest.scoring, manifest.calibration
-    if limits is None or scoring.graph_weight or not scoring.patch_weight:
+    head, limits = manifest.head, manifest.graphs["fp32"].calibration
+    if limits is None or not isinstance(head, NearestHead) or head.graph_weight or not head.patch_weight:
         return 0.0
-    return limits.review / scoring.patch_weight
+    return limits.review / head.patch_weight
 
 
 def _uncovered(
@@ -162,7 +163,7 @@ def _calibrate_all(
 ) -> Manifest:
     """Make thresholds and golden images of every graph anew, with the bank that is in the draft."""
     manifest = draft.manifest
-    calibrations, golden, changes = {}, {}, []
+    changes = []
     _, digest = without_copies(good.paths)
     for name in draft.precisions:
         graph = draft.graph(name)
@@ -173,25 +174,15 @@ def _calibrate_all(
             graph.calibration.false_reject_rate, graph.calibration.review_rate, groups=good.groups
         )
         with Detector(draft, runtime="onnxruntime", precision=name) as detector:
-            calibrations[name] = settle(renewed, graph.calibration, measure_good(detector, taught))
-            golden[name] = [write_golden(detector, draft.path, old.image, old.anomaly_map) for old in graph.golden]
-        changed = graph.calibration, calibrations[name]
+            settled = settle(renewed, graph.calibration, measure_good(detector, taught))
+            golden = [write_golden(detector, draft.path, old.image, old.anomaly_map) for old in graph.golden]
+        manifest = manifest.with_graph(name, calibration=settled, golden=golden)
+        changed = graph.calibration, settled
         changes.append(threshold_change(name, *changed, images=len(good.paths), images_sha256=digest))
         if name == "fp32":
             fp32_scores = scores.scores
     good.keep_in(draft, fp32_scores)
-    records = {
-        name: record.model_copy(update={"calibration": calibrations[name], "golden": golden[name]})
-        for name, record in manifest.precisions.items()
-    }
-    return manifest.model_copy(
-        update={
-            "calibration": calibrations["fp32"],
-            "golden": golden["fp32"],
-            "precisions": records,
-            "threshold_changes": [*manifest.threshold_changes, *changes],
-        }
-    )
+    return manifest.model_copy(update={"threshold_changes": [*manifest.threshold_changes, *changes]})
 
 
 def _with_lesson(manifest: Manifest, facts: dict[str, Any]) -> Manifest:

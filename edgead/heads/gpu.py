@@ -3,55 +3,54 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-from edgead.artifact.manifest import Scoring
-from edgead.heads.scoring import Scorer
+from edgead.heads.contract import Outputs, Scored
+from edgead.heads.patches import PatchScorer
 from edgead.kernels import cuda
-from edgead.kernels.backend import cuda_problem
-from edgead.runtime.device import Device, DeviceArray
 
 
-def can_score_on_device(spec: Scoring) -> bool:
-    """Tell whether DeviceScorer can take a model here.
-
-    It needs edgead's CUDA kernels, which average no neighbours, and re-weighting needs the features on the host.
-    """
-    return spec.num_neighbors == 1 and not spec.reweight_neighbors and not cuda_problem()
-
-
-class DeviceScorer:
-    """`edgead.heads.scoring.Scorer` for a network whose output is on the GPU; see there for all other parameters.
+class GpuScorer:
+    """Scores patches by an output that is on the GPU.
 
     The search and the map, which are nearly all of the work, are the GPU's. The few hundred patch scores are fetched,
     and the image score is made of them by the same code as anywhere.
+
+    Parameters
+    ----------
+    host : PatchScorer
+        Makes the image score.
+    image_size : (int, int)
+        Height and width of the map.
+    device : edgead.runtime.device.Device
+        Where the network leaves its output.
+    bank : ndarray of shape (m, d), float32, optional
+        The output has features, which are searched in this memory bank; otherwise patch scores.
     """
 
-    def __init__(
-        self,
-        spec: Scoring,
-        grid: tuple[int, int],
-        image_size: tuple[int, int],
-        memory_bank: np.ndarray | None,
-        usual: np.ndarray | None,
-        device: Device,
-    ):
-        self._device, self._rows = device, grid[0] * grid[1]
-        self._patches = Scorer(spec.model_copy(update={"head": "map"}), grid, image_size, usual=usual)
+    def __init__(self, host: PatchScorer, image_size: tuple[int, int], device: Any, bank: np.ndarray | None = None):
+        head, grid = host.head, host.grid
+        self._host, self._device, self._rows = host, device, grid[0] * grid[1]
         with device.current():
-            self._nearest = None if memory_bank is None else cuda.NearestPatches(memory_bank)
+            self._nearest = None if bank is None else cuda.NearestPatches(bank)
             if self._nearest:
                 self._nearest.reserve(self._rows)
-            self._smoother = cuda.Smoother(grid, image_size, spec.sigma_px, spec.border)
+            self._smoother = cuda.Smoother(grid, image_size, head.sigma_px, head.border)
             self._distance, self._index = device.allocate(4 * self._rows), device.allocate(4 * self._rows)
             self._map_address, self._maximum_address = device.allocate(4 * math.prod(image_size)), device.allocate(4)
             self._scores = device.pinned(grid, np.float32)
             self._map, self._maximum = device.pinned(image_size, np.float32), device.pinned((1,), np.float32)
 
-    def patch_scores(self, output: DeviceArray) -> np.ndarray:
-        """Score every patch, as `Scorer.patch_scores`; the result is overwritten by the next call."""
-        device = self._device
+    def score(self, outputs: Outputs, state: Any = None) -> Scored:
+        """Score a frame; the patch scores are overwritten by the next call."""
+        patch_scores = self.patch_scores(outputs)
+        return Scored(patch_scores, self._host.image_score(patch_scores, outputs))
+
+    def patch_scores(self, outputs: Outputs) -> np.ndarray:
+        """Score every patch, as `PatchScorer.patch_scores`; the result is overwritten by the next call."""
+        device, output = self._device, outputs[self._host.head.patches.name]
         self._scores_address = self._distance if self._nearest else output.address
         with device.current():
             if self._nearest:
@@ -60,22 +59,12 @@ class DeviceScorer:
             device.copy_out(self._scores, self._scores_address)
             device.wait()
             # A patch that is not finite has a distance that is not, and is refused there.
-            scores = self._patches.patch_scores(self._scores)
-            if self._patches.spec.by_place:
+            scores = self._host.of_scores(self._scores)
+            if self._host.head.by_place:
                 self._scores[...] = scores
                 device.copy_in(self._scores_address, self._scores)  # the map is made of these
                 return self._scores
             return scores
-
-    def image_score(
-        self,
-        patch_scores: np.ndarray,
-        graph_score: np.ndarray | None = None,
-        *,
-        features: DeviceArray | None = None,
-    ) -> float:
-        """Score an image, as `Scorer.image_score`; `features`, which stay on the GPU, are not looked at."""
-        return self._patches.image_score(patch_scores, graph_score)
 
     def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
         """Upsample and smooth what `patch_scores` has last left on the GPU; see `Scorer.anomaly_map`."""

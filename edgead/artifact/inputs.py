@@ -1,0 +1,52 @@
+"""What a graph is given: the plane of a frame, and how it is prepared. The ground of the manifest's sections."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+MOST_PIXELS = 1 << 24  # of the network's input
+
+PositiveInt = Annotated[int, Field(gt=0)]
+_Side = Annotated[int, Field(gt=0, le=8192)]
+
+
+class Section(BaseModel):
+    """A section of the manifest: unknown keys and what is not finite are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Preprocessing(Section):
+    """How a frame becomes the network's input; see `edgead.preprocess`.
+
+    A frame of other proportions than `image_size` is stretched, or keeps its own and the rest is filled with its
+    reflection.
+    """
+
+    image_size: tuple[_Side, _Side]
+    roi: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], PositiveInt, PositiveInt] | None = None
+    resize: Literal["area_linear"] = "area_linear"
+    fill: Literal["stretch", "reflect"] = "stretch"
+    colour: Literal["rgb"] = "rgb"
+
+    @field_validator("image_size")
+    @classmethod
+    def _bounded(cls, size: tuple[int, int]) -> tuple[int, int]:
+        if math.prod(size) > MOST_PIXELS:
+            raise ValueError(f"{size[0]} x {size[1]} pixels are too many for a network: at most {MOST_PIXELS}")
+        return size
+
+
+class TensorInput(Section):
+    """What the graph is given: the plane of a frame that its input `name` takes, and how that is prepared.
+
+    `clip` is the number of frames that one run takes.
+    """
+
+    name: str = "image"
+    plane: str = "image"
+    clip: Literal[1] = 1
+    preprocessing: Preprocessing

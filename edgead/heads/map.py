@@ -1,0 +1,46 @@
+"""The head of detectors whose network scores patches itself."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from edgead.heads.contract import Arrays, Output, Outputs, Scorer
+from edgead.heads.patches import USUAL, PatchHead, PatchScorer
+from edgead.kernels.backend import cuda_problem
+
+
+class MapHead(PatchHead):
+    """The graph's output `patch_scores` is the grid of patch scores."""
+
+    kind: Literal["map"] = "map"
+
+    @property
+    def patches(self) -> Output:
+        return Output("patch_scores", 2)
+
+    @property
+    def takes_gpu_arrays(self) -> bool:
+        return not cuda_problem()
+
+    def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> Scorer:
+        host = MapScorer(self, self.grid(outputs), image_size, arrays.get(USUAL))
+        if isinstance(outputs[self.patches.name], np.ndarray):
+            return host
+        from edgead.heads.gpu import GpuScorer
+
+        return GpuScorer(host, image_size, outputs[self.patches.name].device)
+
+    def reference(self, outputs: Arrays, arrays: Arrays, image_size: tuple[int, int]) -> tuple[float, np.ndarray]:
+        scores = outputs[self.patches.name]
+        if self.by_place:
+            scores = scores - arrays[USUAL].astype(np.float64)
+        return self.reference_of(scores, outputs, image_size)
+
+
+class MapScorer(PatchScorer):
+    """Takes the graph's patch scores."""
+
+    def patch_scores(self, outputs: Outputs) -> np.ndarray:
+        return self.of_scores(outputs[self.head.patches.name])

@@ -1,0 +1,141 @@
+"""The head of detectors with a memory bank: a patch is as anomalous as it is far from the nearest normal one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from edgead.heads.contract import Arrays, Output, Outputs, Scorer
+from edgead.heads.patches import USUAL, PatchHead, PatchScorer
+from edgead.kernels import NearestPatches
+from edgead.kernels.backend import cuda_problem
+
+BANK = "memory_bank"
+_ROWS_AT_ONCE = 512  # of the reference: all of them would take gigabytes
+
+
+class NearestHead(PatchHead):
+    """The score of a patch is its mean Euclidean distance to `num_neighbors` nearest rows of the memory bank.
+
+    With `reweight_neighbors` the score of the patches is multiplied by the weight of Roth et al. 2022, equation 7, from
+    that many neighbours; 0 is without.
+    """
+
+    kind: Literal["nearest"] = "nearest"
+    num_neighbors: Annotated[int, Field(ge=1, le=16)] = 1
+    reweight_neighbors: Annotated[int, Field(ge=0, le=16)] = 0
+
+    @property
+    def patches(self) -> Output:
+        return Output("features", 3)
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        return (BANK, *super().arrays)
+
+    @property
+    def least_rows(self) -> int:
+        """Rows that a memory bank must have for these options."""
+        return max(self.num_neighbors, self.reweight_neighbors)
+
+    @property
+    def takes_gpu_arrays(self) -> bool:
+        """The CUDA kernels average no neighbours, and re-weighting needs the features on the host."""
+        return self.num_neighbors == 1 and not self.reweight_neighbors and not cuda_problem()
+
+    def check(self, outputs: Outputs, arrays: Arrays) -> None:
+        bank, features = arrays[BANK], outputs[self.patches.name]
+        if len(bank) < self.least_rows:
+            raise ValueError(
+                f"the memory bank has {len(bank)} rows, the manifest asks for {self.least_rows} neighbours"
+            )
+        if bank.shape[1:] != tuple(features.shape[-1:]):
+            raise ValueError(
+                f"the memory bank has rows of {bank.shape[1:]}, the network gives {tuple(features.shape[-1:])}"
+            )
+        super().check(outputs, arrays)
+
+    def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> Scorer:
+        features = outputs[self.patches.name]
+        prepared = self, self.grid(outputs), image_size
+        if isinstance(features, np.ndarray):
+            return NearestScorer(*prepared, arrays[BANK], arrays.get(USUAL))
+        from edgead.heads.gpu import GpuScorer
+
+        return GpuScorer(PatchScorer(*prepared, arrays.get(USUAL)), image_size, features.device, arrays[BANK])
+
+    def reference(self, outputs: Arrays, arrays: Arrays, image_size: tuple[int, int]) -> tuple[float, np.ndarray]:
+        features, bank = outputs[self.patches.name], arrays[BANK].astype(np.float64)
+        flat = features.reshape(-1, features.shape[-1])
+        blocks = [flat[i : i + _ROWS_AT_ONCE] for i in range(0, len(flat), _ROWS_AT_ONCE)]
+        nearest = [np.sort(_distances(block, bank), axis=1)[:, : self.num_neighbors].mean(axis=1) for block in blocks]
+        scores = np.concatenate(nearest).reshape(features.shape[:2])
+        if self.by_place:
+            scores = scores - arrays[USUAL].astype(np.float64)
+        weight = _rarity(flat[scores.argmax()], bank, self.reweight_neighbors) if self.reweight_neighbors else 1.0
+        return self.reference_of(scores, outputs, image_size, weight)
+
+
+class NearestScorer(PatchScorer):
+    """Searches the memory bank, on the CPU.
+
+    Parameters
+    ----------
+    head : NearestHead
+    grid, image_size, usual
+        As for `PatchScorer`.
+    bank : ndarray of shape (m, d), float32
+    """
+
+    head: NearestHead
+
+    def __init__(
+        self,
+        head: NearestHead,
+        grid: tuple[int, int],
+        image_size: tuple[int, int],
+        bank: np.ndarray,
+        usual: np.ndarray | None = None,
+    ):
+        super().__init__(head, grid, image_size, usual)
+        self._bank = bank
+        self._nearest = NearestPatches(bank)
+
+    def patch_scores(self, outputs: Outputs) -> np.ndarray:
+        features = outputs[self.head.patches.name]
+        distance, _ = self._nearest.search(features.reshape(-1, features.shape[-1]), self.head.num_neighbors)
+        return self._less_usual(distance.mean(axis=1).reshape(self.grid))
+
+    def _of_patches(self, patch_scores: np.ndarray, outputs: Outputs) -> float:
+        score = super()._of_patches(patch_scores, outputs)
+        if self.head.reweight_neighbors:
+            score *= self._rarity(patch_scores, outputs[self.head.patches.name])
+        return score
+
+    def _rarity(self, patch_scores: np.ndarray, features: np.ndarray) -> float:
+        """Weight of Roth et al. 2022, equation 7: near 1 where the rows around the highest patch's nearest one are far.
+
+        Two more searches of one patch each, whatever the size of the grid.
+        """
+        patch = features.reshape(-1, features.shape[-1])[int(np.argmax(patch_scores))]
+        _, nearest = self._nearest.search(patch[None])
+        _, around = self._nearest.search(self._bank[nearest[0]], self.head.reweight_neighbors)
+        rows = self._bank[np.append(nearest[0], around[0])].astype(np.float64)
+        distances = np.linalg.norm(rows - patch, axis=1)
+        exponentials = np.exp(distances - distances.max())  # without the largest taken off they would overflow
+        return float(1 - exponentials[0] / exponentials[1:].sum())
+
+
+def _distances(rows: np.ndarray, bank: np.ndarray) -> np.ndarray:
+    """Euclidean distances (n, m) in float64."""
+    squares = np.square(rows).sum(axis=1)[:, None] + np.square(bank).sum(axis=1) - 2 * rows @ bank.T
+    return np.sqrt(np.maximum(squares, 0))
+
+
+def _rarity(patch: np.ndarray, bank: np.ndarray, neighbors: int) -> float:
+    nearest = bank[np.linalg.norm(bank - patch, axis=1).argmin()]
+    around = bank[np.argsort(np.linalg.norm(bank - nearest, axis=1), kind="stable")[:neighbors]]
+    distances = np.linalg.norm(around - patch, axis=1)
+    return float(1 - np.exp(np.linalg.norm(nearest - patch) - np.logaddexp.reduce(distances)))

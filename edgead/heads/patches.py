@@ -1,0 +1,202 @@
+"""What heads share that score patches: a grid of patch scores becomes an image score and a map."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import cv2
+import numpy as np
+from pydantic import Field, model_validator
+
+from edgead.heads.contract import Arrays, Head, Output, Outputs, Scored
+from edgead.kernels import Smoother
+
+NOT_FINITE = "the network gave NaN or infinity: the model or its precision is broken"
+GRAPH_SCORE, USUAL = "image_score", "usual_scores"
+
+_PositiveInt = Annotated[int, Field(gt=0)]
+_Weight = Annotated[float, Field(ge=0, le=1e6)]
+
+
+class PatchHead(Head):
+    """Options of heads that score patches.
+
+    The image score is `patch_weight` x (score of the patches) + `graph_weight` x (the graph's own `image_score`). The
+    score of the patches: patch scores are averaged over windows of `window` x `window` patches, and the `top_patches`
+    largest averages are averaged; 1 and 1 give the maximum of the PatchCore paper. The `margin` outermost rings of
+    patches, which see the network's padding more than the image, are not part of it; the map has them. `by_place`:
+    places that usually score higher than the middle are brought down by the array `usual_scores`; see
+    `edgead.memory_bank.usual_scores`. A graph has an output `image_score` where `graph_weight` is not 0.
+    """
+
+    window: _PositiveInt = 1
+    top_patches: _PositiveInt = 1
+    margin: Annotated[int, Field(ge=0)] = 0
+    patch_weight: _Weight = 1.0
+    graph_weight: _Weight = 0.0
+    by_place: bool = False
+    sigma_px: Annotated[float, Field(ge=0, le=1000)] = 4.0
+    border: Literal["reflect", "replicate"] = "reflect"
+
+    @model_validator(mode="after")
+    def _scores_something(self) -> PatchHead:
+        if not self.patch_weight and not self.graph_weight:
+            raise ValueError("patch_weight and graph_weight are 0: every image would score 0")
+        return self
+
+    @property
+    @abstractmethod
+    def patches(self) -> Output:
+        """What patches are scored by."""
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        return (self.patches, Output(GRAPH_SCORE, 0)) if self.graph_weight else (self.patches,)
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        return (USUAL,) if self.by_place else ()
+
+    def grid(self, outputs: Outputs) -> tuple[int, int]:
+        """Height and width in patches of the runtime's buffer."""
+        shape = outputs[self.patches.name].shape
+        return shape[1], shape[2]
+
+    def check(self, outputs: Outputs, arrays: Arrays) -> None:
+        if self.by_place and arrays[USUAL].shape != self.grid(outputs):
+            raise ValueError(
+                f"there are usual scores for a grid of {arrays[USUAL].shape}, the network gives {self.grid(outputs)}"
+            )
+
+    def inner(self, grid: tuple[int, int]) -> tuple[slice, slice]:
+        """The part of a grid (h, w) that the image score looks at: all but the margin, and one patch at least."""
+        margins = [min(self.margin, (side - 1) // 2) for side in grid]
+        return slice(margins[0], grid[0] - margins[0]), slice(margins[1], grid[1] - margins[1])
+
+    def fitting_window(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """Height and width in patches of the window that fits into that part."""
+        rows, columns = (part.stop - part.start for part in self.inner(grid))
+        return min(self.window, rows), min(self.window, columns)
+
+    def reference_of(
+        self, scores: np.ndarray, outputs: Arrays, image_size: tuple[int, int], weight: float = 1.0
+    ) -> tuple[float, np.ndarray]:
+        """Image score and map in float64 from patch scores, float64 (h, w), from which is taken what is usual.
+
+        `weight` is multiplied with the score of the patches.
+        """
+        inside = scores[self.inner(scores.shape)]  # type: ignore[arg-type]
+        windows = np.lib.stride_tricks.sliding_window_view(inside, self.fitting_window(scores.shape))  # type: ignore[arg-type]
+        averages = np.sort(windows.mean(axis=(2, 3)), axis=None)
+        of_patches = weight * averages[-self.top_patches :].mean()
+        image_score = self.patch_weight * of_patches
+        if self.graph_weight:
+            image_score += self.graph_weight * float(outputs[GRAPH_SCORE])
+        rows, columns = (_stretch(*sides) for sides in zip(scores.shape, image_size, strict=True))
+        return float(image_score), _blur(rows @ scores @ columns.T, self.sigma_px, self.border)
+
+
+class PatchScorer:
+    """Patch scores become an image score and a map, on the CPU; subclasses give the patch scores.
+
+    Parameters
+    ----------
+    head : PatchHead
+    grid : (int, int)
+        Height and width of the patch grid.
+    image_size : (int, int)
+        Height and width of the anomaly map.
+    usual : ndarray of shape (h, w), float32, optional
+        Where the head is `by_place`.
+    """
+
+    def __init__(
+        self, head: PatchHead, grid: tuple[int, int], image_size: tuple[int, int], usual: np.ndarray | None = None
+    ):
+        if head.by_place != (usual is not None) or (usual is not None and usual.shape != grid):
+            found = "missing" if usual is None else f"of shape {usual.shape}"
+            raise ValueError(f"by_place is {head.by_place}, the grid {grid}, and the usual scores are {found}")
+        self.head, self.grid = head, grid
+        self._usual = usual
+        self._inner, self._window = head.inner(grid), head.fitting_window(grid)
+        self._smoother = Smoother(grid, image_size, head.sigma_px, border=head.border)
+
+    def patch_scores(self, outputs: Outputs) -> np.ndarray:
+        """Score every patch, float32 (h, w); raises ValueError if the network gave NaN or infinity."""
+        raise NotImplementedError
+
+    def score(self, outputs: Outputs, state: Any = None) -> Scored:
+        """Score a frame; see `edgead.heads.contract.Scorer`."""
+        patch_scores = self.patch_scores(outputs)
+        return Scored(patch_scores, self.image_score(patch_scores, outputs))
+
+    def of_scores(self, scores: np.ndarray) -> np.ndarray:
+        """Take from patch scores what is usual at their place; raises ValueError unless they are finite."""
+        if not np.isfinite(scores).all():
+            raise ValueError(NOT_FINITE)
+        return self._less_usual(scores.reshape(self.grid))
+
+    def _less_usual(self, scores: np.ndarray) -> np.ndarray:
+        return scores if self._usual is None else scores - self._usual
+
+    def image_score(self, patch_scores: np.ndarray, outputs: Mapping[str, Any] = {}) -> float:
+        """Score an image.
+
+        Parameters
+        ----------
+        patch_scores : ndarray of shape (h, w), float32
+        outputs : mapping
+            What `patch_scores` was called with.
+
+        Returns
+        -------
+        float
+            The weighted sum that `PatchHead` describes.
+
+        Raises
+        ------
+        ValueError
+            If the graph's own score is NaN or infinite.
+        """
+        score = self.head.patch_weight * self._of_patches(patch_scores, outputs) if self.head.patch_weight else 0.0
+        if not self.head.graph_weight:
+            return score
+        graph_score = outputs[GRAPH_SCORE]
+        if not np.isfinite(graph_score).all():
+            raise ValueError(NOT_FINITE)
+        return score + self.head.graph_weight * float(graph_score[0])
+
+    def _of_patches(self, patch_scores: np.ndarray, outputs: Outputs) -> float:
+        """Mean of the `top_patches` largest averages over a window; windows lie inside the grid without its margin."""
+        averages = patch_scores[self._inner]
+        if self._window != (1, 1):
+            rows, columns = averages.shape
+            height, width = self._window
+            averages = cv2.blur(np.ascontiguousarray(averages), (width, height), anchor=(0, 0))
+            averages = averages[: rows - height + 1, : columns - width + 1]
+        count = min(self.head.top_patches, averages.size)
+        if count == 1:
+            return float(averages.max())
+        flat = averages.ravel()
+        return float(np.partition(flat, flat.size - count)[-count:].mean(dtype=np.float64))
+
+    def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
+        """Upsample and smooth; returns the map (h, w) float32 at image size and its maximum."""
+        return self._smoother(patch_scores)
+
+
+def _stretch(source: int, target: int) -> np.ndarray:
+    """Linear interpolation between the centres of `source` values, as a matrix (target, source)."""
+    places = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+    return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(source)))
+
+
+def _blur(image: np.ndarray, sigma_px: float, border: str) -> np.ndarray:
+    if sigma_px == 0:
+        return image
+    radius = int(np.ceil(4 * sigma_px))
+    kernel = cv2.getGaussianKernel(2 * radius + 1, sigma_px, cv2.CV_64F)
+    kind = {"reflect": cv2.BORDER_REFLECT, "replicate": cv2.BORDER_REPLICATE}[border]
+    return cv2.sepFilter2D(image, cv2.CV_64F, kernel, kernel, borderType=kind)

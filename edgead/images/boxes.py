@@ -1,0 +1,34 @@
+"""Rectangles around the anomalous regions of a map."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from edgead.types import Box
+
+
+def find_boxes(anomaly_map: np.ndarray, threshold: float, region: tuple[int, int, int, int]) -> tuple[Box, ...]:
+    """Find the connected regions above the threshold, largest peak first.
+
+    Parameters
+    ----------
+    anomaly_map : ndarray of shape (h, w), float32
+    threshold : float
+    region : (int, int, int, int)
+        x, y, width and height of the part of the frame that the map covers.
+    """
+    scale = np.array([region[2] / anomaly_map.shape[1], region[3] / anomaly_map.shape[0]])
+    mask = (anomaly_map > threshold).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    boxes = []
+    for label in range(1, count):
+        x, y, width, height = stats[label, :4]
+        inside = labels[y : y + height, x : x + width] == label
+        peak = float(anomaly_map[y : y + height, x : x + width][inside].max())
+        # Outwards to whole pixels of the frame, so that the region never sticks out of its box.
+        low = np.floor(np.array([x, y]) * scale).astype(int)
+        high = np.ceil(np.array([x + width, y + height]) * scale).astype(int)
+        size = high - low
+        boxes.append(Box(int(region[0] + low[0]), int(region[1] + low[1]), int(size[0]), int(size[1]), peak))
+    return tuple(sorted(boxes, key=lambda box: -box.peak))

@@ -1,0 +1,87 @@
+"""The accounting of one frame, wherever it is judged: its age, its stage times, its latency, its decision."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from edgead.errors import EdgeadError
+from edgead.profiling.latency import LatencyRecorder
+from edgead.types import Frame, Verdict
+
+Step = Callable[[Frame], Verdict | None]
+"""Judges a frame, as `edgead.detector.Session.step`."""
+
+
+class FrameError(EdgeadError):
+    """A frame that does not fit the model, by its size for example."""
+
+
+class Inspector:
+    """Takes frames through a detector, one after the other, in one thread; the numbers may be read from any.
+
+    >>> verdict = inspector.judge(frame, session.step)  # doctest: +SKIP
+    >>> if verdict is not None:  # doctest: +SKIP
+    ...     sink.write(frame, verdict)
+    ...     verdict = inspector.finish(frame, verdict)
+
+    Parameters
+    ----------
+    pipeline : str
+        Stands in every verdict; empty outside of the daemon.
+    window : int
+        How many of the newest frames percentiles of latency are made from.
+    budget_ms : float, optional
+        From the capture to the verdict; later ones are counted.
+
+    Attributes
+    ----------
+    warming_up : int
+        Frames that gave no verdict because the head needs more of them first.
+    late : int
+        Verdicts that came later after the capture than `budget_ms`.
+    """
+
+    def __init__(self, pipeline: str = "", *, window: int = 100_000, budget_ms: float | None = None):
+        self.recorder = LatencyRecorder(window=window)
+        self.warming_up = self.late = 0
+        self._pipeline, self._budget_ms = pipeline, budget_ms
+        self._decisions: Counter[str] = Counter()
+        self._judged_ns = 0
+
+    @property
+    def decisions(self) -> dict[str, int]:
+        return {decision: self._decisions[decision] for decision in ("ok", "review", "reject")}
+
+    def judge(self, frame: Frame, step: Step) -> Verdict | None:
+        """Judge a frame; None where the head needs more frames.
+
+        Raises
+        ------
+        FrameError
+            The frame cannot be judged, others can; what else `step` raises is raised.
+        """
+        begin_ns = time.perf_counter_ns()
+        try:
+            verdict = step(frame)
+        except ValueError as error:
+            raise FrameError(f"{f'frame {frame.number} {frame.name}'.rstrip()}: {error}") from error
+        self._judged_ns = time.perf_counter_ns()
+        if verdict is None:
+            self.warming_up += 1
+            return None
+        times = replace(verdict.stage_times, age_ms=(begin_ns - frame.captured_ns) / 1e6)
+        return replace(verdict, stage_times=times, pipeline=self._pipeline)
+
+    def finish(self, frame: Frame, verdict: Verdict) -> Verdict:
+        """Count a verdict that every sink has; returns it with the time that they took."""
+        finished_ns = time.perf_counter_ns()
+        times = replace(verdict.stage_times, sink_ms=(finished_ns - self._judged_ns) / 1e6)
+        total_ms = (finished_ns - frame.captured_ns) / 1e6
+        self.recorder.add_frame(times, total_ms=total_ms, finished_ns=finished_ns)
+        judged_ms = (self._judged_ns - frame.captured_ns) / 1e6
+        self.late += self._budget_ms is not None and judged_ms > self._budget_ms
+        self._decisions[verdict.decision] += 1
+        return replace(verdict, stage_times=times)
