@@ -18,7 +18,7 @@ BENCHMARKS = (
     "folds",
     "kernels",
     "panel",
-    "promise",
+    "guarantee",
     "soak",
     "teach",
     "teacher_images",

@@ -54,7 +54,9 @@ def batch_scores(
         if cache is not None and cache.exists():
             return _cached(cache, stamp)
         images = (
-            render(part_seed(seed, batch * parts + part, on_belt=True), batch=part_seed(seed, batch, on_belt=True))[0]
+            render(
+                part_seed(seed, batch * parts + part, on_conveyor=True), batch=part_seed(seed, batch, on_conveyor=True)
+            )[0]
             for batch in range(batches)
             for part in range(parts)
         )

@@ -90,7 +90,7 @@ def measure(detector: Detector, golden: list[np.ndarray]) -> dict[str, np.ndarra
     meter = PictureMeter(golden)
 
     def look(index: int, change: Change) -> list[float]:
-        image = transmit(change(render(part_seed(700, index, on_belt=True))[0]))
+        image = transmit(change(render(part_seed(700, index, on_conveyor=True))[0]))
         verdict, picture = detector.predict(image), meter.measure(image)
         assert picture is not None
         level = map_level(verdict.anomaly_map)
@@ -119,7 +119,7 @@ def count_false_alarms(watch: DriftWatch, measured: dict[str, np.ndarray], parts
     for index in np.random.default_rng([1, seed]).integers(0, len(rows), parts):
         if _add(watch, rows[index]).state == "warning":
             alarms += 1
-            watch.begin_anew()
+            watch.start_again()
     return alarms
 
 

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--parts", type=int, default=1000, help="fresh good parts")
     parser.add_argument("--trainings", type=int, default=20)
     options = parser.parse_args(arguments)
-    fresh = [render(part_seed(78, index, on_belt=True))[0] for index in range(options.parts)]
+    fresh = [render(part_seed(78, index, on_conveyor=True))[0] for index in range(options.parts)]
     shares: dict[int, list[float]] = {0: [], options.folds: []}
     names = {0: "held out", options.folds: f"{options.folds} folds"}
     for number in range(options.trainings):
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
             good = Path(folder) / "good"
             good.mkdir()
             for index in range(options.images):
-                part, _ = render(part_seed(1000 + number, index, on_belt=True))
+                part, _ = render(part_seed(1000 + number, index, on_conveyor=True))
                 write_image(good / f"{index:03d}.png", part)
             for folds, found in shares.items():
                 images = GoodImages(Path(folder), "good", false_reject_rate=options.rate, folds=folds)

@@ -1,8 +1,8 @@
 """The daemon for minutes or hours: does its memory stay flat, is a record lost, and how late do verdicts come?
 
-`python -m benchmarks soak MODEL --minutes 60 --json soak.json`. The daemon is a process of its own, its camera a belt
-of the built-in line that moves at a fixed rate. Records are counted in the store's own database after the end, and
-latencies are those that stand in the records: from the capture to the verdict, of every frame, none left out.
+`python -m benchmarks soak MODEL --minutes 60 --json soak.json`. The daemon is a process of its own, its camera a
+conveyor of the built-in line that moves at a fixed rate. Records are counted in the store's own database after the
+end, and latencies are those that stand in the records: from the capture to the verdict, of every frame, none left out.
 """
 
 from __future__ import annotations
@@ -160,10 +160,10 @@ def soak(model: Path, folder: Path, *, minutes: float, rate: float, every_s: flo
 
 
 def write_site(folder: Path, model: Path, rate: float) -> Path:
-    """Write the site file of a soak: one belt that goes round, rejects and reviews with pictures, one sink."""
+    """Write the site file of a soak: one conveyor that goes round, rejects and reviews with pictures, one sink."""
     site = {
-        "cameras": {"belt": {"uri": f"synthetic:?seed=3&count=40&defect_rate=0.1&rate={rate:g}&repeat=1"}},
-        "pipelines": {"line": {"camera": "belt", "model": str(model.absolute()), "sinks": ["lines"]}},
+        "cameras": {"conveyor": {"uri": f"synthetic:?seed=3&count=40&defect_rate=0.1&rate={rate:g}&repeat=1"}},
+        "pipelines": {"line": {"camera": "conveyor", "model": str(model.absolute()), "sinks": ["lines"]}},
         "sinks": {"lines": {"kind": "uri", "uri": f"jsonl:{folder.absolute() / 'verdicts.jsonl'}"}},
         "store": {"folder": "evidence", "most_mib": 200, "free_mib": 0},
         "http": {"port": 0},

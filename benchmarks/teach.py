@@ -21,7 +21,7 @@ from edgead import metrics
 from edgead.detector import Detector
 from edgead.images.files import write_image
 from edgead.learning.teach import TeachPlan, teach
-from edgead.synthetic.line import belt, part_seed, render
+from edgead.synthetic.line import conveyor, part_seed, render
 
 LESSON = 50  # parts
 
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--lessons", type=int, default=5, help="of each kind")
     parser.add_argument("--parts", type=int, default=1000, help="fresh ones, half of them with a defect")
     options = parser.parse_args(arguments)
-    fresh = [(image, defect is not None) for image, _, defect in belt(22, options.parts, 0.5)]
+    fresh = [(image, defect is not None) for image, _, defect in conveyor(22, options.parts, 0.5)]
     before = {name: judge(options.model, fresh, light) for name, light in LIGHTS.items()}
     print("| taught 50 | light | good parts rejected | defects passed | AUROC |\n|---|---|---|---|---|")
     for kind, (light, only_rejected) in LESSONS.items():
@@ -75,7 +75,7 @@ def photograph(model: Path, number: int, light: Light, only_rejected: bool, fold
     with Detector.load(model) as detector:
         index = 0
         while len(written := sorted(folder.iterdir())) < LESSON:
-            image = light(render(part_seed(2000 + number, index, on_belt=True))[0])
+            image = light(render(part_seed(2000 + number, index, on_conveyor=True))[0])
             if not only_rejected or detector.predict(image).decision == "reject":
                 write_image(folder / f"{index:05d}.png", image)
             index += 1

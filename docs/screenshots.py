@@ -56,8 +56,8 @@ def take_report(page_file: Path) -> None:
 
 def start_daemon(folder: Path, model: Path) -> tuple[subprocess.Popen, Path]:
     site = {
-        "cameras": {"belt": {"uri": f"synthetic:?seed=7&count=120&defect_rate=0.08&rate={RATE_HZ}&repeat=1"}},
-        "pipelines": {"front": {"camera": "belt", "model": str(model), "sinks": ["lines"]}},
+        "cameras": {"conveyor": {"uri": f"synthetic:?seed=7&count=120&defect_rate=0.08&rate={RATE_HZ}&repeat=1"}},
+        "pipelines": {"front": {"camera": "conveyor", "model": str(model), "sinks": ["lines"]}},
         "sinks": {"lines": {"kind": "uri", "uri": f"jsonl:{folder / 'verdicts.jsonl'}"}},
         "store": {"folder": str(folder / "evidence"), "free_mib": 1},
         "http": {"port": 0},
@@ -96,7 +96,7 @@ def take(browser: Browser, url: str) -> None:
 
 
 def set_thresholds(url: str) -> None:
-    """Set thresholds between which a picture of all three decisions comes, whatever the model's promise."""
+    """Set thresholds between which a picture of all three decisions comes, whatever the model's guarantee."""
     verdicts = httpx.get(f"{url}/api/verdicts", params={"limit": 50}).json()["verdicts"]
     scores = sorted(verdict["image_score"] for verdict in verdicts)
     change = {"review": scores[-7], "reject": scores[-4], "by": "Anna"}

@@ -99,7 +99,7 @@ class Detector:
         """
         artifact = Artifact.load(path)
         if graph_for(artifact, runtime, precision).calibration is None:
-            raise ArtifactError(f"{path} has no thresholds: train it anew with `edgead train`")
+            raise ArtifactError(f"{path} has no thresholds: retrain it with `edgead train`")
         return cls(artifact, runtime=runtime, precision=precision, threads=threads)
 
     def session(self) -> Session:

@@ -99,7 +99,7 @@ class Succession:
             self._build.wait()
             self._second = self._open_second()
         except (EdgeadError, RuntimeError, OSError) as error:
-            logger.warning("there is no engine to go over to, ONNX Runtime goes on: %s", error)
+            logger.warning("no TensorRT engine, continuing with ONNX Runtime: %s", error)
 
     def predict(self, image: np.ndarray) -> Verdict:
         """Judge one image, as `Detector.predict`."""

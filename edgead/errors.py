@@ -7,7 +7,7 @@ from typing import Any
 
 
 class EdgeadError(ValueError):
-    """Something that the user can mend; the command line prints the message without a traceback."""
+    """Something that the user can fix; the command line prints the message without a traceback."""
 
 
 class SettingsError(EdgeadError):

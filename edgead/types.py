@@ -31,7 +31,7 @@ class Frame:
     name : str
         File name for images from files, otherwise empty.
     id : str
-        Names this capture everywhere and for ever; sorts by time of capture. Empty outside of a source.
+        Globally unique id of the capture (UUIDv7, sorts by time); empty for images that no source gave.
     connection : int
         Counts the connections to the camera: what was before another one was captured is another stream.
     others : mapping of str to ndarray

@@ -72,7 +72,7 @@ def find_calibration_images(
     limits = artifact.graph("fp32").calibration
     if limits is None or not (artifact.path / FILE).is_file():
         lacks = "has no thresholds" if limits is None else "does not tell what it has learnt from"
-        raise ArtifactError(f"{artifact.path} {lacks}: train it anew with `edgead train`")
+        raise ArtifactError(f"{artifact.path} {lacks}: retrain it with `edgead train`")
     rate = limits.false_reject_rate
     paths = find_good_images(data, normal_dir)
     paths, _, digest = check_images(paths, skip_bad=True, progress=partial(progress, "read images"))

@@ -1,4 +1,4 @@
-"""Write an artifact's ONNX graph anew from its torch weights, and prove that its promise still holds."""
+"""Write an artifact's ONNX graph again from its torch weights, and prove that its guarantee still holds."""
 
 from __future__ import annotations
 
@@ -49,6 +49,6 @@ def rewrite_graph(path: Path) -> Artifact:
         if not parity.passed:
             raise ExportError(
                 f"{path}: the new graph scores the golden images differently (relative error {parity.score_error:.2g}, "
-                f"allowed {SCORE_TOLERANCE:g}), so its thresholds would not hold; the old graph stays. Train it anew"
+                f"allowed {SCORE_TOLERANCE:g}), so its thresholds would not hold; the old graph stays. Retrain it"
             )
     return Artifact.load(path)

@@ -21,16 +21,16 @@ START = "from edgead.cli import main; main()"
 PATIENCE_S = 90.0
 
 
-def belt(rate: float = 20, *, seed: int = 1, count: int = 6, more: str = "&repeat=1") -> dict[str, Any]:
-    """A camera above a belt of the built-in line that goes round."""
+def conveyor(rate: float = 20, *, seed: int = 1, count: int = 6, more: str = "&repeat=1") -> dict[str, Any]:
+    """A camera above a conveyor of the built-in line that goes round."""
     return {"uri": f"synthetic:?rate={rate:g}&seed={seed}&count={count}{more}"}
 
 
 def make_site(model: Path, **changed: Any) -> dict[str, Any]:
-    """A site with one belt and one pipeline `a`, whose verdicts also go to a file of lines."""
+    """A site with one conveyor and one pipeline `a`, whose verdicts also go to a file of lines."""
     site: dict[str, Any] = {
-        "cameras": {"belt": belt()},
-        "pipelines": {"a": {"camera": "belt", "model": str(model)}},
+        "cameras": {"conveyor": conveyor()},
+        "pipelines": {"a": {"camera": "conveyor", "model": str(model)}},
         "store": {"folder": "evidence", "free_mib": 0},
         "http": {"port": 0},
     }

@@ -32,7 +32,7 @@ def make_judged(number: int, score: float, *, pipeline: str = "front") -> tuple[
 
 @dataclass
 class FakeCamera:
-    name: str = "belt"
+    name: str = "conveyor"
     state: str = "streaming"
     reason: str | None = None
     frame: Frame | None = None
@@ -66,7 +66,7 @@ class FakePipeline:
         if self.judged:
             recorder.add_frame(self.judged[1].stage_times, total_ms=12.0, finished_ns=1)
         return SimpleNamespace(
-            **dict(name=self.name, camera="belt", model=str(self.model), model_sha256="0" * 64, state=self.state),
+            **dict(name=self.name, camera="conveyor", model=str(self.model), model_sha256="0" * 64, state=self.state),
             **dict(reason=self.reason, since=WHEN, decisions={"ok": 7, "review": 2, "reject": 1}, taken=11, judged=10),
             **dict(overwritten=4, unjudged=1, late=2, restarts=0, fps=9.5, latency=recorder.summary()),
             **dict(thresholds=dict(self.thresholds), can_roll_back=False, drift=self.drift),
@@ -154,12 +154,12 @@ class FakeDaemon:
         (folder / "pictures").mkdir()
         self.site = Site.model_validate(
             {
-                "cameras": {"belt": {"uri": "rtsp://user:password@camera/line"}},
-                "pipelines": {"front": {"camera": "belt", "model": model, "trigger": {"kind": "software"}}},
+                "cameras": {"conveyor": {"uri": "rtsp://user:password@camera/line"}},
+                "pipelines": {"front": {"camera": "conveyor", "model": model, "trigger": {"kind": "software"}}},
                 "http": http or HttpSection(port=0),
             }
         )
-        self.cameras = {"belt": FakeCamera()}
+        self.cameras = {"conveyor": FakeCamera()}
         self.pipelines = {"front": FakePipeline(model)}
         outlet = dict(name="plc", uri="modbus://plc", waiting=1, written=9, dropped=2, failed=3, problem="away")
         self.outlet = outlet | dict(required=True, failing_s=42.0, blocks=False)
@@ -174,7 +174,7 @@ class FakeDaemon:
 
     def judge(self, number: int, score: float) -> str:
         frame, verdict = make_judged(number, score)
-        self.cameras["belt"].frame = frame
+        self.cameras["conveyor"].frame = frame
         self.pipelines["front"].judged = frame, verdict
         self.store.add(frame, verdict)
         for listener in self.listeners:

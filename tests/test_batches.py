@@ -19,7 +19,7 @@ def test_scores_are_those_of_unseen_batches_and_are_kept(trained_model, tmp_path
     cache = tmp_path / "scores"
     scores, groups = batch_scores(trained_model, 3, 2, cache=cache)
     assert groups.tolist() == [0, 0, 1, 1, 2, 2]
-    part, _ = render(part_seed(79, 4, on_belt=True), batch=part_seed(79, 2, on_belt=True))
+    part, _ = render(part_seed(79, 4, on_conveyor=True), batch=part_seed(79, 2, on_conveyor=True))
     with Detector.load(trained_model) as detector:
         assert scores[4] == detector.measure(part).image_score
     # Marked, to see that the second call reads it.

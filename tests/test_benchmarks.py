@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import promise as promise_module
+from benchmarks import guarantee as guarantee_module
 from benchmarks.__main__ import BENCHMARKS, main
+from benchmarks.guarantee import Refused, Scores, measure_guarantee
+from benchmarks.guarantee_band import mean_band
+from benchmarks.guarantee_by_image import TooFew, measure_by_image, parts_by_image, shipped_thresholds
 from benchmarks.interleave import Timing, interleave
-from benchmarks.promise import Refused, Scores, measure_promise
-from benchmarks.promise_band import mean_band
-from benchmarks.promise_by_image import TooFew, measure_by_image, parts_by_image, shipped_thresholds
 from benchmarks.results import FP32, OURS, Row, Target, markdown_table
 from benchmarks.truth import DisagreementError, NearestTruth
 from edgead.calibration.conformal import calibrate
@@ -128,7 +128,7 @@ def test_benchmarks_explain_themselves(name, capsys):
     assert f"benchmarks {name}" in capsys.readouterr().out
 
 
-def test_the_band_of_the_promise_is_that_of_all_splits():
+def test_the_band_of_the_guarantee_is_that_of_all_splits():
     """Three parts calibrate, two are tested: all 10 splits of five ranks, twice, enumerated."""
     n, m, k = 3, 2, 2
     counts = []
@@ -145,13 +145,13 @@ def test_the_band_of_the_promise_is_that_of_all_splits():
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.05, 0.01])
-def test_a_promise_is_kept_and_a_broken_one_is_seen(rate):
+def test_a_guarantee_is_kept_and_a_broken_one_is_seen(rate):
     scores = Scores.single(np.random.default_rng(2).lognormal(size=400))
-    promise = measure_promise(scores, rate, splits=200)
-    assert promise.kept
-    assert rate - 1 / 201 <= promise.expected <= rate
-    assert not replace(promise, mean=promise.high * 1.01).kept
-    assert not replace(promise, shipped_mean=promise.allowed * 1.01).kept
+    guarantee = measure_guarantee(scores, rate, splits=200)
+    assert guarantee.kept
+    assert rate - 1 / 201 <= guarantee.expected <= rate
+    assert not replace(guarantee, mean=guarantee.high * 1.01).kept
+    assert not replace(guarantee, shipped_mean=guarantee.allowed * 1.01).kept
 
 
 def grouped(groups, seed=4):
@@ -162,17 +162,17 @@ def grouped(groups, seed=4):
     return Scores(rng.lognormal(size=groups)[numbers] * rng.lognormal(sigma=0.1, size=numbers.size), numbers)
 
 
-def test_a_promise_is_kept_by_group():
+def test_a_guarantee_is_kept_by_group():
     scores = grouped(120)
-    promise = measure_promise(scores, 0.05, splits=50)
-    assert promise.kept and (promise.calibrated, promise.tested) == (60, 60)
-    assert measure_promise(scores, 0.01, splits=50) == Refused(0.01, 99, 60)
+    guarantee = measure_guarantee(scores, 0.05, splits=50)
+    assert guarantee.kept and (guarantee.calibrated, guarantee.tested) == (60, 60)
+    assert measure_guarantee(scores, 0.01, splits=50) == Refused(0.01, 99, 60)
     assert "needs 99 in each half, found 60" in Refused(0.01, 99, 60).row()
 
 
 def test_groups_of_one_are_measured_as_images():
     values = np.random.default_rng(3).lognormal(size=100)
-    one = measure_promise(Scores(values, np.arange(100)[::-1].copy()), 0.1, splits=20)
+    one = measure_guarantee(Scores(values, np.arange(100)[::-1].copy()), 0.1, splits=20)
     assert one.allowed == one.high
 
 
@@ -225,11 +225,11 @@ def test_batches_of_the_line_are_calibrated_both_ways(monkeypatch, capsys, tmp_p
         graph=lambda: SimpleNamespace(calibration=shipped(batches[0][:40])),
         manifest=SimpleNamespace(training={"training_images": 160, "calibration_images": 40}),
     )
-    monkeypatch.setattr(promise_module, "batch_scores", scores)
-    monkeypatch.setattr(promise_module, "Artifact", SimpleNamespace(load=lambda path: artifact))
+    monkeypatch.setattr(guarantee_module, "batch_scores", scores)
+    monkeypatch.setattr(guarantee_module, "Artifact", SimpleNamespace(load=lambda path: artifact))
     arguments = [str(tmp_path), "synthetic:", "--batches", "60", "--parts-per-batch", "50", "--rate", "0.05"]
     with pytest.raises(SystemExit) as stopped:
-        promise_module.main([*arguments, "--rate", "0.01", "--scores", str(tmp_path / "kept")])
+        guarantee_module.main([*arguments, "--rate", "0.01", "--scores", str(tmp_path / "kept")])
     shown = capsys.readouterr().out
     assert stopped.value.code == 0 and asked == [(tmp_path, 60, 50, tmp_path / "kept")]
     assert "| 5 % | 30 / 30 |" in shown and "refused: needs 99 in each half, found 30" in shown
@@ -237,5 +237,5 @@ def test_batches_of_the_line_are_calibrated_both_ways(monkeypatch, capsys, tmp_p
     assert "The model's own threshold" in shown
     for wrong in (["data" if argument == "synthetic:" else argument for argument in arguments], [*arguments[:3], "1"]):
         with pytest.raises(SystemExit) as stopped:
-            promise_module.main(wrong)
+            guarantee_module.main(wrong)
         assert stopped.value.code == 2

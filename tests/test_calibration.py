@@ -1,4 +1,4 @@
-"""Thresholds keep the false-reject rate that they promise, and say so when they cannot."""
+"""Thresholds keep the false-reject rate that they guarantee, and say so when they cannot."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_rank_is_exact(n, rate):
     assert 1 - (below_or_at - 1) / (n + 1) > rate - 1e-9
 
 
-def test_promise_holds_on_average():
+def test_guarantee_holds_on_average():
     rng = np.random.default_rng(1)
     n, rate, repeats = 60, 0.1, 4000
     scores = rng.lognormal(size=(repeats, n + 1))

@@ -471,7 +471,7 @@ def test_health_is_measured_by_the_golden_images_of_the_models_in_service(tmp_pa
             assert top.status().health == health
 
 
-def test_a_recording_that_fails_is_not_begun_anew(tmp_path):
+def test_a_recording_that_fails_is_not_begun_again(tmp_path):
     path = write_video(tmp_path / "cut.avi", 60)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     with camera(str(path)) as (top, mailbox):
@@ -503,7 +503,7 @@ def test_a_live_source_that_opencv_does_not_read_is_opened_again(monkeypatch):
         wait_for(supervised, "lost", reason="the stream has come to its end")
 
 
-def test_the_belt_waits_for_nobody():
+def test_the_conveyor_waits_for_nobody():
     with camera("synthetic:?count=5&rate=50&repeat=1") as (top, mailbox):
         wait_for(top, "streaming")
         time.sleep(1)
@@ -512,7 +512,7 @@ def test_the_belt_waits_for_nobody():
     assert time.monotonic() - begin < 1
 
 
-def test_closing_ends_the_wait_for_a_slow_belt():
+def test_closing_ends_the_wait_for_a_slow_conveyor():
     with camera("synthetic:?count=2&rate=0.01") as (top, mailbox):
         mailbox.get(10)
         begin = time.monotonic()

@@ -23,13 +23,13 @@ from edgead.learning.commission.backbone import PACKAGED, open_backbone, package
 from edgead.learning.commission.checks import find_blurred, find_odd
 from edgead.learning.commission.collect import CommissionError, collect
 from edgead.learning.commission.run import _good_parts
-from edgead.synthetic.line import belt
+from edgead.synthetic.line import conveyor
 from edgead.types import Frame
 
 
 @pytest.fixture(scope="module")
 def parts() -> list[np.ndarray]:
-    return [image for image, _, _ in belt(3, 10, 0.0)]
+    return [image for image, _, _ in conveyor(3, 10, 0.0)]
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +58,8 @@ def test_works_without_the_workstation(commissioned):
     assert len(manifest.graphs["fp32"].calibration.scores) == 6
     assert manifest.graphs["fp32"].calibration.false_reject_rate == 0.2
     with Detector.load(commissioned) as detector:
-        good = [detector.predict(image).image_score for image, _, _ in belt(9, 8, 0.0)]
-        flawed = [detector.predict(image).image_score for image, _, defect in belt(9, 60, 0.3) if defect]
+        good = [detector.predict(image).image_score for image, _, _ in conveyor(9, 8, 0.0)]
+        flawed = [detector.predict(image).image_score for image, _, defect in conveyor(9, 60, 0.3) if defect]
     assert np.median(flawed) > np.median(good)
     assert not list(commissioned.parent.glob(".*"))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from broker import PASSWORD, USER, Broker, Receiver
-from daemons import START, belt, check_records, make_site, started, wait_for, write_site
+from daemons import START, check_records, conveyor, make_site, started, wait_for, write_site
 
 
 def edgead(*arguments):
@@ -23,7 +23,7 @@ def edgead(*arguments):
 
 def two_pipelines(model, **changed):
     pipelines = {name: {"camera": name, "model": str(model)} for name in ("a", "b")}
-    cameras = {"a": belt(10), "b": belt(10, seed=2)}
+    cameras = {"a": conveyor(10), "b": conveyor(10, seed=2)}
     return make_site(model, cameras=cameras, pipelines=pipelines, **changed)
 
 
@@ -50,7 +50,7 @@ def test_judges_tells_of_it_and_ends_in_time_with_every_verdict_on_record(traine
 
 def test_the_end_of_a_source_is_told_and_ends_nothing_else(trained_model, tmp_path):
     site = two_pipelines(trained_model)
-    site["cameras"]["a"] = belt(40, count=5, more="")
+    site["cameras"]["a"] = conveyor(40, count=5, more="")
     with started(tmp_path, site) as daemon:
         told = daemon.wait_state("stopped", "a", reason="camera a has ended")
         assert told["taken"] + told["overwritten"] == 5
@@ -182,12 +182,12 @@ def test_a_typo_is_named(trained_model, tmp_path):
 
 def test_check_prints_the_site_without_secrets(trained_model, tmp_path):
     site = make_site(trained_model, http={"host": "0.0.0.0", "token": "0123456789abcdef-secret"})
-    site["cameras"]["belt"] = {"uri": "rtsp://operator:hunter2@10.0.0.7/stream"}
+    site["cameras"]["conveyor"] = {"uri": "rtsp://operator:hunter2@10.0.0.7/stream"}
     told = edgead("daemon", "-c", write_site(tmp_path, site), "--check")
     assert told.returncode == 0, told.stderr
     assert "secret" not in told.stdout and "hunter2" not in told.stdout
     resolved = yaml.safe_load(told.stdout)
-    assert resolved["cameras"]["belt"]["uri"] == "rtsp://10.0.0.7/stream"
+    assert resolved["cameras"]["conveyor"]["uri"] == "rtsp://10.0.0.7/stream"
     assert resolved["limits"]["restarts"] == 5
 
 

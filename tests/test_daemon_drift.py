@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from daemons import belt, make_site, started, wait_for
+from daemons import conveyor, make_site, started, wait_for
 from fakes import make_verdict, numbered
 from test_drift import calibration
 
@@ -19,8 +19,8 @@ from edgead.types import Frame
 
 
 @pytest.mark.slow
-def test_a_belt_of_defects_is_a_warning_and_no_fault(trained_model, tmp_path):
-    site = make_site(trained_model, cameras={"belt": belt(30, count=40, more="&repeat=1&defect_rate=1")})
+def test_a_conveyor_of_defects_is_a_warning_and_no_fault(trained_model, tmp_path):
+    site = make_site(trained_model, cameras={"conveyor": conveyor(30, count=40, more="&repeat=1&defect_rate=1")})
     site["pipelines"]["a"]["drift"] = {"most_flagged": 0.1}
 
     def warned(daemon):
@@ -39,7 +39,7 @@ def test_a_belt_of_defects_is_a_warning_and_no_fault(trained_model, tmp_path):
         assert again["alarm_part"] == drift["alarm_part"] and again["parts"] > drift["parts"]
         accepted = daemon.api.post("/api/pipelines/a/accept-drift", json={"by": "Anna"})
         assert accepted.status_code == 200
-        wait_for(lambda: daemon.pipeline()["drift"]["parts"] < again["parts"], "a watch that began anew")
+        wait_for(lambda: daemon.pipeline()["drift"]["parts"] < again["parts"], "a watch that began again")
         change = daemon.api.get("/api/audit").json()[0]
         assert change["action"] == "accept drift" and change["by"].startswith("Anna")
         daemon.stop()
@@ -71,7 +71,7 @@ def test_the_watch_goes_with_the_model_and_is_kept(tmp_path):
     slot, file = Slot(), tmp_path / "drift" / "a.json"
     drift = PipelineDrift("a", slot, DriftSection(), file)
     with pytest.raises(SettingsError, match="no drift is watched"):
-        drift.begin_anew()
+        drift.start_again()
     good = np.sort(calibration().scores)[:40]
     parts(drift, good)
     assert (slot.asked, drift.state.parts) == (1, 40)
@@ -81,13 +81,13 @@ def test_the_watch_goes_with_the_model_and_is_kept(tmp_path):
     other = PipelineDrift("a", Slot(), DriftSection(), file)
     parts(other, good[:1])
     assert other.state.parts == 41
-    other.begin_anew()
+    other.start_again()
     parts(other, good[:1])
     assert other.state.parts == 1
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", json.dumps({"made_for": "others"})])
-def test_a_state_that_cannot_be_used_begins_anew(tmp_path, content, caplog):
+def test_a_state_that_cannot_be_used_begins_again(tmp_path, content, caplog):
     (tmp_path / "a.json").write_text(content)
     drift = PipelineDrift("a", Slot(), DriftSection(), tmp_path / "a.json")
     with caplog.at_level(logging.INFO):

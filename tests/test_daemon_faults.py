@@ -14,18 +14,18 @@ import time
 from pathlib import Path
 
 import pytest
-from daemons import START, belt, check_records, make_site, started, wait_for, write_site
+from daemons import START, check_records, conveyor, make_site, started, wait_for, write_site
 from fakes import edit_manifest, mjpeg_server
 
 
 def two_pipelines(model, other=None, **changed):
     pipelines = {"a": {"camera": "a", "model": str(model)}, "b": {"camera": "b", "model": str(other or model)}}
-    cameras = {"a": belt(10), "b": belt(10, seed=2)}
+    cameras = {"a": conveyor(10), "b": conveyor(10, seed=2)}
     return make_site(model, cameras=cameras, pipelines=pipelines, **changed)
 
 
 def check_rate(daemon, name, *, for_s=3.0, least=0.7):
-    """A pipeline keeps up with its belt, which moves on: `least` of the parts are judged, tests share their machine."""
+    """A pipeline keeps up with its conveyor: at least the share `least` is judged, for tests share their machine."""
 
     def counts():
         camera = daemon.pipeline(name)["camera"]
@@ -62,7 +62,7 @@ def test_a_model_that_fails_its_self_test_is_not_in_service(trained_model, tmp_p
         told = daemon.pipeline("b")
         assert told["judged"] == 0 and told["unjudged"] > 0
         assert daemon.api.get("/readyz").status_code == 503
-        # Mended, and tested again on demand.
+        # Repaired, and tested again on demand.
         shutil.rmtree(tampered)
         copied(trained_model, tampered)
         assert daemon.api.post("/api/pipelines/b/self-test").json()["result"]["passed"] is True
@@ -94,7 +94,7 @@ def test_models_are_exchanged_between_two_frames_and_a_corrupted_one_is_refused(
     bank = corrupted / "memory_bank.npy"
     bank.write_bytes(bank.read_bytes()[:-100])
     copied(trained_model, tmp_path / "tampered", other_scores)
-    with started(tmp_path, make_site(model, cameras={"belt": belt(10)})) as daemon:
+    with started(tmp_path, make_site(model, cameras={"conveyor": conveyor(10)})) as daemon:
         first = daemon.wait_state("running")
         assert first["can_roll_back"] is False
         assert daemon.api.post("/api/pipelines/a/roll-back", json={"by": "kim"}).status_code == 409
@@ -171,7 +171,7 @@ def test_a_pipeline_that_dies_is_restarted_within_its_budget_and_the_other_goes_
 
 
 @pytest.mark.slow
-def test_reload_starts_anew_what_has_changed_and_refuses_a_broken_file(trained_model, tmp_path):
+def test_reload_starts_again_what_has_changed_and_refuses_a_broken_file(trained_model, tmp_path):
     site = two_pipelines(trained_model)
     with started(tmp_path, site) as daemon:
         daemon.wait_state("running", "a")
@@ -182,7 +182,7 @@ def test_reload_starts_anew_what_has_changed_and_refuses_a_broken_file(trained_m
         wait_for(lambda: daemon.said("not reloaded"), "the refusal")
         assert "cameras.a.fps: unknown key" in daemon.said("not reloaded")[0]["message"]
         daemon.wait_judged(3, "b")
-        site["cameras"]["c"] = belt(5, seed=3)
+        site["cameras"]["c"] = conveyor(5, seed=3)
         site["pipelines"]["c"] = {"camera": "c", "model": str(trained_model)}
         site["pipelines"]["b"]["budget_ms"] = 1000
         site["sinks"] = {"lines": {"kind": "uri", "uri": f"jsonl:{tmp_path}/lines.jsonl"}}
@@ -208,7 +208,7 @@ def test_reload_starts_anew_what_has_changed_and_refuses_a_broken_file(trained_m
 
 
 @pytest.mark.slow
-def test_a_model_that_the_site_file_names_anew_is_swapped_in_at_a_reload(trained_model, tmp_path):
+def test_a_model_that_the_site_file_names_again_is_swapped_in_at_a_reload(trained_model, tmp_path):
     second = copied(trained_model, tmp_path / "second", lambda content: content["training"].update(note="second"))
     site = make_site(trained_model)
     with started(tmp_path, site) as daemon:
@@ -264,7 +264,7 @@ def test_killed_at_any_instant_no_record_is_lost_or_doubled(trained_model, tmp_p
     lines = tmp_path / "lines.jsonl"
     site = make_site(
         trained_model,
-        cameras={"belt": belt(30)},
+        cameras={"conveyor": conveyor(30)},
         sinks={"lines": {"kind": "uri", "uri": f"jsonl:{lines}"}},
         http=None,
     )
@@ -340,7 +340,7 @@ def test_a_recording_does_not_wait_for_a_pipeline_that_has_died(trained_model, t
         "    return step(slot, frame)\n"
         "ModelSlot.step = dying\n"
     )
-    site = make_site(trained_model, limits={"restarts": 0}, cameras={"belt": {"uri": "synthetic:?count=30"}})
+    site = make_site(trained_model, limits={"restarts": 0}, cameras={"conveyor": {"uri": "synthetic:?count=30"}})
     site["pipelines"]["b"] = dict(site["pipelines"]["a"])
     with started(tmp_path, site, code=dies + START) as daemon:
         daemon.wait_state("fault", "b", reason="no more")

@@ -72,9 +72,9 @@ def test_of_several_faults_the_one_that_stands_in_the_way_of_all_is_told():
     condition.fault("model", "corrupted")
     assert (condition.state, condition.reason) == ("fault", "corrupted") and condition.since >= since
     condition.running()  # a frame comes in
-    condition.mended("model")
+    condition.resolved("model")
     assert (condition.state, condition.reason) == ("fault", "lost")
-    condition.mended("camera")
+    condition.resolved("camera")
     assert (condition.state, condition.reason) == ("running", None)
     condition.fault("camera", "lost")
     condition.stopped("at its end")
@@ -283,7 +283,7 @@ def test_a_recorder_is_read_while_it_is_written():
         writer.join()
 
 
-def test_a_belt_moves_at_its_rate_and_goes_round():
+def test_a_conveyor_moves_at_its_rate_and_goes_round():
     source = open_source("synthetic:?rate=50&count=2&repeat=1")
     frames = []
     for frame in source:

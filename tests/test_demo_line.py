@@ -6,7 +6,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from edgead.synthetic import DEFECTS, SIZE, belt, camera, render
+from edgead.synthetic import DEFECTS, SIZE, camera, conveyor, render
 from edgead.synthetic.batches import Batch, draw_batch
 from edgead.synthetic.line import part_seed, schedule
 from edgead.synthetic.part import build_layers
@@ -31,8 +31,8 @@ def test_a_good_part_is_a_usable_photograph():
     assert image.shape == (*SIZE, 3) and image.dtype == np.uint8 and image.flags.c_contiguous
     assert mask.shape == SIZE and mask.dtype == bool and not mask.any()
     assert np.mean(image == 255) < 0.01 and np.mean(image == 0) < 0.01
-    belt_level, part_level = image[:60, :60].mean(), image[210:270, 290:350].mean()
-    assert part_level > 2 * belt_level
+    conveyor_level, part_level = image[:60, :60].mean(), image[210:270, 290:350].mean()
+    assert part_level > 2 * conveyor_level
 
 
 def test_parts_differ():
@@ -121,13 +121,13 @@ def test_deviations_between_batches_are_those_that_are_said():
     assert min(batch.defocus for batch in batches) + 0.45 > 0.25
 
 
-def test_the_belt_goes_from_batch_to_batch():
-    images = [image for image, _, _ in belt(4, 5, 0.0, parts_per_batch=2)]
+def test_the_conveyor_goes_from_batch_to_batch():
+    images = [image for image, _, _ in conveyor(4, 5, 0.0, parts_per_batch=2)]
     for index, image in enumerate(images):
-        number, batch = part_seed(4, index, on_belt=True), part_seed(4, index // 2, on_belt=True)
+        number, batch = part_seed(4, index, on_conveyor=True), part_seed(4, index // 2, on_conveyor=True)
         assert np.array_equal(image, render(number, batch=batch)[0])
     with pytest.raises(ValueError, match="at least one part"):
-        next(belt(4, 5, 0.0, parts_per_batch=0))
+        next(conveyor(4, 5, 0.0, parts_per_batch=0))
 
 
 def test_unknown_defect_is_named():
@@ -135,15 +135,15 @@ def test_unknown_defect_is_named():
         render(1, "rust")
 
 
-def test_belt_is_deterministic_and_may_be_endless():
-    endless = list(islice(belt(4, None, 0.5), 6))
-    for (image, mask, defect), (again, mask_again, defect_again) in zip(endless, belt(4, 6, 0.5), strict=True):
+def test_conveyor_is_deterministic_and_may_be_endless():
+    endless = list(islice(conveyor(4, None, 0.5), 6))
+    for (image, mask, defect), (again, mask_again, defect_again) in zip(endless, conveyor(4, 6, 0.5), strict=True):
         assert defect == defect_again
         assert mask.any() == (defect is not None)
         assert np.array_equal(image, again) and np.array_equal(mask, mask_again)
 
 
-def test_belt_keeps_the_defect_rate():
+def test_conveyor_keeps_the_defect_rate():
     defects = [defect for _, defect in schedule(2, 4000, 0.1)]
     assert 320 < sum(defect is not None for defect in defects) < 480
     assert [defect for _, defect in schedule(2, 50, 0)] == [None] * 50
@@ -151,13 +151,13 @@ def test_belt_keeps_the_defect_rate():
 
 
 def test_no_part_is_in_two_places():
-    belts = {number for seed in range(5) for number, _ in schedule(seed, 300, 0.1)}
+    conveyors = {number for seed in range(5) for number, _ in schedule(seed, 300, 0.1)}
     data_sets = {part_seed(seed, index) for seed in range(5) for index in range(300)}
-    assert len(belts) == len(data_sets) == 1500
-    assert not belts & data_sets
+    assert len(conveyors) == len(data_sets) == 1500
+    assert not conveyors & data_sets
 
 
-@pytest.mark.parametrize("call", [lambda: belt(1, 3, 1.5), lambda: belt(1, -1), lambda: belt(-1, 1)])
-def test_bad_belt_is_refused(call):
+@pytest.mark.parametrize("call", [lambda: conveyor(1, 3, 1.5), lambda: conveyor(1, -1), lambda: conveyor(-1, 1)])
+def test_bad_conveyor_is_refused(call):
     with pytest.raises(ValueError, match="got"):
         next(call())

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.synthetic import DEFECTS, belt, load_truth, recording, render, write_dataset, write_video
+from edgead.synthetic import DEFECTS, conveyor, load_truth, recording, render, write_dataset, write_video
 
 SMALL = {"train_good": 3, "test_good": 2, "per_defect": 1, "seed": 5}
 
@@ -126,9 +126,9 @@ def test_frames_are_the_rendered_parts(video):
         assert covered[mask].all()
 
 
-def test_video_films_the_belt(tmp_path):
+def test_video_films_the_conveyor(tmp_path):
     truths = load_truth(write_video(tmp_path / "short.avi", count=8, seed=6, defect_rate=0.4))
-    assert [truth.defect for truth in truths] == [defect for _, _, defect in belt(6, 8, 0.4)]
+    assert [truth.defect for truth in truths] == [defect for _, _, defect in conveyor(6, 8, 0.4)]
 
 
 def test_no_defects_when_none_are_asked_for():

@@ -1,4 +1,4 @@
-"""Drift: false alarms as rare as promised, changes found and told apart, a state that outlives a restart."""
+"""Drift: false alarms as rare as guaranteed, changes found and told apart, a state that outlives a restart."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_bag_needs_a_place_for_each_value_only():
 
 
 @pytest.mark.parametrize("kind", ["values", "share"])
-def test_false_alarms_are_as_rare_as_promised(kind):
+def test_false_alarms_are_as_rare_as_guaranteed(kind):
     rng, bar, parts, alarms = np.random.default_rng(5), 100, 40_000, 0
     evidence = ChangeEvidence() if kind == "values" else ShareEvidence(0.2)
     for value in rng.random(parts):
@@ -117,13 +117,13 @@ def test_the_change_is_named(draw, expected):
     assert evidence.change == expected
 
 
-def test_undisturbed_parts_raise_no_more_alarms_than_promised():
+def test_undisturbed_parts_raise_no_more_alarms_than_guaranteed():
     limits, rng = calibration(), np.random.default_rng(7)
     watch, alarms, parts, length = DriftWatch(limits, section=DriftSection(average_run_length=500)), 0, 8_000, 500
     for score, level in zip(scores_of(rng, parts), scores_of(rng, parts), strict=True):
         if watch.add(verdict(score, limits, level=level)).state == "warning":
             alarms += 1
-            watch.begin_anew()
+            watch.start_again()
     assert alarms <= parts / length
 
 
@@ -136,7 +136,7 @@ def test_higher_scores_are_found_soon_and_stay_a_warning():
     assert (state.cause, state.alarm_part) == ("product", 300 + found)
     assert "scores higher" in state.reason or "flagged parts higher" in state.reason
     assert watch_scores(watch, scores_of(rng, 1), limits)[1].state == "warning"
-    watch.begin_anew()
+    watch.start_again()
     assert watch.state.state == "ok"
 
 
@@ -165,7 +165,7 @@ def test_a_share_of_flagged_parts_that_the_thresholds_alone_reach_is_refused():
         DriftWatch(calibration(), section=DriftSection(most_flagged=0.05))
 
 
-def test_another_threshold_begins_anew():
+def test_another_threshold_begins_again():
     limits, rng = calibration(), np.random.default_rng(11)
     watch = DriftWatch(limits)
     watch_scores(watch, scores_of(rng, 50), limits)

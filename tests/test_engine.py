@@ -173,7 +173,7 @@ def test_refused(artifact, flavour, spoil, problem):
 
 def test_refused_after_another_export(artifact, flavour):
     graph = onnx.load(artifact.model_path)
-    graph.doc_string = "exported anew"
+    graph.doc_string = "exported again"
     onnx.save(graph, artifact.model_path)
     write_manifest(artifact.path, artifact.manifest)
     again = Artifact.load(artifact.path)

@@ -275,7 +275,7 @@ def test_what_is_too_old_goes_with_its_pictures_and_marks(tmp_path):
     with closing(open_store(tmp_path, now=clock, keep_days=30)) as store:
         wait_until(lambda: store.status()["rows_removed"] == 3)
         assert store.verdicts() == []
-    # A sequence that began anew would list what comes next as if it were oldest.
+    # A sequence that began again would list what comes next as if it were oldest.
     add_at(tmp_path, clock, line)
     with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
         assert connection.execute("SELECT min(seq) FROM verdicts").fetchone() == (7,)

@@ -72,7 +72,7 @@ def test_a_camera_that_was_moved():
     assert check(PARTS[:1] + still() + still(14)[:2], golden=golden) == ()  # two of the last ones
 
 
-def test_a_camera_above_a_belt_that_was_moved():
+def test_a_camera_above_a_conveyor_that_was_moved():
     """Parts lie up to 14 pixels from the middle and turned; the camera's own shift is what they have in common."""
     parts = [render(seed)[0] for seed in range(30, 39)]
     assert check(parts) == ()
@@ -82,10 +82,10 @@ def test_a_camera_above_a_belt_that_was_moved():
 
 def test_what_shows_no_part_says_nothing_of_the_place():
     rng = np.random.default_rng(1)
-    belt = [np.clip(rng.normal(43, 4, GOLDEN[0].shape), 0, 255).astype(np.uint8) for _ in range(9)]
-    assert check(belt, golden=still()[:3]) == ()
+    conveyor = [np.clip(rng.normal(43, 4, GOLDEN[0].shape), 0, 255).astype(np.uint8) for _ in range(9)]
+    assert check(conveyor, golden=still()[:3]) == ()
     moved = [shifted(part, 30, 0) for part in PARTS]
-    mixed = [image for pair in zip(moved, belt, strict=False) for image in pair]
+    mixed = [image for pair in zip(moved, conveyor, strict=False) for image in pair]
     assert check(mixed) == ("moved",)  # between the parts too
 
 

@@ -57,7 +57,7 @@ def test_not_ready_while_a_required_sink_fails(client, daemon):
 
 
 def test_status_tells_every_part_with_its_reason(client, daemon):
-    daemon.cameras["belt"].state, daemon.cameras["belt"].reason = "lost", "no route to host"
+    daemon.cameras["conveyor"].state, daemon.cameras["conveyor"].reason = "lost", "no route to host"
     status = client.get("/api/status").json()
     assert status["ready"] is True
     (camera,), (pipeline,), (outlet,) = status["cameras"], status["pipelines"], status["outlets"]
@@ -75,15 +75,15 @@ def test_metrics_are_those_of_the_status(client, daemon):
     daemon.judge(1, 0.9)
     families = text_string_to_metric_families(client.get("/metrics").text)
     found = {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
-    assert found["edgead_camera_fps", "belt"] == 24.5
+    assert found["edgead_camera_fps", "conveyor"] == 24.5
     assert found["edgead_frames_dropped_total", "front", "overwritten"] == 4
     assert found["edgead_frames_dropped_total", "front", "unjudged"] == 1
-    assert found["edgead_reconnects_total", "belt"] == 3
+    assert found["edgead_reconnects_total", "conveyor"] == 3
     assert found["edgead_verdicts_total", "front", "reject"] == 1
     assert found["edgead_latency_seconds", "0.5", "front", "infer"] == pytest.approx(0.002)
     assert found["edgead_latency_seconds_count", "front", "total"] == 1
-    assert found["edgead_camera_state", "belt", "streaming"] == 1
-    assert found["edgead_camera_state", "belt", "lost"] == 0
+    assert found["edgead_camera_state", "conveyor", "streaming"] == 1
+    assert found["edgead_camera_state", "conveyor", "lost"] == 0
     assert found["edgead_outlet_dropped_total", "plc"] == 2
     assert found["edgead_evidence_problems",] == 1
     assert found["process_resident_memory_bytes",] > 1e6
@@ -138,7 +138,7 @@ def test_live_pictures_with_heat_and_without(client, daemon):
     warmer = decoded(heat).astype(int) - decoded(plain)
     assert warmer[45:55, 90:110, 2].min() > 40  # red where the map is hot
     assert abs(warmer[90:, :60]).max() < 12
-    assert decoded(client.get("/api/cameras/belt/picture", params={"width": 80})).shape == (60, 80, 3)
+    assert decoded(client.get("/api/cameras/conveyor/picture", params={"width": 80})).shape == (60, 80, 3)
 
 
 def test_a_picture_is_sent_once(client, daemon):

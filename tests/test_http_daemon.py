@@ -27,8 +27,8 @@ TOKEN = "of-nobody-but-this-test"
 def running_daemon(folder: Path, model: Path) -> Iterator[str]:
     """Start `edgead daemon` on a free port; gives the address of its page."""
     site = {
-        "cameras": {"belt": {"uri": "synthetic:?seed=3&count=30&defect_rate=0.3&rate=10&repeat=1"}},
-        "pipelines": {"front": {"camera": "belt", "model": str(model), "sinks": ["lines"]}},
+        "cameras": {"conveyor": {"uri": "synthetic:?seed=3&count=30&defect_rate=0.3&rate=10&repeat=1"}},
+        "pipelines": {"front": {"camera": "conveyor", "model": str(model), "sinks": ["lines"]}},
         "sinks": {"lines": {"kind": "uri", "uri": f"jsonl:{folder / 'verdicts.jsonl'}"}},
         "store": {"folder": str(folder / "evidence"), "free_mib": 1},
         "http": {"port": 0, "token": "${PAGE_TOKEN}"},
@@ -131,9 +131,9 @@ def test_what_programs_read_is_what_the_page_shows(url):
         verdict = json.loads(data.removeprefix("data:"))
         assert client.get(f"/api/verdicts/{verdict['id']}").json()["image_score"] == verdict["image_score"]
     for name in (
-        'edgead_camera_fps{camera="belt"}',
+        'edgead_camera_fps{camera="conveyor"}',
         'edgead_frames_dropped_total{pipeline="front",reason="overwritten"}',
-        'edgead_reconnects_total{camera="belt"}',
+        'edgead_reconnects_total{camera="conveyor"}',
         'edgead_latency_seconds{pipeline="front",quantile="0.99",stage="infer"}',
         'edgead_verdicts_total{decision="ok",pipeline="front"}',
         'edgead_outlet_written_total{outlet="lines"}',

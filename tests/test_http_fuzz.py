@@ -73,7 +73,7 @@ def test_the_api_is_as_it_says(api, daemon, mode):
         @given(case=operation.as_strategy(generation_mode=mode))
         def holds(case):
             if mode is GenerationMode.POSITIVE and case.path_parameters:  # else hardly one would be found
-                name = "belt" if "cameras" in case.path else "front"
+                name = "conveyor" if "cameras" in case.path else "front"
                 case.path_parameters.update({key: known.get(key, name) for key in case.path_parameters})
             response = case.call_and_validate(headers=BEARER, checks=CHECKS)
             assert b"Traceback" not in response.content

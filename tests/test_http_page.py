@@ -151,16 +151,16 @@ def test_the_trigger_and_the_model_are_reached(browser, daemon, url):
 def test_a_fault_is_told_and_no_verdict_stands_over_it(browser, daemon, url):
     with opened_page(browser, url) as page:
         expect(page.locator("#word")).to_have_text("OK")
-        daemon.pipelines["front"].state, daemon.pipelines["front"].reason = "fault", "camera belt: no route to host"
+        daemon.pipelines["front"].state, daemon.pipelines["front"].reason = "fault", "camera conveyor: no route to host"
         expect(page.locator("#word")).to_have_text("Fault")
-        expect(page.locator("#verdict-note")).to_have_text("camera belt: no route to host")
-        daemon.cameras["belt"].state, daemon.cameras["belt"].reason = "lost", "no route to host"
+        expect(page.locator("#verdict-note")).to_have_text("camera conveyor: no route to host")
+        daemon.cameras["conveyor"].state, daemon.cameras["conveyor"].reason = "lost", "no route to host"
         page.get_by_role("link", name="System").click()
         expect(page.locator("#system")).to_contain_text("no route to host")
         expect(page.locator("#system-issues")).to_have_text("4")  # camera, pipeline, sink, store
 
 
-def test_a_lost_connection_cannot_be_overlooked_and_mends_itself(browser, daemon):
+def test_a_lost_connection_cannot_be_overlooked_and_repairs_itself(browser, daemon):
     lost = ("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
     with served(daemon) as url:
         opening = opened_page(browser, url, expected=lost)

@@ -1,7 +1,7 @@
 """The pre-scan in 8-bit codes against float64, with projections of every kind: it may leave out no row that can win.
 
 Tolerance: as derived in test_kernels_nearest.py. Where a pre-scan leaves much, float32 products take over and would
-hide a bound that promises too much: most banks here have a few rows that only a sound bound keeps and many that any
+hide a bound that guarantees too much: most banks here have a few rows that only a sound bound keeps and many that any
 bound leaves out.
 """
 

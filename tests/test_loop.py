@@ -145,7 +145,7 @@ def test_schedule_scales_every_rate():
 def test_a_foreign_checkpoint_is_not_used(tmp_path, caplog, change, told, expected):
     train(Checkpoint(tmp_path, KEY), seed=4)
     assert_same(train(Checkpoint(tmp_path, {**KEY, **change})), expected)
-    assert told in caplog.text and "starts anew" in caplog.text and "resumed" not in caplog.text
+    assert told in caplog.text and "starts again" in caplog.text and "resumed" not in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["truncated", "one bit", "empty", "no header"])

@@ -64,9 +64,9 @@ def test_the_images_are_those_that_training_held_out(trained_model, images, line
         scores = sorted(detector.measure(load_image(path)).image_score for path in images.held_out)
     assert scores == manifest.graphs["fp32"].calibration.scores
     strict = manifest.graphs["fp32"].calibration.model_copy(update={"false_reject_rate": 0.001})
-    promises_more = Artifact(trained_model, manifest.with_graph("fp32", calibration=strict))
+    guarantees_more = Artifact(trained_model, manifest.with_graph("fp32", calibration=strict))
     with pytest.raises(CalibrationError, match="999"):
-        find_calibration_images(promises_more, line_data)
+        find_calibration_images(guarantees_more, line_data)
     # Whatever else lies there, what was learnt calibrates nothing.
     good = shutil.copytree(line_data / "train" / "good", tmp_path / "good")
     (good / images.ranges[0].name).unlink()

@@ -21,7 +21,7 @@ from edgead.detector import Detector
 from edgead.html.charts import Axis, Chart
 from edgead.metrics import Pixels, aupro
 from edgead.report import examine, report_page
-from edgead.report.promise import beta_binomial_tail, examine_promise
+from edgead.report.guarantee import beta_binomial_tail, examine_guarantee
 
 
 @pytest.fixture(scope="module")
@@ -114,14 +114,14 @@ def test_the_chance_of_a_count_by_hand():
     assert beta_binomial_tail(0, 500, 2, 90) == pytest.approx(1)
 
 
-def test_a_promise_that_was_broken_is_told():
+def test_a_guarantee_that_was_broken_is_told():
     scores = np.random.default_rng(0).normal(1, 0.1, 99)
     limits = calibrate(scores, scores, scores, false_reject_rate=0.05)
-    assert examine_promise(limits, "rejected", 0.05, [True] * 5 + [False] * 95).verdict == "kept"
-    broken = examine_promise(limits, "rejected", 0.05, [True] * 20 + [False] * 80)
+    assert examine_guarantee(limits, "rejected", 0.05, [True] * 5 + [False] * 95).verdict == "kept"
+    broken = examine_guarantee(limits, "rejected", 0.05, [True] * 20 + [False] * 80)
     assert broken.probability < 0.01 and broken.verdict.startswith("not kept")
     by_hand = limits.model_copy(update={"method": "by_hand"})
-    assert examine_promise(by_hand, "rejected", 0.05, [True] * 20 + [False] * 80).verdict == "nothing is promised"
+    assert examine_guarantee(by_hand, "rejected", 0.05, [True] * 20 + [False] * 80).verdict == "nothing is guaranteed"
 
 
 def test_the_area_under_the_drawn_curve_is_aupro():

@@ -122,7 +122,7 @@ def test_another_model_begins_a_new_stream(video_model, tmp_path):
 
 
 def test_a_daemon_judges_with_a_head_that_remembers(video_model, tmp_path):
-    site = make_site(video_model, cameras={"belt": {"uri": "synthetic:?count=9&seed=1"}})
+    site = make_site(video_model, cameras={"conveyor": {"uri": "synthetic:?count=9&seed=1"}})
     code = f"import sys; sys.path.insert(0, {str(PLUGIN)!r})\n{START}"
     with started(tmp_path, site, code=code) as daemon:
         told = daemon.wait_state("stopped", reason="has ended")

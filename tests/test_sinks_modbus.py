@@ -122,7 +122,7 @@ def test_the_toggle_goes_on_from_what_the_plc_has_seen():
             assert plc.read()[0][3] is expected
 
 
-def test_the_toggle_changes_for_a_plc_that_has_started_anew():
+def test_the_toggle_changes_for_a_plc_that_has_started_again():
     line, plc = Line(), Plc()
     with outlet_to(plc.port) as outlet:
         write(outlet, line, 0.1)

@@ -16,7 +16,7 @@ def test_memory_and_descriptors_stay_flat_and_no_record_is_lost(trained_model, t
     assert soaked.exit_code == 0
     assert (soaked.lost, soaked.doubled) == (0, 0)
     assert soaked.records == soaked.counts["judged"] > 100
-    # A frame of the belt is 0.7 MiB: one that is kept of every second would show as 30 MiB.
+    # A frame of the conveyor is 0.7 MiB: one that is kept of every second would show as 30 MiB.
     assert soaked.memory_mib.last - soaked.memory_mib.first < 10
     assert soaked.descriptors.last <= soaked.descriptors.first + 1
     assert soaked.threads.last <= soaked.threads.first + 1

@@ -185,13 +185,13 @@ def test_an_empty_folder_is_refused(tmp_path):
 def test_the_built_in_line_gets_its_options(monkeypatch):
     asked = []
 
-    def belt(seed, count, defect_rate, parts_per_batch):
+    def conveyor(seed, count, defect_rate, parts_per_batch):
         asked.append((seed, count, defect_rate, parts_per_batch))
         for number in range(count):
             yield numbered(number), np.zeros((120, 160), bool), None
 
     line = ModuleType("edgead.synthetic.line")
-    line.belt = belt
+    line.conveyor = conveyor
     monkeypatch.setitem(sys.modules, "edgead.synthetic.line", line)
     source = open_source("synthetic:?seed=4&count=12&defect_rate=0.25")
     assert frames_until_fault(source) == ([(i, i) for i in range(12)], None)

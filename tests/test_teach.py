@@ -1,4 +1,4 @@
-"""Teaching on the device: what is learnt, what the thresholds then promise, versions, and what is refused."""
+"""Teaching on the device: what is learnt, what the thresholds then guarantee, versions, and what is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edgead.images.files import load_image, write_image
 from edgead.learning.finalize import GoodScores, kept_images
 from edgead.learning.teach import TeachPlan, earlier_versions, teach, undo
 from edgead.learning.teach.thresholds import settle
-from edgead.synthetic.line import belt
+from edgead.synthetic.line import conveyor
 
 GOOD = np.linspace(0.05, 1, 20)  # scores of as many good images as 5 % needs: the threshold is the highest
 
@@ -31,7 +31,7 @@ GOOD = np.linspace(0.05, 1, 20)  # scores of as many good images as 5 % needs: t
 def new_batch(tmp_path_factory) -> list[Path]:
     """Good parts under another light."""
     folder = tmp_path_factory.mktemp("batch")
-    for number, (image, _, _) in enumerate(belt(21, 15, 0.0)):
+    for number, (image, _, _) in enumerate(conveyor(21, 15, 0.0)):
         write_image(folder / f"{number:02d}.png", cv2.convertScaleAbs(image, alpha=1.25, beta=8))
     return sorted(folder.iterdir())
 
@@ -48,7 +48,7 @@ def check_golden(path: Path, precision: str) -> None:
             np.testing.assert_allclose(measured.anomaly_map, np.load(path / golden.anomaly_map), atol=1e-6)
 
 
-def test_false_rejects_are_learnt_and_the_promise_is_kept(model_copy, new_batch):
+def test_false_rejects_are_learnt_and_the_guarantee_is_kept(model_copy, new_batch):
     old = Artifact.load(model_copy)
     old_bank = old.array("memory_bank")
     lesson = teach(model_copy, TeachPlan(new_batch))
@@ -81,7 +81,7 @@ def limits_of(scores: np.ndarray) -> Calibration:
 @pytest.mark.parametrize(
     ("renewed", "taught", "expected"),
     [
-        pytest.param(GOOD * 1.1, [0.1], 1.1, id="good parts score higher: the promise needs it"),
+        pytest.param(GOOD * 1.1, [0.1], 1.1, id="good parts score higher: the guarantee needs it"),
         pytest.param(GOOD * 0.9, [0.1], 0.9, id="all score lower"),
         pytest.param(np.minimum(GOOD, 0.9), [0.1], 0.76 / 0.775, id="only the highest do"),
         pytest.param(np.minimum(GOOD, 0.9), [0.99], 0.99, id="a taught part just passed"),
@@ -105,7 +105,7 @@ def other_light(image: np.ndarray) -> np.ndarray:
 @pytest.mark.slow  # photographs 180 parts
 def test_truth_of_the_line_before_and_after(model_copy, tmp_path):
     """Taught its false rejects under another light, a model rejects fewer good parts and finds the defects it found."""
-    parts = [(image, defect is not None) for image, _, defect in belt(22, 120, 0.5)]
+    parts = [(image, defect is not None) for image, _, defect in conveyor(22, 120, 0.5)]
     flawed = np.array([is_flawed for _, is_flawed in parts])
 
     def judge(light) -> tuple[int, int, float]:
@@ -116,7 +116,7 @@ def test_truth_of_the_line_before_and_after(model_copy, tmp_path):
         return int(flagged[~flawed].sum()), int(flagged[flawed].sum()), auroc
 
     with Detector.load(model_copy) as detector:
-        for number, (image, _, _) in enumerate(belt(21, 60, 0.0)):
+        for number, (image, _, _) in enumerate(conveyor(21, 60, 0.0)):
             if detector.predict(other_light(image)).decision != "ok":
                 write_image(tmp_path / "false_rejects" / f"{number:02d}.png", other_light(image))
     before = judge(np.copy), judge(other_light)
@@ -188,7 +188,7 @@ def test_a_failure_changes_nothing(model_copy, new_batch, monkeypatch):
     assert [entry.name for entry in model_copy.parent.iterdir()] == ["model"]
 
 
-def test_every_graph_is_calibrated_anew(model_copy, new_batch, line_data):
+def test_every_graph_is_calibrated_again(model_copy, new_batch, line_data):
     from edgead.export.calibration_images import find_calibration_images
     from edgead.export.precision import PrecisionPlan, add_precision
 
@@ -208,7 +208,7 @@ def test_every_graph_is_calibrated_anew(model_copy, new_batch, line_data):
 
 
 def test_given_images_take_the_place_of_the_kept_ones(model_copy, new_batch, tmp_path):
-    other = [image for image, _, _ in belt(33, 20, 0.0)]
+    other = [image for image, _, _ in conveyor(33, 20, 0.0)]
     for number, image in enumerate(other):
         write_image(tmp_path / "other" / f"{number}.png", image)
     paths = sorted((tmp_path / "other").iterdir())
@@ -225,7 +225,7 @@ def test_given_images_take_the_place_of_the_kept_ones(model_copy, new_batch, tmp
     teach(model_copy, TeachPlan(new_batch[:2]))  # goes on with the kept ones
 
 
-def test_without_images_to_calibrate_on_there_is_no_promise(model_copy, new_batch):
+def test_without_images_to_calibrate_on_there_is_no_guarantee(model_copy, new_batch):
     edit_manifest(model_copy, lambda manifest: manifest["graphs"]["fp32"]["calibration"].update(scores=[1.0] * 19))
     with pytest.raises(ArtifactError, match="calibrated on other images .* --calibration"):
         teach(model_copy, TeachPlan(new_batch))

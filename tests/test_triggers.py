@@ -120,24 +120,24 @@ def test_a_line_that_is_not_there_says_so():
         open_trigger(GpioOptions(kind="gpio", chip="/dev/nothing", line=4))
 
 
-# Parts on a belt
+# Parts on a conveyor
 
 
 def film(positions, *, parts=4, light=0.0):
-    """Frames of a belt on which parts of the built-in line pass; `positions` are those of the first part's middle.
+    """Frames of a conveyor on which parts of the built-in line pass; `positions` are those of the first part's middle.
 
     The picture is 160 wide, a part 50, and parts follow each other every 240 pixels.
     """
     rng = np.random.default_rng(0)
     sprites = [cv2.resize(render(i)[0], (50, 50), interpolation=cv2.INTER_AREA) for i in range(parts)]
     for index, position in enumerate(positions):
-        belt = rng.normal(40 + light * index, 2, (60, 160, 3))
+        conveyor = rng.normal(40 + light * index, 2, (60, 160, 3))
         for i, sprite in enumerate(sprites):
             left = round(position - i * 240 - 25)
             low, high = max(0, left), min(160, left + 50)
             if low < high:
-                belt[5:55, low:high] = sprite[:, low - left : high - left] + rng.normal(0, 2)
-        yield np.clip(belt, 0, 255).astype(np.uint8)
+                conveyor[5:55, low:high] = sprite[:, low - left : high - left] + rng.normal(0, 2)
+        yield np.clip(conveyor, 0, 255).astype(np.uint8)
 
 
 def passing(step, parts=4):
@@ -161,12 +161,12 @@ def test_parts_that_come_the_other_way():
     assert len(accepted(film(passing(4.0)[::-1]))) == 4
 
 
-def test_a_belt_that_stands_still_with_a_part_in_view_judges_it_once():
+def test_a_conveyor_that_stands_still_with_a_part_in_view_judges_it_once():
     positions = np.concatenate([np.arange(-50, 77, 4.0), np.full(300, 77.0), np.arange(77, 230, 4.0)])
     assert len(accepted(film(positions, parts=1))) == 1
 
 
-def test_an_empty_belt_judges_nothing_while_the_light_changes():
+def test_an_empty_conveyor_judges_nothing_while_the_light_changes():
     assert accepted(film(np.full(300, -1000.0), light=0.2)) == []
 
 

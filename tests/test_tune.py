@@ -282,7 +282,7 @@ def test_finalists_are_timed_in_turns_and_told_where_a_precision_fails(good_only
     assert problems == [f"{outcome.candidate}, int8: int8 moves the scores too far"]
 
 
-def test_finalists_choose_rows_and_window_anew():
+def test_finalists_choose_rows_and_window_again():
     default, _, *others = draw_candidates(["patchcore"], 0)
     asked = []
 

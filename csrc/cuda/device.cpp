@@ -17,7 +17,7 @@ const char* advice(cudaError_t status) {
             return "this module was built for other devices: build it with -DCMAKE_CUDA_ARCHITECTURES=native";
         case cudaErrorIllegalAddress:
         case cudaErrorMisalignedAddress:
-            return "a pointer that was handed in is not device memory of the stated size: check it, and start anew";
+            return "a pointer that was handed in is not device memory of the stated size: check it, and start again";
         case cudaErrorStreamCaptureUnsupported:
         case cudaErrorStreamCaptureInvalidated:
             return "work memory cannot grow while a graph is captured: call reserve() before";

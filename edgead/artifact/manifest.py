@@ -31,7 +31,7 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 
 
 # split_conformal and, by group, group_conformal keep their rates by proof; cross_validated by experience, for what
-# ships is not what was scored; extrapolated trusts a fitted tail; by_hand promises nothing.
+# ships is not what was scored; extrapolated trusts a fitted tail; by_hand guarantees nothing.
 CalibrationMethod = Literal["split_conformal", "group_conformal", "cross_validated", "extrapolated", "by_hand"]
 
 PROVEN: tuple[CalibrationMethod, ...] = ("split_conformal", "group_conformal")

@@ -1,4 +1,4 @@
-"""Which images a model has learnt from, by their contents: what it says of those promises nothing for other parts."""
+"""Hashes of the images that a model has learnt from, so that thresholds are never calibrated on them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def refuse_learnt(artifact: Artifact, paths: Sequence[Path]) -> None:
     if learnt:
         raise SettingsError(
             f"{artifact.path} has learnt from {len(learnt)} of {len(paths)} images, {learnt[0].name} first: thresholds "
-            "from them would promise too much; give good images that it has not seen"
+            "from them would guarantee too much; give good images that it has not seen"
         )
 
 

@@ -24,7 +24,7 @@ from edgead.calibration.group_conformal import Ranking, dense, group_threshold, 
 from edgead.errors import EdgeadError
 
 # A conformal threshold is the score of one of the images. Raised by this share, another runtime's rounding cannot put
-# that very image on the other side; a higher threshold keeps the promise.
+# that very image on the other side; a higher threshold keeps the guarantee.
 MARGIN = 1e-3
 
 

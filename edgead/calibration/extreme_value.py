@@ -151,7 +151,7 @@ def _check_reach(n: int, false_reject_rate: float) -> None:
 
 
 def _refit(fit: Pareto, n: int, share: float, rate: float) -> tuple[np.ndarray, np.ndarray]:
-    """Draw samples from the fit and fit them anew: their A², and the true rates of the thresholds read off them."""
+    """Draw samples from the fit and fit them again: their A², and the true rates of the thresholds read off them."""
     rng = np.random.default_rng(0)
     statistics, rates = [], []
     for count in np.maximum(rng.binomial(n, share, _REFITS), 2):

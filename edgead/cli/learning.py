@@ -73,7 +73,7 @@ def teach(
     undo: Annotated[bool, typer.Option("--undo", help="Put the version before the last lesson back.")] = False,
     json: Json = False,
 ) -> None:
-    """Add good parts to a model's memory bank, and make its thresholds anew."""
+    """Add good parts to a model's memory bank, and make its thresholds again."""
     from edgead.learning import teach as teaching
 
     if undo:

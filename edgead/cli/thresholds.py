@@ -39,7 +39,7 @@ def calibrate(
     precision: Precision = None,
     json: Json = False,
 ) -> None:
-    """Set a model's thresholds anew, from good images or by hand; each change is kept in the model."""
+    """Set a model's thresholds again, from good images or by hand; each change is kept in the model."""
     from edgead.detector import Detector
     from edgead.learning.recalibrate import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
 

@@ -100,7 +100,7 @@ def export(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Write a graph: fp32 anew from the torch weights, or another precision beside it with thresholds of its own."""
+    """Write a graph: fp32 again from the torch weights, or another precision beside it with thresholds of its own."""
     if precision == "fp32":
         from edgead.export.rewrite import rewrite_graph
 

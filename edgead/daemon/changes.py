@@ -1,4 +1,4 @@
-"""What differs between two versions of a site file, and so has to be started anew."""
+"""What differs between two versions of a site file, and so has to be started again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgead.site.schema import Site
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Names of the parts that are gone, new, or must be made anew because their section has changed."""
+    """Names of the parts that are gone, new, or must be made again because their section has changed."""
 
     gone: frozenset[str]
     new: frozenset[str]
@@ -48,7 +48,7 @@ def changes(old: Site, new: Site) -> Changes:
         {name: section.model_dump(exclude=kept) for name, section in old.pipelines.items()},
         {name: section.model_dump(exclude=kept) for name, section in new.pipelines.items()},
     )
-    # A pipeline takes its frames from a camera that is made anew.
+    # A pipeline takes its frames from a camera that is made again.
     moved = {name for name, section in new.pipelines.items() if section.camera in cameras.started} - pipelines.new
     pipelines = Difference(pipelines.gone, pipelines.new, pipelines.changed | moved)
     return Changes(cameras, pipelines, _difference(old.sinks, new.sinks), old.http != new.http, old.store != new.store)

@@ -50,7 +50,7 @@ class Condition:
             self._faults[kind] = reason
             self._update()
 
-    def mended(self, kind: Kind) -> None:
+    def resolved(self, kind: Kind) -> None:
         if kind in self._faults:  # every frame comes by here
             with self._lock:
                 self._faults.pop(kind, None)

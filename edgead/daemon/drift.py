@@ -47,7 +47,7 @@ class PipelineDrift:
         self._pipeline, self._slot, self._section, self._file = pipeline, slot, section, file
         self._watch: DriftWatch | None = None
         self._model = ""
-        self._anew = threading.Event()
+        self._start_again = threading.Event()
         self._picture_s = self._off_until_s = 0.0
         self._may_restore = True
         self._save_s = time.monotonic() + _SAVE_EVERY_S
@@ -69,9 +69,9 @@ class PipelineDrift:
             self._model, self._watch, self.state = verdict.model, self._open(section), None
         if self._watch is None:
             return
-        if self._anew.is_set():
-            self._anew.clear()
-            self._watch.begin_anew()
+        if self._start_again.is_set():
+            self._start_again.clear()
+            self._watch.start_again()
         now_s = time.monotonic()
         looks = now_s >= self._picture_s
         if looks:
@@ -83,7 +83,7 @@ class PipelineDrift:
         if now_s >= self._save_s:
             self.save()
 
-    def begin_anew(self) -> None:
+    def start_again(self) -> None:
         """Forget the warning and all parts, with the next part; from any thread.
 
         Raises
@@ -93,7 +93,7 @@ class PipelineDrift:
         """
         if self.state is None:
             raise SettingsError(f"{self._pipeline}: no drift is watched")
-        self._anew.set()
+        self._start_again.set()
 
     def save(self) -> None:
         """Keep the state for the next start; a disk that takes none is told and does no harm."""

@@ -74,7 +74,7 @@ class ModelSlot:
         return superseded
 
     def load(self) -> None:
-        """Load and test the model anew, as at the start.
+        """Load and test the model again, as at the start.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class ModelSlot:
             self.path = self._in_service().artifact.path
 
     def give_up(self) -> None:
-        """Go back to the model before this one, which has failed; the slot is loaded anew from it."""
+        """Go back to the model before this one, which has failed; the slot is loaded again from it."""
         with self._changing:
             if self._previous is None:
                 return

@@ -54,7 +54,7 @@ class Page:
             try:
                 self._open(section)
             except EdgeadError as error:
-                logger.error("the page stays where it was: %s", error)
+                logger.error("HTTP server not moved, it keeps its address: %s", error)
                 self._open(before)
                 return False
             return True
@@ -86,7 +86,7 @@ class Page:
         self._section = section
         if section is not None:
             self._server = self._serve(section)
-            logger.info("serves the page", extra={"host": section.host, "port": self._server.port})
+            logger.info("HTTP server listening", extra={"host": section.host, "port": self._server.port})
 
     def _close(self) -> None:
         server, self._server = self._server, None

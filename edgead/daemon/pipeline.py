@@ -155,7 +155,7 @@ class Pipeline:
     def self_test(self) -> dict[str, Any]:
         """Replay the golden images through the detector in service; one that fails is out of service.
 
-        A pipeline whose model could not be used tries it anew.
+        A pipeline whose model could not be used tries it again.
 
         Raises
         ------
@@ -177,7 +177,7 @@ class Pipeline:
         except EdgeadError as error:
             self._condition.fault("model", str(error))
             raise
-        self._condition.mended("model")
+        self._condition.resolved("model")
         return tested.to_dict()
 
     def swap(self, model: Path, *, by: str = "edgead") -> None:
@@ -234,7 +234,7 @@ class Pipeline:
         self._audit("thresholds", by, before.values(), {"review": review, "reject": reject})
 
     def accept_drift(self, *, by: str) -> None:
-        """Take parts and pictures as they are now: the warning goes, and the drift watch begins anew.
+        """Take parts and pictures as they are now: the warning goes, and the drift watch starts again.
 
         Raises
         ------
@@ -242,7 +242,7 @@ class Pipeline:
             No drift is watched.
         """
         before = self._drift.state
-        self._drift.begin_anew()
+        self._drift.start_again()
         self._audit("accept drift", by, before.reason if before else None, None)
 
     def status(self) -> PipelineStatus:
@@ -279,24 +279,24 @@ class Pipeline:
             self._trigger = trigger
             try:
                 self._load()
-                self._condition.mended("program")
+                self._condition.resolved("program")
                 self._condition.starting(f"waits for camera {self.section.camera}")
                 mailbox = self._mailbox
                 self._alive_s = time.monotonic()
                 while not stop.is_set() and mailbox is not None and self._take_one(mailbox, trigger):
                     self._alive_s = time.monotonic()
-                    self._condition.mended("hang")
+                    self._condition.resolved("hang")
             finally:
                 self._trigger = self._alive_s = None
-                self._condition.mended("hang")
+                self._condition.resolved("hang")
                 self._drift.save()
 
     def _load(self) -> None:
-        # No reason to start again: a model that cannot be used will not mend itself.
+        # No reason to start again: a model that cannot be used will not repair itself.
         self._loading_s = time.monotonic()
         try:
             self._load_model()
-            self._condition.mended("model")
+            self._condition.resolved("model")
         except EdgeadError as error:
             self._condition.fault("model", str(error))
         finally:
@@ -321,7 +321,7 @@ class Pipeline:
         if frame is None:
             self._condition.stopped(f"camera {self.section.camera} has ended")
             return False
-        self._condition.mended("camera")
+        self._condition.resolved("camera")
         self._condition.running()
         wanted = trigger.accepts(frame)
         if not wanted or self._condition.has("model"):
@@ -329,7 +329,7 @@ class Pipeline:
             return True
         try:
             self._judging.judge(frame)
-            self._condition.mended("frame")
+            self._condition.resolved("frame")
         except FrameError as error:
             self._condition.fault("frame", str(error))
         return True
@@ -368,7 +368,7 @@ class Pipeline:
         self._audit_superseded()
         self._departed = self.slot.path != self.section.model
         self._camera.compare_with(self.name, self.slot.golden())
-        self._condition.mended("model")
+        self._condition.resolved("model")
         self.start()
 
     def _audit_superseded(self) -> None:

@@ -46,7 +46,7 @@ class SelfTest:
         if self.passed:
             return
         if not self.images:
-            raise SelfTestError(f"{self.model} has no golden images to test it with: train it anew", self)
+            raise SelfTestError(f"{self.model} has no golden images to test it with: retrain it", self)
         worst = max(
             self.images, key=lambda image: image.difference if image.difference == image.difference else math.inf
         )

@@ -47,7 +47,7 @@ class Watch:
         if not hung:
             self._notifier.alive()
         elif hung != self._hung:
-            logger.error("no sign of life for %g s: %s", _HUNG_S, hung)
+            logger.error("hung: no progress for %g s: %s", _HUNG_S, hung)
         self._hung = hung
 
     def summary(self) -> str:

@@ -24,7 +24,7 @@ class Evidence:
     """Shiryaev-Roberts statistics of several bets.
 
     Each is R <- (1 + R) x bet, the sum of what was won by those who began at any part so far. While nothing has changed
-    a bet wins nothing on average, so R grows by 1 a part on average; when a bar is passed and R begins anew at 0, the
+    a bet wins nothing on average, so R grows by 1 a part on average; when a bar is passed and R starts again at 0, the
     expected number of such alarms in n parts is therefore at most n / bar, for every n (Vovk et al., "Retrain or not
     retrain: conformal test martingales for change-point detection", 2021; Shin, Ramdas, Rinaldo, "E-detectors", 2022).
     The mean over the bets has the same property.

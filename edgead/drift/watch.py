@@ -60,7 +60,7 @@ class DriftState:
     Attributes
     ----------
     state : {"ok", "warning"}
-        A warning stays until the watch begins anew.
+        A warning stays until the watch starts again.
     cause : {"camera", "product"} or None
         "camera" where the pictures themselves have changed, parts that look different notwithstanding.
     reason : str or None
@@ -111,10 +111,10 @@ class DriftWatch:
         self._scores = one_of_each(calibration.scores, calibration.groups)
         self._meter = PictureMeter(golden) if golden and self.section.pictures else None
         self._limit = calibration.review
-        self.begin_anew()
+        self.start_again()
 
-    def begin_anew(self) -> None:
-        """Forget all parts and the warning: after the cause was mended, or accepted."""
+    def start_again(self) -> None:
+        """Forget all parts and the warning: after the cause was fixed, or accepted."""
         self._rng = np.random.default_rng(self.section.seed)
         self._parts = 0
         self._alarm_part: int | None = None
@@ -132,14 +132,14 @@ class DriftWatch:
         Parameters
         ----------
         verdict : Verdict
-            Of the model that the calibration belongs to. With another threshold than before, the watch begins anew.
+            Of the model that the calibration belongs to. With another threshold than before, the watch starts again.
         image : ndarray of shape (H, W, 3), uint8, BGR, optional
             The frame; without it the camera's channels see nothing of this part.
         """
         limit = verdict.threshold if verdict.review_threshold is None else verdict.review_threshold
         if limit != self._limit:
             self._limit = limit
-            self.begin_anew()
+            self.start_again()
         picture = self._meter.measure(image) if self._meter is not None and image is not None else None
         return self.add_measured(verdict.image_score, map_level(verdict.anomaly_map), picture)
 
@@ -194,7 +194,7 @@ class DriftWatch:
             The state is damaged; the watch is as it was.
         """
         other = copy(self)
-        other.begin_anew()
+        other.start_again()
         try:
             if kept["made_for"] != self._made_for():
                 raise OtherWatchError("the state of the drift watch belongs to another model or to other settings")

@@ -74,7 +74,7 @@ verdicts = Table(
     Index("verdicts_by_id", "id", "pipeline", unique=True),
     Index("verdicts_by_pipeline", "pipeline", "seq"),
     Index("verdicts_by_decision", "decision", "seq"),
-    # Without it an SQLite sequence begins anew once the last row has been deleted.
+    # Without it an SQLite sequence starts again once the last row has been deleted.
     sqlite_autoincrement=True,
 )
 

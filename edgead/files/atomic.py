@@ -1,4 +1,4 @@
-"""A file is there whole or not at all, also where its writer is killed or the disk is full."""
+"""Atomic file writes: readers see the old content or the new, also where the writer is killed or the disk is full."""
 
 from __future__ import annotations
 

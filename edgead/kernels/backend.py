@@ -168,7 +168,7 @@ def check_finite(array: Floats, name: str) -> None:
     """Raise ValueError, naming the first row, if a row of `array` holds NaN or Inf."""
     finite = np.isfinite(array).all(axis=1)
     if not finite.all():
-        raise ValueError(f"{name} has NaN or Inf in row {int(np.argmin(finite))}: remove it or mend what produced it")
+        raise ValueError(f"{name} has NaN or Inf in row {int(np.argmin(finite))}: remove it or fix what produced it")
 
 
 def _host_backends() -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """An exported detector becomes a finished artifact: calibrated on what ships, with golden images.
 
 The held-out good images that thresholds come from are kept too, at the size of the network: when the memory bank
-changes later, they are what the thresholds can be made from anew.
+changes later, they are what the thresholds can be made from again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST_KEPT = 200
 
 @dataclass(frozen=True, slots=True)
 class CalibrationPlan:
-    """Good images and the rates that their thresholds promise.
+    """Good images and the rates that their thresholds guarantee.
 
     The images are held out of training, unless they come with `scores` from cross-validation. `groups` has the group of
     each; it is empty where each is its own.
@@ -89,7 +89,7 @@ def complete_artifact(
     calibration = good.calibrate(
         plan.false_reject_rate, plan.review_rate, groups=plan.groups, cross_validated=cross_validated
     )
-    if not cross_validated:  # thresholds cannot be made anew from images that were learnt
+    if not cross_validated:  # thresholds cannot be made again from images that were learnt
         keep_images(draft, manifest, plan.images, good.scores)
     write_manifest(draft, manifest.with_graph("fp32", calibration=calibration, golden=golden))
     return good
@@ -128,7 +128,7 @@ def keep_images(draft: Path, manifest: Manifest, paths: Sequence[Path], scores: 
 
 
 def rank_kept(draft: Path, paths: Sequence[Path], scores: Sequence[float]) -> None:
-    """Name the kept images of a draft anew after their fp32 scores have changed."""
+    """Name the kept images of a draft again after their fp32 scores have changed."""
     contents = [path.read_bytes() for path in paths]
     for rank, pick in enumerate(np.argsort(scores, kind="stable")):
         (draft / KEPT / f"{rank:03d}.png").write_bytes(contents[pick])

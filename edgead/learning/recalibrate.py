@@ -131,7 +131,7 @@ def recalibrate(
     """
     before = detector.graph.calibration
     if before is None:
-        raise ArtifactError(f"{detector.artifact.path} has no thresholds: train it anew with `edgead train`")
+        raise ArtifactError(f"{detector.artifact.path} has no thresholds: retrain it with `edgead train`")
     rate = before.false_reject_rate if asked.false_reject_rate is None else asked.false_reject_rate
     refuse_learnt(detector.artifact, paths)
     unique, digest = without_copies(paths)
@@ -190,7 +190,7 @@ def thresholds_by_hand(
     graph = artifact.graph(precision)
     before = graph.calibration
     if before is None:
-        raise ArtifactError(f"{artifact.path} has no thresholds: train it anew with `edgead train`")
+        raise ArtifactError(f"{artifact.path} has no thresholds: retrain it with `edgead train`")
     new_reject = before.reject if reject is None else reject
     new_review = min(before.review, new_reject) if review is None else review
     limits = Limits.checked(review=new_review, reject=new_reject)

@@ -101,12 +101,12 @@ class Checkpoint:
         try:
             header, tensors = _read(file)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            logger.warning("%s is damaged (%s): training starts anew", file, error)
+            logger.warning("%s is damaged (%s): training starts again", file, error)
             return 0
         other = header["belongs_to"]
         differences = sorted(key for key in {*other, *self._belongs_to} if other.get(key) != self._belongs_to.get(key))
         if differences:
-            logger.warning("%s is of a training with other %s: training starts anew", file, ", ".join(differences))
+            logger.warning("%s is of a training with other %s: training starts again", file, ", ".join(differences))
             return 0
         try:
             _restore(learner, tensors, header["optimizers"])

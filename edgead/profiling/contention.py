@@ -21,7 +21,7 @@ class OtherUse:
     processes : float
         By other processes and interrupts.
     hypervisor : float
-        Given to other guests while a core here had work to do ("steal"): a tail of latencies that no setting mends.
+        Given to other guests while a core here had work to do ("steal"): a tail of latencies that no setting fixes.
     """
 
     processes: float

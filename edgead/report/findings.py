@@ -18,7 +18,7 @@ from edgead.detector import Detector
 from edgead.metrics import Pixels, Rate
 from edgead.profiling.latency import Latency, LatencyRecorder, machine_facts
 from edgead.report.evaluate import Evaluation, Outcome, evaluate
-from edgead.report.promise import Promise, examine_promise
+from edgead.report.guarantee import Guarantee, examine_guarantee
 from edgead.types import Verdict
 
 
@@ -56,7 +56,7 @@ class Findings:
     metrics: dict[str, Any]
     pro_curve: tuple[np.ndarray, np.ndarray] | None
     types: list[TypeCount]
-    promises: list[Promise]
+    guarantees: list[Guarantee]
     same_scores_p_value: float
     moved: float
     latency: dict[str, Latency]
@@ -131,7 +131,7 @@ def examine(
         metrics=metrics,
         pro_curve=_pro_curve(evaluation) if metrics["AUPRO"] is not None else None,
         types=[_count(evaluation, kind) for kind in (GOOD, *evaluation.kinds())],
-        promises=_promises(calibration, evaluation),
+        guarantees=_guarantees(calibration, evaluation),
         same_scores_p_value=same_distribution_p_value(
             one_of_each(calibration.scores, calibration.groups), one_of_each(good_scores, good_groups)
         ),
@@ -154,13 +154,13 @@ def _count(evaluation: Evaluation, kind: str) -> TypeCount:
     return TypeCount(kind, counts, evaluation.rate_of(outcomes, "reject" if kind == GOOD else "ok"))
 
 
-def _promises(calibration: Calibration, evaluation: Evaluation) -> list[Promise]:
+def _guarantees(calibration: Calibration, evaluation: Evaluation) -> list[Guarantee]:
     good = [outcome for outcome in evaluation.outcomes if not outcome.image.is_defective]
     groups = evaluation.groups.of(outcome.image.path for outcome in good) if evaluation.groups else None
     rejected = [outcome.decision == "reject" for outcome in good]
-    found = [examine_promise(calibration, "rejected", calibration.false_reject_rate, rejected, groups)]
+    found = [examine_guarantee(calibration, "rejected", calibration.false_reject_rate, rejected, groups)]
     if calibration.review < calibration.reject:
         flagged = [outcome.decision != "ok" for outcome in good]
         asked = calibration.review_rate
-        found.append(examine_promise(calibration, "rejected or sent to review", asked, flagged, groups))
+        found.append(examine_guarantee(calibration, "rejected or sent to review", asked, flagged, groups))
     return found

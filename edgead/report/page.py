@@ -41,7 +41,7 @@ def report_page(detector: Detector, found: Findings, *, model: str, data: str) -
     sections = [
         ("Scores", _scores(found)),
         ("Defects by type", _types(found)),
-        ("What the thresholds promise", _promises(found)),
+        ("What the thresholds guarantee", _guarantees(found)),
         ("The worst misses", _misses(detector, found)),
         ("The worst false rejects", _false_rejects(detector, found)),
         ("Drift: these good parts beside those of the calibration", _drift(found)),
@@ -115,25 +115,28 @@ def _share_bar(count: TypeCount) -> str:
     return f'<span class="bar">{"".join(parts)}</span>'
 
 
-def _promises(found: Findings) -> str:
+def _guarantees(found: Findings) -> str:
     limits = found.calibration
     rows = []
-    for promise in found.promises:
-        chance = "" if promise.probability is None else f"{promise.probability:.3g}"
-        counted = f"{promise.counted.count} of {promise.counted.total}"
-        asked = f"{'at most ' if limits.method in PROVEN else 'about '}{_percent(promise.asked)}"
-        rows.append((f"good parts {promise.name}", asked, counted, _interval(promise.counted), chance, promise.verdict))
+    for guarantee in found.guarantees:
+        chance = "" if guarantee.probability is None else f"{guarantee.probability:.3g}"
+        counted = f"{guarantee.counted.count} of {guarantee.counted.total}"
+        asked = f"{'at most ' if limits.method in PROVEN else 'about '}{_percent(guarantee.asked)}"
+        rows.append(
+            (f"good parts {guarantee.name}", asked, counted, _interval(guarantee.counted), chance, guarantee.verdict)
+        )
     method = {
-        "split_conformal": f"Split conformal from {len(limits.scores)} held-out good images: the rate is promised for "
-        "parts like those. The chance is that of so many or more while the promise holds (beta-binomial).",
+        "split_conformal": f"Split conformal from {len(limits.scores)} held-out good images: the rate is guaranteed "
+        "for parts like those. The chance is that of so many or more while the guarantee holds (beta-binomial).",
         "group_conformal": f"Group conformal from {len(limits.scores)} held-out good images in "
         f"{len(set(limits.groups))} groups: the rate is guaranteed for parts of such groups, on average over groups.",
         "cross_validated": f"Cross-validated on {len(limits.scores)} good images, each scored by a model that had not "
-        "seen it: expected, not promised, for the model that ships has learnt from all.",
-        "extrapolated": f"Extrapolated from {len(limits.scores)} good images by a fitted tail: expected, not promised.",
-        "by_hand": "Set by hand: the rate is what the calibration's scores say of it, and no promise.",
+        "seen it: expected, not guaranteed, for the model that ships has learnt from all.",
+        "extrapolated": f"Extrapolated from {len(limits.scores)} good images by a fitted tail: expected, not "
+        "guaranteed.",
+        "by_hand": "Set by hand: the rate is what the calibration's scores say of it, and no guarantee.",
     }[limits.method]
-    head = ("", "asked", "counted", "95 % interval (Clopper-Pearson)", "chance", "promise")
+    head = ("", "asked", "counted", "95 % interval (Clopper-Pearson)", "chance", "guarantee")
     return table(head, rows) + f"<p>{method}</p>"
 
 

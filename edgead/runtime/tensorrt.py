@@ -40,7 +40,7 @@ class TensorRtRuntime:
     SettingsError
         If TensorRT, a GPU, a library to reach it, or an engine for it is missing.
     EngineError
-        If the engine that is there may not be used; the message ends with the command that builds it anew.
+        If the engine that is there may not be used; the message ends with the command that builds it again.
     """
 
     def __init__(self, artifact: Artifact, graph: Graph, *, on_device: bool = False):
@@ -69,7 +69,7 @@ class TensorRtRuntime:
         if types != expected or not self._context.set_input_shape(manifest.input, api.Dims(shape)):
             raise EngineError(
                 f"{wanted.path} does not take {manifest.input!r} of {shape} or does not give "
-                f"{', '.join(manifest.outputs)} as the manifest says: write the graph anew with `edgead export`"
+                f"{', '.join(manifest.outputs)} as the manifest says: write the graph again with `edgead export`"
             )
         self.input = device.pinned(shape, np.uint8)
         self._input_address = device.allocate(self.input.nbytes)

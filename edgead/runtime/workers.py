@@ -2,7 +2,7 @@
 
 Linux wakes a worker on the core that it fell asleep on. Where the caller has moved there meanwhile, as it does between
 two frames of a camera, both share that core for longer than a frame takes, for the scheduler spreads threads only now
-and then; a network then takes twice its time, in most frames of a slow belt.
+and then; a network then takes twice its time, in most frames of a slow conveyor.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ class ModbusSink(BaseSink):
             if not self._client.connected:
                 if not self._client.connect():
                     raise SinkError(f"{self.uri}: no connection")
-                self._toggle = None  # it may have started anew, or have taken what it did not confirm
+                self._toggle = None  # it may have started again, or have taken what it did not confirm
             yield
         except SinkError:
             raise

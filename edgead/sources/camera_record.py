@@ -141,6 +141,6 @@ class CameraRecord:
 
 
 def _is_equal(one: np.ndarray, other: np.ndarray) -> bool:
-    # A sensor has noise: a picture that does not differ in one pixel was not taken anew. The middle row tells most.
+    # A sensor has noise: a picture that does not differ in one pixel was not taken again. The middle row tells most.
     middle = one.shape[0] // 2
     return bool((one[middle] == other[middle]).all()) and cv2.norm(one, other, cv2.NORM_INF) == 0

@@ -21,7 +21,7 @@ class Place:
     their edges, which light moves less than grey levels. Parts do not all lie in the same place: the median over the
     golden images counts, of that the median over the last nine pictures, and the camera has moved where that exceeds
     the limit by more than twice what the golden images lie apart. A picture in which nothing of the golden images is
-    found, as of an empty belt, says nothing.
+    found, as of an empty conveyor, says nothing.
 
     Parameters
     ----------

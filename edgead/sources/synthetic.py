@@ -35,9 +35,9 @@ class SyntheticOptions(Section):
 class SyntheticSource:
     """Parts of the built-in line; the same seed gives the same parts.
 
-    They come as fast as they are asked for, or with `rate` so many a second. With `repeat=1` the belt goes round: its
-    parts are made once, kept in memory, and come again and again. With `batch=50` every 50 parts are a batch of its own
-    light, mould and set-up of the camera.
+    They come as fast as they are asked for, or with `rate` so many a second. With `repeat=1` the conveyor goes round:
+    its parts are made once, kept in memory, and come again and again. With `batch=50` every 50 parts are a batch of its
+    own light, mould and set-up of the camera.
     """
 
     def __init__(self, uri: str, options: SyntheticOptions, *, late_after_ms: float | None = None):
@@ -46,7 +46,7 @@ class SyntheticSource:
         if path:
             raise SourceError(f"{uri}: {path!r} is no part of the line; options follow a ?, as in synthetic:?count=5")
         self._given = options
-        self.live = options.rate is not None  # a belt with a rate waits for nobody
+        self.live = options.rate is not None  # a conveyor with a rate waits for nobody
         self._frames = FrameCounter(uri, late_after_ms=late_after_ms)
         self._closed = threading.Event()
 
@@ -59,7 +59,7 @@ class SyntheticSource:
         for image in self._parts():
             if rate is not None:
                 self._closed.wait(due_s - time.monotonic())
-                # A belt that was held up goes on at its pace, it does not catch up.
+                # A conveyor that was held up goes on at its pace, it does not catch up.
                 due_s = max(due_s, time.monotonic() - 1 / rate) + 1 / rate
             if self._closed.is_set():
                 return
@@ -70,12 +70,12 @@ class SyntheticSource:
 
     def _parts(self) -> Iterator[np.ndarray]:
         # Only those who ask for the line pay for its import.
-        from edgead.synthetic.line import belt
+        from edgead.synthetic.line import conveyor
         from edgead.synthetic.transmission import transmit
 
         made = []
         given = self._given
-        parts = belt(given.seed, given.count, given.defect_rate, parts_per_batch=given.batch)
+        parts = conveyor(given.seed, given.count, given.defect_rate, parts_per_batch=given.batch)
         for image, _mask, _defect in parts:
             image = transmit(image)
             if given.repeat:

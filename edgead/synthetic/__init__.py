@@ -1,8 +1,8 @@
 """The built-in production line: pictures, data sets and video of one part, with known defects."""
 
 from edgead.synthetic.defects import DEFECTS
-from edgead.synthetic.line import belt, render
+from edgead.synthetic.line import conveyor, render
 from edgead.synthetic.part import SIZE
 from edgead.synthetic.recording import FrameTruth, load_truth, write_dataset, write_video
 
-__all__ = ["DEFECTS", "SIZE", "FrameTruth", "belt", "load_truth", "render", "write_dataset", "write_video"]
+__all__ = ["DEFECTS", "SIZE", "FrameTruth", "conveyor", "load_truth", "render", "write_dataset", "write_video"]

@@ -59,7 +59,7 @@ class Batch:
 
 def draw_batch(number: int) -> Batch:
     """Draw the light, the mould and the set-up of the camera of the batch `number`."""
-    rng = np.random.default_rng([number, 4])  # 0 to 3 are the streams of parts, defects and belts
+    rng = np.random.default_rng([number, 4])  # 0 to 3 are the streams of parts, defects and conveyors
 
     def clipped(deviation: float, most: float) -> float:
         return float(np.clip(rng.normal(0, deviation), -most, most))

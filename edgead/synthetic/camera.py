@@ -1,4 +1,4 @@
-"""The camera above the demo line: lights, belt, shading, lens and sensor.
+"""The camera above the demo line: lights, conveyor, shading, lens and sensor.
 
 Light stands still while parts turn under it, so highlights do not turn with the part. Every random choice
 of one picture is in its `Scene`; the textures that scenes pick from are made once and are the same
@@ -17,7 +17,7 @@ from edgead.synthetic.part import CENTRE, SIZE, Layers, build_layers
 
 _TILE = 1024
 _MARGIN = 32  # pixels by which the part may be off the middle
-_RUBBER = (1.04, 1.0, 0.96)  # the belt's tint, BGR
+_RUBBER = (1.04, 1.0, 0.96)  # the conveyor's tint, BGR
 _KEY_LIGHT = np.array([-0.46, -0.58, 0.67])
 
 
@@ -32,7 +32,7 @@ class Scene:
     warmth: float
     defocus: float
     lathe_phase: int
-    offsets: tuple[tuple[int, int], ...]  # into the tiles: casting, mottling, belt, noise
+    offsets: tuple[tuple[int, int], ...]  # into the tiles: casting, mottling, conveyor, noise
     fall: tuple[float, float] = (0.0, 0.0)  # of the light, from the middle to the right and the lower edge
     roughness: float = 1.0
     mottling: float = 1.0
@@ -68,10 +68,10 @@ def photograph(layers: Layers, scene: Scene) -> np.ndarray:
     *tint, coverage = cv2.split(colour)
     light = _light_over(scene)
     brightness = _reflection(surface, scene) * light
-    belt = _belt_under(scene) * light
+    conveyor = _conveyor_under(scene) * light
     planes = []
     for reflectance, rubber, balance in zip(tint, _RUBBER, (1 - scene.warmth, 1, 1 + scene.warmth), strict=True):
-        behind = belt * np.float32(rubber)
+        behind = conveyor * np.float32(rubber)
         plane = (reflectance * brightness - behind) * coverage + behind
         planes.append(plane * np.float32(balance))
     return cv2.GaussianBlur(cv2.merge(planes), (5, 5), scene.defocus)
@@ -121,11 +121,11 @@ def _reflection(surface: np.ndarray, scene: Scene) -> np.ndarray:
     return light
 
 
-def _belt_under(scene: Scene) -> np.ndarray:
-    """Return the belt with the part's soft shadow on it."""
+def _conveyor_under(scene: Scene) -> np.ndarray:
+    """Return the conveyor with the part's soft shadow on it."""
     # The good part's shadow also for a flawed one: a mask shall mark the flaw and not its shadow.
     shadow = cv2.warpAffine(_shadow(), _pose(scene), SIZE[::-1], borderMode=cv2.BORDER_REPLICATE)
-    return _crop(_belt_tile(), scene.offsets[2]) * shadow
+    return _crop(_conveyor_tile(), scene.offsets[2]) * shadow
 
 
 def _crop(tile: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
@@ -188,8 +188,8 @@ def _mottling_tile() -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _belt_tile() -> np.ndarray:
-    """Return the rubber belt: grain, fabric imprint, scuffs along its run and dust; grey levels."""
+def _conveyor_tile() -> np.ndarray:
+    """Return the rubber conveyor: grain, fabric imprint, scuffs along its run and dust; grey levels."""
     rng = np.random.default_rng(13)
     y, x = np.mgrid[:_TILE, :_TILE].astype(np.float32)
     weave = np.sin(x * np.float32(2 * np.pi / 7.3)) * np.sin(y * np.float32(2 * np.pi / 7.3))
@@ -206,7 +206,7 @@ def _noise_tile() -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _shadow() -> np.ndarray:
-    """Return the light that reaches the belt around the upright part: contact shadow and cast shadow."""
+    """Return the light that reaches the conveyor around the upright part: contact shadow and cast shadow."""
     coverage = build_layers().colour[..., 3]
     light = np.ones(SIZE, np.float32)
     for distance, sigma, depth in ((0, 2.5, 0.35), (7, 6.0, 0.45), (14, 13.0, 0.35)):

@@ -16,15 +16,15 @@ from edgead.synthetic.part import SIZE, build_layers
 # Grey levels, before noise, by which a defect must change a pixel to be seen at all.
 _VISIBLE = 2.5
 _SMALLEST_PX = 24
-# The belt's parts are numbered from here, far above the parts of any data set.
-_BELT = 1 << 96
+# The conveyor's parts are numbered from here, far above the parts of any data set.
+_CONVEYOR = 1 << 96
 
 
-def part_seed(seed: int, index: int, *, on_belt: bool = False) -> int:
-    """Return the number of the part `index` in the data set (or on the belt) `seed`; no two are equal."""
+def part_seed(seed: int, index: int, *, on_conveyor: bool = False) -> int:
+    """Return the number of the part `index` in the data set (or on the conveyor) `seed`; no two are equal."""
     if seed < 0 or index < 0:
         raise ValueError(f"seeds and part numbers count from 0, got seed {seed} and part {index}")
-    return (seed << 32) + index + (_BELT if on_belt else 0)
+    return (seed << 32) + index + (_CONVEYOR if on_conveyor else 0)
 
 
 def render(seed: int, defect: str | None = None, batch: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -60,15 +60,15 @@ def render(seed: int, defect: str | None = None, batch: int | None = None) -> tu
     return camera.expose(np.where(mask[..., None], flawed, good), scene), mask
 
 
-def belt(
+def conveyor(
     seed: int, count: int | None = None, defect_rate: float = 0.1, parts_per_batch: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, str | None]]:
-    """Yield what the camera above the belt sees: a light barrier triggers it once for each part.
+    """Yield what the camera above the conveyor sees: a light barrier triggers it once for each part.
 
     Parameters
     ----------
     seed : int
-        Another seed is another day: none of its parts is on another belt or in a data set.
+        Another seed is another day: none of its parts is on another conveyor or in a data set.
     count : int or None
         Number of parts; None never ends.
     defect_rate : float
@@ -84,18 +84,18 @@ def belt(
     if parts_per_batch is not None and parts_per_batch < 1:
         raise ValueError(f"a batch has at least one part, got parts_per_batch={parts_per_batch}")
     for index, (number, defect) in enumerate(schedule(seed, count, defect_rate)):
-        batch = None if parts_per_batch is None else part_seed(seed, index // parts_per_batch, on_belt=True)
+        batch = None if parts_per_batch is None else part_seed(seed, index // parts_per_batch, on_conveyor=True)
         image, mask = render(number, defect, batch)
         yield image, mask, defect
 
 
 def schedule(seed: int, count: int | None, defect_rate: float) -> Iterator[tuple[int, str | None]]:
-    """Yield the seed and the defect of every part on the belt, without making its picture."""
+    """Yield the seed and the defect of every part on the conveyor, without making its picture."""
     if not 0 <= defect_rate <= 1:
         raise ValueError(f"defect_rate is a share from 0 to 1, got {defect_rate}")
     if count is not None and count < 0:
         raise ValueError(f"count is a number of parts or None, got {count}")
-    rng = np.random.default_rng([part_seed(seed, 0, on_belt=True), 2])
+    rng = np.random.default_rng([part_seed(seed, 0, on_conveyor=True), 2])
     bag: list[str] = []
     for index in counted() if count is None else range(count):
         defect = None
@@ -103,7 +103,7 @@ def schedule(seed: int, count: int | None, defect_rate: float) -> Iterator[tuple
             # From a shuffled bag, so that all types come up before one comes up twice.
             bag = bag or [str(name) for name in rng.permutation(DEFECTS)]
             defect = bag.pop()
-        yield part_seed(seed, index, on_belt=True), defect
+        yield part_seed(seed, index, on_conveyor=True), defect
 
 
 def _visible_change(good: np.ndarray, flawed: np.ndarray) -> np.ndarray:

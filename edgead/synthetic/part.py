@@ -33,7 +33,7 @@ class Layers:
         Slope to the right and slope downwards (the surface normal is (right, down, 1) unnormalised),
         polish (0 as cast, 1 machined) and how much the surface is turned on the lathe (0 to 1).
     colour : ndarray of shape (480, 480, 4), float32
-        Blue, green and red reflectance with cavities darkened, and coverage (0 where the belt shows).
+        Blue, green and red reflectance with cavities darkened, and coverage (0 where the conveyor shows).
     """
 
     surface: np.ndarray

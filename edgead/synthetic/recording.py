@@ -101,7 +101,7 @@ def write_video(
     fps: float = 10,
     progress: Progress | None = None,
 ) -> Path:
-    """Film the belt: one frame a part, as Motion JPEG, which every OpenCV reads without other libraries.
+    """Film the conveyor: one frame a part, as Motion JPEG, which every OpenCV reads without other libraries.
 
     From 60 frames on every type of defect comes up at least once, unless `defect_rate` is 0.
 

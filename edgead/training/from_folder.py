@@ -32,7 +32,7 @@ from edgead.training.cross_validation import cross_validate
 
 @dataclass(frozen=True, slots=True)
 class GoodImages:
-    """Which images to learn from, and what their thresholds shall promise.
+    """Which images to learn from, and what their thresholds shall guarantee.
 
     Attributes
     ----------

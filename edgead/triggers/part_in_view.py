@@ -1,4 +1,4 @@
-"""A trigger by the picture itself: each part on a belt once, when it stands in the middle of a zone."""
+"""A trigger by the picture itself: each part on a conveyor once, when it stands in the middle of a zone."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class PartInViewTrigger:
     """Accepts one frame for each part that crosses the zone.
 
     A part is where the picture differs from the empty view. It is accepted when the middle of what differs is in the
-    middle of the zone or has just been nearest to it, and then no more until the zone is empty. So the belt must show
-    between two parts for the length of the zone, and a part be in the zone for two frames at least.
+    middle of the zone or has just been nearest to it, and then no more until the zone is empty. So the conveyor must
+    show between two parts for the length of the zone, and a part be in the zone for two frames at least.
     """
 
     def __init__(self, section: PartInViewOptions):
@@ -84,7 +84,7 @@ class PartInViewTrigger:
 
 
 class _EmptyView:
-    """The median of what was seen of late: parts pass, the belt stays, and the light may change.
+    """The median of what was seen of late: parts pass, the conveyor stays, and the light may change.
 
     A part that stands still is not learned, however long it stands.
     """

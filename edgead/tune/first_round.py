@@ -79,7 +79,7 @@ class FirstRound:
     def _take(self, waiting: Sequence[Candidate], count: int) -> tuple[list[Candidate], list[Candidate]]:
         """The first that are not too slow by their network alone, and what is left; presets are taken.
 
-        What was too slow is left too, and timed anew in the next wave: the machine may have been slow.
+        What was too slow is left too, and timed again in the next wave: the machine may have been slow.
         """
         self._networks_ms = {graph: ms for graph, ms in self._networks_ms.items() if ms <= self._limit_ms}
         taken: list[Candidate] = []

@@ -119,7 +119,7 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
 def halve(outcomes: list[Outcome], team: Team) -> tuple[list[Outcome], list[str]]:
     """Let fewer candidates learn from more images, and fewer yet from all; presets always come through.
 
-    What learns from all of them has more patches to fill a memory bank with, and chooses its size anew.
+    What learns from all of them has more patches to fill a memory bank with, and chooses its size again.
 
     Returns
     -------

@@ -75,14 +75,14 @@ def _model(name: str) -> Callable[[Callable[[Path], object]], None]:
     return register
 
 
-_MINIMAL = "cameras: {belt: {uri: 'synthetic:'}}\npipelines: {a: {camera: belt, model: m}}\n"
+_MINIMAL = "cameras: {conveyor: {uri: 'synthetic:'}}\npipelines: {a: {camera: conveyor, model: m}}\n"
 _BOMB = "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10))])
 
 _text("empty", "")
 _text("no yaml", "cameras: [")
 _text("a list", "- cameras\n- pipelines\n")
 _text("no utf-8", b"cameras: \xff\xfe\n")
-_text("tabs", "cameras:\n\tbelt: x\n")
+_text("tabs", "cameras:\n\tconveyor: x\n")
 _text("recursive alias", "cameras: &a {x: *a}\n")
 _text("alias bomb", _BOMB)
 _text("an alias that would do no harm", _MINIMAL + "x: &x 1\ny: *x\n")
@@ -98,17 +98,17 @@ _text("long number", _MINIMAL + f"limits: {{drain_s: 1{'0' * 400}}}\n")
 _text("more than a MiB", _MINIMAL + "# " + "x" * 2**20)
 _text("half a character", 'cameras: {"\\ud800": {uri: "synthetic:"}}\n')
 _text("two documents", _MINIMAL + "---\n" + _MINIMAL)
-_changed("unknown key", "cameras", "belt", "fps", value=3)
+_changed("unknown key", "cameras", "conveyor", "fps", value=3)
 _changed("host with an empty part", "http", "host", value="a..b")
 _changed("host with a long part", "http", "host", value="a" * 80 + ".example")
 _changed("broker with a long part", "sinks", "x", value={"kind": "mqtt", "host": "a" * 80})
 _changed("webhook with an empty part", "sinks", "x", value={"kind": "webhook", "url": "http://a..b/x"})
 _changed("endless interval", "pipelines", "a", "trigger", value={"kind": "interval", "every_s": 1e300})
 _changed("interval of nothing", "pipelines", "a", "trigger", value={"kind": "interval", "every_s": 1e-300})
-_changed("endless patience", "cameras", "belt", "read_timeout_s", value=1e300)
+_changed("endless patience", "cameras", "conveyor", "read_timeout_s", value=1e300)
 _changed("NUL in a sink", "sinks", "x", value={"kind": "uri", "uri": "jsonl:a\0b"})
 _changed("NUL in a model", "pipelines", "a", "model", value="a\0b")
-_changed("unset variable", "cameras", "belt", "uri", value="rtsp://${NOBODY_HAS_SET_THIS}/x")
+_changed("unset variable", "cameras", "conveyor", "uri", value="rtsp://${NOBODY_HAS_SET_THIS}/x")
 _changed("sink that cannot be opened", "sinks", "x", value={"kind": "uri", "uri": "jsonl:/dev/null/x"}, refused=False)
 _changed("model that is missing", "pipelines", "a", "model", value="missing", refused=False)
 _changed("model with a long name", "pipelines", "a", "model", value="x" * 5000, refused=False)

@@ -13,7 +13,7 @@ from contextlib import closing
 
 import cv2
 import pytest
-from daemons import belt, make_site, started, wait_for
+from daemons import conveyor, make_site, started, wait_for
 
 ROUNDS = 33
 _SEED = 20
@@ -49,7 +49,7 @@ def line(trained_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kills")
     sinks = {"lines": {"kind": "uri", "uri": f"jsonl:{folder}/lines.jsonl"}}
     store = {"folder": "evidence", "free_mib": 0, "evidence": "all", "before": 1, "after": 1}
-    site = make_site(trained_model, cameras={"belt": belt(20)}, sinks=sinks, store=store, http=None)
+    site = make_site(trained_model, cameras={"conveyor": conveyor(20)}, sinks=sinks, store=store, http=None)
     site["pipelines"]["a"]["sinks"] = ["lines"]
     return folder, site
 

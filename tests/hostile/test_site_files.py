@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from daemons import START, belt, make_site, started, wait_for, write_site
+from daemons import START, conveyor, make_site, started, wait_for, write_site
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from site_files import REFUSED, SITE_FILES, UNREADABLE
@@ -21,9 +21,9 @@ from edgead.site.load import load_site, resolved
 from edgead.site.schema import Site
 
 GOOD = {
-    "cameras": {"belt": {"uri": "synthetic:?rate=20", "health": {"every_s": 1.0}}},
+    "cameras": {"conveyor": {"uri": "synthetic:?rate=20", "health": {"every_s": 1.0}}},
     "pipelines": {
-        "a": {"camera": "belt", "model": "m", "trigger": {"kind": "interval", "every_s": 1.0}, "sinks": ["x"]}
+        "a": {"camera": "conveyor", "model": "m", "trigger": {"kind": "interval", "every_s": 1.0}, "sinks": ["x"]}
     },
     "sinks": {"x": {"kind": "webhook", "url": "http://example/x", "queue": {"messages": 5}}},
     "store": {"folder": "evidence", "keep_days": 30},
@@ -120,7 +120,7 @@ def test_a_random_change_loads_or_is_an_error_of_ours(tmp_path, data):
 @pytest.fixture(scope="module")
 def daemon(trained_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("daemon")
-    site = make_site(trained_model, cameras={"belt": belt(10)})
+    site = make_site(trained_model, cameras={"conveyor": conveyor(10)})
     with started(folder, site, code=UNREADABLE + START) as running:
         running.site, running.model = site, Path(trained_model)
         running.wait_state("running")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from daemons import belt, check_records, make_site, started, wait_for
+from daemons import check_records, conveyor, make_site, started, wait_for
 from fake_daemon import TOKEN
 from fakes import free_port
 
@@ -28,7 +28,7 @@ def test_inspection_goes_on_at_its_rate_whatever_the_clients_of_the_page_do(trai
     port = free_port()
     site = make_site(
         trained_model,
-        cameras={name: belt(3, seed=seed) for seed, name in enumerate(("front", "back"))},
+        cameras={name: conveyor(3, seed=seed) for seed, name in enumerate(("front", "back"))},
         pipelines={name: {"camera": name, "model": str(trained_model)} for name in ("front", "back")},
         http={"port": port, "token": TOKEN},
     )

@@ -65,7 +65,7 @@ class Guard:
         if request.scope["method"] not in _SAFE_METHODS:
             sent = request.headers.get(CSRF_HEADER, "")
             if not _equal(sent, session.csrf):
-                raise Refused(403, f"the header {CSRF_HEADER} is not that of this session: load the page anew")
+                raise Refused(403, f"the header {CSRF_HEADER} is not that of this session: load the page again")
         return SignedIn("cookie", session)
 
     def check_token(self, given: str, address: str) -> None:

@@ -66,7 +66,7 @@ def self_test(name: str, pipeline: Pipeline) -> SelfTest:
 def accept_drift(
     name: str, pipeline: Pipeline, given: Person, daemon: Daemon, address: ClientAddress
 ) -> PipelineAnswer:
-    """Take parts and pictures as they are now: the warning goes with the next part, and the watch begins anew."""
+    """Take parts and pictures as they are now: the warning goes with the next part, and the watch starts again."""
     pipeline.accept_drift(by=named(given.by, address))
     return pipeline_answer(daemon, name, pipeline)
 

@@ -48,7 +48,7 @@ class LivePictures:
         ----------
         view : View
         tag : str
-            Names the frame: while it stays the same, nothing is drawn anew.
+            Names the frame: while it stays the same, nothing is drawn again.
         draw : callable
             Gives the picture, (H, W, 3) uint8 BGR; not called where the one that is kept will do.
         """

@@ -74,7 +74,7 @@ class Commissioned:
     odd : list of str
         Pictures that are far from all others; they are not in the memory bank.
     odd_held_out : list of str
-        The same among those that thresholds come from. They stay: without them the thresholds would promise too much.
+        The same among those that thresholds come from. They stay: without them the thresholds would guarantee too much.
     """
 
     artifact: Artifact

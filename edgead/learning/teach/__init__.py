@@ -1,4 +1,4 @@
-"""Teaching on the device: good images go into the memory bank of a finished model, thresholds are made anew."""
+"""Teaching on the device: good images go into the memory bank of a finished model, thresholds are made again."""
 
 from edgead.learning.teach.lesson import Counts, Judgement, Lesson
 from edgead.learning.teach.run import TeachPlan, teach

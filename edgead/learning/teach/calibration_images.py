@@ -63,7 +63,7 @@ def find_calibration_images(
     ArtifactError
         The model keeps none, or other ones than its thresholds were made from: says what to do.
     CalibrationError
-        Too few images are named for the rates that the model promises.
+        Too few images are named for the rates that the model guarantees.
     SettingsError
         An image or a group is named for both, or the model has learnt from an image before.
     """
@@ -75,7 +75,7 @@ def find_calibration_images(
     if both:
         raise SettingsError(
             f"{len(both)} images are to be learnt and to calibrate on, {min(both)} first: a score of an image that is "
-            "in the memory bank promises nothing"
+            "in the memory bank guarantees nothing"
         )
     refuse_learnt(artifact, paths)
     usable, _ = without_copies(check_images(paths)[0])

@@ -105,17 +105,17 @@ def _check(artifact: Artifact) -> None:
     manifest = artifact.manifest
     if BANK not in manifest.head.arrays:
         raise SettingsError(
-            f"{artifact.path} is a {manifest.detector} model, which has no memory bank to teach: train it anew with "
+            f"{artifact.path} is a {manifest.detector} model, which has no memory bank to teach: retrain it with "
             "these images among the good ones, or train patchcore"
         )
     for name in artifact.precisions:
         limits = artifact.graph(name).calibration
         if limits is None:
-            raise ArtifactError(f"{artifact.path} has no thresholds: train it anew with `edgead train`")
+            raise ArtifactError(f"{artifact.path} has no thresholds: retrain it with `edgead train`")
         if limits.method not in PROVEN:
             raise SettingsError(
                 f"the thresholds of {artifact.path} ({name}) are {limits.method.replace('_', ' ')}, which good images "
-                "alone cannot make anew: calibrate it for a rate that they support, then teach"
+                "alone cannot make again: calibrate it for a rate that they support, then teach"
             )
 
 
@@ -161,7 +161,7 @@ def _judge_all(
 def _calibrate_all(
     draft: Artifact, good: CalibrationImages, taught: Sequence[Path], progress: StageProgress
 ) -> Manifest:
-    """Make thresholds and golden images of every graph anew, with the bank that is in the draft."""
+    """Make thresholds and golden images of every graph again, with the bank that is in the draft."""
     manifest = draft.manifest
     changes = []
     _, digest = without_copies(good.paths)

@@ -1,4 +1,4 @@
-"""Where the thresholds of a taught model lie, between those that it had and the lowest that its promise allows."""
+"""Where the thresholds of a taught model lie, between those that it had and the lowest that its guarantee allows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def settle(renewed: Calibration, old: Calibration, taught: GoodScores) -> Calibr
     """Thresholds that follow the good scores down, but not what a single score of a small sample did.
 
     One that would become lower goes no further than the upper half of the good scores went on average, nor so low that
-    a taught part which the old one lets pass is stopped: the promise holds for higher thresholds too.
+    a taught part which the old one lets pass is stopped: the guarantee holds for higher thresholds too.
     """
     follow = min(1.0, _upper_half(renewed.scores) / max(_upper_half(old.scores), 1e-12))
     seen = {"reject": taught.scores, "review": taught.scores, "map_threshold": taught.maxima}

@@ -130,11 +130,11 @@ export function changeModel(pipeline, models) {
 export function acceptDrift(pipeline) {
   ask({
     title: `Accept the drift of ${pipeline.name}?`,
-    lead: `${pipeline.drift.reason}. The warning goes, and the watch begins anew. Mend the cause first, or calibrate on good parts of today.`,
+    lead: `${pipeline.drift.reason}. The warning goes, and the watch starts again. Fix the cause first, or calibrate on good parts of today.`,
     fields: nameField(),
     action: "Accept",
     send: (values) => post(`/api/pipelines/${pipeline.name}/accept-drift`, values),
-    done: "The drift watch begins anew",
+    done: "The drift watch starts again",
   });
 }
 

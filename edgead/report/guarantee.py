@@ -1,4 +1,4 @@
-"""Did the thresholds keep the rates that they promise?"""
+"""Did the thresholds keep the rates that they guarantee?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgead.metrics import Rate
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
+class Guarantee:
     """What was asked of a threshold, and what was counted on good parts that it had not seen.
 
     Attributes
@@ -23,7 +23,7 @@ class Promise:
         Largest share of good parts.
     counted : Rate
     probability : float or None
-        Of so many or more if the promise holds; None where the thresholds promise nothing, or where images come in
+        Of so many or more if the guarantee holds; None where the thresholds guarantee nothing, or where images come in
         groups: a count of images that are not independent tests nothing exactly.
     by_group : bool
         The images of the calibration or of the test come in groups.
@@ -41,13 +41,13 @@ class Promise:
             above = self.counted.low > self.asked
             return "not kept: these groups are not like those of the calibration" if above else "not refuted"
         if self.probability is None:
-            return "nothing is promised"
+            return "nothing is guaranteed"
         return "kept" if self.probability >= 0.05 else "not kept: these parts are not like those of the calibration"
 
 
-def examine_promise(
+def examine_guarantee(
     calibration: Calibration, name: str, asked: float, events: Sequence[bool], groups: Sequence[int] | None = None
-) -> Promise:
+) -> Guarantee:
     """Compare a count of good parts with the guarantee of the conformal threshold.
 
     For parts like the n of the calibration, the number above the k-th smallest score is beta-binomial whatever the
@@ -60,7 +60,7 @@ def examine_promise(
     rank = math.ceil((images + 1) * (1 - asked) - 1e-9)
     if calibration.method == "split_conformal" and rank <= images and not by_group:
         probability = beta_binomial_tail(sum(events), len(events), images + 1 - rank, rank)
-    return Promise(name, asked, Rate.of_groups(events, groups), probability, by_group)
+    return Guarantee(name, asked, Rate.of_groups(events, groups), probability, by_group)
 
 
 def beta_binomial_tail(count: int, total: int, a: int, b: int) -> float:

@@ -14,7 +14,7 @@ from math import ceil
 
 import numpy as np
 
-from benchmarks.promise_band import mean_band
+from benchmarks.guarantee_band import mean_band
 from edgead.artifact.manifest import PROVEN, Calibration
 from edgead.calibration.conformal import CalibrationError, conformal_threshold, images_needed, raised
 from edgead.calibration.plan import plan_calibration

@@ -1,9 +1,9 @@
 """Do thresholds keep the false-reject rate that they guarantee? Many random splits of good parts that no training saw.
 
-    python -m benchmarks promise MODEL DATA                  # images that training held out, and test/good
-    python -m benchmarks promise MODEL DATA --group groups.csv
-    python -m benchmarks promise MODEL synthetic: --rate 0.001 --parts 10000
-    python -m benchmarks promise MODEL synthetic: --batches 200 --parts-per-batch 50
+    python -m benchmarks guarantee MODEL DATA                  # images that training held out, and test/good
+    python -m benchmarks guarantee MODEL DATA --group groups.csv
+    python -m benchmarks guarantee MODEL synthetic: --rate 0.001 --parts 10000
+    python -m benchmarks guarantee MODEL synthetic: --batches 200 --parts-per-batch 50
 
 Every part is scored once by the shipped detector. Each split calibrates on one half of the groups of images and counts
 rejects in the other; where no group has several images, on one half of the images.
@@ -13,7 +13,7 @@ need only differ), so the mean over the splits has a distribution that is known 
 The threshold that ships weighs all images of the groups. The rate that it realises, each group weighing the same, has a
 mean of at most the asked rate and no known distribution; it must not be above a band around the asked rate itself.
 
-With batches of the built-in line, a second table has what calibration by image gives: `benchmarks.promise_by_image`.
+With batches of the built-in line, a second table has what calibration by image gives: `benchmarks.guarantee_by_image`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.batches import batch_scores
-from benchmarks.promise_band import mean_band
-from benchmarks.promise_by_image import BY_IMAGE_HEADER, measure_by_image, parts_by_image, shipped_thresholds
+from benchmarks.guarantee_band import mean_band
+from benchmarks.guarantee_by_image import BY_IMAGE_HEADER, measure_by_image, parts_by_image, shipped_thresholds
 from edgead.artifact.folder import Artifact
 from edgead.artifact.training_hashes import find_learnt
 from edgead.calibration.conformal import conformal_threshold, images_needed, raised
@@ -45,7 +45,7 @@ GROUP_SPLITS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
+class Guarantee:
     """An asked rate, what the guarantee allows and what happened; `low` and `high` are the band of the mean.
 
     `allowed` is the most that the mean of the shipped threshold may be.
@@ -111,7 +111,7 @@ class Scores:
 
 
 HEADER = """\
-| asked | calibrated / tested | expected | band of the mean, 99.9 % | mean | mean as shipped | worst split | promise |
+| asked | calibrated / tested | expected | band of the mean, 99.9 % | mean | mean as shipped | worst split | guarantee |
 |---|---|---|---|---|---|---|---|"""
 
 
@@ -125,15 +125,15 @@ def main(arguments: list[str]) -> None:
     print(f"{len(scores.values)} good parts{groups}, {distinct} distinct scores, {splits} random splits\n")
     print(HEADER)
     rates = options.rate or RATES
-    promises = [measure_promise(scores, rate, splits) for rate in rates]
-    for promise in promises:
-        print(promise.row())
+    guarantees = [measure_guarantee(scores, rate, splits) for rate in rates]
+    for guarantee in guarantees:
+        print(guarantee.row())
     if options.batches:
         _print_by_image(Artifact.load(options.model), scores.members(), rates, splits)
-    raise SystemExit(0 if all(promise.kept for promise in promises) else 1)
+    raise SystemExit(0 if all(guarantee.kept for guarantee in guarantees) else 1)
 
 
-def measure_promise(scores: Scores, rate: float, splits: int, *, seed: int = 0) -> Promise | Refused:
+def measure_guarantee(scores: Scores, rate: float, splits: int, *, seed: int = 0) -> Guarantee | Refused:
     """Split the groups at random, again and again, and count what the threshold of one half rejects of the other."""
     members = scores.members()
     n = len(members) // 2
@@ -149,7 +149,7 @@ def measure_promise(scores: Scores, rate: float, splits: int, *, seed: int = 0) 
         shipped.append(shipped_rate(mixed[:n], mixed[n:], rate))
     above = n + 1 - ceil((n + 1) * (1 - rate) - 1e-9)
     low, high = mean_band(n, m, above, splits)
-    return Promise(
+    return Guarantee(
         rate=rate,
         calibrated=n,
         tested=m,
@@ -194,8 +194,8 @@ def _score(detector: Detector, images: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def _line(parts: int) -> Iterator[np.ndarray]:
-    """Good parts of the belt: none of them is in a data set of the line."""
-    return (render(part_seed(77, index, on_belt=True))[0] for index in range(parts))
+    """Good parts of the conveyor: none of them is in a data set of the line."""
+    return (render(part_seed(77, index, on_conveyor=True))[0] for index in range(parts))
 
 
 def _unseen(artifact: Artifact, data: Path, rule: str | None) -> tuple[list[Path], list[int]]:
@@ -226,7 +226,7 @@ def _print_by_image(artifact: Artifact, batches: Sequence[np.ndarray], rates: Se
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks promise", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks guarantee", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", type=Path)
     parser.add_argument("data", help=f"a data set in MVTec layout, or {LINE} for the built-in line")

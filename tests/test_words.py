@@ -1,0 +1,40 @@
+"""Words that the glossary has replaced do not come back."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+# The word, and what to write instead.
+REPLACED = {
+    "anew": "again, or retrain",
+    "mend(s|ed|ing)?": "fix, repair",
+    "belts?": "conveyor",
+    "promis(e|es|ed|ing)": "guarantee",
+}
+KINDS = {".py", ".md", ".toml", ".html", ".js", ".css", ".h", ".cpp", ".inc", ".cu", ".cuh", ".service", ".yaml"}
+# Where the old word is the right one: the list itself, a language's own, what others write.
+EXEMPT = {"docs/glossary.md", "CHANGELOG.md", "tests/test_words.py", "csrc/cuda/score_error.cuh"}
+
+
+def texts():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    names = listed.stdout.split() or [str(path.relative_to(ROOT)) for path in ROOT.rglob("*")]
+    for name in names:
+        path = ROOT / name
+        if path.suffix in KINDS and name not in EXEMPT and path.is_file() and not name.startswith("edgead/export/"):
+            yield name, path.read_text(encoding="utf-8")
+
+
+def test_old_words_do_not_come_back():
+    found = []
+    for word, instead in REPLACED.items():
+        pattern = re.compile(rf"(?<![A-Za-z]){word}(?![a-z])", re.IGNORECASE)
+        for name, text in texts():
+            for number, line in enumerate(text.splitlines(), 1):
+                match = pattern.search(line)
+                if match and "new Promise(" not in line:
+                    found.append(f"{name}:{number}: {match[0]}: write {instead}")
+    assert found == []
