@@ -60,21 +60,25 @@ def test_memory_bank_is_the_greedy_coreset():
     images = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8) for seed in range(5)]
     model = PatchCore.from_settings(TINY).fit(images)
     with torch.inference_mode():
-        patches = model.network(torch.from_numpy(np.stack(images))).reshape(-1, model.memory_bank.shape[1]).numpy()
-    assert model.memory_bank.shape == (50, 152)
+        patches = (
+            model.network(torch.from_numpy(np.stack(images))).reshape(-1, model.arrays["memory_bank"].shape[1]).numpy()
+        )
+    assert model.arrays["memory_bank"].shape == (50, 152)
     first = int(np.random.default_rng(0).integers(len(patches)))
     picks = reference.greedy_coreset(patches, 50, first)
-    np.testing.assert_allclose(model.memory_bank, patches[picks], atol=1e-5)
+    np.testing.assert_allclose(model.arrays["memory_bank"], patches[picks], atol=1e-5)
 
 
 def test_bank_size_settings():
     images = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8) for seed in range(3)]
-    assert len(PatchCore.from_settings({**TINY, "coreset_sampling_ratio": 0.25}).fit(images).memory_bank) == 48
-    assert len(PatchCore.from_settings({**TINY, "memory_bank_size": 10_000}).fit(images).memory_bank) == 192
+    assert (
+        len(PatchCore.from_settings({**TINY, "coreset_sampling_ratio": 0.25}).fit(images).arrays["memory_bank"]) == 48
+    )
+    assert len(PatchCore.from_settings({**TINY, "memory_bank_size": 10_000}).fit(images).arrays["memory_bank"]) == 192
     thinned = PatchCore.from_settings({**TINY, "max_patches": 9}).fit(images)
-    assert len(thinned.memory_bank) == 9
+    assert len(thinned.arrays["memory_bank"]) == 9
     again = PatchCore.from_settings({**TINY, "max_patches": 9}).fit(images)
-    np.testing.assert_array_equal(thinned.memory_bank, again.memory_bank)
+    np.testing.assert_array_equal(thinned.arrays["memory_bank"], again.arrays["memory_bank"])
 
 
 def test_fused_graph_gives_patches_and_a_score_of_the_whole_image():
@@ -82,7 +86,7 @@ def test_fused_graph_gives_patches_and_a_score_of_the_whole_image():
     plain = PatchCore.from_settings(TINY).fit(images)
     model = PatchCore.from_settings({**TINY, "global_weight": 0.5}).fit(images)
     assert (plain.head.graph_weight, model.head.graph_weight) == (0.0, 0.5)
-    np.testing.assert_allclose(model.memory_bank, plain.memory_bank, atol=1e-6)
+    np.testing.assert_allclose(model.arrays["memory_bank"], plain.arrays["memory_bank"], atol=1e-6)
     batch = torch.from_numpy(np.stack(images))
     with torch.inference_mode():
         features, image_scores = model.network(batch)
