@@ -56,6 +56,10 @@ def test_standardisation_and_damped_length():
     np.testing.assert_allclose(plain.standardise(raw), z, rtol=1e-3, atol=1e-4)
 
 
+def bank_of(settings, images):
+    return PatchCore.from_settings(settings).fit(images).arrays["memory_bank"]
+
+
 def test_memory_bank_is_the_greedy_coreset():
     images = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8) for seed in range(5)]
     model = PatchCore.from_settings(TINY).fit(images)
@@ -71,10 +75,8 @@ def test_memory_bank_is_the_greedy_coreset():
 
 def test_bank_size_settings():
     images = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8) for seed in range(3)]
-    assert (
-        len(PatchCore.from_settings({**TINY, "coreset_sampling_ratio": 0.25}).fit(images).arrays["memory_bank"]) == 48
-    )
-    assert len(PatchCore.from_settings({**TINY, "memory_bank_size": 10_000}).fit(images).arrays["memory_bank"]) == 192
+    assert len(bank_of({**TINY, "coreset_sampling_ratio": 0.25}, images)) == 48
+    assert len(bank_of({**TINY, "memory_bank_size": 10_000}, images)) == 192
     thinned = PatchCore.from_settings({**TINY, "max_patches": 9}).fit(images)
     assert len(thinned.arrays["memory_bank"]) == 9
     again = PatchCore.from_settings({**TINY, "max_patches": 9}).fit(images)
