@@ -64,9 +64,7 @@ def test_memory_bank_is_the_greedy_coreset():
     images = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8) for seed in range(5)]
     model = PatchCore.from_settings(TINY).fit(images)
     with torch.inference_mode():
-        patches = (
-            model.network(torch.from_numpy(np.stack(images))).reshape(-1, model.arrays["memory_bank"].shape[1]).numpy()
-        )
+        patches = model.network(torch.from_numpy(np.stack(images))).flatten(0, 2).numpy()
     assert model.arrays["memory_bank"].shape == (50, 152)
     first = int(np.random.default_rng(0).integers(len(patches)))
     picks = reference.greedy_coreset(patches, 50, first)
