@@ -74,7 +74,7 @@ def check_equal(device, head, output, bank, usual=None):
         assert found.image_score == pytest.approx(expected.image_score, rel=1e-6)
         expected_map, expected_maximum = here.anomaly_map(expected.patch_scores)
         found_map, found_maximum = there.anomaly_map(found.patch_scores)
-        np.testing.assert_allclose(found_map, expected_map, rtol=1e-5)
+        np.testing.assert_allclose(found_map, expected_map, rtol=1e-5, atol=atol)
         assert found_maximum == found_map.max() == pytest.approx(expected_maximum, rel=1e-5)
 
 

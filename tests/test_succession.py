@@ -66,7 +66,7 @@ def test_without_an_engine_the_first_goes_on_and_it_is_told(model_copy, image, c
         assert succession._detector is first
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "ONNX Runtime goes on: no engine can be built here for 'sm42'" in " ".join(record.message.split())
+    assert "continuing with ONNX Runtime: no engine can be built here for 'sm42'" in " ".join(record.message.split())
 
 
 def test_closing_ends_the_build(model_copy, caplog):
