@@ -54,12 +54,19 @@ int release(std::map<Address, size_t>& memory, Address address) {
     return success;
 }
 
+void finish(Stream& stream) {
+    for (auto& work : stream.queue) work();
+    stream.queue.clear();
+}
+
 int copy(Address device, Address host, size_t bytes, Stream* stream, bool in) {
     if (current.empty()) return invalid_context;
     if (!inside(device_memory, device, bytes) || !inside(host_memory, host, bytes)) return invalid_value;
     auto* target = reinterpret_cast<void*>(in ? device : host);
     auto* source = reinterpret_cast<void*>(in ? host : device);
     (stream->capturing ? stream->recorded : stream->queue).push_back([=] { std::memcpy(target, source, bytes); });
+    // Kernels run as soon as they are launched: what they read must have arrived by then, as in a stream's order.
+    if (in && !stream->capturing) finish(*stream);
     return success;
 }
 
@@ -89,8 +96,7 @@ int cuStreamCreate(Stream** stream, unsigned) {
 int cuStreamDestroy(Stream* stream) { return --streams, delete stream, success; }
 int cuStreamSynchronize(Stream* stream) {
     if (stream->capturing) return stream->spoilt = true, capture_unsupported;
-    for (auto& work : stream->queue) work();
-    return stream->queue.clear(), success;
+    return finish(*stream), success;
 }
 int cuMemcpyHtoDAsync(Address device, Address host, size_t bytes, Stream* stream) {
     return copy(device, host, bytes, stream, true);
