@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from typing_extensions import Self
 
+from edgead.artifact.inputs import Section
 from edgead.errors import SettingsError
 
 # Strict: true and "0" are no scores.
 Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
-class Limits(BaseModel):
+class Limits(Section):
     """Scores above `reject` are rejected, those above `review` are sent to review."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     review: Annotated[Score, Field(description="Scores above it are sent to review.")]
     reject: Annotated[Score, Field(description="Scores above it are rejected; not below `review`.")]

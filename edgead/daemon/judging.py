@@ -121,7 +121,7 @@ class Judging:
         self._before.append(frame)
 
     def judge(self, frame: Frame) -> None:
-        """Judge a frame and tell the verdict; nothing is told where the model needs more frames first.
+        """Judge a frame and report the verdict; nothing is reported while the model needs more frames.
 
         Raises
         ------

@@ -52,7 +52,7 @@ class ModelSlot:
         self._previous: Detector | None = None
         self._superseded: Thresholds | None = None
         self._session: Session | None = None  # of the detector in service, once it has seen a frame
-        self._using = threading.Lock()  # a detector is used by one thread at a time; held for one image at most
+        self._using = threading.Lock()  # none is exchanged while it judges; held for one image at most
         self._changing = threading.RLock()  # one change at a time
 
     @property
