@@ -15,7 +15,7 @@ import numpy as np
 
 from edgead.dataset.folders import Images, find_good_images
 from edgead.methods import METHODS, find_preset
-from edgead.methods.judging import DrawnTest, score_images
+from edgead.methods.validation import DrawnTest, score_images
 
 DEEP = {"layers": ("stride16", "stride32")}
 PLAIN = {"damp_length": False, "whiten": False, "margin": 0, "window": 1}

@@ -1,4 +1,4 @@
-"""How soon is a drift of the built-in line told, how often is one told where there is none?
+"""How soon is a drift of the built-in line reported, how often is one reported where there is none?
 
     python -m benchmarks drift MODEL                  # of the built-in line, such as out/demo/model
     python -m benchmarks drift MODEL --measured parts.npz --parts 100000
@@ -22,7 +22,7 @@ import numpy as np
 
 from edgead.detector import Detector
 from edgead.drift import DriftSection, DriftWatch
-from edgead.drift.picture import Picture, PictureMeter
+from edgead.drift.camera_view import CameraView, ViewMeter
 from edgead.drift.watch import map_level
 from edgead.images.files import load_image
 from edgead.synthetic import camera
@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> None:
         expected = RUNS * options.parts / run_length
         print(f"| {RUNS} x {options.parts:,} | {expected:g} | {sum(runs)} |", flush=True)
     print(
-        "\n| change | parts before | told after, median | slowest | not told | said to be |\n|---|---|---|---|---|---|"
+        "\n| change | parts before | alarm after, median | slowest | no alarm | said to be |\n|---|---|---|---|---|---|"
     )
     for before in BEFORE:
         begun = [begin(watch(RUN_LENGTHS[-1], seed), measured, before, seed) for seed in range(BEGINNINGS)]
@@ -86,15 +86,15 @@ def main(arguments: list[str]) -> None:
 
 
 def measure(detector: Detector, golden: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Score, level of the map, and picture of every part, undisturbed and changed; one row a part."""
-    meter = PictureMeter(golden)
+    """Score, level of the map, and image of every part, undisturbed and changed; one row a part."""
+    meter = ViewMeter(golden)
 
     def look(index: int, change: Change) -> list[float]:
         image = transmit(change(render(part_seed(700, index, on_conveyor=True))[0]))
-        verdict, picture = detector.predict(image), meter.measure(image)
-        assert picture is not None
+        verdict, view = detector.predict(image), meter.measure(image)
+        assert view is not None
         level = map_level(verdict.anomaly_map)
-        return [verdict.image_score, level, picture.brightness, picture.sharpness, picture.x_px, picture.y_px]
+        return [verdict.image_score, level, view.brightness, view.sharpness, view.x_px, view.y_px]
 
     def batch(count: int, change: Change = lambda image: image) -> np.ndarray:
         return np.array([look(index, change) for index in range(count)])
@@ -109,7 +109,7 @@ def measure(detector: Detector, golden: list[np.ndarray]) -> dict[str, np.ndarra
             [look(UNDISTURBED + part, lambda image, part=part: dimmed(image, 1 - 0.001 * part)) for part in range(RAMP)]
         ),
         "out of focus by 1.2 px": batch(CHANGED, blurred),
-        f"picture {STEP_PX} px aside": batch(CHANGED, moved),
+        f"image {STEP_PX} px aside": batch(CHANGED, moved),
         "castings 1.4 times as rough": casting,
     }
 
@@ -139,19 +139,19 @@ def row(change: str, begun: Sequence[DriftWatch], measured: dict[str, np.ndarray
             delay, cause = find(deepcopy(watch), change, measured, np.random.default_rng([3, order, beginning]))
             delays.append(delay)
             causes[cause] += cause is not None
-    told = [delay for delay in delays if np.isfinite(delay)]
+    reported = [delay for delay in delays if np.isfinite(delay)]
     words = ", ".join(f"{cause} {count}" for cause, count in causes.most_common() if count)
-    slowest = f"{max(told):.0f}" if told else ""
+    slowest = f"{max(reported):.0f}" if reported else ""
     middle = float(np.median(delays))
     median = f"{middle:.0f}" if np.isfinite(middle) else f"above {PATIENCE}"
-    missed = f"{len(delays) - len(told)} of {len(delays)}"
+    missed = f"{len(delays) - len(reported)} of {len(delays)}"
     return f"| {change} | {begun[0].state.parts:,} | {median} | {slowest} | {missed} | {words} |"
 
 
 def find(
     watch: DriftWatch, change: str, measured: dict[str, np.ndarray], rng: np.random.Generator
 ) -> tuple[float, str | None]:
-    """Parts with the change until the alarm, infinite without one, and the cause that is told 50 parts later."""
+    """Parts with the change until the alarm, infinite without one, and the cause that is reported 50 parts later."""
     rows, before = measured[change], watch.state.parts
     order = range(len(rows)) if "ramp" in change else rng.integers(0, len(rows), PATIENCE)
     for index in order:
@@ -162,8 +162,8 @@ def find(
 
 
 def _add(watch: DriftWatch, row: np.ndarray) -> Any:
-    score, level, *picture = map(float, row)
-    return watch.add_measured(score, level, Picture(*picture))
+    score, level, *view = map(float, row)
+    return watch.add_measured(score, level, CameraView(*view))
 
 
 def _read(path: Path | None) -> dict[str, np.ndarray] | None:

@@ -45,8 +45,8 @@ def main(arguments: list[str]) -> None:
                 train_from_folder(images, model, find_preset("patchcore", "fast"))
                 with Detector.load(model) as detector:
                     found.append(float(np.mean([detector.predict(part).decision == "reject" for part in fresh])))
-        told = ", ".join(f"{names[folds]} {100 * found[-1]:.1f} %" for folds, found in shares.items())
-        print(f"training {number + 1}: {told}", flush=True)
+        reported = ", ".join(f"{names[folds]} {100 * found[-1]:.1f} %" for folds, found in shares.items())
+        print(f"training {number + 1}: {reported}", flush=True)
     for folds, found in shares.items():
         rejected = 100 * np.array(found)
         error = rejected.std(ddof=1) / len(found) ** 0.5

@@ -110,7 +110,7 @@ def _rows(groups: list[str], features: dict[int, Features], options: argparse.Na
 
 
 def _with_load(row: Row, load: OtherLoad) -> Row:
-    """Tell about the row, and how far to trust it."""
+    """Report about the row, and how far to trust it."""
     use = load.use()
     print(f"  {row.work}: {row.timings[OURS].median_ms:.4g} ms{disturbance(use)}", flush=True)
     return replace(row, notes={**row.notes, "other_use": use and asdict(use)})

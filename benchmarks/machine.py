@@ -15,7 +15,7 @@ import threadpoolctl
 import torch
 
 from edgead import kernels
-from edgead.profiling.contention import OtherUse, tell
+from edgead.profiling.contention import OtherUse, describe_use
 from edgead.profiling.latency import machine_facts
 
 LIBRARIES = ("numpy", "scipy", "torch", "onnxruntime", "opencv-python", "faiss-cpu")
@@ -46,7 +46,7 @@ def describe() -> dict[str, Any]:
 def disturbance(use: OtherUse | None) -> str:
     """What to print behind a time that cannot be trusted, else nothing."""
     disturbed = use is not None and use.cores > DISTURBED_CORES
-    return f"{tell(use)}: measure it again" if disturbed else ""
+    return f"{describe_use(use)}: measure it again" if disturbed else ""
 
 
 def measure_peaks(threads: int) -> dict[str, float]:

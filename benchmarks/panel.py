@@ -31,7 +31,7 @@ from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.groups import group_images
 from edgead.detector import Detector
 from edgead.errors import EdgeadError
-from edgead.profiling.contention import OtherLoad, tell
+from edgead.profiling.contention import OtherLoad, describe_use
 from edgead.report.evaluate import evaluate
 
 FALSE_REJECT_RATE = 0.05
@@ -81,7 +81,7 @@ def measure_setting(data: PanelSet, setting: Setting, model: Path) -> dict[str, 
         "calibration": limits.model_dump(mode="json") if limits else None,
         "training": artifact.manifest.training,
         "frame_times": times,
-        "other_load": tell(load.use()).removeprefix("; "),
+        "other_load": describe_use(load.use()).removeprefix("; "),
     }
 
 

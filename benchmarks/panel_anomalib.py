@@ -30,7 +30,7 @@ from benchmarks.panel_sets import PanelSet
 from edgead.dataset.folders import LabelledImage, find_good_images, find_test_images, resize_map
 from edgead.images.files import load_image
 from edgead.kernels import greedy_coreset, threads
-from edgead.profiling.contention import OtherLoad, tell
+from edgead.profiling.contention import OtherLoad, describe_use
 from edgead.report.evaluate import Outcome, at_measured_size
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def measure(data: PanelSet, variant: Variant) -> dict[str, Any]:
         "measures": {**measure_outcomes(outcomes, None), "train_s": None, **fastest(times)},
         "images": [{**row, "decision": None} for row in image_rows(outcomes, data)],
         "frame_times": times,
-        "other_load": tell(load.use()).removeprefix("; "),
+        "other_load": describe_use(load.use()).removeprefix("; "),
         "training_images": len(good),
         "memory_bank_rows": len(model.memory_bank),
         "remark": "trained on all good images; no threshold, for its own is fitted to labelled defects",

@@ -27,7 +27,7 @@ import yaml
 
 from edgead.profiling.latency import machine_facts
 
-# What a process takes in while it warms up (caches, pools, first pictures) is no leak.
+# What a process takes in while it warms up (caches, pools, first images) is no leak.
 WARM_UP_SHARE = 0.25
 _STAGES = ("age_ms", "preprocess_ms", "infer_ms", "score_ms", "smooth_ms")
 
@@ -78,7 +78,7 @@ class Soak:
         rows = [
             ("minutes, parts/s", f"{self.minutes:g}, {self.rate:g}"),
             ("frames taken, verdicts", f"{self.counts['taken']}, {self.counts['judged']}"),
-            ("frames overwritten, unjudged", f"{self.counts['overwritten']}, {self.counts['unjudged']}"),
+            ("frames dropped, skipped", f"{self.counts['dropped']}, {self.counts['skipped']}"),
             ("records in the store, in the sink", f"{self.records}, {self.sink_records}"),
             ("records lost, doubled", f"{self.lost}, {self.doubled}"),
             ("capture to verdict, ms", ", ".join(f"{name} {ms:.2f}" for name, ms in self.latency_ms.items())),
@@ -148,7 +148,7 @@ def soak(model: Path, folder: Path, *, minutes: float, rate: float, every_s: flo
         counts=counts,
         records=len(ids),
         sink_records=len(sink_ids),
-        lost=counts["taken"] - counts["unjudged"] - len(set(ids)) + len(set(ids) - set(sink_ids)),
+        lost=counts["taken"] - counts["skipped"] - len(set(ids)) + len(set(ids) - set(sink_ids)),
         doubled=len(ids) - len(set(ids)) + len(sink_ids) - len(set(sink_ids)),
         latency_ms=_percentiles(latencies),
         memory_mib=_growth(samples, "rss_mib"),
@@ -160,7 +160,7 @@ def soak(model: Path, folder: Path, *, minutes: float, rate: float, every_s: flo
 
 
 def write_site(folder: Path, model: Path, rate: float) -> Path:
-    """Write the site file of a soak: one conveyor that goes round, rejects and reviews with pictures, one sink."""
+    """Write the site file of a soak: one conveyor that goes round, rejects and reviews with images, one sink."""
     site = {
         "cameras": {"conveyor": {"uri": f"synthetic:?seed=3&count=40&defect_rate=0.1&rate={rate:g}&repeat=1"}},
         "pipelines": {"line": {"camera": "conveyor", "model": str(model.absolute()), "sinks": ["lines"]}},

@@ -39,7 +39,7 @@ LESSONS = {"as they come": ("old", False), "false rejects": ("old", True), "fals
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of fresh parts: good ones rejected and defects passed, as shares, and how well the two are told apart."""
+    """Of fresh parts: good ones rejected and defects passed, as shares, and how well the two are distinguished."""
 
     false_rejects: float
     escapes: float

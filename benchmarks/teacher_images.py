@@ -1,9 +1,9 @@
-"""The pictures that the packaged teachers were distilled from: tiles of freely licensed Debian packages.
+"""The images that the packaged teachers were distilled from: tiles of freely licensed Debian packages.
 
     mkdir packages && cd packages && apt-get download NAMES && for f in *.deb; do dpkg -x $f ${f%%_*}; done
     python -m benchmarks teacher_images packages -o tiles
 
-NAMES are the keys of PACKAGES. Writes tiles of 512 x 512 pixels and `sources.txt`, which names every picture used, its
+NAMES are the keys of PACKAGES. Writes tiles of 512 x 512 pixels and `sources.txt`, which names every image used, its
 package and its licence.
 """
 
@@ -36,10 +36,10 @@ PACKAGES: dict[str, tuple[str, bool]] = {
     "ufoai-textures": ("GPL-2+, CC-BY-3.0, CC-BY-SA-3.0, public domain, by file", TEXTURES),
 }
 TILES_A_PHOTOGRAPH = 12
-PICTURES_A_PACKAGE = 400
-PICTURES_A_FOLDER = 12  # sequences of one camera and variants of one texture lie together
-# Normal maps, gloss maps and the like are no pictures; screenshots show the wallpaper beside them.
-NO_PICTURE = ("_nm.", "_norm", "_bump", "_gloss", "_glow", "_sm.", "_gm.", "_rm.", "screenshot", "logo", "lightmap")
+IMAGES_A_PACKAGE = 400
+IMAGES_A_FOLDER = 12  # sequences of one camera and variants of one texture lie together
+# Normal maps, gloss maps and the like are no images; screenshots show the wallpaper beside them.
+NO_IMAGE = ("_nm.", "_norm", "_bump", "_gloss", "_glow", "_sm.", "_gm.", "_rm.", "screenshot", "logo", "lightmap")
 
 
 def main(arguments: list[str]) -> None:
@@ -73,16 +73,16 @@ def _choose(folder: Path, rng: np.random.Generator) -> list[Path]:
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     # Other resolutions of a wallpaper are links to one file.
     found = [path for path in found if path.is_file() and not path.is_symlink()]
-    found = [path for path in found if not any(part in str(path).lower() for part in NO_PICTURE)]
+    found = [path for path in found if not any(part in str(path).lower() for part in NO_IMAGE)]
     by_folder: dict[Path, list[Path]] = {}
     for path in rng.permutation(np.array(found, dtype=object)):
         by_folder.setdefault(path.parent, []).append(path)
-    kept = [path for paths in by_folder.values() for path in paths[:PICTURES_A_FOLDER]]
-    return sorted(rng.permutation(np.array(kept, dtype=object))[:PICTURES_A_PACKAGE])
+    kept = [path for paths in by_folder.values() for path in paths[:IMAGES_A_FOLDER]]
+    return sorted(rng.permutation(np.array(kept, dtype=object))[:IMAGES_A_PACKAGE])
 
 
 def _cut(path: Path, photograph: bool, rng: np.random.Generator) -> list[np.ndarray]:
-    """Tiles of one picture: of a photograph at full and half resolution and as a whole, of a texture one."""
+    """Tiles of one image: of a photograph at full and half resolution and as a whole, of a texture one."""
     try:
         image = load_image(path)
     except ImageError:

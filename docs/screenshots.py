@@ -71,8 +71,8 @@ def start_daemon(folder: Path, model: Path) -> tuple[subprocess.Popen, Path]:
 def wait_for_page(process: subprocess.Popen, log: Path) -> str:
     while process.poll() is None:
         for line in log.read_text().splitlines():
-            if "port" in (told := json.loads(line)):
-                return f"http://127.0.0.1:{told['port']}"
+            if "port" in (reported := json.loads(line)):
+                return f"http://127.0.0.1:{reported['port']}"
         time.sleep(0.1)
     sys.exit(log.read_text())
 
@@ -96,7 +96,7 @@ def take(browser: Browser, url: str) -> None:
 
 
 def set_thresholds(url: str) -> None:
-    """Set thresholds between which a picture of all three decisions comes, whatever the model's guarantee."""
+    """Set thresholds between which an image of all three decisions comes, whatever the model's guarantee."""
     verdicts = httpx.get(f"{url}/api/verdicts", params={"limit": 50}).json()["verdicts"]
     scores = sorted(verdict["image_score"] for verdict in verdicts)
     change = {"review": scores[-7], "reject": scores[-4], "by": "Anna"}
@@ -105,7 +105,7 @@ def set_thresholds(url: str) -> None:
 
 def during_a_clear_reject(page: Page) -> bool:
     score, threshold = (float(page.locator(name).text_content() or "nan") for name in ("#score", "#reject-threshold"))
-    shown = page.locator("#picture").get_attribute("data-frame")
+    shown = page.locator("#live-image").get_attribute("data-frame")
     newest = page.locator("#last-reject").get_attribute("data-id")
     return page.locator("#word").text_content() == "Reject" and shown == newest and score > 1.1 * threshold
 
@@ -115,9 +115,9 @@ def save(page: Page, name: str, good: Callable[[Page], bool]) -> None:
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         if good(page):
-            picture = page.screenshot(type="jpeg", quality=82)
+            image = page.screenshot(type="jpeg", quality=82)
             if good(page):
-                (DOCS / name).write_bytes(picture)
+                (DOCS / name).write_bytes(image)
                 return
         page.wait_for_timeout(20)
     sys.exit(f"{name}: the page never was as is wanted")

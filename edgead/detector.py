@@ -19,7 +19,7 @@ from edgead.heads.contract import Outputs, Scored, Scorer
 from edgead.images.boxes import find_boxes
 from edgead.images.files import as_bgr
 from edgead.preprocess import covered, preprocess
-from edgead.runtime import graph_for, open_runtime
+from edgead.runtime import choose_runtime
 from edgead.types import Decision, Frame, StageTimes, Verdict
 
 
@@ -46,14 +46,12 @@ class Detector:
     ):
         self.artifact = artifact
         self.manifest = artifact.manifest
-        self.graph = graph_for(artifact, runtime, precision)
+        chosen = choose_runtime(artifact, runtime, precision)
+        self.graph = chosen.graph
         limits = self.graph.calibration
         self._ranking = Ranking(limits.scores, limits.groups) if limits else Ranking([])
         self._one_frame = threading.Lock()  # the runtime's buffers and the scorer's are made once, for one frame
-        on_device = self.manifest.head.takes_gpu_arrays
-        self._runtime = open_runtime(
-            artifact, runtime, precision=self.graph.precision, threads=threads, on_device=on_device
-        )
+        self._runtime = chosen.open(threads=threads, on_device=self.manifest.head.takes_gpu_arrays)
         try:
             self._scorer = self._open_scorer()
         except BaseException:
@@ -84,7 +82,7 @@ class Detector:
         path : path
             What `edgead train -o` wrote.
         runtime : str
-            See `edgead.runtime.open_runtime`.
+            See `edgead.runtime.choose_runtime`.
         precision : {"fp32", "fp16", "int8"}, optional
             Which of the artifact's graphs, each with thresholds of its own; by default the one that the manifest names.
         threads : int, optional
@@ -97,10 +95,11 @@ class Detector:
         SettingsError
             No graph of that precision, or an unknown runtime.
         """
-        artifact = Artifact.load(path)
-        if graph_for(artifact, runtime, precision).calibration is None:
+        detector = cls(Artifact.load(path), runtime=runtime, precision=precision, threads=threads)
+        if detector.graph.calibration is None:
+            detector.close()
             raise ArtifactError(f"{path} has no thresholds: retrain it with `edgead train`")
-        return cls(artifact, runtime=runtime, precision=precision, threads=threads)
+        return detector
 
     def session(self) -> Session:
         """Begin a stream of frames; cheap, and any number of them may share the detector."""

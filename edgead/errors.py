@@ -1,4 +1,4 @@
-"""The one root of edgead's own errors: the message tells a user what was found and what to do."""
+"""The one root of edgead's own errors: the message says what was found and what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class SettingsError(EdgeadError):
 
 
 def tell_invalid(errors: Iterable[Mapping[str, Any]], *, whole: str = "") -> str:
-    """Tell what pydantic found, each by its place; values are not quoted, as they may be secrets.
+    """Report what pydantic found, each by its place; values are not quoted, as they may be secrets.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from edgead.errors import EdgeadError
 from edgead.profiling.latency import LatencyRecorder
-from edgead.types import Frame, Verdict
+from edgead.types import DECISIONS, Frame, Verdict
 
 Step = Callable[[Frame], Verdict | None]
 """Judges a frame, as `edgead.detector.Session.step`."""
@@ -53,7 +53,7 @@ class Inspector:
 
     @property
     def decisions(self) -> dict[str, int]:
-        return {decision: self._decisions[decision] for decision in ("ok", "review", "reject")}
+        return {decision: self._decisions[decision] for decision in DECISIONS}
 
     def judge(self, frame: Frame, step: Step) -> Verdict | None:
         """Judge a frame; None where the head needs more frames.

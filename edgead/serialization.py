@@ -10,7 +10,7 @@ from edgead.types import Frame, Verdict
 
 
 def verdict_record(frame: Frame, verdict: Verdict) -> dict[str, Any]:
-    """Describe a verdict and the frame that it is of; the picture and the anomaly map are left out."""
+    """Describe a verdict and the frame that it is of; the image and the anomaly map are left out."""
     return {
         "id": frame.id,
         "pipeline": verdict.pipeline,

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from edgead.inspector import FrameError, Inspector
-from edgead.profiling.contention import OtherLoad, OtherUse, tell
+from edgead.profiling.contention import OtherLoad, OtherUse, describe_use
 from edgead.profiling.latency import Latency, latency_table
 from edgead.sinks import Sink, SinkError, StopRequested, open_sink
 from edgead.sources import Source, SourceError, open_source
@@ -39,7 +39,7 @@ class StreamSummary:
         Verdicts per decision.
     warming_up : int
         Frames without a verdict, as the model needs several before it gives one.
-    captured, overwritten, late : int, int, int or None
+    captured, dropped, late : int, int, int or None
         The source's counters: taken in, replaced by a newer one before being judged, too old when handed over;
         `late` is None where no limit was set.
     ended_by : str
@@ -59,7 +59,7 @@ class StreamSummary:
     decisions: dict[str, int]
     warming_up: int
     captured: int
-    overwritten: int
+    dropped: int
     late: int | None
     ended_by: str
     fault: str | None
@@ -78,8 +78,8 @@ class StreamSummary:
         return latency_table(
             self.latency,
             title=f"{self.source}: {self.frames} frames judged: {counts}",
-            caption=f"{self.captured} captured, {self.overwritten} overwritten{late}{rate}; ended by {self.ended_by}"
-            f"{tell(self.other_use)}",
+            caption=f"{self.captured} captured, {self.dropped} dropped{late}{rate}; ended by {self.ended_by}"
+            f"{describe_use(self.other_use)}",
         )
 
 
@@ -104,7 +104,7 @@ def run(
     on_verdict : callable, optional
         Called with each frame and its verdict after the sinks; its time counts for no stage.
     stop : threading.Event, optional
-        Ends the stream after the frame in work. The first SIGINT or SIGTERM does the same (and sets this event);
+        Ends the stream after the current frame. The first SIGINT or SIGTERM does the same (and sets this event);
         the second SIGINT interrupts. Signals are heard only where `run` is called from the main thread.
     late_after_ms : float, optional
         With a URI: frames that are older when they are handed over are counted as late. None counts nothing.
@@ -121,8 +121,8 @@ def run(
     with _stop_on_signal(stop) as signals:
         try:
             frames: Source = _opened(source, partial(open_source, stop=stop, late_after_ms=late_after_ms), opened)
-            outlets: list[Sink] = [_opened(sink, open_sink, opened) for sink in sinks]
-            loop.run(frames, outlets, stop)
+            open_sinks: list[Sink] = [_opened(sink, open_sink, opened) for sink in sinks]
+            loop.run(frames, open_sinks, stop)
         finally:
             closing_fault = _close_all(opened)
     fault = loop.fault or closing_fault
@@ -133,7 +133,7 @@ def run(
         decisions=inspector.decisions,
         warming_up=inspector.warming_up,
         captured=counters.captured,
-        overwritten=counters.overwritten,
+        dropped=counters.dropped,
         late=counters.late,
         ended_by="fault" if fault else signals[0] if signals else loop.ended_by,
         fault=fault,

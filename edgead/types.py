@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 Decision = Literal["ok", "review", "reject"]
+DECISIONS: tuple[Decision, ...] = get_args(Decision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Frame:
     image : ndarray of shape (H, W, 3), uint8, BGR, C order
         The plane "image".
     number : int
-        Counts the frames that the source captured, from 0. A gap means that frames were overwritten.
+        Counts the frames that the source captured, from 0. A gap means that frames were dropped.
     captured_ns : int
         `time.perf_counter_ns()` when the image was in memory; only differences mean anything.
     captured_at : datetime
@@ -95,14 +96,14 @@ class Verdict:
     threshold : float
         `image_score` above this rejects.
     map_threshold : float
-        `anomaly_map` above this is marked as anomalous in pictures and boxes.
+        `anomaly_map` above this is marked as anomalous in images and boxes.
     boxes : tuple of Box
         Regions above `map_threshold`, largest peak first; empty for an "ok" decision.
     stage_times : StageTimes
     region : (int, int, int, int)
         x, y, width and height of the part of the frame that `anomaly_map` covers; None for the whole frame.
     map_typical : float
-        Typical value of `anomaly_map` on good parts: where the colours of a picture begin.
+        Typical value of `anomaly_map` on good parts: where the colours of an image begin.
     review_threshold : float
         `image_score` above this, and not above `threshold`, is sent to review; None where nobody said.
     p_value : float

@@ -71,7 +71,7 @@ def find_calibration_images(
     """
     limits = artifact.graph("fp32").calibration
     if limits is None or not (artifact.path / FILE).is_file():
-        lacks = "has no thresholds" if limits is None else "does not tell what it has learnt from"
+        lacks = "has no thresholds" if limits is None else "does not say what it has learnt from"
         raise ArtifactError(f"{artifact.path} {lacks}: retrain it with `edgead train`")
     rate = limits.false_reject_rate
     paths = find_good_images(data, normal_dir)
@@ -100,7 +100,7 @@ class RangeImages(Sequence[np.ndarray]):
     """Images whose tensors an int8 graph must hold: good ones, every second one with anomalies drawn on it.
 
     Ranges of good images alone would clip what only a defect brings about. The anomalies are those that DRAEM learns
-    from, on images of the same good parts; no picture of a defect is needed, and none is used.
+    from, on images of the same good parts; no image of a defect is needed, and none is used.
 
     Parameters
     ----------

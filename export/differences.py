@@ -16,7 +16,7 @@ from edgead.images.files import load_image
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """All but the correlation of the image scores is relative to fp32, that of scores as `score_scale` tells.
+    """All but the correlation of the image scores is relative to fp32, that of scores as `score_scale` shows.
 
     Mean and largest difference of the image scores, the mean with its sign (which the thresholds make up for), and the
     largest difference of a map's pixel, as a mean over the images.

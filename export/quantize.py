@@ -84,7 +84,7 @@ def measure_ranges(graph: Path, images: Sequence[np.ndarray], method: str, progr
         for start in range(0, len(images), _CHUNK):
             stop = min(start + _CHUNK, len(images))
             batch = [images[i] for i in range(start, stop)]
-            with redirect_stdout(io.StringIO()):  # where it tells of each step
+            with redirect_stdout(io.StringIO()):  # where it reports each step
                 calibrator.collect_data(_Reader(name, batch))
             progress(stop, len(images))
         with redirect_stdout(io.StringIO()):

@@ -27,7 +27,7 @@ MAP_TOLERANCE = 1e-3
 class Parity:
     """Largest differences over `images` images.
 
-    `score_error` is relative to the expected score as `score_scale` tells, `map_error` is the largest
+    `score_error` is relative to the expected score as `score_scale` shows, `map_error` is the largest
     difference of a pixel relative to the map's maximum, `verdict_flips` counts images on the other side of a
     threshold; `worst_image` has `score_error`.
     """

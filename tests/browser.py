@@ -37,7 +37,7 @@ def opened_page(browser: Any, url: str, *, expected: tuple[str, ...] = (), **con
     page.set_default_timeout(8000)
     errors: list[str] = []
     hosts: set[str] = set()
-    page.on("console", lambda told: errors.append(told.text) if told.type in ("error", "warning") else None)
+    page.on("console", lambda reported: errors.append(reported.text) if reported.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda request: hosts.add(urlsplit(request.url.removeprefix("blob:")).netloc))
     page.goto(url)

@@ -54,7 +54,7 @@ def wait_for(true: Callable[[], Any], what: str, *, patience_s: float = PATIENCE
 
 
 class RunningDaemon:
-    """A started daemon; `log` and `records` also tell of it after its end."""
+    """A started daemon; `log` and `records` can still be read after its end."""
 
     def __init__(self, folder: Path, process: subprocess.Popen, log: Path, database: Path):
         self.folder, self.process = folder, process
@@ -145,5 +145,5 @@ def check_records(daemon: RunningDaemon) -> None:
     assert len({record["id"] for record in records}) == len(records)
     for name, counted in counts.items():
         numbers = [record["number"] for record in records if record["pipeline"] == name]
-        assert len(numbers) == counted["judged"] == counted["taken"] - counted["unjudged"]
+        assert len(numbers) == counted["judged"] == counted["taken"] - counted["skipped"]
         assert numbers == sorted(numbers)

@@ -1,6 +1,6 @@
-"""Starts, for every line that it reads, a process that writes verdicts with pictures until it is killed.
+"""Starts, for every line that it reads, a process that writes verdicts with images until it is killed.
 
-Each writer tells its number, and each id once its row is committed. `python evidence_writer.py FOLDER`
+Each writer prints its number, and each id once its row is committed. `python evidence_writer.py FOLDER`
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edgead.evidence import EvidenceStore
 from edgead.evidence.settings import StoreSection
 
 
-def tell(line: str) -> None:
+def say(line: str) -> None:
     """One write of the system's: a kill comes before it or after it."""
     os.write(1, f"{line}\n".encode())
 
@@ -28,7 +28,7 @@ def write_until_killed(folder: Path) -> NoReturn:
     before = line.capture()
     while True:
         frame, verdict = line.part(0.9)
-        tell(f"{frame.id} {store.add(frame, verdict):d}")
+        say(f"{frame.id} {store.add(frame, verdict):d}")
         store.follow(frame)
         store.keep(frame, verdict, (before,))
         before = frame
@@ -38,7 +38,7 @@ def write_until_killed(folder: Path) -> NoReturn:
 for _ in sys.stdin:
     pid = os.fork()
     if pid == 0:
-        tell(str(os.getpid()))
+        say(str(os.getpid()))
         write_until_killed(Path(sys.argv[1]))
     os.waitpid(pid, 0)
-    tell("killed")
+    say("killed")

@@ -39,8 +39,8 @@ class FakeCamera:
 
     def status(self) -> SimpleNamespace:
         counts = dict(captured=12, reconnects=3, corrupt=1, duplicates=2)
-        told = dict(uri="rtsp://camera/line", since=WHEN, fps=24.5, age_s=0.04, health=("dark",))
-        return SimpleNamespace(name=self.name, state=self.state, reason=self.reason, **counts, **told)
+        reported = dict(uri="rtsp://camera/line", since=WHEN, fps=24.5, age_s=0.04, health=("dark",))
+        return SimpleNamespace(name=self.name, state=self.state, reason=self.reason, **counts, **reported)
 
     def latest(self) -> Frame | None:
         return self.frame
@@ -57,9 +57,7 @@ class FakePipeline:
     trigger: str = "software"
     calls: list[tuple] = field(default_factory=list)
     audit: Callable[..., None] = lambda **change: None
-    drift: DriftState | None = DriftState(
-        "warning", "camera", "the pictures have changed: brightness lower", 90, 80, 3.0
-    )
+    drift: DriftState | None = DriftState("warning", "camera", "the images have changed: brightness lower", 90, 80, 3.0)
 
     def status(self) -> SimpleNamespace:
         recorder = LatencyRecorder()
@@ -68,7 +66,7 @@ class FakePipeline:
         return SimpleNamespace(
             **dict(name=self.name, camera="conveyor", model=str(self.model), model_sha256="0" * 64, state=self.state),
             **dict(reason=self.reason, since=WHEN, decisions={"ok": 7, "review": 2, "reject": 1}, taken=11, judged=10),
-            **dict(overwritten=4, unjudged=1, late=2, restarts=0, fps=9.5, latency=recorder.summary()),
+            **dict(dropped=4, skipped=1, warming_up=0, late=2, restarts=0, fps=9.5, latency=recorder.summary()),
             **dict(thresholds=dict(self.thresholds), can_roll_back=False, drift=self.drift),
         )
 
@@ -109,8 +107,8 @@ class FakeStore:
         self.rows.append({**verdict_record(frame, verdict), "false_reject": None})
         place = self.folder / frame.id
         place.mkdir()
-        pictures = {"before-001": numbered(999), "frame": frame.image, "heat": draw_overlay(frame.image, verdict)}
-        for name, image in pictures.items() if verdict.decision != "ok" else ():
+        images = {"before-001": numbered(999), "frame": frame.image, "heat": draw_overlay(frame.image, verdict)}
+        for name, image in images.items() if verdict.decision != "ok" else ():
             cv2.imwrite(str(place / f"{name}.jpg"), image)
 
     def verdicts(self, *, pipeline=None, decision=None, before_id=None, limit=50) -> list[dict[str, Any]]:
@@ -121,11 +119,11 @@ class FakeStore:
 
     def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:
         found = [row for row in self.rows if row["id"] == id and pipeline in (None, row["pipeline"])]
-        return {**found[0], "pictures": sorted(file.name for file in (self.folder / id).iterdir())} if found else None
+        return {**found[0], "images": sorted(file.name for file in (self.folder / id).iterdir())} if found else None
 
-    def picture(self, id: str, name: str, *, pipeline: str | None = None) -> Path | None:
+    def image(self, id: str, name: str, *, pipeline: str | None = None) -> Path | None:
         found = self.verdict(id, pipeline=pipeline)
-        return self.folder / id / name if found and name in found["pictures"] else None
+        return self.folder / id / name if found and name in found["images"] else None
 
     def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> None:
         for row in self.rows:
@@ -140,10 +138,10 @@ class FakeStore:
 
     def status(self) -> dict[str, Any]:
         rows = dict(rows_written=10, rows_doubled=0, rows_waiting=0, rows_lost=0, rows_removed=0)
-        return {**rows, "pictures_written": 6, "pictures_waiting": 0, "pictures_dropped": 1, "pictures_mib": 0.5}
+        return {**rows, "images_written": 6, "images_waiting": 0, "images_dropped": 1, "images_mib": 0.5}
 
     def problems(self) -> tuple[str, ...]:
-        return ("pictures are not kept: the disk is full",)
+        return ("images are not kept: the disk is full",)
 
 
 class FakeDaemon:
@@ -151,7 +149,7 @@ class FakeDaemon:
         model = folder / "models" / "first"
         model.mkdir(parents=True)
         (model / "manifest.json").write_text("{}")
-        (folder / "pictures").mkdir()
+        (folder / "images").mkdir()
         self.site = Site.model_validate(
             {
                 "cameras": {"conveyor": {"uri": "rtsp://user:password@camera/line"}},
@@ -161,10 +159,10 @@ class FakeDaemon:
         )
         self.cameras = {"conveyor": FakeCamera()}
         self.pipelines = {"front": FakePipeline(model)}
-        outlet = dict(name="plc", uri="modbus://plc", waiting=1, written=9, dropped=2, failed=3, problem="away")
-        self.outlet = outlet | dict(required=True, failing_s=42.0, blocks=False)
-        self.outlets = {"plc": SimpleNamespace(status=lambda: SimpleNamespace(**self.outlet))}
-        self.store = FakeStore(folder / "pictures")
+        queued = dict(name="plc", uri="modbus://plc", waiting=1, written=9, dropped=2, failed=3, problem="away")
+        self.queued = queued | dict(required=True, failing_s=42.0, blocks=False)
+        self.sinks = {"plc": SimpleNamespace(status=lambda: SimpleNamespace(**self.queued))}
+        self.store = FakeStore(folder / "images")
         self.pipelines["front"].audit = self.store.add_audit
         self.listeners: list[queue.Queue] = []
 

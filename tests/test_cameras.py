@@ -100,7 +100,7 @@ def stream():
 
 
 @contextmanager
-def pictures(pictures):
+def images(images):
     """Serve what an iterator gives as MJPEG to one client after the other: images, or bytes that are none."""
     stopped = threading.Event()
 
@@ -110,10 +110,10 @@ def pictures(pictures):
             self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
             self.end_headers()
             try:
-                for picture in pictures():
+                for image in images():
                     if stopped.wait(0.02):
                         return
-                    data = picture if isinstance(picture, bytes) else cv2.imencode(".jpg", picture)[1].tobytes()
+                    data = image if isinstance(image, bytes) else cv2.imencode(".jpg", image)[1].tobytes()
                     head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
                     self.wfile.write(head.encode() + data + b"\r\n")
             except ConnectionError:
@@ -143,7 +143,7 @@ def endless(size=(120, 160)):
 
 
 def test_frames_come_with_their_times_and_the_name_of_their_camera():
-    with pictures(endless) as url, camera(url) as (top, mailbox):
+    with images(endless) as url, camera(url) as (top, mailbox):
         assert top.status().state == "connecting"
         frames = [mailbox.get(15) for _ in range(20)]
         assert {frame.source for frame in frames} == {"top"}
@@ -216,7 +216,7 @@ def test_frames_change_their_size():
         for number in range(20):
             yield numbered(number, size=(size[0] * 2, size[1] * 2))
 
-    with pictures(changing) as url, camera(url) as (top, mailbox):
+    with images(changing) as url, camera(url) as (top, mailbox):
         shapes = []
         deadline = time.monotonic() + 30
         while len(set(shapes)) < 3 and time.monotonic() < deadline:
@@ -225,7 +225,7 @@ def test_frames_change_their_size():
         assert top.status().reconnects == 2
 
 
-def test_data_that_is_no_picture_ends_neither_the_camera_nor_becomes_a_frame():
+def test_data_that_is_no_image_ends_neither_the_camera_nor_becomes_a_frame():
     def lying():
         for number in range(30):
             yield numbered(number)
@@ -233,7 +233,7 @@ def test_data_that_is_no_picture_ends_neither_the_camera_nor_becomes_a_frame():
             yield os.urandom(3000)
         yield from endless()
 
-    with pictures(lying) as url, camera(url) as (top, mailbox):
+    with images(lying) as url, camera(url) as (top, mailbox):
         deadline = time.monotonic() + 15
         while top.status().captured < 120 and time.monotonic() < deadline:
             frame = mailbox.get(10)
@@ -242,10 +242,10 @@ def test_data_that_is_no_picture_ends_neither_the_camera_nor_becomes_a_frame():
         wait_for(top, "streaming")
 
 
-def test_damaged_pictures_are_counted_and_not_judged():
+def test_damaged_images_are_counted_and_not_judged():
     """OpenCV hands them out: grey from where the data end, or with blocks that were never there.
 
-    Bytes by chance may be a JPEG too, which nobody can see; a picture that is cut short is always known.
+    Bytes by chance may be a JPEG too, which nobody can see; an image that is cut short is always known.
     """
     texture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8), (0, 0), 2)
 
@@ -263,7 +263,7 @@ def test_damaged_pictures_are_counted_and_not_judged():
             yield bytes(data)
 
     with (
-        pictures(damaged) as url,
+        images(damaged) as url,
         camera(url) as (top, mailbox),
         camera("synthetic:?count=5&rate=20&repeat=1") as aside,
     ):
@@ -286,27 +286,27 @@ def test_a_stream_that_gives_nothing_but_damage_is_lost():
         while True:
             yield data[: len(data) // 2]
 
-    with pictures(damaged) as url, camera(url) as (top, _):
+    with images(damaged) as url, camera(url) as (top, _):
         lost = wait_for(top, "lost", within_s=30)
         assert lost.reason.endswith("corrupt frames in a row") and lost.corrupt > 100
         assert lost.captured <= 2
 
 
-def test_a_frozen_picture_is_told():
+def test_a_frozen_image_is_reported():
     def frozen():
         for number in range(10):
             yield numbered(number)
         while True:
             yield numbered(10)
 
-    with pictures(frozen) as url, camera(url, frozen_after=8) as (top, _):
+    with images(frozen) as url, camera(url, frozen_after=8) as (top, _):
         status = wait_for(top, "streaming", health=("frozen",))
         assert status.duplicates >= 7
         assert status.captured >= 8
 
 
 def test_a_reader_that_hangs_inside_opencv_is_ended():
-    with pictures(endless) as url, camera(url) as (top, _):
+    with images(endless) as url, camera(url) as (top, _):
         wait_for(top, "streaming")
         (reader,) = readers()
         reader.suspend()  # what a read that never returns looks like from outside
@@ -318,7 +318,7 @@ def test_a_reader_that_hangs_inside_opencv_is_ended():
 
 
 def test_a_reader_that_is_killed_is_replaced():
-    with pictures(endless) as url, camera(url) as (top, _):
+    with images(endless) as url, camera(url) as (top, _):
         wait_for(top, "streaming")
         readers()[0].kill()
         assert "its reader process ended (signal 9)" in wait_for(top, "lost").reason
@@ -334,7 +334,7 @@ from edgead.sources.supervised import SupervisedCamera
 SupervisedCamera("top", CameraSection(uri=sys.argv[1])).start()
 time.sleep(60)
 """
-    with pictures(endless) as url, subprocess.Popen([sys.executable, "-c", code, url]) as parent:
+    with images(endless) as url, subprocess.Popen([sys.executable, "-c", code, url]) as parent:
         deadline = time.monotonic() + 15
         while not (children := psutil.Process(parent.pid).children()) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -344,7 +344,7 @@ time.sleep(60)
 
 
 def test_nobody_can_read_the_password_of_a_camera():
-    with pictures(endless) as url:
+    with images(endless) as url:
         secret = url.replace("http://", "http://operator:hunter2@")
         with camera(secret) as (top, _):
             wait_for(top, "streaming")
@@ -450,7 +450,7 @@ def test_a_recording_gives_each_frame_once_to_everyone_and_ends(tmp_path):
         status = top.status()
         assert (status.state, status.captured) == ("ended", 12)
         assert status.reason == "the recording has come to its end"
-        assert all(mailbox.overwritten == 0 for mailbox in mailboxes)
+        assert all(mailbox.dropped == 0 for mailbox in mailboxes)
         assert top.subscribe().get(5) is None
 
 
@@ -507,7 +507,7 @@ def test_the_conveyor_waits_for_nobody():
     with camera("synthetic:?count=5&rate=50&repeat=1") as (top, mailbox):
         wait_for(top, "streaming")
         time.sleep(1)
-        assert mailbox.overwritten > 10
+        assert mailbox.dropped > 10
         begin = time.monotonic()
     assert time.monotonic() - begin < 1
 

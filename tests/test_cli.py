@@ -122,7 +122,7 @@ def test_stream_gives_the_scores_of_predict(model, line_data, tmp_path):
         "stream", model, tmp_path / "line.avi", "--sink", f"jsonl:{verdicts}", "--sink", f"images:{tmp_path}/p"
     )
     assert summary["frames"] == summary["captured"] == len(images)
-    assert summary["fault"] is None and summary["overwritten"] == 0
+    assert summary["fault"] is None and summary["dropped"] == 0
     rows = [json.loads(line) for line in verdicts.read_text().splitlines()]
     assert [row["number"] for row in rows] == list(range(len(images)))
 

@@ -128,7 +128,7 @@ def test_nothing_is_left_when_the_source_ends_too_soon(tmp_path, parts):
     assert [entry.name for entry in tmp_path.iterdir()] == ["parts"]
 
 
-def test_duplicates_and_blurred_pictures_are_left_out(tmp_path, parts):
+def test_duplicates_and_blurred_images_are_left_out(tmp_path, parts):
     rng = np.random.default_rng(0)
     noisy = np.clip(parts[2].astype(float) + rng.normal(0, 2, parts[2].shape), 0, 255).astype(np.uint8)
     blurred = cv2.GaussianBlur(parts[9], (0, 0), 2.5)
@@ -140,8 +140,8 @@ def test_duplicates_and_blurred_pictures_are_left_out(tmp_path, parts):
     assert (tmp_path / "blurred" / "000011.png").is_file()
 
 
-def test_a_source_without_a_picture(tmp_path):
-    with pytest.raises(EdgeadError, match="ended without a picture"):
+def test_a_source_without_a_image(tmp_path):
+    with pytest.raises(EdgeadError, match="ended without an image"):
         commission("synthetic:?count=0", tmp_path / "model", CommissionPlan(20))
     assert not list(tmp_path.iterdir())
 
@@ -188,5 +188,5 @@ def test_command_warns(tmp_path, parts):
         write_image(tmp_path / "parts" / f"{number}.png", image)
     options = ["--images", 11, "--false-reject-rate", 0.3, "--json"]
     done = edgead("commission", tmp_path / "parts", "-o", tmp_path / "model", *options)
-    assert "warning: 1 pictures showed a part once more" in done.stderr
+    assert "warning: 1 images showed a part once more" in done.stderr
     assert json.loads(done.stdout)["calibration_images"] == 3

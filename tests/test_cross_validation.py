@@ -92,7 +92,7 @@ def test_plan(images, folds, asked, rate):
 
 
 @pytest.mark.parametrize(
-    ("images", "folds", "asked", "review", "told"),
+    ("images", "folds", "asked", "review", "reported"),
     [
         (12, 1, None, None, "2 to 12 folds"),
         (12, 13, None, None, "2 to 12 folds"),
@@ -101,6 +101,6 @@ def test_plan(images, folds, asked, rate):
         (12, 3, 0.1, 0.05, "review rate"),
     ],
 )
-def test_plans_that_cannot_be(images, folds, asked, review, told):
-    with pytest.raises(CalibrationError, match=told):
+def test_plans_that_cannot_be(images, folds, asked, review, reported):
+    with pytest.raises(CalibrationError, match=reported):
         plan_cross_validation(images, folds, asked, review)

@@ -236,7 +236,7 @@ def test_halves_are_those_of_ieee(rng):
 
 
 @pytest.mark.skipif(CUDA_REQUIRED, reason="here the backend works")
-def test_what_is_missing_is_told(monkeypatch):
+def test_what_is_missing_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "edgead._cuda", None)
     problem = "which is not built: install edgead from source with EDGEAD_CUDA=1"
     with pytest.raises(ModuleNotFoundError):

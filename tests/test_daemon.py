@@ -1,4 +1,4 @@
-"""The daemon as a process: it judges, ends in time, and tells what is wrong with its site."""
+"""The daemon as a process: it judges, ends in time, and says what is wrong with its site."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def test_judges_tells_of_it_and_ends_in_time_with_every_verdict_on_record(traine
     site["pipelines"]["a"]["budget_ms"] = 0.01
     with started(tmp_path, site) as daemon:
         for name in ("a", "b"):
-            told = daemon.wait_state("running", name)
-            assert told["camera"] == name and told["reason"] is None and len(told["model_sha256"]) == 64
-        told = daemon.wait_judged(10)
-        assert told["late"] == told["judged"] == sum(told["decisions"].values())
-        assert {"age", "infer", "sink", "total"} <= told["latency"].keys()
+            reported = daemon.wait_state("running", name)
+            assert reported["camera"] == name and reported["reason"] is None and len(reported["model_sha256"]) == 64
+        reported = daemon.wait_judged(10)
+        assert reported["late"] == reported["judged"] == sum(reported["decisions"].values())
+        assert {"age", "infer", "sink", "total"} <= reported["latency"].keys()
         assert daemon.api.get("/readyz").status_code == 200
         assert daemon.stop() < 2
     check_records(daemon)
@@ -48,12 +48,12 @@ def test_judges_tells_of_it_and_ends_in_time_with_every_verdict_on_record(traine
     assert all({"at", "level", "logger", "message"} <= line.keys() for line in daemon.log)
 
 
-def test_the_end_of_a_source_is_told_and_ends_nothing_else(trained_model, tmp_path):
+def test_the_end_of_a_source_is_reported_and_ends_nothing_else(trained_model, tmp_path):
     site = two_pipelines(trained_model)
     site["cameras"]["a"] = conveyor(40, count=5, more="")
     with started(tmp_path, site) as daemon:
-        told = daemon.wait_state("stopped", "a", reason="camera a has ended")
-        assert told["taken"] + told["overwritten"] == 5
+        reported = daemon.wait_state("stopped", "a", reason="camera a has ended")
+        assert reported["taken"] + reported["dropped"] == 5
         daemon.wait_judged(5, "b")
         assert daemon.stop() < 2
     check_records(daemon)
@@ -62,9 +62,9 @@ def test_the_end_of_a_source_is_told_and_ends_nothing_else(trained_model, tmp_pa
 def test_a_second_signal_ends_it_at_once(trained_model, tmp_path):
     # The end waits for a model that takes its time.
     slow = (
-        "import time\nfrom edgead.daemon.model_slot import ModelSlot\n"
-        "step = ModelSlot.step\n"
-        "ModelSlot.step = lambda slot, frame: (time.sleep(60), step(slot, frame))[1]\n"
+        "import time\nfrom edgead.daemon.active_model import ActiveModel\n"
+        "step = ActiveModel.step\n"
+        "ActiveModel.step = lambda slot, frame: (time.sleep(60), step(slot, frame))[1]\n"
     )
     site = make_site(trained_model, limits={"drain_s": 30})
     with started(tmp_path, site, code=slow + START) as daemon:
@@ -78,8 +78,8 @@ def test_a_second_signal_ends_it_at_once(trained_model, tmp_path):
 
 def test_what_hangs_does_not_hold_up_the_end(trained_model, tmp_path):
     hangs = (
-        "import time\nfrom edgead.daemon.model_slot import ModelSlot\n"
-        "ModelSlot.step = lambda slot, frame: time.sleep(60)\n"
+        "import time\nfrom edgead.daemon.active_model import ActiveModel\n"
+        "ActiveModel.step = lambda slot, frame: time.sleep(60)\n"
     )
     with started(tmp_path, make_site(trained_model), code=hangs + START) as daemon:
         daemon.wait_state("running")
@@ -92,8 +92,8 @@ def test_what_hangs_does_not_hold_up_the_end(trained_model, tmp_path):
 
 def test_what_holds_the_interpreter_is_ended_by_the_kernel(trained_model, tmp_path):
     holds = (
-        "import ctypes\nfrom edgead.daemon.line import Line\n"
-        "Line.close = lambda line, deadline, also=(): ctypes.PyDLL(None).sleep(60)\n"
+        "import ctypes\nfrom edgead.daemon.site_runtime import SiteRuntime\n"
+        "SiteRuntime.close = lambda line, deadline, also=(): ctypes.PyDLL(None).sleep(60)\n"
     )
     with started(tmp_path, make_site(trained_model), code=holds + START) as daemon:
         daemon.wait_state("running")
@@ -146,7 +146,7 @@ def test_a_message_of_a_broker_judges_one_part(trained_model, tmp_path):
         broker.stop()
 
 
-def test_the_service_manager_is_told(trained_model, tmp_path):
+def test_the_service_manager_is_reported(trained_model, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(40)
@@ -174,19 +174,19 @@ def test_a_typo_is_named(trained_model, tmp_path):
     site = make_site(trained_model)
     site["pipelines"]["a"]["treshold"] = 1
     for arguments in ((), ("--check",)):
-        told = edgead("daemon", "-c", write_site(tmp_path, site), *arguments)
-        assert told.returncode == 2 and "pipelines.a.treshold: unknown key" in told.stderr
-        assert "Traceback" not in told.stderr
+        reported = edgead("daemon", "-c", write_site(tmp_path, site), *arguments)
+        assert reported.returncode == 2 and "pipelines.a.treshold: unknown key" in reported.stderr
+        assert "Traceback" not in reported.stderr
     assert not (tmp_path / "evidence").exists()
 
 
 def test_check_prints_the_site_without_secrets(trained_model, tmp_path):
     site = make_site(trained_model, http={"host": "0.0.0.0", "token": "0123456789abcdef-secret"})
     site["cameras"]["conveyor"] = {"uri": "rtsp://operator:hunter2@10.0.0.7/stream"}
-    told = edgead("daemon", "-c", write_site(tmp_path, site), "--check")
-    assert told.returncode == 0, told.stderr
-    assert "secret" not in told.stdout and "hunter2" not in told.stdout
-    resolved = yaml.safe_load(told.stdout)
+    reported = edgead("daemon", "-c", write_site(tmp_path, site), "--check")
+    assert reported.returncode == 0, reported.stderr
+    assert "secret" not in reported.stdout and "hunter2" not in reported.stdout
+    resolved = yaml.safe_load(reported.stdout)
     assert resolved["cameras"]["conveyor"]["uri"] == "rtsp://10.0.0.7/stream"
     assert resolved["limits"]["restarts"] == 5
 
@@ -198,15 +198,15 @@ def test_schema_is_one():
 
 
 def test_a_site_is_asked_for():
-    told = edgead("daemon")
-    assert told.returncode == 2 and "edgead daemon -c site.yaml" in told.stderr
+    reported = edgead("daemon")
+    assert reported.returncode == 2 and "edgead daemon -c site.yaml" in reported.stderr
 
 
-def test_a_port_that_is_taken_is_told(trained_model, tmp_path):
+def test_a_port_that_is_taken_is_reported(trained_model, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         site = make_site(trained_model, http={"port": taken.getsockname()[1]})
-        told = edgead("daemon", "-c", write_site(tmp_path, site))
-    assert told.returncode == 2 and "cannot be listened on" in told.stderr
+        reported = edgead("daemon", "-c", write_site(tmp_path, site))
+    assert reported.returncode == 2 and "cannot be listened on" in reported.stderr
 
 
 @pytest.mark.slow

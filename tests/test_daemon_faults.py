@@ -1,4 +1,4 @@
-"""Real faults of a running daemon: each is told in a state, no record is lost or doubled, and the others go on."""
+"""Real faults of a running daemon: each is reported in a state, no record is lost or doubled, and the others go on."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def other_scores(content):
 def test_a_model_that_fails_its_self_test_is_not_in_service(trained_model, tmp_path):
     tampered = copied(trained_model, tmp_path / "tampered", other_scores)
     with started(tmp_path, two_pipelines(trained_model, tampered)) as daemon:
-        told = daemon.wait_state("fault", "b", reason="self-test of")
-        assert "golden" in told["reason"] and told["judged"] == 0
+        reported = daemon.wait_state("fault", "b", reason="self-test of")
+        assert "golden" in reported["reason"] and reported["judged"] == 0
         daemon.wait_state("running", "a")
         check_rate(daemon, "a")
-        told = daemon.pipeline("b")
-        assert told["judged"] == 0 and told["unjudged"] > 0
+        reported = daemon.pipeline("b")
+        assert reported["judged"] == 0 and reported["skipped"] > 0
         assert daemon.api.get("/readyz").status_code == 503
         # Repaired, and tested again on demand.
         shutil.rmtree(tampered)
@@ -101,15 +101,15 @@ def test_models_are_exchanged_between_two_frames_and_a_corrupted_one_is_refused(
         for name, why in (("corrupted", "sha256 differs"), ("tampered", "self-test")):
             refused = daemon.api.post("/api/pipelines/a/model", json={"model": name, "by": "kim"})
             assert refused.status_code == 409 and why in refused.text
-            told = daemon.wait_judged(2)
-            assert told["state"] == "running" and told["model_sha256"] == first["model_sha256"]
+            reported = daemon.wait_judged(2)
+            assert reported["state"] == "running" and reported["model_sha256"] == first["model_sha256"]
         swapped = daemon.api.post("/api/pipelines/a/model", json={"model": "second", "by": "kim"})
         assert swapped.status_code == 200, swapped.text
-        told = daemon.wait_judged(3)
-        assert told["model"] == str(second) and told["model_sha256"] != first["model_sha256"]
+        reported = daemon.wait_judged(3)
+        assert reported["model"] == str(second) and reported["model_sha256"] != first["model_sha256"]
         assert daemon.api.post("/api/pipelines/a/roll-back", json={"by": "kim"}).status_code == 200
-        told = daemon.wait_judged(3)
-        assert told["model_sha256"] == first["model_sha256"] and told["unjudged"] == 0
+        reported = daemon.wait_judged(3)
+        assert reported["model_sha256"] == first["model_sha256"] and reported["skipped"] == 0
         audit = daemon.api.get("/api/audit").json()
         assert [entry["action"] for entry in audit] == ["roll back model", "swap model"]
         assert {entry["by"].split(" ")[0] for entry in audit} == {"kim"}
@@ -138,8 +138,8 @@ def test_a_model_that_fails_in_service_gives_way_to_the_one_before(trained_model
         assert daemon.api.post("/api/pipelines/a/model", json={"model": "second", "by": "kim"}).status_code == 200
         wait_for(lambda: daemon.pipeline()["restarts"] == 1, "a restart")
         daemon.wait_state("running")
-        told = daemon.wait_judged(3)
-        assert told["model"] == str(model)
+        reported = daemon.wait_judged(3)
+        assert reported["model"] == str(model)
         assert daemon.api.get("/api/audit").json()[0]["action"] == "roll back on fault"
         assert daemon.stop() < 2
     ids = [record["id"] for record in daemon.records()]
@@ -149,19 +149,19 @@ def test_a_model_that_fails_in_service_gives_way_to_the_one_before(trained_model
 @pytest.mark.slow
 def test_a_pipeline_that_dies_is_restarted_within_its_budget_and_the_other_goes_on(trained_model, tmp_path):
     dies = (
-        "from edgead.daemon.model_slot import ModelSlot\n"
-        "step = ModelSlot.step\n"
+        "from edgead.daemon.active_model import ActiveModel\n"
+        "step = ActiveModel.step\n"
         "def dying(slot, frame):\n"
         "    if slot._pipeline == 'b':\n"
         "        raise RuntimeError('the engine broke')\n"
         "    return step(slot, frame)\n"
-        "ModelSlot.step = dying\n"
+        "ActiveModel.step = dying\n"
     )
     site = two_pipelines(trained_model, limits={"restarts": 2, "restarts_within_s": 600})
     with started(tmp_path, site, code=dies + START) as daemon:
         daemon.wait_state("running", "a")
-        told = daemon.wait_state("fault", "b", reason="no more")
-        assert told["restarts"] == 2 and "the engine broke" in told["reason"] and told["judged"] == 0
+        reported = daemon.wait_state("fault", "b", reason="no more")
+        assert reported["restarts"] == 2 and "the engine broke" in reported["reason"] and reported["judged"] == 0
         check_rate(daemon, "a")
         assert daemon.pipeline("b")["restarts"] == 2
         assert daemon.stop() < 2
@@ -196,7 +196,7 @@ def test_reload_starts_again_what_has_changed_and_refuses_a_broken_file(trained_
         assert daemon.api.get("/api/audit").json() == []
         after = daemon.wait_judged(3, "a")
         assert after["since"] == before["since"]
-        assert wait_for(lambda: daemon.api.get("/api/status").json()["outlets"][0]["written"] > 2, "the new sink")
+        assert wait_for(lambda: daemon.api.get("/api/status").json()["sinks"][0]["written"] > 2, "the new sink")
         del site["pipelines"]["c"], site["cameras"]["c"]
         write_site(tmp_path, site)
         daemon.process.send_signal(signal.SIGHUP)
@@ -277,10 +277,10 @@ def test_killed_at_any_instant_no_record_is_lost_or_doubled(trained_model, tmp_p
             daemon.process.kill()
             daemon.process.wait()
         ids = [record["id"] for record in daemon.records()]
-        told = [json.loads(line)["id"] for line in lines.read_text().splitlines() if line.endswith("}")]
+        reported = [json.loads(line)["id"] for line in lines.read_text().splitlines() if line.endswith("}")]
         assert len(set(ids)) == len(ids) and len(ids) > round_
-        assert set(told) <= set(ids)  # what was told to anyone is on record
-        assert len(ids) - len(told) <= 2 * (round_ + 1)  # in each round, what was on its way to the sink
+        assert set(reported) <= set(ids)  # what was reported to anyone is on record
+        assert len(ids) - len(reported) <= 2 * (round_ + 1)  # in each round, what was on its way to the sink
         connection = sqlite3.connect(tmp_path / "evidence" / "verdicts.sqlite")
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         connection.close()
@@ -296,8 +296,8 @@ def test_a_dead_sink_delays_no_verdict_and_not_the_end(trained_model, tmp_path):
             daemon.wait_state("running", "a")
             daemon.wait_state("running", "b")
             check_rate(daemon, "a")
-            (outlet,) = daemon.api.get("/api/status").json()["outlets"]
-            assert outlet["written"] == 0 and outlet["waiting"] > 10
+            (queued,) = daemon.api.get("/api/status").json()["sinks"]
+            assert queued["written"] == 0 and queued["waiting"] > 10
             # The same work without a sink takes as long.
             with_sink, without = (daemon.pipeline(name)["latency"]["sink"]["p50_ms"] for name in ("a", "b"))
             assert with_sink < without + 50
@@ -316,8 +316,8 @@ def test_a_camera_that_is_lost_is_a_fault_until_it_is_back(trained_model, tmp_pa
             daemon.wait_state("running", "a")
             daemon.wait_judged(3, "a")
             server.away = True
-            told = daemon.wait_state("fault", "a", reason="camera a is lost")
-            assert "hunter2" not in told["reason"]
+            reported = daemon.wait_state("fault", "a", reason="camera a is lost")
+            assert "hunter2" not in reported["reason"]
             judged = daemon.pipeline("a")["judged"]
             check_rate(daemon, "b")
             assert daemon.pipeline("a")["judged"] == judged  # no frame is invented
@@ -332,20 +332,20 @@ def test_a_camera_that_is_lost_is_a_fault_until_it_is_back(trained_model, tmp_pa
 @pytest.mark.slow
 def test_a_recording_does_not_wait_for_a_pipeline_that_has_died(trained_model, tmp_path):
     dies = (
-        "from edgead.daemon.model_slot import ModelSlot\n"
-        "step = ModelSlot.step\n"
+        "from edgead.daemon.active_model import ActiveModel\n"
+        "step = ActiveModel.step\n"
         "def dying(slot, frame):\n"
         "    if slot._pipeline == 'b':\n"
         "        raise RuntimeError('the engine broke')\n"
         "    return step(slot, frame)\n"
-        "ModelSlot.step = dying\n"
+        "ActiveModel.step = dying\n"
     )
     site = make_site(trained_model, limits={"restarts": 0}, cameras={"conveyor": {"uri": "synthetic:?count=30"}})
     site["pipelines"]["b"] = dict(site["pipelines"]["a"])
     with started(tmp_path, site, code=dies + START) as daemon:
         daemon.wait_state("fault", "b", reason="no more")
-        told = daemon.wait_state("stopped", "a", reason="has ended")
-        assert (told["judged"], told["overwritten"]) == (30, 0)
+        reported = daemon.wait_state("stopped", "a", reason="has ended")
+        assert (reported["judged"], reported["dropped"]) == (30, 0)
         assert daemon.stop() < 2
     check_records(daemon)
 

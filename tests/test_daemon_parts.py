@@ -15,12 +15,12 @@ import pytest
 from fakes import make_verdict
 from pydantic import ValidationError
 
-from edgead.daemon.changes import changes
-from edgead.daemon.condition import Condition
-from edgead.daemon.feed import VerdictFeed
+from edgead.daemon.active_model import ActiveModel
+from edgead.daemon.broadcast import VerdictFeed
 from edgead.daemon.logs import JsonLines
-from edgead.daemon.model_slot import ModelSlot
 from edgead.daemon.notify import Notifier
+from edgead.daemon.pipeline_state import PipelineState
+from edgead.daemon.site_diff import site_diff
 from edgead.daemon.supervisor import RestartBudget, Supervisor
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
 from edgead.detector import Detector
@@ -44,18 +44,18 @@ def test_a_restart_budget_slides():
 
 
 def test_a_supervisor_restarts_what_fails_until_the_budget_is_used_up_and_can_be_started_again():
-    runs, told = [], []
+    runs, reported = [], []
 
     def work(stop):
         runs.append(threading.current_thread().name)
         raise RuntimeError(f"run {len(runs)}")
 
     supervisor = Supervisor(
-        "line", work, lambda error, again: told.append((str(error), again)), budget=RestartBudget(limits(1, 60))
+        "line", work, lambda error, again: reported.append((str(error), again)), budget=RestartBudget(limits(1, 60))
     )
     supervisor.start()
     assert supervisor.join(5)
-    assert told == [("run 1", True), ("run 2", False)] and supervisor.restarts == 1
+    assert reported == [("run 1", True), ("run 2", False)] and supervisor.restarts == 1
     supervisor.start()
     assert supervisor.join(5) and len(runs) == 3
     supervisor.stop()
@@ -63,22 +63,22 @@ def test_a_supervisor_restarts_what_fails_until_the_budget_is_used_up_and_can_be
     assert len(runs) == 3 and set(runs) == {"line"}
 
 
-def test_of_several_faults_the_one_that_stands_in_the_way_of_all_is_told():
-    condition = Condition("line")
-    assert (condition.state, condition.reason) == ("starting", None)
-    condition.running()
-    since = condition.since
-    condition.fault("camera", "lost")
-    condition.fault("model", "corrupted")
-    assert (condition.state, condition.reason) == ("fault", "corrupted") and condition.since >= since
-    condition.running()  # a frame comes in
-    condition.resolved("model")
-    assert (condition.state, condition.reason) == ("fault", "lost")
-    condition.resolved("camera")
-    assert (condition.state, condition.reason) == ("running", None)
-    condition.fault("camera", "lost")
-    condition.stopped("at its end")
-    assert (condition.state, condition.reason) == ("stopped", "at its end")
+def test_of_several_faults_the_one_that_stands_in_the_way_of_all_is_reported():
+    state = PipelineState("line")
+    assert (state.state, state.reason) == ("starting", None)
+    state.running()
+    since = state.since
+    state.fault("camera", "lost")
+    state.fault("model", "corrupted")
+    assert (state.state, state.reason) == ("fault", "corrupted") and state.since >= since
+    state.running()  # a frame comes in
+    state.resolved("model")
+    assert (state.state, state.reason) == ("fault", "lost")
+    state.resolved("camera")
+    assert (state.state, state.reason) == ("running", None)
+    state.fault("camera", "lost")
+    state.stopped("at its end")
+    assert (state.state, state.reason) == ("stopped", "at its end")
 
 
 def test_thresholds_are_kept_per_pipeline_and_model(tmp_path):
@@ -112,7 +112,7 @@ def test_a_slot_judges_and_tests_itself_from_several_threads_at_once(trained_mod
     section = Site.model_validate(
         {"cameras": {"c": {"uri": "synthetic:"}}, "pipelines": {"a": {"camera": "c", "model": trained_model}}}
     ).pipelines["a"]
-    slot = ModelSlot("a", section, KeptThresholds(tmp_path / "thresholds.json"), threads=1)
+    slot = ActiveModel("a", section, KeptThresholds(tmp_path / "thresholds.json"), threads=1)
     with pytest.raises(SettingsError, match="no model is in service"):
         slot.self_test()
     slot.load()
@@ -147,14 +147,14 @@ def site(**changed):
 
 def test_changes_of_a_site_touch_only_what_depends_on_them():
     old = site()
-    assert not any((changes(old, site()).cameras, changes(old, site()).pipelines, changes(old, site()).sinks))
+    assert not any((site_diff(old, site()).cameras, site_diff(old, site()).pipelines, site_diff(old, site()).sinks))
     other_model = site(pipelines={"a": {"camera": "a", "model": "n"}, "b": {"camera": "b", "model": "m"}})
-    assert not changes(old, other_model).pipelines
-    moved = changes(old, site(cameras={"a": {"uri": "camera:1"}, "b": {"uri": "rtsp://kim:hunter2@10.0.0.7/x"}}))
+    assert not site_diff(old, other_model).pipelines
+    moved = site_diff(old, site(cameras={"a": {"uri": "camera:1"}, "b": {"uri": "rtsp://kim:hunter2@10.0.0.7/x"}}))
     assert moved.cameras.changed == moved.pipelines.changed == {"a"}
-    fewer = changes(old, site(cameras={"a": {"uri": "camera:0"}}, pipelines={"a": {"camera": "a", "model": "m"}}))
+    fewer = site_diff(old, site(cameras={"a": {"uri": "camera:0"}}, pipelines={"a": {"camera": "a", "model": "m"}}))
     assert fewer.cameras.gone == fewer.pipelines.gone == {"b"} and not fewer.pipelines.started
-    assert changes(old, site(http=None)).http and changes(old, site(store={"keep_days": 1})).store
+    assert site_diff(old, site(http=None)).http and site_diff(old, site(store={"keep_days": 1})).store
 
 
 def triggered(**trigger):
@@ -170,7 +170,13 @@ def test_a_software_trigger_with_a_sinks_broker_is_one_of_kind_mqtt():
     )
     sinks = {"mqtt": {"kind": "mqtt", "host": "another"}}
     moved = site(pipelines=triggered(kind="software", mqtt_sink="mqtt", topic="parts"), sinks=sinks)
-    assert changes(old, moved).pipelines.changed == {"b"}
+    assert site_diff(old, moved).pipelines.changed == {"b"}
+
+
+def test_the_earlier_word_for_the_images_of_a_drift_watch_is_read():
+    old = site(pipelines={"a": {"camera": "a", "model": "m", "drift": {"pictures": False}}})
+    assert old == site(pipelines={"a": {"camera": "a", "model": "m", "drift": {"images": False}}})
+    assert not old.pipelines["a"].drift.images
 
 
 @pytest.mark.parametrize(

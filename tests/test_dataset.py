@@ -13,7 +13,7 @@ from edgead.dataset.folders import DatasetError, Images, LabelledImage, check_im
 from edgead.images.files import ImageError
 
 
-def picture(path: Path, value: int = 100, shape: tuple[int, ...] = (20, 30, 3)) -> Path:
+def draw(path: Path, value: int = 100, shape: tuple[int, ...] = (20, 30, 3)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.full(shape, value, np.uint8))
     return path
@@ -33,8 +33,8 @@ def test_mvtec_layout(line_data):
 
 
 def test_plain_folder(tmp_path):
-    picture(tmp_path / "ok" / "part10.png")
-    picture(tmp_path / "ok" / "part2.png")
+    draw(tmp_path / "ok" / "part10.png")
+    draw(tmp_path / "ok" / "part2.png")
     assert [path.name for path in find_good_images(tmp_path, "ok")] == ["part2.png", "part10.png"]
     assert len(find_good_images(tmp_path / "ok", ".")) == 2
     with pytest.raises(DatasetError, match="no folder train/good; it holds ok/. Either .* --normal-dir"):
@@ -49,18 +49,18 @@ def test_plain_folder(tmp_path):
 def test_test_set_needs_both_kinds(tmp_path):
     with pytest.raises(DatasetError, match="has no folder test"):
         find_test_images(tmp_path)
-    picture(tmp_path / "test" / "good" / "0.png")
+    draw(tmp_path / "test" / "good" / "0.png")
     with pytest.raises(DatasetError, match="good and defective images .* found good"):
         find_test_images(tmp_path)
-    picture(tmp_path / "test" / "dent" / "0.png")
+    draw(tmp_path / "test" / "dent" / "0.png")
     assert [image.defect for image in find_test_images(tmp_path)] == ["good", "dent"]
     assert find_test_images(tmp_path)[1].load_mask((20, 30)) is None
 
 
 def test_bad_images_are_named_and_counted(tmp_path):
-    good = picture(tmp_path / "a.png")
+    good = draw(tmp_path / "a.png")
     truncated = tmp_path / "b.png"
-    truncated.write_bytes(picture(tmp_path / "c.png").read_bytes()[:60])
+    truncated.write_bytes(draw(tmp_path / "c.png").read_bytes()[:60])
     paths = [good, truncated, tmp_path / "c.png"]
     with pytest.raises(DatasetError, match="(?s)1 of 3 images cannot be read: .*--skip-bad.*b.png.*truncated"):
         check_images(paths)
@@ -71,12 +71,12 @@ def test_bad_images_are_named_and_counted(tmp_path):
     assert seen == [(1, 3), (2, 3), (3, 3)]
     with pytest.raises(DatasetError, match="none of 1 images can be read"):
         check_images([truncated], skip_bad=True)
-    picture(good, value=101)
+    draw(good, value=101)
     assert check_images(usable)[2] != digest
 
 
 def test_images_are_preprocessed_when_asked_for(tmp_path):
-    paths = [picture(tmp_path / "a.png", 7), picture(tmp_path / "b.png", 9, (5, 5))]
+    paths = [draw(tmp_path / "a.png", 7), draw(tmp_path / "b.png", 9, (5, 5))]
     images = Images(paths, Preprocessing(image_size=(8, 8)))
     assert len(images) == 2
     assert [image.shape for image in images] == [(8, 8, 3)] * 2
@@ -86,9 +86,9 @@ def test_images_are_preprocessed_when_asked_for(tmp_path):
 
 
 def test_any_mask_name(tmp_path):
-    image = picture(tmp_path / "test" / "dent" / "7.jpg")
-    picture(tmp_path / "test" / "good" / "0.png")
+    image = draw(tmp_path / "test" / "dent" / "7.jpg")
+    draw(tmp_path / "test" / "good" / "0.png")
     for name in ("7_mask.png", "7.png"):
-        mask = picture(tmp_path / "ground_truth" / "dent" / name, 255)
+        mask = draw(tmp_path / "ground_truth" / "dent" / name, 255)
         assert find_test_images(tmp_path)[1] == LabelledImage(image, "dent", mask)
         mask.unlink()

@@ -74,7 +74,7 @@ def test_incomplete_data_set_is_refused(tmp_path):
         write_dataset(folder, train_good=2, test_good=0, per_defect=0)
 
 
-def test_empty_folder_is_filled_and_progress_told(tmp_path):
+def test_empty_folder_is_filled_and_progress_reported(tmp_path):
     calls = []
     write_dataset(tmp_path, train_good=2, test_good=1, per_defect=0, progress=lambda *done: calls.append(done))
     assert calls == [(1, 3), (2, 3), (3, 3)]

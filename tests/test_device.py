@@ -155,7 +155,7 @@ def test_everything_is_released():
     assert live() == before
 
 
-def test_without_a_library_it_is_told_what_to_install(monkeypatch):
+def test_without_a_library_it_is_reported_what_to_install(monkeypatch):
     def missing():
         raise ModuleNotFoundError("No module named 'pycuda'", name="pycuda")
 
@@ -165,7 +165,7 @@ def test_without_a_library_it_is_told_what_to_install(monkeypatch):
         open_device()
 
 
-def test_without_a_gpu_the_reason_is_told(monkeypatch):
+def test_without_a_gpu_the_reason_is_reported(monkeypatch):
     def fails():
         raise RuntimeError("CUDA: cuInit failed with CUDA_ERROR_NO_DEVICE")
 

@@ -5,16 +5,19 @@ test_cuda_build.py runs these on an emulated GPU as well.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from backends import needs_cuda
 from gpu import needs_gpu
 
-from edgead import Detector, detector
+from edgead import Detector
 from edgead.heads.gpu import GpuScorer
 from edgead.heads.map import MapHead
 from edgead.heads.nearest import NearestHead
 from edgead.images.files import load_image
+from edgead.runtime import RUNTIMES
 from edgead.runtime.device import DeviceArray, open_device
 from edgead.runtime.ort import OrtRuntime
 
@@ -34,9 +37,9 @@ def put(device, array):
 class OrtLeavingItsOutputOnTheGpu:
     """A real network whose output is where TensorRT's would be."""
 
-    def __init__(self, artifact, name, *, precision, threads, on_device):
-        assert name == "tensorrt" and on_device
-        self._host, self._device = OrtRuntime(artifact, artifact.graph(precision), threads=threads), open_device()
+    def __init__(self, artifact, graph, options, *, threads, on_device):
+        assert on_device
+        self._host, self._device = OrtRuntime(artifact, graph, threads=threads), open_device()
         self.input = self._host.input
         self.run(self.input)
 
@@ -133,7 +136,8 @@ def test_the_detector_scores_where_the_output_is(trained_model, line_data, monke
     image[40:110, 300:400] = (0, 0, 255)
     with Detector.load(trained_model, runtime="onnxruntime") as on_host:
         expected = on_host.predict(image)
-    monkeypatch.setattr(detector, "open_runtime", OrtLeavingItsOutputOnTheGpu)
+    tensorrt = replace(RUNTIMES.named("tensorrt"), open=OrtLeavingItsOutputOnTheGpu)
+    monkeypatch.setitem(RUNTIMES._components, "tensorrt", tensorrt)
     with Detector.load(trained_model, runtime="tensorrt") as on_device:
         found = on_device.predict(image)
     assert isinstance(on_device._scorer, GpuScorer)

@@ -55,7 +55,7 @@ def test_a_broken_part_is_a_finding_and_not_a_crash(monkeypatch):
     assert not doctor.is_fit(findings)
 
 
-def test_cameras_are_opened_and_a_dead_one_is_told(monkeypatch, tmp_path):
+def test_cameras_are_opened_and_a_dead_one_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "list_cameras", lambda: [tmp_path / "video7"])
     assert doctor._cameras(False) == {"cameras": {"ok": True, "detail": f"{tmp_path}/video7 (not opened)"}}
     found = doctor._cameras(True)[f"camera {tmp_path}/video7"]

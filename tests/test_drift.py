@@ -1,4 +1,4 @@
-"""Drift: false alarms as rare as guaranteed, changes found and told apart, a state that outlives a restart."""
+"""Drift: false alarms as rare as guaranteed, changes found and distinguished, a state that outlives a restart."""
 
 from __future__ import annotations
 
@@ -236,4 +236,4 @@ def test_another_casting_is_the_product(line):
     found, state = after_change(line, images)
     assert found is not None
     assert state.cause == "product"
-    assert state.reason.startswith("the parts have changed, the pictures have not: ")
+    assert state.reason.startswith("the parts have changed, the images have not: ")

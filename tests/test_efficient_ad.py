@@ -19,11 +19,11 @@ from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import ImageError, write_image  # noqa: E402
 from edgead.methods.backbones import build_backbone  # noqa: E402
 from edgead.methods.checkpoint import Checkpoint  # noqa: E402
-from edgead.methods.described import DescribedPictures, Descriptors  # noqa: E402
 from edgead.methods.distill import DistillConfig, Distiller, distill  # noqa: E402
 from edgead.methods.efficient_ad import EfficientAD, EfficientADConfig  # noqa: E402
+from edgead.methods.feature_cache import Descriptors, FeatureCache  # noqa: E402
 from edgead.methods.pdn import CHANNELS, Resize, build_autoencoder, build_pdn  # noqa: E402
-from edgead.methods.pretraining import PretrainingPictures, find_pictures  # noqa: E402
+from edgead.methods.pretraining import PretrainingImages, find_photographs  # noqa: E402
 from edgead.methods.student_teacher import (  # noqa: E402
     StudentTeacher,
     augment,
@@ -172,7 +172,7 @@ def test_total_loss_by_hand():
     assert total_loss(network, image, image, image, 0.999).item() == pytest.approx(4 + 1 + 1 + 2.25)
 
 
-def test_penalty_is_taken_on_the_other_picture():
+def test_penalty_is_taken_on_the_other_image():
     torch.manual_seed(0)
     network = StudentTeacher(build_pdn("nano", 128), "nano", (64, 64)).eval()
     image, *others = (torch.rand(1, 3, 64, 64) * 255 for _ in range(3))
@@ -397,12 +397,12 @@ def test_descriptors_are_patchcores():
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    """Three parts of one picture, so that what is held out resembles what is learned from."""
+    """Three parts of one image, so that what is held out resembles what is learned from."""
     folder = tmp_path_factory.mktemp("photographs")
     whole = draw_texture(np.random.default_rng(4), 384)
     for number in range(3):
         write_image(folder / "below" / f"{number}.png", whole[:, 128 * number : 128 * (number + 1)])
-    return find_pictures([folder])
+    return find_photographs([folder])
 
 
 QUICK = {
@@ -413,9 +413,9 @@ QUICK = {
     "crop_px": 64,
     "learning_rate": 1e-2,
     "texture_share": 0.0,
-    "pictures": 4,
-    "normalisation_pictures": 4,
-    "held_out_pictures": 2,
+    "images": 4,
+    "normalisation_images": 4,
+    "held_out_images": 2,
 }
 
 
@@ -453,13 +453,13 @@ def test_distilling_with_bfloat16_products(photographs):
     assert losses[0].item() != losses[1].item() == pytest.approx(losses[0].item(), rel=0.02)
 
 
-def test_kept_pictures_are_the_drawn_ones(photographs, tmp_path):
+def test_kept_images_are_the_drawn_ones(photographs, tmp_path):
     backbone = build_backbone("efficientnet_lite0", ["stride8", "stride16"], image_size=(512, 512))
-    pictures = DescribedPictures(PretrainingPictures(photographs, 0.5), backbone, 0.1, [0, 0])
-    drawn = [pictures.get(number) for number in range(2)]
-    pictures.keep(tmp_path, 2, {"seed": 0}, lambda done, total: None)
+    images = FeatureCache(PretrainingImages(photographs, 0.5), backbone, 0.1, [0, 0])
+    drawn = [images.get(number) for number in range(2)]
+    images.keep(tmp_path, 2, {"seed": 0}, lambda done, total: None)
     for number, (image, layers) in enumerate(drawn):
-        kept_image, kept_layers = pictures.get(number)
+        kept_image, kept_layers = images.get(number)
         assert np.array_equal(image, kept_image)
         assert all(np.array_equal(a, b) for a, b in zip(layers, kept_layers, strict=True))
     assert drawn[0][0].shape == (256, 256, 3)
@@ -470,7 +470,7 @@ def test_what_was_kept_for_others_is_not_taken_over(photographs, tmp_path):
     backbone = build_backbone("efficientnet_lite0", ["stride16"], image_size=(512, 512))
 
     def described():
-        return DescribedPictures(PretrainingPictures(photographs, 0.5), backbone, 0.1, [0, 0])
+        return FeatureCache(PretrainingImages(photographs, 0.5), backbone, 0.1, [0, 0])
 
     def stop(done, total):
         if done == 1:
@@ -485,17 +485,17 @@ def test_what_was_kept_for_others_is_not_taken_over(photographs, tmp_path):
         assert np.array_equal(again.get(number)[0], described().get(number)[0])
 
 
-def test_pictures_are_seeded_and_mixed(photographs, tmp_path):
+def test_images_are_seeded_and_mixed(photographs, tmp_path):
     assert np.array_equal(*(draw_texture(np.random.default_rng(5), 96) for _ in range(2)))
     assert not np.array_equal(draw_texture(np.random.default_rng(5), 96), draw_texture(np.random.default_rng(6), 96))
-    pictures = PretrainingPictures(photographs, 0.5)
-    drawn = [pictures.draw(np.random.default_rng(i), 48, grey_rate=0.5) for i in range(40)]
-    assert all(picture.shape == (48, 48, 3) and picture.dtype == np.uint8 for picture in drawn)
-    grey = sum(bool((picture[..., 0] == picture[..., 2]).all()) for picture in drawn)
+    images = PretrainingImages(photographs, 0.5)
+    drawn = [images.draw(np.random.default_rng(i), 48, grey_rate=0.5) for i in range(40)]
+    assert all(image.shape == (48, 48, 3) and image.dtype == np.uint8 for image in drawn)
+    grey = sum(bool((image[..., 0] == image[..., 2]).all()) for image in drawn)
     assert 10 < grey < 35
-    assert PretrainingPictures([], 0.0).texture_share == 1
+    assert PretrainingImages([], 0.0).texture_share == 1
     with pytest.raises(ImageError, match="no images found"):
-        find_pictures([tmp_path])
+        find_photographs([tmp_path])
 
 
 def test_settings_of_a_distillation():

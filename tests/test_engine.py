@@ -339,7 +339,7 @@ def test_what_is_not_installed(monkeypatch, tmp_path):
     assert doctor._tried(doctor._tensorrt) == {"ok": False, "detail": "not installed (optional)"}
 
 
-def test_one_that_does_not_load_is_told(monkeypatch, tmp_path):
+def test_one_that_does_not_load_is_reported(monkeypatch, tmp_path):
     (tmp_path / "broken_tensorrt.py").write_text(
         "raise ImportError('libnvinfer.so.10: cannot open shared object file')"
     )

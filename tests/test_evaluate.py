@@ -45,10 +45,10 @@ def data(tmp_path) -> Path:
             y, x = spot
             image[y : y + 6, x : x + 6], mask[y : y + 6, x : x + 6] = value, 255
         kind, name = place.split("/")
-        for folder, picture in ((tmp_path / "test" / kind, image), (tmp_path / "ground_truth" / kind, mask)):
+        for folder, drawn in ((tmp_path / "test" / kind, image), (tmp_path / "ground_truth" / kind, mask)):
             folder.mkdir(parents=True, exist_ok=True)
             suffix = ".png" if folder.parent.name == "test" else "_mask.png"
-            cv2.imwrite(str(folder / f"{name}{suffix}"), picture)
+            cv2.imwrite(str(folder / f"{name}{suffix}"), drawn)
 
     write("good/0", None, 0)
     write("good/1", None, 0)
@@ -117,8 +117,8 @@ def test_pixels_type_by_type(data):
 
 
 def test_a_type_outside_of_the_region_of_interest_has_no_pixel_metrics(data):
-    for picture in (data / "test" / "dent" / "inside.png", data / "ground_truth" / "dent" / "inside_mask.png"):
-        picture.unlink()
+    for image in (data / "test" / "dent" / "inside.png", data / "ground_truth" / "dent" / "inside_mask.png"):
+        image.unlink()
     types = evaluate(Brightness(ROI), find_test_images(data)).to_dict()["defect_types"]
     assert types["dent"]["AUPIMO"] is types["dent"]["AUPRO"] is None
     assert types["stain"]["AUPIMO"] == 0

@@ -1,4 +1,4 @@
-"""The evidence store with a real SQLite and real pictures: what is told, in which order, and what is refused."""
+"""The evidence store with a real SQLite and real images: what is reported, in which order, and what is refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def open_store(folder, *, now=lambda: datetime.now(timezone.utc), **settings):
     return EvidenceStore(section, now=now)
 
 
-def read_picture(path):
+def read_image(path):
     image = cv2.imread(str(path))
     assert image is not None, path
     return image
@@ -54,7 +54,7 @@ def test_a_record_tells_what_all_sinks_tell(tmp_path):
         assert store.add(frame, verdict)
         record = store.verdict(frame.id)
         assert before <= datetime.fromisoformat(record.pop("judged_at")) <= datetime.now(timezone.utc)
-        assert (record.pop("pictures"), record.pop("false_reject")) == ([], None)
+        assert (record.pop("images"), record.pop("false_reject")) == ([], None)
         expected = verdict_record(frame, verdict)
         del expected["stage_times"]["sink_ms"]
         assert record == json.loads(json.dumps(expected))
@@ -81,31 +81,31 @@ def test_pipelines_that_share_a_capture_each_have_their_record(tmp_path):
             one = replace(verdict, pipeline=pipeline, image_score=0.9 if pipeline == "caps" else 0.8)
             assert store.add(frame, one)
             store.keep(frame, one, ())
-        wait_until(lambda: store.status()["pictures_waiting"] == 0)
+        wait_until(lambda: store.status()["images_waiting"] == 0)
         assert store.status()["rows_doubled"] == 1
         assert [record["pipeline"] for record in store.verdicts()] == ["labels", "caps"]
         assert store.verdict(frame.id)["pipeline"] == "caps"
         assert store.verdict(frame.id, pipeline="labels")["image_score"] == 0.8
-        places = [store.picture(frame.id, "frame.jpg", pipeline=pipeline) for pipeline in ("caps", "labels")]
+        places = [store.image(frame.id, "frame.jpg", pipeline=pipeline) for pipeline in ("caps", "labels")]
         assert places[0] != places[1] and all(path.is_file() for path in places)
         store.mark_false_reject(frame.id, by="anna", pipeline="labels")
         assert [record["false_reject"] is None for record in store.verdicts()] == [False, True]
         assert ids(store.verdicts(before_id=frame.id, pipeline="labels")) == []
 
 
-def test_a_picture_that_cannot_be_drawn_is_told_and_stops_no_other(tmp_path):
+def test_an_image_that_cannot_be_drawn_is_reported_and_stops_no_other(tmp_path):
     line = Line()
     frame, verdict = line.part(0.9)
     wide = replace(frame, image=np.zeros((1, 70_000, 3), np.uint8))  # JPEG ends at 65,535
     with closing(open_store(tmp_path, after=0)) as store:
         store.add(wide, verdict)
         store.keep(wide, verdict, ())
-        wait_until(lambda: store.status()["pictures_dropped"])
+        wait_until(lambda: store.status()["images_dropped"])
         assert "cannot be written as JPEG" in store.problems()[0]
         good = keep(store, line, 0.9)
         wait_until(lambda: store.problems() == ())
-        wait_until(lambda: store.status()["pictures_waiting"] == 0)
-        assert store.verdict(good.id)["pictures"] == ["frame.jpg", "heat.jpg"]
+        wait_until(lambda: store.status()["images_waiting"] == 0)
+        assert store.verdict(good.id)["images"] == ["frame.jpg", "heat.jpg"]
 
 
 def test_records_are_listed_newest_first_by_pages(tmp_path):
@@ -168,7 +168,7 @@ def test_a_value_that_the_database_refuses_holds_up_no_other(tmp_path):
         assert store.status()["rows_lost"] == 1
 
 
-# Pictures
+# Images
 
 
 def keep(store, line, score, before=()):
@@ -178,7 +178,7 @@ def keep(store, line, score, before=()):
     return frame
 
 
-def test_a_reject_keeps_its_picture_and_those_before_and_after(tmp_path):
+def test_a_reject_keeps_its_image_and_those_before_and_after(tmp_path):
     line, other = Line(), Line(camera="side")
     with closing(open_store(tmp_path, before=2, after=3)) as store:
         before = [line.capture() for _ in range(4)]
@@ -190,9 +190,9 @@ def test_a_reject_keeps_its_picture_and_those_before_and_after(tmp_path):
             store.follow(line.capture())
         names = ["before-002.jpg", "before-001.jpg", "frame.jpg", "heat.jpg"]
         names += ["after-001.jpg", "after-002.jpg", "after-003.jpg"]
-        wait_until(lambda: store.status()["pictures_written"] == 7)
-        assert store.verdict(frame.id)["pictures"] == names
-        found = {name: read_picture(store.picture(frame.id, name)) for name in names}
+        wait_until(lambda: store.status()["images_written"] == 7)
+        assert store.verdict(frame.id)["images"] == names
+        found = {name: read_image(store.image(frame.id, name)) for name in names}
     numbers = [read_number(found[name]) for name in names if name != "heat.jpg"]
     assert numbers == [2, 3, 4, 5, 6, 7]
     assert found["heat.jpg"].shape[0] > found["frame.jpg"].shape[0]
@@ -205,34 +205,34 @@ def test_two_rejects_in_a_row_each_have_their_frames(tmp_path):
         second = keep(store, line, 0.9, [first])
         for frame in (second, line.capture(), line.capture()):
             store.follow(frame)
-        wait_until(lambda: store.status()["pictures_written"] == 9)
+        wait_until(lambda: store.status()["images_written"] == 9)
         after = [
-            [read_number(read_picture(store.picture(frame.id, f"after-00{step}.jpg"))) for step in (1, 2)]
+            [read_number(read_image(store.image(frame.id, f"after-00{step}.jpg"))) for step in (1, 2)]
             for frame in (first, second)
         ]
     assert after == [[1, 2], [2, 3]]
 
 
 @pytest.mark.parametrize("evidence, kept", [("none", 0), ("reject", 1), ("review", 2), ("all", 3)])
-def test_the_section_says_which_decisions_keep_pictures(tmp_path, evidence, kept):
+def test_the_section_says_which_decisions_keep_images(tmp_path, evidence, kept):
     line = Line()
     with closing(open_store(tmp_path, evidence=evidence)) as store:
         frames = [keep(store, line, score) for score in (0.1, 0.45, 0.9)]
-        wait_until(lambda: store.status()["pictures_waiting"] == 0)
+        wait_until(lambda: store.status()["images_waiting"] == 0)
     with closing(open_store(tmp_path)) as store:
-        assert sum(bool(store.verdict(frame.id)["pictures"]) for frame in frames) == kept
+        assert sum(bool(store.verdict(frame.id)["images"]) for frame in frames) == kept
 
 
 @pytest.mark.parametrize(
     "name", ["../frame.jpg", "/etc/passwd", "frame.jpg/..", "frame.png", ".frame.jpg.part", "", "..", "frame.jpg\0"]
 )
-def test_only_pictures_of_the_record_can_be_had(tmp_path, name):
+def test_only_images_of_the_record_can_be_had(tmp_path, name):
     with closing(open_store(tmp_path)) as store:
         frame = keep(store, Line(), 0.9)
-        wait_until(lambda: store.status()["pictures_written"] == 2)
-        assert store.picture(frame.id, "frame.jpg").is_file()
-        assert store.picture(frame.id, name) is None
-        assert store.picture(f"../{frame.id}", "frame.jpg") is None
+        wait_until(lambda: store.status()["images_written"] == 2)
+        assert store.image(frame.id, "frame.jpg").is_file()
+        assert store.image(frame.id, name) is None
+        assert store.image(f"../{frame.id}", "frame.jpg") is None
         assert store.verdict("' OR 1=1 --") is None
 
 
@@ -240,7 +240,7 @@ def test_no_name_and_no_id_leads_out_of_the_store(tmp_path):
     (tmp_path / "secret.jpg").write_bytes(b"secret")
     with closing(open_store(tmp_path / "store")) as store:
         frame = keep(store, Line(), 0.9)
-        wait_until(lambda: store.status()["pictures_written"] == 2)
+        wait_until(lambda: store.status()["images_written"] == 2)
         parts = st.sampled_from(
             ["..", "/", "\\", "secret", "frame", ".jpg", "\0", "%2e%2e", frame.id, "verdicts.sqlite"]
         )
@@ -249,7 +249,7 @@ def test_no_name_and_no_id_leads_out_of_the_store(tmp_path):
         @settings(max_examples=200, deadline=None)
         @given(name=texts, id=st.one_of(st.just(frame.id), texts))
         def ask(name, id):
-            path = store.picture(id, name)
+            path = store.image(id, name)
             assert path is None or (id == frame.id and name in ("frame.jpg", "heat.jpg"))
             assert store.verdicts(pipeline=id or "-") == store.verdicts(decision=name or "-") == []
 
@@ -262,19 +262,19 @@ def test_an_id_that_is_no_uuid_makes_no_folder(tmp_path):
         frame = replace(frame, id="../../outside")
         store.add(frame, verdict)
         store.keep(frame, verdict, ())
-        assert store.verdict("../../outside")["pictures"] == []
-    assert not (tmp_path / "pictures").exists()
+        assert store.verdict("../../outside")["images"] == []
+    assert not (tmp_path / "images").exists()
 
 
-def test_unfinished_pictures_of_a_killed_process_are_removed(tmp_path):
+def test_unfinished_images_of_a_killed_process_are_removed(tmp_path):
     with closing(open_store(tmp_path)) as store:
         frame = keep(store, Line(), 0.9)
-        wait_until(lambda: store.status()["pictures_written"] == 2)
-        folder = store.picture(frame.id, "frame.jpg").parent
+        wait_until(lambda: store.status()["images_written"] == 2)
+        folder = store.image(frame.id, "frame.jpg").parent
     (folder / ".after-001.jpg.part").write_bytes(b"\xff\xd8half")
     used = sum(path.stat().st_size for path in folder.glob("*.jpg"))
     with closing(open_store(tmp_path)) as store:
-        wait_until(lambda: store.status()["pictures_mib"] == used / 2**20)
+        wait_until(lambda: store.status()["images_mib"] == used / 2**20)
     assert sorted(path.name for path in folder.iterdir()) == ["frame.jpg", "heat.jpg"]
 
 
@@ -287,10 +287,8 @@ def test_the_camera_loop_records_by_a_uri_alone(tmp_path):
         records = store.verdicts()
         assert [record["number"] for record in records] == list(range(11, -1, -1))
         names = ["before-002.jpg", "before-001.jpg", "frame.jpg", "heat.jpg", "after-001.jpg", "after-002.jpg"]
-        assert store.verdict(records[5]["id"])["pictures"] == names
-        found = [
-            read_number(read_picture(store.picture(records[5]["id"], name))) for name in names if name != "heat.jpg"
-        ]
+        assert store.verdict(records[5]["id"])["images"] == names
+        found = [read_number(read_image(store.image(records[5]["id"], name))) for name in names if name != "heat.jpg"]
     assert found == [4, 5, 6, 7, 8]
 
 
@@ -342,7 +340,7 @@ def test_a_newer_schema_is_refused_with_what_to_do(tmp_path):
         open_store(tmp_path)
 
 
-def test_a_damaged_database_is_set_aside_and_told(tmp_path):
+def test_a_damaged_database_is_set_aside_and_reported(tmp_path):
     for index in (1, 2):
         (tmp_path / "verdicts.sqlite").write_bytes(b"JFIF" * 1000)
         with closing(open_store(tmp_path)) as store:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import full_disk
-from test_evidence import keep, open_store, read_picture, wait_until
+from test_evidence import keep, open_store, read_image, wait_until
 from verdicts import Line, ids
 
 from edgead.evidence.database import LOG_MOST
@@ -69,10 +69,10 @@ def test_kills_at_50_instants_lose_no_committed_record_and_break_nothing(tmp_pat
             recorded, said = len(found), said + len(newest)
         server.stdin.close()
     assert server.returncode == 0 and said > KILLS
-    pictures = list(tmp_path.rglob("*.jpg"))
-    assert len(pictures) > KILLS
-    for path in pictures:
-        read_picture(path)
+    images = list(tmp_path.rglob("*.jpg"))
+    assert len(images) > KILLS
+    for path in images:
+        read_image(path)
     with closing(open_store(tmp_path)) as store:
         wait_until(lambda: not list(tmp_path.rglob("*.part")))
         assert sum(store.counts().values()) == recorded
@@ -126,7 +126,7 @@ def noisy(part, seed=0):
     return replace(frame, image=image), verdict
 
 
-def test_a_full_disk_stops_pictures_and_then_records_and_never_the_line(tmp_path):
+def test_a_full_disk_stops_images_and_then_records_and_never_the_line(tmp_path):
     line = Line()
     with full_disk(tmp_path, 2048) as disk:
         with closing(open_store(disk)) as store:
@@ -142,26 +142,26 @@ def test_a_full_disk_stops_pictures_and_then_records_and_never_the_line(tmp_path
                 store.keep(*part, ())
                 slowest = max(slowest, time.perf_counter() - begin)
             wait_until(lambda: len(store.problems()) == 2)
-            records, pictures = store.problems()
+            records, images = store.problems()
             assert records.startswith("records are not written: database or disk is full; ") and "0 lost" in records
-            assert pictures.startswith("pictures are not kept: the disk is full; ")
+            assert images.startswith("images are not kept: the disk is full; ")
             assert slowest < 0.5
-            wait_until(lambda: store.status()["pictures_waiting"] == 0)
-            dropped = store.status()["pictures_dropped"]
-            assert dropped + store.status()["pictures_written"] == 300 and dropped > 290
+            wait_until(lambda: store.status()["images_waiting"] == 0)
+            dropped = store.status()["images_dropped"]
+            assert dropped + store.status()["images_written"] == 300 and dropped > 290
             others.unlink()
             wait_until(lambda: store.status()["rows_waiting"] == 0, timeout_s=15)
             last = line.part(0.9)
             assert store.add(*last)
             store.keep(*last, ())
             wait_until(lambda: store.problems() == ())
-            wait_until(lambda: store.status()["pictures_waiting"] == 0)
+            wait_until(lambda: store.status()["images_waiting"] == 0)
             everything = [frame.id for frame, _ in (*ahead, *during, last)]
             assert ids(store.verdicts(limit=1000)) == everything[::-1]
-            assert store.status()["pictures_dropped"] == dropped
-            assert len(store.verdict(last[0].id)["pictures"]) == 2
+            assert store.status()["images_dropped"] == dropped
+            assert len(store.verdict(last[0].id)["images"]) == 2
         for path in disk.rglob("*.jpg"):
-            read_picture(path)
+            read_image(path)
         assert not list(disk.rglob("*.part"))
 
 
@@ -179,16 +179,16 @@ def test_a_disk_that_is_full_at_the_start_keeps_no_daemon_from_starting(tmp_path
             assert ids(store.verdicts()) == [part[0].id]
 
 
-def test_pictures_leave_some_of_the_disk_free(tmp_path):
+def test_images_leave_some_of_the_disk_free(tmp_path):
     with full_disk(tmp_path, 8192) as disk:
         fill(disk, leave=3 * 2**20)
         with closing(open_store(disk, free_mib=4)) as store:
             frame = keep(store, Line(), 0.9)
             wait_until(lambda: store.problems())
             assert store.problems()[0].startswith(
-                "pictures are not kept: 2 MiB of the disk are free, less than free_mib=4"
+                "images are not kept: 2 MiB of the disk are free, less than free_mib=4"
             )
-            assert store.verdict(frame.id)["pictures"] == []
+            assert store.verdict(frame.id)["images"] == []
             assert len(store.verdicts()) == 1
 
 
@@ -212,18 +212,18 @@ def test_a_database_that_someone_has_locked_delays_one_verdict_a_little(tmp_path
 # Retention
 
 
-def test_the_oldest_pictures_make_room(tmp_path):
+def test_the_oldest_images_make_room(tmp_path):
     line = Line()
     with closing(open_store(tmp_path, most_mib=1, after=0)) as store:
         for seed in range(20):
             frame, verdict = noisy(line.part(0.9), seed)
             assert store.add(frame, verdict)
             store.keep(frame, verdict, ())
-        wait_until(lambda: store.status()["pictures_written"] == 40)
-        kept = [bool(store.verdict(record["id"])["pictures"]) for record in store.verdicts()]
+        wait_until(lambda: store.status()["images_written"] == 40)
+        kept = [bool(store.verdict(record["id"])["images"]) for record in store.verdicts()]
         assert len(kept) == 20 and kept == sorted(kept, reverse=True) and 3 <= sum(kept) < 20
         used = sum(path.stat().st_size for path in tmp_path.rglob("*.jpg"))
-        assert used <= 2**20 and store.status()["pictures_mib"] == used / 2**20
+        assert used <= 2**20 and store.status()["images_mib"] == used / 2**20
         assert store.problems() == ()
 
 
@@ -248,7 +248,7 @@ def add_at(folder, clock, line, count=3):
             assert store.add(*part)
             store.keep(*part, ())
             added.append(part[0].id)
-        wait_until(lambda: store.status()["pictures_written"] == 2 * count)
+        wait_until(lambda: store.status()["images_written"] == 2 * count)
     return added
 
 
@@ -258,7 +258,7 @@ def remove_old(folder, clock):
         return removed, ids(store.verdicts())
 
 
-def test_what_is_too_old_goes_with_its_pictures_and_marks(tmp_path):
+def test_what_is_too_old_goes_with_its_images_and_marks(tmp_path):
     line, clock = Line(), Clock(NOW - timedelta(days=31))
     old = add_at(tmp_path, clock, line)
     with closing(open_store(tmp_path)) as store:
@@ -267,7 +267,7 @@ def test_what_is_too_old_goes_with_its_pictures_and_marks(tmp_path):
     young = add_at(tmp_path, clock, line)
     clock.at = NOW
     assert remove_old(tmp_path, clock) == (3, young[::-1])
-    assert sorted(path.name for path in tmp_path.glob("pictures/*/*")) == sorted(young)
+    assert sorted(path.name for path in tmp_path.glob("images/*/*")) == sorted(young)
     with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
         assert connection.execute("SELECT count(*) FROM marks").fetchone() == (0,)
     # Nobody needs to ask for it.
@@ -353,4 +353,4 @@ def test_the_systems_clock_set_back_under_way_changes_no_order(tmp_path):
         assert ids(records) == said[::-1]
         assert datetime.fromisoformat(records[0]["judged_at"]) < datetime.fromisoformat(records[-1]["judged_at"])
         assert [place.partition("/")[2] for place in store._folder.oldest()] == said
-        assert all(store.verdict(id)["pictures"] == ["frame.jpg", "heat.jpg"] for id in said)
+        assert all(store.verdict(id)["images"] == ["frame.jpg", "heat.jpg"] for id in said)

@@ -74,19 +74,19 @@ def open_store(folder, server, **settings):
     return EvidenceStore(StoreSection(folder=folder, url=server.url, free_mib=0, **settings))
 
 
-def test_records_pictures_marks_and_changes_are_as_with_sqlite(tmp_path, server):
+def test_records_images_marks_and_changes_are_as_with_sqlite(tmp_path, server):
     line = Line()
     with closing(open_store(tmp_path, server)) as store:
         parts = line.parts(30)
         assert all(store.add(*part) for part in parts)
         assert store.add(*parts[3])
         bad = keep(store, line, 0.9)
-        wait_until(lambda: store.status()["pictures_written"] == 2)
+        wait_until(lambda: store.status()["images_written"] == 2)
         newest = [bad.id, *(frame.id for frame, _ in reversed(parts))]
         assert ids(store.verdicts()) == newest
         assert ids(store.verdicts(before_id=newest[9], decision="ok", limit=5)) == newest[10:15]
         record = store.verdict(bad.id)
-        assert record["pictures"] == ["frame.jpg", "heat.jpg"]
+        assert record["images"] == ["frame.jpg", "heat.jpg"]
         assert record["captured_at"] == bad.captured_at.isoformat() and record["boxes"][0]["peak"] == 0.9
         store.mark_false_reject(bad.id, by="anna", note="dust")
         assert store.verdict(bad.id)["false_reject"]["note"] == "dust"
@@ -124,13 +124,13 @@ def test_a_server_that_goes_away_delays_no_verdict_and_loses_no_record(tmp_path,
         wait_until(lambda: store.problems() == (), timeout_s=20)
         assert ids(store.verdicts(limit=100)) == added[::-1]
         assert store.status()["rows_lost"] == 0
-        told = caplog.text + str(error.value) + repr(store) + str(store.status())
-        assert PASSWORD not in told
+        reported = caplog.text + str(error.value) + repr(store) + str(store.status())
+        assert PASSWORD not in reported
         left = open_store(tmp_path, server)
         left.close()
 
 
-def test_a_wrong_password_is_told_without_it(tmp_path, server):
+def test_a_wrong_password_is_reported_without_it(tmp_path, server):
     url = server.url.replace(PASSWORD, f"not-{PASSWORD}")
     with closing(EvidenceStore(StoreSection(folder=tmp_path, url=url))) as store:
         assert not store.add(*Line().part())

@@ -1,4 +1,4 @@
-"""From torch to what ships: the graph, parity on real pictures, and faults that must be found."""
+"""From torch to what ships: the graph, parity on real images, and faults that must be found."""
 
 from __future__ import annotations
 

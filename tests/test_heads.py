@@ -84,9 +84,9 @@ def test_a_head_that_is_not_installed_is_named(tmp_path):
     edit_manifest(path, lambda content: content.update(head={"kind": "oracle"}))
     with pytest.raises(
         ArtifactError, match="the head 'oracle' is not installed, here are map, nearest: install"
-    ) as told:
+    ) as reported:
         Artifact.load(path)
-    assert "train" not in str(told.value)
+    assert "train" not in str(reported.value)
 
 
 def test_built_in_heads_are_found_by_their_kinds():

@@ -1,4 +1,4 @@
-"""The health of a camera, measured on the built-in line: what it must tell, and what it must not."""
+"""The health of a camera, measured on the built-in line: what it must report, and what it must not."""
 
 from __future__ import annotations
 

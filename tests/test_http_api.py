@@ -1,4 +1,4 @@
-"""The API of the daemon: states, verdicts, pictures, changes, metrics; as a client sees them."""
+"""The API of the daemon: states, verdicts, images, changes, metrics; as a client sees them."""
 
 from __future__ import annotations
 
@@ -46,26 +46,26 @@ def test_ready_only_when_every_pipeline_is_in_service(client, daemon):
 
 
 def test_not_ready_while_a_required_sink_fails(client, daemon):
-    daemon.outlet["blocks"] = True
+    daemon.queued["blocks"] = True
     answer = client.get("/readyz")
     failing = {"plc": "is required and has failed for 42 s"}
     assert (answer.status_code, answer.json()) == (503, {"ready": False, "waiting_for": [], "failing_sinks": failing})
     status = client.get("/api/status").json()
     assert status["ready"] is False
-    assert (status["outlets"][0]["required"], status["outlets"][0]["blocks"]) == (True, True)
-    assert 'edgead_outlet_failing_seconds{outlet="plc"} 42.0' in client.get("/metrics").text
+    assert (status["sinks"][0]["required"], status["sinks"][0]["blocks"]) == (True, True)
+    assert 'edgead_sink_failing_seconds{sink="plc"} 42.0' in client.get("/metrics").text
 
 
 def test_status_tells_every_part_with_its_reason(client, daemon):
     daemon.cameras["conveyor"].state, daemon.cameras["conveyor"].reason = "lost", "no route to host"
     status = client.get("/api/status").json()
     assert status["ready"] is True
-    (camera,), (pipeline,), (outlet,) = status["cameras"], status["pipelines"], status["outlets"]
+    (camera,), (pipeline,), (queued,) = status["cameras"], status["pipelines"], status["sinks"]
     assert (camera["state"], camera["reason"], camera["health"]) == ("lost", "no route to host", ["dark"])
     assert pipeline["decisions"] == {"ok": 7, "review": 2, "reject": 1}
     assert pipeline["trigger"] == "software" and pipeline["on_request"]
-    assert (outlet["waiting"], outlet["dropped"], outlet["problem"]) == (1, 2, "away")
-    assert status["evidence_problems"] == ["pictures are not kept: the disk is full"]
+    assert (queued["waiting"], queued["dropped"], queued["problem"]) == (1, 2, "away")
+    assert status["evidence_problems"] == ["images are not kept: the disk is full"]
     assert client.get("/api/cameras").json() == status["cameras"]
     assert client.get("/api/pipelines").json() == status["pipelines"]
     assert client.get("/api/pipelines/front").json() == pipeline
@@ -76,15 +76,15 @@ def test_metrics_are_those_of_the_status(client, daemon):
     families = text_string_to_metric_families(client.get("/metrics").text)
     found = {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
     assert found["edgead_camera_fps", "conveyor"] == 24.5
-    assert found["edgead_frames_dropped_total", "front", "overwritten"] == 4
-    assert found["edgead_frames_dropped_total", "front", "unjudged"] == 1
+    assert found["edgead_frames_dropped_total", "front", "stale"] == 4
+    assert found["edgead_frames_dropped_total", "front", "fault"] == 1
     assert found["edgead_reconnects_total", "conveyor"] == 3
     assert found["edgead_verdicts_total", "front", "reject"] == 1
     assert found["edgead_latency_seconds", "0.5", "front", "infer"] == pytest.approx(0.002)
     assert found["edgead_latency_seconds_count", "front", "total"] == 1
     assert found["edgead_camera_state", "conveyor", "streaming"] == 1
     assert found["edgead_camera_state", "conveyor", "lost"] == 0
-    assert found["edgead_outlet_dropped_total", "plc"] == 2
+    assert found["edgead_sink_dropped_total", "plc"] == 2
     assert found["edgead_evidence_problems",] == 1
     assert found["process_resident_memory_bytes",] > 1e6
 
@@ -102,18 +102,18 @@ def test_verdicts_come_in_pages_newest_first(client, daemon):
     detail = client.get(f"/api/verdicts/{ids[2]}").json()
     assert client.get(f"/api/verdicts/{ids[2]}", params={"pipeline": "front"}).json() == detail
     assert client.get(f"/api/verdicts/{ids[2]}", params={"pipeline": "back"}).status_code == 404
-    assert detail["pictures"] == ["before-001.jpg", "frame.jpg", "heat.jpg"]
+    assert detail["images"] == ["before-001.jpg", "frame.jpg", "heat.jpg"]
     assert detail["boxes"][0]["x"] == 80
-    assert decoded(client.get(f"/api/verdicts/{ids[2]}/pictures/frame.jpg")).shape == (120, 160, 3)
+    assert decoded(client.get(f"/api/verdicts/{ids[2]}/images/frame.jpg")).shape == (120, 160, 3)
 
 
 def test_what_is_not_there_is_said_in_words(client, daemon):
     daemon.judge(1, 0.9)
     for path in (
         "/api/verdicts/ffff",
-        "/api/verdicts/ffff/pictures/frame.jpg",
+        "/api/verdicts/ffff/images/frame.jpg",
         "/api/pipelines/back",
-        "/api/cameras/back/picture",
+        "/api/cameras/back/image",
         "/api/nothing",
         "/nothing",
     ):
@@ -123,28 +123,28 @@ def test_what_is_not_there_is_said_in_words(client, daemon):
         assert answer.json()["status"] == 404 and answer.json()["detail"], path
 
 
-def test_a_picture_that_retention_has_removed_is_not_found(client, daemon):
+def test_an_image_that_retention_has_removed_is_not_found(client, daemon):
     id = daemon.judge(1, 0.9)
     (daemon.store.folder / id / "frame.jpg").unlink()
-    assert client.get(f"/api/verdicts/{id}/pictures/frame.jpg").status_code == 404
+    assert client.get(f"/api/verdicts/{id}/images/frame.jpg").status_code == 404
 
 
-def test_live_pictures_with_heat_and_without(client, daemon):
-    assert client.get("/api/pipelines/front/picture").status_code == 204
+def test_live_images_with_heat_and_without(client, daemon):
+    assert client.get("/api/pipelines/front/image").status_code == 204
     daemon.judge(5, 0.9)
-    plain = client.get("/api/pipelines/front/picture", params={"overlay": False})
-    heat = client.get("/api/pipelines/front/picture", params={"overlay": True})
+    plain = client.get("/api/pipelines/front/image", params={"overlay": False})
+    heat = client.get("/api/pipelines/front/image", params={"overlay": True})
     assert decoded(plain).shape == decoded(heat).shape == (120, 160, 3)
     warmer = decoded(heat).astype(int) - decoded(plain)
     assert warmer[45:55, 90:110, 2].min() > 40  # red where the map is hot
     assert abs(warmer[90:, :60]).max() < 12
-    assert decoded(client.get("/api/cameras/conveyor/picture", params={"width": 80})).shape == (60, 80, 3)
+    assert decoded(client.get("/api/cameras/conveyor/image", params={"width": 80})).shape == (60, 80, 3)
 
 
-def test_a_picture_is_sent_once(client, daemon):
+def test_an_image_is_sent_once(client, daemon):
     daemon.judge(5, 0.9)
-    first = client.get("/api/pipelines/front/picture")
-    again = client.get("/api/pipelines/front/picture", headers={"If-None-Match": first.headers["etag"]})
+    first = client.get("/api/pipelines/front/image")
+    again = client.get("/api/pipelines/front/image", headers={"If-None-Match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
     assert first.headers["x-frame-id"] == daemon.pipelines["front"].judged[0].id
 

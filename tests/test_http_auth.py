@@ -11,8 +11,8 @@ from fake_daemon import TOKEN, FakeDaemon
 from pydantic import SecretStr
 
 from edgead.daemon.http.app import build_app
-from edgead.daemon.http.failures import FailureLimit
-from edgead.daemon.http.gate import OPEN_PATHS
+from edgead.daemon.http.middleware import OPEN_PATHS
+from edgead.daemon.http.rate_limit import FailureLimit
 from edgead.daemon.http.server import serve
 from edgead.daemon.http.sessions import Sessions
 from edgead.site.schema import HttpSection
@@ -62,9 +62,7 @@ def test_everything_but_probes_and_the_empty_page_demands_the_token(patient):
     assert len(paths) > 15
     for path, methods in paths.items():
         for method in methods:
-            answer = patient.request(
-                method, path.format_map(dict.fromkeys(("name", "verdict_id", "picture_name"), "x"))
-            )
+            answer = patient.request(method, path.format_map(dict.fromkeys(("name", "verdict_id", "image_name"), "x")))
             refused = answer.status_code == 401
             assert refused == (path not in OPEN_PATHS) or path == "/api/login", (method, path)
     assert patient.get("/openapi.json").status_code == 401

@@ -109,7 +109,7 @@ def test_garbage_without_end_fills_no_log(port, caplog):
     assert 1 <= len(records) <= 10
 
 
-def test_more_requests_than_are_worked_on_are_told_so_but_open_ones_are_answered():
+def test_more_requests_than_are_worked_on_are_refused_but_open_ones_are_answered():
     entered, statuses, gate = [], [], asyncio.Event()
 
     async def app(scope, receive, send):

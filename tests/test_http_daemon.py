@@ -49,8 +49,8 @@ def port_of(process: subprocess.Popen, log: Path) -> int:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
         for line in log.read_text().splitlines():
-            if "port" in (told := json.loads(line)):
-                return told["port"]
+            if "port" in (reported := json.loads(line)):
+                return reported["port"]
         time.sleep(0.05)
     raise AssertionError(log.read_text())
 
@@ -87,11 +87,11 @@ def test_the_line_is_seen_and_steered_from_the_page(browser, url):
         page.get_by_role("button", name="Sign in").click()
 
         expect(page.locator("#word")).to_have_text(re.compile("OK|Review|Reject"))
-        expect(page.locator("#picture")).to_have_attribute("data-frame", re.compile("."), timeout=20_000)
-        seen = [page.locator("#picture").get_attribute("data-frame")]
-        for _ in range(2):  # pictures go on
-            expect(page.locator("#picture")).not_to_have_attribute("data-frame", seen[-1])
-            seen.append(page.locator("#picture").get_attribute("data-frame"))
+        expect(page.locator("#live-image")).to_have_attribute("data-frame", re.compile("."), timeout=20_000)
+        seen = [page.locator("#live-image").get_attribute("data-frame")]
+        for _ in range(2):  # images go on
+            expect(page.locator("#live-image")).not_to_have_attribute("data-frame", seen[-1])
+            seen.append(page.locator("#live-image").get_attribute("data-frame"))
         assert seen == sorted(set(seen))
         expect(page.locator("#latency")).to_contain_text("total")
 
@@ -132,10 +132,10 @@ def test_what_programs_read_is_what_the_page_shows(url):
         assert client.get(f"/api/verdicts/{verdict['id']}").json()["image_score"] == verdict["image_score"]
     for name in (
         'edgead_camera_fps{camera="conveyor"}',
-        'edgead_frames_dropped_total{pipeline="front",reason="overwritten"}',
+        'edgead_frames_dropped_total{pipeline="front",reason="stale"}',
         'edgead_reconnects_total{camera="conveyor"}',
         'edgead_latency_seconds{pipeline="front",quantile="0.99",stage="infer"}',
         'edgead_verdicts_total{decision="ok",pipeline="front"}',
-        'edgead_outlet_written_total{outlet="lines"}',
+        'edgead_sink_written_total{sink="lines"}',
     ):
         assert name in text

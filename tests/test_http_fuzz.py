@@ -62,7 +62,7 @@ def api(client):
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_the_api_is_as_it_says(api, daemon, mode):
-    known = {"verdict_id": daemon.store.rows[0]["id"], "picture_name": "frame.jpg"}
+    known = {"verdict_id": daemon.store.rows[0]["id"], "image_name": "frame.jpg"}
     tried = 0
     for found in api.get_all_operations():
         operation = found.ok()
@@ -84,10 +84,10 @@ def test_the_api_is_as_it_says(api, daemon, mode):
 
 
 WORDS = st.sampled_from(
-    ["..", ".", "", "secret.jpg", "frame.jpg", "pictures", "etc", "passwd", "%2e%2e", "\\", "C:", "\x00"]
+    ["..", ".", "", "secret.jpg", "frame.jpg", "images", "etc", "passwd", "%2e%2e", "\\", "C:", "\x00"]
 )
 PARTS = st.lists(st.one_of(WORDS, st.text(max_size=8)), min_size=1, max_size=6)
-BASES = ("/api/verdicts/", "/api/verdicts/ID/pictures/", "/page/", "/api/cameras/", "/api/pipelines/", "/")
+BASES = ("/api/verdicts/", "/api/verdicts/ID/images/", "/page/", "/api/cameras/", "/api/pipelines/", "/")
 
 
 @settings(FUZZ, max_examples=200)

@@ -61,33 +61,33 @@ def test_the_live_view_follows_the_line(browser, daemon, url):
     with opened_page(browser, url) as page:
         expect(page.locator("#word")).to_have_text("OK")
         expect(page.locator("#stream li")).to_have_count(4)
-        expect(page.locator("#picture")).to_be_visible()
+        expect(page.locator("#live-image")).to_be_visible()
         expect(page.locator("#connection")).to_have_text("Connected")
         until(lambda: daemon.listeners)
         id = daemon.judge(7, 0.9)
         expect(page.locator("#word")).to_have_text("Reject")
         expect(page.locator("#score")).to_have_text("0.9000")
         expect(page.locator("#stream li").first).to_contain_text("frame 7")
-        expect(page.locator("#picture")).to_have_attribute("data-frame", id)
+        expect(page.locator("#live-image")).to_have_attribute("data-frame", id)
         expect(page.locator("#chart")).to_have_attribute("aria-label", re.compile("5 scores: 2 rejected, 1 for review"))
         expect(page.locator("#latency")).to_contain_text("network")
 
 
 def test_the_heat_map_can_be_taken_away(browser, daemon, url):
     daemon.judge(7, 0.9)
-    red = """() => { const image = document.getElementById('picture'), canvas = document.createElement('canvas');
+    red = """() => { const image = document.getElementById('image'), canvas = document.createElement('canvas');
         canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
         const pen = canvas.getContext('2d'); pen.drawImage(image, 0, 0);
         const [r, g, b] = pen.getImageData(100, 50, 1, 1).data; return r - b; }"""
     with opened_page(browser, url) as page:
-        expect(page.locator("#picture")).to_have_attribute("data-overlay", "true")
+        expect(page.locator("#live-image")).to_have_attribute("data-overlay", "true")
         assert page.evaluate(red) > 40
         page.get_by_text("Heat map").click()
-        expect(page.locator("#picture")).to_have_attribute("data-overlay", "false")
+        expect(page.locator("#live-image")).to_have_attribute("data-overlay", "false")
         assert page.evaluate(red) < 12
 
 
-def test_evidence_opens_with_its_pictures(browser, daemon, url):
+def test_evidence_opens_with_its_images(browser, daemon, url):
     with opened_page(browser, url) as page:
         page.get_by_role("link", name="Evidence").click()
         expect(page.locator("#verdicts li")).to_have_count(1)  # rejects first
@@ -148,7 +148,7 @@ def test_the_trigger_and_the_model_are_reached(browser, daemon, url):
     assert [call[0] for call in daemon.pipelines["front"].calls] == ["fire", "swap"]
 
 
-def test_a_fault_is_told_and_no_verdict_stands_over_it(browser, daemon, url):
+def test_a_fault_is_reported_and_no_verdict_stands_over_it(browser, daemon, url):
     with opened_page(browser, url) as page:
         expect(page.locator("#word")).to_have_text("OK")
         daemon.pipelines["front"].state, daemon.pipelines["front"].reason = "fault", "camera conveyor: no route to host"

@@ -92,7 +92,7 @@ def test_a_flipped_bit_in_a_png_is_found(tmp_path):
 
 def test_files_that_are_no_images_say_what_was_found(tmp_path):
     (tmp_path / "empty.png").touch()
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     (tmp_path / "folder.png").mkdir()
     cv2.imwrite(str(tmp_path / "float.tiff"), IMAGE.astype(np.float32))
     for name, what in {

@@ -78,7 +78,7 @@ def test_the_table_says_where_n_is_too_small():
     assert "p99.9" in text and "n too small" in text and "1.50" in text
 
 
-def test_the_facts_of_this_machine_are_told():
+def test_the_facts_of_this_machine_are_reported():
     facts = json.loads(json.dumps(machine_facts()))
     assert facts["cpu"] and facts["logical_cores"] == os.cpu_count()
     assert facts["python"] and facts["numpy"] == np.__version__ and facts["opencv"] and facts["onnxruntime"]

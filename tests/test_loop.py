@@ -139,13 +139,13 @@ def test_schedule_scales_every_rate():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [({"data": "abd"}, "other data"), ({"settings": {"size": (2, 4)}}, "other settings"), ({"roi": [1]}, "other roi")],
 )
-def test_a_foreign_checkpoint_is_not_used(tmp_path, caplog, change, told, expected):
+def test_a_foreign_checkpoint_is_not_used(tmp_path, caplog, change, reported, expected):
     train(Checkpoint(tmp_path, KEY), seed=4)
     assert_same(train(Checkpoint(tmp_path, {**KEY, **change})), expected)
-    assert told in caplog.text and "starts again" in caplog.text and "resumed" not in caplog.text
+    assert reported in caplog.text and "starts again" in caplog.text and "resumed" not in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["truncated", "one bit", "empty", "no header"])

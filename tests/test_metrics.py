@@ -69,7 +69,7 @@ def test_known_values():
     assert metrics.average_precision([0, 1], [2, 1]) == 0.5
 
 
-def pictures(rng, *, count=3, levels=None):
+def images(rng, *, count=3, levels=None):
     maps, masks = [], []
     for _ in range(count):
         shape = tuple(rng.integers(5, 24, 2))
@@ -107,7 +107,7 @@ def brute_force_aupro(maps, masks, limit):
 @pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])
 def test_aupro_equals_brute_force(limit, levels):
     for seed in range(6):
-        maps, masks = pictures(np.random.default_rng(seed), levels=levels)
+        maps, masks = images(np.random.default_rng(seed), levels=levels)
         expected = brute_force_aupro(maps, masks, limit)
         assert metrics.aupro(maps, masks, limit) == pytest.approx(expected, abs=TOLERANCE)
 
@@ -129,7 +129,7 @@ def test_aupro_of_a_perfect_map_is_one():
 
 def test_pixel_auroc_is_the_auroc_of_all_pixels():
     for seed, levels in ((0, None), (1, 2)):
-        maps, masks = pictures(np.random.default_rng(seed), levels=levels)
+        maps, masks = images(np.random.default_rng(seed), levels=levels)
         flat = [np.concatenate([a.ravel() for a in arrays]) for arrays in (masks, maps)]
         assert metrics.pixel_auroc(maps, masks) == metrics.auroc(*flat)
 
@@ -190,7 +190,7 @@ def test_bad_input_is_named(call, message):
 def test_pixels_agree_with_scikit_learn(levels):
     sklearn_metrics = pytest.importorskip("sklearn.metrics")
     for seed in range(5):
-        maps, masks = pictures(np.random.default_rng(seed), levels=levels)
+        maps, masks = images(np.random.default_rng(seed), levels=levels)
         labels, scores = (np.concatenate([a.ravel() for a in arrays]) for arrays in (masks, maps))
         pixels = metrics.Pixels(maps, masks)
         assert pixels.auroc() == pytest.approx(sklearn_metrics.roc_auc_score(labels, scores), abs=TOLERANCE)
@@ -204,7 +204,7 @@ def test_pixels_agree_with_scikit_learn(levels):
 
 
 def test_aupro_of_some_images_makes_up_the_whole():
-    maps, masks = pictures(np.random.default_rng(3), count=4)
+    maps, masks = images(np.random.default_rng(3), count=4)
     pixels = metrics.Pixels(maps, masks)
     regions = [cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[0] - 1 for mask in masks]
     parts = [pixels.aupro(0.3, {index}) for index in range(4)]
@@ -305,7 +305,7 @@ def _at(x, y, place, end):
 @pytest.mark.parametrize("bounds", [(0.01, 0.3), (0.001, 0.05), (0.2, 1.0)])
 def test_aupimo_equals_brute_force(bounds, levels):
     for seed in range(4):
-        maps, masks = pictures(np.random.default_rng(seed), count=6, levels=levels)
+        maps, masks = images(np.random.default_rng(seed), count=6, levels=levels)
         for mask in masks[3:]:
             mask[:] = False
         found, expected = metrics.Pixels(maps, masks).aupimo(bounds), brute_force_aupimo(maps, masks, *bounds)

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 
-pytest.importorskip("edgead.daemon.model_slot")
+pytest.importorskip("edgead.daemon.active_model")
 from edgead.artifact.folder import Artifact, write_manifest
-from edgead.daemon.model_slot import ModelSlot, SlotBusyError
+from edgead.daemon.active_model import ActiveModel, SlotBusyError
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
 from edgead.learning.recalibrate import thresholds_by_hand, write_thresholds
 from edgead.site.schema import PipelineSection
@@ -19,7 +19,7 @@ from edgead.site.schema import PipelineSection
 @pytest.fixture
 def slot(trained_model, tmp_path):
     section = PipelineSection(camera="top", model=trained_model)
-    slot = ModelSlot("line", section, KeptThresholds(tmp_path / "thresholds.json"), threads=1)
+    slot = ActiveModel("line", section, KeptThresholds(tmp_path / "thresholds.json"), threads=1)
     slot.load()
     yield slot
     slot.close()
@@ -78,7 +78,7 @@ def reload(model_copy, tmp_path):
     @contextmanager
     def opened():
         section = PipelineSection(camera="top", model=model_copy)
-        slot = ModelSlot("line", section, KeptThresholds(tmp_path / "thresholds.json"), threads=1)
+        slot = ActiveModel("line", section, KeptThresholds(tmp_path / "thresholds.json"), threads=1)
         slot.load()
         try:
             yield slot

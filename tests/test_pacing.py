@@ -63,8 +63,8 @@ def test_a_stall_is_in_the_latency_of_the_frames_that_waited():
     report = profile(detector, [numbered(0)], warmup=9, pace=Pace(rate_hz=100, duration_s=1.0))
     arrivals = report.arrivals
     assert arrivals.arrived == 100 and arrivals.deadline_ms == 10
-    assert arrivals.overwritten >= 15  # 200 ms without a taker, and the newest is given
-    assert report.n == 100 - arrivals.overwritten
+    assert arrivals.dropped >= 15  # 200 ms without a taker, and the newest is given
+    assert report.n == 100 - arrivals.dropped
     assert arrivals.late >= 1
     assert report.latency["total"].max_ms >= 200
     numbers = [sample.number for sample in report.samples]
@@ -73,7 +73,7 @@ def test_a_stall_is_in_the_latency_of_the_frames_that_waited():
 
 def test_a_detector_that_is_too_slow_for_the_line_says_so():
     report = profile(FakeDetector(work_s=0.03), [numbered(0)], warmup=0, pace=Pace(rate_hz=100, duration_s=0.6))
-    assert report.arrivals.overwritten > 30
+    assert report.arrivals.dropped > 30
     assert report.arrivals.late == report.n
     assert "not judged within 10 ms" in report.summary()
 

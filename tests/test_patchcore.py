@@ -13,7 +13,7 @@ from torch import nn  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.methods.backbones import BACKBONES, LITE_LAYERS, Backbone, build_backbone  # noqa: E402
-from edgead.methods.fused import FusedFeatures  # noqa: E402
+from edgead.methods.global_local import FusedFeatures  # noqa: E402
 from edgead.methods.network import PatchFeatures  # noqa: E402
 from edgead.methods.patchcore import PatchCore, PatchCoreConfig  # noqa: E402
 from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402

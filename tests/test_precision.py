@@ -165,9 +165,9 @@ def test_a_changed_weight_is_found_where_it_is(copy):
 def test_the_command(copy):
     assert "name them, as in `edgead export" in edgead("export", copy, "--precision", "int8", code=2).stderr
     for precision, runtime in (("fp32", "openvino"), ("int8", "onnxruntime")):
-        told = report("predict", copy, *golden(copy), "--precision", precision, "--runtime", runtime)["images"]
+        reported = report("predict", copy, *golden(copy), "--precision", precision, "--runtime", runtime)["images"]
         expected = [shown.image_score for shown in Artifact.load(copy).graph(precision).golden]
-        np.testing.assert_allclose([row["image_score"] for row in told], expected, rtol=1e-5)
+        np.testing.assert_allclose([row["image_score"] for row in reported], expected, rtol=1e-5)
     change_a_weight(copy)
     stamp(copy)
     table = edgead("verify", copy, "--all", code=1).stdout

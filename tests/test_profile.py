@@ -34,9 +34,9 @@ def test_a_profile_measures_every_stage_on_the_images_in_turn():
 
 def test_a_report_is_json_and_a_table():
     report = profile(FakeDetector(), [numbered(0)], warmup=0, n=3)
-    told = json.loads(json.dumps(report.to_dict()))
-    assert told["n"] == 3 and told["latency"]["total"]["p99_9_ms"] is None
-    assert told["machine"]["cpu"]
+    reported = json.loads(json.dumps(report.to_dict()))
+    assert reported["n"] == 3 and reported["latency"]["total"]["p99_9_ms"] is None
+    assert reported["machine"]["cpu"]
     table = report.table()
     assert table.row_count == 5 and "3 frames, 120 x 160 px" in table.title
 

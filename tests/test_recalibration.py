@@ -128,7 +128,7 @@ def test_copies_count_once(model_copy, good, tmp_path):
             recalibrate(detector, [], AskedRates())
 
 
-def test_another_light_is_told(model_copy, good, tmp_path):
+def test_another_light_is_reported(model_copy, good, tmp_path):
     dark = []
     for path in sorted(good.iterdir()):
         dark.append(tmp_path / path.name)

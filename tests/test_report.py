@@ -37,9 +37,9 @@ def data(line_data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(trained_model, data):
     path = data.parent / "report.html"
-    told = CliRunner().invoke(app, ["report", str(trained_model), str(data), "-o", str(path), "--json"])
-    assert told.exit_code == 0, told.output
-    return path, json.loads(told.stdout)
+    reported = CliRunner().invoke(app, ["report", str(trained_model), str(data), "-o", str(path), "--json"])
+    assert reported.exit_code == 0, reported.output
+    return path, json.loads(reported.stdout)
 
 
 class Read(HTMLParser):
@@ -70,11 +70,11 @@ def test_the_page_stands_alone_and_is_small(page):
 
 
 def test_the_page_tells_what_eval_tells(page):
-    path, told = page
+    path, reported = page
     words = " ".join(Read(path.read_text(encoding="utf-8")).words)
     for name in ("image_AUROC", "pixel_AUROC", "AUPRO", "AUPIMO"):
-        assert f"{told[name]:.4f}" in words
-    for rate, what in ((told["false_reject_rate"], "rejected"), (told["escape_rate"], "passed as ok")):
+        assert f"{reported[name]:.4f}" in words
+    for rate, what in ((reported["false_reject_rate"], "rejected"), (reported["escape_rate"], "passed as ok")):
         assert f"{rate['count']} of {rate['total']}" in words
         assert what in words
     assert "<i>crack & dent" in words  # as text
@@ -91,8 +91,8 @@ def test_decisions_add_up_and_the_worst_come_first(trained_model, data):
     misses, rejects = found.misses(), found.false_rejects()
     assert all(one.image_score <= other.image_score <= found.calibration.reject for one, other in pairwise(misses))
     assert all(one.image_score >= other.image_score > found.calibration.reject for one, other in pairwise(rejects))
-    pictured = min(len(misses), 8) or 4, min(len(rejects), 8) or 4
-    assert Read(page).tags.count("img") == 2 * sum(pictured)
+    shown = min(len(misses), 8) or 4, min(len(rejects), 8) or 4
+    assert Read(page).tags.count("img") == 2 * sum(shown)
 
 
 def test_without_masks_the_page_says_so(trained_model, data, tmp_path):
@@ -114,7 +114,7 @@ def test_the_chance_of_a_count_by_hand():
     assert beta_binomial_tail(0, 500, 2, 90) == pytest.approx(1)
 
 
-def test_a_guarantee_that_was_broken_is_told():
+def test_a_guarantee_that_was_broken_is_reported():
     scores = np.random.default_rng(0).normal(1, 0.1, 99)
     limits = calibrate(scores, scores, scores, false_reject_rate=0.05)
     assert examine_guarantee(limits, "rejected", 0.05, [True] * 5 + [False] * 95).verdict == "kept"
@@ -149,7 +149,7 @@ def test_axes_have_round_ticks(axis, ticks):
 
 
 def test_a_chart_is_well_formed_and_keeps_within_its_frame():
-    chart = Chart(Axis(0, 10, "a < b"), Axis(1, 100, "n & m", logarithmic=True), 'told "so"')
+    chart = Chart(Axis(0, 10, "a < b"), Axis(1, 100, "n & m", logarithmic=True), 'reported "so"')
     chart.bars([0, 5, 10], [0, 100], "good")
     chart.line(range(5000), np.ones(5000), "soft")
     chart.mark(9, "warn", "<limit>")

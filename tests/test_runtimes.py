@@ -10,7 +10,7 @@ import pytest
 
 from edgead.artifact.folder import ENGINES
 from edgead.errors import SettingsError
-from edgead.runtime import RUNTIMES, available_runtimes, device, engine, graph_for, open_runtime
+from edgead.runtime import RUNTIMES, available_runtimes, choose_runtime, device, engine, open_runtime
 from edgead.runtime.device import Gpu
 from edgead.runtime.flavour import Flavour
 
@@ -68,10 +68,10 @@ def opened(monkeypatch):
     ],
 )
 def test_runtime_and_graph_are_chosen_together(artifact, opened, name, precision, chosen):
-    graph = graph_for(artifact, name, precision)
-    assert graph.precision == chosen[1]
-    open_runtime(artifact, name, precision=precision)
-    open_runtime(artifact, name, precision=graph.precision)
+    found = choose_runtime(artifact, name, precision)
+    assert (found.runtime.name, found.graph.precision) == chosen
+    found.open()
+    open_runtime(artifact, name, precision=found.graph.precision)
     assert opened == [chosen, chosen]
 
 

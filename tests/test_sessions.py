@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -13,7 +14,7 @@ import pytest
 from daemons import START, make_site, started
 from fakes import mjpeg_server
 
-from edgead.daemon.model_slot import ModelSlot
+from edgead.daemon.active_model import ActiveModel
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.detector import Detector
 from edgead.errors import SettingsError
@@ -26,6 +27,7 @@ from edgead.types import Frame
 PLUGIN = Path(__file__).parent / "plugin"
 WHEN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 THREADS, IMAGES = 8, 80
+FRAMES = 3  # that the head remembers
 RUNTIMES = [name for name in ("onnxruntime", "openvino") if find_spec(name)]
 
 
@@ -111,7 +113,7 @@ def test_a_stream_gives_no_verdict_until_it_is_warm(detector, line_data, tmp_pat
 def test_another_model_begins_a_new_stream(video_model, tmp_path):
     cameras = {"c": {"uri": "synthetic:"}}
     site = Site.model_validate({"cameras": cameras, "pipelines": {"a": {"camera": "c", "model": video_model}}})
-    slot = ModelSlot("a", site.pipelines["a"], KeptThresholds(tmp_path / "thresholds.json"), threads=1)
+    slot = ActiveModel("a", site.pipelines["a"], KeptThresholds(tmp_path / "thresholds.json"), threads=1)
     slot.load()
     assert [slot.step(frame(number)) is None for number in range(4)] == [True, True, False, False]
     slot.swap(video_model)
@@ -125,10 +127,42 @@ def test_a_daemon_judges_with_a_head_that_remembers(video_model, tmp_path):
     site = make_site(video_model, cameras={"conveyor": {"uri": "synthetic:?count=9&seed=1"}})
     code = f"import sys; sys.path.insert(0, {str(PLUGIN)!r})\n{START}"
     with started(tmp_path, site, code=code) as daemon:
-        told = daemon.wait_state("stopped", reason="has ended")
-        assert (told["taken"], told["judged"], told["unjudged"]) == (9, 7, 0)
+        reported = daemon.wait_state("stopped", reason="has ended")
+        assert (reported["taken"], reported["judged"], reported["skipped"]) == (9, 7, 0)
         assert daemon.stop() < 5
     assert [record["number"] for record in daemon.records()] == list(range(2, 9))
+
+
+@pytest.mark.slow
+def test_in_a_running_daemon_a_reconnect_and_an_exchange_begin_a_new_stream(video_model, tmp_path):
+    first, second = (Path(shutil.copytree(video_model, tmp_path / name)) for name in ("first", "second"))
+    code = f"import sys; sys.path.insert(0, {str(PLUGIN)!r})\n{START}"
+    with mjpeg_server(10**6, fps=10) as server:
+        camera = {"uri": f"{server.url}/stream", "retry_first_s": 0.2, "retry_most_s": 0.5}
+        with started(tmp_path, make_site(first, cameras={"conveyor": camera}), code=code) as daemon:
+
+            def check(event, without_verdict):
+                before = daemon.wait_judged(3)
+                event()
+                after = daemon.wait_judged(20)
+                # On a busy machine frames are dropped, and each gap begins a stream as well.
+                assert after["dropped"] > before["dropped"] or (
+                    after["warming_up"] - before["warming_up"] == without_verdict
+                )
+
+            def reconnect():
+                server.away = True
+                daemon.wait_state("fault", reason="is lost")
+                server.away = False
+
+            def exchange():
+                answer = daemon.api.post("/api/pipelines/a/model", json={"model": second.name, "by": "kim"})
+                assert answer.status_code == 200, answer.text
+
+            check(lambda: None, 0)
+            check(reconnect, FRAMES - 1)
+            check(exchange, FRAMES - 1)
+            assert daemon.stop() < 5
 
 
 def test_a_camera_counts_its_connections(tmp_path):

@@ -1,4 +1,4 @@
-"""Sinks with real files, a real full disk and the pictures looked at pixel by pixel."""
+"""Sinks with real files, a real full disk and the images looked at pixel by pixel."""
 
 from __future__ import annotations
 
@@ -95,10 +95,10 @@ def test_a_full_disk_leaves_whole_lines_only(tmp_path):
         assert lines[-1].endswith("\n")
 
 
-# Pictures as files
+# Images as files
 
 
-def test_pictures_are_named_after_frame_source_and_decision(tmp_path):
+def test_images_are_named_after_frame_source_and_decision(tmp_path):
     with closing(open_sink(f"images:{tmp_path}/all")) as sink:
         sink.write(make_frame(3, name="teil 7.png"), make_verdict(0.1))
         sink.write(make_frame(12), make_verdict(0.45))
@@ -117,13 +117,13 @@ def test_only_the_chosen_decisions_are_written(tmp_path, only, count):
     with closing(open_sink(f"images:{tmp_path}?only={only}&format=png")) as sink:
         for number, score in enumerate((0.1, 0.45, 0.9)):
             sink.write(make_frame(number), make_verdict(score))
-    pictures = sorted(tmp_path.iterdir())
-    assert len(pictures) == count and {path.suffix for path in pictures} == {".png"}
+    images = sorted(tmp_path.iterdir())
+    assert len(images) == count and {path.suffix for path in images} == {".png"}
     frame, verdict = make_frame(2), make_verdict(0.9)
-    assert (cv2.imread(str(pictures[-1])) == draw_overlay(frame.image, verdict, "frame 2")).all()
+    assert (cv2.imread(str(images[-1])) == draw_overlay(frame.image, verdict, "frame 2")).all()
 
 
-def test_a_full_disk_leaves_whole_pictures_only(tmp_path):
+def test_a_full_disk_leaves_whole_images_only(tmp_path):
     with full_disk(tmp_path, 64) as disk:
         with closing(open_sink(f"images:{disk}?format=png")) as sink:
             noise = np.random.default_rng(0).integers(0, 255, (80, 100, 3), np.uint8)
@@ -211,7 +211,7 @@ def test_q_and_escape_end_the_stream(monkeypatch, key, ends):
     monkeypatch.setattr(window, "gui_problem", lambda: None)
     monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
     monkeypatch.setattr(cv2, "destroyWindow", lambda *_: None)
-    monkeypatch.setattr(cv2, "imshow", lambda _, picture: shown.append(picture))
+    monkeypatch.setattr(cv2, "imshow", lambda _, drawn: shown.append(drawn))
     monkeypatch.setattr(cv2, "waitKey", lambda _: key)
     monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)
     with closing(open_sink("window:")) as sink:
@@ -283,16 +283,16 @@ def test_a_path_that_cannot_be_made_is_named(tmp_path):
 # Overlays
 
 
-def below_strip(picture, image):
-    return picture[picture.shape[0] - image.shape[0] :]
+def below_strip(drawn, image):
+    return drawn[drawn.shape[0] - image.shape[0] :]
 
 
 def test_an_image_without_warm_places_stays_as_it_is():
     image = np.random.default_rng(3).integers(0, 255, (240, 240, 3), np.uint8)
     before = image.copy()
-    picture = draw_overlay(image, make_verdict(0.3), "part7.png")
-    assert (below_strip(picture, image) == image).all() and (image == before).all()
-    assert picture.shape[0] - 240 in (18, 36)
+    drawn = draw_overlay(image, make_verdict(0.3), "part7.png")
+    assert (below_strip(drawn, image) == image).all() and (image == before).all()
+    assert drawn.shape[0] - 240 in (18, 36)
 
 
 def test_colours_are_anchored_at_the_threshold():
@@ -310,10 +310,10 @@ def test_colours_are_anchored_at_the_threshold():
 @pytest.mark.parametrize("threshold", [0.0, -2.0, float("inf"), float("nan")])
 def test_any_threshold_can_be_drawn(threshold):
     image = np.full((120, 160, 3), 90, np.uint8)
-    picture = draw_overlay(image, replace(make_verdict(0.3), map_threshold=threshold))
-    assert picture.dtype == np.uint8
+    drawn = draw_overlay(image, replace(make_verdict(0.3), map_threshold=threshold))
+    assert drawn.dtype == np.uint8
     if not np.isfinite(threshold):
-        assert (below_strip(picture, image) == image).all()
+        assert (below_strip(drawn, image) == image).all()
 
 
 def test_heat_lies_in_the_region_that_the_map_covers():
@@ -327,9 +327,9 @@ def test_heat_lies_in_the_region_that_the_map_covers():
 @pytest.mark.parametrize("size", [(1, 1), (8, 30), (240, 240), (1500, 2000)])
 def test_every_size_gets_a_strip(size):
     image = np.zeros((*size, 3), np.uint8)
-    picture = draw_overlay(image, make_verdict(0.9), "a rather long name of a file.png")
-    strip = picture[: picture.shape[0] - size[0]]
-    assert picture.shape[1] == size[1] and strip.shape[0] >= 18
+    drawn = draw_overlay(image, make_verdict(0.9), "a rather long name of a file.png")
+    strip = drawn[: drawn.shape[0] - size[0]]
+    assert drawn.shape[1] == size[1] and strip.shape[0] >= 18
     if size[1] >= 240:
         letters = (strip.min(axis=2) > 200).any(axis=1)
         assert letters.sum() >= 8  # rows that hold white letters

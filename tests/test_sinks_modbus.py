@@ -13,7 +13,7 @@ import pytest
 from test_evidence import wait_until
 from verdicts import Line
 
-from edgead.sinks import SinkError, open_outlet, open_sink
+from edgead.sinks import SinkError, open_queued, open_sink
 from edgead.sinks.modbus import ModbusOptions
 
 pytest.importorskip("pymodbus", reason="MODBUS NOT TESTED: pip install 'edgead[daemon]'")
@@ -79,27 +79,27 @@ class Plc:
 
 
 @contextmanager
-def outlet_to(port, **settings):
+def queued_to(port, **settings):
     values = {"kind": "modbus", "host": "127.0.0.1", "port": port, "unit": UNIT, "coil": COIL, "register": REGISTER}
-    outlet = open_outlet("plc", ModbusOptions.model_validate({**values, "timeout_s": 0.5, **settings}))
+    queued = open_queued("plc", ModbusOptions.model_validate({**values, "timeout_s": 0.5, **settings}))
     try:
-        yield outlet
+        yield queued
     finally:
-        outlet.close(0.5)
+        queued.close(0.5)
 
 
-def write(outlet, line, score):
-    before = outlet.status().written
-    outlet.write(*line.part(score))
-    wait_until(lambda: outlet.status().written == before + 1)
+def write(queued, line, score):
+    before = queued.status().written
+    queued.write(*line.part(score))
+    wait_until(lambda: queued.status().written == before + 1)
 
 
 def test_coils_and_registers_are_as_the_readme_says():
     line = Line()
-    with closing(Plc()) as plc, outlet_to(plc.port) as outlet:
+    with closing(Plc()) as plc, queued_to(plc.port) as queued:
         found = []
         for score in (0.1, 0.45, 0.9):
-            write(outlet, line, score)
+            write(queued, line, score)
             found.append(plc.read())
         assert [coils for coils, *_ in found] == [
             [True, False, False, True],
@@ -111,95 +111,95 @@ def test_coils_and_registers_are_as_the_readme_says():
             struct.unpack("f", struct.pack("f", s))[0] for s in (0.1, 0.45, 0.9)
         ]
         assert plc.written == ["WriteMultipleRegistersRequest", "WriteMultipleCoilsRequest"] * 3
-        assert outlet.status().problem is None
+        assert queued.status().problem is None
 
 
 def test_the_toggle_goes_on_from_what_the_plc_has_seen():
     with closing(Plc()) as plc:
         for expected in (True, False, True):
-            with outlet_to(plc.port) as outlet:
-                write(outlet, Line(), 0.1)
+            with queued_to(plc.port) as queued:
+                write(queued, Line(), 0.1)
             assert plc.read()[0][3] is expected
 
 
 def test_the_toggle_changes_for_a_plc_that_has_started_again():
     line, plc = Line(), Plc()
-    with outlet_to(plc.port) as outlet:
-        write(outlet, line, 0.1)
+    with queued_to(plc.port) as queued:
+        write(queued, line, 0.1)
         assert plc.read()[0][3] is True
         plc.close()
         with closing(Plc(plc.port)) as plc:
-            outlet.write(*line.part(0.1))  # finds the connection ended
-            wait_until(lambda: outlet.status().failed == 1)
-            write(outlet, line, 0.1)
+            queued.write(*line.part(0.1))  # finds the connection ended
+            wait_until(lambda: queued.status().failed == 1)
+            write(queued, line, 0.1)
             assert plc.read()[0][3] is True
 
 
 def test_a_plc_that_was_away_gets_the_newest_verdict_alone_and_sees_that_it_missed_some():
     line = Line()
     plc = Plc()
-    with outlet_to(plc.port) as outlet:
-        write(outlet, line, 0.1)
+    with queued_to(plc.port) as queued:
+        write(queued, line, 0.1)
         plc.close()
         begin = time.perf_counter()
         for _ in range(20):
-            outlet.write(*line.part(0.9))
+            queued.write(*line.part(0.9))
         assert time.perf_counter() - begin < 0.1
-        wait_until(lambda: outlet.status().waiting == 0)
-        status = outlet.status()
+        wait_until(lambda: queued.status().waiting == 0)
+        status = queued.status()
         assert status.failed + status.dropped == 20 and status.failed >= 1
         assert f"modbus://127.0.0.1:{plc.port}?unit={UNIT}: " in status.problem
         with closing(Plc(plc.port)) as plc:
-            write(outlet, line, 0.45)
+            write(queued, line, 0.45)
             coils, count, _, decision = plc.read()
             assert coils[:3] == [False, True, False] and decision == 1 and count == 22
             assert plc.written == ["WriteMultipleRegistersRequest", "WriteMultipleCoilsRequest"]
-            assert outlet.status().problem is None
+            assert queued.status().problem is None
 
 
 def test_a_plc_that_never_answers_delays_no_verdict():
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        with outlet_to(silent.getsockname()[1]) as outlet:
+        with queued_to(silent.getsockname()[1]) as queued:
             begin = time.perf_counter()
             for part in Line().parts(20):
-                outlet.write(*part)
+                queued.write(*part)
             assert time.perf_counter() - begin < 0.2
-            wait_until(lambda: outlet.status().failed >= 1)
-            assert "cannot be written" in outlet.status().problem
+            wait_until(lambda: queued.status().failed >= 1)
+            assert "cannot be written" in queued.status().problem
 
 
 def test_a_required_plc_is_missed_and_found_again_without_a_verdict(monkeypatch):
-    monkeypatch.setattr("edgead.sinks.outlet._LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("edgead.sinks.queued._LOOK_EVERY_S", 0.05)
     plc = Plc()
-    with outlet_to(plc.port, required=True, tolerated_s=0.2) as outlet:
-        write(outlet, Line(), 0.9)
+    with queued_to(plc.port, required=True, tolerated_s=0.2) as queued:
+        write(queued, Line(), 0.9)
         plc.close()
-        wait_until(lambda: outlet.status().blocks)
+        wait_until(lambda: queued.status().blocks)
         with closing(Plc(plc.port)) as plc:
-            wait_until(lambda: not outlet.status().blocks)
-            assert outlet.status().problem is None and plc.written == []
+            wait_until(lambda: not queued.status().blocks)
+            assert queued.status().problem is None and plc.written == []
 
 
 def test_after_what_nobody_foresaw_the_connection_begins_again(caplog):
     line = Line()
-    with closing(Plc()) as plc, outlet_to(plc.port) as outlet:
-        write(outlet, line, 0.1)
-        client = outlet._sink._client
+    with closing(Plc()) as plc, queued_to(plc.port) as queued:
+        write(queued, line, 0.1)
+        client = queued._sink._client
         client.write_coils, kept = lambda *_, **__: 1 / 0, client.write_coils
-        outlet.write(*line.part(0.1))
-        wait_until(lambda: outlet.status().failed == 1)
+        queued.write(*line.part(0.1))
+        wait_until(lambda: queued.status().failed == 1)
         assert not client.connected and "ZeroDivisionError" in caplog.text
         client.write_coils = kept
-        write(outlet, line, 0.9)
+        write(queued, line, 0.9)
         assert plc.read()[1] == 3
 
 
 @pytest.mark.parametrize("wrong", [{"register": 500}, {"coil": 500}, {"unit": 9}])
-def test_addresses_that_the_plc_does_not_have_are_told(wrong):
-    with closing(Plc()) as plc, outlet_to(plc.port, **wrong) as outlet:
-        outlet.write(*Line().part())
-        wait_until(lambda: outlet.status().failed == 1, timeout_s=10)
-        assert "is refused" in outlet.status().problem or "cannot be written" in outlet.status().problem
+def test_addresses_that_the_plc_does_not_have_are_reported(wrong):
+    with closing(Plc()) as plc, queued_to(plc.port, **wrong) as queued:
+        queued.write(*Line().part())
+        wait_until(lambda: queued.status().failed == 1, timeout_s=10)
+        assert "is refused" in queued.status().problem or "cannot be written" in queued.status().problem
 
 
 @pytest.mark.parametrize("score", [1e39, -1e300, 3.5])

@@ -18,7 +18,7 @@ from verdicts import Line, ids
 
 from edgead.errors import SettingsError
 from edgead.serialization import verdict_record
-from edgead.sinks import open_outlet, open_sink
+from edgead.sinks import open_queued, open_sink
 from edgead.sinks.contract import SinkError
 from edgead.sinks.mqtt import MqttOptions
 
@@ -42,12 +42,12 @@ def section(broker, **settings):
 
 
 @contextmanager
-def outlet_of(broker, **settings):
-    outlet = open_outlet("broker", section(broker, **settings))
+def queued_of(broker, **settings):
+    queued = open_queued("broker", section(broker, **settings))
     try:
-        yield outlet
+        yield queued
     finally:
-        outlet.close(0.1)
+        queued.close(0.1)
 
 
 def received(receiver, count, timeout_s=10.0):
@@ -57,10 +57,10 @@ def received(receiver, count, timeout_s=10.0):
 
 
 def test_two_of_one_name_do_not_throw_each_other_out(tmp_path):
-    with running(tmp_path) as broker, outlet_of(broker) as one, outlet_of(broker) as other:
+    with running(tmp_path) as broker, queued_of(broker) as one, queued_of(broker) as other:
         for _ in range(3):
-            for outlet in (one, other):
-                outlet.write(*Line().part())
+            for queued in (one, other):
+                queued.write(*Line().part())
             wait_until(lambda: one.status().waiting == other.status().waiting == 0)
         assert one.status().problem is None and other.status().problem is None
 
@@ -69,11 +69,11 @@ def test_two_of_one_name_do_not_throw_each_other_out(tmp_path):
 def test_a_verdict_arrives_with_its_pipeline_in_the_topic(tmp_path, tls):
     frame, verdict = Line("caps").part(0.9)
     with running(tmp_path, tls=tls) as broker, closing(Receiver(broker, "edgead/#", 1)) as receiver:
-        with outlet_of(broker) as outlet:
-            outlet.write(frame, verdict)
+        with queued_of(broker) as queued:
+            queued.write(frame, verdict)
             received(receiver, 1)
-            wait_until(lambda: outlet.status().written == 1)
-            assert outlet.status().problem is None
+            wait_until(lambda: queued.status().written == 1)
+            assert queued.status().problem is None
     assert receiver.topics == ["edgead/caps/verdict"]
     assert receiver.records == [json.loads(json.dumps(verdict_record(frame, verdict)))]
 
@@ -82,35 +82,35 @@ def test_a_verdict_arrives_with_its_pipeline_in_the_topic(tmp_path, tls):
 def test_a_broker_that_was_away_gets_everything_once_and_in_order(tmp_path, qos, away_s):
     line, sent, slowest = Line(), [], 0.0
 
-    def work_for(outlet, seconds):
+    def work_for(queued, seconds):
         nonlocal slowest
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             part = line.part()
             begin = time.perf_counter()
-            outlet.write(*part)
+            queued.write(*part)
             slowest = max(slowest, time.perf_counter() - begin)
             sent.append(part[0].id)
             time.sleep(0.01)
 
     with running(tmp_path, tls=True) as broker, closing(Receiver(broker, "edgead/#", qos)) as receiver:
-        with outlet_of(broker, qos=qos) as outlet:
-            work_for(outlet, 0.5)
+        with queued_of(broker, qos=qos) as queued:
+            work_for(queued, 0.5)
             assert received(receiver, 10)
             broker.stop()
-            work_for(outlet, away_s)
-            status = outlet.status()
+            work_for(queued, away_s)
+            status = queued.status()
             assert status.waiting > 50 * away_s
             assert "connection has ended" in status.problem or "refused" in status.problem
             broker.start()
-            work_for(outlet, 0.5)
+            work_for(queued, 0.5)
             received(receiver, len(sent), timeout_s=30)
-            wait_until(lambda: outlet.status().waiting == 0)
+            wait_until(lambda: queued.status().waiting == 0)
             time.sleep(0.2)  # for what would come twice
-            status = outlet.status()
+            status = queued.status()
             assert (status.written, status.dropped, status.failed, status.problem) == (len(sent), 0, 0, None)
             arrived = ids(receiver.records)
-            # With QoS 1 the one that was under way may come twice, which its id tells.
+            # With QoS 1 the one that was under way may come twice, which its id shows.
             assert list(dict.fromkeys(arrived)) == sent and len(arrived) - len(sent) <= (1 if qos == 1 else 0)
             assert slowest < 0.25
 
@@ -161,19 +161,19 @@ class Cable:
 def test_a_cable_cut_under_load_loses_nothing_and_what_comes_twice_is_known(tmp_path, qos, most_twice):
     line, sent = Line(), []
     with running(tmp_path) as broker, closing(Receiver(broker, "edgead/#", qos)) as receiver:
-        with closing(Cable(broker.port)) as cable, outlet_of(broker, qos=qos, port=cable.port) as outlet:
+        with closing(Cable(broker.port)) as cable, queued_of(broker, qos=qos, port=cable.port) as queued:
             for _ in range(4):
                 count = len(receiver.records)
                 while len(receiver.records) < count + 20:
                     part = line.part()
-                    outlet.write(*part)
+                    queued.write(*part)
                     sent.append(part[0].id)
                     time.sleep(0.001)
                 cable.cut()
                 for part in line.parts(10):
-                    outlet.write(*part)
+                    queued.write(*part)
                     sent.append(part[0].id)
-            wait_until(lambda: outlet.status().written == len(sent), timeout_s=20)
+            wait_until(lambda: queued.status().written == len(sent), timeout_s=20)
             arrived = received(receiver, len(sent))
     assert len(arrived) - len(sent) <= most_twice
     assert list(dict.fromkeys(arrived)) == sent
@@ -183,54 +183,54 @@ def test_what_does_not_fit_is_dropped_oldest_first_and_counted(tmp_path):
     parts = Line().parts(25)
     with running(tmp_path) as broker, closing(Receiver(broker, "edgead/#", 1)) as receiver:
         broker.stop()
-        with outlet_of(broker, queue={"messages": 10}) as outlet:
-            outlet.write(*parts[0])
-            wait_until(lambda: outlet.status().waiting == 1 and not outlet._waiting)
+        with queued_of(broker, queue={"messages": 10}) as queued:
+            queued.write(*parts[0])
+            wait_until(lambda: queued.status().waiting == 1 and not queued._waiting)
             for part in parts[1:]:
-                outlet.write(*part)
-            status = outlet.status()
+                queued.write(*part)
+            status = queued.status()
             assert (status.waiting, status.dropped, status.written) == (11, 14, 0)
             broker.start()
             kept = [parts[0], *parts[-10:]]  # the first was already in work
             assert received(receiver, 11) == [frame.id for frame, _ in kept]
 
 
-def test_a_wrong_password_is_told_and_never_shown(tmp_path, caplog):
+def test_a_wrong_password_is_reported_and_never_shown(tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
-    with running(tmp_path) as broker, outlet_of(broker, password=f"not-{PASSWORD}") as outlet:
-        outlet.write(*Line().part())
-        wait_until(lambda: "the broker refuses: Not authorized; check user" in (outlet.status().problem or ""))
-        told = f"{caplog.text} {outlet.status()} {outlet!r} {outlet._sink!r} {vars(outlet._sink)}"
-    assert "Not authorized" in caplog.text and PASSWORD not in told
+    with running(tmp_path) as broker, queued_of(broker, password=f"not-{PASSWORD}") as queued:
+        queued.write(*Line().part())
+        wait_until(lambda: "the broker refuses: Not authorized; check user" in (queued.status().problem or ""))
+        reported = f"{caplog.text} {queued.status()} {queued!r} {queued._sink!r} {vars(queued._sink)}"
+    assert "Not authorized" in caplog.text and PASSWORD not in reported
 
 
 # paho drops the socket of a handshake that failed without closing it.
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket")
-def test_an_unknown_authority_is_told(tmp_path):
-    with running(tmp_path, tls=True) as broker, outlet_of(broker, ca_file=None) as outlet:
-        wait_until(lambda: "certificate verify failed" in (outlet.status().problem or ""))
+def test_an_unknown_authority_is_reported(tmp_path):
+    with running(tmp_path, tls=True) as broker, queued_of(broker, ca_file=None) as queued:
+        wait_until(lambda: "certificate verify failed" in (queued.status().problem or ""))
 
 
 def test_a_missing_ca_file_is_named(tmp_path):
     settings = {"kind": "mqtt", "host": "127.0.0.1", "tls": True, "ca_file": tmp_path / "ca.pem"}
     with pytest.raises(SettingsError, match="ca.pem cannot be used: No such file"):
-        open_outlet("broker", MqttOptions.model_validate(settings))
+        open_queued("broker", MqttOptions.model_validate(settings))
 
 
 def test_a_broker_that_hangs_is_noticed_and_loses_nothing(tmp_path):
     line = Line()
     with running(tmp_path) as broker, closing(Receiver(broker, "edgead/#", 1)) as receiver:
-        with outlet_of(broker, keepalive_s=2) as outlet:
+        with queued_of(broker, keepalive_s=2) as queued:
             sent = line.parts(1)
-            outlet.write(*sent[0])
+            queued.write(*sent[0])
             received(receiver, 1)
             os.kill(broker.process.pid, signal.SIGSTOP)
             sent += line.parts(20)
             for part in sent[1:]:
-                outlet.write(*part)
-            wait_until(lambda: outlet.status().problem, timeout_s=9)
+                queued.write(*part)
+            wait_until(lambda: queued.status().problem, timeout_s=9)
             os.kill(broker.process.pid, signal.SIGCONT)
-            wait_until(lambda: outlet.status().written == 21, timeout_s=15)
+            wait_until(lambda: queued.status().written == 21, timeout_s=15)
             arrived = list(dict.fromkeys(received(receiver, 21)))
             assert arrived == [frame.id for frame, _ in sent]
 
@@ -238,13 +238,13 @@ def test_a_broker_that_hangs_is_noticed_and_loses_nothing(tmp_path):
 def test_what_is_not_delivered_at_the_end_is_counted_and_delays_no_stop(tmp_path):
     with running(tmp_path) as broker:
         broker.stop()
-        outlet = open_outlet("broker", section(broker))
+        queued = open_queued("broker", section(broker))
         for part in Line().parts(5):
-            outlet.write(*part)
+            queued.write(*part)
         begin = time.monotonic()
-        outlet.close(0.3)
+        queued.close(0.3)
         assert 0.3 <= time.monotonic() - begin < 1.5
-        assert (outlet.status().dropped, outlet.status().waiting) == (5, 0)
+        assert (queued.status().dropped, queued.status().waiting) == (5, 0)
 
 
 def test_messages_of_a_topic_are_heard_but_none_of_the_past(tmp_path):
@@ -279,7 +279,7 @@ def test_a_uri_is_enough_for_the_camera_loop(tmp_path):
         broker.stop()
         sink = open_sink(f"mqtt://{USER}:{PASSWORD}@{place}/x")
         sink.write(frame, verdict)
-        sink._outlet.close(0.1)
+        sink._queued.close(0.1)
         with pytest.raises(SinkError, match="1 verdicts were not delivered: mqtt://127.0.0.1.*refused") as error:
             sink.close()
         assert PASSWORD not in str(error.value)

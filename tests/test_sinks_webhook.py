@@ -16,7 +16,7 @@ from verdicts import Line, ids
 
 from edgead.errors import SettingsError
 from edgead.serialization import verdict_record
-from edgead.sinks import SinkError, open_outlet, open_sink
+from edgead.sinks import SinkError, open_queued, open_sink
 from edgead.sinks.webhook import WebhookOptions
 
 pytest.importorskip("httpx", reason="WEBHOOKS NOT TESTED: pip install 'edgead[daemon]'")
@@ -70,20 +70,20 @@ class Hook:
 
 
 @contextmanager
-def outlet_to(url, **settings):
+def queued_to(url, **settings):
     section = WebhookOptions.model_validate({"kind": "webhook", "url": url, "retry_first_s": 0.05, **settings})
-    outlet = open_outlet("hook", section)
+    queued = open_queued("hook", section)
     try:
-        yield outlet
+        yield queued
     finally:
-        outlet.close(0.1)
+        queued.close(0.1)
 
 
 def test_a_verdict_is_posted_and_signed_so_that_the_readme_can_check_it():
     frame, verdict = Line().part(0.9)
-    with closing(Hook()) as hook, outlet_to(hook.url, secret=SECRET) as outlet:
-        outlet.write(frame, verdict)
-        wait_until(lambda: outlet.status().written == 1)
+    with closing(Hook()) as hook, queued_to(hook.url, secret=SECRET) as queued:
+        queued.write(frame, verdict)
+        wait_until(lambda: queued.status().written == 1)
     ((path, headers, body, _),) = hook.requests
     assert json.loads(body) == json.loads(json.dumps(verdict_record(frame, verdict)))
     assert path.startswith("/hooks/") and headers["Content-Type"] == "application/json"
@@ -107,21 +107,21 @@ def readme_example(start):
 
 
 def test_without_a_secret_nothing_is_signed():
-    with closing(Hook()) as hook, outlet_to(hook.url) as outlet:
-        outlet.write(*Line().part())
+    with closing(Hook()) as hook, queued_to(hook.url) as queued:
+        queued.write(*Line().part())
         wait_until(lambda: hook.requests)
     assert not [name for name in hook.requests[0][1] if name.startswith("X-Edgead-S")]
 
 
 def test_500_then_200_loses_and_doubles_nothing_and_keeps_the_order():
     parts = Line().parts(6)
-    with closing(Hook(500, 503, 200, 429, 408)) as hook, outlet_to(hook.url) as outlet:
+    with closing(Hook(500, 503, 200, 429, 408)) as hook, queued_to(hook.url) as queued:
         for part in parts:
-            outlet.write(*part)
-        wait_until(lambda: outlet.status().written == 6)
+            queued.write(*part)
+        wait_until(lambda: queued.status().written == 6)
         assert ids(hook.taken) == [frame.id for frame, _ in parts]
         assert len(hook.requests) == 10
-        status = outlet.status()
+        status = queued.status()
         assert (status.failed, status.dropped, status.problem) == (0, 0, None)
         times = [at for *_, at in hook.requests]
         assert times[1] - times[0] >= 0.05 and times[2] - times[1] >= 0.1  # the pauses grow
@@ -130,12 +130,12 @@ def test_500_then_200_loses_and_doubles_nothing_and_keeps_the_order():
 @pytest.mark.parametrize("status", [400, 403, 404, 302])
 def test_a_refusal_is_counted_and_not_tried_again(status):
     parts = Line().parts(2)
-    with closing(Hook(status)) as hook, outlet_to(hook.url) as outlet:
-        outlet.write(*parts[0])
-        wait_until(lambda: outlet.status().failed == 1)
-        assert f"answered {status}; the verdict was not taken" in outlet.status().problem
-        outlet.write(*parts[1])
-        wait_until(lambda: outlet.status().written == 1)
+    with closing(Hook(status)) as hook, queued_to(hook.url) as queued:
+        queued.write(*parts[0])
+        wait_until(lambda: queued.status().failed == 1)
+        assert f"answered {status}; the verdict was not taken" in queued.status().problem
+        queued.write(*parts[1])
+        wait_until(lambda: queued.status().written == 1)
         assert ids(hook.taken) == [parts[1][0].id] and len(hook.requests) == 2
 
 
@@ -143,57 +143,57 @@ def test_a_receiver_that_never_answers_delays_no_verdict_and_bounds_the_queue(ca
     caplog.set_level(logging.DEBUG)
     parts = Line().parts(50)
     with closing(Hook(*[0] * 99)) as hook:
-        with outlet_to(hook.url, timeout_s=0.2, queue={"messages": 10}, secret=SECRET) as outlet:
-            outlet.write(*parts[0])
+        with queued_to(hook.url, timeout_s=0.2, queue={"messages": 10}, secret=SECRET) as queued:
+            queued.write(*parts[0])
             wait_until(lambda: hook.requests)
             begin = time.perf_counter()
             for part in parts[1:]:
-                outlet.write(*part)
+                queued.write(*part)
             assert time.perf_counter() - begin < 0.1
-            wait_until(lambda: outlet.status().problem)
-            status = outlet.status()
+            wait_until(lambda: queued.status().problem)
+            status = queued.status()
             assert (status.waiting, status.dropped, status.written, status.failed) == (11, 39, 0, 0)
             assert status.problem.endswith(": no answer within 0.2 s")
             hook.statuses.clear()
             hook.released.set()
-            wait_until(lambda: outlet.status().written == 11)
+            wait_until(lambda: queued.status().written == 11)
             assert ids(hook.taken) == [frame.id for frame, _ in (parts[0], *parts[-10:])]
-            told = f"{caplog.text} {status} {outlet!r} {outlet._sink!r} {outlet.uri}"
-    assert SECRET not in told
+            reported = f"{caplog.text} {status} {queued!r} {queued._sink!r} {queued.uri}"
+    assert SECRET not in reported
 
 
 def test_a_verdict_is_given_up_in_the_end():
-    with closing(Hook(*[500] * 99)) as hook, outlet_to(hook.url, give_up_after_s=0.3) as outlet:
-        outlet.write(*Line().part())
-        wait_until(lambda: outlet.status().failed == 1)
+    with closing(Hook(*[500] * 99)) as hook, queued_to(hook.url, give_up_after_s=0.3) as queued:
+        queued.write(*Line().part())
+        wait_until(lambda: queued.status().failed == 1)
         assert 2 <= len(hook.requests) <= 4
-        assert "answered 500; the verdict was not taken" in outlet.status().problem
+        assert "answered 500; the verdict was not taken" in queued.status().problem
 
 
 def test_a_close_waits_for_no_dead_receiver():
     with closing(Hook(*[0] * 9)) as hook:
-        with outlet_to(hook.url, timeout_s=20) as outlet:
+        with queued_to(hook.url, timeout_s=20) as queued:
             for part in Line().parts(3):
-                outlet.write(*part)
+                queued.write(*part)
             wait_until(lambda: hook.requests)
             begin = time.monotonic()
-            outlet.close(0.2)
+            queued.close(0.2)
             assert time.monotonic() - begin < 1
-            assert outlet.status().dropped == 2 and outlet.status().waiting == 1
+            assert queued.status().dropped == 2 and queued.status().waiting == 1
             hook.released.set()
 
 
-def test_no_connection_is_told_and_only_chosen_decisions_go():
+def test_no_connection_is_reported_and_only_chosen_decisions_go():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://anna:{SECRET}@127.0.0.1:{free.getsockname()[1]}/x"
         line = Line()
-        with outlet_to(url, only="reject") as outlet:
-            outlet.write(*line.part(0.1))
-            outlet.write(*line.part(0.9))
-            wait_until(lambda: outlet.status().problem)
-            assert "no connection: " in outlet.status().problem and outlet.status().waiting == 1
-            assert SECRET not in str(outlet.status())
+        with queued_to(url, only="reject") as queued:
+            queued.write(*line.part(0.1))
+            queued.write(*line.part(0.9))
+            wait_until(lambda: queued.status().problem)
+            assert "no connection: " in queued.status().problem and queued.status().waiting == 1
+            assert SECRET not in str(queued.status())
 
 
 def test_a_section_shows_neither_url_nor_secret():
@@ -204,7 +204,7 @@ def test_a_section_shows_neither_url_nor_secret():
 @pytest.mark.parametrize("url", ["ftp://host/x", "host/x", "http:///x", "http://[fe80::1/x", "http://h:x/"])
 def test_a_url_that_is_none_is_refused_without_quoting_it(url):
     with pytest.raises(SettingsError, match="must begin with http"):
-        open_outlet("hook", WebhookOptions(kind="webhook", url=url))
+        open_queued("hook", WebhookOptions(kind="webhook", url=url))
 
 
 def test_a_uri_is_enough_for_the_camera_loop(monkeypatch):

@@ -250,21 +250,21 @@ def test_a_slow_consumer_always_gets_the_newest_frame():
     with mjpeg_server(100, fps=100) as camera:
         with closing(open_source(f"{camera.url}/video.mjpg", late_after_ms=60_000)) as source:
             assert source.live
-            lags, numbers, overwritten = [], [], []
+            lags, numbers, dropped = [], [], []
             with pytest.raises(SourceError, match="the stream ended or the connection was lost"):
                 for frame in source:
                     shown = read_number(frame.image)
                     lags.append(camera.sent - shown)
                     numbers.append(frame.number)
                     assert frame.number == shown
-                    overwritten.append(source.counters.overwritten)
+                    dropped.append(source.counters.dropped)
                     time.sleep(0.1)
     assert numbers[-1] == 99  # the last frame of a stream that ends is still delivered
-    assert overwritten == sorted(overwritten) and overwritten[-1] > 50
+    assert dropped == sorted(dropped) and dropped[-1] > 50
     # The first frames come while FFmpeg still examines the stream; later ones are a few intervals old.
     # A queue would be 50 frames behind at the end; a busy machine may delay single frames.
     assert sorted(lags[1:])[len(lags) // 2] <= 5 and lags[-1] <= 10
-    assert source.counters == Counters(captured=100, overwritten=100 - len(numbers), late=0)
+    assert source.counters == Counters(captured=100, dropped=100 - len(numbers), late=0)
 
 
 def test_a_stream_that_stops_without_closing_is_a_fault_in_bounded_time():
@@ -274,8 +274,8 @@ def test_a_stream_that_stops_without_closing_is_a_fault_in_bounded_time():
             begin = time.monotonic()
             seen, fault = frames_until_fault(source)
             assert time.monotonic() - begin < 3
-            told = re.search(r"no data for (\d\.\d) s, after 10 frames", fault)
-            assert seen[-1] == (9, 9) and told and 0.4 <= float(told[1]) < 3
+            reported = re.search(r"no data for (\d\.\d) s, after 10 frames", fault)
+            assert seen[-1] == (9, 9) and reported and 0.4 <= float(reported[1]) < 3
         released.set()
 
 
@@ -304,7 +304,7 @@ def test_a_reader_that_hangs_is_a_fault_and_does_not_hang_the_close(monkeypatch)
 
 
 class DeadCapture:
-    """A capture that gives what it is told, once; an exception is raised."""
+    """A capture that gives what it was given, once; an exception is raised."""
 
     def __init__(self, *given):
         self._given = list(given)
@@ -466,7 +466,7 @@ def test_the_mailbox_keeps_the_newest_frame_and_counts_the_others():
     mailbox = Mailbox()
     for number in range(5):
         mailbox.put(frame_number(number))
-    assert mailbox.get(0).number == 4 and mailbox.overwritten == 4
+    assert mailbox.get(0).number == 4 and mailbox.dropped == 4
     with pytest.raises(TimeoutError):
         mailbox.get(0.01)
 

@@ -44,24 +44,26 @@ def video(tmp_path):
 
 
 def test_every_frame_of_a_file_gets_one_verdict_in_order(video, tmp_path):
-    detector, told = FakeDetector(), []
-    sinks = [f"jsonl:{tmp_path}/out.jsonl", f"images:{tmp_path}/pictures?only=reject", f"video:{tmp_path}/out.avi"]
-    summary = run(str(video), detector, sinks, on_verdict=lambda frame, verdict: told.append((frame, verdict)))
+    detector, reported = FakeDetector(), []
+    sinks = [f"jsonl:{tmp_path}/out.jsonl", f"images:{tmp_path}/images?only=reject", f"video:{tmp_path}/out.avi"]
+    summary = run(str(video), detector, sinks, on_verdict=lambda frame, verdict: reported.append((frame, verdict)))
     assert detector.seen == list(range(20))
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [line["number"] for line in lines] == list(range(20))
-    assert (summary.frames, summary.captured, summary.overwritten, summary.late) == (20, 20, 0, None)
+    assert (summary.frames, summary.captured, summary.dropped, summary.late) == (20, 20, 0, None)
     assert summary.decisions == {"ok": 20, "review": 0, "reject": 0}
     assert (summary.ended_by, summary.fault, summary.source) == ("source", None, str(video))
-    assert list((tmp_path / "pictures").iterdir()) == []
+    assert list((tmp_path / "images").iterdir()) == []
     assert cv2.VideoCapture(str(tmp_path / "out.avi")).get(cv2.CAP_PROP_FRAME_COUNT) == 20
-    assert [frame.number for frame, _ in told] == list(range(20))
+    assert [frame.number for frame, _ in reported] == list(range(20))
 
 
 def test_stage_times_are_filled_where_they_are_known(video):
-    sink, told = ListSink(), []
-    summary = run(str(video), FakeDetector(work_s=0.003), [sink], on_verdict=lambda _, verdict: told.append(verdict))
-    for (_, seen), verdict in zip(sink.seen, told, strict=True):
+    sink, reported = ListSink(), []
+    summary = run(
+        str(video), FakeDetector(work_s=0.003), [sink], on_verdict=lambda _, verdict: reported.append(verdict)
+    )
+    for (_, seen), verdict in zip(sink.seen, reported, strict=True):
         assert seen.stage_times.age_ms >= 0 and seen.stage_times.sink_ms is None
         assert verdict.stage_times.sink_ms >= 0
         assert verdict.stage_times.age_ms == seen.stage_times.age_ms
@@ -69,8 +71,8 @@ def test_stage_times_are_filled_where_they_are_known(video):
     assert {latency.n for latency in summary.latency.values()} == {20}
     assert summary.latency["total"].min_ms >= 3
     assert 0 < summary.fps < 1000 / 3
-    told = json.loads(json.dumps(summary.to_dict()))
-    assert told["frames"] == 20 and told["latency"]["total"]["n"] == 20
+    reported = json.loads(json.dumps(summary.to_dict()))
+    assert reported["frames"] == 20 and reported["latency"]["total"]["n"] == 20
     assert summary.table().row_count == 7
 
 
@@ -188,7 +190,7 @@ def test_a_slow_detector_on_a_live_camera_sees_the_newest_frame_and_counts_the_o
     with mjpeg_server(60, fps=100) as camera:
         summary = run(camera.url, detector, [])
     assert summary.captured == 60
-    assert summary.frames + summary.overwritten == 60 and summary.overwritten > 20
+    assert summary.frames + summary.dropped == 60 and summary.dropped > 20
     assert detector.seen == sorted(set(detector.seen)) and detector.seen[-1] == 59
     assert summary.ended_by == "fault" and "the stream ended or the connection was lost" in summary.fault
     # In a queue, a frame would wait for the work on all those before it.
@@ -213,7 +215,7 @@ def test_an_error_of_the_detector_is_a_fault_that_names_the_frame(video, tmp_pat
     assert run(str(tmp_path / "parts"), Failing(), []).fault == f"frame 3 part3.png: {error}"
 
 
-def test_late_frames_are_told_where_a_limit_was_set(video):
+def test_late_frames_are_reported_where_a_limit_was_set(video):
     def shown(summary):
         console = Console(width=200, record=True, file=io.StringIO())
         console.print(summary.table())

@@ -57,7 +57,7 @@ def test_the_second_takes_over_between_two_frames(model_copy, image, caplog):
     assert len(list((model_copy / "engines").iterdir())) == 2
 
 
-def test_without_an_engine_the_first_goes_on_and_it_is_told(model_copy, image, caplog):
+def test_without_an_engine_the_first_goes_on_and_it_is_reported(model_copy, image, caplog):
     artifact = Artifact.load(model_copy)
     first = Detector(artifact, runtime="onnxruntime")
     with Succession(first, EngineBuild(artifact, "fp32", "sm42"), lambda: Second(artifact)) as succession:

@@ -126,7 +126,7 @@ def test_truth_of_the_line_before_and_after(model_copy, tmp_path):
     assert lesson.after["fp32"].taught.reject < lesson.before["fp32"].taught.reject / 3
     for old, new in zip(before, after, strict=True):
         assert new[0] < old[0], "good parts are rejected as often as before"
-        assert new[2] > old[2], "good and defective parts are told apart no better"
+        assert new[2] > old[2], "good and defective parts are distinguished no better"
     # Under the light that it was made for. Under the other it had flagged good and defective parts alike.
     assert after[0][1] >= before[0][1], "defects escape that were found"
 

@@ -15,7 +15,7 @@ from edgead.cli import doctor
 from edgead.dataset.folders import find_test_images
 from edgead.heads.gpu import GpuScorer
 from edgead.images.files import load_image
-from edgead.runtime import open_runtime
+from edgead.runtime import choose_runtime, open_runtime
 from edgead.runtime.device import DeviceArray, find_gpu
 from edgead.runtime.engine import NoEngineError, make_engine
 from edgead.runtime.engine_builder import EngineError
@@ -90,7 +90,7 @@ def test_verdicts_are_those_of_onnx_runtime(artifact, line_data):
 def test_the_output_stays_on_the_gpu(artifact, images):
     with Detector(artifact, runtime="tensorrt") as detector:
         assert isinstance(detector._scorer, GpuScorer)
-    runtime = open_runtime(artifact, "tensorrt", on_device=True)
+    runtime = choose_runtime(artifact, "tensorrt").open(on_device=True)
     assert isinstance(runtime.run(images[0])["features"], DeviceArray)
     runtime.close()
 

@@ -54,11 +54,11 @@ def test_they_run_in_the_camera_loop(environment, trained_model, tmp_path):
     tally = tmp_path / "tally.txt"
 
     def scores(runtime):
-        told = edgead(
+        reported = edgead(
             environment, *("stream", trained_model, "grey:?level=90&count=4", "--json"),
             *("--sink", f"tally:{tally}?mark=x", "--sink", f"jsonl:{tmp_path}/{runtime[:6]}"), "--runtime", runtime
         )  # fmt: skip
-        assert json.loads(told)["frames"] == 4
+        assert json.loads(reported)["frames"] == 4
         return [json.loads(line)["image_score"] for line in (tmp_path / runtime[:6]).read_text().splitlines()]
 
     assert scores("dimmed?gain=0.5") != scores("onnxruntime")
@@ -94,13 +94,13 @@ def test_they_run_in_the_daemon(environment, trained_model, tmp_path):
         daemon.stop()
     assert (tmp_path / "tally.txt").read_text().count("x ") == 20
     site["pipelines"]["a"]["trigger"]["n"] = 1
-    told = edgead(environment, "daemon", "--check", "-c", write_site(tmp_path, site), fails=True)
-    assert "pipelines.a.trigger.every_nth.n: Input should be greater than or equal to 2" in told
+    reported = edgead(environment, "daemon", "--check", "-c", write_site(tmp_path, site), fails=True)
+    assert "pipelines.a.trigger.every_nth.n: Input should be greater than or equal to 2" in reported
 
 
 def test_they_are_in_the_help_the_schema_and_the_reference(environment):
-    told = edgead(environment, "stream", "--help")
-    assert "grey:?level=90" in told and "tally:PATH?mark=x" in told and "dimmed" in told
+    reported = edgead(environment, "stream", "--help")
+    assert "grey:?level=90" in reported and "tally:PATH?mark=x" in reported and "dimmed" in reported
     schema = json.dumps(json.loads(edgead(environment, "daemon", "--schema")))
     assert "TallyOptions" in schema and "EveryNthOptions" in schema and "dimmed" in schema
     text = edgead(environment, "daemon", "--components")

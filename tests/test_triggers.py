@@ -126,7 +126,7 @@ def test_a_line_that_is_not_there_says_so():
 def film(positions, *, parts=4, light=0.0):
     """Frames of a conveyor on which parts of the built-in line pass; `positions` are those of the first part's middle.
 
-    The picture is 160 wide, a part 50, and parts follow each other every 240 pixels.
+    The image is 160 wide, a part 50, and parts follow each other every 240 pixels.
     """
     rng = np.random.default_rng(0)
     sprites = [cv2.resize(render(i)[0], (50, 50), interpolation=cv2.INTER_AREA) for i in range(parts)]

@@ -33,8 +33,8 @@ from edgead.tune.pareto import draw_front, pareto_front  # noqa: E402
 from edgead.tune.plan import Parts  # noqa: E402
 from edgead.tune.run import TunePlan, halve, tune  # noqa: E402
 from edgead.tune.space import Candidate, draw_candidates, nearest_first  # noqa: E402
-from edgead.tune.team import Team  # noqa: E402
 from edgead.tune.trial import Outcome, Trial, run_trial  # noqa: E402
+from edgead.tune.trial_runner import Team  # noqa: E402
 from edgead.tune.workers import open_workers  # noqa: E402
 
 
@@ -65,11 +65,11 @@ def small_space(monkeypatch):
 def test_front():
     points = [Point(5, 0.9), Point(2, 0.8), Point(7, 0.85), Point(2, 0.7), Point(9, 0.95), Point(6, 0.9)]
     assert pareto_front(points) == [Point(2, 0.8), Point(5, 0.9), Point(9, 0.95)]
-    picture = ElementTree.fromstring(draw_front(points, 6.0, points[0]))
-    circles = picture.findall("{http://www.w3.org/2000/svg}circle")
+    image = ElementTree.fromstring(draw_front(points, 6.0, points[0]))
+    circles = image.findall("{http://www.w3.org/2000/svg}circle")
     assert len(circles) == 6
     assert sum(circle.get("fill") == "#c0392b" for circle in circles) == 1
-    line = picture.find("{http://www.w3.org/2000/svg}polyline")
+    line = image.find("{http://www.w3.org/2000/svg}polyline")
     assert line is not None and len(line.get("points", "").split()) == 3
 
 
@@ -179,12 +179,12 @@ def test_a_process_that_is_ended_ends_the_search_with_the_likely_reason():
         list(workers.run([Deadly()]))
 
 
-def test_what_cannot_be_asked_for_is_told_before_the_search(good_only, tmp_path):
+def test_what_cannot_be_asked_for_is_reported_before_the_search(good_only, tmp_path):
     with pytest.raises(SettingsError, match="unknown precision 'int9'"):
         tune(good_only, tmp_path / "model", TunePlan(10, precisions=("fp32", "int9")))
     plot = tmp_path / "missing" / "front.svg"
-    told = edgead("tune", good_only, "-o", tmp_path / "model", "--latency-ms", 10, "--plot", plot, code=2)
-    assert "there is no folder" in told.stderr and not list(tmp_path.iterdir())
+    reported = edgead("tune", good_only, "-o", tmp_path / "model", "--latency-ms", 10, "--plot", plot, code=2)
+    assert "there is no folder" in reported.stderr and not list(tmp_path.iterdir())
 
 
 def test_a_network_that_a_slow_minute_kept_out_comes_in_with_the_next_wave(monkeypatch):
@@ -258,7 +258,9 @@ def test_what_is_too_slow_takes_part_with_fewer_rows(good_only, small_space, mon
     assert [one.latency_ms for one in judged] == [20, 10]
 
 
-def test_finalists_are_timed_in_turns_and_told_where_a_precision_fails(good_only, small_space, monkeypatch, tmp_path):
+def test_finalists_are_timed_in_turns_and_a_precision_that_fails_is_reported(
+    good_only, small_space, monkeypatch, tmp_path
+):
     """A machine that is slow for a while, and an export that refuses int8."""
     paths = sorted((good_only / "train" / "good").iterdir())
     parts = Parts("line", "", paths[:12], paths[12:16], CalibrationPlan(paths[16:24], 0.2))

@@ -13,10 +13,22 @@ REPLACED = {
     "mend(s|ed|ing)?": "fix, repair",
     "belts?": "conveyor",
     "promis(e|es|ed|ing)": "guarantee",
+    "pictur(e|es|ed)": "image",
+    "told": "reported, said, given",
+    "outlets?": "queued sink",
+    "overwritten(?! by)": "dropped",
+    "unjudged": "skipped",
 }
 KINDS = {".py", ".md", ".toml", ".html", ".js", ".css", ".h", ".cpp", ".inc", ".cu", ".cuh", ".service", ".yaml"}
 # Where the old word is the right one: the list itself, a language's own, what others write.
-EXEMPT = {"docs/glossary.md", "CHANGELOG.md", "tests/test_words.py", "csrc/cuda/score_error.cuh"}
+EXEMPT = {
+    "docs/glossary.md",
+    "CHANGELOG.md",
+    "tests/test_words.py",
+    "csrc/cuda/score_error.cuh",
+    "edgead/site/old_forms.py",
+}
+EXEMPT_LINES = ("new Promise(", "evidence/pictures`", 'section.folder / "pictures"')  # and the folder that stores have
 
 
 def texts():
@@ -35,6 +47,6 @@ def test_old_words_do_not_come_back():
         for name, text in texts():
             for number, line in enumerate(text.splitlines(), 1):
                 match = pattern.search(line)
-                if match and "new Promise(" not in line:
+                if match and not any(part in line for part in EXEMPT_LINES):
                     found.append(f"{name}:{number}: {match[0]}: write {instead}")
     assert found == []

@@ -14,7 +14,7 @@ import pytest
 from edgead.detector import Detector
 from edgead.runtime.workers import Workers, start_workers
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells and places threads")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows and places threads")
 CORES = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
 needs_two_cores = pytest.mark.skipif(len(CORES) < 2, reason="needs two cores")
 

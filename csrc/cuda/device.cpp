@@ -69,7 +69,7 @@ DeviceMemory::~DeviceMemory() { release(); }
 
 void DeviceMemory::release() {
     if (!data_) return;
-    cudaDeviceSynchronize();  // what still uses it; an error of that work is told by the next call
+    cudaDeviceSynchronize();  // what still uses it; an error of that work is reported by the next call
     cudaFree(data_);
 }
 

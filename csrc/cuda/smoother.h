@@ -18,7 +18,7 @@ struct Band {
     int outputs, taps, inputs;
 };
 
-// What blocks tell each other: zeros at the start.
+// What blocks exchange: zeros at the start.
 struct SmoothState {
     unsigned largest;     // as ordered_bits
     unsigned not_finite;  // 1 if an input was NaN or Inf

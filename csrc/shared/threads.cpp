@@ -72,7 +72,7 @@ private:
 
     // A worker wakes on the CPU that it fell asleep on. If the caller has moved there meanwhile, as it does between the
     // frames of a camera, the two share it for longer than a frame takes (the scheduler spreads threads only now and
-    // then): the worker is told to keep off.
+    // then): the worker must keep off.
     void part_from_caller() {
 #if defined(__linux__)
         const int here = sched_getcpu();

@@ -24,7 +24,7 @@ def keep_learnt(draft: Path, paths: Iterable[Path]) -> None:
 
 
 def find_learnt(artifact: Artifact, paths: Sequence[Path]) -> list[Path]:
-    """Those of the images that the model has learnt from; none where the model does not tell."""
+    """Those of the images that the model has learnt from; none where the model does not say."""
     known = _known(artifact.path)
     return [path for path in paths if content_sha256(path) in known] if known else []
 

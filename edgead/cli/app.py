@@ -12,7 +12,7 @@ from edgead.cli.listing import ListingApp
 from edgead.errors import SettingsError
 from edgead.images.files import is_image_path, list_images
 
-HELP = "The command `edgead`: one verb a job. Exit codes: 0 ok, 1 a gate failed, 2 wrong usage or unusable input."
+HELP = "The command `edgead`. Exit codes: 0 ok, 1 a gate failed, 2 wrong usage or unusable input."
 
 app = ListingApp(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 
@@ -23,9 +23,7 @@ Runtime = Annotated[str, typer.Option(help="Engine of the network: auto, or one 
 Precision = Annotated[
     str | None, typer.Option(help="Which graph: fp32, fp16, int8; by default the one that the model names.")
 ]
-Region = Annotated[
-    str | None, typer.Option("--roi", help="Part of the picture to look at: X,Y,WIDTH,HEIGHT in pixels.")
-]
+Region = Annotated[str | None, typer.Option("--roi", help="Part of the image to look at: X,Y,WIDTH,HEIGHT in pixels.")]
 FalseRejectRate = Annotated[
     float | None,
     typer.Option(help="Share of good parts that may be rejected; by default the strictest that the images support."),

@@ -106,7 +106,7 @@ def _figures(report: dict[str, Any], *names: str) -> str:
 
 
 def training_facts(artifact: Artifact) -> dict[str, Any]:
-    """What `edgead train` tells of the model it made."""
+    """What `edgead train` reports of the model it made."""
     manifest, calibration = artifact.manifest, artifact.graph("fp32").calibration
     assert calibration is not None
     facts = {key: value for key, value in manifest.training.items() if key not in ("settings", "data")}
@@ -119,7 +119,7 @@ def training_facts(artifact: Artifact) -> dict[str, Any]:
 
 
 def export_facts(artifact: Artifact, precision: str) -> dict[str, Any]:
-    """What `edgead export` tells of a graph."""
+    """What `edgead export` reports of a graph."""
     facts: dict[str, Any] = {
         "model": str(artifact.path),
         "precision": precision,

@@ -78,7 +78,7 @@ class DemoReport:
 
 @dataclass
 class _Scoreboard:
-    """Compares verdicts with the truth as they come, and keeps pictures of the interesting ones."""
+    """Compares verdicts with the truth as they come, and keeps images of the interesting ones."""
 
     truth: Callable[[Frame], str | None]
     parts: int = 0
@@ -109,7 +109,7 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
     Parameters
     ----------
     output : Path
-        Gets the model, the annotated video or pictures, the verdicts and two contact sheets; for the built-in line
+        Gets the model, the annotated video or images, the verdicts and two contact sheets; for the built-in line
         its images and its video too.
     data : Path, optional
         Your own images in MVTec layout; by default the built-in line.
@@ -125,17 +125,17 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
             worst = output / "worst_cases.jpg"
             write_worst_cases(detector, evaluation, worst)
             source, truth = _own_line(data) if own else _built_in_line(output, progress)
-            pictures = f"images:{output / 'pictures'}" if own else f"video:{output / 'annotated.avi'}"
+            images = f"images:{output / 'images'}" if own else f"video:{output / 'annotated.avi'}"
             board = _Scoreboard(truth)
             verdicts = output / "verdicts.jsonl"
             # What an earlier run wrote would be mixed with what this one writes.
             verdicts.unlink(missing_ok=True)
-            shutil.rmtree(output / "pictures", ignore_errors=True)
+            shutil.rmtree(output / "images", ignore_errors=True)
             with closing(source):
-                summary = run(source, detector, [f"jsonl:{verdicts}", pictures], on_verdict=board.see)
+                summary = run(source, detector, [f"jsonl:{verdicts}", images], on_verdict=board.see)
     written = {
         "model": str(output / "model"),
-        "annotated pictures" if own else "annotated video": pictures.partition(":")[2],
+        "annotated images" if own else "annotated video": images.partition(":")[2],
         "verdicts": str(verdicts),
         "worst of the test set": str(worst),
     }

@@ -61,15 +61,15 @@ def report(
         found = examine(detector, images, groups=groups, progress=partial(progress, "judge images"))
         page = report_page(detector, found, model=model.resolve().name, data=data.resolve().name)
     output.write_text(page, encoding="utf-8")
-    told = {**found.metrics, "page": str(output)}
-    print_report(told, json, lambda: evaluation_table(told))
+    reported = {**found.metrics, "page": str(output)}
+    print_report(reported, json, lambda: evaluation_table(reported))
 
 
 @app.command()
 def predict(
     model: Model,
     images: Annotated[list[Path], typer.Argument(help="Images or folders of images.")],
-    heat_maps: Annotated[Path | None, typer.Option(help="Folder for pictures with the heat map on them.")] = None,
+    heat_maps: Annotated[Path | None, typer.Option(help="Folder for images with the heat map on them.")] = None,
     runtime: Runtime = "auto",
     precision: Precision = None,
     json: Json = False,
@@ -139,7 +139,7 @@ def doctor(
     cameras: Annotated[bool, typer.Option(help="Open every camera and read a frame.")] = True,
     json: Json = False,
 ) -> None:
-    """Tell what this machine has, by trying it; exit 1 when something that edgead needs does not work."""
+    """Report what this machine has, by trying it; exit 1 when something that edgead needs does not work."""
     from edgead.cli.doctor import examination_table, examine, is_fit
 
     findings = examine(probe_cameras=cameras)

@@ -84,7 +84,7 @@ def examine(probe_cameras: bool = True) -> dict[str, Finding]:
 
 
 def is_fit(findings: dict[str, Finding]) -> bool:
-    """Tell whether everything that edgead cannot do without works."""
+    """Report whether everything that edgead cannot do without works."""
     return all(findings[name]["ok"] for name in REQUIRED)
 
 
@@ -163,7 +163,7 @@ def _onnxruntime() -> Finding:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # a provider that does not load is told below
+    options.log_severity_level = 4  # a provider that does not load is reported below
     working: list[str] = []
     broken: list[str] = []
     for provider in onnxruntime.get_available_providers():
@@ -238,7 +238,7 @@ def _window() -> Finding:
 
 
 def _image_format(name: str) -> Finding:
-    image = _test_picture()
+    image = _test_image()
     ok, data = cv2.imencode(f".{name}", image)
     back = cv2.imdecode(data, cv2.IMREAD_COLOR) if ok else None
     if back is None or back.shape != image.shape:
@@ -248,7 +248,7 @@ def _image_format(name: str) -> Finding:
 
 
 def _video_codec(fourcc: str, suffix: str) -> Finding:
-    image = _test_picture()
+    image = _test_image()
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / f"probe{suffix}")
         writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*fourcc), 25, (image.shape[1], image.shape[0]))
@@ -285,10 +285,10 @@ def _camera(device: Path) -> Finding:
     except SourceError as error:
         return {"ok": False, "detail": str(error)}
     height, width = frame.image.shape[:2]
-    return _found(f"gives {width} x {height} pictures, mean brightness {frame.image.mean():.0f} of 255")
+    return _found(f"gives {width} x {height} images, mean brightness {frame.image.mean():.0f} of 255")
 
 
-def _test_picture() -> np.ndarray:
-    """A smooth picture: what a lossy codec changes in it is small."""
+def _test_image() -> np.ndarray:
+    """A smooth image: what a lossy codec changes in it is small."""
     rows, columns = np.mgrid[:96, :128]
     return np.dstack([rows * 2, columns, 200 - rows]).astype(np.uint8)

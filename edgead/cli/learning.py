@@ -34,7 +34,7 @@ def commission(
     roi: Region = None,
     false_reject_rate: FalseRejectRate = None,
     review_rate: ReviewRate = None,
-    pictures: Annotated[Path | None, typer.Option(help="Folder where the pictures of the good parts stay.")] = None,
+    keep_images: Annotated[Path | None, typer.Option(help="Folder where the images of the good parts stay.")] = None,
     patience_s: Annotated[float, typer.Option(min=0, help="Seconds to wait for a part that is not there yet.")] = 60,
     group: Group = "none",
     json: Json = False,
@@ -44,7 +44,7 @@ def commission(
 
     region = read_numbers("--roi", roi, (4,)) if roi else None
     plan = commissioning.CommissionPlan(
-        images, backbone, region, false_reject_rate, review_rate, pictures, patience_s, group
+        images, backbone, region, false_reject_rate, review_rate, keep_images, patience_s, group
     )
     with stage_bars() as progress:
         done = commissioning.commission(source, output, plan, progress=progress)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def predict_images(
     detector: Detector, paths: Sequence[Path], heat_maps: Path | None = None, *, progress: Progress | None = None
 ) -> list[dict[str, Any]]:
-    """Judge images and, with `heat_maps`, write a picture of each there.
+    """Judge images and, with `heat_maps`, write an image of each there.
 
     Returns
     -------
@@ -44,9 +44,9 @@ def predict_images(
         }
         if heat_maps is not None:
             # The number keeps images of one name from different folders apart.
-            picture = heat_maps / f"{number:04d}_{path.stem}_{verdict.decision}.jpg"
-            write_image(picture, draw_overlay(image, verdict, path.name))
-            row["heat_map"] = str(picture)
+            drawn = heat_maps / f"{number:04d}_{path.stem}_{verdict.decision}.jpg"
+            write_image(drawn, draw_overlay(image, verdict, path.name))
+            row["heat_map"] = str(drawn)
         rows.append(row)
         if progress:
             progress(number + 1, len(paths))

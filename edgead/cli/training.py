@@ -143,7 +143,7 @@ def distill(
     from edgead.methods.device import choose_device
     from edgead.methods.distill import DistillConfig
     from edgead.methods.distill import distill as distill_teacher
-    from edgead.methods.pretraining import find_pictures
+    from edgead.methods.pretraining import find_photographs
     from edgead.methods.settings import read_settings
 
     chosen = {"backbone": backbone, "model_size": model_size, "steps": steps, "seed": seed}
@@ -151,7 +151,7 @@ def distill(
     config = read_settings(DistillConfig, {**chosen, **dict(map(_setting, setting or []))}, detector="distill")
     with stage_bars() as progress:
         facts = distill_teacher(
-            find_pictures(images),
+            find_photographs(images),
             output,
             config,
             device=choose_device(device),

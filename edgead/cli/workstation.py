@@ -45,7 +45,7 @@ def tune(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")] = None,
     ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster that trains instead, or auto.")] = None,
     group: Group = "auto",
-    plot: Annotated[Path | None, typer.Option(help="Picture of the front; by default OUTPUT.svg.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Image of the front; by default OUTPUT.svg.")] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -53,7 +53,7 @@ def tune(
     from edgead.tune.run import TunePlan
     from edgead.tune.run import tune as search
 
-    picture = plot or output.with_name(f"{output.name}.svg")
+    drawn = plot or output.with_name(f"{output.name}.svg")
     if plot and not plot.parent.is_dir():
         raise SettingsError(f"--plot {plot}: there is no folder {plot.parent}")
     plan = TunePlan(
@@ -70,9 +70,9 @@ def tune(
     )
     with stage_bars() as progress:
         tuned = search(data, output, plan, progress=progress)
-    picture.write_text(tuned.plot, encoding="utf-8")
+    drawn.write_text(tuned.plot, encoding="utf-8")
     print_report(
-        {"model": str(output), "plot": str(picture), **tuned.to_dict()}, json, lambda: tuned_table(tuned, latency_ms)
+        {"model": str(output), "plot": str(drawn), **tuned.to_dict()}, json, lambda: tuned_table(tuned, latency_ms)
     )
 
 

@@ -48,8 +48,8 @@ def read_query(query: str, known: Collection[str]) -> dict[str, str]:
     values = dict(parse_qsl(query, keep_blank_values=True))
     for name in values:
         if name not in known:
-            told = f"known are {', '.join(sorted(known))}" if known else "it takes none"
-            raise SettingsError(f"unknown option {name!r}; {told}")
+            hint = f"known are {', '.join(sorted(known))}" if known else "it takes none"
+            raise SettingsError(f"unknown option {name!r}; {hint}")
     return values
 
 

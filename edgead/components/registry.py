@@ -176,14 +176,14 @@ class Registry(Generic[C]):
 
 
 def check_kind(name: str, options: type[Section]) -> None:
-    """Raise SettingsError unless options can be told apart in the site file: `kind: Literal[name]`."""
+    """Raise SettingsError unless options can be distinguished in the site file: `kind: Literal[name]`."""
     field = options.model_fields.get("kind")
     if field is None or field.annotation != Literal[name]:  # type: ignore[valid-type]  # known only now
         raise SettingsError(f"{name}: its options must have a field `kind: Literal[{name!r}]`")
 
 
 class OneOf:
-    """Annotates a field of the site file: the options of any registered component, told apart by `kind`."""
+    """Annotates a field of the site file: the options of any registered component, distinguished by `kind`."""
 
     def __init__(self, registry: Registry[Any]):
         self._registry = registry

@@ -15,15 +15,15 @@ from edgead.files.atomic import write_whole
 from edgead.types import Frame, Verdict
 
 if TYPE_CHECKING:
-    from edgead.daemon.model_slot import ModelSlot
+    from edgead.daemon.active_model import ActiveModel
     from edgead.drift import DriftState, DriftWatch
 
 logger = logging.getLogger(__name__)
 
 # The state of months is some hundred kilobytes: writing it holds up a frame.
 _SAVE_EVERY_S = 600.0
-# A picture takes a millisecond or two to measure, and light does not change from part to part.
-_PICTURE_EVERY_S = 1.0
+# An image takes a millisecond or two to measure, and light does not change from part to part.
+_IMAGE_EVERY_S = 1.0
 # What has failed may fail with each part.
 _OFF_S = 60.0
 
@@ -34,7 +34,7 @@ class PipelineDrift:
     Parameters
     ----------
     pipeline : str
-    slot : ModelSlot
+    slot : ActiveModel
         Whose model's good parts the stream is compared with.
     section : DriftSection or None
         None watches nothing.
@@ -42,13 +42,13 @@ class PipelineDrift:
         Where the state is kept.
     """
 
-    def __init__(self, pipeline: str, slot: ModelSlot, section: DriftSection | None, file: Path):
+    def __init__(self, pipeline: str, slot: ActiveModel, section: DriftSection | None, file: Path):
         self.state: DriftState | None = None
         self._pipeline, self._slot, self._section, self._file = pipeline, slot, section, file
         self._watch: DriftWatch | None = None
         self._model = ""
         self._start_again = threading.Event()
-        self._picture_s = self._off_until_s = 0.0
+        self._image_s = self._off_until_s = 0.0
         self._may_restore = True
         self._save_s = time.monotonic() + _SAVE_EVERY_S
 
@@ -73,13 +73,13 @@ class PipelineDrift:
             self._start_again.clear()
             self._watch.start_again()
         now_s = time.monotonic()
-        looks = now_s >= self._picture_s
+        looks = now_s >= self._image_s
         if looks:
-            self._picture_s = now_s + _PICTURE_EVERY_S
+            self._image_s = now_s + _IMAGE_EVERY_S
         before, self.state = self.state, self._watch.add(verdict, frame.image if looks else None)
         if self.state.state == "warning" and (before is None or before.cause != self.state.cause):
-            told = {"pipeline": self._pipeline, "cause": self.state.cause, "alarm_part": self.state.alarm_part}
-            logger.warning("%s: drift: %s", self._pipeline, self.state.reason, extra=told)
+            facts = {"pipeline": self._pipeline, "cause": self.state.cause, "alarm_part": self.state.alarm_part}
+            logger.warning("%s: drift: %s", self._pipeline, self.state.reason, extra=facts)
         if now_s >= self._save_s:
             self.save()
 
@@ -96,7 +96,7 @@ class PipelineDrift:
         self._start_again.set()
 
     def save(self) -> None:
-        """Keep the state for the next start; a disk that takes none is told and does no harm."""
+        """Keep the state for the next start; a disk that takes none is logged and does no harm."""
         self._save_s = time.monotonic() + _SAVE_EVERY_S
         if self._watch is None:
             return

@@ -1,4 +1,4 @@
-"""The way of one frame: to the detector, on the record, to the sinks; and what is counted on it."""
+"""Processes one frame: detect, record the verdict, notify the sinks, update the counts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from edgead.daemon.condition import State
+from edgead.daemon.active_model import ActiveModel
 from edgead.daemon.drift import PipelineDrift
-from edgead.daemon.model_slot import ModelSlot
+from edgead.daemon.pipeline_state import State
 from edgead.errors import EdgeadError
 from edgead.inspector import FrameError, Inspector
 from edgead.profiling.latency import Latency
@@ -19,7 +19,7 @@ from edgead.types import Frame, Verdict
 if TYPE_CHECKING:
     from edgead.drift import DriftState
     from edgead.evidence import EvidenceStore
-    from edgead.sinks.outlet import Outlet
+    from edgead.sinks.queued import QueuedSink
 
 # Of each stage: p99.9 has ten samples above it, and a pipeline needs less than a megabyte for them.
 _WINDOW = 10_000
@@ -31,10 +31,10 @@ class JudgementError(EdgeadError):
 
 @dataclass(frozen=True, slots=True)
 class Receivers:
-    """Who is told a verdict; `publish` must not wait, and `outlets` may be exchanged between two frames."""
+    """Who receives a verdict; `publish` must not wait, and `sinks` may be exchanged between two frames."""
 
     store: EvidenceStore
-    outlets: tuple[Outlet, ...]
+    sinks: tuple[QueuedSink, ...]
     publish: Callable[[Frame, Verdict], None]
     before: int
 
@@ -47,10 +47,12 @@ class PipelineStatus:
     ----------
     taken, judged : int
         Frames that it took from its camera, and those of them that got a verdict.
-    overwritten : int
+    dropped : int
         Frames that a newer one replaced before it could take them.
-    unjudged : int
+    skipped : int
         Frames that should have been judged but came while the pipeline was in fault.
+    warming_up : int
+        Frames without a verdict because the model remembers frames, and a new stream began.
     late : int
         Verdicts that came later after the capture than `budget_ms`.
     latency : dict of Latency
@@ -69,8 +71,9 @@ class PipelineStatus:
     decisions: dict[str, int]
     taken: int
     judged: int
-    overwritten: int
-    unjudged: int
+    dropped: int
+    skipped: int
+    warming_up: int
     late: int
     restarts: int
     fps: float | None
@@ -87,7 +90,7 @@ class Judging:
     ----------
     pipeline : str
         Stands in every verdict.
-    slot : ModelSlot
+    slot : ActiveModel
     receivers : Receivers
     drift : PipelineDrift
     budget_ms : float, optional
@@ -97,7 +100,7 @@ class Judging:
     def __init__(
         self,
         pipeline: str,
-        slot: ModelSlot,
+        slot: ActiveModel,
         receivers: Receivers,
         drift: PipelineDrift,
         *,
@@ -106,14 +109,14 @@ class Judging:
         self.receivers = receivers
         self.inspector = Inspector(pipeline, window=_WINDOW, budget_ms=budget_ms)
         self.latest: tuple[Frame, Verdict] | None = None
-        self.taken = self.unjudged = 0
+        self.taken = self.skipped = 0
         self._slot, self._drift = slot, drift
         self._before: deque[Frame] = deque(maxlen=receivers.before)
 
     def pass_by(self, frame: Frame, *, wanted: bool) -> None:
         """Let a frame go without a verdict, where none was asked for or none can be given."""
         self.taken += 1
-        self.unjudged += wanted
+        self.skipped += wanted
         self._let_pass(frame)
 
     def _let_pass(self, frame: Frame) -> None:
@@ -134,10 +137,10 @@ class Judging:
         try:
             verdict = self.inspector.judge(frame, self._slot.step)
         except FrameError:
-            self.unjudged += 1
+            self.skipped += 1
             raise
         except Exception as error:
-            self.unjudged += 1
+            self.skipped += 1
             raise JudgementError(f"{type(error).__name__}: {error}") from error
         if verdict is None:
             self._let_pass(frame)
@@ -150,8 +153,8 @@ class Judging:
     def _tell(self, frame: Frame, verdict: Verdict) -> None:
         receivers = self.receivers
         receivers.store.add(frame, verdict)  # first: nobody shall know of a verdict that is on no record
-        for outlet in receivers.outlets:
-            outlet.write(frame, verdict)
+        for sink in receivers.sinks:
+            sink.write(frame, verdict)
         receivers.store.follow(frame)
         receivers.store.keep(frame, verdict, tuple(self._before))
         self._before.append(frame)

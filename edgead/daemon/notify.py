@@ -1,4 +1,4 @@
-"""What the service manager is told: ready, alive, reloading, stopping. The protocol is sd_notify(3)'s."""
+"""Messages to the service manager: ready, alive, reloading, stopping. The protocol is sd_notify(3)'s."""
 
 from __future__ import annotations
 
@@ -57,4 +57,4 @@ class Notifier:
         try:
             speaking.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
-            logger.warning("the service manager cannot be told %s: %s", lines[0], error.strerror)
+            logger.warning("cannot report %s to the service manager: %s", lines[0], error.strerror)

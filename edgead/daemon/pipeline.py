@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.artifact.folder import Artifact
-from edgead.daemon.condition import Condition, State
+from edgead.daemon.active_model import ActiveModel, SlotBusyError
 from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.judging import JudgementError, Judging, PipelineStatus, Receivers
-from edgead.daemon.model_slot import ModelSlot, SlotBusyError
+from edgead.daemon.pipeline_state import PipelineState, State
 from edgead.daemon.self_test import SelfTestError
 from edgead.daemon.supervisor import RestartBudget, Supervisor
 from edgead.daemon.thresholds import CALIBRATE, KeptThresholds, Thresholds
@@ -27,7 +27,7 @@ from edgead.triggers import RequestTrigger, Trigger, open_trigger
 from edgead.types import Frame, Verdict
 
 if TYPE_CHECKING:
-    from edgead.sinks.outlet import Outlet
+    from edgead.sinks.queued import QueuedSink
     from edgead.sources.supervised import SupervisedCamera
 
 logger = logging.getLogger(__name__)
@@ -66,14 +66,14 @@ class Pipeline:
         self.name = name
         self.section = section
         self.loaded = threading.Event()  # the model was tried, well or not
-        self.slot = ModelSlot(name, section, wiring.kept, threads=wiring.threads)
+        self.slot = ActiveModel(name, section, wiring.kept, threads=wiring.threads)
         self._camera = wiring.camera
         self._store = wiring.receivers.store
         self._drift = PipelineDrift(name, self.slot, section.drift, wiring.drift_folder / f"{name}.json")
         self._judging = Judging(name, self.slot, wiring.receivers, self._drift, budget_ms=section.budget_ms)
-        self._condition = Condition(name)
+        self._state = PipelineState(name)
         self._mailbox: Mailbox | None = wiring.camera.subscribe()
-        self._overwritten = 0  # in mailboxes that it has left
+        self._dropped = 0  # in mailboxes that it has left
         self._starting = threading.Lock()
         self._trigger: Trigger | None = None
         self._alive_s: float | None = None
@@ -83,11 +83,11 @@ class Pipeline:
 
     @property
     def state(self) -> State:
-        return self._condition.state
+        return self._state.state
 
     @property
     def reason(self) -> str | None:
-        return self._condition.reason
+        return self._state.reason
 
     def start(self) -> None:
         """Start judging, in a thread of its own; also again where the restarts were used up."""
@@ -106,12 +106,12 @@ class Pipeline:
         if ended:
             self._leave_camera()
             self.slot.close()
-            self._condition.stopped(self._condition.reason if self.state == "stopped" else None)
+            self._state.stopped(self._state.reason if self.state == "stopped" else None)
         return ended
 
-    def send_to(self, outlets: tuple[Outlet, ...]) -> None:
-        """Tell other sinks from the next verdict on."""
-        self._judging.receivers = replace(self._judging.receivers, outlets=outlets)
+    def send_to(self, sinks: tuple[QueuedSink, ...]) -> None:
+        """Replace the sinks, effective with the next verdict."""
+        self._judging.receivers = replace(self._judging.receivers, sinks=sinks)
 
     def limit(self, limits: LimitsSection) -> None:
         """Restart within other limits from now on."""
@@ -121,11 +121,11 @@ class Pipeline:
         """See what its thread cannot say of itself: that it is dead, or hangs; to be called now and then."""
         self._supervisor.revive()
         silent_s = self.silent_s()
-        if silent_s > _SILENT_S and not self._condition.has("hang"):
-            self._condition.fault("hang", f"no sign of life for {silent_s:.0f} s: the model or a sink hangs")
+        if silent_s > _SILENT_S and not self._state.has("hang"):
+            self._state.fault("hang", f"no progress for {silent_s:.0f} s: the model or a sink hangs")
 
     def silent_s(self) -> float:
-        """For how long the thread has shown no sign of life; 0 while it does not run or loads a model in good time."""
+        """For how long the thread has made no progress; 0 while it does not run or loads a model in good time."""
         alive_s, loading_s = self._alive_s, self._loading_s
         if not self._supervisor.alive:
             return 0.0
@@ -170,14 +170,14 @@ class Pipeline:
         except SlotBusyError:
             raise
         except SelfTestError as error:
-            self._condition.fault("model", str(error))
+            self._state.fault("model", str(error))
             if error.found is None:
                 raise
             return error.found.to_dict()
         except EdgeadError as error:
-            self._condition.fault("model", str(error))
+            self._state.fault("model", str(error))
             raise
-        self._condition.resolved("model")
+        self._state.resolved("model")
         return tested.to_dict()
 
     def swap(self, model: Path, *, by: str = "edgead") -> None:
@@ -234,7 +234,7 @@ class Pipeline:
         self._audit("thresholds", by, before.values(), {"review": review, "reject": reject})
 
     def accept_drift(self, *, by: str) -> None:
-        """Take parts and pictures as they are now: the warning goes, and the drift watch starts again.
+        """Take parts and images as they are now: the warning goes, and the drift watch starts again.
 
         Raises
         ------
@@ -246,21 +246,22 @@ class Pipeline:
         self._audit("accept drift", by, before.reason if before else None, None)
 
     def status(self) -> PipelineStatus:
-        """Tell what the pipeline is and has done."""
+        """Report the state and the counts."""
         thresholds, inspector, mailbox = self.slot.thresholds, self._judging.inspector, self._mailbox
         return PipelineStatus(
             name=self.name,
             camera=self.section.camera,
             model=str(self.slot.path),
             model_sha256=self.slot.model,
-            state=self._condition.state,
-            reason=self._condition.reason,
-            since=self._condition.since,
+            state=self._state.state,
+            reason=self._state.reason,
+            since=self._state.since,
             decisions=inspector.decisions,
             taken=self._judging.taken,
             judged=sum(inspector.decisions.values()),
-            overwritten=self._overwritten + (mailbox.overwritten if mailbox is not None else 0),
-            unjudged=self._judging.unjudged,
+            dropped=self._dropped + (mailbox.dropped if mailbox is not None else 0),
+            skipped=self._judging.skipped,
+            warming_up=inspector.warming_up,
             late=inspector.late,
             restarts=self._supervisor.restarts,
             fps=inspector.recorder.fps,
@@ -273,22 +274,22 @@ class Pipeline:
     # The thread
 
     def _serve(self, stop: threading.Event) -> None:
-        """Judge until told to stop, or until the camera has no more frames."""
-        self._condition.starting("the model is loaded and tested")
+        """Judge until stopped, or until the camera has no more frames."""
+        self._state.starting("the model is loaded and tested")
         with closing(open_trigger(self.section.trigger)) as trigger:
             self._trigger = trigger
             try:
                 self._load()
-                self._condition.resolved("program")
-                self._condition.starting(f"waits for camera {self.section.camera}")
+                self._state.resolved("program")
+                self._state.starting(f"waits for camera {self.section.camera}")
                 mailbox = self._mailbox
                 self._alive_s = time.monotonic()
                 while not stop.is_set() and mailbox is not None and self._take_one(mailbox, trigger):
                     self._alive_s = time.monotonic()
-                    self._condition.resolved("hang")
+                    self._state.resolved("hang")
             finally:
                 self._trigger = self._alive_s = None
-                self._condition.resolved("hang")
+                self._state.resolved("hang")
                 self._drift.save()
 
     def _load(self) -> None:
@@ -296,9 +297,9 @@ class Pipeline:
         self._loading_s = time.monotonic()
         try:
             self._load_model()
-            self._condition.resolved("model")
+            self._state.resolved("model")
         except EdgeadError as error:
-            self._condition.fault("model", str(error))
+            self._state.fault("model", str(error))
         finally:
             self._loading_s = None
             self.loaded.set()
@@ -316,22 +317,22 @@ class Pipeline:
             self._look_after_camera()
             return True
         except SourceError as error:
-            self._condition.fault("camera", f"camera {self.section.camera}: {error}")
+            self._state.fault("camera", f"camera {self.section.camera}: {error}")
             return True
         if frame is None:
-            self._condition.stopped(f"camera {self.section.camera} has ended")
+            self._state.stopped(f"camera {self.section.camera} has ended")
             return False
-        self._condition.resolved("camera")
-        self._condition.running()
+        self._state.resolved("camera")
+        self._state.running()
         wanted = trigger.accepts(frame)
-        if not wanted or self._condition.has("model"):
+        if not wanted or self._state.has("model"):
             self._judging.pass_by(frame, wanted=wanted)
             return True
         try:
             self._judging.judge(frame)
-            self._condition.resolved("frame")
+            self._state.resolved("frame")
         except FrameError as error:
-            self._condition.fault("frame", str(error))
+            self._state.fault("frame", str(error))
         return True
 
     def _leave_camera(self) -> None:
@@ -339,14 +340,14 @@ class Pipeline:
         with self._starting:
             if self._mailbox is not None:
                 self._camera.unsubscribe(self._mailbox)
-                self._overwritten += self._mailbox.overwritten
+                self._dropped += self._mailbox.dropped
                 self._mailbox = None
 
     def _look_after_camera(self) -> None:
         camera = self._camera.status()
         if camera.state in ("lost", "stalled"):
             reason = camera.reason or "no frames"
-            self._condition.fault("camera", f"camera {camera.name} is {camera.state}: {reason}")
+            self._state.fault("camera", f"camera {camera.name} is {camera.state}: {reason}")
 
     def _died(self, error: Exception, again: bool) -> None:
         what = str(error) if isinstance(error, EdgeadError) else f"{type(error).__name__}: {error}"
@@ -356,7 +357,7 @@ class Pipeline:
             self._leave_camera()
         limits = self._supervisor.budget.limits
         used_up = "" if again else f"; restarted {limits.restarts} times within {limits.restarts_within_s:g} s, no more"
-        self._condition.fault("program", what + used_up)
+        self._state.fault("program", what + used_up)
         if isinstance(error, JudgementError) and self.slot.can_roll_back:
             failed = str(self.slot.path)
             self.slot.give_up()
@@ -368,7 +369,7 @@ class Pipeline:
         self._audit_superseded()
         self._departed = self.slot.path != self.section.model
         self._camera.compare_with(self.name, self.slot.golden())
-        self._condition.resolved("model")
+        self._state.resolved("model")
         self.start()
 
     def _audit_superseded(self) -> None:

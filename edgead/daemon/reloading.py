@@ -1,4 +1,4 @@
-"""Reloads beside the main loop, so that a file, a disk or a model that takes long holds up no sign of life."""
+"""Reloads beside the main loop, so that a slow file, disk or model does not stop the watchdog's signals."""
 
 from __future__ import annotations
 

@@ -8,14 +8,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.daemon.feed import Subscription, VerdictFeed
-from edgead.daemon.line import Line
+from edgead.daemon.broadcast import Subscription, VerdictFeed
 from edgead.daemon.logs import JsonLines
 from edgead.daemon.notify import Notifier
 from edgead.daemon.page import Page
 from edgead.daemon.pipeline import Pipeline
 from edgead.daemon.reloading import Reloading
 from edgead.daemon.signals import Requests
+from edgead.daemon.site_runtime import SiteRuntime
 from edgead.daemon.watch import Watch
 from edgead.errors import EdgeadError
 from edgead.site.load import load_site
@@ -24,7 +24,7 @@ from edgead.site.schema import HttpSection
 if TYPE_CHECKING:
     from edgead.daemon.http.server import Server
     from edgead.evidence import EvidenceStore
-    from edgead.sinks.outlet import Outlet
+    from edgead.sinks.queued import QueuedSink
     from edgead.sources.supervised import SupervisedCamera
 
 logger = logging.getLogger(__name__)
@@ -38,14 +38,14 @@ _RELOAD_S = 0.2
 
 
 class Daemon:
-    """Runs a site until it is told to stop.
+    """Runs a site until it is stopped.
 
     Parameters
     ----------
     path : Path
         The site file; read again on SIGHUP.
     log : JsonLines, optional
-        Told of the site's secrets.
+        Receives of the site's secrets.
 
     Raises
     ------
@@ -58,28 +58,28 @@ class Daemon:
         self.site = load_site(path)
         self._log = log
         self._feed = VerdictFeed()
-        self._line = Line(self._feed.publish)
+        self._runtime = SiteRuntime(self._feed.publish)
         self._notifier = Notifier()
         self._page = Page(self._serve)
-        self._watch = Watch(self._line, self._page, self._notifier)
+        self._watch = Watch(self._runtime, self._page, self._notifier)
         self._requests = Requests()
         self._reloading = Reloading(self.reload)
 
     @property
     def cameras(self) -> dict[str, SupervisedCamera]:
-        return self._line.cameras
+        return self._runtime.cameras
 
     @property
     def pipelines(self) -> dict[str, Pipeline]:
-        return self._line.pipelines
+        return self._runtime.pipelines
 
     @property
-    def outlets(self) -> dict[str, Outlet]:
-        return self._line.outlets
+    def sinks(self) -> dict[str, QueuedSink]:
+        return self._runtime.sinks
 
     @property
     def store(self) -> EvidenceStore:
-        return self._line.store
+        return self._runtime.store
 
     def subscribe_verdicts(self) -> Subscription:
         """Give a bounded queue that gets every verdict from now on, as long as somebody holds it."""
@@ -106,7 +106,7 @@ class Daemon:
             its pipelines alone.
         """
         self._hide_secrets()
-        self._line.open(self.site)
+        self._runtime.open(self.site)
         self._page.open(self.site.http)
         self._reloading.start()
         logger.info("started", extra={"site": str(self.path), "pipelines": list(self.pipelines)})
@@ -124,7 +124,7 @@ class Daemon:
         self._notifier.stopping()
         deadline = time.monotonic() + self.site.limits.drain_s
         self._reloading.close(_RELOAD_S)
-        counts = self._line.close(deadline, also=[self._page.close])
+        counts = self._runtime.close(deadline, also=[self._page.close])
         logger.info("stopped", extra={"counts": counts})
         self._notifier.close()
 
@@ -143,7 +143,7 @@ class Daemon:
 
     def _reload(self) -> None:
         new = load_site(self.path)
-        change = self._line.prepare(self.site, new)
+        change = self._runtime.prepare(self.site, new)
         # From here on the new site counts, whatever fails: the next reload compares with it.
         old, self.site = self.site, new.model_copy(update={"store": self.site.store})
         self._requests.drain_s = new.limits.drain_s

@@ -35,16 +35,16 @@ class RestartBudget:
 
 
 class Supervisor:
-    """Runs `work` until it returns; a failure of one supervisor's work is nothing to the others.
+    """Runs `work` until it returns; supervisors are isolated from each other's failures.
 
     Parameters
     ----------
     name : str
         Of the thread.
     work : callable
-        Called with the event that tells it to stop; called again when it raised.
+        Called with the event that asks it to stop; called again when it raised.
     died : callable
-        Told the exception, and whether there will be a restart.
+        Receives the exception, and whether there will be a restart.
     budget : RestartBudget
     """
 
@@ -95,7 +95,7 @@ class Supervisor:
                 self._ended = True
 
     def stop(self) -> None:
-        """Tell the work to end; `join` waits for it."""
+        """Ask the work to end; `join` waits for it."""
         self._stop.set()
 
     def join(self, timeout_s: float) -> bool:
@@ -110,7 +110,7 @@ class Supervisor:
                 self._work(self._stop)
                 self._ended = True
                 return
-            except Exception as error:  # noqa: BLE001  whatever it was, the others run on and the reason is told
+            except Exception as error:  # noqa: BLE001  whatever it was, the others run on and the reason is reported
                 again = self.budget.spend()
                 self._tell(error, again)
                 if not again:

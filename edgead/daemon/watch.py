@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from edgead.daemon.notify import Notifier
 
 if TYPE_CHECKING:
-    from edgead.daemon.line import Line
     from edgead.daemon.page import Page
+    from edgead.daemon.site_runtime import SiteRuntime
 
 logger = logging.getLogger(__name__)
 
@@ -22,28 +22,28 @@ class Watch:
 
     Parameters
     ----------
-    line : Line
+    line : SiteRuntime
     page : Page
     notifier : Notifier
     """
 
-    def __init__(self, line: Line, page: Page, notifier: Notifier):
-        self._line, self._page, self._notifier = line, page, notifier
+    def __init__(self, line: SiteRuntime, page: Page, notifier: Notifier):
+        self._runtime, self._page, self._notifier = line, page, notifier
         self._said = self._hung = self._failed = ""
 
     def look(self) -> None:
         """Look once; what fails in here must end neither the loop nor what comes after it."""
         try:
-            self._line.look_after()
+            self._runtime.look_after()
             self._page.look_after()
             self._failed = ""
         except Exception as error:  # noqa: BLE001  the main loop's own edge
             if repr(error) != self._failed:  # comes by twice a second
                 logger.exception("not all parts can be looked after")
             self._failed = repr(error)
-        if self._line.settled:
+        if self._runtime.settled:
             self._say(self.summary())
-        hung = ", ".join(self._line.silent(_HUNG_S))
+        hung = ", ".join(self._runtime.silent(_HUNG_S))
         if not hung:
             self._notifier.alive()
         elif hung != self._hung:
@@ -52,7 +52,7 @@ class Watch:
 
     def summary(self) -> str:
         """The state of all pipelines in one line."""
-        pipelines = list(self._line.pipelines.values())
+        pipelines = list(self._runtime.pipelines.values())
         faults = [pipeline.name for pipeline in pipelines if pipeline.state == "fault"]
         return f"{len(pipelines)} pipelines" + (f", in fault: {', '.join(faults)}" if faults else "")
 

@@ -35,7 +35,7 @@ class Bag:
         return self._total
 
     def p_value(self, value: float, tie_break: float) -> float:
-        """Add a value and tell the share of all that lie above it, a random part of its ties included.
+        """Add a value and return the share of all that lie above it, a random part of its ties included.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Watches the scores of parts and the pictures of the camera for a change, with a stated rate of false alarms."""
+"""Watches the scores of parts and the images of the camera for a change, with a stated rate of false alarms."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from edgead.artifact.manifest import Calibration
 from edgead.calibration.group_conformal import one_of_each
 from edgead.components.options import Section
 from edgead.drift.betting import Change
+from edgead.drift.camera_view import CameraView, ViewMeter
 from edgead.drift.channel import Channel, ShareChannel, ValueChannel
-from edgead.drift.picture import Picture, PictureMeter
 from edgead.errors import SettingsError
 from edgead.types import Verdict
 
@@ -36,7 +36,7 @@ def map_level(anomaly_map: np.ndarray) -> float:
 
 
 class DriftSection(Section):
-    """When parts or pictures are no longer those that the thresholds were made for."""
+    """When parts or images are no longer those that the thresholds were made for."""
 
     average_run_length: Annotated[
         float, Field(ge=100, le=1e12, description="At most one false alarm is expected in so many parts.")
@@ -45,7 +45,7 @@ class DriftSection(Section):
         float,
         Field(gt=0, lt=1, description="Share of parts, defects included, that may be sent to review or rejected."),
     ] = 0.2
-    pictures: Annotated[bool, Field(description="Compare brightness, sharpness and place with golden images.")] = True
+    images: Annotated[bool, Field(description="Compare brightness, sharpness and place with golden images.")] = True
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
@@ -62,7 +62,7 @@ class DriftState:
     state : {"ok", "warning"}
         A warning stays until the watch starts again.
     cause : {"camera", "product"} or None
-        "camera" where the pictures themselves have changed, parts that look different notwithstanding.
+        "camera" where the images themselves have changed, parts that look different notwithstanding.
     reason : str or None
         What has changed, in words.
     parts : int
@@ -82,11 +82,11 @@ class DriftState:
 
 
 class DriftWatch:
-    """Tells when parts or pictures are no longer those that came before.
+    """Reports when parts or images are no longer those that came before.
 
     Channels: the scores and the median of the anomaly map of parts that pass, the share of parts that do not, and, with
-    pictures, brightness, sharpness and place of the whole picture. In each, conformal p-values against all earlier
-    values are bet on (`edgead.drift.betting`). While parts come as if drawn from one bag, the calibration's good parts
+    images, brightness, sharpness and place of the whole view. In each, conformal p-values against all earlier
+    values are bet on (`edgead.drift.betting`). While parts are exchangeable, the calibration's good parts
     included, at most n / `average_run_length` false alarms are expected among n parts, all channels together.
 
     Parameters
@@ -94,7 +94,7 @@ class DriftWatch:
     calibration : Calibration
         Of the graph that judges.
     golden : sequence of ndarray of shape (H, W, 3), uint8, BGR
-        Golden images of the model; without any, pictures are not looked at.
+        Golden images of the model; without any, images are not looked at.
     section : DriftSection
     """
 
@@ -109,7 +109,7 @@ class DriftWatch:
             )
         # Of images that belong together only one is as if drawn from the bag that parts come from.
         self._scores = one_of_each(calibration.scores, calibration.groups)
-        self._meter = PictureMeter(golden) if golden and self.section.pictures else None
+        self._meter = ViewMeter(golden) if golden and self.section.images else None
         self._limit = calibration.review
         self.start_again()
 
@@ -140,19 +140,19 @@ class DriftWatch:
         if limit != self._limit:
             self._limit = limit
             self.start_again()
-        picture = self._meter.measure(image) if self._meter is not None and image is not None else None
-        return self.add_measured(verdict.image_score, map_level(verdict.anomaly_map), picture)
+        view = self._meter.measure(image) if self._meter is not None and image is not None else None
+        return self.add_measured(verdict.image_score, map_level(verdict.anomaly_map), view)
 
-    def add_measured(self, image_score: float, map_level: float, picture: Picture | None = None) -> DriftState:
-        """Look at the next part by what `add` measures: its score, the level of its anomaly map, its picture."""
+    def add_measured(self, image_score: float, map_level: float, view: CameraView | None = None) -> DriftState:
+        """Look at the next part by what `add` measures: its score, the level of its anomaly map, its view."""
         self._parts += 1
         passes = image_score <= self._limit  # also False for a NaN
         self._flagged.add(not passes)
         if passes:
             self._add("scores", image_score)
             self._add("map level", map_level)
-        if self._meter is not None and picture is not None:
-            for name, value in zip(_CAMERA, asdict(picture).values(), strict=True):
+        if self._meter is not None and view is not None:
+            for name, value in zip(_CAMERA, asdict(view).values(), strict=True):
                 self._add(name, value)
         self._conclude()
         return self.state
@@ -163,12 +163,12 @@ class DriftWatch:
         evidence = self._furthest / self._bar
         if self._alarm_part is None:
             return DriftState("ok", None, None, self._parts, None, evidence)
-        pictures = {name: change for name, change in self._changed.items() if name in _CAMERA}
-        what = "the pictures have changed" if pictures else "the parts have changed, the pictures have not"
+        images = {name: change for name, change in self._changed.items() if name in _CAMERA}
+        what = "the images have changed" if images else "the parts have changed, the images have not"
         if self._meter is None:
-            what = "the parts or the pictures have changed"
-        words = ", ".join(f"{name} {change}" for name, change in (pictures or self._changed).items())
-        cause: Cause = "camera" if pictures else "product"
+            what = "the parts or the images have changed"
+        words = ", ".join(f"{name} {change}" for name, change in (images or self._changed).items())
+        cause: Cause = "camera" if images else "product"
         return DriftState("warning", cause, f"{what}: {words}", self._parts, self._alarm_part, evidence)
 
     def to_dict(self) -> dict[str, Any]:
@@ -236,5 +236,5 @@ class DriftWatch:
         return self.section.average_run_length * (len(self._values) + 1)
 
     def _made_for(self) -> str:
-        told = [self._scores, self.section.model_dump(), sorted(self._values)]
-        return hashlib.sha256(repr(told).encode()).hexdigest()
+        inputs = [self._scores, self.section.model_dump(), sorted(self._values)]
+        return hashlib.sha256(repr(inputs).encode()).hexdigest()

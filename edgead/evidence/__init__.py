@@ -1,4 +1,4 @@
-"""The record of every verdict, and pictures of some: what an unattended line is asked about weeks later."""
+"""The record of every verdict, and images of some: what an unattended line is asked about weeks later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures on the disk, in folders whose names tell the order in which they came."""
+"""Images on the disk, in folders whose names show the order in which they came."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from edgead.files.atomic import UNFINISHED, write_whole
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHELF = re.compile(r"[0-9]{8}")
-_PICTURE = re.compile(r"(before-[0-9]{3}|frame|heat|after-[0-9]{3})\.jpg")
+_IMAGE = re.compile(r"(before-[0-9]{3}|frame|heat|after-[0-9]{3})\.jpg")
 _ORDER = {"before": 0, "frame": 1, "heat": 2, "after": 3}
 _FULL_SHELF = 256
 
 
-class PictureFolder:
-    """Places pictures as `SHELF/ID/NAME.jpg`.
+class ImageFolder:
+    """Places images as `SHELF/ID/NAME.jpg`.
 
     Shelves are numbered. One takes some hundred ids, as long as they come in their own order: where the clock has been
     set back a new shelf begins. So the order of the names is the order of arrival, whatever the clock and the
@@ -35,7 +35,7 @@ class PictureFolder:
         self._last_id = ""
 
     def place(self, id: str) -> str | None:
-        """Choose where the pictures of a verdict go, as `SHELF/ID`; None for an id that is none."""
+        """Choose where the images of a verdict go, as `SHELF/ID`; None for an id that is none."""
         if not _ID.fullmatch(id):
             return None
         with self._lock:
@@ -48,28 +48,28 @@ class PictureFolder:
             return f"{self._shelf:08d}/{id}"
 
     def write(self, place: str, name: str, data: bytes) -> None:
-        """Write a picture that is there whole or not at all, also after the power has gone."""
+        """Write an image atomically, also where the power fails."""
         write_whole(self.root / place / name, data)
         with self._lock:
             self.used += len(data)
 
     def names(self, place: str) -> list[str]:
-        """The pictures of a verdict: those before it, itself, its heat map, those after."""
+        """The images of a verdict: those before it, itself, its heat map, those after."""
         try:
-            found = [entry.name for entry in os.scandir(self.root / place) if _PICTURE.fullmatch(entry.name)]
+            found = [entry.name for entry in os.scandir(self.root / place) if _IMAGE.fullmatch(entry.name)]
         except FileNotFoundError:
             return []
         return sorted(found, key=_in_time)
 
     def path(self, place: str, name: str) -> Path | None:
-        """Find one picture; None for every name that is not one of a picture that is there."""
-        if not _PICTURE.fullmatch(name):
+        """Find one image; None for every name that is not one of an image that is there."""
+        if not _IMAGE.fullmatch(name):
             return None
         path = self.root / place / name
         return path if path.is_file() else None
 
     def remove(self, place: str) -> None:
-        """Remove the pictures of a verdict."""
+        """Remove the images of a verdict."""
         freed = _size(self.root / place)
         shutil.rmtree(self.root / place, ignore_errors=True)
         with self._lock:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from edgead.evidence.database import EvidenceError, problem_of, shown_address
 from edgead.evidence.tables import audit, marks, verdicts
+from edgead.types import DECISIONS
 
 _MOST_ROWS = 1000
 # A text may hold half of a character, which no database takes.
@@ -47,7 +48,7 @@ class Records:
             return [_record(row) for row in connection.execute(query)]
 
     def find(self, id: str, pipeline: str | None) -> tuple[dict[str, Any], str | None] | None:
-        """A record and the place of its pictures."""
+        """A record and the place of its images."""
         if not _NAME.fullmatch(id):
             return None
         with self._connection() as connection:
@@ -65,7 +66,7 @@ class Records:
             query = query.where(verdicts.c.seq > func.coalesce(last_before.scalar_subquery(), 0))
         with self._connection() as connection:
             found = {decision: count for decision, count in connection.execute(query)}
-        return {decision: found.get(decision, 0) for decision in ("ok", "review", "reject")}
+        return {decision: found.get(decision, 0) for decision in DECISIONS}
 
     def mark(self, id: str, pipeline: str | None, *, by: str, note: str) -> None:
         with self._transaction() as connection:

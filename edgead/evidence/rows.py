@@ -79,7 +79,7 @@ class RowWriter:
         return self._problem or self._thread.problem
 
     def commit(self, row: dict[str, Any], within_s: float) -> bool:
-        """Line a row up and wait until it is committed; not for long, and not at all while others wait in vain."""
+        """Queue a row and wait until it is committed: not for long, and not at all while others wait in vain."""
         ticket = Ticket(row)
         with self._changed:
             if self._closing:

@@ -14,7 +14,7 @@ KeepDays = Annotated[float, Field(gt=0, le=36_500)]
 
 
 class StoreSection(Section):
-    """The record of every verdict, and pictures of some."""
+    """The record of every verdict, and images of some."""
 
     url: Annotated[
         Secretive | None, Field(min_length=1, repr=False, description="SQLAlchemy URL; by default SQLite in `folder`.")
@@ -25,9 +25,9 @@ class StoreSection(Section):
     after: Annotated[int, Field(ge=0, le=100)] = 2
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
     keep_days: KeepDays = 90.0
-    most_mib: Annotated[int, Field(ge=1, le=10**9, description="Most that pictures may take.")] = 10_000
+    most_mib: Annotated[int, Field(ge=1, le=10**9, description="Most that images may take.")] = 10_000
     free_mib: Annotated[
-        int, Field(ge=0, le=10**9, description="Left free on the disk: below it no picture is written.")
+        int, Field(ge=0, le=10**9, description="Left free on the disk: below it no image is written.")
     ] = 500
     commit_within_ms: Annotated[
         float, Field(ge=0, le=10_000, description="Longest that a verdict waits for its row when the disk stalls.")

@@ -1,4 +1,4 @@
-"""The evidence store: one row for every verdict, pictures of some, marks of false rejects, and who changed what."""
+"""The evidence store: one row for every verdict, images of some, marks of false rejects, and who changed what."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from edgead.evidence.database import (
     set_aside,
     shown_address,
 )
-from edgead.evidence.folder import PictureFolder
-from edgead.evidence.pictures import PictureKeeper
+from edgead.evidence.folder import ImageFolder
+from edgead.evidence.image_keeper import ImageKeeper
 from edgead.evidence.records import Records
 from edgead.evidence.rows import RowWriter
 from edgead.evidence.settings import StoreSection
 from edgead.evidence.upkeep import Upkeep
 from edgead.serialization import verdict_record
-from edgead.types import Frame, Verdict
+from edgead.types import DECISIONS, Frame, Verdict
 
-_EVIDENCE = {"none": (), "reject": ("reject",), "review": ("review", "reject"), "all": ("ok", "review", "reject")}
+_EVIDENCE = {"none": (), "reject": ("reject",), "review": ("review", "reject"), "all": DECISIONS}
 _PLACES = 1000
 
 
 class EvidenceStore:
-    """Records verdicts in SQLite or PostgreSQL, and pictures as files.
+    """Records verdicts in SQLite or PostgreSQL, and images as files.
 
     A row is committed when `add` returns True, and outlives the process from then on; SQLite's log is brought to the
     disk each second, so that a loss of power takes at most the last second with it. While the database cannot be
@@ -59,11 +59,11 @@ class EvidenceStore:
         self._engine = open_engine(section)
         self._aside: str | None = None
         self._prepare()
-        self._folder = PictureFolder(section.folder / "pictures")
+        self._folder = ImageFolder(section.folder / "pictures")  # as stores have it since the first version
         self._places: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._records = Records(self._engine, now)
         self._rows = RowWriter(self._engine, lambda: prepare_tables(self._engine))
-        self._pictures = PictureKeeper(section, self._folder)
+        self._images = ImageKeeper(section, self._folder)
         self._upkeep = Upkeep(self._engine, self._folder, section.keep_days, now)
 
     def _prepare(self) -> None:
@@ -101,7 +101,7 @@ class EvidenceStore:
         return self._rows.commit(self._row(frame, verdict), self._section.commit_within_ms / 1e3)
 
     def keep(self, frame: Frame, verdict: Verdict, before: Sequence[Frame] = ()) -> None:
-        """Queue the pictures of a verdict that was added, where its decision wants them; never blocks.
+        """Queue the images of a verdict that was added, where its decision wants them; never blocks.
 
         Parameters
         ----------
@@ -110,11 +110,11 @@ class EvidenceStore:
         """
         place = self._places.pop((frame.id, verdict.pipeline), None)
         if place is not None:
-            self._pictures.keep(place, frame, verdict, before)
+            self._images.keep(place, frame, verdict, before)
 
     def follow(self, frame: Frame) -> None:
         """Offer a frame to the verdicts of its camera that still want frames from after them; never blocks."""
-        self._pictures.follow(frame)
+        self._images.follow(frame)
 
     def _row(self, frame: Frame, verdict: Verdict) -> dict[str, Any]:
         row = verdict_record(frame, verdict)
@@ -149,15 +149,15 @@ class EvidenceStore:
         return self._records.newest(pipeline=pipeline, decision=decision, before_id=before_id, limit=limit)
 
     def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:
-        """Give one record, with the names of its `pictures`; the first one where pipelines share the capture."""
+        """Give one record, with the names of its `images`; the first one where pipelines share the capture."""
         found = self._records.find(id, pipeline)
         if found is None:
             return None
         record, place = found
-        return {**record, "pictures": self._folder.names(place) if place else []}
+        return {**record, "images": self._folder.names(place) if place else []}
 
-    def picture(self, id: str, name: str, *, pipeline: str | None = None) -> Path | None:
-        """Find the file of one of the `pictures` of a record."""
+    def image(self, id: str, name: str, *, pipeline: str | None = None) -> Path | None:
+        """Find the file of one of the `images` of a record."""
         found = self._records.find(id, pipeline)
         return self._folder.path(found[1], name) if found and found[1] else None
 
@@ -201,17 +201,17 @@ class EvidenceStore:
 
     def status(self) -> dict[str, Any]:
         """Count what was written, what waits and what was lost since the start."""
-        rows, pictures = self._rows.counts, self._pictures.counts
+        rows, images = self._rows.counts, self._images.counts
         return {
             "rows_written": rows.written,
             "rows_doubled": rows.doubled,
             "rows_waiting": rows.waiting,
             "rows_lost": rows.lost,
             "rows_removed": self._upkeep.removed,
-            "pictures_written": pictures.written,
-            "pictures_waiting": pictures.waiting,
-            "pictures_dropped": pictures.dropped,
-            "pictures_mib": pictures.used / 2**20,
+            "images_written": images.written,
+            "images_waiting": images.waiting,
+            "images_dropped": images.dropped,
+            "images_mib": images.used / 2**20,
         }
 
     def problems(self) -> tuple[str, ...]:
@@ -220,8 +220,8 @@ class EvidenceStore:
         if self._rows.problem:
             rows = self._rows.counts
             found.append(f"records are not written: {self._rows.problem}; {rows.waiting} wait, {rows.lost} lost")
-        if self._pictures.problem:
-            found.append(f"pictures are not kept: {self._pictures.problem}; {self._pictures.counts.dropped} dropped")
+        if self._images.problem:
+            found.append(f"images are not kept: {self._images.problem}; {self._images.counts.dropped} dropped")
         if self._upkeep.problem:
             found.append(f"retention does not run: {self._upkeep.problem}")
         return tuple(found)
@@ -242,6 +242,6 @@ class EvidenceStore:
     def close(self, within_s: float = 1.0) -> None:
         """Write what waits, as far as the time allows, and let go of the database."""
         deadline = time.monotonic() + within_s
-        for part in (self._rows, self._pictures, self._upkeep):
+        for part in (self._rows, self._images, self._upkeep):
             part.close(max(0.05, deadline - time.monotonic()))
         self._engine.dispose()

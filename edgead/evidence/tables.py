@@ -42,7 +42,7 @@ metadata = MetaData()
 
 
 def _sequence() -> Column:
-    # The order of arrival. Neither ids nor times of capture tell it, once the clock has been set back.
+    # The order of arrival. Neither ids nor times of capture show it, once the clock has been set back.
     return Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
 
 
@@ -69,7 +69,7 @@ verdicts = Table(
     Column("score_ms", Double, nullable=False),
     Column("smooth_ms", Double, nullable=False),
     Column("boxes", JSON, nullable=False),
-    Column("folder", String(64)),  # of its pictures, below `pictures/`; NULL where none are kept
+    Column("folder", String(64)),  # of its images, below `images/`; NULL where none are kept
     # Two pipelines may judge the same capture.
     Index("verdicts_by_id", "id", "pipeline", unique=True),
     Index("verdicts_by_pipeline", "pipeline", "seq"),

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from edgead.evidence.database import LOG_MOST, database_file, problem_of
-from edgead.evidence.folder import PictureFolder
+from edgead.evidence.folder import ImageFolder
 from edgead.evidence.tables import marks, verdicts
 from edgead.process.lasting_thread import LastingThread
 
@@ -30,13 +30,13 @@ class Upkeep:
     Parameters
     ----------
     engine : Engine
-    folder : PictureFolder
+    folder : ImageFolder
     keep_days : float
     now : callable
         The wall clock.
     """
 
-    def __init__(self, engine: Engine, folder: PictureFolder, keep_days: float, now: Callable[[], datetime]):
+    def __init__(self, engine: Engine, folder: ImageFolder, keep_days: float, now: Callable[[], datetime]):
         self._problem: str | None = None
         self.removed = 0
         self._engine = engine
@@ -59,7 +59,7 @@ class Upkeep:
         self._thread.join(within_s)
 
     def remove_old(self) -> int:
-        """Remove the records that are older than `keep_days`, with their pictures; gives their number.
+        """Remove the records that are older than `keep_days`, with their images; gives their number.
 
         Records go in the order in which they came, and the first that is young enough ends it. So a clock that was set
         back, or that began in 1970, makes nothing old before its time; nor can what this process wrote be older than

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgead.heads.contract import Outputs, Scored
-from edgead.heads.patches import PatchScorer
+from edgead.heads.patches import ImageScorer
 from edgead.kernels import cuda
 
 
@@ -20,7 +20,7 @@ class GpuScorer:
 
     Parameters
     ----------
-    host : PatchScorer
+    host : ImageScorer
         Makes the image score.
     image_size : (int, int)
         Height and width of the map.
@@ -30,7 +30,7 @@ class GpuScorer:
         The output has features, which are searched in this memory bank; otherwise patch scores.
     """
 
-    def __init__(self, host: PatchScorer, image_size: tuple[int, int], device: Any, bank: np.ndarray | None = None):
+    def __init__(self, host: ImageScorer, image_size: tuple[int, int], device: Any, bank: np.ndarray | None = None):
         head, grid = host.head, host.grid
         self._host, self._device, self._rows = host, device, grid[0] * grid[1]
         with device.current():

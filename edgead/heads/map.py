@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from edgead.heads.contract import Arrays, Output, Outputs, Scorer
-from edgead.heads.patches import USUAL, PatchHead, PatchScorer
+from edgead.heads.patches import USUAL, ImageScorer, PatchHead, PatchScorer
 from edgead.kernels.backend import cuda_problem
 
 
@@ -25,12 +25,12 @@ class MapHead(PatchHead):
         return not cuda_problem()
 
     def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> Scorer:
-        host = MapScorer(self, self.grid(outputs), image_size, arrays.get(USUAL))
-        if isinstance(outputs[self.patches.name], np.ndarray):
-            return host
+        scores, grid, usual = outputs[self.patches.name], self.grid(outputs), arrays.get(USUAL)
+        if isinstance(scores, np.ndarray):
+            return MapScorer(self, grid, image_size, usual)
         from edgead.heads.gpu import GpuScorer
 
-        return GpuScorer(host, image_size, outputs[self.patches.name].device)
+        return GpuScorer(ImageScorer(self, grid, usual), image_size, scores.device)
 
     def reference(self, outputs: Arrays, arrays: Arrays, image_size: tuple[int, int]) -> tuple[float, np.ndarray]:
         scores = outputs[self.patches.name]

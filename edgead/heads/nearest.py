@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from edgead.heads.contract import Arrays, Output, Outputs, Scorer
-from edgead.heads.patches import USUAL, PatchHead, PatchScorer
+from edgead.heads.patches import USUAL, ImageScorer, PatchHead, PatchScorer
 from edgead.kernels import NearestPatches
 from edgead.kernels.backend import cuda_problem
 
@@ -59,12 +59,12 @@ class NearestHead(PatchHead):
 
     def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> Scorer:
         features = outputs[self.patches.name]
-        prepared = self, self.grid(outputs), image_size
+        grid, usual = self.grid(outputs), arrays.get(USUAL)
         if isinstance(features, np.ndarray):
-            return NearestScorer(*prepared, arrays[BANK], arrays.get(USUAL))
+            return NearestScorer(self, grid, image_size, arrays[BANK], usual)
         from edgead.heads.gpu import GpuScorer
 
-        return GpuScorer(PatchScorer(*prepared, arrays.get(USUAL)), image_size, features.device, arrays[BANK])
+        return GpuScorer(ImageScorer(self, grid, usual), image_size, features.device, arrays[BANK])
 
     def reference(self, outputs: Arrays, arrays: Arrays, image_size: tuple[int, int]) -> tuple[float, np.ndarray]:
         features, bank = outputs[self.patches.name], arrays[BANK].astype(np.float64)

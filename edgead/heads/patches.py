@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -98,39 +98,25 @@ class PatchHead(Head):
         return float(image_score), _blur(rows @ scores @ columns.T, self.sigma_px, self.border)
 
 
-class PatchScorer:
-    """Patch scores become an image score and a map, on the CPU; subclasses give the patch scores.
+class ImageScorer:
+    """Patch scores become an image score.
 
     Parameters
     ----------
     head : PatchHead
     grid : (int, int)
         Height and width of the patch grid.
-    image_size : (int, int)
-        Height and width of the anomaly map.
     usual : ndarray of shape (h, w), float32, optional
         Where the head is `by_place`.
     """
 
-    def __init__(
-        self, head: PatchHead, grid: tuple[int, int], image_size: tuple[int, int], usual: np.ndarray | None = None
-    ):
+    def __init__(self, head: PatchHead, grid: tuple[int, int], usual: np.ndarray | None = None):
         if head.by_place != (usual is not None) or (usual is not None and usual.shape != grid):
             found = "missing" if usual is None else f"of shape {usual.shape}"
             raise ValueError(f"by_place is {head.by_place}, the grid {grid}, and the usual scores are {found}")
         self.head, self.grid = head, grid
         self._usual = usual
         self._inner, self._window = head.inner(grid), head.fitting_window(grid)
-        self._smoother = Smoother(grid, image_size, head.sigma_px, border=head.border)
-
-    def patch_scores(self, outputs: Outputs) -> np.ndarray:
-        """Score every patch, float32 (h, w); raises ValueError if the network gave NaN or infinity."""
-        raise NotImplementedError
-
-    def score(self, outputs: Outputs, state: Any = None) -> Scored:
-        """Score a frame; see `edgead.heads.contract.Scorer`."""
-        patch_scores = self.patch_scores(outputs)
-        return Scored(patch_scores, self.image_score(patch_scores, outputs))
 
     def of_scores(self, scores: np.ndarray) -> np.ndarray:
         """Take from patch scores what is usual at their place; raises ValueError unless they are finite."""
@@ -181,6 +167,33 @@ class PatchScorer:
             return float(averages.max())
         flat = averages.ravel()
         return float(np.partition(flat, flat.size - count)[-count:].mean(dtype=np.float64))
+
+
+class PatchScorer(ImageScorer, ABC):
+    """Scores frames on the CPU; subclasses give the patch scores.
+
+    Parameters
+    ----------
+    head, grid, usual
+        As for `ImageScorer`.
+    image_size : (int, int)
+        Height and width of the anomaly map.
+    """
+
+    def __init__(
+        self, head: PatchHead, grid: tuple[int, int], image_size: tuple[int, int], usual: np.ndarray | None = None
+    ):
+        super().__init__(head, grid, usual)
+        self._smoother = Smoother(grid, image_size, head.sigma_px, border=head.border)
+
+    @abstractmethod
+    def patch_scores(self, outputs: Outputs) -> np.ndarray:
+        """Score every patch, float32 (h, w); raises ValueError if the network gave NaN or infinity."""
+
+    def score(self, outputs: Outputs, state: Any = None) -> Scored:
+        """Score a frame; see `edgead.heads.contract.Scorer`."""
+        patch_scores = self.patch_scores(outputs)
+        return Scored(patch_scores, self.image_score(patch_scores, outputs))
 
     def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
         """Upsample and smooth; returns the map (h, w) float32 at image size and its maximum."""

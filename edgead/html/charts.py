@@ -72,14 +72,14 @@ class Chart:
     Parameters
     ----------
     x, y : Axis
-    told : str
+    caption : str
         What the chart shows, for those who do not see it.
     width, height : int
         In units of which a page may make more or fewer pixels; letters are 13 high.
     """
 
-    def __init__(self, x: Axis, y: Axis, told: str, *, width: int = 480, height: int = 290):
-        self.x, self.y, self._told, self._width, self._height = x, y, told, width, height
+    def __init__(self, x: Axis, y: Axis, caption: str, *, width: int = 480, height: int = 290):
+        self.x, self.y, self._caption, self._width, self._height = x, y, caption, width, height
         self._parts: list[str] = [*self._grid()]
 
     def bars(self, edges: npt.ArrayLike, heights: npt.ArrayLike, kind: str) -> None:
@@ -147,7 +147,7 @@ class Chart:
         frame = f'<path class="frame" fill="none" d="M{_LEFT} {_TOP}V{self._height - _BOTTOM}H{self._width - _RIGHT}"/>'
         return (
             f'<svg class="chart" viewBox="0 0 {self._width} {self._height}" role="img" '
-            f'aria-label="{escape(self._told)}">{"".join(self._parts)}{frame}</svg>'
+            f'aria-label="{escape(self._caption)}">{"".join(self._parts)}{frame}</svg>'
         )
 
     def _at_x(self, value: float) -> float:

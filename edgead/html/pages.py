@@ -20,12 +20,12 @@ def page(title: str, header: str, sections: Iterable[tuple[str, str]]) -> str:
     sections : iterable of (str, str)
         Their titles, and their HTML.
     """
-    told = "".join(f"<section><h2>{escape(name)}</h2>{content}</section>" for name, content in sections)
+    body = "".join(f"<section><h2>{escape(name)}</h2>{content}</section>" for name, content in sections)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{charts.STYLE}{STYLE}</style></head><body><main>"
-        f"<header><h1>{escape(title)}</h1>{header}</header>{told}</main></body></html>\n"
+        f"<header><h1>{escape(title)}</h1>{header}</header>{body}</main></body></html>\n"
     )
 
 

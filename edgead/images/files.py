@@ -106,7 +106,7 @@ def check_size(size: tuple[int, int], max_megapixels: float) -> None:
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write a picture, making its folder; the suffix of `path` picks the format.
+    """Write an image, making its folder; the suffix of `path` picks the format.
 
     It is written under another name and renamed, so that nothing half-written is left.
 
@@ -118,7 +118,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
         It cannot be written.
     """
     if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise ImageError(f"{path}: a picture ends in one of {' '.join(sorted(IMAGE_SUFFIXES))}")
+        raise ImageError(f"{path}: an image ends in one of {' '.join(sorted(IMAGE_SUFFIXES))}")
     data = cv2.imencode(path.suffix, image)[1].tobytes()
     write_whole(path, data, durable=False)
 
@@ -145,7 +145,7 @@ def list_images(folder: str | Path) -> list[Path]:
 
 
 def is_image_path(path: str | Path) -> bool:
-    """Tell from the name whether a path is meant as an image; hidden files are not."""
+    """Report whether a path is meant as an image, by its name; hidden files are not."""
     path = Path(path)
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 

@@ -1,4 +1,4 @@
-"""Pictures for people: heat map, boxes and verdict over the image, and contact sheets of many."""
+"""Images for people: heat map, boxes and verdict over the image, and contact sheets of many."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from edgead.types import Verdict
 
-# BGR. Told apart in grey and by those who do not see red and green: the word is always written as well.
+# BGR. Distinct in grey and for those who do not see red and green: the word is always written as well.
 _STRIP_COLOURS = {"ok": (72, 110, 30), "review": (0, 120, 200), "reject": (40, 40, 200)}
 _WHITE = (255, 255, 255)
 _SHEET_BACKGROUND = 32
@@ -27,7 +27,7 @@ def draw_overlay(
 ) -> np.ndarray:
     """Draw what the detector saw onto a copy of the image, under a strip with the verdict.
 
-    The colours are anchored at `verdict.map_threshold`: the same colour means the same score in every picture,
+    The colours are anchored at `verdict.map_threshold`: the same colour means the same score in every image,
     and an image without anomalies stays as it is.
 
     Parameters
@@ -39,26 +39,26 @@ def draw_overlay(
 
     Returns
     -------
-    picture : ndarray of shape (H + strip, W, 3), uint8, BGR
+    drawn : ndarray of shape (H + strip, W, 3), uint8, BGR
     """
-    picture = draw_heat(image_bgr, verdict)
-    return np.vstack([_strip(verdict, caption, picture.shape), picture])
+    drawn = draw_heat(image_bgr, verdict)
+    return np.vstack([_strip(verdict, caption, drawn.shape), drawn])
 
 
 def draw_heat(image_bgr: np.ndarray, verdict: Verdict) -> np.ndarray:
-    """Draw what `draw_overlay` does, without the strip: a picture of shape (H, W, 3)."""
-    picture = image_bgr.copy()
+    """Draw what `draw_overlay` does, without the strip: an image of shape (H, W, 3)."""
+    drawn = image_bgr.copy()
     x, y, width, height = verdict.region or (0, 0, image_bgr.shape[1], image_bgr.shape[0])
-    _blend_heat(picture[y : y + height, x : x + width], verdict)
-    thickness = max(1, round(min(picture.shape[:2]) / 300))
+    _blend_heat(drawn[y : y + height, x : x + width], verdict)
+    thickness = max(1, round(min(drawn.shape[:2]) / 300))
     for box in verdict.boxes:
         corner = (box.x + box.width - 1, box.y + box.height - 1)
-        cv2.rectangle(picture, (box.x, box.y), corner, _STRIP_COLOURS["reject"], thickness)
-    return picture
+        cv2.rectangle(drawn, (box.x, box.y), corner, _STRIP_COLOURS["reject"], thickness)
+    return drawn
 
 
 def contact_sheet(tiles: Sequence[tuple[np.ndarray, str]], columns: int = 4, *, tile_px: int = 320) -> np.ndarray:
-    """Arrange pictures in rows, each with its caption below.
+    """Arrange images in rows, each with its caption below.
 
     Parameters
     ----------
@@ -66,14 +66,14 @@ def contact_sheet(tiles: Sequence[tuple[np.ndarray, str]], columns: int = 4, *, 
         Images of shape (H, W, 3), uint8, BGR, of any size; at least one.
     columns : int
     tile_px : int
-        Width and height that each picture is fitted into.
+        Width and height that each image is fitted into.
 
     Returns
     -------
     sheet : ndarray of shape (H, W, 3), uint8, BGR
     """
     if not tiles:
-        raise ValueError("a contact sheet needs at least one picture")
+        raise ValueError("a contact sheet needs at least one image")
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     margin, caption_px = max(4, tile_px // 40), max(18, tile_px // 14)
@@ -104,7 +104,7 @@ def _blend_heat(region: np.ndarray, verdict: Verdict) -> None:
     rows, columns = np.nonzero(large > _WARM)
     if rows.size == 0:
         return
-    # Only the rectangle that holds warm pixels is worked on: most of a picture is cold.
+    # Only the rectangle that holds warm pixels is worked on: most of an image is cold.
     area = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     warm, below = large[area], region[area]
     # TURBO at 150 is yellow-green, at 165 yellow, at 225 red; beyond, it darkens and would hide the defect.
@@ -153,7 +153,7 @@ def _write(strip: np.ndarray, text: str) -> None:
     scale = _font_scale(size_px)
     baseline = (line_px + round(22 * scale)) // 2
     thickness = max(1, round(scale * 1.5))
-    # A slice of a wider picture is no contiguous array, which OpenCV may refuse to draw on.
+    # A slice of a wider image is no contiguous array, which OpenCV may refuse to draw on.
     canvas = np.ascontiguousarray(strip)
     cv2.putText(canvas, text, (size_px // 4, baseline), _FONT, scale, _WHITE, thickness, cv2.LINE_AA)
     strip[:] = canvas

@@ -90,7 +90,7 @@ def load_cuda() -> ModuleType:
     Raises
     ------
     SettingsError
-        If they are not built or there is no device; `cuda_problem` tells the same as text.
+        If they are not built or there is no device; `cuda_problem` shows the same as text.
     """
     try:
         cuda = importlib.import_module("edgead._cuda")
@@ -110,7 +110,7 @@ def load_cuda() -> ModuleType:
 
 
 def cuda_problem() -> str:
-    """Tell why the backend "cuda" cannot be used here; "" if it can."""
+    """Report why the backend "cuda" cannot be used here; "" if it can."""
     try:
         load_cuda()
     except SettingsError as error:
@@ -121,7 +121,7 @@ def cuda_problem() -> str:
 def resolve(backend: str, *, cuda: bool = True) -> tuple[ModuleType | None, str]:
     """Turn a backend's name into its module, or None for numpy, and the instruction set level, or "cuda".
 
-    `cuda` tells whether the kernel that asks has code for it.
+    `cuda` shows whether the kernel that asks has code for it.
 
     Raises
     ------

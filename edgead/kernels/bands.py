@@ -71,7 +71,7 @@ def smoothing_band(inputs: int, outputs: int, sigma: float, border: Border) -> B
 
 
 def blur_pays(size: tuple[int, int], sigma: float) -> bool:
-    """Tell whether native code blurs by sliding: maps too small for it, or for their Gaussian, are small products."""
+    """Report whether native code blurs by sliding: maps too small for it, or for their Gaussian, are small products."""
     return max(BLUR_MIN_SIZE - 1, math.ceil(4 * sigma)) < min(size)
 
 

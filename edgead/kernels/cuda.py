@@ -88,7 +88,7 @@ class Smoother:
     def __call__(self, patch_scores: int, anomaly_map: int, maximum: int, stream: int = 0) -> None:
         """Smooth one map, at device addresses: (h, w) to (H, W), and its largest value to one float32.
 
-        The maximum is NaN if `patch_scores` holds NaN or Inf: one number tells whether a frame is usable, as patches
+        The maximum is NaN if `patch_scores` holds NaN or Inf: one number shows whether a frame is usable, as patches
         that are not finite have a distance that is NaN.
 
         Raises

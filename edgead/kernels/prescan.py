@@ -70,7 +70,7 @@ def _cheapest(turned: Floats) -> int:
     look, project = (1000 + 6.5 * columns) * (1 + min(1.0, rows * columns / CACHE)), 4 * columns / rows
     nearest = _squared_distances(turned[probes] @ turned.T, squared_norms, probes)
     np.put_along_axis(nearest, probes[:, None], np.inf, axis=1)
-    # Patches of a new picture lie farther out than most rows do, whose nearest is often of the same picture. But rows
+    # Patches of a new image lie farther out than most rows do, whose nearest is often of the same image. But rows
     # of a greedy coreset are about equally far apart, and patches are nearer to one than they are to each other.
     near, far = np.sqrt(np.quantile(nearest.min(axis=1), [0.1, 0.9]))
     reach = 0.93 * far if near > 0.8 * far else far

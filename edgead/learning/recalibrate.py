@@ -215,7 +215,7 @@ def threshold_change(
     images_sha256: str = "",
     same_scores_p_value: float | None = None,
 ) -> ThresholdChange:
-    """Tell what a change of a graph's thresholds, made now, has changed; see `ThresholdChange`."""
+    """Report what a change of a graph's thresholds, made now, has changed; see `ThresholdChange`."""
     return ThresholdChange(
         changed_at=datetime.now(timezone.utc),
         precision=precision,

@@ -1,4 +1,4 @@
-"""What anomalies are made of: the pictures of a folder, or drawn textures and crops of the good images."""
+"""What anomalies are made of: the images of a folder, or drawn textures and crops of the good images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Texture = Callable[[tuple[int, int], np.random.Generator], np.ndarray]
 
 
 def folder_textures(folder: Path) -> Texture:
-    """Pictures of a folder and the folders below it, each resized whole, as DRAEM takes those of DTD.
+    """Images of a folder and the folders below it, each resized whole, as DRAEM takes those of DTD.
 
     Raises
     ------

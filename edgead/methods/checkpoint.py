@@ -88,7 +88,7 @@ class Checkpoint:
         """Restore the state that an earlier run of the same training left; returns the steps that it had made.
 
         Without one, or with one that is damaged or belongs to another training, nothing is changed and 0 is
-        returned; the log tells why.
+        returned; the log shows why.
 
         Raises
         ------

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Negative slope of the hidden activations, as in the authors' code; the paper does not tell.
+# Negative slope of the hidden activations, as in the authors' code; the paper does not say.
 SLOPE = 0.1
 
 

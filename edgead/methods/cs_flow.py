@@ -20,9 +20,9 @@ from edgead.methods.backbones import Backbone, build_backbone
 from edgead.methods.checkpoint import Learner
 from edgead.methods.cross_scale_flow import CrossScaleFlow, negative_log_likelihood
 from edgead.methods.device import CPU, bfloat16_products
-from edgead.methods.levels import each_batch, on_finest_grid
 from edgead.methods.loop import run_steps
 from edgead.methods.method import Course, Method
+from edgead.methods.pyramid import each_batch, on_finest_grid
 from edgead.methods.whitening import Whitening
 
 

@@ -25,11 +25,11 @@ from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.methods.backbones import BACKBONES, LITE, build_backbone
 from edgead.methods.checkpoint import Checkpoint, Learner
-from edgead.methods.described import BACKBONE_PX, PDN_PX, DescribedPictures, Descriptors
 from edgead.methods.device import CPU, bfloat16_products
+from edgead.methods.feature_cache import BACKBONE_PX, PDN_PX, Descriptors, FeatureCache
 from edgead.methods.loop import constant, run_steps
 from edgead.methods.pdn import BORDER, CHANNELS, STRIDE_PX, ModelSize, build_pdn, normalise_pixels
-from edgead.methods.pretraining import PretrainingPictures, to_batch
+from edgead.methods.pretraining import PretrainingImages, to_batch
 from edgead.methods.settings import plain_settings
 from edgead.methods.teacher import save_teacher
 
@@ -46,25 +46,25 @@ class DistillConfig:
     backbone, layers : str, tuple of str
         See `edgead.methods.backbones`. The paper takes layer2 and layer3 of a WideResNet-101.
     steps, batch_size : int
-        Pictures a step.
+        Images a step.
     crop_px, crops : int
-        Squares of the picture of 256 pixels that the network is shown, and how many of each picture. 256 and 1 are
-        the paper's; smaller ones show more pictures for the same work.
+        Squares of the image of 256 pixels that the network is shown, and how many of each image. 256 and 1 are
+        the paper's; smaller ones show more images for the same work.
     learning_rate, weight_decay : float
         Of Adam.
     cosine : bool
         Let the learning rate fall to 0 along half a cosine; the paper keeps it.
     grey_rate : float
-        Share of pictures without colour.
+        Share of images without colour.
     texture_share : float
-        Share of procedural textures among the pictures; the paper, with ImageNet at hand, has none.
-    pictures : int
-        Pictures that the backbone sees, once each, before the steps meet them again and again; 0 draws fresh pictures
+        Share of procedural textures among the images; the paper, with ImageNet at hand, has none.
+    cached_images : int
+        Images that the backbone sees, once each, before the steps meet them again and again; 0 draws fresh images
         for every step, as the paper does, and runs the backbone on each.
-    normalisation_pictures : int
-        Pictures that the mean and the deviation of every channel are taken from; the paper takes 10,000.
-    held_out_pictures : int
-        Pictures that the loss is measured on in the end, of photographs that the network does not learn from.
+    normalisation_images : int
+        Images that the mean and the deviation of every channel are taken from; the paper takes 10,000.
+    held_out_images : int
+        Images that the loss is measured on in the end, of photographs that the network does not learn from.
     bfloat16 : bool
         Learn with products in bfloat16: several times as fast on GPUs and on CPUs with AMX.
     seed : int
@@ -82,9 +82,9 @@ class DistillConfig:
     cosine: bool = False
     grey_rate: float = 0.1
     texture_share: float = 0.25
-    pictures: int = 2_000
-    normalisation_pictures: int = 256
-    held_out_pictures: int = 64
+    cached_images: int = 2_000
+    normalisation_images: int = 256
+    held_out_images: int = 64
     bfloat16: bool = False
     seed: int = 0
 
@@ -95,12 +95,12 @@ class DistillConfig:
             raise SettingsError(f"unknown model_size {self.model_size!r}: choose one of {', '.join(CHANNELS)}")
         if self.crop_px % STRIDE_PX or not 36 <= self.crop_px <= PDN_PX:
             raise SettingsError(f"crop_px {self.crop_px}: a multiple of {STRIDE_PX} from 36 to {PDN_PX}")
-        if min(self.steps, self.batch_size, self.crops, self.normalisation_pictures) < 1:
-            raise SettingsError("steps, batch_size, crops and normalisation_pictures must be at least 1")
+        if min(self.steps, self.batch_size, self.crops, self.normalisation_images) < 1:
+            raise SettingsError("steps, batch_size, crops and normalisation_images must be at least 1")
 
 
 class Distiller:
-    """One distillation: the pictures, the backbone's normalised descriptors, and the network that learns them.
+    """One distillation: the images, the backbone's normalised descriptors, and the network that learns them.
 
     Parameters
     ----------
@@ -132,8 +132,8 @@ class Distiller:
             raise SettingsError(f"layers {list(config.layers)}: the finest must be {finest}, which has the PDN's grid")
         learned = [path for number, path in enumerate(paths) if number % HELD_OUT_EVERY] or paths
         self.learned, self.held_out = (
-            DescribedPictures(
-                PretrainingPictures(some, config.texture_share), backbone, config.grey_rate, [config.seed, which]
+            FeatureCache(
+                PretrainingImages(some, config.texture_share), backbone, config.grey_rate, [config.seed, which]
             )
             for which, some in enumerate((learned, paths[::HELD_OUT_EVERY]))
         )
@@ -147,7 +147,7 @@ class Distiller:
     def run(self, *, checkpoint: Checkpoint | None = None, progress: StageProgress = no_progress) -> None:
         """Distil; an interrupted run with the same checkpoint goes on where it was."""
         config = self.config
-        sample = range(min(config.normalisation_pictures, config.pictures or config.normalisation_pictures))
+        sample = range(min(config.normalisation_images, config.cached_images or config.normalisation_images))
         with torch.inference_mode():
             self.descriptors.fit_normalisation(self._layers([self.learned.get(number)[1]]) for number in sample)
         optimizer = torch.optim.Adam(
@@ -156,7 +156,7 @@ class Distiller:
 
         def step(number: int, rng: np.random.Generator) -> Tensor:
             fresh = range(number * config.batch_size, (number + 1) * config.batch_size)
-            numbers = rng.integers(config.pictures, size=config.batch_size) if config.pictures else fresh
+            numbers = rng.integers(config.cached_images, size=config.batch_size) if config.cached_images else fresh
             loss = self._loss(self.learned, numbers, rng)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -180,18 +180,16 @@ class Distiller:
         """Mean squared error on held-out photographs and textures; a constant for every channel would give 1."""
         rng = np.random.default_rng(self.config.seed)
         return float(
-            np.mean(
-                [float(self._loss(self.held_out, [number], rng)) for number in range(self.config.held_out_pictures)]
-            )
+            np.mean([float(self._loss(self.held_out, [number], rng)) for number in range(self.config.held_out_images)])
         )
 
     def _cosine(self, number: int) -> float:
         return float(np.cos(0.5 * np.pi * number / self.config.steps) ** 2)
 
-    def _loss(self, pictures: DescribedPictures, numbers: Iterable[int], rng: np.random.Generator) -> Tensor:
-        """Mean squared error over random squares of some pictures."""
+    def _loss(self, described: FeatureCache, numbers: Iterable[int], rng: np.random.Generator) -> Tensor:
+        """Mean squared error over random squares of some images."""
         config = self.config
-        images, layers = zip(*(pictures.get(int(number)) for number in numbers), strict=True)
+        images, layers = zip(*(described.get(int(number)) for number in numbers), strict=True)
         in_bfloat16 = bfloat16_products(self.device, config.bfloat16 and torch.is_grad_enabled())
         with torch.no_grad(), in_bfloat16:
             targets = self.descriptors(self._layers(layers)).float()
@@ -207,9 +205,9 @@ class Distiller:
             found = self.network(torch.stack(shown).contiguous(memory_format=torch.channels_last))
         return F.mse_loss(found.float(), torch.stack(wanted))
 
-    def _layers(self, pictures: Sequence[Sequence[np.ndarray]]) -> list[Tensor]:
-        """Layers of some pictures, one batch a layer."""
-        return [torch.from_numpy(np.stack(same)).to(self.device).float() for same in zip(*pictures, strict=True)]
+    def _layers(self, images: Sequence[Sequence[np.ndarray]]) -> list[Tensor]:
+        """Layers of some images, one batch a layer."""
+        return [torch.from_numpy(np.stack(same)).to(self.device).float() for same in zip(*images, strict=True)]
 
 
 def distill(
@@ -230,7 +228,7 @@ def distill(
     Parameters
     ----------
     paths : sequence of Path
-        Photographs, see `find_pictures`.
+        Photographs, see `find_photographs`.
     destination : Path
         safetensors, float16; what is returned is its metadata.
     config : DistillConfig
@@ -245,7 +243,7 @@ def distill(
     Returns
     -------
     dict
-        Settings, number and sha256 of the photographs, and the mean squared error on held-out pictures, where a
+        Settings, number and sha256 of the photographs, and the mean squared error on held-out images, where a
         constant for every channel gives 1.
     """
     source = {
@@ -258,10 +256,10 @@ def distill(
     distiller = Distiller(config, paths, device=device, weights=weights)
     checkpoint = Checkpoint(Path(f"{os.path.abspath(destination)}.checkpoint"), {**facts, "device": device.type})
     folder = features or checkpoint.folder / "features"
-    if config.pictures:
+    if config.cached_images:
         kept = ("backbone", "layers", "grey_rate", "texture_share", "seed")
         belongs_to = {**source, **{name: getattr(config, name) for name in kept}}
-        distiller.learned.keep(folder, config.pictures, belongs_to, partial(progress, "describe pictures"))
+        distiller.learned.keep(folder, config.cached_images, belongs_to, partial(progress, "describe images"))
     distiller.run(checkpoint=checkpoint, progress=progress)
     facts |= {
         "loss": round(distiller.validation_loss(), 4),

@@ -1,4 +1,4 @@
-"""Defects drawn on pictures of good parts, to compare settings without looking at a test set."""
+"""Defects drawn on images of good parts, to compare settings without looking at a test set."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _crack(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _tone(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A region, a tenth to a third of the picture wide, that is lighter or darker."""
+    """A region, a tenth to a third of the image wide, that is lighter or darker."""
     height, width = image.shape[:2]
     distance = _distance(image, rng, height * rng.uniform(0.1, 0.3), width * rng.uniform(0.1, 0.25))
     grain = max(2, min(height, width) // int(rng.integers(2, 5)))
@@ -43,7 +43,7 @@ def _tone(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _scar(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A piece of the same picture, turned and brightened, somewhere else."""
+    """A piece of the same image, turned and brightened, somewhere else."""
     height, width = image.shape[:2]
     rows, columns = int(rng.integers(10, max(11, height // 5))), int(rng.integers(6, max(7, width // 6)))
     y, x = rng.integers(0, height - rows), rng.integers(0, width - columns)

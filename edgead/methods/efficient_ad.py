@@ -22,7 +22,7 @@ from edgead.methods.device import CPU, bfloat16_products
 from edgead.methods.loop import run_steps
 from edgead.methods.method import Course, Method
 from edgead.methods.pdn import CHANNELS, ModelSize, build_pdn, normalise_pixels
-from edgead.methods.pretraining import PretrainingPictures, find_pictures, to_batch
+from edgead.methods.pretraining import PretrainingImages, find_photographs, to_batch
 from edgead.methods.student_teacher import StudentTeacher, augment, draw_other, map_quantiles, total_loss
 from edgead.methods.teacher import fold_normalisation, load_teacher
 
@@ -140,8 +140,8 @@ class EfficientAD(Method[EfficientADConfig]):
         self._normalise_maps(images, order[:held_out], partial(course.progress, "normalise maps"))
         self.network.to(CPU).eval()
 
-    def _pixels(self, pictures: Sequence[np.ndarray]) -> Tensor:
-        return to_batch(pictures).to(self.network.quantiles.device)
+    def _pixels(self, images: Sequence[np.ndarray]) -> Tensor:
+        return to_batch(images).to(self.network.quantiles.device)
 
     @torch.no_grad()
     def _normalise_teacher(self, images: Sequence[np.ndarray], chosen: np.ndarray, progress: Progress) -> None:
@@ -158,7 +158,7 @@ class EfficientAD(Method[EfficientADConfig]):
     def _train(self, images: Sequence[np.ndarray], chosen: np.ndarray, course: Course) -> None:
         config, network = self.config, self.network
         folder = config.penalty_images
-        others = PretrainingPictures(find_pictures([Path(folder)]) if folder else [], config.texture_share)
+        others = PretrainingImages(find_photographs([Path(folder)]) if folder else [], config.texture_share)
         trained = nn.ModuleList([network.student, network.autoencoder]).train()
         optimizer = torch.optim.Adam(trained.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from edgead.dataset.folders import Progress
-from edgead.methods.levels import each_batch
 from edgead.methods.network import PatchFeatures
+from edgead.methods.pyramid import each_batch
 
 
 def extract_patches(

@@ -21,8 +21,8 @@ from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.methods.backbones import LITE_LAYERS, Backbone, build_backbone
 from edgead.methods.gaussian import Gaussian, Reduction, check_reduction, chi_quantile, gaussians, sum_distances
-from edgead.methods.levels import each_batch, on_finest_grid, pool
 from edgead.methods.method import Course, Method
+from edgead.methods.pyramid import each_batch, on_finest_grid, pool
 
 
 @dataclass(frozen=True)

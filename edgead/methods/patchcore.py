@@ -20,12 +20,12 @@ from edgead.memory_bank.coreset import BankRule, choose_memory_bank
 from edgead.memory_bank.usual_scores import fit_usual_scores, fold_of_groups, left_out_maps, look_at
 from edgead.methods.backbones import build_backbone
 from edgead.methods.extraction import extract_patches
-from edgead.methods.fused import FusedFeatures
-from edgead.methods.levels import each_batch, pool
+from edgead.methods.global_local import FusedFeatures
 from edgead.methods.method import Course, Method
 from edgead.methods.network import PatchFeatures
+from edgead.methods.pyramid import each_batch, pool
 
-# As many good images tell how far the patches' score deviates among those that are not in the memory bank.
+# As many good images show how far the patches' score deviates among those that are not in the memory bank.
 LEFT_OUT = 40
 
 
@@ -65,8 +65,8 @@ class PatchCoreConfig:
     reweight_neighbors : int
         The b of the paper's equation 7, which weighs that score, from 2 to 16; 0 is without.
     global_weight : float
-        Weight of a score of the whole image, the Mahalanobis distance of pooled layers, see `edgead.methods.fused`; 0
-        is without, at 1 it deviates among good images as the score of the patches does.
+        Weight of a score of the whole image, the Mahalanobis distance of pooled layers, see
+        `edgead.methods.global_local`; 0 is without, at 1 it deviates among good images as the patches' score does.
     global_layers : tuple of str
         The layers that are pooled for it.
     sigma_px : float

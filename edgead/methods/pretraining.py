@@ -1,4 +1,4 @@
-"""Pictures of anything but the product: for distilling a teacher, and for the pretraining penalty."""
+"""Images of anything but the product: for distilling a teacher, and for the pretraining penalty."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgead.methods.textures import draw_texture
 SMALLEST_CROP = 0.5
 
 
-def find_pictures(places: Sequence[Path]) -> list[Path]:
+def find_photographs(places: Sequence[Path]) -> list[Path]:
     """List the images of folders, with all folders below them, and images named themselves, in a fixed order.
 
     Raises
@@ -28,20 +28,20 @@ def find_pictures(places: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for place in places:
         below = sorted(path for path in place.rglob("*") if is_image_path(path) and path.is_file())
-        # list_images tells what is wrong with a folder that holds nothing.
+        # list_images shows what is wrong with a folder that holds nothing.
         found += [place] if place.is_file() else below or list_images(place)
     return found
 
 
-class PretrainingPictures:
-    """Pictures drawn one by one: crops of photographs, and procedural textures.
+class PretrainingImages:
+    """Images drawn one by one: crops of photographs, and procedural textures.
 
     Parameters
     ----------
     paths : sequence of Path
-        Photographs; without any, all pictures are textures.
+        Photographs; without any, all images are textures.
     texture_share : float
-        Share of procedural textures among the pictures.
+        Share of procedural textures among the images.
     """
 
     def __init__(self, paths: Sequence[Path], texture_share: float):
@@ -51,19 +51,19 @@ class PretrainingPictures:
         self.texture_share = texture_share if self.paths else 1.0
 
     def draw(self, rng: np.random.Generator, size_px: int, *, grey_rate: float, zoom: int = 1) -> np.ndarray:
-        """Draw a picture, uint8 RGB (size_px, size_px, 3); grey with the probability `grey_rate`.
+        """Draw an image, uint8 RGB (size_px, size_px, 3); grey with the probability `grey_rate`.
 
         A photograph gives a random square of half to all of its shorter side, mirrored or not, and of that the middle
-        `zoom`-th. EfficientAD takes each of ImageNet's pictures whole; here there may be only a few hundred, large
+        `zoom`-th. EfficientAD takes each of ImageNet's images whole; here there may be only a few hundred, large
         ones.
         """
         if rng.random() < self.texture_share:
-            picture = draw_texture(rng, size_px)
+            image = draw_texture(rng, size_px)
         else:
-            picture = self._crop(load_image(self.paths[int(rng.integers(len(self.paths)))]), rng, size_px, zoom)
+            image = self._crop(load_image(self.paths[int(rng.integers(len(self.paths)))]), rng, size_px, zoom)
         if rng.random() < grey_rate:
-            picture = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        return picture
+            image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        return image
 
     def _crop(self, image: np.ndarray, rng: np.random.Generator, size_px: int, zoom: int) -> np.ndarray:
         height, width = image.shape[:2]
@@ -77,6 +77,6 @@ class PretrainingPictures:
         return cv2.cvtColor(cv2.resize(crop, (size_px, size_px), interpolation=rule), cv2.COLOR_BGR2RGB)
 
 
-def to_batch(pictures: Sequence[np.ndarray]) -> Tensor:
-    """uint8 RGB pictures (h, w, 3) -> float32 (n, 3, h, w) in 0..255."""
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
+def to_batch(images: Sequence[np.ndarray]) -> Tensor:
+    """uint8 RGB images (h, w, 3) -> float32 (n, 3, h, w) in 0..255."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()

@@ -28,10 +28,10 @@ def read_settings(config: type[Config], settings: Mapping[str, Any], *, detector
     try:
         return TypeAdapter(config).validate_python(dict(settings))
     except ValidationError as error:
-        raise SettingsError("; ".join(map(_told, error.errors()))) from None
+        raise SettingsError("; ".join(map(_described, error.errors()))) from None
 
 
-def _told(problem: Any) -> str:
+def _described(problem: Any) -> str:
     """Where, what is expected, and what was found; of what a config itself refuses, just its own words."""
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])

@@ -125,7 +125,7 @@ class SimpleNet(Method[SimpleNetConfig]):
             self.network = SimpleNetwork(features, config.hidden)
             for layer in self.network.modules():
                 if isinstance(layer, nn.Linear):
-                    nn.init.xavier_normal_(layer.weight)  # as in the authors' code; the paper does not tell
+                    nn.init.xavier_normal_(layer.weight)  # as in the authors' code; the paper does not say
         self.network.eval()
 
     @property

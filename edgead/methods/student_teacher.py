@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from edgead.errors import SettingsError
 from edgead.methods.pdn import BORDER, CHANNELS, ModelSize, build_autoencoder, build_pdn, normalise_pixels
-from edgead.methods.pretraining import PretrainingPictures
+from edgead.methods.pretraining import PretrainingImages
 
 QUANTILES = (0.9, 0.995)
 """q_a and q_b, which are mapped to 0 and 0.1 (section 3.4)."""
@@ -62,7 +62,7 @@ def total_loss(network: StudentTeacher, image: Tensor, augmented: Tensor, other:
     image, augmented : Tensor
         A good image, and what the autoencoder sees of it.
     other : Tensor
-        A picture of something else, for the pretraining penalty.
+        An image of something else, for the pretraining penalty.
     hard : float
         p_hard.
     """
@@ -96,10 +96,10 @@ def augment(image: Tensor, rng: np.random.Generator) -> Tensor:
     return 255 * change(image / 255, rng.uniform(0.8, 1.2))
 
 
-def draw_other(pictures: PretrainingPictures, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Draw what the pretraining penalty is taken on: the middle half of a picture, grey at 30 % (algorithm 1)."""
-    picture = pictures.draw(rng, max(size), grey_rate=PENALTY_GREY_RATE, zoom=2)
-    return picture[: size[0], : size[1]]
+def draw_other(images: PretrainingImages, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Draw what the pretraining penalty is taken on: the middle half of an image, grey at 30 % (algorithm 1)."""
+    image = images.draw(rng, max(size), grey_rate=PENALTY_GREY_RATE, zoom=2)
+    return image[: size[0], : size[1]]
 
 
 def map_quantiles(maps: np.ndarray) -> Tensor:

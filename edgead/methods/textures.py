@@ -1,4 +1,4 @@
-"""Procedural textures: pictures without a source or a licence, seeded, for what a network shall have seen besides."""
+"""Procedural textures: images without a source or a licence, seeded, for what a network shall have seen besides."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def draw_texture(rng: np.random.Generator, size_px: int) -> np.ndarray:
     Parameters
     ----------
     rng : Generator
-        The picture is a function of its state.
+        The image is a function of its state.
     size_px : int
-        Side of the square picture.
+        Side of the square image.
 
     Returns
     -------

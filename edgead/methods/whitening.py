@@ -14,7 +14,7 @@ LEAST_VARIANCE = 1e-3
 class Whitening(nn.Module):
     """Takes away the mean of the features' channels, and what correlation they have at a position.
 
-    A fixed and invertible first layer of the flow, which is ours: the flow need not learn what a covariance tells.
+    A fixed and invertible first layer of the flow, which is ours: the flow need not learn what a covariance shows.
     """
 
     mean: Tensor

@@ -149,7 +149,7 @@ class Connection:
         self._tell(False, str(sys.exc_info()[1] or "no connection"))
 
     def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        # What the broker said when it refused tells more than that the connection has then ended.
+        # What the broker said when it refused shows more than that the connection has then ended.
         if self.problem is None and not self.closed:
             self._tell(False, self.client.excess or f"the connection has ended: {reason}")
         self.client.excess = None

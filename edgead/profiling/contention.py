@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _STAT = Path("/proc/stat")
-# Less than this does not move a median, but would be told of every idle machine.
+# Less than this does not move a median, but every idle machine would show it.
 _LEAST_CORES = 0.01
 
 
@@ -39,7 +39,7 @@ class OtherLoad:
         self._start = _clocks()
 
     def use(self) -> OtherUse | None:
-        """What others used since then; None where the system does not tell."""
+        """What others used since then; None where the system does not say."""
         if self._start is None or (now := _clocks()) is None:
             return None
         wall, busy, own, stolen = (after - before for after, before in zip(now, self._start, strict=True))
@@ -47,12 +47,12 @@ class OtherLoad:
         return OtherUse(max(0.0, busy - own) / wall, max(0.0, stolen) / wall)
 
 
-def tell(use: OtherUse | None) -> str:
-    """What to print behind other facts, with "; " before it; nothing where nothing is worth telling."""
+def describe_use(use: OtherUse | None) -> str:
+    """Format as a suffix that begins with "; "; empty where it is negligible."""
     if use is None:
         return ""
-    told = (("other processes used", use.processes), ("the hypervisor took", use.hypervisor))
-    return "".join(f"; {what} {cores:.2f} cores" for what, cores in told if cores >= _LEAST_CORES)
+    uses = (("other processes used", use.processes), ("the hypervisor took", use.hypervisor))
+    return "".join(f"; {what} {cores:.2f} cores" for what, cores in uses if cores >= _LEAST_CORES)
 
 
 def _clocks() -> tuple[float, float, float, float] | None:

@@ -86,7 +86,7 @@ class LatencyRecorder:
 
 
 def machine_facts() -> dict[str, Any]:
-    """Describe this machine as far as it tells; all values fit into JSON.
+    """Describe this machine as far as it can be known; all values fit into JSON.
 
     What may change from minute to minute (clock, temperature, throttling, load) stands under `state`: two
     measurements are comparable when everything else is equal.
@@ -202,8 +202,8 @@ def _is_virtual() -> bool | None:
 
 def _frequency_mhz() -> float | None:
     by_kernel = _scaled(_CPU0 / "cpufreq/scaling_cur_freq", 1e-3)
-    told = _cpu_info().get("cpu MHz")  # in virtual machines, which have no cpufreq
-    return by_kernel if by_kernel is not None else float(told) if told else None
+    of_cpu = _cpu_info().get("cpu MHz")  # in virtual machines, which have no cpufreq
+    return by_kernel if by_kernel is not None else float(of_cpu) if of_cpu else None
 
 
 def _memory_mib() -> int | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgead.errors import SettingsError
 from edgead.images.files import as_bgr
-from edgead.profiling.contention import OtherLoad, OtherUse, tell
+from edgead.profiling.contention import OtherLoad, OtherUse, describe_use
 from edgead.profiling.latency import Latency, LatencyRecorder, latency_table, machine_facts
 from edgead.profiling.load_generator import Pace, newest_arrivals
 from edgead.types import StageTimes
@@ -41,10 +41,10 @@ class Arrivals:
 
     Attributes
     ----------
-    arrived, overwritten : int
+    arrived, dropped : int
         All frames, and those that a newer one replaced before the detector was free.
     late : int
-        Judged after the deadline. A frame that was overwritten missed it as well.
+        Judged after the deadline. A frame that was dropped missed it as well.
     deadline_ms : float
     """
 
@@ -53,7 +53,7 @@ class Arrivals:
     duration_s: float
     deadline_ms: float
     arrived: int
-    overwritten: int
+    dropped: int
     late: int
 
 
@@ -81,9 +81,9 @@ class ProfileReport:
     peak_memory_mib : int
         Of this process since its start.
     other_use : OtherUse or None
-        What other processes and the hypervisor used meanwhile; None where the system does not tell.
+        What other processes and the hypervisor used meanwhile; None where the system does not say.
     throttle_events : int or None
-        Times that a core was slowed down meanwhile; None where the system does not tell.
+        Times that a core was slowed down meanwhile; None where the system does not say.
     machine : dict
         See `edgead.profiling.latency.machine_facts`; taken after the run, so `state` shows the loaded machine.
     samples : list of Sample
@@ -132,7 +132,7 @@ class ProfileReport:
         throttled = f"; slowed down {self.throttle_events} times" if self.throttle_events else ""
         return (
             f"{self._pace()}; cold start {self.cold_start_ms:.1f} ms; {self.cpu_share:.2f} cores in use,"
-            f" {self.peak_memory_mib} MiB{tell(self.other_use)}{throttled}; {self.machine['cpu']},"
+            f" {self.peak_memory_mib} MiB{describe_use(self.other_use)}{throttled}; {self.machine['cpu']},"
             f" {self.machine['logical_cores']} cores, {self.machine['isa'] or 'no native kernels'}"
         )
 
@@ -140,10 +140,10 @@ class ProfileReport:
         pace = self.arrivals
         if pace is None:
             return "unknown rate" if self.fps is None else f"{self.fps:.1f} frames/s"
-        missed = pace.late + pace.overwritten
+        missed = pace.late + pace.dropped
         return (
             f"{pace.arrived} arrived at {pace.rate_hz:g} a second; {missed} not judged within {pace.deadline_ms:g} ms,"
-            f" of them {pace.overwritten} overwritten"
+            f" of them {pace.dropped} dropped"
         )
 
 

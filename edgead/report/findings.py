@@ -1,8 +1,8 @@
-"""What a report tells: every number of it, before anything is drawn."""
+"""The numbers of a report, before anything is drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from edgead.metrics import Pixels, Rate
 from edgead.profiling.latency import Latency, LatencyRecorder, machine_facts
 from edgead.report.evaluate import Evaluation, Outcome, evaluate
 from edgead.report.guarantee import Guarantee, examine_guarantee
-from edgead.types import Verdict
+from edgead.types import DECISIONS, Decision, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class TypeCount:
     """Decisions on the images of one type; `missed` counts defects with the decision "ok", for good parts rejects."""
 
     kind: str
-    decisions: dict[str, int]
+    decisions: Mapping[Decision, int]
     missed: Rate
 
 
@@ -103,7 +103,7 @@ def examine(
     groups: Groups | None = None,
     progress: Progress | None = None,
 ) -> Findings:
-    """Judge a test set and work out what there is to tell.
+    """Judge a test set and work out the numbers of a report.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def _pro_curve(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
 def _count(evaluation: Evaluation, kind: str) -> TypeCount:
     outcomes = [outcome for outcome in evaluation.outcomes if outcome.image.defect == kind]
     decisions = [outcome.decision for outcome in outcomes]
-    counts = {decision: decisions.count(decision) for decision in ("ok", "review", "reject")}
+    counts = {decision: decisions.count(decision) for decision in DECISIONS}
     return TypeCount(kind, counts, evaluation.rate_of(outcomes, "reject" if kind == GOOD else "ok"))
 
 

@@ -15,7 +15,8 @@ from edgead.metrics import Rate
 from edgead.profiling.page import latency_histogram
 from edgead.report import figures
 from edgead.report.findings import Findings, TypeCount
-from edgead.report.pictures import worst_cases
+from edgead.report.worst_cases import worst_cases
+from edgead.types import DECISIONS
 
 _CASES = 8  # of each kind; the page stays below 2 MB
 _LATENCY_COLUMNS = ("mean_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms")
@@ -27,7 +28,7 @@ def report_page(detector: Detector, found: Findings, *, model: str, data: str) -
     Parameters
     ----------
     detector : Detector
-        That judged; it judges the pictured images again.
+        That judged; it judges the images that are shown again.
     found : Findings
     model, data : str
         Names of the model and of the test set.
@@ -37,7 +38,7 @@ def report_page(detector: Detector, found: Findings, *, model: str, data: str) -
     str
         HTML without scripts; nothing is loaded.
     """
-    told = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    made = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     sections = [
         ("Scores", _scores(found)),
         ("Defects by type", _types(found)),
@@ -48,7 +49,7 @@ def report_page(detector: Detector, found: Findings, *, model: str, data: str) -
         ("Latency", _latency(found)),
         ("Model card", _model_card(found)),
     ]
-    return page(f"{model} on {data}", f"<p>edgead {__version__}, {told}</p>{_summary(found)}", sections)
+    return page(f"{model} on {data}", f"<p>edgead {__version__}, {made}</p>{_summary(found)}", sections)
 
 
 def _summary(found: Findings) -> str:
@@ -97,10 +98,10 @@ def _types(found: Findings) -> str:
         figures_of_type = [_number(metrics.get(name), 3) for name in ("image_AUROC", "AUPRO", "AUPIMO")]
         good = count.kind == GOOD
         what = "rejected" if good else "passed as ok"
-        decided = [str(count.decisions[decision]) for decision in ("ok", "review", "reject")]
-        told = f"{count.missed.count} of {count.missed.total} {what}, {_interval(count.missed)}"
-        rows.append((count.kind, *decided, _share_bar(count), told, *(["", "", ""] if good else figures_of_type)))
-    head = ("type", "ok", "review", "reject", "", "mistakes, 95 % interval", "AUROC", "AUPRO", "AUPIMO")
+        decided = [str(count.decisions[decision]) for decision in DECISIONS]
+        text = f"{count.missed.count} of {count.missed.total} {what}, {_interval(count.missed)}"
+        rows.append((count.kind, *decided, _share_bar(count), text, *(["", "", ""] if good else figures_of_type)))
+    head = ("type", *DECISIONS, "", "mistakes, 95 % interval", "AUROC", "AUPRO", "AUPIMO")
     legend = '<p class="key"><i class="ok"></i>ok <i class="review"></i>review <i class="reject"></i>reject</p>'
     return legend + table(head, rows, raw=(4,))
 
@@ -145,13 +146,13 @@ def _misses(detector: Detector, found: Findings) -> str:
     total = len(found.of(good=False))
     if not misses:
         nearest = sorted(found.of(good=False), key=lambda one: one.image_score)[:4]
-        told = f"<p>All {total} defects are rejected. Nearest to the threshold:</p>"
-        return told + worst_cases(detector, nearest, found.calibration.reject)
-    told = (
+        text = f"<p>All {total} defects are rejected. Nearest to the threshold:</p>"
+        return text + worst_cases(detector, nearest, found.calibration.reject)
+    text = (
         f"<p>{len(misses)} of {total} defects are not rejected; the lowest scores first. "
         "Left the true defect, right where the map is highest.</p>"
     )
-    return told + worst_cases(detector, misses[:_CASES], found.calibration.reject)
+    return text + worst_cases(detector, misses[:_CASES], found.calibration.reject)
 
 
 def _false_rejects(detector: Detector, found: Findings) -> str:
@@ -159,10 +160,10 @@ def _false_rejects(detector: Detector, found: Findings) -> str:
     total = len(found.of(good=True))
     if not rejects:
         nearest = sorted(found.of(good=True), key=lambda one: -one.image_score)[:4]
-        told = f"<p>None of {total} good parts is rejected. Nearest to the threshold:</p>"
-        return told + worst_cases(detector, nearest, found.calibration.reject)
-    told = f"<p>{len(rejects)} of {total} good parts are rejected; the highest scores first.</p>"
-    return told + worst_cases(detector, rejects[:_CASES], found.calibration.reject)
+        text = f"<p>None of {total} good parts is rejected. Nearest to the threshold:</p>"
+        return text + worst_cases(detector, nearest, found.calibration.reject)
+    text = f"<p>{len(rejects)} of {total} good parts are rejected; the highest scores first.</p>"
+    return text + worst_cases(detector, rejects[:_CASES], found.calibration.reject)
 
 
 def _drift(found: Findings) -> str:
@@ -187,19 +188,19 @@ def _latency(found: Findings) -> str:
     head = ("ms", *(name.removesuffix("_ms") for name in _LATENCY_COLUMNS))
     machine = found.machine
     threads = machine["threads"]["kernels"]
-    told = (
+    text = (
         f"While the test images were judged, one after the other, with {threads} threads on {machine['cpu']}; load "
         f"{machine['state']['load_1min'] or 0:.1f}. `edgead profile` measures at the pace of a line."
     )
     chart = figure(
         latency_histogram(found.totals_ms, size={"width": 480, "height": 290}), "All frames; none is left out."
     )
-    return f'<div class="grid">{chart}<div>{table(head, rows)}<p>{escape(told)}</p></div></div>'
+    return f'<div class="grid">{chart}<div>{table(head, rows)}<p>{escape(text)}</p></div></div>'
 
 
 def _model_card(found: Findings) -> str:
     manifest, limits = found.manifest, found.calibration
-    told: dict[str, Any] = {
+    properties: dict[str, Any] = {
         "detector": manifest.detector,
         "graph": f"{found.precision}, input {_words(manifest.preprocessing.model_dump(exclude_none=True))}",
         "scoring": _words(manifest.head.model_dump()),
@@ -216,7 +217,7 @@ def _model_card(found: Findings) -> str:
         "versions": _words(manifest.versions),
         "manifest sha256": manifest.manifest_sha256,
     }
-    rows = [(name, str(value)) for name, value in told.items() if value not in ("", None)]
+    rows = [(name, str(value)) for name, value in properties.items() if value not in ("", None)]
     return facts(rows)
 
 

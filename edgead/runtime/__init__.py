@@ -1,7 +1,8 @@
-"""Engines that run an artifact's network: one seam, `open_runtime`."""
+"""Engines that run an artifact's network: one seam, `choose_runtime`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from edgead.artifact.folder import ENGINES, Artifact, Graph
@@ -16,7 +17,7 @@ __all__ = [
     "Runtime",
     "available_runtimes",
     "checked_runtime",
-    "graph_for",
+    "choose_runtime",
     "open_runtime",
     "register",
 ]
@@ -48,26 +49,35 @@ def checked_runtime(name: str) -> str:
     return name
 
 
-def graph_for(artifact: Artifact, name: str = AUTO, precision: str | None = None) -> Graph:
-    """Look up the graph that `open_runtime` would open: not every engine takes every kind of int8.
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """An engine with its options, and the graph that it runs."""
 
-    Raises
-    ------
-    SettingsError
-        Unknown runtime, or a precision that the artifact has no graph of.
-    """
-    return _chosen(artifact, name, precision)[1]
+    artifact: Artifact
+    runtime: RuntimeComponent
+    options: Any
+    graph: Graph
+
+    def open(self, *, threads: int | None = None, on_device: bool = False) -> Runtime:
+        """Open the graph.
+
+        Parameters
+        ----------
+        threads : int, optional
+            Threads of an engine on the CPU; by default those of the kernels (`edgead.kernels.threads()`).
+        on_device : bool, optional
+            Leave what patches are scored by on the GPU if the network runs there.
+
+        Raises
+        ------
+        EdgeadError
+            The engine does not work here, or the graph or the engine may not be used: no other takes its place.
+        """
+        return self.runtime.open(self.artifact, self.graph, self.options, threads=threads, on_device=on_device)
 
 
-def open_runtime(
-    artifact: Artifact,
-    name: str = AUTO,
-    *,
-    precision: str | None = None,
-    threads: int | None = None,
-    on_device: bool = False,
-) -> Runtime:
-    """Open one of the artifact's graphs.
+def choose_runtime(artifact: Artifact, name: str = AUTO, precision: str | None = None) -> Chosen:
+    """Choose the engine and the graph: not every engine takes every kind of int8.
 
     Parameters
     ----------
@@ -77,20 +87,32 @@ def open_runtime(
         engine for the GPU that is here, otherwise ONNX Runtime.
     precision : str, optional
         See `Artifact.graph`.
-    threads : int, optional
-        Threads of an engine on the CPU; by default those of the kernels (`edgead.kernels.threads()`).
-    on_device : bool, optional
-        Leave what patches are scored by on the GPU if the network runs there.
 
     Raises
     ------
     SettingsError
-        Unknown runtime, one that does not work here, or a precision that the artifact has no graph of.
-    EdgeadError
-        A graph or an engine that may not be used: "auto" takes no other in its place.
+        Unknown runtime, or a precision that the artifact has no graph of.
     """
-    runtime, graph = _chosen(artifact, name, precision)
-    return runtime.open(artifact, graph, _options(runtime, name), threads=threads, on_device=on_device)
+    if name != AUTO:
+        runtime = _named(name)
+        return Chosen(artifact, runtime, _options(runtime, name), runtime.graph(artifact, precision))
+    asked = artifact.graph(precision)
+    # Where nothing was built for this machine nothing is preferred, and no other engine's module is imported.
+    built = (artifact.path / ENGINES).is_dir()
+    for runtime in RUNTIMES.builtin().values() if built else ():
+        if runtime.preferred and runtime.precision(asked.precision) in artifact.precisions:
+            graph = runtime.graph(artifact, asked.precision)
+            if runtime.runs(artifact, graph):
+                return Chosen(artifact, runtime, runtime.options(), graph)
+    fallback = _named(_FALLBACK)
+    return Chosen(artifact, fallback, fallback.options(), asked)
+
+
+def open_runtime(
+    artifact: Artifact, name: str = AUTO, *, precision: str | None = None, threads: int | None = None
+) -> Runtime:
+    """Choose an engine and a graph and open it; see `choose_runtime` and `Chosen.open`."""
+    return choose_runtime(artifact, name, precision).open(threads=threads)
 
 
 def _named(name: str) -> RuntimeComponent:
@@ -102,18 +124,3 @@ def _named(name: str) -> RuntimeComponent:
 
 def _options(runtime: RuntimeComponent, name: str) -> Any:
     return read_options(runtime, name.partition("?")[2], f"runtime {runtime.name}")
-
-
-def _chosen(artifact: Artifact, name: str, precision: str | None) -> tuple[RuntimeComponent, Graph]:
-    if name != AUTO:
-        runtime = _named(name)
-        return runtime, runtime.graph(artifact, precision)
-    asked = artifact.graph(precision)
-    # Where nothing was built for this machine nothing is preferred, and no other engine's module is imported.
-    built = (artifact.path / ENGINES).is_dir()
-    for runtime in RUNTIMES.builtin().values() if built else ():
-        if runtime.preferred and runtime.precision(asked.precision) in artifact.precisions:
-            graph = runtime.graph(artifact, asked.precision)
-            if runtime.runs(artifact, graph):
-                return runtime, graph
-    return _named(_FALLBACK), asked

@@ -165,7 +165,7 @@ class Wanted:
             raise EngineError(f"{file} cannot be used ({error}): {remedy}") from error
 
     def _problem(self, stamp: Stamp, content: bytes) -> str:
-        """Tell why an engine may not be used; "" if it may."""
+        """Report why an engine may not be used; "" if it may."""
         if stamp.engine_sha256 != _sha256(content):
             return "is not the file that was built (sha256 differs): it was edited or cut off"
         if (stamp.precision, stamp.graph_sha256) != (self.graph.precision, _sha256(self.graph.read())):

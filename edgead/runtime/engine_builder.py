@@ -39,8 +39,8 @@ class Log:
     def reason(self) -> str:
         """The newest error, if possible not what a builder without a GPU says again and again."""
         last = list(self._errors)
-        told = [message for message in last if "CUDA driver version is insufficient" not in message] or last
-        return told[-1] if told else "TensorRT gave no reason"
+        said = [message for message in last if "CUDA driver version is insufficient" not in message] or last
+        return said[-1] if said else "TensorRT gave no reason"
 
 
 def build_engine(graph: Path, content: bytes, flavour: Flavour, target: str) -> tuple[bytes, Profile]:

@@ -33,8 +33,8 @@ class OpenVinoRuntime:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": threads or kernels.threads(),
-            # Where the CPU has bfloat16 or half floats, OpenVINO computes fp32 graphs with them unless told not to; and
-            # half floats with bfloat16, whose error is eight times as large, where it has that alone.
+            # Where the CPU has bfloat16 or half floats, OpenVINO computes fp32 graphs with them unless asked not to;
+            # and half floats with bfloat16, whose error is eight times as large, where it has that alone.
             "INFERENCE_PRECISION_HINT": "f16" if graph.precision == "fp16" and half_floats else "f32",
             # Pinned threads would keep the kernels, which run between two inferences, from the same cores.
             "ENABLE_CPU_PINNING": False,

@@ -60,7 +60,7 @@ class TensorRtRuntime:
             raise
 
     def _allocate(self, artifact: Artifact, wanted: Wanted, on_device: bool) -> None:
-        """Make the buffers and tell the context where they are."""
+        """Make the buffers and give the context their addresses."""
         manifest, device, api = artifact.manifest, self._device, wanted.flavour.api
         shape: tuple[int, ...] = self.input.shape
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]

@@ -9,7 +9,7 @@ _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def planted(found: os.stat_result) -> str:
-    """Tell why a file or folder may be somebody else's work; "" if only root and this user could write it."""
+    """Report why a file or folder may be somebody else's work; "" if only root and this user could write it."""
     if os.name != "posix":  # Windows has neither these owners nor these modes
         return ""
     if found.st_uid not in (0, os.geteuid()):

@@ -27,7 +27,7 @@ class Workers:
     Parameters
     ----------
     cores : dict of int to set of int
-        Cores that each thread may use, by its kernel id; empty where the system does not tell.
+        Cores that each thread may use, by its kernel id; empty where the system does not say.
     """
 
     def __init__(self, cores: dict[int, set[int]]):
@@ -37,7 +37,7 @@ class Workers:
     def keep_off_caller(self) -> None:
         """Leave the calling thread's core to it, where the workers may use others.
 
-        To be called before each run: OpenVINO's workers give back what they were told when they have nothing to do.
+        To be called before each run: OpenVINO's workers give back what they were given when they have nothing to do.
         """
         core = self._caller_core()
         for thread, cores in self.cores.items():

@@ -1,12 +1,12 @@
-"""Where verdicts go: JSON lines, pictures, a video, a window; brokers, URLs, PLCs and databases."""
+"""Where verdicts go: JSON lines, images, a video, a window; brokers, URLs, PLCs and databases."""
 
 from __future__ import annotations
 
 from edgead.errors import SettingsError
 from edgead.sinks.contract import BaseSink, Sink, SinkError, StopRequested
-from edgead.sinks.loop_outlet import LoopOutlet
 from edgead.sinks.options import SinkOptions, read_host, read_path
-from edgead.sinks.outlet import Outlet
+from edgead.sinks.queued import QueuedSink
+from edgead.sinks.queued_in_loop import QueuedInLoop
 from edgead.sinks.registry import SINKS, register
 from edgead.sinks.uri import read_uri
 
@@ -17,7 +17,7 @@ __all__ = [
     "SinkError",
     "SinkOptions",
     "StopRequested",
-    "open_outlet",
+    "open_queued",
     "open_sink",
     "read_host",
     "read_path",
@@ -43,14 +43,14 @@ def open_sink(uri: str) -> Sink:
     component, options = read_uri(uri)
     try:
         if options.queued:
-            return LoopOutlet(open_outlet(component.name, options))
+            return QueuedInLoop(open_queued(component.name, options))
         return component.open(component.name, options)
     except SettingsError as error:
         raise SinkError(str(error)) from None
 
 
-def open_outlet(name: str, options: SinkOptions) -> Outlet:
-    """Open the sink of a section of the site file behind an outlet with the queue that it asks for.
+def open_queued(name: str, options: SinkOptions) -> QueuedSink:
+    """Open the sink of a section of the site file behind a queued sink with the queue that it asks for.
 
     Raises
     ------
@@ -61,4 +61,4 @@ def open_outlet(name: str, options: SinkOptions) -> Outlet:
     if component is None:
         raise SettingsError(f"unknown sink {options.kind!r}: known are {', '.join(SINKS.all())}")
     sink = component.open(name, options)
-    return Outlet(name, sink, most=options.most_waiting, required=options.required, tolerated_s=options.tolerated_s)
+    return QueuedSink(name, sink, most=options.most_waiting, required=options.required, tolerated_s=options.tolerated_s)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 from edgead.errors import EdgeadError
-from edgead.types import Frame, Verdict
+from edgead.types import DECISIONS, Frame, Verdict
 
 # What `only=` of a sink takes.
 CHOICES: dict[str, tuple[str, ...]] = {
-    "all": ("ok", "review", "reject"),
+    "all": DECISIONS,
     "review": ("review", "reject"),
     "reject": ("reject",),
 }
@@ -37,14 +37,14 @@ class Sink(Protocol):
 
 
 class BaseSink(ABC):
-    """A sink with all that an outlet may want to know of it; see `edgead.sinks.outlet.Outlet`.
+    """A sink with all that a queued sink may want to know of it; see `edgead.sinks.queued.QueuedSink`.
 
     Attributes
     ----------
     uri : str
         What is shown of it, without credentials.
     needs_image : bool
-        Where it is False, the outlet gives it neither image nor map, so that more verdicts can wait.
+        Where it is False, the sink gives it neither image nor map, so that more verdicts can wait.
     decisions : tuple of str
         It gets verdicts of these alone.
     can_check : bool

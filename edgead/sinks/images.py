@@ -1,4 +1,4 @@
-"""Overlay pictures as files: `images:FOLDER?only=reject|review|all&format=jpg|png`."""
+"""Overlay images as files: `images:FOLDER?only=reject|review|all&format=jpg|png`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class ImagesOptions(SinkOptions):
 
 
 class ImagesSink(BaseSink):
-    """Writes one picture for each verdict of the chosen decisions.
+    """Writes one image for each verdict of the chosen decisions.
 
-    A picture is written under another name and renamed, so that neither a kill nor a full disk leaves half of one.
-    A picture of the same frame number, source and decision that lies there already is replaced.
+    An image is written under another name and renamed, so that neither a kill nor a full disk leaves half of one.
+    An image of the same frame number, source and decision that lies there already is replaced.
 
     Parameters
     ----------
@@ -51,10 +51,10 @@ class ImagesSink(BaseSink):
     def write(self, frame: Frame, verdict: Verdict) -> None:
         if verdict.decision not in self.decisions:
             return
-        picture = draw_overlay(frame.image, verdict, frame_label(frame))
-        path = self._folder / f"{picture_name(frame, verdict)}.{self._format}"
+        image = draw_overlay(frame.image, verdict, frame_label(frame))
+        path = self._folder / f"{image_name(frame, verdict)}.{self._format}"
         try:
-            write_image(path, picture)
+            write_image(path, image)
         except OSError as error:
             raise write_error(path, error) from error
 
@@ -62,8 +62,8 @@ class ImagesSink(BaseSink):
         pass
 
 
-def picture_name(frame: Frame, verdict: Verdict) -> str:
-    """Name a picture: frame number, where it came from, decision."""
+def image_name(frame: Frame, verdict: Verdict) -> str:
+    """Name an image: frame number, where it came from, decision."""
     origin = Path(frame.name).stem if frame.name else frame.source.partition("?")[0].rstrip("/")
     if not frame.name and Path(origin).suffix:
         origin = Path(origin).stem

@@ -15,9 +15,8 @@ from edgead.errors import SettingsError
 from edgead.sinks.contract import BaseSink, SinkError
 from edgead.sinks.options import SinkOptions, read_host
 from edgead.sinks.registry import register
-from edgead.types import Frame, Verdict
+from edgead.types import DECISIONS, Frame, Verdict
 
-DECISIONS = ("ok", "review", "reject")
 # What an answer must bear to be one to the request.
 _FUNCTIONS = {"read_coils": 1, "write_coils": 15, "write_registers": 16}
 
@@ -51,7 +50,7 @@ def to_registers(count: int, score: float, decision: str) -> list[int]:
 
 
 def _float32(value: float) -> float:
-    # struct refuses what float32 cannot hold; a PLC is told that it is beyond all thresholds.
+    # struct refuses what float32 cannot hold; a PLC learns that it is beyond all thresholds.
     largest = 3.4028234663852886e38
     return max(-largest, min(largest, value))
 

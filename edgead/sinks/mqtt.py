@@ -39,8 +39,8 @@ class MqttSink(BaseSink):
     """Publishes each verdict as JSON, and waits until the broker has acknowledged it.
 
     One message is under way at a time. So they arrive in order, and when a broker comes back one message at most is
-    sent again: with QoS 2 it arrives once, with QoS 1 it may arrive twice, which its `id` tells. Before this stands an
-    `edgead.sinks.outlet.Outlet`, where verdicts wait while the broker is away.
+    sent again: with QoS 2 it arrives once, with QoS 1 it may arrive twice, as its `id` shows. Before this stands an
+    `edgead.sinks.queued.QueuedSink`, where verdicts wait while the broker is away.
 
     Parameters
     ----------

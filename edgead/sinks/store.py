@@ -23,7 +23,7 @@ class SqliteOptions(SinkOptions):
 
 
 class StoreSink(BaseSink):
-    """Records every verdict and keeps the pictures that the section asks for."""
+    """Records every verdict and keeps the images that the section asks for."""
 
     def __init__(self, section: StoreSection):
         from edgead.evidence import EvidenceError, EvidenceStore  # only those who keep evidence need its packages

@@ -62,14 +62,14 @@ class VideoSink(BaseSink):
             raise write_error(path, error) from error
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
-        picture = draw_overlay(frame.image, verdict, frame_label(frame))
+        image = draw_overlay(frame.image, verdict, frame_label(frame))
         if self._writer is None:
-            self._writer = self._open((picture.shape[1], picture.shape[0]))
-        if shutil.disk_usage(self._path.parent).free < picture.nbytes:
+            self._writer = self._open((image.shape[1], image.shape[0]))
+        if shutil.disk_usage(self._path.parent).free < image.nbytes:
             raise SinkError(f"{self._path}: the disk is full after {self._written} frames; free some space")
-        if (picture.shape[1], picture.shape[0]) != self._size:
-            picture = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
-        self._writer.write(picture)
+        if (image.shape[1], image.shape[0]) != self._size:
+            image = cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
+        self._writer.write(image)
         self._written += 1
 
     def close(self) -> None:

@@ -67,7 +67,7 @@ class WebhookSink(BaseSink):
 
     An attempt takes `timeout_s` at most, whatever comes meanwhile. Connections that fail, timeouts, 408, 425, 429 and
     5xx are tried again for `give_up_after_s`; any other answer outside 2xx refuses the verdict at once. Redirects are
-    not followed. Before this stands an `edgead.sinks.outlet.Outlet`.
+    not followed. Before this stands an `edgead.sinks.queued.QueuedSink`.
     """
 
     needs_image = False
@@ -106,7 +106,7 @@ class WebhookSink(BaseSink):
             if problem is None:
                 return
             if not again or time.monotonic() + pause_s > deadline:
-                self._problem = None  # it waits for nothing any more; the error is the outlet's to tell
+                self._problem = None  # it waits for nothing any more; the queue reports the error
                 raise SinkError(f"{self.uri}: {problem}; the verdict was not taken")
             self._closed.wait(pause_s)
             pause_s = min(2 * pause_s, self._section.retry_most_s)

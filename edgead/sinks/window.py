@@ -62,8 +62,8 @@ class WindowSink(BaseSink):
             # Resizable: a 20-megapixel frame is larger than the screen.
             cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
             self._opened = True
-        picture = draw_overlay(frame.image, verdict, frame_label(frame))
-        cv2.imshow(self._title, picture)
+        image = draw_overlay(frame.image, verdict, frame_label(frame))
+        cv2.imshow(self._title, image)
         key = cv2.waitKey(1)
         closed = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
         if closed or (key != -1 and key & 0xFF in (_ESC, ord("q"))):

@@ -12,6 +12,7 @@ def renew(content: Any) -> Any:
     """Rewrite old forms in what was read of a site file; what is neither old nor right is left for the schema.
 
     A software trigger could name the sink whose broker it listens to (`mqtt_sink`): it becomes one of kind mqtt.
+    A drift watch could have `pictures`: they are `images`.
 
     Raises
     ------
@@ -22,10 +23,18 @@ def renew(content: Any) -> Any:
         return content
     sinks = content.get("sinks")
     pipelines = {
-        name: _with_trigger(name, pipeline, sinks if isinstance(sinks, Mapping) else {})
+        name: _with_drift(_with_trigger(name, pipeline, sinks if isinstance(sinks, Mapping) else {}))
         for name, pipeline in content["pipelines"].items()
     }
     return {**content, "pipelines": pipelines}
+
+
+def _with_drift(pipeline: Any) -> Any:
+    drift = pipeline.get("drift") if isinstance(pipeline, Mapping) else None
+    if not isinstance(drift, Mapping) or "pictures" not in drift or "images" in drift:
+        return pipeline
+    rest = {key: value for key, value in drift.items() if key != "pictures"}
+    return {**pipeline, "drift": {**rest, "images": drift["pictures"]}}
 
 
 def _with_trigger(name: Any, pipeline: Any, sinks: Mapping[Any, Any]) -> Any:

@@ -86,7 +86,7 @@ class LimitsSection(Section):
         int, Field(ge=0, le=10**6, description="Restarts of a pipeline within `restarts_within_s`.")
     ] = 5
     restarts_within_s: Seconds = 600.0
-    drain_s: Annotated[float, Field(gt=0, le=60, description="For what is under way when it is told to stop.")] = 1.5
+    drain_s: Annotated[float, Field(gt=0, le=60, description="For work in progress when it stops.")] = 1.5
 
 
 class Site(Section):

@@ -158,7 +158,7 @@ def _connect_v4l2(uri: str, device: str, options: dict[str, Any]) -> cv2.VideoCa
 def _opened(uri: str, capture: cv2.VideoCapture) -> cv2.VideoCapture:
     if not capture.isOpened():
         capture.release()
-        raise SourceError(f"{uri}: cannot be opened; it is in use by another program or gives no pictures")
+        raise SourceError(f"{uri}: cannot be opened; it is in use by another program or gives no images")
     return capture
 
 

@@ -37,9 +37,9 @@ class CameraStatus:
     age_s : float or None
         Age of the newest frame.
     captured, reconnects, corrupt, duplicates : int
-        Frames that came, connections after the first, pictures that were none, frames equal to the one before.
+        Frames that came, connections after the first, images that were none, frames equal to the one before.
     health : tuple of str
-        What is wrong with the pictures: "dark", "bright", "blurred", "moved", "frozen".
+        What is wrong with the images: "dark", "bright", "blurred", "moved", "frozen".
     """
 
     name: str
@@ -116,7 +116,7 @@ class CameraRecord:
             self._corrupt += number
 
     def judge(self, health: tuple[str, ...]) -> None:
-        """Take what was found wrong with the newest picture."""
+        """Take what was found wrong with the newest image."""
         self._health = health
 
     def status(self) -> CameraStatus:
@@ -141,6 +141,6 @@ class CameraRecord:
 
 
 def _is_equal(one: np.ndarray, other: np.ndarray) -> bool:
-    # A sensor has noise: a picture that does not differ in one pixel was not taken again. The middle row tells most.
+    # A sensor has noise: an image that does not differ in one pixel was not taken again. The middle row shows most.
     middle = one.shape[0] // 2
     return bool((one[middle] == other[middle]).all()) and cv2.norm(one, other, cv2.NORM_INF) == 0

@@ -1,4 +1,4 @@
-"""The connection to a live camera: opened, read frame by frame, and every failure told without credentials."""
+"""The connection to a live camera: opened, read frame by frame, and every failure reported without credentials."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LiveAddress:
 
 
 class CorruptFrameError(SourceError):
-    """What the camera gave is no picture; the next one may be."""
+    """What the camera gave is no image; the next one may be."""
 
 
 class Connection:
@@ -69,7 +69,7 @@ class Connection:
             raise self._opencv_failed("reading", error) from None
         waited_s = time.monotonic() - begin
         after = f"after {self._frames.captured} frames"
-        # When nothing more comes, decoders give what they held back: old pictures, which would pass for new ones.
+        # When nothing more comes, decoders give what they held back: old images, which would pass for new ones.
         if waited_s >= 0.9 * self._read_timeout_s:
             raise SourceError(f"{self._frames.uri}: no data for {waited_s:.1f} s, {after}")
         if ok:

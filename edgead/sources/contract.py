@@ -33,14 +33,14 @@ class Counters:
     ----------
     captured : int
         Frames that the source took in.
-    overwritten : int
+    dropped : int
         Frames that a newer one replaced before anyone asked for them; only live sources overwrite.
     late : int or None
         Frames that were older than `late_after_ms` when they were handed over; None where no limit was set.
     """
 
     captured: int = 0
-    overwritten: int = 0
+    dropped: int = 0
     late: int | None = None
 
 
@@ -51,7 +51,7 @@ class Source(Protocol):
     """
 
     uri: str  # without credentials
-    live: bool  # frames come at the camera's pace, and are overwritten when nobody takes them
+    live: bool  # frames come at the camera's pace, and are dropped when nobody takes them
 
     @property
     def counters(self) -> Counters: ...

@@ -1,4 +1,4 @@
-"""What the decoders complain of: OpenCV hands out a damaged picture like a whole one, and only FFmpeg's log tells."""
+"""What the decoders complain of: OpenCV hands out a damaged image like a whole one, and only FFmpeg's log says so."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DecoderLog:
             os.dup2(self._descriptor, standard)
 
     def has_complaint(self) -> bool:
-        """Tell whether a decoder complained since the last call."""
+        """Report whether a decoder complained since the last call."""
         self._flush(None)  # OpenCV prints through C's own buffers
         size = os.fstat(self._descriptor).st_size
         if size == 0:

@@ -36,7 +36,7 @@ class FrameMemory:
     dies), so that no frame is torn. The writer never waits and takes the slot with the oldest frame.
 
     The memory has no name (memfd): it is gone with the last of the two processes, however that ends, and Python's
-    resource tracker, which would tell of a leak when a reader is killed, does not know it.
+    resource tracker, which would report a leak when a reader is killed, does not know it.
 
     Parameters
     ----------

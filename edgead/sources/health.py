@@ -14,12 +14,12 @@ from edgead.components.options import Seconds, Section
 from edgead.sources.registration import Place
 from edgead.types import Frame
 
-_LONG_SIDE_PX = 512  # that pictures are measured at
-_CHECKS = 5  # whose median counts: one odd picture is no odd camera
+_LONG_SIDE_PX = 512  # that images are measured at
+_CHECKS = 5  # whose median counts: one odd image is no odd camera
 
 
 class HealthSection(Section):
-    """When a camera's pictures are no longer those that it was commissioned with."""
+    """When a camera's images are no longer those that it was commissioned with."""
 
     dark_below: Annotated[float, Field(ge=0, le=255)] = 10.0
     bright_above: Annotated[float, Field(ge=0, le=255)] = 245.0
@@ -29,7 +29,7 @@ class HealthSection(Section):
 
 
 class HealthWatch:
-    """Measures pictures against the golden images of the camera's models.
+    """Measures images against the golden images of the camera's models.
 
     Brightness is the mean grey level. Sharpness is the variance of the Laplacian over that of the grey levels, so that
     contrast does not count, relative to the median of the golden images. For the place see `Place`.
@@ -50,7 +50,7 @@ class HealthWatch:
         self._next_ns = 0
 
     def is_due(self, frame: Frame) -> bool:
-        """Tell whether the next check is to be made with this frame."""
+        """Report whether the next check is to be made with this frame."""
         return frame.captured_ns >= self._next_ns
 
     def check(self, frame: Frame) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ class LiveSource:
 
     @property
     def counters(self) -> Counters:
-        return Counters(self._frames.captured, self._mailbox.overwritten, self._frames.late)
+        return Counters(self._frames.captured, self._mailbox.dropped, self._frames.late)
 
     def __iter__(self) -> Iterator[Frame]:
         while (frame := self._next()) is not None:

@@ -12,20 +12,20 @@ class Mailbox:
     """Hands the newest frame from a reader thread to a consumer.
 
     A queue would either grow or drop the newest frame; a line wants the newest one, and wants to know how
-    many it missed: `overwritten` counts them.
+    many it missed: `dropped` counts them.
     """
 
     def __init__(self) -> None:
-        self.overwritten = 0
+        self.dropped = 0
         self._frame: Frame | None = None
         self._ended = False
         self._fault: Exception | None = None
         self._changed = threading.Condition()
 
     def put(self, frame: Frame) -> None:
-        """Store a frame; one that nobody took is overwritten and counted."""
+        """Store a frame; one that nobody took is dropped and counted."""
         with self._changed:
-            self.overwritten += self._frame is not None
+            self.dropped += self._frame is not None
             self._frame = frame
             self._changed.notify_all()
 
@@ -49,7 +49,7 @@ class Mailbox:
         TimeoutError
             Neither a frame nor the end came in time.
         Exception
-            The fault that `end` was told.
+            The fault that `end` was given.
         """
         deadline = time.monotonic() + timeout_s
         with self._changed:

@@ -1,6 +1,6 @@
 """The process that reads one live camera: OpenCV can hang inside a read, and a thread cannot be ended.
 
-See opencv/opencv#22677. It is told what to open and tells what happens over a socket, which is its standard input; the
+See opencv/opencv#22677. Orders and answers go over a socket, which is its standard input; the
 frames go through a FrameMemory. It ends with its parent, whatever ends that.
 """
 
@@ -48,7 +48,7 @@ def _read(channel: socket.socket, order: dict[str, Any]) -> None:
     log = DecoderLog()
     frames = FrameCounter(address.shown, max_megapixels=order["max_megapixels"])
     connection = Connection(frames, address.connect, order["read_timeout_s"])
-    log.has_complaint()  # a stream that is joined in its middle has pictures that lack their beginning
+    log.has_complaint()  # a stream that is joined in its middle has images that lack their beginning
     _tell(channel, state="open")
     memory: FrameMemory | None = None
     corrupt = 0
@@ -83,7 +83,7 @@ def _put(channel: socket.socket, memory: FrameMemory | None, frame: Frame) -> Fr
     try:
         channel.send(b'{"frame": 1}', socket.MSG_DONTWAIT)
     except BlockingIOError:
-        pass  # the parent has been told of enough frames that it has not looked at
+        pass  # the parent knows of enough frames that it has not looked at
     return memory
 
 

@@ -38,7 +38,7 @@ class ReaderProcess:
         self._memory: FrameMemory | None = None
         self._last = -1
         self._has_begun = self._is_open = False
-        self._alive_s = time.monotonic()  # when it last told something
+        self._alive_s = time.monotonic()  # when it last gave a sign
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             # The URI goes through the socket: everyone may read a command line. What OpenCV prints may have it too.
@@ -95,7 +95,7 @@ class ReaderProcess:
             pass  # the kernel holds it, in a driver; it is reaped with the daemon
 
     def _listen(self) -> None:
-        """Take in everything that it has told so far."""
+        """Take in everything that it has reported so far."""
         while True:
             try:
                 data, descriptors, _, _ = socket.recv_fds(self._channel, MESSAGE_BYTES, 1)

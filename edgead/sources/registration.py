@@ -1,4 +1,4 @@
-"""Where a camera looks, against the pictures that it was commissioned with."""
+"""Where a camera looks, against the images that it was commissioned with."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _CHECKS, _LEAST_CHECKS = 9, 5
 
 
 class Place:
-    """Watches the shift of a camera's pictures against golden images.
+    """Watches the shift of a camera's images against golden images.
 
-    Each picture is registered with each golden image by phase correlation (Kuglin and Hines 1975) of the strength of
+    Each image is registered with each golden image by phase correlation (Kuglin and Hines 1975) of the strength of
     their edges, which light moves less than grey levels. Parts do not all lie in the same place: the median over the
-    golden images counts, of that the median over the last nine pictures, and the camera has moved where that exceeds
-    the limit by more than twice what the golden images lie apart. A picture in which nothing of the golden images is
+    golden images counts, of that the median over the last nine images, and the camera has moved where that exceeds
+    the limit by more than twice what the golden images lie apart. An image in which nothing of the golden images is
     found, as of an empty conveyor, says nothing.
 
     Parameters
@@ -41,19 +41,19 @@ class Place:
         self._apart_px = float(np.mean([np.hypot(*place) for place in places]))
 
     def look(self, grey: np.ndarray) -> None:
-        """Register a picture of the size of the golden images."""
+        """Register an image of the size of the golden images."""
         shift_px = self._shift_px(_edges(grey))
         if shift_px is not None:
             self._shifts_px.append(shift_px)
 
     def has_moved(self, above_px: float) -> bool:
-        """Tell whether the last pictures are shifted by more than a limit."""
+        """Report whether the last images are shifted by more than a limit."""
         if len(self._shifts_px) < _LEAST_CHECKS:
             return False
         return float(np.hypot(*np.median(self._shifts_px, axis=0))) > above_px + 2 * self._apart_px
 
     def _shift_px(self, edges: np.ndarray) -> np.ndarray | None:
-        """The median shift (x, y) against the golden images that are found in a picture; None for none."""
+        """The median shift (x, y) against the golden images that are found in an image; None for none."""
         found = [cv2.phaseCorrelate(golden, edges, self._window) for golden in self._golden]
         shifts = [shift for shift, response in found if response > _LEAST_RESPONSE]
         return np.median(shifts, axis=0) * self._scale if shifts else None

@@ -83,7 +83,7 @@ class SupervisedCamera:
             self._end_mailboxes()
 
     def silent_s(self) -> float:
-        """For how long a live camera's thread has shown no sign of life; 0 while it connects, waits, or is dead."""
+        """For how long a live camera's thread has made no progress; 0 while it connects, waits, or is dead."""
         alive_s = self._alive_s
         return time.monotonic() - alive_s if alive_s is not None and not self._has_died() else 0.0
 
@@ -119,7 +119,7 @@ class SupervisedCamera:
         return self._record.latest
 
     def status(self) -> CameraStatus:
-        """Tell how the camera is."""
+        """Report the state of the camera."""
         if self._has_died():
             self._record.become("lost", _DEAD)
         elif is_live(self._section.uri):
@@ -171,7 +171,7 @@ class SupervisedCamera:
         return is_live(self._section.uri) or self._record.captured == 0
 
     def _serve(self) -> None:
-        """Read until the end of a recording, or until told to stop."""
+        """Read until the end of a recording, or until stopped."""
         if has_address(self._section.uri):
             with closing(ReaderProcess(self._section)) as reader:
                 self._serve_live(reader)
@@ -196,7 +196,7 @@ class SupervisedCamera:
             self._alive_s = time.monotonic()
             try:
                 frame = reader.newest(_POLL_S)
-            finally:  # what it told before its end counts too
+            finally:  # what it reported before its end counts too
                 self._record.count_corrupt(reader.take_corrupt())
             if frame is not None:
                 self._deliver(self._frame(frame, first), waits=False)

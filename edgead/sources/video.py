@@ -21,7 +21,7 @@ _EXACT_COUNT = frozenset({".avi", ".mp4", ".m4v", ".mov"})
 class VideoSource:
     """A video file.
 
-    FFmpeg skips frames that it cannot decode without a word. The file's own count tells: a file that gives
+    FFmpeg skips frames that it cannot decode without a word. The file's own count shows: a file that gives
     fewer frames than it states (5 or 2 % fewer, where the count is an estimate) ends with a fault that says
     how many are missing and, where the time stamps show the gap, after which frame.
     """

@@ -1,4 +1,4 @@
-"""The built-in production line: pictures, data sets and video of one part, with known defects."""
+"""The built-in production line: images, data sets and video of one part, with known defects."""
 
 from edgead.synthetic.defects import DEFECTS
 from edgead.synthetic.line import conveyor, render

@@ -1,7 +1,7 @@
 """The camera above the demo line: lights, conveyor, shading, lens and sensor.
 
 Light stands still while parts turn under it, so highlights do not turn with the part. Every random choice
-of one picture is in its `Scene`; the textures that scenes pick from are made once and are the same
+of one image is in its `Scene`; the textures that scenes pick from are made once and are the same
 for all.
 """
 
@@ -55,7 +55,7 @@ def draw_scene(seed: int) -> Scene:
 
 
 def photograph(layers: Layers, scene: Scene) -> np.ndarray:
-    """Take the picture of a part as the lens would show it, before the sensor's noise.
+    """Take the image of a part as the lens would show it, before the sensor's noise.
 
     Returns
     -------
@@ -77,11 +77,11 @@ def photograph(layers: Layers, scene: Scene) -> np.ndarray:
     return cv2.GaussianBlur(cv2.merge(planes), (5, 5), scene.defocus)
 
 
-def expose(picture: np.ndarray, scene: Scene) -> np.ndarray:
+def expose(image: np.ndarray, scene: Scene) -> np.ndarray:
     """Add the sensor's noise (shot and read noise) and convert to 8 bits."""
     noise = _crop(_noise_tile(), scene.offsets[3])
-    deviation = np.sqrt(np.maximum(picture, 0) * np.float32(0.011) + np.float32(0.5))
-    return cv2.add(picture, cv2.multiply(noise, deviation), dtype=cv2.CV_8U)
+    deviation = np.sqrt(np.maximum(image, 0) * np.float32(0.011) + np.float32(0.5))
+    return cv2.add(image, cv2.multiply(noise, deviation), dtype=cv2.CV_8U)
 
 
 def _light_over(scene: Scene) -> np.ndarray:
@@ -105,7 +105,7 @@ def _reflection(surface: np.ndarray, scene: Scene) -> np.ndarray:
     grain = _crop(_casting_tile(), scene.offsets[0])
     x = cos * right - sin * down + grain[..., 0] * cast
     y = sin * right + cos * down + grain[..., 1] * cast
-    # The normal's sideways part, looked up in a picture of the lights as a rough and a smooth ball see them.
+    # The normal's sideways part, looked up in an image of the lights as a rough and a smooth ball see them.
     half = np.float32(_BALL / 2)
     norm = half / cv2.sqrt(x * x + y * y + 1)
     seen = cv2.remap(_lit_balls(), x * norm + half, y * norm + half, cv2.INTER_LINEAR)

@@ -1,4 +1,4 @@
-"""Six ways in which the demo part fails. Each changes the layers of the part, never the picture.
+"""Six ways in which the demo part fails. Each changes the layers of the part, never the image.
 
 So a dent is lit like the rest of the part, and it turns, moves and blurs with it.
 """

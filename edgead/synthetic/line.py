@@ -90,7 +90,7 @@ def conveyor(
 
 
 def schedule(seed: int, count: int | None, defect_rate: float) -> Iterator[tuple[int, str | None]]:
-    """Yield the seed and the defect of every part on the conveyor, without making its picture."""
+    """Yield the seed and the defect of every part on the conveyor, without making its image."""
     if not 0 <= defect_rate <= 1:
         raise ValueError(f"defect_rate is a share from 0 to 1, got {defect_rate}")
     if count is not None and count < 0:
@@ -107,7 +107,7 @@ def schedule(seed: int, count: int | None, defect_rate: float) -> Iterator[tuple
 
 
 def _visible_change(good: np.ndarray, flawed: np.ndarray) -> np.ndarray:
-    """Return where two pictures differ visibly, gaps closed and specks left out."""
+    """Return where two images differ visibly, gaps closed and specks left out."""
     # The sensor clips at 255: a change above it is none.
     change = cv2.absdiff(np.minimum(good, 255), np.minimum(flawed, 255)).max(axis=2)
     changed = (change > _VISIBLE).astype(np.uint8)

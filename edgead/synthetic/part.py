@@ -1,7 +1,7 @@
 """The part that the demo line makes: a cast cover with turned faces, drilled lugs and a stamped mark.
 
-The part is described once, upright and in the middle of the picture, as layers: how each pixel is tilted,
-how polished it is and what colour it has. The camera turns the layers into pictures.
+The part is described once, upright and in the middle of the image, as layers: how each pixel is tilted,
+how polished it is and what colour it has. The camera turns the layers into images.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _engraving(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
         (width, high), base = cv2.getTextSize(text, font, font_scale, thickness)
         plate = np.zeros((high + 2 * base, width + 2 * base), np.uint8)
         cv2.putText(plate, text, (base, high + base), font, font_scale, 255, thickness, cv2.LINE_AA)
-        # Both marks read upright in the picture: the lower one runs against the angle.
+        # Both marks read upright in the image: the lower one runs against the angle.
         sense = -1.0 if middle > 0 else 1.0
         along = np.angle(np.exp(1j * (np.arctan2(y, x) - middle))) * 143.0 * sense
         across = (radius - 143.0) * -sense

@@ -40,7 +40,7 @@ class GoodImages:
         MVTec layout, or any folder together with `normal_dir`.
     normal_dir : str, optional
     roi : (int, int, int, int), optional
-        x, y, width and height of the part of the picture to look at.
+        x, y, width and height of the part of the image to look at.
     false_reject_rate : float, optional
         By default the strictest of 1, 2, 5, 10 and 20 % that the images support.
     review_rate : float, optional
@@ -148,7 +148,7 @@ def train_from_folder(
     torch.set_num_threads(kernels.threads())
     model = method.from_settings(settings, weights=weights)
     try:
-        model.head  # noqa: B018  what it refuses would be told after hours of training otherwise
+        model.head  # noqa: B018  what it refuses would be reported after hours of training otherwise
     except ValidationError as error:
         raise SettingsError(tell_invalid(error.errors())) from None
     preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})

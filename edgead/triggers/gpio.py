@@ -23,7 +23,7 @@ _POLL_S = 0.1
 
 
 class GpioOptions(TriggerOptions):
-    """Judge the next frame after an edge on a line of the computer (`pip install 'edgead[gpio]'`)."""
+    """Judge the next frame after an edge on a GPIO input (`pip install 'edgead[gpio]'`)."""
 
     kind: Literal["gpio"]
     chip: str = "/dev/gpiochip0"

@@ -1,4 +1,4 @@
-"""A trigger by the picture itself: each part on a conveyor once, when it stands in the middle of a zone."""
+"""A trigger by the image itself: each part on a conveyor once, when it stands in the middle of a zone."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from edgead.triggers.contract import TriggerOptions
 from edgead.triggers.registry import register
 from edgead.types import Frame
 
-_WIDTH_PX = 96  # that pictures are looked at in
+_WIDTH_PX = 96  # that images are looked at in
 _RELEASE = 0.5  # of the change that a part makes: what is below it is an empty zone again
-_STILL = 0.2  # of it: what changes less from one picture to the next stands still
+_STILL = 0.2  # of it: what changes less from one image to the next stands still
 _UNIFORM = 0.5  # of it: what deviates less from its mean is the light, not a part
 _IN_THE_MIDDLE, _PAST_IT = 0.05, 0.1  # of half a zone
 
@@ -44,7 +44,7 @@ class PartInViewOptions(TriggerOptions):
 class PartInViewTrigger:
     """Accepts one frame for each part that crosses the zone.
 
-    A part is where the picture differs from the empty view. It is accepted when the middle of what differs is in the
+    A part is where the image differs from the empty view. It is accepted when the middle of what differs is in the
     middle of the zone or has just been nearest to it, and then no more until the zone is empty. So the conveyor must
     show between two parts for the length of the zone, and a part be in the zone for two frames at least.
     """
@@ -97,7 +97,7 @@ class _EmptyView:
         self._number = 0
 
     def change(self, grey: np.ndarray) -> np.ndarray:
-        """Difference of a picture from the empty view, in grey levels."""
+        """Difference of an image from the empty view, in grey levels."""
         if self._median is None or self._median.shape != grey.shape:
             self._samples.clear()
             self._median = self._before = grey
@@ -112,7 +112,7 @@ class _EmptyView:
         self._before = grey
         if occupied and not moves:
             return
-        # At first from every picture, then from every fourth, so that it reaches farther back than a part is long.
+        # At first from every image, then from every fourth, so that it reaches farther back than a part is long.
         self._number += 1
         if self._number <= len(self._samples) + 1 or self._number % 4 == 0:
             self._samples.append(grey)

@@ -23,7 +23,7 @@ from edgead.export.precision import PrecisionPlan, add_precision
 from edgead.export.rewrite import ToleranceError
 from edgead.heads.nearest import BANK
 from edgead.methods import METHODS
-from edgead.methods.judging import DrawnTest
+from edgead.methods.validation import DrawnTest
 from edgead.profiling.profiler import profile
 from edgead.runtime import open_runtime
 from edgead.tune.plan import Parts, TunePlan

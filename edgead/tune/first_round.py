@@ -13,8 +13,8 @@ from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.tune.finalists import TIMED, frame_ms, network_ms
 from edgead.tune.space import Candidate, nearest_first
-from edgead.tune.team import Team
 from edgead.tune.trial import Outcome, unpack
+from edgead.tune.trial_runner import Team
 
 SHARE = 0.25
 WAVES = 4

@@ -1,4 +1,4 @@
-"""The Pareto front of a search: what nothing else beats in both time and quality, as a list and as a picture."""
+"""The Pareto front of a search: what nothing else beats in both time and quality, as a list and as an image."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pareto_front(points: Sequence[P]) -> list[P]:
 
 
 def draw_front(points: Sequence[P], budget_ms: float, winner: P | None) -> str:
-    """Draw all points, the front as a line and the budget as a SVG picture."""
+    """Draw all points, the front as a line and the budget as a SVG image."""
     right = 1.1 * max([budget_ms, *(point.latency_ms for point in points)])
     low = min((point.auroc for point in points), default=0.5)
     bottom = max(0.0, low - 0.1 * (1 - low) - 1e-3)

@@ -29,8 +29,8 @@ from edgead.tune.first_round import FirstRound
 from edgead.tune.pareto import draw_front, pareto_front
 from edgead.tune.plan import Parts, TunePlan, split_images
 from edgead.tune.space import draw_candidates
-from edgead.tune.team import Team
 from edgead.tune.trial import Outcome, Trial, run_trial, unpack
+from edgead.tune.trial_runner import Team
 from edgead.tune.workers import open_workers
 
 LATER_SHARES = (0.5, 1.0)

@@ -21,8 +21,8 @@ from edgead.export.build import build_artifact
 from edgead.heads.nearest import BANK
 from edgead.learning.finalize import CalibrationPlan
 from edgead.methods import METHODS
-from edgead.methods.judging import DrawnTest, score_by_window, score_images
 from edgead.methods.method import Trained
+from edgead.methods.validation import DrawnTest, score_by_window, score_images
 from edgead.tune.space import WINDOWS, Candidate
 
 

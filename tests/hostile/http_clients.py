@@ -132,7 +132,7 @@ WINDOWS: dict[str, tuple[Callable[[Attack], None], int]] = {
     "pipelined_4": (pipelined, 4),
     "wrong_tokens_8": (wrong_tokens, 8),
     "events_unread_500": (_held(500, _EVENTS), 1),
-    "live_images_in_new_widths_6": (_request("GET", API + "/picture?overlay=true&width={}"), 6),
+    "live_images_in_new_widths_6": (_request("GET", API + "/image?overlay=true&width={}"), 6),
     "exchanges_4": (_request("POST", API + "/model", **_MODEL), 4),
     "exchanges_45": (_request("POST", API + "/model", **_MODEL), 45),
     "thresholds_8": (_request("PUT", API + "/thresholds", json={"review": 0.1, "reject": 0.2, "by": "Eve"}), 8),

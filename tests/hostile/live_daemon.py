@@ -133,7 +133,7 @@ class Running:
 
 @contextmanager
 def running(folder, monkeypatch):
-    monkeypatch.setattr(pipelines, "ModelSlot", Slot)
+    monkeypatch.setattr(pipelines, "ActiveModel", Slot)
     with mjpeg_server(10**6, fps=15) as server, ExitStack() as stack:
         started = Running(folder, f"{server.url}/x")
         stack.callback(started.close)

@@ -15,7 +15,7 @@ from hostile.mqtt_broker import BREAKS, KINDS, TOPIC, HostileBroker
 from paho.mqtt import client as paho
 
 from edgead.mqtt.subscription import Subscription
-from edgead.sinks import open_outlet
+from edgead.sinks import open_queued
 from edgead.sinks.mqtt import MqttOptions
 
 FOR_S = 0.6
@@ -26,12 +26,12 @@ def clients_of(broker, **settings):
     values = {"kind": "mqtt", "host": "127.0.0.1", "port": broker.port, "retry_most_s": 1, "keepalive_s": 5}
     section = MqttOptions.model_validate({**values, **settings})
     heard: list[bytes] = []
-    outlet = open_outlet("broker", section)
+    queued = open_queued("broker", section)
     subscription = Subscription(section, TOPIC.decode(), lambda payload: heard.append(payload[:9]))
     try:
-        yield outlet, heard
+        yield queued, heard
     finally:
-        outlet.close(0.1)
+        queued.close(0.1)
         subscription.close()
 
 
@@ -43,9 +43,9 @@ def paho_threads():
 def test_a_broker_that_means_harm(kind, caplog):
     attack = KINDS.get(kind) or BREAKS[kind]
     before = len(paho_threads())
-    with closing(HostileBroker(attack, holds=kind in KINDS)) as broker, clients_of(broker) as (outlet, heard):
+    with closing(HostileBroker(attack, holds=kind in KINDS)) as broker, clients_of(broker) as (queued, heard):
         line = Line()
-        outlet.write(*line.part(0.9))
+        queued.write(*line.part(0.9))
         wait_until(lambda: broker.connects)
         time.sleep(FOR_S)
         assert len(paho_threads()) == before + 2
@@ -55,10 +55,10 @@ def test_a_broker_that_means_harm(kind, caplog):
         heard.clear()
         broker.become_decent()
         wait_until(lambda: (broker.say(b"go-on"), b"go-on" in heard)[1], timeout_s=15)
-        wait_until(lambda: outlet.status().written >= 1, timeout_s=15)
-        outlet.write(*line.part(0.9))
-        wait_until(lambda: outlet.status().written >= 2, timeout_s=15)
-        assert len(broker.published) >= 1 and outlet.status().problem is None
+        wait_until(lambda: queued.status().written >= 1, timeout_s=15)
+        queued.write(*line.part(0.9))
+        wait_until(lambda: queued.status().written >= 2, timeout_s=15)
+        assert len(broker.published) >= 1 and queued.status().problem is None
     assert len([record for record in caplog.records if record.name.startswith("edgead.sinks")]) <= 40
 
 
@@ -74,27 +74,27 @@ def test_a_connection_that_fails_unforeseen_is_made_again(monkeypatch, caplog):
     monkeypatch.setattr(paho.Client, "_loop", failing)
     with closing(HostileBroker(next(iter(KINDS.values())))) as broker:
         broker.become_decent()
-        with clients_of(broker) as (outlet, heard):
+        with clients_of(broker) as (queued, heard):
             line = Line()
-            outlet.write(*line.part(0.9))
-            wait_until(lambda: outlet.status().written >= 1, timeout_s=15)
+            queued.write(*line.part(0.9))
+            wait_until(lambda: queued.status().written >= 1, timeout_s=15)
             for _ in range(2):  # once for each client, in any order
                 fail.set()
                 wait_until(lambda: not fail.is_set(), timeout_s=15)
             wait_until(lambda: "failed unforeseen" in caplog.text and "nobody foresaw it" in caplog.text, timeout_s=15)
-            outlet.write(*line.part(0.9))
-            wait_until(lambda: outlet.status().written >= 2, timeout_s=15)
+            queued.write(*line.part(0.9))
+            wait_until(lambda: queued.status().written >= 2, timeout_s=15)
             wait_until(lambda: (broker.say(b"go-on"), b"go-on" in heard)[1], timeout_s=15)
 
 
 def test_messages_that_paho_would_keep_for_ever_end_the_connection():
-    with closing(HostileBroker(KINDS["qos_2_flood"])) as broker, clients_of(broker) as (outlet, _):
-        wait_until(lambda: "a QoS that was not asked for" in (outlet.status().problem or ""), timeout_s=8)
+    with closing(HostileBroker(KINDS["qos_2_flood"])) as broker, clients_of(broker) as (queued, _):
+        wait_until(lambda: "a QoS that was not asked for" in (queued.status().problem or ""), timeout_s=8)
 
 
 def test_what_is_too_long_is_not_even_received():
-    with closing(HostileBroker(KINDS["200_megabytes"])) as broker, clients_of(broker) as (outlet, _):
-        wait_until(lambda: "200000000 bytes in one message" in (outlet.status().problem or ""), timeout_s=8)
+    with closing(HostileBroker(KINDS["200_megabytes"])) as broker, clients_of(broker) as (queued, _):
+        wait_until(lambda: "200000000 bytes in one message" in (queued.status().problem or ""), timeout_s=8)
         assert broker.sent_bytes < 30e6
 
 

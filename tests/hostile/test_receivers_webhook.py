@@ -12,7 +12,7 @@ from verdicts import Line
 pytest.importorskip("httpx", reason="WEBHOOKS NOT TESTED: pip install 'edgead[daemon]'")
 from hostile.web import KINDS, TAKEN, Endpoint, drips_its_handshake, right
 
-from edgead.sinks import open_outlet
+from edgead.sinks import open_queued
 from edgead.sinks.webhook import WebhookOptions
 
 TIMES = {"timeout_s": 1.0, "give_up_after_s": 1.6, "retry_first_s": 0.4, "retry_most_s": 0.4}
@@ -22,46 +22,46 @@ TIMES = {"timeout_s": 1.0, "give_up_after_s": 1.6, "retry_first_s": 0.4, "retry_
 def test_an_endpoint_that_is_not_decent(kind, caplog):
     line = Line()
     with closing(Endpoint(KINDS[kind])) as endpoint:
-        outlet = open_outlet("hook", WebhookOptions.model_validate({"kind": "webhook", "url": endpoint.url, **TIMES}))
+        queued = open_queued("hook", WebhookOptions.model_validate({"kind": "webhook", "url": endpoint.url, **TIMES}))
         try:
-            outlet.write(*line.part(0.9))
+            queued.write(*line.part(0.9))
             begin = time.monotonic()
-            wait_until(lambda: outlet.status().waiting == 0, timeout_s=8)
-            status = outlet.status()
+            wait_until(lambda: queued.status().waiting == 0, timeout_s=8)
+            status = queued.status()
             assert time.monotonic() - begin < 5
             assert (status.written, status.failed) == ((1, 0) if kind in TAKEN else (0, 1)), status.problem
             assert all(hit.startswith(b"POST /hook ") for hit in endpoint.hits) and len(endpoint.hits) <= 5
             assert "see the log" not in (status.problem or "") and not caplog.records
             endpoint.answer = right
-            outlet.write(*line.part(0.9))
-            wait_until(lambda: outlet.status().written == status.written + 1, timeout_s=4)
-            assert outlet.status().problem is None
+            queued.write(*line.part(0.9))
+            wait_until(lambda: queued.status().written == status.written + 1, timeout_s=4)
+            assert queued.status().problem is None
         finally:
-            outlet.close(0.5)
+            queued.close(0.5)
 
 
 def test_a_handshake_that_drips():
     with closing(Endpoint(drips_its_handshake, speaks_first=True)) as endpoint:
         url = endpoint.url.replace("http:", "https:")
-        outlet = open_outlet("hook", WebhookOptions.model_validate({"kind": "webhook", "url": url, **TIMES}))
+        queued = open_queued("hook", WebhookOptions.model_validate({"kind": "webhook", "url": url, **TIMES}))
         try:
-            outlet.write(*Line().part(0.9))
-            wait_until(lambda: outlet.status().failed == 1, timeout_s=8)
-            assert "no answer within 1 s" in outlet.status().problem
+            queued.write(*Line().part(0.9))
+            wait_until(lambda: queued.status().failed == 1, timeout_s=8)
+            assert "no answer within 1 s" in queued.status().problem
         finally:
-            outlet.close(0.5)
+            queued.close(0.5)
 
 
 @pytest.mark.parametrize("kind", ["drips_one_header", "continue_without_end", "silence"])
 def test_what_waits_for_an_answer_says_so(kind, monkeypatch):
-    monkeypatch.setattr("edgead.sinks.outlet._SILENT_S", 0.2)
+    monkeypatch.setattr("edgead.sinks.queued._SILENT_S", 0.2)
     with closing(Endpoint(KINDS[kind])) as endpoint:
         section = {"kind": "webhook", "url": endpoint.url, "timeout_s": 2, "retry_first_s": 0.1}
-        outlet = open_outlet("hook", WebhookOptions.model_validate(section))
+        queued = open_queued("hook", WebhookOptions.model_validate(section))
         try:
-            outlet.write(*Line().part(0.9))
-            wait_until(lambda: "no answer yet, for " in (outlet.status().problem or ""), timeout_s=1.5)
-            wait_until(lambda: (outlet.status().problem or "").endswith("no answer within 2 s"), timeout_s=4)
+            queued.write(*Line().part(0.9))
+            wait_until(lambda: "no answer yet, for " in (queued.status().problem or ""), timeout_s=1.5)
+            wait_until(lambda: (queued.status().problem or "").endswith("no answer within 2 s"), timeout_s=4)
         finally:
             endpoint.answer = right
-            outlet.close(0.5)
+            queued.close(0.5)

@@ -144,9 +144,9 @@ def test_a_daemon_that_reads_it_goes_on_judging(name, daemon):
         wait_for(lambda: reloads() > before, "the reload's end")
         line = [line for line in daemon.log if line["message"].startswith(outcomes)][-1]
         assert line["message"].startswith("not reloaded, the old site goes on") == (name in REFUSED or "sink" in name)
-        told = daemon.wait_judged(2)
-        assert told["state"] == "running" and told["restarts"] == restarts
-        assert told["model"] == str(daemon.model)
+        reported = daemon.wait_judged(2)
+        assert reported["state"] == "running" and reported["restarts"] == restarts
+        assert reported["model"] == str(daemon.model)
     finally:
         if file.is_dir() and not file.is_symlink():
             file.rmdir()
@@ -157,9 +157,9 @@ def test_a_daemon_that_reads_it_goes_on_judging(name, daemon):
 @pytest.mark.slow
 def test_a_model_that_is_loaded_for_ever_holds_up_no_signal(trained_model, tmp_path):
     hangs = (
-        "import time\nfrom edgead.daemon import line\nfrom edgead.daemon.model_slot import ModelSlot\n"
+        "import time\nfrom edgead.daemon import line\nfrom edgead.daemon.active_model import ActiveModel\n"
         "line._FOLLOW_S = 1.0\n"
-        "ModelSlot.swap = lambda slot, model: time.sleep(600)\n"
+        "ActiveModel.swap = lambda slot, model: time.sleep(600)\n"
     )
     site = make_site(trained_model)
     with started(tmp_path, site, code=hangs + START) as daemon:

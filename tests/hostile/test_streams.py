@@ -14,7 +14,7 @@ from edgead.sources.supervised import SupervisedCamera
 
 FAST = {"retry_first_s": 0.1, "retry_most_s": 0.5, "open_timeout_s": 2, "read_timeout_s": 1, "stalled_after_s": 0.5}
 WITHIN_S = 30.0
-QUICK = {"noise", "half_pictures"}
+QUICK = {"noise", "half_images"}
 ALL = [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in KINDS]
 
 

@@ -20,12 +20,12 @@ from live_daemon import Running, Slot, Watch, running, wait_for
 
 import edgead
 from edgead.daemon import pipeline as pipelines
-from edgead.daemon.feed import VerdictFeed
+from edgead.daemon.broadcast import VerdictFeed
 from edgead.daemon.http import events
 from edgead.daemon.judging import Judging
-from edgead.daemon.line import Line
+from edgead.daemon.site_runtime import SiteRuntime
 from edgead.errors import SettingsError
-from edgead.evidence.pictures import PictureKeeper
+from edgead.evidence.image_keeper import ImageKeeper
 from edgead.evidence.rows import RowWriter
 from edgead.evidence.upkeep import Upkeep
 from edgead.sinks.jsonl import JsonlSink
@@ -88,11 +88,11 @@ THREADS = {
     "pipeline, judging": Kill(Judging, "judge", in_fault),
     "pipeline, drift": Kill(Watch, "add", lambda daemon, log: daemon.pipeline.drift is None and "drift" in log.text),
     "pipeline, feed": Kill(VerdictFeed, "publish", in_fault),
-    "outlet": Kill(JsonlSink, "write", lambda daemon, log: daemon.daemon.outlets["lines"].status().problem is not None),
+    "sink": Kill(JsonlSink, "write", lambda daemon, log: daemon.daemon.sinks["lines"].status().problem is not None),
     "evidence rows": Kill(
         RowWriter, "_write", problems("records are not written"), back=lambda daemon: rows_are_written(daemon)
     ),
-    "evidence pictures": Kill(PictureKeeper, "_write", problems("pictures are not kept")),
+    "evidence images": Kill(ImageKeeper, "_write", problems("images are not kept")),
     "evidence upkeep": Kill(Upkeep, "remove_old", problems("retention does not run")),
     "http": Kill(
         uvicorn.Server, "on_tick", lambda daemon, log: daemon.ready() == 0, back=lambda daemon: daemon.ready() == 200
@@ -100,10 +100,10 @@ THREADS = {
     "verdict events": Kill(
         events, "verdict_record", logged('the thread "verdict events" failed'), listen, lambda daemon: daemon.event()
     ),
-    "reload": Kill(Line, "prepare", logged("not reloaded as a whole"), Running.reload),
+    "reload": Kill(SiteRuntime, "prepare", logged("not reloaded as a whole"), Running.reload),
     "model": Kill(pipelines.Pipeline, "follow", logged("a: keeps its model: the program failed"), follow_another_model),
     "closing": Kill(JsonlSink, "close", logged("failed by RuntimeError"), drop_the_sink),
-    "main loop": Kill(Line, "look_after", logged("not all parts can be looked after")),
+    "main loop": Kill(SiteRuntime, "look_after", logged("not all parts can be looked after")),
 }
 # Of libraries, and those that others here fail in turn.
 BESIDE = {

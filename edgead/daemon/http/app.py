@@ -10,19 +10,19 @@ from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 
 from edgead import __version__
-from edgead.daemon.http import control, live, page_files, probes, sign_in, status, verdicts
+from edgead.daemon.http import control, live, probes, sign_in, static_files, status, verdicts
 from edgead.daemon.http.auth import Guard
 from edgead.daemon.http.contract import Served
 from edgead.daemon.http.crowd import Crowd
 from edgead.daemon.http.events import VerdictEvents
-from edgead.daemon.http.gate import Gate
-from edgead.daemon.http.live_pictures import LivePictures
+from edgead.daemon.http.live_images import LiveImages
 from edgead.daemon.http.metrics import build_registry
+from edgead.daemon.http.middleware import Gate
 from edgead.daemon.http.problems import Problem, answer_with_problems, problems
 from edgead.site.schema import HttpSection
 
 # The gate checks it; here it only stands in the OpenAPI.
-_TOLD = Depends(HTTPBearer(auto_error=False, description="The token of the site file, where it has one."))
+_BEARER = Depends(HTTPBearer(auto_error=False, description="The token of the site file, where it has one."))
 
 
 def build_app(daemon: Served) -> FastAPI:
@@ -47,7 +47,7 @@ def build_app(daemon: Served) -> FastAPI:
     app.state.daemon = daemon
     app.state.guard = Guard(section)
     app.state.events = VerdictEvents(daemon.subscribe_verdicts)
-    app.state.live = LivePictures()
+    app.state.live = LiveImages()
     app.state.registry = build_registry(daemon)
     app.state.started_s = time.monotonic()
     app.add_middleware(Crowd)
@@ -55,8 +55,8 @@ def build_app(daemon: Served) -> FastAPI:
     answer_with_problems(app)
     app.include_router(probes.routes)
     for part in (sign_in, status, live, verdicts, control):
-        app.include_router(part.routes, dependencies=[_TOLD])
-    page_files.add(app)
+        app.include_router(part.routes, dependencies=[_BEARER])
+    static_files.add(app)
     _describe_problems(app)
     return app
 

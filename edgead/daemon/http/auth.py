@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from edgead.daemon.http.failures import FailureLimit
+from edgead.daemon.http.rate_limit import FailureLimit
 from edgead.daemon.http.sessions import Session, Sessions
 from edgead.site.schema import HttpSection
 
@@ -69,7 +69,7 @@ class Guard:
         return SignedIn("cookie", session)
 
     def check_token(self, given: str, address: str) -> None:
-        """Compare a token with ours, in a time that tells nothing of it.
+        """Compare a token with ours, in a time that shows nothing of it.
 
         The right one is always let in: behind one proxy all have one address, and anybody there could lock out the
         operator.

@@ -11,7 +11,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from edgead.daemon.http.failures import network_of
+from edgead.daemon.http.rate_limit import network_of
 
 # With those that the event loop accepts in one go, far below 1024 open files, the limit of most systems.
 MOST_CONNECTIONS = 128

@@ -8,11 +8,11 @@ from fastapi import APIRouter
 from pydantic import BaseModel, StringConstraints
 
 from edgead.artifact.limits import Limits
-from edgead.daemon.http.answers import Done, PipelineAnswer
+from edgead.daemon.http.actors import By, named
+from edgead.daemon.http.dependencies import ClientAddress, Daemon, Pipeline
 from edgead.daemon.http.models import model_beside, models_beside
-from edgead.daemon.http.people import By, named
 from edgead.daemon.http.problems import problems
-from edgead.daemon.http.served import ClientAddress, Daemon, Pipeline
+from edgead.daemon.http.schemas import Done, PipelineAnswer
 from edgead.daemon.http.status import pipeline_answer
 
 routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"], responses=problems(404, 409))
@@ -66,7 +66,7 @@ def self_test(name: str, pipeline: Pipeline) -> SelfTest:
 def accept_drift(
     name: str, pipeline: Pipeline, given: Person, daemon: Daemon, address: ClientAddress
 ) -> PipelineAnswer:
-    """Take parts and pictures as they are now: the warning goes with the next part, and the watch starts again."""
+    """Take parts and images as they are now: the warning goes with the next part, and the watch starts again."""
     pipeline.accept_drift(by=named(given.by, address))
     return pipeline_answer(daemon, name, pipeline)
 

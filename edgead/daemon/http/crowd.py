@@ -6,7 +6,7 @@ from collections import Counter
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from edgead.daemon.http.gate import OPEN_FOLDER, OPEN_PATHS
+from edgead.daemon.http.middleware import OPEN_FOLDER, OPEN_PATHS
 from edgead.daemon.http.problems import problem
 
 # Signing in reads a body of people who are not known yet: they may wait for each other, and for nobody else.

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
-from edgead.daemon.http.answers import VerdictAnswer
+from edgead.daemon.http.schemas import VerdictAnswer
 from edgead.process.lasting_thread import LastingThread
 from edgead.serialization import verdict_record
 from edgead.types import Frame, Verdict

@@ -1,4 +1,4 @@
-"""What happens now: the newest pictures and the verdicts as they fall."""
+"""What happens now: the newest images and the verdicts as they fall."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Annotated
 from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from edgead.daemon.http.dependencies import Camera, Pipeline
 from edgead.daemon.http.events import TooManyListeners
-from edgead.daemon.http.live_pictures import View
+from edgead.daemon.http.live_images import View
 from edgead.daemon.http.problems import problems
-from edgead.daemon.http.served import Camera, Pipeline
 from edgead.images.overlay import draw_heat
 from edgead.types import Frame
 
 routes = APIRouter(prefix="/api", tags=["live"])
 _JPEG = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
 _NO_FRAME = {"description": "There is no frame yet."}
-_NOT_MODIFIED = {"description": "The picture that If-None-Match names is still the newest."}
+_NOT_MODIFIED = {"description": "The image that If-None-Match names is still the newest."}
 _EVENTS = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
 
-Width = Annotated[int, Query(ge=16, le=4096, description="Widest that the picture may be, in pixels.")]
+Width = Annotated[int, Query(ge=16, le=4096, description="Widest that the image may be, in pixels.")]
 IfNoneMatch = Annotated[str, Header()]
 
 
 @routes.get(
-    "/cameras/{name}/picture",
+    "/cameras/{name}/image",
     response_class=Response,
     responses={200: _JPEG, 204: _NO_FRAME, 304: _NOT_MODIFIED, **problems(404)},
 )
-def camera_picture(
+def camera_image(
     name: str, camera: Camera, request: Request, width: Width = 960, if_none_match: IfNoneMatch = ""
 ) -> Response:
     """Give the newest frame of a camera, also where no pipeline judges it."""
@@ -41,11 +41,11 @@ def camera_picture(
 
 
 @routes.get(
-    "/pipelines/{name}/picture",
+    "/pipelines/{name}/image",
     response_class=Response,
     responses={200: _JPEG, 204: _NO_FRAME, 304: _NOT_MODIFIED, **problems(404)},
 )
-def pipeline_picture(
+def pipeline_image(
     name: str,
     pipeline: Pipeline,
     request: Request,

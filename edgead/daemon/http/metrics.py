@@ -41,7 +41,7 @@ class DaemonCollector(Collector):
         pipelines = [pipeline.status() for pipeline in list(daemon.pipelines.values())]
         yield from _of_pipelines(pipelines)
         yield _latency(pipelines)
-        yield from _of_outlets([outlet.status() for outlet in list(daemon.outlets.values())])
+        yield from _of_sinks([sink.status() for sink in list(daemon.sinks.values())])
         yield from _of_evidence(daemon.store.status(), daemon.store.problems())
 
     def describe(self) -> Iterable[Metric]:
@@ -62,14 +62,16 @@ def _of_cameras(cameras: list[Any]) -> Iterator[Metric]:
     states = {(one.name, state): one.state == state for one in cameras for state in _CAMERA_STATES}
     yield _gauge("edgead_camera_state", "1 for the state that a camera is in.", ("camera", "state"), states)
     health = {(one.name, issue): issue in one.health for one in cameras for issue in _HEALTH}
-    yield _gauge("edgead_camera_unhealthy", "1 for what is wrong with the pictures.", ("camera", "problem"), health)
+    yield _gauge("edgead_camera_unhealthy", "1 for what is wrong with the images.", ("camera", "problem"), health)
 
 
 def _of_pipelines(pipelines: list[Any]) -> Iterator[Metric]:
     label = ("pipeline",)
     decided = {(one.name, decision): count for one in pipelines for decision, count in one.decisions.items()}
     yield _counter("edgead_verdicts", "Verdicts.", ("pipeline", "decision"), decided)
-    dropped = {(one.name, reason): getattr(one, reason) for one in pipelines for reason in ("overwritten", "unjudged")}
+    dropped = {(one.name, "stale"): one.dropped for one in pipelines} | {
+        (p.name, "fault"): p.skipped for p in pipelines
+    }
     yield _counter(
         "edgead_frames_dropped",
         "Frames without a verdict: a newer one replaced them, or the pipeline was in fault.",
@@ -81,7 +83,7 @@ def _of_pipelines(pipelines: list[Any]) -> Iterator[Metric]:
     states = {(one.name, state): one.state == state for one in pipelines for state in _PIPELINE_STATES}
     yield _gauge("edgead_pipeline_state", "1 for the state that a pipeline is in.", ("pipeline", "state"), states)
     warned = {(p.name, cause): p.drift.cause == cause for p in pipelines if p.drift for cause in ("camera", "product")}
-    yield _gauge("edgead_drift_warning", "1 while parts or pictures have changed.", ("pipeline", "cause"), warned)
+    yield _gauge("edgead_drift_warning", "1 while parts or images have changed.", ("pipeline", "cause"), warned)
     thresholds = {(p.name, kind): value for p in pipelines for kind, value in (p.thresholds or {}).items()}
     yield _gauge("edgead_threshold", "Scores above it are for review or rejected.", ("pipeline", "kind"), thresholds)
 
@@ -101,37 +103,37 @@ def _latency(pipelines: list[Any]) -> Metric:
     return metric
 
 
-def _of_outlets(outlets: list[Any]) -> Iterator[Metric]:
+def _of_sinks(sinks: list[Any]) -> Iterator[Metric]:
     def rows(name: str) -> dict[Any, Any]:
-        return {(outlet.name,): getattr(outlet, name) for outlet in outlets}
+        return {(sink.name,): getattr(sink, name) for sink in sinks}
 
-    label = ("outlet",)
-    yield _gauge("edgead_outlet_waiting", "Verdicts that a sink has not taken yet.", label, rows("waiting"))
-    yield _counter("edgead_outlet_written", "Verdicts that a sink took.", label, rows("written"))
-    yield _counter("edgead_outlet_dropped", "Verdicts pushed out of a full queue.", label, rows("dropped"))
-    yield _counter("edgead_outlet_failed", "Verdicts that a sink refused.", label, rows("failed"))
-    yield _gauge("edgead_outlet_failing_seconds", "How long a sink has taken nothing.", label, rows("failing_s"))
-    faulty = {(outlet.name,): outlet.problem is not None for outlet in outlets}
-    yield _gauge("edgead_outlet_faulty", "1 where something is wrong with a sink.", label, faulty)
+    label = ("sink",)
+    yield _gauge("edgead_sink_waiting", "Verdicts that a sink has not taken yet.", label, rows("waiting"))
+    yield _counter("edgead_sink_written", "Verdicts that a sink took.", label, rows("written"))
+    yield _counter("edgead_sink_dropped", "Verdicts pushed out of a full queue.", label, rows("dropped"))
+    yield _counter("edgead_sink_failed", "Verdicts that a sink refused.", label, rows("failed"))
+    yield _gauge("edgead_sink_failing_seconds", "How long a sink has taken nothing.", label, rows("failing_s"))
+    faulty = {(sink.name,): sink.problem is not None for sink in sinks}
+    yield _gauge("edgead_sink_faulty", "1 where something is wrong with a sink.", label, faulty)
 
 
 def _of_evidence(status: dict[str, Any], problems: Iterable[str]) -> Iterator[Metric]:
     yield _gauge("edgead_evidence_problems", "What is wrong with the evidence store.", (), {(): len(tuple(problems))})
     yield _counter("edgead_evidence_rows_lost", "Records that were lost.", (), {(): status["rows_lost"]})
     yield _gauge("edgead_evidence_rows_waiting", "Records not written yet.", (), {(): status["rows_waiting"]})
-    yield _counter("edgead_pictures_written", "Pictures kept.", (), {(): status["pictures_written"]})
+    yield _counter("edgead_images_written", "Images kept.", (), {(): status["images_written"]})
     yield _counter(
-        "edgead_pictures_dropped", "Pictures not kept for want of disk or time.", (), {(): status["pictures_dropped"]}
+        "edgead_images_dropped", "Images not kept for want of disk or time.", (), {(): status["images_dropped"]}
     )
-    yield _gauge("edgead_pictures_bytes", "What the pictures take.", (), {(): status["pictures_mib"] * 2**20})
+    yield _gauge("edgead_images_bytes", "What the images take.", (), {(): status["images_mib"] * 2**20})
 
 
-def _gauge(name: str, told: str, labels: tuple[str, ...], rows: dict[Any, Any]) -> Metric:
-    return _filled(GaugeMetricFamily(name, told, labels=labels), rows)
+def _gauge(name: str, text: str, labels: tuple[str, ...], rows: dict[Any, Any]) -> Metric:
+    return _filled(GaugeMetricFamily(name, text, labels=labels), rows)
 
 
-def _counter(name: str, told: str, labels: tuple[str, ...], rows: dict[Any, Any]) -> Metric:
-    return _filled(CounterMetricFamily(name, told, labels=labels), rows)
+def _counter(name: str, text: str, labels: tuple[str, ...], rows: dict[Any, Any]) -> Metric:
+    return _filled(CounterMetricFamily(name, text, labels=labels), rows)
 
 
 def _filled(family: Any, rows: dict[Any, Any]) -> Metric:

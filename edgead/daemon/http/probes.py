@@ -8,8 +8,8 @@ from fastapi import APIRouter, Header, Request, Response
 from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, Field
 
+from edgead.daemon.http.dependencies import Daemon
 from edgead.daemon.http.readiness import failing_sinks, pipelines_waited_for
-from edgead.daemon.http.served import Daemon
 
 routes = APIRouter(tags=["probes"])
 
@@ -36,7 +36,7 @@ async def healthz() -> Alive:
     responses={503: {"model": Ready, "description": "A pipeline or a required sink does not work."}},
 )
 async def readyz(daemon: Daemon, response: Response) -> Ready:
-    """Tell whether every pipeline is in service and every required sink works; needs no token."""
+    """Report whether every pipeline is in service and every required sink works; needs no token."""
     waiting_for, failing = pipelines_waited_for(daemon), failing_sinks(daemon)
     ready = not waiting_for and not failing
     response.status_code = 200 if ready else 503

@@ -13,5 +13,5 @@ def pipelines_waited_for(daemon: Served) -> list[str]:
 
 def failing_sinks(daemon: Served) -> dict[str, str]:
     """Name the required sinks that have failed for too long, with a reason that shows no address."""
-    found = [outlet.status() for outlet in list(daemon.outlets.values())]
+    found = [sink.status() for sink in list(daemon.sinks.values())]
     return {one.name: f"is required and has failed for {one.failing_s:.0f} s" for one in found if one.blocks}

@@ -27,7 +27,7 @@ class Sessions:
     def __init__(self, *, lifetime_s: float, clock: Callable[[], float] = time.monotonic):
         self.lifetime_s = lifetime_s
         self._clock = clock
-        # Kept by hash: how long a look-up takes tells nothing of the cookies that exist.
+        # Kept by hash: how long a look-up takes shows nothing of the cookies that exist.
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, SecretStr
 
-from edgead.daemon.http.answers import Done, SessionAnswer
-from edgead.daemon.http.served import ClientAddress, TheGuard
+from edgead.daemon.http.dependencies import ClientAddress, TheGuard
+from edgead.daemon.http.schemas import Done, SessionAnswer
 
 routes = APIRouter(prefix="/api", tags=["sign in"])
 
@@ -19,7 +19,7 @@ class TokenGiven(BaseModel):
 
 @routes.get("/session")
 def session(request: Request, guard: TheGuard) -> SessionAnswer:
-    """Tell whether this browser must sign in, and give its CSRF token."""
+    """Report whether this browser must sign in, and give its CSRF token."""
     if guard.token is None:
         return SessionAnswer(token_needed=False, signed_in=True, csrf=None)
     found = guard.sessions.find(request.cookies.get(guard.cookie))

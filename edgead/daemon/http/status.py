@@ -8,18 +8,18 @@ from datetime import datetime, timezone
 from fastapi import APIRouter, Request
 
 from edgead import __version__
-from edgead.daemon.http.answers import CameraAnswer, OutletAnswer, PipelineAnswer, StatusAnswer
 from edgead.daemon.http.contract import Served, ServedPipeline
+from edgead.daemon.http.dependencies import Daemon, Pipeline
 from edgead.daemon.http.problems import problems
 from edgead.daemon.http.readiness import failing_sinks, pipelines_waited_for
-from edgead.daemon.http.served import Daemon, Pipeline
+from edgead.daemon.http.schemas import CameraAnswer, PipelineAnswer, SinkAnswer, StatusAnswer
 
 routes = APIRouter(prefix="/api", tags=["status"])
 
 
 @routes.get("/status")
 def status(daemon: Daemon, request: Request) -> StatusAnswer:
-    """Tell the state of cameras, pipelines, outlets and the evidence store."""
+    """Report the state of cameras, pipelines, sinks and the evidence store."""
     return StatusAnswer(
         version=__version__,
         now=datetime.now(timezone.utc),
@@ -27,7 +27,7 @@ def status(daemon: Daemon, request: Request) -> StatusAnswer:
         ready=not pipelines_waited_for(daemon) and not failing_sinks(daemon),
         cameras=list_cameras(daemon),
         pipelines=list_pipelines(daemon),
-        outlets=[OutletAnswer.model_validate(outlet.status()) for outlet in list(daemon.outlets.values())],
+        sinks=[SinkAnswer.model_validate(sink.status()) for sink in list(daemon.sinks.values())],
         evidence=daemon.store.status(),
         evidence_problems=list(daemon.store.problems()),
     )
@@ -48,7 +48,7 @@ def list_pipelines(daemon: Daemon) -> list[PipelineAnswer]:
 
 @routes.get("/pipelines/{name}", responses=problems(404))
 def one_pipeline(name: str, pipeline: Pipeline, daemon: Daemon) -> PipelineAnswer:
-    """Tell the state of one pipeline."""
+    """Report the state of one pipeline."""
     return pipeline_answer(daemon, name, pipeline)
 
 

@@ -1,4 +1,4 @@
-"""Verdicts of the past, their pictures, and what a person says of them."""
+"""Verdicts of the past, their images, and what a person says of them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, Field
 
-from edgead.daemon.http.answers import AuditAnswer, Done, VerdictDetail, VerdictPage
-from edgead.daemon.http.people import By, Note, named
+from edgead.daemon.http.actors import By, Note, named
+from edgead.daemon.http.dependencies import ID, NAME, ClientAddress, Daemon, ImageName, VerdictId
 from edgead.daemon.http.problems import problems
-from edgead.daemon.http.served import ID, NAME, ClientAddress, Daemon, PictureName, VerdictId
+from edgead.daemon.http.schemas import AuditAnswer, Done, VerdictDetail, VerdictPage
 from edgead.types import Decision
 
 routes = APIRouter(prefix="/api", tags=["verdicts"])
@@ -40,7 +40,7 @@ def list_verdicts(
 
 @routes.get("/verdicts/{verdict_id}", responses=problems(404))
 def one_verdict(verdict_id: VerdictId, daemon: Daemon, pipeline: OfPipeline = None) -> VerdictDetail:
-    """Tell one verdict and the names of its pictures."""
+    """Report one verdict and the names of its images."""
     row = daemon.store.verdict(verdict_id, pipeline=pipeline)
     if row is None:
         raise HTTPException(404, f"there is no verdict {verdict_id}")
@@ -48,19 +48,19 @@ def one_verdict(verdict_id: VerdictId, daemon: Daemon, pipeline: OfPipeline = No
 
 
 @routes.get(
-    "/verdicts/{verdict_id}/pictures/{picture_name}",
+    "/verdicts/{verdict_id}/images/{image_name}",
     response_class=Response,
     responses={200: _JPEG, **problems(404)},
 )
-def picture(verdict_id: VerdictId, picture_name: PictureName, daemon: Daemon, pipeline: OfPipeline = None) -> Response:
-    """Give one picture of a verdict."""
-    path = daemon.store.picture(verdict_id, picture_name, pipeline=pipeline)
+def image(verdict_id: VerdictId, image_name: ImageName, daemon: Daemon, pipeline: OfPipeline = None) -> Response:
+    """Give one image of a verdict."""
+    path = daemon.store.image(verdict_id, image_name, pipeline=pipeline)
     try:
         data = path.read_bytes() if path else None
     except FileNotFoundError:
         data = None  # retention was faster
     if data is None:
-        raise HTTPException(404, f"there is no picture {picture_name} of {verdict_id}")
+        raise HTTPException(404, f"there is no image {image_name} of {verdict_id}")
     return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
 

@@ -65,7 +65,7 @@ class FrozenBackbone:
         return RAW_FACTOR if self.damp_length else 1.0
 
     def marked(self) -> bytes:
-        """The graph with the layers told apart: the output of layer i is 2^i times smaller than else."""
+        """The graph with the layers distinguished: the output of layer i is 2^i times smaller than else."""
         layers = np.arange(len(self.settings["layers"]))
         return with_constants(self.graph, {SQUARED_LENGTH: NEUTRAL_SQUARED_LENGTH * 4.0**layers})
 
@@ -89,7 +89,7 @@ def open_backbone(name: str) -> FrozenBackbone:
     Raises
     ------
     SettingsError
-        There is no such backbone, or the model's is none that a device can go on from.
+        There is no such backbone, or the model's cannot be reused on a device.
     ArtifactError
         A damaged model or package.
     """
@@ -117,8 +117,8 @@ def neutral(graph: bytes) -> bytes:
 
 
 def split_channels(raw: np.ndarray, marked: np.ndarray, layers: int) -> Sequence[int]:
-    """Tell how many channels each layer has, from the same image's features of both graphs, (n, d)."""
-    # A channel that is zero everywhere tells nothing; it belongs to the layer of the one before it.
+    """Report how many channels each layer has, from the same image's features of both graphs, (n, d)."""
+    # A channel that is zero everywhere shows nothing; it belongs to the layer of the one before it.
     total, smaller = np.abs(raw).sum(axis=0, dtype=np.float64), np.abs(marked).sum(axis=0, dtype=np.float64)
     known = (total > 0) & (smaller > 0)
     layer = np.zeros(raw.shape[1], int)

@@ -1,4 +1,4 @@
-"""Is a picture of a good part fit to learn from? Robust measures over all pictures: blur, duplicates, odd ones out."""
+"""Is an image of a good part fit to learn from? Robust measures over all images: blur, duplicates, odd ones out."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ THUMBNAIL_PX = 32
 SAME_GREY_LEVELS = 2.0
 # Deviations (from the median, in units that are one standard deviation for a normal distribution).
 FAR = 6.0
-# Pictures that are less than half as sharp as the others are blurred, however alike the others are.
+# Images that are less than half as sharp as the others are blurred, however alike the others are.
 LEAST_SHARPNESS = 0.5
 
 
 class Duplicates:
-    """Remembers pictures and tells when one comes again: a part that still lies under the camera."""
+    """Remembers images and reports when one comes again: a part that still lies under the camera."""
 
     def __init__(self) -> None:
         self._seen = np.empty((0, THUMBNAIL_PX, THUMBNAIL_PX), np.float32)
 
     def is_new(self, image: np.ndarray) -> bool:
-        """Tell whether a picture, uint8 BGR (H, W, 3), differs from all before it by more than noise; remember it."""
+        """Report whether an image, uint8 BGR (H, W, 3), differs from all before it by more than noise; remember it."""
         size = (THUMBNAIL_PX, THUMBNAIL_PX)
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32)
         thumbnail = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
@@ -32,19 +32,19 @@ class Duplicates:
 
 
 def sharpness(image: np.ndarray) -> float:
-    """Variance of the Laplacian of a picture, uint8 BGR (H, W, 3) (Pech-Pacheco et al., ICPR 2000)."""
+    """Variance of the Laplacian of an image, uint8 BGR (H, W, 3) (Pech-Pacheco et al., ICPR 2000)."""
     return float(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.CV_32F).var())
 
 
 def find_blurred(sharpnesses: list[float]) -> list[int]:
-    """Tell which pictures are far less sharp than the others."""
+    """Report which images are far less sharp than the others."""
     values = np.log(np.maximum(sharpnesses, 1e-9))
     below = _deviations(-values) > FAR
     return np.flatnonzero(below & (values < np.median(values) + np.log(LEAST_SHARPNESS))).tolist()
 
 
 def find_odd(scores: np.ndarray) -> list[int]:
-    """Tell which scores are far above the others."""
+    """Report which scores are far above the others."""
     return np.flatnonzero(_deviations(np.log(np.maximum(scores, 1e-9))) > FAR).tolist()
 
 

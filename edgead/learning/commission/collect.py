@@ -1,4 +1,4 @@
-"""Good parts from a source: one lossless picture each on the disk, without those that came twice or are blurred."""
+"""Good parts from a source: one lossless image each on the disk, without those that came twice or are blurred."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CommissionError(EdgeadError):
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """Pictures to learn from, how many came twice, and those left out as blurred (names of files)."""
+    """Images to learn from, how many came twice, and those left out as blurred (names of files)."""
 
     paths: list[Path]
     duplicates: int
@@ -32,7 +32,7 @@ class Collected:
 def collect(
     frames: Iterable[Frame], folder: Path, wanted: int, *, patience_s: float, progress: Progress | None = None
 ) -> Collected:
-    """Take pictures until there are enough of different parts, or the source ends.
+    """Take images until there are enough of different parts, or the source ends.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def collect(
                 "the line running, or ask for fewer with --images"
             )
     if not paths:
-        raise CommissionError("the source ended without a picture")
+        raise CommissionError("the source ended without an image")
     blurred = {paths[i] for i in find_blurred(sharpnesses)}
     for path in blurred:  # not among those that a later export takes from the folder
         (folder / BLURRED).mkdir(exist_ok=True)

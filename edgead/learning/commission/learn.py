@@ -1,4 +1,4 @@
-"""Good pictures become the scale and the memory bank of a detector whose backbone is frozen."""
+"""Good images become the scale and the memory bank of a detector whose backbone is frozen."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from edgead.memory_bank.feature_scale import fit_scale
 
 # 0.2 GiB of features of the packaged backbone; a device has less memory than a workstation.
 MOST_PATCHES = 300_000
-# The share of an image's patches that are furthest from the others' tells whether the image is an odd one.
+# The share of an image's patches that are furthest from the others' shows whether the image is an odd one.
 FURTHEST = 0.01
 
 

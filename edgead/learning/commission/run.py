@@ -1,4 +1,4 @@
-"""From a camera to a calibrated model, on the device: pictures, features, a memory bank, thresholds. Without torch."""
+"""From a camera to a calibrated model, on the device: images, features, a memory bank, thresholds. Without torch."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class CommissionPlan:
     backbone : str
         A packaged one, or the directory of a patchcore model; see `edgead.learning.commission.backbone`.
     roi : (int, int, int, int), optional
-        x, y, width and height of the part of the picture to look at.
+        x, y, width and height of the part of the image to look at.
     false_reject_rate, review_rate : float, optional
         As in `edgead train`.
-    pictures : Path, optional
-        Where the pictures go and stay; by default they are removed.
+    keep_images : Path, optional
+        Where the images go and stay; by default they are removed.
     patience_s : float
         How long to wait for a part that is not there yet.
     group : str
@@ -60,19 +60,19 @@ class CommissionPlan:
     roi: tuple[int, ...] | None = None
     false_reject_rate: float | None = None
     review_rate: float | None = None
-    pictures: Path | None = None
+    keep_images: Path | None = None
     patience_s: float = 60.0
     group: str = NONE
 
 
 @dataclass(frozen=True, slots=True)
 class Commissioned:
-    """The finished model, and what its pictures were like.
+    """The finished model, and what its images were like.
 
     Attributes
     ----------
     odd : list of str
-        Pictures that are far from all others; they are not in the memory bank.
+        Images that are far from all others; they are not in the memory bank.
     odd_held_out : list of str
         The same among those that thresholds come from. They stay: without them the thresholds would guarantee too much.
     """
@@ -87,7 +87,7 @@ class Commissioned:
         """What the operator should know, sentence by sentence."""
         found = []
         if self.collected.duplicates:
-            found.append(f"{self.collected.duplicates} pictures showed a part once more and were left out")
+            found.append(f"{self.collected.duplicates} images showed a part once more and were left out")
         if self.collected.blurred:
             found.append(f"blurred, left out: {_named(self.collected.blurred)}")
         if self.odd:
@@ -124,9 +124,9 @@ def commission(
     started = time.perf_counter()
     backbone = open_backbone(plan.backbone)
     check_destination(destination)
-    plan_calibration(plan.images, plan.false_reject_rate, plan.review_rate)  # known before a picture is taken
+    plan_calibration(plan.images, plan.false_reject_rate, plan.review_rate)  # known before an image is taken
     with ExitStack() as stack:
-        folder = stack.enter_context(_pictures_folder(plan.pictures, destination))
+        folder = stack.enter_context(_images_folder(plan.keep_images, destination))
         with closing(open_source(_good_parts(source))) as frames:
             collected = collect(
                 frames,
@@ -171,17 +171,17 @@ def _good_parts(source: str) -> str:
 
 
 @contextmanager
-def _pictures_folder(pictures: Path | None, destination: Path) -> Iterator[Path]:
+def _images_folder(images: Path | None, destination: Path) -> Iterator[Path]:
     """The folder that was asked for, or one beside the destination that is gone afterwards."""
-    if pictures is not None:
-        if pictures.is_dir() and any(pictures.iterdir()):
-            raise SettingsError(f"{pictures} is not empty: its pictures would be mixed with those to come")
-        pictures.mkdir(parents=True, exist_ok=True)
-        yield pictures
+    if images is not None:
+        if images.is_dir() and any(images.iterdir()):
+            raise SettingsError(f"{images} is not empty: its images would be mixed with those to come")
+        images.mkdir(parents=True, exist_ok=True)
+        yield images
         return
     beside = destination.absolute().parent
     beside.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{destination.name}.pictures.", dir=beside) as folder:
+    with tempfile.TemporaryDirectory(prefix=f".{destination.name}.images.", dir=beside) as folder:
         yield Path(folder)
 
 

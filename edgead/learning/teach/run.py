@@ -39,7 +39,7 @@ class TeachPlan:
     images : sequence of Path
         Good parts, such as those that were falsely rejected.
     held_out_share : float
-        This share of them is not learnt and tells how the model takes parts that are like those it was taught.
+        This share of them is not learnt and shows how the model takes parts that are like those it was taught.
     calibration : sequence of Path
         Good images that thresholds are made from, neither taught nor trained on; by default those that the model keeps.
     group : str

@@ -41,12 +41,12 @@ async function request(method, path, body, timeout_ms = TIMEOUT_MS) {
 
 async function refused(answer, path) {
   if (answer.status === 401 && path !== "/api/login") onSignedOut();
-  const told = await answer.json().catch(() => ({}));
-  return new Problem(answer.status, told.detail || `The device answered ${answer.status}`);
+  const body = await answer.json().catch(() => ({}));
+  return new Problem(answer.status, body.detail || `The device answered ${answer.status}`);
 }
 
-// The newest picture: null where it is still the one named by `known`, or there is none yet.
-export async function picture(path, known) {
+// The newest image: null where it is still the one named by `known`, or there is none yet.
+export async function fetchImage(path, known) {
   const headers = known ? { "If-None-Match": `"${known}"` } : {};
   const answer = await fetch(path, { headers, signal: AbortSignal.timeout(TIMEOUT_MS) });
   if (answer.status === 304 || answer.status === 204) return null;

@@ -14,13 +14,13 @@ export async function showChanges() {
 }
 
 function row(change) {
-  const cells = [stamp(change.at), change.by, change.action.replaceAll("_", " "), change.pipeline, told(change.before), told(change.after)];
+  const cells = [stamp(change.at), change.by, change.action.replaceAll("_", " "), change.pipeline, shown(change.before), shown(change.after)];
   return el("tr", {}, cells.map((cell) => el("td", {}, cell)));
 }
 
-function told(value) {
+function shown(value) {
   if (value == null) return "—";
   if (typeof value === "number") return score(value);
   if (typeof value !== "object") return String(value);
-  return Object.entries(value).map(([name, part]) => `${name} ${told(part)}`).join(", ");
+  return Object.entries(value).map(([name, part]) => `${name} ${shown(part)}`).join(", ");
 }

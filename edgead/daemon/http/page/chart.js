@@ -7,9 +7,9 @@ const STEP_PX = 6;
 const EDGE = { left: 56, right: 14, top: 10, bottom: 24 };
 
 export class ScoreChart {
-  constructor(canvas, told, open) {
+  constructor(canvas, caption, open) {
     this.canvas = canvas;
-    this.told = told;
+    this.caption = caption;
     this.verdicts = [];
     this.chosen = null;
     this.waiting = false;
@@ -132,7 +132,7 @@ export class ScoreChart {
     const text = `The newest ${shown.length} scores: ${of("reject")} rejected, ${of("review")} for review, ${of("ok")} OK`;
     this.canvas.setAttribute("aria-label", text);
     const one = this.chosen;
-    this.told.textContent = one ? `${WORDS[one.decision]} · score ${score(one.image_score)} · frame ${one.number} · ${clock(one.captured_at)}` : text;
+    this.caption.textContent = one ? `${WORDS[one.decision]} · score ${score(one.image_score)} · frame ${one.number} · ${clock(one.captured_at)}` : text;
   }
 }
 

@@ -89,8 +89,8 @@ function foreseen(verdicts, review, reject) {
 }
 
 function confirmThresholds(pipeline, asked) {
-  const told = (before, after) => (before === after ? `stays ${score(before)}` : [el("del", {}, score(before)), " \u2192 ", el("ins", {}, score(after))]);
-  const line = (label, before, after) => el("p", { class: "change" }, `${label} `, told(before, after));
+  const changed = (before, after) => (before === after ? `stays ${score(before)}` : [el("del", {}, score(before)), " \u2192 ", el("ins", {}, score(after))]);
+  const line = (label, before, after) => el("p", { class: "change" }, `${label} `, changed(before, after));
   ask({
     title: `Change the thresholds of ${pipeline.name}?`,
     lead: `Every part from now on is judged by them. ${asked.by} stands in the list of changes.`,

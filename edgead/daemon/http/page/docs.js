@@ -22,8 +22,8 @@ function limits(schema) {
 }
 
 function table(rows, all) {
-  return el("table", {}, el("tbody", {}, rows.map(([name, schema, needed, told]) =>
-    el("tr", {}, el("td", { class: "mono" }, name, needed ? " *" : ""), el("td", {}, typeOf(schema, all)), el("td", { class: "muted" }, [told, limits(schema)].filter(Boolean).join("; "))),
+  return el("table", {}, el("tbody", {}, rows.map(([name, schema, needed, text]) =>
+    el("tr", {}, el("td", { class: "mono" }, name, needed ? " *" : ""), el("td", {}, typeOf(schema, all)), el("td", { class: "muted" }, [text, limits(schema)].filter(Boolean).join("; "))),
   )));
 }
 

@@ -60,7 +60,7 @@ export function clock(iso) {
   return Number.isNaN(date.valueOf()) ? "—" : date.toLocaleTimeString("en-GB");
 }
 
-// The day is told where it is not this one.
+// The day is shown where it is not this one.
 export function stamp(iso) {
   const date = new Date(iso);
   if (date.toDateString() === new Date().toDateString()) return clock(iso);

@@ -1,4 +1,4 @@
-// Verdicts of the past: a list on the left, the pictures and facts of one on the right.
+// Verdicts of the past: a list on the left, the images and facts of one on the right.
 
 import { get } from "./api.js";
 import { markFalseReject } from "./dialogs.js";
@@ -106,31 +106,31 @@ export class EvidenceView {
 function detail(verdict) {
   const mark = verdict.decision === "ok" ? null : el("button", { onclick: () => markFalseReject(verdict) }, verdict.false_reject ? "Change the mark" : "This part was good");
   return [
-    ...pictures(verdict),
+    ...images(verdict),
     el("div", { class: "detail-head" }, badge(verdict.decision), el("span", {}, `score ${score(verdict.image_score)}`), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, mark)),
     verdict.false_reject && el("p", { class: "marked-note" }, `False reject, says ${verdict.false_reject.by}, ${stamp(verdict.false_reject.at)}`, verdict.false_reject.note && `: ${verdict.false_reject.note}`),
     facts(verdict),
   ].filter(Boolean);
 }
 
-function pictures(verdict) {
-  if (!verdict.pictures.length) return [el("p", { class: "empty" }, "No picture was kept of this one")];
+function images(verdict) {
+  if (!verdict.images.length) return [el("p", { class: "empty" }, "No image was kept of this one")];
   const large = el("img", { alt: "" });
-  const path = (name) => `/api/verdicts/${verdict.id}/pictures/${name}?pipeline=${verdict.pipeline}`;
-  const buttons = verdict.pictures.map((name) =>
-    el("button", { "data-name": name, onclick: () => choose(name) }, el("img", { src: path(name), alt: "", loading: "lazy" }), told(name)),
+  const path = (name) => `/api/verdicts/${verdict.id}/images/${name}?pipeline=${verdict.pipeline}`;
+  const buttons = verdict.images.map((name) =>
+    el("button", { "data-name": name, onclick: () => choose(name) }, el("img", { src: path(name), alt: "", loading: "lazy" }), label(name)),
   );
   const choose = (name) => {
     large.src = path(name);
-    large.alt = told(name);
+    large.alt = label(name);
     buttons.forEach((button) => button.setAttribute("aria-pressed", button.dataset.name === name));
   };
-  choose(["heat.jpg", "frame.jpg"].find((name) => verdict.pictures.includes(name)) ?? verdict.pictures[0]);
-  return [el("div", { class: "frame" }, large), el("div", { class: "film", role: "group", "aria-label": "Pictures" }, buttons)];
+  choose(["heat.jpg", "frame.jpg"].find((name) => verdict.images.includes(name)) ?? verdict.images[0]);
+  return [el("div", { class: "frame" }, large), el("div", { class: "film", role: "group", "aria-label": "Images" }, buttons)];
 }
 
 // before-002.jpg -> 2 before
-function told(name) {
+function label(name) {
   const [kind, number] = name.replace(".jpg", "").split("-");
   if (number) return `${Number(number)} ${kind}`;
   return { frame: "Frame", heat: "Heat map" }[kind] ?? kind;

@@ -1,13 +1,13 @@
-// The live view: the newest picture and verdict of one pipeline, its scores, its latency.
+// The live view: the newest image and verdict of one pipeline, its scores, its latency.
 
-import { get, picture, post } from "./api.js";
+import { fetchImage, get, post } from "./api.js";
 import { ScoreChart } from "./chart.js";
 import { changeThresholds } from "./dialogs.js";
 import { WORDS, badge, by, clock, count, el, ms, say, score, span, toast } from "./dom.js";
 
 const LISTED = 60;
 const SEEDED = 200;
-const PICTURE_EVERY_MS = 200;
+const IMAGE_EVERY_MS = 200;
 const STAGES = ["age", "preprocess", "infer", "score", "smooth", "sink", "total"];
 const STAGE_WORDS = { age: "waiting", preprocess: "resize", infer: "network", score: "scoring", smooth: "map", sink: "hand over", total: "total" };
 
@@ -19,14 +19,14 @@ export class LiveView {
     this.verdicts = [];
     this.newest = null;
     this.lost = false;
-    this.shownPicture = null;
+    this.shownImage = null;
     this.dropped = 0;
-    this.chart = new ScoreChart(by("chart"), by("chart-told"), open);
-    by("overlay").addEventListener("change", () => (this.shownPicture = null));
+    this.chart = new ScoreChart(by("chart"), by("chart-caption"), open);
+    by("overlay").addEventListener("change", () => (this.shownImage = null));
     by("fire").addEventListener("click", () => this.fire());
     by("last-reject").addEventListener("click", () => open(this.verdicts.findLast((one) => one.decision === "reject")));
     by("change-thresholds").addEventListener("click", () => changeThresholds(this.state(), () => this.verdicts));
-    this.watchPicture();
+    this.watchImage();
   }
 
   state() {
@@ -37,8 +37,8 @@ export class LiveView {
     this.pipeline = name;
     this.verdicts = [];
     this.newest = null;
-    this.shownPicture = null;
-    by("picture").hidden = true;
+    this.shownImage = null;
+    by("live-image").hidden = true;
     by("stream").replaceChildren();
     this.showStatus(this.status);
     const page = await get(`/api/verdicts?limit=${SEEDED}&pipeline=${encodeURIComponent(name)}`);
@@ -169,8 +169,8 @@ export class LiveView {
     button.hidden = !last;
     if (!last) return;
     const age_s = Math.max(0, (this.now() - new Date(last.captured_at)) / 1000);
-    const told = `frame ${last.number}, ${score(last.image_score)}`;
-    if (button.dataset.id !== last.id) button.replaceChildren(el("span", {}, el("b", {}, "Last reject"), ` ${told}`), el("span", { class: "muted" }));
+    const text = `frame ${last.number}, ${score(last.image_score)}`;
+    if (button.dataset.id !== last.id) button.replaceChildren(el("span", {}, el("b", {}, "Last reject"), ` ${text}`), el("span", { class: "muted" }));
     button.dataset.id = last.id;
     say(button.lastChild, `${span(Math.round(age_s))} ago`);
   }
@@ -207,37 +207,37 @@ export class LiveView {
   }
 
   // One request at a time, and none while nobody looks.
-  async watchPicture() {
+  async watchImage() {
     for (;;) {
       if (this.pipeline && !this.lost && !document.hidden && !by("live").hidden) {
         try {
-          await this.loadPicture();
+          await this.loadImage();
         } catch {
-          await pause(1000); // the status tells what is wrong
+          await pause(1000); // the status shows what is wrong
         }
       }
-      await pause(PICTURE_EVERY_MS);
+      await pause(IMAGE_EVERY_MS);
     }
   }
 
-  async loadPicture() {
+  async loadImage() {
     const name = this.pipeline;
     const overlay = by("overlay").checked;
-    const frame = by("picture").parentElement;
+    const frame = by("live-image").parentElement;
     const width = Math.min(1280, Math.ceil((frame.clientWidth * devicePixelRatio) / 160) * 160 || 640);
-    const found = await picture(`/api/pipelines/${name}/picture?overlay=${overlay}&width=${width}`, this.shownPicture);
+    const found = await fetchImage(`/api/pipelines/${name}/image?overlay=${overlay}&width=${width}`, this.shownImage);
     if (!found || name !== this.pipeline || overlay !== by("overlay").checked) return;
-    const image = by("picture");
+    const image = by("live-image");
     const before = image.src;
     image.src = URL.createObjectURL(found.blob);
     await image.decode();
     if (before.startsWith("blob:")) URL.revokeObjectURL(before);
     image.hidden = false;
-    by("no-picture").hidden = true;
-    this.shownPicture = image.dataset.frame = found.id;
+    by("no-image").hidden = true;
+    this.shownImage = image.dataset.frame = found.id;
     image.dataset.overlay = overlay;
     const verdict = this.verdicts.findLast((one) => one.id === found.id);
-    say(by("picture-of"), verdict ? `Frame ${verdict.number} · ${clock(verdict.captured_at)} · ${this.state()?.camera ?? ""}` : (this.state()?.camera ?? ""));
+    say(by("image-of"), verdict ? `Frame ${verdict.number} · ${clock(verdict.captured_at)} · ${this.state()?.camera ?? ""}` : (this.state()?.camera ?? ""));
   }
 }
 

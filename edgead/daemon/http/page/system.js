@@ -21,7 +21,7 @@ export class SystemView {
         "div", { class: "columns" },
         el("section", { class: "units" }, el("h2", {}, "Cameras"), status.cameras.map(cameraCard)),
         el("section", { class: "units" }, el("h2", {}, "Pipelines"), status.pipelines.map(pipelineCard)),
-        el("section", { class: "units" }, el("h2", {}, "Sinks and evidence"), status.outlets.map(outletCard), evidenceCard(status)),
+        el("section", { class: "units" }, el("h2", {}, "Sinks and evidence"), status.sinks.map(sinkCard), evidenceCard(status)),
       ),
       el("p", { class: "muted" }, `edgead ${status.version}, up for ${span(status.uptime_s)} · `, el("a", { href: "/docs" }, "API")),
     );
@@ -29,7 +29,7 @@ export class SystemView {
 
   refreshNumbers(status) {
     if (by("system").hidden) return;
-    const cards = [...status.cameras.map(cameraCard), ...status.pipelines.map(pipelineCard), ...status.outlets.map(outletCard), evidenceCard(status)];
+    const cards = [...status.cameras.map(cameraCard), ...status.pipelines.map(pipelineCard), ...status.sinks.map(sinkCard), evidenceCard(status)];
     by("system").querySelectorAll(".unit-card").forEach((card, index) => {
       if (cards[index] && !card.contains(document.activeElement)) card.replaceWith(cards[index]);
     });
@@ -38,12 +38,12 @@ export class SystemView {
 
 const EVIDENCE_WORDS = {
   rows_written: "Records", rows_waiting: "Waiting", rows_lost: "Lost", rows_removed: "Aged out",
-  pictures_written: "Pictures", pictures_waiting: "Waiting", pictures_dropped: "Not kept", pictures_mib: "MiB",
+  images_written: "Images", images_waiting: "Waiting", images_dropped: "Not kept", images_mib: "MiB",
 };
 
 function issueCount(status) {
   const bad = [...status.cameras, ...status.pipelines].filter((part) => grade(part.state) === "bad" || part.health?.length).length;
-  return bad + status.outlets.filter((outlet) => outlet.problem).length + status.evidence_problems.length;
+  return bad + status.sinks.filter((sink) => sink.problem).length + status.evidence_problems.length;
 }
 
 function card(name, badge, subtitle, reasons, numbers, actions = []) {
@@ -60,7 +60,7 @@ function card(name, badge, subtitle, reasons, numbers, actions = []) {
 const since = (part, word) => `${word} since ${new Date(part.since).toLocaleString("en-GB")}`;
 
 function cameraCard(camera) {
-  const health = camera.health.length ? `The pictures are ${camera.health.join(", ")}` : null;
+  const health = camera.health.length ? `The images are ${camera.health.join(", ")}` : null;
   return card(
     camera.name, stateBadge(camera.state), [camera.uri, since(camera, camera.state)],
     [[camera.reason, grade(camera.state)], [health, "watch"]],
@@ -85,8 +85,8 @@ function pipelineCard(pipeline) {
     [
       ["Verdicts", count(pipeline.judged)],
       ["Per second", pipeline.fps == null ? "—" : pipeline.fps.toFixed(1)],
-      ["Overtaken", count(pipeline.overwritten)],
-      ["Unjudged", count(pipeline.unjudged), pipeline.unjudged > 0],
+      ["Dropped", count(pipeline.dropped)],
+      ["Skipped", count(pipeline.skipped), pipeline.skipped > 0],
       ["Late", count(pipeline.late), pipeline.late > 0],
       ["Restarts", count(pipeline.restarts), pipeline.restarts > 0],
       ["Review above", score(limits?.review)],
@@ -102,16 +102,16 @@ function pipelineCard(pipeline) {
   );
 }
 
-function outletCard(outlet) {
+function sinkCard(sink) {
   return card(
-    outlet.name, outlet.problem ? stateBadge("problem", "bad") : stateBadge("working", "normal"),
-    outlet.required ? [outlet.uri, "required: without it the device is not ready"] : [outlet.uri],
-    [[outlet.problem, "bad"]],
+    sink.name, sink.problem ? stateBadge("problem", "bad") : stateBadge("working", "normal"),
+    sink.required ? [sink.uri, "required: without it the device is not ready"] : [sink.uri],
+    [[sink.problem, "bad"]],
     [
-      ["Written", count(outlet.written)],
-      ["Waiting", count(outlet.waiting)],
-      ["Dropped", count(outlet.dropped), outlet.dropped > 0],
-      ["Failed", count(outlet.failed), outlet.failed > 0],
+      ["Written", count(sink.written)],
+      ["Waiting", count(sink.waiting)],
+      ["Dropped", count(sink.dropped), sink.dropped > 0],
+      ["Failed", count(sink.failed), sink.failed > 0],
     ],
   );
 }

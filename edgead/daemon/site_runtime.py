@@ -10,16 +10,16 @@ from contextlib import ExitStack
 from typing import Any
 
 from edgead import kernels
-from edgead.daemon.changes import Changes, changes
 from edgead.daemon.judging import Receivers
 from edgead.daemon.pipeline import Pipeline, Wiring
+from edgead.daemon.site_diff import SiteDiff, site_diff
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.daemon.within import all_within
 from edgead.errors import EdgeadError
 from edgead.evidence import EvidenceStore
 from edgead.evidence.folder_lock import FolderLock
-from edgead.sinks import open_outlet
-from edgead.sinks.outlet import Outlet
+from edgead.sinks import open_queued
+from edgead.sinks.queued import QueuedSink
 from edgead.site.schema import PipelineSection, Site
 from edgead.sources.supervised import SupervisedCamera
 from edgead.types import Frame, Verdict
@@ -34,13 +34,13 @@ _LEAVE_S = 2.0
 _FOLLOW_S = 20.0
 
 
-class Line:
-    """Cameras, pipelines, outlets and the store of one site.
+class SiteRuntime:
+    """Cameras, pipelines, sinks and the store of one site.
 
     Parameters
     ----------
     publish : callable
-        Told every verdict; must not wait.
+        Receives every verdict; must not wait.
     """
 
     store: EvidenceStore
@@ -48,7 +48,7 @@ class Line:
     def __init__(self, publish: Callable[[Frame, Verdict], None]):
         self.cameras: dict[str, SupervisedCamera] = {}
         self.pipelines: dict[str, Pipeline] = {}
-        self.outlets: dict[str, Outlet] = {}
+        self.sinks: dict[str, QueuedSink] = {}
         self._publish = publish
         self._kept: KeptThresholds
         self._is_open = False
@@ -66,7 +66,7 @@ class Line:
             part.look_after()
 
     def silent(self, for_s: float) -> list[str]:
-        """Names of the parts that have shown no sign of life for so long."""
+        """Names of the parts that have made no progress for so long."""
         return [part.name for part in self._parts() if part.silent_s() > for_s]
 
     def _parts(self) -> list[SupervisedCamera | Pipeline]:
@@ -86,7 +86,7 @@ class Line:
         self._is_open = True
         self._kept = KeptThresholds(site.store.folder / THRESHOLDS)
         for name, section in site.sinks.items():
-            self.outlets[name] = open_outlet(name, section)
+            self.sinks[name] = open_queued(name, section)
         self._start(site, site.cameras, site.pipelines)
 
     def prepare(self, old: Site, new: Site) -> Callable[[], None]:
@@ -97,21 +97,21 @@ class Line:
         EdgeadError
             A new sink cannot be opened: nothing has changed then.
         """
-        difference = changes(old, new)
+        difference = site_diff(old, new)
         if difference.store:
             logger.warning("`store:` has changed: that takes a restart")
         opened = self._opened(new, difference)
         return lambda: self._change(new, difference, opened)
 
-    def _change(self, new: Site, difference: Changes, opened: dict[str, Outlet]) -> None:
-        leaving = [self.outlets[name] for name in difference.sinks.stopped if name in self.outlets]
-        self.outlets = {name: opened.get(name) or self.outlets[name] for name in new.sinks}
+    def _change(self, new: Site, difference: SiteDiff, opened: dict[str, QueuedSink]) -> None:
+        leaving = [self.sinks[name] for name in difference.sinks.stopped if name in self.sinks]
+        self.sinks = {name: opened.get(name) or self.sinks[name] for name in new.sinks}
         self._exchange(new, difference)
         for name, pipeline in self.pipelines.items():
-            pipeline.send_to(self._outlets_of(new, name))
+            pipeline.send_to(self._sinks_of(new, name))
             pipeline.limit(new.limits)
             pipeline.start()  # where its restarts were used up
-        all_within(_LEAVE_S, [outlet.close for outlet in leaving])
+        all_within(_LEAVE_S, [sink.close for sink in leaving])
         self._follow(new, difference.pipelines.started)
 
     def close(self, deadline: float, also: Iterable[Callable[[], Any]] = ()) -> dict[str, Any]:
@@ -124,8 +124,8 @@ class Line:
             late = [pipeline.name for pipeline, well in zip(pipelines, ended, strict=True) if not well]
             logger.error("did not end in time: %s", ", ".join(late))
         left_s = max(0.1, deadline - time.monotonic())
-        outlets = [_closing(outlet, left_s) for outlet in self.outlets.values()]
-        all_within(left_s, [*outlets, *(camera.close for camera in self.cameras.values()), *also])
+        sinks = [_closing(sink, left_s) for sink in self.sinks.values()]
+        all_within(left_s, [*sinks, *(camera.close for camera in self.cameras.values()), *also])
         if self._is_open:
             self.store.close(max(0.1, deadline - time.monotonic()))
         if self._lock is not None:
@@ -147,7 +147,7 @@ class Line:
     def _wiring(self, site: Site, name: str) -> Wiring:
         return Wiring(
             camera=self.cameras[site.pipelines[name].camera],
-            receivers=Receivers(self.store, self._outlets_of(site, name), self._publish, site.store.before),
+            receivers=Receivers(self.store, self._sinks_of(site, name), self._publish, site.store.before),
             kept=self._kept,
             drift_folder=site.store.folder / DRIFT,
             limits=site.limits,
@@ -155,19 +155,19 @@ class Line:
             threads=max(1, kernels.threads() // len(site.pipelines)),
         )
 
-    def _outlets_of(self, site: Site, name: str) -> tuple[Outlet, ...]:
-        return tuple(self.outlets[sink] for sink in site.pipelines[name].sinks)
+    def _sinks_of(self, site: Site, name: str) -> tuple[QueuedSink, ...]:
+        return tuple(self.sinks[sink] for sink in site.pipelines[name].sinks)
 
-    def _opened(self, new: Site, difference: Changes) -> dict[str, Outlet]:
-        opened: dict[str, Outlet] = {}
+    def _opened(self, new: Site, difference: SiteDiff) -> dict[str, QueuedSink]:
+        opened: dict[str, QueuedSink] = {}
         with ExitStack() as undo:
             for name in difference.sinks.started:
-                opened[name] = open_outlet(name, new.sinks[name])
+                opened[name] = open_queued(name, new.sinks[name])
                 undo.callback(opened[name].close, 0)
             undo.pop_all()
         return opened
 
-    def _exchange(self, new: Site, difference: Changes) -> None:
+    def _exchange(self, new: Site, difference: SiteDiff) -> None:
         leaving = [self.pipelines.pop(name) for name in difference.pipelines.stopped if name in self.pipelines]
         for pipeline in leaving:
             pipeline.stop()
@@ -178,7 +178,7 @@ class Line:
         self._start(new, difference.cameras.started, difference.pipelines.started)
 
     def _follow(self, new: Site, started: Set[str]) -> None:
-        """Let pipelines that go on take over what the file says now; a model that is refused leaves the old one.
+        """Apply the new site file to running pipelines; where a model is refused, the old one stays.
 
         One that is loaded for longer is left to its thread: the next reload must not wait for it.
         """
@@ -206,11 +206,11 @@ def _follow_one(pipeline: Pipeline, section: PipelineSection) -> None:
         logger.exception("%s: keeps its model: the program failed", pipeline.name, extra={"pipeline": pipeline.name})
 
 
-def _closing(outlet: Outlet, within_s: float) -> Callable[[], None]:
-    return lambda: outlet.close(within_s)
+def _closing(sink: QueuedSink, within_s: float) -> Callable[[], None]:
+    return lambda: sink.close(within_s)
 
 
 def _counts(pipeline: Pipeline) -> dict[str, Any]:
     status = pipeline.status()
-    names = ("taken", "judged", "overwritten", "unjudged", "late", "restarts")
+    names = ("taken", "judged", "dropped", "skipped", "warming_up", "late", "restarts")
     return {**{name: getattr(status, name) for name in names}, **status.decisions}

@@ -30,7 +30,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class SiteDiff:
     """What a reload has to do; a pipeline of which only model or sinks differ goes on, and is not in `pipelines`."""
 
     cameras: Difference
@@ -40,7 +40,7 @@ class Changes:
     store: bool
 
 
-def changes(old: Site, new: Site) -> Changes:
+def site_diff(old: Site, new: Site) -> SiteDiff:
     """Compare two sites, section by section."""
     cameras = _difference(old.cameras, new.cameras)
     kept = {"model", "sinks"}
@@ -51,7 +51,7 @@ def changes(old: Site, new: Site) -> Changes:
     # A pipeline takes its frames from a camera that is made again.
     moved = {name for name, section in new.pipelines.items() if section.camera in cameras.started} - pipelines.new
     pipelines = Difference(pipelines.gone, pipelines.new, pipelines.changed | moved)
-    return Changes(cameras, pipelines, _difference(old.sinks, new.sinks), old.http != new.http, old.store != new.store)
+    return SiteDiff(cameras, pipelines, _difference(old.sinks, new.sinks), old.http != new.http, old.store != new.store)
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:

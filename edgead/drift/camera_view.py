@@ -1,4 +1,4 @@
-"""What a camera does to all of a picture: brightness, sharpness and place, beside those of golden images."""
+"""What a camera does to all of an image: brightness, sharpness and place, beside those of golden images."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-_SIDE_PX = 256  # that pictures are measured at
+_SIDE_PX = 256  # that images are measured at
 _CELLS = 16  # a side, of which brightness is compared
 _STEEPEST = 0.005  # share of the pixels: edges of the outline, not the texture between them
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """Brightness and sharpness relative to the golden images, and where the edges are, in pixels of the picture."""
+class CameraView:
+    """Brightness and sharpness relative to the golden images, and where the edges are, in pixels of the image."""
 
     brightness: float
     sharpness: float
@@ -23,10 +23,10 @@ class Picture:
     y_px: float
 
 
-class PictureMeter:
-    """Compares pictures with golden images.
+class ViewMeter:
+    """Compares images with golden images.
 
-    Brightness is the ratio of grey levels in the median over cells of the picture: exposure and light change every
+    Brightness is the ratio of grey levels in the median over cells of the image: exposure and light change every
     cell, a part that looks different only those that it fills. Sharpness is the steepest gradient relative to the
     contrast. Place is the centroid of the gradient's magnitude; it takes parts that turn, and costs no registration.
 
@@ -42,8 +42,8 @@ class PictureMeter:
         self._cells = np.mean([_cells(grey) for grey in greys], axis=0)
         self._sharpness = float(np.mean([_sharpness(_gradient(grey), grey) for grey in greys])) or 1.0
 
-    def measure(self, image: np.ndarray) -> Picture | None:
-        """Measure a picture; None where it has another size than the golden images, or nothing on it."""
+    def measure(self, image: np.ndarray) -> CameraView | None:
+        """Measure an image; None where it has another size than the golden images, or nothing on it."""
         if image.shape[:2] != self.shape:
             return None
         grey = _grey(image)
@@ -52,7 +52,7 @@ class PictureMeter:
         if not moments["m00"]:
             return None
         px = max(self.shape) / max(grey.shape)
-        return Picture(
+        return CameraView(
             float(np.median(_cells(grey) / self._cells)),
             _sharpness(gradient, grey) / self._sharpness,
             px * moments["m10"] / moments["m00"],

@@ -1,4 +1,4 @@
-"""The newest picture as JPEG, made once for all who look, and never so often that inspection would feel it."""
+"""The newest image as JPEG, made once for all who look, and never so often that inspection would feel it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _QUALITY = 80
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is looked at: the part of the daemon that gives the picture, and how it is shown."""
+    """What is looked at: the part of the daemon that gives the image, and how it is shown."""
 
     kind: str
     name: str
@@ -33,8 +33,8 @@ class Jpeg:
     made_s: float
 
 
-class LivePictures:
-    """Encodes one picture at a time and keeps the newest of each view."""
+class LiveImages:
+    """Encodes one image at a time and keeps the newest of each view."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -42,7 +42,7 @@ class LivePictures:
         self._lock = threading.Lock()
 
     def get(self, view: View, tag: str, draw: Callable[[], np.ndarray]) -> Jpeg:
-        """Give the picture of a view.
+        """Give the image of a view.
 
         Parameters
         ----------
@@ -50,7 +50,7 @@ class LivePictures:
         tag : str
             Names the frame: while it stays the same, nothing is drawn again.
         draw : callable
-            Gives the picture, (H, W, 3) uint8 BGR; not called where the one that is kept will do.
+            Gives the image, (H, W, 3) uint8 BGR; not called where the one that is kept will do.
         """
         with self._lock:
             kept = self._kept.get(view)

@@ -68,8 +68,9 @@ class PipelineAnswer(Answer):
     decisions: Annotated[dict[str, int], Field(description="Verdicts since the start.")]
     taken: Annotated[int, Field(description="Frames taken from the camera.")]
     judged: int
-    overwritten: Annotated[int, Field(description="Frames that a newer one replaced before they were taken.")]
-    unjudged: Annotated[int, Field(description="Frames that came while the pipeline was in fault.")]
+    dropped: Annotated[int, Field(description="Frames that a newer one replaced before they were taken.")]
+    skipped: Annotated[int, Field(description="Frames that came while the pipeline was in fault.")]
+    warming_up: Annotated[int, Field(description="Frames that a model which remembers frames needs before it judges.")]
     late: Annotated[int, Field(description="Verdicts that took longer than the budget.")]
     restarts: int
     fps: Number
@@ -81,7 +82,7 @@ class PipelineAnswer(Answer):
     on_request: Annotated[bool, Field(description="The trigger takes requests.")] = False
 
 
-class OutletAnswer(Answer):
+class SinkAnswer(Answer):
     """A sink and the queue before it."""
 
     name: str
@@ -103,7 +104,7 @@ class StatusAnswer(Answer):
     ready: bool
     cameras: list[CameraAnswer]
     pipelines: list[PipelineAnswer]
-    outlets: list[OutletAnswer]
+    sinks: list[SinkAnswer]
     evidence: Annotated[dict[str, Number], Field(description="What the store wrote, what waits and what was lost.")]
     evidence_problems: list[str]
 
@@ -135,7 +136,7 @@ class VerdictAnswer(Answer):
 
 
 class VerdictDetail(VerdictAnswer):
-    pictures: Annotated[list[str], Field(description="Names, for /api/verdicts/{id}/pictures/{name}.")] = []
+    images: Annotated[list[str], Field(description="Names, for /api/verdicts/{id}/images/{name}.")] = []
 
 
 class VerdictPage(Answer):

@@ -9,13 +9,13 @@ from typing import Literal
 
 State = Literal["starting", "running", "fault", "stopped"]
 Kind = Literal["program", "hang", "model", "frame", "camera", "trigger"]
-# Which one is told first: what stands in the way of all the others.
+# Which one is shown first: what stands in the way of all the others.
 _KINDS: tuple[Kind, ...] = ("program", "hang", "model", "frame", "camera", "trigger")
 
 logger = logging.getLogger(__name__)
 
 
-class Condition:
+class PipelineState:
     """Knows the state and logs every change of it.
 
     Attributes
@@ -23,7 +23,7 @@ class Condition:
     state : {"starting", "running", "fault", "stopped"}
     reason : str or None
     since : datetime
-        When the state last changed; for people, nothing is reckoned with it.
+        When the state last changed, on the wall clock; for display only.
     """
 
     def __init__(self, name: str):

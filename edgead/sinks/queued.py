@@ -15,7 +15,7 @@ from edgead.sinks.contract import BaseSink, SinkError, StopRequested
 from edgead.types import Frame, Verdict
 
 _MOST_BYTES = 256 * 2**20
-# Tracebacks of one outlet: one is enough to find the mistake, and a fault may come with every verdict.
+# Tracebacks of one sink: one is enough to find the mistake, and a fault may come with every verdict.
 _TRACEBACK_EVERY_S = 60.0
 # A sink that has worked on one verdict for so long, and says nothing of it, waits for an answer.
 _SILENT_S = 2.0
@@ -24,7 +24,7 @@ _LOOK_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class OutletStatus:
+class QueueStatus:
     """What became of the verdicts that were given to a sink.
 
     Attributes
@@ -59,7 +59,7 @@ class OutletStatus:
     blocks: bool = False
 
 
-class Outlet:
+class QueuedSink:
     """Hands verdicts to a sink in their order; `write` never blocks, and drops the oldest when too many wait.
 
     Parameters
@@ -69,7 +69,7 @@ class Outlet:
         Its `write` may take as long as it wants: a sink that tries again does it there. It is only ever called from
         one thread. One that is required and has nothing to do is asked by `check`, where it can, for its receiver.
     most : int
-        Verdicts that may wait; pictures are also limited to 256 MiB.
+        Verdicts that may wait; images are also limited to 256 MiB.
     required : bool
     tolerated_s : float
         For how long a required one may fail.
@@ -91,11 +91,11 @@ class Outlet:
         self._closing = False
         self._log = limited_log(__name__, 1, _TRACEBACK_EVERY_S)
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name=f"outlet {name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"sink {name}", daemon=True)
         self._thread.start()
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
-        """Line a verdict up for the sink."""
+        """Queue a verdict for the sink."""
         if verdict.decision not in self._sink.decisions:
             return
         if not self._sink.needs_image:
@@ -112,14 +112,14 @@ class Outlet:
                 self._dropped += 1
             self._changed.notify()
 
-    def status(self) -> OutletStatus:
+    def status(self) -> QueueStatus:
         with self._changed:
             waiting = len(self._waiting) + self._in_work
             problem = self._problem_now()
             failing_s = self._failing_s(problem)
             blocks = self._required and failing_s > self._tolerated_s
             counts = (waiting, self._written, self._dropped, self._failed)
-            return OutletStatus(self._name, self.uri, *counts, problem, self._required, failing_s, blocks)
+            return QueueStatus(self._name, self.uri, *counts, problem, self._required, failing_s, blocks)
 
     def close(self, within_s: float = 1.0) -> None:
         """Wait for the sink to take what is left, then close it; what it has not taken is counted as dropped."""
@@ -206,13 +206,13 @@ class Outlet:
             return str(error)
         except StopRequested:
             return f"{self.uri}: its user has closed it"
-        except Exception as error:  # noqa: BLE001  the next verdict may be taken; an outlet that has ended takes none
+        except Exception as error:  # noqa: BLE001  the next verdict may be taken; a queued sink that has ended takes none
             return self._unforeseen(error)
         return None
 
     def _unforeseen(self, error: Exception) -> str:
         problem = f"{self.uri}: failed by {type(error).__name__}, see the log"
-        self._log.error("%s", problem, exc_info=error, extra={"outlet": self._name})
+        self._log.error("%s", problem, exc_info=error, extra={"sink": self._name})
         return problem
 
     def _count(self, problem: str | None) -> None:

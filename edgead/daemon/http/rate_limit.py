@@ -21,7 +21,7 @@ class FailureLimit:
         self._lock = threading.Lock()
 
     def wait_s(self, address: str) -> float:
-        """Tell how long an address must wait before it may try again; 0 where it may now."""
+        """Report how long an address must wait before it may try again; 0 where it may now."""
         with self._lock:
             count, since = self._failures.get(network_of(address), (0, 0.0))
             left_s = since + self._within_s - self._clock()

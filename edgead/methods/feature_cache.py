@@ -1,4 +1,4 @@
-"""Pictures and how a backbone describes them: what a distillation teaches, computed once and kept in files."""
+"""Images and how a backbone describes them: what a distillation teaches, computed once and kept in files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from edgead.dataset.folders import Progress
 from edgead.files.atomic import write_whole
 from edgead.methods.backbones import Backbone
-from edgead.methods.pretraining import PretrainingPictures, to_batch
+from edgead.methods.pretraining import PretrainingImages, to_batch
 
 BACKBONE_PX, PDN_PX = 512, 256
 """What the backbone sees, and the network that is distilled from it (EfficientAD, section 3.1)."""
@@ -27,34 +27,34 @@ POOLED_CHANNELS = 1024
 SAVE_EVERY = 16
 
 
-class DescribedPictures:
-    """Numbered pictures, each with the backbone's layers; a picture depends on the seed and its number alone.
+class FeatureCache:
+    """Numbered images, each with the backbone's layers; an image depends on the seed and its number alone.
 
     Parameters
     ----------
-    pictures : PretrainingPictures
+    images : PretrainingImages
     backbone : Backbone
         On the device that it shall run on.
     grey_rate : float
-        Share of pictures without colour.
+        Share of images without colour.
     seed : sequence of int
-        Of all pictures; the number of the picture is added.
+        Of all images; the number of the image is added.
     """
 
-    def __init__(self, pictures: PretrainingPictures, backbone: Backbone, grey_rate: float, seed: Sequence[int]):
-        self._pictures = pictures
+    def __init__(self, images: PretrainingImages, backbone: Backbone, grey_rate: float, seed: Sequence[int]):
+        self._images = images
         self._backbone = backbone
         self._grey_rate = grey_rate
         self._seed = list(seed)
         self._files: Sequence[np.ndarray] = ()
 
     def get(self, number: int) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Picture uint8 RGB (256, 256, 3), and its layers, float16 (channels, h, w) each."""
+        """Image uint8 RGB (256, 256, 3), and its layers, float16 (channels, h, w) each."""
         if self._files:
             image, *layers = (file[number] for file in self._files)
             return image, layers
         rng = np.random.default_rng([*self._seed, number])
-        large = self._pictures.draw(rng, BACKBONE_PX, grey_rate=self._grey_rate)
+        large = self._images.draw(rng, BACKBONE_PX, grey_rate=self._grey_rate)
         image = cv2.resize(large, (PDN_PX, PDN_PX), interpolation=cv2.INTER_AREA)
         with torch.inference_mode():
             layers = self._backbone(self._on_device(to_batch([large])))
@@ -64,11 +64,11 @@ class DescribedPictures:
         return batch.to(self._backbone.mean.device, memory_format=torch.channels_last)
 
     def keep(self, folder: Path, count: int, belongs_to: dict[str, Any], progress: Progress) -> None:
-        """Compute the first `count` pictures into files in `folder`, or go on where that was interrupted.
+        """Compute the first `count` images into files in `folder`, or go on where that was interrupted.
 
-        Files that belong to something else are replaced. About 0.85 MB a picture for a Lite backbone.
+        Files that belong to something else are replaced. About 0.85 MB an image for a Lite backbone.
         """
-        names = ["pictures.npy", *(f"layer{i}.npy" for i in range(len(self._backbone.layers)))]
+        names = ["images.npy", *(f"layer{i}.npy" for i in range(len(self._backbone.layers)))]
         folder.mkdir(parents=True, exist_ok=True)
         state = folder / "state.json"
         facts = json.loads(json.dumps({**belongs_to, "count": count}))
@@ -130,10 +130,10 @@ class Descriptors(nn.Module):
             total = total + F.interpolate(described, size=layers[0].shape[-2:], mode="bilinear", align_corners=False)
         return (total - self.mean) / self.std
 
-    def fit_normalisation(self, pictures: Iterable[Sequence[Tensor]]) -> None:
-        """Learn the mean and the deviation of every channel from the layers of some pictures."""
+    def fit_normalisation(self, images: Iterable[Sequence[Tensor]]) -> None:
+        """Learn the mean and the deviation of every channel from the layers of some images."""
         moments = []
-        for layers in pictures:
+        for layers in images:
             described = self(layers).double()
             moments.append(torch.stack([described.mean(dim=(0, 2, 3)), described.square().mean(dim=(0, 2, 3))]))
         mean, square = torch.stack(moments).mean(dim=0)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from edgead.errors import SettingsError
 from edgead.methods.backbones import Backbone
 from edgead.methods.gaussian import Gaussian, gaussians, sum_distances
-from edgead.methods.levels import pool
 from edgead.methods.network import PatchFeatures
+from edgead.methods.pyramid import pool
 
 FOLDS = 5
 

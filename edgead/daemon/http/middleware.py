@@ -122,7 +122,7 @@ def _with_headers(scope: Scope, send: Send) -> Send:
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS.items():
                 headers[name] = value
-            # The page's own files are asked for again but not sent again; what tells of the line stays in no cache.
+            # The page's own files are asked for again but not sent again; what speaks of the line stays in no cache.
             fixed = scope["path"] == "/" or scope["path"].startswith(OPEN_FOLDER)
             headers.setdefault("Cache-Control", "no-cache" if fixed else "no-store")
         await send(message)

@@ -31,7 +31,7 @@ class SlotBusyError(SettingsError):
     """What was asked for has not been tried: another change is under way."""
 
 
-class ModelSlot:
+class ActiveModel:
     """Holds one detector for one pipeline; `step` is the pipeline's, everything else may come from any thread.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Keeps the pictures of rejects and reviews, with frames from before and after, in a thread of its own."""
+"""Keeps the images of rejects and reviews, with frames from before and after, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from edgead.evidence.folder import PictureFolder
+from edgead.evidence.folder import ImageFolder
 from edgead.evidence.settings import StoreSection
 from edgead.images.overlay import draw_overlay
 from edgead.process.lasting_thread import LastingThread
@@ -27,7 +27,7 @@ _FOLLOW_S = 10.0
 
 
 @dataclass(slots=True)
-class _Picture:
+class _Waiting:
     place: str
     name: str
     draw: Callable[[], np.ndarray]
@@ -44,8 +44,8 @@ class _Followed:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureCounts:
-    """Pictures so far: written, waiting, not kept for want of space or time, and the bytes that lie there."""
+class ImageCounts:
+    """Images so far: written, waiting, not kept for want of space or time, and the bytes that lie there."""
 
     written: int
     waiting: int
@@ -53,20 +53,20 @@ class PictureCounts:
     used: int
 
 
-class PictureKeeper:
-    """Writes JPEGs; when the disk is full, or more comes than it takes, pictures are dropped and counted."""
+class ImageKeeper:
+    """Writes JPEGs; when the disk is full, or more comes than it takes, images are dropped and counted."""
 
-    def __init__(self, section: StoreSection, folder: PictureFolder):
+    def __init__(self, section: StoreSection, folder: ImageFolder):
         self._problem: str | None = None
         self._section = section
         self._folder = folder
-        self._waiting: deque[_Picture] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._followed: list[_Followed] = []
         self._written = self._dropped = 0
         self._closing = self._in_work = self._is_tidy = False
         self._changed = threading.Condition()
-        self._thread = LastingThread("evidence pictures", self._run)
+        self._thread = LastingThread("evidence images", self._run)
         self._thread.start()
 
     @property
@@ -75,7 +75,7 @@ class PictureKeeper:
         return self._problem or self._thread.problem
 
     def keep(self, place: str, frame: Frame, verdict: Verdict, before: Sequence[Frame]) -> None:
-        """Queue the pictures of a verdict; never blocks."""
+        """Queue the images of a verdict; never blocks."""
         earlier = before[len(before) - self._section.before :] if self._section.before < len(before) else before
         for steps, other in zip(range(len(earlier), 0, -1), earlier, strict=True):
             self._queue(place, f"before-{steps:03d}.jpg", other.image)
@@ -103,9 +103,9 @@ class PictureKeeper:
                 self._followed = [other for other in self._followed if other.kept < self._section.after]
 
     @property
-    def counts(self) -> PictureCounts:
+    def counts(self) -> ImageCounts:
         with self._changed:
-            return PictureCounts(self._written, len(self._waiting) + self._in_work, self._dropped, self._folder.used)
+            return ImageCounts(self._written, len(self._waiting) + self._in_work, self._dropped, self._folder.used)
 
     def close(self, within_s: float) -> None:
         """Write what waits, as far as the time allows."""
@@ -122,7 +122,7 @@ class PictureKeeper:
             if self._closing or self._waiting_bytes + image.nbytes > _MOST_WAITING:
                 self._dropped += 1
                 return
-            self._waiting.append(_Picture(place, name, draw or (lambda: image), image.nbytes))
+            self._waiting.append(_Waiting(place, name, draw or (lambda: image), image.nbytes))
             self._waiting_bytes += image.nbytes
             self._changed.notify()
 
@@ -133,12 +133,12 @@ class PictureKeeper:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
                 if not self._waiting:
                     return
-                picture = self._waiting.popleft()
-                self._waiting_bytes -= picture.size
+                waiting = self._waiting.popleft()
+                self._waiting_bytes -= waiting.size
                 self._in_work = True
             written = False
             try:
-                written = self._write(picture)
+                written = self._write(waiting)
             finally:
                 with self._changed:
                     self._written += written
@@ -154,19 +154,19 @@ class PictureKeeper:
         except OSError as error:
             self._problem = f"{self._folder.root}: {error.strerror}"
 
-    def _write(self, picture: _Picture) -> bool:
+    def _write(self, waiting: _Waiting) -> bool:
         try:
             self._folder.root.mkdir(parents=True, exist_ok=True)
             free_mib = shutil.disk_usage(self._folder.root).free // _MIB
             if free_mib < self._section.free_mib:
                 self._problem = f"{free_mib} MiB of the disk are free, less than free_mib={self._section.free_mib}"
                 return False
-            data = self._encode(picture)
+            data = self._encode(waiting)
             if data is None:
-                self._problem = f"{picture.name} of {picture.place} cannot be written as JPEG"
+                self._problem = f"{waiting.name} of {waiting.place} cannot be written as JPEG"
                 return False
-            self._make_room(len(data), picture.place)
-            self._folder.write(picture.place, picture.name, data)
+            self._make_room(len(data), waiting.place)
+            self._folder.write(waiting.place, waiting.name, data)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             self._problem = "the disk is full" if full else f"{self._folder.root}: {error.strerror}"
@@ -174,23 +174,23 @@ class PictureKeeper:
         self._problem = None
         return True
 
-    def _encode(self, picture: _Picture) -> bytes | None:
+    def _encode(self, waiting: _Waiting) -> bytes | None:
         try:
             with quiet_opencv():
                 encoded, data = cv2.imencode(
-                    ".jpg", picture.draw(), [cv2.IMWRITE_JPEG_QUALITY, self._section.jpeg_quality]
+                    ".jpg", waiting.draw(), [cv2.IMWRITE_JPEG_QUALITY, self._section.jpeg_quality]
                 )
         except cv2.error:
             return None
         return data.tobytes() if encoded else None
 
     def _make_room(self, size: int, place: str) -> None:
-        """Remove the oldest pictures until the quota holds; the verdict in work keeps its own."""
+        """Remove the oldest images until the quota holds; the verdict in work keeps its own."""
         most = self._section.most_mib * _MIB
         if self._folder.used + size <= most:
             return
         for oldest in self._folder.oldest():
-            # A little more than is needed, or every picture would walk through the folders.
+            # A little more than is needed, or every image would walk through the folders.
             if oldest == place or self._folder.used + size <= most - most // 50:
                 return
             self._folder.remove(oldest)

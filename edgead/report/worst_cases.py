@@ -1,4 +1,4 @@
-"""The worst cases of a report as pictures inside the page."""
+"""Images of the worst cases, for a report's page."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def worst_cases(detector: Detector, outcomes: Sequence[Outcome], limit: float) -
         That judged them.
     outcomes : sequence of Outcome
     limit : float
-        The threshold that their scores are told beside.
+        The threshold that their scores are shown beside.
     """
     return f'<div class="cases">{"".join(_case(detector, outcome, limit) for outcome in outcomes)}</div>'
 
@@ -50,10 +50,10 @@ def _case(detector: Detector, outcome: Outcome, limit: float) -> str:
     mask = outcome.image.load_mask(image.shape[:2])
     plain = _outlined(image, mask) if mask is not None and mask.any() else image
     name = f"{outcome.image.defect}/{outcome.image.path.name}"
-    pictures = f"{_jpeg(plain, f'{name} as it is')}{_jpeg(heat, f'{name} with its heat map')}"
+    images = f"{_jpeg(plain, f'{name} as it is')}{_jpeg(heat, f'{name} with its heat map')}"
     share = f" ({100 * outcome.image_score / limit:.0f} % of the threshold)" if limit > 0 else ""
     return (
-        f'<figure><div class="pair">{pictures}</div><figcaption><b>{escape(name)}</b> '
+        f'<figure><div class="pair">{images}</div><figcaption><b>{escape(name)}</b> '
         f"{outcome.decision}, {outcome.image_score:.4g}{share}</figcaption></figure>"
     )
 
@@ -64,10 +64,10 @@ def _outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return cv2.drawContours(image.copy(), contours, -1, _OUTLINE, thickness)
 
 
-def _jpeg(image: np.ndarray, told: str) -> str:
+def _jpeg(image: np.ndarray, alt: str) -> str:
     scale = min(1.0, _LONG_SIDE_PX / max(image.shape[:2]))
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
     _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     text = base64.b64encode(data.tobytes()).decode()
-    return f'<img alt="{escape(told)}" width="{size[0]}" height="{size[1]}" src="data:image/jpeg;base64,{text}">'
+    return f'<img alt="{escape(alt)}" width="{size[0]}" height="{size[1]}" src="data:image/jpeg;base64,{text}">'

@@ -12,11 +12,11 @@ from edgead.daemon.http.contract import Served, ServedCamera, ServedPipeline
 
 NAME = r"^[a-z][a-z0-9_-]{0,31}$"
 ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
-PICTURE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+IMAGE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 Part = TypeVar("Part")
 VerdictId = Annotated[str, Path(pattern=ID)]
-PictureName = Annotated[str, Path(pattern=PICTURE)]
+ImageName = Annotated[str, Path(pattern=IMAGE)]
 
 
 # Not plain functions: FastAPI would call each in one of the threads that slow requests may hold all of.
