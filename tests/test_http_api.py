@@ -77,7 +77,7 @@ def test_metrics_are_those_of_the_status(client, daemon):
     found = {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
     assert found["edgead_camera_fps", "conveyor"] == 24.5
     assert found["edgead_frames_dropped_total", "front", "stale"] == 4
-    assert found["edgead_frames_dropped_total", "front", "fault"] == 1
+    assert found["edgead_frames_dropped_total", "fault", "front"] == 1
     assert found["edgead_reconnects_total", "conveyor"] == 3
     assert found["edgead_verdicts_total", "front", "reject"] == 1
     assert found["edgead_latency_seconds", "0.5", "front", "infer"] == pytest.approx(0.002)

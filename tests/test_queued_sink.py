@@ -127,7 +127,7 @@ def test_what_nobody_foresaw_is_counted_and_logged_once_and_the_queued_sink_goes
         wait_until(lambda count=count: counts(queued) == (0, 0, 0, count))
     assert queued.status().problem == "gate:: failed by KeyError, see the log"
     (record,) = caplog.records
-    assert record.exc_info[0] is KeyError and record.queued == "gate"
+    assert record.exc_info[0] is KeyError and record.sink == "gate"
     sink.error = None
     queued.write(*line.part())
     wait_until(lambda: counts(queued) == (0, 1, 0, 3))

@@ -69,9 +69,8 @@ def _of_pipelines(pipelines: list[Any]) -> Iterator[Metric]:
     label = ("pipeline",)
     decided = {(one.name, decision): count for one in pipelines for decision, count in one.decisions.items()}
     yield _counter("edgead_verdicts", "Verdicts.", ("pipeline", "decision"), decided)
-    dropped = {(one.name, "stale"): one.dropped for one in pipelines} | {
-        (p.name, "fault"): p.skipped for p in pipelines
-    }
+    reasons = {"stale": "dropped", "fault": "skipped"}
+    dropped = {(one.name, why): getattr(one, count) for one in pipelines for why, count in reasons.items()}
     yield _counter(
         "edgead_frames_dropped",
         "Frames without a verdict: a newer one replaced them, or the pipeline was in fault.",
