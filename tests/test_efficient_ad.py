@@ -413,7 +413,7 @@ QUICK = {
     "crop_px": 64,
     "learning_rate": 1e-2,
     "texture_share": 0.0,
-    "images": 4,
+    "cached_images": 4,
     "normalisation_images": 4,
     "held_out_images": 2,
 }

@@ -263,7 +263,7 @@ def test_an_id_that_is_no_uuid_makes_no_folder(tmp_path):
         store.add(frame, verdict)
         store.keep(frame, verdict, ())
         assert store.verdict("../../outside")["images"] == []
-    assert not (tmp_path / "images").exists()
+    assert not (tmp_path / "pictures").exists()
 
 
 def test_unfinished_images_of_a_killed_process_are_removed(tmp_path):

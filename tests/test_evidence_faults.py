@@ -267,7 +267,7 @@ def test_what_is_too_old_goes_with_its_images_and_marks(tmp_path):
     young = add_at(tmp_path, clock, line)
     clock.at = NOW
     assert remove_old(tmp_path, clock) == (3, young[::-1])
-    assert sorted(path.name for path in tmp_path.glob("images/*/*")) == sorted(young)
+    assert sorted(path.name for path in tmp_path.glob("pictures/*/*")) == sorted(young)
     with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
         assert connection.execute("SELECT count(*) FROM marks").fetchone() == (0,)
     # Nobody needs to ask for it.

@@ -75,7 +75,7 @@ def test_the_live_view_follows_the_line(browser, daemon, url):
 
 def test_the_heat_map_can_be_taken_away(browser, daemon, url):
     daemon.judge(7, 0.9)
-    red = """() => { const image = document.getElementById('image'), canvas = document.createElement('canvas');
+    red = """() => { const image = document.getElementById('live-image'), canvas = document.createElement('canvas');
         canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
         const pen = canvas.getContext('2d'); pen.drawImage(image, 0, 0);
         const [r, g, b] = pen.getImageData(100, 50, 1, 1).data; return r - b; }"""
