@@ -6,6 +6,7 @@ import ast
 import os
 import re
 from collections import defaultdict
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,13 @@ def test_no_room_imports_one_further_down(table):
 def test_the_parts_of_the_daemon_do_not_import_their_assembly(arrows):
     parts = ("sources", "sinks", "triggers", "evidence", "drift", "detector", "runtime")
     assert [part for part in parts if "daemon" in arrows[part]] == []
+
+
+def test_the_ways_of_a_frame_and_an_image_name_what_there_is():
+    pytest.importorskip("torch", reason="the way of an image goes through the workstation's packages")
+    names = re.findall(r"`(edgead[\w.]*):([\w.]+)`", (ROOT / "docs" / "architecture.md").read_text())
+    assert len(names) > 30
+    for module, name in names:
+        found = import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
