@@ -135,6 +135,7 @@ def test_training_brings_down_the_conveyor(trained_model):
     ("settings", "found"), [({}, True), ({"by_place": False}, False), ({"fill": "reflect"}, False)]
 )
 def test_it_is_fitted_where_all_images_show_the_same_view(settings, found):
+    pytest.importorskip("torch", reason="training needs the workstation's packages")
     from edgead.methods.patchcore import PatchCore
 
     images = np.random.default_rng(3).integers(0, 256, (20, 64, 64, 3), np.uint8)

@@ -15,6 +15,7 @@ from edgead.components.options import Section
 from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import SourceError
 from edgead.sources.live import Limits
+from edgead.sources.redirects import is_redirected
 from edgead.sources.registry import register
 from edgead.uri import without_credentials
 
@@ -26,6 +27,7 @@ _FFMPEG = {
     "format_whitelist": "rtsp,mpjpeg,mjpeg,mpegts,mpeg,mpegvideo,h264,hevc,flv,matroska,mov",
     "max_redirects": "0",
 }
+_NOT_FOLLOWED = "redirects and playlists are not followed: give the address of the stream itself"
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _opening = threading.Lock()
 _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
@@ -51,6 +53,8 @@ def _connect(url: str, shown: str, limits: Limits) -> cv2.VideoCapture:
         cv2.CAP_PROP_N_THREADS,
         1,
     ]
+    if is_redirected(url, limits.open_timeout_s):
+        raise SourceError(f"{shown}: {_NOT_FOLLOWED}")
     with _only_streams():
         capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, settings)
     if not capture.isOpened():
@@ -96,10 +100,7 @@ def _why_unreachable(url: str) -> str:
         return "the host name cannot be resolved"
     except OSError as error:
         return f"the host cannot be reached: {error.strerror or 'no answer'}"
-    return (
-        "the host answers but gives no video; check the path, the user name and the password; redirects and playlists"
-        " are not followed: give the address of the stream itself"
-    )
+    return f"the host answers but gives no video; check the path, the user name and the password; {_NOT_FOLLOWED}"
 
 
 register(

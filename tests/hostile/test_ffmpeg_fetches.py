@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgead.sources import SourceError, open_source
+from edgead.sources import SourceError, network, open_source, redirects
 
 _MPD = (
     '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT2S"'
@@ -94,6 +94,21 @@ def test_what_a_camera_names_is_not_fetched(path, stream):
         with pytest.raises(SourceError, match="redirects and playlists are not followed"):
             open_source(hostile.url + path, open_timeout_s=5, read_timeout_s=2)
         assert hostile.fetched == []
+
+
+@pytest.mark.parametrize("path", [*REDIRECTS, "/line.ts"])
+def test_an_ffmpeg_that_follows_redirects_is_not_given_one(path, stream, monkeypatch):
+    monkeypatch.setattr(redirects, "_avformat", lambda: (62, 3))
+    monkeypatch.delitem(network._FFMPEG, "max_redirects")
+    with camera(stream) as hostile:
+        address = hostile.url.replace("http://", "http://kim:p%40ss@") + path
+        if path in REDIRECTS:
+            with pytest.raises(SourceError, match="redirects and playlists are not followed") as refused:
+                open_source(address, open_timeout_s=5, read_timeout_s=2)
+            assert "p%40ss" not in str(refused.value) and hostile.fetched == []
+        else:
+            with closing(open_source(address)) as source:
+                assert next(iter(source)).image.shape == (120, 160, 3)
 
 
 def test_a_stream_is_read_also_with_options_of_the_user(stream, monkeypatch):

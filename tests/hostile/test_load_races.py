@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_graph import SIZE, small_images
 
 pytest.importorskip("onnx", reason="NO RACES TESTED: graphs are made by the workstation's packages")
 
+from small_graph import SIZE, small_images  # noqa: E402
 from valid_artifact import write_valid
 
 from edgead.artifact.folder import ArtifactError
