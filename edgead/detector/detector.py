@@ -8,19 +8,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.limits import Limits
 from edgead.calibration.group_conformal import Ranking
-from edgead.errors import SettingsError
+from edgead.detector.session import Session
+from edgead.errors import EdgeadError, SettingsError
 from edgead.heads.contract import Outputs, Scored, Scorer
 from edgead.images.boxes import find_boxes
 from edgead.images.files import as_bgr
+from edgead.images.inputs import Colour, each_image, in_bgr, name_of, read_image
+from edgead.images.verdict import ImageVerdict
 from edgead.preprocess import covered, preprocess
 from edgead.runtime import choose_runtime
-from edgead.types import Decision, Frame, StageTimes, Verdict
+from edgead.types import Decision, StageTimes, Verdict
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+V = TypeVar("V", bound=Verdict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,30 +43,46 @@ class Measurement:
     stage_times: StageTimes
 
 
+class ClosedError(EdgeadError):
+    """The detector was closed before it was asked."""
+
+
 class Detector:
     """A trained artifact, ready to judge images; any number of threads may use it, one frame is under way at a time.
 
+    `edgead.load` opens one that can be evaluated, calibrated and exported too.
+
     >>> detector = Detector.load("out/model")  # doctest: +SKIP
-    >>> detector.predict(cv2.imread("part.png")).decision  # doctest: +SKIP
+    >>> detector.predict("part.png").decision  # doctest: +SKIP
     'ok'
     """
 
     def __init__(
         self, artifact: Artifact, *, runtime: str = "auto", precision: str | None = None, threads: int | None = None
     ):
-        self.artifact = artifact
-        self.manifest = artifact.manifest
+        if not isinstance(artifact, Artifact):
+            path = os.fspath(artifact) if isinstance(artifact, (str, os.PathLike)) else "out/model"
+            raise SettingsError(f"an Artifact is needed, found {artifact!r}: open a model with edgead.load({path!r})")
         chosen = choose_runtime(artifact, runtime, precision)
         self.graph = chosen.graph
-        limits = self.graph.calibration
-        self._ranking = Ranking(limits.scores, limits.groups) if limits else Ranking([])
+        self._take(artifact)
+        self.runtime = chosen.runtime.name
         self._one_frame = threading.Lock()  # the runtime's buffers and the scorer's are made once, for one frame
+        self._closed = False
         self._runtime = chosen.open(threads=threads, on_device=self.manifest.head.takes_gpu_arrays)
         try:
             self._scorer = self._open_scorer()
         except BaseException:
             self.close()
             raise
+
+    def _take(self, artifact: Artifact) -> None:
+        """Take the manifest and the graph's thresholds from an artifact whose network is the one that runs."""
+        self.artifact = artifact
+        self.manifest = artifact.manifest
+        limits = self.manifest.graphs[self.graph.precision].calibration
+        self.graph = replace(self.graph, calibration=limits)
+        self._ranking = Ranking(limits.scores, limits.groups) if limits else Ranking([])
 
     def _open_scorer(self) -> Scorer:
         head, arrays, outputs = self.manifest.head, self.artifact.head_arrays(), self._runtime.outputs
@@ -74,7 +100,8 @@ class Detector:
         runtime: str = "auto",
         precision: str | None = None,
         threads: int | None = None,
-    ) -> Detector:
+        device: str | None = None,
+    ) -> Self:
         """Open an artifact directory.
 
         Parameters
@@ -87,6 +114,8 @@ class Detector:
             Which of the artifact's graphs, each with thresholds of its own; by default the one that the manifest names.
         threads : int, optional
             Threads of the network's engine; by default those of the kernels.
+        device : None
+            Not taken: the error says which `runtime` runs where.
 
         Raises
         ------
@@ -95,6 +124,11 @@ class Detector:
         SettingsError
             No graph of that precision, or an unknown runtime.
         """
+        if device is not None:
+            raise SettingsError(
+                f"device={device!r}: the runtime says where a model runs: runtime='tensorrt' on an NVIDIA GPU, "
+                "'onnxruntime' or 'openvino' on the CPU"
+            )
         detector = cls(Artifact.load(path), runtime=runtime, precision=precision, threads=threads)
         if detector.graph.calibration is None:
             detector.close()
@@ -124,6 +158,8 @@ class Detector:
 
     def _measure(self, image: np.ndarray, score: Callable[[Outputs], Scored | None]) -> Measurement | None:
         with self._one_frame:
+            if self._closed:
+                raise ClosedError(f"this detector is closed: open {self.artifact.path} again with edgead.load")
             t0 = time.perf_counter_ns()
             preprocess(as_bgr(image), self.manifest.preprocessing, out=self._runtime.input[0])
             t1 = time.perf_counter_ns()
@@ -143,11 +179,59 @@ class Detector:
         part = anomaly_map[covered(self.manifest.preprocessing, shape)]
         return (anomaly_map, maximum) if part.shape == anomaly_map.shape else (part.copy(), float(part.max()))
 
-    def predict(self, image: np.ndarray) -> Verdict:
-        """Judge one image; see `measure` for what it may be."""
-        return self._judge(self.measure(image), image.shape)
+    @overload
+    def predict(self, image: np.ndarray, *, colour: Colour | None = None) -> ImageVerdict: ...
 
-    def _judge(self, measured: Measurement, shape: tuple[int, ...]) -> Verdict:
+    @overload
+    def predict(self, image: Any, *, colour: Colour | None = None, recursive: bool = False) -> Any: ...
+
+    def predict(self, image: Any, *, colour: Colour | None = None, recursive: bool = False) -> Any:
+        """Judge an image, or many.
+
+        Parameters
+        ----------
+        image : path, bytes, ndarray, PIL image or torch tensor; a folder, or an iterable of these
+            See `edgead.images.inputs.read_image` for the arrays that are taken; one of four axes is many images.
+        colour : {"bgr", "rgb"}, optional
+            Order of the channels of arrays, by default BGR as OpenCV has it, and of tensors, by default RGB. Files and
+            PIL images know theirs.
+        recursive : bool
+            Of a folder, judge what lies in the folders below it too.
+
+        Returns
+        -------
+        ImageVerdict, or iterator of ImageVerdict
+            An iterator for many: each image is read and judged when its verdict is asked for.
+
+        Raises
+        ------
+        ImageError
+            It cannot be read, or is empty or of another type; of many, when its turn comes.
+        SettingsError
+            It is smaller than the region of interest, or an unknown `colour`.
+        """
+        if isinstance(image, np.ndarray) and image.ndim < 4:  # a device's frames: no more is asked of them
+            return self._predict(image if colour is None else in_bgr(image, colour))
+        several = each_image(image, recursive=recursive)
+        if several is None:
+            return self._predict_given(image, name_of(image), colour)
+        return (self._predict_given(one, name, colour) for one, name in several)
+
+    def _predict_given(self, image: Any, name: str, colour: Colour | None) -> ImageVerdict:
+        array = read_image(image, colour)
+        if not name:
+            return self._predict(array)
+        try:
+            # The file is kept by its name: the images of a folder would fill the memory.
+            return self._predict(array, image=Path(image), name=name)
+        except SettingsError as error:
+            raise SettingsError(f"{image}: {error}") from error
+
+    def _predict(self, array: np.ndarray, **shown: Any) -> ImageVerdict:
+        make = partial(ImageVerdict, **(shown or {"image": array}))
+        return self._judge(self.measure(array), array.shape, make)
+
+    def _judge(self, measured: Measurement, shape: tuple[int, ...], make: Callable[..., V]) -> V:
         limits = self.graph.calibration
         if limits is None:
             raise ArtifactError(f"{self.artifact.path} has no thresholds: only `measure` works")
@@ -155,7 +239,7 @@ class Detector:
         if measured.image_score > limits.review:
             decision = "reject" if measured.image_score > limits.reject else "review"
         boxes = () if decision == "ok" else find_boxes(measured.anomaly_map, limits.map_threshold, self._shown(shape))
-        return Verdict(
+        return make(
             measured.image_score,
             decision,
             measured.anomaly_map,
@@ -188,54 +272,26 @@ class Detector:
         changed = self.graph.calibration.model_copy(update=limits.values())
         self.graph = replace(self.graph, calibration=changed)
 
+    @property
+    def threshold(self) -> float | None:
+        """Scores above it are rejected; None before the calibration."""
+        return None if self.graph.calibration is None else self.graph.calibration.reject
+
+    def __repr__(self) -> str:
+        height, width = self.manifest.preprocessing.image_size
+        limit = "no thresholds" if self.threshold is None else f"reject > {self.threshold:.4g}"
+        graph = f"{self.graph.precision} on {self.runtime}"
+        closed = ", closed" if self._closed else ""
+        return f"{type(self).__name__}({self.manifest.detector}, {width}x{height}, {graph}, {limit}{closed})"
+
     def close(self) -> None:
         """Release the engine, once no frame is under way."""
         with self._one_frame:
+            self._closed = True
             self._runtime.close()
 
-    def __enter__(self) -> Detector:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-class Session:
-    """One stream of frames before a detector, and what its head remembers of them; made by `Detector.session`.
-
-    A gap in the numbers of the frames, another source or another connection begins a new stream. Use a session from
-    one thread at a time.
-    """
-
-    def __init__(self, detector: Detector):
-        self._detector = detector
-        self._plane = detector.manifest.inputs[0].plane
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget every frame."""
-        self._state = self._detector.manifest.head.new_state()
-        self._next: tuple[str, int, int] | None = None
-
-    def step(self, frame: Frame) -> Verdict | None:
-        """Judge the next frame.
-
-        Returns
-        -------
-        Verdict or None
-            None where the head needs more frames before it gives a score.
-
-        Raises
-        ------
-        ValueError
-            A frame that cannot be judged; see `Detector.measure`. The next one begins a new stream.
-        """
-        if self._next not in (None, (frame.source, frame.connection, frame.number)):
-            self.reset()
-        planes = frame.planes
-        if self._plane not in planes:
-            raise SettingsError(f"the model looks at the plane {self._plane!r}, the frame has {', '.join(planes)}")
-        score = partial(self._detector._scorer.score, state=self._state)
-        measured = self._detector._measure(planes[self._plane], score)
-        self._next = (frame.source, frame.connection, frame.number + 1)
-        return None if measured is None else self._detector._judge(measured, planes[self._plane].shape)
