@@ -1,4 +1,4 @@
-"""Rectangles around the anomalous regions of a map."""
+"""Rectangles around the anomalous regions of a map, and its highest place."""
 
 from __future__ import annotations
 
@@ -32,3 +32,10 @@ def find_boxes(anomaly_map: np.ndarray, threshold: float, region: tuple[int, int
         size = high - low
         boxes.append(Box(int(region[0] + low[0]), int(region[1] + low[1]), int(size[0]), int(size[1]), peak))
     return tuple(sorted(boxes, key=lambda box: -box.peak))
+
+
+def highest_spot(anomaly_map: np.ndarray, region: tuple[int, int, int, int]) -> tuple[int, int]:
+    """Find the pixel (x, y) of the frame where the map, which covers its `region`, is highest."""
+    row, column = np.unravel_index(int(np.argmax(anomaly_map)), anomaly_map.shape)
+    x, y, width, height = region
+    return x + int((column + 0.5) * width / anomaly_map.shape[1]), y + int((row + 0.5) * height / anomaly_map.shape[0])
