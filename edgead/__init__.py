@@ -1,10 +1,12 @@
 """edgead: visual anomaly detection on the edge.
 
 >>> import edgead
->>> model = edgead.train("good/", "model", false_reject_rate=0.01)  # doctest: +SKIP
->>> for verdict in edgead.load("model").predict("parts/"):  # doctest: +SKIP
-...     print(verdict.name, verdict.decision)
-...     verdict.save("judged/")
+>>> model = edgead.train("good/", "out/model", false_reject_rate=0.01)  # doctest: +SKIP
+>>> model = edgead.load("out/model")
+>>> for verdict in model.predict("parts/"):
+...     print(verdict.name, verdict.decision, verdict.save("judged/").name)
+dark.png reject dark_reject.jpg
+good.jpg ok good_ok.jpg
 """
 
 from __future__ import annotations

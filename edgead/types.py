@@ -117,6 +117,17 @@ class Verdict:
         Name of the daemon's pipeline that judged; empty elsewhere.
     model : str
         Hash of the manifest of the model that judged.
+
+    Examples
+    --------
+    >>> anomaly_map = np.array([[0.1, 0.2], [0.1, 0.8]], np.float32)
+    >>> verdict = Verdict(0.8, "reject", anomaly_map, 0.5, 0.4, (), StageTimes(1, 5, 1, 1))
+    >>> verdict
+    Verdict(reject, score 0.8 > 0.5, 0 boxes)
+    >>> verdict.mask.tolist()
+    [[False, False], [False, True]]
+    >>> verdict.is_reject, verdict.to_dict()["decision"]
+    (True, 'reject')
     """
 
     image_score: float

@@ -100,8 +100,9 @@ def load(
 
     Examples
     --------
-    >>> with edgead.load("out/model") as model:  # doctest: +SKIP
-    ...     verdict = model.predict("part.png")
+    >>> with load("out/model") as model:
+    ...     model.predict("parts/good.jpg").decision
+    'ok'
     """
     return Model.load(path, runtime=runtime, precision=precision, threads=threads, **wrong)
 

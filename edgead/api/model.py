@@ -30,9 +30,11 @@ Paths = PathLike | Sequence[PathLike]
 class Model(Detector):
     """A Detector with all else that is done to a finished model; `edgead.load` opens one.
 
-    >>> with edgead.load("out/model") as model:  # doctest: +SKIP
-    ...     model.predict("part.png").save("judged/")
-    ...     print(model.evaluate("dataset/"))
+    >>> import edgead
+    >>> with edgead.load("out/model") as model:
+    ...     page = model.report("dataset/", "report.html")
+    ...     model.evaluate("dataset/").to_dict()["images"]
+    20
     """
 
     def evaluate(self, data: PathLike, *, group: str = AUTO, progress: StageProgress = no_progress) -> Evaluation:
@@ -100,6 +102,12 @@ class Model(Detector):
             Too few images for the rate; says how many are needed.
         SettingsError
             The model has learnt some of them, or its folder was changed since it was opened.
+
+        Examples
+        --------
+        >>> model = Model.load("out/model")
+        >>> model.calibrate("dataset/test/good", false_reject_rate=0.2, write=False).change.images
+        8
         """
         from edgead.learning.recalibrate import AskedRates, recalibrate, write_thresholds
 
@@ -165,7 +173,9 @@ class Model(Detector):
     def stream(self, source: Source | str, sinks: Sequence[Sink | str] = (), **options: Any) -> StreamSummary:
         """Judge every frame of a source until it ends, fails or is stopped; see `edgead.stream.run`.
 
-        >>> model.stream("camera:0", ["jsonl:verdicts.jsonl"])  # doctest: +SKIP
+        >>> with Model.load("out/model") as model:  # "camera:0" is a camera
+        ...     model.stream("parts/", ["jsonl:verdicts.jsonl"]).decisions
+        {'ok': 1, 'review': 0, 'reject': 1}
         """
         from edgead.stream import run
 

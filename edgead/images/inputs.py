@@ -86,6 +86,11 @@ def read_image(image: Any, colour: str | None = None) -> np.ndarray:
     ------
     ImageError
         It cannot be read, or is nothing of that kind.
+
+    Examples
+    --------
+    >>> read_image(np.array([[[255, 0, 10]]], np.uint8), "rgb").tolist()
+    [[[10, 0, 255]]]
     """
     if isinstance(image, (str, os.PathLike)):
         return load_image(Path(image))

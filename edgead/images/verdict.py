@@ -30,6 +30,15 @@ class ImageVerdict(Verdict):
         the file that it came from, which is read again then. None where it was left out.
     name : str
         Of the file: its path below the folder that was given. Empty for arrays.
+
+    Examples
+    --------
+    >>> import edgead
+    >>> verdict = edgead.load("out/model").predict("parts/dark.png")
+    >>> verdict.plot(colour="rgb").shape  # with a strip that says the decision
+    (504, 480, 3)
+    >>> verdict.save("judged/").as_posix()
+    'judged/dark_reject.jpg'
     """
 
     image: np.ndarray | Path | None = field(default=None, compare=False)
