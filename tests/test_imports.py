@@ -56,6 +56,17 @@ def test_the_verbs_of_the_workstation_say_what_to_install(trained_model):
     assert "Traceback" not in result.stderr
 
 
+def test_training_from_python_says_what_to_install():
+    code = """
+import edgead
+try:
+    edgead.train("good", "model")
+except edgead.EdgeadError as error:
+    print(error)
+"""
+    assert run(REFUSE + code).strip() == "torch is missing: training needs pip install 'edgead[train]'"
+
+
 @pytest.mark.parametrize("uri", ["mqtt://host/x", "webhook:http://host", "modbus://host", "sqlite:evidence"])
 def test_sinks_without_their_packages_say_what_to_install(tmp_path, uri):
     names = '"torch", "torchvision", "onnx", "onnxscript", "safetensors", "sklearn", "scipy"'

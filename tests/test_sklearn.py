@@ -44,6 +44,9 @@ CHECKS_OF_ROWS = [
     "check_fit_idempotent",
     "check_methods_sample_order_invariance",
     "check_methods_subset_invariance",
+    "check_requires_y_none",
+    "check_pipeline_consistency",
+    "check_fit_check_is_fitted",
 ]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.api.model import Model, PathLike, Paths, good_folder, image_paths
 from edgead.dataset.folders import StageProgress, no_progress
+from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
     from edgead.learning.recalibrate import Recalibration
@@ -66,14 +67,20 @@ def train(
     Raises
     ------
     EdgeadError
-        Too few images for the rate, images that cannot be read, an unknown preset or setting: nothing is written then.
+        torch is not installed, too few images for the rate, images that cannot be read, an unknown preset or setting:
+        nothing is written then.
 
     Examples
     --------
     >>> model = edgead.train("good/", "model", preset="fine", false_reject_rate=0.01)  # doctest: +SKIP
     """
-    from edgead.training.from_folder import GoodImages, train_from_folder
-    from edgead.tune.preset import preset_settings
+    try:
+        from edgead.training.from_folder import GoodImages, train_from_folder
+        from edgead.tune.preset import preset_settings
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("edgead"):
+            raise
+        raise SettingsError(f"{error.name} is missing: training needs pip install 'edgead[train]'") from error
 
     data = Path(good)
     of_images = {"normal_dir": good_folder(data), **{k: settings.pop(k) for k in _OF_IMAGES if k in settings}}

@@ -68,11 +68,12 @@ class Evaluation:
         }
 
     def __repr__(self) -> str:
-        report = self.to_dict()
-        rejects, escapes = report["false_reject_rate"], report["escape_rate"]
+        labels = np.array([outcome.image.is_defective for outcome in self.outcomes])
+        auroc = metrics.auroc(labels, np.array([outcome.image_score for outcome in self.outcomes]))
+        defects = int(labels.sum())
         return (
-            f"Evaluation({report['images']} images, image AUROC {report['image_AUROC']:.3f}, {rejects['count']} of "
-            f"{rejects['total']} good parts rejected, {escapes['count']} of {escapes['total']} defects passed as ok)"
+            f"Evaluation({labels.size} images, image AUROC {auroc:.3f}, {len(self.false_rejects())} of "
+            f"{labels.size - defects} good parts rejected, {len(self.missed())} of {defects} defects passed as ok)"
         )
 
     def kinds(self) -> list[str]:
