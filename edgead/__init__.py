@@ -1,27 +1,67 @@
 """edgead: visual anomaly detection on the edge.
 
->>> from edgead import Detector
->>> verdict = Detector.load("out/model").predict(image_bgr)  # doctest: +SKIP
+>>> import edgead
+>>> model = edgead.train("good/", "out/model", false_reject_rate=0.01)  # doctest: +SKIP
+>>> model = edgead.load("out/model")
+>>> for verdict in model.predict("parts/"):
+...     print(verdict.name, verdict.decision, verdict.save("judged/").name)
+dark.png reject dark_reject.jpg
+good.jpg ok good_ok.jpg
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+from edgead.errors import EdgeadError
 from edgead.types import Box, Frame, StageTimes, Verdict
 
 if TYPE_CHECKING:
+    from edgead.api import Model, calibrate, evaluate, load, teach, train
     from edgead.detector import Detector
+    from edgead.images.files import load_image
+    from edgead.images.overlay import draw_overlay
+    from edgead.images.verdict import ImageVerdict
+    from edgead.stream import run
 
 __version__ = "0.1.0"
-__all__ = ["Box", "Detector", "Frame", "StageTimes", "Verdict"]
+__all__ = [
+    "Box",
+    "Detector",
+    "EdgeadError",
+    "Frame",
+    "ImageVerdict",
+    "Model",
+    "StageTimes",
+    "Verdict",
+    "calibrate",
+    "draw_overlay",
+    "evaluate",
+    "load",
+    "load_image",
+    "run",
+    "teach",
+    "train",
+]
+
+# These pull in cv2, onnxruntime or torch: they are imported when they are asked for, so that `import edgead` and
+# `edgead --help` stay instant.
+_WHERE = {
+    **dict.fromkeys(("Model", "calibrate", "evaluate", "load", "teach", "train"), "edgead.api"),
+    "Detector": "edgead.detector",
+    "ImageVerdict": "edgead.images.verdict",
+    "draw_overlay": "edgead.images.overlay",
+    "load_image": "edgead.images.files",
+    "run": "edgead.stream",
+}
 
 
-def __getattr__(name: str) -> type[Detector]:
-    # Detector pulls in cv2 and onnxruntime: import them when they are asked for, so that
-    # `import edgead` and `edgead --help` stay instant.
-    if name == "Detector":
-        from edgead.detector import Detector
-
-        return Detector
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'edgead' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE})

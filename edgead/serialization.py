@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 from edgead.types import Frame, Verdict
@@ -18,14 +17,7 @@ def verdict_record(frame: Frame, verdict: Verdict) -> dict[str, Any]:
         "name": frame.name,
         "captured_at": frame.captured_at.isoformat(),
         "source": frame.source,
-        "image_score": float(verdict.image_score),
-        "threshold": float(verdict.threshold),
-        "review_threshold": verdict.review_threshold,
-        "decision": verdict.decision,
-        "p_value": verdict.p_value,
-        "model": verdict.model,
-        "boxes": [asdict(box) for box in verdict.boxes],
-        "stage_times": asdict(verdict.stage_times),
+        **Verdict.to_dict(verdict),  # that of an ImageVerdict has a name of its own
     }
 
 

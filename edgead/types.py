@@ -1,11 +1,12 @@
-"""What flows through edgead: a Frame goes in, a Verdict comes out. Data without behaviour."""
+"""What flows through edgead: a Frame goes in, a Verdict comes out, which shows, compares and writes itself."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -82,9 +83,12 @@ class Box:
     peak: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Verdict:
     """What the detector says of one frame.
+
+    Verdicts are equal where they say the same: the times that it took do not count. A verdict is neither true nor
+    false: ask for its `decision`.
 
     Attributes
     ----------
@@ -113,6 +117,17 @@ class Verdict:
         Name of the daemon's pipeline that judged; empty elsewhere.
     model : str
         Hash of the manifest of the model that judged.
+
+    Examples
+    --------
+    >>> anomaly_map = np.array([[0.1, 0.2], [0.1, 0.8]], np.float32)
+    >>> verdict = Verdict(0.8, "reject", anomaly_map, 0.5, 0.4, (), StageTimes(1, 5, 1, 1))
+    >>> verdict
+    Verdict(reject, score 0.8 > 0.5, 0 boxes)
+    >>> verdict.mask.tolist()
+    [[False, False], [False, True]]
+    >>> verdict.is_reject, verdict.to_dict()["decision"]
+    (True, 'reject')
     """
 
     image_score: float
@@ -121,10 +136,61 @@ class Verdict:
     threshold: float
     map_threshold: float
     boxes: tuple[Box, ...]
-    stage_times: StageTimes
+    stage_times: StageTimes = field(compare=False)
     region: tuple[int, int, int, int] | None = None
     map_typical: float = 0.0
     review_threshold: float | None = None
     p_value: float | None = None
     pipeline: str = ""
     model: str = ""
+
+    @property
+    def is_reject(self) -> bool:
+        """Whether the decision is "reject"."""
+        return self.decision == "reject"
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Where `anomaly_map` is above `map_threshold`: bool, of its shape (h, w)."""
+        return self.anomaly_map > self.map_threshold
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the verdict in values that JSON knows; the anomaly map is left out."""
+        return {
+            "pipeline": self.pipeline,
+            "image_score": float(self.image_score),
+            "threshold": float(self.threshold),
+            "review_threshold": self.review_threshold,
+            "decision": self.decision,
+            "p_value": self.p_value,
+            "model": self.model,
+            "boxes": [asdict(box) for box in self.boxes],
+            "stage_times": asdict(self.stage_times),
+        }
+
+    def to_json(self) -> str:
+        """Write `to_dict` as one line of JSON."""
+        return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False)
+
+    def __repr__(self) -> str:
+        sign = ">" if self.image_score > self.threshold else "<="
+        boxes = f"{len(self.boxes)} box{'' if len(self.boxes) == 1 else 'es'}"
+        return f"Verdict({self.decision}, score {self.image_score:.4g} {sign} {self.threshold:.4g}, {boxes})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Verdict):
+            return NotImplemented
+        # Those of a verdict alone, so that one with its image compares with one without.
+        names = [one.name for one in fields(Verdict) if one.compare and one.name != "anomaly_map"]
+        return all(getattr(self, name) == getattr(other, name) for name in names) and np.array_equal(
+            self.anomaly_map, other.anomaly_map
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.image_score, self.decision, self.threshold, self.model))
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            "a verdict is neither true nor false: ask for verdict.is_reject, or verdict.decision, which is "
+            f"{self.decision!r} here"
+        )

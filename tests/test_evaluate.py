@@ -1,4 +1,4 @@
-"""Evaluation: rates, pixel metrics over the region of interest, the worst cases first."""
+"""Evaluation: rates, pixel metrics over the region of interest, mistakes, the worst first."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from rich.console import Console
 
 from edgead.cli.console import evaluation_table
 from edgead.dataset.folders import find_test_images
-from edgead.images.files import load_image
-from edgead.report.evaluate import LONGEST_SIDE_PX, evaluate, write_worst_cases
+from edgead.report.evaluate import LONGEST_SIDE_PX, evaluate
 from edgead.types import Verdict
 
 ROI = (20, 10, 40, 30)
@@ -76,12 +75,11 @@ def test_outside_the_region_of_interest_nothing_counts(data):
     assert marked == {"0": 0, "1": 0, "inside": 36, "outside": 0, "dark": 36}
 
 
-def test_worst_cases_come_first(data, tmp_path):
-    detector = Brightness()
-    evaluation = evaluate(detector, find_test_images(data))
-    assert evaluation.worst(1)[0].image.path.stem == "dark"
-    write_worst_cases(detector, evaluation, tmp_path / "new" / "worst.png")
-    assert load_image(tmp_path / "new" / "worst.png").size
+def test_mistakes_come_the_worst_first(data):
+    evaluation = evaluate(Brightness(), find_test_images(data))
+    assert [outcome.image.path.stem for outcome in evaluation.missed()] == ["dark"]
+    assert evaluation.false_rejects() == []
+    assert [outcome.image.path.stem for outcome in evaluation.nearest()] == ["inside", "0", "1", "outside"]
 
 
 def test_without_masks_there_are_no_pixel_metrics(data):

@@ -10,7 +10,7 @@ import pytest
 
 import edgead
 
-WORKSTATION = ("edgead.export", "edgead.methods", "edgead.training", "edgead.tune")
+WORKSTATION = ("edgead.export", "edgead.methods", "edgead.sklearn", "edgead.training", "edgead.tune")
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(edgead.__path__, "edgead.", onerror=lambda name: None)
@@ -54,6 +54,17 @@ def test_the_verbs_of_the_workstation_say_what_to_install(trained_model):
     assert result.returncode == 2
     assert "pip install 'edgead[train]'" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_training_from_python_says_what_to_install():
+    code = """
+import edgead
+try:
+    edgead.train("good", "model")
+except edgead.EdgeadError as error:
+    print(error)
+"""
+    assert run(REFUSE + code).strip() == "torch is missing: training needs pip install 'edgead[train]'"
 
 
 @pytest.mark.parametrize("uri", ["mqtt://host/x", "webhook:http://host", "modbus://host", "sqlite:evidence"])

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from fakes import full_disk, make_verdict, numbered, read_number
 
-from edgead.images.overlay import contact_sheet, draw_overlay
+from edgead.images.overlay import draw_overlay
 from edgead.serialization import frame_label
 from edgead.sinks import SinkError, StopRequested, open_sink, window
 from edgead.types import Frame
@@ -297,7 +297,7 @@ def test_an_image_without_warm_places_stays_as_it_is():
 
 def test_colours_are_anchored_at_the_threshold():
     image = np.full((120, 160, 3), 90, np.uint8)
-    verdict = replace(make_verdict(0.9), boxes=())
+    verdict = replace(make_verdict(0.9), boxes=(), decision="ok")
     hotter = verdict.anomaly_map.copy()
     hotter[50:58, 5:12] = 5.0  # another, much hotter place must not change the first
     one, two = (below_strip(draw_overlay(image, v), image) for v in (verdict, replace(verdict, anomaly_map=hotter)))
@@ -318,7 +318,7 @@ def test_any_threshold_can_be_drawn(threshold):
 
 def test_heat_lies_in_the_region_that_the_map_covers():
     image = np.full((120, 160, 3), 90, np.uint8)
-    verdict = replace(make_verdict(0.9), boxes=(), region=(80, 60, 80, 60))
+    verdict = replace(make_verdict(0.9), boxes=(), decision="ok", region=(80, 60, 80, 60))
     changed = (below_strip(draw_overlay(image, verdict), image) != 90).any(axis=2)
     rows, columns = np.nonzero(changed)
     assert 76 <= rows.min() and rows.max() <= 94 and 116 <= columns.min() and columns.max() <= 144
@@ -333,13 +333,3 @@ def test_every_size_gets_a_strip(size):
     if size[1] >= 240:
         letters = (strip.min(axis=2) > 200).any(axis=1)
         assert letters.sum() >= 8  # rows that hold white letters
-
-
-def test_a_contact_sheet_holds_every_tile():
-    tiles = [(numbered(i, size=(100 + 40 * i, 160)), f"tile {i}") for i in range(5)]
-    sheet = contact_sheet(tiles, columns=2, tile_px=100)
-    assert sheet.shape[1] == 2 * 104 + 4
-    assert sheet.shape[0] == 3 * (100 + 18 + 4) + 4
-    assert contact_sheet(tiles[:1], columns=4).shape[1] == 320 + 2 * 8
-    with pytest.raises(ValueError, match="at least one"):
-        contact_sheet([])

@@ -17,8 +17,10 @@ from edgead.cli.console import StageProgress, stage_bars
 from edgead.dataset.folders import GOOD, find_test_images
 from edgead.detector import Detector
 from edgead.images.files import write_image
-from edgead.images.overlay import contact_sheet, draw_overlay
-from edgead.report.evaluate import evaluate, write_worst_cases
+from edgead.images.overlay import brought_out, draw_overlay, draw_truth
+from edgead.images.sheet import Tile, pair, pair_sheet
+from edgead.report.evaluate import evaluate
+from edgead.report.worst_cases import write_worst_cases
 from edgead.sources import Source, open_source
 from edgead.sources.folder import FolderSource
 from edgead.stream import StreamSummary, run
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 VERIFIED_IMAGES = 30
-SHEET_TILES = 24
+# Of each kind, images on the sheet.
+SHEET_TILES = {"missed": 12, "false": 12, "found": 12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,31 +79,49 @@ class DemoReport:
         )
 
 
+Truth = tuple[str | None, np.ndarray | None]
+"""The defect of a frame, None for a good part; and its mask, bool (H, W), where it is known."""
+
+
 @dataclass
 class _Scoreboard:
     """Compares verdicts with the truth as they come, and keeps images of the interesting ones."""
 
-    truth: Callable[[Frame], str | None]
+    truth: Callable[[Frame], Truth]
     parts: int = 0
     defective: int = 0
     rejects: int = 0
     misses: list[str] = field(default_factory=list)
     false_rejects: list[str] = field(default_factory=list)
-    tiles: list[tuple[np.ndarray, str]] = field(default_factory=list)
+    tiles: dict[str, list[Tile]] = field(default_factory=lambda: {"missed": [], "false": [], "found": []})
 
     def see(self, frame: Frame, verdict: Verdict) -> None:
-        defect = self.truth(frame)
-        flagged = verdict.decision != "ok"
+        defect, mask = self.truth(frame)
         label = frame.name or f"frame {frame.number}"
         self.parts += 1
         self.defective += defect is not None
         self.rejects += verdict.decision == "reject"
-        if defect is not None and not flagged:
-            self.misses.append(f"{defect}/{label}")
-        if defect is None and verdict.decision == "reject":
+        kind = None
+        if defect is not None:
+            kind = "missed" if verdict.decision == "ok" else "found"
+        elif verdict.is_reject:
+            kind = "false"
             self.false_rejects.append(label)
-        if (defect is not None or flagged) and len(self.tiles) < SHEET_TILES:
-            self.tiles.append((draw_overlay(frame.image, verdict), f"{label}: {defect or GOOD}"))
+        if kind == "missed":
+            self.misses.append(f"{defect}/{label}")
+        if kind and len(self.tiles[kind]) < SHEET_TILES[kind]:
+            truth = draw_truth(frame.image, mask, f"truth: {defect or GOOD}")
+            self.tiles[kind].append((pair(truth, draw_overlay(frame.image, brought_out(verdict))), label))
+
+    def sheet(self) -> np.ndarray:
+        """Arrange the images that were kept: mistakes first."""
+        found, good = self.defective - len(self.misses), self.parts - self.defective
+        bands = [
+            (f"MISSED: {len(self.misses)} of {self.defective} defective parts judged ok", self.tiles["missed"]),
+            (f"FALSE REJECTS: {len(self.false_rejects)} of {good} good parts rejected", self.tiles["false"]),
+            (f"FOUND: {found} of {self.defective} defective parts", self.tiles["found"]),
+        ]
+        return pair_sheet(f"{self.parts} parts on the line, {self.defective} of them defective", bands)
 
 
 def run_demo(output: Path, data: Path | None = None, *, preset: str = "default") -> DemoReport:
@@ -139,9 +160,9 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
         "verdicts": str(verdicts),
         "worst of the test set": str(worst),
     }
-    if board.tiles:
+    if any(board.tiles.values()):
         sheet = output / "heat_maps.jpg"
-        write_image(sheet, contact_sheet(board.tiles, 6))
+        write_image(sheet, board.sheet())
         written["heat maps"] = str(sheet)
     return DemoReport(
         board.parts,
@@ -168,18 +189,27 @@ def _train(data: Path, model: Path, preset: str, progress: StageProgress) -> dic
     return compare_with_torch(artifact, spread, progress=partial(progress, "verify")).to_dict()
 
 
-def _built_in_line(output: Path, progress: StageProgress) -> tuple[Source, Callable[[Frame], str | None]]:
+def _built_in_line(output: Path, progress: StageProgress) -> tuple[Source, Callable[[Frame], Truth]]:
     video = output / "line.avi"
     truths = load_truth(write_video(video, progress=partial(progress, "film the line")))
-    return open_source(video), lambda frame: truths[frame.number].defect
+
+    def truth(frame: Frame) -> Truth:
+        known = truths[frame.number]
+        mask = np.zeros(frame.image.shape[:2], bool)
+        for x, y, width, height in known.boxes:
+            mask[y : y + height, x : x + width] = True
+        return known.defect, mask
+
+    return open_source(video), truth
 
 
-def _own_line(data: Path) -> tuple[Source, Callable[[Frame], str | None]]:
+def _own_line(data: Path) -> tuple[Source, Callable[[Frame], Truth]]:
     source = FolderSource(f"{glob.escape(str(data))}/test/*/*")
+    labelled = {image.path: image for image in find_test_images(data)}
 
-    def truth(frame: Frame) -> str | None:
-        kind = source.paths[frame.number].parent.name
-        return None if kind == GOOD else kind
+    def truth(frame: Frame) -> Truth:
+        image = labelled[source.paths[frame.number]]
+        return (image.defect, image.load_mask(frame.image.shape[:2])) if image.is_defective else (None, None)
 
     return source, truth
 

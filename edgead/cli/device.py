@@ -28,7 +28,8 @@ def evaluate_command(
 ) -> None:
     """Measure a model on test images with known defects."""
     from edgead.detector import Detector
-    from edgead.report.evaluate import evaluate, write_worst_cases
+    from edgead.report.evaluate import evaluate
+    from edgead.report.worst_cases import write_worst_cases
 
     images = find_test_images(data)
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:

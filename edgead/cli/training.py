@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any, cast
 
 import typer
 import yaml
 
 from edgead.cli.app import FalseRejectRate, Group, Json, Region, ReviewRate, Seed, app, print_report, read_numbers
 from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
-from edgead.dataset.folders import StageProgress, find_good_images
 from edgead.errors import SettingsError
-
-if TYPE_CHECKING:
-    from edgead.training.from_folder import GoodImages
 
 
 @app.command()
@@ -58,6 +54,7 @@ def train(
     A training that was stopped goes on where it was when the same command is given again.
     """
     from edgead.training.from_folder import GoodImages, train_from_folder
+    from edgead.tune.preset import preset_settings
 
     chosen = {
         "backbone": backbone,
@@ -70,7 +67,7 @@ def train(
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group)
     with stage_bars() as progress:
-        of_preset, account = _preset(good, detector, preset, latency_ms, progress)
+        of_preset, account = preset_settings(good, detector, preset, latency_ms, progress)
         settings = {**of_preset, **chosen, **dict(map(_setting, setting or []))}
         artifact, problems = train_from_folder(
             good, output, settings, detector=detector, weights=weights, device=device, progress=progress
@@ -86,34 +83,6 @@ def train(
     )
     if "warning" in report["groups"]:
         stderr.print(f"warning: {report['groups']['warning']}", style="yellow", soft_wrap=True)
-
-
-def _preset(
-    good: GoodImages, detector: str, preset: str, latency_ms: float | None, progress: StageProgress
-) -> tuple[dict[str, Any], str]:
-    """Settings of a preset in the proportions of the images; of `auto`, for this machine; and why in words."""
-    from edgead.methods import find_preset
-    from edgead.methods.patchcore import PatchCoreConfig
-    from edgead.training.proportions import find_proportions, keep_proportions
-    from edgead.tune.auto import LATENCY_MS, choose_settings
-
-    if preset == "auto":
-        if detector != "patchcore":
-            raise SettingsError(f"--preset auto is of patchcore; {detector} has presets of its own")
-        paths = find_good_images(good.data, good.normal_dir)
-        budget_ms = LATENCY_MS if latency_ms is None else latency_ms
-        choice = choose_settings(paths, budget_ms, roi=good.roi, progress=progress)
-        return choice.settings, choice.account
-    if latency_ms is not None:
-        raise SettingsError("--latency-ms belongs to --preset auto; `edgead tune` searches within a budget")
-    settings = find_preset(detector, preset)
-    if detector != "patchcore":
-        return settings, ""
-    size = PatchCoreConfig(**settings).image_size
-    proportions = find_proportions(find_good_images(good.data, good.normal_dir), good.roi)
-    fitted = keep_proportions({**settings, "image_size": list(size)}, proportions)
-    height, width = fitted["image_size"]
-    return fitted, f"{height} x {width} px ({proportions.reason})"
 
 
 @app.command()

@@ -172,7 +172,7 @@ def as_bgr(array: np.ndarray) -> np.ndarray:
         Any other type, shape or number of channels, and empty images.
     """
     if not isinstance(array, np.ndarray):
-        raise ImageError(f"an image must be a numpy array, found {type(array).__name__}")
+        raise ImageError(_no_array(array))
     if array.ndim == 2:
         array = array[:, :, np.newaxis]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
@@ -188,6 +188,13 @@ def as_bgr(array: np.ndarray) -> np.ndarray:
     if array.shape[2] == 1:
         array = np.repeat(array, 3, axis=2)
     return np.ascontiguousarray(array[:, :, :3])
+
+
+def _no_array(thing: object) -> str:
+    found = f"an image must be a numpy array, found {type(thing).__name__}"
+    if thing is None:
+        return f"{found}: cv2.imread gives None when it cannot read the file; edgead.load_image says why"
+    return f"{found}: read it with edgead.load_image" if isinstance(thing, (str, Path)) else found
 
 
 def _wrong_dtype(array: np.ndarray) -> str:

@@ -1,23 +1,30 @@
-"""Images for people: heat map, boxes and verdict over the image, and contact sheets of many."""
+"""Images for people: heat map, boxes and verdict over the image, or the true defect."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
+from edgead.images.boxes import highest_spot
+from edgead.images.lettering import strip, text_width
 from edgead.types import Verdict
 
 # BGR. Distinct in grey and for those who do not see red and green: the word is always written as well.
 _STRIP_COLOURS = {"ok": (72, 110, 30), "review": (0, 120, 200), "reject": (40, 40, 200)}
 _WHITE = (255, 255, 255)
-_SHEET_BACKGROUND = 32
+_TRUTH_STRIP = (90, 80, 70)
+# The outline of a true defect: neither yellow nor red, which are heat.
+_TRUTH = (255, 220, 60)
 # Heat is 1 at the map threshold. Below the first number nothing is drawn, from the second on the colour is at
 # its strongest; the colour runs from yellow to red up to the third.
 _WARM, _FULL, _HOT = 0.8, 1.1, 2.0
 _STRONGEST = 0.55
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
+# Where colours begin on a map that reaches no threshold, from typical to its highest place.
+_FROM = 0.67
+# A ring of dashes, in degrees.
+_DASH, _GAP = 20, 16
 
 
 def draw_overlay(
@@ -28,7 +35,8 @@ def draw_overlay(
     """Draw what the detector saw onto a copy of the image, under a strip with the verdict.
 
     The colours are anchored at `verdict.map_threshold`: the same colour means the same score in every image,
-    and an image without anomalies stays as it is.
+    and an image without anomalies stays as it is. Of a verdict that is not ok, and has no box as no place is above
+    that threshold, a dashed ring marks the highest place.
 
     Parameters
     ----------
@@ -54,38 +62,43 @@ def draw_heat(image_bgr: np.ndarray, verdict: Verdict) -> np.ndarray:
     for box in verdict.boxes:
         corner = (box.x + box.width - 1, box.y + box.height - 1)
         cv2.rectangle(drawn, (box.x, box.y), corner, _STRIP_COLOURS["reject"], thickness)
+    if verdict.decision != "ok" and not verdict.boxes:
+        _ring(drawn, highest_spot(verdict.anomaly_map, (x, y, width, height)), thickness)
     return drawn
 
 
-def contact_sheet(tiles: Sequence[tuple[np.ndarray, str]], columns: int = 4, *, tile_px: int = 320) -> np.ndarray:
-    """Arrange images in rows, each with its caption below.
+def draw_truth(image_bgr: np.ndarray, mask: np.ndarray | None, caption: str) -> np.ndarray:
+    """Outline the true defect on a copy of the image, under a strip: the counterpart of `draw_overlay`.
 
     Parameters
     ----------
-    tiles : sequence of (image, caption)
-        Images of shape (H, W, 3), uint8, BGR, of any size; at least one.
-    columns : int
-    tile_px : int
-        Width and height that each image is fitted into.
+    image_bgr : ndarray of shape (H, W, 3), uint8
+    mask : ndarray of shape (H, W), bool, or None
+        Nothing is outlined where there is none.
+    caption : str
+        Stands in the strip.
 
     Returns
     -------
-    sheet : ndarray of shape (H, W, 3), uint8, BGR
+    drawn : ndarray of shape (H + strip, W, 3), uint8, BGR
     """
-    if not tiles:
-        raise ValueError("a contact sheet needs at least one image")
-    columns = min(columns, len(tiles))
-    rows = -(-len(tiles) // columns)
-    margin, caption_px = max(4, tile_px // 40), max(18, tile_px // 14)
-    step_x, step_y = tile_px + margin, tile_px + caption_px + margin
-    sheet = np.full((rows * step_y + margin, columns * step_x + margin, 3), _SHEET_BACKGROUND, np.uint8)
-    for i, (image, caption) in enumerate(tiles):
-        top, left = margin + i // columns * step_y, margin + i % columns * step_x
-        small = _fit(image, tile_px)
-        y, x = top + (tile_px - small.shape[0]) // 2, left + (tile_px - small.shape[1]) // 2
-        sheet[y : y + small.shape[0], x : x + small.shape[1]] = small
-        _write(sheet[top + tile_px : top + tile_px + caption_px, left : left + tile_px], caption)
-    return sheet
+    drawn = image_bgr if mask is None else outlined(image_bgr, mask)
+    return np.vstack([strip(caption, drawn.shape[1], _line_px(drawn.shape), _TRUTH_STRIP), drawn])
+
+
+def outlined(image_bgr: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Draw the outlines of a mask, bool (H, W), onto a copy of the image."""
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(image_bgr.copy(), contours, -1, _TRUTH, max(1, round(max(mask.shape) / 200)))
+
+
+def brought_out(verdict: Verdict) -> Verdict:
+    """Let colours begin at the map's own highest places where nothing reaches its threshold: of a missed defect."""
+    highest = float(verdict.anomaly_map.max())
+    if highest >= verdict.map_threshold:
+        return verdict
+    typical = min(verdict.map_typical, highest)
+    return replace(verdict, map_threshold=typical + _FROM * (highest - typical))
 
 
 def _blend_heat(region: np.ndarray, verdict: Verdict) -> None:
@@ -114,52 +127,27 @@ def _blend_heat(region: np.ndarray, verdict: Verdict) -> None:
     below[:] = np.rint(below + alpha * (colours.astype(np.float32) - below)).astype(np.uint8)
 
 
+def _ring(drawn: np.ndarray, centre: tuple[int, int], thickness: int) -> None:
+    """Draw, in place, the weak mark: a dashed ring with a white edge, so that it is seen on every part."""
+    radius = max(6, round(min(drawn.shape[:2]) / 16))
+    # At the very edge most of the ring would lie outside: it moves in, and still holds the place.
+    inside = [
+        min(max(at, radius // 2), size - 1 - radius // 2) for at, size in zip(centre, drawn.shape[1::-1], strict=True)
+    ]
+    for colour, width in ((_WHITE, thickness + 2), (_STRIP_COLOURS["reject"], thickness)):
+        for start in range(0, 360, _DASH + _GAP):
+            cv2.ellipse(drawn, inside, (radius, radius), 0, start, start + _DASH, colour, width, cv2.LINE_AA)
+
+
 def _strip(verdict: Verdict, caption: str, shape: tuple[int, ...]) -> np.ndarray:
-    height, width = shape[:2]
-    line_px = max(18, round(0.05 * min(height, width)))
+    width, line_px = shape[1], _line_px(shape)
     label = f"{verdict.decision.upper()} {verdict.image_score:.4g} (threshold {verdict.threshold:.4g})"
-    if _text_width(label, line_px) > width:
+    if text_width(label, line_px) > width:
         label = label.replace("(threshold ", "/ ").rstrip(")")
     one_line = f"{label}  {caption}" if caption else label
-    lines = [one_line] if caption == "" or _text_width(one_line, line_px) <= width else [label, caption]
-    strip = np.full((line_px * len(lines), width, 3), _STRIP_COLOURS[verdict.decision], np.uint8)
-    for i, line in enumerate(lines):
-        _write(strip[i * line_px : (i + 1) * line_px], line)
-    return strip
+    lines = [one_line] if caption == "" or text_width(one_line, line_px) <= width else [label, caption]
+    return np.vstack([strip(line, width, line_px, _STRIP_COLOURS[verdict.decision]) for line in lines])
 
 
-def _font_scale(line_px: int) -> float:
-    return line_px / 36  # a capital letter is 22 px high at scale 1
-
-
-def _text_width(text: str, line_px: int) -> int:
-    scale = _font_scale(line_px)
-    return cv2.getTextSize(text, _FONT, scale, max(1, round(scale * 1.5)))[0][0] + line_px // 2
-
-
-def _write(strip: np.ndarray, text: str) -> None:
-    """Write one line of white text into a strip; shrunk to two thirds, then shortened, until it fits."""
-    line_px = strip.shape[0]
-    # Hershey fonts have ASCII only; what they lack would be drawn as question marks of unequal number.
-    text = text.encode("ascii", "replace").decode()
-    size_px = line_px
-    while _text_width(text, size_px) > strip.shape[1]:
-        if size_px > line_px * 2 / 3:
-            size_px -= 1
-        elif len(text) > 4:
-            text = text[:-4].rstrip() + "..."
-        else:
-            return
-    scale = _font_scale(size_px)
-    baseline = (line_px + round(22 * scale)) // 2
-    thickness = max(1, round(scale * 1.5))
-    # A slice of a wider image is no contiguous array, which OpenCV may refuse to draw on.
-    canvas = np.ascontiguousarray(strip)
-    cv2.putText(canvas, text, (size_px // 4, baseline), _FONT, scale, _WHITE, thickness, cv2.LINE_AA)
-    strip[:] = canvas
-
-
-def _fit(image: np.ndarray, tile_px: int) -> np.ndarray:
-    scale = tile_px / max(image.shape[:2])
-    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+def _line_px(shape: tuple[int, ...]) -> int:
+    return max(18, round(0.05 * min(shape[:2])))

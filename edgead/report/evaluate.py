@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,8 +13,7 @@ from edgead import metrics
 from edgead.dataset.folders import GOOD, LabelledImage, Progress, resize_map
 from edgead.dataset.groups import Groups
 from edgead.detector import Detector
-from edgead.images.files import load_image, write_image
-from edgead.images.overlay import contact_sheet, draw_overlay
+from edgead.images.files import load_image
 from edgead.types import Decision
 
 # Pixel metrics are taken at the size of the image, but at most at this many pixels on its longer side:
@@ -37,7 +35,7 @@ class Outcome:
     mask: np.ndarray | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Evaluation:
     """All outcomes of a test set; with `groups`, intervals take images of one group as going together."""
 
@@ -69,17 +67,33 @@ class Evaluation:
             "defect_types": {kind: {**self._of_type(kind, good), **of_types[kind]} for kind in self.kinds()},
         }
 
+    def __repr__(self) -> str:
+        labels = np.array([outcome.image.is_defective for outcome in self.outcomes])
+        auroc = metrics.auroc(labels, np.array([outcome.image_score for outcome in self.outcomes]))
+        defects = int(labels.sum())
+        return (
+            f"Evaluation({labels.size} images, image AUROC {auroc:.3f}, {len(self.false_rejects())} of "
+            f"{labels.size - defects} good parts rejected, {len(self.missed())} of {defects} defects passed as ok)"
+        )
+
     def kinds(self) -> list[str]:
         return sorted({outcome.image.defect for outcome in self.outcomes if outcome.image.is_defective})
 
-    def worst(self, count: int) -> list[Outcome]:
-        """The escaped defects and falsely rejected parts that are furthest on the wrong side, then near misses."""
+    def missed(self) -> list[Outcome]:
+        """Defects that were judged ok, the lowest score first."""
+        found = [one for one in self.outcomes if one.image.is_defective and one.decision == "ok"]
+        return sorted(found, key=lambda one: one.image_score)
 
-        def wrongness(outcome: Outcome) -> float:
-            margin = outcome.image_score - self.threshold
-            return -margin if outcome.image.is_defective else margin
+    def false_rejects(self) -> list[Outcome]:
+        """Good parts that were rejected, the highest score first."""
+        found = [one for one in self._of(GOOD) if one.decision == "reject"]
+        return sorted(found, key=lambda one: -one.image_score)
 
-        return sorted(self.outcomes, key=wrongness, reverse=True)[:count]
+    def nearest(self) -> list[Outcome]:
+        """What was judged right, nearest to the threshold first."""
+        wrong = {id(one) for one in (*self.missed(), *self.false_rejects())}
+        right = [one for one in self.outcomes if id(one) not in wrong]
+        return sorted(right, key=lambda one: abs(one.image_score - self.threshold))
 
     def rate_of(self, outcomes: Sequence[Outcome], decision: Decision) -> metrics.Rate:
         """Share of the outcomes with that decision."""
@@ -151,16 +165,6 @@ def evaluate(
             progress(done, len(images))
     assert detector.graph.calibration is not None
     return Evaluation(outcomes, detector.graph.calibration.reject, groups)
-
-
-def write_worst_cases(detector: Detector, evaluation: Evaluation, path: Path, *, count: int = 24) -> None:
-    """Write a contact sheet of the worst cases with their heat maps."""
-    tiles = []
-    for outcome in evaluation.worst(count):
-        image = load_image(outcome.image.path)
-        caption = f"{outcome.image.defect}/{outcome.image.path.stem}"
-        tiles.append((draw_overlay(image, detector.predict(image)), caption))
-    write_image(path, contact_sheet(tiles, 6))
 
 
 def _region_metrics(pixels: metrics.Pixels, overlaps: dict[int, float], images: set[int]) -> dict[str, float | None]:

@@ -1,26 +1,64 @@
-"""Images of the worst cases, for a report's page."""
+"""Images of the worst cases: for a report's page, and on a sheet of their own."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import replace
 from html import escape
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from edgead.detector import Detector
-from edgead.images.files import load_image
-from edgead.images.overlay import draw_heat
-from edgead.report.evaluate import Outcome
+from edgead.images.files import load_image, write_image
+from edgead.images.overlay import brought_out, draw_heat, draw_overlay, draw_truth, outlined
+from edgead.images.sheet import Tile, pair, pair_sheet
+from edgead.report.evaluate import Evaluation, Outcome
 
 _LONG_SIDE_PX = 260
 _JPEG_QUALITY = 80
-# Where colours begin on a map that reaches no threshold, from typical to its highest place.
-_FROM = 0.67
-# The outline of the true defect, BGR: neither yellow nor red, which are heat.
-_OUTLINE = (255, 220, 60)
+
+
+# Correct verdicts that a sheet shows beside the mistakes.
+_BESIDE = 3
+
+
+def write_worst_cases(detector: Detector, evaluation: Evaluation, path: Path, *, count: int = 24) -> None:
+    """Write a sheet of the mistakes, at most `count`, the worst first, each true defect beside the heat map.
+
+    Below them are a few correct verdicts, the nearest to the threshold.
+    """
+    missed, rejects, right = evaluation.missed(), evaluation.false_rejects(), evaluation.nearest()
+    defects = sum(one.image.is_defective for one in evaluation.outcomes)
+    good = len(evaluation.outcomes) - defects
+    # Neither kind of mistake takes all the room.
+    half = max(count // 2, count - len(rejects))
+    shown = missed[:half]
+    bands = [
+        (f"MISSED: {_of(len(missed), defects, 'defects')} judged ok, the lowest score first", shown),
+        (
+            f"FALSE REJECTS: {_of(len(rejects), good, 'good parts')} rejected, the highest score first",
+            rejects[: count - len(shown)],
+        ),
+        ("Judged right, the nearest to the threshold first", right[: _BESIDE if missed or rejects else 2 * _BESIDE]),
+    ]
+    title = f"Mistakes on {len(evaluation.outcomes)} test images: {len(missed)} missed, {len(rejects)} false rejects"
+    tiles = [(heading, [_pair(detector, one) for one in outcomes]) for heading, outcomes in bands]
+    write_image(path, pair_sheet(title, tiles))
+
+
+def _of(count: int, total: int, what: str) -> str:
+    return f"{count} of {total} {what}"
+
+
+def _pair(detector: Detector, outcome: Outcome) -> Tile:
+    image = load_image(outcome.image.path)
+    mask = outcome.image.load_mask(image.shape[:2])
+    unknown = ", no mask" if mask is None else ""
+    truth = draw_truth(image, mask, f"truth: {outcome.image.defect}{unknown}")
+    verdict = draw_overlay(image, brought_out(detector.predict(image)))
+    return pair(truth, verdict), f"{outcome.image.defect}/{outcome.image.path.name}"
 
 
 def worst_cases(detector: Detector, outcomes: Sequence[Outcome], limit: float) -> str:
@@ -42,13 +80,9 @@ def worst_cases(detector: Detector, outcomes: Sequence[Outcome], limit: float) -
 def _case(detector: Detector, outcome: Outcome, limit: float) -> str:
     image = load_image(outcome.image.path)
     verdict = detector.predict(image)
-    highest = float(verdict.anomaly_map.max())
-    if highest < verdict.map_threshold:
-        typical = min(verdict.map_typical, highest)
-        verdict = replace(verdict, map_threshold=typical + _FROM * (highest - typical))
-    heat = draw_heat(image, verdict)
+    heat = draw_heat(image, brought_out(verdict))
     mask = outcome.image.load_mask(image.shape[:2])
-    plain = _outlined(image, mask) if mask is not None and mask.any() else image
+    plain = outlined(image, mask) if mask is not None else image
     name = f"{outcome.image.defect}/{outcome.image.path.name}"
     images = f"{_jpeg(plain, f'{name} as it is')}{_jpeg(heat, f'{name} with its heat map')}"
     share = f" ({100 * outcome.image_score / limit:.0f} % of the threshold)" if limit > 0 else ""
@@ -56,12 +90,6 @@ def _case(detector: Detector, outcome: Outcome, limit: float) -> str:
         f'<figure><div class="pair">{images}</div><figcaption><b>{escape(name)}</b> '
         f"{outcome.decision}, {outcome.image_score:.4g}{share}</figcaption></figure>"
     )
-
-
-def _outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    thickness = max(1, round(max(image.shape[:2]) / 200))
-    return cv2.drawContours(image.copy(), contours, -1, _OUTLINE, thickness)
 
 
 def _jpeg(image: np.ndarray, alt: str) -> str:

@@ -1,0 +1,6 @@
+"""What a program begins with: models are trained, opened, measured, calibrated and taught in one call each."""
+
+from edgead.api.functions import calibrate, evaluate, load, teach, train
+from edgead.api.model import Model
+
+__all__ = ["Model", "calibrate", "evaluate", "load", "teach", "train"]

@@ -1,0 +1,149 @@
+"""One call from a folder of good images to a model, and from a model to what is known of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgead.api.model import Model, PathLike, Paths, good_folder, image_paths
+from edgead.dataset.folders import StageProgress, no_progress
+from edgead.errors import SettingsError
+
+if TYPE_CHECKING:
+    from edgead.learning.recalibrate import Recalibration
+    from edgead.learning.teach import Lesson
+    from edgead.report.evaluate import Evaluation
+
+logger = logging.getLogger(__name__)
+
+_OF_IMAGES = ("roi", "false_reject_rate", "review_rate", "skip_bad", "folds", "group", "normal_dir")
+
+
+def train(
+    good: PathLike,
+    model: PathLike,
+    *,
+    detector: str = "patchcore",
+    preset: str = "default",
+    device: str = "auto",
+    weights: PathLike | None = None,
+    latency_ms: float | None = None,
+    progress: StageProgress = no_progress,
+    **settings: Any,
+) -> Model:
+    """Learn from good images, write a finished, calibrated model, and open it.
+
+    Needs `pip install 'edgead[train]'`. A training that was stopped goes on where it was when it is called again.
+
+    Parameters
+    ----------
+    good : path
+        Folder of good images; or a data set in MVTec layout, whose `train/good` is learnt.
+    model : path
+        Folder of the model to write.
+    detector : str
+        The method: "patchcore", "mvg", "simplenet", "efficient_ad", "draem" or "cs_flow".
+    preset : str
+        Settings of the method: "default", another of its presets, or "auto" for what fits this machine.
+    device : {"auto", "cpu", "cuda"}
+        Where to train.
+    weights : path, optional
+        Weights of the backbone instead of the packaged ones.
+    latency_ms : float, optional
+        With the preset "auto": budget of a frame on this machine.
+    progress : callable, optional
+        Called with (stage, done, total).
+    **settings
+        Fields of `edgead.training.from_folder.GoodImages`, such as `false_reject_rate=0.01` (the share of good parts
+        that may be rejected, by default the strictest of 1, 2, 5, 10 and 20 % that the images support), `roi`, `folds`
+        or `skip_bad`; and settings of the method, such as `backbone`, `image_size`, `memory_bank_size` or `seed`.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    EdgeadError
+        torch is not installed, too few images for the rate, images that cannot be read, an unknown preset or setting:
+        nothing is written then.
+
+    Examples
+    --------
+    >>> model = edgead.train("good/", "model", preset="fine", false_reject_rate=0.01)  # doctest: +SKIP
+    """
+    try:
+        from edgead.training.from_folder import GoodImages, train_from_folder
+        from edgead.tune.preset import preset_settings
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("edgead"):
+            raise
+        raise SettingsError(f"{error.name} is missing: training needs pip install 'edgead[train]'") from error
+
+    data = Path(good)
+    of_images = {"normal_dir": good_folder(data), **{k: settings.pop(k) for k in _OF_IMAGES if k in settings}}
+    images = GoodImages(data, **of_images)
+    of_preset, _ = preset_settings(images, detector, preset, latency_ms, progress)
+    artifact, skipped = train_from_folder(
+        images,
+        Path(model),
+        {**of_preset, **settings},
+        detector=detector,
+        weights=None if weights is None else Path(weights),
+        device=device,
+        progress=progress,
+    )
+    for problem in skipped:
+        logger.warning("left out: %s", problem)
+    return Model(artifact)
+
+
+def load(
+    path: PathLike, *, runtime: str = "auto", precision: str | None = None, threads: int | None = None, **wrong: Any
+) -> Model:
+    """Open a model; see `edgead.Detector.load` for the parameters.
+
+    Examples
+    --------
+    >>> with load("out/model") as model:
+    ...     model.predict("parts/good.jpg").decision
+    'ok'
+    """
+    return Model.load(path, runtime=runtime, precision=precision, threads=threads, **wrong)
+
+
+def evaluate(model: PathLike, data: PathLike, **options: Any) -> Evaluation:
+    """Open a model and judge a test set with known defects; see `Model.evaluate`."""
+    with load(model) as opened:
+        return opened.evaluate(data, **options)
+
+
+def calibrate(model: PathLike, images: Paths, **options: Any) -> Recalibration:
+    """Open a model and make its thresholds again from good images; see `Model.calibrate`."""
+    with load(model) as opened:
+        return opened.calibrate(images, **options)
+
+
+def teach(model: PathLike, images: Paths, *, progress: StageProgress = no_progress, **plan: Any) -> Lesson:
+    """Teach a model good parts, such as those that it falsely rejects; the version before is kept.
+
+    Parameters
+    ----------
+    model : path
+        A model that is open elsewhere stays as it was there.
+    images : path or sequence of paths
+        Good images, or a folder of them. A defect among them would be taken for good ever after.
+    **plan
+        Fields of `edgead.learning.teach.TeachPlan`, such as `held_out_share`.
+
+    Returns
+    -------
+    Lesson
+        What was learnt, and verdicts before and after.
+    """
+    from edgead.learning.teach import TeachPlan
+    from edgead.learning.teach import teach as learn
+
+    return learn(Path(os.fspath(model)), TeachPlan(image_paths(images), **plan), progress=progress)

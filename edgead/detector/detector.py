@@ -1,0 +1,214 @@
+"""The detector: a frame goes in, a Verdict with its stage times comes out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import numpy as np
+
+from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.limits import Limits
+from edgead.calibration.group_conformal import Ranking
+from edgead.detector.measurer import Measurement, Measurer
+from edgead.detector.session import Session
+from edgead.errors import SettingsError
+from edgead.images.boxes import find_boxes
+from edgead.images.inputs import Colour, each_image, in_bgr, name_of, read_image
+from edgead.images.verdict import ImageVerdict
+from edgead.types import Decision, Verdict
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+V = TypeVar("V", bound=Verdict)
+
+
+class Detector(Measurer):
+    """A trained artifact, ready to judge images; any number of threads may use it, one frame is under way at a time.
+
+    `edgead.load` opens one that can be evaluated, calibrated and exported too.
+
+    >>> with Detector.load("out/model") as detector:
+    ...     detector.predict("parts/good.jpg").decision
+    'ok'
+    """
+
+    def __init__(
+        self, artifact: Artifact, *, runtime: str = "auto", precision: str | None = None, threads: int | None = None
+    ):
+        super().__init__(artifact, runtime=runtime, precision=precision, threads=threads)
+        self._take(artifact)
+
+    def _take(self, artifact: Artifact) -> None:
+        """Take the manifest and the graph's thresholds from an artifact whose network is the one that runs."""
+        self.artifact = artifact
+        self.manifest = artifact.manifest
+        limits = self.manifest.graphs[self.graph.precision].calibration
+        self.graph = replace(self.graph, calibration=limits)
+        self._ranking = Ranking(limits.scores, limits.groups) if limits else Ranking([])
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        runtime: str = "auto",
+        precision: str | None = None,
+        threads: int | None = None,
+        device: str | None = None,
+    ) -> Self:
+        """Open an artifact directory.
+
+        Parameters
+        ----------
+        path : path
+            What `edgead train -o` wrote.
+        runtime : str
+            See `edgead.runtime.choose_runtime`.
+        precision : {"fp32", "fp16", "int8"}, optional
+            Which of the artifact's graphs, each with thresholds of its own; by default the one that the manifest names.
+        threads : int, optional
+            Threads of the network's engine; by default those of the kernels.
+        device : None
+            Not taken: the error says which `runtime` runs where.
+
+        Raises
+        ------
+        ArtifactError
+            Missing, edited, damaged, from a newer edgead, or never calibrated.
+        SettingsError
+            No graph of that precision, or an unknown runtime.
+        """
+        if device is not None:
+            raise SettingsError(
+                f"device={device!r}: the runtime says where a model runs: runtime='tensorrt' on an NVIDIA GPU, "
+                "'onnxruntime' or 'openvino' on the CPU"
+            )
+        detector = cls(Artifact.load(path), runtime=runtime, precision=precision, threads=threads)
+        if detector.graph.calibration is None:
+            detector.close()
+            raise ArtifactError(f"{path} has no thresholds: retrain it with `edgead train`")
+        return detector
+
+    def session(self) -> Session:
+        """Begin a stream of frames; cheap, and any number of them may share the detector."""
+        return Session(self)
+
+    @overload
+    def predict(self, image: np.ndarray, *, colour: Colour | None = None) -> ImageVerdict: ...
+
+    @overload
+    def predict(self, image: Any, *, colour: Colour | None = None, recursive: bool = False) -> Any: ...
+
+    def predict(self, image: Any, *, colour: Colour | None = None, recursive: bool = False) -> Any:
+        """Judge an image, or many.
+
+        Parameters
+        ----------
+        image : path, bytes, ndarray, PIL image or torch tensor; a folder, or an iterable of these
+            See `edgead.images.inputs.read_image` for the arrays that are taken; one of four axes is many images.
+        colour : {"bgr", "rgb"}, optional
+            Order of the channels of arrays, by default BGR as OpenCV has it, and of tensors, by default RGB. Files and
+            PIL images know theirs.
+        recursive : bool
+            Of a folder, judge what lies in the folders below it too.
+
+        Returns
+        -------
+        ImageVerdict, or iterator of ImageVerdict
+            An iterator for many: each image is read and judged when its verdict is asked for.
+
+        Raises
+        ------
+        ImageError
+            It cannot be read, or is empty or of another type; of many, when its turn comes.
+        SettingsError
+            It is smaller than the region of interest, or an unknown `colour`.
+
+        Examples
+        --------
+        >>> detector = Detector.load("out/model")
+        >>> image_rgb = np.zeros((480, 480, 3), np.uint8)
+        >>> detector.predict(image_rgb, colour="rgb").decision
+        'reject'
+        >>> [verdict.name for verdict in detector.predict("parts/")]
+        ['dark.png', 'good.jpg']
+        """
+        if isinstance(image, np.ndarray) and image.ndim < 4:  # a device's frames: no more is asked of them
+            return self._predict(image if colour is None else in_bgr(image, colour))
+        several = each_image(image, recursive=recursive)
+        if several is None:
+            return self._predict_given(image, name_of(image), colour)
+        return (self._predict_given(one, name, colour) for one, name in several)
+
+    def _predict_given(self, image: Any, name: str, colour: Colour | None) -> ImageVerdict:
+        array = read_image(image, colour)
+        if not name:
+            return self._predict(array)
+        try:
+            # The file is kept by its name: the images of a folder would fill the memory.
+            return self._predict(array, image=Path(image), name=name)
+        except SettingsError as error:
+            raise SettingsError(f"{image}: {error}") from error
+
+    def _predict(self, array: np.ndarray, **shown: Any) -> ImageVerdict:
+        make = partial(ImageVerdict, **(shown or {"image": array}))
+        return self._judge(self.measure(array), array.shape, make)
+
+    def _judge(self, measured: Measurement, shape: tuple[int, ...], make: Callable[..., V]) -> V:
+        limits = self.graph.calibration
+        if limits is None:
+            raise ArtifactError(f"{self.artifact.path} has no thresholds: only `measure` works")
+        decision: Decision = "ok"
+        if measured.image_score > limits.review:
+            decision = "reject" if measured.image_score > limits.reject else "review"
+        boxes = () if decision == "ok" else find_boxes(measured.anomaly_map, limits.map_threshold, self._shown(shape))
+        return make(
+            measured.image_score,
+            decision,
+            measured.anomaly_map,
+            limits.reject,
+            limits.map_threshold,
+            boxes,
+            measured.stage_times,
+            self.manifest.preprocessing.roi,
+            limits.map_typical,
+            review_threshold=limits.review,
+            p_value=self._ranking.p_value(measured.image_score),
+            model=self.manifest.manifest_sha256,
+        )
+
+    def _shown(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """The part of a frame of this shape that the map covers."""
+        return self.manifest.preprocessing.roi or (0, 0, shape[1], shape[0])
+
+    def set_thresholds(self, *, review: float, reject: float) -> None:
+        """Judge by other thresholds than the artifact's, from the next image on; the artifact stays as it is.
+
+        Raises
+        ------
+        SettingsError
+            Thresholds that are not finite, or of which review lies above reject.
+        """
+        limits = Limits.checked(review=review, reject=reject)
+        if self.graph.calibration is None:
+            raise ArtifactError(f"{self.artifact.path} has no thresholds: retrain it with `edgead train`")
+        changed = self.graph.calibration.model_copy(update=limits.values())
+        self.graph = replace(self.graph, calibration=changed)
+
+    @property
+    def threshold(self) -> float | None:
+        """Scores above it are rejected; None before the calibration."""
+        return None if self.graph.calibration is None else self.graph.calibration.reject
+
+    def __repr__(self) -> str:
+        height, width = self.manifest.preprocessing.image_size
+        limit = "no thresholds" if self.threshold is None else f"reject > {self.threshold:.4g}"
+        graph = f"{self.graph.precision} on {self.runtime}"
+        closed = ", closed" if self._closed else ""
+        return f"{type(self).__name__}({self.manifest.detector}, {width}x{height}, {graph}, {limit}{closed})"

@@ -1,0 +1,122 @@
+"""The measuring half of a detector: an artifact's graph is opened, and an image becomes raw scores."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.errors import EdgeadError, SettingsError
+from edgead.heads.contract import Outputs, Scored, Scorer
+from edgead.images.files import as_bgr
+from edgead.preprocess import covered, preprocess
+from edgead.runtime import choose_runtime
+from edgead.types import StageTimes
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Raw scores of one image, before any threshold: image score, anomaly map, its maximum, stage times."""
+
+    image_score: float
+    anomaly_map: np.ndarray
+    map_maximum: float
+    stage_times: StageTimes
+
+
+class ClosedError(EdgeadError):
+    """The detector was closed before it was asked."""
+
+
+class Measurer:
+    """An opened artifact that scores images; it needs no thresholds. One image is under way at a time."""
+
+    def __init__(
+        self, artifact: Artifact, *, runtime: str = "auto", precision: str | None = None, threads: int | None = None
+    ):
+        if not isinstance(artifact, Artifact):
+            path = os.fspath(artifact) if isinstance(artifact, (str, os.PathLike)) else "out/model"
+            raise SettingsError(f"an Artifact is needed, found {artifact!r}: open a model with edgead.load({path!r})")
+        chosen = choose_runtime(artifact, runtime, precision)
+        self.graph = chosen.graph
+        self.artifact = artifact
+        self.manifest = artifact.manifest
+        self.runtime = chosen.runtime.name
+        self._one_frame = threading.Lock()  # the runtime's buffers and the scorer's are made once, for one frame
+        self._closed = False
+        self._runtime = chosen.open(threads=threads, on_device=self.manifest.head.takes_gpu_arrays)
+        try:
+            self._scorer = self._open_scorer()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_scorer(self) -> Scorer:
+        head, arrays, outputs = self.manifest.head, self.artifact.head_arrays(), self._runtime.outputs
+        try:
+            head.check(outputs, arrays)
+        except ValueError as error:
+            raise ArtifactError(f"{self.artifact.path}: {error}: train the model again") from error
+        return head.open(outputs, arrays, self.manifest.preprocessing.image_size)
+
+    def measure(self, image: np.ndarray) -> Measurement:
+        """Score one image without judging it; a head with state sees it as a stream that shows nothing else.
+
+        Parameters
+        ----------
+        image : ndarray of shape (H, W, 3), uint8, BGR
+            Grey, BGRA and 16-bit images are converted.
+
+        Raises
+        ------
+        ValueError
+            An image that is empty, of another dtype or smaller than the region of interest.
+        """
+        measured = self._measure(image, partial(self.manifest.head.score_still, self._scorer))
+        assert measured is not None  # score_still gives a score or raises
+        return measured
+
+    def _measure(self, image: np.ndarray, score: Callable[[Outputs], Scored | None]) -> Measurement | None:
+        with self._one_frame:
+            if self._closed:
+                raise ClosedError(f"this detector is closed: open {self.artifact.path} again with edgead.load")
+            t0 = time.perf_counter_ns()
+            preprocess(as_bgr(image), self.manifest.preprocessing, out=self._runtime.input[0])
+            t1 = time.perf_counter_ns()
+            outputs = self._runtime.run(self._runtime.input)
+            t2 = time.perf_counter_ns()
+            scored = score(outputs)
+            t3 = time.perf_counter_ns()
+            if scored is None:
+                return None
+            anomaly_map, maximum = self._of_image(*self._scorer.anomaly_map(scored.patch_scores), image.shape)
+            t4 = time.perf_counter_ns()
+        times = StageTimes((t1 - t0) / 1e6, (t2 - t1) / 1e6, (t3 - t2) / 1e6, (t4 - t3) / 1e6)
+        return Measurement(scored.image_score, anomaly_map, maximum, times)
+
+    def _of_image(self, anomaly_map: np.ndarray, maximum: float, shape: tuple[int, ...]) -> tuple[np.ndarray, float]:
+        """The map and its maximum where the input shows the image, not its reflection."""
+        part = anomaly_map[covered(self.manifest.preprocessing, shape)]
+        return (anomaly_map, maximum) if part.shape == anomaly_map.shape else (part.copy(), float(part.max()))
+
+    def close(self) -> None:
+        """Release the engine, once no frame is under way."""
+        with self._one_frame:
+            self._closed = True
+            self._runtime.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

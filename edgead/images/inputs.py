@@ -1,0 +1,160 @@
+"""Whatever holds an image becomes one: files, folders, arrays, PIL images, torch tensors, and many of these.
+
+PIL and torch are never imported here: who gives one of their images has done so.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from edgead.errors import SettingsError
+from edgead.images.files import ImageError, decode_image, is_image_path, list_images, load_image, natural_key
+
+Colour = Literal["bgr", "rgb"]
+
+
+def checked_colour(colour: str | None) -> str | None:
+    """Give the order of channels as it is, where there is such a one."""
+    if colour is not None and colour not in get_args(Colour):
+        raise SettingsError(f"colour={colour!r}: choose bgr (as OpenCV has it) or rgb (as PIL and torch have it)")
+    return colour
+
+
+def each_image(images: Any, *, recursive: bool = False) -> Iterator[tuple[Any, str]] | None:
+    """Take several images apart; None where `images` is a single one.
+
+    Parameters
+    ----------
+    images : path, array, or iterable of what `read_image` takes
+        A folder, in natural order; an array or tensor of four axes, whose first one counts images; any iterable.
+    recursive : bool
+        Take what lies in folders below the folder too.
+
+    Returns
+    -------
+    iterator of (image, str), or None
+        Each with its name, which is empty for what is no file.
+
+    Raises
+    ------
+    ImageError
+        A folder without images.
+    """
+    if isinstance(images, (str, os.PathLike)):
+        folder = Path(images)
+        return _of_folder(folder, recursive) if folder.is_dir() else None
+    if isinstance(images, np.ndarray) or _is_tensor(images):
+        return ((image, "") for image in images) if images.ndim == 4 else None
+    if isinstance(images, (bytes, bytearray)) or _is_pil(images) or not isinstance(images, Iterable):
+        return None
+    listed = isinstance(images, (list, tuple)) and all(isinstance(image, (str, os.PathLike)) for image in images)
+    if not (listed and images):
+        return ((image, name_of(image)) for image in images)
+    root = os.path.commonpath([Path(image).absolute().parent for image in images])
+    return ((image, Path(image).absolute().relative_to(root).as_posix()) for image in images)
+
+
+def name_of(image: Any) -> str:
+    """Name an image by its file; what is no file has no name."""
+    return Path(image).name if isinstance(image, (str, os.PathLike)) else ""
+
+
+def read_image(image: Any, colour: str | None = None) -> np.ndarray:
+    """Read one image.
+
+    Parameters
+    ----------
+    image : path, bytes of an image file, ndarray, PIL image or torch tensor
+        Arrays are (H, W), (H, W, 3) or (H, W, 4) and uint8 or uint16; tensors have their channels first, (3, H, W),
+        and may be floats from 0 to 1 as well.
+    colour : {"bgr", "rgb"}, optional
+        Order of the channels of an array, by default BGR, or a tensor, by default RGB. Files and PIL images know
+        theirs.
+
+    Returns
+    -------
+    ndarray
+        BGR; what `edgead.images.files.as_bgr` takes.
+
+    Raises
+    ------
+    ImageError
+        It cannot be read, or is nothing of that kind.
+
+    Examples
+    --------
+    >>> read_image(np.array([[[255, 0, 10]]], np.uint8), "rgb").tolist()
+    [[[10, 0, 255]]]
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return load_image(Path(image))
+    if isinstance(image, (bytes, bytearray)):
+        return decode_image(bytes(image))
+    if _is_pil(image):
+        return in_bgr(_of_pil(image), "rgb")
+    if _is_tensor(image):
+        return in_bgr(_of_tensor(image), colour or "rgb")
+    return in_bgr(image, colour)
+
+
+def in_bgr(array: np.ndarray, colour: str | None) -> np.ndarray:
+    """Turn RGB or RGBA, (H, W, 3 or 4), into BGR; anything else stays as it is."""
+    if checked_colour(colour) != "rgb" or getattr(array, "ndim", 0) != 3 or array.shape[2] < 3:
+        return array
+    return array[:, :, 2::-1]
+
+
+def _of_folder(folder: Path, recursive: bool) -> Iterator[tuple[Path, str]]:
+    below = (path for path in folder.rglob("*") if is_image_path(path) and path.is_file())
+    if not recursive:
+        try:
+            return ((path, path.name) for path in list_images(folder))
+        except ImageError as error:
+            hint = ", or give recursive=True" if any(below) else ""
+            raise ImageError(f"{error}{hint}") from None
+    found = sorted(below, key=natural_key)
+    if not found:
+        raise ImageError(f"{folder}: no images found, nor in the folders below it")
+    return ((path, path.relative_to(folder).as_posix()) for path in found)
+
+
+def _is_pil(thing: Any) -> bool:
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(thing, module.Image)
+
+
+def _is_tensor(thing: Any) -> bool:
+    module = sys.modules.get("torch")
+    return module is not None and isinstance(thing, module.Tensor)
+
+
+def _of_pil(image: Any) -> np.ndarray:
+    from PIL import ImageOps  # loaded already, as an image of it is here
+
+    image = ImageOps.exif_transpose(image)  # as `load_image` does
+    if image.mode.startswith("I;16"):
+        return np.array(image).astype(np.uint16)
+    # Of 32-bit modes Pillow would clip what is above 255: they stay as they are, and are refused in words.
+    return np.array(image if image.mode in ("L", "RGB", "I", "F") else image.convert("RGB"))
+
+
+def _of_tensor(tensor: Any) -> np.ndarray:
+    array = tensor.detach().cpu().numpy()
+    if array.ndim == 3:
+        if array.shape[0] not in (1, 3, 4):
+            raise ImageError(f"a tensor must be (3, H, W), (1, H, W) or (H, W), found shape {array.shape}")
+        array = np.moveaxis(array, 0, 2)
+    if not np.issubdtype(array.dtype, np.floating):
+        return array
+    if not (array.size and array.min() >= 0 and array.max() <= 1):  # false for NaN as well
+        raise ImageError(
+            "a tensor of floats must lie within 0 and 1, as torchvision's ToTensor gives it: leave the normalisation "
+            "out, the model has its own"
+        )
+    return np.rint(255 * array).astype(np.uint8)

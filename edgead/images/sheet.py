@@ -1,0 +1,93 @@
+"""Sheets of many images: in rows with captions, and in bands with headings that say what one sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from edgead.images.lettering import strip, write_line
+
+Tile = tuple[np.ndarray, str]
+"""An image of shape (H, W, 3), uint8, BGR, and its caption."""
+
+_BACKGROUND = 32
+_TITLE, _HEADING, _LEGEND = (60, 60, 60), (90, 80, 70), (_BACKGROUND,) * 3
+_PAIR_PX = 360
+_GAP_PX = 4
+LEGEND = (
+    "left the part with its true defect outlined in light blue; right what the model saw: red boxes, or a dashed ring "
+    "at the highest place where none is above the map's threshold"
+)
+
+
+def contact_sheet(tiles: Sequence[Tile], columns: int = 4, *, tile_px: int = 320) -> np.ndarray:
+    """Arrange images in rows, each with its caption below.
+
+    Parameters
+    ----------
+    tiles : sequence of (image, caption)
+        Images of any size; at least one.
+    columns : int
+    tile_px : int
+        Width and height that each image is fitted into; a row is as high as its highest one.
+
+    Returns
+    -------
+    sheet : ndarray of shape (H, W, 3), uint8, BGR
+    """
+    if not tiles:
+        raise ValueError("a contact sheet needs at least one image")
+    columns = min(columns, len(tiles))
+    rows = [_row(tiles[i : i + columns], columns, tile_px) for i in range(0, len(tiles), columns)]
+    return np.pad(np.vstack(rows), ((0, _margin(tile_px)), (0, 0), (0, 0)), constant_values=_BACKGROUND)
+
+
+def pair(truth: np.ndarray, verdict: np.ndarray) -> np.ndarray:
+    """Put two images of one size beside each other, small: what is true, and what the model saw."""
+    left, right = (_fit(image, _PAIR_PX) for image in (truth, verdict))
+    return np.hstack([left, np.full((left.shape[0], _GAP_PX, 3), _BACKGROUND, np.uint8), right])
+
+
+def pair_sheet(title: str, bands: Sequence[tuple[str, Sequence[Tile]]], columns: int = 3) -> np.ndarray:
+    """Arrange pairs in bands, each below its heading; what the marks mean stands below the title.
+
+    Parameters
+    ----------
+    title : str
+    bands : sequence of (heading, tiles)
+        Those without tiles are left out. Tiles hold what `pair` gives.
+    columns : int
+    """
+    tile_px = 2 * _PAIR_PX + _GAP_PX
+    shown = [(heading, contact_sheet(tiles, columns, tile_px=tile_px)) for heading, tiles in bands if tiles]
+    width = max([1400, *(sheet.shape[1] for _, sheet in shown)])
+    rows = [strip(title, width, 48, _TITLE), strip(LEGEND, width, 30, _LEGEND)]
+    for heading, sheet in shown:
+        padding = ((0, 0), (0, width - sheet.shape[1]), (0, 0))
+        rows += [strip(heading, width, 38, _HEADING), np.pad(sheet, padding, constant_values=_BACKGROUND)]
+    return np.vstack(rows)
+
+
+def _row(tiles: Sequence[Tile], columns: int, tile_px: int) -> np.ndarray:
+    margin, caption_px = _margin(tile_px), max(18, min(tile_px, 400) // 14)
+    small = [_fit(image, tile_px) for image, _ in tiles]
+    high = max(image.shape[0] for image in small)
+    row = np.full((margin + high + caption_px, columns * (tile_px + margin) + margin, 3), _BACKGROUND, np.uint8)
+    for i, (image, (_, caption)) in enumerate(zip(small, tiles, strict=True)):
+        left = margin + i * (tile_px + margin)
+        y, x = margin + (high - image.shape[0]) // 2, left + (tile_px - image.shape[1]) // 2
+        row[y : y + image.shape[0], x : x + image.shape[1]] = image
+        write_line(row[margin + high :, left : left + tile_px], caption)
+    return row
+
+
+def _margin(tile_px: int) -> int:
+    return max(4, tile_px // 40)
+
+
+def _fit(image: np.ndarray, tile_px: int) -> np.ndarray:
+    scale = tile_px / max(image.shape[:2])
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)

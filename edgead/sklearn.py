@@ -1,0 +1,150 @@
+"""An estimator with scikit-learn's interface: fit on good images, +1 for good parts, -1 for anomalous ones.
+
+Needs `pip install 'edgead[train]' scikit-learn`.
+
+>>> from edgead.sklearn import AnomalyDetector  # doctest: +SKIP
+>>> AnomalyDetector(preset="fine").fit(good_images).predict(["part.png"])  # doctest: +SKIP
+array([1])
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+
+from edgead.api import Model, load, train
+from edgead.errors import SettingsError
+from edgead.images.files import as_bgr, write_image
+from edgead.images.inputs import Colour, each_image, read_image
+
+
+class AnomalyDetector(OutlierMixin, BaseEstimator):
+    """A detector of anomalous images.
+
+    What the methods call X is a folder of images or a sequence of paths, arrays, PIL images or torch tensors, as
+    `edgead.Detector.predict` takes them; also one array of shape (n, H, W, 3).
+
+    Parameters
+    ----------
+    detector, preset : str
+        Method and its settings, see `edgead.train`.
+    false_reject_rate : float, optional
+        The share of good parts that `predict` may call anomalous; by default the strictest that the images support.
+    settings : dict, optional
+        More of what `edgead.train` takes.
+    colour : {"bgr", "rgb"}, optional
+        Order of the channels of arrays, by default BGR, and of tensors, by default RGB.
+    model_dir : path, optional
+        Where the model is written; by default a folder that lives as long as the estimator.
+
+    Attributes
+    ----------
+    model_ : Model
+    offset_ : float
+        `decision_function` is `score_samples` less this: the threshold, negative.
+    """
+
+    def __init__(
+        self,
+        *,
+        detector: str = "patchcore",
+        preset: str = "default",
+        false_reject_rate: float | None = None,
+        settings: dict[str, Any] | None = None,
+        colour: Colour | None = None,
+        model_dir: str | Path | None = None,
+    ):
+        self.detector = detector
+        self.preset = preset
+        self.false_reject_rate = false_reject_rate
+        self.settings = settings
+        self.colour = colour
+        self.model_dir = model_dir
+
+    def fit(self, X: Any, y: Any = None) -> AnomalyDetector:
+        """Learn from good images; `y` is not looked at."""
+        with tempfile.TemporaryDirectory() as folder:
+            self._write_images(X, Path(folder))
+            model = train(
+                folder,
+                self._own_folder() / "model" if self.model_dir is None else self.model_dir,
+                detector=self.detector,
+                preset=self.preset,
+                false_reject_rate=self.false_reject_rate,
+                normal_dir=".",
+                **(self.settings or {}),
+            )
+        self._take(model)
+        return self
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Score images, float64 (n,): the lower, the more anomalous."""
+        check_is_fitted(self)
+        return np.array([-verdict.image_score for verdict in self._verdicts(X)])
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Score images, float64 (n,): below 0 is anomalous."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Judge images, int64 (n,): 1 is good, -1 anomalous."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def _verdicts(self, X: Any) -> Any:
+        if each_image(X) is None:
+            raise SettingsError("several images are needed: put a single one in a list")
+        return self.model_.predict(X, colour=self.colour)
+
+    def _write_images(self, X: Any, folder: Path) -> None:
+        several = each_image(X)
+        if several is None:
+            raise SettingsError("several images are needed, or a folder of them")
+        for number, (image, name) in enumerate(several):
+            # The names say which images are of one part.
+            named = name.replace("/", "_") or f"{number:06d}"
+            write_image(folder / f"{named}.png", as_bgr(read_image(image, self.colour)))
+
+    def _take(self, model: Model) -> None:
+        self.model_ = model
+        assert model.threshold is not None  # it was calibrated
+        self.offset_ = -model.threshold
+
+    def _own_folder(self) -> Path:
+        folder = tempfile.mkdtemp(prefix="edgead-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        if "model_" in state:
+            root = self.model_.artifact.path
+            state["model_"] = {
+                path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()
+            }
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        files = state.pop("model_", None)
+        super().__setstate__(state)
+        if files is not None:
+            root = self._own_folder() / "model"
+            for name, content in files.items():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                (root / name).write_bytes(content)
+            self._take(load(root))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.no_validation = True
+        return tags

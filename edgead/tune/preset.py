@@ -1,0 +1,42 @@
+"""Settings of a preset for given images: in their proportions, or for this machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgead.dataset.folders import StageProgress, find_good_images
+from edgead.errors import SettingsError
+from edgead.methods import find_preset
+from edgead.methods.patchcore import PatchCoreConfig
+from edgead.training.from_folder import GoodImages
+from edgead.training.proportions import find_proportions, keep_proportions
+from edgead.tune.auto import LATENCY_MS, choose_settings
+
+
+def preset_settings(
+    good: GoodImages, detector: str, preset: str, latency_ms: float | None, progress: StageProgress
+) -> tuple[dict[str, Any], str]:
+    """Settings of a preset in the proportions of the images; of `auto`, for this machine; and why in words.
+
+    Raises
+    ------
+    SettingsError
+        An unknown detector or preset, or a latency without the preset `auto`.
+    """
+    if preset == "auto":
+        if detector != "patchcore":
+            raise SettingsError(f"--preset auto is of patchcore; {detector} has presets of its own")
+        paths = find_good_images(good.data, good.normal_dir)
+        budget_ms = LATENCY_MS if latency_ms is None else latency_ms
+        choice = choose_settings(paths, budget_ms, roi=good.roi, progress=progress)
+        return choice.settings, choice.account
+    if latency_ms is not None:
+        raise SettingsError("--latency-ms belongs to --preset auto; `edgead tune` searches within a budget")
+    settings = find_preset(detector, preset)
+    if detector != "patchcore":
+        return settings, ""
+    size = PatchCoreConfig(**settings).image_size
+    proportions = find_proportions(find_good_images(good.data, good.normal_dir), good.roi)
+    fitted = keep_proportions({**settings, "image_size": list(size)}, proportions)
+    height, width = fitted["image_size"]
+    return fitted, f"{height} x {width} px ({proportions.reason})"
