@@ -19,6 +19,7 @@ from edgead.types import Box, Frame, StageTimes, Verdict
 
 if TYPE_CHECKING:
     from edgead.api import Model, calibrate, evaluate, load, teach, train
+    from edgead.api.estimator import AnomalyDetector
     from edgead.detector import Detector
     from edgead.images.files import load_image
     from edgead.images.overlay import draw_overlay
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "AnomalyDetector",
     "Box",
     "Detector",
     "EdgeadError",
@@ -49,6 +51,7 @@ __all__ = [
 # `edgead --help` stay instant.
 _WHERE = {
     **dict.fromkeys(("Model", "calibrate", "evaluate", "load", "teach", "train"), "edgead.api"),
+    "AnomalyDetector": "edgead.api.estimator",
     "Detector": "edgead.detector",
     "ImageVerdict": "edgead.images.verdict",
     "draw_overlay": "edgead.images.overlay",

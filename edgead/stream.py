@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from edgead.detector import Detector
-    from edgead.engine_handover import Succession
+    from edgead.detector.handover import Succession
 
 OnVerdict = Callable[[Frame, Verdict], None]
 

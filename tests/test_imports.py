@@ -10,7 +10,7 @@ import pytest
 
 import edgead
 
-WORKSTATION = ("edgead.export", "edgead.methods", "edgead.sklearn", "edgead.training", "edgead.tune")
+WORKSTATION = ("edgead.export", "edgead.methods", "edgead.training", "edgead.tune")
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(edgead.__path__, "edgead.", onerror=lambda name: None)

@@ -11,7 +11,7 @@ from gpu import GPU_PROBLEM
 
 from edgead import Detector
 from edgead.artifact.folder import Artifact
-from edgead.engine_handover import EngineBuild, Succession, load_building
+from edgead.detector.handover import EngineBuild, Succession, load_building
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.runtime.device import Gpu

@@ -100,7 +100,7 @@ def stream(
 ) -> None:
     """Run the camera loop until the source ends; exit 1 when the source failed."""
     from edgead.detector import Detector
-    from edgead.engine_handover import load_building
+    from edgead.detector.handover import load_building
     from edgead.stream import run
 
     if json and "jsonl:-" in (sink or []):

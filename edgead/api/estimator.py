@@ -2,8 +2,7 @@
 
 Needs `pip install 'edgead[train]' scikit-learn`.
 
->>> from edgead.sklearn import AnomalyDetector  # doctest: +SKIP
->>> AnomalyDetector(preset="fine").fit(good_images).predict(["part.png"])  # doctest: +SKIP
+>>> edgead.AnomalyDetector(preset="fine").fit(good_images).predict(["part.png"])  # doctest: +SKIP
 array([1])
 """
 

@@ -17,8 +17,8 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.utils import estimator_checks  # noqa: E402
 
 import edgead  # noqa: E402
+from edgead.api.estimator import AnomalyDetector  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.sklearn import AnomalyDetector  # noqa: E402
 
 # scikit-learn runs its checks on estimators for tables alone: these are those that have nothing to do with tables,
 CHECKS = [
