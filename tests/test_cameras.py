@@ -512,6 +512,17 @@ def test_the_conveyor_waits_for_nobody():
     assert time.monotonic() - begin < 1
 
 
+def test_a_recording_with_a_rate_waits_for_nobody_and_ends(tmp_path):
+    for number in range(12):
+        write_image(tmp_path / f"{number:02d}.png", numbered(number))
+    with camera(f"{tmp_path}?rate=50") as (top, mailbox):
+        status = wait_for(top, "ended", reason="the recording has come to its end")
+        assert status.captured == 12
+        assert mailbox.dropped >= 8  # all but the newest, and what was there before somebody asked
+        assert read_number(mailbox.get(5).image) == 11
+        assert mailbox.get(5) is None
+
+
 def test_closing_ends_the_wait_for_a_slow_conveyor():
     with camera("synthetic:?count=2&rate=0.01") as (top, mailbox):
         mailbox.get(10)
