@@ -74,4 +74,4 @@ def invalid_reason(error: Mapping[str, Any]) -> str:
         if kind.startswith(beginning):
             found = _FOUND.get(type(error.get("input")), "a number")
             return f"must be {expected}, found {found if found != expected else 'other text'}"
-    return error["msg"].removeprefix("Value error, ")
+    return error["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)

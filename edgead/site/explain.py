@@ -19,8 +19,9 @@ class PlacedError(ValueError):
     """Something wrong at a place that the model which finds it does not hold itself."""
 
     def __init__(self, place: Place, reason: str):
-        super().__init__(reason)
+        super().__init__(f"{dotted(place) or 'the file'}: {reason}")
         self.place = place
+        self.reason = reason
 
 
 def dotted(place: Place) -> str:
@@ -37,22 +38,21 @@ def explain(error: ValidationError, model: type[BaseModel], file: YamlFile) -> s
     for one in error.errors():
         place, section = _place(schema, one["loc"])
         cause = one.get("ctx", {}).get("error")
+        reason = f"a name is of {_NAME}" if one["loc"][-1:] == ("[key]",) else ""
         if isinstance(cause, PlacedError):
-            place = (*place, *cause.place)
+            place, reason = (*place, *cause.place), cause.reason
         if one["type"] == "missing":
             missing.add(place)
         if one["type"] == "extra_forbidden":
             unknown[place] = list(section.get("properties", ()))
-        reason = f"a name is of {_NAME}" if one["loc"][-1:] == ("[key]",) else invalid_reason(one)
-        found.setdefault(place, []).append(reason)
+        found.setdefault(place, []).append(reason or invalid_reason(one))
     for place, known in unknown.items():
-        lacking = [key for key in known if (*place[:-1], key) in missing]
-        hint = suggestion(place[-1], lacking) or suggestion(place[-1], known) or f"; known are {', '.join(known)}"
+        around, key = place[:-1], place[-1]
+        meant = next((name for name in known if (*around, name) in missing and suggestion(key, [name])), None)
+        hint = suggestion(key, [meant] if meant else known) or f"; known are {', '.join(known)}"
         found[place] = [f"unknown key{hint}"]
-        # A key that is misspelt is not missing too.
-        for key in lacking:
-            if suggestion(place[-1], [key]):
-                found.pop((*place[:-1], key), None)
+        if meant:  # what is misspelt is not missing too
+            found.pop((*around, meant), None)
     return "\n".join(
         f"{file.where(place)}: {dotted(place) or 'the file'}: {' or '.join(dict.fromkeys(reasons))}"
         for place, reasons in sorted(found.items(), key=lambda item: file.line(item[0]))

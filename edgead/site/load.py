@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from edgead.errors import SettingsError
 from edgead.files.strict_yaml import YamlFile, load_yaml
-from edgead.site.explain import Place, PlacedError, dotted, explain
+from edgead.site.explain import Place, PlacedError, explain
 from edgead.site.schema import Site
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -46,7 +46,7 @@ def read_site(path: str | os.PathLike[str], environment: Mapping[str, str] = os.
     except ValidationError as error:
         raise SettingsError(explain(error, Site, file)) from None
     except PlacedError as error:
-        raise SettingsError(f"{file.where(error.place)}: {dotted(error.place) or 'the file'}: {error}") from None
+        raise SettingsError(f"{file.where(error.place)}: {error}") from None
 
 
 def resolved(site: Site) -> str:
