@@ -36,12 +36,12 @@ class Pace:
 
 
 class PacedSource:
-    """Gives the frames of a recording at a rate, as a camera would: it waits for nobody.
+    """Gives the frames of a recording at a rate at most: each once, and the next one waits until the last was taken.
 
     A frame is read when it is due, so that its age counts from then.
     """
 
-    live = True
+    live = False
 
     def __init__(self, source: Source, rate: float):
         self.uri = source.uri

@@ -29,7 +29,7 @@ class PathOptions(Section):
 
 
 def open_path(text: str, _: NoOptions, limits: Limits) -> Source:
-    """Open what a path names; with `?rate=` it gives its frames at that pace, like a camera.
+    """Open what a path names; with `?rate=` it gives so many frames a second at most.
 
     Raises
     ------
