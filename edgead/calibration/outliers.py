@@ -17,10 +17,11 @@ _LEAST_SPREAD = 1e-3
 def stand_apart(scores: npt.ArrayLike) -> list[int]:
     """Find which scores lie far above the others, with a gap between.
 
-    Of sets of 20 to 300 good scores without an outlier, at most 0.2 % (normal), 2 % (logistic, and the built-in line),
-    6 % (Gumbel), 9 % (Student's t, 5 degrees of freedom) and 14 % (log-normal, sigma 0.5) are suspected; with tails as
-    heavy as t of 3 degrees up to a third. An outlier 8 deviations above is found in at least 97 % of the normal sets.
-    `python -m benchmarks outliers` simulates it again.
+    Of sets of 20 to 300 good scores without an outlier, at most 0.2 % (normal), 2 % (logistic), 6 % (Gumbel), 9 %
+    (Student's t, 5 degrees of freedom) and 14 % (log-normal, sigma 0.5) are suspected; with tails as heavy as t of 3
+    degrees up to a third. On the built-in line at most 2.1 % with a commissioned model, and 10 % with a small one whose
+    scores are skewed. An outlier 8 deviations above is found in at least 97 % of the normal sets.
+    `python -m benchmarks outliers` measures it again.
 
     Parameters
     ----------
