@@ -19,6 +19,8 @@ BENCHMARKS = (
     "kernels",
     "panel",
     "guarantee",
+    "guard",
+    "outliers",
     "soak",
     "teach",
     "teacher_images",

@@ -107,7 +107,9 @@ def test_a_calibration_takes_the_place_of_what_a_person_set_before_and_says_so_o
     write_thresholds(artifact, *thresholds_by_hand(artifact, None, review=0.3, reject=0.4))
     with reload() as slot:
         assert slot.thresholds.values() == {"review": 0.3, "reject": 0.4}
-        assert slot.take_superseded().values() == {"review": 0.1, "reject": 0.2}
+        before, now = slot.take_superseded()
+        assert (before.by, before.values()) == ("Anna", {"review": 0.1, "reject": 0.2})
+        assert (now.by, now.values()) == ("edgead calibrate", {"review": 0.3, "reject": 0.4})
     assert "newer than those that Anna set" in caplog.text
     with reload() as slot:
         assert slot.thresholds.values() == {"review": 0.3, "reject": 0.4}

@@ -512,6 +512,17 @@ def test_the_conveyor_waits_for_nobody():
     assert time.monotonic() - begin < 1
 
 
+def test_a_recording_with_a_rate_gives_each_frame_once_when_it_is_due(tmp_path):
+    for number in range(6):
+        write_image(tmp_path / f"{number:02d}.png", numbered(number))
+    with camera(f"{tmp_path}?rate=20") as (top, mailbox):
+        frames = [mailbox.get(10) for _ in range(6)]
+        assert [read_number(frame.image) for frame in frames] == list(range(6))
+        assert frames[-1].captured_ns - frames[0].captured_ns > 0.9 * 5 / 20 * 1e9
+        assert mailbox.get(5) is None and mailbox.dropped == 0
+        assert wait_for(top, "ended").captured == 6
+
+
 def test_closing_ends_the_wait_for_a_slow_conveyor():
     with camera("synthetic:?count=2&rate=0.01") as (top, mailbox):
         mailbox.get(10)

@@ -72,7 +72,7 @@ def test_its_array_is_checked(dummy_model, tmp_path):
 def test_its_options_have_bounds(dummy_model, tmp_path):
     path = Path(shutil.copytree(dummy_model, tmp_path / "model"))
     edit_manifest(path, lambda content: content["head"].update(factor=-1))
-    with pytest.raises(ArtifactError, match="head: factor: Input should be greater than 0"):
+    with pytest.raises(ArtifactError, match="head: factor: must be above 0"):
         Artifact.load(path)
 
 

@@ -128,6 +128,21 @@ def test_copies_count_once(model_copy, good, tmp_path):
             recalibrate(detector, [], AskedRates())
 
 
+def test_defects_among_the_good_images_are_named_and_refused(model_copy, good, tmp_path):
+    for number in range(2):
+        write_image(tmp_path / "cut" / f"{number}.png", render(part_seed(92, number), "missing_hole")[0])
+    content = (model_copy / "manifest.json").read_bytes()
+    given = ("calibrate", model_copy, good, tmp_path / "cut")
+    refused = edgead(*given, code=2)
+    assert "2 of 42 images score far above the others" in refused and "--accept-outliers" in refused
+    assert "cut/0.png" in refused and "cut/1.png" in refused
+    assert (model_copy / "manifest.json").read_bytes() == content
+    shown = json.loads(edgead(*given, "--dry-run", "--json"))
+    assert any("the thresholds let them pass" in warning for warning in shown["warnings"]) and not shown["written"]
+    taken = json.loads(edgead(*given, "--accept-outliers", "--json"))
+    assert taken["written"] and taken["after"] == shown["after"] and "cut/0.png" in taken["outliers"]
+
+
 def test_another_light_is_reported(model_copy, good, tmp_path):
     dark = []
     for path in sorted(good.iterdir()):

@@ -218,7 +218,7 @@ def test_a_uri_is_enough_for_the_camera_loop():
         with closing(open_sink(uri)) as sink:
             sink.write(*line.part(0.9))
         assert plc.read()[1:4:2] == (1, 2)
-    with pytest.raises(SinkError, match="register: Input should be less than or equal to 65529"):
+    with pytest.raises(SinkError, match="register: must be at most 65529"):
         open_sink(f"{uri}0000&coil=1")
     with pytest.raises(SinkError, match="unknown option 'coils'; known are coil, register, unit"):
         open_sink("modbus://host?coils=0")

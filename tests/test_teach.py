@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -20,9 +25,11 @@ from edgead.calibration.conformal import MARGIN, CalibrationError, calibrate, co
 from edgead.errors import SettingsError
 from edgead.images.files import load_image, write_image
 from edgead.learning.finalize import GoodScores, kept_images
-from edgead.learning.teach import TeachPlan, earlier_versions, teach, undo
+from edgead.learning.teach import LessonRefusedError, TeachPlan, earlier_versions, sheet_of, teach, undo
 from edgead.learning.teach.thresholds import settle
-from edgead.synthetic.line import conveyor
+from edgead.methods.textures import draw_texture
+from edgead.report.page import _model_card
+from edgead.synthetic.line import conveyor, part_seed, render
 
 GOOD = np.linspace(0.05, 1, 20)  # scores of as many good images as 5 % needs: the threshold is the highest
 
@@ -72,6 +79,67 @@ def test_false_rejects_are_learnt_and_the_guarantee_is_kept(model_copy, new_batc
     assert limits.false_reject_rate == old.graph("fp32").calibration.false_reject_rate
     assert new.manifest.training["taught"][0]["rows_added"] == lesson.rows_added
     check_golden(model_copy, "fp32")
+
+
+@pytest.fixture(scope="session")
+def holes(tmp_path_factory) -> Path:
+    """Parts with a missing hole."""
+    folder = tmp_path_factory.mktemp("defects") / "missing_hole"
+    for number in range(8):
+        write_image(folder / f"{number}.png", render(part_seed(55, number), "missing_hole")[0])
+    return folder
+
+
+def test_defects_are_refused_and_shown(model_copy, new_batch, holes):
+    first = content(model_copy)
+    refused = edgead("teach", model_copy, *new_batch, holes, "--by", "Anna", code=2).stderr
+    assert "8 of 23 images stand far from anything good, and nothing was learnt" in refused
+    assert "missing_hole/0.png" in refused and "a defect?" in refused and "--force" in refused
+    assert content(model_copy) == first and earlier_versions(model_copy) == []
+    sheet = load_image(sheet_of(model_copy))
+    assert str(sheet_of(model_copy)) in refused and sheet.shape[1] > 1000
+
+
+def test_another_product_is_refused(model_copy, tmp_path):
+    rng = np.random.default_rng(3)
+    for number in range(3):
+        write_image(tmp_path / "other" / f"{number}.png", draw_texture(rng, 480))
+    with pytest.raises(LessonRefusedError, match="3 of 3 images .*(\n.*another product[?]){3}"):
+        teach(model_copy, TeachPlan(sorted((tmp_path / "other").iterdir())))
+
+
+def test_force_teaches_and_says_who(model_copy, holes):
+    lesson = report("teach", model_copy, holes, "--force", "--by", "Anna")
+    assert lesson["after"]["fp32"]["taught"]["reject"] < lesson["before"]["fp32"]["taught"]["reject"]
+    manifest = Artifact.load(model_copy).manifest
+    assert manifest.training["taught"][0]["by"] == "Anna" and manifest.training["taught"][0]["in_doubt"] == 8
+    assert manifest.threshold_changes[0].author == "edgead teach (Anna)"
+    found = SimpleNamespace(manifest=manifest, calibration=manifest.graphs["fp32"].calibration, precision="fp32")
+    assert "edgead teach (Anna)" in _model_card(found)
+
+
+def test_a_dry_run_shows_what_would_be_learnt(model_copy, new_batch):
+    first = content(model_copy)
+    shown = report("teach", model_copy, *new_batch, "--dry-run")
+    assert (shown["taught"], shown["held_out"], len(shown["images"])) == (12, 3, 15)
+    assert 0 < shown["rows_replaced"] < shown["bank_rows"] == 500
+    scores = [image["score"] for image in shown["images"]]
+    assert scores == sorted(scores, reverse=True) and not any(image["doubt"] for image in shown["images"])
+    assert Path(shown["sheet"]).is_file() and content(model_copy) == first
+
+
+def test_who_sits_at_a_terminal_is_asked(model_copy, new_batch):
+    first = content(model_copy)
+    command = [sys.executable, "-c", "from edgead.cli import main; main()", "teach", str(model_copy), str(new_batch[0])]
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, b"n\n")
+        result = subprocess.run(command, stdin=theirs, capture_output=True, text=True, timeout=300)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert result.returncode == 1 and "Are all of these good parts?" in result.stderr
+    assert content(model_copy) == first
 
 
 def limits_of(scores: np.ndarray) -> Calibration:

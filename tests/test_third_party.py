@@ -69,10 +69,10 @@ def test_they_run_in_the_camera_loop(environment, trained_model, tmp_path):
     "arguments, what",
     [
         (("grey:?levl=90",), "grey:?levl=90: unknown option 'levl'; known are count, level"),
-        (("grey:?level=900",), "grey:?level=900: level: Input should be less than or equal to 255"),
+        (("grey:?level=900",), "grey:?level=900: level: must be at most 255"),
         (("grei:",), "unknown scheme 'grei'; known are camera:0, "),
         (("grey:", "--sink", "tally:"), "tally:: the path is missing"),
-        (("grey:", "--runtime", "dimmed?gain=2"), "runtime dimmed: gain: Input should be less than or equal to 1"),
+        (("grey:", "--runtime", "dimmed?gain=2"), "runtime dimmed: gain: must be at most 1"),
         (("grey:", "--runtime", "dim"), "choose auto or one of onnxruntime, openvino, tensorrt, dimmed"),
     ],
 )
@@ -95,7 +95,7 @@ def test_they_run_in_the_daemon(environment, trained_model, tmp_path):
     assert (tmp_path / "tally.txt").read_text().count("x ") == 20
     site["pipelines"]["a"]["trigger"]["n"] = 1
     reported = edgead(environment, "daemon", "--check", "-c", write_site(tmp_path, site), fails=True)
-    assert "pipelines.a.trigger.every_nth.n: Input should be greater than or equal to 2" in reported
+    assert "pipelines.a.trigger.n: must be at least 2" in reported
 
 
 def test_they_are_in_the_help_the_schema_and_the_reference(environment):

@@ -84,7 +84,7 @@ class Calibration(Thresholds):
 
 
 class ThresholdChange(Section):
-    """One change of a graph's thresholds on the device.
+    """One change of a graph's thresholds on the device, by which verb and, where they said so, by whom.
 
     `images` good images with the hash `images_sha256` were scored, none for thresholds set by hand;
     `same_scores_p_value` compares their scores with those of the calibration before.
@@ -92,11 +92,18 @@ class ThresholdChange(Section):
 
     changed_at: datetime
     precision: str
+    verb: Literal["calibrate", "teach"] = "calibrate"
+    by: str = ""
     images: Annotated[int, Field(ge=0)] = 0
     images_sha256: str = ""
     same_scores_p_value: float | None = None
     before: Thresholds
     after: Thresholds
+
+    @property
+    def author(self) -> str:
+        """Who or what changed them, for people."""
+        return f"edgead {self.verb}" + (f" ({self.by})" if self.by else "")
 
 
 class Golden(Section):

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 @app.command(name="daemon")
 def daemon_command(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="The site file.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Print the site with all defaults, and do nothing.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Print the site with all defaults, and report models and sources that are not there (exit 1).",
+        ),
+    ] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of site files.")] = False,
     components: Annotated[
         bool, typer.Option("--components", help="Print all sources, sinks, triggers and runtimes with their options.")
@@ -29,7 +35,6 @@ def daemon_command(
 ) -> None:
     """Inspect unattended: cameras, models, sinks, evidence and a page, as a site file says."""
     from edgead.cli.console import print_json
-    from edgead.site.load import load_site, resolved
     from edgead.site.schema import Site
 
     if schema:
@@ -43,7 +48,7 @@ def daemon_command(
     if config is None:
         raise SettingsError("the site file is missing: edgead daemon -c site.yaml")
     if check:
-        print(resolved(load_site(config)), end="")
+        _check(config)
         return
     try:
         from edgead.daemon.run import Daemon
@@ -54,6 +59,19 @@ def daemon_command(
     from edgead.daemon.logs import log_json_lines
 
     _run_and_exit(Daemon(config, log=log_json_lines()))
+
+
+def _check(config: Path) -> None:
+    from edgead.site.check import find_missing
+    from edgead.site.load import read_site, resolved
+
+    site, file = read_site(config)
+    print(resolved(site), end="")
+    missing = list(find_missing(site, file))
+    for problem in missing:
+        stderr.print(f"warning: {problem}", style="yellow", soft_wrap=True)
+    if missing:
+        raise typer.Exit(1)
 
 
 def _run_and_exit(daemon: Daemon) -> NoReturn:

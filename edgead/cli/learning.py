@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -70,6 +73,13 @@ def teach(
         float, typer.Option(help="Share of the images that is not learnt and shows what was gained.")
     ] = 0.2,
     group: Group = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Teach also what stands far from anything good.")] = False,
+    by: Annotated[str | None, typer.Option(help="Who teaches, for the record; by default the login name.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Where the images with heat maps go; by default MODEL.lesson.jpg.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; nobody is asked without a terminal.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be learnt, and learn nothing.")] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Put the version before the last lesson back.")] = False,
     json: Json = False,
 ) -> None:
@@ -79,17 +89,39 @@ def teach(
     if undo:
         if images or calibration:
             raise SettingsError("--undo puts the last version back, it takes no images")
-        artifact = teaching.undo(model)
-        facts = {
-            "model": str(model),
-            "sha256": artifact.manifest.manifest_sha256,
-            "earlier versions left": len(teaching.earlier_versions(model)),
-        }
-        print_report(facts, json, lambda: facts_table(f"{model}", facts))
+        _undo(model, json)
         return
     if not images:
         raise SettingsError("name good images to learn, or --undo")
-    plan = teaching.TeachPlan(find_images(images), held_out, find_images(calibration or []), group)
+    given = find_images(images), held_out, find_images(calibration or []), group
+    plan = teaching.TeachPlan(*given, force, by or _login_name(), sheet or teaching.sheet_of(model))
     with stage_bars() as progress:
-        lesson = teaching.teach(model, plan, progress=progress)
+        prepared = teaching.prepare(model, plan, progress=progress)
+    if dry_run:
+        print_report(prepared.to_dict(), json, prepared.table)
+        return
+    stderr.print(prepared.table())
+    if not yes and sys.stdin.isatty():
+        typer.confirm("Are all of these good parts?", abort=True, err=True)
+    with stage_bars() as progress:
+        lesson = teaching.learn(prepared, progress=progress)
     print_report(lesson.to_dict(), json, lesson.table)
+
+
+def _undo(model: Path, json: bool) -> None:
+    from edgead.learning import teach as teaching
+
+    artifact = teaching.undo(model)
+    facts = {
+        "model": str(model),
+        "sha256": artifact.manifest.manifest_sha256,
+        "earlier versions left": len(teaching.earlier_versions(model)),
+    }
+    print_report(facts, json, lambda: facts_table(f"{model}", facts))
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without an entry, as in a container
+        return f"user {os.getuid()}"

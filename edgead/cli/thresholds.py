@@ -34,6 +34,10 @@ def calibrate(
     group: Group = "auto",
     reject: Annotated[float | None, typer.Option(help="Set this threshold by hand, without images.")] = None,
     review: Annotated[float | None, typer.Option(help="Set the review threshold by hand.")] = None,
+    accept_outliers: Annotated[
+        bool,
+        typer.Option("--accept-outliers", help="Take images as good whose scores stand apart as those of defects do."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the new thresholds and write nothing.")] = False,
     runtime: Runtime = "auto",
     precision: Precision = None,
@@ -56,7 +60,7 @@ def calibrate(
         change, calibration = thresholds_by_hand(artifact, precision, reject=reject, review=review)
         report = change.model_dump(mode="json")
     else:
-        asked = AskedRates(false_reject_rate, review_rate, extrapolate, group)
+        asked = AskedRates(false_reject_rate, review_rate, extrapolate, group, accept_outliers or dry_run)
         paths = find_images(good_images or [])
         with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
             found = recalibrate(detector, paths, asked, progress=partial(progress, "score good images"))

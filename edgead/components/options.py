@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from typing_extensions import Self
 
 from edgead.errors import SettingsError
 from edgead.uri import checked_host, origin, without_credentials
@@ -27,9 +29,26 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def beside(self, folder: Path) -> Self:
+        """Give the section with every relative path in it and in its parts starting from a folder.
+
+        A section whose paths are parts of a text extends this.
+        """
+        return self.model_copy(update={name: _placed(getattr(self, name), folder) for name in type(self).model_fields})
+
 
 class NoOptions(Section):
     """The options of what has none."""
+
+
+def _placed(value: Any, folder: Path) -> Any:
+    if isinstance(value, Path):
+        return folder / value
+    if isinstance(value, Section):
+        return value.beside(folder)
+    if isinstance(value, dict):
+        return {key: _placed(item, folder) for key, item in value.items()}
+    return value
 
 
 def option_names(options: type[Section]) -> dict[str, str]:

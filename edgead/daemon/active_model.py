@@ -13,7 +13,7 @@ import numpy as np
 from edgead.artifact.identity import scorer_sha256
 from edgead.daemon import heap
 from edgead.daemon.self_test import SelfTest, golden_images, self_test
-from edgead.daemon.thresholds import CALIBRATE, KeptThresholds, Thresholds, last_change
+from edgead.daemon.thresholds import KeptThresholds, Thresholds, last_change
 from edgead.detector import Detector, Measurement, Session
 from edgead.drift import DriftSection, DriftWatch
 from edgead.errors import SettingsError
@@ -50,7 +50,7 @@ class ActiveModel:
         self._threads = section.threads or threads
         self._detector: Detector | None = None
         self._previous: Detector | None = None
-        self._superseded: Thresholds | None = None
+        self._superseded: tuple[Thresholds, Thresholds] | None = None
         self._session: Session | None = None  # of the detector in service, once it has seen a frame
         self._using = threading.Lock()  # none is exchanged while it judges; held for one image at most
         self._changing = threading.RLock()  # one change at a time
@@ -68,8 +68,8 @@ class ActiveModel:
     def can_roll_back(self) -> bool:
         return self._previous is not None
 
-    def take_superseded(self) -> Thresholds | None:
-        """Give, once, the thresholds of a person that a calibration has taken the place of."""
+    def take_superseded(self) -> tuple[Thresholds, Thresholds] | None:
+        """Give, once, the thresholds of a person and those of the model, changed since, that are in force instead."""
         superseded, self._superseded = self._superseded, None
         return superseded
 
@@ -213,10 +213,10 @@ class ActiveModel:
         kept = self._kept.find(self._pipeline, scorer, legacy)
         if kept is None:
             return
-        changed_at = last_change(detector.manifest, detector.graph.precision)
-        if kept.at is not None and changed_at is not None and changed_at > kept.at:
-            self._superseded = kept
-            now = _thresholds(detector).model_copy(update={"by": CALIBRATE, "at": changed_at})
+        change = last_change(detector.manifest, detector.graph.precision)
+        if kept.at is not None and change is not None and change.changed_at > kept.at:
+            now = _thresholds(detector).model_copy(update={"by": change.author, "at": change.changed_at})
+            self._superseded = kept, now
             self._kept.keep(self._pipeline, scorer, now)
             text = f"{self._pipeline}: judges by the thresholds of a calibration, newer than those that {kept.by} set"
             logger.warning(text, extra={"pipeline": self._pipeline, **now.values()})

@@ -17,7 +17,7 @@ from edgead.daemon.judging import JudgementError, Judging, PipelineStatus, Recei
 from edgead.daemon.pipeline_state import PipelineState, State
 from edgead.daemon.self_test import SelfTestError
 from edgead.daemon.supervisor import RestartBudget, Supervisor
-from edgead.daemon.thresholds import CALIBRATE, KeptThresholds, Thresholds
+from edgead.daemon.thresholds import KeptThresholds, Thresholds
 from edgead.errors import EdgeadError, SettingsError
 from edgead.inspector import FrameError
 from edgead.site.schema import LimitsSection, PipelineSection
@@ -373,9 +373,10 @@ class Pipeline:
         self.start()
 
     def _audit_superseded(self) -> None:
-        before, now = self.slot.take_superseded(), self.slot.thresholds
-        if before is not None and now is not None:
-            self._audit("thresholds", CALIBRATE, before.values(), now.values())
+        superseded = self.slot.take_superseded()
+        if superseded is not None:
+            before, now = superseded
+            self._audit("thresholds", now.by, before.values(), now.values())
 
     def _audit(self, action: str, by: str, before: Any, after: Any) -> None:
         text = f"{self.name}: {action} by {by}: {before} -> {after}"

@@ -10,12 +10,9 @@ from pathlib import Path
 from pydantic import RootModel, ValidationError
 
 from edgead.artifact.limits import Limits
-from edgead.artifact.manifest import Manifest
+from edgead.artifact.manifest import Manifest, ThresholdChange
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
-
-# Who set thresholds that came with the model.
-CALIBRATE = "edgead calibrate"
 
 
 class Thresholds(Limits):
@@ -29,11 +26,10 @@ class Thresholds(Limits):
         return self.model_copy(update={"at": datetime.now(timezone.utc)})
 
 
-def last_change(manifest: Manifest, precision: str) -> datetime | None:
-    """Find when the thresholds of a graph were last changed in the model itself; None where they never were."""
-    return max(
-        (change.changed_at for change in manifest.threshold_changes if change.precision == precision), default=None
-    )
+def last_change(manifest: Manifest, precision: str) -> ThresholdChange | None:
+    """Find the last change of a graph's thresholds in the model itself; None where they never were changed."""
+    changes = (change for change in manifest.threshold_changes if change.precision == precision)
+    return max(changes, key=lambda change: change.changed_at, default=None)
 
 
 class _Content(RootModel[dict[str, dict[str, Thresholds]]]):

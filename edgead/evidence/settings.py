@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import Self
 
 from edgead.components.options import Secretive, Section
 
 Kept = Literal["none", "reject", "review", "all"]
 KeepDays = Annotated[float, Field(gt=0, le=36_500)]
+_RELATIVE_SQLITE = re.compile(r"^(sqlite(?:\+\w+)?:///)(?=[^/:?])")
 
 
 class StoreSection(Section):
@@ -32,3 +35,10 @@ class StoreSection(Section):
     commit_within_ms: Annotated[
         float, Field(ge=0, le=10_000, description="Longest that a verdict waits for its row when the disk stalls.")
     ] = 250.0
+
+    def beside(self, folder: Path) -> Self:
+        """Give the section with relative paths, also of an SQLite URL, starting from a folder."""
+        placed = super().beside(folder)
+        if self.url is None:
+            return placed
+        return placed.model_copy(update={"url": _RELATIVE_SQLITE.sub(lambda start: f"{start[1]}{folder}/", self.url)})

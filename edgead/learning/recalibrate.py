@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,93 +16,18 @@ from edgead.artifact.manifest import Calibration, Manifest, ThresholdChange, Thr
 from edgead.artifact.training_hashes import content_sha256, refuse_learnt
 from edgead.calibration.conformal import calibrate, share_above
 from edgead.calibration.group_conformal import one_of_each
+from edgead.calibration.outliers import stand_apart
 from edgead.calibration.plan import check_recalibration
 from edgead.calibration.two_sample import same_distribution_p_value
 from edgead.dataset.folders import Progress
-from edgead.dataset.groups import AUTO, group_images
+from edgead.dataset.groups import group_images
 from edgead.detector import Detector, Measurement
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
+from edgead.learning.recalibration import AskedRates, Recalibration
 from edgead.metrics import Rate
 
-# Below this the scores are said to differ from those of the calibration before.
-DIFFERENT_BELOW = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class AskedRates:
-    """What the thresholds are to guarantee; a rate that is None stays as the model has it.
-
-    `group` says which images belong together; see `edgead.dataset.groups.group_images`.
-    """
-
-    false_reject_rate: float | None = None
-    review_rate: float | None = None
-    extrapolate: bool = False
-    group: str = AUTO
-
-
-@dataclass(frozen=True, slots=True)
-class Recalibration:
-    """New thresholds that are not written yet, and what led to them.
-
-    Attributes
-    ----------
-    rejected_before : Rate
-        How many of the images the old threshold rejects.
-    median_before, median_after : float
-        Of the scores behind the old thresholds and of those of the images.
-    copies : int
-        Images that are byte for byte another one; they count once.
-    groups : int
-        That the images are in.
-    account : str
-        How the groups were found.
-    """
-
-    change: ThresholdChange
-    calibration: Calibration
-    rejected_before: Rate
-    median_before: float
-    median_after: float
-    copies: int
-    groups: int
-    account: str
-
-    def warnings(self) -> list[str]:
-        """What whoever calibrates should know, in words."""
-        found = []
-        p_value = self.change.same_scores_p_value
-        if p_value is not None and p_value < DIFFERENT_BELOW:
-            found.append(
-                "these images do not score as those that the old thresholds came from (median "
-                f"{self.median_after:.4g}, was {self.median_before:.4g}; p = {p_value:.2g}): other light, another "
-                "camera setting, another batch, or images that the model was trained on. The new thresholds hold for "
-                "parts like these images"
-            )
-        if self.calibration.tail is not None:
-            tail = self.calibration.tail
-            found.append(
-                f"the threshold is an extrapolation and no guarantee: the true rate is expected from "
-                f"{100 * max(0.0, tail.rate_low):.2g} to {100 * tail.rate_high:.2g} % (90 %), if the tail is what it "
-                f"seems (fit to {tail.excesses} scores, Anderson-Darling {tail.anderson_darling:.2f}, "
-                f"p = {tail.fit_p_value:.2g})"
-            )
-        if self.copies:
-            found.append(f"{self.copies} images are copies of others and count once")
-        return found
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain JSON types."""
-        tail = self.calibration.tail
-        return {
-            **self.change.model_dump(mode="json"),
-            "old_threshold_rejects": {"count": self.rejected_before.count, "total": self.rejected_before.total},
-            "tail": None if tail is None else tail.model_dump(),
-            "groups": self.groups,
-            "groups_account": self.account,
-            "warnings": self.warnings(),
-        }
+MOST_NAMED = 8
 
 
 def recalibrate(
@@ -127,7 +50,8 @@ def recalibrate(
     TailError
         They cannot support the extrapolation either.
     SettingsError
-        The model has learnt from some of them.
+        The model has learnt from some of them, or the scores of some stand apart as those of defects would
+        (`edgead.calibration.outliers`): names them.
     """
     before = detector.graph.calibration
     if before is None:
@@ -144,6 +68,12 @@ def recalibrate(
         if progress:
             progress(done, len(unique))
     scores, maxima, medians = zip(*good, strict=True)
+    outliers = _outliers(unique, scores)
+    if outliers and not asked.accept_outliers:
+        raise SettingsError(
+            f"{outliers}: are these defects? A threshold that lets them pass lets such defects pass. Leave them out, "
+            "or, if they are good, take them with --accept-outliers"
+        )
     review = _review_rate(before, rate) if asked.review_rate is None else asked.review_rate
     after = calibrate(
         scores,
@@ -174,6 +104,7 @@ def recalibrate(
         copies=len(paths) - len(unique),
         groups=found.count,
         account=found.account,
+        outliers=outliers,
     )
 
 
@@ -237,6 +168,17 @@ def write_thresholds(artifact: Artifact, change: ThresholdChange, calibration: C
 def _review_rate(before: Calibration, rate: float) -> float:
     """The model's own review rate, unless the new false-reject rate is above it or nothing was sent to review."""
     return rate if before.review_rate == before.false_reject_rate else max(rate, before.review_rate)
+
+
+def _outliers(paths: Sequence[Path], scores: Sequence[float]) -> str:
+    """Name the images whose scores stand apart, the highest first; empty for none."""
+    apart = stand_apart(scores)
+    if not apart:
+        return ""
+    named = ", ".join(f"{Path(*paths[i].parts[-2:])} ({scores[i]:.4g})" for i in apart[:MOST_NAMED])
+    more = f" and {len(apart) - MOST_NAMED} more" if len(apart) > MOST_NAMED else ""
+    rest = max(score for i, score in enumerate(scores) if i not in apart)
+    return f"{len(apart)} of {len(paths)} images score far above the others (at most {rest:.4g}): {named}{more}"
 
 
 def _numbers(measured: Measurement) -> tuple[float, float, float]:

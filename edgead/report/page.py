@@ -207,7 +207,7 @@ def _model_card(found: Findings) -> str:
         "thresholds": f"reject above {limits.reject:.6g}, review above {limits.review:.6g}, {limits.method}",
         "threshold changes": "; ".join(
             f"{change.changed_at:%Y-%m-%d}: {change.before.reject:.6g} to {change.after.reject:.6g}, "
-            f"{change.after.method}"
+            f"{change.after.method}, {change.author}"
             for change in manifest.threshold_changes
         ),
         **{

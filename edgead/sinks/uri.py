@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
+
+from pydantic import field_validator
 
 from edgead.components.options import Uri
 from edgead.errors import EdgeadError
@@ -17,6 +20,17 @@ class UriOptions(SinkOptions):
 
     kind: Literal["uri"]
     uri: Uri
+
+    @field_validator("uri")
+    @classmethod
+    def _is_known(cls, uri: str) -> str:
+        read_uri(uri)
+        return uri
+
+    def beside(self, folder: Path) -> SinkOptions:  # type: ignore[override]  # the options that it stands for
+        """Give the options that the URI stands for; relative paths in it start from a folder."""
+        named = read_uri(self.uri)[1].beside(folder)
+        return named.model_copy(update={"required": self.required, "tolerated_s": self.tolerated_s})
 
     @property
     def most_waiting(self) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgead.mqtt.options import BrokerOptions
+from edgead.site.explain import PlacedError
 
 
 def renew(content: Any) -> Any:
@@ -16,7 +17,7 @@ def renew(content: Any) -> Any:
 
     Raises
     ------
-    ValueError
+    PlacedError
         The sink is none of kind mqtt, or the topic is missing.
     """
     if not isinstance(content, Mapping) or not isinstance(content.get("pipelines"), Mapping):
@@ -47,9 +48,10 @@ def _with_trigger(name: Any, pipeline: Any, sinks: Mapping[Any, Any]) -> Any:
         return {**pipeline, "trigger": rest}
     broker = sinks.get(sink) if isinstance(sink, str) else None
     if not isinstance(broker, Mapping) or broker.get("kind") != "mqtt" or not trigger.get("topic"):
-        raise ValueError(
-            f"pipelines.{name}.trigger: mqtt_sink must name a sink of kind mqtt, and topic a topic of its broker; or "
-            "write {kind: mqtt, host: BROKER, topic: TOPIC}"
+        raise PlacedError(
+            ("pipelines", name, "trigger"),
+            "mqtt_sink must name a sink of kind mqtt, and topic a topic of its broker; or "
+            "write {kind: mqtt, host: BROKER, topic: TOPIC}",
         )
     of_broker = {key: value for key, value in broker.items() if key in BrokerOptions.model_fields}
     return {**pipeline, "trigger": {**of_broker, **rest, "kind": "mqtt", "topic": trigger["topic"]}}

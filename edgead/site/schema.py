@@ -12,9 +12,11 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from edgead.components.options import Host, Name, Seconds, Section
 from edgead.components.registry import OneOf
 from edgead.drift import DriftSection
+from edgead.errors import suggestion
 from edgead.evidence.settings import StoreSection
 from edgead.runtime import AUTO, RUNTIMES, checked_runtime
 from edgead.sinks import SINKS, SinkOptions
+from edgead.site.explain import Place, PlacedError
 from edgead.site.old_forms import renew
 from edgead.sources.settings import CameraSection
 from edgead.triggers import TRIGGERS, TriggerOptions
@@ -107,12 +109,13 @@ class Site(Section):
     @model_validator(mode="after")
     def _known_names(self) -> Site:
         for name, pipeline in self.pipelines.items():
-            _expect(pipeline.camera, self.cameras, f"pipelines.{name}.camera")
+            _expect(pipeline.camera, self.cameras, ("pipelines", name, "camera"))
             for sink in pipeline.sinks:
-                _expect(sink, self.sinks, f"pipelines.{name}.sinks")
+                _expect(sink, self.sinks, ("pipelines", name, "sinks"))
         return self
 
 
-def _expect(name: str, known: Mapping[str, object], where: str) -> None:
+def _expect(name: str, known: Mapping[str, object], place: Place) -> None:
     if name not in known:
-        raise ValueError(f"{where}: there is no {name!r}, known are {', '.join(known) or 'none'}")
+        hint = suggestion(name, known) or f", known are {', '.join(known) or 'none'}"
+        raise PlacedError(place, f"there is no {name!r}{hint}")

@@ -105,6 +105,32 @@ def has_address(uri: str) -> bool:
     return component is not None and component.address is not None
 
 
+def beside(uri: str, folder: Path) -> str:
+    """Give a URI with the path that it names, if it names one, starting from a folder."""
+    component = _component(uri)
+    names_path = component is not None and component.name == "path"
+    return str(folder / uri) if names_path or (folder / uri).exists() else uri
+
+
+def check_there(uri: str) -> None:
+    """Find out whether the files or the camera of this computer that a URI names are there; others are not asked.
+
+    Raises
+    ------
+    SourceError
+        They are not, or the URI is malformed.
+    """
+    component = _component(uri)
+    if component is None:
+        raise _unknown(uri)
+    if component.address is not None:
+        live_address(uri, Limits())
+    elif component.name == "path":
+        open_source(uri).close()
+    else:
+        _options(component, uri)
+
+
 def _component(text: str) -> SourceComponent | None:
     """Find what opens a URI or a path; None for an unknown scheme."""
     if text.isdigit():

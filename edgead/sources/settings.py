@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
+from typing_extensions import Self
 
 from edgead.components.options import Seconds, Section, Uri
+from edgead.sources import beside
 from edgead.sources.health import HealthSection
 
 
@@ -28,3 +31,7 @@ class CameraSection(Section):
         int, Field(ge=2, le=10**9, description="Identical frames in a row that make a camera frozen.")
     ] = 25
     health: HealthSection = HealthSection()
+
+    def beside(self, folder: Path) -> Self:
+        """Give the section with a file, a folder or a glob that is relative starting from a folder."""
+        return super().beside(folder).model_copy(update={"uri": beside(self.uri, folder)})

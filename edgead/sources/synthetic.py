@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -13,6 +11,7 @@ from pydantic import Field
 from edgead.components.options import Section
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.sources.live import Limits
+from edgead.sources.paced import Pace, Rate
 from edgead.sources.registry import register
 from edgead.types import Frame
 
@@ -26,9 +25,7 @@ class SyntheticOptions(Section):
     batch: Annotated[
         int | None, Field(ge=1, description="Every so many parts are a batch of its own light, mould and set-up.")
     ] = None
-    rate: Annotated[
-        float | None, Field(gt=0, le=1000, description="Parts per second; by default as fast as they are asked for.")
-    ] = None
+    rate: Rate = None
     repeat: Annotated[bool, Field(description="The parts are made once, and come again and again.")] = False
 
 
@@ -48,25 +45,23 @@ class SyntheticSource:
         self._given = options
         self.live = options.rate is not None  # a conveyor with a rate waits for nobody
         self._frames = FrameCounter(uri, late_after_ms=late_after_ms)
-        self._closed = threading.Event()
+        self._pace = None if options.rate is None else Pace(options.rate)
+        self._closed = False
 
     @property
     def counters(self) -> Counters:
         return Counters(captured=self._frames.captured, late=self._frames.late)
 
     def __iter__(self) -> Iterator[Frame]:
-        due_s, rate = time.monotonic(), self._given.rate
         for image in self._parts():
-            if rate is not None:
-                self._closed.wait(due_s - time.monotonic())
-                # A conveyor that was held up goes on at its pace, it does not catch up.
-                due_s = max(due_s, time.monotonic() - 1 / rate) + 1 / rate
-            if self._closed.is_set():
+            if (self._pace is not None and not self._pace.wait()) or self._closed:
                 return
             yield self._frames.hand_over(self._frames.capture(image))
 
     def close(self) -> None:
-        self._closed.set()
+        self._closed = True
+        if self._pace is not None:
+            self._pace.end()
 
     def _parts(self) -> Iterator[np.ndarray]:
         # Only those who ask for the line pay for its import.

@@ -18,12 +18,12 @@ import edgead
 from edgead.artifact.folder import Artifact, check_destination, new_artifact
 from edgead.artifact.manifest import Manifest, Preprocessing
 from edgead.artifact.training_hashes import keep_learnt
+from edgead.calibration.outliers import stand_apart
 from edgead.calibration.plan import plan_calibration
 from edgead.dataset.folders import Images, StageProgress, check_images, no_progress, split_good
 from edgead.dataset.groups import NONE, group_images
 from edgead.errors import SettingsError
 from edgead.learning.commission.backbone import FrozenBackbone, open_backbone
-from edgead.learning.commission.checks import find_odd
 from edgead.learning.commission.collect import Collected, collect
 from edgead.learning.commission.learn import learn
 from edgead.learning.finalize import CalibrationPlan, complete_artifact
@@ -156,7 +156,7 @@ def commission(
         keep_learnt(draft, training)
         completed = CalibrationPlan(calibration, rate, plan.review_rate, groups=groups.of(calibration))
         good = complete_artifact(draft, manifest, completed, progress=partial(progress, "calibrate"))
-    odd_held_out = [calibration[i].name for i in find_odd(np.array(good.scores))]
+    odd_held_out = [calibration[i].name for i in stand_apart(good.scores)]
     return Commissioned(Artifact.load(destination), collected, odd, odd_held_out)
 
 

@@ -1,7 +1,23 @@
 """Teaching on the device: good images go into the memory bank of a finished model, thresholds are made again."""
 
+from edgead.learning.teach.guard import LessonRefusedError, Offered
 from edgead.learning.teach.lesson import Counts, Judgement, Lesson
-from edgead.learning.teach.run import TeachPlan, teach
-from edgead.learning.teach.versions import earlier_versions, undo
+from edgead.learning.teach.prepare import Prepared, TeachPlan, prepare
+from edgead.learning.teach.run import learn, teach
+from edgead.learning.teach.versions import earlier_versions, sheet_of, undo
 
-__all__ = ["Counts", "Judgement", "Lesson", "TeachPlan", "earlier_versions", "teach", "undo"]
+__all__ = [
+    "Counts",
+    "Judgement",
+    "Lesson",
+    "LessonRefusedError",
+    "Offered",
+    "Prepared",
+    "TeachPlan",
+    "earlier_versions",
+    "learn",
+    "prepare",
+    "sheet_of",
+    "teach",
+    "undo",
+]

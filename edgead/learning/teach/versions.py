@@ -20,6 +20,12 @@ def versions_folder(path: Path) -> Path:
     return path.with_name(f"{path.name}.versions")
 
 
+def sheet_of(path: Path) -> Path:
+    """Where the image of a model's last lesson lies."""
+    path = path.resolve()
+    return path.with_name(f"{path.name}.lesson.jpg")
+
+
 def earlier_versions(path: Path) -> list[Path]:
     """Versions before the present one, oldest first."""
     folder = versions_folder(path)
@@ -67,6 +73,7 @@ def undo(path: Path) -> Artifact:
         earlier[-1].rename(path)
     if len(earlier) == 1:
         versions_folder(path).rmdir()
+    sheet_of(path).unlink(missing_ok=True)
     return Artifact.load(path)
 
 

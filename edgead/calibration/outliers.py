@@ -1,0 +1,43 @@
+"""Scores of good parts that stand apart from the others: of a defect among them, or of a part like no other."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+# In robust standard deviations (1.4826 times the median absolute deviation). What is only far above the median need not
+# be odd, as the tails of good scores differ: it is where nothing lies between it and the others.
+FAR, GAP = 5.0, 3.0
+# What more than a quarter of the images have in common is no exception.
+MOST = 0.25
+# Parts that are all but the same differ by rounding alone.
+_LEAST_SPREAD = 1e-3
+
+
+def stand_apart(scores: npt.ArrayLike) -> list[int]:
+    """Find which scores lie far above the others, with a gap between.
+
+    Of sets of 20 to 300 good scores without an outlier, at most 0.2 % (normal), 2 % (logistic), 6 % (Gumbel), 9 %
+    (Student's t, 5 degrees of freedom) and 14 % (log-normal, sigma 0.5) are suspected; with tails as heavy as t of 3
+    degrees up to a third. On the built-in line at most 2.1 % with a commissioned model, and 10 % with a small one whose
+    scores are skewed. An outlier 8 deviations above is found in at least 97 % of the normal sets.
+    `python -m benchmarks outliers` measures it again.
+
+    Parameters
+    ----------
+    scores : array_like of shape (n,)
+
+    Returns
+    -------
+    list of int
+        Indices, of the highest score first; at most a quarter of all.
+    """
+    values = np.asarray(scores, np.float64)
+    order = np.argsort(values, kind="stable")
+    middle = np.median(values)
+    spread = max(1.4826 * np.median(np.abs(values - middle)), _LEAST_SPREAD * abs(middle), np.finfo(float).tiny)
+    ascending = (values[order] - middle) / spread
+    first = len(values) - int(MOST * len(values))
+    gaps = np.flatnonzero((np.diff(ascending) > GAP) & (ascending[1:] > FAR)) + 1
+    gaps = gaps[gaps >= first]
+    return order[gaps[0] :][::-1].tolist() if len(gaps) else []

@@ -1,0 +1,119 @@
+"""Is an image fit to be taught as good? What a lesson is about to learn, beside what good parts look like.
+
+Good parts under another light differ everywhere a little: the whole map of anomalies rises, and its peak with it. A
+defect raises the map in one place and leaves the rest as it was. Another product is far from everything good
+everywhere. So two ratios decide, both 1 for the good parts that thresholds came from: the median of the map beside
+theirs, and the image score beside that median.
+
+The measurements behind the two limits are in `benchmarks/guard.py`. What a defect changes as little as the light does,
+these ratios cannot distinguish: for that the sheet is shown and somebody named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgead.artifact.manifest import Calibration
+from edgead.dataset.folders import Progress
+from edgead.detector import Detector, Measurement
+from edgead.errors import SettingsError
+from edgead.images.files import load_image, write_image
+from edgead.images.overlay import contact_sheet, draw_overlay
+
+# On the built-in line good parts under other lights, out of focus and in other batches lie below 1.7, six other
+# products and random textures above 2.6.
+OTHER_PRODUCT = 2.0
+# There a quarter more light, half of it, another colour, light from the side, or out of focus stay below 1.2; a missing
+# hole lies above. So do a reflection and clipped exposure, which change one place as a defect does; and half of the
+# dents and stains, most scratches and all cracks lie below, as they change it little.
+ONE_PLACE = 1.2
+# Where good scores themselves are so wide, in robust deviations of their logarithm, one place may stand out more.
+WIDE = 6.0
+MOST_TILES = 24
+
+
+class LessonRefusedError(SettingsError):
+    """Some of the images stand far from anything good; the message names them and what they look like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """An image that is about to be learnt, its score by the model as it is, and why it may not be good, or ''."""
+
+    path: Path
+    score: float
+    limit: float
+    doubt: str
+
+    @property
+    def label(self) -> str:
+        """Folder and name, and the score beside the limit."""
+        return f"{Path(*self.path.parts[-2:])}: {100 * self.score / self.limit:.0f} % of the limit"
+
+
+def examine(detector: Detector, paths: Sequence[Path], progress: Progress | None = None) -> list[Offered]:
+    """Measure images with the model that shall learn them; those in doubt first, then by their scores."""
+    limits = detector.graph.calibration
+    assert limits is not None
+    offered = []
+    for done, path in enumerate(paths, 1):
+        measured = detector.measure(load_image(path))
+        offered.append(Offered(path, measured.image_score, limits.reject, doubt_of(measured, limits)))
+        if progress:
+            progress(done, len(paths))
+    return sorted(offered, key=lambda one: (not one.doubt, -one.score))
+
+
+def doubt_of(measured: Measurement, limits: Calibration) -> str:
+    """Say why an image may show no good part; empty for no doubt, and where nothing usual is known to compare with."""
+    everywhere, place = ratios(measured, limits)
+    if everywhere > OTHER_PRODUCT:
+        return f"all of it is {everywhere:.1f} times as far from what is good as usual: another product?"
+    if place > max(ONE_PLACE, math.exp(WIDE * _spread(limits))):
+        return f"one place stands out {place:.2f} times as far as in good images: a defect?"
+    return ""
+
+
+def ratios(measured: Measurement, limits: Calibration) -> tuple[float, float]:
+    """How far the whole of an image, and how far one place beyond that, lies from what is good; usual is 1.
+
+    Scores that are no distances, at or below 0 for good parts, have no ratios: both are 1.
+    """
+    usual = float(np.median(limits.scores))
+    if usual <= 0 or limits.map_typical <= 0:
+        return 1.0, 1.0
+    everywhere = float(np.median(measured.anomaly_map)) / limits.map_typical
+    return everywhere, measured.image_score / usual / max(everywhere, 1.0)
+
+
+def _spread(limits: Calibration) -> float:
+    logarithms = np.log(np.maximum(limits.scores, np.finfo(float).tiny))
+    return float(1.4826 * np.median(np.abs(logarithms - np.median(logarithms))))
+
+
+def write_sheet(detector: Detector, offered: Sequence[Offered], path: Path) -> None:
+    """Draw the first of the images with heat map, verdict and doubt into one image."""
+    tiles = []
+    for one in offered[:MOST_TILES]:
+        image = load_image(one.path)
+        tiles.append((draw_overlay(image, detector.predict(image)), "IN DOUBT  " * bool(one.doubt) + one.label))
+    write_image(path, contact_sheet(tiles))
+
+
+def refuse_doubtful(offered: Sequence[Offered], sheet: Path | None) -> None:
+    """Raise LessonRefusedError where some of the images are in doubt."""
+    doubtful = [one for one in offered if one.doubt]
+    if not doubtful:
+        return
+    named = "".join(f"\n  {one.label}; {one.doubt}" for one in doubtful[:8])
+    more = f"\n  and {len(doubtful) - 8} more" if len(doubtful) > 8 else ""
+    look = f"look at {sheet}; " if sheet else ""
+    raise LessonRefusedError(
+        f"{len(doubtful)} of {len(offered)} images stand far from anything good, and nothing was learnt:{named}{more}\n"
+        f"{look}leave them out, or, if they are good, teach them with --force"
+    )

@@ -1,0 +1,46 @@
+"""What a site names and this computer lacks: models, and files and cameras that frames should come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgead.artifact.folder import Artifact
+from edgead.errors import EdgeadError
+from edgead.files.strict_yaml import YamlFile
+from edgead.site.explain import Place, dotted
+from edgead.site.schema import Site
+from edgead.sources import check_there
+
+
+def find_missing(site: Site, file: YamlFile) -> Iterator[str]:
+    """Report each model that cannot be read, and each source of this computer that is not there.
+
+    Network cameras are not asked: they may be switched off while the file is written.
+
+    Parameters
+    ----------
+    site : Site
+    file : YamlFile
+        That it was read from; a path that is there from the working directory, and not from the file, is named.
+    """
+    for name, camera in site.cameras.items():
+        try:
+            check_there(camera.uri)
+        except EdgeadError as error:
+            yield _reported(("cameras", name, "uri"), error, file)
+    for name, pipeline in site.pipelines.items():
+        try:
+            Artifact.load(pipeline.model).graph(pipeline.precision)
+        except EdgeadError as error:
+            yield _reported(("pipelines", name, "model"), error, file)
+
+
+def _reported(place: Place, error: EdgeadError, file: YamlFile) -> str:
+    written = file.content
+    for part in place:
+        written = written.get(part) if isinstance(written, dict) else None
+    hint = ""
+    if isinstance(written, str) and Path(written).exists() and not Path(file.path.parent, written).exists():
+        hint = f"; relative paths start from the site file: write {Path(written).absolute()}"
+    return f"{file.where(place)}: {dotted(place)}: {error}{hint}"

@@ -1,0 +1,41 @@
+"""Scores that stand apart: what is found, and how seldom good scores are suspected."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks import outliers
+from edgead.calibration.outliers import stand_apart
+
+GOOD = np.linspace(0.8, 0.95, 20)
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        pytest.param(GOOD, [], id="good ones"),
+        pytest.param([*GOOD, 1.469, 1.485], [21, 20], id="two defects, the higher first"),
+        pytest.param([*GOOD, 1.0], [], id="the next one"),
+        pytest.param([*GOOD, *GOOD + 1], [], id="half of all are no exception"),
+        pytest.param(np.append(GOOD, 0.1), [], id="far below"),
+        pytest.param(np.full(20, 0.5), [], id="all the same"),
+        pytest.param([*np.full(20, 0.5), 0.5001], [], id="rounding"),
+        pytest.param([*-GOOD, 1.0], [20], id="negative scores"),
+        pytest.param([0.5], [], id="one"),
+    ],
+)
+def test_what_stands_apart(scores, expected):
+    assert stand_apart(scores) == expected
+
+
+@pytest.mark.parametrize(("family", "most"), [("normal", 0.01), ("logistic", 0.03), ("Gumbel", 0.08)])
+def test_good_scores_are_seldom_suspected(family, most, monkeypatch):
+    monkeypatch.setattr(outliers, "SETS", 500)
+    assert outliers.suspected(outliers.FAMILIES[family], 20) <= most
+    assert outliers.suspected(outliers.FAMILIES[family], 100) <= most
+
+
+def test_outliers_of_normal_scores_are_found(monkeypatch):
+    monkeypatch.setattr(outliers, "SETS", 500)
+    assert outliers.suspected(outliers.FAMILIES["normal"], 40, outliers=2, at=8) > 0.9
