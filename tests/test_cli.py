@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,22 @@ def edgead(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str
 
 def report(*arguments: object, code: int = 0) -> dict:
     return json.loads(edgead(*arguments, "--json", code=code).stdout)
+
+
+def refused(monkeypatch, capsys, folder: Path, arguments: list, code: int = 2) -> str:
+    """What a command says that ends with an error and leaves nothing in the folder where it runs."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(sys, "argv", ["edgead", *map(str, arguments)])
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as end:  # in this process: most of them import torch, which takes seconds
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, on_sigterm)
+    assert end.value.code == code
+    assert list(folder.iterdir()) == []
+    return " ".join(capsys.readouterr().err.replace("│", "").split())
 
 
 @pytest.fixture(scope="module")
@@ -192,11 +209,14 @@ def test_a_source_that_fails_ends_with_one(model, tmp_path):
         (["train", "{data}", "-o", "out", "--false-reject-rate", "2"], "between 0 and 1"),
         (["train", "{data}", "-o", "out", "--detector", "efficient_ad", "--preset", "medium"], "edgead distill IMAGES"),
         (["distill", "missing", "-o", "out.safetensors"], "no such folder"),
-        (["distill", "{data}", "-o", "out.safetensors", "--model-size", "large"], "'medium' or 'nano', found 'large'"),
+        (
+            ["distill", "{data}", "-o", "out.safetensors", "--model-size", "large"],
+            "'large' is not one of",
+        ),
         (["eval", "missing", "{data}"], "edgead train"),
         (["eval", "{model}", "missing"], "has no folder test"),
         (["predict", "{model}", "missing.png"], "no such file"),
-        (["export", "{model}", "{data}", "--precision", "fp8"], "choose one of fp32, fp16, int8"),
+        (["export", "{model}", "{data}", "--precision", "fp8"], "not one of 'fp32', 'fp16', 'int8'"),
         (["stream", "{model}", "missing.avi"], "no such file"),
         (["stream", "{model}", "camera:77"], "camera"),
         (["stream", "{model}", "synthetic:?count=1", "--sink", "fax:123"], "fax"),
@@ -218,18 +238,8 @@ def test_a_source_that_fails_ends_with_one(model, tmp_path):
     ],
 )
 def test_usage_errors(model, line_data, tmp_path, monkeypatch, capsys, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.setattr(sys, "argv", ["edgead", *(a.format(data=line_data, model=model) for a in arguments)])
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as end:  # in this process: most of them import torch, which takes seconds
-            main()
-    finally:
-        signal.signal(signal.SIGTERM, on_sigterm)
-    assert end.value.code == 2
-    assert message in " ".join(capsys.readouterr().err.replace("│", "").split())
-    assert list(tmp_path.iterdir()) == []
+    filled = [argument.format(data=line_data, model=model) for argument in arguments]
+    assert message in refused(monkeypatch, capsys, tmp_path, filled)
 
 
 def test_sigterm_while_the_model_is_written_leaves_nothing(line_data, tmp_path):
@@ -286,3 +296,87 @@ def test_profile_at_a_rate_writes_samples_and_a_page_and_is_compared(model, tmp_
     refused = edgead("profile", "--compare", *reports, code=2).stderr
     assert "cpu is" in refused and "another" in refused
     assert "name a model" in edgead("profile", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--backbone", "resnet9"], "unknown backbone 'resnet9': choose one of efficientnet_lite0"),
+        (["--layers", "layer9"], "choose from stem, stride2"),
+        (["--set", "windw=3"], "no setting windw"),
+        (["--preset", "magic"], "choose one of fast, default, fine"),
+        (["--detector", "oracle"], "choose one of patchcore"),
+        (["--preset", "auto", "--set", "windw=3"], "no setting windw"),
+        (["--detector", "simplenet", "--layers", "layer9"], "choose from stem, stride2"),
+        (["--weights", "missing.pt"], "'missing.pt' does not exist"),
+        (["--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
+    ],
+)
+def test_usage_errors_come_before_images_are_read(line_data, tmp_path, monkeypatch, capsys, options, message):
+    def refuse(*_arguments, **_settings):
+        raise AssertionError("an image was read")
+
+    for module in ("edgead.dataset.folders", "edgead.training.proportions"):
+        monkeypatch.setattr(f"{module}.load_image", refuse)
+    assert message in refused(monkeypatch, capsys, tmp_path, ["train", line_data, "-o", "out", *options])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--detectors", "oracle"], "cannot tune oracle"),
+        (["--precisions", "fp8"], "unknown precision 'fp8'"),
+        (["--runtime", "oracle"], "unknown runtime 'oracle'"),
+    ],
+)
+def test_a_search_checks_its_options_before_images_are_read(line_data, tmp_path, monkeypatch, capsys, options, message):
+    def refuse(*_arguments, **_settings):
+        raise AssertionError("an image was read")
+
+    monkeypatch.setattr("edgead.dataset.folders.load_image", refuse)
+    command = ["tune", line_data, "-o", "out", "--latency-ms", "9", *options]
+    assert message in refused(monkeypatch, capsys, tmp_path, command)
+
+
+def test_help_lists_the_choices():
+    shown = " ".join(edgead("train", "--help").stdout.split())
+    assert "one of patchcore, simplenet, efficient_ad, mvg, draem, cs_flow" in shown
+    assert "one of onnxruntime, openvino, tensorrt" in " ".join(edgead("eval", "--help").stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [
+        ("train data --detector s", {"simplenet"}),
+        ("train data --device c", {"cpu", "cuda"}),
+        ("predict m i --runtime o", {"onnxruntime", "openvino"}),
+        ("export m --precision f", {"fp32", "fp16"}),
+        ("pre", {"predict", "presets"}),
+    ],
+)
+def test_a_shell_completes_the_choices(words, completions):
+    environment = {"_EDGEAD_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": f"edgead {words}"}
+    command = [sys.executable, "-c", "from edgead.cli import main; import sys; sys.argv = ['edgead']; main()"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=60)
+    assert set(re.findall(r'"([a-z_0-9]+)"', done.stdout)) == completions, done.stderr
+
+
+def test_presets_are_listed_with_what_they_are_for():
+    listed = report("presets")
+    assert {"patchcore", "simplenet", "efficient_ad", "mvg", "draem", "cs_flow"} <= listed.keys()
+    assert "auto" in listed["patchcore"]["presets"] and "auto" not in listed["mvg"]["presets"]
+    for detector in listed.values():
+        assert detector["purpose"] and all(preset["purpose"] for preset in detector["presets"].values())
+
+
+def test_the_closed_choices_are_all_there_are():
+    from typing import get_args
+
+    from edgead.artifact.manifest import PRECISIONS
+    from edgead.cli.choices import DeviceName, PrecisionName, TeacherSize
+    from edgead.methods.device import DEVICES
+    from edgead.methods.pdn import ModelSize
+
+    assert tuple(PrecisionName) == PRECISIONS and tuple(DeviceName) == DEVICES
+    assert set(TeacherSize) == set(get_args(ModelSize))
+    assert f"{PrecisionName.fp16}" == str(PrecisionName.fp16) == "fp16"

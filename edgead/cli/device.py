@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from edgead.artifact.folder import Artifact
-from edgead.cli.app import Group, Json, Model, Precision, Runtime, app, find_images, print_report
+from edgead.cli.app import Group, Json, Model, app, find_images, print_report
+from edgead.cli.choices import Precision, Runtime
 from edgead.cli.console import FrameCount, evaluation_table, facts_table, stage_bars, stderr
 from edgead.dataset.folders import find_test_images
 from edgead.dataset.groups import group_images

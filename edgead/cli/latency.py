@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from edgead.cli.app import Json, Precision, Runtime, app, find_images, print_report
+from edgead.cli.app import Json, app, find_images, print_report
+from edgead.cli.choices import Precision, Runtime
 from edgead.cli.console import stderr
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
