@@ -32,6 +32,7 @@ from edgead.cli.console import (
 )
 from edgead.dataset.folders import find_test_images
 from edgead.errors import SettingsError
+from edgead.files.atomic import write_whole
 
 
 @app.command()
@@ -76,7 +77,7 @@ def tune(
     )
     with stage_bars() as progress:
         tuned = search(data, output, plan, progress=progress)
-    drawn.write_text(tuned.plot, encoding="utf-8")
+    write_whole(drawn, tuned.plot.encode())
     print_report(
         {"model": str(output), "plot": str(drawn), **tuned.to_dict()}, json, lambda: tuned_table(tuned, latency_ms)
     )

@@ -15,6 +15,7 @@ from edgead import kernels
 from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
 from edgead.artifact.manifest import PROVEN, Manifest
 from edgead.artifact.training_hashes import keep_learnt
+from edgead.artifact.versions import earlier_versions
 from edgead.dataset.folders import Images, Progress, StageProgress, check_images, no_progress, split_good
 from edgead.dataset.groups import AUTO, Groups, group_images
 from edgead.detector import Detector
@@ -26,7 +27,7 @@ from edgead.learning.recalibrate import threshold_change, without_copies
 from edgead.learning.teach.calibration_images import CalibrationImages, find_calibration_images
 from edgead.learning.teach.lesson import Judgement, Lesson, judge
 from edgead.learning.teach.thresholds import settle
-from edgead.learning.teach.versions import earlier_versions, new_version
+from edgead.learning.teach.versions import new_version
 from edgead.memory_bank.coreset import Merged, merge, spacing
 
 
