@@ -76,10 +76,12 @@ def print_report(report: dict[str, Any], as_json: bool, table: Any) -> None:
         stdout.print(table())
 
 
-def find_images(paths: list[Path]) -> list[Path]:
+def find_images(paths: list[Path], *, below: bool = False) -> list[Path]:
+    """Files as they are, and the images in folders; with `below`, those in all folders below them too."""
     found: list[Path] = []
     for path in paths:
-        found += [path] if is_image_path(path) or path.is_file() else list_images(path)
+        is_file = path.is_file() or (is_image_path(path) and not path.is_dir())
+        found += [path] if is_file else list_images(path, below=below)
     return found
 
 
