@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,9 +25,9 @@ from edgead.images.files import load_image
 pytest.importorskip("torch", reason="training needs the workstation's packages")
 
 
-def edgead(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+def edgead(*arguments: object, code: int = 0, columns: int = 300) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", "-c", "from edgead.cli import main; main()", *map(str, arguments)]
-    wide = {**os.environ, "COLUMNS": "300"}  # tables do not break names
+    wide = {**os.environ, "COLUMNS": str(columns)}  # by default tables do not break names
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=wide)
     assert result.returncode == code, result.stderr + result.stdout
     assert "Traceback" not in result.stderr
@@ -90,7 +92,31 @@ def test_predict(model, line_data, tmp_path):
     result = report("predict", model, images, images / "000.jpg", "--heat-maps", tmp_path / "maps")
     assert len(result["images"]) == 9
     assert result["images"][0]["image_score"] == result["images"][8]["image_score"]
-    assert len(list((tmp_path / "maps").iterdir())) == 9
+    assert len(list((tmp_path / "maps").iterdir())) == 8
+    missing = edgead("predict", model, images, "missing.png", code=1)
+    assert "missing.png: no such file" in missing.stderr
+
+
+def test_predict_goes_on_past_a_damaged_image(model, line_data, tmp_path):
+    """In a folder of folders; and neither tables nor names of files lose where an image lies."""
+    parts = tmp_path / "a long name of a folder that does not fit" / "beside a table" / "parts"
+    for kind in ("good", "dent"):
+        shutil.copytree(line_data / "test" / kind, parts / kind)
+    damaged = parts / "dent" / "001.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:3000])
+    options = ["--csv", tmp_path / "out" / "verdicts.csv", "--heat-maps", tmp_path / "maps"]
+    result = edgead("predict", model, parts, *options, code=1, columns=80)
+    assert f"{damaged}: truncated JPEG" in result.stderr and "1 of 10 images could not be judged" in result.stderr
+    assert all(f"│ {kind}/{number}.jpg" in result.stdout for kind in ("good", "dent") for number in ("000", "001"))
+    with open(tmp_path / "out" / "verdicts.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == [str(path) for path in sorted(parts.glob("*/*"))]
+    assert rows[1]["decision"] == "" and rows[1]["problem"].startswith("truncated JPEG")
+    assert float(rows[2]["image_score"]) > 0 and rows[2]["decision"] in ("ok", "review", "reject")
+    maps = sorted(str(path.relative_to(tmp_path / "maps")) for path in (tmp_path / "maps").glob("*/*"))
+    assert len(maps) == 9 and maps[0].startswith("dent/000.jpg_") and maps[1].startswith("good/000.jpg_")
+    assert [row["heat_map"] for row in rows if row["heat_map"]] == [str(tmp_path / "maps" / name) for name in maps]
+    assert "could not be judged" in edgead("predict", model, damaged, code=2).stderr
 
 
 @pytest.mark.slow
@@ -167,8 +193,6 @@ def test_doctor():
 
 
 def test_a_changed_weight_fails_the_gate(model, tmp_path):
-    import shutil
-
     from test_export import change_a_weight, stamp
 
     copy = Path(shutil.copytree(model, tmp_path / "m"))
@@ -263,7 +287,9 @@ def test_names_are_printed_as_they_are(model, line_data, tmp_path):
     other = tmp_path / "part[" / "red].jpg"  # as a path, it holds what closes a colour in rich's markup
     other.parent.mkdir()
     image.rename(other)
-    assert "part[/red].jpg" in edgead("predict", model, other).stdout
+    assert f"images in {tmp_path}/part[" in edgead("predict", model, other).stdout
+    (tmp_path / "other.jpg").symlink_to(other)
+    assert "part[/red].jpg" in edgead("predict", model, tmp_path).stdout
 
 
 def test_version():
@@ -380,3 +406,52 @@ def test_the_closed_choices_are_all_there_are():
     assert tuple(PrecisionName) == PRECISIONS and tuple(DeviceName) == DEVICES
     assert set(TeacherSize) == set(get_args(ModelSize))
     assert f"{PrecisionName.fp16}" == str(PrecisionName.fp16) == "fp16"
+
+
+def test_an_empty_mask_of_a_defect_is_reported(model, line_data, tmp_path):
+    data = Path(shutil.copytree(line_data, tmp_path / "data", ignore=shutil.ignore_patterns("train")))
+    mask = next((data / "ground_truth" / "dent").iterdir())
+    assert cv2.imwrite(str(mask), np.zeros((480, 480), np.uint8))
+    for verb in (["eval"], ["report", "-o", tmp_path / "page.html"]):
+        result = edgead(verb[0], model, data, *verb[1:])
+        assert f"masks of 1 defective images mark nothing, such as that of {data}/test/dent/000" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_plain_folder_is_all_that_training_and_export_need(line_data, tmp_path):
+    """And where a folder was named, export knows it from the model. What it replaces is kept."""
+    good, out = line_data / "train" / "good", tmp_path / "model"
+    options = ["-o", out, "--preset", "fast", "--image-size", "64", "--memory-bank-size", "50", "--set", "window=1"]
+    shown = edgead("train", good, *options, columns=80).stdout
+    assert max(map(len, shown.splitlines())) <= 80 and "…" not in shown
+    text = " ".join(shown.split())
+    assert "About 1 good part in 10 will be rejected (at most 10 %, from 12 images held out)." in text
+    assert "edgead predict" in text and ".versions" not in text
+    export = [out, good, "--precision", "fp16", "--tolerance", "9"]
+    assert report("export", *export)["image_source"] == "training data"
+    first = (out / "manifest.json").read_bytes()
+
+    text = " ".join(edgead("train", line_data, *options, "--normal-dir", "train/good").stdout.split())
+    assert f"is the newest in {out}.versions; `edgead teach {out} --undo` puts it back" in text
+    assert (tmp_path / "model.versions" / "1" / "manifest.json").read_bytes() == first
+    moved = tmp_path / "moved" / "train"
+    moved.mkdir(parents=True)
+    (moved / "good").symlink_to(good)
+    (moved / "photo.jpg").symlink_to(good / "000.jpg")
+    assert report("export", out, moved.parent, *export[2:])["image_source"] == "training data"
+    edgead("teach", out, "--undo")
+    assert (out / "manifest.json").read_bytes() == first
+
+
+@pytest.mark.slow
+def test_tables_fit_into_80_columns(model, line_data):
+    verbs = [
+        ("profile", model, "-n", "20", "--warmup", "1"),
+        ("verify", model, line_data, "--all"),
+        ("eval", model, line_data),
+        ("stream", model, "synthetic:?count=3"),
+    ]
+    for verb in verbs:
+        shown = edgead(*verb, columns=80).stdout
+        assert "…" not in shown and max(map(len, shown.splitlines())) <= 80, shown
+        assert "preprocess" in shown or "onnxruntime" in shown or "missing_hole" in shown

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 import yaml
+from rich.console import Group as Rows
 
+from edgead.artifact.manifest_file import MANIFEST
+from edgead.cli.advice import advise
 from edgead.cli.app import (
     FalseRejectRate,
     Group,
@@ -27,6 +30,8 @@ from edgead.dataset.folders import StageProgress, find_good_images
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from edgead.training.from_folder import GoodImages
 
 
@@ -85,6 +90,7 @@ def train(
     _check_settings(detector, preset, chosen)
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group)
+    replaced = (output / MANIFEST).is_file()
     with stage_bars() as progress:
         of_preset, account = _preset(good, detector, preset, latency_ms, progress)
         settings = {**of_preset, **chosen}
@@ -94,14 +100,18 @@ def train(
     report = {"model": str(output), "skipped": problems, **training_facts(artifact)}
     if account and settings["image_size"] == of_preset["image_size"]:
         report["chosen"] = account
-    shown = {**report, "groups": report["groups"]["account"]}
-    print_report(
-        report,
-        json,
-        lambda: facts_table(f"{output}", {k: v for k, v in shown.items() if k != "skipped" or v}),
-    )
     if "warning" in report["groups"]:
         stderr.print(f"warning: {report['groups']['warning']}", style="yellow", soft_wrap=True)
+    print_report(report, json, lambda: Rows(_table(report), *advise(artifact, data, replaced)))
+
+
+def _table(report: dict[str, Any]) -> Table:
+    """What a user reads of a training; the report as JSON has all of it."""
+    left_out = {"data_sha256", "device", "peak_memory_mib", "peak_gpu_memory_mib", "skipped_images"}
+    if not report["skipped"]:
+        left_out.add("skipped")
+    shown = {key: value for key, value in report.items() if key not in left_out}
+    return facts_table(report["model"], {**shown, "groups": report["groups"]["account"]})
 
 
 def _check_settings(detector: str, preset: str, chosen: dict[str, Any]) -> None:
