@@ -60,6 +60,7 @@ def find_calibration_images(
     artifact : Artifact
     data : Path
     normal_dir : str, optional
+        By default as in the training.
     group : str, optional
         Which images belong together, see `edgead.dataset.groups.group_images`; by default as in the training.
     progress : callable, optional
@@ -74,7 +75,8 @@ def find_calibration_images(
         lacks = "has no thresholds" if limits is None else "does not say what it has learnt from"
         raise ArtifactError(f"{artifact.path} {lacks}: retrain it with `edgead train`")
     rate = limits.false_reject_rate
-    paths = find_good_images(data, normal_dir)
+    of_training = artifact.manifest.training.get("normal_dir")
+    paths = find_good_images(data, of_training if normal_dir is None else normal_dir)
     paths, _, digest = check_images(paths, skip_bad=True, progress=partial(progress, "read images"))
     learnt = set(find_learnt(artifact, paths))
     rule = artifact.manifest.training.get("groups", {}).get("rule", NONE) if group is None else group

@@ -84,7 +84,7 @@ def add_precision(
     unknown = set(plan.float_layers or ()) - known.keys()
     if unknown:
         raise SettingsError(f"{path} has no layer {', '.join(sorted(unknown))}; it has {', '.join(known)}")
-    with new_artifact(path) as draft:
+    with new_artifact(path, keep=False) as draft:
         shutil.copytree(path, draft, dirs_exist_ok=True)
         record = _make(Artifact(draft, artifact.manifest), plan, images, progress)
         manifest = artifact.manifest.model_copy(

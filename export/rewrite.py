@@ -41,7 +41,7 @@ def rewrite_graph(path: Path) -> Artifact:
     """
     artifact = Artifact.load(path)
     network = load_network(artifact)
-    with new_artifact(path) as draft:
+    with new_artifact(path, keep=False) as draft:
         shutil.copytree(path, draft, dirs_exist_ok=True)
         export_onnx(network, draft / "model.onnx", artifact.manifest)
         manifest = write_manifest(draft, artifact.manifest.model_copy(update={"versions": software_versions()}))

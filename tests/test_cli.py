@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,9 +25,9 @@ from edgead.images.files import load_image
 pytest.importorskip("torch", reason="training needs the workstation's packages")
 
 
-def edgead(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+def edgead(*arguments: object, code: int = 0, columns: int = 300) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", "-c", "from edgead.cli import main; main()", *map(str, arguments)]
-    wide = {**os.environ, "COLUMNS": "300"}  # tables do not break names
+    wide = {**os.environ, "COLUMNS": str(columns)}  # by default tables do not break names
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=wide)
     assert result.returncode == code, result.stderr + result.stdout
     assert "Traceback" not in result.stderr
@@ -33,6 +36,22 @@ def edgead(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str
 
 def report(*arguments: object, code: int = 0) -> dict:
     return json.loads(edgead(*arguments, "--json", code=code).stdout)
+
+
+def refused(monkeypatch, capsys, folder: Path, arguments: list, code: int = 2) -> str:
+    """What a command says that ends with an error and leaves nothing in the folder where it runs."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(sys, "argv", ["edgead", *map(str, arguments)])
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as end:  # in this process: most of them import torch, which takes seconds
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, on_sigterm)
+    assert end.value.code == code
+    assert list(folder.iterdir()) == []
+    return " ".join(capsys.readouterr().err.replace("│", "").split())
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +92,31 @@ def test_predict(model, line_data, tmp_path):
     result = report("predict", model, images, images / "000.jpg", "--heat-maps", tmp_path / "maps")
     assert len(result["images"]) == 9
     assert result["images"][0]["image_score"] == result["images"][8]["image_score"]
-    assert len(list((tmp_path / "maps").iterdir())) == 9
+    assert len(list((tmp_path / "maps").iterdir())) == 8
+    missing = edgead("predict", model, images, "missing.png", code=1)
+    assert "missing.png: no such file" in missing.stderr
+
+
+def test_predict_goes_on_past_a_damaged_image(model, line_data, tmp_path):
+    """In a folder of folders; and neither tables nor names of files lose where an image lies."""
+    parts = tmp_path / "a long name of a folder that does not fit" / "beside a table" / "parts"
+    for kind in ("good", "dent"):
+        shutil.copytree(line_data / "test" / kind, parts / kind)
+    damaged = parts / "dent" / "001.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:3000])
+    options = ["--csv", tmp_path / "out" / "verdicts.csv", "--heat-maps", tmp_path / "maps"]
+    result = edgead("predict", model, parts, *options, code=1, columns=80)
+    assert f"{damaged}: truncated JPEG" in result.stderr and "1 of 10 images could not be judged" in result.stderr
+    assert all(f"│ {kind}/{number}.jpg" in result.stdout for kind in ("good", "dent") for number in ("000", "001"))
+    with open(tmp_path / "out" / "verdicts.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == [str(path) for path in sorted(parts.glob("*/*"))]
+    assert rows[1]["decision"] == "" and rows[1]["problem"].startswith("truncated JPEG")
+    assert float(rows[2]["image_score"]) > 0 and rows[2]["decision"] in ("ok", "review", "reject")
+    maps = sorted(str(path.relative_to(tmp_path / "maps")) for path in (tmp_path / "maps").glob("*/*"))
+    assert len(maps) == 9 and maps[0].startswith("dent/000.jpg_") and maps[1].startswith("good/000.jpg_")
+    assert [row["heat_map"] for row in rows if row["heat_map"]] == [str(tmp_path / "maps" / name) for name in maps]
+    assert "could not be judged" in edgead("predict", model, damaged, code=2).stderr
 
 
 @pytest.mark.slow
@@ -150,8 +193,6 @@ def test_doctor():
 
 
 def test_a_changed_weight_fails_the_gate(model, tmp_path):
-    import shutil
-
     from test_export import change_a_weight, stamp
 
     copy = Path(shutil.copytree(model, tmp_path / "m"))
@@ -192,11 +233,14 @@ def test_a_source_that_fails_ends_with_one(model, tmp_path):
         (["train", "{data}", "-o", "out", "--false-reject-rate", "2"], "between 0 and 1"),
         (["train", "{data}", "-o", "out", "--detector", "efficient_ad", "--preset", "medium"], "edgead distill IMAGES"),
         (["distill", "missing", "-o", "out.safetensors"], "no such folder"),
-        (["distill", "{data}", "-o", "out.safetensors", "--model-size", "large"], "'medium' or 'nano', found 'large'"),
+        (
+            ["distill", "{data}", "-o", "out.safetensors", "--model-size", "large"],
+            "'large' is not one of",
+        ),
         (["eval", "missing", "{data}"], "edgead train"),
         (["eval", "{model}", "missing"], "has no folder test"),
         (["predict", "{model}", "missing.png"], "no such file"),
-        (["export", "{model}", "{data}", "--precision", "fp8"], "choose one of fp32, fp16, int8"),
+        (["export", "{model}", "{data}", "--precision", "fp8"], "not one of 'fp32', 'fp16', 'int8'"),
         (["stream", "{model}", "missing.avi"], "no such file"),
         (["stream", "{model}", "camera:77"], "camera"),
         (["stream", "{model}", "synthetic:?count=1", "--sink", "fax:123"], "fax"),
@@ -218,18 +262,8 @@ def test_a_source_that_fails_ends_with_one(model, tmp_path):
     ],
 )
 def test_usage_errors(model, line_data, tmp_path, monkeypatch, capsys, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.setattr(sys, "argv", ["edgead", *(a.format(data=line_data, model=model) for a in arguments)])
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as end:  # in this process: most of them import torch, which takes seconds
-            main()
-    finally:
-        signal.signal(signal.SIGTERM, on_sigterm)
-    assert end.value.code == 2
-    assert message in " ".join(capsys.readouterr().err.replace("│", "").split())
-    assert list(tmp_path.iterdir()) == []
+    filled = [argument.format(data=line_data, model=model) for argument in arguments]
+    assert message in refused(monkeypatch, capsys, tmp_path, filled)
 
 
 def test_sigterm_while_the_model_is_written_leaves_nothing(line_data, tmp_path):
@@ -253,7 +287,9 @@ def test_names_are_printed_as_they_are(model, line_data, tmp_path):
     other = tmp_path / "part[" / "red].jpg"  # as a path, it holds what closes a colour in rich's markup
     other.parent.mkdir()
     image.rename(other)
-    assert "part[/red].jpg" in edgead("predict", model, other).stdout
+    assert f"images in {tmp_path}/part[" in edgead("predict", model, other).stdout
+    (tmp_path / "other.jpg").symlink_to(other)
+    assert "part[/red].jpg" in edgead("predict", model, tmp_path).stdout
 
 
 def test_version():
@@ -286,3 +322,136 @@ def test_profile_at_a_rate_writes_samples_and_a_page_and_is_compared(model, tmp_
     refused = edgead("profile", "--compare", *reports, code=2).stderr
     assert "cpu is" in refused and "another" in refused
     assert "name a model" in edgead("profile", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--backbone", "resnet9"], "unknown backbone 'resnet9': choose one of efficientnet_lite0"),
+        (["--layers", "layer9"], "choose from stem, stride2"),
+        (["--set", "windw=3"], "no setting windw"),
+        (["--preset", "magic"], "choose one of fast, default, fine"),
+        (["--detector", "oracle"], "choose one of patchcore"),
+        (["--preset", "auto", "--set", "windw=3"], "no setting windw"),
+        (["--detector", "simplenet", "--layers", "layer9"], "choose from stem, stride2"),
+        (["--weights", "missing.pt"], "'missing.pt' does not exist"),
+        (["--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
+    ],
+)
+def test_usage_errors_come_before_images_are_read(line_data, tmp_path, monkeypatch, capsys, options, message):
+    def refuse(*_arguments, **_settings):
+        raise AssertionError("an image was read")
+
+    for module in ("edgead.dataset.folders", "edgead.training.proportions"):
+        monkeypatch.setattr(f"{module}.load_image", refuse)
+    assert message in refused(monkeypatch, capsys, tmp_path, ["train", line_data, "-o", "out", *options])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--detectors", "oracle"], "cannot tune oracle"),
+        (["--precisions", "fp8"], "unknown precision 'fp8'"),
+        (["--runtime", "oracle"], "unknown runtime 'oracle'"),
+    ],
+)
+def test_a_search_checks_its_options_before_images_are_read(line_data, tmp_path, monkeypatch, capsys, options, message):
+    def refuse(*_arguments, **_settings):
+        raise AssertionError("an image was read")
+
+    monkeypatch.setattr("edgead.dataset.folders.load_image", refuse)
+    command = ["tune", line_data, "-o", "out", "--latency-ms", "9", *options]
+    assert message in refused(monkeypatch, capsys, tmp_path, command)
+
+
+def test_help_lists_the_choices():
+    shown = " ".join(edgead("train", "--help").stdout.split())
+    assert "one of patchcore, simplenet, efficient_ad, mvg, draem, cs_flow" in shown
+    assert "one of onnxruntime, openvino, tensorrt" in " ".join(edgead("eval", "--help").stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [
+        ("train data --detector s", {"simplenet"}),
+        ("train data --device c", {"cpu", "cuda"}),
+        ("predict m i --runtime o", {"onnxruntime", "openvino"}),
+        ("export m --precision f", {"fp32", "fp16"}),
+        ("pre", {"predict", "presets"}),
+    ],
+)
+def test_a_shell_completes_the_choices(words, completions):
+    environment = {"_EDGEAD_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": f"edgead {words}"}
+    command = [sys.executable, "-c", "from edgead.cli import main; import sys; sys.argv = ['edgead']; main()"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=60)
+    assert set(re.findall(r'"([a-z_0-9]+)"', done.stdout)) == completions, done.stderr
+
+
+def test_presets_are_listed_with_what_they_are_for():
+    listed = report("presets")
+    assert {"patchcore", "simplenet", "efficient_ad", "mvg", "draem", "cs_flow"} <= listed.keys()
+    assert "auto" in listed["patchcore"]["presets"] and "auto" not in listed["mvg"]["presets"]
+    for detector in listed.values():
+        assert detector["purpose"] and all(preset["purpose"] for preset in detector["presets"].values())
+
+
+def test_the_closed_choices_are_all_there_are():
+    from typing import get_args
+
+    from edgead.artifact.manifest import PRECISIONS
+    from edgead.cli.choices import DeviceName, PrecisionName, TeacherSize
+    from edgead.methods.device import DEVICES
+    from edgead.methods.pdn import ModelSize
+
+    assert tuple(PrecisionName) == PRECISIONS and tuple(DeviceName) == DEVICES
+    assert set(TeacherSize) == set(get_args(ModelSize))
+    assert f"{PrecisionName.fp16}" == str(PrecisionName.fp16) == "fp16"
+
+
+def test_an_empty_mask_of_a_defect_is_reported(model, line_data, tmp_path):
+    data = Path(shutil.copytree(line_data, tmp_path / "data", ignore=shutil.ignore_patterns("train")))
+    mask = next((data / "ground_truth" / "dent").iterdir())
+    assert cv2.imwrite(str(mask), np.zeros((480, 480), np.uint8))
+    for verb in (["eval"], ["report", "-o", tmp_path / "page.html"]):
+        result = edgead(verb[0], model, data, *verb[1:])
+        assert f"masks of 1 defective images mark nothing, such as that of {data}/test/dent/000" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_plain_folder_is_all_that_training_and_export_need(line_data, tmp_path):
+    """And where a folder was named, export knows it from the model. What it replaces is kept."""
+    good, out = line_data / "train" / "good", tmp_path / "model"
+    options = ["-o", out, "--preset", "fast", "--image-size", "64", "--memory-bank-size", "50", "--set", "window=1"]
+    shown = edgead("train", good, *options, columns=80).stdout
+    assert max(map(len, shown.splitlines())) <= 80 and "…" not in shown
+    text = " ".join(shown.split())
+    assert "About 1 good part in 10 will be rejected (at most 10 %, from 12 images held out)." in text
+    assert "edgead predict" in text and ".versions" not in text
+    export = [out, good, "--precision", "fp16", "--tolerance", "9"]
+    assert report("export", *export)["image_source"] == "training data"
+    first = (out / "manifest.json").read_bytes()
+
+    text = " ".join(edgead("train", line_data, *options, "--normal-dir", "train/good").stdout.split())
+    assert f"is the newest in {out}.versions; `edgead teach {out} --undo` puts it back" in text
+    assert (tmp_path / "model.versions" / "1" / "manifest.json").read_bytes() == first
+    moved = tmp_path / "moved" / "train"
+    moved.mkdir(parents=True)
+    (moved / "good").symlink_to(good)
+    (moved / "photo.jpg").symlink_to(good / "000.jpg")
+    assert report("export", out, moved.parent, *export[2:])["image_source"] == "training data"
+    edgead("teach", out, "--undo")
+    assert (out / "manifest.json").read_bytes() == first
+
+
+@pytest.mark.slow
+def test_tables_fit_into_80_columns(model, line_data):
+    verbs = [
+        ("profile", model, "-n", "20", "--warmup", "1"),
+        ("verify", model, line_data, "--all"),
+        ("eval", model, line_data),
+        ("stream", model, "synthetic:?count=3"),
+    ]
+    for verb in verbs:
+        shown = edgead(*verb, columns=80).stdout
+        assert "…" not in shown and max(map(len, shown.splitlines())) <= 80, shown
+        assert "preprocess" in shown or "onnxruntime" in shown or "missing_hole" in shown

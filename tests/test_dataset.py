@@ -37,8 +37,12 @@ def test_plain_folder(tmp_path):
     draw(tmp_path / "ok" / "part2.png")
     assert [path.name for path in find_good_images(tmp_path, "ok")] == ["part2.png", "part10.png"]
     assert len(find_good_images(tmp_path / "ok", ".")) == 2
-    with pytest.raises(DatasetError, match="no folder train/good; it holds ok/. Either .* --normal-dir"):
+    assert find_good_images(tmp_path / "ok") == find_good_images(tmp_path, "ok")
+    with pytest.raises(DatasetError, match="no folder train/good; it holds ok/. Put the good .* --normal-dir"):
         find_good_images(tmp_path)
+    (tmp_path / "ok" / "train").mkdir()
+    with pytest.raises(DatasetError, match="no folder train/good"):
+        find_good_images(tmp_path / "ok")
     with pytest.raises(DatasetError, match="no such folder"):
         find_good_images(tmp_path / "missing")
     (tmp_path / "empty").mkdir()

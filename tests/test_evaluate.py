@@ -90,6 +90,14 @@ def test_without_masks_there_are_no_pixel_metrics(data):
     assert "no masks" in printed(report)
 
 
+def test_a_defect_with_an_empty_mask_is_named(data):
+    """Not one whose mask lies outside of the region."""
+    cv2.imwrite(str(data / "ground_truth" / "stain" / "dark_mask.png"), np.zeros((60, 80), np.uint8))
+    report = evaluate(Brightness(ROI), find_test_images(data)).to_dict()
+    assert report["empty_masks"] == [str(data / "test" / "stain" / "dark.png")]
+    assert report["escape_rate"]["total"] == 3
+
+
 def printed(report) -> str:
     console = Console(width=120)
     with console.capture() as capture:

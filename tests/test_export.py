@@ -17,6 +17,7 @@ from edgead.artifact.folder import MANIFEST, Artifact, ArtifactError, write_mani
 from edgead.artifact.manifest import Manifest  # noqa: E402
 from edgead.calibration.conformal import MARGIN, CalibrationError, conformal_threshold  # noqa: E402
 from edgead.dataset.folders import DatasetError, find_good_images, find_test_images  # noqa: E402
+from edgead.export.calibration_images import find_calibration_images  # noqa: E402
 from edgead.export.rewrite import ExportError, rewrite_graph  # noqa: E402
 from edgead.export.verify import Compared, _parity, compare, compare_with_torch, replay_golden  # noqa: E402
 from edgead.images.files import load_image  # noqa: E402
@@ -200,3 +201,14 @@ def test_a_full_disk_leaves_nothing(line_data, small_disk):
     with pytest.raises(OSError):
         train_from_folder(GoodImages(line_data), small_disk / "model", settings)
     assert list(small_disk.iterdir()) == []
+
+
+def test_the_folder_that_training_named_is_known_from_the_model(trained_model, line_data, tmp_path):
+    (tmp_path / "ok").symlink_to(line_data / "train" / "good")
+    opened = Artifact.load(trained_model)
+    with pytest.raises(DatasetError, match="no folder train/good"):
+        find_calibration_images(opened, tmp_path)
+    training = {**opened.manifest.training, "normal_dir": "ok"}
+    named = Artifact(opened.path, opened.manifest.model_copy(update={"training": training}))
+    assert find_calibration_images(named, tmp_path).source == "training data"
+    assert find_calibration_images(opened, tmp_path, "ok").source == "training data"

@@ -68,14 +68,29 @@ def test_stages_come_in_the_order_of_the_frame_and_absent_ones_are_left_out():
     assert recorder.summary()["sink"].n == 1
 
 
+def shown(recorder):
+    """The lines of its table in a terminal of 80 columns."""
+    with open(os.devnull, "w") as nowhere:
+        console = Console(width=80, record=True, file=nowhere)
+        console.print(latency_table(recorder.summary(), title="title", caption="caption"))
+        return console.export_text().splitlines()
+
+
 def test_the_table_says_where_n_is_too_small():
     recorder = LatencyRecorder()
     recorder.add("infer", 1.5)
-    console = Console(width=160, record=True, file=open(os.devnull, "w"))
-    console.print(latency_table(recorder.summary(), title="title", caption="caption"))
-    console.file.close()
-    text = console.export_text()
-    assert "p99.9" in text and "n too small" in text and "1.50" in text
+    *table, caption = shown(recorder)
+    assert "p99.9" not in "".join(table) and "1.50" in "".join(table)
+    assert caption.strip() == "caption; p99.9 takes 1000 frames"
+
+
+def test_the_table_fits_into_80_columns():
+    recorder = LatencyRecorder()
+    for _ in range(1000):
+        for stage in ("preprocess", "total"):
+            recorder.add(stage, 1234.56)
+    lines = [line for line in shown(recorder) if "1234.56" in line]
+    assert [line.split() for line in lines] == [["preprocess", *["1234.56"] * 8], ["total", *["1234.56"] * 8]]
 
 
 def test_the_facts_of_this_machine_are_reported():

@@ -90,6 +90,27 @@ print(kernels.backends(), index.backend, index.search(np.eye(3, dtype=np.float32
     assert run_python(without_native + code) == "('numpy',) numpy [0 1 2] True"
 
 
+def test_a_missing_extension_is_reported_once_with_the_remedy(tmp_path):
+    """By the first kernel that has native code, and by the doctor; not by who only looks, or asked for numpy."""
+    code = """
+import sys
+sys.modules["edgead._native"] = None
+import numpy as np
+from edgead import kernels
+from edgead.cli.doctor import _native
+bank = np.ones((4, 3), np.float32)
+kernels.threads(), kernels.backends(), kernels.NearestPatches(bank, backend="numpy")
+print("only looked", file=sys.stderr, flush=True)
+for _ in range(2):
+    kernels.NearestPatches(bank), kernels.Smoother((2, 2), (4, 4), 1.0)
+print(_native())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    first, warning = done.stderr.splitlines()
+    assert first == "only looked" and "up to 30 times slower" in warning and "pip install -e ." in warning
+    assert "'ok': False" in done.stdout and "pip install -e ." in done.stdout
+
+
 def test_threads_are_counted_without_native_code(without_native):
     code = without_native + "print(kernels.threads())"
     assert run_python(code, EDGEAD_THREADS="") == str(min(len(os.sched_getaffinity(0)), 256))

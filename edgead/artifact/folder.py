@@ -18,7 +18,9 @@ from edgead.artifact.manifest import PRECISIONS, SCHEMA_VERSION, Calibration, Go
 from edgead.artifact.manifest_file import MANIFEST, content_sha256, read_manifest
 from edgead.artifact.npy_matrix import read_matrix
 from edgead.artifact.onnx_closed import check_closed
+from edgead.artifact.versions import keep_and_replace, replace
 from edgead.errors import EdgeadError, SettingsError
+from edgead.files.disk import writing
 from edgead.images.files import ImageError, decode_image
 
 ENGINES = "engines"  # a cache that each device fills for itself; see `edgead.runtime.engine`
@@ -162,26 +164,31 @@ def _needed(manifest: Manifest) -> set[str]:
 
 
 @contextmanager
-def new_artifact(destination: str | os.PathLike[str]) -> Iterator[Path]:
+def new_artifact(destination: str | os.PathLike[str], *, keep: bool = True) -> Iterator[Path]:
     """Yield an empty directory beside `destination` that becomes it when the block ends without an error.
 
     Until then nothing is visible at `destination`; on an error the directory is removed. An artifact that is
-    already there is replaced; anything else there is refused.
+    already there is replaced, and goes to its earlier versions (`edgead.artifact.versions`) unless `keep` is False;
+    anything else there is refused.
 
     Raises
     ------
     ArtifactError
         If `destination` exists and is not an artifact.
     """
-    destination = Path(os.path.abspath(destination))
+    destination = Path(destination).resolve()  # a model, and not the link to it, is replaced and kept
     check_destination(destination)
     destination.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
     try:
-        yield draft
-        sync_tree(draft)
-        _replace(draft, destination)
-        _sync(destination.parent)
+        with writing(destination):
+            yield draft
+            sync_tree(draft)
+            if keep and (destination / MANIFEST).is_file():
+                keep_and_replace(destination, draft)
+            else:
+                replace(destination, draft)
+            _sync(destination.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -209,9 +216,10 @@ def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
     content = written.model_dump(mode="json", exclude={"manifest_sha256"})
     content["manifest_sha256"] = content_sha256(content)
     try:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        _sync(temporary)
-        temporary.replace(directory / MANIFEST)
+        with writing(directory / MANIFEST):
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            _sync(temporary)
+            temporary.replace(directory / MANIFEST)
     finally:
         temporary.unlink(missing_ok=True)
     return Manifest.model_validate(content)
@@ -222,21 +230,6 @@ def sync_tree(draft: Path) -> None:
     draft.chmod(0o755)  # mkdtemp makes it private, a model is not
     for file in [*draft.rglob("*"), draft]:
         _sync(file)
-
-
-def _replace(draft: Path, destination: Path) -> None:
-    if not destination.exists():
-        draft.rename(destination)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{destination.name}.old.", dir=destination.parent))
-    destination.rename(old / "model")
-    try:
-        draft.rename(destination)
-    except BaseException:
-        (old / "model").rename(destination)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

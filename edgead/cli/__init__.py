@@ -6,14 +6,22 @@ import signal
 import sys
 from types import FrameType
 
-from edgead.cli import daemon, device, latency, learning, thresholds, training, workstation  # noqa: F401  for their verbs
+from edgead.cli import daemon, device, latency, learning, presets, thresholds, training, workstation  # noqa: F401  for their verbs
 from edgead.cli.app import app
 from edgead.cli.console import stderr
 from edgead.errors import EdgeadError
+from edgead.files.disk import FULL
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)  # unwinds, so that drafts are removed and cameras closed
+
+
+def _described(error: OSError) -> str:
+    if error.strerror is None:
+        return str(error)
+    what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return f"{what}; free some space or choose another disk" if error.errno in FULL else what
 
 
 def main() -> None:
@@ -21,8 +29,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop)
     try:
         app()
-    except (EdgeadError, OSError) as error:
+    except EdgeadError as error:
         stderr.print(f"error: {error}", style="red", soft_wrap=True)
+        sys.exit(2)
+    except OSError as error:
+        stderr.print(f"error: {_described(error)}", style="red", soft_wrap=True)
         sys.exit(2)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("edgead"):

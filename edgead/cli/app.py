@@ -12,17 +12,16 @@ from edgead.cli.listing import ListingApp
 from edgead.errors import SettingsError
 from edgead.images.files import is_image_path, list_images
 
-HELP = "The command `edgead`. Exit codes: 0 ok, 1 a gate failed, 2 wrong usage or unusable input."
+HELP = (
+    "The command `edgead`. Exit codes: 0 ok; 1 a gate failed, or some of the images could not be judged; "
+    "2 wrong usage or unusable input."
+)
 
-app = ListingApp(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
+app = ListingApp(no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 
 Model = Annotated[Path, typer.Argument(help="Directory of a trained model.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 Threads = Annotated[int | None, typer.Option(min=1, max=256, help="Threads; by default all cores that edgead may use.")]
-Runtime = Annotated[str, typer.Option(help="Engine of the network: auto, or one of {runtimes}; options follow a ?.")]
-Precision = Annotated[
-    str | None, typer.Option(help="Which graph: fp32, fp16, int8; by default the one that the model names.")
-]
 Region = Annotated[str | None, typer.Option("--roi", help="Part of the image to look at: X,Y,WIDTH,HEIGHT in pixels.")]
 FalseRejectRate = Annotated[
     float | None,
@@ -35,6 +34,12 @@ Group = Annotated[
         "--group",
         help="Which images belong together and stay on one side: auto, none, a CSV file (path,group), or a regular "
         "expression that finds the group in the file name.",
+    ),
+]
+NormalDir = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder of good images below DATA; by default train/good, or DATA itself where it has no folder train."
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is random.")]
@@ -71,10 +76,12 @@ def print_report(report: dict[str, Any], as_json: bool, table: Any) -> None:
         stdout.print(table())
 
 
-def find_images(paths: list[Path]) -> list[Path]:
+def find_images(paths: list[Path], *, below: bool = False) -> list[Path]:
+    """Files as they are, and the images in folders; with `below`, those in all folders below them too."""
     found: list[Path] = []
     for path in paths:
-        found += [path] if is_image_path(path) or path.is_file() else list_images(path)
+        is_file = path.is_file() or (is_image_path(path) and not path.is_dir())
+        found += [path] if is_file else list_images(path, below=below)
     return found
 
 

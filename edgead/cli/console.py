@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,9 +61,26 @@ def print_json(report: dict[str, Any]) -> None:
 def facts_table(title: str, facts: dict[str, Any]) -> Table:
     """A table of two columns."""
     table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+        table.add_row(name, fact_text(value))
     return table
+
+
+def fact_text(value: Any) -> str:
+    """A value for people: no brackets and quotes of Python, and no more digits than are read."""
+    if value is None or value == [] or value == {}:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {fact_text(inner)}" for name, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(fact_text, value))
+    return str(value)
 
 
 def rate_text(rate: dict[str, Any]) -> str:
@@ -92,11 +109,12 @@ def evaluation_table(report: dict[str, Any]) -> Group:
     facts["escape_rate"] = rate_text(report["escape_rate"])
     facts["groups"] = report["groups_account"]
     types = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("type", "AUROC", "AP", "F1Max", "AUPRO", "AUPIMO", "escapes"):
+    for column in ("type", "AUROC", "AP", "F1Max", "AUPRO", "AUPIMO", "escapes, 95 %"):
         types.add_column(column, overflow="fold")
     for kind, values in report["defect_types"].items():
         names = ("image_AUROC", "image_AP", "image_F1Max", "AUPRO", "AUPIMO")
-        escapes = rate_text(values["escape_rate"])
+        rate = values["escape_rate"]
+        escapes = f"{rate['count']} of {rate['total']} ({100 * rate['low']:.0f} to {100 * rate['high']:.0f} %)"
         types.add_row(kind, *(_figures(values, name) for name in names), escapes)
     return Group(facts_table(f"{report['images']} test images", facts), types)
 
@@ -148,26 +166,27 @@ def parity_table(report: dict[str, dict[str, Any]]) -> Table:
 def pairs_table(rows: list[dict[str, Any]]) -> Group:
     """The report of `edgead verify --all` as a table, and below it what failed."""
     title = f"torch against every runtime and precision, {rows[0]['images']} images"
-    # Ten columns that are to fit into a narrow terminal, whole.
+    # Eleven columns that are to fit into a narrow terminal, whole.
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for column in ("precision", "runtime"):
         table.add_column(column, no_wrap=True)
-    for column in ("score error", "map error", "flips", "AUROC", "net ms", "frame ms", "MiB", "state"):
+    for column in ("score\nerror", "map\nerror", "flips", "AUROC", "change", "net\nms", "frame\nms", "MiB", "state"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        auroc = ""
+        auroc, change = "", ""
         if row["image_AUROC"] is not None:
-            auroc = f"{row['image_AUROC']:.4f} ({row['AUROC_change']:+.4f})"
+            auroc, change = f"{row['image_AUROC']:.3f}", f"{row['AUROC_change']:+.3f}"
         table.add_row(
             row["precision"],
             row["runtime"],
-            f"{row['score_error']:.1e}",
-            f"{row['map_error']:.1e}",
+            f"{row['score_error']:.0e}",
+            f"{row['map_error']:.0e}",
             str(row["verdict_flips"]),
             auroc,
-            f"{row['network_ms']:.1f}",
-            f"{row['frame_ms']:.1f}",
-            f"{row['size_mib']:.1f}",
+            change,
+            f"{row['network_ms']:.3g}",
+            f"{row['frame_ms']:.3g}",
+            f"{row['size_mib']:.3g}",
             "passed" if row["passed"] else "FAILED",
             style=None if row["passed"] else "red",
         )

@@ -16,6 +16,7 @@ import numpy as np
 from edgead.cli.console import StageProgress, stage_bars
 from edgead.dataset.folders import GOOD, find_test_images
 from edgead.detector import Detector
+from edgead.files.disk import writing
 from edgead.images.files import write_image
 from edgead.images.overlay import brought_out, draw_overlay, draw_truth
 from edgead.images.sheet import Tile, pair, pair_sheet
@@ -136,7 +137,7 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
         Your own images in MVTec layout; by default the built-in line.
     preset : {"fast", "default", "fine"}
     """
-    with stage_bars() as progress:
+    with writing(output), stage_bars() as progress:
         own = data is not None
         if data is None:
             data = write_dataset(output / "data", progress=partial(progress, "make images"))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from edgead.artifact.folder import Artifact
-from edgead.cli.app import Group, Json, Model, Precision, Runtime, app, find_images, print_report
+from edgead.cli.app import Group, Json, Model, app, find_images, print_report
+from edgead.cli.choices import Precision, Runtime
 from edgead.cli.console import FrameCount, evaluation_table, facts_table, stage_bars, stderr
 from edgead.dataset.folders import find_test_images
 from edgead.dataset.groups import group_images
 from edgead.errors import SettingsError
+from edgead.files.atomic import write_whole
 
 
 @app.command(name="eval")
@@ -40,6 +42,7 @@ def evaluate_command(
             write_worst_cases(detector, evaluation, sheet)
             report["contact_sheet"] = str(sheet)
     print_report(report, json, lambda: evaluation_table(report))
+    _warn_of_empty_masks(report)
 
 
 @app.command()
@@ -61,28 +64,49 @@ def report(
         groups = group_images([image.path for image in images], group, data)
         found = examine(detector, images, groups=groups, progress=partial(progress, "judge images"))
         page = report_page(detector, found, model=model.resolve().name, data=data.resolve().name)
-    output.write_text(page, encoding="utf-8")
+    write_whole(output, page.encode())
     reported = {**found.metrics, "page": str(output)}
     print_report(reported, json, lambda: evaluation_table(reported))
+    _warn_of_empty_masks(reported)
+
+
+def _warn_of_empty_masks(report: dict[str, Any]) -> None:
+    empty = report["empty_masks"]
+    if empty:
+        stderr.print(
+            f"warning: the masks of {len(empty)} defective images mark nothing, such as that of {empty[0]}: they count "
+            "as defects, and as escapes where they pass; if they are good, move them to test/good",
+            style="yellow",
+            soft_wrap=True,
+        )
 
 
 @app.command()
 def predict(
     model: Model,
-    images: Annotated[list[Path], typer.Argument(help="Images or folders of images.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders with images in them or below.")],
     heat_maps: Annotated[Path | None, typer.Option(help="Folder for images with the heat map on them.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="File for a table of the verdicts.")] = None,
     runtime: Runtime = "auto",
     precision: Precision = None,
     json: Json = False,
 ) -> None:
-    """Judge images."""
-    from edgead.cli.predict_files import predict_images, verdict_table
+    """Judge images; exit 1 when some of them cannot be judged, 2 when none can."""
+    from edgead.cli.predict_files import predict_images, verdict_table, write_csv
     from edgead.detector import Detector
 
-    paths = find_images(images)
+    paths = find_images(images, below=True)
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
         rows = predict_images(detector, paths, heat_maps, progress=partial(progress, "judge images"))
+    if csv is not None:
+        write_csv(rows, csv)
     print_report({"model": str(model), "images": rows}, json, lambda: verdict_table(rows))
+    failed = [row for row in rows if "problem" in row]
+    for row in failed:
+        stderr.print(f"{row['image']}: {row['problem']}", style="red", soft_wrap=True)
+    if failed:
+        stderr.print(f"error: {len(failed)} of {len(rows)} images could not be judged", style="red", soft_wrap=True)
+        raise typer.Exit(1 if len(failed) < len(rows) else 2)
 
 
 @app.command()

@@ -140,10 +140,10 @@ def _isa() -> Finding:
 
 def _native() -> Finding:
     from edgead import kernels
+    from edgead.kernels.backend import NOT_BUILT
 
     if "cpu" not in kernels.backends():
-        detail = "not built, the slower numpy kernels are used; reinstall edgead with a C++ compiler"
-        return {"ok": False, "detail": detail}
+        return {"ok": False, "detail": NOT_BUILT}
     distance, _index = kernels.NearestPatches(np.zeros((1, 4), np.float32)).search(np.ones((1, 4), np.float32), 1)
     return {"ok": bool(np.allclose(distance, 2.0)), "detail": f"backends {', '.join(kernels.backends())}"}
 

@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
-from edgead.cli.app import Json, Precision, Runtime, app, find_images, print_report
+from edgead.cli.app import Json, app, find_images, print_report
+from edgead.cli.choices import Precision, Runtime
 from edgead.cli.console import stderr
 from edgead.errors import SettingsError
+from edgead.files.atomic import write_whole
 from edgead.images.files import load_image
 
 Rate = Annotated[float | None, typer.Option(min=0, help="Frames a second that arrive by the clock; else back to back.")]
@@ -69,7 +71,7 @@ def profile(
     if samples is not None:
         report.write_samples(samples)
     if html is not None:
-        html.write_text(profile_page(report, str(model)), encoding="utf-8")
+        write_whole(html, profile_page(report, str(model)).encode())
     print_report(report.to_dict(), json, report.table)
 
 

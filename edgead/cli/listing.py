@@ -10,18 +10,24 @@ from typer.core import TyperArgument, TyperCommand, TyperOption
 
 
 def _filled(text: str) -> str:
+    from edgead.methods.registry import METHODS
     from edgead.runtime import RUNTIMES
     from edgead.sinks import SINKS
     from edgead.sources import SOURCES
 
-    lists = {"{runtimes}": ", ".join(RUNTIMES.all()), "{sources}": SOURCES.examples(), "{sinks}": SINKS.examples()}
+    lists = {
+        "{detectors}": ", ".join(METHODS),
+        "{runtimes}": ", ".join(RUNTIMES.all()),
+        "{sources}": SOURCES.examples(),
+        "{sinks}": SINKS.examples(),
+    }
     for place, found in lists.items():
         text = text.replace(place, found)
     return text
 
 
 class ListingCommand(TyperCommand):
-    """A command in whose help {runtimes}, {sources} and {sinks} stand for what there is."""
+    """A command in whose help {detectors}, {runtimes}, {sources} and {sinks} stand for what there is."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # typer has click within it, or beside it, by its version
         for parameter in self.params:

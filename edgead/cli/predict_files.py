@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,57 +12,97 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
-from edgead.images.files import load_image, write_image
+from edgead.files.atomic import write_whole
+from edgead.images.files import ImageError, load_image, write_image
 from edgead.images.overlay import draw_overlay
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
     from edgead.detector import Detector
+
+CSV_COLUMNS = ("image", "decision", "image_score", "threshold", "regions", "heat_map", "problem")
 
 
 def predict_images(
     detector: Detector, paths: Sequence[Path], heat_maps: Path | None = None, *, progress: Progress | None = None
 ) -> list[dict[str, Any]]:
-    """Judge images and, with `heat_maps`, write an image of each there.
+    """Judge images and, with `heat_maps`, write an image of each there, in the folders that the images lie in.
 
     Returns
     -------
     list of dict
-        `image`, `image_score`, `threshold`, `decision`, `boxes`, and `heat_map` when one was written.
+        `image`, `image_score`, `threshold`, `decision`, `boxes`, and `heat_map` when one was written; of an image that
+        cannot be judged, `image` and `problem`.
     """
+    top = common_folder(paths)
     rows = []
     for number, path in enumerate(paths):
-        image = load_image(path)
         try:
-            verdict = detector.predict(image)
-        except SettingsError as error:
-            raise SettingsError(f"{path}: {error}") from error
-        row = {
-            "image": str(path),
-            "image_score": verdict.image_score,
-            "threshold": verdict.threshold,
-            "decision": verdict.decision,
-            "boxes": [asdict(box) for box in verdict.boxes],
-        }
-        if heat_maps is not None:
-            # The number keeps images of one name from different folders apart.
-            drawn = heat_maps / f"{number:04d}_{path.stem}_{verdict.decision}.jpg"
-            write_image(drawn, draw_overlay(image, verdict, path.name))
-            row["heat_map"] = str(drawn)
-        rows.append(row)
+            rows.append(_judge(detector, path, top, heat_maps))
+        except (ImageError, SettingsError) as error:
+            rows.append({"image": str(path), "problem": str(error).removeprefix(f"{path}: ")})
         if progress:
             progress(number + 1, len(paths))
     return rows
 
 
-def verdict_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """Lay verdicts out for a terminal."""
+def common_folder(paths: Sequence[Path]) -> Path:
+    """The folder that all of them lie in or below."""
+    return Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))
+
+
+def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write the verdicts as CSV, a line an image, also of those that could not be judged."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, CSV_COLUMNS, extrasaction="ignore", restval="")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({**row, "regions": len(row["boxes"])} if "boxes" in row else row)
+    write_whole(path, text.getvalue().encode(), durable=False)
+
+
+def verdict_table(rows: Sequence[dict[str, Any]]) -> Group:
+    """Lay verdicts out for a terminal; images are named from the folder on that they have in common."""
+    from rich.console import Group
     from rich.table import Table
 
-    table = Table("image", "decision", "score", "threshold", "regions")
-    for row in rows:
+    paths = [Path(row["image"]) for row in rows]
+    top = common_folder(paths)
+    here = Path.cwd()
+    table = Table()
+    table.add_column("image", overflow="fold")
+    for name in ("decision", "score", "threshold", "regions"):
+        table.add_column(name, no_wrap=True)
+    for row, path in zip(rows, paths, strict=True):
+        name = _name_in(top, path)
+        if "problem" in row:
+            table.add_row(name, "not judged", style="bold red")
+            continue
         style = {"ok": None, "review": "yellow", "reject": "red"}[row["decision"]]
         score, threshold = f"{row['image_score']:.4g}", f"{row['threshold']:.4g}"
-        table.add_row(row["image"], row["decision"], score, threshold, str(len(row["boxes"])), style=style)
-    return table
+        table.add_row(name, row["decision"], score, threshold, str(len(row["boxes"])), style=style)
+    return Group(f"images in {top.relative_to(here) if top.is_relative_to(here) else top}", table)
+
+
+def _judge(detector: Detector, path: Path, top: Path, heat_maps: Path | None) -> dict[str, Any]:
+    image = load_image(path)
+    verdict = detector.predict(image)
+    row = {
+        "image": str(path),
+        "image_score": verdict.image_score,
+        "threshold": verdict.threshold,
+        "decision": verdict.decision,
+        "boxes": [asdict(box) for box in verdict.boxes],
+    }
+    if heat_maps is not None:
+        name = _name_in(top, path)
+        # With the suffix: 000.png and 000.jpg may lie side by side.
+        drawn = heat_maps / f"{name}_{verdict.decision}.jpg"
+        write_image(drawn, draw_overlay(image, verdict, name))
+        row["heat_map"] = str(drawn)
+    return row
+
+
+def _name_in(top: Path, path: Path) -> str:
+    return os.path.relpath(os.path.abspath(path), top)

@@ -10,7 +10,8 @@ import typer
 
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import PROVEN
-from edgead.cli.app import Group, Json, Model, Precision, Runtime, app, find_images, print_report
+from edgead.cli.app import Group, Json, Model, app, find_images, print_report
+from edgead.cli.choices import Precision, Runtime
 from edgead.cli.console import facts_table, stage_bars, stderr
 from edgead.errors import SettingsError
 

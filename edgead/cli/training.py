@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 import yaml
+from rich.console import Group as Rows
 
-from edgead.cli.app import FalseRejectRate, Group, Json, Region, ReviewRate, Seed, app, print_report, read_numbers
+from edgead.artifact.manifest_file import MANIFEST
+from edgead.cli.advice import advise
+from edgead.cli.app import (
+    FalseRejectRate,
+    Group,
+    Json,
+    NormalDir,
+    Region,
+    ReviewRate,
+    Seed,
+    app,
+    print_report,
+    read_numbers,
+)
+from edgead.cli.choices import Detector, Device, DeviceName, TeacherSize
 from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
+from edgead.cli.presets import AUTO
 from edgead.errors import SettingsError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Argument(help="MVTec layout (train/good), or any folder with --normal-dir.")],
+    data: Annotated[Path, typer.Argument(help="Folder of good images, or a data set in MVTec layout (train/good).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the model to write.")],
-    detector: Annotated[str, typer.Option(help="Method.")] = "patchcore",
+    detector: Detector = "patchcore",
     preset: Annotated[
-        str, typer.Option(help="Settings of the method: default, auto, or one that the README lists.")
+        str, typer.Option(help="Settings of the method: default, auto, or one that `edgead presets` lists.")
     ] = "default",
     latency_ms: Annotated[
         float | None, typer.Option(help="With --preset auto: budget of a frame on this machine; by default 15.")
     ] = None,
-    normal_dir: Annotated[str | None, typer.Option(help="Folder of good images below DATA; . is DATA itself.")] = None,
+    normal_dir: NormalDir = None,
     backbone: Annotated[str | None, typer.Option(help="Backbone, instead of the preset's.")] = None,
     layers: Annotated[str | None, typer.Option(help="Layers, such as stride16,stride32.")] = None,
     image_size: Annotated[str | None, typer.Option(help="One number, or HEIGHT,WIDTH.")] = None,
@@ -34,7 +53,9 @@ def train(
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Weights of the backbone: safetensors or a state dict. Of efficient_ad: a teacher."),
+        typer.Option(
+            exists=True, help="Weights of the backbone: safetensors or a state dict. Of efficient_ad: a teacher."
+        ),
     ] = None,
     roi: Region = None,
     false_reject_rate: FalseRejectRate = None,
@@ -45,7 +66,7 @@ def train(
     ] = 0,
     group: Group = "auto",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
-    device: Annotated[str, typer.Option(help="Where to train: auto, cpu or cuda.")] = "auto",
+    device: Device = DeviceName.auto,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -63,26 +84,41 @@ def train(
         "memory_bank_size": memory_bank_size,
         "seed": seed,
     }
-    chosen = {key: value for key, value in chosen.items() if value is not None}
+    chosen = {key: value for key, value in chosen.items() if value is not None} | dict(map(_setting, setting or []))
+    _check_settings(detector, preset, chosen)
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group)
+    replaced = (output / MANIFEST).is_file()
     with stage_bars() as progress:
         of_preset, account = preset_settings(good, detector, preset, latency_ms, progress)
-        settings = {**of_preset, **chosen, **dict(map(_setting, setting or []))}
+        settings = {**of_preset, **chosen}
         artifact, problems = train_from_folder(
             good, output, settings, detector=detector, weights=weights, device=device, progress=progress
         )
     report = {"model": str(output), "skipped": problems, **training_facts(artifact)}
     if account and settings["image_size"] == of_preset["image_size"]:
         report["chosen"] = account
-    shown = {**report, "groups": report["groups"]["account"]}
-    print_report(
-        report,
-        json,
-        lambda: facts_table(f"{output}", {k: v for k, v in shown.items() if k != "skipped" or v}),
-    )
     if "warning" in report["groups"]:
         stderr.print(f"warning: {report['groups']['warning']}", style="yellow", soft_wrap=True)
+    print_report(report, json, lambda: Rows(_table(report), *advise(artifact, data, replaced)))
+
+
+def _table(report: dict[str, Any]) -> Table:
+    """What a user reads of a training; the report as JSON has all of it."""
+    left_out = {"data_sha256", "device", "peak_memory_mib", "peak_gpu_memory_mib", "skipped_images"}
+    if not report["skipped"]:
+        left_out.add("skipped")
+    shown = {key: value for key, value in report.items() if key not in left_out}
+    return facts_table(report["model"], {**shown, "groups": report["groups"]["account"]})
+
+
+def _check_settings(detector: str, preset: str, chosen: dict[str, Any]) -> None:
+    """Refuse what cannot be before images are looked at."""
+    from edgead.methods import METHODS, find_preset
+    from edgead.methods.settings import read_settings
+
+    of_preset = {} if preset == AUTO else find_preset(detector, preset)
+    read_settings(METHODS.find(detector).config_class, {**of_preset, **chosen}, detector=detector)
 
 
 @app.command()
@@ -92,16 +128,18 @@ def distill(
     backbone: Annotated[
         str, typer.Option(help="Pretrained network that the teacher learns from.")
     ] = "efficientnet_lite2",
-    model_size: Annotated[str, typer.Option(help="small, medium or nano.")] = "small",
+    model_size: Annotated[TeacherSize, typer.Option(help="Of the teacher.")] = TeacherSize.small,
     steps: Annotated[int | None, typer.Option(min=1, help="Updates; the paper makes 60000.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting, as NAME=VALUE; may be repeated.")
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights of the backbone: safetensors or a state dict.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(exists=True, help="Weights of the backbone: safetensors or a state dict.")
+    ] = None,
     features: Annotated[
         Path | None, typer.Option(help="Folder to keep the backbone's features in, for another size.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Where to train: auto, cpu or cuda.")] = "auto",
+    device: Device = DeviceName.auto,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:

@@ -14,11 +14,13 @@ from edgead.cli.app import (
     Group,
     Json,
     Model,
+    NormalDir,
     Seed,
     app,
     find_images,
     print_report,
 )
+from edgead.cli.choices import PrecisionName, Runtime
 from edgead.cli.console import (
     export_facts,
     facts_table,
@@ -30,16 +32,20 @@ from edgead.cli.console import (
 )
 from edgead.dataset.folders import find_test_images
 from edgead.errors import SettingsError
+from edgead.files.atomic import write_whole
 
 
 @app.command()
 def tune(
-    data: Annotated[Path, typer.Argument(help="MVTec layout; only train/good is read.")],
+    data: Annotated[Path, typer.Argument(help="Folder of good images, or a data set in MVTec layout (train/good).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the winner.")],
     latency_ms: Annotated[float, typer.Option(help="Budget of a frame on this machine, 95th percentile.")],
     false_reject_rate: FalseRejectRate = None,
-    runtime: Annotated[str, typer.Option(help="Engine that is timed: onnxruntime or openvino.")] = "onnxruntime",
-    precisions: Annotated[str, typer.Option(help="Precisions of the finalists, such as fp32,int8.")] = "fp32",
+    normal_dir: NormalDir = None,
+    runtime: Runtime = "onnxruntime",
+    precisions: Annotated[
+        str, typer.Option(help="Precisions of the finalists: some of fp32, fp16, int8, int8_symmetric.")
+    ] = "fp32",
     detectors: Annotated[str, typer.Option(help="Methods to choose from.")] = "patchcore,mvg",
     trials: Annotated[int, typer.Option(min=2, help="Candidates to start with.")] = 24,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")] = None,
@@ -67,10 +73,11 @@ def tune(
         ray,
         seed,
         group,
+        normal_dir,
     )
     with stage_bars() as progress:
         tuned = search(data, output, plan, progress=progress)
-    drawn.write_text(tuned.plot, encoding="utf-8")
+    write_whole(drawn, tuned.plot.encode())
     print_report(
         {"model": str(output), "plot": str(drawn), **tuned.to_dict()}, json, lambda: tuned_table(tuned, latency_ms)
     )
@@ -83,8 +90,12 @@ def export(
         Path | None,
         typer.Argument(help="The images that the model was trained on; every precision but fp32 needs them."),
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16, int8, or int8_symmetric (for TensorRT).")] = "fp32",
-    normal_dir: Annotated[str | None, typer.Option(help="Folder of good images below DATA; . is DATA itself.")] = None,
+    precision: Annotated[
+        PrecisionName, typer.Option(help="Of the graph; int8_symmetric is for TensorRT.")
+    ] = PrecisionName.fp32,
+    normal_dir: Annotated[
+        str | None, typer.Option(help="Folder of good images below DATA; by default as in the training.")
+    ] = None,
     group: Annotated[
         str | None, typer.Option(help="Which images belong together, as for train; by default as it was there.")
     ] = None,

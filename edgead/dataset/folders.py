@@ -12,7 +12,7 @@ import numpy as np
 
 from edgead.artifact.manifest import Preprocessing
 from edgead.errors import EdgeadError
-from edgead.images.files import ImageError, list_images, load_image
+from edgead.images.files import ImageError, is_image_path, list_images, load_image
 from edgead.preprocess import preprocess
 
 Progress = Callable[[int, int], None]
@@ -83,20 +83,27 @@ def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
     Parameters
     ----------
     data : Path
-        A data set in MVTec layout, or any folder together with `normal_dir`.
+        A data set in MVTec layout; or a folder of good images, without a folder `train`; or any folder together with
+        `normal_dir`.
     normal_dir : str, optional
         Folder of good images below `data`; "." is `data` itself.
     """
     if not data.is_dir():
         raise DatasetError(f"{data}: no such folder")
-    folder = data / normal_dir if normal_dir is not None else data / "train" / GOOD
+    if normal_dir is None:
+        normal_dir = "." if _is_plain(data) else f"train/{GOOD}"
+    folder = data / normal_dir
     if not folder.is_dir():
         inside = ", ".join(sorted(entry.name + "/" * entry.is_dir() for entry in data.iterdir())[:8]) or "nothing"
         raise DatasetError(
-            f"{data} has no folder {normal_dir or 'train/good'}; it holds {inside}. Either use the MVTec layout "
-            "(train/good/*.png) or name the folder of good images with --normal-dir (. for the folder itself)"
+            f"{data} has no folder {normal_dir}; it holds {inside}. Put the good images into the folder itself, or use "
+            "the MVTec layout (train/good/*.png), or name their folder with --normal-dir"
         )
     return list_images(folder)
+
+
+def _is_plain(data: Path) -> bool:
+    return not (data / "train").is_dir() and any(is_image_path(entry) and entry.is_file() for entry in data.iterdir())
 
 
 def find_test_images(data: Path) -> list[LabelledImage]:

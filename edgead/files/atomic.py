@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from edgead.files.disk import writing
+
 UNFINISHED = ".part"
 
 
@@ -23,15 +25,17 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
     OSError
         It cannot be written; what was there before stays as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     # Hidden and of another suffix, so that nobody who lists the folder takes it for the file.
     unfinished = path.with_name(f".{path.name}{UNFINISHED}")
     try:
-        with open(unfinished, "wb") as stream:
-            stream.write(content)
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
-        unfinished.replace(path)
+        with writing(path):
+            with open(unfinished, "wb") as stream:
+                stream.write(content)
+                if durable:
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

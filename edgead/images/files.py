@@ -123,8 +123,14 @@ def write_image(path: Path, image: np.ndarray) -> None:
     write_whole(path, data, durable=False)
 
 
-def list_images(folder: str | Path) -> list[Path]:
+def list_images(folder: str | Path, *, below: bool = False) -> list[Path]:
     """List the images directly inside a folder, in natural order (part2 before part10).
+
+    Parameters
+    ----------
+    folder : str or Path
+    below : bool
+        Those in all folders below it too.
 
     Raises
     ------
@@ -136,10 +142,11 @@ def list_images(folder: str | Path) -> list[Path]:
         raise ImageError(f"{folder}: no such folder")
     if not folder.is_dir():
         raise ImageError(f"{folder}: not a folder")
-    found = [entry for entry in folder.iterdir() if is_image_path(entry) and entry.is_file()]
+    entries = folder.rglob("*") if below else folder.iterdir()
+    found = [entry for entry in entries if is_image_path(entry) and entry.is_file()]
     if not found:
-        below = sum(1 for entry in folder.rglob("*") if is_image_path(entry))
-        hint = f"; {below} lie in folders below it: name one of those" if below else ""
+        deeper = 0 if below else sum(1 for entry in folder.rglob("*") if is_image_path(entry))
+        hint = f"; {deeper} lie in folders below it: name one of those" if deeper else ""
         raise ImageError(f"{folder}: no images found (looked for {' '.join(sorted(IMAGE_SUFFIXES))}){hint}")
     return sorted(found, key=natural_key)
 

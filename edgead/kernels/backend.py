@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import operator
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import ModuleType
 
 import numpy as np
@@ -25,6 +27,13 @@ except ModuleNotFoundError as error:
     if error.name != "edgead._native":
         raise
     native = None
+
+NOT_BUILT = (
+    "the compiled kernels are not there: numpy does their work, up to 30 times slower. Build them with a C++ compiler: "
+    "`pip install -e .` in a checkout, elsewhere `pip install --force-reinstall --no-binary edgead edgead`"
+)
+
+logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
 _set_count: int | None = None  # what set_threads said where there is no native code to remember it
@@ -131,6 +140,8 @@ def resolve(backend: str, *, cuda: bool = True) -> tuple[ModuleType | None, str]
     kind, _, level = backend.partition(":")
     if kind == "auto" and not level:
         kind = _host_backends()[0]
+        if native is None:
+            _warn_of_numpy()
     if kind == "numpy" and not level:
         return None, ""
     if kind == "cuda" and not level:
@@ -169,6 +180,12 @@ def check_finite(array: Floats, name: str) -> None:
     finite = np.isfinite(array).all(axis=1)
     if not finite.all():
         raise ValueError(f"{name} has NaN or Inf in row {int(np.argmin(finite))}: remove it or fix what produced it")
+
+
+@cache
+def _warn_of_numpy() -> None:
+    """Once a process: nobody asked for numpy, and all that is seen of it otherwise is that frames are slow."""
+    logger.warning("%s", NOT_BUILT)
 
 
 def _host_backends() -> tuple[str, ...]:

@@ -86,15 +86,20 @@ def build_backbone(
     SettingsError
         Unknown name or layer, or weights that do not fit.
     """
+    check_backbone(name, layers)
+    build = _build_lite if name in LITE else _build_resnet
+    backbone = build(name, layers, image_size, weights, pretrained)
+    return backbone.eval().requires_grad_(False)
+
+
+def check_backbone(name: str, layers: Sequence[str]) -> None:
+    """Raise SettingsError unless there is a backbone of that name with these layers, at least one."""
     if name not in BACKBONES:
         raise SettingsError(f"unknown backbone {name!r}: choose one of {', '.join(BACKBONES)}")
     known = LITE_LAYERS if name in LITE else RESNET_LAYERS
     unknown = [layer for layer in layers if layer not in known]
     if unknown or not layers:
         raise SettingsError(f"layers {list(layers)} of {name}: choose from {', '.join(known)}")
-    build = _build_lite if name in LITE else _build_resnet
-    backbone = build(name, layers, image_size, weights, pretrained)
-    return backbone.eval().requires_grad_(False)
 
 
 def _build_lite(

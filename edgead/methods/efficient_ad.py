@@ -105,6 +105,13 @@ class EfficientAD(Method[EfficientADConfig]):
         "medium": {**AS_PUBLISHED, "model_size": "medium", "steps": 2_000},
         "paper": AS_PUBLISHED,
     }
+    purpose = "a GPU to train on, and a teacher of your own (edgead distill)"
+    preset_purposes = {
+        "default": "a CPU to train on: a slight network and the packaged teacher",
+        "small": "the network as published, with fewer steps",
+        "medium": "the larger network, with fewer steps; needs a teacher of that size (--weights)",
+        "paper": "as published: 70,000 steps",
+    }
 
     def __init__(
         self,

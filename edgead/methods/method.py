@@ -94,6 +94,10 @@ class Method(ABC, Generic[Config]):
         A frozen dataclass with a default for every setting.
     presets : dict
         By name, what differs from the defaults of `config_class`.
+    purpose : str
+        When to take it, in half a sentence.
+    preset_purposes : dict
+        The same of each preset.
     learns_from : {"good", "unlabelled", "nothing"}
     network : nn.Module
         The module that is exported.
@@ -102,6 +106,8 @@ class Method(ABC, Generic[Config]):
     name: ClassVar[str]
     config_class: ClassVar[type[Any]]
     presets: ClassVar[Mapping[str, dict[str, Any]]] = {"default": {}}
+    purpose: ClassVar[str] = ""
+    preset_purposes: ClassVar[Mapping[str, str]] = {}
     learns_from: ClassVar[LearnsFrom] = "good"
     network: nn.Module
 

@@ -114,6 +114,8 @@ class Mvg(Method[MvgConfig]):
         "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
         "default": {},
     }
+    purpose = "defects that change the whole part, where nothing but the network may take time"
+    preset_purposes = {"fast": "tight budgets", "default": "accuracy"}
 
     def __init__(self, config: MvgConfig = MvgConfig(), *, weights: Path | None = None, pretrained: bool = True):
         super().__init__(config)

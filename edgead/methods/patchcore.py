@@ -18,7 +18,7 @@ from edgead.heads.nearest import BANK, NearestHead, NearestScorer
 from edgead.heads.patches import USUAL
 from edgead.memory_bank.coreset import BankRule, choose_memory_bank
 from edgead.memory_bank.usual_scores import fit_usual_scores, fold_of_groups, left_out_maps, look_at
-from edgead.methods.backbones import build_backbone
+from edgead.methods.backbones import build_backbone, check_backbone
 from edgead.methods.extraction import extract_patches
 from edgead.methods.global_local import FusedFeatures
 from edgead.methods.method import Course, Method
@@ -95,6 +95,7 @@ class PatchCoreConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_backbone(self.backbone, (*self.layers, *(self.global_layers if self.global_weight else ())))
         if self.reweight_neighbors not in (0, *range(2, 17)):  # the nearest row is one of them: alone, it weighs 0
             raise SettingsError(f"reweight_neighbors is 0, or from 2 to 16, found {self.reweight_neighbors}")
         if self.global_weight < 0 or (self.global_weight and not self.global_layers):
@@ -115,6 +116,12 @@ class PatchCore(Method[PatchCoreConfig]):
         "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
         "default": {},
         "fine": {"image_size": (576, 576), "memory_bank_size": 10000},
+    }
+    purpose = "first: good with small and large defects, with the least to decide; learns in a minute"
+    preset_purposes = {
+        "fast": "tight budgets and large defects: it is blind to defects of a few pixels",
+        "default": "first",
+        "fine": "tiny defects, where a frame may take twice as long",
     }
 
     def __init__(

@@ -104,6 +104,8 @@ class SimpleNet(Method[SimpleNetConfig]):
     name = "simplenet"
     config_class = SimpleNetConfig
     presets = {"default": {}}
+    purpose = "to compare on your own parts; learns in minutes"
+    preset_purposes = {"default": "all"}
 
     def __init__(
         self,

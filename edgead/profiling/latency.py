@@ -126,15 +126,19 @@ def latency_table(latency: dict[str, Latency], *, title: str, caption: str) -> T
     """Lay out one row a stage, in milliseconds, for a terminal."""
     from rich.table import Table
 
-    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
-    table.add_column("ms")
     columns = [name for name in Latency.__dataclass_fields__ if name != "n"]
+    if all(values.p99_9_ms is None for values in latency.values()):
+        columns.remove("p99_9_ms")
+        caption += "; p99.9 takes 1000 frames"
+    # Nine columns that are to fit into a narrow terminal, whole.
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=None)
+    table.padding, table.pad_edge = (0, 1, 0, 0), False
+    table.add_column("ms", no_wrap=True)
     for column in columns:
-        table.add_column(column.removesuffix("_ms").replace("_", "."), justify="right")
+        table.add_column(column.removesuffix("_ms").replace("_", "."), justify="right", no_wrap=True)
     for stage, values in latency.items():
         cells = [getattr(values, column) for column in columns]
-        # p99.9 of fewer than 1000 samples
-        table.add_row(stage, *("n too small" if cell is None else f"{cell:.2f}" for cell in cells))
+        table.add_row(stage, *("-" if cell is None else f"{cell:.2f}" for cell in cells))
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import resource
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgead.errors import SettingsError
+from edgead.files.atomic import write_whole
 from edgead.images.files import as_bgr
 from edgead.profiling.contention import OtherLoad, OtherUse, describe_use
 from edgead.profiling.latency import Latency, LatencyRecorder, latency_table, machine_facts
@@ -110,12 +112,13 @@ class ProfileReport:
     def write_samples(self, path: Path) -> None:
         """Write one line a frame as CSV: number, arrived_s, milliseconds per stage, total_ms."""
         stages = [name for name in StageTimes.__dataclass_fields__ if name != "sink_ms"]
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["number", "arrived_s", *stages, "total_ms"])
-            for sample in self.samples:
-                times = [getattr(sample.times, name) for name in stages]
-                writer.writerow([sample.number, f"{sample.arrived_s:.6f}", *times, sample.total_ms])
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(["number", "arrived_s", *stages, "total_ms"])
+        for sample in self.samples:
+            times = [getattr(sample.times, name) for name in stages]
+            writer.writerow([sample.number, f"{sample.arrived_s:.6f}", *times, sample.total_ms])
+        write_whole(path, text.getvalue().encode())
 
     def table(self) -> Table:
         """Lay the report out for a terminal."""
@@ -133,7 +136,7 @@ class ProfileReport:
         return (
             f"{self._pace()}; cold start {self.cold_start_ms:.1f} ms; {self.cpu_share:.2f} cores in use,"
             f" {self.peak_memory_mib} MiB{describe_use(self.other_use)}{throttled}; {self.machine['cpu']},"
-            f" {self.machine['logical_cores']} cores, {self.machine['isa'] or 'no native kernels'}"
+            f" {self.machine['logical_cores']} cores, {self.machine['isa'] or 'numpy instead of the compiled kernels'}"
         )
 
     def _pace(self) -> str:

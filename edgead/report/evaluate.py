@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -37,11 +38,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Evaluation:
-    """All outcomes of a test set; with `groups`, intervals take images of one group as going together."""
+    """All outcomes of a test set; with `groups`, intervals take images of one group as going together.
+
+    `empty_masks` are defective images whose masks mark nothing: they count as defects all the same.
+    """
 
     outcomes: Sequence[Outcome]
     threshold: float
     groups: Groups | None = None
+    empty_masks: Sequence[Path] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Metrics as plain JSON types; pixel metrics are None where a defective image has no mask."""
@@ -55,6 +60,7 @@ class Evaluation:
             "images": len(self.outcomes),
             "groups": len(self.outcomes) if self.groups is None else self.groups.count,
             "groups_account": "each image counts alone" if self.groups is None else self.groups.account,
+            "empty_masks": [str(path) for path in self.empty_masks],
             "image_AUROC": metrics.auroc(labels, scores),
             "image_AP": metrics.average_precision(labels, scores),
             "image_F1Max": f1,
@@ -150,11 +156,13 @@ def evaluate(
     progress: Progress | None = None,
 ) -> Evaluation:
     """Judge every test image."""
-    outcomes = []
+    outcomes, empty = [], []
     for done, test in enumerate(images, 1):
         image = load_image(test.path)
         verdict = detector.predict(image)
         mask = test.load_mask(image.shape[:2])
+        if test.is_defective and mask is not None and not mask.any():
+            empty.append(test.path)
         # What lies outside the region of interest was not looked at and counts for no pixel metric.
         x, y, width, height = verdict.region or (0, 0, image.shape[1], image.shape[0])
         anomaly_map = resize_map(verdict.anomaly_map, (height, width))
@@ -164,7 +172,7 @@ def evaluate(
         if progress:
             progress(done, len(images))
     assert detector.graph.calibration is not None
-    return Evaluation(outcomes, detector.graph.calibration.reject, groups)
+    return Evaluation(outcomes, detector.graph.calibration.reject, groups, empty)
 
 
 def _region_metrics(pixels: metrics.Pixels, overlaps: dict[int, float], images: set[int]) -> dict[str, float | None]:

@@ -18,6 +18,7 @@ from edgead.artifact.manifest import Preprocessing
 from edgead.dataset.folders import Progress
 from edgead.detector import Detector
 from edgead.export.build import write_draft
+from edgead.files.disk import writing
 from edgead.learning.finalize import GoodScores, measure_good
 from edgead.methods.method import Trained
 
@@ -61,7 +62,7 @@ def cross_validate(
     for fold in range(folds):
         held_out = [path for path, number in zip(paths, fold_of, strict=True) if number == fold]
         trained = learn([path for path, number in zip(paths, fold_of, strict=True) if number != fold])
-        with tempfile.TemporaryDirectory(prefix="edgead-fold-") as folder:
+        with tempfile.TemporaryDirectory(prefix="edgead-fold-") as folder, writing(Path(folder)):
             manifest = write_draft(trained, Path(folder), preprocessing)
             with Detector(Artifact(Path(folder), manifest), runtime="onnxruntime") as detector:
                 good = measure_good(detector, held_out)

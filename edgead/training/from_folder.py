@@ -37,7 +37,7 @@ class GoodImages:
     Attributes
     ----------
     data : Path
-        MVTec layout, or any folder together with `normal_dir`.
+        MVTec layout, or a folder of good images, or any folder together with `normal_dir`.
     normal_dir : str, optional
     roi : (int, int, int, int), optional
         x, y, width and height of the part of the image to look at.
@@ -142,15 +142,15 @@ def train_from_folder(
     where = choose_device(device)
     check_destination(destination)
     paths = find_good_images(good.data, good.normal_dir)
-    good.plan(len(paths))  # too few images is known before they are read
-    paths, problems, digest = check_images(paths, skip_bad=good.skip_bad, progress=partial(progress, "read images"))
-
+    # Too few images, and settings that cannot be, are known before the images are read.
+    good.plan(len(paths))
     torch.set_num_threads(kernels.threads())
     model = method.from_settings(settings, weights=weights)
     try:
         model.head  # noqa: B018  what it refuses would be reported after hours of training otherwise
     except ValidationError as error:
         raise SettingsError(tell_invalid(error.errors())) from None
+    paths, problems, digest = check_images(paths, skip_bad=good.skip_bad, progress=partial(progress, "read images"))
     preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})
     split = good.split(paths, model.config.seed)
     checkpoint = Checkpoint(
@@ -179,6 +179,7 @@ def train_from_folder(
     )
     provenance = {
         "data": good.data.name,
+        **({"normal_dir": good.normal_dir} if good.normal_dir is not None else {}),
         "data_sha256": digest,
         **facts,
         "skipped_images": len(problems),

@@ -41,6 +41,8 @@ class TunePlan:
     seed : int
     group : str
         Which images belong together; see `edgead.dataset.groups.group_images`.
+    normal_dir : str, optional
+        Where the good images lie in the data; see `edgead.dataset.folders.find_good_images`.
     """
 
     latency_ms: float
@@ -53,6 +55,7 @@ class TunePlan:
     ray: str | None = None
     seed: int = 0
     group: str = AUTO
+    normal_dir: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ def split_images(data: Path, plan: TunePlan, progress: StageProgress) -> Parts:
     unknown = [name for name in plan.precisions if name not in PRECISIONS]
     if unknown:
         raise SettingsError(f"unknown precision {', '.join(map(repr, unknown))}: choose from {', '.join(PRECISIONS)}")
-    paths, _, sha256 = check_images(find_good_images(data), progress=partial(progress, "read images"))
+    paths, _, sha256 = check_images(find_good_images(data, plan.normal_dir), progress=partial(progress, "read images"))
     groups = group_images(paths, plan.group, data)
     held_out, rate = plan_calibration(groups.count, plan.false_reject_rate, what=groups.unit)
     judged = max(2, round(JUDGED_SHARE * groups.count))

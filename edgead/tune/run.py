@@ -23,6 +23,7 @@ from edgead.errors import SettingsError
 from edgead.export.calibration_images import CalibrationImages
 from edgead.export.precision import PrecisionPlan, add_precision
 from edgead.export.rewrite import ToleranceError
+from edgead.runtime import checked_runtime
 from edgead.training.proportions import find_proportions
 from edgead.tune.finalists import Finalist, judge_finalists
 from edgead.tune.first_round import FirstRound
@@ -68,7 +69,7 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
     """Search, and write the winner to `destination`.
 
     Candidates are compared by their image AUROC on good images that they did not learn from and defects drawn on those.
-    Only `train/good` is read. The winner learns once more from all images but those that it is calibrated on.
+    Only good images are read. The winner learns once more from all images but those that it is calibrated on.
 
     Raises
     ------
@@ -77,9 +78,11 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
     """
     started = time.perf_counter()
     check_destination(destination)
+    drawn = draw_candidates(plan.detectors, plan.seed)
+    checked_runtime(plan.runtime)
     parts = split_images(data, plan, progress)
     proportions = find_proportions(parts.learn)
-    candidates = [candidate.keeping(proportions) for candidate in draw_candidates(plan.detectors, plan.seed)]
+    candidates = [candidate.keeping(proportions) for candidate in drawn]
     cores = kernels.threads()
     count = plan.workers or cores
     threads = max(1, cores // count)
@@ -164,6 +167,7 @@ def _finish(winner: Finalist, parts: Parts, plan: TunePlan, destination: Path, p
             add_precision(path, PrecisionPlan(winner.precision, make_default=True), images)
         facts = {
             "data": parts.name,
+            **({"normal_dir": plan.normal_dir} if plan.normal_dir is not None else {}),
             "data_sha256": parts.sha256,
             "training_images": len(learn),
             "calibration_images": len(parts.calibration.images),

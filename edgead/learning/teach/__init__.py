@@ -1,10 +1,11 @@
 """Teaching on the device: good images go into the memory bank of a finished model, thresholds are made again."""
 
+from edgead.artifact.versions import earlier_versions
 from edgead.learning.teach.guard import LessonRefusedError, Offered
 from edgead.learning.teach.lesson import Counts, Judgement, Lesson
 from edgead.learning.teach.prepare import Prepared, TeachPlan, prepare
 from edgead.learning.teach.run import learn, teach
-from edgead.learning.teach.versions import earlier_versions, sheet_of, undo
+from edgead.learning.teach.versions import sheet_of, undo
 
 __all__ = [
     "Counts",

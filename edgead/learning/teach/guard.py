@@ -23,7 +23,8 @@ from edgead.dataset.folders import Progress
 from edgead.detector import Detector, Measurement
 from edgead.errors import SettingsError
 from edgead.images.files import load_image, write_image
-from edgead.images.overlay import contact_sheet, draw_overlay
+from edgead.images.overlay import draw_overlay
+from edgead.images.sheet import contact_sheet
 
 # On the built-in line good parts under other lights, out of focus and in other batches lie below 1.7, six other
 # products and random textures above 2.6.

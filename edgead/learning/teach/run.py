@@ -12,6 +12,7 @@ import numpy as np
 from edgead.artifact.folder import Artifact, write_manifest
 from edgead.artifact.manifest import Manifest
 from edgead.artifact.training_hashes import keep_learnt
+from edgead.artifact.versions import earlier_versions
 from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.detector import Detector
 from edgead.heads.nearest import BANK
@@ -20,7 +21,7 @@ from edgead.learning.recalibrate import threshold_change, without_copies
 from edgead.learning.teach.lesson import Judgement, Lesson, judge
 from edgead.learning.teach.prepare import Prepared, TeachPlan, prepare
 from edgead.learning.teach.thresholds import settle
-from edgead.learning.teach.versions import earlier_versions, new_version
+from edgead.learning.teach.versions import new_version
 
 
 def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress) -> Lesson:

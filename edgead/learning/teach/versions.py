@@ -9,15 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgead.artifact.folder import Artifact, ArtifactError, sync_tree
-
-# A version is 10 to 30 MiB.
-MOST_VERSIONS = 5
-
-
-def versions_folder(path: Path) -> Path:
-    """Of a model; of what a link to one leads to."""
-    path = path.resolve()
-    return path.with_name(f"{path.name}.versions")
+from edgead.artifact.versions import earlier_versions, keep_and_replace, versions_folder
+from edgead.files.disk import writing
 
 
 def sheet_of(path: Path) -> Path:
@@ -26,30 +19,23 @@ def sheet_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.lesson.jpg")
 
 
-def earlier_versions(path: Path) -> list[Path]:
-    """Versions before the present one, oldest first."""
-    folder = versions_folder(path)
-    return sorted(folder.glob("[0-9]*"), key=lambda entry: int(entry.name)) if folder.is_dir() else []
-
-
 @contextmanager
 def new_version(path: Path) -> Iterator[Path]:
     """Yield a copy of the model at `path` that takes its place when the block ends without an error.
 
-    The model as it was goes to `MODEL.versions/NUMBER`, of which the last `MOST_VERSIONS` are kept. On an error
+    The model as it was goes to `MODEL.versions/NUMBER`, of which the last are kept. On an error
     nothing changes.
     """
     path = path.resolve()
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        shutil.copytree(path, draft, dirs_exist_ok=True)
-        yield draft
-        sync_tree(draft)
-        _keep_and_replace(path, draft)
+        with writing(path):
+            shutil.copytree(path, draft, dirs_exist_ok=True)
+            yield draft
+            sync_tree(draft)
+            keep_and_replace(path, draft)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    for old in earlier_versions(path)[:-MOST_VERSIONS]:
-        shutil.rmtree(old)
 
 
 def undo(path: Path) -> Artifact:
@@ -75,15 +61,3 @@ def undo(path: Path) -> Artifact:
         versions_folder(path).rmdir()
     sheet_of(path).unlink(missing_ok=True)
     return Artifact.load(path)
-
-
-def _keep_and_replace(path: Path, draft: Path) -> None:
-    earlier = earlier_versions(path)
-    kept = versions_folder(path) / str(int(earlier[-1].name) + 1 if earlier else 1)
-    kept.parent.mkdir(exist_ok=True)
-    path.rename(kept)
-    try:
-        draft.rename(path)
-    except BaseException:
-        kept.rename(path)
-        raise

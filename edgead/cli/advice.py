@@ -1,0 +1,104 @@
+"""What `edgead train` says after its table: what the thresholds mean, what would help, and which command comes next."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+
+from edgead.artifact.folder import Artifact
+from edgead.artifact.manifest import PROVEN
+from edgead.artifact.versions import versions_folder
+from edgead.calibration.conformal import images_needed
+from edgead.detector import Detector
+from edgead.images.files import load_image
+from edgead.learning.finalize import kept_images
+
+STRICT = 0.01
+# The network pads what it sees with zeros: a band of this share of height and width scores high for no reason.
+BORDER = 1 / 16
+FEWEST_RANKED = 4
+
+
+def advise(artifact: Artifact, data: Path, replaced: bool) -> list[str]:
+    """Sentences for the terminal, in the order in which they are read.
+
+    Parameters
+    ----------
+    artifact : Artifact
+        A model that was just trained.
+    data : Path
+        What it was trained on.
+    replaced : bool
+        Another model was there before.
+    """
+    lines = [_of_the_rate(artifact), *_of_the_border(artifact)]
+    if replaced:
+        kept, undo = versions_folder(artifact.path), _command("teach", artifact.path, "--undo")
+        lines.append(f"The model that was here is the newest in {kept}; `{undo}` puts it back.")
+    return [*lines, *_next(artifact.path, data)]
+
+
+def _of_the_rate(artifact: Artifact) -> str:
+    calibration = artifact.graph("fp32").calibration
+    assert calibration is not None
+    training, rate = artifact.manifest.training, calibration.false_reject_rate
+    groups = len(set(calibration.groups))
+    several = 0 < groups < len(calibration.scores)
+    count, unit = (groups, "groups of images") if several else (len(calibration.scores), "images")
+    folds = "folds" in training
+    how = "by cross-validation" if folds else "held out"
+    bound = "at most" if calibration.method in PROVEN else "about"
+    sentence = f"About {_one_in(rate)} will be rejected ({bound} {100 * rate:.3g} %, from {count} {unit} {how})."
+    if rate <= STRICT:
+        return sentence
+    needed = images_needed(STRICT)
+    total = needed if folds else 2 * needed
+    return (
+        f"{sentence} For 1 in 100 it takes {needed} {unit} {how}: train with {total} good {unit} and "
+        f"--false-reject-rate {STRICT:g}."
+    )
+
+
+def _of_the_border(artifact: Artifact) -> list[str]:
+    """A region to try where good images score highest at the image's border, which is seldom a part of the product."""
+    spec = artifact.manifest.preprocessing
+    golden = [artifact.image(one.image).shape[:2] for one in artifact.graph("fp32").golden]
+    ranked = kept_images(artifact)
+    if spec.roi is not None or len(set(golden)) != 1 or len(ranked) < FEWEST_RANKED:
+        return []
+    highest = ranked[-max(FEWEST_RANKED, len(ranked) // 4) :]
+    with Detector(artifact, runtime="onnxruntime") as detector:
+        peaks = [_peak(detector.measure(load_image(path)).anomaly_map) for path in highest]
+    at_border = sum(any(not BORDER <= place < 1 - BORDER for place in peak) for peak in peaks)
+    if 2 * at_border <= len(peaks):
+        return []
+    height, width = golden[0]
+    y, x = round(BORDER * height), round(BORDER * width)
+    return [
+        f"Of the {len(peaks)} held-out images with the highest scores, {at_border} score highest at the image's "
+        f"border: where no part lies there, train with --roi {x},{y},{width - 2 * x},{height - 2 * y}."
+    ]
+
+
+def _peak(anomaly_map: np.ndarray) -> tuple[float, float]:
+    """Where its maximum lies, in shares of height and width."""
+    y, x = np.unravel_index(int(anomaly_map.argmax()), anomaly_map.shape)
+    return (float(y) + 0.5) / anomaly_map.shape[0], (float(x) + 0.5) / anomaly_map.shape[1]
+
+
+def _one_in(rate: float) -> str:
+    return f"1 good part in {1 / rate:.0f}" if rate <= 0.4 else f"{100 * rate:.0f} of 100 good parts"
+
+
+def _next(model: Path, data: Path) -> list[str]:
+    steps = [(_command("predict", model, "IMAGES", "--heat-maps", "maps"), "judges images")]
+    if (data / "test").is_dir():
+        steps.insert(0, (_command("eval", model, data), "shows how many defects it finds"))
+    steps.append((_command("stream", model, "camera:0", "--sink", "window:"), "runs it on a camera"))
+    return ["Next:", *(f"  {command}   # {what}" for command, what in steps)]
+
+
+def _command(verb: str, *arguments: object) -> str:
+    return shlex.join(["edgead", verb, *map(str, arguments)])

@@ -1,0 +1,74 @@
+"""Options with a list of words to choose from: closed ones, and those that other packages may add to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+
+class Word(str, Enum):
+    """One of a closed list. Its members are the words themselves, for whoever they are handed to."""
+
+    __str__ = str.__str__
+
+
+class PrecisionName(Word):
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+    int8_symmetric = "int8_symmetric"
+
+
+class DeviceName(Word):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class TeacherSize(Word):
+    nano = "nano"
+    small = "small"
+    medium = "medium"
+
+
+def _detectors() -> Iterable[str]:
+    from edgead.methods.registry import METHODS
+
+    return METHODS
+
+
+def _runtimes() -> Iterable[str]:
+    from edgead.runtime import AUTO, RUNTIMES
+
+    return AUTO, *RUNTIMES.all()
+
+
+def _completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names() if name.startswith(incomplete)]
+
+    return complete
+
+
+def _known_runtime(context: typer.Context, name: str) -> str:
+    if name != "auto" and not context.resilient_parsing:  # the registry is loaded for a name alone
+        from edgead.runtime import checked_runtime
+
+        return checked_runtime(name)
+    return name
+
+
+Runtime = Annotated[
+    str,
+    typer.Option(
+        help="Engine of the network: auto, or one of {runtimes}; options follow a ?.",
+        callback=_known_runtime,
+        autocompletion=_completing(_runtimes),
+    ),
+]
+Precision = Annotated[PrecisionName | None, typer.Option(help="Which graph; by default the one that the model names.")]
+Detector = Annotated[str, typer.Option(help="Method: one of {detectors}.", autocompletion=_completing(_detectors))]
+Device = Annotated[DeviceName, typer.Option(help="Where to train.")]

@@ -1,0 +1,51 @@
+"""The verb `presets`: which detectors there are, and which settings of each have a name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgead.cli.app import Json, app, print_report
+from edgead.errors import SettingsError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+AUTO = "auto"
+AUTO_DETECTOR = "patchcore"  # the one whose settings `edgead train --preset auto` chooses
+_AUTO_PURPOSE = "the most accurate of a short list that keeps within --latency-ms on this machine"
+
+
+@app.command()
+def presets(json: Json = False) -> None:
+    """List the detectors and presets of `edgead train`, with what each is for."""
+    from edgead.methods import METHODS
+
+    report = {name: _about(name) for name in METHODS}
+    print_report(report, json, lambda: _table(report))
+
+
+def _about(detector: str) -> dict[str, Any]:
+    from edgead.methods import METHODS
+
+    try:
+        method = METHODS.find(detector)
+    except SettingsError as error:  # of another package; the others are there all the same
+        return {"purpose": str(error), "presets": {}}
+    named: dict[str, Any] = {
+        name: {"purpose": method.preset_purposes.get(name, ""), "settings": settings}
+        for name, settings in method.presets.items()
+    }
+    if detector == AUTO_DETECTOR:
+        named[AUTO] = {"purpose": _AUTO_PURPOSE, "settings": None}
+    return {"purpose": method.purpose or (method.__doc__ or "").strip().partition("\n")[0], "presets": named}
+
+
+def _table(report: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    table = Table("--detector", "--preset", "take it for", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name, detector in report.items():
+        table.add_row(name, "", detector["purpose"])
+        for preset, about in detector["presets"].items():
+            table.add_row("", preset, about["purpose"])
+    return table

@@ -1,0 +1,39 @@
+"""A disk that is full: the system's error for a write names no file, and numpy's not even the reason."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the path in the error of a full disk; all other errors pass as they are.
+
+    Around the writing of a draft, `path` is what the draft was to become: users know that one.
+
+    Raises
+    ------
+    OSError
+        The disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        number = _number(error)
+        if number not in FULL:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def _number(error: OSError) -> int:
+    if error.errno is not None:
+        return error.errno
+    if "requested and" in str(error):  # numpy of a write that was cut short: hardly anything else does that
+        return errno.ENOSPC
+    return next((number for number in FULL if f"[Errno {number}]" in str(error)), 0)  # a copied tree lists its errors

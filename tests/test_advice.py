@@ -1,0 +1,105 @@
+"""What `edgead train` says at its end: what the rate means, where to look, what to do next."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from edgead.artifact.folder import Artifact
+from edgead.artifact.manifest import Calibration
+from edgead.cli import advice
+from edgead.cli.console import fact_text, pairs_table
+
+
+def with_calibration(artifact: Artifact, **changes) -> Artifact:
+    """A draft of it whose thresholds say something else."""
+    old = artifact.graph("fp32").calibration.model_dump()
+    calibration = Calibration.model_validate({**old, **changes})
+    return Artifact(artifact.path, artifact.manifest.with_graph("fp32", calibration=calibration))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"false_reject_rate": 0.1, "scores": [0.1] * 12},
+            "About 1 good part in 10 will be rejected (at most 10 %, from 12 images held out). For 1 in 100 it takes "
+            "99 images held out: train with 198 good images and --false-reject-rate 0.01.",
+        ),
+        (
+            {"false_reject_rate": 0.2, "scores": [0.1] * 8, "groups": [0, 0, 1, 1, 2, 2, 3, 3]},
+            "About 1 good part in 5 will be rejected (at most 20 %, from 4 groups of images held out). For 1 in 100 it "
+            "takes 99 groups of images held out: train with 198 good groups of images and --false-reject-rate 0.01.",
+        ),
+        (
+            {"false_reject_rate": 0.01, "scores": [0.1] * 99},
+            "About 1 good part in 100 will be rejected (at most 1 %, from 99 images held out).",
+        ),
+    ],
+)
+def test_the_rate_in_words(trained_model, tmp_path, changes, sentence):
+    artifact = with_calibration(Artifact.load(trained_model), **changes)
+    assert advice.advise(artifact, tmp_path, replaced=False)[0] == sentence
+
+
+def test_the_next_commands_can_be_copied(trained_model, line_data, tmp_path):
+    artifact = Artifact.load(trained_model)
+    lines = advice.advise(artifact, line_data, replaced=False)
+    assert f"  edgead eval {trained_model} {line_data}   # shows how many defects it finds" in lines
+    plain = advice.advise(artifact, tmp_path, replaced=True)
+    assert not any("edgead eval" in line for line in plain)
+    assert f"The model that was here is the newest in {trained_model}.versions" in " ".join(plain)
+    spaced = Artifact(tmp_path / "my model", artifact.manifest)
+    assert any(f"edgead predict '{tmp_path}/my model' IMAGES" in line for line in advice._next(spaced.path, tmp_path))
+
+
+@pytest.mark.parametrize(("places", "hint"), [([0, 0, 158, 80], True), ([0, 0, 80, 80], False), ([80] * 4, False)])
+def test_scores_at_the_border_suggest_a_region(trained_model, monkeypatch, places, hint):
+    """Of the four images that score highest, more than half: images of 480 x 480 then lose 30 px on each side."""
+    rows = iter(places)
+
+    def measure(_detector, _image):
+        anomaly_map = np.zeros((160, 160), np.float32)
+        anomaly_map[next(rows), 70] = 1
+        return SimpleNamespace(anomaly_map=anomaly_map)
+
+    monkeypatch.setattr(advice.Detector, "measure", measure)
+    monkeypatch.setattr(advice, "kept_images", lambda artifact: [artifact.path / "golden" / "0.png"] * 12)
+    lines = advice._of_the_border(Artifact.load(trained_model))
+    assert [line.partition("train with ")[2] for line in lines] == ["--roi 30,30,420,420."] * hint
+
+
+def test_a_model_with_a_region_gets_no_other(trained_model):
+    artifact = Artifact.load(trained_model)
+    manifest = artifact.manifest.with_preprocessing(roi=(0, 0, 400, 400))
+    assert advice._of_the_border(Artifact(artifact.path, manifest)) == []
+
+
+def test_the_matrix_fits_into_80_columns():
+    """With the longest names, and none of them broken."""
+    errors = {"score_error": 1.2e-10, "map_error": 3.4e-10, "verdict_flips": 120}
+    figures = {"image_AUROC": 0.9876, "AUROC_change": -0.0123, "network_ms": 123.4, "frame_ms": 234.6, "size_mib": 12.3}
+    row = {"precision": "int8_symmetric", "runtime": "onnxruntime", "images": 9, "passed": False, "faults": []}
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(pairs_table([{**row, **errors, **figures}]))
+    names = "int8_symmetric onnxruntime 1e-10 3e-10 120 0.988 -0.012 123 235 12.3 FAILED"
+    assert " ".join(capture.get().splitlines()[-1].split()) == names
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"minmax": 0.04273584531379365, "entropy": 1.0}, "minmax 0.0427, entropy 1.0000"),
+        ([], "none"),
+        (["a", 3], "a, 3"),
+        ((1, None), "1, none"),
+        (True, "yes"),
+        (4.2e-7, "4.2e-07"),
+    ],
+)
+def test_facts_are_not_python(value, text):
+    assert fact_text(value) == text
