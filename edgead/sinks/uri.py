@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from edgead.components.options import Uri
 from edgead.errors import EdgeadError
@@ -16,7 +18,7 @@ class UriOptions(SinkOptions):
     """Any sink by its URI, such as `jsonl:FILE` or `images:FOLDER?only=reject`."""
 
     kind: Literal["uri"]
-    uri: Uri
+    uri: Annotated[Uri, Field(description="Of the sink.")]
 
     @property
     def most_waiting(self) -> int:

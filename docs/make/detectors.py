@@ -1,0 +1,39 @@
+"""The reference of detectors: presets and settings, made of the methods themselves."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from typing import Any
+
+from docs.make.markdown import code, first_paragraph, table
+from edgead.methods.registry import BUILT_IN, METHODS
+
+
+def page() -> str:
+    """Write the page."""
+    parts = [
+        "# Detectors, presets and settings",
+        "`edgead train --detector NAME --preset PRESET --set SETTING=VALUE`. Which one to take is on "
+        "[Choose a detector](../how-to/choose-a-detector.md).",
+    ]
+    for name in BUILT_IN:
+        method = METHODS.find(name)
+        parts += [f"## `{name}`", first_paragraph(method.__doc__)]
+        parts.append(
+            table(("preset", "sets"), ([code(preset), _assigned(values)] for preset, values in method.presets.items()))
+        )
+        parts.append(
+            table(
+                ("setting", "takes", "default"),
+                ([code(f.name), code(f.type), _default(f)] for f in fields(method.config_class)),
+            )
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def _assigned(values: Any) -> str:
+    return ", ".join(code(f"{name}={value}") for name, value in values.items()) or "the defaults"
+
+
+def _default(field: Any) -> str:
+    return code(field.default) if field.default is not MISSING else ""
