@@ -6,11 +6,12 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from docs.make.markdown import code, first_paragraph, table
-from edgead.methods.registry import BUILT_IN, METHODS
 
 
 def page() -> str:
     """Write the page."""
+    from edgead.methods.registry import BUILT_IN, METHODS  # needs torch, which the other pages do not
+
     parts = [
         "# Detectors, presets and settings",
         "`edgead train --detector NAME --preset PRESET --set SETTING=VALUE`. Which one to take is on "
