@@ -235,7 +235,6 @@ RUN_TOO = [page for page in PAGES if page.startswith("docs/how-to/")]
 def test_a_tutorial_runs(page, workplace):
     if page.endswith("own-images.md"):
         shutil.rmtree(workplace / "model")
-        shutil.copytree(next((workplace / "my_part/test").glob("[!g]*")), workplace / "my_part/test/scratch")
     assert run_blocks(page, workplace) == LEFT_OUT[page]
 
 
