@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from typing import Any
 
-from docs.make.markdown import code, first_paragraph, table
+from docs.make.markdown import attributes, code, first_paragraph, table
 
 
 def page() -> str:
@@ -19,16 +19,18 @@ def page() -> str:
     ]
     for name in BUILT_IN:
         method = METHODS.find(name)
-        parts += [f"## `{name}`", first_paragraph(method.__doc__)]
-        parts.append(
-            table(("preset", "sets"), ([code(preset), _assigned(values)] for preset, values in method.presets.items()))
+        means = attributes(method.config_class.__doc__)
+        presets = ([code(preset), _assigned(values)] for preset, values in method.presets.items())
+        settings = (
+            [code(each.name), code(each.type), _default(each), means.get(each.name, "")]
+            for each in fields(method.config_class)
         )
-        parts.append(
-            table(
-                ("setting", "takes", "default"),
-                ([code(f.name), code(f.type), _default(f)] for f in fields(method.config_class)),
-            )
-        )
+        parts += [
+            f"## `{name}`",
+            first_paragraph(method.__doc__),
+            table(("preset", "sets"), presets),
+            table(("setting", "takes", "default", "means"), settings),
+        ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -25,13 +25,11 @@ def attributes(docstring: str | None) -> dict[str, str]:
     """Read the section Attributes of a numpydoc docstring: what each is, by its name."""
     _, _, section = (docstring or "").partition("Attributes\n")
     found: dict[str, str] = {}
-    name = ""
+    names: list[str] = []
     for line in section.splitlines()[1:]:
-        indent = len(line) - len(line.lstrip())
-        if match := re.match(r"\s*(\w+) : (.*)", line):
-            name, found[match[1]] = match[1], ""
-            kind = match[2]
-            found[name] = f"{kind}." if kind.startswith("{") else ""
-        elif line.strip() and name and indent:
-            found[name] = f"{found[name]} {line.strip()}".strip()
+        if match := re.match(r"\s*(\w+(?:, \w+)*) : (.*)", line):
+            names, kind = match[1].split(", "), match[2]
+            found |= dict.fromkeys(names, f"{kind}." if kind.startswith("{") else "")
+        elif line.strip():
+            found |= {name: f"{found[name]} {line.strip()}".strip() for name in names}
     return found
