@@ -53,6 +53,7 @@ def record_page() -> str:
         "image_score": attributes(Verdict.__doc__)["image_score"],
         "stage_times": first_paragraph(StageTimes.__doc__),
     }
+    own["captured_at"] = "When the image was in memory: UTC, ISO 8601."
     own["boxes"] = f"{known['boxes']} Each has {', '.join(code(field.name) for field in fields(Box))}."
     rows = [[code(key), own.get(key) or known[key]] for key in example()]
     parts = (
