@@ -27,7 +27,7 @@ lint: $(VENV)/dev.stamp build/stubs/stamp
 	$(VENV)/bin/mypy
 
 # The site of the documentation, in build/site. It needs no network once its packages are here.
-docs: $(VENV)/docs.stamp
+docs: $(VENV)/dev.stamp
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --strict
 
 # Types of TensorRT for mypy. Their package requires TensorRT itself, hence --no-deps and a folder of their own, where
