@@ -7,7 +7,7 @@ DATA ?=
 
 NATIVE := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint docs clean
 
 demo: $(VENV)/train.stamp
 	$(VENV)/bin/edgead demo --output out/demo --preset $(PRESET) $(if $(DATA),--data "$(DATA)")
@@ -25,6 +25,10 @@ lint: $(VENV)/dev.stamp build/stubs/stamp
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# The site of the documentation, in build/site. It needs no network once its packages are here.
+docs: $(VENV)/dev.stamp
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --strict
 
 # Types of TensorRT for mypy. Their package requires TensorRT itself, hence --no-deps and a folder of their own, where
 # nobody takes them for it; and it has parameters that no Python function can have.

@@ -1,4 +1,4 @@
-"""Take the README's screenshots.
+"""Take the screenshots of the documentation.
 
     python docs/screenshots.py MODEL          # of a real daemon that inspects the built-in line
     python docs/screenshots.py report.html    # of a page that `edgead report` wrote

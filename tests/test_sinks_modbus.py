@@ -94,7 +94,7 @@ def write(queued, line, score):
     wait_until(lambda: queued.status().written == before + 1)
 
 
-def test_coils_and_registers_are_as_the_readme_says():
+def test_coils_and_registers_are_as_the_map_says():
     line = Line()
     with closing(Plc()) as plc, queued_to(plc.port) as queued:
         found = []

@@ -88,21 +88,21 @@ def test_a_verdict_is_posted_and_signed_so_that_the_readme_can_check_it():
     assert json.loads(body) == json.loads(json.dumps(verdict_record(frame, verdict)))
     assert path.startswith("/hooks/") and headers["Content-Type"] == "application/json"
     assert headers["X-Edgead-Id"] == frame.id
-    example = readme_example("def is_from_edgead")
+    example = page_example("def is_from_edgead")
     assert example["is_from_edgead"](SECRET, headers, body)
     assert not example["is_from_edgead"]("another secret", headers, body)
     assert not example["is_from_edgead"](SECRET, headers, body.replace(b"reject", b"ok"))
     assert not example["is_from_edgead"](SECRET, {**headers, "X-Edgead-Timestamp": "1"}, body)
 
 
-def readme_example(start):
-    """Run the block of the README that holds some text, and give its names."""
-    from pathlib import Path
+def page_example(start):
+    """Run the block of the page of outputs that holds some text, and give its names."""
+    from doc_pages import blocks, written_pages
 
-    text = (Path(__file__).parent.parent / "README.md").read_text()
-    (block,) = (part for part in text.split("```python\n")[1:] if start in part.split("```")[0])
+    page = "docs/how-to/outputs.md"
+    (block,) = [block for block in blocks(page, written_pages()[page]) if start in block.text]
     names = {}
-    exec(block.split("```")[0], names)
+    exec(block.text, names)
     return names
 
 

@@ -16,7 +16,6 @@ from pydantic import BaseModel
 from edgead.components.options import NoOptions
 from edgead.components.registry import Component, Registry
 from edgead.errors import SettingsError
-from edgead.site.reference import reference
 
 ROOT = Path(__file__).parent.parent
 FILES = ROOT / "tests" / "third_party"
@@ -159,12 +158,10 @@ def test_a_name_or_a_scheme_belongs_to_one(name, options, scheme, what):
     assert list(things.all()) == ["one"]
 
 
-def test_the_reference_is_what_the_registries_say():
+def test_the_page_has_the_files_that_run_here():
     page = (ROOT / "docs" / "components.md").read_text()
-    made, heading, added = page.partition("## Add your own\n")
-    assert heading and made.rstrip() == reference(own=True).rstrip(), "edgead daemon --components makes its first part"
     for module in ENTRIES.values():
-        assert (FILES / f"{module}.py").read_text() in added
+        assert (FILES / f"{module}.py").read_text() in page
 
 
 def test_every_kind_has_its_group_of_entry_points():

@@ -46,7 +46,7 @@ class DriftSection(Section):
         Field(gt=0, lt=1, description="Share of parts, defects included, that may be sent to review or rejected."),
     ] = 0.2
     images: Annotated[bool, Field(description="Compare brightness, sharpness and place with golden images.")] = True
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="Of the random order of equal values.")] = 0
 
 
 class OtherWatchError(SettingsError):

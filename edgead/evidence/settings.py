@@ -12,7 +12,7 @@ from typing_extensions import Self
 from edgead.components.options import Secretive, Section
 
 Kept = Literal["none", "reject", "review", "all"]
-KeepDays = Annotated[float, Field(gt=0, le=36_500)]
+KeepDays = Annotated[float, Field(gt=0, le=36_500, description="Older rows, and their images, are deleted.")]
 _RELATIVE_SQLITE = re.compile(r"^(sqlite(?:\+\w+)?:///)(?=[^/:?])")
 
 
@@ -22,11 +22,11 @@ class StoreSection(Section):
     url: Annotated[
         Secretive | None, Field(min_length=1, repr=False, description="SQLAlchemy URL; by default SQLite in `folder`.")
     ] = None
-    folder: Path = Path("evidence")
-    evidence: Kept = "review"
+    folder: Annotated[Path, Field(description="Where the database and the images lie.")] = Path("evidence")
+    evidence: Annotated[Kept, Field(description="Which verdicts keep images; review has the rejects too.")] = "review"
     before: Annotated[int, Field(ge=0, le=100, description="Frames kept from before a verdict with evidence.")] = 2
-    after: Annotated[int, Field(ge=0, le=100)] = 2
-    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
+    after: Annotated[int, Field(ge=0, le=100, description="Frames kept from after it.")] = 2
+    jpeg_quality: Annotated[int, Field(ge=1, le=100, description="Of the images that are kept.")] = 90
     keep_days: KeepDays = 90.0
     most_mib: Annotated[int, Field(ge=1, le=10**9, description="Most that images may take.")] = 10_000
     free_mib: Annotated[

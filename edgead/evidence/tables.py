@@ -43,33 +43,44 @@ metadata = MetaData()
 
 def _sequence() -> Column:
     # The order of arrival. Neither ids nor times of capture show it, once the clock has been set back.
-    return Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+    return Column(
+        "seq",
+        BigInteger().with_variant(Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+        doc="Order of arrival: the one order that survives a clock that is set back.",
+    )
 
 
 verdicts = Table(
     "verdicts",
     metadata,
     _sequence(),
-    Column("id", String(36), nullable=False),
-    Column("pipeline", String(64), nullable=False),
-    Column("number", BigInteger, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("source", Text, nullable=False),
-    Column("captured_at", Utc, nullable=False),
-    Column("judged_at", Utc, nullable=False),
-    Column("image_score", Double, nullable=False),
-    Column("threshold", Double, nullable=False),
-    Column("review_threshold", Double),
-    Column("decision", String(8), nullable=False),
-    Column("p_value", Double),
-    Column("model", String(64), nullable=False),
-    Column("age_ms", Double),
-    Column("preprocess_ms", Double, nullable=False),
-    Column("infer_ms", Double, nullable=False),
-    Column("score_ms", Double, nullable=False),
-    Column("smooth_ms", Double, nullable=False),
-    Column("boxes", JSON, nullable=False),
-    Column("folder", String(64)),  # of its images, below `images/`; NULL where none are kept
+    Column(
+        "id",
+        String(36),
+        nullable=False,
+        doc="Of the capture, UUIDv7. An id and a pipeline that are there are never written twice.",
+    ),
+    Column("pipeline", String(64), nullable=False, doc="Which pipeline judged."),
+    Column("number", BigInteger, nullable=False, doc="Number of the frame in its source."),
+    Column("name", Text, nullable=False, doc="File name of the image, or empty."),
+    Column("source", Text, nullable=False, doc="URI of the source, without credentials."),
+    Column("captured_at", Utc, nullable=False, doc="UTC."),
+    Column("judged_at", Utc, nullable=False, doc="UTC."),
+    Column("image_score", Double, nullable=False, doc="Raw score; higher is more unusual."),
+    Column("threshold", Double, nullable=False, doc="A score above it was rejected, at that moment."),
+    Column("review_threshold", Double, doc="A score above it was sent to review; NULL where nobody said."),
+    Column("decision", String(8), nullable=False, doc="ok, review or reject."),
+    Column("p_value", Double, doc="The share of good parts that score as high or higher is at most that."),
+    Column("model", String(64), nullable=False, doc="Hash of the model's manifest."),
+    Column("age_ms", Double, doc="Age of the frame when work on it began."),
+    Column("preprocess_ms", Double, nullable=False, doc="Time in that stage."),
+    Column("infer_ms", Double, nullable=False, doc="Time in that stage."),
+    Column("score_ms", Double, nullable=False, doc="Time in that stage."),
+    Column("smooth_ms", Double, nullable=False, doc="Time in that stage."),
+    Column("boxes", JSON, nullable=False, doc="JSON: x, y, width, height, peak of each region."),
+    Column("folder", String(64), doc="Of its images, in the store's folder; NULL where none are kept."),
     # Two pipelines may judge the same capture.
     Index("verdicts_by_id", "id", "pipeline", unique=True),
     Index("verdicts_by_pipeline", "pipeline", "seq"),
@@ -81,24 +92,24 @@ verdicts = Table(
 marks = Table(
     "marks",
     metadata,
-    Column("id", String(36), primary_key=True),
-    Column("pipeline", String(64), primary_key=True),
-    Column("at", Utc, nullable=False),
-    Column("by", Text, nullable=False),
-    Column("note", Text, nullable=False),
+    Column("id", String(36), primary_key=True, doc="Of the verdict that a person marked as a false reject."),
+    Column("pipeline", String(64), primary_key=True, doc="Which pipeline judged."),
+    Column("at", Utc, nullable=False, doc="UTC."),
+    Column("by", Text, nullable=False, doc="Who marked it."),
+    Column("note", Text, nullable=False, doc="What they wrote."),
 )
 
 audit = Table(
     "audit",
     metadata,
     _sequence(),
-    Column("at", Utc, nullable=False),
-    Column("by", Text, nullable=False),
-    Column("action", String(64), nullable=False),
-    Column("pipeline", String(64), nullable=False),
-    Column("before", JSON),
-    Column("after", JSON),
+    Column("at", Utc, nullable=False, doc="UTC."),
+    Column("by", Text, nullable=False, doc="Who made the change."),
+    Column("action", String(64), nullable=False, doc="What was changed."),
+    Column("pipeline", String(64), nullable=False, doc="Of which pipeline."),
+    Column("before", JSON, doc="What it was."),
+    Column("after", JSON, doc="What it is."),
     sqlite_autoincrement=True,
 )
 
-schema = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+schema = Table("schema_version", metadata, Column("version", Integer, primary_key=True, doc="Version of the tables."))

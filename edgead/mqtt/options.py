@@ -13,12 +13,14 @@ from edgead.components.options import Host, Port, Section
 class BrokerOptions(Section):
     """An MQTT broker, and who connects to it."""
 
-    host: Host
-    port: Port = 1883
-    user: str | None = None
-    password: SecretStr | None = None
-    tls: bool = False
-    ca_file: Path | None = None
+    host: Annotated[Host, Field(description="Name or address of the broker.")]
+    port: Annotated[Port, Field(description="Of the broker; 8883 is usual with TLS.")] = 1883
+    user: Annotated[str | None, Field(description="Name to sign in with.")] = None
+    password: Annotated[SecretStr | None, Field(description="Best from the environment.")] = None
+    tls: Annotated[bool, Field(description="Encrypt, and check who the broker is.")] = False
+    ca_file: Annotated[
+        Path | None, Field(description="Certificates that the broker is checked by; by default those of the system.")
+    ] = None
     keepalive_s: Annotated[
         int, Field(ge=2, le=3600, description="A broker that is silent for 1.5 times as long is away.")
     ] = 15

@@ -33,7 +33,7 @@ def open_sink(uri: str) -> Sink:
     uri : str
         A URI of a registered sink, such as `jsonl:PATH` (`jsonl:-` is standard output),
         `images:FOLDER?only=reject&format=png`, `mqtt://USER:PASSWORD@HOST:PORT/TOPIC?qos=1` or `webhook:URL`;
-        docs/components.md has them all.
+        `edgead daemon --components` prints them all.
 
     Raises
     ------

@@ -21,9 +21,9 @@ class ImagesOptions(SinkOptions):
     """One image with heat map and boxes for each verdict of the chosen decisions."""
 
     kind: Literal["images"]
-    folder: Path
+    folder: Annotated[Path, Field(description="Where the images go.")]
     only: Annotated[Only, Field(description="Which verdicts; review has the rejects too.")] = "all"
-    format: Literal["jpg", "png"] = "jpg"
+    format: Annotated[Literal["jpg", "png"], Field(description="Of the files.")] = "jpg"
 
 
 class ImagesSink(BaseSink):

@@ -6,7 +6,9 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from edgead.serialization import record_json
 from edgead.sinks.contract import BaseSink, SinkError, write_error
@@ -19,7 +21,7 @@ class JsonlOptions(SinkOptions):
     """One line of JSON for each verdict, appended to a file; `-` is standard output."""
 
     kind: Literal["jsonl"]
-    path: Literal["-"] | Path
+    path: Annotated[Literal["-"] | Path, Field(description="The file; - is standard output.")]
 
 
 class JsonlSink(BaseSink):

@@ -28,14 +28,14 @@ class ModbusOptions(SinkOptions):
     """Verdicts to a PLC over Modbus/TCP: coils and holding registers from the addresses that are given."""
 
     kind: Literal["modbus"]
-    host: Host
-    port: Port = 502
-    unit: Annotated[int, Field(ge=0, le=255)] = 1
+    host: Annotated[Host, Field(description="Name or address of the PLC.")]
+    port: Annotated[Port, Field(description="Of the PLC.")] = 502
+    unit: Annotated[int, Field(ge=0, le=255, description="Modbus unit, also called slave address.")] = 1
     coil: Annotated[int, Field(ge=0, le=65532, description="ok, review, reject, and one that toggles.")] = 0
     register_: Annotated[
         int, Field(ge=0, le=65529, alias="register", description="Count (2), score (2), decision.")
     ] = 0
-    timeout_s: Seconds = 1.0
+    timeout_s: Annotated[Seconds, Field(description="Of one request.")] = 1.0
     queued: ClassVar[bool] = True
 
     @property

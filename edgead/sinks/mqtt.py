@@ -23,11 +23,11 @@ class MqttOptions(SinkOptions, BrokerOptions):
 
     kind: Literal["mqtt"] = "mqtt"
     topic: Annotated[str, Field(description="{pipeline} stands for the pipeline's name.")] = "edgead/{pipeline}/verdict"
-    qos: Annotated[int, Field(ge=0, le=2)] = 1
+    qos: Annotated[int, Field(ge=0, le=2, description="0 at most once, 1 at least once, 2 exactly once.")] = 1
     client_id: Annotated[
         str | None, Field(description="By default a new one; with QoS 2 of computer, sink and topic.")
     ] = None
-    queue: QueueSection = QueueSection()
+    queue: Annotated[QueueSection, Field(description="How many verdicts may wait.")] = QueueSection()
     queued: ClassVar[bool] = True
 
     @property

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from edgead.evidence.settings import KeepDays, Kept, StoreSection
 from edgead.sinks.contract import BaseSink, SinkError
@@ -17,8 +19,8 @@ class SqliteOptions(SinkOptions):
     """The evidence store: every verdict in SQLite, and images of some."""
 
     kind: Literal["sqlite"]
-    folder: Path
-    evidence: Kept = "review"
+    folder: Annotated[Path, Field(description="Where the database and the images lie.")]
+    evidence: Annotated[Kept, Field(description="Which verdicts keep images; review has the rejects too.")] = "review"
     keep_days: KeepDays = 90.0
 
 

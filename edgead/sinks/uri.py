@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from edgead.components.options import Uri
 from edgead.errors import EdgeadError
@@ -19,7 +19,7 @@ class UriOptions(SinkOptions):
     """Any sink by its URI, such as `jsonl:FILE` or `images:FOLDER?only=reject`."""
 
     kind: Literal["uri"]
-    uri: Uri
+    uri: Annotated[Uri, Field(description="Of the sink.")]
 
     @field_validator("uri")
     @classmethod

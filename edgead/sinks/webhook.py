@@ -37,7 +37,7 @@ class WebhookOptions(SinkOptions):
     """Verdicts as JSON to a URL, signed with HMAC-SHA256 where there is a secret."""
 
     kind: Literal["webhook"]
-    url: WebhookUrl
+    url: Annotated[WebhookUrl, Field(description="Where to post to.")]
     secret: Annotated[
         SecretStr | None, Field(description="Key of the signature; with --sink from EDGEAD_WEBHOOK_SECRET.")
     ] = None
@@ -48,7 +48,7 @@ class WebhookOptions(SinkOptions):
         float, Field(ge=0.001, le=31_536_000, description="A verdict not taken for so long is counted as failed.")
     ] = 600.0
     only: Annotated[Only, Field(description="Which verdicts; review has the rejects too.")] = "all"
-    queue: QueueSection = QueueSection(messages=1_000)
+    queue: Annotated[QueueSection, Field(description="How many verdicts may wait.")] = QueueSection(messages=1_000)
     queued: ClassVar[bool] = True
 
     @property

@@ -41,7 +41,7 @@ def reference(*, own: bool = False) -> str:
     for registry, text in KINDS:
         parts += [f"## {registry.kind.capitalize()}s", text]
         if registry is SINKS:
-            parts += ["Every sink takes", *_table(SinkOptions, without={"kind"})]
+            parts += ["Every sink takes", *options_table(SinkOptions, without={"kind"})]
         for component in (registry.builtin() if own else registry.all()).values():
             parts += list(_section(component))
     return "\n\n".join(parts) + "\n"
@@ -53,10 +53,11 @@ def _section(component: Component) -> Iterator[str]:
     if component.schemes:
         yield "URIs: " + ", ".join(f"`{example}`" for example in component.schemes.values())
     shared = set(SinkOptions.model_fields) if issubclass(component.options, SinkOptions) else {"kind"}
-    yield from _table(component.options, without=shared)
+    yield from options_table(component.options, without=shared)
 
 
-def _table(options: type[Section], *, without: set[str]) -> list[str]:
+def options_table(options: type[Section], *, without: set[str]) -> list[str]:
+    """Write a table of a section's options, but for some; a list of one, or of none where no options are left."""
     schema = options.model_json_schema()
     named = {name: field for name, field in schema.get("properties", {}).items() if name not in without}
     if not named:
@@ -83,6 +84,8 @@ def _takes(field: Schema, definitions: Schema) -> str:
     if "$ref" in field:
         inner = definitions[field["$ref"].rpartition("/")[2]]["properties"]
         return ", ".join(f"`{name}:` {_takes(item, definitions)}" for name, item in inner.items())
+    if "allOf" in field:  # of pydantic before 2.9
+        return _takes(field["allOf"][0], definitions)
     if "anyOf" in field:
         choices = [choice for choice in field["anyOf"] if choice.get("type") != "null"]
         return " or ".join(_takes(choice, definitions) for choice in choices)
@@ -90,6 +93,8 @@ def _takes(field: Schema, definitions: Schema) -> str:
         return ", ".join(f"`{choice}`" for choice in field.get("enum", [field.get("const")]))
     if "prefixItems" in field:
         return f"{len(field['prefixItems'])} numbers"
+    if field["type"] == "array":
+        return f"list of {_takes(field['items'], definitions)}"
     bounds = " ".join(text.format(f"{field[key]:,.10g}") for key, text in _BOUNDS.items() if key in field)
     names = {"integer": "whole number", "boolean": "`true`, `false`", "number": "number", "string": "text"}
     kind = {"path": "path", "password": "secret"}.get(field.get("format", ""), names[field["type"]])

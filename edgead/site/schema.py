@@ -33,12 +33,20 @@ class PipelineSection(Section):
     """One model that judges one camera."""
 
     camera: Name
-    model: Path
+    model: Annotated[Path, Field(description="The model's folder, relative to the site file.")]
     runtime: RuntimeName = AUTO
-    precision: Literal["fp32", "fp16", "int8"] | None = None
-    threads: Annotated[int | None, Field(ge=1, le=256)] = None
-    trigger: Annotated[TriggerOptions, OneOf(TRIGGERS)] = EveryFrameOptions()
-    sinks: tuple[Name, ...] = ()
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"] | None,
+        Field(description="Which graph; by default the one that the model names."),
+    ] = None
+    threads: Annotated[
+        int | None,
+        Field(ge=1, le=256, description="Of the kernels and the network; by default all cores that edgead may use."),
+    ] = None
+    trigger: Annotated[
+        TriggerOptions, OneOf(TRIGGERS), Field(description="Which frames are judged; by default every one.")
+    ] = EveryFrameOptions()
+    sinks: Annotated[tuple[Name, ...], Field(description="Sinks, by name.")] = ()
     budget_ms: Annotated[
         float | None,
         Field(
@@ -60,9 +68,11 @@ def _is_loopback(host: str) -> bool:
 class HttpSection(Section):
     """The page and the API. Without a token only this computer can reach them."""
 
-    host: Host = "127.0.0.1"
+    host: Annotated[Host, Field(description="Address to listen on; any but this computer alone demands a token.")] = (
+        "127.0.0.1"
+    )
     port: Annotated[int, Field(ge=0, le=65535, description="0 takes a free one.")] = 8080
-    token: SecretStr | None = None
+    token: Annotated[SecretStr | None, Field(description="16 characters or more; best from the environment.")] = None
     secure_cookie: Annotated[bool, Field(description="Behind a proxy that speaks HTTPS.")] = False
     session_hours: Annotated[float, Field(gt=0, le=24 * 365, description="How long a sign-in on the page lasts.")] = (
         12.0
@@ -70,7 +80,7 @@ class HttpSection(Section):
     failures_most: Annotated[
         int, Field(ge=1, le=10**6, description="Wrong tokens of one address within `failures_within_s`.")
     ] = 10
-    failures_within_s: Seconds = 60.0
+    failures_within_s: Annotated[Seconds, Field(description="The time in which wrong tokens are counted.")] = 60.0
 
     @model_validator(mode="after")
     def _guarded(self) -> HttpSection:
@@ -87,19 +97,21 @@ class LimitsSection(Section):
     restarts: Annotated[
         int, Field(ge=0, le=10**6, description="Restarts of a pipeline within `restarts_within_s`.")
     ] = 5
-    restarts_within_s: Seconds = 600.0
+    restarts_within_s: Annotated[Seconds, Field(description="The time in which restarts are counted.")] = 600.0
     drain_s: Annotated[float, Field(gt=0, le=60, description="For work in progress when it stops.")] = 1.5
 
 
 class Site(Section):
     """A whole site file."""
 
-    cameras: dict[Name, CameraSection] = Field(min_length=1)
-    pipelines: dict[Name, PipelineSection] = Field(min_length=1)
-    sinks: dict[Name, Annotated[SinkOptions, OneOf(SINKS)]] = {}
-    store: StoreSection = StoreSection()
-    http: HttpSection | None = HttpSection()
-    limits: LimitsSection = LimitsSection()
+    cameras: dict[Name, CameraSection] = Field(min_length=1, description="Cameras, by name.")
+    pipelines: dict[Name, PipelineSection] = Field(
+        min_length=1, description="Pipelines, by name: each judges one camera with one model."
+    )
+    sinks: Annotated[dict[Name, Annotated[SinkOptions, OneOf(SINKS)]], Field(description="Sinks, by name.")] = {}
+    store: Annotated[StoreSection, Field(description="The record of every verdict.")] = StoreSection()
+    http: Annotated[HttpSection | None, Field(description="The page and the API; null for none.")] = HttpSection()
+    limits: Annotated[LimitsSection, Field(description="What the daemon bears before it gives up.")] = LimitsSection()
 
     @model_validator(mode="before")
     @classmethod

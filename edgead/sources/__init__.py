@@ -48,7 +48,7 @@ def open_source(
     uri : str, Path or int
         A URI of a registered source, such as `camera:0` (or `0`), `rtsp://...` or
         `synthetic:?seed=1&count=100&defect_rate=0.1`, or a video file, an image, a folder of images, or a glob such as
-        `parts/*.png`; docs/components.md has them all.
+        `parts/*.png`; `edgead daemon --components` prints them all.
     late_after_ms : float, optional
         Frames that are older when they are handed over are counted as late; they are still handed over.
         None counts nothing: what is too old depends on the line.

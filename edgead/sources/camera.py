@@ -46,18 +46,18 @@ class CameraOptions(Section):
 class V4l2Options(Section):
     """A camera of this computer in a format of its own; what it does not give is refused."""
 
-    width: Side | None = None
-    height: Side | None = None
-    fps: Rate | None = None
+    width: Annotated[Side | None, Field(description="Pixels.")] = None
+    height: Annotated[Side | None, Field(description="Pixels.")] = None
+    fps: Annotated[Rate | None, Field(description="Frames per second.")] = None
     fourcc: Annotated[Fourcc | None, Field(description="Coding, such as MJPG or YUYV.")] = None
 
 
 class CsiOptions(Section):
     """A camera on the board's connector, through GStreamer: Jetson, or libcamera (all but its first by `name`)."""
 
-    width: Side = 1280
-    height: Side = 720
-    fps: Rate = 30
+    width: Annotated[Side, Field(description="Pixels.")] = 1280
+    height: Annotated[Side, Field(description="Pixels.")] = 720
+    fps: Annotated[Rate, Field(description="Frames per second.")] = 30
     name: Annotated[CameraName | None, Field(description="As `cam --list` shows it.")] = None
 
 

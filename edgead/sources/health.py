@@ -21,11 +21,20 @@ _CHECKS = 5  # whose median counts: one odd image is no odd camera
 class HealthSection(Section):
     """When a camera's images are no longer those that it was commissioned with."""
 
-    dark_below: Annotated[float, Field(ge=0, le=255)] = 10.0
-    bright_above: Annotated[float, Field(ge=0, le=255)] = 245.0
+    dark_below: Annotated[float, Field(ge=0, le=255, description="Mean grey level below which images are dark.")] = 10.0
+    bright_above: Annotated[
+        float, Field(ge=0, le=255, description="Mean grey level above which images are too bright.")
+    ] = 245.0
     blurred_below: Annotated[float, Field(ge=0, le=1, description="Sharpness relative to the golden images.")] = 0.3
-    moved_above_px: Annotated[float, Field(gt=0, le=100_000)] = 8.0
-    every_s: Seconds = 1.0
+    moved_above_px: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=100_000,
+            description="Shift against the golden images, in pixels of the frame, above which the camera has moved.",
+        ),
+    ] = 8.0
+    every_s: Annotated[Seconds, Field(description="Time between two checks.")] = 1.0
 
 
 class HealthWatch:

@@ -16,21 +16,21 @@ from edgead.sources.health import HealthSection
 class CameraSection(Section):
     """A camera, or what stands in for one: where its frames come from, and when it counts as lost."""
 
-    uri: Uri
-    open_timeout_s: Seconds = 5.0
-    read_timeout_s: Seconds = 5.0
+    uri: Annotated[Uri, Field(description="Where its frames come from; see the sources of the reference.")]
+    open_timeout_s: Annotated[Seconds, Field(description="A camera that does not open within it is lost.")] = 5.0
+    read_timeout_s: Annotated[Seconds, Field(description="A camera that gives no frame within it is lost.")] = 5.0
     stalled_after_s: Annotated[
         float, Field(ge=0.001, le=86_400, description="Age of the newest frame that makes a camera stalled.")
     ] = 2.0
-    retry_first_s: Seconds = 0.5
-    retry_most_s: Seconds = 30.0
+    retry_first_s: Annotated[Seconds, Field(description="Pause before the first new attempt; it doubles.")] = 0.5
+    retry_most_s: Annotated[Seconds, Field(description="Longest pause between two attempts.")] = 30.0
     max_megapixels: Annotated[
         float, Field(gt=0, le=1000, description="A larger frame is a fault: each takes 3 bytes a pixel, several times.")
     ] = 64.0
     frozen_after: Annotated[
         int, Field(ge=2, le=10**9, description="Identical frames in a row that make a camera frozen.")
     ] = 25
-    health: HealthSection = HealthSection()
+    health: Annotated[HealthSection, Field(description="What is checked of its images.")] = HealthSection()
 
     def beside(self, folder: Path) -> Self:
         """Give the section with a file, a folder or a glob that is relative starting from a folder."""

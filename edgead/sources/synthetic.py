@@ -19,9 +19,9 @@ from edgead.types import Frame
 class SyntheticOptions(Section):
     """The built-in production line, with parts that have known defects; the same seed gives the same parts."""
 
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Annotated[int, Field(ge=0, description="The same seed gives the same parts.")] = 1
     count: Annotated[int, Field(ge=0, description="Parts.")] = 100
-    defect_rate: Annotated[float, Field(ge=0, le=1)] = 0.1
+    defect_rate: Annotated[float, Field(ge=0, le=1, description="Share of parts with a defect.")] = 0.1
     batch: Annotated[
         int | None, Field(ge=1, description="Every so many parts are a batch of its own light, mould and set-up.")
     ] = None

@@ -26,10 +26,12 @@ class GpioOptions(TriggerOptions):
     """Judge the next frame after an edge on a GPIO input (`pip install 'edgead[gpio]'`)."""
 
     kind: Literal["gpio"]
-    chip: str = "/dev/gpiochip0"
-    line: Annotated[int, Field(ge=0, le=65_535)]
-    edge: Literal["rising", "falling"] = "rising"
-    debounce_ms: Annotated[float, Field(ge=0, le=60_000)] = 5.0
+    chip: Annotated[str, Field(description="Device of the GPIO chip.")] = "/dev/gpiochip0"
+    line: Annotated[int, Field(ge=0, le=65_535, description="Number of the line.")]
+    edge: Annotated[Literal["rising", "falling"], Field(description="Which edge asks for a frame.")] = "rising"
+    debounce_ms: Annotated[
+        float, Field(ge=0, le=60_000, description="Edges within this time after another one are left out.")
+    ] = 5.0
 
 
 class Line(Protocol):

@@ -16,7 +16,7 @@ class MqttTriggerOptions(TriggerOptions, BrokerOptions):
     """Judge the first frame that was captured after a message of a topic, whatever it says, or a call over HTTP."""
 
     kind: Literal["mqtt"]
-    topic: Annotated[str, Field(min_length=1)]
+    topic: Annotated[str, Field(min_length=1, description="Whose messages ask for a frame.")]
     on_request: ClassVar[bool] = True
 
 

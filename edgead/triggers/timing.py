@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from edgead.components.options import Seconds
 from edgead.triggers.contract import TriggerOptions
@@ -23,7 +25,7 @@ class IntervalOptions(TriggerOptions):
     """Judge the first frame in each interval; a clock that is set changes nothing."""
 
     kind: Literal["interval"]
-    every_s: Seconds
+    every_s: Annotated[Seconds, Field(description="Length of an interval.")]
 
 
 class SoftwareOptions(TriggerOptions):

@@ -1,0 +1,120 @@
+"""The reference of the command line, made of the commands themselves."""
+
+from __future__ import annotations
+
+import inspect
+import io
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from enum import Enum
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import typer
+
+from docs.make.markdown import code, table
+from edgead.cli import app
+
+PREFIX = "edgead"
+_KINDS: dict[Any, str] = {Path: "path", str: "text", int: "whole number", float: "number", bool: ""}
+
+
+def commands() -> dict[str, Any]:
+    """Every verb with its parameters, whose help is filled in as `--help` fills it in."""
+    group: Any = typer.main.get_command(app)
+    for command in group.commands.values():
+        with redirect_stdout(io.StringIO()):
+            command.get_help(_context(command, f"{PREFIX} {command.name}"))
+    return dict(group.commands)
+
+
+def common() -> Any:
+    """The options that stand before the verb."""
+    return typer.main.get_command(app)
+
+
+def flags(parameter: Any) -> list[str]:
+    return [*parameter.opts, *parameter.secondary_opts]
+
+
+def options(command: Any) -> list[Any]:
+    found = [each for each in command.params if each.param_type_name == "option" and not getattr(each, "hidden", False)]
+    return [each for each in found if each.name not in ("install_completion", "show_completion")]
+
+
+def page() -> str:
+    """Write the page."""
+    group = common()
+    parts = [
+        "# The command line",
+        (group.help or "").strip(),
+        "`edgead --help` and `edgead VERB --help` print the same. With `--json`, a verb prints its report as JSON.",
+        "## Before the verb",
+        _options(group),
+        "## Verbs",
+        table(
+            ("verb", "does"), ([f"[`{PREFIX} {name}`](#{name})", _summary(each)] for name, each in commands().items())
+        ),
+    ]
+    for name, command in commands().items():
+        parts += [f"## `{PREFIX} {name}` {{ #{name} }}", *_described(command)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _context(command: Any, path: str) -> Any:
+    return command.context_class(command, info_name=path)
+
+
+def _summary(command: Any) -> str:
+    return (command.help or "").strip().split("\n\n")[0]
+
+
+def _described(command: Any) -> Iterator[str]:
+    yield (command.help or "").strip()
+    arguments = [each for each in command.params if each.param_type_name == "argument"]
+    if arguments:
+        yield table(("argument", "is"), ([code(each.name.upper()), each.help or ""] for each in arguments))
+    yield _options(command)
+
+
+def _options(command: Any) -> str:
+    hints = _hints(command)
+    rows = [
+        [", ".join(map(code, flags(each))), _takes(each, hints), _default(each), each.help or ""]
+        for each in options(command)
+    ]
+    return table(("option", "takes", "default", "means"), rows)
+
+
+def _takes(option: Any, hints: dict[str, Any]) -> str:
+    if option.is_flag:
+        return ""
+    kinds = [kind for kind in _leaves(hints[option.name]) if kind is not type(None)]
+    several = "; may be repeated" if option.multiple else ""
+    if isinstance(kinds[0], type) and issubclass(kinds[0], Enum):
+        return ", ".join(code(choice.value) for choice in kinds[0]) + several
+    if any(isinstance(kind, str) for kind in kinds):
+        return ", ".join(map(code, kinds)) + several
+    bounds = [("from", getattr(option, "min", None)), ("to", getattr(option, "max", None))]
+    limits = " ".join(f"{word} {value:g}" for word, value in bounds if value is not None)
+    return f"{_KINDS.get(kinds[0], kinds[0].__name__)} {limits}".strip() + several
+
+
+def _hints(command: Any) -> dict[str, Any]:
+    """The types of a verb's parameters: typer's own names for them differ from version to version."""
+    return get_type_hints(inspect.unwrap(command.callback)) if command.callback else {}
+
+
+def _leaves(hint: Any) -> Iterator[Any]:
+    inner = get_args(hint)
+    if not inner:
+        yield hint
+    for each in inner:
+        yield from _leaves(each)
+
+
+def _default(option: Any) -> str:
+    if option.required:
+        return "must be given"
+    value = getattr(option.default, "value", option.default)
+    return "" if value in (None, False, True) or callable(value) or value == [] else code(value)

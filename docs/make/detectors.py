@@ -1,0 +1,42 @@
+"""The reference of detectors: presets and settings, made of the methods themselves."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from typing import Any
+
+from docs.make.markdown import attributes, code, first_paragraph, table
+
+
+def page() -> str:
+    """Write the page."""
+    from edgead.methods.registry import BUILT_IN, METHODS  # needs torch, which the other pages do not
+
+    parts = [
+        "# Detectors, presets and settings",
+        "`edgead train --detector NAME --preset PRESET --set SETTING=VALUE`. Which one to take is on "
+        "[Choose a detector](../how-to/choose-a-detector.md).",
+    ]
+    for name in BUILT_IN:
+        method = METHODS.find(name)
+        means = attributes(method.config_class.__doc__)
+        presets = ([code(preset), _assigned(values)] for preset, values in method.presets.items())
+        settings = (
+            [code(each.name), code(each.type), _default(each), means.get(each.name, "")]
+            for each in fields(method.config_class)
+        )
+        parts += [
+            f"## `{name}`",
+            first_paragraph(method.__doc__),
+            table(("preset", "sets"), presets),
+            table(("setting", "takes", "default", "means"), settings),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _assigned(values: Any) -> str:
+    return ", ".join(code(f"{name}={value}") for name, value in values.items()) or "the defaults"
+
+
+def _default(field: Any) -> str:
+    return code(field.default) if field.default is not MISSING else ""

@@ -1,0 +1,151 @@
+"""What programs read: the record of a verdict, the registers of a PLC, the tables of the database, the manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from docs.make.markdown import attributes, code, first_paragraph, table
+from edgead.artifact.inputs import Section
+from edgead.artifact.manifest import Manifest
+from edgead.evidence.tables import SCHEMA_VERSION, metadata
+from edgead.heads import Head
+from edgead.serialization import verdict_record
+from edgead.types import DECISIONS, Box, Frame, StageTimes, Verdict
+
+
+def example() -> dict[str, Any]:
+    """The record of a reject."""
+    when = datetime(2026, 11, 25, 6, 0, tzinfo=timezone.utc)
+    frame = Frame(np.zeros((4, 4, 3), np.uint8), 17, 0, when, "camera:0", id="01939c4e-0000-7000-8000-000000000011")
+    verdict = Verdict(
+        image_score=1.4,
+        decision="reject",
+        anomaly_map=np.zeros((4, 4), np.float32),
+        threshold=1.1,
+        map_threshold=1.2,
+        boxes=(Box(212, 96, 31, 18, 1.7),),
+        stage_times=StageTimes(0.7, 10.8, 4.5, 0.1, age_ms=1.2),
+        review_threshold=0.9,
+        p_value=0.01,
+        pipeline="caps",
+        model="8f3c…",
+    )
+    return verdict_record(frame, verdict)
+
+
+def record_page() -> str:
+    """Write the page of the record that MQTT, webhooks and JSON lines carry.
+
+    Raises
+    ------
+    KeyError
+        A key of the record that neither Frame nor Verdict describes.
+    """
+    known = {**attributes(Verdict.__doc__), **attributes(Frame.__doc__)}
+    own = {
+        "image_score": attributes(Verdict.__doc__)["image_score"],
+        "stage_times": first_paragraph(StageTimes.__doc__),
+    }
+    own["captured_at"] = "When the image was in memory: UTC, ISO 8601."
+    own["boxes"] = f"{known['boxes']} Each has {', '.join(code(field.name) for field in fields(Box))}."
+    rows = [[code(key), own.get(key) or known[key]] for key in example()]
+    parts = (
+        "# The record of a verdict",
+        "MQTT messages, webhooks and JSON lines carry the same record.",
+        f"```json\n{json.dumps(example(), indent=2, ensure_ascii=False)}\n```",
+        table(("key", "is"), rows),
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def modbus_page() -> str:
+    """Write the page of the registers and coils of a PLC."""
+    coils = [[f"coil +{number}", f"the decision was {decision}"] for number, decision in enumerate(DECISIONS)]
+    toggle = "toggles with each verdict; it is written with the others and after the registers: wait for its change"
+    codes = ", ".join(f"{number} {decision}" for number, decision in enumerate(DECISIONS))
+    rows = [
+        *coils,
+        [f"coil +{len(DECISIONS)}", toggle],
+        ["register +0, +1", "verdicts so far, uint32, high word first; a gap shows that the PLC has missed verdicts"],
+        ["register +2, +3", "image score, float32, high word first"],
+        ["register +4", f"decision: {codes}"],
+    ]
+    parts = (
+        "# The Modbus map",
+        "Addresses count from 0 and begin at the sink's options `coil` and `register`, see "
+        "[Components](components.md#modbus). Give each pipeline that talks to a PLC a sink with addresses of its own.",
+        table(("address", "holds"), rows),
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def database_page() -> str:
+    """Write the page of the evidence store's tables."""
+    parts = [
+        "# The database",
+        f"SQLite in `verdicts.sqlite` of the store's folder, or PostgreSQL. Version {SCHEMA_VERSION} of the tables.",
+    ]
+    for each in metadata.sorted_tables:
+        parts += [f"## `{each.name}`", table(("column", "type", "may be NULL", "is"), map(_column, each.columns))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _column(column: Any) -> list[str]:
+    return [code(column.name), str(column.type), "yes" if column.nullable else "", column.doc or ""]
+
+
+def manifest_page() -> str:
+    """Write the page of the manifest of a model."""
+    schema = Manifest.model_json_schema(mode="validation")
+    models = {"Manifest": schema, **schema["$defs"]}
+    classes = {each.__name__: each for each in _subclasses(Section)}
+    parts = ["# The manifest", "`manifest.json` of a model, see [a model](artifact.md). Unknown keys are errors."]
+    for name, definition in models.items():
+        parts += [f"## {name}", _text(classes.get(name, Head)), table(("key", "takes", "default"), _rows(definition))]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _subclasses(kind: type[Any]) -> Iterator[type[Any]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _subclasses(each)
+
+
+def _text(model: type[BaseModel]) -> str:
+    listed = attributes(model.__doc__)
+    text = [first_paragraph(model.__doc__)]
+    text += ["\n".join(f"- `{name}`: {meaning}" for name, meaning in listed.items())] if listed else []
+    return "\n\n".join(text)
+
+
+def _takes(field: Mapping[str, Any]) -> str:
+    """Say what a key takes, of its JSON Schema."""
+    if "$ref" in field:
+        name = field["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in field:
+        return " or ".join(_takes(each) for each in field["anyOf"] if each.get("type") != "null")
+    if "enum" in field or "const" in field:
+        return ", ".join(map(code, field.get("enum", [field.get("const")])))
+    if "prefixItems" in field:
+        return f"{len(field['prefixItems'])} numbers"
+    if field.get("type") == "array":
+        return f"list of {_takes(field['items'])}"
+    if isinstance(field.get("additionalProperties"), dict):
+        return f"{_takes(field['additionalProperties'])} by name"
+    return {"integer": "whole number", "string": "text", "object": "any keys"}.get(
+        field.get("type", ""), field.get("type", "")
+    )
+
+
+def _rows(definition: Mapping[str, Any]) -> Iterator[list[str]]:
+    for name, field in definition.get("properties", {}).items():
+        default = "must be given" if name in definition.get("required", ()) else code(json.dumps(field.get("default")))
+        yield [code(name), _takes(field), default if len(default) < 60 else ""]

@@ -1,0 +1,250 @@
+"""Everything that users may write is documented, the documentation names nothing else, and its commands run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from doc_pages import DOCS, ROOT, Block, blocks, inline_code, run_blocks, written_pages
+
+from docs.make import commands, http_api, site_file
+from docs.make.hook import GENERATED, MOVED, pages
+from edgead.errors import EdgeadError
+from edgead.site.load import load_site
+from edgead.site.reference import KINDS
+
+PAGES = written_pages()
+# Of other programs, or of a benchmark.
+OTHERS_OPTIONS = set("--no-index --find-links --system-site-packages --json --group".split())
+MINIMAL = {"cameras": {"top": {"uri": "synthetic:"}}, "pipelines": {"caps": {"camera": "top", "model": "model"}}}
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, str]:
+    pytest.importorskip("torch", reason="the pages of detectors need the workstation's packages")
+    return pages()
+
+
+def all_options() -> set[str]:
+    verbs = [commands.common(), *commands.commands().values()]
+    return {flag for verb in verbs for option in commands.options(verb) for flag in commands.flags(option)}
+
+
+def all_blocks(*languages: str) -> list[Block]:
+    return [block for page, text in PAGES.items() for block in blocks(page, text) if block.language in languages]
+
+
+def edgead_calls() -> list[tuple[str, list[str]]]:
+    """Every `edgead ...` of a block or of the text, with the page that it stands on."""
+    lines = [(b.page, line) for b in all_blocks("bash", "text") for line in b.text.replace("\\\n", " ").splitlines()]
+    lines += [(page, code) for page, text in PAGES.items() for code in inline_code(text)]
+    return [(page, shlex.split(line, comments=True)[1:]) for page, line in lines if line.startswith("edgead ")]
+
+
+def test_every_verb_and_option_is_on_its_page_and_has_a_meaning():
+    page = commands.page()
+    for name, verb in commands.commands().items():
+        (section,) = re.findall(rf"^## `edgead {name}` .*?(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+        for option in commands.options(verb):
+            rows = [row for row in section.splitlines() if row.startswith("| `") and f"`{option.opts[0]}`" in row]
+            assert len(rows) == 1, f"edgead {name} {option.opts[0]}"
+            assert rows[0].split("|")[-2].strip(), f"edgead {name} {option.opts[0]} has no help"
+
+
+def test_every_key_of_the_site_file_is_on_its_page_and_has_a_meaning():
+    page = site_file.page()
+    for place, section in site_file.sections():
+        (text,) = re.findall(
+            rf"^## {re.escape(f'`{place}`' if place else 'At the top')}\n.*?(?=^## |\Z)", page, re.M | re.S
+        )
+        for name, field in section.model_fields.items():
+            assert f"| `{field.alias or name}` |" in text, f"{place}.{name}"
+            assert field.description, f"{place}.{name} has no description"
+
+
+def test_every_option_of_a_component_has_a_meaning():
+    without = [
+        f"{registry.kind} {component.name}: {name}"
+        for registry, _ in KINDS
+        for component in registry.builtin().values()
+        for name, field in component.options.model_fields.items()
+        if name != "kind" and not field.description
+    ]
+    assert without == []
+
+
+def test_every_route_and_metric_is_on_its_page():
+    page = http_api.page()
+    for path, item in http_api.openapi()["paths"].items():
+        for method, operation in item.items():
+            assert f"## `{method.upper()} {path}`" in page
+            assert operation.get("description"), f"{method} {path} has no docstring"
+    listed = http_api.metrics_page()
+    assert len(http_api.metrics()) > 20
+    assert all(f"| `{metric.name}" in listed and metric.documentation for metric in http_api.metrics())
+
+
+def test_environment_variables_are_those_of_the_code():
+    page = PAGES["docs/reference/environment.md"]
+    kept = [path for folder in ("edgead", "csrc") for path in (ROOT / folder).rglob("*")]
+    kept += [ROOT / "setup.py", ROOT / "tests" / "backends.py"]
+    texts = [path.read_text(encoding="utf-8") for path in kept if path.suffix in {".py", ".cpp", ".h", ".cu"}]
+    known = set(re.findall(r"(?<=[\"'`( ])EDGEAD_[A-Z_]+", "\n".join(texts)))
+    assert set(re.findall(r"`(EDGEAD_[A-Z_]+)`", page)) == known
+
+
+def test_pages_name_only_environment_variables_that_there_are():
+    listed = set(re.findall(r"`(EDGEAD_[A-Z_]+)`", PAGES["docs/reference/environment.md"])) | {"EDGEAD_TOKEN"}
+    for page, text in PAGES.items():
+        assert set(re.findall(r"\bEDGEAD_[A-Z_]+", text)) <= listed, page
+
+
+def test_pages_name_only_verbs_and_options_that_there_are():
+    verbs, common = commands.commands(), commands.common()
+    before = {flag for option in commands.options(common) for flag in commands.flags(option)}
+    calls = edgead_calls()
+    assert len(calls) > 60
+    for page, words in calls:
+        if words and words[0] in before:
+            words = words[2:]
+        if not words or words[0] in ("VERB", "--help"):
+            continue
+        assert words[0] in verbs, f"{page}: there is no edgead {words[0]}"
+        known = {flag for option in commands.options(verbs[words[0]]) for flag in commands.flags(option)} | {"--help"}
+        unknown = [word for word in words[1:] if re.match(r"--?[a-z]", word) and word.partition("=")[0] not in known]
+        assert not unknown, f"{page}: edgead {words[0]} has no {unknown}"
+
+
+def test_pages_name_no_option_that_no_verb_has():
+    known = all_options() | OTHERS_OPTIONS | {"--help"}
+    for page, text in PAGES.items():
+        if page not in ("docs/kernels.md", "CONTRIBUTING.md"):
+            named = {option for code in inline_code(text) for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", code)}
+            assert named <= known, f"{page}: {named - known}"
+
+
+def test_pages_name_only_routes_and_metrics_that_there_are():
+    paths = http_api.openapi()["paths"]
+    routes = {f"{method.upper()} {path}" for path, item in paths.items() for method in item}
+    metrics = re.findall(r"edgead_[a-z_]+", http_api.metrics_page())
+    for page, text in PAGES.items():
+        for code in () if page == "docs/kernels.md" else inline_code(text):  # which names functions of CMake
+            for route in re.findall(r"^(?:GET|POST|PUT|DELETE) [^\s?]+", code):
+                assert route in routes, f"{page}: {route}"
+            for name in re.findall(r"\bedgead_[a-z_]+", code):
+                assert name in metrics, f"{page}: {name}"
+
+
+def test_site_files_of_the_pages_are_valid(tmp_path, monkeypatch):
+    for name in ("CAMERA_PASSWORD", "EDGEAD_TOKEN"):
+        monkeypatch.setenv(name, "sixteen-characters")
+    found = [block for block in all_blocks("yaml") if "site" in block.title]
+    assert len(found) >= 4
+    for block in found:
+        content = {**MINIMAL, **yaml.safe_load(block.text)}
+        for caps in content["pipelines"].values():
+            caps.setdefault("camera", "top"), caps.setdefault("model", "model")
+        (tmp_path / "site.yaml").write_text(yaml.safe_dump(content))
+        try:
+            load_site(tmp_path / "site.yaml")
+        except EdgeadError as error:
+            pytest.fail(f"{block.page}: {error}")
+
+
+def test_links_lead_somewhere(made):
+    there = {**made, **{page.removeprefix("docs/"): text for page, text in PAGES.items() if page.startswith("docs/")}}
+    for page, text in there.items():
+        for target in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text):
+            path, _, anchor = "".join(target).partition("#")
+            if path and "://" not in path:
+                place = Path(page).parent / path
+                full = str((DOCS / place).resolve().relative_to(DOCS))
+                assert full in there or (DOCS / full).is_file(), f"{page}: {path}"
+
+
+def test_links_of_the_readme_lead_somewhere_in_the_repository():
+    for name in MOVED:
+        for target in re.findall(r"\]\(([^)\s#]+)", (ROOT / name).read_text(encoding="utf-8")):
+            assert "://" in target or (ROOT / name).parent.joinpath(target).exists(), f"{name}: {target}"
+
+
+def test_every_page_is_in_the_navigation_and_no_other(made):
+    navigation = re.findall(r"\b[\w/-]+\.md$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(navigation) == sorted(
+        {*made, *(page.removeprefix("docs/") for page in PAGES if page.startswith("docs/"))}
+    )
+    assert set(GENERATED) <= set(made)
+
+
+def test_the_readme_is_short_and_has_its_commands():
+    text = PAGES["README.md"]
+    assert len(text.splitlines()) <= 150
+    assert {"make demo", "make test"} <= {" ".join(line.split()[:2]) for line in text.splitlines()}
+
+
+def test_a_page_that_loads_from_another_host_is_refused():
+    exceptions = pytest.importorskip("mkdocs.exceptions")
+    from docs.make.hook import on_post_page
+
+    page = type("Page", (), {"file": type("File", (), {"src_uri": "a.md"})})
+    assert on_post_page('<a href="https://example.com">', page, None)
+    for tag in ('<script src="https://a/b.js">', '<link rel="stylesheet" href="//a/b">', "<img alt=x src=http://a/b>"):
+        with pytest.raises(exceptions.PluginError, match="another host"):
+            on_post_page(f"<p>{tag}</p>", page, None)
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly(tmp_path):
+    pytest.importorskip("mkdocs")
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path)))
+    assert "<h1" in (tmp_path / "reference" / "cli.html").read_text()
+
+
+@pytest.fixture
+def workplace(tmp_path, trained_model, line_data) -> Path:
+    """A folder with what a reader has: a model, images, the results of `make demo`."""
+    for place in ("model", "out/demo/model"):
+        shutil.copytree(trained_model, tmp_path / place)
+    for place in ("data", "my_part", "out/demo/data"):
+        shutil.copytree(line_data, tmp_path / place)
+    shutil.copytree(line_data / "train" / "good", tmp_path / "good_images")
+    shutil.copy(next((line_data / "test" / "good").iterdir()), tmp_path / "part.png")
+    return tmp_path
+
+
+# Why a block of theirs does not run here.
+LEFT_OUT = {
+    "docs/tutorials/ten-minutes.md": ["needs root", "installs the packages", "it runs until you stop it"],
+    "docs/tutorials/own-images.md": ["needs a camera"],
+    "docs/tutorials/raspberry-pi.md": ["needs root, and installs", "it runs until you stop it"],
+    "docs/tutorials/plc.md": ["it runs until you stop it"],
+}
+RUN_TOO = [page for page in PAGES if page.startswith("docs/how-to/")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", LEFT_OUT)
+def test_a_tutorial_runs(page, workplace):
+    if page.endswith(("own-images.md", "raspberry-pi.md")):  # which make it
+        shutil.rmtree(workplace / "model")
+    assert run_blocks(page, workplace) == LEFT_OUT[page]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN_TOO)
+def test_a_how_to_page_runs(page, workplace):
+    run_blocks(page, workplace)
+
+
+def test_the_python_of_the_readme_runs(workplace, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    (block,) = [block for block in blocks("README.md", PAGES["README.md"]) if block.language == "python"]
+    exec(block.text, {})
+    assert "limit" in capsys.readouterr().out
