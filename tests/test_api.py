@@ -263,9 +263,11 @@ def test_row_17_a_model_is_calibrated(model_copy, line_data, part):
     good = [line_data / "test" / "good", line_data / "test" / "dent" / "000.jpg"]
     with edgead.load(model_copy) as model, edgead.load(model_copy) as elsewhere:
         before = model.threshold
-        shown = model.calibrate(good, false_reject_rate=0.2, write=False)
+        with pytest.raises(SettingsError, match="dent/000.jpg .*: are these defects"):
+            model.calibrate(good, false_reject_rate=0.2)
+        shown = model.calibrate(good, false_reject_rate=0.2, accept_outliers=True, write=False)
         assert model.threshold == before == Artifact.load(model_copy).graph().calibration.reject
-        found = model.calibrate(good, false_reject_rate=0.2)
+        found = model.calibrate(good, false_reject_rate=0.2, accept_outliers=True)
         assert found.change.images == 9 and found.calibration.reject == shown.calibration.reject
         assert model.threshold == found.calibration.reject == Artifact.load(model_copy).graph().calibration.reject
         verdict = model.predict(part)
@@ -273,8 +275,11 @@ def test_row_17_a_model_is_calibrated(model_copy, line_data, part):
         assert verdict.p_value == pytest.approx(2 / 10)  # the highest of the new scores, or one that is higher
         assert verdict.model == Artifact.load(model_copy).manifest.manifest_sha256
         with pytest.raises(SettingsError, match="was changed since it was opened"):
-            elsewhere.calibrate(good, false_reject_rate=0.2)
-    assert edgead.calibrate(model_copy, good, false_reject_rate=0.3).calibration.false_reject_rate == 0.3
+            elsewhere.calibrate(good, false_reject_rate=0.2, accept_outliers=True)
+    assert (
+        edgead.calibrate(model_copy, good, false_reject_rate=0.3, accept_outliers=True).calibration.false_reject_rate
+        == 0.3
+    )
     with pytest.raises(SettingsError, match="files or folders of images are needed, found ndarray"):
         edgead.calibrate(model_copy, [part])
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgead.api.model import Model, PathLike, Paths, good_folder, image_paths
+from edgead.api.model import Model, PathLike, Paths, image_paths
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
 
@@ -83,8 +83,7 @@ def train(
         raise SettingsError(f"{error.name} is missing: training needs pip install 'edgead[train]'") from error
 
     data = Path(good)
-    of_images = {"normal_dir": good_folder(data), **{k: settings.pop(k) for k in _OF_IMAGES if k in settings}}
-    images = GoodImages(data, **of_images)
+    images = GoodImages(data, **{name: settings.pop(name) for name in _OF_IMAGES if name in settings})
     of_preset, _ = preset_settings(images, detector, preset, latency_ms, progress)
     artifact, skipped = train_from_folder(
         images,

@@ -163,9 +163,7 @@ class Model(Detector):
                     f"trained on, as in model.export({precision!r}, 'good/')"
                 )
             folder = Path(data)
-            images = find_calibration_images(
-                self.artifact, folder, normal_dir or good_folder(folder), progress=progress
-            )
+            images = find_calibration_images(self.artifact, folder, normal_dir, progress=progress)
             artifact = add_precision(path, PrecisionPlan(precision, **plan), images, progress=progress)
         self._take(artifact)
         return Model(artifact, precision=precision)
@@ -200,11 +198,6 @@ def image_paths(images: Paths) -> list[Path]:
             raise SettingsError(f"files or folders of images are needed, found {type(image).__name__}")
         found += image_paths(image) if Path(image).is_dir() else [Path(image)]
     return found
-
-
-def good_folder(data: Path) -> str | None:
-    """The folder of good images below `data`: None for that of the MVTec layout, "." where there is none."""
-    return None if (data / "train").is_dir() else "."
 
 
 def _test_set(data: Path, group: str) -> tuple[list[LabelledImage], Groups]:
