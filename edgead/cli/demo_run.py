@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import glob
 import shutil
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -14,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgead.cli.console import StageProgress, stage_bars
-from edgead.dataset.folders import GOOD, find_test_images
+from edgead.cli.demo_lines import Line, built_in_line, own_line
+from edgead.cli.demo_mistakes import Mistake, Mistakes
+from edgead.cli.demo_next import Step, next_steps, steps_text, write_site
+from edgead.dataset.folders import GOOD, find_good_images, find_test_images
+from edgead.dataset.part_region import PartRegion, find_part_region
 from edgead.detector import Detector
 from edgead.images.files import write_image
 from edgead.images.overlay import contact_sheet, draw_overlay
 from edgead.report.evaluate import evaluate, write_worst_cases
-from edgead.sources import Source, open_source
-from edgead.sources.folder import FolderSource
 from edgead.stream import StreamSummary, run
-from edgead.synthetic.recording import load_truth, write_dataset, write_video
+from edgead.synthetic.recording import write_dataset
 from edgead.types import Frame, Verdict
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 VERIFIED_IMAGES = 30
 SHEET_TILES = 24
+# Of the built-in line: half of its good images are held out for it, and half are enough to learn from.
+FALSE_REJECT_RATE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,9 @@ class DemoReport:
     evaluation: dict[str, Any]
     stream: StreamSummary
     written: dict[str, str]
+    looks_at: str
+    look_at: dict[str, str]
+    next_steps: list[Step]
 
     @property
     def passed(self) -> bool:
@@ -56,12 +61,14 @@ class DemoReport:
     def table(self) -> Group:
         """Lay the summary out for a terminal."""
         from rich.console import Group
+        from rich.text import Text
 
         from edgead.cli.console import evaluation_table, facts_table
 
         found = self.defective - len(self.misses)
         good = self.parts - self.defective
         facts = {
+            "looks at": self.looks_at,
             "parts seen": self.parts,
             "defects found": f"{found} of {self.defective}" + _named("missed", self.misses),
             "good parts rejected": f"{len(self.false_rejects)} of {good}" + _named("frames", self.false_rejects),
@@ -73,6 +80,7 @@ class DemoReport:
             evaluation_table(self.evaluation),
             self.stream.table(),
             facts_table("the line", facts),
+            Text(f"\n{steps_text(self.look_at, self.next_steps)}", no_wrap=True, overflow="ignore"),
         )
 
 
@@ -80,25 +88,29 @@ class DemoReport:
 class _Scoreboard:
     """Compares verdicts with the truth as they come, and keeps images of the interesting ones."""
 
-    truth: Callable[[Frame], str | None]
+    line: Line
     parts: int = 0
     defective: int = 0
     rejects: int = 0
     misses: list[str] = field(default_factory=list)
     false_rejects: list[str] = field(default_factory=list)
     tiles: list[tuple[np.ndarray, str]] = field(default_factory=list)
+    mistakes: Mistakes = field(default_factory=Mistakes)
 
     def see(self, frame: Frame, verdict: Verdict) -> None:
-        defect = self.truth(frame)
+        defect = self.line.truth(frame)
         flagged = verdict.decision != "ok"
         label = frame.name or f"frame {frame.number}"
         self.parts += 1
         self.defective += defect is not None
         self.rejects += verdict.decision == "reject"
-        if defect is not None and not flagged:
+        missed, false_reject = defect is not None and not flagged, defect is None and verdict.decision == "reject"
+        if missed:
             self.misses.append(f"{defect}/{label}")
-        if defect is None and verdict.decision == "reject":
+        if false_reject:
             self.false_rejects.append(label)
+        if missed or false_reject:
+            self.mistakes.add(Mistake(label, defect, frame.image.copy(), verdict, self.line.mask(frame)))
         if (defect is not None or flagged) and len(self.tiles) < SHEET_TILES:
             self.tiles.append((draw_overlay(frame.image, verdict), f"{label}: {defect or GOOD}"))
 
@@ -109,8 +121,8 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
     Parameters
     ----------
     output : Path
-        Gets the model, the annotated video or images, the verdicts and two contact sheets; for the built-in line
-        its images and its video too.
+        Gets the model, the annotated video or images, the verdicts and the contact sheets; for the built-in line its
+        images, its video and a site file too.
     data : Path, optional
         Your own images in MVTec layout; by default the built-in line.
     preset : {"fast", "default", "fine"}
@@ -119,30 +131,24 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
         own = data is not None
         if data is None:
             data = write_dataset(output / "data", progress=partial(progress, "make images"))
-        parity = _train(data, output / "model", preset, progress)
+        region = find_part_region(find_good_images(data), progress=partial(progress, "find the parts"))
+        parity = _train(data, None if own else region, output / "model", preset, progress)
         with Detector.load(output / "model") as detector:
             evaluation = evaluate(detector, find_test_images(data), progress=partial(progress, "evaluate"))
-            worst = output / "worst_cases.jpg"
-            write_worst_cases(detector, evaluation, worst)
-            source, truth = _own_line(data) if own else _built_in_line(output, progress)
+            write_worst_cases(detector, evaluation, output / "worst_cases.jpg")
+            line = own_line(data) if own else built_in_line(output, progress)
+            board = _Scoreboard(line)
             images = f"images:{output / 'images'}" if own else f"video:{output / 'annotated.avi'}"
-            board = _Scoreboard(truth)
-            verdicts = output / "verdicts.jsonl"
             # What an earlier run wrote would be mixed with what this one writes.
-            verdicts.unlink(missing_ok=True)
+            (output / "verdicts.jsonl").unlink(missing_ok=True)
             shutil.rmtree(output / "images", ignore_errors=True)
-            with closing(source):
-                summary = run(source, detector, [f"jsonl:{verdicts}", images], on_verdict=board.see)
-    written = {
-        "model": str(output / "model"),
-        "annotated images" if own else "annotated video": images.partition(":")[2],
-        "verdicts": str(verdicts),
-        "worst of the test set": str(worst),
-    }
-    if board.tiles:
-        sheet = output / "heat_maps.jpg"
-        write_image(sheet, contact_sheet(board.tiles, 6))
-        written["heat maps"] = str(sheet)
+            with closing(line.source):
+                sinks = [f"jsonl:{output / 'verdicts.jsonl'}", images]
+                summary = run(line.source, detector, sinks, on_verdict=board.see)
+            look_at = _write_sheets(board, output, detector)
+    look_at[images.partition(":")[2]] = "every part with its verdict"
+    look_at[str(output / "worst_cases.jpg")] = "the hardest of the test set"
+    site = None if own else write_site(output)
     return DemoReport(
         board.parts,
         board.defective,
@@ -152,36 +158,53 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
         parity,
         evaluation.to_dict(),
         summary,
-        written,
+        {"model": str(output / "model"), "verdicts": str(output / "verdicts.jsonl")},
+        _looks_at(region, own),
+        look_at,
+        next_steps(output, data, site),
     )
 
 
-def _train(data: Path, model: Path, preset: str, progress: StageProgress) -> dict[str, Any]:
+def _write_sheets(board: _Scoreboard, output: Path, detector: Detector) -> dict[str, str]:
+    """Write the sheets of the parts that were seen; returns what each shows, by its path."""
+    written = {}
+    mistakes, heat_maps = output / "mistakes.jpg", output / "heat_maps.jpg"
+    calibration = detector.graph.calibration
+    assert calibration is not None
+    if board.tiles:
+        write_image(heat_maps, contact_sheet(board.tiles, 6))
+        written[str(heat_maps)] = "what was found, and where"
+    if board.mistakes.write(mistakes, calibration.false_reject_rate):
+        missed, false_rejects = len(board.misses), len(board.false_rejects)
+        written[str(mistakes)] = f"{missed} missed, {false_rejects} rejected wrongly: where, and why"
+    return written
+
+
+def _looks_at(region: PartRegion, own: bool) -> str:
+    if not own or region.region is None:
+        return region.reason
+    return f"the whole image; `edgead train --roi auto` would look at {region.reason}"
+
+
+def _train(data: Path, region: PartRegion | None, model: Path, preset: str, progress: StageProgress) -> dict[str, Any]:
+    """Train on the user's own images as `edgead train` does, on the built-in line within the region of its parts."""
     # The workstation's half: imported here, so that a device can import this module.
     from edgead.export.verify import compare_with_torch
     from edgead.methods import find_preset
+    from edgead.methods.patchcore import PatchCoreConfig
     from edgead.training.from_folder import GoodImages, train_from_folder
+    from edgead.training.proportions import find_proportions, keep_proportions
 
-    artifact, _ = train_from_folder(GoodImages(data), model, find_preset("patchcore", preset), progress=progress)
+    good = GoodImages(data)
+    if region is not None:
+        good = GoodImages(data, roi=region.region, false_reject_rate=FALSE_REJECT_RATE)
+    settings = find_preset("patchcore", preset)
+    square = {**settings, "image_size": list(PatchCoreConfig(**settings).image_size)}
+    fitted = keep_proportions(square, find_proportions(find_good_images(data), good.roi))
+    artifact, _ = train_from_folder(good, model, fitted, progress=progress)
     tests = [image.path for image in find_test_images(data)]
     spread = tests[:: max(1, len(tests) // VERIFIED_IMAGES)]
     return compare_with_torch(artifact, spread, progress=partial(progress, "verify")).to_dict()
-
-
-def _built_in_line(output: Path, progress: StageProgress) -> tuple[Source, Callable[[Frame], str | None]]:
-    video = output / "line.avi"
-    truths = load_truth(write_video(video, progress=partial(progress, "film the line")))
-    return open_source(video), lambda frame: truths[frame.number].defect
-
-
-def _own_line(data: Path) -> tuple[Source, Callable[[Frame], str | None]]:
-    source = FolderSource(f"{glob.escape(str(data))}/test/*/*")
-
-    def truth(frame: Frame) -> str | None:
-        kind = source.paths[frame.number].parent.name
-        return None if kind == GOOD else kind
-
-    return source, truth
 
 
 def _named(word: str, names: list[str]) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
 
-from edgead.cli.app import FalseRejectRate, Group, Json, Region, ReviewRate, Seed, app, print_report, read_numbers
+from edgead.cli.app import FalseRejectRate, Group, Json, ReviewRate, Seed, app, print_report, read_numbers
 from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
+from edgead.cli.region import RegionOrAuto, read_region
 from edgead.dataset.folders import StageProgress, find_good_images
 from edgead.errors import SettingsError
 
@@ -40,7 +41,7 @@ def train(
         Path | None,
         typer.Option(help="Weights of the backbone: safetensors or a state dict. Of efficient_ad: a teacher."),
     ] = None,
-    roi: Region = None,
+    roi: RegionOrAuto = None,
     false_reject_rate: FalseRejectRate = None,
     review_rate: ReviewRate = None,
     folds: Annotated[
@@ -67,8 +68,9 @@ def train(
         "seed": seed,
     }
     chosen = {key: value for key, value in chosen.items() if value is not None}
-    region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
-    good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group)
+    good = GoodImages(
+        data, normal_dir, read_region(roi, data, normal_dir), false_reject_rate, review_rate, skip_bad, folds, group
+    )
     with stage_bars() as progress:
         of_preset, account = _preset(good, detector, preset, latency_ms, progress)
         settings = {**of_preset, **chosen, **dict(map(_setting, setting or []))}

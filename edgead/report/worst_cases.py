@@ -14,6 +14,7 @@ from edgead.detector import Detector
 from edgead.images.files import load_image
 from edgead.images.overlay import draw_heat
 from edgead.report.evaluate import Outcome
+from edgead.types import Verdict
 
 _LONG_SIDE_PX = 260
 _JPEG_QUALITY = 80
@@ -42,13 +43,9 @@ def worst_cases(detector: Detector, outcomes: Sequence[Outcome], limit: float) -
 def _case(detector: Detector, outcome: Outcome, limit: float) -> str:
     image = load_image(outcome.image.path)
     verdict = detector.predict(image)
-    highest = float(verdict.anomaly_map.max())
-    if highest < verdict.map_threshold:
-        typical = min(verdict.map_typical, highest)
-        verdict = replace(verdict, map_threshold=typical + _FROM * (highest - typical))
-    heat = draw_heat(image, verdict)
+    heat = draw_heat(image, with_visible_heat(verdict))
     mask = outcome.image.load_mask(image.shape[:2])
-    plain = _outlined(image, mask) if mask is not None and mask.any() else image
+    plain = outlined(image, mask) if mask is not None and mask.any() else image
     name = f"{outcome.image.defect}/{outcome.image.path.name}"
     images = f"{_jpeg(plain, f'{name} as it is')}{_jpeg(heat, f'{name} with its heat map')}"
     share = f" ({100 * outcome.image_score / limit:.0f} % of the threshold)" if limit > 0 else ""
@@ -58,7 +55,17 @@ def _case(detector: Detector, outcome: Outcome, limit: float) -> str:
     )
 
 
-def _outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def with_visible_heat(verdict: Verdict) -> Verdict:
+    """The verdict with colours that begin at its map's own highest places, where nothing reaches the threshold."""
+    highest = float(verdict.anomaly_map.max())
+    if highest >= verdict.map_threshold:
+        return verdict
+    typical = min(verdict.map_typical, highest)
+    return replace(verdict, map_threshold=typical + _FROM * (highest - typical))
+
+
+def outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Draw the outline of a mask, (H, W) bool, onto a copy of an image."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     thickness = max(1, round(max(image.shape[:2]) / 200))
     return cv2.drawContours(image.copy(), contours, -1, _OUTLINE, thickness)

@@ -143,7 +143,9 @@ def train_from_folder(
     check_destination(destination)
     paths = find_good_images(good.data, good.normal_dir)
     good.plan(len(paths))  # too few images is known before they are read
-    paths, problems, digest = check_images(paths, skip_bad=good.skip_bad, progress=partial(progress, "read images"))
+    paths, problems, digest = check_images(
+        paths, roi=good.roi, skip_bad=good.skip_bad, progress=partial(progress, "read images")
+    )
 
     torch.set_num_threads(kernels.threads())
     model = method.from_settings(settings, weights=weights)
