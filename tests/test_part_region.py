@@ -8,7 +8,7 @@ import pytest
 
 from edgead.cli.region import read_region
 from edgead.dataset.folders import find_good_images
-from edgead.dataset.part_region import LOOKED_AT, find_part_region
+from edgead.dataset.part_region import LOOKED_AT, find_part_region, find_parts
 
 SHAPE = (120, 160)
 
@@ -91,3 +91,14 @@ def test_too_few_images_and_images_that_cannot_be_read(tmp_path):
         path.write_bytes(b"no image")
     assert "18 good images are too few" in find_part_region(paths).reason
     assert len(paths) < LOOKED_AT
+
+
+def test_parts_are_found_with_their_holes_filled():
+    rng = np.random.default_rng(4)
+    images = [with_part(rng) for _ in range(24)]
+    parts = find_parts(images)
+    rows, columns = np.nonzero(parts)
+    assert parts[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].mean() > 0.9
+    assert not parts[:15].any() and parts[60, 80]
+    assert find_parts(images[:19]) is None
+    assert find_parts([rough(rng) for _ in range(24)]) is None

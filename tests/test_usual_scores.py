@@ -9,9 +9,10 @@ from fakes import edit_manifest
 
 from edgead import Detector
 from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
+from edgead.dataset.folders import find_good_images
 from edgead.heads.map import MapHead, MapScorer
 from edgead.images.files import load_image
-from edgead.memory_bank.usual_scores import fit_usual_scores, fold_of_groups, left_out_maps, look_at
+from edgead.memory_bank.usual_scores import fit_usual_scores, fold_of_groups, left_out_maps, look_at, quiet_background
 
 RULE = MapHead(window=3, top_patches=10, margin=1)
 GRID = (24, 30)
@@ -141,3 +142,46 @@ def test_it_is_fitted_where_all_images_show_the_same_view(settings, found):
     small = {"backbone": "efficientnet_lite0", "image_size": [64, 64], "memory_bank_size": 50}
     model = PatchCore.from_settings({**small, **settings}).fit(images)
     assert ("usual_scores" in model.arrays) == model.head.by_place == found
+
+
+def test_a_background_that_is_known_stays_below_the_parts_unless_it_is_odder_than_ever():
+    maps = good_maps(60, loud=0.5)
+    maps[7, 2:4, 2:4] += 0.8  # a clump of rubber, in one image
+    usual = fit_usual_scores(maps)
+    parts = np.zeros((48, 60), bool)
+    parts[12:-12, 12:-12] = True
+    quiet = quiet_background(usual, maps, parts)
+    assert quiet.dtype == np.float32
+    np.testing.assert_array_equal(quiet[5:-5, 5:-5], usual[5:-5, 5:-5])  # the parts, and a patch around them
+    assert (quiet[:4] > usual[:4]).all()
+    background = np.ones(GRID, bool)
+    background[5:-5, 5:-5] = False
+    typical = np.median((maps - usual)[:, ~background])
+    assert (maps - quiet)[:, background].max() == pytest.approx(typical, abs=1e-5)
+    scorer = MapScorer(RULE, GRID, GRID)
+    good = [scorer.image_score(scores - quiet) for scores in maps]
+    assert np.argmax(good) != 7
+    tool = maps[0].copy()
+    tool[1:5, 1:8] += 2  # what lies on the conveyor and was never there before
+    assert scorer.image_score(tool - quiet) > max(good)
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_without_any_background_or_parts_nothing_is_brought_down(everywhere):
+    maps = good_maps(30, loud=0.5)
+    usual = fit_usual_scores(maps)
+    assert quiet_background(usual, maps, np.full((10, 10), everywhere)) is usual
+
+
+def test_training_quiets_the_background_where_it_is_asked_to(line_data):
+    from edgead.methods.patchcore import PatchCore
+
+    images = [cv2.resize(load_image(path), (96, 96)) for path in find_good_images(line_data)[:25]]
+    small = {"backbone": "efficientnet_lite0", "image_size": [96, 96], "memory_bank_size": 100}
+    usual, quiet = (
+        PatchCore.from_settings({**small, "quiet_background": asked}).fit(images).arrays["usual_scores"]
+        for asked in (False, True)
+    )
+    changed = quiet != usual
+    assert changed[0, 0] and changed[-1, -1] and not changed[2:-2, 2:-2].any()
+    assert (quiet >= usual).all()

@@ -10,7 +10,7 @@ import yaml
 
 from edgead.cli.app import FalseRejectRate, Group, Json, ReviewRate, Seed, app, print_report, read_numbers
 from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
-from edgead.cli.region import RegionOrAuto, read_region
+from edgead.cli.region import AUTO, RegionOrAuto, read_region
 from edgead.dataset.folders import StageProgress, find_good_images
 from edgead.errors import SettingsError
 
@@ -73,6 +73,8 @@ def train(
     )
     with stage_bars() as progress:
         of_preset, account = _preset(good, detector, preset, latency_ms, progress)
+        if roi == AUTO and detector == "patchcore":
+            of_preset = {**of_preset, "quiet_background": True}
         settings = {**of_preset, **chosen, **dict(map(_setting, setting or []))}
         artifact, problems = train_from_folder(
             good, output, settings, detector=detector, weights=weights, device=device, progress=progress

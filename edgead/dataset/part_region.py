@@ -76,6 +76,28 @@ def find_part_region(paths: Sequence[Path], *, progress: Progress | None = None)
     return _around(held, shapes.pop())
 
 
+def find_parts(images: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Find the places that show more than background, in good images of one size.
+
+    Parameters
+    ----------
+    images : sequence of ndarray of shape (H, W, 3), uint8
+        A sample of them is looked at.
+
+    Returns
+    -------
+    ndarray of shape (h, w), bool, or None
+        With holes filled, at a size of its own; None where nothing is at the same place in all images, or they are few.
+    """
+    picks = np.linspace(0, len(images) - 1, min(LOOKED_AT, len(images))).round().astype(int)
+    held = _places_of_parts([_view(images[int(pick)]) for pick in picks]) if len(picks) >= LEAST_IMAGES else None
+    if held is None:
+        return None
+    contours, _ = cv2.findContours(held.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = np.zeros(held.shape, np.uint8)
+    return cv2.drawContours(filled, contours, -1, 1, cv2.FILLED).astype(bool)
+
+
 def _view(image: np.ndarray) -> np.ndarray:
     """The image small, without its finest grain and its exposure: float32 (h, w, 3) with a mean of 1."""
     scale = SIDE_PX / max(image.shape[:2])

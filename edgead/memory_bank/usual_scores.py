@@ -2,7 +2,8 @@
 
 Ours. A conveyor of rough rubber, or the border of the image, scores higher than a machined face, and the threshold
 would have to lie above both; less what is usual there, a scratch on the face stands out. Quieter places stay as they
-are: a black background brought up to the level of the part would only add what varies there.
+are: a black background brought up to the level of the part would only add what varies there. Where the background is
+known it can be brought down further, so far that it decides no verdict unless it is odder than it ever was.
 """
 
 from __future__ import annotations
@@ -83,3 +84,29 @@ def fit_usual_scores(maps: np.ndarray) -> np.ndarray:
     top, left = (int(AROUND * side) for side in mean.shape)
     middle = smooth[top : mean.shape[0] - top, left : mean.shape[1] - left]
     return np.maximum(smooth - np.median(middle), 0).astype(np.float32)
+
+
+def quiet_background(usual: np.ndarray, maps: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """Bring the background down until the highest that it scored in any good image is what parts typically score.
+
+    Parameters
+    ----------
+    usual : ndarray of shape (h, w), float32
+        From `fit_usual_scores`.
+    maps : ndarray of shape (n, h, w), float32
+        What it was fitted to.
+    parts : ndarray of shape (a, b), bool
+        Where parts are, on a grid of any size; a patch beside them counts as theirs.
+
+    Returns
+    -------
+    ndarray of shape (h, w), float32
+        In the place of `usual`.
+    """
+    shares = cv2.resize(parts.astype(np.float32), usual.shape[::-1], interpolation=cv2.INTER_AREA)
+    background = cv2.dilate((shares > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) == 0
+    if not background.any() or background.all():
+        return usual
+    scores = maps - usual
+    excess = float(scores[:, background].max()) - float(np.median(scores[:, ~background]))
+    return np.asarray(usual + np.float32(max(excess, 0.0)) * background, np.float32)

@@ -13,11 +13,12 @@ import torch
 
 from edgead.artifact.manifest import Preprocessing
 from edgead.dataset.folders import Progress
+from edgead.dataset.part_region import find_parts
 from edgead.errors import SettingsError
 from edgead.heads.nearest import BANK, NearestHead, NearestScorer
 from edgead.heads.patches import USUAL
 from edgead.memory_bank.coreset import BankRule, choose_memory_bank
-from edgead.memory_bank.usual_scores import fit_usual_scores, fold_of_groups, left_out_maps, look_at
+from edgead.memory_bank.usual_scores import fit_usual_scores, fold_of_groups, left_out_maps, look_at, quiet_background
 from edgead.methods.backbones import build_backbone
 from edgead.methods.extraction import extract_patches
 from edgead.methods.global_local import FusedFeatures
@@ -62,6 +63,9 @@ class PatchCoreConfig:
     by_place : bool
         Bring down places that usually score higher than the middle, see `edgead.memory_bank.usual_scores`. Ours. Not
         done where images are filled up: their places are not the same.
+    quiet_background : bool
+        With `by_place`: what is only background in all good images decides no verdict unless it is odder than it was in
+        any of them. Ours; `edgead train --roi auto` sets it.
     reweight_neighbors : int
         The b of the paper's equation 7, which weighs that score, from 2 to 16; 0 is without.
     global_weight : float
@@ -88,6 +92,7 @@ class PatchCoreConfig:
     top_patches: int = 10
     margin: int = 1
     by_place: bool = True
+    quiet_background: bool = False
     reweight_neighbors: int = 0
     global_weight: float = 0.0
     global_layers: tuple[str, ...] = ("stride32a", "stride32")
@@ -222,8 +227,11 @@ class PatchCore(Method[PatchCoreConfig]):
                 progress(done, len(looked_at))
 
         neighbors = self.config.num_neighbors
-        maps = left_out_maps(features(), fold[looked_at], self.memory_bank, fold[origin], neighbors)
-        self.usual_scores = fit_usual_scores(np.array(list(maps)))
+        maps = np.array(list(left_out_maps(features(), fold[looked_at], self.memory_bank, fold[origin], neighbors)))
+        self.usual_scores = fit_usual_scores(maps)
+        parts = find_parts(images) if self.config.quiet_background else None
+        if parts is not None:
+            self.usual_scores = quiet_background(self.usual_scores, maps, parts)
 
     def _fit_global(
         self,
