@@ -110,14 +110,14 @@ def _view(image: np.ndarray) -> np.ndarray:
 def _places_of_parts(views: Sequence[np.ndarray]) -> np.ndarray | None:
     """The places (h, w), bool, that show more than background; None where too few are alike."""
     count = len(views)
-    seen = sum(_structure(view) for view in views) / count
+    seen: np.ndarray = np.mean([_structure(view) for view in views], axis=0)
     in_mean = _structure(np.mean(views, axis=0))
     # The mean of n images that have nothing in common still varies by the n-th part of their variance.
     shared = (in_mean - seen / count) / np.maximum(seen * (1 - 1 / count), 1e-9)
     alike = shared > ALIKE
     if alike.mean() < LEAST_ALIKE:
         return None
-    return alike | (seen > BUSY * np.median(seen[alike]))
+    return np.asarray(alike | (seen > BUSY * np.median(seen[alike])))
 
 
 def _structure(view: np.ndarray) -> np.ndarray:
@@ -131,7 +131,7 @@ def _structure(view: np.ndarray) -> np.ndarray:
 def _around(held: np.ndarray, shape: tuple[int, ...]) -> PartRegion:
     sides = []
     for length, lines in zip(shape, (held.any(axis=1), held.any(axis=0)), strict=True):
-        scale, margin = length / len(lines), MARGIN * length
+        scale, margin = length / lines.size, MARGIN * length
         occupied = np.flatnonzero(lines)
         start = max(0, int(occupied[0] * scale - margin))
         sides.append((start, min(length, int(np.ceil((occupied[-1] + 1) * scale + margin))) - start))
