@@ -5,10 +5,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from edgead.cli import app
 from edgead.cli.region import read_region
 from edgead.dataset.folders import find_good_images
 from edgead.dataset.part_region import LOOKED_AT, find_part_region, find_parts
+from edgead.errors import SettingsError
 
 SHAPE = (120, 160)
 
@@ -54,6 +57,25 @@ def test_the_parts_of_the_built_in_line_are_found_with_all_their_defects(line_da
     for mask in sorted(line_data.glob("ground_truth/*/*.png")):
         rows, columns = np.nonzero(cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE))
         assert x <= columns.min() and columns.max() < x + width and y <= rows.min() and rows.max() < y + height
+
+
+@pytest.mark.parametrize(("roi", "quiet"), [("auto", True), ("30,30,420,420", None)])
+def test_train_with_auto_looks_at_the_parts_alone(line_data, tmp_path, monkeypatch, roi, quiet):
+    from_folder = pytest.importorskip("edgead.training.from_folder", reason="training needs the workstation's packages")
+    asked = {}
+
+    def train_from_folder(good, destination, settings, **options):
+        asked.update(roi=good.roi, settings=settings)
+        raise SettingsError("this is enough")
+
+    monkeypatch.setattr(from_folder, "train_from_folder", train_from_folder)
+    CliRunner().invoke(app, ["train", str(line_data), "-o", str(tmp_path / "m"), "--roi", roi])
+    assert asked["settings"].get("quiet_background") is quiet
+    x, y, width, height = asked["roi"]
+    from edgead.training.proportions import input_size
+
+    assert asked["roi"] == read_region(roi, line_data, None)
+    assert asked["settings"]["image_size"] == input_size(448, height / width)
 
 
 def test_another_object_that_moves_about_is_held_too(tmp_path):

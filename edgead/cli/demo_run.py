@@ -198,7 +198,7 @@ def _train(data: Path, region: PartRegion | None, model: Path, preset: str, prog
     good = GoodImages(data)
     if region is not None:
         good = GoodImages(data, roi=region.region, false_reject_rate=FALSE_REJECT_RATE)
-    settings = {**find_preset("patchcore", preset), "quiet_background": region is not None}
+    settings = {**find_preset("patchcore", preset), "quiet_background": good.roi is not None}
     square = {**settings, "image_size": list(PatchCoreConfig(**settings).image_size)}
     fitted = keep_proportions(square, find_proportions(find_good_images(data), good.roi))
     artifact, _ = train_from_folder(good, model, fitted, progress=progress)

@@ -73,7 +73,7 @@ def train(
     )
     with stage_bars() as progress:
         of_preset, account = _preset(good, detector, preset, latency_ms, progress)
-        if roi == AUTO and detector == "patchcore":
+        if roi == AUTO and good.roi is not None and detector == "patchcore":
             of_preset = {**of_preset, "quiet_background": True}
         settings = {**of_preset, **chosen, **dict(map(_setting, setting or []))}
         artifact, problems = train_from_folder(
