@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from edgead.cli.demo_mistakes import MOST_SHOWN, Mistake, Mistakes, explain
 from edgead.cli.demo_next import next_steps, steps_text, write_site
 from edgead.site.load import load_site
 
+CHECKOUT = Path(__file__).parents[1]
 SIDE = 200
 
 
@@ -83,7 +86,7 @@ def test_the_site_of_the_demo_inspects_its_model(tmp_path):
     site = load_site(write_site(tmp_path))
     assert site.pipelines["line"].model == tmp_path / "model"
     assert site.store.folder == tmp_path / "evidence"
-    of_the_checkout = load_site(Path(__file__).parents[1] / "deploy/site.yaml")
+    of_the_checkout = load_site(CHECKOUT / "deploy/site.yaml")
     assert site.cameras == of_the_checkout.cameras
 
 
@@ -101,6 +104,15 @@ def test_the_next_commands_name_the_environment_and_exist(tmp_path):
     text = steps_text({"a.jpg": "what was found", "longer.jpg": "why"}, of_line)
     assert "  a.jpg       what was found\n" in text
     assert f"\n  {of_line[0].command}\n      {of_line[0].purpose}\n" in text
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="THE MAKEFILE IS NOT TESTED: no make")
+def test_make_demo_installs_the_daemon_too_and_shows_that_it_does(tmp_path):
+    command = ["make", "--dry-run", "demo", f"VENV={tmp_path}/env"]
+    planned = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    install = next(line for line in planned.splitlines() if " pip install " in line)
+    assert "'.[train,daemon]'" in install and "--quiet" not in install
+    assert planned.index("installing edgead and its packages") < planned.index(" pip install ")
 
 
 @pytest.mark.slow
