@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 VERIFIED_IMAGES = 30
 SHEET_TILES = 24
-# Of the built-in line: half of its good images are held out for it, and half are enough to learn from.
-FALSE_REJECT_RATE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +130,7 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
         if data is None:
             data = write_dataset(output / "data", progress=partial(progress, "make images"))
         region = find_part_region(find_good_images(data), progress=partial(progress, "find the parts"))
-        parity = _train(data, None if own else region, output / "model", preset, progress)
+        parity = _train(data, output / "model", preset, progress)
         with Detector.load(output / "model") as detector:
             evaluation = evaluate(detector, find_test_images(data), progress=partial(progress, "evaluate"))
             write_worst_cases(detector, evaluation, output / "worst_cases.jpg")
@@ -159,7 +157,7 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
         evaluation.to_dict(),
         summary,
         {"model": str(output / "model"), "verdicts": str(output / "verdicts.jsonl")},
-        _looks_at(region, own),
+        _looks_at(region),
         look_at,
         next_steps(output, data, site),
     )
@@ -180,14 +178,14 @@ def _write_sheets(board: _Scoreboard, output: Path, detector: Detector) -> dict[
     return written
 
 
-def _looks_at(region: PartRegion, own: bool) -> str:
-    if not own or region.region is None:
+def _looks_at(region: PartRegion) -> str:
+    if region.region is None:
         return region.reason
     return f"the whole image; `edgead train --roi auto` would look at {region.reason}"
 
 
-def _train(data: Path, region: PartRegion | None, model: Path, preset: str, progress: StageProgress) -> dict[str, Any]:
-    """Train on the user's own images as `edgead train` does, on the built-in line within the region of its parts."""
+def _train(data: Path, model: Path, preset: str, progress: StageProgress) -> dict[str, Any]:
+    """Train as `edgead train` does: in the proportions of the images."""
     # The workstation's half: imported here, so that a device can import this module.
     from edgead.export.verify import compare_with_torch
     from edgead.methods import find_preset
@@ -195,13 +193,10 @@ def _train(data: Path, region: PartRegion | None, model: Path, preset: str, prog
     from edgead.training.from_folder import GoodImages, train_from_folder
     from edgead.training.proportions import find_proportions, keep_proportions
 
-    good = GoodImages(data)
-    if region is not None:
-        good = GoodImages(data, roi=region.region, false_reject_rate=FALSE_REJECT_RATE)
-    settings = {**find_preset("patchcore", preset), "quiet_background": good.roi is not None}
+    settings = find_preset("patchcore", preset)
     square = {**settings, "image_size": list(PatchCoreConfig(**settings).image_size)}
-    fitted = keep_proportions(square, find_proportions(find_good_images(data), good.roi))
-    artifact, _ = train_from_folder(good, model, fitted, progress=progress)
+    fitted = keep_proportions(square, find_proportions(find_good_images(data)))
+    artifact, _ = train_from_folder(GoodImages(data), model, fitted, progress=progress)
     tests = [image.path for image in find_test_images(data)]
     spread = tests[:: max(1, len(tests) // VERIFIED_IMAGES)]
     return compare_with_torch(artifact, spread, progress=partial(progress, "verify")).to_dict()
