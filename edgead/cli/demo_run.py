@@ -59,7 +59,6 @@ class DemoReport:
     def table(self) -> Group:
         """Lay the summary out for a terminal."""
         from rich.console import Group
-        from rich.text import Text
 
         from edgead.cli.console import evaluation_table, facts_table
 
@@ -78,8 +77,11 @@ class DemoReport:
             evaluation_table(self.evaluation),
             self.stream.table(),
             facts_table("the line", facts),
-            Text(f"\n{steps_text(self.look_at, self.next_steps)}", no_wrap=True, overflow="ignore"),
         )
+
+    def ending(self) -> str:
+        """What to look at and what to do next; a table would cut commands off at the terminal's width."""
+        return steps_text(self.look_at, self.next_steps)
 
 
 @dataclass
