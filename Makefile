@@ -9,7 +9,8 @@ NATIVE := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 
 .PHONY: demo test test-all lint docs clean
 
-demo: $(VENV)/train.stamp
+# With the daemon, which is the next command of the README.
+demo: $(VENV)/train,daemon.stamp
 	$(VENV)/bin/edgead demo --output out/demo --preset $(PRESET) $(if $(DATA),--data "$(DATA)")
 
 test: $(VENV)/dev.stamp
@@ -39,7 +40,8 @@ build/stubs/stamp: | $(VENV)/dev.stamp
 
 $(VENV)/%.stamp: $(NATIVE)
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@echo 'installing edgead and its packages ($*) into $(VENV): some minutes'
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --editable '.[$*]'
 	touch $@
 
 clean:

@@ -57,7 +57,9 @@ class FakePipeline:
     trigger: str = "software"
     calls: list[tuple] = field(default_factory=list)
     audit: Callable[..., None] = lambda **change: None
-    drift: DriftState | None = DriftState("warning", "camera", "the images have changed: brightness lower", 90, 80, 3.0)
+    drift: DriftState | None = DriftState(
+        "warning", "camera", "the camera's images look different (darker)", 90, 80, 3.0
+    )
 
     def status(self) -> SimpleNamespace:
         recorder = LatencyRecorder()

@@ -29,7 +29,7 @@ def test_a_conveyor_of_defects_is_a_warning_and_no_fault(trained_model, tmp_path
 
     with started(tmp_path, site) as daemon:
         drift = wait_for(lambda: warned(daemon), "a warning")
-        assert "flagged parts higher" in drift["reason"]
+        assert "more parts than usual are rejected" in drift["reason"]
         assert daemon.pipeline()["state"] == "running"
         assert f'edgead_drift_warning{{cause="{drift["cause"]}",pipeline="a"}} 1.0' in daemon.api.get("/metrics").text
         daemon.stop()

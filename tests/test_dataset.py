@@ -79,6 +79,13 @@ def test_bad_images_are_named_and_counted(tmp_path):
     assert check_images(usable)[2] != digest
 
 
+def test_a_region_that_sticks_out_of_an_image_is_refused_before_training(tmp_path):
+    paths = [draw(tmp_path / "a.png", 7, (20, 30)), draw(tmp_path / "b.png", 9, (20, 25))]
+    assert check_images(paths, roi=(5, 0, 20, 20))[0] == paths
+    with pytest.raises(DatasetError, match="5,0,25,20 .* ends at 30, 20, but .*b.png has 25 x 20 pixels: choose a reg"):
+        check_images(paths, roi=(5, 0, 25, 20))
+
+
 def test_images_are_preprocessed_when_asked_for(tmp_path):
     paths = [draw(tmp_path / "a.png", 7), draw(tmp_path / "b.png", 9, (5, 5))]
     images = Images(paths, Preprocessing(image_size=(8, 8)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import cv2
@@ -14,6 +15,7 @@ from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
 from edgead.dataset.folders import find_test_images
 from edgead.errors import SettingsError
 from edgead.images.files import ImageError, load_image
+from edgead.process.installation import install_command
 from edgead.runtime import open_runtime
 from edgead.synthetic import SIZE
 
@@ -150,7 +152,7 @@ def test_an_image_that_is_not_the_input_buffer_is_copied_into_it(trained_model, 
 
 def test_an_engine_that_is_not_installed(trained_model, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(SettingsError, match="pip install 'edgead.openvino.'"):
+    with pytest.raises(SettingsError, match=re.escape(install_command("openvino"))):
         Detector.load(trained_model, runtime="openvino")
 
 

@@ -15,6 +15,7 @@ from edgead.detector import Detector
 from edgead.drift import DriftSection, DriftWatch
 from edgead.drift.betting import ChangeEvidence, ShareEvidence
 from edgead.drift.conformal import Bag
+from edgead.drift.words import drift_reason
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.synthetic import camera
@@ -134,7 +135,7 @@ def test_higher_scores_are_found_soon_and_stay_a_warning():
     found, state = watch_scores(watch, 1.5 * scores_of(rng, 300), limits)
     assert found is not None and found < 60
     assert (state.cause, state.alarm_part) == ("product", 300 + found)
-    assert "scores higher" in state.reason or "flagged parts higher" in state.reason
+    assert "parts that pass score higher" in state.reason or "more parts than usual are rejected" in state.reason
     assert watch_scores(watch, scores_of(rng, 1), limits)[1].state == "warning"
     watch.start_again()
     assert watch.state.state == "ok"
@@ -150,7 +151,7 @@ def test_only_rejects_are_drift_too():
     limits = calibration()
     found, state = watch_scores(DriftWatch(limits), [99.0] * 60, limits)
     assert found is not None and found < 20
-    assert "flagged parts higher" in state.reason
+    assert "more parts than usual are rejected or sent to review" in state.reason
     assert watch_scores(DriftWatch(limits), [float("nan")] * 60, limits)[0] == found
 
 
@@ -226,7 +227,7 @@ def test_light_that_fades_is_the_camera(line):
     found, state = after_change(line, ramp)
     assert found is not None
     assert state.cause == "camera"
-    assert "brightness lower" in state.reason
+    assert state.reason.startswith("the camera's images look different (") and "darker" in state.reason
 
 
 def test_another_casting_is_the_product(line):
@@ -236,4 +237,19 @@ def test_another_casting_is_the_product(line):
     found, state = after_change(line, images)
     assert found is not None
     assert state.cause == "product"
-    assert state.reason.startswith("the parts have changed, the images have not: ")
+    assert state.reason.startswith("parts look different, while light, focus and position are as before (")
+
+
+def test_a_warning_says_in_plain_words_what_has_changed():
+    changed = {"flagged parts": "higher", "scores": "more spread", "map level": "lower"}
+    assert drift_reason(changed, camera=False) == (
+        "parts look different, while light, focus and position are as before (more parts than usual are rejected or "
+        "sent to review, the score of parts that pass varies more, heat maps are cooler all over)"
+    )
+    moved = {"brightness": "less spread", "place across": "higher", "place down": "lower"}
+    assert drift_reason(moved, camera=True) == (
+        "the camera's images look different (brightness varies less, moved to the right, moved up)"
+    )
+    assert drift_reason({"scores": "higher"}, camera=None).startswith("parts look different, or the camera's images do")
+    kept_by_another_release = {"hue": "warmer"}
+    assert drift_reason(kept_by_another_release, camera=True).endswith("(hue warmer)")

@@ -148,6 +148,51 @@ def test_the_trigger_and_the_model_are_reached(browser, daemon, url):
     assert [call[0] for call in daemon.pipelines["front"].calls] == ["fire", "swap"]
 
 
+HIDDEN_UNDER_THE_BAR = """(id) => document.querySelector('.bar').getBoundingClientRect().bottom
+    - document.getElementById(id).getBoundingClientRect().top"""
+
+
+@pytest.mark.parametrize("device", [{"viewport": {"width": 1280, "height": 500}}, PHONE])
+def test_live_chosen_again_leaves_the_verdict_below_the_bar(browser, url, device):
+    with opened_page(browser, url, **device) as page:
+        expect(page.locator("#word")).to_have_text("OK")
+        page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        assert page.evaluate(HIDDEN_UNDER_THE_BAR, "verdict") > 0
+        page.get_by_role("link", name="Live", exact=True).click()
+        until(lambda: page.evaluate(HIDDEN_UNDER_THE_BAR, "verdict") <= 0)
+        page.wait_for_timeout(200)
+        assert page.evaluate(HIDDEN_UNDER_THE_BAR, "verdict") <= 0
+
+
+def test_a_verdict_opened_on_a_phone_has_its_image_below_the_bar(browser, url):
+    with opened_page(browser, url, **PHONE) as page:
+        page.get_by_role("link", name="Evidence").click()
+        page.locator("#verdicts button", has_text="Reject").click()
+        expect(page.locator("#detail .badge")).to_have_text("Reject")
+        page.wait_for_timeout(300)
+        assert -60 < page.evaluate(HIDDEN_UNDER_THE_BAR, "detail") <= 0
+
+
+def test_drift_stands_on_the_live_view_and_is_a_warning_and_no_fault(browser, daemon, url):
+    daemon.store.problems = lambda: ()
+    daemon.queued["problem"] = None
+    with opened_page(browser, url) as page:
+        expect(page.locator("#drift")).to_have_text(
+            "Drift since part 80: the camera's images look different (darker). What to do"
+        )
+        expect(page.locator("#system-issues")).to_have_attribute("data-state", "watch")
+        expect(page.locator("#system-issues")).to_have_attribute("aria-label", "0 faults, 2 warnings")
+        page.get_by_role("link", name="What to do").click()
+        page.get_by_role("button", name="Accept drift").click()
+        expect(page.locator("dialog")).to_contain_text("Since part 80 the camera's images look different (darker).")
+        page.get_by_label("Your name").fill("Anna")
+        page.locator("dialog").get_by_role("button", name="Accept").click()
+        page.get_by_role("link", name="Live", exact=True).click()
+        expect(page.locator("#drift")).to_be_hidden()
+        daemon.pipelines["front"].state = "fault"
+        expect(page.locator("#system-issues")).to_have_attribute("data-state", "bad")
+
+
 def test_a_fault_is_reported_and_no_verdict_stands_over_it(browser, daemon, url):
     with opened_page(browser, url) as page:
         expect(page.locator("#word")).to_have_text("OK")

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import edgead
+from edgead.process.installation import install_command
 
 WORKSTATION = ("edgead.export", "edgead.methods", "edgead.training", "edgead.tune")
 MODULES = sorted(
@@ -52,7 +53,7 @@ def test_the_verbs_of_the_workstation_say_what_to_install(trained_model):
     code = REFUSE + "from edgead.cli import main\nmain()"
     result = subprocess.run([sys.executable, "-c", code, "verify", trained_model], capture_output=True, text=True)
     assert result.returncode == 2
-    assert "pip install 'edgead[train]'" in result.stderr
+    assert install_command("train") in result.stderr.replace("\n", "")
     assert "Traceback" not in result.stderr
 
 
@@ -79,7 +80,7 @@ try:
 except SinkError as error:
     print(error)
 """
-    assert "needs `pip install 'edgead[daemon]'`" in run(refuse + code)
+    assert f"needs `{install_command('daemon')}`" in run(refuse + code)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from edgead.cli.app import app
 from edgead.cli.console import stderr
 from edgead.errors import EdgeadError
 from edgead.files.disk import FULL
+from edgead.process.installation import install_command
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -38,6 +39,6 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("edgead"):
             raise
-        message = f"error: {error.name} is missing; the workstation's packages: pip install 'edgead[train]'"
+        message = f"error: {error.name} is missing; the workstation's packages: {install_command('train')}"
         stderr.print(message, style="red", soft_wrap=True)
         sys.exit(2)

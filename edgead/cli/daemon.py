@@ -13,6 +13,7 @@ import typer
 from edgead.cli.app import app
 from edgead.cli.console import stderr
 from edgead.errors import EdgeadError, SettingsError
+from edgead.process.installation import install_command
 
 if TYPE_CHECKING:
     from edgead.daemon.run import Daemon
@@ -55,7 +56,7 @@ def daemon_command(
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("edgead"):
             raise
-        raise SettingsError(f"the daemon needs {error.name}: pip install 'edgead[daemon]'") from None
+        raise SettingsError(f"the daemon needs {error.name}: {install_command('daemon')}") from None
     from edgead.daemon.logs import log_json_lines
 
     _run_and_exit(Daemon(config, log=log_json_lines()))

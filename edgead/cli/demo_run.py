@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import glob
 import shutil
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from edgead.cli.console import StageProgress, stage_bars
-from edgead.dataset.folders import GOOD, find_test_images
+from edgead.cli.demo_lines import Line, built_in_line, own_line
+from edgead.cli.demo_mistakes import Mistake, Mistakes
+from edgead.cli.demo_next import Step, next_steps, steps_text, write_site
+from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.detector import Detector
 from edgead.files.disk import writing
 from edgead.images.files import write_image
-from edgead.images.overlay import brought_out, draw_overlay, draw_truth
+from edgead.images.overlay import draw_overlay, draw_truth
 from edgead.images.sheet import Tile, pair, pair_sheet
 from edgead.report.evaluate import evaluate
 from edgead.report.worst_cases import write_worst_cases
-from edgead.sources import Source, open_source
-from edgead.sources.folder import FolderSource
 from edgead.stream import StreamSummary, run
-from edgead.synthetic.recording import load_truth, write_dataset, write_video
+from edgead.synthetic.recording import write_dataset
 from edgead.types import Frame, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Group
 
 VERIFIED_IMAGES = 30
-# Of each kind, images on the sheet.
-SHEET_TILES = {"missed": 12, "false": 12, "found": 12}
+SHEET_TILES = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +45,8 @@ class DemoReport:
     evaluation: dict[str, Any]
     stream: StreamSummary
     written: dict[str, str]
+    look_at: dict[str, str]
+    next_steps: list[Step]
 
     @property
     def passed(self) -> bool:
@@ -79,50 +77,41 @@ class DemoReport:
             facts_table("the line", facts),
         )
 
-
-Truth = tuple[str | None, np.ndarray | None]
-"""The defect of a frame, None for a good part; and its mask, bool (H, W), where it is known."""
+    def ending(self) -> str:
+        """What to look at and what to do next; a table would cut commands off at the terminal's width."""
+        return steps_text(self.look_at, self.next_steps)
 
 
 @dataclass
 class _Scoreboard:
     """Compares verdicts with the truth as they come, and keeps images of the interesting ones."""
 
-    truth: Callable[[Frame], Truth]
+    line: Line
     parts: int = 0
     defective: int = 0
     rejects: int = 0
     misses: list[str] = field(default_factory=list)
     false_rejects: list[str] = field(default_factory=list)
-    tiles: dict[str, list[Tile]] = field(default_factory=lambda: {"missed": [], "false": [], "found": []})
+    found: list[Tile] = field(default_factory=list)
+    mistakes: Mistakes = field(default_factory=Mistakes)
 
     def see(self, frame: Frame, verdict: Verdict) -> None:
-        defect, mask = self.truth(frame)
+        defect = self.line.truth(frame)
+        flagged = verdict.decision != "ok"
         label = frame.name or f"frame {frame.number}"
         self.parts += 1
         self.defective += defect is not None
         self.rejects += verdict.decision == "reject"
-        kind = None
-        if defect is not None:
-            kind = "missed" if verdict.decision == "ok" else "found"
-        elif verdict.is_reject:
-            kind = "false"
-            self.false_rejects.append(label)
-        if kind == "missed":
+        missed, false_reject = defect is not None and not flagged, defect is None and verdict.decision == "reject"
+        if missed:
             self.misses.append(f"{defect}/{label}")
-        if kind and len(self.tiles[kind]) < SHEET_TILES[kind]:
-            truth = draw_truth(frame.image, mask, f"truth: {defect or GOOD}")
-            self.tiles[kind].append((pair(truth, draw_overlay(frame.image, brought_out(verdict))), label))
-
-    def sheet(self) -> np.ndarray:
-        """Arrange the images that were kept: mistakes first."""
-        found, good = self.defective - len(self.misses), self.parts - self.defective
-        bands = [
-            (f"MISSED: {len(self.misses)} of {self.defective} defective parts judged ok", self.tiles["missed"]),
-            (f"FALSE REJECTS: {len(self.false_rejects)} of {good} good parts rejected", self.tiles["false"]),
-            (f"FOUND: {found} of {self.defective} defective parts", self.tiles["found"]),
-        ]
-        return pair_sheet(f"{self.parts} parts on the line, {self.defective} of them defective", bands)
+        if false_reject:
+            self.false_rejects.append(label)
+        if missed or false_reject:
+            self.mistakes.add(Mistake(label, defect, frame.image.copy(), verdict, self.line.mask(frame)))
+        if defect is not None and flagged and len(self.found) < SHEET_TILES:
+            truth = draw_truth(frame.image, self.line.mask(frame), f"truth: {defect}")
+            self.found.append((pair(truth, draw_overlay(frame.image, verdict)), label))
 
 
 def run_demo(output: Path, data: Path | None = None, *, preset: str = "default") -> DemoReport:
@@ -131,8 +120,8 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
     Parameters
     ----------
     output : Path
-        Gets the model, the annotated video or images, the verdicts and two contact sheets; for the built-in line
-        its images and its video too.
+        Gets the model, the annotated video or images, the verdicts and the contact sheets; for the built-in line its
+        images, its video and a site file too.
     data : Path, optional
         Your own images in MVTec layout; by default the built-in line.
     preset : {"fast", "default", "fine"}
@@ -144,27 +133,20 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
         parity = _train(data, output / "model", preset, progress)
         with Detector.load(output / "model") as detector:
             evaluation = evaluate(detector, find_test_images(data), progress=partial(progress, "evaluate"))
-            worst = output / "worst_cases.jpg"
-            write_worst_cases(detector, evaluation, worst)
-            source, truth = _own_line(data) if own else _built_in_line(output, progress)
+            write_worst_cases(detector, evaluation, output / "worst_cases.jpg")
+            line = own_line(data) if own else built_in_line(output, progress)
+            board = _Scoreboard(line)
             images = f"images:{output / 'images'}" if own else f"video:{output / 'annotated.avi'}"
-            board = _Scoreboard(truth)
-            verdicts = output / "verdicts.jsonl"
             # What an earlier run wrote would be mixed with what this one writes.
-            verdicts.unlink(missing_ok=True)
+            (output / "verdicts.jsonl").unlink(missing_ok=True)
             shutil.rmtree(output / "images", ignore_errors=True)
-            with closing(source):
-                summary = run(source, detector, [f"jsonl:{verdicts}", images], on_verdict=board.see)
-    written = {
-        "model": str(output / "model"),
-        "annotated images" if own else "annotated video": images.partition(":")[2],
-        "verdicts": str(verdicts),
-        "worst of the test set": str(worst),
-    }
-    if any(board.tiles.values()):
-        sheet = output / "heat_maps.jpg"
-        write_image(sheet, board.sheet())
-        written["heat maps"] = str(sheet)
+            with closing(line.source):
+                sinks = [f"jsonl:{output / 'verdicts.jsonl'}", images]
+                summary = run(line.source, detector, sinks, on_verdict=board.see)
+            look_at = _write_sheets(board, output, detector)
+    look_at[images.partition(":")[2]] = "every part with its verdict"
+    look_at[str(output / "worst_cases.jpg")] = "the hardest of the test set"
+    site = None if own else write_site(output)
     return DemoReport(
         board.parts,
         board.defective,
@@ -174,45 +156,44 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
         parity,
         evaluation.to_dict(),
         summary,
-        written,
+        {"model": str(output / "model"), "verdicts": str(output / "verdicts.jsonl")},
+        look_at,
+        next_steps(output, data, site),
     )
 
 
+def _write_sheets(board: _Scoreboard, output: Path, detector: Detector) -> dict[str, str]:
+    """Write the sheets of the parts that were seen; returns what each shows, by its path."""
+    written = {}
+    mistakes, heat_maps = output / "mistakes.jpg", output / "heat_maps.jpg"
+    calibration = detector.graph.calibration
+    assert calibration is not None
+    if board.found:
+        found = f"FOUND: {board.defective - len(board.misses)} of {board.defective} defective parts"
+        write_image(heat_maps, pair_sheet(f"{board.parts} parts on the line", [(found, board.found)]))
+        written[str(heat_maps)] = "what was found, and where"
+    if board.mistakes.write(mistakes, calibration.false_reject_rate):
+        missed, false_rejects = len(board.misses), len(board.false_rejects)
+        written[str(mistakes)] = f"{missed} missed, {false_rejects} rejected wrongly: where, and why"
+    return written
+
+
 def _train(data: Path, model: Path, preset: str, progress: StageProgress) -> dict[str, Any]:
+    """Train as `edgead train` does: in the proportions of the images."""
     # The workstation's half: imported here, so that a device can import this module.
     from edgead.export.verify import compare_with_torch
     from edgead.methods import find_preset
+    from edgead.methods.patchcore import PatchCoreConfig
     from edgead.training.from_folder import GoodImages, train_from_folder
+    from edgead.training.proportions import find_proportions, keep_proportions
 
-    artifact, _ = train_from_folder(GoodImages(data), model, find_preset("patchcore", preset), progress=progress)
+    settings = find_preset("patchcore", preset)
+    square = {**settings, "image_size": list(PatchCoreConfig(**settings).image_size)}
+    fitted = keep_proportions(square, find_proportions(find_good_images(data)))
+    artifact, _ = train_from_folder(GoodImages(data), model, fitted, progress=progress)
     tests = [image.path for image in find_test_images(data)]
     spread = tests[:: max(1, len(tests) // VERIFIED_IMAGES)]
     return compare_with_torch(artifact, spread, progress=partial(progress, "verify")).to_dict()
-
-
-def _built_in_line(output: Path, progress: StageProgress) -> tuple[Source, Callable[[Frame], Truth]]:
-    video = output / "line.avi"
-    truths = load_truth(write_video(video, progress=partial(progress, "film the line")))
-
-    def truth(frame: Frame) -> Truth:
-        known = truths[frame.number]
-        mask = np.zeros(frame.image.shape[:2], bool)
-        for x, y, width, height in known.boxes:
-            mask[y : y + height, x : x + width] = True
-        return known.defect, mask
-
-    return open_source(video), truth
-
-
-def _own_line(data: Path) -> tuple[Source, Callable[[Frame], Truth]]:
-    source = FolderSource(f"{glob.escape(str(data))}/test/*/*")
-    labelled = {image.path: image for image in find_test_images(data)}
-
-    def truth(frame: Frame) -> Truth:
-        image = labelled[source.paths[frame.number]]
-        return (image.defect, image.load_mask(frame.image.shape[:2])) if image.is_defective else (None, None)
-
-    return source, truth
 
 
 def _named(word: str, names: list[str]) -> str:

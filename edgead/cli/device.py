@@ -189,5 +189,7 @@ def demo(
 
     report = run_demo(output, data, preset=preset)
     print_report(report.to_dict(), json, report.table)
+    if not json:
+        print(f"\n{report.ending()}")
     if not report.passed:
         raise typer.Exit(1)

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from edgead.errors import SettingsError
+from edgead.process.installation import install_command
 from edgead.process.silence import quiet_opencv, quiet_stderr
 from edgead.profiling.latency import machine_facts
 from edgead.runtime.device import find_gpu
@@ -195,7 +196,7 @@ def _ort_errors(onnxruntime: ModuleType) -> tuple[type[Exception], ...]:
 
 def _openvino() -> Finding:
     if importlib.util.find_spec("openvino") is None:
-        return {"ok": False, "detail": "not installed (optional: pip install 'edgead[openvino]')"}
+        return {"ok": False, "detail": f"not installed (optional: {install_command('openvino')})"}
     openvino = importlib.import_module("openvino")
     core = openvino.Core()
     request = core.compile_model(core.read_model(_ABS_MODEL), "CPU").create_infer_request()
@@ -229,7 +230,7 @@ def _torch() -> Finding:
     if tried.returncode == 0:
         return _found(f"models can be trained here: {tried.stdout.strip()}")
     reason = (tried.stderr.strip().splitlines() or [f"the import ended with code {tried.returncode}"])[-1]
-    return {"ok": False, "detail": f"models are trained elsewhere (pip install 'edgead[train]'): {reason}"}
+    return {"ok": False, "detail": f"models are trained elsewhere ({install_command('train')}): {reason}"}
 
 
 def _window() -> Finding:

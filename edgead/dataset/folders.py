@@ -166,9 +166,22 @@ def deal_groups(groups: Sequence[int], counts: Sequence[int], seed: int) -> list
 
 
 def check_images(
-    paths: Sequence[Path], *, skip_bad: bool = False, progress: Progress | None = None
+    paths: Sequence[Path],
+    *,
+    roi: tuple[int, int, int, int] | None = None,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
 ) -> tuple[list[Path], list[str], str]:
     """Decode every image once, before hours of training meet a bad one.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    roi : (int, int, int, int), optional
+        x, y, width and height of a region that must lie inside every image.
+    skip_bad : bool
+        Leave out images that cannot be read.
+    progress : callable, optional
 
     Returns
     -------
@@ -178,15 +191,16 @@ def check_images(
     Raises
     ------
     DatasetError
-        If an image cannot be read and `skip_bad` is False, or none is left.
+        If an image cannot be read and `skip_bad` is False, or none is left, or the region sticks out of one.
     """
     usable, problems, digest = [], [], hashlib.sha256()
     for done, path in enumerate(paths, 1):
         try:
-            load_image(path)
+            image = load_image(path)
         except ImageError as error:
             problems.append(str(error))
         else:
+            _check_region(roi, path, image)
             usable.append(path)
             digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
         if progress:
@@ -201,6 +215,15 @@ def check_images(
         first = f", the first: {problems[0]}" if problems else ""
         raise DatasetError(f"none of {len(paths)} images can be read{first}")
     return usable, problems, digest.hexdigest()
+
+
+def _check_region(roi: tuple[int, int, int, int] | None, path: Path, image: np.ndarray) -> None:
+    height, width = image.shape[:2]
+    if roi is not None and (roi[0] + roi[2] > width or roi[1] + roi[3] > height):
+        raise DatasetError(
+            f"the region of interest {','.join(map(str, roi))} (x, y, width, height) ends at {roi[0] + roi[2]}, "
+            f"{roi[1] + roi[3]}, but {path} has {width} x {height} pixels: choose a region inside all images"
+        )
 
 
 def resize_map(anomaly_map: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -18,6 +18,7 @@ from edgead.components.options import Section
 from edgead.drift.betting import Change
 from edgead.drift.camera_view import CameraView, ViewMeter
 from edgead.drift.channel import Channel, ShareChannel, ValueChannel
+from edgead.drift.words import drift_reason
 from edgead.errors import SettingsError
 from edgead.types import Verdict
 
@@ -164,12 +165,8 @@ class DriftWatch:
         if self._alarm_part is None:
             return DriftState("ok", None, None, self._parts, None, evidence)
         images = {name: change for name, change in self._changed.items() if name in _CAMERA}
-        what = "the images have changed" if images else "the parts have changed, the images have not"
-        if self._meter is None:
-            what = "the parts or the images have changed"
-        words = ", ".join(f"{name} {change}" for name, change in (images or self._changed).items())
-        cause: Cause = "camera" if images else "product"
-        return DriftState("warning", cause, f"{what}: {words}", self._parts, self._alarm_part, evidence)
+        reason = drift_reason(images or self._changed, camera=None if self._meter is None else bool(images))
+        return DriftState("warning", "camera" if images else "product", reason, self._parts, self._alarm_part, evidence)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON types, for `restore`."""

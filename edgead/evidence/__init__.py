@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edgead.errors import SettingsError
+from edgead.process.installation import install_command
 
 if TYPE_CHECKING:
     from edgead.evidence.database import EvidenceError
@@ -22,5 +23,5 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("edgead"):
             raise
-        raise SettingsError("the evidence store needs `pip install 'edgead[daemon]'`") from None
+        raise SettingsError(f"the evidence store needs `{install_command('daemon')}`") from None
     return database.EvidenceError if name == "EvidenceError" else store.EvidenceStore

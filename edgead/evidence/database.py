@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, S
 from edgead.errors import EdgeadError, SettingsError
 from edgead.evidence.settings import StoreSection
 from edgead.evidence.tables import SCHEMA_VERSION, metadata, schema
+from edgead.process.installation import install_command
 from edgead.uri import without_credentials
 
 LOG_MOST = 4 * 2**20
@@ -68,7 +69,7 @@ def open_engine(section: StoreSection) -> Engine:
             connect_args=_POSTGRESQL,
         )
     except (ModuleNotFoundError, NoSuchModuleError):
-        raise SettingsError(f"store.url {shown}: needs `pip install 'edgead[postgresql]'`") from None
+        raise SettingsError(f"store.url {shown}: needs `{install_command('postgresql')}`") from None
 
 
 def _address(section: StoreSection) -> URL:

@@ -14,6 +14,7 @@ from typing import Any
 
 from edgead.errors import SettingsError
 from edgead.mqtt.options import BrokerOptions
+from edgead.process.installation import install_command
 from edgead.process.log_rate import limited_log
 
 try:
@@ -21,7 +22,7 @@ try:
     from paho.mqtt.client import error_string
     from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 except ModuleNotFoundError:
-    raise SettingsError("MQTT needs `pip install 'edgead[daemon]'`") from None
+    raise SettingsError(f"MQTT needs `{install_command('daemon')}`") from None
 
 logger = logging.getLogger(__name__)
 

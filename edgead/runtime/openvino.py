@@ -11,6 +11,7 @@ from edgead import kernels
 from edgead.artifact.folder import Artifact, ArtifactError, Graph
 from edgead.components.options import Section
 from edgead.errors import SettingsError
+from edgead.process.installation import install_command
 from edgead.runtime.contract import Tensor, check_input, check_outputs
 from edgead.runtime.registry import register
 from edgead.runtime.workers import start_workers
@@ -24,7 +25,7 @@ class OpenVinoRuntime:
             import openvino
         except ImportError as error:
             raise SettingsError(
-                f"OpenVINO does not load ({error}): install it with `pip install 'edgead[openvino]'`, or use --runtime "
+                f"OpenVINO does not load ({error}): install it with `{install_command('openvino')}`, or use --runtime "
                 "onnxruntime"
             ) from error
         core = openvino.Core()

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from edgead.components.options import Host, Port, Seconds
 from edgead.errors import SettingsError
+from edgead.process.installation import install_command
 from edgead.sinks.contract import BaseSink, SinkError
 from edgead.sinks.options import SinkOptions, read_host
 from edgead.sinks.registry import register
@@ -71,7 +72,7 @@ class ModbusSink(BaseSink):
             from pymodbus.client import ModbusTcpClient
             from pymodbus.exceptions import ModbusException
         except ModuleNotFoundError:
-            raise SettingsError("Modbus needs `pip install 'edgead[daemon]'`") from None
+            raise SettingsError(f"Modbus needs `{install_command('daemon')}`") from None
         self._failure = ModbusException
         self.uri = f"modbus://{section.host}:{section.port}?unit={section.unit}"
         self._section = section

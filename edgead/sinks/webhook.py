@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr
 
 from edgead.components.options import Seconds, WebhookUrl
 from edgead.errors import SettingsError
+from edgead.process.installation import install_command
 from edgead.serialization import record_json
 from edgead.sinks.attempt import Attempts
 from edgead.sinks.contract import CHOICES, BaseSink, SinkError
@@ -76,7 +77,7 @@ class WebhookSink(BaseSink):
         try:
             import httpx
         except ModuleNotFoundError:
-            raise SettingsError("a webhook needs `pip install 'edgead[daemon]'`") from None
+            raise SettingsError(f"a webhook needs `{install_command('daemon')}`") from None
         shown = origin(section.url)
         if not shown.startswith(("http://", "https://")):
             raise SettingsError("webhook: the url must begin with http:// or https:// and name a host")

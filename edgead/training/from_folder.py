@@ -150,7 +150,9 @@ def train_from_folder(
         model.head  # noqa: B018  what it refuses would be reported after hours of training otherwise
     except ValidationError as error:
         raise SettingsError(tell_invalid(error.errors())) from None
-    paths, problems, digest = check_images(paths, skip_bad=good.skip_bad, progress=partial(progress, "read images"))
+    paths, problems, digest = check_images(
+        paths, roi=good.roi, skip_bad=good.skip_bad, progress=partial(progress, "read images")
+    )
     preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})
     split = good.split(paths, model.config.seed)
     checkpoint = Checkpoint(

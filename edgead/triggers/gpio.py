@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field
 
 from edgead.errors import SettingsError
+from edgead.process.installation import install_command
 from edgead.triggers.contract import TriggerOptions
 from edgead.triggers.registry import register
 from edgead.triggers.timing import SoftwareTrigger
@@ -107,7 +108,7 @@ def _explained(section: GpioOptions) -> Iterator[None]:
     try:
         yield
     except ImportError:
-        raise SettingsError(f"{where}: install libgpiod for Python with `pip install 'edgead[gpio]'`") from None
+        raise SettingsError(f"{where}: install libgpiod for Python with `{install_command('gpio')}`") from None
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"{where}: cannot be had ({error}); `gpioinfo` lists the lines; the user must be in the chip's group"

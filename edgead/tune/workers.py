@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from edgead.errors import SettingsError
+from edgead.process.installation import install_command
 from edgead.tune.trial import Outcome, Trial, run_trial
 
 
@@ -62,7 +63,7 @@ def open_workers(count: int, threads: int, ray_address: str | None) -> Iterator[
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise SettingsError("--ray needs Ray: pip install 'edgead[ray]'") from error
+        raise SettingsError(f"--ray needs Ray: {install_command('ray')}") from error
     try:
         ray.init(address=ray_address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError) as error:

@@ -130,7 +130,7 @@ export function changeModel(pipeline, models) {
 export function acceptDrift(pipeline) {
   ask({
     title: `Accept the drift of ${pipeline.name}?`,
-    lead: `${pipeline.drift.reason}. The warning goes, and the watch starts again. Fix the cause first, or calibrate on good parts of today.`,
+    lead: `Since part ${pipeline.drift.alarm_part} ${pipeline.drift.reason}. The warning goes, and the watch starts again. Fix the cause first, or calibrate on good parts of today.`,
     fields: nameField(),
     action: "Accept",
     send: (values) => post(`/api/pipelines/${pipeline.name}/accept-drift`, values),

@@ -68,6 +68,7 @@ export class LiveView {
       return;
     }
     this.showVerdict();
+    this.showDrift();
     this.showLatency();
   }
 
@@ -148,6 +149,12 @@ export class LiveView {
         dd.replaceChildren(count(value), el("small", {}, share));
       }
     }
+  }
+
+  showDrift() {
+    const drift = this.state()?.drift;
+    by("drift").hidden = drift?.state !== "warning";
+    if (!by("drift").hidden) say(by("drift-reason"), `since part ${count(drift.alarm_part)}: ${drift.reason}`);
   }
 
   showGauge(limits) {

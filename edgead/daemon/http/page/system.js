@@ -10,10 +10,7 @@ export class SystemView {
   }
 
   showStatus(status) {
-    const issues = issueCount(status);
-    by("system-issues").hidden = issues === 0;
-    by("system-issues").textContent = issues;
-    by("system-issues").setAttribute("aria-label", `${issues} need attention`);
+    showIssues(status);
     // A button that is being pressed or has the focus is not replaced under the finger.
     if (by("system").hidden || by("system").contains(document.activeElement)) return this.refreshNumbers(status);
     by("system").replaceChildren(
@@ -41,9 +38,17 @@ const EVIDENCE_WORDS = {
   images_written: "Images", images_waiting: "Waiting", images_dropped: "Not kept", images_mib: "MiB",
 };
 
-function issueCount(status) {
-  const bad = [...status.cameras, ...status.pipelines].filter((part) => grade(part.state) === "bad" || part.health?.length).length;
-  return bad + status.sinks.filter((sink) => sink.problem).length + status.evidence_problems.length;
+// Red where something does not work; where all works and only a warning stands, its colour.
+function showIssues(status) {
+  const parts = [...status.cameras, ...status.pipelines];
+  const bad = parts.filter((part) => grade(part.state) === "bad");
+  const warned = parts.filter((part) => !bad.includes(part) && (part.health?.length || part.drift?.state === "warning"));
+  const faults = bad.length + status.sinks.filter((sink) => sink.problem).length + status.evidence_problems.length;
+  const mark = by("system-issues");
+  mark.hidden = faults + warned.length === 0;
+  mark.textContent = faults + warned.length;
+  mark.dataset.state = faults ? "bad" : "watch";
+  mark.setAttribute("aria-label", `${faults} faults, ${warned.length} warnings`);
 }
 
 function card(name, badge, subtitle, reasons, numbers, actions = []) {

@@ -1,0 +1,48 @@
+"""Where this edgead came from, and the commands that work here as they are printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+
+def install_command(extra: str) -> str:
+    """The command that installs the packages of an extra: from the checkout that edgead was installed from, or by name.
+
+    >>> install_command("daemon")  # doctest: +SKIP
+    ".venv/bin/pip install --editable '.[daemon]'"
+    """
+    checkout, editable = _checkout()
+    if checkout is None:
+        return f"{command_path('pip')} install 'edgead[{extra}]'"
+    here = "." if checkout == Path.cwd() else str(checkout)
+    return f"{command_path('pip')} install {'--editable ' if editable else ''}'{here}[{extra}]'"
+
+
+def command_path(name: str) -> str:
+    """How a command of this Python's environment is called: by its name where that finds it, or else by its path."""
+    beside = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    if not beside.is_file() or (found is not None and os.path.abspath(found) == str(beside)):
+        return name
+    return str(beside.relative_to(Path.cwd())) if beside.is_relative_to(Path.cwd()) else str(beside)
+
+
+def _checkout() -> tuple[Path | None, bool]:
+    """The folder that edgead was installed from, None where it came from elsewhere; whether it is used in place."""
+    try:
+        record = json.loads(distribution("edgead").read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:  # imported from a checkout that was never installed
+        beside = Path(__file__).resolve().parents[2]
+        return (beside if (beside / "pyproject.toml").is_file() else None), True
+    address = urlsplit(record.get("url", ""))
+    folder = Path(url2pathname(address.path))
+    if address.scheme != "file" or "dir_info" not in record or not (folder / "pyproject.toml").is_file():
+        return None, False
+    return folder, bool(record["dir_info"].get("editable"))

@@ -1,0 +1,68 @@
+"""Messages name commands that work here: for an edgead from a checkout, and for one from a registry."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from edgead.process import installation
+from edgead.process.installation import command_path, install_command
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def came_from(monkeypatch, tmp_path):
+    """Say what pip has recorded of edgead; the environment is ENV below the folder of the test."""
+    (tmp_path / "ENV/bin").mkdir(parents=True)
+    for name in ("pip", "edgead"):
+        (tmp_path / "ENV/bin" / name).touch(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "ENV/bin/python"))
+    monkeypatch.chdir(tmp_path)
+
+    def record(url: str | None, **how):
+        text = None if url is None else json.dumps({"url": url, **how})
+        monkeypatch.setattr(installation, "distribution", lambda name: SimpleNamespace(read_text=lambda file: text))
+
+    return record
+
+
+def test_a_checkout_is_installed_again_with_the_extra(came_from, monkeypatch):
+    came_from(CHECKOUT.as_uri(), dir_info={"editable": True})
+    assert install_command("daemon") == f"ENV/bin/pip install --editable '{CHECKOUT}[daemon]'"
+    came_from(CHECKOUT.as_uri(), dir_info={})
+    assert install_command("daemon") == f"ENV/bin/pip install '{CHECKOUT}[daemon]'"
+    monkeypatch.chdir(CHECKOUT)
+    assert install_command("train").endswith("/ENV/bin/pip install '.[train]'")
+
+
+@pytest.mark.parametrize(
+    ("url", "how"),
+    [(None, {}), ("https://host/edgead.whl", {"archive_info": {}}), ("file:///no/longer/there", {"dir_info": {}})],
+)
+def test_what_came_from_elsewhere_is_named(came_from, url, how):
+    came_from(url, **how)
+    assert install_command("daemon") == "ENV/bin/pip install 'edgead[daemon]'"
+
+
+def test_a_checkout_that_was_never_installed_is_known_by_its_files(came_from, monkeypatch):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(installation, "distribution", missing)
+    assert install_command("daemon") == f"ENV/bin/pip install --editable '{CHECKOUT}[daemon]'"
+
+
+def test_a_command_on_the_path_needs_no_path(came_from, monkeypatch, tmp_path):
+    assert command_path("edgead") == "ENV/bin/edgead"
+    monkeypatch.setenv("PATH", str(tmp_path / "ENV/bin"))
+    assert command_path("edgead") == "edgead"
+    assert command_path("no-such-command") == "no-such-command"
+    monkeypatch.chdir(CHECKOUT)
+    monkeypatch.setenv("PATH", "")
+    assert command_path("edgead") == str(tmp_path / "ENV/bin/edgead")
