@@ -55,14 +55,15 @@ def csi_address(uri: str, options: CsiOptions, limits: Limits) -> LiveAddress:
     uri = without_credentials(uri)
     if not sensor.isdigit():
         raise SourceError(f"{uri}: give the number of the sensor, such as csi://0")
+    size = options.width, options.height
     rpicam = next(filter(shutil.which, _RPICAM), None)
     if not _TEGRA.exists() and options.name is None and rpicam is not None:
-        command, coding = rpicam_command(rpicam, int(sensor), options), "yuv420"
+        command, frames = rpicam_command(rpicam, int(sensor), options), RawFrames(*size, "yuv420")
     elif shutil.which(_GSTREAMER):
-        command, coding = gstreamer_command(csi_source(int(sensor), options, tegra=_TEGRA.exists()), options), "bgr"
+        source = csi_source(int(sensor), options, tegra=_TEGRA.exists())
+        command, frames = gstreamer_command(source, options), RawFrames(*size, "bgr")
     else:
         raise SourceError(f"{uri}: no program on this machine reads such a camera: {_INSTALL}")
-    frames = RawFrames(options.width, options.height, coding)
     return LiveAddress(uri, lambda: ProgramCapture(uri, command, frames, limits))
 
 
