@@ -53,6 +53,9 @@ def main() -> None:
     assert edgead.__file__.startswith(sys.prefix), edgead.__file__
     if sys.argv[1:] == ["kernels"]:
         return check_kernels()
+    cpu = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else ""
+    if kernels.available_isas() and " avx2 " in cpu:
+        assert "avx2" in kernels.available_isas(), f"AVX2 is not seen: {kernels.available_isas()}"
     assert importlib.util.find_spec("torch") is None, "torch is in the device's environment"
     for isa in kernels.available_isas():
         command = [sys.executable, "-W", "error", __file__, "kernels"]
