@@ -1,4 +1,4 @@
-"""Builds edgead._native: runs CMake once. Everything else about the package is in pyproject.toml."""
+"""Builds edgead._native: runs CMake once; names what a device installs. All else is in pyproject.toml."""
 
 import os
 import shutil
@@ -9,6 +9,10 @@ from pathlib import Path
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
+# torch and onnx must never appear here: a device has neither the space nor the need.
+DEPENDENCIES = ["numpy>=1.26", "onnxruntime>=1.19", "pydantic>=2.10", "pyyaml>=6.0", "rich>=13.7", "typer>=0.26"]
+# OpenCV 4.11 lets FFmpeg fetch playlists, whatever formats it may read.
+OPENCV = "opencv-python-headless>=4.9,!=4.11.*"
 HERE = Path(__file__).resolve().parent
 NO_COMPILER = """
 edgead compiles its kernels and found no C++20 compiler. Install one (Debian: apt install g++) or name one
@@ -34,6 +38,22 @@ class CMakeBuild(build_ext):
         subprocess.run(["cmake", "--build", build], check=True)
 
 
+def has_other_opencv() -> bool:
+    """Whether the environment has an OpenCV of another name: the board's own, or another package's.
+
+    All of them are the module cv2, and the requirement would put its own over that one. Isolated (-I), for pip
+    hides the environment that it installs into from a build.
+    """
+    look = "import cv2, importlib.metadata as m; m.version('opencv-python-headless')"
+    found = subprocess.run([sys.executable, "-I", "-c", look], capture_output=True, text=True)
+    return "PackageNotFoundError" in found.stderr
+
+
 native = [] if os.environ.get("EDGEAD_NATIVE") == "0" else [Extension("edgead._native", sources=[])]
 # find_packages follows edgead/export, which is a link to export/.
-setup(packages=find_packages(include=["edgead*"]), ext_modules=native, cmdclass={"build_ext": CMakeBuild})
+setup(
+    packages=find_packages(include=["edgead*"]),
+    ext_modules=native,
+    cmdclass={"build_ext": CMakeBuild},
+    install_requires=DEPENDENCIES if has_other_opencv() else [*DEPENDENCIES, OPENCV],
+)

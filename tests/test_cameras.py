@@ -21,7 +21,6 @@ from fakes import free_port, numbered, read_number, write_video
 from edgead.components.options import NoOptions
 from edgead.images.files import write_image
 from edgead.sources import SOURCES, Limits, SourceError, live_address, open_source
-from edgead.sources.camera import CsiOptions, csi_pipeline
 from edgead.sources.registry import SourceComponent
 from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
@@ -368,25 +367,9 @@ def test_a_camera_that_is_not_there_is_lost_and_tried_again():
 # What is attached to the computer
 
 
-def test_the_pipelines_of_csi_cameras():
-    jetson = csi_pipeline(1, CsiOptions(width=1920, height=1080, fps=60.0), tegra=True)
-    assert jetson.startswith(
-        "nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),width=1920,height=1080,framerate=60/1"
-    )
-    assert csi_pipeline(0, CsiOptions(), tegra=False).startswith(
-        "libcamerasrc ! video/x-raw,width=1280,height=720,framerate=30/1"
-    )
-    named = csi_pipeline(1, CsiOptions(name="/base/soc/i2c0mux/imx219@10"), tegra=False)
-    assert named.startswith('libcamerasrc camera-name="/base/soc/i2c0mux/imx219@10" ! ')
-    with pytest.raises(SourceError, match="csi://1: libcamera needs its name"):
-        csi_pipeline(1, CsiOptions(), tegra=False)
-
-
 @pytest.mark.parametrize(
     ("uri", "what"),
     [
-        ("csi://0?name=x ! filesink location=y", "a name has letters"),
-        ("csi://front", "the number of the sensor"),
         ("v4l2://dev/video0", "three slashes"),
         ("v4l2:///dev/video99", "no camera at /dev/video99"),
         ("v4l2:///dev/null?fourcc=JPG", "four characters"),
@@ -396,14 +379,6 @@ def test_the_pipelines_of_csi_cameras():
 def test_what_cannot_be_opened_says_why(uri, what):
     with pytest.raises(SourceError, match=what):
         open_source(uri)
-
-
-@pytest.mark.skipif(
-    cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER), reason="OpenCV HAS GSTREAMER: ITS LACK NOT TESTED"
-)
-def test_csi_without_gstreamer_says_so():
-    with pytest.raises(SourceError, match="built without GStreamer"):
-        open_source("csi://0")
 
 
 class Device:

@@ -15,21 +15,42 @@ namespace {
 bool always() { return true; }
 
 #if defined(__x86_64__)
-// The builtin reads cpuid and also XCR0: a level counts only if the operating system saves its registers.
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+// Asked of the CPU itself: __builtin_cpu_supports knows nothing where Zig's run-time library stands in for libgcc's.
+struct Features {
+    unsigned leaf1_ecx = 0, leaf7_ebx = 0, leaf7_ecx = 0, leaf7_1_eax = 0, xcr0 = 0;
+};
 
-// Not every compiler that can compile for it has a name for it in __builtin_cpu_supports.
-bool has_avxvnni() {
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+const Features& features() {
+    static const Features found = [] {
+        Features f;
+        unsigned a = 0, b = 0, c = 0, d = 0;
+        if (__get_cpuid(1, &a, &b, &c, &d)) f.leaf1_ecx = c;
+        if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) f.leaf7_ebx = b, f.leaf7_ecx = c;
+        if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) f.leaf7_1_eax = a;
+        constexpr unsigned osxsave = 1u << 27;
+        if (f.leaf1_ecx & osxsave) asm("xgetbv" : "=a"(f.xcr0), "=d"(d) : "c"(0));
+        return f;
+    }();
+    return found;
 }
+
+constexpr bool all(unsigned word, unsigned bits) { return (word & bits) == bits; }
+
+// A level counts only if the operating system saves its registers, which XCR0 says.
+bool has_avx2() {
+    constexpr unsigned xmm_ymm = 0x6, fma_avx = 1u << 12 | 1u << 28, avx2 = 1u << 5;
+    const Features& f = features();
+    return all(f.xcr0, xmm_ymm) && all(f.leaf1_ecx, fma_avx) && all(f.leaf7_ebx, avx2);
+}
+
+bool has_avxvnni() { return has_avx2() && all(features().leaf7_1_eax, 1u << 4); }
 
 bool has_avx512() {
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    constexpr unsigned opmask_zmm = 0xe0, f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
+    return has_avx2() && all(features().xcr0, opmask_zmm) && all(features().leaf7_ebx, f_dq_bw_vl);
 }
 
-bool has_avx512vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+bool has_avx512vnni() { return has_avx512() && all(features().leaf7_ecx, 1u << 11); }
 #elif defined(__aarch64__)
 bool has_dot_product() {
 #if defined(__linux__)
@@ -72,9 +93,6 @@ const Kernels& find_by_name(const std::string& level, const std::string& origin)
 
 const std::vector<const Kernels*>& available_kernels() {
     static const std::vector<const Kernels*> available = [] {
-#if defined(__x86_64__)
-        __builtin_cpu_init();
-#endif
         std::vector<const Kernels*> found;
         for (const auto& level : levels)
             if (level.runs_here()) found.push_back(level.kernels);

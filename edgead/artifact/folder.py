@@ -207,7 +207,7 @@ def check_destination(destination: Path) -> None:
 
 def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
     """Write the manifest of `directory` with the hashes of the files that are there now; return it."""
-    names = sorted(str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file())
+    names = sorted(file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_file())
     temporary = directory / f".{MANIFEST}"
     own = (MANIFEST, temporary.name)  # the second is what a power cut may have left
     kept = [name for name in names if name not in own and not name.startswith(f"{ENGINES}/")]
@@ -233,6 +233,8 @@ def sync_tree(draft: Path) -> None:
 
 
 def _sync(path: Path) -> None:
+    if os.name == "nt":  # Windows syncs what is open for writing alone, and no folder
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -56,6 +56,10 @@ def daemon_command(
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("edgead"):
             raise
+        if error.name == "fcntl":
+            raise SettingsError(
+                f"the daemon needs Linux, found {sys.platform}: run it there, or in a container"
+            ) from None
         raise SettingsError(f"the daemon needs {error.name}: {install_command('daemon')}") from None
     from edgead.daemon.logs import log_json_lines
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import resource
-
 import torch
 
 from edgead.errors import SettingsError
+from edgead.process.memory import peak_memory_mib
 
 DEVICES = ("auto", "cpu", "cuda")
 CPU = torch.device("cpu")
@@ -33,9 +32,9 @@ def bfloat16_products(device: torch.device, wanted: bool) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
 
-def peak_memory(device: torch.device) -> dict[str, int]:
+def peak_memory(device: torch.device) -> dict[str, int | None]:
     """Most memory that this process has held since it started, and torch on the GPU, in MiB."""
-    peak = {"peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}  # KiB on Linux
+    peak = {"peak_memory_mib": peak_memory_mib()}
     if device.type == "cuda":
         peak["peak_gpu_memory_mib"] = torch.cuda.max_memory_allocated(device) // 2**20
     return peak

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 
 from edgead.errors import SettingsError
@@ -14,8 +15,9 @@ def set_affinity(cores: Sequence[int]) -> None:
     Raises
     ------
     SettingsError
-        There is no such core, or this process may not use it.
+        There is no such core, or this process may not use it, or the system is not Linux.
     """
+    _check_system("affinity", "sched_setaffinity")
     allowed = sorted(os.sched_getaffinity(0))
     if not cores or not set(cores) <= set(allowed):
         raise SettingsError(f"affinity {','.join(map(str, cores))}: this process may use {','.join(map(str, allowed))}")
@@ -28,8 +30,9 @@ def set_fifo(priority: int) -> None:
     Raises
     ------
     SettingsError
-        The priority is none, or this process may not have it.
+        The priority is none, or this process may not have it, or the system is not Linux.
     """
+    _check_system("fifo", "sched_setscheduler")
     low, high = os.sched_get_priority_min(os.SCHED_FIFO), os.sched_get_priority_max(os.SCHED_FIFO)
     if not low <= priority <= high:
         raise SettingsError(f"SCHED_FIFO has priorities from {low} to {high}, found {priority}")
@@ -39,3 +42,8 @@ def set_fifo(priority: int) -> None:
         raise SettingsError(
             "SCHED_FIFO is not permitted: run as root, or allow it by `ulimit -r` (LimitRTPRIO= of a systemd unit)"
         ) from None
+
+
+def _check_system(option: str, function: str) -> None:
+    if not hasattr(os, function):
+        raise SettingsError(f"{option} needs Linux, found {sys.platform}: leave it out")

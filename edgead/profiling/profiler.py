@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import resource
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ import numpy as np
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
 from edgead.images.files import as_bgr
+from edgead.process.memory import peak_memory_mib
 from edgead.profiling.contention import OtherLoad, OtherUse, describe_use
 from edgead.profiling.latency import Latency, LatencyRecorder, latency_table, machine_facts
 from edgead.profiling.load_generator import Pace, newest_arrivals
@@ -80,7 +80,7 @@ class ProfileReport:
         None without a pace.
     cpu_share : float
         Processor time over the time that went by, while it was measured; 2 are two cores in full.
-    peak_memory_mib : int
+    peak_memory_mib : int or None
         Of this process since its start.
     other_use : OtherUse or None
         What other processes and the hypervisor used meanwhile; None where the system does not say.
@@ -100,7 +100,7 @@ class ProfileReport:
     latency: dict[str, Latency]
     arrivals: Arrivals | None
     cpu_share: float
-    peak_memory_mib: int
+    peak_memory_mib: int | None
     other_use: OtherUse | None
     throttle_events: int | None
     machine: dict[str, Any]
@@ -203,7 +203,7 @@ def profile(
         latency=recorder.summary(),
         arrivals=_arrivals(pace, samples) if pace else None,
         cpu_share=cpu_share,
-        peak_memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,  # KiB on Linux
+        peak_memory_mib=peak_memory_mib(),
         other_use=other_use,
         throttle_events=None if throttled is None else machine["state"]["throttle_events"] - throttled,
         machine=machine,

@@ -1,4 +1,4 @@
-"""`Device` by pycuda, or by NVIDIA's cuda-bindings.
+"""`Device` by NVIDIA's cuda-bindings, or by pycuda.
 
 Both use the device's primary context, as edgead's CUDA kernels and TensorRT do.
 """

@@ -67,7 +67,7 @@ class DeviceArray:
 
 
 def open_device() -> Device:
-    """Open the first GPU by the first library that is installed: pycuda, then cuda-bindings.
+    """Open the first GPU by the first library that is installed: cuda-bindings, then pycuda.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def open_device() -> Device:
     """
     from edgead.runtime.cuda_libraries import CudaBindings, PyCuda
 
-    libraries: tuple[Callable[[], Device], ...] = (PyCuda, CudaBindings)
+    libraries: tuple[Callable[[], Device], ...] = (CudaBindings, PyCuda)
     for library in libraries:
         try:
             return library()
@@ -87,8 +87,8 @@ def open_device() -> Device:
             reason = f"{type(error).__name__}: {error}"
             raise SettingsError(f"no GPU can be used ({reason}): see whether nvidia-smi lists one here") from error
     raise SettingsError(
-        "the GPU cannot be reached: install cuda-bindings, or pycuda where nvcc is at hand "
-        "(`pip install 'edgead[tensorrt]'` brings both)"
+        "the GPU cannot be reached: install cuda-bindings (`pip install 'edgead[tensorrt]'`), or pycuda where nvcc is "
+        "at hand (`pip install 'edgead[pycuda]'`)"
     )
 
 

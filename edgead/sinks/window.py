@@ -27,7 +27,7 @@ def gui_problem() -> str | None:
     """
     framework = cv2.currentUIFramework() if hasattr(cv2, "currentUIFramework") else _built_framework()
     if not framework or framework == "NONE":
-        return "this OpenCV was built without windows (opencv-python-headless); install opencv-python"
+        return "this OpenCV was built without windows (opencv-python-headless): pip install 'edgead[window]'"
     no_display = not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     if sys.platform.startswith("linux") and no_display:
         return "there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set)"

@@ -1,9 +1,8 @@
-"""Cameras that are attached to this machine: `camera:0`, `v4l2:///dev/video0?fps=30`, `csi://0`."""
+"""Cameras that are attached to this machine: `camera:0`, `v4l2:///dev/video0?fps=30`."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +17,6 @@ from edgead.sources.live import Limits
 from edgead.sources.registry import register
 from edgead.uri import without_credentials
 
-_TEGRA = Path("/etc/nv_tegra_release")
-
 
 def _fourcc(text: str) -> str:
     if len(text) != 4 or not text.isascii():
@@ -27,16 +24,9 @@ def _fourcc(text: str) -> str:
     return text
 
 
-def _camera_name(text: str) -> str:
-    if not re.fullmatch(r"[\w/@.,:+-]+", text):  # it becomes a part of a pipeline
-        raise ValueError("a name has letters, digits and / @ . , : + -")
-    return text
-
-
 Side = Annotated[int, Field(ge=1, le=100_000)]
 Rate = Annotated[float, Field(gt=0, le=1000)]
 Fourcc = Annotated[str, AfterValidator(_fourcc)]
-CameraName = Annotated[str, AfterValidator(_camera_name)]
 
 
 class CameraOptions(Section):
@@ -50,15 +40,6 @@ class V4l2Options(Section):
     height: Annotated[Side | None, Field(description="Pixels.")] = None
     fps: Annotated[Rate | None, Field(description="Frames per second.")] = None
     fourcc: Annotated[Fourcc | None, Field(description="Coding, such as MJPG or YUYV.")] = None
-
-
-class CsiOptions(Section):
-    """A camera on the board's connector, through GStreamer: Jetson, or libcamera (all but its first by `name`)."""
-
-    width: Annotated[Side, Field(description="Pixels.")] = 1280
-    height: Annotated[Side, Field(description="Pixels.")] = 720
-    fps: Annotated[Rate, Field(description="Frames per second.")] = 30
-    name: Annotated[CameraName | None, Field(description="As `cam --list` shows it.")] = None
 
 
 def camera_address(text: str, options: CameraOptions, limits: Limits) -> LiveAddress:
@@ -87,41 +68,6 @@ def v4l2_address(uri: str, options: V4l2Options, limits: Limits) -> LiveAddress:
     if options.fourcc is not None:
         wanted["fourcc"] = cv2.VideoWriter.fourcc(*options.fourcc)
     return LiveAddress(uri, lambda: _connect_v4l2(uri, device, wanted))
-
-
-def csi_address(uri: str, options: CsiOptions, limits: Limits) -> LiveAddress:
-    """Address a camera on the board's own connector by its number: `csi://0?width=1920&height=1080&fps=30`.
-
-    libcamera knows all but the first by name alone: `csi://1?name=/base/soc/...`, as `cam --list` shows it.
-    """
-    sensor = uri.partition("://")[2].partition("?")[0]
-    uri = without_credentials(uri)
-    if not sensor.isdigit():
-        raise SourceError(f"{uri}: give the number of the sensor, such as csi://0")
-    # Not the list of backends: it has those that could be plugged in too.
-    if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
-        raise SourceError(
-            f"{uri}: this OpenCV was built without GStreamer, as the wheels of PyPI are: use that of the board's own"
-            " system (python3-opencv, in an environment with --system-site-packages)"
-        )
-    pipeline = csi_pipeline(int(sensor), options, tegra=_TEGRA.exists())
-    return LiveAddress(uri, lambda: _opened(uri, cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)))
-
-
-def csi_pipeline(sensor: int, options: CsiOptions, *, tegra: bool) -> str:
-    """Write the GStreamer pipeline of a CSI sensor: of a Jetson, or of what libcamera knows (Raspberry Pi)."""
-    caps = f"width={options.width},height={options.height},framerate={options.fps:g}/1"
-    # One buffer that is dropped for a newer one: a pipeline that queues shows the past.
-    sink = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
-    if tegra:
-        return (
-            f"nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM),{caps} ! nvvidconv !"
-            f" video/x-raw,format=BGRx ! {sink}"
-        )
-    if sensor and options.name is None:
-        raise SourceError(f"csi://{sensor}: libcamera needs its name: add ?name=..., as `cam --list` shows it")
-    name = "" if options.name is None else f' camera-name="{options.name}"'
-    return f"libcamerasrc{name} ! video/x-raw,{caps} ! {sink}"
 
 
 def list_cameras() -> list[Path]:
@@ -180,4 +126,3 @@ register(
     schemes={"v4l2": "v4l2:///dev/video0?width=1280&height=720&fps=30&fourcc=MJPG"},
     address=v4l2_address,
 )
-register("csi", CsiOptions, schemes={"csi": "csi://0?width=1920&height=1080&fps=30"}, address=csi_address)

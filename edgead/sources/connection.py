@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -13,7 +14,18 @@ from edgead.process.silence import quiet_opencv
 from edgead.sources.contract import FrameCounter, FrameSizeError, SourceError
 from edgead.types import Frame
 
-Connect = Callable[[], cv2.VideoCapture]
+
+class Capture(Protocol):
+    """What is used of `cv2.VideoCapture`."""
+
+    def get(self, propId: int, /) -> float: ...
+
+    def read(self) -> tuple[bool, Any]: ...
+
+    def release(self) -> None: ...
+
+
+Connect = Callable[[], Capture]
 """Gives an opened capture or raises SourceError."""
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import threading
-from typing import Any
+from typing import Any, NoReturn
 
 from edgead.sources import live_address
 from edgead.sources.connection import Connection, CorruptFrameError
@@ -37,7 +38,7 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001  the edge of the process; its standard error is the decoders'
         # Not quoted: it may hold the URI with its password.
         _tell(channel, fault=f"the reader failed: {type(error).__name__}")
-    os._exit(0)  # releasing a capture may hang as well
+    _end()
 
 
 def _read(channel: socket.socket, order: dict[str, Any]) -> None:
@@ -96,4 +97,11 @@ def _end_with_the_parent(channel: socket.socket) -> None:
     try:
         channel.recv(1)
     finally:
-        os._exit(0)
+        _end()
+
+
+def _end() -> NoReturn:
+    """End with the program that reads the camera, if one does: it would hold the camera. Releasing it may hang."""
+    if os.getpgrp() == os.getpid():  # else it is the group of whoever started this by hand
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -84,8 +85,9 @@ class ReaderProcess:
         return corrupt
 
     def close(self) -> None:
-        """End the process, also one that hangs."""
-        self._process.kill()
+        """End the process, also one that hangs, and what it has started."""
+        if self._process.poll() is None:  # its group is its own, and has its number
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._channel.close()
         if self._memory is not None:
             self._memory.close()

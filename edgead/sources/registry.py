@@ -18,7 +18,7 @@ Address = Callable[[str, Any, Limits], LiveAddress]
 
 @dataclass(frozen=True, slots=True)
 class SourceComponent(Component):
-    """A source. It has `open`, or, where it is a camera that OpenCV reads, `address`.
+    """A source. It has `open`, or, where it is a camera, `address`.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class SourceComponent(Component):
 
 
 SOURCES: Registry[SourceComponent] = Registry(
-    "source", ("edgead.sources.camera", "edgead.sources.network", "edgead.sources.synthetic", "edgead.sources.paths")
+    "source", tuple(f"edgead.sources.{name}" for name in ("camera", "csi", "network", "synthetic", "paths"))
 )
 
 

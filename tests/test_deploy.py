@@ -1,0 +1,99 @@
+"""What deploy/ has for containers: sites that load, metrics that exist, rules that Prometheus takes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from fake_daemon import FakeDaemon
+
+from edgead.daemon.http.metrics import build_registry
+from edgead.site.load import load_site
+
+DEPLOY = Path(__file__).parent.parent / "deploy"
+MONITORING = DEPLOY / "monitoring"
+ALERTS = yaml.safe_load((MONITORING / "alerts.yaml").read_text())
+RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+DASHBOARD = json.loads((MONITORING / "grafana" / "dashboards" / "edgead.json").read_text())
+EXPRESSIONS = [rule["expr"] for rule in RULES] + [
+    target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]
+]
+
+
+@pytest.fixture
+def samples(tmp_path):
+    """Of every metric, by its name, the values that each of its labels has."""
+    daemon = FakeDaemon(tmp_path)
+    daemon.judge(1, 0.9)
+    found: dict[str, dict[str, set[str]]] = {}
+    for family in build_registry(daemon).collect():
+        for sample in family.samples:
+            labels = found.setdefault(sample.name, {})
+            for label, value in sample.labels.items():
+                labels.setdefault(label, set()).add(value)
+    return found
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_every_metric_exists_with_its_labels(expression, samples):
+    names = re.findall(r"\b(?:edgead|process)_\w+", re.sub(r'"[^"]*"', "", expression))
+    assert set(names) <= set(samples), "no such metric"
+    assert names or expression.startswith("up{")
+    for name, selector in re.findall(r"\b(edgead_\w+)\{([^}]*)\}", expression):
+        for label, operator, wanted in re.findall(r'(\w+)(=~|!=|=)"([^"]*)"', selector):
+            assert label in samples[name], f"{name} has no label {label}"
+            if operator != "!=" and not wanted.startswith("$"):
+                assert set(wanted.split("|")) <= samples[name][label], f"{name}: {label} is never {wanted}"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_every_alert_says_of_what_it_speaks(rule, samples):
+    assert rule["labels"]["severity"] in ("warning", "critical")
+    names = re.findall(r"edgead_\w+", rule["expr"])
+    known = {"instance"}.union(*(samples[name] for name in names))
+    assert set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])) <= known
+
+
+def test_prometheus_takes_the_rules(tmp_path):
+    if not shutil.which("promtool"):
+        pytest.skip("RULES NOT TESTED BY PROMETHEUS: promtool is not installed")
+    for kind, name in (("rules", "alerts.yaml"), ("config", "prometheus.yaml")):
+        command = ["promtool", "check", kind, *(["--syntax-only"] if kind == "config" else []), MONITORING / name]
+        checked = subprocess.run(command, capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_site_of_the_container_loads_and_lies_in_its_volume(monkeypatch):
+    monkeypatch.setenv("EDGEAD_TOKEN", "of-nobody-but-this-test")
+    site = load_site(DEPLOY / "container-site.yaml")
+    assert site.http is not None and site.http.port == 8080
+    for path in (site.store.folder, *(pipeline.model for pipeline in site.pipelines.values())):
+        assert path is not None and path.is_relative_to("/var/lib/edgead")
+
+
+def test_what_the_composition_mounts_and_names_is_there():
+    composition = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    services = composition["services"]
+    for service in services.values():
+        for volume in service.get("volumes", ()):
+            source = volume.partition(":")[0]
+            assert (DEPLOY / source).exists() if source.startswith(".") else source in composition["volumes"]
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+        assert set(service.get("secrets", ())) <= set(composition["secrets"])
+        assert set(service.get("depends_on", ())) <= set(services)
+    scrapes = yaml.safe_load((MONITORING / "prometheus.yaml").read_text())["scrape_configs"]
+    assert [target for scrape in scrapes for config in scrape["static_configs"] for target in config["targets"]] == [
+        "edgead:8080"
+    ]
+
+
+def test_the_image_runs_as_nobody_special_and_asks_whether_it_is_ready():
+    lines = (DEPLOY / "Containerfile").read_text()
+    assert "\nUSER edgead\n" in lines and "/readyz" in lines.partition("HEALTHCHECK")[2]
+    copied = {line[1:] for line in (DEPLOY.parent / ".dockerignore").read_text().splitlines() if line[:1] == "!"}
+    assert copied == {name for name in copied if (DEPLOY.parent / name).exists()}
