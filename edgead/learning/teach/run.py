@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgead import kernels
-from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
+from edgead.artifact.folder import Artifact, ArtifactError, write_arrays, write_manifest
 from edgead.artifact.manifest import PROVEN, Manifest
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.dataset.folders import Images, Progress, StageProgress, check_images, no_progress, split_good
@@ -85,7 +85,7 @@ def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress)
     merged = merge(bank, new, progress=partial(progress, "merge memory bank"))
     before = _judge_all(artifact, taught, held_out, partial(progress, "judge before"))
     with new_version(artifact.path) as draft:
-        np.save(draft / artifact.manifest.arrays[BANK], merged.bank, allow_pickle=False)
+        write_arrays(draft, artifact.manifest, {BANK: merged.bank})
         keep_learnt(draft, taught)
         facts = {
             "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
