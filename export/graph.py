@@ -33,6 +33,8 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
     """
     arrays = manifest.graphs["fp32"].arrays
     buffers = dict(network.named_buffers())
+    # The values are one argument with a form of its own, which must not be there where there are none.
+    values = [({},) * len(arrays)] if arrays else []
     height, width = manifest.preprocessing.image_size
     # Two images: with one, the exporter would take the batch for a constant.
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
@@ -42,7 +44,7 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=UserWarning)
         program = torch.onnx.export(
-            _WithInputs(network, arrays).eval(),
+            (_WithInputs(network, arrays) if arrays else network).eval(),
             (example, *(buffers[name].clone() for name in arrays)),
             dynamo=True,
             optimize=True,  # folds constants and fuses batch norms into convolutions
@@ -50,7 +52,7 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
             opset_version=OPSET,
             input_names=[manifest.input, *arrays],
             output_names=list(manifest.outputs),
-            dynamic_shapes=({0: torch.export.Dim("batch")}, ({},) * len(arrays)),
+            dynamic_shapes=({0: torch.export.Dim("batch")}, *values),
             external_data=False,
         )
     assert program is not None  # dynamo=True and no file: the program is returned
