@@ -16,6 +16,7 @@ from edgead.artifact.manifest import Manifest
 from edgead.export.fuse_normalization import share_normalisation
 
 OPSET = 18
+_HOLDER = "network."  # before the names of everything in `_WithInputs`
 
 
 def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
@@ -31,6 +32,23 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
         Names of input and output and the image size; what it says of the graph is mirrored into metadata_props. Buffers
         of the network that it names as arrays of the fp32 graph become inputs after the image.
     """
+    model = onnx.shape_inference.infer_shapes(_traced(network, manifest), strict_mode=True)
+    _forget_source(model.graph)
+    _name_as_in_network(model.graph)
+    share_normalisation(model)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.helper.set_model_props(model, manifest.graph_properties)
+    temporary = path.with_name(f".{path.name}")
+    onnx.save(model, temporary)
+    temporary.replace(path)
+
+
+def load_graph(artifact: Artifact, precision: str = "fp32") -> onnx.ModelProto:
+    """Load one of the artifact's graphs, with what it takes beside the image as constants in it."""
+    return onnx.load_from_string(artifact.graph(precision).read_whole())
+
+
+def _traced(network: nn.Module, manifest: Manifest) -> onnx.ModelProto:
     arrays = manifest.graphs["fp32"].arrays
     buffers = dict(network.named_buffers())
     # The values are one argument with a form of its own, which must not be there where there are none.
@@ -50,26 +68,14 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
             optimize=True,  # folds constants and fuses batch norms into convolutions
             verbose=False,
             opset_version=OPSET,
-            input_names=[manifest.input, *arrays],
+            # The exporter calls what a node gives after its operation, which may be the name of an input, such as mean.
+            input_names=[manifest.input, *(f"{_HOLDER}{name}" for name in arrays)],
             output_names=list(manifest.outputs),
             dynamic_shapes=({0: torch.export.Dim("batch")}, *values),
             external_data=False,
         )
     assert program is not None  # dynamo=True and no file: the program is returned
-    model = onnx.shape_inference.infer_shapes(program.model_proto, strict_mode=True)
-    _forget_source(model.graph)
-    _name_as_in_network(model.graph)
-    share_normalisation(model)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.helper.set_model_props(model, manifest.graph_properties)
-    temporary = path.with_name(f".{path.name}")
-    onnx.save(model, temporary)
-    temporary.replace(path)
-
-
-def load_graph(artifact: Artifact, precision: str = "fp32") -> onnx.ModelProto:
-    """Load one of the artifact's graphs, with what it takes beside the image as constants in it."""
-    return onnx.load_from_string(artifact.graph(precision).read_whole())
+    return program.model_proto
 
 
 class _WithInputs(nn.Module):
@@ -85,11 +91,18 @@ class _WithInputs(nn.Module):
 
 
 def _name_as_in_network(graph: onnx.GraphProto) -> None:
-    """Take from the names of constants that `_WithInputs` holds the network: layers are known by them."""
-    for tensor in graph.initializer:
-        tensor.name = tensor.name.removeprefix("network.")
+    """Take from the names of constants and inputs that `_WithInputs` holds the network: layers are known by them."""
+    held = [*graph.initializer, *graph.input]
+    taken = {one.name.removeprefix(_HOLDER) for one in held if one.name.startswith(_HOLDER)}
+
+    def renamed(name: str) -> str:
+        return f"{name}.inner" if name in taken else name.removeprefix(_HOLDER)
+
+    for one in (*held, *graph.value_info):
+        one.name = renamed(one.name)
     for node in graph.node:
-        node.input[:] = [name.removeprefix("network.") for name in node.input]
+        node.input[:] = [renamed(name) for name in node.input]
+        node.output[:] = [renamed(name) for name in node.output]
 
 
 def _forget_source(graph: onnx.GraphProto) -> None:
