@@ -52,7 +52,7 @@ def _traced(network: nn.Module, manifest: Manifest) -> onnx.ModelProto:
     arrays = manifest.graphs["fp32"].arrays
     buffers = dict(network.named_buffers())
     # The values are one argument with a form of its own, which must not be there where there are none.
-    values = [({},) * len(arrays)] if arrays else []
+    values: list[tuple[dict[int, Any], ...]] = [({},) * len(arrays)] if arrays else []
     height, width = manifest.preprocessing.image_size
     # Two images: with one, the exporter would take the batch for a constant.
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
