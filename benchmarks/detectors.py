@@ -114,7 +114,7 @@ def _edgead(*arguments: object) -> dict[str, Any]:
 def _time(model: Path, data: Path, rounds: int) -> dict[str, Any]:
     """Median milliseconds of a frame, and of its network alone, by runtime and precision, interleaved."""
     artifact = Artifact.load(model)
-    bank_bytes = sum(array.nbytes for array in artifact.head_arrays().values())
+    files = (artifact.model_path, *(model / file for file in artifact.manifest.arrays.values()))
     image = load_image(next(test.path for test in find_test_images(data) if not test.is_defective))
     load = OtherLoad()
     pairs = [(runtime, precision) for runtime in RUNTIMES for precision in artifact.precisions]
@@ -132,7 +132,7 @@ def _time(model: Path, data: Path, rounds: int) -> dict[str, Any]:
     return {
         "frame_ms": {name: round(timing.median_ms, 2) for name, timing in frames.items()},
         "network_ms": {name: round(statistics.median(values), 2) for name, values in networks.items()},
-        "fp32_mib": round((artifact.model_path.stat().st_size + bank_bytes) / 2**20, 2),
+        "fp32_mib": round(sum(file.stat().st_size for file in files) / 2**20, 2),
         "other_load": disturbance(load.use()),
     }
 

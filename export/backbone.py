@@ -8,13 +8,11 @@ import json
 import tempfile
 from pathlib import Path
 
-import torch
-
-from edgead.artifact.manifest import Manifest
+from edgead.artifact.manifest import GraphRecord, Manifest
 from edgead.artifact.onnx_constants import with_properties
 from edgead.export.build import software_versions
 from edgead.export.graph import export_onnx
-from edgead.learning.commission.backbone import PACKAGED, neutral
+from edgead.learning.commission.backbone import PACKAGED
 from edgead.methods import find_preset
 from edgead.methods.patchcore import PatchCore
 
@@ -22,16 +20,15 @@ from edgead.methods.patchcore import PatchCore
 def write_backbone(preset: str, folder: Path = PACKAGED) -> None:
     """Write `PRESET.onnx` and `PRESET.json`: the untrained graph of a patchcore preset, and how to use it."""
     detector = PatchCore.from_settings(find_preset("patchcore", preset))
-    manifest = Manifest.draft(detector.name, detector.preprocessing, detector.head)
-    # Zeros and ones would be taken out of the graph as operations that do nothing.
-    for name, buffer in detector.network.named_buffers(recurse=False):
-        buffer.copy_(torch.rand(buffer.shape, generator=torch.Generator().manual_seed(len(name))) + 1)
+    record = GraphRecord(arrays=tuple(detector.graph_arrays))
+    manifest = Manifest.draft(detector.name, detector.preprocessing, detector.head, graphs={"fp32": record})
     with tempfile.TemporaryDirectory() as work:
         exported = Path(work) / "model.onnx"
         export_onnx(detector.network, exported, manifest)
-        graph = with_properties(neutral(exported.read_bytes()), {})
+        graph = with_properties(exported.read_bytes(), {})
     description = {
         "sha256": hashlib.sha256(graph).hexdigest(),
+        "channels": detector.notes["channels"],
         "settings": detector.settings(),
         "preprocessing": detector.preprocessing.model_dump(mode="json"),
         "head": detector.head.model_dump(mode="json"),

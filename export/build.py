@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save as serialize
 
 import edgead
-from edgead.artifact.folder import Artifact, new_artifact
-from edgead.artifact.manifest import Manifest, Preprocessing
+from edgead.artifact.folder import Artifact, new_artifact, write_arrays
+from edgead.artifact.manifest import GraphRecord, Manifest, Preprocessing
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.dataset.folders import Progress
 from edgead.export.graph import export_onnx
@@ -66,13 +66,14 @@ def write_draft(
         preprocessing or trained.preprocessing,
         trained.head,
         learns_from=trained.learns_from,
-        training={"settings": trained.settings, **(provenance or {})},
+        graphs={"fp32": GraphRecord(arrays=tuple(trained.graph_arrays))},
+        training={"settings": trained.settings, **trained.notes, **(provenance or {})},
         versions=software_versions(),
     )
-    (draft / "weights.safetensors").write_bytes(serialize(trained.network.state_dict()))
+    weights = {name: each for name, each in trained.network.state_dict().items() if name not in trained.graph_arrays}
+    (draft / "weights.safetensors").write_bytes(serialize(weights))
     export_onnx(trained.network, draft / "model.onnx", manifest)
-    for name, file in manifest.arrays.items():
-        np.save(draft / file, trained.arrays[name], allow_pickle=False)
+    write_arrays(draft, manifest, {**trained.arrays, **trained.graph_arrays})
     return manifest
 
 

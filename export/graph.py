@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import Manifest
 from edgead.export.fuse_normalization import share_normalisation
 
 OPSET = 18
+_HOLDER = "network."  # before the names of everything in `_WithInputs`
 
 
 def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
@@ -25,8 +29,30 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
     path : Path
         Written whole or not at all.
     manifest : Manifest
-        Names of input and output and the image size; what it says of the graph is mirrored into metadata_props.
+        Names of input and output and the image size; what it says of the graph is mirrored into metadata_props. Buffers
+        of the network that it names as arrays of the fp32 graph become inputs after the image.
     """
+    model = onnx.shape_inference.infer_shapes(_traced(network, manifest), strict_mode=True)
+    _forget_source(model.graph)
+    _name_as_in_network(model.graph)
+    share_normalisation(model)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.helper.set_model_props(model, manifest.graph_properties)
+    temporary = path.with_name(f".{path.name}")
+    onnx.save(model, temporary)
+    temporary.replace(path)
+
+
+def load_graph(artifact: Artifact, precision: str = "fp32") -> onnx.ModelProto:
+    """Load one of the artifact's graphs, with what it takes beside the image as constants in it."""
+    return onnx.load_from_string(artifact.graph(precision).read_whole())
+
+
+def _traced(network: nn.Module, manifest: Manifest) -> onnx.ModelProto:
+    arrays = manifest.graphs["fp32"].arrays
+    buffers = dict(network.named_buffers())
+    # The values are one argument with a form of its own, which must not be there where there are none.
+    values: list[tuple[dict[int, Any], ...]] = [({},) * len(arrays)] if arrays else []
     height, width = manifest.preprocessing.image_size
     # Two images: with one, the exporter would take the batch for a constant.
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
@@ -36,26 +62,47 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=UserWarning)
         program = torch.onnx.export(
-            network.eval(),
-            (example,),
+            (_WithInputs(network, arrays) if arrays else network).eval(),
+            (example, *(buffers[name].clone() for name in arrays)),
             dynamo=True,
             optimize=True,  # folds constants and fuses batch norms into convolutions
             verbose=False,
             opset_version=OPSET,
-            input_names=[manifest.input],
+            # The exporter calls what a node gives after its operation, which may be the name of an input, such as mean.
+            input_names=[manifest.input, *(f"{_HOLDER}{name}" for name in arrays)],
             output_names=list(manifest.outputs),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=({0: torch.export.Dim("batch")}, *values),
             external_data=False,
         )
     assert program is not None  # dynamo=True and no file: the program is returned
-    model = onnx.shape_inference.infer_shapes(program.model_proto, strict_mode=True)
-    _forget_source(model.graph)
-    share_normalisation(model)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.helper.set_model_props(model, manifest.graph_properties)
-    temporary = path.with_name(f".{path.name}")
-    onnx.save(model, temporary)
-    temporary.replace(path)
+    return program.model_proto
+
+
+class _WithInputs(nn.Module):
+    """A network that takes some of its buffers as inputs after the image."""
+
+    def __init__(self, network: nn.Module, names: Sequence[str]):
+        super().__init__()
+        self.network = network
+        self._names = names
+
+    def forward(self, image: Tensor, *values: Tensor) -> Any:
+        return torch.func.functional_call(self.network, dict(zip(self._names, values, strict=True)), (image,))
+
+
+def _name_as_in_network(graph: onnx.GraphProto) -> None:
+    """Take from the names of constants and inputs that `_WithInputs` holds the network: layers are known by them."""
+    held = [*graph.initializer, *graph.input]
+    taken = {one.name.removeprefix(_HOLDER) for one in held if one.name.startswith(_HOLDER)}
+
+    def renamed(name: str) -> str:
+        return f"{name}.inner" if name in taken else name.removeprefix(_HOLDER)
+
+    for one in (*held, *graph.value_info):
+        one.name = renamed(one.name)
+    for node in graph.node:
+        node.input[:] = [renamed(name) for name in node.input]
+        node.output[:] = [renamed(name) for name in node.output]
 
 
 def _forget_source(graph: onnx.GraphProto) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -52,8 +51,8 @@ class Int8Search:
 
     Parameters
     ----------
-    graph : Path
-        The float graph.
+    model : ModelProto
+        The float graph; the image is its only input.
     scheme : Scheme
     images : sequence of ndarray of shape (h, w, 3), uint8, RGB
         Preprocessed images that the ranges of the tensors come from.
@@ -65,14 +64,13 @@ class Int8Search:
 
     def __init__(
         self,
-        graph: Path,
+        model: onnx.ModelProto,
         scheme: Scheme,
         images: Sequence[np.ndarray],
         score_error: ScoreError,
         progress: StageProgress,
     ):
-        self._graph = graph
-        self._model = onnx.load(graph)
+        self._model = model
         self._scheme = scheme
         self._images = images
         self._score_error = score_error
@@ -121,7 +119,7 @@ class Int8Search:
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
     def _ranges(self, method: str) -> TensorsData:
-        return measure_ranges(self._graph, self._images, method, partial(self._progress, f"calibrate {method}"))
+        return measure_ranges(self._model, self._images, method, partial(self._progress, f"calibrate {method}"))
 
     def _outputs(self, model: onnx.ModelProto) -> np.ndarray:
         """All outputs for a few images, in one vector."""

@@ -21,6 +21,7 @@ from edgead.export.build import software_versions
 from edgead.export.calibration_images import CalibrationImages, RangeImages
 from edgead.export.differences import Differences, differences, measure_images
 from edgead.export.float16 import to_float16
+from edgead.export.graph import load_graph
 from edgead.export.int8_search import Found, Int8Search
 from edgead.export.layers import layers
 from edgead.export.quantize import MOST_IMAGES, SCHEMES
@@ -80,7 +81,7 @@ def add_precision(
     if plan.precision not in TOLERANCES:
         raise SettingsError(f"--precision {plan.precision}: choose one of fp32, {', '.join(TOLERANCES)}")
     artifact = Artifact.load(path)
-    known = layers(onnx.load(artifact.model_path))
+    known = layers(load_graph(artifact))
     unknown = set(plan.float_layers or ()) - known.keys()
     if unknown:
         raise SettingsError(f"{path} has no layer {', '.join(sorted(unknown))}; it has {', '.join(known)}")
@@ -102,7 +103,7 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
     """Write the graph and its golden maps into the draft."""
     trial = _Trial(draft, plan)
     if plan.precision == "fp16":
-        trial.write(to_float16(onnx.load(draft.model_path)))
+        trial.write(to_float16(load_graph(draft)))
         method: dict[str, Any] = {}
     else:
         found = _search(trial, images, progress)
@@ -178,7 +179,7 @@ def _search(trial: _Trial, images: CalibrationImages, progress: StageProgress) -
     preprocessing = trial.artifact.manifest.preprocessing
     calibration_images = RangeImages(Images(_spread(images.ranges, MOST_IMAGES), preprocessing))
     scheme = SCHEMES[trial.plan.precision]
-    search = Int8Search(trial.artifact.model_path, scheme, calibration_images, comparison.score_error, progress)
+    search = Int8Search(load_graph(trial.artifact), scheme, calibration_images, comparison.score_error, progress)
     return search.run(SEARCH_MARGIN * trial.plan.score_tolerance, trial.plan.float_layers)
 
 

@@ -56,12 +56,14 @@ SCHEMES = {
 }
 
 
-def measure_ranges(graph: Path, images: Sequence[np.ndarray], method: str, progress: Progress) -> TensorsData:
+def measure_ranges(
+    model: onnx.ModelProto, images: Sequence[np.ndarray], method: str, progress: Progress
+) -> TensorsData:
     """Run the float graph over real images and find the range of every tensor.
 
     Parameters
     ----------
-    graph : Path
+    model : ModelProto
     images : sequence of ndarray of shape (h, w, 3), uint8, RGB
         Preprocessed images of good parts, at least `LEAST_IMAGES`.
     method : {"minmax", "percentile", "entropy"}
@@ -77,9 +79,10 @@ def measure_ranges(graph: Path, images: Sequence[np.ndarray], method: str, progr
         raise SettingsError(
             f"int8 is calibrated on real images of good parts, at least {LEAST_IMAGES}, found {len(images)}: give more"
         )
-    name = onnx.load(graph).graph.input[0].name
+    name = model.graph.input[0].name
     with tempfile.TemporaryDirectory() as folder:
-        augmented = f"{folder}/augmented.onnx"
+        graph, augmented = Path(folder) / "float.onnx", f"{folder}/augmented.onnx"
+        onnx.save(model, graph)
         calibrator = create_calibrator(graph, QUANTISED, augmented, calibrate_method=_METHODS[method])
         for start in range(0, len(images), _CHUNK):
             stop = min(start + _CHUNK, len(images))

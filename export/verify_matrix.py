@@ -15,6 +15,7 @@ from edgead import metrics
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import LabelledImage, StageProgress, no_progress
 from edgead.detector import Detector
+from edgead.export.graph import load_graph
 from edgead.export.verify import Compared, TorchScores, compare, replay_golden
 from edgead.export.weights import changed_weights
 from edgead.images.files import load_image
@@ -158,7 +159,7 @@ def _faults(report: PairReport, artifact: Artifact) -> list[str]:
         if report.verdict_flips:
             faults.append(f"{report.verdict_flips} verdicts differ")
         return faults
-    changed = changed_weights(artifact.model_path, artifact.graph(report.precision).path)
+    changed = changed_weights(load_graph(artifact), load_graph(artifact, report.precision))
     if changed:
         faults.append(f"weights are not those of the fp32 graph: {', '.join(changed[:3])}")
     return faults

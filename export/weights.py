@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 
-def changed_weights(fp32: Path, other: Path) -> list[str]:
-    """Names of weights in `other` that are further from those of `fp32` than rounding allows.
+def changed_weights(fp32: onnx.ModelProto, model: onnx.ModelProto) -> list[str]:
+    """Names of weights in `model` that are further from those of `fp32` than rounding allows.
 
     That is half a step of the quantisation, or half a unit in the last place of a half float.
     """
-    expected = _constants(onnx.load(fp32))
-    model = onnx.load(other)
+    expected = _constants(fp32)
     found = _constants(model)
     same = {name: _is_rounded(values, expected[name]) for name, values in found.items() if name in expected}
     for node in model.graph.node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,17 @@ def small_graph(
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     onnx.save(model, path)
     return model
+
+
+def as_inputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """The same graph with some of its constants as inputs after the image, in this order."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name in names:
+        copy.graph.initializer.remove(constants[name])
+        copy.graph.input.append(helper.make_tensor_value_info(name, constants[name].data_type, constants[name].dims))
+    return copy
 
 
 def small_images(count: int) -> list[np.ndarray]:

@@ -14,12 +14,11 @@ from test_imports import REFUSE, run
 
 from edgead import Detector
 from edgead.artifact.folder import Artifact
-from edgead.artifact.onnx_constants import read_constants
 from edgead.calibration.conformal import CalibrationError
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images.files import list_images, write_image
 from edgead.learning.commission import CommissionPlan, commission
-from edgead.learning.commission.backbone import PACKAGED, open_backbone, packaged_backbones, split_channels
+from edgead.learning.commission.backbone import PACKAGED, open_backbone, packaged_backbones
 from edgead.learning.commission.checks import find_blurred, find_odd
 from edgead.learning.commission.collect import CommissionError, collect
 from edgead.learning.commission.run import _good_parts
@@ -72,11 +71,18 @@ def test_scores_like_torch(commissioned):
     assert compare_with_torch(Artifact.load(commissioned), golden).passed
 
 
+def sum_of_squares(tensor) -> float:
+    from onnx import numpy_helper
+
+    return float(np.square(numpy_helper.to_array(tensor), dtype=np.float64).sum())
+
+
 @pytest.mark.slow  # exports a network
 def test_the_packaged_graph_is_what_the_export_gives(tmp_path):
     torch = pytest.importorskip(
         "torch", reason="THE PACKAGED BACKBONE IS NOT CHECKED: it needs the workstation's packages"
     )
+    import onnx
     import onnxruntime
 
     from edgead.export.backbone import write_backbone
@@ -84,16 +90,17 @@ def test_the_packaged_graph_is_what_the_export_gives(tmp_path):
     assert packaged_backbones() == ["fast"]
     write_backbone("fast", tmp_path)
     committed, exported = (json.loads((folder / "fast.json").read_text()) for folder in (PACKAGED, tmp_path))
-    for key in ("settings", "preprocessing", "head"):
+    for key in ("channels", "settings", "preprocessing", "head"):
         assert committed[key] == exported[key]
     graphs = [(folder / "fast.onnx").read_bytes() for folder in (PACKAGED, tmp_path)]
-    weights = [read_constants(graph) for graph in graphs]
     # Names of constants are the exporter's and may change with it; what they hold may not.
-    sums = [sorted(float(np.square(value, dtype=np.float64).sum()) for value in found.values()) for found in weights]
+    sums = [sorted(map(sum_of_squares, onnx.load_from_string(graph).graph.initializer)) for graph in graphs]
     np.testing.assert_allclose(sums[0], sums[1], rtol=1e-6)
+    backbone = open_backbone("fast")
     image = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), np.uint8)
     sessions = [onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]) for graph in graphs]
-    outputs = [session.run(None, {"image": image})[0] for session in sessions]
+    given = {"image": image, **backbone.inputs(backbone.neutral())}
+    outputs = [session.run(None, given)[0] for session in sessions]
     np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-4, atol=1e-4 * np.abs(outputs[1]).max())
 
     from edgead.methods.patchcore import PatchCore
@@ -101,11 +108,8 @@ def test_the_packaged_graph_is_what_the_export_gives(tmp_path):
     network = PatchCore.from_settings(committed["settings"]).network
     with torch.inference_mode():
         raw = network.raw_features(torch.from_numpy(image)).permute(0, 2, 3, 1).numpy()
-    backbone = open_backbone("fast")
     np.testing.assert_allclose(outputs[0] * backbone.raw_factor, raw, rtol=1e-4, atol=1e-4 * np.abs(raw).max())
-    marked = onnxruntime.InferenceSession(backbone.marked(), providers=["CPUExecutionProvider"])
-    rows = [output.reshape(-1, raw.shape[-1]) for output in (outputs[0], marked.run(None, {"image": image})[0])]
-    assert split_channels(*rows, 2) == network.channels == [40, 112]
+    assert backbone.channels == network.channels == [40, 112]
 
 
 def test_a_backbone_is_taken_from_a_model(commissioned, tmp_path):
@@ -114,10 +118,19 @@ def test_a_backbone_is_taken_from_a_model(commissioned, tmp_path):
     with pytest.raises(CalibrationError, match="needs"):
         commission(source, again, CommissionPlan(6, str(commissioned), false_reject_rate=0.1))
     done = commission("synthetic:?seed=4", again, CommissionPlan(20, str(commissioned), false_reject_rate=0.2))
-    first, second = (read_constants((path / "model.onnx").read_bytes()) for path in (commissioned, again))
-    changed = {name for name in first if not np.array_equal(first[name], second[name])}
-    assert changed == {"mean", "inverse_std", "squared_length", "metric"}
+    first, second = (Artifact.load(path) for path in (commissioned, again))
+    assert first.graph().read() == second.graph().read()
+    learnt = first.graph().arrays
+    assert list(learnt) == ["mean", "inverse_std", "squared_length", "metric"]
+    for name, file in learnt.items():
+        assert not np.array_equal(file.read(), second.graph().arrays[name].read())
     assert done.artifact.manifest.training["backbone"] == commissioned.name
+
+
+def test_an_earlier_model_gives_no_backbone(tmp_path):
+    earlier = Path(__file__).parent / "fixtures" / "schema_4"
+    with pytest.raises(SettingsError, match=r"by an earlier edgead.*Retrain it, or name a packaged backbone \(fast"):
+        commission("synthetic:", tmp_path / "model", CommissionPlan(backbone=str(earlier)))
 
 
 def test_nothing_is_left_when_the_source_ends_too_soon(tmp_path, parts):

@@ -221,7 +221,7 @@ def test_deployed_scores_are_the_trained_ones(line_data, tmp_path):
     # The coarser scale is made of the image as it comes, beside the quantised one that the backbone reads.
     images = [load_image(image.path) for image in find_test_images(line_data)][:LEAST_IMAGES]
     images = [preprocess(image, artifact.manifest.preprocessing) for image in images]
-    ranges = measure_ranges(artifact.model_path, images, "minmax", lambda done, total: None)
+    ranges = measure_ranges(graph, images, "minmax", lambda done, total: None)
     int8 = quantize(graph, ranges, SCHEMES["int8"]).SerializeToString()
     (score,) = onnxruntime.InferenceSession(int8).run(["image_score"], {"image": images[0][None]})[0]
     assert 0 < score < math.inf

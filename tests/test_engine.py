@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import shutil
@@ -16,7 +17,7 @@ from fakes import edit_manifest, full_disk
 from gpu import GPU_PROBLEM
 from test_imports import REFUSE
 
-from edgead.artifact.folder import ENGINES, Artifact, ArtifactError, write_manifest
+from edgead.artifact.folder import ENGINES, Artifact, ArtifactError, write_arrays, write_manifest
 from edgead.artifact.manifest import Manifest
 from edgead.cli import doctor
 from edgead.errors import SettingsError
@@ -91,8 +92,11 @@ def to_int8(graph, target, *, symmetric):
 
 def add_graph(path: Path, precision: str, convert) -> None:
     """Add a graph of another precision, with the thresholds of the fp32 one."""
-    convert(path / "model.onnx", path / f"model.{precision}.onnx")
-    manifest = Artifact.load(path).manifest
+    artifact = Artifact.load(path)
+    manifest, whole = artifact.manifest, path / "whole.onnx"
+    whole.write_bytes(artifact.graph("fp32").read_whole())
+    convert(whole, path / f"model.{precision}.onnx")
+    whole.unlink()
     record = {
         "file": f"model.{precision}.onnx",
         "calibration": manifest.graphs["fp32"].calibration.model_dump(mode="json"),
@@ -115,8 +119,7 @@ def test_an_engine_of_every_precision(artifact, flavour, precision):
     content = found.read()
     assert content == found.path.read_bytes() and len(content) > 100_000
     stamp = json.loads(found.path.with_suffix(".json").read_text())
-    graph = artifact.graph(precision).path.name
-    assert stamp["graph_sha256"] == artifact.manifest.files[graph]
+    assert stamp["graph_sha256"] == hashlib.sha256(artifact.graph(precision).read_whole()).hexdigest()
     assert stamp["profile"] == {"image": [1, 160, 160, 3]}
     assert (stamp["flavour"], stamp["target"], stamp["gpu"]) == ("tensorrt_rtx", "sm86", None)
     assert stamp["version"] == flavour.version == flavour.api.__version__
@@ -183,6 +186,15 @@ def test_refused_after_another_export(artifact, flavour):
     wanted(again, flavour).read()
 
 
+def test_refused_after_the_model_has_learnt_otherwise(artifact, flavour):
+    write_arrays(artifact.path, artifact.manifest, {"mean": 2 * artifact.graph("fp32").arrays["mean"].read()})
+    write_manifest(artifact.path, artifact.manifest)
+    again = Artifact.load(artifact.path)
+    with pytest.raises(EngineError, match="was built from another graph than model.onnx is now"):
+        wanted(again, flavour).read()
+    wanted(again, flavour, "fp16").read()  # has what was learnt in its graph
+
+
 def test_an_engine_for_another_gpu_is_none_for_this(artifact, flavour):
     ada, orin = Gpu("NVIDIA L4", "sm89"), Gpu("Orin", "sm87")
     with pytest.raises(NoEngineError, match="sm89.engine is missing: .* --target sm89 --precision fp16"):
@@ -214,7 +226,9 @@ def test_a_node_that_tensorrt_does_not_take_is_named(tmp_path, flavour):
 
 def test_a_graph_that_is_refused_leaves_the_old_engine(artifact, flavour):
     before = wanted(artifact, flavour).read()
-    artifact.model_path.write_bytes(b"\x08\x08")  # an ONNX file without a graph
+    graph = onnx.load(artifact.model_path)
+    graph.graph.node[0].op_type = "Explode"
+    onnx.save(graph, artifact.model_path)
     with pytest.raises(ArtifactError, match="is not the file that was written"):
         make_engine(artifact, target="sm86", precision="fp32")
     write_manifest(artifact.path, artifact.manifest)
@@ -257,14 +271,11 @@ def test_the_command_needs_neither_torch_nor_onnx(artifact, flavour):
 
 
 def test_two_builds_give_one_engine(artifact, flavour):
-    graph = artifact.model_path
-    assert build_engine(graph, graph.read_bytes(), flavour, "sm86") == build_engine(
-        graph, graph.read_bytes(), flavour, "sm86"
-    )
-    assert (
-        build_engine(graph, graph.read_bytes(), flavour, "sm75")[0]
-        != build_engine(graph, graph.read_bytes(), flavour, "sm86")[0]
-    )
+    def built(target: str) -> bytes:
+        graph = artifact.graph("fp32")
+        return build_engine(graph.path, graph.read_whole(), flavour, target)[0]
+
+    assert built("sm86") == built("sm86") != built("sm75")
 
 
 def test_int8_is_the_graph_without_zero_points(artifact, flavour):
@@ -313,7 +324,7 @@ def test_every_detector_has_graphs_that_tensorrt_takes(name, tmp_path, flavour):
     export_onnx(detector.network, fp32, manifest)
     # Whatever the ranges: only the form of the graph matters here.
     images = list(np.random.default_rng(0).integers(0, 256, (LEAST_IMAGES, 64, 64, 3), np.uint8))
-    ranges = measure_ranges(fp32, images, "minmax", lambda done, total: None)
+    ranges = measure_ranges(onnx.load(fp32), images, "minmax", lambda done, total: None)
     onnx.save(quantize(onnx.load(fp32), ranges, SCHEMES["int8_symmetric"]), int8)
     engines = []
     for graph in (fp32, int8):

@@ -33,8 +33,8 @@ def small(tmp_path):
 
 
 @pytest.fixture
-def ranges(small, tmp_path):
-    return measure_ranges(tmp_path / "model.onnx", small_images(LEAST_IMAGES), "minmax", silent)
+def ranges(small):
+    return measure_ranges(small, small_images(LEAST_IMAGES), "minmax", silent)
 
 
 def run(model, images, *, optimise=True):
@@ -59,15 +59,15 @@ def test_layers_are_named_after_their_modules_and_the_tail_is_outside(small):
     assert body(small) == {"nchw", "cast", "sub", "div", "conv_a", "relu6", "conv_b"}
 
 
-def test_too_few_images_are_refused(small, tmp_path):
+def test_too_few_images_are_refused(small):
     with pytest.raises(SettingsError, match=f"at least {LEAST_IMAGES}, found {LEAST_IMAGES - 1}"):
-        measure_ranges(tmp_path / "model.onnx", small_images(LEAST_IMAGES - 1), "minmax", silent)
+        measure_ranges(small, small_images(LEAST_IMAGES - 1), "minmax", silent)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_ranges_are_those_of_the_images(small, tmp_path, method, capsys):
+def test_ranges_are_those_of_the_images(small, method, capsys):
     images = small_images(LEAST_IMAGES)
-    ranges = measure_ranges(tmp_path / "model.onnx", images, method, silent)
+    ranges = measure_ranges(small, images, method, silent)
     low, high = (float(np.squeeze(x)) for x in ranges["normalised"].range_value)
     if method == "minmax":
         assert (low, high) == (min(x.min() for x in images) / 128 - 127 / 128, 1.0)
@@ -158,39 +158,33 @@ def test_float16_keeps_inputs_outputs_and_the_tail(small):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_rounded_weights_are_those_of_fp32_and_others_are_named(small, ranges, tmp_path, scheme):
-    fp32, other = tmp_path / "model.onnx", tmp_path / "other.onnx"
+def test_rounded_weights_are_those_of_fp32_and_others_are_named(small, ranges, scheme):
     model = quantize(small, ranges, SCHEMES[scheme], ["b"])
-    onnx.save(model, other)
-    assert changed_weights(fp32, other) == []
+    assert changed_weights(small, model) == []
     (stored,) = [tensor for tensor in model.graph.initializer if tensor.name == "a.weight_quantized"]
     values = numpy_helper.to_array(stored).copy()
     values[2, 1, 0, 0] += 1
     stored.CopyFrom(numpy_helper.from_array(values, stored.name))
-    onnx.save(model, other)
-    assert changed_weights(fp32, other) == ["a.weight"]
+    assert changed_weights(small, model) == ["a.weight"]
 
 
-def test_changed_half_floats_are_found(small, tmp_path):
+def test_changed_half_floats_are_found(small):
     model = to_float16(small)
-    onnx.save(model, tmp_path / "half.onnx")
-    assert changed_weights(tmp_path / "model.onnx", tmp_path / "half.onnx") == []
+    assert changed_weights(small, model) == []
     (stored,) = [tensor for tensor in model.graph.initializer if tensor.name == "b.weight"]
     values = numpy_helper.to_array(stored).copy()
     values[0, 0] *= np.float16(1.01)
     stored.CopyFrom(numpy_helper.from_array(values, stored.name))
-    onnx.save(model, tmp_path / "half.onnx")
-    assert changed_weights(tmp_path / "model.onnx", tmp_path / "half.onnx") == ["b.weight"]
+    assert changed_weights(small, model) == ["b.weight"]
 
 
 class Search:
     """A search over the small graph with a score error that only depends on which layers are in float."""
 
     def __init__(self, tmp_path, errors):
-        small_graph(tmp_path / "model.onnx", spread=100)
+        model = small_graph(tmp_path / "model.onnx", spread=100)
         self.errors = errors
-        path, images = tmp_path / "model.onnx", small_images(LEAST_IMAGES)
-        self.search = Int8Search(path, SCHEMES["int8"], images, self.score_error, no_progress)
+        self.search = Int8Search(model, SCHEMES["int8"], small_images(LEAST_IMAGES), self.score_error, no_progress)
 
     def score_error(self, model):
         quantised = {name.removesuffix(".weight_quantized") for name in constants(model) if "weight_quantized" in name}

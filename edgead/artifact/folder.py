@@ -8,52 +8,20 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edgead.artifact.files import MOST_BYTES, ArtifactError, check_file, file_sha256, read_file
-from edgead.artifact.manifest import PRECISIONS, SCHEMA_VERSION, Calibration, Golden, Manifest
+from edgead.artifact.graph import ArrayFile, Graph
+from edgead.artifact.manifest import PRECISIONS, SCHEMA_VERSION, Manifest
 from edgead.artifact.manifest_file import MANIFEST, content_sha256, read_manifest
-from edgead.artifact.npy_matrix import read_matrix
-from edgead.artifact.onnx_closed import check_closed
 from edgead.artifact.versions import keep_and_replace, replace
-from edgead.errors import EdgeadError, SettingsError
+from edgead.errors import SettingsError
 from edgead.files.disk import writing
 from edgead.images.files import ImageError, decode_image
 
 ENGINES = "engines"  # a cache that each device fills for itself; see `edgead.runtime.engine`
-
-
-@dataclass(frozen=True, slots=True)
-class Graph:
-    """One of an artifact's graphs with the thresholds and the golden images that were made by running it.
-
-    `score_tolerance` bounds how far golden scores may be from those on record, relatively.
-    """
-
-    precision: str
-    path: Path
-    calibration: Calibration | None
-    golden: list[Golden]
-    score_tolerance: float
-    sha256: str | None = None  # of the file; None in a draft
-
-    def read(self) -> bytes:
-        """Read the ONNX file: these bytes are what was hashed, and what an engine is to be given.
-
-        Raises
-        ------
-        ArtifactError
-            It cannot be read, is another file than was written, may not end, or is not all there.
-        """
-        content = read_file(self.path.parent, self.path.name, self.sha256)
-        try:
-            check_closed(content)
-        except EdgeadError as error:
-            raise ArtifactError(f"{self.path} cannot be used: {error}; write it again with `edgead export`") from error
-        return content
 
 
 class Artifact:
@@ -114,9 +82,15 @@ class Artifact:
                 f"{self.path} has no {name} graph, it has {', '.join(self.precisions)}: "
                 + (makes if name in PRECISIONS else f"precisions are {', '.join(PRECISIONS)}")
             )
-        sha256 = self._sha256.get(record.file)
-        path = self.path / record.file
-        return Graph(name, path, record.calibration, record.golden, record.score_tolerance, sha256)
+        return Graph(
+            name,
+            self.path / record.file,
+            record.calibration,
+            record.golden,
+            record.score_tolerance,
+            self._sha256.get(record.file),
+            {array: self._array_file(array) for array in record.arrays},
+        )
 
     def image(self, name: str) -> np.ndarray:
         """Read one of the artifact's images, uint8 BGR.
@@ -142,14 +116,15 @@ class Artifact:
         """
         if name not in self.manifest.arrays:
             raise ArtifactError(f"{self.path} has no array {name!r}: it is a {self.manifest.detector} model")
+        file = self._array_file(name)
+        array = file.read()
+        if array.ndim != 2:
+            raise ArtifactError(f"{file.path} is no float32 matrix: its shape is {array.shape}; train the model again")
+        return array
+
+    def _array_file(self, name: str) -> ArrayFile:
         file = self.manifest.arrays[name]
-        content = read_file(self.path, file, self._sha256.get(file))
-        try:
-            return read_matrix(content)
-        except ValueError as error:
-            raise ArtifactError(
-                f"{self.path / file} is no finite float32 matrix: {error}; train the model again"
-            ) from error
+        return ArrayFile(self.path, file, self._sha256.get(file))
 
     def head_arrays(self) -> dict[str, np.ndarray]:
         """Read the arrays that its head needs; see `array`."""
@@ -203,6 +178,12 @@ def check_destination(destination: Path) -> None:
         Path(tempfile.mkdtemp(prefix=".edgead-", dir=parent)).rmdir()
     except OSError as error:
         raise ArtifactError(f"{destination}: nothing can be written in {parent} ({error.strerror})") from error
+
+
+def write_arrays(directory: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write some of the arrays that a manifest names, or replace them."""
+    for name, array in arrays.items():
+        np.save(directory / manifest.arrays[name], array, allow_pickle=False)
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> Manifest:

@@ -122,10 +122,11 @@ class GraphRecord(Section):
 
     `score_tolerance` and `map_tolerance` bound how far its scores and maps may be from those of the torch network
     (`edgead.export.verify`): the largest relative differences for fp32, their means for others. `method` says how the
-    graph was made and what was measured.
+    graph was made and what was measured. `arrays` names the manifest's arrays that it takes as inputs after the image.
     """
 
     file: str = "model.onnx"
+    arrays: tuple[str, ...] = ()
     calibration: Calibration | None = None
     golden: GoldenImages = []
     score_tolerance: Annotated[float, Field(gt=0)] = 1e-4
@@ -157,7 +158,7 @@ class Manifest(Section):
     graphs : dict of GraphRecord
         By precision; fp32, which all others are compared with, is always there.
     arrays : dict of str
-        Files of what was learnt beside the graph, by name.
+        Files of what was learnt, by name: what the head needs, and what graphs take as inputs.
     learns_from : {"good", "unlabelled", "nothing"}
         What its images had to be.
     """
@@ -193,15 +194,21 @@ class Manifest(Section):
         unknown = self.graphs.keys() - set(PRECISIONS)
         if unknown:
             raise ValueError(f"unknown precision {min(unknown)!r}: known are {', '.join(PRECISIONS)}")
-        missing = set(self.head.arrays) - self.arrays.keys()
-        if missing:
-            raise ValueError(f"the head {self.head.kind!r} needs the array {min(missing)!r}, there is none")
+        needs = {f"head {self.head.kind!r}": self.head.arrays}
+        needs |= {f"{precision} graph": record.arrays for precision, record in self.graphs.items()}
+        for what, names in needs.items():
+            for name in names:
+                if name not in self.arrays:
+                    raise ValueError(f"the {what} needs the array {name!r}, there is none")
+                if names.count(name) > 1 or name == self.input:
+                    raise ValueError(f"the {what} takes {name!r} twice")
         return self
 
     @classmethod
     def draft(cls, detector: str, preprocessing: Preprocessing, head: Head, **sections: Any) -> Manifest:
-        """Make the manifest of a new detector: one input, and each array of the head in a file of its name."""
-        arrays = {name: f"{name}.npy" for name in head.arrays}
+        """Make the manifest of a new detector: one image, and each array of head and graphs in a file of its name."""
+        of_graphs = [name for record in sections.get("graphs", {}).values() for name in record.arrays]
+        arrays = {name: f"{name}.npy" for name in (*head.arrays, *of_graphs)}
         inputs = (TensorInput(preprocessing=preprocessing),)
         return cls(detector=detector, inputs=inputs, head=head, arrays=arrays, **sections)
 

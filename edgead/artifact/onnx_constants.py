@@ -1,8 +1,7 @@
-"""Constants and properties of an ONNX file, changed without the package onnx, which a device does not have.
+"""Inputs of an ONNX file become constants, and its properties others, without the package onnx: a device has none.
 
-An ONNX file is one protobuf message (https://onnx.ai/onnx/repo-docs/IR.html, onnx.proto3). A tensor that is stored as
-raw bytes keeps its length when its values change, so they are written over in place; properties stand at the top level,
-where a message may be taken out and others put at the end.
+An ONNX file is one protobuf message (https://onnx.ai/onnx/repo-docs/IR.html, onnx.proto3): parts of it are left out,
+and others put at its end.
 """
 
 from __future__ import annotations
@@ -11,48 +10,66 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from edgead.artifact.protobuf import LENGTH, Field, OnnxFormatError, fields, read_varint
+from edgead.artifact.protobuf import LENGTH, VARINT, Field, OnnxFormatError, fields
 
 # Numbers of fields in onnx.proto3.
 _GRAPH, _PROPERTIES = 7, 14  # of ModelProto
-_INITIALIZER = 5  # of GraphProto
-_DATA_TYPE, _NAME, _RAW_DATA = 2, 8, 9  # of TensorProto
+_INITIALIZER, _INPUT = 5, 11  # of GraphProto
+_INPUT_NAME = 1  # of ValueInfoProto
+_SIDE, _DATA_TYPE, _NAME, _RAW_DATA = 1, 2, 8, 9  # of TensorProto
 _KEY, _VALUE = 1, 2  # of StringStringEntryProto
 _FLOAT = 1
 
 
-def read_constants(model: bytes) -> dict[str, np.ndarray]:
-    """Read all float32 constants of a graph, flat."""
-    found = {}
-    for name, raw in _float_tensors(model):
-        found[name] = np.frombuffer(model, "<f4", (raw.end - raw.start) // 4, raw.start).copy()
-    return found
+def with_constants(model: bytes, arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Give float32 inputs of a graph their values: they become constants.
 
-
-def with_constants(model: bytes, values: Mapping[str, np.ndarray]) -> bytes:
-    """Give float32 constants of a graph other values of the same number.
+    TensorRT needs this: its importer wants the weights of a convolution when it builds the engine. So does what makes
+    graphs of other precisions, which looks for constants.
 
     Raises
     ------
     OnnxFormatError
-        If the graph has no such constant, or one of another size.
+        The bytes are no ONNX file, or the graph has no such input.
     """
-    places = dict(_float_tensors(model))
-    changed = bytearray(model)
-    for name, value in values.items():
-        content = np.ascontiguousarray(value, "<f4").tobytes()
-        place = places.get(name)
-        if place is None or place.end - place.start != len(content):
-            size = "none" if place is None else f"one of {(place.end - place.start) // 4} numbers"
-            raise OnnxFormatError(f"the graph needs a constant {name} of {value.size} float32 numbers, it has {size}")
-        changed[place.start : place.end] = content
-    return bytes(changed)
+    if not arrays:
+        return model
+    found: set[str] = set()
+    parts = []
+    for part in fields(model):
+        if part.number != _GRAPH:
+            parts.append(model[part.at : part.end])
+            continue
+        inputs = {field.at: name for field, name in _inputs(model, part) if name in arrays}
+        kept = [model[f.at : f.end] for f in fields(model, part.start, part.end) if f.at not in inputs]
+        constants = [_message(_INITIALIZER, _tensor(name, arrays[name])) for name in inputs.values()]
+        parts.append(_message(_GRAPH, b"".join([*kept, *constants])))
+        found.update(inputs.values())
+    missing = arrays.keys() - found
+    if missing:
+        raise OnnxFormatError(f"the graph has no input {min(missing)!r}")
+    return b"".join(parts)
 
 
 def with_properties(model: bytes, properties: Mapping[str, str]) -> bytes:
     """Replace the properties (metadata_props) of a model by others."""
     kept = [model[field.at : field.end] for field in fields(model) if field.number != _PROPERTIES]
     return b"".join([*kept, *(_message(_PROPERTIES, _entry(*item)) for item in properties.items())])
+
+
+def _inputs(model: bytes, graph: Field) -> Iterator[tuple[Field, str]]:
+    """Yield the inputs of a graph with their names."""
+    for field in fields(model, graph.start, graph.end):
+        if field.number == _INPUT:
+            for part in fields(model, field.start, field.end):
+                if part.number == _INPUT_NAME:
+                    yield field, model[part.start : part.end].decode(errors="replace")
+
+
+def _tensor(name: str, array: np.ndarray) -> bytes:
+    sides = b"".join(_number(_SIDE, side) for side in array.shape)
+    values = np.ascontiguousarray(array, "<f4").tobytes()
+    return sides + _number(_DATA_TYPE, _FLOAT) + _message(_NAME, name.encode()) + _message(_RAW_DATA, values)
 
 
 def _entry(key: str, value: str) -> bytes:
@@ -63,24 +80,13 @@ def _message(number: int, content: bytes) -> bytes:
     return _varint(number << 3 | LENGTH) + _varint(len(content)) + content
 
 
+def _number(number: int, value: int) -> bytes:
+    return _varint(number << 3 | VARINT) + _varint(value)
+
+
 def _varint(value: int) -> bytes:
     written = bytearray()
     while value > 0x7F:
         written.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*written, value])
-
-
-def _float_tensors(model: bytes) -> Iterator[tuple[str, Field]]:
-    """Yield names of float32 constants and where their bytes are."""
-    for graph in fields(model):
-        if graph.number != _GRAPH:
-            continue
-        for tensor in fields(model, graph.start, graph.end):
-            if tensor.number != _INITIALIZER:
-                continue
-            parts = {field.number: field for field in fields(model, tensor.start, tensor.end)}
-            kind = parts.get(_DATA_TYPE)
-            if kind and read_varint(model, kind.start)[0] == _FLOAT and _NAME in parts and _RAW_DATA in parts:
-                name = parts[_NAME]
-                yield model[name.start : name.end].decode(), parts[_RAW_DATA]

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from edgead.errors import EdgeadError
 
-LENGTH = 2
-_VARINT, _FIXED64, _FIXED32 = 0, 1, 5
+VARINT, LENGTH = 0, 2
+_FIXED64, _FIXED32 = 1, 5
 
 
 class OnnxFormatError(EdgeadError):
@@ -41,7 +41,7 @@ def fields(message: bytes, start: int = 0, end: int | None = None) -> Iterator[F
             raise OnnxFormatError(f"no ONNX file: a field of number {tag >> 3} at byte {at}")
         if wire_type == LENGTH:
             length, content = read_varint(message, content)
-        elif wire_type == _VARINT:
+        elif wire_type == VARINT:
             length = read_varint(message, content)[1] - content
         elif wire_type in (_FIXED64, _FIXED32):
             length = 8 if wire_type == _FIXED64 else 4

@@ -1,14 +1,14 @@
-"""The torch network of a finished artifact, rebuilt from its settings and weights."""
+"""The torch network of a finished artifact, rebuilt from its settings, weights and arrays."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgead.artifact.folder import Artifact, ArtifactError
-from edgead.artifact.onnx_constants import read_constants
 from edgead.methods.patchcore import PatchCore
 from edgead.methods.registry import METHODS
 
@@ -17,7 +17,7 @@ EARLIER: dict[str, dict[str, Any]] = {PatchCore.name: {"whiten": False, "margin"
 
 
 def load_network(artifact: Artifact) -> nn.Module:
-    """Rebuild the torch network of an artifact from its `weights.safetensors`.
+    """Rebuild the torch network of an artifact from its `weights.safetensors` and the arrays of its fp32 graph.
 
     Raises
     ------
@@ -37,20 +37,33 @@ def load_network(artifact: Artifact) -> nn.Module:
         raise ArtifactError(f"{artifact.path} holds no weights.safetensors: use the model as it left the workstation")
     try:
         network = METHODS.find(name).from_settings(_settings(artifact), pretrained=False).network
-        network.load_state_dict(load_file(weights))
+        network.load_state_dict({**load_file(weights), **_learnt(artifact)})
     except (KeyError, RuntimeError, SafetensorError) as error:
         raise ArtifactError(f"{artifact.path}: settings and weights do not fit ({error}): retrain the model") from error
     return network.eval()
 
 
 def _commissioned_network(artifact: Artifact) -> nn.Module:
-    """Rebuild the network of a model that a device made: the packaged weights, and the scale that is in its graph."""
-    constants = read_constants(artifact.model_path.read_bytes())
+    """Rebuild the network of a model that a device made: the packaged weights, and what it has learnt."""
     network = PatchCore.from_settings(_settings(artifact)).network
+    learnt = _learnt(artifact) or _constants(artifact.model_path)
     for name, buffer in network.named_buffers(recurse=False):
-        if name in constants:
-            buffer.copy_(torch.from_numpy(constants[name]).reshape(buffer.shape))
+        if name in learnt:
+            buffer.copy_(learnt[name].reshape(buffer.shape))
     return network.eval()
+
+
+def _learnt(artifact: Artifact) -> dict[str, Tensor]:
+    return {name: torch.tensor(file.read()) for name, file in artifact.graph("fp32").arrays.items()}
+
+
+def _constants(graph: Path) -> dict[str, Tensor]:
+    """Where earlier models have what they learnt."""
+    import onnx
+
+    return {
+        tensor.name: torch.tensor(onnx.numpy_helper.to_array(tensor)) for tensor in onnx.load(graph).graph.initializer
+    }
 
 
 def _settings(artifact: Artifact) -> dict[str, Any]:

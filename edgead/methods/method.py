@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -42,6 +42,11 @@ class Trained:
     arrays : mapping of str to ndarray
         What the head needs beside the graph, float32 matrices.
     learns_from : {"good", "unlabelled", "nothing"}
+    graph_arrays : mapping of str to ndarray
+        Buffers of the network that the exported graph takes as inputs, by name, float32 with 1 to 4 sides: what is
+        learnt, where the rest of the network is the same for every product.
+    notes : mapping of str to object
+        What the manifest says of it beside the settings, as plain JSON types.
     """
 
     name: str
@@ -51,6 +56,8 @@ class Trained:
     head: Head
     arrays: Mapping[str, np.ndarray]
     learns_from: LearnsFrom = "good"
+    graph_arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     def with_window(self, window: int) -> Trained:
         """The same with patch scores averaged over windows of this many patches a side."""
@@ -126,6 +133,16 @@ class Method(ABC, Generic[Config]):
         """What the head needs beside the graph, once it is learnt; by default the graph has everything."""
         return {}
 
+    @property
+    def graph_arrays(self) -> Mapping[str, np.ndarray]:
+        """What the exported graph takes as inputs; see `Trained`. By default nothing."""
+        return {}
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """What the manifest says of it beside the settings, wherever it is trained."""
+        return {}
+
     @abstractmethod
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
         """Learn from images; see `fit`."""
@@ -191,6 +208,8 @@ class Method(ABC, Generic[Config]):
             self.head,
             self.arrays,
             self.learns_from,
+            self.graph_arrays,
+            self.notes,
         )
 
     def facts(self, false_reject_rate: float) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -51,6 +52,12 @@ class PatchFeatures(nn.Module):
         if whiten:
             # The weights of a 1 x 1 convolution: engines for Turing take no product of float32 matrices.
             self.register_buffer("metric", torch.eye(sum(channels))[:, :, None, None])
+
+    @property
+    def learnt(self) -> dict[str, np.ndarray]:
+        """What good images teach, by the names of buffers: the exported graph takes it as inputs, in this order."""
+        names = ["mean", "inverse_std", *["squared_length"] * self.damp_length, *["metric"] * self.whiten]
+        return {name: getattr(self, name).numpy() for name in names}
 
     def levels(self, image: Tensor) -> list[Tensor]:
         """uint8 RGB (n, h, w, 3) -> features of every layer of the backbone, float32 (n, d, h', w')."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -168,6 +168,15 @@ class PatchCore(Method[PatchCoreConfig]):
     def arrays(self) -> dict[str, np.ndarray]:
         learnt = {BANK: self.memory_bank, USUAL: self.usual_scores}
         return {name: array for name, array in learnt.items() if array is not None}
+
+    @property
+    def graph_arrays(self) -> dict[str, np.ndarray]:
+        return self.network.learnt
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """The channels of each layer, which a device needs to learn from the same network."""
+        return {"channels": self.network.channels}
 
     @property
     def head(self) -> NearestHead:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from edgead.artifact.folder import ArtifactError
+from edgead.artifact.folder import ArtifactError, Graph
 from edgead.artifact.manifest import Manifest
 
 _AGAIN = "write it again with `edgead export`"
@@ -42,10 +42,37 @@ class Tensor(NamedTuple):
     shape: Sequence[Any]
 
 
-def check_input(path: Path, manifest: Manifest, inputs: Sequence[Tensor]) -> None:
-    """Raise ArtifactError unless a graph takes one batch of images as the manifest describes them."""
-    _check_names(path, "input", inputs, (manifest.input,))
-    (image,) = inputs
+def check_inputs(graph: Graph, manifest: Manifest, inputs: Sequence[Tensor]) -> dict[str, np.ndarray]:
+    """Check that a graph takes one batch of images as the manifest describes them, and the arrays that it names.
+
+    Returns
+    -------
+    dict of str to ndarray
+        What the graph takes beside the image, float32: to be fed once, before the first run, and kept.
+
+    Raises
+    ------
+    ArtifactError
+        The graph takes something else, or an array cannot be read.
+    """
+    path = graph.path
+    _check_names(path, "input", inputs, (manifest.input, *graph.arrays))
+    image, *others = inputs
+    _check_image(path, manifest, image)
+    arrays = {}
+    for tensor in others:
+        array = graph.arrays[tensor.name].read()
+        if tensor.dtype != "float32" or list(tensor.shape) != list(array.shape):
+            raise ArtifactError(
+                f"{path} takes {tensor.name} as {tensor.dtype} of shape {list(tensor.shape)}, the artifact has float32 "
+                f"of shape {list(array.shape)}: {_AGAIN}"
+            )
+        # Engines read with wide loads: a copy is aligned, what lies in a file need not be.
+        arrays[tensor.name] = array.copy()
+    return arrays
+
+
+def _check_image(path: Path, manifest: Manifest, image: Tensor) -> None:
     expected = [*manifest.preprocessing.image_size, 3]
     batch = image.shape[0] if image.shape else 0
     if list(image.shape[1:]) != expected or (isinstance(batch, int) and batch != 1):

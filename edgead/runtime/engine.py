@@ -39,7 +39,7 @@ class Stamp(BaseModel):
     Attributes
     ----------
     graph_sha256, engine_sha256 : str
-        Of the ONNX file it was built from, and of the engine itself.
+        Of the graph it was built from, with its arrays as constants in it, and of the engine itself.
     flavour, version : str
         Of the TensorRT that built it; no other can be relied on to read it.
     target : str
@@ -91,7 +91,7 @@ def make_engine(artifact: Artifact, *, target: str = "current", precision: str |
     graph = artifact.graph(precision_of_engine(precision or artifact.manifest.precision))
     flavour = find_flavour(target)
     gpu = find_gpu() if target == "current" else None
-    onnx = graph.read()
+    onnx = graph.read_whole()
     _make_folder(artifact.path / ENGINES)  # before: a build takes minutes
     content, profile = build_engine(graph.path, onnx, flavour, target)
     stamp = Stamp(
@@ -168,7 +168,7 @@ class Wanted:
         """Report why an engine may not be used; "" if it may."""
         if stamp.engine_sha256 != _sha256(content):
             return "is not the file that was built (sha256 differs): it was edited or cut off"
-        if (stamp.precision, stamp.graph_sha256) != (self.graph.precision, _sha256(self.graph.read())):
+        if (stamp.precision, stamp.graph_sha256) != (self.graph.precision, _sha256(self.graph.read_whole())):
             return f"was built from another graph than {self.graph.path.name} is now"
         if (stamp.flavour, stamp.version) != (self.flavour.name, self.flavour.version):
             return f"was built by {stamp.flavour} {stamp.version}, here is {self.flavour}"

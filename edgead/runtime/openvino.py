@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,7 +13,7 @@ from edgead.artifact.folder import Artifact, ArtifactError, Graph
 from edgead.components.options import Section
 from edgead.errors import SettingsError
 from edgead.process.installation import install_command
-from edgead.runtime.contract import Tensor, check_input, check_outputs
+from edgead.runtime.contract import Tensor, check_inputs, check_outputs
 from edgead.runtime.registry import register
 from edgead.runtime.workers import start_workers
 
@@ -42,20 +43,20 @@ class OpenVinoRuntime:
         }
         manifest = artifact.manifest
         height, width = manifest.preprocessing.image_size
+        self.input = np.zeros((1, height, width, 3), np.uint8)
         content = graph.read()
         try:
             model = core.read_model(content)
-            check_input(graph.path, manifest, [_tensor(port) for port in model.inputs])
-            model.reshape([1, height, width, 3])
+            self._arrays = check_inputs(graph, manifest, [_tensor(port) for port in model.inputs])
+            model.reshape({manifest.input: [1, height, width, 3]})
             check_outputs(graph.path, manifest, [_tensor(port) for port in model.outputs])
+            given = [openvino.Tensor(array, shared_memory=True) for array in (self.input, *self._arrays.values())]
             self._request: Any
             self._request, self._workers = start_workers(
-                lambda: _run_once(core.compile_model(model, "CPU", options).create_infer_request())
+                lambda: _run_once(core.compile_model(model, "CPU", options).create_infer_request(), given)
             )
         except RuntimeError as error:
             raise ArtifactError(f"{graph.path} cannot be opened by OpenVINO: {error}") from error
-        self.input = np.zeros((1, height, width, 3), np.uint8)
-        self._request.set_input_tensor(openvino.Tensor(self.input, shared_memory=True))
         self.outputs: dict[str, np.ndarray] = {}
         for index, name in enumerate(manifest.outputs):
             self.outputs[name] = np.zeros(list(model.outputs[index].shape), np.float32)
@@ -93,8 +94,10 @@ def _tensor(port: Any) -> Tensor:
     return Tensor(port.any_name, {"u8": "uint8", "f32": "float32"}.get(dtype, dtype), shape)
 
 
-def _run_once(request: Any) -> Any:
+def _run_once(request: Any, inputs: Sequence[Any]) -> Any:
     """Its threads start with the first inference."""
+    for index, tensor in enumerate(inputs):
+        request.set_input_tensor(index, tensor)
     request.infer()
     return request
 

@@ -9,7 +9,7 @@ import numpy as np
 from edgead import kernels
 from edgead.artifact.folder import Artifact, ArtifactError, Graph
 from edgead.components.options import Section
-from edgead.runtime.contract import Tensor, check_input, check_outputs
+from edgead.runtime.contract import Tensor, check_inputs, check_outputs
 from edgead.runtime.registry import register
 from edgead.runtime.workers import start_workers
 
@@ -46,12 +46,13 @@ class OrtRuntime:
         except Exception as error:  # noqa: BLE001  ONNX Runtime's errors share no base of their own
             raise ArtifactError(f"{graph.path} cannot be opened by ONNX Runtime: {error}") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        check_input(graph.path, artifact.manifest, [_tensor(node) for node in inputs])
+        self._arrays = check_inputs(graph, artifact.manifest, [_tensor(node) for node in inputs])
         check_outputs(graph.path, artifact.manifest, [_tensor(node) for node in outputs])
         self.input = np.zeros((1, *artifact.manifest.preprocessing.image_size, 3), np.uint8)
         self.outputs = {output.name: np.zeros([1, *output.shape[1:]], np.float32) for output in outputs}
         self._binding = self._session.io_binding()
-        self._binding.bind_input(inputs[0].name, "cpu", 0, np.uint8, self.input.shape, self.input.ctypes.data)
+        for name, array in {inputs[0].name: self.input, **self._arrays}.items():
+            self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
         for name, array in self.outputs.items():
             self._binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
         try:

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from edgead import kernels
-from edgead.artifact.folder import Artifact, write_manifest
+from edgead.artifact.folder import Artifact, write_arrays, write_manifest
 from edgead.dataset.folders import Images
 from edgead.errors import EdgeadError
 from edgead.export.build import build_artifact
@@ -113,7 +112,7 @@ def cut_bank(path: Path, rows: int | None) -> None:
     """Leave an artifact the first rows of its memory bank, which greedy k-centre would have chosen alone."""
     artifact = Artifact.load(path)
     if BANK in artifact.manifest.arrays and rows is not None:
-        np.save(path / artifact.manifest.arrays[BANK], artifact.array(BANK)[:rows], allow_pickle=False)
+        write_arrays(path, artifact.manifest, {BANK: artifact.array(BANK)[:rows]})
         write_manifest(path, artifact.manifest)
 
 

@@ -9,13 +9,16 @@ import hashlib
 import io
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import graphs
 import numpy as np
-from small_graph import SIZE, small_images
+import onnx
+from onnx import TensorProto, numpy_helper
+from small_graph import SIZE, as_inputs, small_images
 from valid_artifact import COLUMNS, ROWS, Change, in_manifest, read_manifest, stamp
 
 
@@ -276,6 +279,71 @@ GRAPH: dict[str, Change] = {
 }
 
 
+def learnt(array: np.ndarray, *, inputs: Sequence[str] = ("b.bias",), arrays: Sequence[str] = ("b.bias",)) -> Change:
+    """A change after which the graph takes some of its constants as inputs, and the manifest names arrays of it.
+
+    `array` is what the model has learnt of the first, the others are as they were.
+    """
+
+    def change(path: Path) -> None:
+        graph = onnx.load(path / "model.onnx")
+        constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+        onnx.save(as_inputs(graph, inputs), path / "model.onnx")
+        content = read_manifest(path)
+        content["graphs"]["fp32"]["arrays"] = list(arrays)
+        for name in set(arrays) & constants.keys():
+            np.save(path / f"{name}.npy", array if name == inputs[0] else constants[name])
+            content["arrays"][name] = f"{name}.npy"
+            content["files"][f"{name}.npy"] = ""
+        stamp(path, content)
+
+    return change
+
+
+def taking(kind: int, *sides: Any) -> Change:
+    """A change after which the graph says that it takes something else than float32 of five values."""
+
+    def change(path: Path) -> None:
+        learnt(UNCHANGED)(path)
+        graph = onnx.load(path / "model.onnx")
+        graph.graph.input[1].CopyFrom(onnx.helper.make_tensor_value_info("b.bias", kind, sides))
+        onnx.save(graph, path / "model.onnx")
+        stamp(path)
+
+    return change
+
+
+def without_its_array(path: Path) -> None:
+    learnt(UNCHANGED)(path)
+    (path / "b.bias.npy").unlink()
+
+
+UNCHANGED = np.zeros(5, np.float32)  # the bias of small_graph
+TWO = ("b.bias", "a.bias")
+
+LEARNT: dict[str, Change] = {
+    "learnt_shorter": learnt(UNCHANGED[:4]),
+    "learnt_with_more_sides": learnt(UNCHANGED[None]),
+    "learnt_with_five_sides": learnt(UNCHANGED[None, None, None, None]),
+    "learnt_scalar": learnt(np.float32(0)),
+    "learnt_double": learnt(UNCHANGED.astype(float)),
+    "learnt_nan": learnt(np.full(5, np.nan, np.float32)),
+    "learnt_infinite": learnt(np.full(5, np.inf, np.float32)),
+    "learnt_huge": learnt(np.full(5, 3e38, np.float32)),
+    "learnt_file_missing": without_its_array,
+    "learnt_not_named": learnt(UNCHANGED, arrays=()),
+    "learnt_one_of_two_named": learnt(UNCHANGED, inputs=TWO),
+    "learnt_in_another_order": learnt(UNCHANGED, inputs=TWO, arrays=TWO[::-1]),
+    "learnt_that_the_graph_has_as_constant": learnt(UNCHANGED, arrays=TWO),
+    "learnt_named_and_not_there": learnt(UNCHANGED, arrays=("b.bias", "nothing")),
+    "learnt_named_twice": learnt(UNCHANGED, arrays=("b.bias", "b.bias")),
+    "learnt_named_as_the_image": learnt(UNCHANGED, arrays=("b.bias", "image")),
+    "learnt_as_whole_numbers": taking(TensorProto.INT64, 5),
+    "learnt_of_sides_unknown": taking(TensorProto.FLOAT, "n"),
+    "learnt_of_terabytes": taking(TensorProto.FLOAT, 1 << 40),
+}
+
+
 def golden_file(name: str, content: bytes) -> Change:
     def change(path: Path) -> None:
         (path / "golden" / name).write_bytes(content)
@@ -296,4 +364,4 @@ GOLDEN: dict[str, Change] = {
     "golden_roi_beyond_every_image": in_manifest("inputs", 0, "preprocessing", "roi", value=[1 << 62, 1 << 62, 8, 8]),
 }
 
-HOSTILE: dict[str, Change] = {**MANIFEST, **FILES, **BANK, **GRAPH, **GOLDEN}
+HOSTILE: dict[str, Change] = {**MANIFEST, **FILES, **BANK, **GRAPH, **LEARNT, **GOLDEN}

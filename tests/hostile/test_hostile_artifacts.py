@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("onnx", reason="NO HOSTILE ARTIFACTS TESTED: graphs are made by the workstation's packages")
 
-from artifacts import GRAPH, HOSTILE
+from artifacts import GRAPH, HOSTILE, LEARNT, TWO, UNCHANGED, learnt
 from valid_artifact import make, write_valid
 
 from edgead.artifact.folder import ArtifactError
@@ -66,9 +66,14 @@ def test_the_artifact_that_all_are_made_from_is_valid(valid_artifact, runtime):
     use(valid_artifact, runtime)
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_one_whose_graph_takes_what_was_learnt_is_valid_too(valid_artifact, tmp_path, runtime):
+    use(make(valid_artifact, tmp_path / "model", learnt(UNCHANGED, inputs=TWO, arrays=TWO)), runtime)
+
+
 # OpenVINO clamps an index that ONNX Runtime refuses: what is found are other scores than those on record.
 SCORES_OTHERWISE = {("graph_index_out_of_range", "openvino")}
-EACH = [(name, "onnxruntime") for name in HOSTILE] + [(name, "openvino") for name in GRAPH]
+EACH = [(name, "onnxruntime") for name in HOSTILE] + [(name, "openvino") for name in (*GRAPH, *LEARNT)]
 
 
 @pytest.mark.parametrize(("name", "runtime"), EACH)

@@ -1,7 +1,7 @@
 """Where a device gets a frozen backbone from: the package, or a model that is there.
 
-The graph of a detector ends in the scale on which its features are compared, constants that are learnt from good
-images. With neutral ones in their place it gives raw features; with those that were learnt it is the new detector's.
+The graph of a detector takes the scale on which its features are compared as inputs, which are learnt from good images.
+With a neutral scale it gives raw features; with the one that was learnt it is the new detector's.
 """
 
 from __future__ import annotations
@@ -17,18 +17,16 @@ import numpy as np
 
 from edgead.artifact.folder import MANIFEST, Artifact, ArtifactError
 from edgead.artifact.manifest import Preprocessing
-from edgead.artifact.onnx_constants import read_constants, with_constants
 from edgead.errors import SettingsError
 from edgead.heads.nearest import NearestHead
 from edgead.memory_bank.feature_scale import FeatureScale
 
 PACKAGED = Path(__file__).parents[2] / "backbones"
 
-MEAN, INVERSE_STD, SQUARED_LENGTH, METRIC = "mean", "inverse_std", "squared_length", "metric"
-# A layer x is divided by sqrt(|x|^2 + r^2). Beside this r^2 no |x|^2 changes a float32, and the root is a power of two:
-# what comes out is x / 2^50, exactly.
-NEUTRAL_SQUARED_LENGTH = 2.0**100
-RAW_FACTOR = 2.0**50
+# A layer x is divided by sqrt(|x|^2 + r^2). Beside this r^2 no |x|^2 up to 2^23 changes a float32, and the root is a
+# power of two: what comes out is x / 2^24, exactly.
+NEUTRAL_SQUARED_LENGTH = 2.0**48
+RAW_FACTOR = 2.0**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,9 @@ class FrozenBackbone:
     Attributes
     ----------
     graph : bytes
-        ONNX, with neutral constants.
+        ONNX.
+    channels : sequence of int
+        Of each of the layers that its features are made of.
     settings : dict
         Of the detector `patchcore`, as in a manifest.
     origin : dict
@@ -46,6 +46,7 @@ class FrozenBackbone:
     """
 
     graph: bytes
+    channels: Sequence[int]
     settings: dict[str, Any]
     preprocessing: Preprocessing
     head: NearestHead
@@ -64,19 +65,20 @@ class FrozenBackbone:
         """What the graph's output is multiplied with to give raw features."""
         return RAW_FACTOR if self.damp_length else 1.0
 
-    def marked(self) -> bytes:
-        """The graph with the layers distinguished: the output of layer i is 2^i times smaller than else."""
-        layers = np.arange(len(self.settings["layers"]))
-        return with_constants(self.graph, {SQUARED_LENGTH: NEUTRAL_SQUARED_LENGTH * 4.0**layers})
+    def neutral(self) -> FeatureScale:
+        """The scale with which the graph gives raw features, `raw_factor` times smaller."""
+        width = sum(self.channels)
+        squared_length = np.full(len(self.channels), NEUTRAL_SQUARED_LENGTH)
+        return FeatureScale(np.zeros(width), np.ones(width), squared_length, self.channels, np.eye(width))
 
-    def learnt(self, scale: FeatureScale) -> bytes:
-        """The graph of a detector that compares features on this scale."""
-        values = {MEAN: scale.mean, INVERSE_STD: scale.inverse_std}
+    def inputs(self, scale: FeatureScale) -> dict[str, np.ndarray]:
+        """What the graph takes beside the image, in its order, so that features are compared on a scale."""
+        given = {"mean": scale.mean, "inverse_std": scale.inverse_std}
         if self.damp_length:
-            values[SQUARED_LENGTH] = scale.squared_length
-        if scale.metric is not None:
-            values[METRIC] = scale.metric
-        return with_constants(self.graph, values)
+            given["squared_length"] = scale.squared_length
+        if self.whiten and scale.metric is not None:
+            given["metric"] = scale.metric[:, :, None, None]  # the weights of a convolution
+        return {name: values.astype(np.float32) for name, values in given.items()}
 
 
 def packaged_backbones() -> list[str]:
@@ -102,31 +104,6 @@ def open_backbone(name: str) -> FrozenBackbone:
     )
 
 
-def neutral(graph: bytes) -> bytes:
-    """Take out of a graph what it learnt."""
-    present = read_constants(graph)
-    values = {MEAN: np.zeros, INVERSE_STD: np.ones}
-    constants = {name: make(present[name].size) for name, make in values.items() if name in present}
-    if SQUARED_LENGTH in present:
-        constants[SQUARED_LENGTH] = np.full(present[SQUARED_LENGTH].size, NEUTRAL_SQUARED_LENGTH)
-    if METRIC in present:
-        constants[METRIC] = np.eye(present[MEAN].size).ravel()
-    if len(constants) < 2:
-        raise SettingsError("the graph has no scale of its features, so it cannot learn another one")
-    return with_constants(graph, constants)
-
-
-def split_channels(raw: np.ndarray, marked: np.ndarray, layers: int) -> Sequence[int]:
-    """Report how many channels each layer has, from the same image's features of both graphs, (n, d)."""
-    # A channel that is zero everywhere shows nothing; it belongs to the layer of the one before it.
-    total, smaller = np.abs(raw).sum(axis=0, dtype=np.float64), np.abs(marked).sum(axis=0, dtype=np.float64)
-    known = (total > 0) & (smaller > 0)
-    layer = np.zeros(raw.shape[1], int)
-    layer[known] = np.round(np.log2(total[known] / smaller[known])).astype(int)
-    layer = np.maximum.accumulate(layer)
-    return [int((layer == i).sum()) for i in range(layers)]
-
-
 def _packaged(name: str) -> FrozenBackbone:
     description = json.loads((PACKAGED / f"{name}.json").read_text(encoding="utf-8"))
     graph = (PACKAGED / f"{name}.onnx").read_bytes()
@@ -135,6 +112,7 @@ def _packaged(name: str) -> FrozenBackbone:
         raise ArtifactError(f"{PACKAGED / name}.onnx is not the file that was packaged: install edgead again")
     return FrozenBackbone(
         graph,
+        description["channels"],
         description["settings"],
         Preprocessing(**description["preprocessing"]),
         NearestHead(**description["head"]),
@@ -149,8 +127,15 @@ def _of_model(artifact: Artifact) -> FrozenBackbone:
     if manifest.detector != "patchcore" or not isinstance(head, NearestHead) or head.graph_weight:
         what = "with a global score" if manifest.detector == "patchcore" else manifest.detector
         raise SettingsError(f"{artifact.path} is a model {what}: a device can learn patchcore without one alone")
+    graph, channels = artifact.graph("fp32"), manifest.training.get("channels")
+    if not graph.arrays or not channels:
+        raise SettingsError(
+            f"{artifact.path} was made by an earlier edgead: its graph holds what it learnt. Retrain it, or name a "
+            f"packaged backbone ({', '.join(packaged_backbones())})"
+        )
     return FrozenBackbone(
-        neutral(artifact.model_path.read_bytes()),
+        graph.read(),
+        channels,
         settings,
         manifest.preprocessing.model_copy(update={"roi": None}),
         head.model_copy(update={"by_place": False}),

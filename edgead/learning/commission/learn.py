@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from edgead import kernels
-from edgead.artifact.folder import Artifact
+from edgead.artifact.folder import Artifact, write_arrays
 from edgead.artifact.manifest import Manifest
 from edgead.artifact.onnx_constants import with_properties
 from edgead.dataset.folders import Progress, StageProgress
-from edgead.learning.commission.backbone import FrozenBackbone, split_channels
+from edgead.heads.nearest import BANK
+from edgead.learning.commission.backbone import FrozenBackbone
 from edgead.learning.commission.checks import find_odd
 from edgead.learning.commission.collect import CommissionError
 from edgead.learning.patch_features import each_features
@@ -31,15 +32,17 @@ FURTHEST = 0.01
 def learn(
     draft: Path, manifest: Manifest, backbone: FrozenBackbone, images: Sequence[np.ndarray], progress: StageProgress
 ) -> list[int]:
-    """Learn from preprocessed images of good parts; writes `model.onnx` and `memory_bank.npy` into the draft.
+    """Learn from preprocessed images of good parts; writes the graph and the arrays into the draft.
 
     Returns
     -------
     list of int
         Images that are far from all others; their patches are not in the bank.
     """
-    patches, channels = _raw_patches(Artifact(draft, manifest), backbone, images, progress)
-    scale = fit_scale(patches, channels)
+    graph = with_properties(backbone.graph, manifest.graph_properties)
+    (draft / manifest.graphs["fp32"].file).write_bytes(graph)
+    patches = _raw_patches(Artifact(draft, manifest), backbone, images, progress)
+    scale = fit_scale(patches, backbone.channels)
     scale.standardise(patches, damp_length=backbone.damp_length)
     if backbone.whiten:
         metric = fit_metric(patches, range(len(images)), seed=backbone.settings["seed"])
@@ -53,8 +56,7 @@ def learn(
     if odd:
         patches = np.ascontiguousarray(patches[~np.isin(origin, odd)])
         chosen = choose_memory_bank(patches, rule, progress=partial(progress, "choose again"))
-    (draft / "model.onnx").write_bytes(with_properties(backbone.learnt(scale), manifest.graph_properties))
-    np.save(draft / "memory_bank.npy", patches[chosen], allow_pickle=False)
+    write_arrays(draft, manifest, {BANK: patches[chosen], **backbone.inputs(scale)})
     return odd
 
 
@@ -66,25 +68,19 @@ def _bank_rule(backbone: FrozenBackbone) -> BankRule:
 
 def _raw_patches(
     draft: Artifact, backbone: FrozenBackbone, images: Sequence[np.ndarray], progress: StageProgress
-) -> tuple[np.ndarray, Sequence[int]]:
-    """Raw features, float32 (patches, d), as many of every image, and the channels of each layer."""
+) -> np.ndarray:
+    """Raw features, float32 (patches, d), as many of every image."""
     rng = np.random.default_rng(backbone.settings["seed"])
-    (draft.path / "model.onnx").write_bytes(backbone.graph)
+    write_arrays(draft.path, draft.manifest, backbone.inputs(backbone.neutral()))
     rows: list[np.ndarray] = []
     for features in each_features(draft, images, partial(progress, "extract features")):
-        if not rows:
-            first = features.copy()
         keep = min(len(features), max(1, MOST_PATCHES // len(images)))
         picks = slice(None) if keep == len(features) else np.sort(rng.choice(len(features), keep, replace=False))
         rows.append(features[picks] * np.float32(backbone.raw_factor))
     patches = np.concatenate(rows)
     if not np.isfinite(patches).all():
         raise CommissionError("the backbone gave NaN or infinity: it is broken, or its engine is")
-    if not backbone.damp_length:
-        return patches, (patches.shape[1],)
-    (draft.path / "model.onnx").write_bytes(backbone.marked())
-    marked = next(iter(each_features(draft, [images[0]]))).copy()
-    return patches, split_channels(first, marked, len(backbone.settings["layers"]))
+    return patches
 
 
 def _left_out_scores(patches: np.ndarray, origin: np.ndarray, chosen: np.ndarray, progress: Progress) -> np.ndarray:

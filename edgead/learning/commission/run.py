@@ -16,7 +16,7 @@ import onnxruntime
 
 import edgead
 from edgead.artifact.folder import Artifact, check_destination, new_artifact
-from edgead.artifact.manifest import Manifest, Preprocessing
+from edgead.artifact.manifest import GraphRecord, Manifest, Preprocessing
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.calibration.outliers import stand_apart
 from edgead.calibration.plan import plan_calibration
@@ -191,7 +191,8 @@ def _manifest(backbone: FrozenBackbone, plan: CommissionPlan) -> Manifest:
         "patchcore",
         Preprocessing(**{**backbone.preprocessing.model_dump(), "roi": plan.roi}),
         backbone.head,
-        training={"settings": backbone.settings, **backbone.origin},
+        graphs={"fp32": GraphRecord(arrays=tuple(backbone.inputs(backbone.neutral())))},
+        training={"settings": backbone.settings, "channels": list(backbone.channels), **backbone.origin},
         versions={module.__name__: str(module.__version__) for module in modules},
     )
 

@@ -7,9 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from edgead.artifact.folder import Artifact, write_manifest
+from edgead.artifact.folder import Artifact, write_arrays, write_manifest
 from edgead.artifact.manifest import Manifest
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.artifact.versions import earlier_versions
@@ -46,7 +44,7 @@ def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesso
     taught, held_out = prepared.taught, prepared.held_out
     before = _judge_all(artifact, taught, held_out, partial(progress, "judge before"))
     with new_version(artifact.path) as draft:
-        np.save(draft / artifact.manifest.arrays[BANK], merged.bank, allow_pickle=False)
+        write_arrays(draft, artifact.manifest, {BANK: merged.bank})
         keep_learnt(draft, taught)
         facts = {
             "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

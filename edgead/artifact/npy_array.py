@@ -1,4 +1,4 @@
-"""A float32 matrix from the bytes of an .npy file, without a copy and without memory for what its header claims."""
+"""A float32 array from the bytes of an .npy file, without a copy and without memory for what its header claims."""
 
 from __future__ import annotations
 
@@ -13,41 +13,42 @@ _HEADER = re.compile(
     rb"{'descr': '([^']{1,20})', 'fortran_order': (True|False), 'shape': \(((?:\d{1,19}, ?)*(?:\d{1,19})?)\), } *\n"
 )
 _MOST_HEADER_BYTES = 10_000
+MOST_SIDES = 4
 # The squared distance of two such rows is still a float32.
 MOST_VALUE = 1e15
 
 
-def read_matrix(content: bytes) -> np.ndarray:
-    """Read a matrix.
+def read_array(content: bytes) -> np.ndarray:
+    """Read an array.
 
     Parameters
     ----------
     content : bytes
-        They stay the matrix's memory.
+        They stay the array's memory.
 
     Returns
     -------
-    ndarray of shape (m, d), float32, C order, read only
+    ndarray of one to four sides, float32, C order, read only
 
     Raises
     ------
     ValueError
-        Anything but a finite float32 matrix in C order that fills the file; says what was found.
+        Anything but a finite float32 array in C order that fills the file; says what was found.
     """
     kind, in_fortran_order, shape, start = _header(content)
-    if kind != "<f4" or len(shape) != 2:
-        raise ValueError(f"it is {kind} of shape {shape}, not a float32 matrix")
+    if kind != "<f4" or not 1 <= len(shape) <= MOST_SIDES:
+        raise ValueError(f"it is {kind} of shape {shape}, not float32 with 1 to {MOST_SIDES} sides")
     if in_fortran_order:
         raise ValueError("it is in Fortran order: rows must lie one after the other")
     if min(shape) < 1:
         raise ValueError(f"its shape is {shape}: it has no values")
     if 4 * math.prod(shape) != len(content) - start:
         raise ValueError(f"its header says {shape}, which is not what {len(content) - start} bytes of values hold")
-    matrix = np.frombuffer(content, "<f4", offset=start).reshape(shape)
+    array = np.frombuffer(content, "<f4", offset=start).reshape(shape)
     # Not np.isfinite, which would make an array as well; what is NaN fails the comparison.
-    if not (float(matrix.max()) <= MOST_VALUE and float(matrix.min()) >= -MOST_VALUE):
+    if not (float(array.max()) <= MOST_VALUE and float(array.min()) >= -MOST_VALUE):
         raise ValueError(f"it has values that are not finite, or beyond {MOST_VALUE:g}")
-    return matrix
+    return array
 
 
 def _header(content: bytes) -> tuple[str, bool, tuple[int, ...], int]:
