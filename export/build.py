@@ -73,7 +73,8 @@ def write_draft(
     weights = {name: each for name, each in trained.network.state_dict().items() if name not in trained.graph_arrays}
     (draft / "weights.safetensors").write_bytes(serialize(weights))
     export_onnx(trained.network, draft / "model.onnx", manifest)
-    write_arrays(draft, manifest, {**trained.arrays, **trained.graph_arrays})
+    learnt = {**trained.arrays, **trained.graph_arrays}
+    write_arrays(draft, manifest, {name: learnt[name] for name in manifest.arrays if name in learnt})
     return manifest
 
 

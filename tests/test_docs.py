@@ -19,7 +19,7 @@ from edgead.site.reference import KINDS
 
 PAGES = written_pages()
 # Of other programs, or of a benchmark.
-OTHERS_OPTIONS = set("--no-index --find-links --system-site-packages --json --group".split())
+OTHERS_OPTIONS = set("--no-index --no-binary --find-links --system-site-packages --json --group".split())
 MINIMAL = {"cameras": {"top": {"uri": "synthetic:"}}, "pipelines": {"caps": {"camera": "top", "model": "model"}}}
 
 
@@ -215,6 +215,7 @@ def workplace(tmp_path, trained_model, line_data) -> Path:
     for place in ("data", "my_part", "out/demo/data"):
         shutil.copytree(line_data, tmp_path / place)
     shutil.copytree(line_data / "train" / "good", tmp_path / "good_images")
+    shutil.copytree(line_data / "test", tmp_path / "new_images")
     shutil.copy(next((line_data / "test" / "good").iterdir()), tmp_path / "part.png")
     return tmp_path
 

@@ -11,7 +11,7 @@ import pytest
 import edgead
 from edgead.process.installation import install_command
 
-WORKSTATION = ("edgead.export", "edgead.methods", "edgead.training", "edgead.tune")
+WORKSTATION = ("edgead.api.estimator", "edgead.export", "edgead.methods", "edgead.training", "edgead.tune")
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(edgead.__path__, "edgead.", onerror=lambda name: None)

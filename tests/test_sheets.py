@@ -10,7 +10,8 @@ import pytest
 from fakes import make_verdict, numbered
 from test_evaluate import Brightness, data  # noqa: F401  a fixture
 
-from edgead.cli.demo_run import _own_line, _Scoreboard
+from edgead.cli.demo_lines import own_line
+from edgead.cli.demo_run import _Scoreboard
 from edgead.dataset.folders import find_test_images
 from edgead.images.boxes import highest_spot
 from edgead.images.files import load_image
@@ -149,17 +150,13 @@ def test_no_kind_of_mistake_takes_all_the_room(data, tmp_path, shown):  # noqa: 
 
 
 def test_the_board_of_the_demo(data):  # noqa: F811
-    source, truth = _own_line(data)
-    board = _Scoreboard(truth)
-    for frame in source:
-        defect, _ = truth(frame)
+    line = own_line(data)
+    board = _Scoreboard(line)
+    for frame in line.source:
+        defect = line.truth(frame)
         score = {None: 0.45, "dent": 0.9, "stain": 0.1}[defect]  # good parts go to review, which is no mistake
         board.see(frame, make_verdict(score))
-    assert {kind: [name for _, name in tiles] for kind, tiles in board.tiles.items()} == {
-        "missed": ["dark.png"],
-        "false": [],
-        "found": ["inside.png", "outside.png"],
-    }
+    assert [name for _, name in board.found] == ["inside.png", "outside.png"]
+    assert all(len(coloured(tile, TRUTH)) > 50 for tile, _ in board.found)
     assert board.misses == ["stain/dark.png"] and board.false_rejects == []
-    board.see(replace(frame, number=0), make_verdict(0.9))
-    assert len(coloured(board.sheet(), TRUTH)) > 50
+    assert [mistake.title for mistake in board.mistakes.missed] == ["MISSED: stain, dark.png"]

@@ -15,7 +15,6 @@ from edgead.memory_bank.usual_scores import fit_usual_scores, fold_of_groups, le
 
 RULE = MapHead(window=3, top_patches=10, margin=1)
 GRID = (24, 30)
-BOTH = {"memory_bank": "memory_bank.npy", "usual_scores": "usual_scores.npy"}
 
 
 def good_maps(count, loud=0.0, seed=0):
@@ -79,7 +78,8 @@ def by_place(model_copy):
     usual = np.random.default_rng(2).normal(0, 0.1, (20, 20)).astype(np.float32)
     np.save(model_copy / "usual_scores.npy", usual)
     changes = {"head": manifest.head.model_copy(update={"by_place": True})}
-    write_manifest(model_copy, manifest.model_copy(update={**changes, "arrays": BOTH}))
+    arrays = {**manifest.arrays, "usual_scores": "usual_scores.npy"}
+    write_manifest(model_copy, manifest.model_copy(update={**changes, "arrays": arrays}))
     return model_copy
 
 

@@ -69,7 +69,9 @@ def start_workers(start: Callable[[], Engine]) -> tuple[Engine, Workers]:
 
 
 def _threads_named(name: str) -> dict[int, set[int]]:
-    found = {}
+    found: dict[int, set[int]] = {}
+    if not hasattr(os, "sched_getaffinity"):
+        return found
     for folder in Path("/proc/self/task").iterdir():
         try:
             if (folder / "comm").read_text().strip() == name:

@@ -114,6 +114,7 @@ BESIDE = {
     "edgead": "of a live source in the camera loop and in a reader process, not of the daemon",
     "mqtt close": "leaves a broker, at the end of a sink",
     "end of the parent": "of a reader process",
+    "errors of": "of a program that reads a camera, in a reader process",
 }
 
 
