@@ -106,8 +106,9 @@ for _ in range(2):
 print(_native())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    first, warning = done.stderr.splitlines()
-    assert first == "only looked" and "up to 30 times slower" in warning and "pip install -e ." in warning
+    before, _, after = done.stderr.partition("only looked\n")  # an emulated numpy has warnings of its own
+    (warning,) = after.splitlines()
+    assert "slower" not in before and "up to 30 times slower" in warning and "pip install -e ." in warning
     assert "'ok': False" in done.stdout and "pip install -e ." in done.stdout
 
 
