@@ -96,7 +96,7 @@ def _next(model: Path, data: Path) -> list[str]:
     steps = [(_command("predict", model, "IMAGES", "--heat-maps", "maps"), "judges images")]
     if (data / "test").is_dir():
         steps.insert(0, (_command("eval", model, data), "shows how many defects it finds"))
-    steps.append((_command("stream", model, "camera:0", "--sink", "window:"), "runs it on a camera"))
+    steps.append((_command("stream", model, "camera:0", "--sink", "images:rejects?only=reject"), "runs it on a camera"))
     return ["Next:", *(f"  {command}   # {what}" for command, what in steps)]
 
 

@@ -51,7 +51,13 @@ def next_steps(output: Path, data: Path, site: Path | None) -> list[Step]:
     model = output / "model"
     report = Step(_edgead("report", model, data, "-o", output / "report.html"), "the test set as a page to print")
     if site is None:
-        steps = [report, Step(_edgead("stream", model, "camera:0", "--sink", "window:"), "judges what a camera sees")]
+        steps = [
+            report,
+            Step(
+                _edgead("stream", model, "camera:0", "--sink", "images:rejects?only=reject"),
+                "judges what a camera sees",
+            ),
+        ]
     else:
         page = f"inspects the line without end, its page is on {PAGE}; Ctrl-C ends it"
         steps = [

@@ -105,7 +105,7 @@ def train(
 
 def _table(report: dict[str, Any]) -> Table:
     """What a user reads of a training; the report as JSON has all of it."""
-    left_out = {"data_sha256", "device", "peak_memory_mib", "peak_gpu_memory_mib", "skipped_images"}
+    left_out = {"channels", "data_sha256", "device", "peak_memory_mib", "peak_gpu_memory_mib", "skipped_images"}
     if not report["skipped"]:
         left_out.add("skipped")
     shown = {key: value for key, value in report.items() if key not in left_out}
