@@ -13,9 +13,12 @@ import sqlite3
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from daemons import START, check_records, conveyor, make_site, started, wait_for, write_site
 from fakes import edit_manifest, mjpeg_server
+
+from edgead.artifact.folder import Artifact, write_manifest
 
 
 def two_pipelines(model, other=None, **changed):
@@ -44,6 +47,13 @@ def copied(model, path, change=None):
     if change:
         edit_manifest(path, change)
     return path
+
+
+def with_a_row_twice(model):
+    """Another memory bank, by which every image scores as before."""
+    manifest, bank = Artifact.load(model).manifest, np.load(model / "memory_bank.npy")
+    np.save(model / "memory_bank.npy", np.vstack([bank, bank[:1]]))
+    write_manifest(model, manifest)
 
 
 def other_scores(content):
@@ -249,8 +259,11 @@ def test_thresholds_outlive_a_restart_and_belong_to_their_model(trained_model, t
     with started(tmp_path, site) as daemon:
         assert daemon.wait_state("running")["thresholds"]["reject"] == given["reject"]
         daemon.stop()
-    shutil.rmtree(model)
-    copied(trained_model, model, lambda content: content["training"].update(note="another"))
+    edit_manifest(model, lambda content: content["training"].update(note="another"))  # which scores as before
+    with started(tmp_path, site) as daemon:
+        assert daemon.wait_state("running")["thresholds"]["reject"] == given["reject"]
+        daemon.stop()
+    with_a_row_twice(model)
     with started(tmp_path, site) as daemon:
         assert daemon.wait_state("running")["thresholds"] == own
         daemon.stop()
