@@ -71,8 +71,8 @@ def test_train_on_a_plain_folder(line_data, tmp_path):
     options = ["--normal-dir", ".", "--roi", "40,40,400,400", "--image-size", "64,96", "--memory-bank-size", "50"]
     edgead("train", line_data / "train" / "good", "-o", out, "--preset", "fast", *options)
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["preprocessing"]["roi"] == [40, 40, 400, 400]
-    assert manifest["preprocessing"]["image_size"] == [64, 96]
+    (only,) = manifest["inputs"]
+    assert only["preprocessing"]["roi"] == [40, 40, 400, 400] and only["preprocessing"]["image_size"] == [64, 96]
 
 
 def test_eval(model, line_data, tmp_path):

@@ -224,8 +224,8 @@ def workplace(tmp_path, trained_model, line_data) -> Path:
 LEFT_OUT = {
     "docs/tutorials/ten-minutes.md": ["needs root", "installs the packages", "it runs until you stop it"],
     "docs/tutorials/own-images.md": ["needs a camera"],
-    "docs/tutorials/raspberry-pi.md": ["needs root, and installs", "it runs until you stop it"],
-    "docs/tutorials/plc.md": ["it runs until you stop it"],
+    "docs/tutorials/raspberry-pi.md": ["needs root, and installs", "needs the camera", "it runs until you stop it"],
+    "docs/tutorials/plc.md": ["needs the camera", "it runs until you stop it"],
 }
 RUN_TOO = [page for page in PAGES if page.startswith("docs/how-to/")]
 
