@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edgead.images.boxes import highest_spot
 from edgead.images.files import write_image
 from edgead.images.overlay import brought_out, draw_heat, outlined
 from edgead.types import Verdict
@@ -76,7 +77,7 @@ def explain(mistake: Mistake, false_reject_rate: float) -> str:
         Share of good parts that the threshold may reject.
     """
     verdict = mistake.verdict
-    x, y = _hottest(mistake)
+    x, y = highest_spot(verdict.anomaly_map, _looked_at(mistake))
     if mistake.defect is None:
         where = "at the border of what is looked at" if _at_border(mistake, x, y) else f"at {x}, {y}"
         return (
@@ -98,14 +99,6 @@ def _of_limit(verdict: Verdict, limit: float) -> str:
     if limit <= 0:
         return f"{verdict.image_score:.4g} (limit {limit:.4g})"
     return f"{100 * verdict.image_score / limit:.0f} % of the limit"
-
-
-def _hottest(mistake: Mistake) -> tuple[int, int]:
-    """The pixel of the frame, x and y, where the map is highest."""
-    heat = mistake.verdict.anomaly_map
-    left, top, width, height = _looked_at(mistake)
-    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
-    return left + int((column + 0.5) * width / heat.shape[1]), top + int((row + 0.5) * height / heat.shape[0])
 
 
 def _at_border(mistake: Mistake, x: int, y: int) -> bool:

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.cli.app import Json, app, print_report
 from edgead.errors import SettingsError
+from edgead.tune import AUTO, AUTO_DETECTOR
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-AUTO = "auto"
-AUTO_DETECTOR = "patchcore"  # the one whose settings `edgead train --preset auto` chooses
 _AUTO_PURPOSE = "the most accurate of a short list that keeps within --latency-ms on this machine"
 
 

@@ -25,8 +25,8 @@ from edgead.cli.app import (
 )
 from edgead.cli.choices import Detector, Device, DeviceName, TeacherSize
 from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
-from edgead.cli.presets import AUTO
 from edgead.errors import SettingsError
+from edgead.tune import AUTO
 
 if TYPE_CHECKING:
     from rich.table import Table

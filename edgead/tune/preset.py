@@ -10,6 +10,7 @@ from edgead.methods import find_preset
 from edgead.methods.patchcore import PatchCoreConfig
 from edgead.training.from_folder import GoodImages
 from edgead.training.proportions import find_proportions, keep_proportions
+from edgead.tune import AUTO, AUTO_DETECTOR
 from edgead.tune.auto import LATENCY_MS, choose_settings
 
 
@@ -23,9 +24,9 @@ def preset_settings(
     SettingsError
         An unknown detector or preset, or a latency without the preset `auto`.
     """
-    if preset == "auto":
-        if detector != "patchcore":
-            raise SettingsError(f"--preset auto is of patchcore; {detector} has presets of its own")
+    if preset == AUTO:
+        if detector != AUTO_DETECTOR:
+            raise SettingsError(f"--preset {AUTO} is of {AUTO_DETECTOR}; {detector} has presets of its own")
         paths = find_good_images(good.data, good.normal_dir)
         budget_ms = LATENCY_MS if latency_ms is None else latency_ms
         choice = choose_settings(paths, budget_ms, roi=good.roi, progress=progress)
@@ -33,7 +34,7 @@ def preset_settings(
     if latency_ms is not None:
         raise SettingsError("--latency-ms belongs to --preset auto; `edgead tune` searches within a budget")
     settings = find_preset(detector, preset)
-    if detector != "patchcore":
+    if detector != AUTO_DETECTOR:
         return settings, ""
     size = PatchCoreConfig(**settings).image_size
     proportions = find_proportions(find_good_images(good.data, good.normal_dir), good.roi)
