@@ -21,6 +21,7 @@ from fakes import free_port, numbered, read_number, write_video
 from edgead.components.options import NoOptions
 from edgead.images.files import write_image
 from edgead.sources import SOURCES, Limits, SourceError, live_address, open_source
+from edgead.sources.redirects import ffmpeg_refuses
 from edgead.sources.registry import SourceComponent
 from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
@@ -93,6 +94,8 @@ class Stream:
 
 @pytest.fixture
 def stream():
+    if not ffmpeg_refuses():
+        pytest.skip("this OpenCV's cameras are asked for redirects first, and the server has one client")
     server = Stream()
     yield server
     server.kill()
@@ -205,12 +208,14 @@ def test_a_stream_that_hangs_is_stalled_then_lost_then_there_again(stream):
 
 
 def test_frames_change_their_size():
-    sizes = iter([(120, 160), (240, 320), (60, 80)])
+    sizes = [(120, 160), (240, 320), (60, 80)]
 
     def changing():
-        size = next(sizes, (60, 80))
+        size = sizes[0]
         for number in range(40):
             yield numbered(number, size=size)
+        if len(sizes) > 1:  # not before: who only asks for redirects leaves early
+            del sizes[0]
         # OpenCV goes on with the size that a stream began with: it scales what comes in another.
         for number in range(20):
             yield numbered(number, size=(size[0] * 2, size[1] * 2))

@@ -75,7 +75,10 @@ def test_the_api_is_as_it_says(api, daemon, mode):
             if mode is GenerationMode.POSITIVE and case.path_parameters:  # else hardly one would be found
                 name = "conveyor" if "cameras" in case.path else "front"
                 case.path_parameters.update({key: known.get(key, name) for key in case.path_parameters})
-            response = case.call_and_validate(headers=BEARER, checks=CHECKS)
+            response = case.call(headers=BEARER)
+            if response.content == b"Invalid HTTP request received.":
+                return  # it was not HTTP, and the server never saw a request
+            case.validate_response(response, checks=CHECKS)
             assert b"Traceback" not in response.content
 
         holds()

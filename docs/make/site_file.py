@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from docs.make.markdown import table
 from edgead.components.options import Section
@@ -62,7 +62,8 @@ def _inner(section: type[Section]) -> dict[str, tuple[type[Section], bool]]:
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:
-    yield annotation
+    if get_origin(annotation) is None:  # in Python 3.10 list[int] passes for a class
+        yield annotation
     for inner in get_args(annotation):
         yield from _kinds(inner)
 

@@ -24,7 +24,7 @@ def is_redirected(url: str, timeout_s: float) -> bool:
     refuses redirects itself, and for what cannot be asked: FFmpeg cannot open it either, and says why.
     """
     parts = urlsplit(url)
-    if parts.scheme.lower() not in ("http", "https") or _avformat() >= _TAKES_THE_OPTION:
+    if parts.scheme.lower() not in ("http", "https") or ffmpeg_refuses():
         return False
     request = Request(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
     if parts.username is not None:
@@ -48,7 +48,7 @@ class _Refuse(HTTPRedirectHandler):
 
 
 @cache
-def _avformat() -> tuple[int, ...]:
-    """Version of the libavformat that OpenCV was built with; () where it does not say."""
+def ffmpeg_refuses() -> bool:
+    """Whether OpenCV's FFmpeg can be kept from following redirects; False where its version is not known."""
     found = re.search(r"avformat:\s+YES \((\d+)\.(\d+)", cv2.getBuildInformation())
-    return tuple(map(int, found.groups())) if found else ()
+    return found is not None and tuple(map(int, found.groups())) >= _TAKES_THE_OPTION

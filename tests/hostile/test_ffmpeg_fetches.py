@@ -98,7 +98,7 @@ def test_what_a_camera_names_is_not_fetched(path, stream):
 
 @pytest.mark.parametrize("path", [*REDIRECTS, "/line.ts"])
 def test_an_ffmpeg_that_follows_redirects_is_not_given_one(path, stream, monkeypatch):
-    monkeypatch.setattr(redirects, "_avformat", lambda: (62, 3))
+    monkeypatch.setattr(redirects, "ffmpeg_refuses", lambda: False)
     monkeypatch.delitem(network._FFMPEG, "max_redirects")
     with camera(stream) as hostile:
         address = hostile.url.replace("http://", "http://kim:p%40ss@") + path

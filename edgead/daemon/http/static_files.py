@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -22,4 +23,10 @@ def add(app: FastAPI) -> None:
     def docs() -> FileResponse:
         return FileResponse(_FOLDER / "docs.html")
 
-    app.mount("/page", StaticFiles(directory=_FOLDER), name="page")
+    app.mount("/page", _Files(directory=_FOLDER), name="page")
+
+
+class _Files(StaticFiles):
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        """Find no file by a name with a NUL in it, at which earlier versions of Starlette fail."""
+        return ("", None) if "\0" in path else super().lookup_path(path)
