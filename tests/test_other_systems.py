@@ -8,7 +8,7 @@ import sys
 
 # What only POSIX or only Linux has: modules, and names of modules that are everywhere.
 HIDE = """
-import sys, os, signal, socket, mmap, select, subprocess
+import asyncio, sys, os, signal, socket, mmap, select, subprocess
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name in {"fcntl", "resource", "pwd", "grp", "termios", "syslog", "edgead._native"}:
