@@ -8,8 +8,8 @@ import numpy as np
 def draw_weights(shapes, seed):
     """Draw float32 arrays for (name, shape) in their order, from numpy's PCG64 with this seed.
 
-    A convolution's weights are normal with the variance 2 / fan-in, so that a signal keeps its size through ReLUs; biases
-    are normal with a deviation of 0.1. A value depends on the shapes before it alone, not on the names.
+    A convolution's weights are normal with the variance 2 / fan-in, so that a signal keeps its size through ReLUs;
+    biases are normal with a deviation of 0.1. A value depends on the shapes before it alone, not on the names.
     """
     rng = np.random.default_rng(seed)
     drawn = {}

@@ -361,7 +361,7 @@ def test_teachers_are_refused_with_what_to_do(teacher_file, tmp_path, monkeypatc
     with pytest.raises(SettingsError, match="is a teacher of model_size nano, not small"):
         load_teacher("small", file=teacher_file)
     (tmp_path / "damaged.safetensors").write_bytes(b"nothing")
-    with pytest.raises(SettingsError, match="no teacher that `edgead distill` wrote"):
+    with pytest.raises(SettingsError, match="is no teacher: neither what `edgead distill` wrote nor"):
         load_teacher("nano", file=tmp_path / "damaged.safetensors")
 
 
