@@ -20,7 +20,7 @@ from edgead.images.files import ImageError, write_image  # noqa: E402
 from edgead.methods.backbones import build_backbone  # noqa: E402
 from edgead.methods.checkpoint import Checkpoint  # noqa: E402
 from edgead.methods.distill import DistillConfig, Distiller, distill  # noqa: E402
-from edgead.methods.efficient_ad import EfficientAD, EfficientADConfig  # noqa: E402
+from edgead.methods.efficient_ad import EfficientAD, EfficientADConfig, rate_factor  # noqa: E402
 from edgead.methods.feature_cache import Descriptors, FeatureCache  # noqa: E402
 from edgead.methods.pdn import CHANNELS, Resize, build_autoencoder, build_pdn  # noqa: E402
 from edgead.methods.pretraining import PretrainingImages, find_photographs  # noqa: E402
@@ -337,9 +337,17 @@ def test_exported_graph(teacher_file, tmp_path):
 
 
 def test_settings_and_presets(teacher_file):
-    assert set(EfficientAD.presets) == {"default", "small", "medium", "paper"}
-    published = EfficientADConfig(**EfficientAD.presets["paper"])
-    assert (published.model_size, published.steps, published.learning_rate) == ("small", 70_000, 1e-4)
+    assert {"default", "small", "medium", "paper", "paper_medium"} <= set(EfficientAD.presets)
+    for preset, size in (("paper", "small"), ("paper_medium", "medium")):
+        published = EfficientADConfig(**EfficientAD.presets[preset])
+        assert (published.model_size, published.steps, published.learning_rate) == (size, 70_000, 1e-4)
+        assert (published.weight_decay, published.image_size, published.hard_quantile) == (1e-5, (256, 256), 0.999)
+        assert (published.texture_share, published.penalty_crops, published.padding) == (0, False, False)
+        assert (published.window, published.top_patches, published.sigma_px) == (1, 1, 0)
+    assert [rate_factor(70_000, number) for number in (0, 66_499, 66_500, 69_999)] == [1, 1, 0.1, 0.1]
+    for size in ("small", "medium"):
+        purpose = EfficientAD.preset_purposes[size]
+        assert f"teacher_{size}.pth" in purpose and "nelson1425/EfficientAd" in purpose and "anomalib" in purpose
     for settings in EfficientAD.presets.values():
         EfficientADConfig(**settings)
     model = tiny(teacher_file)
