@@ -97,6 +97,19 @@ def test_weights_of_half_precision_are_read(tmp_path):
     np.testing.assert_allclose(read["3.weight"], state["conv2.weight"], rtol=1e-3, atol=1e-6)
 
 
+def test_a_detector_learns_from_a_public_teacher(tmp_path):
+    torch.save(public_state("anomalib", "small"), tmp_path / "teacher.pth")
+    settings = {**EfficientAD.presets["paper"], "image_size": (64, 64), "steps": 1}
+    model = EfficientAD.from_settings(settings, weights=tmp_path / "teacher.pth")
+    given = model.network.teacher[:-1].state_dict()
+    assert torch.equal(given["3.weight"], public_state("anomalib", "small")["conv2.weight"])
+    trained = model.fit([draw_image(number, 64) for number in range(3)])
+    assert trained.settings["model_size"] == "small"
+    assert all(torch.equal(value, given[name]) for name, value in model.network.teacher[:-1].state_dict().items())
+    with torch.inference_mode():
+        assert trained.network(torch.from_numpy(draw_image(3, 64))[None]).isfinite().all()
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("project", LAYOUTS)
 def test_another_size_is_refused_with_the_one_that_was_found(project, size, tmp_path):

@@ -37,7 +37,10 @@ def bfloat16_products(device: torch.device, wanted: bool) -> torch.autocast:
 
 @contextmanager
 def fixed_shapes() -> Iterator[None]:
-    """Context in which cuDNN times its algorithms once for each shape: right where every step has the same ones."""
+    """Context in which cuDNN times its algorithms once for each shape: right where every step has the same ones.
+
+    Another run may find another one the fastest, so that results on a GPU differ in their last bits.
+    """
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
     try:

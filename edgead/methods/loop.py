@@ -44,8 +44,8 @@ def run_steps(
     """Make `steps` steps, or those that an interrupted run of the same training did not come to.
 
     A resumed run gives the weights of an uninterrupted one bit for bit, on the same machine with the same number of
-    threads: numpy's generator that a step is given and torch's own, on every device, are seeded from (seed, number of
-    the step). All that a step changes must be in `learner`.
+    threads (on a GPU up to the order of its sums): numpy's generator that a step is given and torch's own, on every
+    device, are seeded from (seed, number of the step). All that a step changes must be in `learner`.
 
     Parameters
     ----------
