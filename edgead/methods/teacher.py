@@ -51,8 +51,8 @@ def load_teacher(size: ModelSize, *, file: Path | None = None, padding: bool = F
     found = read_teacher(source)
     if found.size != size:
         raise SettingsError(
-            f"{source} is a teacher of model_size {found.size}, not {size}: give --set model_size={found.size}, or "
-            f"another file"
+            f"{source} is a teacher of model_size {found.size}, not {size}: take a preset of that size, see `edgead "
+            f"presets`, or --set model_size={found.size}, or another file"
         )
     try:
         network.load_state_dict(found.tensors)
