@@ -39,12 +39,9 @@ def find_photographs(places: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for place in places:
-        below = sorted(
-            path
-            for folder, _, names in os.walk(place)
-            for path in (Path(folder, name) for name in names)
-            if is_image_path(path)
-        )
+        files = (Path(folder, name) for folder, _, names in os.walk(place) for name in names)
+        # By parts, which is the order of paths and twice as fast to compare.
+        below = sorted(filter(is_image_path, files), key=lambda path: path.parts)
         # list_images shows what is wrong with a folder that holds nothing.
         found += [place] if place.is_file() else below or list_images(place)
     return found

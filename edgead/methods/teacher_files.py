@@ -2,7 +2,8 @@
 
 All of them take RGB in 0..1, normalised like ImageNet: nelson1425/EfficientAd does that in its data loader, anomalib at
 the start of `forward`, edgead in `normalise_pixels`. None has a layer or a buffer for it, so the weights are the same.
-Padding is not in the weights either: both projects distil with it and use the teacher without, as `padding=False` does.
+Padding is not in the weights either: nelson1425/EfficientAd distils with it, and both use the teacher without it unless
+asked, as `padding=False` does.
 """
 
 from __future__ import annotations
