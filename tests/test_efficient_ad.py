@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 
@@ -17,16 +18,18 @@ from edgead import kernels  # noqa: E402
 from edgead.artifact.manifest import Manifest  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import ImageError, write_image  # noqa: E402
+from edgead.methods.ahead import Ahead  # noqa: E402
 from edgead.methods.backbones import build_backbone  # noqa: E402
 from edgead.methods.checkpoint import Checkpoint  # noqa: E402
 from edgead.methods.distill import DistillConfig, Distiller, distill  # noqa: E402
-from edgead.methods.efficient_ad import EfficientAD, EfficientADConfig  # noqa: E402
+from edgead.methods.efficient_ad import EfficientAD, EfficientADConfig, rate_factor  # noqa: E402
 from edgead.methods.feature_cache import Descriptors, FeatureCache  # noqa: E402
 from edgead.methods.pdn import CHANNELS, Resize, build_autoencoder, build_pdn  # noqa: E402
 from edgead.methods.pretraining import PretrainingImages, find_photographs  # noqa: E402
 from edgead.methods.student_teacher import (  # noqa: E402
     StudentTeacher,
     augment,
+    draw_other,
     hard_feature_loss,
     map_quantiles,
     total_loss,
@@ -288,6 +291,57 @@ def test_penalty_is_taken_on_photographs_of_a_folder(teacher_file, photographs):
         tiny(teacher_file, penalty_images=str(photographs[0].parent / "absent")).fit(images)
 
 
+def imagenet(folder, count=3, *, damaged=0):
+    """Photographs in the layout of ImageNet: a folder for each class, JPEG in capitals; the damaged ones end early."""
+    for number in range(count + damaged):
+        path = folder / f"n{number % 2:08d}" / f"n{number % 2:08d}_{number}.JPEG"
+        write_image(path, draw_texture(np.random.default_rng(number), 96)[:, : 96 - 8 * number])
+        if number >= count:
+            path.write_bytes(path.read_bytes()[:200])
+    (folder / "n00000000" / "synsets.txt").write_text("no image")
+    return folder
+
+
+def test_penalty_takes_the_layout_of_imagenet_and_leaves_out_what_is_damaged(teacher_file, tmp_path, caplog):
+    folder = imagenet(tmp_path / "train", damaged=2)
+    assert len(find_photographs([folder])) == 5
+    settings = {"penalty_images": str(folder), "texture_share": 0.0, "penalty_crops": False, "steps": 12}
+    tiny(teacher_file, **settings).fit(noise(3, 64))
+    left_out = [record.message for record in caplog.records if record.message.startswith("left out")]
+    assert len(left_out) == len(set(left_out)) == 2  # once each, though they are drawn more often
+    assert all(".JPEG: " in message and "copy it again" in message for message in left_out)
+
+
+def test_a_folder_of_damaged_photographs_is_given_up(tmp_path):
+    images = PretrainingImages(find_photographs([imagenet(tmp_path, 0, damaged=3)]), 0.0)
+    with pytest.raises(ImageError, match="20 photographs in a row cannot be read, the last: .*JPEG"):
+        images.draw(np.random.default_rng(0), 64, grey_rate=0)
+
+
+def test_penalty_images_of_the_paper_are_the_middle_of_whole_ones(tmp_path):
+    # Algorithm 1: resized to twice the size without regard to proportions, of which the middle is taken.
+    photograph = cv2.GaussianBlur(draw_texture(np.random.default_rng(1), 320)[:, :200], (0, 0), 3)
+    write_image(tmp_path / "0.png", photograph[..., ::-1])
+    images = PretrainingImages(find_photographs([tmp_path]), 0.0, whole=True)
+    drawn = [draw_other(images, np.random.default_rng(seed), (64, 64)) for seed in range(40)]
+    middle = cv2.resize(photograph, (128, 128), interpolation=cv2.INTER_AREA)[32:96, 32:96].astype(np.int16)
+    grey = [bool((image[..., 0] == image[..., 2]).all()) for image in drawn]
+    assert 4 <= sum(grey) <= 22  # of 30 %
+    for image in (image for image, is_grey in zip(drawn, grey, strict=True) if not is_grey):
+        assert np.abs(image.astype(np.int16) - middle).mean() < 2
+    crops = PretrainingImages(find_photographs([tmp_path]), 0.0)
+    others = {crops.draw(np.random.default_rng(seed), 64, grey_rate=0).tobytes() for seed in range(5)}
+    assert len(others) == 5  # ours, where photographs are few, are random squares
+
+
+def test_images_drawn_by_threads_give_the_same_model(teacher_file, monkeypatch):
+    images = noise(5, 64)
+    alone = tiny(teacher_file).fit(images).network.state_dict()
+    monkeypatch.setattr("edgead.methods.efficient_ad.Ahead", lambda make, stop, threads: Ahead(make, stop, threads=2))
+    ahead = tiny(teacher_file).fit(images).network.state_dict()
+    assert all(torch.equal(alone[name], ahead[name]) for name in alone)
+
+
 def test_learning_rate_falls_to_a_tenth(teacher_file, monkeypatch):
     rates = []
     adam_step = torch.optim.Adam.step
@@ -337,9 +391,17 @@ def test_exported_graph(teacher_file, tmp_path):
 
 
 def test_settings_and_presets(teacher_file):
-    assert set(EfficientAD.presets) == {"default", "small", "medium", "paper"}
-    published = EfficientADConfig(**EfficientAD.presets["paper"])
-    assert (published.model_size, published.steps, published.learning_rate) == ("small", 70_000, 1e-4)
+    assert {"default", "small", "medium", "paper", "paper_medium"} <= set(EfficientAD.presets)
+    for preset, size in (("paper", "small"), ("paper_medium", "medium")):
+        published = EfficientADConfig(**EfficientAD.presets[preset])
+        assert (published.model_size, published.steps, published.learning_rate) == (size, 70_000, 1e-4)
+        assert (published.weight_decay, published.image_size, published.hard_quantile) == (1e-5, (256, 256), 0.999)
+        assert (published.texture_share, published.penalty_crops, published.padding) == (0, False, False)
+        assert (published.window, published.top_patches, published.sigma_px) == (1, 1, 0)
+    assert [rate_factor(70_000, number) for number in (0, 66_499, 66_500, 69_999)] == [1, 1, 0.1, 0.1]
+    for size in ("small", "medium"):
+        purpose = EfficientAD.preset_purposes[size]
+        assert f"teacher_{size}.pth" in purpose and "nelson1425/EfficientAd" in purpose and "anomalib" in purpose
     for settings in EfficientAD.presets.values():
         EfficientADConfig(**settings)
     model = tiny(teacher_file)
@@ -361,7 +423,7 @@ def test_teachers_are_refused_with_what_to_do(teacher_file, tmp_path, monkeypatc
     with pytest.raises(SettingsError, match="is a teacher of model_size nano, not small"):
         load_teacher("small", file=teacher_file)
     (tmp_path / "damaged.safetensors").write_bytes(b"nothing")
-    with pytest.raises(SettingsError, match="no teacher that `edgead distill` wrote"):
+    with pytest.raises(SettingsError, match="is no teacher: neither what `edgead distill` wrote nor"):
         load_teacher("nano", file=tmp_path / "damaged.safetensors")
 
 

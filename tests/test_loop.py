@@ -196,6 +196,35 @@ def test_time_of_earlier_runs_counts(tmp_path):
     assert checkpoint.earlier_seconds >= 0.12
 
 
+@pytest.mark.parametrize("every", [1, 4, 50])
+@pytest.mark.parametrize("at", [0, 2, 9])
+def test_losses_that_are_looked_at_together_are_named_by_their_step(tmp_path, monkeypatch, every, at):
+    monkeypatch.setattr("edgead.methods.loop.CHECK_EVERY", {"cpu": every})
+    checkpoint, made = Checkpoint(tmp_path, KEY), []
+
+    def step(number, rng):
+        made.append(number)
+        return torch.tensor(float("inf") if number == at else 1.0)
+
+    with pytest.raises(SettingsError, match=f"the loss is inf at step {at}:"):
+        run_steps(step, make_learner(), 10, seed=0, checkpoint=checkpoint)
+    assert len(made) == min(10, (at // every + 1) * every)
+    assert list(tmp_path.iterdir()) == []  # nothing is saved of it
+
+
+def test_a_state_is_saved_only_after_its_losses_were_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr("edgead.methods.loop.CHECK_EVERY", {"cpu": 50})
+    with pytest.raises(SettingsError, match="at step 3"):
+        run_steps(
+            lambda number, rng: torch.tensor(float("nan") if number == 3 else 1.0),
+            make_learner(),
+            10,
+            seed=0,
+            checkpoint=Checkpoint(tmp_path, KEY, every_s=0),
+        )
+    assert Checkpoint(tmp_path, KEY).load(make_learner()) == 3
+
+
 def test_only_what_was_saved_is_removed(tmp_path):
     checkpoint = Checkpoint(tmp_path / "c", KEY)
     checkpoint.remove()  # nothing was saved

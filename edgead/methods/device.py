@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from edgead.errors import SettingsError
@@ -30,6 +33,20 @@ def choose_device(name: str) -> torch.device:
 def bfloat16_products(device: torch.device, wanted: bool) -> torch.autocast:
     """Context in which networks multiply in bfloat16, if that is wanted; weights and their updates stay float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+
+
+@contextmanager
+def fixed_shapes() -> Iterator[None]:
+    """Context in which cuDNN times its algorithms once for each shape: right where every step has the same ones.
+
+    Another run may find another one the fastest, so that results on a GPU differ in their last bits.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def peak_memory(device: torch.device) -> dict[str, int | None]:

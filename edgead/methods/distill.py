@@ -193,7 +193,7 @@ class Distiller:
         in_bfloat16 = bfloat16_products(self.device, config.bfloat16 and torch.is_grad_enabled())
         with torch.no_grad(), in_bfloat16:
             targets = self.descriptors(self._layers(layers)).float()
-            inputs = normalise_pixels(to_batch(images).to(self.device))
+            inputs = normalise_pixels(to_batch(images, self.device))
         side = config.crop_px // STRIDE_PX
         shown, wanted = [], []
         for image, target in zip(inputs, targets, strict=True):

@@ -14,23 +14,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgead import kernels
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
+from edgead.methods.ahead import Ahead, KeptImages
 from edgead.methods.checkpoint import Learner
-from edgead.methods.device import CPU, bfloat16_products
+from edgead.methods.device import CPU, bfloat16_products, fixed_shapes
 from edgead.methods.loop import run_steps
 from edgead.methods.method import Course, Method
-from edgead.methods.pdn import CHANNELS, ModelSize, build_pdn, normalise_pixels
+from edgead.methods.pdn import CHANNELS, ModelSize, build_pdn
 from edgead.methods.pretraining import PretrainingImages, find_photographs, to_batch
 from edgead.methods.student_teacher import StudentTeacher, augment, draw_other, map_quantiles, total_loss
 from edgead.methods.teacher import fold_normalisation, load_teacher
+from edgead.methods.teacher_files import SOURCES
 
 DECAY_AFTER = 0.95
-"""Share of the steps after which the learning rate is a tenth (algorithm 1: 66,500 of 70,000)."""
 
-
-AS_PUBLISHED: dict[str, Any] = {"model_size": "small", "steps": 70_000, "learning_rate": 1e-4}
+AS_PUBLISHED: dict[str, Any] = {
+    "model_size": "small",
+    "steps": 70_000,
+    "learning_rate": 1e-4,
+    "penalty_crops": False,
+    "texture_share": 0.0,
+}
+"""What the paper has otherwise than the defaults, but for ImageNet's images, which `penalty_images` names."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +65,10 @@ class EfficientADConfig:
     penalty_images : str, optional
         Folder of photographs of anything but the product, for the pretraining penalty; the paper takes ImageNet. By
         default the penalty is taken on procedural textures alone.
+    penalty_crops : bool
+        Take random squares of those photographs: for a few hundred large ones. The paper takes ImageNet's images whole.
     texture_share : float
-        Share of procedural textures beside those photographs.
+        Share of procedural textures beside those photographs; the paper, with ImageNet at hand, has none.
     window, top_patches : int
         The image score: the map is averaged over windows of this many positions a side, and this many of the largest
         averages are averaged. 1 and 1 give the paper's maximum.
@@ -78,6 +88,7 @@ class EfficientADConfig:
     hard_quantile: float = 0.999
     validation_share: float = 0.1
     penalty_images: str | None = None
+    penalty_crops: bool = True
     texture_share: float = 0.25
     window: int = 1
     top_patches: int = 1
@@ -104,13 +115,17 @@ class EfficientAD(Method[EfficientADConfig]):
         "small": {**AS_PUBLISHED, "steps": 2_000},
         "medium": {**AS_PUBLISHED, "model_size": "medium", "steps": 2_000},
         "paper": AS_PUBLISHED,
+        "paper_medium": {**AS_PUBLISHED, "model_size": "medium"},
     }
-    purpose = "a GPU to train on, and a teacher of your own (edgead distill)"
+    purpose = (
+        "the published networks, with a GPU to train on and a public teacher (--weights), or one of edgead distill"
+    )
     preset_purposes = {
         "default": "a CPU to train on: a slight network and the packaged teacher",
-        "small": "the network as published, with fewer steps",
-        "medium": "the larger network, with fewer steps; needs a teacher of that size (--weights)",
-        "paper": "as published: 70,000 steps",
+        "small": f"EfficientAD-S with 2,000 steps; --weights {SOURCES.format(size='small')}",
+        "medium": f"EfficientAD-M with 2,000 steps; --weights {SOURCES.format(size='medium')}",
+        "paper": "EfficientAD-S as published, 70,000 steps; --weights as of small, --set penalty_images=IMAGENET",
+        "paper_medium": "EfficientAD-M as published, 70,000 steps; --weights as of medium, penalty_images as of paper",
     }
 
     def __init__(
@@ -141,21 +156,22 @@ class EfficientAD(Method[EfficientADConfig]):
         if held_out >= len(images):
             raise SettingsError(f"efficient_ad needs at least two good images, found {len(images)}")
         order = np.random.default_rng(self.config.seed).permutation(len(images))
-        self.network.to(course.device)
+        images = KeptImages(images)
+        self.network.to(course.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._normalise_teacher(images, order[held_out:], partial(course.progress, "normalise teacher"))
         self._train(images, order[held_out:], course)
         self._normalise_maps(images, order[:held_out], partial(course.progress, "normalise maps"))
-        self.network.to(CPU).eval()
+        self.network.to(CPU, memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
 
     def _pixels(self, images: Sequence[np.ndarray]) -> Tensor:
-        return to_batch(images).to(self.network.quantiles.device)
+        return to_batch(images, self.network.quantiles.device)
 
     @torch.no_grad()
     def _normalise_teacher(self, images: Sequence[np.ndarray], chosen: np.ndarray, progress: Progress) -> None:
         """Bring every channel of the teacher to mean 0 and deviation 1 over the good images."""
         moments = []
         for done, number in enumerate(chosen, 1):
-            output = self.network.teacher(normalise_pixels(self._pixels([images[number]]))).double()
+            output = self.network.teacher(self.network.normalise(self._pixels([images[number]]))).double()
             moments.append(torch.stack([output.mean(dim=(0, 2, 3)), output.square().mean(dim=(0, 2, 3))]))
             progress(done, len(chosen))
         mean, square = torch.stack(moments).mean(dim=0)
@@ -164,38 +180,56 @@ class EfficientAD(Method[EfficientADConfig]):
 
     def _train(self, images: Sequence[np.ndarray], chosen: np.ndarray, course: Course) -> None:
         config, network = self.config, self.network
-        folder = config.penalty_images
-        others = PretrainingImages(find_photographs([Path(folder)]) if folder else [], config.texture_share)
         trained = nn.ModuleList([network.student, network.autoencoder]).train()
         optimizer = torch.optim.Adam(trained.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        others = self._other_images()
+
+        def draw(number: int) -> list[np.ndarray]:
+            rng = np.random.default_rng([config.seed, number, 1])
+            return [images[chosen[rng.integers(len(chosen))]], draw_other(others, rng, config.image_size)]
 
         def step(number: int, rng: np.random.Generator) -> Tensor:
-            image = self._pixels([images[chosen[rng.integers(len(chosen))]]])
-            other = self._pixels([draw_other(others, rng, config.image_size)])
-            with bfloat16_products(image.device, config.bfloat16):
+            image, other = self._pixels(drawn(number)).split(1)
+            with bfloat16_products(course.device, config.bfloat16):
                 loss = total_loss(network, image, augment(image, rng), other, config.hard_quantile)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             return loss.detach()
 
-        run_steps(
-            step,
-            Learner(trained, [optimizer]),
-            config.steps,
-            seed=config.seed,
-            schedule=lambda number: 1.0 if number < DECAY_AFTER * config.steps else 0.1,
-            checkpoint=course.checkpoint,
-            progress=course.progress,
-        )
+        threads = kernels.threads() if course.device.type == "cuda" else 0
+        with fixed_shapes(), Ahead(draw, config.steps, threads=threads) as drawn:
+            run_steps(
+                step,
+                Learner(trained, [optimizer]),
+                config.steps,
+                seed=config.seed,
+                schedule=partial(rate_factor, config.steps),
+                checkpoint=course.checkpoint,
+                progress=course.progress,
+            )
         trained.eval()
+
+    def _other_images(self) -> PretrainingImages:
+        config = self.config
+        paths = find_photographs([Path(config.penalty_images)]) if config.penalty_images else []
+        return PretrainingImages(paths, config.texture_share, whole=not config.penalty_crops)
 
     @torch.no_grad()
     def _normalise_maps(self, images: Sequence[np.ndarray], chosen: np.ndarray, progress: Progress) -> None:
-        """Quantiles of both maps at image size, over the good images that were held out."""
+        """Quantiles of both maps at image size, over the good images that were held out.
+
+        The maps are resized first, as algorithm 1 says. nelson1425/EfficientAd takes the quantiles of the positions,
+        which are a little higher, for interpolation cuts the peaks off.
+        """
         maps = []
         for done, number in enumerate(chosen, 1):
-            both = self.network.maps(normalise_pixels(self._pixels([images[number]])))
+            both = self.network.maps(self.network.normalise(self._pixels([images[number]])))
             maps.append(F.interpolate(both, size=self.config.image_size, mode="bilinear")[0].flatten(1).cpu().numpy())
             progress(done, len(chosen))
         self.network.quantiles.copy_(map_quantiles(np.concatenate(maps, axis=1)))
+
+
+def rate_factor(steps: int, number: int) -> float:
+    """Factor on the learning rate: a tenth after 66,500 of 70,000 steps (algorithm 1), or as large a share."""
+    return 1.0 if number < int(DECAY_AFTER * steps) else 0.1

@@ -20,6 +20,9 @@ Step = Callable[[int, np.random.Generator], Tensor]
 Schedule = Callable[[int], float]
 """Called with the step's number; the factor on every learning rate that the optimizers were built with."""
 
+CHECK_EVERY = {"cuda": 50}
+"""Steps whose losses are looked at together, by device: a look waits for all that a GPU has been given to do."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -41,8 +44,8 @@ def run_steps(
     """Make `steps` steps, or those that an interrupted run of the same training did not come to.
 
     A resumed run gives the weights of an uninterrupted one bit for bit, on the same machine with the same number of
-    threads: numpy's generator that a step is given and torch's own, on every device, are seeded from (seed, number of
-    the step). All that a step changes must be in `learner`.
+    threads (on a GPU up to the order of its sums): numpy's generator that a step is given and torch's own, on every
+    device, are seeded from (seed, number of the step). All that a step changes must be in `learner`.
 
     Parameters
     ----------
@@ -75,6 +78,7 @@ def run_steps(
     devices = sorted({p.device.index for p in learner.module.parameters() if p.device.type == "cuda"})
     # Those that the learner uses: torch.manual_seed() asks every backend that torch knows, half a millisecond a step.
     generators = [torch.default_generator, *(torch.cuda.default_generators[index] for index in devices)]
+    losses: list[Tensor] = []
     with torch.random.fork_rng(devices):
         for number in range(begin, steps):
             for group, rate in zip(groups, rates, strict=True):
@@ -82,9 +86,18 @@ def run_steps(
             rng = np.random.default_rng([seed, number])
             for generator in generators:
                 generator.manual_seed(int(rng.integers(2**63)))
-            loss = float(step(number, rng).detach())
-            if not math.isfinite(loss):
-                raise SettingsError(f"the loss is {loss} at step {number}: lower the learning rate")
-            if checkpoint and (checkpoint.is_due or number + 1 == steps):
+            losses.append(step(number, rng).detach())
+            saves = checkpoint and (checkpoint.is_due or number + 1 == steps)
+            if saves or number + 1 == steps or len(losses) >= CHECK_EVERY.get(losses[0].device.type, 1):
+                _check(losses, number)
+                losses.clear()
+            if checkpoint and saves:
                 checkpoint.save(learner, number + 1)
             progress(learner.stage, number + 1, steps)
+
+
+def _check(losses: list[Tensor], last: int) -> None:
+    """Refuse losses of consecutive steps, `last` the number of the last one, unless all are finite."""
+    for number, loss in enumerate(torch.stack(losses).tolist(), last + 1 - len(losses)):
+        if not math.isfinite(loss):
+            raise SettingsError(f"the loss is {loss} at step {number}: lower the learning rate")

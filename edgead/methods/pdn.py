@@ -32,10 +32,15 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+def pixel_moments() -> tuple[Tensor, Tensor]:
+    """ImageNet's mean and deviation of RGB in 0..255, each (1, 3, 1, 1)."""
+    mean, std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean, std
+
+
 def normalise_pixels(image: Tensor) -> Tensor:
     """RGB in 0..255, float32 (n, 3, h, w) -> what all networks of EfficientAD take."""
-    mean = 255 * torch.tensor(IMAGENET_MEAN, device=image.device).view(1, 3, 1, 1)
-    std = 255 * torch.tensor(IMAGENET_STD, device=image.device).view(1, 3, 1, 1)
+    mean, std = (moment.to(image.device) for moment in pixel_moments())
     return (image - mean) / std
 
 

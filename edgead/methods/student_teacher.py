@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgead.errors import SettingsError
-from edgead.methods.pdn import BORDER, CHANNELS, ModelSize, build_autoencoder, build_pdn, normalise_pixels
+from edgead.methods.pdn import BORDER, CHANNELS, ModelSize, build_autoencoder, build_pdn, pixel_moments
 from edgead.methods.pretraining import PretrainingImages
 
 QUANTILES = (0.9, 0.995)
@@ -23,6 +24,8 @@ class StudentTeacher(nn.Module):
     """Teacher, student and autoencoder with the normalisation of their maps, exported as it stands."""
 
     quantiles: Tensor
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     def __init__(self, teacher: nn.Sequential, size: ModelSize, image_size: tuple[int, int], *, padding: bool = False):
         super().__init__()
@@ -32,6 +35,12 @@ class StudentTeacher(nn.Module):
         self.student = build_pdn(size, 2 * self.channels, padding=padding)
         self.autoencoder = build_autoencoder(size, self.channels, image_size, padding=padding)
         self.register_buffer("quantiles", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
+        for name, moment in zip(("pixel_mean", "pixel_std"), pixel_moments(), strict=True):
+            self.register_buffer(name, moment, persistent=False)  # on the device already: no copy in a step
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """RGB in 0..255, float32 (n, 3, h, w) -> what the networks take."""
+        return (image - self.pixel_mean) / self.pixel_std
 
     def maps(self, image: Tensor) -> Tensor:
         """Normalised pixels (n, 3, h, w) -> local and global map (n, 2, h', w'), as algorithm 2 has them.
@@ -45,15 +54,37 @@ class StudentTeacher(nn.Module):
         return torch.stack([local, overall], dim=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """uint8 RGB (n, h, w, 3) -> combined map, float32 (n, h / 4, w / 4)."""
-        maps = self.maps(normalise_pixels(image.float().permute(0, 3, 1, 2)))
+        """uint8 RGB (n, h, w, 3) -> combined map, float32 (n, h / 4, w / 4).
+
+        Without padding the outermost positions repeat their neighbours. nelson1425/EfficientAd puts zeros there, the
+        0.9 quantile of good images, below which its image score never falls.
+        """
+        maps = self.maps(self.normalise(image.float().permute(0, 3, 1, 2)))
         start, stop = self.quantiles[:, 0].view(1, 2, 1, 1), self.quantiles[:, 1].view(1, 2, 1, 1)
         combined = (0.1 * (maps - start) / (stop - start)).mean(dim=1, keepdim=True)
         return F.pad(combined, (self.border,) * 4, mode="replicate").squeeze(1)
 
 
+class Losses(NamedTuple):
+    """Terms of algorithm 1, one number each: L_ST is `hard` + `penalty`, L_AE and L_STAE follow."""
+
+    hard: Tensor
+    penalty: Tensor
+    autoencoder: Tensor
+    student_autoencoder: Tensor
+
+
 def total_loss(network: StudentTeacher, image: Tensor, augmented: Tensor, other: Tensor, hard: float) -> Tensor:
-    """L_total = L_ST + L_AE + L_STAE of algorithm 1; all images RGB in 0..255, float32 (1, 3, h, w).
+    """L_total = L_ST + L_AE + L_STAE; see `loss_terms`."""
+    terms = loss_terms(network, image, augmented, other, hard)
+    return terms.hard + terms.penalty + terms.autoencoder + terms.student_autoencoder
+
+
+def loss_terms(network: StudentTeacher, image: Tensor, augmented: Tensor, other: Tensor, hard: float) -> Losses:
+    """What algorithm 1 adds up; all images RGB in 0..255, float32 (n, 3, h, w), the paper's n is 1.
+
+    The three images go through the student as one batch, and its last layer, the largest, makes for each only the half
+    of the channels that a loss is taken on.
 
     Parameters
     ----------
@@ -66,16 +97,23 @@ def total_loss(network: StudentTeacher, image: Tensor, augmented: Tensor, other:
     hard : float
         p_hard.
     """
-    channels = network.channels
-    local = network.student(normalise_pixels(image))[:, :channels]
-    penalty = network.student(normalise_pixels(other))[:, :channels].float().square().mean()
+    count, channels = len(image), network.channels
+    inputs = network.normalise(torch.cat([other, image, augmented]))
     with torch.no_grad():
-        target, seen = network.teacher(normalise_pixels(image)), normalise_pixels(augmented)
-        augmented_target = network.teacher(seen)
-    reconstruction = network.autoencoder(seen)
-    imitated = network.student(seen)[:, channels:]
-    loss_student = hard_feature_loss(target, local, hard) + penalty
-    return loss_student + F.mse_loss(reconstruction, augmented_target) + F.mse_loss(imitated, reconstruction)
+        target, augmented_target = network.teacher(inputs[count:]).split(count)
+    described = network.student[:-1](inputs)
+    last = network.student[-1]
+    assert isinstance(last, nn.Conv2d) and last.bias is not None
+    ahead, behind = slice(channels), slice(channels, None)
+    on_other, local = F.conv2d(described[: 2 * count], last.weight[ahead], last.bias[ahead]).split(count)
+    imitated = F.conv2d(described[2 * count :], last.weight[behind], last.bias[behind])
+    reconstruction = network.autoencoder(inputs[2 * count :])
+    return Losses(
+        hard_feature_loss(target, local, hard),
+        on_other.float().square().mean(),
+        F.mse_loss(reconstruction, augmented_target),
+        F.mse_loss(imitated, reconstruction),
+    )
 
 
 def hard_feature_loss(teacher: Tensor, student: Tensor, quantile: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Distilled teachers of efficient_ad: those that come with edgead, and files that `edgead distill` wrote."""
+"""Teachers of efficient_ad: the one that comes with edgead, what `edgead distill` wrote, and public ones."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import nn
 
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
 from edgead.methods.pdn import CHANNELS, ModelSize, build_pdn
+from edgead.methods.teacher_files import METADATA, SOURCES, read_teacher
 
 PACKAGED = Path(__file__).parent / "teachers"
 
@@ -21,7 +21,7 @@ PACKAGED = Path(__file__).parent / "teachers"
 def save_teacher(network: nn.Module, file: Path, facts: dict[str, Any]) -> None:
     """Write a teacher as float16 safetensors, whole or not at all, with `facts` as its metadata."""
     tensors = {name: value.half().cpu().contiguous() for name, value in network.state_dict().items()}
-    write_whole(file, serialize(tensors, {"edgead_teacher": json.dumps(facts)}))
+    write_whole(file, serialize(tensors, {METADATA: json.dumps(facts)}))
 
 
 def load_teacher(size: ModelSize, *, file: Path | None = None, padding: bool = False) -> nn.Sequential:
@@ -31,7 +31,7 @@ def load_teacher(size: ModelSize, *, file: Path | None = None, padding: bool = F
     ----------
     size : {"small", "medium", "nano"}
     file : Path, optional
-        What `edgead distill` wrote, instead of the teacher that comes with edgead.
+        See `read_teacher`; instead of the teacher that comes with edgead.
     padding : bool
         See `build_pdn`.
 
@@ -44,20 +44,20 @@ def load_teacher(size: ModelSize, *, file: Path | None = None, padding: bool = F
     source = file or PACKAGED / f"{size}.safetensors"
     if not source.is_file():
         missing = f"{file}: no such file" if file else f"no teacher of model_size {size} comes with edgead"
+        public = f"Give --weights with {SOURCES.format(size=size)}; or make" if size != "nano" else "Make"
         raise SettingsError(
-            f"{missing}: make one with `edgead distill IMAGES --model-size {size} -o FILE` and give --weights FILE"
+            f"{missing}. {public} one with `edgead distill IMAGES --model-size {size} -o FILE` and give --weights FILE"
+        )
+    found = read_teacher(source)
+    if found.size != size:
+        raise SettingsError(
+            f"{source} is a teacher of model_size {found.size}, not {size}: take a preset of that size, see `edgead "
+            f"presets`, or --set model_size={found.size}, or another file"
         )
     try:
-        with safe_open(source, framework="pt") as opened:
-            facts = json.loads((opened.metadata() or {})["edgead_teacher"])
-            tensors = {name: opened.get_tensor(name).float() for name in opened.keys()}
-        if facts["settings"]["model_size"] != size:
-            raise SettingsError(f"{source} is a teacher of model_size {facts['settings']['model_size']}, not {size}")
-        network.load_state_dict(tensors)
-    except (KeyError, ValueError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, SettingsError):
-            raise
-        raise SettingsError(f"{source} is no teacher that `edgead distill` wrote: {error}") from error
+        network.load_state_dict(found.tensors)
+    except RuntimeError as error:
+        raise SettingsError(f"{source} is no teacher of model_size {size}: {error}") from error
     return network.eval().requires_grad_(False)
 
 

@@ -1,0 +1,81 @@
+"""Images for the next steps of a training, made while the accelerator is busy with this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+import numpy as np
+
+Made = TypeVar("Made")
+
+KEPT_BYTES = 2**29
+"""2,730 images of 256 x 256 pixels."""
+
+AHEAD = 4
+"""Steps that every thread makes in advance."""
+
+
+class KeptImages(Sequence[np.ndarray]):
+    """Images that stay in memory once they were read, as many as fit into `most_bytes`.
+
+    Several threads may read; two that ask for the same image at once both read it.
+    """
+
+    def __init__(self, images: Sequence[np.ndarray], most_bytes: int = KEPT_BYTES):
+        self._images = images
+        self._kept: dict[int, np.ndarray] = {}
+        self._room = most_bytes
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        number = int(index)
+        image = self._kept.get(number)
+        if image is None:
+            image = self._images[number]
+            if image.nbytes <= self._room:
+                self._room -= image.nbytes
+                self._kept[number] = image
+        return image
+
+
+class Ahead(Generic[Made]):
+    """What `make` gives for the numbers of consecutive steps, made by threads before it is asked for.
+
+    Use it as a context: leaving it ends the threads. What `make` raises, asking for that number raises.
+
+    Parameters
+    ----------
+    make : callable
+        A function of the number alone; called from several threads at once.
+    stop : int
+        Number of steps; none is made for later ones.
+    threads : int
+        0 makes each when it is asked for, which is right where training itself needs all cores.
+    """
+
+    def __init__(self, make: Callable[[int], Made], stop: int, *, threads: int):
+        self._make = make
+        self._stop = stop
+        self._depth = AHEAD * threads
+        self._next = 0
+        self._coming: dict[int, Future[Made]] = {}
+        self._executor = ThreadPoolExecutor(threads, "edgead-images") if threads else None
+
+    def __enter__(self) -> Ahead[Made]:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+
+    def __call__(self, number: int) -> Made:
+        if self._executor is None:
+            return self._make(number)
+        for later in range(max(self._next, number), min(number + self._depth, self._stop)):
+            self._coming[later] = self._executor.submit(self._make, later)
+            self._next = later + 1
+        return self._coming.pop(number).result()
