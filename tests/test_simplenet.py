@@ -14,11 +14,8 @@ from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.dataset.folders import find_test_images  # noqa: E402
 from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
 from edgead.methods.checkpoint import Checkpoint  # noqa: E402
-from edgead.methods.simplenet import (  # noqa: E402
-    SimpleNet,  # noqa: E402
-    add_noise,
-    truncated_l1,
-)
+from edgead.methods.simplenet import SimpleNet  # noqa: E402
+from edgead.methods.simplenet_training import add_noise, truncated_l1  # noqa: E402
 from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
 
 TINY = {

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.methods.backbones import build_backbone
 from edgead.methods.checkpoint import Learner
@@ -20,6 +22,8 @@ from edgead.methods.extraction import extract_patches
 from edgead.methods.loop import run_steps
 from edgead.methods.method import Course, Method
 from edgead.methods.network import PatchFeatures
+from edgead.methods.simplenet_training import Batches, Contest
+from edgead.methods.unfolded import UnfoldedFeatures
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,15 @@ class SimpleNetConfig:
         See `edgead.methods.backbones`. The paper takes layers 2 and 3 of WideResNet50.
     image_size : (int, int)
         Height and width that images are resized to.
+    features : {"averaged", "unfolded"}
+        The mean of each 3 x 3 neighbourhood, standardised, see `edgead.methods.network`, which is ours; or all of it,
+        as the authors have it, see `edgead.methods.unfolded`.
+    embedding : int
+        Numbers of an unfolded patch; 1536 in the authors' script.
     damp_length : bool
-        Damp the length of standardised features; see `edgead.methods.network`. The paper takes plain features, and
-        neither standardises nor damps: both are ours.
+        Damp the length of averaged features; see `edgead.methods.network`.
     hidden : int
-        Width of the discriminator's hidden layer; 1024 in the authors' code, for features of 1536 channels.
+        Width of the discriminator's hidden layer; 1024 in the authors' script.
     noise_std : float
         Deviation of the noise on adapted features. The paper's 0.015 is meant for plain features of WideResNet50;
         those of EfficientNet-Lite differ in scale from channel to channel by orders of magnitude, so here it is
@@ -44,10 +52,13 @@ class SimpleNetConfig:
     margin : float
         th+ and -th- of the truncated L1 loss; 0.5 is the paper's.
     steps, batch_patches : int
-        Updates, and good patches in each, drawn from all images. The paper takes all patches of 4 images, for 160
-        epochs; here 3,000 updates separated drawn defects less well than 1,500.
+        Updates, and good patches in each, drawn from all images.
+    epochs : int
+        Passes over all patches instead of `steps`; 0 counts steps. The authors' code makes 160.
+    batch_images : int
+        All patches of so many images are a batch, instead of `batch_patches`; 8 in the authors' script, 0 is without.
     adaptor_lr, discriminator_lr, weight_decay : float
-        The paper's rates for Adam.
+        Rates of AdamW for the adaptor and of Adam for the discriminator, whose decay it is.
     max_patches : int
         More patches than this are thinned at random before training, which bounds the memory.
     window, top_patches : int
@@ -61,12 +72,16 @@ class SimpleNetConfig:
     backbone: str = "efficientnet_lite2"
     layers: tuple[str, ...] = ("stride8", "stride16")
     image_size: tuple[int, int] = (320, 320)
+    features: Literal["averaged", "unfolded"] = "averaged"
+    embedding: int = 1536
     damp_length: bool = True
     hidden: int = 256
     noise_std: float = 0.03
     margin: float = 0.5
     steps: int = 1500
     batch_patches: int = 512
+    epochs: int = 0
+    batch_images: int = 0
     adaptor_lr: float = 1e-4
     discriminator_lr: float = 2e-4
     weight_decay: float = 1e-5
@@ -75,6 +90,24 @@ class SimpleNetConfig:
     top_patches: int = 1
     sigma_px: float = 4.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.embedding, self.hidden, self.epochs + self.steps, self.batch_patches) < 1:
+            raise SettingsError("embedding, hidden, steps and batch_patches must be at least 1")
+
+
+# The authors' run.sh. They resize to 329 px and cut 288 px out of the middle; here the whole image is looked at, on the
+# scale of the resized one, for a defect at the border counts as well.
+PAPER = {
+    "backbone": "wide_resnet50_2",
+    "layers": ("layer2", "layer3"),
+    "image_size": (329, 329),
+    "features": "unfolded",
+    "hidden": 1024,
+    "noise_std": 0.015,
+    "epochs": 160,
+    "batch_images": 8,
+}
 
 
 class SimpleNetwork(nn.Module):
@@ -92,8 +125,11 @@ class SimpleNetwork(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """uint8 RGB (n, h, w, 3) -> patch scores, the negated discriminator (section 3.6), float32 (n, h', w')."""
         features = self.features(image)
-        scores = -self.discriminator(self.adaptor(features.flatten(0, 2)))
-        return scores.reshape(features.shape[:3])
+        return self.score(features.flatten(0, 2)).reshape(features.shape[:3])
+
+    def score(self, features: Tensor) -> Tensor:
+        """Patch features, float32 (n, d) -> scores, float32 (n, 1)."""
+        return -self.discriminator(self.adaptor(features))
 
 
 class SimpleNet(Method[SimpleNetConfig]):
@@ -103,9 +139,9 @@ class SimpleNet(Method[SimpleNetConfig]):
 
     name = "simplenet"
     config_class = SimpleNetConfig
-    presets = {"default": {}}
+    presets = {"default": {}, "paper": PAPER}
     purpose = "to compare on your own parts; learns in minutes"
-    preset_purposes = {"default": "all"}
+    preset_purposes = {"default": "all", "paper": "the authors' network and schedule, on a GPU"}
 
     def __init__(
         self,
@@ -121,7 +157,10 @@ class SimpleNet(Method[SimpleNetConfig]):
         with torch.inference_mode():
             layers = backbone(torch.zeros(1, 3, *config.image_size))
         self.grid = tuple(layers[0].shape[-2:])
-        features = PatchFeatures(backbone, [layer.shape[1] for layer in layers], damp_length=config.damp_length)
+        if config.features == "unfolded":
+            features: PatchFeatures = UnfoldedFeatures(backbone, config.embedding)
+        else:
+            features = PatchFeatures(backbone, [layer.shape[1] for layer in layers], damp_length=config.damp_length)
         with torch.random.fork_rng([]):
             torch.manual_seed(config.seed)
             self.network = SimpleNetwork(features, config.hidden)
@@ -132,8 +171,7 @@ class SimpleNet(Method[SimpleNetConfig]):
 
     @property
     def head(self) -> MapHead:
-        config = self.config
-        return MapHead(window=config.window, top_patches=config.top_patches, sigma_px=config.sigma_px)
+        return head_of(self.config)
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
         """Extract good patches, then train the adaptor and the discriminator on them."""
@@ -142,38 +180,31 @@ class SimpleNet(Method[SimpleNetConfig]):
             images,
             self.grid,
             max_patches=self.config.max_patches,
+            groups=course.groups,
             rng=np.random.default_rng(self.config.seed),
             device=course.device,
             progress=partial(course.progress, "extract features"),
         )
-        self._train(torch.from_numpy(patches), course)
+        self._train(torch.from_numpy(patches), len(patches) // len(images), course)
 
-    def _train(self, patches: Tensor, course: Course) -> None:
-        """Adaptor and discriminator learn from standardised features of good patches, float32 (patches, d)."""
+    def _train(self, patches: Tensor, per_image: int, course: Course) -> None:
+        """Adaptor and discriminator learn from features of good patches, float32 (patches, d), image by image."""
         config = self.config
         adaptor = self.network.adaptor.to(course.device).train()
         discriminator = self.network.discriminator.to(course.device).train()
-        trained = nn.ModuleList([adaptor, discriminator])
-        optimizers = [
-            torch.optim.Adam(module.parameters(), lr=rate, weight_decay=config.weight_decay)
-            for module, rate in ((adaptor, config.adaptor_lr), (discriminator, config.discriminator_lr))
-        ]
+        contest = Contest(adaptor, discriminator, config.noise_std, config.margin)
+        optimizers = contest.optimizers(config.adaptor_lr, config.discriminator_lr, config.weight_decay)
+        whole = config.batch_images
+        size, together = (whole * per_image, per_image) if whole else (config.batch_patches, 1)
+        batches = Batches(len(patches), size, together, config.seed)
 
         def step(number: int, rng: np.random.Generator) -> Tensor:
-            drawn = torch.from_numpy(rng.integers(len(patches), size=config.batch_patches))
-            good = adaptor(patches[drawn].to(course.device))
-            scores = discriminator(torch.cat([good, add_noise(good, config.noise_std)]))
-            loss = truncated_l1(scores[: len(good)], scores[len(good) :], config.margin)
-            trained.zero_grad()
-            loss.backward()
-            for optimizer in optimizers:
-                optimizer.step()
-            return loss
+            return contest.update(patches[batches.of(number)].to(course.device), optimizers)
 
         run_steps(
             step,
-            Learner(trained, optimizers),
-            config.steps,
+            Learner(nn.ModuleList([adaptor, discriminator]), optimizers),
+            config.epochs * batches.per_epoch or config.steps,
             seed=config.seed,
             checkpoint=course.checkpoint,
             progress=course.progress,
@@ -181,14 +212,6 @@ class SimpleNet(Method[SimpleNetConfig]):
         self.network.to(CPU).eval()
 
 
-def add_noise(features: Tensor, std: float) -> Tensor:
-    """Make anomalous features from good ones: Gaussian noise on every channel (section 3.3)."""
-    return features + std * torch.randn_like(features)
-
-
-def truncated_l1(good: Tensor, anomalous: Tensor, margin: float) -> Tensor:
-    """Mean truncated L1 loss (section 3.5) of the discriminator's outputs: nothing is gained beyond the margins.
-
-    max(0, th+ - D(q)) + max(0, -th- + D(q-)), with th+ = `margin` and th- = -`margin`.
-    """
-    return (margin - good).clamp_min(0).mean() + (margin + anomalous).clamp_min(0).mean()
+def head_of(config: SimpleNetConfig) -> MapHead:
+    """How patch scores become an image score and a map."""
+    return MapHead(window=config.window, top_patches=config.top_patches, sigma_px=config.sigma_px)
