@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 import simplenet_authors as authors  # noqa: E402
 from torch import nn  # noqa: E402
 
-from edgead.methods import simplenet, simplenet_training, unfolded  # noqa: E402
+from edgead.methods import simplenet_training, unfolded  # noqa: E402
 from edgead.methods.backbones import Backbone  # noqa: E402
-from edgead.methods.simplenet import SimpleNet, SimpleNetConfig, SimpleNetwork  # noqa: E402
-from edgead.methods.simplenet_training import Contest  # noqa: E402
+from edgead.methods.simplenet import SimpleNet, SimpleNetConfig  # noqa: E402
+from edgead.methods.simplenet_training import Contest, SimpleNetwork  # noqa: E402
 from edgead.methods.unfolded import UnfoldedFeatures  # noqa: E402
 
 PAPER = SimpleNetConfig(**SimpleNet.presets["paper"])
@@ -46,7 +47,7 @@ def judge(network: SimpleNetwork, features: torch.Tensor, image_size: tuple[int,
     """Patch scores, image scores and maps, by the head of the preset."""
     with torch.no_grad():
         scores = network.score(features.flatten(0, 2)).reshape(features.shape[:3]).numpy()
-    head = simplenet.head_of(PAPER)
+    head = SimpleNet.head.fget(SimpleNamespace(config=PAPER))
     judged = [head.reference({"patch_scores": x.astype(np.float64)}, {}, image_size) for x in scores]
     return {
         "scores": scores,
@@ -63,7 +64,9 @@ def compute(monkeypatch) -> dict[str, np.ndarray]:
     found = {"features": features.flatten(1, 2)[:2, ::16].numpy(), **judge(network, features, authors.LEVELS_SHAPE)}
     noise = authors.Noise()
     monkeypatch.setattr(torch, "randn_like", lambda like: noise(0.0, 1.0, like.shape))
-    contest = Contest(network.adaptor.train(), network.discriminator.train(), PAPER.noise_std, PAPER.margin)
+    contest = Contest(
+        network.adaptor.train(), network.discriminator.train(), PAPER.noise_std, PAPER.noise_spread, PAPER.margin
+    )
     optimizers = contest.optimizers(PAPER.adaptor_lr, PAPER.discriminator_lr, PAPER.weight_decay)
     found["losses"] = np.array(
         [contest.update(features[batch].flatten(0, 2), optimizers).item() for batch in authors.BATCHES]
