@@ -105,7 +105,7 @@ class BestSoFar(nn.Module):
         super().__init__()
         self.kept = copy.deepcopy(candidate)
         self._patience = patience
-        self.register_buffer("auroc", torch.tensor(-1.0))
+        self.register_buffer("auroc", torch.tensor(-1.0, dtype=torch.float64))
         self.register_buffer("waited", torch.tensor(0))
 
     @property
