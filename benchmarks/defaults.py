@@ -57,7 +57,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "  noise of 0.03 alone": {"noise_std": 0.03, "noise_spread": 1.0},
         "  not whitened": {"whiten": False},
         "  hidden layer of 256": {"hidden": 256},
-        "  half the steps": {"steps": 300},
+        "  twice the steps": {"steps": 600},
         "  the last weights": {"averaging": 0.0},
         "  to the end, from all images": {"held_out": 0.0},
     },

@@ -31,6 +31,7 @@ TINY = {
     "steps": 30,
     "noise_std": 0.5,
     "noise_spread": 1.0,
+    "averaging": 0.0,
     "adaptor_lr": 1e-2,
     "discriminator_lr": 1e-2,
 }
@@ -131,7 +132,7 @@ def test_the_mean_of_the_weights_forgets_the_first():
     assert 100 < mean.module.weight.item() < 190
 
 
-def test_training_stops_when_drawn_defects_are_told_no_better(monkeypatch):
+def test_training_stops_when_drawn_defects_are_separated_no_better(monkeypatch):
     seen = iter([0.6, 0.8, 0.7, 0.75])  # a fifth look would raise StopIteration
     monkeypatch.setattr(DrawnDefects, "auroc", lambda self, score: next(seen))
     settings = {**TINY, "held_out": 0.2, "look_every": 3, "patience": 2}

@@ -52,7 +52,7 @@ def judge(network: SimpleNetwork, features: torch.Tensor, image_size: tuple[int,
     return {
         "scores": scores,
         "image_scores": np.array([score for score, _ in judged]),
-        "maps": np.array([picture[::4, ::4] for _, picture in judged]),
+        "maps": np.array([smoothed[::4, ::4] for _, smoothed in judged]),
     }
 
 

@@ -62,13 +62,14 @@ class SimpleNetConfig:
         The weights are a running mean with this decay at each step, which is ours; 0 takes the last ones.
     held_out : float
         Share of the groups of images that is held out, on which defects are drawn to see when to stop: the network is
-        kept that tells them best. The authors' code asks the test set. 0 goes through to the end.
+        kept that separates them best. The authors' code asks the test set. 0 goes through to the end.
     look_every, patience : int
         Steps between two such looks, and for how many looks none may be better.
     margin : float
         th+ and -th- of the truncated L1 loss; 0.5 is the paper's.
     steps, batch_patches : int
-        Updates, and good patches in each, drawn from all images.
+        Updates, and good patches in each, drawn from all images. On six sets of real parts 300 and 600 updates are as
+        good in the mean; parts that differ much from each other suffer from more, which drawn defects do not show.
     epochs : int
         Passes over all patches instead of `steps`; 0 counts steps. The authors' code makes 160.
     batch_images : int
@@ -103,7 +104,7 @@ class SimpleNetConfig:
     held_out: float = 0.1
     look_every: int = 100
     patience: int = 3
-    steps: int = 600
+    steps: int = 300
     batch_patches: int = 512
     epochs: int = 0
     batch_images: int = 0

@@ -89,7 +89,7 @@ class DrawnDefects:
 
 
 class BestSoFar(nn.Module):
-    """The weights that told drawn defects from good images best, and for how many looks none were better.
+    """The weights that separated drawn defects from good images best, and for how many looks none were better.
 
     Parameters
     ----------

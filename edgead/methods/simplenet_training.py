@@ -121,7 +121,7 @@ def add_noise(features: Tensor, std: float, spread: float = 1.0) -> Tensor:
     """Make anomalous features from good ones, float32 (n, d): Gaussian noise on every channel (section 3.3).
 
     With a `spread`, which is ours, the noise of each patch is quieter by a factor between 1 and that, evenly in its
-    logarithm: the quiet ones are never told from good patches, and so there is always something left to learn.
+    logarithm: the quiet ones stay hard to separate from good patches, and so something is always left to learn.
     """
     if spread == 1:
         return features + std * torch.randn_like(features)
