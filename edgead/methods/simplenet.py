@@ -219,7 +219,7 @@ class SimpleNet(Method[SimpleNetConfig]):
         trained = nn.Sequential(self.network.adaptor, self.network.discriminator).to(course.device)
         averaged = running_mean(trained, config.averaging)
         best = BestSoFar(averaged.module, config.patience)
-        contest = Contest(*trained, config.noise_std, config.noise_spread, config.margin)
+        contest = Contest(trained[0], trained[1], config.noise_std, config.noise_spread, config.margin)
         optimizers = contest.optimizers(config.adaptor_lr, config.discriminator_lr, config.weight_decay)
         whole = config.batch_images
         size, together = (whole * per_image, per_image) if whole else (config.batch_patches, 1)

@@ -25,7 +25,7 @@ from edgead.methods.validation import DRAWN_PER_IMAGE
 MOST_IMAGES, LEAST_IMAGES = 24, 8
 
 
-def hold_out(groups: Sequence[int], share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(groups: Sequence[int] | np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the images to learn from, and of those to hold out: whole groups, at most `MOST_IMAGES` images.
 
     Nothing is held out where that would be less than `LEAST_IMAGES`: few images are needed to learn from.

@@ -142,7 +142,7 @@ def running_mean(trained: nn.Module, decay: float) -> AveragedModel:
     The first updates, from random weights, are forgotten faster; a decay of 0 takes the last weights.
     """
 
-    def average(mean: Tensor, latest: Tensor, count: Tensor) -> Tensor:
+    def average(mean: Tensor, latest: Tensor, count: Tensor | int) -> Tensor:
         kept = min(decay, (1 + int(count)) / (10 + int(count)))
         return kept * mean + (1 - kept) * latest
 
