@@ -53,13 +53,13 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "simplenet": {
         "the defaults": {},
-        "  window of 5 x 5": {"window": 5},
-        "  noise of 0.015": {"noise_std": 0.015},
-        "  noise of 0.045": {"noise_std": 0.045},
-        "  hidden layer of 512": {"hidden": 512},
-        "  twice the steps": {"steps": 3000},
-        "  the paper's learning rates times ten": {"adaptor_lr": 1e-3, "discriminator_lr": 2e-3},
-        "  standardised only, noise of 0.45": {"damp_length": False, "noise_std": 0.45},
+        "  the maximum of all patches": {"window": 1, "top_patches": 1, "rings": 0},
+        "  noise of 0.03 alone": {"noise_std": 0.03, "noise_spread": 1.0},
+        "  not whitened": {"whiten": False},
+        "  hidden layer of 256": {"hidden": 256},
+        "  twice the steps": {"steps": 600},
+        "  the last weights": {"averaging": 0.0},
+        "  to the end, from all images": {"held_out": 0.0},
     },
 }
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 
+from fakes import edit_manifest  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.dataset.folders import find_test_images  # noqa: E402
 from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
 from edgead.methods.checkpoint import Checkpoint  # noqa: E402
-from edgead.methods.simplenet import (  # noqa: E402
-    SimpleNet,  # noqa: E402
-    add_noise,
-    truncated_l1,
-)
+from edgead.methods.load import load_network  # noqa: E402
+from edgead.methods.simplenet import SimpleNet  # noqa: E402
+from edgead.methods.simplenet_selection import BestSoFar, DrawnDefects, hold_out  # noqa: E402
+from edgead.methods.simplenet_training import Batches, add_noise, running_mean, truncated_l1  # noqa: E402
 from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
 
 TINY = {
@@ -28,6 +30,8 @@ TINY = {
     "batch_patches": 64,
     "steps": 30,
     "noise_std": 0.5,
+    "noise_spread": 1.0,
+    "averaging": 0.0,
     "adaptor_lr": 1e-2,
     "discriminator_lr": 1e-2,
 }
@@ -41,6 +45,7 @@ def texture(seed: int) -> np.ndarray:
 
 
 IMAGES = [texture(seed) for seed in range(12)]
+MANY = [texture(seed) for seed in range(40)]
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +78,77 @@ def test_noise_is_gaussian_of_the_asked_deviation():
     # The kurtosis of a Gaussian is 3; one value for a whole patch would correlate its channels.
     assert ((noise / noise.std()) ** 4).mean().item() == pytest.approx(3, abs=0.1)
     assert torch.corrcoef(noise.T).fill_diagonal_(0).abs().max() < 0.15
+
+
+def test_spread_noise_is_loud_and_quiet_evenly_in_its_logarithm():
+    torch.manual_seed(0)
+    loudness = add_noise(torch.zeros(4000, 400), 0.1, 20.0).std(dim=1).log().double()
+    assert loudness.exp().min() == pytest.approx(0.005, rel=0.2) and loudness.exp().max() == pytest.approx(0.1, rel=0.2)
+    shares = torch.histc(loudness, 4, math.log(0.005), math.log(0.1)) / len(loudness)
+    assert shares.tolist() == pytest.approx([0.25] * 4, abs=0.04)
+
+
+def test_an_epoch_has_every_row_once():
+    batches = Batches(rows=41, size=10, together=1, seed=3)
+    assert batches.per_epoch == 4  # the last row alone would have no deviation
+    epochs = [torch.cat([batches.of(4 * epoch + i) for i in range(4)]).tolist() for epoch in range(2)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(41)) and epochs[0] != epochs[1]
+    assert [len(batches.of(i)) for i in range(4)] == [10, 10, 10, 11]
+
+
+def test_whole_images_stay_together():
+    batches = Batches(rows=15, size=6, together=3, seed=0)
+    rows = [batches.of(i).tolist() for i in range(batches.per_epoch)]
+    assert [len(batch) for batch in rows] == [6, 6, 3]
+    assert all(batch[i + 1] == batch[i] + 1 for batch in rows for i in range(len(batch)) if i % 3 < 2)
+
+
+def test_whole_groups_are_held_out_and_few_images_looked_at():
+    groups = np.arange(300) // 3
+    own, held = hold_out(groups, 0.2, 0)
+    assert len(own) == 240 and len(held) == 24 and not set(groups[own]) & set(groups[held])
+    assert len(hold_out([0, 0, 0], 0.1, 0)[1]) == 0 == len(hold_out(groups, 0.0, 0)[1])
+
+
+def test_the_best_is_kept_and_patience_ends_the_training():
+    candidate = nn.Linear(1, 1)
+    best = BestSoFar(candidate, patience=2)
+    for weight, auroc in ((1.0, 0.6), (2.0, 0.9), (3.0, 0.9)):
+        candidate.weight.data.fill_(weight)
+        best.offer(candidate, auroc)
+    assert best.kept.weight.item() == 2.0 and not best.is_over
+    best.offer(candidate, 0.8)
+    assert best.is_over and best.kept.weight.item() == 2.0
+
+
+def test_the_mean_of_the_weights_forgets_the_first():
+    trained = nn.Linear(1, 1)
+    mean, last = running_mean(trained, 0.99), running_mean(trained, 0.0)
+    for step in range(200):
+        trained.weight.data.fill_(float(step))
+        mean.update_parameters(trained)
+        last.update_parameters(trained)
+    assert last.module.weight.item() == 199.0
+    assert 100 < mean.module.weight.item() < 190
+
+
+def test_training_stops_when_drawn_defects_are_separated_no_better(monkeypatch):
+    seen = iter([0.6, 0.8, 0.7, 0.75])  # a fifth look would raise StopIteration
+    monkeypatch.setattr(DrawnDefects, "auroc", lambda self, score: next(seen))
+    settings = {**TINY, "held_out": 0.2, "look_every": 3, "patience": 2}
+    stopped = SimpleNet.from_settings(settings).fit(MANY).network.state_dict()
+    until = SimpleNet.from_settings({**settings, "steps": 6, "patience": 9})
+    seen = iter([0.6, 0.8])
+    monkeypatch.setattr(DrawnDefects, "auroc", lambda self, score: next(seen))
+    best = until.fit(MANY).network.state_dict()
+    for name, value in best.items():
+        assert torch.equal(value, stopped[name]), name
+
+
+def test_drawn_defects_are_found_by_a_network_that_has_learnt(trained):
+    network = trained.network
+    drawn = DrawnDefects(network.features, IMAGES[:4], trained.head, 0)
+    assert drawn.auroc(nn.Sequential(network.adaptor, network.discriminator)) > 0.8
 
 
 def test_the_parts_are_the_papers(trained):
@@ -159,3 +235,21 @@ def test_deployed_scores_are_the_trained_ones(model, line_data):
     assert replay_golden(artifact).passed
     assert artifact.manifest.training["peak_memory_mib"] > 0
     assert not model.with_name("model.checkpoint").exists()
+
+
+def test_a_model_from_before_features_were_whitened_is_rebuilt(line_data, tmp_path):
+    settings = {**TINY, "whiten": False, "steps": 2, "window": 1, "top_patches": 1, "rings": 0}
+    good = GoodImages(line_data, false_reject_rate=0.05)
+    artifact, _ = train_from_folder(good, tmp_path / "model", settings, detector="simplenet")
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    with torch.inference_mode():
+        before = load_network(artifact)(torch.from_numpy(image))
+    edit_manifest(tmp_path / "model", forget_what_came_later)
+    with torch.inference_mode():
+        after = load_network(Artifact.load(tmp_path / "model"))(torch.from_numpy(image))
+    assert torch.equal(before, after)
+
+
+def forget_what_came_later(content: dict) -> None:
+    for key in ("fill", "features", "embedding", "whiten", "noise_spread", "averaging", "held_out", "rings"):
+        del content["training"]["settings"][key]

@@ -13,7 +13,10 @@ from edgead.methods.patchcore import PatchCore
 from edgead.methods.registry import METHODS
 
 # What settings meant before the manifest named them.
-EARLIER: dict[str, dict[str, Any]] = {PatchCore.name: {"whiten": False, "margin": 0, "by_place": False}}
+EARLIER: dict[str, dict[str, Any]] = {
+    PatchCore.name: {"whiten": False, "margin": 0, "by_place": False},
+    "simplenet": {"features": "averaged", "whiten": False},
+}
 
 
 def load_network(artifact: Artifact) -> nn.Module:
