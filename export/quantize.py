@@ -20,6 +20,7 @@ from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
 from edgead.export.fuse_normalization import find_normalisation, fold_normalisation
 from edgead.export.layers import ACTIVATIONS, WEIGHTED, body, layers
+from edgead.export.rounding import Moments, round_weights
 
 # Fewer images do not show the range of every channel; more than the last add time and nothing else.
 LEAST_IMAGES = 16
@@ -103,7 +104,11 @@ class _Reader(CalibrationDataReader):
 
 
 def quantize(
-    model: onnx.ModelProto, ranges: TensorsData, scheme: Scheme, float_layers: Sequence[str] = ()
+    model: onnx.ModelProto,
+    ranges: TensorsData,
+    scheme: Scheme,
+    float_layers: Sequence[str] = (),
+    moments: Moments | None = None,
 ) -> onnx.ModelProto:
     """Put QuantizeLinear and DequantizeLinear around everything that is computed with 8 bits.
 
@@ -119,6 +124,8 @@ def quantize(
     scheme : Scheme
     float_layers : sequence of str
         Names of layers (`layers`) that stay in float.
+    moments : dict of str to ndarray, optional
+        See `edgead.export.rounding`; without, each weight becomes the nearest of 7 bits.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -158,5 +165,7 @@ def quantize(
     result = quantizer.model.model
     if normalisation is not None:
         fold_normalisation(result, normalisation)
+    if moments is not None:
+        round_weights(result, model, moments)
     onnx.checker.check_model(result)
     return result

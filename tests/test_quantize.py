@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 import onnxruntime  # noqa: E402
 from onnx import TensorProto, numpy_helper  # noqa: E402
-from small_graph import small_graph, small_images  # noqa: E402
+from small_graph import SIZE, small_graph, small_images  # noqa: E402
 
 from edgead.dataset.folders import no_progress  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
@@ -19,6 +20,7 @@ from edgead.export.fuse_normalization import find_normalisation, share_normalisa
 from edgead.export.int8_search import Int8Search, _fewest  # noqa: E402
 from edgead.export.layers import body, layers  # noqa: E402
 from edgead.export.quantize import LEAST_IMAGES, METHODS, SCHEMES, measure_ranges, quantize  # noqa: E402
+from edgead.export.rounding import LARGEST, second_moments, up_or_down  # noqa: E402
 from edgead.export.weights import changed_weights  # noqa: E402
 from edgead.runtime.ort import WITHOUT  # noqa: E402
 
@@ -110,6 +112,50 @@ def test_int8_for_tensorrt(small, ranges):
     images = small_images(4)
     expected = run(small, images)
     assert np.linalg.norm(run(model, images) - expected) < 0.05 * np.linalg.norm(expected)
+
+
+def squared_errors(rows, rounded, moments):
+    return np.einsum("on,onm,om->o", rounded - rows, moments, rounded - rows)
+
+
+@pytest.mark.parametrize("kinds", [1, 3])
+def test_rows_are_rounded_for_their_sums(kinds):
+    rng = np.random.default_rng(0)
+    rows = rng.uniform(-LARGEST, LARGEST, (3, 6))
+    inputs = rng.normal(1, 0.1, (kinds, 100, 6))  # nearly alike, as neighbours are
+    moments = inputs.transpose(0, 2, 1) @ inputs / 100
+    rounded = up_or_down(rows, moments)
+    assert (np.abs(rounded - rows) < 1).all() and np.abs(rounded).max() <= LARGEST
+    each = np.broadcast_to(moments, (3, 6, 6))
+    choices = np.array(list(itertools.product((0, 1), repeat=6)))
+    every = [squared_errors(rows, np.floor(rows) + choice, each) for choice in choices]
+    nearest, found = squared_errors(rows, np.round(rows), each), squared_errors(rows, rounded, each)
+    assert (found <= nearest).all() and found.sum() < 0.2 * nearest.sum()
+    assert found.sum() < 3 * np.min(every, axis=0).sum()
+
+
+def test_moments_are_those_of_what_a_layer_multiplies(small):
+    images = small_images(4)
+    moments = second_moments(small, images)
+    assert {name: moment.shape for name, moment in moments.items()} == {"a": (1, 27, 27), "b": (1, 4, 4)}
+    small.graph.output.append(onnx.helper.make_empty_tensor_value_info("relu6"))
+    session = onnxruntime.InferenceSession(small.SerializeToString())
+    seen = np.concatenate([session.run(["relu6"], {"image": image[None]})[0] for image in images])
+    seen = seen.transpose(0, 2, 3, 1).reshape(-1, 4)
+    # Of an image of 16 x 16, 200 positions.
+    np.testing.assert_allclose(moments["b"][0], seen.T @ seen / len(seen), rtol=0.1)
+
+
+def test_rounding_for_sums_comes_closer_than_the_nearest(small):
+    noise = np.random.default_rng(2)
+    images = [noise.integers(level, level + 8, (SIZE, SIZE, 3), np.uint8) for level in range(0, 240, 10)]  # plain
+    ranges, moments = measure_ranges(small, images, "minmax", silent), second_moments(small, images)
+    model = quantize(small, ranges, SCHEMES["int8"], (), moments)
+    expected = run(small, images)
+    nearest = np.linalg.norm(run(quantize(small, ranges, SCHEMES["int8"]), images) - expected)
+    assert np.linalg.norm(run(model, images) - expected) < 0.8 * nearest
+    assert changed_weights(small, model) == []
+    assert np.abs(constants(model)["a.weight_quantized"]).max() <= LARGEST
 
 
 @pytest.mark.parametrize("layer", ["a", "b"])
