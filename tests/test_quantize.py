@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ import onnxruntime  # noqa: E402
 from onnx import TensorProto, numpy_helper  # noqa: E402
 from small_graph import SIZE, small_graph, small_images  # noqa: E402
 
+from edgead.artifact.onnx_constants import with_constants  # noqa: E402
 from edgead.dataset.folders import no_progress  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.export.float16 import to_float16  # noqa: E402
@@ -22,6 +24,7 @@ from edgead.export.layers import body, layers  # noqa: E402
 from edgead.export.quantize import LEAST_IMAGES, METHODS, SCHEMES, measure_ranges, quantize  # noqa: E402
 from edgead.export.rounding import LARGEST, second_moments, up_or_down  # noqa: E402
 from edgead.export.weights import changed_weights  # noqa: E402
+from edgead.learning.commission.backbone import PACKAGED  # noqa: E402
 from edgead.runtime.ort import WITHOUT  # noqa: E402
 
 
@@ -156,6 +159,72 @@ def test_rounding_for_sums_comes_closer_than_the_nearest(small):
     assert np.linalg.norm(run(model, images) - expected) < 0.8 * nearest
     assert changed_weights(small, model) == []
     assert np.abs(constants(model)["a.weight_quantized"]).max() <= LARGEST
+
+
+@pytest.fixture(scope="module")
+def damped():
+    """The packaged backbone with its lengths damped and a metric, images, their ranges and moments."""
+    rng = np.random.default_rng(3)
+    channels = 152
+    learnt = {
+        "mean": np.zeros(channels, np.float32),
+        "inverse_std": np.ones(channels, np.float32),
+        "squared_length": np.full(2, 100, np.float32),
+        "metric": (np.eye(channels) + rng.normal(0, 0.02, (channels, channels))).astype(np.float32)[:, :, None, None],
+    }
+    model = onnx.load_from_string(with_constants((PACKAGED / "fast.onnx").read_bytes(), learnt))
+    coarse = rng.integers(0, 256, (LEAST_IMAGES, 28, 28, 3), np.uint8)
+    images = [cv2.resize(image, (224, 224), interpolation=cv2.INTER_CUBIC) for image in coarse]
+    return model, images, measure_ranges(model, images, "minmax", silent), second_moments(model, images)
+
+
+def relative_error(model, expected, images):
+    return np.linalg.norm(run(model, images) - expected) / np.linalg.norm(expected)
+
+
+def test_a_backbone_rounded_for_its_sums_needs_no_layer_in_float(damped):
+    model, images, ranges, moments = damped
+    images = images[:4]
+    expected = run(model, images)
+    nearest, summed = (
+        relative_error(quantize(model, ranges, SCHEMES["int8"], ["metric"], given), expected, images)
+        for given in (None, moments)
+    )
+    assert summed < 0.1 and summed < 0.6 * nearest
+
+
+def test_the_metric_of_damped_features_is_a_product_of_integers(damped):
+    model, images, ranges, moments = damped
+    others = [name for name in layers(model) if name != "metric"]
+    alone = quantize(model, ranges, SCHEMES["int8"], others, moments)
+    ops = Counter(node.op_type for node in alone.graph.node)
+    assert ops["MatMul"] == 1 and (ops["QuantizeLinear"], ops["DequantizeLinear"]) == (1, 2)
+    values = constants(alone)
+    assert np.abs(values["metric_quantized"]).max() <= LARGEST and "metric" not in values
+    # Damped features are within -1 and 1, whatever the image shows.
+    step, zero_point = values["metric_input_scale"], float(values["metric_input_zero_point"])
+    assert step * (0 - zero_point) <= -1 and step * (255 - zero_point) == pytest.approx(1)
+    assert relative_error(alone, run(model, images[:4]), images[:4]) < 0.05
+    assert changed_weights(model, alone) == []
+    (stored,) = [tensor for tensor in alone.graph.initializer if tensor.name == "metric_quantized"]
+    stored.CopyFrom(numpy_helper.from_array(np.roll(values["metric_quantized"], 1, axis=0), stored.name))
+    assert changed_weights(model, alone) == ["metric"]
+
+
+def test_the_metric_stays_in_float_where_nothing_bounds_what_it_multiplies(damped):
+    model, *_ = damped
+    assert "metric" in layers(model)
+    undamped = onnx.ModelProto()
+    undamped.CopyFrom(model)
+    for tensor in undamped.graph.initializer:
+        if tensor.name == "squared_length":
+            tensor.name = "other"
+    assert "metric" not in layers(undamped)
+
+
+def test_tensorrt_gets_the_metric_in_float(damped):
+    model, _, ranges, moments = damped
+    assert "metric" in constants(quantize(model, ranges, SCHEMES["int8_symmetric"], (), moments))
 
 
 @pytest.mark.parametrize("layer", ["a", "b"])
