@@ -40,7 +40,7 @@ def quantise_metric(model: onnx.ModelProto, moments: np.ndarray | None) -> None:
     rounded = np.round(rows) if moments is None else up_or_down(rows, moments)
     matrix = f"{METRIC}_quantized", f"{METRIC}_scale", f"{METRIC}_zero_point"
     features = f"{METRIC}_input_scale", f"{METRIC}_input_zero_point"
-    constants = {
+    constants: dict[str, np.ndarray] = {
         matrix[0]: np.ascontiguousarray(rounded.T.astype(np.int8)),
         matrix[1]: scale,
         matrix[2]: np.zeros(len(scale), np.int8),
