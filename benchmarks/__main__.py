@@ -17,6 +17,7 @@ BENCHMARKS = (
     "few",
     "folds",
     "kernels",
+    "layers",
     "panel",
     "guarantee",
     "guard",

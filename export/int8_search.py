@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnxruntime.quantization.calibrate import TensorsData
 
 from edgead.dataset.folders import StageProgress
 from edgead.export.layers import layers
 from edgead.export.quantize import METHODS, Scheme, measure_ranges, quantize
-from edgead.runtime.ort import WITHOUT
+from edgead.export.rounding import Moments, open_graph, second_moments
 
 ScoreError = Callable[[onnx.ModelProto], float]
 """Relative error of the image scores when the detector runs a graph."""
@@ -84,7 +83,7 @@ class Int8Search:
         """
         named = list(float_layers or [])
         ranges = {method: self._ranges(method) for method in METHODS}
-        models = {method: quantize(self._model, found, self._scheme, named) for method, found in ranges.items()}
+        models = {method: self._quantised(found, named) for method, found in ranges.items()}
         errors = {method: self._score_error(model) for method, model in models.items()}
         method = min(errors, key=errors.__getitem__)
         if errors[method] <= tolerance:
@@ -100,7 +99,7 @@ class Int8Search:
             tried.append(count)
             # Doubling and halving take about this many.
             self._progress("keep layers in float", len(tried), max(len(tried), 2 * len(candidates).bit_length()))
-            model = quantize(self._model, ranges[method], self._scheme, candidates[:count])
+            model = self._quantised(ranges[method], candidates[:count])
             return model, self._score_error(model) <= tolerance
 
         count, model = _fewest(keep, len(candidates))
@@ -112,20 +111,25 @@ class Int8Search:
         expected = self._outputs(self._model)
         found = {}
         for done, name in enumerate(names, 1):
-            alone = quantize(self._model, ranges, self._scheme, [other for other in names if other != name])
+            alone = self._quantised(ranges, [other for other in names if other != name])
             error = np.linalg.norm(self._outputs(alone) - expected) / max(float(np.linalg.norm(expected)), 1e-12)
             found[name] = round(float(error), 5)
             self._progress("sensitivity of layers", done, len(names))
         return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+    def _quantised(self, ranges: TensorsData, float_layers: Sequence[str]) -> onnx.ModelProto:
+        return quantize(self._model, ranges, self._scheme, float_layers, self._moments)
+
+    @cached_property
+    def _moments(self) -> Moments:
+        return second_moments(self._model, self._images)
 
     def _ranges(self, method: str) -> TensorsData:
         return measure_ranges(self._model, self._images, method, partial(self._progress, f"calibrate {method}"))
 
     def _outputs(self, model: onnx.ModelProto) -> np.ndarray:
         """All outputs for a few images, in one vector."""
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, disabled_optimizers=WITHOUT)
+        session = open_graph(model)
         name = session.get_inputs()[0].name
         few = range(0, len(self._images), max(1, len(self._images) // 6))
         runs = [session.run(None, {name: self._images[i][None]}) for i in few]

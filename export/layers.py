@@ -5,22 +5,25 @@ from __future__ import annotations
 import onnx
 
 WEIGHTED = ("Conv", "ConvTranspose")
-HEADS = {"metric"}  # a convolution in form only, see edgead.methods.network
+METRIC, DAMPED = "metric", "squared_length"  # constants of edgead.methods.network
 ACTIVATIONS = ("Clip", "Relu", "LeakyRelu")
 
 
 def layers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     """Convolutions in the order of the graph, named after their torch modules.
 
-    Products of matrices are none, nor is the metric: they are the heads that make scores of features (whitening,
-    adaptor, discriminator), cheap beside the convolutions. With 8 bits their error would be the score's, and so would
-    the clipping at what good images show.
+    Products of matrices are none: they are the heads that make scores of features (whitening, adaptor, discriminator),
+    cheap beside the convolutions. With 8 bits their error would be the score's, and so would the clipping at what good
+    images show. The metric is one of them, unless lengths are damped: then it has `METRIC` as its name, see
+    `edgead.export.metric`.
     """
     weights = {tensor.name for tensor in model.graph.initializer}
+    if DAMPED not in weights:
+        weights -= {METRIC}
     return {
         node.input[1].removesuffix(".weight"): node
         for node in model.graph.node
-        if node.op_type in WEIGHTED and node.input[1] in weights - HEADS
+        if node.op_type in WEIGHTED and node.input[1] in weights
     }
 
 
@@ -31,7 +34,7 @@ def body(model: onnx.ModelProto) -> set[str]:
     """
     producers = {output: node for node in model.graph.node for output in node.output}
     found: set[str] = set()
-    pending = list(layers(model).values())
+    pending = [node for name, node in layers(model).items() if name != METRIC]
     while pending:
         node = pending.pop()
         if node.name not in found:

@@ -19,7 +19,9 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
 from edgead.export.fuse_normalization import find_normalisation, fold_normalisation
-from edgead.export.layers import ACTIVATIONS, WEIGHTED, body, layers
+from edgead.export.layers import ACTIVATIONS, METRIC, WEIGHTED, body, layers
+from edgead.export.metric import quantise_metric
+from edgead.export.rounding import Moments, round_weights
 
 # Fewer images do not show the range of every channel; more than the last add time and nothing else.
 LEAST_IMAGES = 16
@@ -103,12 +105,17 @@ class _Reader(CalibrationDataReader):
 
 
 def quantize(
-    model: onnx.ModelProto, ranges: TensorsData, scheme: Scheme, float_layers: Sequence[str] = ()
+    model: onnx.ModelProto,
+    ranges: TensorsData,
+    scheme: Scheme,
+    float_layers: Sequence[str] = (),
+    moments: Moments | None = None,
 ) -> onnx.ModelProto:
     """Put QuantizeLinear and DequantizeLinear around everything that is computed with 8 bits.
 
     Quantised are the layers with weights and what lies between them. What follows the last of them (pooled features,
-    distances) stays in float: it costs little, and its error would be the score's.
+    distances) stays in float: it costs little, and its error would be the score's. The metric, which costs more, is
+    quantised where that clips nothing (`edgead.export.metric`).
 
     Parameters
     ----------
@@ -119,19 +126,34 @@ def quantize(
     scheme : Scheme
     float_layers : sequence of str
         Names of layers (`layers`) that stay in float.
+    moments : dict of str to ndarray, optional
+        See `edgead.export.rounding`; without, each weight becomes the nearest of 7 bits.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    in_float = {node.name for name, node in layers(copy).items() if name in float_layers}
-    inside = body(copy) - in_float
+    kept = set(float_layers)
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    if layers(model).keys() - kept - {METRIC}:
+        result = _quantise_body(result, ranges, scheme, kept)
+    if moments is not None:
+        round_weights(result, model, moments)
+    if METRIC in layers(model).keys() - kept and not scheme.symmetric:
+        quantise_metric(result, (moments or {}).get(METRIC))
+    onnx.checker.check_model(result)
+    return result
+
+
+def _quantise_body(model: onnx.ModelProto, ranges: TensorsData, scheme: Scheme, kept: set[str]) -> onnx.ModelProto:
+    """Quantise what `body` names, but for the layers that are kept; the model is used up."""
+    in_float = {node.name for name, node in layers(model).items() if name in kept}
+    inside = body(model) - in_float
     options: dict[str, Any] = {
         "ActivationSymmetric": scheme.symmetric,
         "QuantizeBias": not scheme.symmetric,  # TensorRT refuses int32 biases, ONNX Runtime wants them
     }
-    normalisation = None if scheme.symmetric else find_normalisation(copy)
+    normalisation = None if scheme.symmetric else find_normalisation(model)
     if normalisation is not None:
         options["TensorQuantOverrides"] = {normalisation.output: [normalisation.quantisation()]}
-    constants = {constant.name for constant in copy.graph.initializer}
+    constants = {constant.name for constant in model.graph.initializer}
 
     def takes(node: onnx.NodeProto) -> bool:
         # TensorRT takes no 8-bit constant that is no layer's weight, such as the factor of a product.
@@ -142,21 +164,20 @@ def quantize(
         # Without this, numbers would be quantised between a layer and its ReLU, which then cannot be fused.
         options["OpTypesToExcludeOutputQuantization"] = list(QUANTISED)
     quantizer = QDQQuantizer(
-        copy,
+        model,
         per_channel=True,
         reduce_range=True,
         weight_qType=QuantType.QInt8,
         activation_qType=scheme.activation,
         tensors_range=ranges,
-        nodes_to_quantize=[node.name for node in copy.graph.node if node.name in inside and takes(node)],
+        nodes_to_quantize=[node.name for node in model.graph.node if node.name in inside and takes(node)],
         nodes_to_exclude=[],
         op_types_to_quantize=list(QUANTISED),
         extra_options=options,
     )
     quantizer.quantize_model()
     quantizer.model.topological_sort()
-    result = quantizer.model.model
+    result: onnx.ModelProto = quantizer.model.model
     if normalisation is not None:
         fold_normalisation(result, normalisation)
-    onnx.checker.check_model(result)
     return result

@@ -113,6 +113,30 @@ def test_replay_finds_a_pick_that_is_not_the_farthest():
         replay("coreset", patches, picks)
 
 
+def test_a_node_of_an_engine_is_known_by_its_layer(tmp_path):
+    pytest.importorskip("onnx")
+    from small_graph import small_graph, small_images
+
+    from benchmarks.layers import Attribution, OrtLayers, _times, table
+
+    small = small_graph(tmp_path / "model.onnx")
+    attribute = Attribution(small)
+    assert (
+        attribute("relu6_nchwc", "Conv") == attribute("conv_a_token_12", "QLinearConv") == ("other convolutions", "a")
+    )
+    assert attribute("conv_b/WithoutBiases", "Convolution") == ("1 x 1", "b")
+    assert attribute("conv_b_original", "Reorder") == ("layout", "Reorder")
+    assert attribute("tail", "Mul") == ("rest", "Mul")
+    engine = OrtLayers(small.SerializeToString(), profiled=True)
+    for image in small_images(5):
+        engine.run(image[None])
+    times = _times(engine.nodes(), attribute)
+    assert {("other convolutions", "a"), ("1 x 1", "b")} < times.keys()
+    lines = table({("ONNX Runtime", "fp32"): times}, {("ONNX Runtime", "fp32"): 1.5}, each=True)
+    assert lines[0] == "| ms | ONNX Runtime fp32 |" and lines[-1] == "| network, CPU time | 1.500 |"
+    assert any(line.startswith("|   a |") for line in lines)
+
+
 def test_unknown_benchmark_is_refused():
     with pytest.raises(SystemExit, match="usage"):
         main(["nothing"])

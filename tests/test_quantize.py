@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
+import cv2
 import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 import onnxruntime  # noqa: E402
 from onnx import TensorProto, numpy_helper  # noqa: E402
-from small_graph import small_graph, small_images  # noqa: E402
+from small_graph import SIZE, small_graph, small_images  # noqa: E402
 
+from edgead.artifact.onnx_constants import with_constants  # noqa: E402
 from edgead.dataset.folders import no_progress  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.export.float16 import to_float16  # noqa: E402
@@ -19,7 +22,9 @@ from edgead.export.fuse_normalization import find_normalisation, share_normalisa
 from edgead.export.int8_search import Int8Search, _fewest  # noqa: E402
 from edgead.export.layers import body, layers  # noqa: E402
 from edgead.export.quantize import LEAST_IMAGES, METHODS, SCHEMES, measure_ranges, quantize  # noqa: E402
+from edgead.export.rounding import LARGEST, second_moments, up_or_down  # noqa: E402
 from edgead.export.weights import changed_weights  # noqa: E402
+from edgead.learning.commission.backbone import PACKAGED  # noqa: E402
 from edgead.runtime.ort import WITHOUT  # noqa: E402
 
 
@@ -110,6 +115,116 @@ def test_int8_for_tensorrt(small, ranges):
     images = small_images(4)
     expected = run(small, images)
     assert np.linalg.norm(run(model, images) - expected) < 0.05 * np.linalg.norm(expected)
+
+
+def squared_errors(rows, rounded, moments):
+    return np.einsum("on,onm,om->o", rounded - rows, moments, rounded - rows)
+
+
+@pytest.mark.parametrize("kinds", [1, 3])
+def test_rows_are_rounded_for_their_sums(kinds):
+    rng = np.random.default_rng(0)
+    rows = rng.uniform(-LARGEST, LARGEST, (3, 6))
+    inputs = rng.normal(1, 0.1, (kinds, 100, 6))  # nearly alike, as neighbours are
+    moments = inputs.transpose(0, 2, 1) @ inputs / 100
+    rounded = up_or_down(rows, moments)
+    assert (np.abs(rounded - rows) < 1).all() and np.abs(rounded).max() <= LARGEST
+    each = np.broadcast_to(moments, (3, 6, 6))
+    choices = np.array(list(itertools.product((0, 1), repeat=6)))
+    every = [squared_errors(rows, np.floor(rows) + choice, each) for choice in choices]
+    nearest, found = squared_errors(rows, np.round(rows), each), squared_errors(rows, rounded, each)
+    assert (found <= nearest).all() and found.sum() < 0.2 * nearest.sum()
+    assert found.sum() < 3 * np.min(every, axis=0).sum()
+
+
+def test_moments_are_those_of_what_a_layer_multiplies(small):
+    images = small_images(4)
+    moments = second_moments(small, images)
+    assert {name: moment.shape for name, moment in moments.items()} == {"a": (1, 27, 27), "b": (1, 4, 4)}
+    small.graph.output.append(onnx.helper.make_empty_tensor_value_info("relu6"))
+    session = onnxruntime.InferenceSession(small.SerializeToString())
+    seen = np.concatenate([session.run(["relu6"], {"image": image[None]})[0] for image in images])
+    seen = seen.transpose(0, 2, 3, 1).reshape(-1, 4)
+    # Of an image of 16 x 16, 200 positions.
+    np.testing.assert_allclose(moments["b"][0], seen.T @ seen / len(seen), rtol=0.1)
+
+
+def test_rounding_for_sums_comes_closer_than_the_nearest(small):
+    noise = np.random.default_rng(2)
+    images = [noise.integers(level, level + 8, (SIZE, SIZE, 3), np.uint8) for level in range(0, 240, 10)]  # plain
+    ranges, moments = measure_ranges(small, images, "minmax", silent), second_moments(small, images)
+    model = quantize(small, ranges, SCHEMES["int8"], (), moments)
+    expected = run(small, images)
+    nearest = np.linalg.norm(run(quantize(small, ranges, SCHEMES["int8"]), images) - expected)
+    assert np.linalg.norm(run(model, images) - expected) < 0.8 * nearest
+    assert changed_weights(small, model) == []
+    assert np.abs(constants(model)["a.weight_quantized"]).max() <= LARGEST
+
+
+@pytest.fixture(scope="module")
+def damped():
+    """The packaged backbone with its lengths damped and a metric, images, their ranges and moments."""
+    rng = np.random.default_rng(3)
+    channels = 152
+    learnt = {
+        "mean": np.zeros(channels, np.float32),
+        "inverse_std": np.ones(channels, np.float32),
+        "squared_length": np.full(2, 100, np.float32),
+        "metric": (np.eye(channels) + rng.normal(0, 0.02, (channels, channels))).astype(np.float32)[:, :, None, None],
+    }
+    model = onnx.load_from_string(with_constants((PACKAGED / "fast.onnx").read_bytes(), learnt))
+    coarse = rng.integers(0, 256, (LEAST_IMAGES, 28, 28, 3), np.uint8)
+    images = [cv2.resize(image, (224, 224), interpolation=cv2.INTER_CUBIC) for image in coarse]
+    return model, images, measure_ranges(model, images, "minmax", silent), second_moments(model, images)
+
+
+def relative_error(model, expected, images):
+    return np.linalg.norm(run(model, images) - expected) / np.linalg.norm(expected)
+
+
+def test_a_backbone_rounded_for_its_sums_needs_no_layer_in_float(damped):
+    model, images, ranges, moments = damped
+    images = images[:4]
+    expected = run(model, images)
+    nearest, summed = (
+        relative_error(quantize(model, ranges, SCHEMES["int8"], ["metric"], given), expected, images)
+        for given in (None, moments)
+    )
+    assert summed < 0.1 and summed < 0.6 * nearest
+
+
+def test_the_metric_of_damped_features_is_a_product_of_integers(damped):
+    model, images, ranges, moments = damped
+    others = [name for name in layers(model) if name != "metric"]
+    alone = quantize(model, ranges, SCHEMES["int8"], others, moments)
+    ops = Counter(node.op_type for node in alone.graph.node)
+    assert ops["MatMul"] == 1 and (ops["QuantizeLinear"], ops["DequantizeLinear"]) == (1, 2)
+    values = constants(alone)
+    assert np.abs(values["metric_quantized"]).max() <= LARGEST and "metric" not in values
+    # Damped features are within -1 and 1, whatever the image shows.
+    step, zero_point = values["metric_input_scale"], float(values["metric_input_zero_point"])
+    assert step * (0 - zero_point) <= -1 and step * (255 - zero_point) == pytest.approx(1)
+    assert relative_error(alone, run(model, images[:4]), images[:4]) < 0.05
+    assert changed_weights(model, alone) == []
+    (stored,) = [tensor for tensor in alone.graph.initializer if tensor.name == "metric_quantized"]
+    stored.CopyFrom(numpy_helper.from_array(np.roll(values["metric_quantized"], 1, axis=0), stored.name))
+    assert changed_weights(model, alone) == ["metric"]
+
+
+def test_the_metric_stays_in_float_where_nothing_bounds_what_it_multiplies(damped):
+    model, *_ = damped
+    assert "metric" in layers(model)
+    undamped = onnx.ModelProto()
+    undamped.CopyFrom(model)
+    for tensor in undamped.graph.initializer:
+        if tensor.name == "squared_length":
+            tensor.name = "other"
+    assert "metric" not in layers(undamped)
+
+
+def test_tensorrt_gets_the_metric_in_float(damped):
+    model, _, ranges, moments = damped
+    assert "metric" in constants(quantize(model, ranges, SCHEMES["int8_symmetric"], (), moments))
 
 
 @pytest.mark.parametrize("layer", ["a", "b"])

@@ -1,0 +1,153 @@
+"""Weights rounded up or down so that the sums of a layer come out right, not each weight for itself.
+
+The nearest step is the best one for a weight alone. What counts is the error of the sum: e x for a row of rounding
+errors e and an input x, in square and on average e H e with H the mean of x x. That is the layer-wise objective of
+Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization", ICML 2020 (arXiv 2004.10568); the greedy
+search is ours. Inputs next to each other are alike: errors of the same sign add up there, and a depthwise kernel that
+looks for edges answers to a plain surface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import numpy_helper
+
+from edgead.export.layers import layers
+from edgead.runtime.ort import WITHOUT
+
+Moments = dict[str, np.ndarray]
+"""Layer to the mean of x x over its inputs x: (1, n, n), or (channels, n, n) where each channel has a kernel alone."""
+
+# Inputs are nearly alike from image to image, and within one.
+_MOST_IMAGES = 24
+_POSITIONS = 200
+# Of a row of weights. Their moments would take longer than they help: rounding errors of long rows cancel anyway.
+_MOST_INPUTS = 1536
+# Weights of 7 bits, signed and symmetric, as the quantizer makes them.
+LARGEST = 64
+# Of the mean moment, added to each input's own: what images do not show counts a little.
+_DAMPING = 1e-6
+
+
+def second_moments(model: onnx.ModelProto, images: Sequence[np.ndarray]) -> Moments:
+    """Run the float graph over real images, and average the products of what each layer multiplies.
+
+    Parameters
+    ----------
+    model : ModelProto
+    images : sequence of ndarray of shape (h, w, 3), uint8, RGB
+        Some of them are used.
+
+    Returns
+    -------
+    dict of str to ndarray
+        float64; layers of other forms (transposed, dilated, in groups, with long rows) are left out.
+    """
+    known = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    nodes = {name: node for name, node in layers(model).items() if _is_plain(node, known[node.input[1]])}
+    with_inputs = onnx.ModelProto()
+    with_inputs.CopyFrom(model)
+    read = sorted({node.input[0] for node in nodes.values()})
+    with_inputs.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in read)
+    session = open_graph(with_inputs)
+    rng = np.random.default_rng(0)
+    found: Moments = {}
+    chosen = range(0, len(images), -(-len(images) // _MOST_IMAGES))
+    for i in chosen:
+        tensors = dict(zip(read, session.run(read, {model.graph.input[0].name: images[i][None]}), strict=True))
+        for name, node in nodes.items():
+            moments = _moments(tensors[node.input[0]][0], node, known[node.input[1]], rng) / len(chosen)
+            found[name] = found[name] + moments if name in found else moments
+    return found
+
+
+def round_weights(quantised: onnx.ModelProto, model: onnx.ModelProto, moments: Moments) -> None:
+    """Round the weights of a quantised graph again, each up or down, with the float graph's as what they stand for."""
+    stored = {tensor.name: tensor for tensor in quantised.graph.initializer}
+    exact = {tensor.name: tensor for tensor in model.graph.initializer}
+    for layer, moment in moments.items():
+        weight = stored.get(f"{layer}.weight_quantized")
+        if weight is None:
+            continue  # stays in float, or is the metric
+        values = numpy_helper.to_array(exact[f"{layer}.weight"]).astype(np.float64)
+        scale = numpy_helper.to_array(stored[f"{layer}.weight_scale"]).astype(np.float64)
+        rows = values.reshape(len(values), -1) / scale.reshape(-1, 1)
+        rounded = up_or_down(rows, moment).reshape(values.shape).astype(np.int8)
+        weight.CopyFrom(numpy_helper.from_array(rounded, weight.name))
+
+
+def up_or_down(rows: np.ndarray, moments: np.ndarray) -> np.ndarray:
+    """Round rows of weights such that e H e is small: from the nearest, change what lowers it most until nothing does.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (rows, n), float64
+        In steps of the quantisation.
+    moments : ndarray of shape (1 or rows, n, n), float64
+        H, that of all rows or one of each.
+
+    Returns
+    -------
+    ndarray of shape (rows, n), float64
+        Whole numbers, each next to its weight, none above `LARGEST`.
+    """
+    count, inputs = rows.shape
+    means = np.einsum("hnn->h", moments) / inputs
+    matrices = moments + _DAMPING * means[:, None, None] * np.eye(inputs)
+    of_row = np.arange(count) if len(matrices) > 1 else np.zeros(count, int)
+    diagonal = np.einsum("hnn->hn", matrices)[of_row]
+    down = np.floor(rows)
+    rounded = np.clip(np.round(rows), -LARGEST, LARGEST)
+    # What one change of a row alters: e H e changes by 2 step (H e)_j + H_jj.
+    errors = rounded - rows
+    products = np.einsum("on,onm->om", errors, matrices) if len(matrices) > 1 else errors @ matrices[0]
+    every = np.arange(count)
+    for _ in range(4 * inputs):  # each change lowers e H e, so that it ends by itself, mostly much sooner
+        steps = np.where(rounded > down, -1.0, 1.0)
+        changes = np.where(np.abs(rounded + steps) <= LARGEST, 2 * steps * products + diagonal, 0.0)
+        best = changes.argmin(axis=1)
+        step = np.where(changes[every, best] < -1e-9 * diagonal[every, best], steps[every, best], 0.0)
+        if not step.any():
+            break
+        rounded[every, best] += step
+        products += step[:, None] * matrices[of_row, best]
+    return rounded
+
+
+def open_graph(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """Open a graph that is not in a file yet as a detector would, with all cores."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, disabled_optimizers=WITHOUT)
+
+
+def _is_plain(node: onnx.NodeProto, sides: Sequence[int]) -> bool:
+    attributes = _attributes(node)
+    single = attributes.get("group", 1) == 1 or sides[1] == 1 == sides[0] // attributes["group"]
+    unusual = attributes.get("auto_pad", b"NOTSET") != b"NOTSET" or max(attributes.get("dilations", [1])) > 1
+    return node.op_type == "Conv" and single and not unusual and int(np.prod(sides[1:])) <= _MOST_INPUTS
+
+
+def _moments(image: np.ndarray, node: onnx.NodeProto, sides: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    """Input (c, h, w) of a layer -> the mean of x x over some positions of its kernel."""
+    attributes = _attributes(node)
+    height, width = sides[2:]
+    top, left, bottom, right = attributes.get("pads", [0] * 4)
+    down, across = attributes.get("strides", [1, 1])
+    padded = np.pad(image, ((0, 0), (top, bottom), (left, right)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))[:, ::down, ::across]
+    places = rng.permutation(windows.shape[1] * windows.shape[2])[:_POSITIONS]
+    rows, columns = np.unravel_index(places, windows.shape[1:3])
+    seen = windows[:, rows, columns].reshape(len(image), len(places), -1).astype(np.float64)
+    if attributes.get("group", 1) == 1:
+        seen = seen.transpose(1, 0, 2).reshape(1, len(places), -1)
+    return np.asarray(seen.transpose(0, 2, 1) @ seen / len(places))
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
