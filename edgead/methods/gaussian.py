@@ -116,8 +116,9 @@ def choose_components(variances: Tensor, reduction: Reduction, variance: float) 
     variances : Tensor of shape (d,), descending
     reduction : {"none", "pca", "npca"}
         PCA keeps the fewest components that explain more than `variance` of the whole. NPCA keeps those of least
-        variance: the others, and the one at which the sum crosses, which is in both. Neither keeps components in
-        which good parts do not vary at all; "none" keeps everything.
+        variance: the others, the one at which the sum crosses, and the one before it, as the authors' code does.
+        Neither keeps components in which good parts do not vary at all (the authors' keep one of those, of no defined
+        direction, where there are fewer parts than channels); "none" keeps everything.
     variance : float
         Between 0 and 1.
 
@@ -132,7 +133,7 @@ def choose_components(variances: Tensor, reduction: Reduction, variance: float) 
         return indices
     explained = variances.cumsum(0) / variances.sum()
     crossing = int((explained <= variance).sum().clamp_max(len(variances) - 1))
-    chosen = indices <= crossing if reduction == "pca" else indices >= crossing
+    chosen = indices <= crossing if reduction == "pca" else indices >= crossing - 1
     return indices[chosen & (variances > LEAST_VARIANCE * variances[0])]
 
 

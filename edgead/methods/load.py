@@ -9,11 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.methods.cs_flow import CsFlow
 from edgead.methods.patchcore import PatchCore
 from edgead.methods.registry import METHODS
 
 # What settings meant before the manifest named them.
-EARLIER: dict[str, dict[str, Any]] = {PatchCore.name: {"whiten": False, "margin": 0, "by_place": False}}
+EARLIER: dict[str, dict[str, Any]] = {
+    PatchCore.name: {"whiten": False, "margin": 0, "by_place": False},
+    CsFlow.name: {"enlarge_first": False},
+}
 
 
 def load_network(artifact: Artifact) -> nn.Module:
