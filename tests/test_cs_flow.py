@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 
 import onnxruntime  # noqa: E402
+from fakes import edit_manifest  # noqa: E402
 
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.dataset.folders import find_test_images  # noqa: E402
@@ -21,6 +22,7 @@ from edgead.images.files import load_image  # noqa: E402
 from edgead.methods.checkpoint import Checkpoint  # noqa: E402
 from edgead.methods.cross_scale_flow import CrossScaleFlow, FlowShape, negative_log_likelihood, soft_clamp  # noqa: E402
 from edgead.methods.cs_flow import CsFlow, _drawn  # noqa: E402
+from edgead.methods.load import load_network  # noqa: E402
 from edgead.methods.whitening import Whitening  # noqa: E402
 from edgead.preprocess import preprocess  # noqa: E402
 from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
@@ -216,6 +218,10 @@ def test_deployed_scores_are_the_trained_ones(line_data, tmp_path):
     parity = compare_with_torch(artifact, [image.path for image in find_test_images(line_data)])
     assert parity.images == 20 and parity.passed, parity
     assert replay_golden(artifact).passed
+    assert load_network(artifact).flow.blocks[0].first.enlarge_first
+    edit_manifest(artifact.path, lambda content: content["training"]["settings"].pop("enlarge_first"))
+    earlier = load_network(Artifact.load(artifact.path))  # of a time when it was enlarged after the convolution
+    assert not any(module.enlarge_first for block in earlier.flow.blocks for module in (block.first, block.second))
     graph = onnx.load(artifact.model_path)
     assert [output.name for output in graph.graph.output] == ["patch_scores", "image_score"]
     # The coarser scale is made of the image as it comes, beside the quantised one that the backbone reads.

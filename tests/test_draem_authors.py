@@ -18,7 +18,7 @@ from authors import authors_numbers, load_weights, numbers  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.heads.map import MapScorer  # noqa: E402
-from edgead.methods import draem_losses  # noqa: E402
+from edgead.methods import draem_losses, perlin  # noqa: E402
 from edgead.methods.draem import Draem  # noqa: E402
 from edgead.methods.draem_networks import DraemNetwork  # noqa: E402
 
@@ -251,3 +251,25 @@ def test_the_map_of_names_is_whole(network):
     names = [authors_name(name) for name in network.state_dict() if not name.endswith("num_batches_tracked")]
     assert len(set(names)) == len(names) == 200 + 2 * len(modules(network, nn.BatchNorm2d))
     assert all(re.fullmatch(r"(re|di)\w+\.(en|de)coder(_segment)?\.\w+\.\d\.\w+", name) for name in names)
+
+
+class Angles:
+    """What the authors' code draws after `numpy.random.seed(0)`."""
+
+    def uniform(self, low: float, high: float, shape: tuple[int, int]) -> np.ndarray:
+        return low + (high - low) * np.random.RandomState(0).rand(*shape)
+
+
+NOISES = (("noise0", (16, 24), (2, 4)), ("noise1", (32, 16), (1, 8)))
+
+
+@pytest.mark.parametrize(("name", "shape", "cells"), NOISES)
+def test_perlin_noise_equals_the_authors_code(name, shape, cells):
+    np.testing.assert_allclose(perlin.perlin_noise(shape, cells, Angles()), THEIRS[name], atol=1e-6)  # float32
+
+
+@pytest.mark.parametrize(("name", "shape", "cells"), NOISES)
+@pytest.mark.parametrize("fade", [lambda t: t, lambda t: t * t * (3 - 2 * t)], ids=["linear", "smooth"])
+def test_noise_of_another_fade_differs(monkeypatch, name, shape, cells, fade):
+    monkeypatch.setattr(perlin, "_fade", fade)
+    assert np.abs(perlin.perlin_noise(shape, cells, Angles()) - THEIRS[name]).max() > 1e-2

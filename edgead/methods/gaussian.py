@@ -56,8 +56,9 @@ class Gaussian(nn.Module):
 
         Notes
         -----
-        The covariance is that of Ledoit and Wolf in the space that is kept (Rippel et al. 2020, section III). Its
-        eigenvectors are those of the sample covariance, so that one decomposition serves both.
+        The covariance is that of Ledoit and Wolf in the space that is kept, as in the authors' code
+        (https://github.com/ORippler/gaussian-ad-mvtec, `compute_train_gaussian`). Its eigenvectors are those of the
+        sample covariance, so that one decomposition serves both.
         """
         exact = samples.double()
         mean = exact.mean(dim=0)
@@ -109,7 +110,7 @@ def ledoit_wolf_shrinkage(squared_lengths: Tensor, variances: Tensor) -> float:
 
 
 def choose_components(variances: Tensor, reduction: Reduction, variance: float) -> Tensor:
-    """Choose principal components (Rippel et al. 2020, section III).
+    """Choose principal components (Rippel et al. 2020; `compute_pca` of the authors' code).
 
     Parameters
     ----------
@@ -149,7 +150,7 @@ def chi_quantile(probability: float, dimensions: int) -> float:
     """Length that a standard normal vector stays below with this probability.
 
     The square of a Mahalanobis distance has a chi-square distribution where features are Gaussian, so that this is the
-    threshold with a false-positive rate of 1 - `probability` (Rippel et al. 2020, section III).
+    threshold with a false-positive rate of 1 - `probability` (`compute_mahalanobis_threshold` of the authors' code).
     """
     if not 0 < probability < 1 or dimensions < 1:
         raise ValueError(f"a probability between 0 and 1 and a dimension are needed, found {probability}, {dimensions}")
