@@ -23,6 +23,7 @@ from edgead.methods.draem import Draem  # noqa: E402
 from edgead.methods.draem_networks import DraemNetwork  # noqa: E402
 
 THEIRS = authors_numbers("draem")
+EXACT_FOCAL, EXACT_RECONSTRUCTION = draem_losses.focal_loss, draem_losses.reconstruction_loss
 SIZE = (32, 64)
 WIDTH = 1 / 32  # 4 and 2 channels
 
@@ -242,9 +243,6 @@ def test_another_window_has_other_image_scores(network, monkeypatch, window):
 def test_a_turned_loss_differs(network, monkeypatch, name, value, differs):
     monkeypatch.setattr(draem_losses, name, value)
     assert differing(losses(network), tolerance=1e-5) >= {differs, "gradient_norms"}
-
-
-EXACT_FOCAL, EXACT_RECONSTRUCTION = draem_losses.focal_loss, draem_losses.reconstruction_loss
 
 
 def test_the_map_of_names_is_whole(network):

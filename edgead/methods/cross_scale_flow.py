@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Negative slope of the hidden activations, as in the authors' code; the paper does not say.
+# Negative slope of the hidden activations, as in the authors' code.
 SLOPE = 0.1
 
 
