@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 
 import onnxruntime  # noqa: E402
+from fakes import edit_manifest  # noqa: E402
 
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.dataset.folders import find_test_images  # noqa: E402
@@ -19,8 +20,9 @@ from edgead.export.quantize import LEAST_IMAGES, SCHEMES, measure_ranges, quanti
 from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
 from edgead.images.files import load_image  # noqa: E402
 from edgead.methods.checkpoint import Checkpoint  # noqa: E402
-from edgead.methods.cross_scale_flow import CrossScaleFlow, negative_log_likelihood, soft_clamp  # noqa: E402
+from edgead.methods.cross_scale_flow import CrossScaleFlow, FlowShape, negative_log_likelihood, soft_clamp  # noqa: E402
 from edgead.methods.cs_flow import CsFlow, _drawn  # noqa: E402
+from edgead.methods.load import load_network  # noqa: E402
 from edgead.methods.whitening import Whitening  # noqa: E402
 from edgead.preprocess import preprocess  # noqa: E402
 from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
@@ -49,7 +51,7 @@ IMAGES = [texture(seed) for seed in range(24)]
 def random_flow(scales: int, channels: int, *, clamp: float = 1.5) -> CrossScaleFlow:
     """A flow that has left the identity, which it begins as."""
     torch.manual_seed(0)
-    flow = CrossScaleFlow(scales, channels, 6, (3, 5), clamp=clamp, seed=0).double()
+    flow = CrossScaleFlow(FlowShape(scales, channels, 6, clamp), (3, 5), seed=0).double()
     for name, parameter in flow.named_parameters():
         if name.endswith("gain"):
             parameter.data.uniform_(0.5, 1.0)
@@ -128,7 +130,7 @@ def test_scales_tell_each_other():
 
 def test_the_flow_begins_as_a_permutation():
     maps = random_maps(5, (4, 2), count=2)
-    z, log_determinant = CrossScaleFlow(2, 5, 6, (3,), clamp=3.0, seed=1).double()(maps)
+    z, log_determinant = CrossScaleFlow(FlowShape(2, 5, 6), (3,), seed=1).double()(maps)
     assert log_determinant.abs().max() == 0
     for one, other in zip(z, maps, strict=True):
         torch.testing.assert_close(one.sort(dim=1).values, other.sort(dim=1).values)
@@ -216,6 +218,10 @@ def test_deployed_scores_are_the_trained_ones(line_data, tmp_path):
     parity = compare_with_torch(artifact, [image.path for image in find_test_images(line_data)])
     assert parity.images == 20 and parity.passed, parity
     assert replay_golden(artifact).passed
+    assert load_network(artifact).flow.blocks[0].first.enlarge_first
+    edit_manifest(artifact.path, lambda content: content["training"]["settings"].pop("enlarge_first"))
+    earlier = load_network(Artifact.load(artifact.path))  # of a time when it was enlarged after the convolution
+    assert not any(module.enlarge_first for block in earlier.flow.blocks for module in (block.first, block.second))
     graph = onnx.load(artifact.model_path)
     assert [output.name for output in graph.graph.output] == ["patch_scores", "image_score"]
     # The coarser scale is made of the image as it comes, beside the quantised one that the backbone reads.

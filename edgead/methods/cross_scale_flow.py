@@ -8,13 +8,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Negative slope of the hidden activations, as in the authors' code; the paper does not say.
+# Negative slope of the hidden activations, as in the authors' code.
 SLOPE = 0.1
+
+
+@dataclass(frozen=True)
+class FlowShape:
+    """What the blocks of a flow have in common.
+
+    Attributes
+    ----------
+    scales, channels : int
+        Feature maps, and the channels of each.
+    hidden : int
+        Channels inside the coupling blocks.
+    clamp : float
+        The alpha of the paper's soft clamping: no logarithm of a scale is larger.
+    enlarge_first : bool
+        Whether a coarser scale is enlarged before its convolution, as in the authors' code. After it costs a quarter.
+    """
+
+    scales: int
+    channels: int
+    hidden: int
+    clamp: float = 3.0
+    enlarge_first: bool = True
 
 
 class CrossConvolutions(nn.Module):
@@ -22,33 +46,35 @@ class CrossConvolutions(nn.Module):
 
     Parameters
     ----------
-    scales, channels, hidden, outputs : int
+    shape : FlowShape
+    inputs, outputs : int
+        Channels.
     kernel : int
         Side of every convolution.
     """
 
-    def __init__(self, scales: int, channels: int, hidden: int, outputs: int, kernel: int):
+    def __init__(self, shape: FlowShape, inputs: int, outputs: int, kernel: int):
         super().__init__()
+        self.enlarge_first = shape.enlarge_first
 
         def convolutions(count: int, inputs: int, width: int, stride: int = 1) -> nn.ModuleList:
             return nn.ModuleList(
                 nn.Conv2d(inputs, width, kernel, stride=stride, padding=kernel // 2) for _ in range(count)
             )
 
-        self.into = convolutions(scales, channels, hidden)
-        self.out = convolutions(scales, hidden, outputs)
-        self.up = convolutions(scales - 1, hidden, outputs)
-        self.down = convolutions(scales - 1, hidden, outputs, stride=2)
-        self.gain = nn.Parameter(torch.zeros(scales))  # the paper's gamma: the flow begins as the identity
+        self.into = convolutions(shape.scales, inputs, shape.hidden)
+        self.out = convolutions(shape.scales, shape.hidden, outputs)
+        self.up = convolutions(shape.scales - 1, shape.hidden, outputs)
+        self.down = convolutions(shape.scales - 1, shape.hidden, outputs, stride=2)
+        self.gain = nn.Parameter(torch.zeros(shape.scales))  # the paper's gamma: the flow begins as the identity
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps (n, channels, h, w), finest first, each half the size of the one before -> (n, outputs, h, w) each."""
         hidden = [F.leaky_relu(convolution(x), SLOPE) for convolution, x in zip(self.into, maps, strict=True)]
         results = [convolution(x) for convolution, x in zip(self.out, hidden, strict=True)]
         for fine, (up, down) in enumerate(zip(self.up, self.down, strict=True)):
-            # The authors' code enlarges first; after the convolution it costs a quarter.
-            enlarged = F.interpolate(up(hidden[fine + 1]), scale_factor=2.0, mode="bilinear", align_corners=False)
-            results[fine] = results[fine] + enlarged
+            coarse = hidden[fine + 1]
+            results[fine] = results[fine] + (up(enlarge(coarse)) if self.enlarge_first else enlarge(up(coarse)))
             results[fine + 1] = results[fine + 1] + down(hidden[fine])
         return [x * self.gain[scale] for scale, x in enumerate(results)]
 
@@ -58,25 +84,22 @@ class Coupling(nn.Module):
 
     Parameters
     ----------
-    scales, channels, hidden, kernel : int
-        See CrossConvolutions.
-    clamp : float
-        The alpha of the paper's soft clamping: no logarithm of a scale is larger.
+    shape : FlowShape
+    kernel : int
+        Side of every convolution.
     generator : Generator
         Draws the fixed permutation of the channels of each scale.
     """
 
-    def __init__(
-        self, scales: int, channels: int, hidden: int, kernel: int, *, clamp: float, generator: torch.Generator
-    ):
+    def __init__(self, shape: FlowShape, kernel: int, generator: torch.Generator):
         super().__init__()
-        self.clamp = clamp
-        self.split_at = channels // 2
-        rest = channels - self.split_at
-        self.first = CrossConvolutions(scales, rest, hidden, 2 * self.split_at, kernel)
-        self.second = CrossConvolutions(scales, self.split_at, hidden, 2 * rest, kernel)
-        for scale in range(scales):
-            self.register_buffer(f"order{scale}", torch.randperm(channels, generator=generator))
+        self.clamp = shape.clamp
+        self.split_at = shape.channels // 2
+        rest = shape.channels - self.split_at
+        self.first = CrossConvolutions(shape, rest, 2 * self.split_at, kernel)
+        self.second = CrossConvolutions(shape, self.split_at, 2 * rest, kernel)
+        for scale in range(shape.scales):
+            self.register_buffer(f"order{scale}", torch.randperm(shape.channels, generator=generator))
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Maps (n, channels, h, w) -> maps of the same shapes, and the log-determinant of the Jacobian, (n,)."""
@@ -101,20 +124,17 @@ class CrossScaleFlow(nn.Module):
 
     Parameters
     ----------
-    scales, channels, hidden : int
+    shape : FlowShape
     kernels : sequence of int
         Side of the convolutions of each block.
-    clamp : float
     seed : int
         Of the permutations.
     """
 
-    def __init__(self, scales: int, channels: int, hidden: int, kernels: Sequence[int], *, clamp: float, seed: int):
+    def __init__(self, shape: FlowShape, kernels: Sequence[int], seed: int):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        self.blocks = nn.ModuleList(
-            Coupling(scales, channels, hidden, kernel, clamp=clamp, generator=generator) for kernel in kernels
-        )
+        self.blocks = nn.ModuleList(Coupling(shape, kernel, generator) for kernel in kernels)
 
     def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Feature maps (n, channels, h, w), finest first -> z of the same shapes, and the log-determinant, (n,)."""
@@ -125,8 +145,16 @@ class CrossScaleFlow(nn.Module):
         return maps, torch.stack(changes).sum(dim=0)
 
 
+def enlarge(x: Tensor) -> Tensor:
+    """Double the sides of maps (n, d, h, w)."""
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
 def soft_clamp(x: Tensor, limit: float) -> Tensor:
-    """2 a / pi arctan(x / a) with a = `limit`: about x near 0, within -a and a everywhere."""
+    """2 a / pi arctan(x / a) with a = `limit`: about x near 0, within -a and a everywhere.
+
+    The authors' code rounds 2 / pi to 0.636, a thousandth less.
+    """
     return (2 * limit / math.pi) * torch.atan(x / limit)
 
 

@@ -18,7 +18,8 @@ def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
     Parameters
     ----------
     a, b : Tensor of shape (n, c, h, w), float
-        Values in 0..1. Beyond the border lies 0, as in the authors' code.
+        The range of values is 0..1, also where a repair leaves it; the authors' code takes one of 2 for a batch with a
+        value below -0.5. Beyond the border lies 0, as in that code.
 
     Returns
     -------
@@ -56,6 +57,10 @@ def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
         Of normal and anomalous.
     mask : Tensor of shape (n, h, w), bool
         True where the pixel is anomalous.
+
+    Notes
+    -----
+    The authors' code keeps p from 0 and 1 by 1e-5, which bounds the loss of a pixel; this is exact.
     """
     log_p = F.log_softmax(logits, dim=1).gather(1, mask[:, None].long())
     return -((1 - log_p.exp()).square() * log_p).mean()

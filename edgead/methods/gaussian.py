@@ -56,8 +56,9 @@ class Gaussian(nn.Module):
 
         Notes
         -----
-        The covariance is that of Ledoit and Wolf in the space that is kept (Rippel et al. 2020, section III). Its
-        eigenvectors are those of the sample covariance, so that one decomposition serves both.
+        The covariance is that of Ledoit and Wolf in the space that is kept, as in the authors' code
+        (https://github.com/ORippler/gaussian-ad-mvtec, `compute_train_gaussian`). Its eigenvectors are those of the
+        sample covariance, so that one decomposition serves both.
         """
         exact = samples.double()
         mean = exact.mean(dim=0)
@@ -109,15 +110,16 @@ def ledoit_wolf_shrinkage(squared_lengths: Tensor, variances: Tensor) -> float:
 
 
 def choose_components(variances: Tensor, reduction: Reduction, variance: float) -> Tensor:
-    """Choose principal components (Rippel et al. 2020, section III).
+    """Choose principal components (Rippel et al. 2020; `compute_pca` of the authors' code).
 
     Parameters
     ----------
     variances : Tensor of shape (d,), descending
     reduction : {"none", "pca", "npca"}
         PCA keeps the fewest components that explain more than `variance` of the whole. NPCA keeps those of least
-        variance: the others, and the one at which the sum crosses, which is in both. Neither keeps components in
-        which good parts do not vary at all; "none" keeps everything.
+        variance: the others, the one at which the sum crosses, and the one before it, as the authors' code does.
+        Neither keeps components in which good parts do not vary at all (the authors' keep one of those, of no defined
+        direction, where there are fewer parts than channels); "none" keeps everything.
     variance : float
         Between 0 and 1.
 
@@ -132,7 +134,7 @@ def choose_components(variances: Tensor, reduction: Reduction, variance: float) 
         return indices
     explained = variances.cumsum(0) / variances.sum()
     crossing = int((explained <= variance).sum().clamp_max(len(variances) - 1))
-    chosen = indices <= crossing if reduction == "pca" else indices >= crossing
+    chosen = indices <= crossing if reduction == "pca" else indices >= crossing - 1
     return indices[chosen & (variances > LEAST_VARIANCE * variances[0])]
 
 
@@ -148,7 +150,7 @@ def chi_quantile(probability: float, dimensions: int) -> float:
     """Length that a standard normal vector stays below with this probability.
 
     The square of a Mahalanobis distance has a chi-square distribution where features are Gaussian, so that this is the
-    threshold with a false-positive rate of 1 - `probability` (Rippel et al. 2020, section III).
+    threshold with a false-positive rate of 1 - `probability` (`compute_mahalanobis_threshold` of the authors' code).
     """
     if not 0 < probability < 1 or dimensions < 1:
         raise ValueError(f"a probability between 0 and 1 and a dimension are needed, found {probability}, {dimensions}")

@@ -14,8 +14,9 @@ from edgead.methods.registry import METHODS
 
 # What settings meant before the manifest named them.
 EARLIER: dict[str, dict[str, Any]] = {
-    PatchCore.name: {"whiten": False, "margin": 0, "by_place": False},
+    "patchcore": {"whiten": False, "margin": 0, "by_place": False},
     "simplenet": {"features": "averaged", "whiten": False},
+    "cs_flow": {"enlarge_first": False},
 }
 
 

@@ -93,8 +93,8 @@ class GaussianLevels(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 RGB (n, h, w, 3) -> patch scores, float32 (n, h', w'), and image scores, float32 (n,).
 
-        The image score is the sum of the pooled levels' distances (section III). Patch scores, edgead's addition, are
-        the same sum over patches, on the grid of the finest level of the map.
+        The image score is the sum of the pooled levels' distances; the authors' code has their mean. Patch scores,
+        edgead's addition, are the same sum over patches, on the grid of the finest level of the map.
         """
         levels = self.levels(image)
         image_score = sum_distances(self.pooled, [pool(level) for level in levels])
