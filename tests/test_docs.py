@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import shutil
@@ -19,7 +20,9 @@ from edgead.site.reference import KINDS
 
 PAGES = written_pages()
 # Of other programs, or of a benchmark.
-OTHERS_OPTIONS = set("--no-index --no-binary --find-links --system-site-packages --json --group".split())
+OTHERS_OPTIONS = set(
+    "--no-index --no-binary --find-links --system-site-packages --list-formats-ext --gpus --json --group".split()
+)
 MINIMAL = {"cameras": {"top": {"uri": "synthetic:"}}, "pipelines": {"caps": {"camera": "top", "model": "model"}}}
 
 
@@ -125,6 +128,22 @@ def test_pages_name_no_option_that_no_verb_has():
         if page not in ("docs/kernels.md", "CONTRIBUTING.md"):
             named = {option for code in inline_code(text) for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", code)}
             assert named <= known, f"{page}: {named - known}"
+
+
+def test_messages_that_a_reader_looks_up_are_those_of_the_code():
+    """`…` stands for what differs from one to the next."""
+    rows = re.findall(
+        r"^\| (?!you see|message|the heat)(.*?) \|", PAGES["docs/how-to/troubleshooting.md"], re.MULTILINE
+    )
+    messages = [code for row in rows for code in re.findall(r"`([^`]+)`", row) if " " in code]
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "edgead").rglob("*.js")]
+    for path in (ROOT / "edgead").rglob("*.py"):
+        parsed = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        texts += [node.value for node in parsed if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    assert len(messages) > 40
+    for message in messages:
+        for part in message.split("…"):
+            assert any(part.strip(" :,;()`") in text for text in texts), f"no message of edgead has {part!r}"
 
 
 def test_pages_name_only_routes_and_metrics_that_there_are():
