@@ -80,7 +80,7 @@ def likeness_warnings(
     """
     usual = usual_look(known)
     alike = np.mean([abs(look.proportions - usual.proportions) < _SAME_PROPORTIONS for look in known])
-    stretched = stretched and alike > _MOST  # otherwise the known ones are mixed themselves
+    stretched = stretched and bool(alike > _MOST)  # otherwise the known ones are mixed themselves
     found: dict[str, list[str]] = {}
     for name, look in looks.items():
         for what in _differences(look, usual, in_pixels, stretched):
