@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from exported import share_tracings
 from fakes import full_disk
 
 from edgead.synthetic import write_dataset
@@ -32,6 +33,12 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
         return root / name
 
     return make_once
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tracings(once: Once) -> None:
+    """Networks that are equal are traced once."""
+    share_tracings(once)
 
 
 @pytest.fixture(scope="session")

@@ -81,6 +81,7 @@ def test_the_most_accurate_setting_within_the_latency_is_taken(tmp_path, monkeyp
         choose_settings(paths, 0.0)
 
 
+@pytest.mark.slow
 def test_the_frame_time_is_measured_on_the_network_that_would_run():
     small, large = (
         auto.frame_ms({"backbone": "efficientnet_lite0", "image_size": [side, side], "memory_bank_size": 50})

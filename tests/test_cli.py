@@ -16,21 +16,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from command_line import Ended, run_here
 
 import edgead as package
-from edgead.cli import main
+from edgead.cli import app
 from edgead.dataset.folders import find_test_images
-from edgead.images.files import load_image
+from edgead.images.files import load_image, write_image
 
 pytest.importorskip("torch", reason="training needs the workstation's packages")
 
 
-def edgead(*arguments: object, code: int = 0, columns: int = 300) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-c", "from edgead.cli import main; main()", *map(str, arguments)]
-    wide = {**os.environ, "COLUMNS": str(columns)}  # by default tables do not break names
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=wide)
+def edgead(*arguments: object, code: int = 0, columns: int = 300) -> Ended:
+    result = run_here(*arguments, columns=columns)
     assert result.returncode == code, result.stderr + result.stdout
-    assert "Traceback" not in result.stderr
     return result
 
 
@@ -38,27 +36,29 @@ def report(*arguments: object, code: int = 0) -> dict:
     return json.loads(edgead(*arguments, "--json", code=code).stdout)
 
 
-def refused(monkeypatch, capsys, folder: Path, arguments: list, code: int = 2) -> str:
+def in_a_process(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """The command as a shell starts it: with an interpreter of its own, whose warnings are errors."""
+    command = [sys.executable, "-W", "error", "-c", "from edgead.cli import main; main()", *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == code, result.stderr + result.stdout
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def refused(monkeypatch, folder: Path, arguments: list, code: int = 2) -> str:
     """What a command says that ends with an error and leaves nothing in the folder where it runs."""
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.setattr(sys, "argv", ["edgead", *map(str, arguments)])
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as end:  # in this process: most of them import torch, which takes seconds
-            main()
-    finally:
-        signal.signal(signal.SIGTERM, on_sigterm)
-    assert end.value.code == code
+    result = edgead(*arguments, code=code)
     assert list(folder.iterdir()) == []
-    return " ".join(capsys.readouterr().err.replace("│", "").split())
+    return " ".join(result.stderr.replace("│", "").split())
 
 
 @pytest.fixture(scope="module")
 def model(line_data, once) -> Path:
     def train(path: Path) -> None:
         options = ["--preset", "fast", "--image-size", "160", "--memory-bank-size", "400"]
-        facts = report("train", line_data, "-o", path, *options, "--false-reject-rate", "0.05")
+        options += ["--false-reject-rate", "0.05", "--json"]
+        facts = json.loads(in_a_process("train", line_data, "-o", path, *options).stdout)
         assert facts["training_images"] == 41 and facts["calibration_images"] == 19
         assert facts["false_reject_rate"] == 0.05
 
@@ -95,6 +95,33 @@ def test_predict(model, line_data, tmp_path):
     assert len(list((tmp_path / "maps").iterdir())) == 8
     missing = edgead("predict", model, images, "missing.png", code=1)
     assert "missing.png: no such file" in missing.stderr
+
+
+def cut_one(line_data: Path, folder: Path) -> Path:
+    """Good images, one of which was cut to other proportions."""
+    folder.mkdir()
+    for number, path in enumerate(sorted((line_data / "train" / "good").iterdir())[:30]):
+        whole = load_image(path)
+        write_image(folder / f"{number}.png", whole[:200] if number == 7 else whole)
+    return folder
+
+
+def test_predict_names_images_unlike_the_golden_ones(model, line_data, tmp_path):
+    images = cut_one(line_data, tmp_path / "images")
+    words = "1 of 30 images, 7.png first, have other proportions (480 x 200 pixels) than the model's golden images"
+    assert f"warning: {words}" in edgead("predict", model, images).stderr
+    assert report("predict", model, images)["warnings"][0].startswith(words)
+    assert "warning" not in edgead("predict", model, line_data / "test").stderr
+
+
+@pytest.mark.slow
+def test_train_names_images_unlike_the_others(line_data, tmp_path):
+    images = cut_one(line_data, tmp_path / "images")
+    options = ["--preset", "fast", "--image-size", "64", "--memory-bank-size", "50"]
+    words = "warning: 1 of 30 images, 7.png first, have other proportions (480 x 200 pixels) than the others"
+    assert words in edgead("train", images, "-o", tmp_path / "model", *options).stderr
+    (images / "7.png").unlink()
+    assert "warning" not in edgead("train", images, "-o", tmp_path / "model", *options).stderr
 
 
 def test_predict_goes_on_past_a_damaged_image(model, line_data, tmp_path):
@@ -261,9 +288,9 @@ def test_a_source_that_fails_ends_with_one(model, tmp_path):
         (["stream", "{model}", "synthetic:?count=1", "--sink", "jsonl:-", "--json"], "standard output"),
     ],
 )
-def test_usage_errors(model, line_data, tmp_path, monkeypatch, capsys, arguments, message):
+def test_usage_errors(model, line_data, tmp_path, monkeypatch, arguments, message):
     filled = [argument.format(data=line_data, model=model) for argument in arguments]
-    assert message in refused(monkeypatch, capsys, tmp_path, filled)
+    assert message in refused(monkeypatch, tmp_path, filled)
 
 
 def test_sigterm_while_the_model_is_written_leaves_nothing(line_data, tmp_path):
@@ -293,7 +320,7 @@ def test_names_are_printed_as_they_are(model, line_data, tmp_path):
 
 
 def test_version():
-    assert edgead("--version").stdout.strip() == package.__version__
+    assert in_a_process("--version").stdout.strip() == package.__version__
 
 
 def test_detector_is_typed_for_those_who_import_it(tmp_path):
@@ -301,7 +328,9 @@ def test_detector_is_typed_for_those_who_import_it(tmp_path):
     (tmp_path / "use.py").write_text(code)
     # mypy does not follow the finder of an editable install.
     environment = {**os.environ, "MYPYPATH": str(Path(package.__file__).parents[1])}
-    command = [sys.executable, "-m", "mypy", "use.py"]
+    # Nothing of other packages, of which mypy would read torch as well: a minute.
+    options = ["--no-site-packages", "--ignore-missing-imports", "--follow-imports", "silent"]
+    command = [sys.executable, "-m", "mypy", *options, "use.py"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert "Verdict" in result.stdout, result.stdout
 
@@ -338,13 +367,13 @@ def test_profile_at_a_rate_writes_samples_and_a_page_and_is_compared(model, tmp_
         (["--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
     ],
 )
-def test_usage_errors_come_before_images_are_read(line_data, tmp_path, monkeypatch, capsys, options, message):
+def test_usage_errors_come_before_images_are_read(line_data, tmp_path, monkeypatch, options, message):
     def refuse(*_arguments, **_settings):
         raise AssertionError("an image was read")
 
     for module in ("edgead.dataset.folders", "edgead.training.proportions"):
         monkeypatch.setattr(f"{module}.load_image", refuse)
-    assert message in refused(monkeypatch, capsys, tmp_path, ["train", line_data, "-o", "out", *options])
+    assert message in refused(monkeypatch, tmp_path, ["train", line_data, "-o", "out", *options])
 
 
 @pytest.mark.parametrize(
@@ -355,13 +384,13 @@ def test_usage_errors_come_before_images_are_read(line_data, tmp_path, monkeypat
         (["--runtime", "oracle"], "unknown runtime 'oracle'"),
     ],
 )
-def test_a_search_checks_its_options_before_images_are_read(line_data, tmp_path, monkeypatch, capsys, options, message):
+def test_a_search_checks_its_options_before_images_are_read(line_data, tmp_path, monkeypatch, options, message):
     def refuse(*_arguments, **_settings):
         raise AssertionError("an image was read")
 
     monkeypatch.setattr("edgead.dataset.folders.load_image", refuse)
     command = ["tune", line_data, "-o", "out", "--latency-ms", "9", *options]
-    assert message in refused(monkeypatch, capsys, tmp_path, command)
+    assert message in refused(monkeypatch, tmp_path, command)
 
 
 def test_help_lists_the_choices():
@@ -380,11 +409,12 @@ def test_help_lists_the_choices():
         ("pre", {"predict", "presets"}),
     ],
 )
-def test_a_shell_completes_the_choices(words, completions):
-    environment = {"_EDGEAD_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": f"edgead {words}"}
-    command = [sys.executable, "-c", "from edgead.cli import main; import sys; sys.argv = ['edgead']; main()"]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=60)
-    assert set(re.findall(r'"([a-z_0-9]+)"', done.stdout)) == completions, done.stderr
+def test_a_shell_completes_the_choices(monkeypatch, capsys, words, completions):
+    monkeypatch.setenv("_EDGEAD_COMPLETE", "complete_zsh")
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", f"edgead {words}")
+    with pytest.raises(SystemExit):
+        app(prog_name="edgead")
+    assert set(re.findall(r'"([a-z_0-9]+)"', capsys.readouterr().out)) == completions
 
 
 def test_presets_are_listed_with_what_they_are_for():

@@ -210,6 +210,7 @@ def test_seeded_and_resumed_bit_for_bit(trained, tmp_path):
     assert not torch.equal(weights[name], other[name])
 
 
+@pytest.mark.slow
 def test_deployed_scores_are_the_trained_ones(line_data, tmp_path):
     settings = {**TINY, "image_size": (128, 128), "scales": 2}
     good = GoodImages(line_data, false_reject_rate=0.05)

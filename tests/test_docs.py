@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import shutil
@@ -19,7 +20,9 @@ from edgead.site.reference import KINDS
 
 PAGES = written_pages()
 # Of other programs, or of a benchmark.
-OTHERS_OPTIONS = set("--no-index --no-binary --find-links --system-site-packages --json --group".split())
+OTHERS_OPTIONS = set(
+    "--no-index --no-binary --find-links --system-site-packages --list-formats-ext --gpus --json --group".split()
+)
 MINIMAL = {"cameras": {"top": {"uri": "synthetic:"}}, "pipelines": {"caps": {"camera": "top", "model": "model"}}}
 
 
@@ -127,6 +130,22 @@ def test_pages_name_no_option_that_no_verb_has():
             assert named <= known, f"{page}: {named - known}"
 
 
+def test_messages_that_a_reader_looks_up_are_those_of_the_code():
+    """`…` stands for what differs from one to the next."""
+    rows = re.findall(
+        r"^\| (?!you see|message|the heat)(.*?) \|", PAGES["docs/how-to/troubleshooting.md"], re.MULTILINE
+    )
+    messages = [code for row in rows for code in re.findall(r"`([^`]+)`", row) if " " in code]
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "edgead").rglob("*.js")]
+    for path in (ROOT / "edgead").rglob("*.py"):
+        parsed = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        texts += [node.value for node in parsed if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    assert len(messages) > 40
+    for message in messages:
+        for part in message.split("…"):
+            assert any(part.strip(" :,;()`") in text for text in texts), f"no message of edgead has {part!r}"
+
+
 def test_pages_name_only_routes_and_metrics_that_there_are():
     paths = http_api.openapi()["paths"]
     routes = {f"{method.upper()} {path}" for path, item in paths.items() for method in item}
@@ -178,6 +197,17 @@ def test_every_page_is_in_the_navigation_and_no_other(made):
         {*made, *(page.removeprefix("docs/") for page in PAGES if page.startswith("docs/"))}
     )
     assert set(GENERATED) <= set(made)
+
+
+def test_a_result_on_the_magnetic_tiles_names_its_protocol():
+    """Split by image they flatter: by tile the same detector ranks far worse."""
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
+    _, *sections = re.split(r"^## ", results, flags=re.MULTILINE)
+    # What only takes time or memory on them is the same in every split.
+    of_tiles = [text for text in sections if re.search(r"tiles?\b", text) and re.search("AUROC|escapes|rejected", text)]
+    assert len(of_tiles) > 6
+    for text in of_tiles:
+        assert re.search(r"by tile\b|by image|split by", text), text.partition("\n")[0]
 
 
 def test_the_readme_is_short_and_has_its_commands():

@@ -95,6 +95,7 @@ def test_evidence_opens_with_its_images(browser, daemon, url):
         expect(page.locator("#verdicts li")).to_have_count(4)
         page.locator("#verdicts button", has_text="Reject").click()
         expect(page.locator("#detail .film button")).to_have_text(["1 before", "Frame", "Heat map"])
+        expect(page.locator("#detail .facts")).to_contain_text("40 × 20 px at 80, 40")
         page.get_by_role("button", name="1 before").click()
         large = page.locator("#detail .frame img")
         expect(large).to_have_attribute("src", re.compile("/before-001.jpg\\?pipeline=front$"))
@@ -111,6 +112,13 @@ def test_evidence_opens_with_its_images(browser, daemon, url):
 def test_a_verdict_can_be_linked_to(browser, daemon, url):
     with opened_page(browser, f"{url}/#evidence/{daemon.store.rows[2]['id']}") as page:
         expect(page.locator("#detail .badge")).to_have_text("Reject")
+
+
+def test_a_reject_without_a_region_says_where_to_look(browser, daemon, url):
+    row = daemon.store.rows[2]
+    row["boxes"] = []
+    with opened_page(browser, f"{url}/#evidence/{row['id']}") as page:
+        expect(page.locator("#detail .facts")).to_contain_text("the dashed ring marks the highest place")
 
 
 def test_a_changed_threshold_stands_in_the_audit(browser, daemon, url):

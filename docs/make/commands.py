@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -19,6 +20,7 @@ PREFIX = "edgead"
 _KINDS: dict[Any, str] = {Path: "path", str: "text", int: "whole number", float: "number", bool: ""}
 
 
+@cache
 def commands() -> dict[str, Any]:
     """Every verb with its parameters, whose help is filled in as `--help` fills it in."""
     group: Any = typer.main.get_command(app)

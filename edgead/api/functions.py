@@ -96,6 +96,8 @@ def train(
     )
     for problem in skipped:
         logger.warning("left out: %s", problem)
+    for warning in artifact.manifest.training.get("odd_images", ()):
+        logger.warning("%s", warning)
     return Model(artifact)
 
 

@@ -97,10 +97,12 @@ def predict(
 
     paths = find_images(images, below=True)
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
-        rows = predict_images(detector, paths, heat_maps, progress=partial(progress, "judge images"))
+        rows, warnings = predict_images(detector, paths, heat_maps, progress=partial(progress, "judge images"))
     if csv is not None:
         write_csv(rows, csv)
-    print_report({"model": str(model), "images": rows}, json, lambda: verdict_table(rows))
+    print_report({"model": str(model), "images": rows, "warnings": warnings}, json, lambda: verdict_table(rows))
+    for warning in warnings:
+        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     failed = [row for row in rows if "problem" in row]
     for row in failed:
         stderr.print(f"{row['image']}: {row['problem']}", style="red", soft_wrap=True)

@@ -14,9 +14,11 @@ from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
 from edgead.images.files import ImageError, load_image, write_image
+from edgead.images.likeness import Look, likeness_warnings, look_of
 from edgead.images.overlay import draw_overlay
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.console import Group
 
     from edgead.detector import Detector
@@ -26,25 +28,29 @@ CSV_COLUMNS = ("image", "decision", "image_score", "threshold", "regions", "heat
 
 def predict_images(
     detector: Detector, paths: Sequence[Path], heat_maps: Path | None = None, *, progress: Progress | None = None
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Judge images and, with `heat_maps`, write an image of each there, in the folders that the images lie in.
 
     Returns
     -------
-    list of dict
+    rows : list of dict
         `image`, `image_score`, `threshold`, `decision`, `boxes`, and `heat_map` when one was written; of an image that
         cannot be judged, `image` and `problem`.
+    warnings : list of str
+        Of images that do not look as those that the model knows.
     """
     top = common_folder(paths)
-    rows = []
+    rows, looks = [], {}
     for number, path in enumerate(paths):
         try:
-            rows.append(_judge(detector, path, top, heat_maps))
+            image = load_image(path)
+            looks[_name_in(top, path)] = look_of(image)
+            rows.append(_judge(detector, path, image, top, heat_maps))
         except (ImageError, SettingsError) as error:
             rows.append({"image": str(path), "problem": str(error).removeprefix(f"{path}: ")})
         if progress:
             progress(number + 1, len(paths))
-    return rows
+    return rows, _unlike_golden(detector, looks)
 
 
 def common_folder(paths: Sequence[Path]) -> Path:
@@ -85,8 +91,18 @@ def verdict_table(rows: Sequence[dict[str, Any]]) -> Group:
     return Group(f"images in {top.relative_to(here) if top.is_relative_to(here) else top}", table)
 
 
-def _judge(detector: Detector, path: Path, top: Path, heat_maps: Path | None) -> dict[str, Any]:
-    image = load_image(path)
+def _unlike_golden(detector: Detector, looks: dict[str, Look]) -> list[str]:
+    artifact = detector.artifact
+    spec = artifact.manifest.preprocessing
+    known = [look_of(artifact.image(golden.image)) for golden in detector.graph.golden]
+    if not known:
+        return []
+    return likeness_warnings(
+        looks, known, "the model's golden images", in_pixels=spec.roi is not None, stretched=spec.fill == "stretch"
+    )
+
+
+def _judge(detector: Detector, path: Path, image: np.ndarray, top: Path, heat_maps: Path | None) -> dict[str, Any]:
     verdict = detector.predict(image)
     row = {
         "image": str(path),

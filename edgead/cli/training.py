@@ -98,14 +98,16 @@ def train(
     report = {"model": str(output), "skipped": problems, **training_facts(artifact)}
     if account and settings["image_size"] == of_preset["image_size"]:
         report["chosen"] = account
-    if "warning" in report["groups"]:
-        stderr.print(f"warning: {report['groups']['warning']}", style="yellow", soft_wrap=True)
+    found = report["groups"].get("warning")
+    for warning in [*report.get("odd_images", ()), *([found] if found else ())]:
+        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     print_report(report, json, lambda: Rows(_table(report), *advise(artifact, data, replaced)))
 
 
 def _table(report: dict[str, Any]) -> Table:
     """What a user reads of a training; the report as JSON has all of it."""
-    left_out = {"channels", "data_sha256", "device", "peak_memory_mib", "peak_gpu_memory_mib", "skipped_images"}
+    left_out = {"channels", "data_sha256", "device", "odd_images", "skipped_images"}
+    left_out |= {"peak_memory_mib", "peak_gpu_memory_mib"}
     if not report["skipped"]:
         left_out.add("skipped")
     shown = {key: value for key, value in report.items() if key not in left_out}

@@ -170,6 +170,7 @@ def check_images(
     *,
     roi: tuple[int, int, int, int] | None = None,
     skip_bad: bool = False,
+    look: Callable[[Path, np.ndarray], object] | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[Path], list[str], str]:
     """Decode every image once, before hours of training meet a bad one.
@@ -181,6 +182,8 @@ def check_images(
         x, y, width and height of a region that must lie inside every image.
     skip_bad : bool
         Leave out images that cannot be read.
+    look : callable, optional
+        Called with each usable image and its path.
     progress : callable, optional
 
     Returns
@@ -201,6 +204,8 @@ def check_images(
             problems.append(str(error))
         else:
             _check_region(roi, path, image)
+            if look:
+                look(path, image)
             usable.append(path)
             digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
         if progress:

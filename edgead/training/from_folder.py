@@ -22,6 +22,7 @@ from edgead.dataset.folders import Images, StageProgress, check_images, find_goo
 from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
 from edgead.errors import SettingsError, tell_invalid
 from edgead.export.build import build_artifact, software_versions
+from edgead.images.likeness import Look, likeness_warnings, look_of
 from edgead.learning.finalize import CalibrationPlan
 from edgead.methods import METHODS
 from edgead.methods.checkpoint import Checkpoint
@@ -150,8 +151,13 @@ def train_from_folder(
         model.head  # noqa: B018  what it refuses would be reported after hours of training otherwise
     except ValidationError as error:
         raise SettingsError(tell_invalid(error.errors())) from None
+    looks: dict[str, Look] = {}
     paths, problems, digest = check_images(
-        paths, roi=good.roi, skip_bad=good.skip_bad, progress=partial(progress, "read images")
+        paths,
+        roi=good.roi,
+        skip_bad=good.skip_bad,
+        look=lambda path, image: looks.update({path.name: look_of(image)}),
+        progress=partial(progress, "read images"),
     )
     preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})
     split = good.split(paths, model.config.seed)
@@ -172,6 +178,12 @@ def train_from_folder(
         },
     )
     facts = split.facts()
+    stretched = preprocessing.fill == "stretch"
+    odd = likeness_warnings(
+        looks, list(looks.values()), "the others", in_pixels=good.roi is not None, stretched=stretched
+    )
+    if odd:
+        facts["odd_images"] = odd
     trained = model.fit(
         Images(split.training, preprocessing),
         groups=split.groups.of(split.training),

@@ -136,6 +136,11 @@ function label(name) {
   return { frame: "Frame", heat: "Heat map" }[kind] ?? kind;
 }
 
+function regions({ boxes, decision }) {
+  if (boxes.length) return boxes.map((box) => `${box.width} × ${box.height} px at ${box.x}, ${box.y}`).join("; ");
+  return decision === "ok" ? "none" : "none stands out alone: the dashed ring marks the highest place of the heat map";
+}
+
 function facts(verdict) {
   const times = Object.entries(verdict.stage_times).filter(([, value]) => value != null);
   const pairs = [
@@ -144,7 +149,7 @@ function facts(verdict) {
     ["Review above", score(verdict.review_threshold)],
     ["Reject above", score(verdict.threshold)],
     ["p-value", verdict.p_value == null ? null : score(verdict.p_value)],
-    ["Regions", verdict.boxes.length ? verdict.boxes.map((box) => `${box.width} × ${box.height} px at ${box.x}, ${box.y}`).join("; ") : "none"],
+    ["Regions", regions(verdict)],
     ["Stages", times.map(([name, value]) => `${name.replace("_ms", "")} ${ms(value)}`).join(", ") + " ms"],
     ["Camera", verdict.source],
     ["Model", el("span", { class: "mono" }, verdict.model.slice(0, 16))],

@@ -1,0 +1,112 @@
+"""Whether images look as those that a model knows: their proportions, their size, the order of their colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+_GRID = 8
+# Logarithm of height over width: what differs by less is stretched by less than a tenth.
+_SAME_PROPORTIONS = 0.1
+_MOST = 0.8
+# Half as long on a side as the others: another camera's image, or a cutting.
+_MUCH_SMALLER = 0.5
+# Mean difference of blue and red, in grey levels: below it an image is grey, and a camera's white balance can turn it.
+_FAINTEST_COLOUR = 3.0
+# Exchanged, blue and red must come at least so much nearer to those of the others.
+_FAR_NEARER = 0.5
+_WORDS = {
+    "colours": "look as if red and blue were exchanged, beside {others}: write them with the right order of channels; "
+    'in Python, arrays are BGR unless colour="rgb" says otherwise',
+    "proportions": "have other proportions ({given} pixels) than {others} ({usual}): they are stretched; give whole "
+    "frames in one format of the camera",
+    "size": "have another size ({given} pixels) than {others} ({usual}): the region of interest, which is in pixels, "
+    "shows something else of them; give frames of that size",
+    "small": "are much smaller ({given} pixels) than {others} ({usual}): they are enlarged and show nothing finer; "
+    "give whole frames in one format of the camera",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Height, width and, in a coarse grid of shape (8, 8), blue minus red."""
+
+    height: float
+    width: float
+    blue_over_red: np.ndarray
+
+    @property
+    def proportions(self) -> float:
+        return math.log(self.height / self.width)
+
+    @property
+    def size(self) -> str:
+        return f"{self.width:.0f} x {self.height:.0f}"
+
+
+def look_of(image: np.ndarray) -> Look:
+    """Take the look of an image of shape (H, W, 3), uint8, BGR; less than 1 ms for a megapixel."""
+    coarse = cv2.resize(image, (_GRID, _GRID), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return Look(image.shape[0], image.shape[1], coarse[:, :, 0] - coarse[:, :, 2])
+
+
+def usual_look(looks: Sequence[Look]) -> Look:
+    """The median of several looks."""
+    height, width = (float(np.median([getattr(look, side) for look in looks])) for side in ("height", "width"))
+    return Look(height, width, np.median([look.blue_over_red for look in looks], axis=0))
+
+
+def likeness_warnings(
+    looks: Mapping[str, Look], known: Sequence[Look], others: str, *, in_pixels: bool = False, stretched: bool = True
+) -> list[str]:
+    """Name images that do not look as known ones, and say what to do; one sentence for each kind of difference.
+
+    Parameters
+    ----------
+    looks : mapping of str to Look
+        Of the images, by name.
+    known : sequence of Look
+        Of the images that they are compared with, at least one; the same to find the odd ones among them.
+    others : str
+        What the known images are, such as "the others".
+    in_pixels : bool
+        A region of interest is cut out, so that another size shows another region.
+    stretched : bool
+        Images of other proportions are stretched; False where each keeps its own.
+    """
+    usual = usual_look(known)
+    alike = np.mean([abs(look.proportions - usual.proportions) < _SAME_PROPORTIONS for look in known])
+    stretched = stretched and bool(alike > _MOST)  # otherwise the known ones are mixed themselves
+    found: dict[str, list[str]] = {}
+    for name, look in looks.items():
+        for what in _differences(look, usual, in_pixels, stretched):
+            found.setdefault(what, []).append(name)
+    return [
+        f"{len(names)} of {len(looks)} images, {names[0]} first, "
+        + _WORDS[what].format(given=looks[names[0]].size, others=others, usual=usual.size)
+        for what, names in found.items()
+    ]
+
+
+def _differences(look: Look, usual: Look, in_pixels: bool, stretched: bool) -> list[str]:
+    found = []
+    if in_pixels and (look.height, look.width) != (usual.height, usual.width):
+        found.append("size")
+    elif stretched and abs(look.proportions - usual.proportions) > _SAME_PROPORTIONS:
+        found.append("proportions")
+    elif max(look.height / usual.height, look.width / usual.width) < _MUCH_SMALLER:
+        found.append("small")
+    if _is_exchanged(look.blue_over_red, usual.blue_over_red):
+        found.append("colours")
+    return found
+
+
+def _is_exchanged(found: np.ndarray, usual: np.ndarray) -> bool:
+    if np.abs(usual).mean() < _FAINTEST_COLOUR:
+        return False
+    as_it_is, exchanged = np.abs(found - usual).mean(), np.abs(found + usual).mean()
+    return bool(exchanged < _FAR_NEARER * as_it_is)
