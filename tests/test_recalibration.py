@@ -106,6 +106,14 @@ def test_thresholds_by_hand_say_what_the_scores_say(model_copy):
             thresholds_by_hand(artifact, None, **wrong)
 
 
+def test_a_change_in_between_is_not_lost(model_copy):
+    mine, other = Artifact.load(model_copy), Artifact.load(model_copy)
+    write_thresholds(other, *thresholds_by_hand(other, None, reject=3.0))
+    with pytest.raises(SettingsError, match="changed since it was opened"):
+        write_thresholds(mine, *thresholds_by_hand(mine, None, reject=2.0))
+    assert [change.after.reject for change in Artifact.load(model_copy).manifest.threshold_changes] == [3.0]
+
+
 def test_too_few_images_say_how_many_are_needed(model_copy, good):
     content = (model_copy / "manifest.json").read_bytes()
     error = edgead("calibrate", model_copy, good, "--false-reject-rate", "0.001", code=2)

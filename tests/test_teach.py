@@ -25,8 +25,19 @@ from edgead.calibration.conformal import MARGIN, CalibrationError, calibrate, co
 from edgead.errors import SettingsError
 from edgead.images.files import load_image, write_image
 from edgead.learning.finalize import GoodScores, kept_images
-from edgead.learning.teach import LessonRefusedError, TeachPlan, earlier_versions, sheet_of, teach, undo
+from edgead.learning.recalibrate import thresholds_by_hand, write_thresholds
+from edgead.learning.teach import (
+    LessonRefusedError,
+    TeachPlan,
+    earlier_versions,
+    learn,
+    prepare,
+    sheet_of,
+    teach,
+    undo,
+)
 from edgead.learning.teach.thresholds import settle
+from edgead.learning.teach.versions import new_version
 from edgead.methods.textures import draw_texture
 from edgead.report.page import _model_card
 from edgead.synthetic.line import conveyor, part_seed, render
@@ -237,6 +248,54 @@ def test_goes_back_where_a_stop_left_no_model(model_copy, new_batch):
     shutil.rmtree(model_copy)
     undo(model_copy)
     assert content(model_copy) == first
+
+
+def test_going_back_touches_nothing_of_others(model_copy):
+    first = content(model_copy)
+    with new_version(model_copy) as draft:
+        (draft / "note.txt").write_text("a lesson")
+    (earlier_versions(model_copy)[0].parent / "README").write_text("mine")
+    undo(model_copy)
+    assert content(model_copy) == first
+    assert sorted(entry.name for entry in model_copy.parent.rglob("README")) == ["README"]
+
+
+def test_a_failed_way_back_keeps_the_present_model(model_copy, monkeypatch):
+    with new_version(model_copy) as draft:
+        (draft / "note.txt").write_text("a lesson")
+    present = content(model_copy)
+    rename = Path.rename
+
+    def fail(self, target):
+        if self.parent.name == "model.versions":
+            raise OSError("input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="input/output"):
+        undo(model_copy)
+    assert content(model_copy) == present and len(earlier_versions(model_copy)) == 1
+    assert sorted(entry.name for entry in model_copy.parent.iterdir()) == ["model", "model.versions"]
+
+
+def set_threshold(path: Path, reject: float) -> None:
+    artifact = Artifact.load(path)
+    write_thresholds(artifact, *thresholds_by_hand(artifact, None, reject=reject))
+
+
+def test_what_was_calibrated_during_a_lesson_is_not_lost(model_copy, new_batch):
+    prepared = prepare(model_copy, TeachPlan(new_batch[:3]))
+
+    def meanwhile(stage: str, done: int, total: int) -> None:
+        if stage == "judge after":
+            set_threshold(model_copy, 3.0)
+
+    with pytest.raises(SettingsError, match="changed since it was opened"):
+        learn(prepared, progress=meanwhile)
+    assert Artifact.load(model_copy).graph().calibration.reject == 3.0
+    with pytest.raises(SettingsError, match="changed since it was opened"):
+        learn(prepared, progress=lambda stage, done, total: pytest.fail(stage))
+    assert [entry.name for entry in model_copy.parent.iterdir()] == ["model"]
 
 
 def test_a_damaged_version_is_not_put_back(model_copy, new_batch):

@@ -159,7 +159,14 @@ def threshold_change(
 
 
 def write_thresholds(artifact: Artifact, change: ThresholdChange, calibration: Calibration) -> Manifest:
-    """Write new thresholds of one graph and the change into the artifact's manifest, in one step."""
+    """Write new thresholds of one graph and the change into the artifact's manifest, in one step.
+
+    Raises
+    ------
+    SettingsError
+        The artifact was changed since it was opened.
+    """
+    artifact.check_unchanged()
     manifest = artifact.manifest
     changed = manifest.model_copy(update={"threshold_changes": [*manifest.threshold_changes, change]})
     return write_manifest(artifact.path, changed.with_graph(change.precision, calibration=calibration))
