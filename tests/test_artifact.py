@@ -191,6 +191,16 @@ def test_a_mount_point_is_refused_at_once(tmp_path, monkeypatch):
     make(tmp_path / "m" / "model")
 
 
+def test_no_model_is_written_within_a_model(tmp_path):
+    make(tmp_path / "m")
+    with pytest.raises(ArtifactError, match="sub/deep is inside the model .*m: name another place"):
+        make(tmp_path / "m" / "sub" / "deep")
+    (tmp_path / "site" / "models").mkdir(parents=True)
+    (tmp_path / "site" / MANIFEST).write_text('{"name": "a web page"}')
+    make(tmp_path / "site" / "models" / "m")
+    make(tmp_path / "m" / ".." / "beside")
+
+
 def test_a_version_that_somebody_else_wrote_is_noticed(tmp_path):
     artifact = Artifact.load(make(tmp_path / "m", rows=4))
     artifact.check_unchanged()

@@ -151,6 +151,19 @@ def test_defects_among_the_good_images_are_named_and_refused(model_copy, good, t
     assert taken["written"] and taken["after"] == shown["after"] and "cut/0.png" in taken["outliers"]
 
 
+def test_images_are_named_from_here_and_from_the_root(model_copy, good, tmp_path, monkeypatch):
+    for number, path in enumerate(sorted(good.iterdir())[:20]):
+        folder = tmp_path / "ab"[number % 2]
+        folder.mkdir(exist_ok=True)
+        shutil.copy(path, folder / f"{number // 2}.png")
+    rows = [f"{folder}/{number}.png,{folder}{number // 2}" for folder in "ab" for number in range(10)]
+    (tmp_path / "groups.csv").write_text("\n".join(["path,group", *rows]))
+    monkeypatch.chdir(tmp_path)
+    mixed = [*Path("a").iterdir(), *(tmp_path / "b").iterdir()]
+    with Detector.load(model_copy) as detector:
+        assert recalibrate(detector, mixed, AskedRates(0.1, group="groups.csv")).groups == 10
+
+
 def test_another_light_is_reported(model_copy, good, tmp_path):
     dark = []
     for path in sorted(good.iterdir()):

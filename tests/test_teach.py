@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import shutil
 import subprocess
 import sys
@@ -231,6 +232,14 @@ def test_one_command_goes_back(model_copy, new_batch):
     assert [entry.name for entry in model_copy.parent.iterdir()] == ["model"]
 
 
+def test_the_way_back_can_be_copied(trained_model, new_batch, tmp_path):
+    model = tmp_path / "a long folder name with spaces" / "models of line number seven" / "model"
+    shutil.copytree(trained_model, model)
+    done = edgead("teach", model, new_batch[0], columns=80)
+    assert shlex.join(["edgead", "teach", str(model), "--undo"]) in done.stdout
+    assert f"With heat maps: {model}.lesson.jpg\n" in done.stderr
+
+
 def test_a_link_to_a_model_stays_one(model_copy, new_batch):
     first = content(model_copy)
     link = model_copy.with_name("current")
@@ -356,6 +365,17 @@ def test_given_images_take_the_place_of_the_kept_ones(model_copy, new_batch, tmp
     assert lesson.calibrated_on == "20 images given"
     assert len(kept_images(Artifact.load(model_copy))) == 20
     teach(model_copy, TeachPlan(new_batch[:2]))  # goes on with the kept ones
+
+
+def test_an_image_that_thresholds_are_made_from_is_not_learnt(model_copy, new_batch, line_data):
+    golden = sorted((model_copy / "golden").glob("*.png"))
+    with pytest.raises(SettingsError, match=r"made from 3 of the 5 images to learn, 0.png first.*--calibration"):
+        teach(model_copy, TeachPlan([*new_batch[:2], *golden], group="none"))
+    good = sorted((line_data / "train" / "good").iterdir())
+    held_out = len(Artifact.load(model_copy).graph().calibration.scores)
+    with pytest.raises(SettingsError, match=f"made from {held_out} of the {len(good)} images"):
+        prepare(model_copy, TeachPlan(good))
+    assert earlier_versions(model_copy) == []
 
 
 def test_without_images_to_calibrate_on_there_is_no_guarantee(model_copy, new_batch):

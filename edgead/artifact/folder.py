@@ -191,11 +191,22 @@ def check_destination(destination: Path) -> None:
             f"{destination} is a mount point, and no other folder can take its place: name a folder in it, such as "
             f"{destination / 'model'}, or mount the folder above"
         )
+    around = next((folder for folder in destination.resolve().parents if _holds_model(folder)), None)
+    if around is not None:
+        raise ArtifactError(f"{destination} is inside the model {around}: name another place")
     parent = next(folder for folder in destination.absolute().parents if folder.exists())
     try:
         Path(tempfile.mkdtemp(prefix=".edgead-", dir=parent)).rmdir()
     except OSError as error:
         raise ArtifactError(f"{destination}: nothing can be written in {parent} ({error.strerror})") from error
+
+
+def _holds_model(folder: Path) -> bool:
+    try:
+        read_manifest(folder)
+    except ArtifactError:  # so also where a manifest.json is one of something else
+        return False
+    return True
 
 
 def write_arrays(directory: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray]) -> None:
