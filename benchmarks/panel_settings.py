@@ -34,7 +34,7 @@ class Setting:
 
     def of(self, data: PanelSet) -> dict[str, Any]:
         """The settings as `edgead train` has them for these images."""
-        if self.own_size or self.detector != "patchcore":
+        if self.own_size or "fill" not in self.settings:
             return self.settings
         from edgead.training.proportions import keep_proportions
 

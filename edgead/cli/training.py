@@ -118,7 +118,8 @@ def _check_settings(detector: str, preset: str, chosen: dict[str, Any]) -> None:
     from edgead.methods.settings import read_settings
 
     of_preset = {} if preset == AUTO else find_preset(detector, preset)
-    read_settings(METHODS.find(detector).config_class, {**of_preset, **chosen}, detector=detector)
+    settings = {**of_preset, **chosen}
+    read_settings(METHODS.find(detector).variant(settings).config_class, settings, detector=detector)
 
 
 @app.command()

@@ -69,7 +69,7 @@ def input_size(side: int, proportions: float) -> list[int]:
 
 
 def keep_proportions(settings: dict[str, Any], proportions: Proportions) -> dict[str, Any]:
-    """Settings of patchcore whose square input keeps proportions, with as many pixels; a rectangle stays as it is."""
+    """Settings with a `fill` whose square input keeps proportions, with as many pixels; a rectangle stays as it is."""
     height, width = settings["image_size"]
     if height != width:
         return settings

@@ -6,8 +6,7 @@ from typing import Any
 
 from edgead.dataset.folders import StageProgress, find_good_images
 from edgead.errors import SettingsError
-from edgead.methods import find_preset
-from edgead.methods.patchcore import PatchCoreConfig
+from edgead.methods import METHODS, find_preset
 from edgead.training.from_folder import GoodImages
 from edgead.training.proportions import find_proportions, keep_proportions
 from edgead.tune import AUTO, AUTO_DETECTOR
@@ -34,10 +33,10 @@ def preset_settings(
     if latency_ms is not None:
         raise SettingsError("--latency-ms belongs to --preset auto; `edgead tune` searches within a budget")
     settings = find_preset(detector, preset)
-    if detector != AUTO_DETECTOR:
+    config = METHODS.find(detector).variant(settings).config_class(**settings)
+    if not hasattr(config, "fill"):
         return settings, ""
-    size = PatchCoreConfig(**settings).image_size
     proportions = find_proportions(find_good_images(good.data, good.normal_dir), good.roi)
-    fitted = keep_proportions({**settings, "image_size": list(size)}, proportions)
+    fitted = keep_proportions({**settings, "image_size": list(config.image_size)}, proportions)
     height, width = fitted["image_size"]
     return fitted, f"{height} x {width} px ({proportions.reason})"
