@@ -337,11 +337,11 @@ def test_exported_graph(teacher_file, tmp_path):
 
 
 def test_settings_and_presets(teacher_file):
-    assert set(EfficientAD.presets) == {"default", "small", "medium", "paper"}
+    assert set(EfficientAD.presets) == {"default", "nano", "small", "medium", "paper"}
     published = EfficientADConfig(**EfficientAD.presets["paper"])
     assert (published.model_size, published.steps, published.learning_rate) == ("small", 70_000, 1e-4)
     for settings in EfficientAD.presets.values():
-        EfficientADConfig(**settings)
+        EfficientAD.variant(settings).config_class(**settings)
     model = tiny(teacher_file)
     again = EfficientAD.from_settings(model.settings(), pretrained=False)
     again.network.load_state_dict(model.network.state_dict())

@@ -63,7 +63,7 @@ class LiteConfig:
     image_size: tuple[int, int] = (384, 384)
     fill: Literal["stretch", "reflect"] = "stretch"
     width: int = 48
-    steps: int = 1_500
+    steps: int = 800
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     hard_quantile: float = 0.999

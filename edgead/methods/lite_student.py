@@ -25,7 +25,7 @@ REACH = 3
 STRIDE_PX = 8
 """Of the teacher's grid."""
 
-SEEN, TAUGHT = "stride4", ("stride8", "stride16a")
+SEEN, TAUGHT = "stride4", ("stride8", "stride16")
 """The layer that the student sees, and those that it predicts."""
 
 
