@@ -136,11 +136,13 @@ def collect(
     height, width = (side // STRIDE_PX for side in images[0].shape[:2])
     chosen = np.sort(rng.permutation(len(images))[: max(1, MOST_PATCHES // (height * width))])
     progress = partial(course.progress, "extract features")
-    layers = []
-    for seen, *deeper in each_batch(network, Chosen(images, chosen), course.device, progress):
-        layers.append((surround(seen).half().cpu(), network.align(deeper).half().cpu()))
-    seen, taught = (torch.cat(layer) for layer in zip(*layers, strict=True))
-    del layers
+    seen, taught, at = torch.empty(0), torch.empty(0), 0
+    for first, *deeper in each_batch(network, Chosen(images, chosen), course.device, progress):
+        batch = surround(first), network.align(deeper)
+        if not at:  # of full size from the start: pieces put together at the end would need the memory twice
+            seen, taught = (torch.empty(len(chosen), *part.shape[1:], dtype=torch.float16) for part in batch)
+        seen[at : at + len(first)], taught[at : at + len(first)] = batch
+        at += len(first)
     network.fit_teacher(_rows(taught, rng))
     rows = _rows(seen, rng)
     mean, std = rows.mean(dim=0)[:, None, None], rows.std(dim=0).clamp_min(1e-6)[:, None, None]
