@@ -206,6 +206,9 @@ def test_the_default_keeps_the_proportions_of_the_images(tmp_path):
     assert width == pytest.approx(2 * height, rel=0.1) and "as the images" in account
     LiteConfig(**settings)
     assert preset_settings(good, "efficient_ad", "nano", None, lambda *done: None) == ({}, "")
+    # Another network has no use for that input.
+    nano = {"model_size": "nano"}
+    assert preset_settings(good, "efficient_ad", "default", None, lambda *done: None, nano)[0] == {"model_size": "lite"}
 
 
 @pytest.mark.slow

@@ -90,7 +90,7 @@ def train(
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group)
     replaced = (output / MANIFEST).is_file()
     with stage_bars() as progress:
-        of_preset, account = preset_settings(good, detector, preset, latency_ms, progress)
+        of_preset, account = preset_settings(good, detector, preset, latency_ms, progress, chosen)
         settings = {**of_preset, **chosen}
         artifact, problems = train_from_folder(
             good, output, settings, detector=detector, weights=weights, device=device, progress=progress

@@ -107,7 +107,7 @@ class EfficientAD(Method[EfficientADConfig]):
         "medium": {**AS_PUBLISHED, "model_size": "medium", "steps": 2_000},
         "paper": AS_PUBLISHED,
     }
-    purpose = "a GPU to train on, and a teacher of your own (edgead distill)"
+    purpose = "a frame time without a memory bank; as published, with a GPU and a teacher (edgead distill)"
     preset_purposes = {
         "default": "a CPU to train on: ours, a packaged backbone as the teacher; learns in minutes",
         "nano": "a CPU to train on: a slight network and its packaged teacher, both ours; weaker",

@@ -105,7 +105,7 @@ class LiteStudent(nn.Module):
 
     @torch.no_grad()
     def fit_teacher(self, rows: Tensor) -> None:
-        """Learn the scale of the teacher's features: each channel that it gives then has mean 0 and deviation 1.
+        """Learn the scale of the teacher's features: each channel that it gives then has a mean near 0, deviation 1.
 
         Parameters
         ----------
