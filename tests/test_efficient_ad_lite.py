@@ -218,6 +218,6 @@ def test_finds_the_defects_of_the_built_in_line(line_data, tmp_path):
     artifact, _ = train_from_folder(good, tmp_path / "model", settings, detector="efficient_ad")
     tests = find_test_images(line_data)
     with Detector.load(artifact.path) as detector:
-        scores = [detector.predict(load_image(test.path)).score for test in tests]
+        scores = [detector.predict(load_image(test.path)).image_score for test in tests]
     assert metrics.auroc(np.array([test.is_defective for test in tests]), np.array(scores)) > 0.8
     assert load_network(artifact).quantiles[1] != 1  # what was learnt comes back
