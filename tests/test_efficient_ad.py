@@ -393,7 +393,7 @@ def test_exported_graph(teacher_file, tmp_path):
 
 
 def test_settings_and_presets(teacher_file):
-    assert {"default", "small", "medium", "paper", "paper_medium"} <= set(EfficientAD.presets)
+    assert {"default", "nano", "small", "medium", "paper", "paper_medium"} <= set(EfficientAD.presets)
     for preset, size in (("paper", "small"), ("paper_medium", "medium")):
         published = EfficientADConfig(**EfficientAD.presets[preset])
         assert (published.model_size, published.steps, published.learning_rate) == (size, 70_000, 1e-4)
@@ -405,7 +405,7 @@ def test_settings_and_presets(teacher_file):
         purpose = EfficientAD.preset_purposes[size]
         assert f"teacher_{size}.pth" in purpose and "nelson1425/EfficientAd" in purpose and "anomalib" in purpose
     for settings in EfficientAD.presets.values():
-        EfficientADConfig(**settings)
+        EfficientAD.variant(settings).config_class(**settings)
     model = tiny(teacher_file)
     again = EfficientAD.from_settings(model.settings(), pretrained=False)
     again.network.load_state_dict(model.network.state_dict())

@@ -19,19 +19,28 @@ def page() -> str:
     ]
     for name in BUILT_IN:
         method = METHODS.find(name)
-        means = attributes(method.config_class.__doc__)
         presets = ([code(preset), _assigned(values)] for preset, values in method.presets.items())
-        settings = (
-            [code(each.name), code(each.type), _default(each), means.get(each.name, "")]
-            for each in fields(method.config_class)
-        )
         parts += [
             f"## `{name}`",
             first_paragraph(method.__doc__),
             table(("preset", "sets"), presets),
-            table(("setting", "takes", "default", "means"), settings),
+            _settings(method.config_class),
         ]
+        variants = {method.variant(values): values for values in method.presets.values()}
+        for variant, values in variants.items():
+            if variant is not method:
+                parts += [
+                    f"With {_assigned(values)}:",
+                    first_paragraph(variant.__doc__),
+                    _settings(variant.config_class),
+                ]
     return "\n\n".join(parts) + "\n"
+
+
+def _settings(config: type[Any]) -> str:
+    means = attributes(config.__doc__)
+    rows = ([code(each.name), code(each.type), _default(each), means.get(each.name, "")] for each in fields(config))
+    return table(("setting", "takes", "default", "means"), rows)
 
 
 def _assigned(values: Any) -> str:

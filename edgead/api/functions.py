@@ -87,7 +87,7 @@ def train(
     data = Path(good)
     images = GoodImages(data, **{name: settings.pop(name) for name in _OF_IMAGES if name in settings})
     check_destination(Path(model))
-    of_preset, _ = preset_settings(images, detector, preset, latency_ms, progress)
+    of_preset, _ = preset_settings(images, detector, preset, latency_ms, progress, settings)
     artifact, skipped = train_from_folder(
         images,
         Path(model),

@@ -91,7 +91,7 @@ def train(
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group)
     replaced = (output / MANIFEST).is_file()
     with stage_bars() as progress:
-        of_preset, account = preset_settings(good, detector, preset, latency_ms, progress)
+        of_preset, account = preset_settings(good, detector, preset, latency_ms, progress, chosen)
         settings = {**of_preset, **chosen}
         artifact, problems = train_from_folder(
             good, output, settings, detector=detector, weights=weights, device=device, progress=progress
@@ -123,7 +123,8 @@ def _check_settings(detector: str, preset: str, chosen: dict[str, Any]) -> None:
     from edgead.methods.settings import read_settings
 
     of_preset = {} if preset == AUTO else find_preset(detector, preset)
-    read_settings(METHODS.find(detector).config_class, {**of_preset, **chosen}, detector=detector)
+    settings = {**of_preset, **chosen}
+    read_settings(METHODS.find(detector).variant(settings).config_class, settings, detector=detector)
 
 
 @app.command()

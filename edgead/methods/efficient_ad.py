@@ -3,16 +3,17 @@ Latencies", WACV 2024 (arXiv 2303.14535). Algorithms and tables are those of its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from edgead import kernels
 from edgead.dataset.folders import Progress
@@ -48,7 +49,7 @@ class EfficientADConfig:
     Attributes
     ----------
     model_size : {"small", "medium", "nano"}
-        EfficientAD-S and -M of the paper; nano, the default, is ours, for CPUs.
+        EfficientAD-S and -M of the paper; nano is ours, for CPUs. `lite`, ours too, has settings of its own.
     image_size : (int, int)
         Multiples of 32; the paper's is (256, 256).
     padding : bool
@@ -98,7 +99,7 @@ class EfficientADConfig:
 
     def __post_init__(self) -> None:
         if self.model_size not in CHANNELS:
-            raise SettingsError(f"unknown model_size {self.model_size!r}: choose one of {', '.join(CHANNELS)}")
+            raise SettingsError(f"unknown model_size {self.model_size!r}: choose one of {', '.join(CHANNELS)}, lite")
         if not (0 < self.validation_share < 1 and 0 < self.hard_quantile < 1):
             raise SettingsError("validation_share and hard_quantile must lie between 0 and 1")
 
@@ -111,22 +112,32 @@ class EfficientAD(Method[EfficientADConfig]):
     name = "efficient_ad"
     config_class = EfficientADConfig
     presets = {
-        "default": {},
+        "default": {"model_size": "lite"},
+        "nano": {},
         "small": {**AS_PUBLISHED, "steps": 2_000},
         "medium": {**AS_PUBLISHED, "model_size": "medium", "steps": 2_000},
         "paper": AS_PUBLISHED,
         "paper_medium": {**AS_PUBLISHED, "model_size": "medium"},
     }
     purpose = (
-        "the published networks, with a GPU to train on and a public teacher (--weights), or one of edgead distill"
+        "a frame time without a memory bank; as published, with a GPU to train on and a public teacher (--weights)"
     )
     preset_purposes = {
-        "default": "a CPU to train on: a slight network and the packaged teacher",
+        "default": "a CPU to train on: ours, a packaged backbone as the teacher; learns in minutes",
+        "nano": "a CPU to train on: a slight network and its packaged teacher, both ours; weaker",
         "small": f"EfficientAD-S with 2,000 steps; --weights {SOURCES.format(size='small')}",
         "medium": f"EfficientAD-M with 2,000 steps; --weights {SOURCES.format(size='medium')}",
         "paper": "EfficientAD-S as published, 70,000 steps; --weights as of small, --set penalty_images=IMAGENET",
         "paper_medium": "EfficientAD-M as published, 70,000 steps; --weights as of medium, penalty_images as of paper",
     }
+
+    @classmethod
+    def variant(cls, settings: Mapping[str, Any]) -> type[Self]:
+        if settings.get("model_size") != "lite":
+            return cls
+        from edgead.methods.efficient_ad_lite import EfficientADLite
+
+        return cast("type[Self]", EfficientADLite)
 
     def __init__(
         self,

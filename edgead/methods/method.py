@@ -148,6 +148,11 @@ class Method(ABC, Generic[Config]):
         """Learn from images; see `fit`."""
 
     @classmethod
+    def variant(cls, settings: Mapping[str, Any]) -> type[Self]:
+        """The class that these settings are of: another one where a method has networks that share but their name."""
+        return cls
+
+    @classmethod
     def from_settings(
         cls, settings: Mapping[str, Any], *, weights: Path | None = None, pretrained: bool = True
     ) -> Self:
@@ -158,8 +163,9 @@ class Method(ABC, Generic[Config]):
         SettingsError
             A setting that is unknown or cannot be, or weights that the method has no use for.
         """
-        config = read_settings(cls.config_class, settings, detector=cls.name)
-        return cls(config, weights=weights, pretrained=pretrained)
+        method = cls.variant(settings)
+        config = read_settings(method.config_class, settings, detector=method.name)
+        return method(config, weights=weights, pretrained=pretrained)
 
     def settings(self) -> dict[str, Any]:
         """The configuration as plain JSON types."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from edgead.dataset.folders import StageProgress, find_good_images
@@ -14,9 +15,17 @@ from edgead.tune.auto import LATENCY_MS, choose_settings
 
 
 def preset_settings(
-    good: GoodImages, detector: str, preset: str, latency_ms: float | None, progress: StageProgress
+    good: GoodImages,
+    detector: str,
+    preset: str,
+    latency_ms: float | None,
+    progress: StageProgress,
+    chosen: Mapping[str, Any] = {},
 ) -> tuple[dict[str, Any], str]:
     """Settings of a preset in the proportions of the images; of `auto`, for this machine; and why in words.
+
+    `chosen` are settings that come on top of them: where they ask for another network than the preset's, no input size
+    is fitted.
 
     Raises
     ------
@@ -33,11 +42,12 @@ def preset_settings(
     if latency_ms is not None:
         raise SettingsError("--latency-ms belongs to --preset auto; `edgead tune` searches within a budget")
     settings = find_preset(detector, preset)
-    config = METHODS[detector].config_class(**settings)
-    if not hasattr(config, "fill"):  # its input has proportions of its own
+    method = METHODS.find(detector)
+    variant = method.variant(settings)
+    config = variant.config_class(**settings)
+    if method.variant({**settings, **chosen}) is not variant or not hasattr(config, "fill"):
         return settings, ""
-    size = config.image_size
     proportions = find_proportions(find_good_images(good.data, good.normal_dir), good.roi)
-    fitted = keep_proportions({**settings, "image_size": list(size)}, proportions)
+    fitted = keep_proportions({**settings, "image_size": list(config.image_size)}, proportions)
     height, width = fitted["image_size"]
     return fitted, f"{height} x {width} px ({proportions.reason})"
