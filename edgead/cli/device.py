@@ -178,9 +178,9 @@ def demo(
     data: Annotated[
         Path | None, typer.Option(help="Your own images in MVTec layout, instead of the built-in line.")
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for all that the demo writes.")] = Path(
-        "out/demo"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A new folder, or an earlier demo's, for all that the demo writes.")
+    ] = Path("out/demo"),
     preset: Annotated[str, typer.Option(help="fast, default or fine.")] = "default",
     json: Json = False,
 ) -> None:
