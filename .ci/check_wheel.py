@@ -16,6 +16,7 @@ import numpy as np
 
 import edgead
 from edgead import Detector, kernels
+from edgead.images.files import write_image
 from edgead.synthetic.line import conveyor
 
 
@@ -44,7 +45,9 @@ def check_commissioning() -> None:
             for image, _, defect in conveyor(7, 60, 0.5):
                 scores[defect is not None].append(detector.predict(image).image_score)
         assert np.median(scores[True]) > np.median(scores[False]), scores
-        edgead_cli("teach", model, str(Path(model) / "golden" / "0.png"))
+        part = Path(folder) / "part.png"
+        write_image(part, next(image for image, _, _ in conveyor(8, 1, 0)))
+        edgead_cli("teach", model, str(part))
         edgead_cli("teach", model, "--undo")
     print("commissioned and taught without torch", flush=True)
 

@@ -96,6 +96,7 @@ def add_precision(
             }
         )
         write_manifest(draft, manifest)
+        artifact.check_unchanged()
     return Artifact.load(path)
 
 

@@ -51,4 +51,5 @@ def rewrite_graph(path: Path) -> Artifact:
                 f"{path}: the new graph scores the golden images differently (relative error {parity.score_error:.2g}, "
                 f"allowed {SCORE_TOLERANCE:g}), so its thresholds would not hold; the old graph stays. Retrain it"
             )
+        artifact.check_unchanged()
     return Artifact.load(path)

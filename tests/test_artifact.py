@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from fakes import edit_manifest
 
 from edgead.artifact.folder import MANIFEST, Artifact, ArtifactError, check_destination, new_artifact, write_manifest
 from edgead.artifact.manifest import Manifest, Preprocessing
-from edgead.artifact.versions import MOST_VERSIONS, earlier_versions
+from edgead.artifact.versions import MOST_VERSIONS, earlier_versions, replace
+from edgead.errors import SettingsError
 from edgead.heads.nearest import NearestHead
 
 
@@ -56,6 +58,14 @@ def test_what_is_replaced_is_kept(tmp_path):
         shutil.copytree(link, draft, dirs_exist_ok=True)
     assert len(earlier_versions(link)) == MOST_VERSIONS
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["current", "m", "m.versions"]
+
+
+def test_what_is_no_version_is_none(tmp_path):
+    make(make(tmp_path / "m", rows=4), rows=5)
+    (tmp_path / "m.versions" / "1.bak").mkdir()
+    (tmp_path / "m.versions" / "README").write_text("mine")
+    make(tmp_path / "m", rows=6)
+    assert [version.name for version in earlier_versions(tmp_path / "m")] == ["1", "2"]
 
 
 def test_an_error_leaves_nothing_and_keeps_the_old_one(tmp_path):
@@ -138,6 +148,65 @@ def test_a_failed_exchange_keeps_the_old_one(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert Artifact.load(tmp_path / "m").array("memory_bank").shape == (4, 3)
     assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_what_cannot_be_moved_stays(tmp_path, monkeypatch, keep):
+    make(tmp_path / "m", rows=4)
+    rename = Path.rename
+
+    def busy(self, target):
+        if self.name == "m":
+            raise OSError("busy")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", busy)
+    with pytest.raises(OSError, match="busy"), new_artifact(tmp_path / "m", keep=keep):
+        pass
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+    assert Artifact.load(tmp_path / "m").array("memory_bank").shape == (4, 3)
+
+
+def test_what_cannot_go_back_is_not_lost(tmp_path, monkeypatch):
+    make(tmp_path / "m", rows=4)
+    rename = Path.rename
+
+    def fail(self, target):
+        if Path(target).name == "m":
+            raise OSError("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="no"):
+        replace(tmp_path / "m", make(tmp_path / "draft"))
+    (aside,) = tmp_path.glob(".m.old.*")
+    assert Artifact.load(aside / "model").array("memory_bank").shape == (4, 3)
+
+
+def test_a_mount_point_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == tmp_path / "m")
+    (tmp_path / "m").mkdir()
+    with pytest.raises(ArtifactError, match="mount point.* such as .*m/model"):
+        check_destination(tmp_path / "m")
+    make(tmp_path / "m" / "model")
+
+
+def test_no_model_is_written_within_a_model(tmp_path):
+    make(tmp_path / "m")
+    with pytest.raises(ArtifactError, match="sub/deep is inside the model .*m: name another place"):
+        make(tmp_path / "m" / "sub" / "deep")
+    (tmp_path / "site" / "models").mkdir(parents=True)
+    (tmp_path / "site" / MANIFEST).write_text('{"name": "a web page"}')
+    make(tmp_path / "site" / "models" / "m")
+    make(tmp_path / "m" / ".." / "beside")
+
+
+def test_a_version_that_somebody_else_wrote_is_noticed(tmp_path):
+    artifact = Artifact.load(make(tmp_path / "m", rows=4))
+    artifact.check_unchanged()
+    make(tmp_path / "m", rows=5)
+    with pytest.raises(SettingsError, match="changed since it was opened"):
+        artifact.check_unchanged()
 
 
 def test_a_place_that_cannot_be_written_is_known_at_once(tmp_path):

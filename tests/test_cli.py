@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,7 +20,9 @@ import numpy as np
 import pytest
 
 import edgead as package
+from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.cli import main
+from edgead.cli.console import stdout
 from edgead.dataset.folders import find_test_images
 from edgead.images.files import load_image
 
@@ -422,16 +426,17 @@ def test_a_plain_folder_is_all_that_training_and_export_need(line_data, tmp_path
     """And where a folder was named, export knows it from the model. What it replaces is kept."""
     good, out = line_data / "train" / "good", tmp_path / "model"
     options = ["-o", out, "--preset", "fast", "--image-size", "64", "--memory-bank-size", "50", "--set", "window=1"]
-    shown = edgead("train", good, *options, columns=80).stdout
-    assert max(map(len, shown.splitlines())) <= 80 and "…" not in shown
-    text = " ".join(shown.split())
+    text = edgead("train", good, *options, columns=80).stdout
+    table, advice = text.split("About 1 good part in 10")
+    assert max(map(len, table.splitlines())) <= 80 and "…" not in table
     assert "About 1 good part in 10 will be rejected (at most 10 %, from 12 images held out)." in text
-    assert "edgead predict" in text and ".versions" not in text
+    assert f"  {shlex.join(['edgead', 'predict', str(out), 'IMAGES', '--heat-maps', 'maps'])} " in advice
+    assert ".versions" not in text
     export = [out, good, "--precision", "fp16", "--tolerance", "9"]
     assert report("export", *export)["image_source"] == "training data"
     first = (out / "manifest.json").read_bytes()
 
-    text = " ".join(edgead("train", line_data, *options, "--normal-dir", "train/good").stdout.split())
+    text = edgead("train", line_data, *options, "--normal-dir", "train/good").stdout
     assert f"is the newest in {out}.versions; `edgead teach {out} --undo` puts it back" in text
     assert (tmp_path / "model.versions" / "1" / "manifest.json").read_bytes() == first
     moved = tmp_path / "moved" / "train"
@@ -441,6 +446,58 @@ def test_a_plain_folder_is_all_that_training_and_export_need(line_data, tmp_path
     assert report("export", out, moved.parent, *export[2:])["image_source"] == "training data"
     edgead("teach", out, "--undo")
     assert (out / "manifest.json").read_bytes() == first
+
+
+def run_here(monkeypatch, *arguments: object) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "argv", ["edgead", *map(str, arguments)])
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit):
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, on_sigterm)
+
+
+def test_commands_are_not_broken_at_the_width_of_the_terminal(trained_model, line_data, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "a long folder name with spaces" / "models of line number seven" / "model"
+    shutil.copytree(trained_model, out)
+    trained = Artifact.load(out), []
+    monkeypatch.setattr("edgead.training.from_folder.train_from_folder", lambda *_, **__: trained)
+    run_here(monkeypatch, "train", line_data, "-o", out)
+    said = capsys.readouterr().out
+    assert shlex.join(["edgead", "eval", str(out), str(line_data)]) in said
+    assert shlex.join(["edgead", "teach", str(out), "--undo"]) in said
+
+
+@pytest.mark.parametrize("preset", ["auto", "default"])
+def test_a_destination_is_refused_before_any_work(preset, line_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("edgead.tune.preset.preset_settings", lambda *_: pytest.fail("work has begun"))
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "holiday.jpg").write_bytes(b"x")
+    run_here(monkeypatch, "train", line_data, "-o", tmp_path / "photos", "--preset", preset)
+    assert "is not an edgead model" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(ArtifactError, match="is not an edgead model"):
+        package.train(line_data, tmp_path / "photos", preset=preset)
+
+
+def test_what_looks_like_an_emoji_is_printed_as_it_is(capsys):
+    stdout.print("b:on:1.jpg")
+    assert capsys.readouterr().out == "b:on:1.jpg\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="FILE NAMES OF BYTES NOT TESTED: names are text on this system")
+def test_a_name_that_is_no_text_ends_nothing(trained_model, line_data, tmp_path, monkeypatch):
+    image = next((line_data / "test" / "good").iterdir())
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    shutil.copy(image, os.fsencode(folder) + b"/caf\xe9.jpg")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict"))
+    run_here(monkeypatch, "predict", trained_model, folder, "--csv", tmp_path / "table.csv")
+    sys.stdout.flush()
+    assert b"caf\\udce9.jpg" in sys.stdout.buffer.getvalue()
+    (row,) = csv.DictReader((tmp_path / "table.csv").read_text().splitlines())
+    assert row["image"].endswith("caf\\udce9.jpg") and row["decision"] == "ok"
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from test_imports import REFUSE, run
 from edgead import Detector
 from edgead.artifact.folder import Artifact
 from edgead.calibration.conformal import CalibrationError
+from edgead.dataset.folders import DatasetError
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images.files import list_images, write_image
 from edgead.learning.commission import CommissionPlan, commission
@@ -110,6 +111,13 @@ def test_the_packaged_graph_is_what_the_export_gives(tmp_path):
         raw = network.raw_features(torch.from_numpy(image)).permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(outputs[0] * backbone.raw_factor, raw, rtol=1e-4, atol=1e-4 * np.abs(raw).max())
     assert backbone.channels == network.channels == [40, 112]
+
+
+def test_a_region_outside_the_image_is_refused_at_the_first_part(tmp_path):
+    plan = CommissionPlan(30, roi=(0, 0, 9999, 100), keep_images=tmp_path / "parts")
+    with pytest.raises(DatasetError, match="ends at 9999, 100, but frame 0 has 480 x 480 pixels"):
+        commission("synthetic:", tmp_path / "model", plan)
+    assert list((tmp_path / "parts").iterdir()) == []
 
 
 def test_a_backbone_is_taken_from_a_model(commissioned, tmp_path):

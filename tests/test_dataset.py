@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import cv2
@@ -17,6 +19,14 @@ def draw(path: Path, value: int = 100, shape: tuple[int, ...] = (20, 30, 3)) -> 
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.full(shape, value, np.uint8))
     return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="FILE NAMES OF BYTES NOT TESTED: names are text on this system")
+def test_a_name_may_be_any_bytes(tmp_path):
+    draw(tmp_path / "a.png").rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    (path,) = tmp_path.iterdir()
+    usable, problems, digest = check_images([path])
+    assert usable == [path] and not problems and len(digest) == 64
 
 
 def test_mvtec_layout(line_data):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import ImageError, write_image  # noqa: E402
 from edgead.methods.backbones import build_backbone  # noqa: E402
 from edgead.methods.checkpoint import Checkpoint  # noqa: E402
-from edgead.methods.distill import DistillConfig, Distiller, distill  # noqa: E402
+from edgead.methods.distill import DistillConfig, Distiller, _sha256_of, distill  # noqa: E402
 from edgead.methods.efficient_ad import EfficientAD, EfficientADConfig  # noqa: E402
 from edgead.methods.feature_cache import Descriptors, FeatureCache  # noqa: E402
 from edgead.methods.pdn import CHANNELS, Resize, build_autoencoder, build_pdn  # noqa: E402
@@ -483,6 +485,20 @@ def test_what_was_kept_for_others_is_not_taken_over(photographs, tmp_path):
     again.keep(tmp_path, 2, {"of": "one"}, lambda done, total: None)
     for number in range(2):
         assert np.array_equal(again.get(number)[0], described().get(number)[0])
+
+
+def test_features_that_the_disk_has_no_space_for(photographs, small_disk):
+    backbone = build_backbone("efficientnet_lite0", ["stride16"], image_size=(512, 512))
+    cache = FeatureCache(PretrainingImages(photographs, 0.5), backbone, 0.1, [0, 0])
+    with pytest.raises(OSError, match=f"No space left on device: '{small_disk}'"):
+        cache.keep(small_disk, 20, {}, lambda done, total: pytest.fail("an image was described"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="FILE NAMES OF BYTES NOT TESTED: names are text on this system")
+def test_photographs_may_have_any_name(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.jpg")
+    path.write_bytes(b"a photograph")
+    assert len(_sha256_of([path])) == 64
 
 
 def test_images_are_seeded_and_mixed(photographs, tmp_path):

@@ -23,6 +23,10 @@ GOOD = np.linspace(0.8, 0.95, 20)
         pytest.param([*np.full(20, 0.5), 0.5001], [], id="rounding"),
         pytest.param([*-GOOD, 1.0], [20], id="negative scores"),
         pytest.param([0.5], [], id="one"),
+        pytest.param(np.zeros(20), [], id="all zero"),
+        pytest.param([*np.zeros(19), 5.0], [19], id="all zero but a defect"),
+        pytest.param([*np.zeros(19), 1e300], [19], id="all zero but a huge one"),
+        pytest.param([*np.zeros(12), *GOOD[:8] / 2], [], id="most are zero"),
     ],
 )
 def test_what_stands_apart(scores, expected):

@@ -106,6 +106,14 @@ def test_thresholds_by_hand_say_what_the_scores_say(model_copy):
             thresholds_by_hand(artifact, None, **wrong)
 
 
+def test_a_change_in_between_is_not_lost(model_copy):
+    mine, other = Artifact.load(model_copy), Artifact.load(model_copy)
+    write_thresholds(other, *thresholds_by_hand(other, None, reject=3.0))
+    with pytest.raises(SettingsError, match="changed since it was opened"):
+        write_thresholds(mine, *thresholds_by_hand(mine, None, reject=2.0))
+    assert [change.after.reject for change in Artifact.load(model_copy).manifest.threshold_changes] == [3.0]
+
+
 def test_too_few_images_say_how_many_are_needed(model_copy, good):
     content = (model_copy / "manifest.json").read_bytes()
     error = edgead("calibrate", model_copy, good, "--false-reject-rate", "0.001", code=2)
@@ -141,6 +149,19 @@ def test_defects_among_the_good_images_are_named_and_refused(model_copy, good, t
     assert any("the thresholds let them pass" in warning for warning in shown["warnings"]) and not shown["written"]
     taken = json.loads(edgead(*given, "--accept-outliers", "--json"))
     assert taken["written"] and taken["after"] == shown["after"] and "cut/0.png" in taken["outliers"]
+
+
+def test_images_are_named_from_here_and_from_the_root(model_copy, good, tmp_path, monkeypatch):
+    for number, path in enumerate(sorted(good.iterdir())[:20]):
+        folder = tmp_path / "ab"[number % 2]
+        folder.mkdir(exist_ok=True)
+        shutil.copy(path, folder / f"{number // 2}.png")
+    rows = [f"{folder}/{number}.png,{folder}{number // 2}" for folder in "ab" for number in range(10)]
+    (tmp_path / "groups.csv").write_text("\n".join(["path,group", *rows]))
+    monkeypatch.chdir(tmp_path)
+    mixed = [*Path("a").iterdir(), *(tmp_path / "b").iterdir()]
+    with Detector.load(model_copy) as detector:
+        assert recalibrate(detector, mixed, AskedRates(0.1, group="groups.csv")).groups == 10
 
 
 def test_another_light_is_reported(model_copy, good, tmp_path):

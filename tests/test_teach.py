@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,8 +26,19 @@ from edgead.calibration.conformal import MARGIN, CalibrationError, calibrate, co
 from edgead.errors import SettingsError
 from edgead.images.files import load_image, write_image
 from edgead.learning.finalize import GoodScores, kept_images
-from edgead.learning.teach import LessonRefusedError, TeachPlan, earlier_versions, sheet_of, teach, undo
+from edgead.learning.recalibrate import thresholds_by_hand, write_thresholds
+from edgead.learning.teach import (
+    LessonRefusedError,
+    TeachPlan,
+    earlier_versions,
+    learn,
+    prepare,
+    sheet_of,
+    teach,
+    undo,
+)
 from edgead.learning.teach.thresholds import settle
+from edgead.learning.teach.versions import new_version
 from edgead.methods.textures import draw_texture
 from edgead.report.page import _model_card
 from edgead.synthetic.line import conveyor, part_seed, render
@@ -220,6 +232,14 @@ def test_one_command_goes_back(model_copy, new_batch):
     assert [entry.name for entry in model_copy.parent.iterdir()] == ["model"]
 
 
+def test_the_way_back_can_be_copied(trained_model, new_batch, tmp_path):
+    model = tmp_path / "a long folder name with spaces" / "models of line number seven" / "model"
+    shutil.copytree(trained_model, model)
+    done = edgead("teach", model, new_batch[0], columns=80)
+    assert shlex.join(["edgead", "teach", str(model), "--undo"]) in done.stdout
+    assert f"With heat maps: {model}.lesson.jpg\n" in done.stderr
+
+
 def test_a_link_to_a_model_stays_one(model_copy, new_batch):
     first = content(model_copy)
     link = model_copy.with_name("current")
@@ -237,6 +257,54 @@ def test_goes_back_where_a_stop_left_no_model(model_copy, new_batch):
     shutil.rmtree(model_copy)
     undo(model_copy)
     assert content(model_copy) == first
+
+
+def test_going_back_touches_nothing_of_others(model_copy):
+    first = content(model_copy)
+    with new_version(model_copy) as draft:
+        (draft / "note.txt").write_text("a lesson")
+    (earlier_versions(model_copy)[0].parent / "README").write_text("mine")
+    undo(model_copy)
+    assert content(model_copy) == first
+    assert sorted(entry.name for entry in model_copy.parent.rglob("README")) == ["README"]
+
+
+def test_a_failed_way_back_keeps_the_present_model(model_copy, monkeypatch):
+    with new_version(model_copy) as draft:
+        (draft / "note.txt").write_text("a lesson")
+    present = content(model_copy)
+    rename = Path.rename
+
+    def fail(self, target):
+        if self.parent.name == "model.versions":
+            raise OSError("input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="input/output"):
+        undo(model_copy)
+    assert content(model_copy) == present and len(earlier_versions(model_copy)) == 1
+    assert sorted(entry.name for entry in model_copy.parent.iterdir()) == ["model", "model.versions"]
+
+
+def set_threshold(path: Path, reject: float) -> None:
+    artifact = Artifact.load(path)
+    write_thresholds(artifact, *thresholds_by_hand(artifact, None, reject=reject))
+
+
+def test_what_was_calibrated_during_a_lesson_is_not_lost(model_copy, new_batch):
+    prepared = prepare(model_copy, TeachPlan(new_batch[:3]))
+
+    def meanwhile(stage: str, done: int, total: int) -> None:
+        if stage == "judge after":
+            set_threshold(model_copy, 3.0)
+
+    with pytest.raises(SettingsError, match="changed since it was opened"):
+        learn(prepared, progress=meanwhile)
+    assert Artifact.load(model_copy).graph().calibration.reject == 3.0
+    with pytest.raises(SettingsError, match="changed since it was opened"):
+        learn(prepared, progress=lambda stage, done, total: pytest.fail(stage))
+    assert [entry.name for entry in model_copy.parent.iterdir()] == ["model"]
 
 
 def test_a_damaged_version_is_not_put_back(model_copy, new_batch):
@@ -297,6 +365,17 @@ def test_given_images_take_the_place_of_the_kept_ones(model_copy, new_batch, tmp
     assert lesson.calibrated_on == "20 images given"
     assert len(kept_images(Artifact.load(model_copy))) == 20
     teach(model_copy, TeachPlan(new_batch[:2]))  # goes on with the kept ones
+
+
+def test_an_image_that_thresholds_are_made_from_is_not_learnt(model_copy, new_batch, line_data):
+    golden = sorted((model_copy / "golden").glob("*.png"))
+    with pytest.raises(SettingsError, match=r"made from 3 of the 5 images to learn, 0.png first.*--calibration"):
+        teach(model_copy, TeachPlan([*new_batch[:2], *golden], group="none"))
+    good = sorted((line_data / "train" / "good").iterdir())
+    held_out = len(Artifact.load(model_copy).graph().calibration.scores)
+    with pytest.raises(SettingsError, match=f"made from {held_out} of the {len(good)} images"):
+        prepare(model_copy, TeachPlan(good))
+    assert earlier_versions(model_copy) == []
 
 
 def test_without_images_to_calibrate_on_there_is_no_guarantee(model_copy, new_batch):

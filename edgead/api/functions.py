@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.api.model import Model, PathLike, Paths, image_paths
+from edgead.artifact.folder import check_destination
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
+from edgead.process.installation import install_command
 
 if TYPE_CHECKING:
     from edgead.learning.recalibrate import Recalibration
@@ -80,10 +82,11 @@ def train(
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("edgead"):
             raise
-        raise SettingsError(f"{error.name} is missing: training needs pip install 'edgead[train]'") from error
+        raise SettingsError(f"{error.name} is missing: training needs `{install_command('train')}`") from error
 
     data = Path(good)
     images = GoodImages(data, **{name: settings.pop(name) for name in _OF_IMAGES if name in settings})
+    check_destination(Path(model))
     of_preset, _ = preset_settings(images, detector, preset, latency_ms, progress)
     artifact, skipped = train_from_folder(
         images,

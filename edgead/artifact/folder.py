@@ -56,6 +56,19 @@ class Artifact:
         artifact._sha256 = manifest.files
         return artifact
 
+    def check_unchanged(self) -> None:
+        """Refuse to write what was made from this artifact over what somebody else wrote there since it was opened.
+
+        Raises
+        ------
+        SettingsError
+            Its folder holds another version now.
+        ArtifactError
+            It holds none that can be used; see `load`.
+        """
+        if Artifact.load(self.path).manifest.manifest_sha256 != self.manifest.manifest_sha256:
+            raise SettingsError(f"{self.path} was changed since it was opened: open it again")
+
     @property
     def model_path(self) -> Path:
         """The fp32 graph."""
@@ -173,11 +186,27 @@ def check_destination(destination: Path) -> None:
     if destination.exists() and not (destination / MANIFEST).is_file():
         if not destination.is_dir() or any(destination.iterdir()):
             raise ArtifactError(f"{destination} exists and is not an edgead model: name another place")
+    if os.path.ismount(destination):
+        raise ArtifactError(
+            f"{destination} is a mount point, and no other folder can take its place: name a folder in it, such as "
+            f"{destination / 'model'}, or mount the folder above"
+        )
+    around = next((folder for folder in destination.resolve().parents if _holds_model(folder)), None)
+    if around is not None:
+        raise ArtifactError(f"{destination} is inside the model {around}: name another place")
     parent = next(folder for folder in destination.absolute().parents if folder.exists())
     try:
         Path(tempfile.mkdtemp(prefix=".edgead-", dir=parent)).rmdir()
     except OSError as error:
         raise ArtifactError(f"{destination}: nothing can be written in {parent} ({error.strerror})") from error
+
+
+def _holds_model(folder: Path) -> bool:
+    try:
+        read_manifest(folder)
+    except ArtifactError:  # so also where a manifest.json is one of something else
+        return False
+    return True
 
 
 def write_arrays(directory: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 # A version is 10 to 30 MiB.
@@ -19,7 +20,8 @@ def versions_folder(path: Path) -> Path:
 def earlier_versions(path: Path) -> list[Path]:
     """Versions before the present one, oldest first."""
     folder = versions_folder(path)
-    return sorted(folder.glob("[0-9]*"), key=lambda entry: int(entry.name)) if folder.is_dir() else []
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted((entry for entry in found if entry.name.isdecimal()), key=lambda entry: int(entry.name))
 
 
 def keep_and_replace(path: Path, draft: Path) -> None:
@@ -30,29 +32,31 @@ def keep_and_replace(path: Path, draft: Path) -> None:
     earlier = earlier_versions(path)
     kept = versions_folder(path) / str(int(earlier[-1].name) + 1 if earlier else 1)
     kept.parent.mkdir(exist_ok=True)
-    path.rename(kept)
-    try:
-        draft.rename(path)
-    except BaseException:
-        kept.rename(path)
-        if not earlier:
-            kept.parent.rmdir()
-        raise
+    _exchange(path, draft, kept)
     for old in earlier_versions(path)[:-MOST_VERSIONS]:
-        shutil.rmtree(old)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def replace(path: Path, draft: Path) -> None:
-    """Put the draft in the place of what may be at `path`, which is kept nowhere; on an error nothing changes."""
+    """Put the draft in the place of what may be at `path`, which is removed; on an error nothing changes."""
     if not path.exists():
         draft.rename(path)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    path.rename(old / "model")
+    _exchange(path, draft, old / "model")
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(path: Path, draft: Path, aside: Path) -> None:
+    """Move what is at `path` to `aside`, and the draft to where it was; on an error all goes back where it was."""
     try:
-        draft.rename(path)
+        path.rename(aside)
+        try:
+            draft.rename(path)
+        except BaseException:
+            aside.rename(path)
+            raise
     except BaseException:
-        (old / "model").rename(path)
+        with suppress(OSError):  # never more than an empty folder: what could not go back stays in it
+            aside.parent.rmdir()
         raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)

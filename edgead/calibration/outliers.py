@@ -12,6 +12,9 @@ FAR, GAP = 5.0, 3.0
 MOST = 0.25
 # Parts that are all but the same differ by rounding alone.
 _LEAST_SPREAD = 1e-3
+# Of the median and the mean absolute deviation of normal scores, to the standard deviation (Iglewicz and Hoaglin 1993,
+# How to detect and handle outliers).
+_OF_MEDIAN, _OF_MEAN = 1.4826, 1.2533
 
 
 def stand_apart(scores: npt.ArrayLike) -> list[int]:
@@ -35,7 +38,10 @@ def stand_apart(scores: npt.ArrayLike) -> list[int]:
     values = np.asarray(scores, np.float64)
     order = np.argsort(values, kind="stable")
     middle = np.median(values)
-    spread = max(1.4826 * np.median(np.abs(values - middle)), _LEAST_SPREAD * abs(middle), np.finfo(float).tiny)
+    deviations = np.abs(values - middle)
+    spread = max(_OF_MEDIAN * np.median(deviations), _LEAST_SPREAD * abs(middle))
+    if spread == 0:  # most scores are exactly zero
+        spread = _OF_MEAN * np.mean(deviations) or 1.0
     ascending = (values[order] - middle) / spread
     first = len(values) - int(MOST * len(values))
     gaps = np.flatnonzero((np.diff(ascending) > GAP) & (ascending[1:] > FAR)) + 1

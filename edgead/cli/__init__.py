@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from types import FrameType
@@ -28,6 +29,8 @@ def _described(error: OSError) -> str:
 def main() -> None:
     """Entry point of the command."""
     signal.signal(signal.SIGTERM, _stop)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name can be what no encoding has
     try:
         app()
     except EdgeadError as error:

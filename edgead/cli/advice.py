@@ -35,7 +35,7 @@ def advise(artifact: Artifact, data: Path, replaced: bool) -> list[str]:
     """
     lines = [_of_the_rate(artifact), *_of_the_border(artifact)]
     if replaced:
-        kept, undo = versions_folder(artifact.path), _command("teach", artifact.path, "--undo")
+        kept, undo = versions_folder(artifact.path), edgead_command("teach", artifact.path, "--undo")
         lines.append(f"The model that was here is the newest in {kept}; `{undo}` puts it back.")
     return [*lines, *_next(artifact.path, data)]
 
@@ -93,12 +93,15 @@ def _one_in(rate: float) -> str:
 
 
 def _next(model: Path, data: Path) -> list[str]:
-    steps = [(_command("predict", model, "IMAGES", "--heat-maps", "maps"), "judges images")]
+    steps = [(edgead_command("predict", model, "IMAGES", "--heat-maps", "maps"), "judges images")]
     if (data / "test").is_dir():
-        steps.insert(0, (_command("eval", model, data), "shows how many defects it finds"))
-    steps.append((_command("stream", model, "camera:0", "--sink", "images:rejects?only=reject"), "runs it on a camera"))
+        steps.insert(0, (edgead_command("eval", model, data), "shows how many defects it finds"))
+    steps.append(
+        (edgead_command("stream", model, "camera:0", "--sink", "images:rejects?only=reject"), "runs it on a camera")
+    )
     return ["Next:", *(f"  {command}   # {what}" for command, what in steps)]
 
 
-def _command(verb: str, *arguments: object) -> str:
+def edgead_command(verb: str, *arguments: object) -> str:
+    """As it is typed; print it with `print`, since rich breaks long lines."""
     return shlex.join(["edgead", verb, *map(str, arguments)])

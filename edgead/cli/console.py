@@ -18,8 +18,8 @@ from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import StageProgress
 from edgead.types import Frame, Verdict
 
-stdout = Console(highlight=False, markup=False)
-stderr = Console(stderr=True, highlight=False, markup=False)
+stdout = Console(highlight=False, markup=False, emoji=False)
+stderr = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 @contextmanager

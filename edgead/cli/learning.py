@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from edgead.cli.advice import edgead_command
 from edgead.cli.app import (
     FalseRejectRate,
     Group,
@@ -99,13 +100,18 @@ def teach(
         prepared = teaching.prepare(model, plan, progress=progress)
     if dry_run:
         print_report(prepared.to_dict(), json, prepared.table)
+    else:
+        stderr.print(prepared.table())
+    stderr.print(f"With heat maps: {plan.sheet}", soft_wrap=True)
+    if dry_run:
         return
-    stderr.print(prepared.table())
     if not yes and sys.stdin.isatty():
         typer.confirm("Are all of these good parts?", abort=True, err=True)
     with stage_bars() as progress:
         lesson = teaching.learn(prepared, progress=progress)
     print_report(lesson.to_dict(), json, lesson.table)
+    if not json:
+        print(f"Thresholds are made from {lesson.calibrated_on}. {edgead_command('teach', model, '--undo')}")
 
 
 def _undo(model: Path, json: bool) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgead.dataset.folders import Progress
+from edgead.dataset.folders import Progress, common_folder
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
 from edgead.images.files import ImageError, load_image, write_image
@@ -47,11 +47,6 @@ def predict_images(
     return rows
 
 
-def common_folder(paths: Sequence[Path]) -> Path:
-    """The folder that all of them lie in or below."""
-    return Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))
-
-
 def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Write the verdicts as CSV, a line an image, also of those that could not be judged."""
     text = io.StringIO(newline="")
@@ -59,7 +54,7 @@ def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
     writer.writeheader()
     for row in rows:
         writer.writerow({**row, "regions": len(row["boxes"])} if "boxes" in row else row)
-    write_whole(path, text.getvalue().encode(), durable=False)
+    write_whole(path, text.getvalue().encode(errors="backslashreplace"), durable=False)
 
 
 def verdict_table(rows: Sequence[dict[str, Any]]) -> Group:

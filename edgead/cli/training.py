@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 import yaml
-from rich.console import Group as Rows
 
+from edgead.artifact.folder import check_destination
 from edgead.artifact.manifest_file import MANIFEST
 from edgead.cli.advice import advise
 from edgead.cli.app import (
@@ -86,6 +86,7 @@ def train(
     }
     chosen = {key: value for key, value in chosen.items() if value is not None} | dict(map(_setting, setting or []))
     _check_settings(detector, preset, chosen)
+    check_destination(output)
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group)
     replaced = (output / MANIFEST).is_file()
@@ -100,7 +101,9 @@ def train(
         report["chosen"] = account
     if "warning" in report["groups"]:
         stderr.print(f"warning: {report['groups']['warning']}", style="yellow", soft_wrap=True)
-    print_report(report, json, lambda: Rows(_table(report), *advise(artifact, data, replaced)))
+    print_report(report, json, lambda: _table(report))
+    if not json:
+        print(*advise(artifact, data, replaced), sep="\n")
 
 
 def _table(report: dict[str, Any]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,11 @@ class Images(Sequence[np.ndarray]):
             if isinstance(error, ImageError):
                 raise
             raise ImageError(f"{self.paths[index]}: {error}") from error
+
+
+def common_folder(paths: Sequence[Path]) -> Path:
+    """The folder that all of them lie in or below, absolute."""
+    return Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))
 
 
 def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
@@ -200,9 +206,9 @@ def check_images(
         except ImageError as error:
             problems.append(str(error))
         else:
-            _check_region(roi, path, image)
+            check_region(roi, path, image)
             usable.append(path)
-            digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+            digest.update(os.fsencode(path.name) + b"\0" + hashlib.sha256(path.read_bytes()).digest())
         if progress:
             progress(done, len(paths))
     if problems and not skip_bad:
@@ -217,12 +223,13 @@ def check_images(
     return usable, problems, digest.hexdigest()
 
 
-def _check_region(roi: tuple[int, int, int, int] | None, path: Path, image: np.ndarray) -> None:
+def check_region(roi: Sequence[int] | None, name: Path | str, image: np.ndarray) -> None:
+    """Raise DatasetError where a region of interest (x, y, width, height) sticks out of the image of that name."""
     height, width = image.shape[:2]
     if roi is not None and (roi[0] + roi[2] > width or roi[1] + roi[3] > height):
         raise DatasetError(
             f"the region of interest {','.join(map(str, roi))} (x, y, width, height) ends at {roi[0] + roi[2]}, "
-            f"{roi[1] + roi[3]}, but {path} has {width} x {height} pixels: choose a region inside all images"
+            f"{roi[1] + roi[3]}, but {name} has {width} x {height} pixels: choose a region inside all images"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -175,7 +176,7 @@ def _keys_from_csv(paths: Sequence[Path], file: Path, root: Path | None) -> list
     by_path, by_name = _read_csv(file)
     keys = []
     for path in paths:
-        relative = path.relative_to(root).as_posix() if root is not None and path.is_relative_to(root) else path.name
+        relative = _name_in(root, path)
         found = {by_path[relative]} if relative in by_path else by_name.get(path.name, set())
         if len(found) != 1:
             what = "does not list" if not found else f"gives {len(found)} groups to the name of"
@@ -184,6 +185,14 @@ def _keys_from_csv(paths: Sequence[Path], file: Path, root: Path | None) -> list
             )
         keys.append(next(iter(found)))
     return keys
+
+
+def _name_in(root: Path | None, path: Path) -> str:
+    """Path from the root on, in whatever way both are named; the file name of what is not below it."""
+    if root is None:
+        return path.name
+    whole, above = Path(os.path.abspath(path)), os.path.abspath(root)
+    return whole.relative_to(above).as_posix() if whole.is_relative_to(above) else path.name
 
 
 def _read_csv(file: Path) -> tuple[dict[str, str], dict[str, set[str]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,7 +18,7 @@ from edgead.calibration.group_conformal import one_of_each
 from edgead.calibration.outliers import stand_apart
 from edgead.calibration.plan import check_recalibration
 from edgead.calibration.two_sample import same_distribution_p_value
-from edgead.dataset.folders import Progress
+from edgead.dataset.folders import Progress, common_folder
 from edgead.dataset.groups import group_images
 from edgead.detector import Detector, Measurement
 from edgead.errors import SettingsError
@@ -59,7 +58,7 @@ def recalibrate(
     rate = before.false_reject_rate if asked.false_reject_rate is None else asked.false_reject_rate
     refuse_learnt(detector.artifact, paths)
     unique, digest = without_copies(paths)
-    found = group_images(unique, asked.group, Path(os.path.commonpath([path.parent for path in unique])))
+    found = group_images(unique, asked.group, common_folder(unique))
     groups = [] if found.are_single else found.of(unique)
     check_recalibration(len(unique), rate, asked.extrapolate, groups)
     good: list[tuple[float, float, float]] = []
@@ -159,7 +158,14 @@ def threshold_change(
 
 
 def write_thresholds(artifact: Artifact, change: ThresholdChange, calibration: Calibration) -> Manifest:
-    """Write new thresholds of one graph and the change into the artifact's manifest, in one step."""
+    """Write new thresholds of one graph and the change into the artifact's manifest, in one step.
+
+    Raises
+    ------
+    SettingsError
+        The artifact was changed since it was opened.
+    """
+    artifact.check_unchanged()
     manifest = artifact.manifest
     changed = manifest.model_copy(update={"threshold_changes": [*manifest.threshold_changes, change]})
     return write_manifest(artifact.path, changed.with_graph(change.precision, calibration=calibration))

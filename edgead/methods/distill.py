@@ -276,5 +276,5 @@ def _sha256_of(paths: Sequence[Path]) -> str:
     """Hash over the names and the contents of the photographs."""
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        digest.update(os.fsencode(path.name) + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from edgead.dataset.folders import Progress
 from edgead.files.atomic import write_whole
+from edgead.files.disk import writing
 from edgead.methods.backbones import Backbone
 from edgead.methods.pretraining import PretrainingImages, to_batch
 
@@ -82,12 +84,11 @@ class FeatureCache:
         image, layers = self.get(0)
         shapes = [(count, *array.shape) for array in (image, *layers)]
         types = [array.dtype for array in (image, *layers)]
-        files = [
-            np.lib.format.open_memmap(
-                folder / name, mode="r+" if done else "w+", dtype=None if done else kind, shape=None if done else shape
-            )
-            for name, kind, shape in zip(names, types, shapes, strict=True)
-        ]
+        with writing(folder):
+            files = [
+                _open_array(folder / name, None if done else (kind, shape))
+                for name, kind, shape in zip(names, types, shapes, strict=True)
+            ]
         progress(done, count)
         for number in range(done, count):
             image, layers = self.get(number)
@@ -99,6 +100,17 @@ class FeatureCache:
                 write_whole(state, json.dumps({"belongs_to": facts, "done": number + 1}).encode(), durable=False)
             progress(number + 1, count)
         self._files = files
+
+
+def _open_array(path: Path, new: tuple[np.dtype, tuple[int, ...]] | None) -> np.memmap:
+    """Open an array file, or write a `new` one, with the whole of its space on the disk."""
+    kind, shape = new or (None, None)
+    array = np.lib.format.open_memmap(path, mode="w+" if new else "r+", dtype=kind, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            # A write into a map for which the disk has no space kills the process (SIGBUS).
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 class Descriptors(nn.Module):

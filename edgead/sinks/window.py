@@ -10,6 +10,7 @@ from typing import Literal
 import cv2
 
 from edgead.images.overlay import draw_overlay
+from edgead.process.installation import install_command
 from edgead.serialization import frame_label
 from edgead.sinks.contract import BaseSink, SinkError, StopRequested
 from edgead.sinks.options import SinkOptions
@@ -27,7 +28,7 @@ def gui_problem() -> str | None:
     """
     framework = cv2.currentUIFramework() if hasattr(cv2, "currentUIFramework") else _built_framework()
     if not framework or framework == "NONE":
-        return "this OpenCV was built without windows (opencv-python-headless): pip install 'edgead[window]'"
+        return f"this OpenCV was built without windows (opencv-python-headless): {install_command('window')}"
     no_display = not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     if sys.platform.startswith("linux") and no_display:
         return "there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set)"

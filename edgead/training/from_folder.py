@@ -195,7 +195,7 @@ def train_from_folder(
             "data": digest,
             "number of training images": len(split.training),
             "names of training images": hashlib.sha256(
-                "".join(path.name for path in split.training).encode()
+                os.fsencode("".join(path.name for path in split.training))
             ).hexdigest(),
             "device": where.type,
             "versions": software_versions(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from edgead.artifact.manifest import GraphRecord, Manifest, Preprocessing
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.calibration.outliers import stand_apart
 from edgead.calibration.plan import plan_calibration
-from edgead.dataset.folders import Images, StageProgress, check_images, no_progress, split_good
+from edgead.dataset.folders import Images, StageProgress, check_images, check_region, no_progress, split_good
 from edgead.dataset.groups import NONE, group_images
 from edgead.errors import SettingsError
 from edgead.learning.commission.backbone import FrozenBackbone, open_backbone
@@ -28,6 +28,7 @@ from edgead.learning.commission.collect import Collected, collect
 from edgead.learning.commission.learn import learn
 from edgead.learning.finalize import CalibrationPlan, complete_artifact
 from edgead.sources import open_source, without_credentials
+from edgead.types import Frame
 
 ENDLESS = 1_000_000
 
@@ -118,7 +119,7 @@ def commission(
 
     Raises
     ------
-    SettingsError, SourceError, CommissionError, CalibrationError, ArtifactError
+    SettingsError, SourceError, CommissionError, DatasetError, CalibrationError, ArtifactError
         Before anything is written at `destination`.
     """
     started = time.perf_counter()
@@ -129,7 +130,7 @@ def commission(
         folder = stack.enter_context(_images_folder(plan.keep_images, destination))
         with closing(open_source(_good_parts(source))) as frames:
             collected = collect(
-                frames,
+                _that_hold(plan.roi, frames),
                 folder,
                 plan.images,
                 patience_s=plan.patience_s,
@@ -168,6 +169,13 @@ def _good_parts(source: str) -> str:
     given = {option.partition("=")[0] for option in query.split("&") if option}
     missing = [f"{name}={value}" for name, value in (("defect_rate", 0), ("count", ENDLESS)) if name not in given]
     return f"{path}?{'&'.join([query, *missing] if query else missing)}"
+
+
+def _that_hold(roi: tuple[int, ...] | None, frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The frames; one that the region sticks out of is refused as soon as it comes."""
+    for frame in frames:
+        check_region(roi, f"frame {frame.number}", frame.image)
+        yield frame
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.training_hashes import refuse_learnt
 from edgead.calibration.conformal import check_support
 from edgead.calibration.group_conformal import have_several
-from edgead.dataset.folders import check_images
+from edgead.dataset.folders import Images, check_images
 from edgead.dataset.groups import group_images
 from edgead.detector import Detector
 from edgead.errors import SettingsError
@@ -65,12 +66,12 @@ def find_calibration_images(
     CalibrationError
         Too few images are named for the rates that the model guarantees.
     SettingsError
-        An image or a group is named for both, or the model has learnt from an image before.
+        An image or a group is for both, or the model has learnt from an image before.
     """
     calibration = artifact.manifest.graphs["fp32"].calibration
     assert calibration is not None
     if not paths:
-        return _kept(artifact)
+        return _kept(artifact, taught)
     both = {path.resolve() for path in paths} & {path.resolve() for path in taught}
     if both:
         raise SettingsError(
@@ -93,7 +94,7 @@ def find_calibration_images(
     return CalibrationImages(usable, False, source, groups)
 
 
-def _kept(artifact: Artifact) -> CalibrationImages:
+def _kept(artifact: Artifact, taught: Sequence[Path]) -> CalibrationImages:
     calibration = artifact.manifest.graphs["fp32"].calibration
     assert calibration is not None
     # Kept in the order of their scores, as the manifest has their groups.
@@ -114,4 +115,21 @@ def _kept(artifact: Artifact) -> CalibrationImages:
         raise ArtifactError(
             f"{artifact.path} was calibrated on other images than the {len(images.paths)} that it keeps: {advice}"
         )
+    _refuse_kept(images, Images(taught, artifact.manifest.preprocessing))
     return images
+
+
+def _refuse_kept(images: CalibrationImages, taught: Images) -> None:
+    """Refuse to learn images that are kept: those are lossless, so the same image has the same pixels."""
+    kept = {_sha256(load_image(path)[..., ::-1]) for path in images.paths}
+    both = [path for path, image in zip(taught.paths, taught, strict=True) if _sha256(image) in kept]
+    if both:
+        raise SettingsError(
+            f"thresholds are made from {len(both)} of the {len(taught)} images to learn, {both[0].name} first: a score "
+            "of an image that is in the memory bank guarantees nothing. Leave them out, or name other good images with "
+            "--calibration"
+        )
+
+
+def _sha256(rgb: np.ndarray) -> str:
+    return hashlib.sha256(rgb.tobytes()).hexdigest()

@@ -87,8 +87,6 @@ class Lesson:
                 table.add_row(label + graph, old, new)
         table.add_row("memory bank", f"{self.bank_rows} rows", f"{self.rows_added} of them new")
         table.add_row("covers patches within", f"{self.spacing:.3g}", f"{max(self.radius, self.spacing):.3g}")
-        table.caption = f"Thresholds are made from {self.calibrated_on}. edgead teach {self.model} --undo"
-        table.caption_justify = "left"
         return table
 
 

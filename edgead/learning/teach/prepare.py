@@ -118,8 +118,6 @@ class Prepared:
             f"{len(self.taught)} images to learn, {len(self.held_out)} held out; {self.merged.added} of "
             f"{len(self.merged.bank)} rows of the memory bank are replaced."
         )
-        if self.plan.sheet:
-            table.caption += f" With heat maps: {self.plan.sheet}"
         table.caption_justify = "left"
         return table
 

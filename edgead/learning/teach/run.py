@@ -39,11 +39,18 @@ def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress)
 
 
 def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesson:
-    """Learn what was prepared."""
+    """Learn what was prepared.
+
+    Raises
+    ------
+    SettingsError
+        The model was changed since the lesson was prepared: nothing of that change is lost.
+    """
     artifact, merged, good = prepared.artifact, prepared.merged, prepared.good
     taught, held_out = prepared.taught, prepared.held_out
-    before = _judge_all(artifact, taught, held_out, partial(progress, "judge before"))
+    artifact.check_unchanged()
     with new_version(artifact.path) as draft:
+        before = _judge_all(artifact, taught, held_out, partial(progress, "judge before"))
         write_arrays(draft, artifact.manifest, {BANK: merged.bank})
         keep_learnt(draft, taught)
         facts = {
@@ -59,6 +66,7 @@ def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesso
         manifest = _calibrate_all(Artifact(draft, artifact.manifest), prepared, progress)
         written = write_manifest(draft, _with_lesson(manifest, facts))
         after = _judge_all(Artifact(draft, written), taught, held_out, partial(progress, "judge after"))
+        artifact.check_unchanged()
     return _lesson(prepared, before, after)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edgead.artifact.folder import Artifact, ArtifactError, sync_tree
-from edgead.artifact.versions import earlier_versions, keep_and_replace, versions_folder
+from edgead.artifact.folder import Artifact, ArtifactError, check_destination, sync_tree
+from edgead.artifact.versions import earlier_versions, keep_and_replace, replace, versions_folder
 from edgead.files.disk import writing
 
 
@@ -25,8 +25,14 @@ def new_version(path: Path) -> Iterator[Path]:
 
     The model as it was goes to `MODEL.versions/NUMBER`, of which the last are kept. On an error
     nothing changes.
+
+    Raises
+    ------
+    ArtifactError
+        Nothing can take the place of what is at `path`.
     """
     path = path.resolve()
+    check_destination(path)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         with writing(path):
@@ -51,13 +57,8 @@ def undo(path: Path) -> Artifact:
     if not earlier:
         raise ArtifactError(f"{path} has no earlier version: there is nothing in {versions_folder(path)}")
     Artifact.load(earlier[-1])  # checks every hash
-    if path.exists():
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as aside:
-            path.rename(Path(aside) / "model")
-            earlier[-1].rename(path)
-    else:
-        earlier[-1].rename(path)
-    if len(earlier) == 1:
+    replace(path, earlier[-1])
+    with suppress(OSError):  # other versions are in it, or files of others
         versions_folder(path).rmdir()
     sheet_of(path).unlink(missing_ok=True)
     return Artifact.load(path)
