@@ -40,8 +40,6 @@ class GoodImages:
     data : Path
         MVTec layout, or a folder of good images, or any folder together with `normal_dir`.
     normal_dir : str, optional
-    paths : sequence of Path, optional
-        The images, instead of all that lie in the folder; `data` is one that they lie in or below.
     roi : (int, int, int, int), optional
         x, y, width and height of the part of the image to look at.
     false_reject_rate : float, optional
@@ -53,6 +51,8 @@ class GoodImages:
         0 holds images out for the thresholds. Otherwise all are learnt, and thresholds come from cross-validation.
     group : str
         Which images belong together and are held out together; see `edgead.dataset.groups.group_images`.
+    paths : sequence of Path, optional
+        The images, instead of all that lie in the folder; `data` is one that they lie in or below.
 
     Raises
     ------
@@ -62,13 +62,13 @@ class GoodImages:
 
     data: Path
     normal_dir: str | None = None
-    paths: Sequence[Path] | None = None
     roi: tuple[int, int, int, int] | None = None
     false_reject_rate: float | None = None
     review_rate: float | None = None
     skip_bad: bool = False
     folds: int = 0
     group: str = AUTO
+    paths: Sequence[Path] | None = None
 
     def __post_init__(self) -> None:
         if self.roi is not None:
