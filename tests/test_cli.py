@@ -506,11 +506,13 @@ def test_a_name_that_is_no_text_ends_nothing(trained_model, line_data, tmp_path,
     folder.mkdir()
     shutil.copy(image, os.fsencode(folder) + b"/caf\xe9.jpg")
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict"))
-    run_here(monkeypatch, "predict", trained_model, folder, "--csv", tmp_path / "table.csv")
+    options = ["--csv", tmp_path / "table.csv", "--heat-maps", tmp_path / "maps"]
+    run_here(monkeypatch, "predict", trained_model, folder, *options)
     sys.stdout.flush()
     assert b"caf\\udce9.jpg" in sys.stdout.buffer.getvalue()
     (row,) = csv.DictReader((tmp_path / "table.csv").read_text().splitlines())
     assert row["image"].endswith("caf\\udce9.jpg") and row["decision"] == "ok"
+    assert os.listdir(os.fsencode(tmp_path / "maps")) == [b"caf\xe9.jpg_ok.jpg"]
 
 
 @pytest.mark.slow

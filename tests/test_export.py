@@ -17,11 +17,14 @@ from edgead.artifact.folder import MANIFEST, Artifact, ArtifactError, write_mani
 from edgead.artifact.manifest import Manifest  # noqa: E402
 from edgead.calibration.conformal import MARGIN, CalibrationError, conformal_threshold  # noqa: E402
 from edgead.dataset.folders import DatasetError, find_good_images, find_test_images  # noqa: E402
+from edgead.errors import SettingsError  # noqa: E402
 from edgead.export.calibration_images import find_calibration_images  # noqa: E402
+from edgead.export.precision import PrecisionPlan, add_precision  # noqa: E402
 from edgead.export.rewrite import ExportError, rewrite_graph  # noqa: E402
 from edgead.export.verify import Compared, _parity, compare, compare_with_torch, replay_golden  # noqa: E402
 from edgead.images.files import load_image  # noqa: E402
 from edgead.learning.commission.backbone import PACKAGED  # noqa: E402
+from edgead.learning.recalibrate import thresholds_by_hand, write_thresholds  # noqa: E402
 from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
 
 
@@ -143,6 +146,25 @@ def test_rewriting_restores_the_graph(model_copy, trained_model):
     artifact = rewrite_graph(model_copy)
     assert replay_golden(artifact).passed
     assert artifact.graph("fp32").calibration == Artifact.load(trained_model).graph("fp32").calibration
+
+
+def test_what_was_calibrated_meanwhile_is_not_lost(model_copy, line_data, monkeypatch):
+    def set_threshold(*_) -> None:
+        artifact = Artifact.load(model_copy)
+        write_thresholds(artifact, *thresholds_by_hand(artifact, None, reject=3.0))
+
+    def replay(draft):
+        set_threshold()
+        return replay_golden(draft)
+
+    monkeypatch.setattr("edgead.export.rewrite.replay_golden", replay)
+    with pytest.raises(SettingsError, match="changed since it was opened"):
+        rewrite_graph(model_copy)
+    images = find_calibration_images(Artifact.load(model_copy), line_data)
+    with pytest.raises(SettingsError, match="changed since it was opened"):
+        add_precision(model_copy, PrecisionPlan("fp16", tolerance=9), images, progress=set_threshold)
+    manifest = Artifact.load(model_copy).manifest
+    assert list(manifest.graphs) == ["fp32"] and manifest.graphs["fp32"].calibration.reject == 3.0
 
 
 def test_rewriting_refuses_when_thresholds_would_not_hold(model_copy):

@@ -20,16 +20,20 @@ def _scale(line_px: int) -> float:
     return line_px / 36  # a capital letter is 22 px high at scale 1
 
 
+def _in_ascii(text: str) -> str:
+    """Hershey fonts have no more; OpenCV would draw the rest as question marks of unequal number, or crash on it."""
+    return text.encode("ascii", "replace").decode()
+
+
 def text_width(text: str, line_px: int) -> int:
     scale = _scale(line_px)
-    return cv2.getTextSize(text, _FONT, scale, max(1, round(scale * 1.5)))[0][0] + line_px // 2
+    return cv2.getTextSize(_in_ascii(text), _FONT, scale, max(1, round(scale * 1.5)))[0][0] + line_px // 2
 
 
 def write_line(strip: np.ndarray, text: str) -> None:
     """Write one line of white text into a strip; shrunk to two thirds, then shortened, until it fits."""
     line_px = strip.shape[0]
-    # Hershey fonts have ASCII only; what they lack would be drawn as question marks of unequal number.
-    text = text.encode("ascii", "replace").decode()
+    text = _in_ascii(text)
     size_px = line_px
     while text_width(text, size_px) > strip.shape[1]:
         if size_px > line_px * 2 / 3:
