@@ -5,8 +5,8 @@
 >>> model = edgead.load("out/model")
 >>> for verdict in model.predict("parts/"):
 ...     print(verdict.name, verdict.decision, verdict.save("judged/").name)
-dark.png reject dark_reject.jpg
-good.jpg ok good_ok.jpg
+dark.png reject dark.png_reject.jpg
+good.jpg ok good.jpg_ok.jpg
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edgead.types import Box, Frame, StageTimes, Verdict
 
 if TYPE_CHECKING:
     from edgead.api import Model, calibrate, evaluate, load, teach, train
-    from edgead.api.estimator import AnomalyDetector
+    from edgead.api.estimator import AnomalyDetector as AnomalyDetector  # in the stubs, though not in __all__
     from edgead.detector import Detector
     from edgead.images.files import load_image
     from edgead.images.overlay import draw_overlay
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from edgead.stream import run
 
 __version__ = "0.1.0"
+# Without AnomalyDetector, which needs scikit-learn: `from edgead import *` works on a device too.
 __all__ = [
-    "AnomalyDetector",
     "Box",
     "Detector",
     "EdgeadError",
@@ -62,7 +62,13 @@ _WHERE = {
 
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
-        return getattr(import_module(_WHERE[name]), name)
+        try:
+            return getattr(import_module(_WHERE[name]), name)
+        except ModuleNotFoundError as error:
+            if error.name != "sklearn":
+                raise
+            # The one that `hasattr` expects, and whatever looks through a module.
+            raise AttributeError(f"edgead.{name} needs scikit-learn: pip install scikit-learn") from error
     raise AttributeError(f"module 'edgead' has no attribute {name!r}")
 
 

@@ -61,6 +61,11 @@ class PrecisionPlan:
     float_layers: Sequence[str] | None = None
     make_default: bool = False
 
+    def check(self) -> None:
+        """Raise SettingsError unless the precision is one that is made beside fp32."""
+        if self.precision not in TOLERANCES:
+            raise SettingsError(f"precision {self.precision!r}: choose one of fp32, {', '.join(TOLERANCES)}")
+
     @property
     def score_tolerance(self) -> float:
         return TOLERANCES[self.precision] if self.tolerance is None else self.tolerance
@@ -78,8 +83,7 @@ def add_precision(
     SettingsError
         An unknown precision or layer, or too few images.
     """
-    if plan.precision not in TOLERANCES:
-        raise SettingsError(f"--precision {plan.precision}: choose one of fp32, {', '.join(TOLERANCES)}")
+    plan.check()
     artifact = Artifact.load(path)
     known = layers(load_graph(artifact))
     unknown = set(plan.float_layers or ()) - known.keys()

@@ -31,8 +31,10 @@ class ToleranceError(ExportError):
         self.found = found
 
 
-def rewrite_graph(path: Path) -> Artifact:
+def rewrite_graph(path: Path, *, make_default: bool = False) -> Artifact:
     """Replace `model.onnx` of the artifact at `path`; nothing changes unless the golden scores are reproduced.
+
+    With `make_default` it is the graph that is opened when no precision is asked for.
 
     Raises
     ------
@@ -44,7 +46,9 @@ def rewrite_graph(path: Path) -> Artifact:
     with new_artifact(path, keep=False) as draft:
         shutil.copytree(path, draft, dirs_exist_ok=True)
         export_onnx(network, draft / "model.onnx", artifact.manifest)
-        manifest = write_manifest(draft, artifact.manifest.model_copy(update={"versions": software_versions()}))
+        default = "fp32" if make_default else artifact.manifest.precision
+        changed = {"versions": software_versions(), "precision": default}
+        manifest = write_manifest(draft, artifact.manifest.model_copy(update=changed))
         parity = replay_golden(Artifact(draft, manifest))
         if not parity.passed:
             raise ExportError(

@@ -22,6 +22,7 @@ from edgead.artifact.folder import Artifact
 from edgead.detector import ClosedError
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images.files import ImageError
+from edgead.learning.recalibration import AskedRates
 
 PLUGIN = Path(__file__).parent / "plugin"
 
@@ -85,6 +86,8 @@ def test_row_2_files_folders_and_lists(model, path, verdict, line_data):
     listed = [path, str(line_data / "test" / "good" / "000.jpg")]
     assert [one.name for one in model.predict(listed)] == ["dent/000.jpg", "good/000.jpg"]
     assert [one.name for one in model.predict([*listed, path.read_bytes()])] == ["000.jpg", "000.jpg", ""]
+    around = [line_data / "test" / "good" / ".." / "dent" / "000.jpg", listed[1]]
+    assert [one.name for one in model.predict(around)] == ["dent/000.jpg", "good/000.jpg"]
 
 
 def test_row_3_pil_images_and_tensors_are_rgb(model, path, part, rgb, verdict, pillow, torch):
@@ -224,11 +227,13 @@ def test_row_14_a_verdict_is_drawn_saved_and_written(model, path, verdict, tmp_p
     assert record == verdict.to_dict() and record["decision"] == "reject" and record["boxes"]
     of_file = model.predict(path)
     assert of_file.image == path and of_file.to_dict()["name"] == "000.jpg"  # a folder of images fills no memory
-    assert of_file.save(tmp_path / "new") == tmp_path / "new" / "000_reject.jpg"
+    assert of_file.save(tmp_path / "new") == tmp_path / "new" / "000.jpg_reject.jpg"
+    beside = replace(of_file, name="000.png")
+    assert beside.save(tmp_path / "new") != of_file.save(tmp_path / "new")
     assert of_file.save(tmp_path / "one.png") == tmp_path / "one.png"
     assert (edgead.load_image(tmp_path / "one.png") == of_file.plot()).all()
     below = {one.name: one for one in model.predict(path.parent.parent, recursive=True)}
-    assert below["dent/000.jpg"].save(tmp_path) == tmp_path / "dent" / "000_reject.jpg"
+    assert below["dent/000.jpg"].save(tmp_path) == tmp_path / "dent" / "000.jpg_reject.jpg"
     with pytest.raises(ImageError, match="an array has no name"):
         verdict.save(tmp_path)
 
@@ -255,7 +260,7 @@ def test_row_17_a_model_is_measured_and_reported(model, line_data, tmp_path):
     found = evaluation.to_dict()["escape_rate"]
     assert repr(evaluation).startswith("Evaluation(20 images, image AUROC 0.")
     assert f"{found['count']} of {found['total']} defects passed" in repr(evaluation)
-    page = model.report(line_data, tmp_path / "page.html")
+    page = model.report(line_data, tmp_path / "new" / "page.html")
     assert "The worst misses" in page.read_text()
 
 
@@ -265,7 +270,12 @@ def test_row_17_a_model_is_calibrated(model_copy, line_data, part):
         before = model.threshold
         with pytest.raises(SettingsError, match="dent/000.jpg .*: are these defects"):
             model.calibrate(good, false_reject_rate=0.2)
-        shown = model.calibrate(good, false_reject_rate=0.2, accept_outliers=True, write=False)
+        with pytest.raises(SettingsError, match="false_reject_rate and AskedRates are given"):
+            model.calibrate(good, AskedRates(accept_outliers=True), false_reject_rate=0.2)
+        model.set_thresholds(review=0.1, reject=0.2)
+        shown = model.calibrate(good, false_reject_rate=0.2, write=False)
+        assert shown.outliers and shown.change.before.reject == before and model.threshold == 0.2
+        model.set_thresholds(review=before, reject=before)
         assert model.threshold == before == Artifact.load(model_copy).graph().calibration.reject
         found = model.calibrate(good, false_reject_rate=0.2, accept_outliers=True)
         assert found.change.images == 9 and found.calibration.reject == shown.calibration.reject
@@ -292,14 +302,38 @@ def test_row_17_a_model_is_exported(model_copy, line_data, part):
         with model.export("fp16", line_data, make_default=True) as small:
             assert small.graph.precision == "fp16" and model.graph.precision == "fp32"
             assert small.predict(part).image_score == pytest.approx(model.predict(part).image_score, rel=1e-2)
+        with model.export("fp32", make_default=True):
+            assert Artifact.load(model_copy).graph().precision == "fp32"
+    with edgead.load(model_copy) as model:
         # What is calibrated then keeps the new graph.
         model.calibrate(line_data / "test" / "good", false_reject_rate=0.2)
     assert Artifact.load(model_copy).precisions == ("fp32", "fp16")
 
 
+def test_row_17_an_exchanged_graph_closes_whoever_has_the_old_one(model_copy, part, monkeypatch):
+    onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
+    from edgead.export import rewrite
+
+    export_onnx = rewrite.export_onnx
+
+    def export_another(network, path, manifest):
+        export_onnx(network, path, manifest)
+        graph = onnx.load(path)
+        graph.doc_string = "another"
+        onnx.save(graph, path)
+
+    monkeypatch.setattr(rewrite, "export_onnx", export_another)
+    with edgead.load(model_copy) as model:
+        with model.export("fp32") as new:
+            assert new.predict(part).decision == "reject"
+        with pytest.raises(ClosedError, match="open .* again with edgead.load"):
+            model.predict(part)
+
+
 def test_row_17_a_model_streams(model, line_data, tmp_path):
-    summary = model.stream(str(line_data / "test" / "dent"), [f"jsonl:{tmp_path}/v.jsonl"])
-    assert summary.frames == 2 and summary.fault is None
+    for source in (line_data / "test" / "dent", str(line_data / "test" / "dent")):
+        summary = model.stream(source, [f"jsonl:{tmp_path}/v.jsonl"])
+        assert summary.frames == 2 and summary.fault is None
 
 
 def test_row_17_a_closed_detector_says_so(trained_model, part):
@@ -311,7 +345,6 @@ def test_row_17_a_closed_detector_says_so(trained_model, part):
 
 
 def test_row_18_what_edgead_exports():
-    pytest.importorskip("sklearn", reason="AnomalyDetector needs the workstation's packages")
     named = {"load", "load_image", "draw_overlay", "run", "train", "calibrate", "teach", "evaluate", "EdgeadError"}
     assert named <= set(edgead.__all__) <= set(dir(edgead))
     assert all(callable(getattr(edgead, name)) for name in edgead.__all__)
@@ -322,8 +355,27 @@ def test_row_18_what_edgead_exports():
 
 def test_row_18_teaching_is_a_function(model_copy, line_data):
     good = line_data / "test" / "good"
-    lesson = edgead.teach(model_copy, good, held_out_share=0.25)
-    assert lesson.rows_added > 0
+    with pytest.raises(SettingsError, match="has learnt from"):
+        edgead.teach(model_copy, good, calibration=str(line_data / "train" / "good"))
+    sheet = model_copy.parent / "sheet.jpg"
+    lesson = edgead.teach(model_copy, good, held_out_share=0.25, sheet=str(sheet))
+    assert lesson.rows_added > 0 and sheet.is_file()
+
+
+@pytest.mark.parametrize("roi", ["0,0,9,9", (0, 0, 0, 0), (0, 0, 9), (0, 0, 9, 9, 9), (-1, 0, 9, 9), (0, 0, 9.5, 9), 9])
+def test_row_18_what_is_no_region_is_refused_in_words(line_data, tmp_path, roi):
+    pytest.importorskip("torch", reason="training needs the workstation's packages")
+    with pytest.raises(SettingsError, match="give x, y, width and height of a region"):
+        edgead.train(line_data, tmp_path / "model", roi=roi)
+
+
+def test_row_18_an_empty_path_is_not_the_working_directory(model, line_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(line_data / "test" / "good")
+    for call in (edgead.load, model.predict, lambda path: list(model.predict([path])), model.calibrate, model.evaluate):
+        with pytest.raises(SettingsError, match="a path is empty"):
+            call("")
+    with pytest.raises(SettingsError, match="a path is empty"):
+        model.predict("000.jpg").save("")
 
 
 def test_row_18_importing_edgead_imports_no_library_for_images():

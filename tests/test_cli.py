@@ -23,6 +23,7 @@ import edgead as package
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.cli import app
 from edgead.cli.console import stdout
+from edgead.cli.predict_files import without_heat_maps
 from edgead.dataset.folders import find_test_images
 from edgead.images.files import load_image, write_image
 
@@ -239,6 +240,15 @@ def test_a_source_that_fails_ends_with_one(model, tmp_path):
     assert "1 frames judged" in " ".join(result.stdout.split()) and "1.png" in result.stderr
 
 
+def test_heat_maps_are_not_judged_by_the_next_run(model, line_data, tmp_path):
+    shutil.copy(line_data / "test" / "good" / "000.jpg", tmp_path)
+    for _ in range(2):
+        found = report("predict", model, tmp_path, "--heat-maps", tmp_path / "maps")["images"]
+        assert [row["image"] for row in found] == [str(tmp_path / "000.jpg")]
+    around = [tmp_path / "parts" / "000.jpg"]
+    assert without_heat_maps(around, [tmp_path / "parts"], tmp_path) == around
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -270,6 +280,9 @@ def test_a_source_that_fails_ends_with_one(model, tmp_path):
         (["eval", "missing", "{data}"], "edgead train"),
         (["eval", "{model}", "missing"], "has no folder test"),
         (["predict", "{model}", "missing.png"], "no such file"),
+        (["predict", "{model}", ""], "edgead predict: argument 2 is empty: is a variable of the shell unset?"),
+        (["report", "{model}", "{data}", "--output="], "edgead report: --output= has no value"),
+        (["predict", "{model}", "{data}/test", "--heat-maps", "{data}/test"], "is where the images lie"),
         (["export", "{model}", "{data}", "--precision", "fp8"], "not one of 'fp32', 'fp16', 'int8'"),
         (["stream", "{model}", "missing.avi"], "no such file"),
         (["stream", "{model}", "camera:77"], "camera"),

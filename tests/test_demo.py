@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 from fakes import make_verdict
 
+from edgead.cli.demo_folder import demo_folder
 from edgead.cli.demo_mistakes import MOST_SHOWN, Mistake, Mistakes, explain
 from edgead.cli.demo_next import next_steps, steps_text, write_site
+from edgead.cli.demo_run import run_demo
+from edgead.errors import SettingsError
 from edgead.site.load import load_site
 
 CHECKOUT = Path(__file__).parents[1]
@@ -115,11 +118,40 @@ def test_make_demo_installs_the_daemon_too_and_shows_that_it_does(tmp_path):
     assert planned.index("installing edgead and its packages") < planned.index(" pip install ")
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_nothing_changes_in_a_folder_that_no_demo_wrote(line_data, tmp_path, own):
+    mine = {name: f"my {name}" for name in ("images/1.jpg", "verdicts.jsonl", "site.yaml")}
+    for name, content in mine.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    for output in (tmp_path, tmp_path / "site.yaml"):
+        with pytest.raises(SettingsError, match="holds what no demo wrote.*--output"):
+            run_demo(output, line_data if own else None)
+    left = {path.relative_to(tmp_path).as_posix(): path for path in tmp_path.rglob("*") if path.is_file()}
+    assert {name: path.read_text() for name, path in left.items()} == mine
+
+
+def test_a_demo_takes_the_folder_of_an_earlier_one_and_leaves_none_where_it_fails_at_once(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for output in (tmp_path / "new", tmp_path / "empty"):
+        with pytest.raises(OSError, match="at once"), demo_folder(output):
+            raise OSError("at once")
+        assert not any(output.iterdir())
+        for _ in range(2):
+            with demo_folder(output):
+                (output / "model").mkdir(exist_ok=True)
+
+
+def test_a_site_file_that_was_edited_stays(tmp_path):
+    site = write_site(tmp_path)
+    site.write_text("edited")
+    assert write_site(tmp_path) == site and site.read_text() == "edited"
+
+
 @pytest.mark.slow
 def test_the_demo_on_own_images_leaves_what_it_says(line_data, tmp_path):
     pytest.importorskip("torch", reason="training needs the workstation's packages")
     from edgead.cli.console import stdout
-    from edgead.cli.demo_run import run_demo
 
     report = run_demo(tmp_path, line_data, preset="fast")
     assert report.passed and report.parts == 20

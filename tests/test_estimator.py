@@ -19,6 +19,7 @@ from sklearn.utils import estimator_checks  # noqa: E402
 import edgead  # noqa: E402
 from edgead.api.estimator import AnomalyDetector  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
+from edgead.images.files import write_image  # noqa: E402
 
 # scikit-learn runs its checks on estimators for tables alone: these are those that have nothing to do with tables,
 CHECKS = [
@@ -130,6 +131,56 @@ def test_files_in_a_pipeline_and_a_folder_of_ones_own(line_data, white, tmp_path
     with edgead.load(tmp_path / "model") as model:
         assert -model.threshold == pipeline[-1].offset_
         assert model.manifest.training["groups"]["rule"] == "none"
+
+
+def learnt(model) -> str:
+    return (model.artifact.path / "learnt_images.txt").read_text()
+
+
+def test_files_are_learnt_where_they_lie(line_data, tmp_path):
+    pillow = pytest.importorskip("PIL.Image", reason="PIL NOT TESTED")
+    good = tmp_path / "good"
+    good.mkdir()
+    for number in range(24):
+        image = edgead.load_image(line_data / "train" / "good" / f"{number:03d}.jpg")
+        taken = pillow.fromarray(image[:, :, ::-1])
+        exif = taken.getexif()
+        exif[0x0132] = f"2026:01:01 {8 + number // 2:02d}:00:{number % 2:02d}"  # parts were taken twice
+        taken.save(good / f"{number:03d}.jpg", exif=exif, quality=95)
+    with edgead.train(good, tmp_path / "model", detector="dummy", false_reject_rate=0.2) as expected:
+        facts = expected.manifest.training
+    assert "time" in facts["groups"]["account"] and facts["groups"]["groups"] == 12
+    for given in (good, [str(path) for path in sorted(good.iterdir())]):
+        estimator = dummy().fit(given)
+        model = estimator.model_
+        for name in ("data", "data_sha256", "groups", "training_images", "calibration_images"):
+            assert model.manifest.training[name] == facts[name]
+        assert learnt(model) == learnt(expected)
+        with pytest.raises(SettingsError, match="has learnt from"):
+            model.calibrate(good)
+
+
+def test_files_of_the_same_name_and_arrays_are_all_learnt(images, tmp_path):
+    given: list = list(images[:4])
+    for number, image in enumerate(images[4:]):
+        folder = tmp_path / (f"a_{number}" if number % 2 else f"a/{number - 1}_x")
+        folder.mkdir(parents=True)
+        write_image(folder / "1.png", image)
+        given.append(folder / ".." / folder.name / "1.png")
+    estimator = dummy().fit(iter(given))
+    model = estimator.model_
+    facts = model.manifest.training
+    assert facts["training_images"] + facts["calibration_images"] == len(images)
+    assert len(learnt(model).split()) == facts["training_images"]
+    with pytest.raises(SettingsError, match="no images are given"):
+        dummy().fit([])
+
+
+def test_thresholds_that_are_made_again_are_those_that_judge(images, line_data):
+    estimator = dummy(settings={"group": "none"}).fit(images)
+    before = estimator.offset_
+    estimator.model_.calibrate(line_data / "test" / "good", false_reject_rate=0.2, accept_outliers=True)
+    assert estimator.offset_ == -estimator.model_.threshold != before
 
 
 def test_a_single_image_is_refused_in_words(images):

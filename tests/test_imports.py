@@ -57,6 +57,13 @@ def test_the_verbs_of_the_workstation_say_what_to_install(trained_model):
     assert "Traceback" not in result.stderr
 
 
+def test_all_of_edgead_is_imported_without_the_workstation():
+    code = "from edgead import *\nimport edgead\nprint(hasattr(edgead, 'AnomalyDetector'), edgead.load is load)"
+    assert run(REFUSE + code).strip() == "False True"
+    with pytest.raises(AssertionError, match="edgead.AnomalyDetector needs scikit-learn: pip install scikit-learn"):
+        run(REFUSE + "import edgead\nedgead.AnomalyDetector")
+
+
 def test_training_from_python_says_what_to_install():
     code = """
 import edgead

@@ -163,7 +163,7 @@ def test_a_changed_weight_is_found_where_it_is(copy):
 
 @pytest.mark.slow
 def test_the_command(copy):
-    assert "name them, as in `edgead export" in edgead("export", copy, "--precision", "int8", code=2).stderr
+    assert "trained on, as in `edgead export" in edgead("export", copy, "--precision", "int8", code=2).stderr
     for precision, runtime in (("fp32", "openvino"), ("int8", "onnxruntime")):
         reported = report("predict", copy, *golden(copy), "--precision", precision, "--runtime", runtime)["images"]
         expected = [shown.image_score for shown in Artifact.load(copy).graph(precision).golden]

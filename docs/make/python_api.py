@@ -25,7 +25,8 @@ MODULES = {
 def page() -> str:
     """Write the page: a directive for each object."""
     parts = ["# Python", "What `import edgead` gives:"]
-    parts += [f"::: {_home(edgead, name)}" for name in edgead.__all__ if _described(getattr(edgead, name))]
+    names = sorted([*edgead.__all__, "AnomalyDetector"])
+    parts += [f"::: {_home(edgead, name)}" for name in names if _described(getattr(edgead, name))]
     for name, members in MODULES.items():
         module = import_module(name)
         parts.append(f"## `{name}`")

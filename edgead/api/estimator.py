@@ -8,6 +8,7 @@ array([1])
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -19,7 +20,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from edgead.api import Model, load, train
+from edgead.api import load, train
 from edgead.errors import SettingsError
 from edgead.images.files import as_bgr, write_image
 from edgead.images.inputs import Colour, each_image, read_image
@@ -71,18 +72,23 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     def fit(self, X: Any, y: Any = None) -> AnomalyDetector:
         """Learn from good images; `y` is not looked at."""
         with tempfile.TemporaryDirectory() as folder:
-            self._write_images(X, Path(folder))
-            model = train(
-                folder,
+            data, which = self._images(X, Path(folder) / "images")
+            self.model_ = train(
+                data,
                 self._own_folder() / "model" if self.model_dir is None else self.model_dir,
                 detector=self.detector,
                 preset=self.preset,
                 false_reject_rate=self.false_reject_rate,
-                normal_dir=".",
+                **which,
                 **(self.settings or {}),
             )
-        self._take(model)
         return self
+
+    @property
+    def offset_(self) -> float:
+        threshold = self.model_.threshold
+        assert threshold is not None  # it was calibrated
+        return -threshold
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Score images, float64 (n,): the lower, the more anomalous."""
@@ -102,19 +108,23 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             raise SettingsError("several images are needed: put a single one in a list")
         return self.model_.predict(X, colour=self.colour)
 
-    def _write_images(self, X: Any, folder: Path) -> None:
+    def _images(self, X: Any, folder: Path) -> tuple[Path, dict[str, Any]]:
+        """The data, and which images of them: files are learnt where they lie, arrays are written into the folder."""
+        if isinstance(X, (str, os.PathLike)) and Path(X).is_dir():
+            return Path(X), {"normal_dir": "."}
         several = each_image(X)
         if several is None:
             raise SettingsError("several images are needed, or a folder of them")
-        for number, (image, name) in enumerate(several):
-            # The names say which images are of one part.
-            named = name.replace("/", "_") or f"{number:06d}"
-            write_image(folder / f"{named}.png", as_bgr(read_image(image, self.colour)))
+        paths = [self._file(image, folder / f"{number:06d}.png") for number, (image, _) in enumerate(several)]
+        if not paths:
+            raise SettingsError("no images are given: several images are needed, or a folder of them")
+        return Path(os.path.commonpath([path.parent for path in paths])), {"paths": paths}
 
-    def _take(self, model: Model) -> None:
-        self.model_ = model
-        assert model.threshold is not None  # it was calibrated
-        self.offset_ = -model.threshold
+    def _file(self, image: Any, unwritten: Path) -> Path:
+        if isinstance(image, (str, os.PathLike)):
+            return Path(os.path.abspath(image))
+        write_image(unwritten, as_bgr(read_image(image, self.colour)))
+        return unwritten
 
     def _own_folder(self) -> Path:
         folder = tempfile.mkdtemp(prefix="edgead-")
@@ -138,7 +148,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             for name, content in files.items():
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 (root / name).write_bytes(content)
-            self._take(load(root))
+            self.model_ = load(root)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

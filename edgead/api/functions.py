@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.api.model import Model, PathLike, Paths, image_paths
 from edgead.artifact.folder import check_destination
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
+from edgead.files.named import named_path
 from edgead.process.installation import install_command
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_OF_IMAGES = ("roi", "false_reject_rate", "review_rate", "skip_bad", "folds", "group", "normal_dir")
+_OF_IMAGES = ("roi", "false_reject_rate", "review_rate", "skip_bad", "folds", "group", "normal_dir", "paths")
 
 
 def train(
@@ -70,7 +69,7 @@ def train(
     ------
     EdgeadError
         torch is not installed, too few images for the rate, images that cannot be read, an unknown preset or setting:
-        nothing is written then.
+        nothing is written then. Messages name options as the command line does: `--skip-bad` is `skip_bad=True` here.
 
     Examples
     --------
@@ -84,16 +83,16 @@ def train(
             raise
         raise SettingsError(f"{error.name} is missing: training needs `{install_command('train')}`") from error
 
-    data = Path(good)
+    data, destination = named_path(good), named_path(model)
     images = GoodImages(data, **{name: settings.pop(name) for name in _OF_IMAGES if name in settings})
-    check_destination(Path(model))
+    check_destination(destination)
     of_preset, _ = preset_settings(images, detector, preset, latency_ms, progress, settings)
     artifact, skipped = train_from_folder(
         images,
-        Path(model),
+        destination,
         {**of_preset, **settings},
         detector=detector,
-        weights=None if weights is None else Path(weights),
+        weights=None if weights is None else named_path(weights),
         device=device,
         progress=progress,
     )
@@ -130,7 +129,15 @@ def calibrate(model: PathLike, images: Paths, **options: Any) -> Recalibration:
         return opened.calibrate(images, **options)
 
 
-def teach(model: PathLike, images: Paths, *, progress: StageProgress = no_progress, **plan: Any) -> Lesson:
+def teach(
+    model: PathLike,
+    images: Paths,
+    *,
+    calibration: Paths = (),
+    sheet: PathLike | None = None,
+    progress: StageProgress = no_progress,
+    **plan: Any,
+) -> Lesson:
     """Teach a model good parts, such as those that it falsely rejects; the version before is kept.
 
     Parameters
@@ -139,8 +146,12 @@ def teach(model: PathLike, images: Paths, *, progress: StageProgress = no_progre
         A model that is open elsewhere stays as it was there.
     images : path or sequence of paths
         Good images, or a folder of them. A defect among them would be taken for good ever after.
+    calibration : path or sequence of paths
+        Good images that thresholds are made from; by default those that the model keeps.
+    sheet : path, optional
+        Where an image of what is about to be learnt is written.
     **plan
-        Fields of `edgead.learning.teach.TeachPlan`, such as `held_out_share`.
+        Other fields of `edgead.learning.teach.TeachPlan`, such as `held_out_share`.
 
     Returns
     -------
@@ -150,4 +161,6 @@ def teach(model: PathLike, images: Paths, *, progress: StageProgress = no_progre
     from edgead.learning.teach import TeachPlan
     from edgead.learning.teach import teach as learn
 
-    return learn(Path(os.fspath(model)), TeachPlan(image_paths(images), **plan), progress=progress)
+    shown = None if sheet is None else named_path(sheet)
+    asked = TeachPlan(image_paths(images), calibration=image_paths(calibration), sheet=shown, **plan)
+    return learn(named_path(model), asked, progress=progress)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.artifact.folder import Artifact
-from edgead.dataset.folders import StageProgress, find_test_images, no_progress
-from edgead.dataset.groups import AUTO, Groups, group_images
+from edgead.dataset.folders import StageProgress, no_progress
+from edgead.dataset.groups import AUTO
 from edgead.detector import Detector
 from edgead.errors import SettingsError
+from edgead.files.named import named_path
 from edgead.images.inputs import each_image
 
 if TYPE_CHECKING:
-    from edgead.dataset.folders import LabelledImage
     from edgead.learning.recalibrate import AskedRates, Recalibration
     from edgead.report.evaluate import Evaluation
     from edgead.sinks import Sink
@@ -49,10 +50,9 @@ class Model(Detector):
         progress : callable, optional
             Called with (stage, done, total).
         """
-        from edgead.report.evaluate import evaluate
+        from edgead.report.folder import evaluate_folder
 
-        images, groups = _test_set(Path(data), group)
-        return evaluate(self, images, groups=groups, progress=partial(progress, "judge images"))
+        return evaluate_folder(self, named_path(data), group, progress)
 
     def report(
         self,
@@ -63,12 +63,9 @@ class Model(Detector):
         progress: StageProgress = no_progress,
     ) -> Path:
         """Judge a test set, as `evaluate`, and write a page that can be read, printed and filed; gives its path."""
-        from edgead.report import examine, report_page
+        from edgead.report.folder import report_folder
 
-        images, groups = _test_set(Path(data), group)
-        found = examine(self, images, groups=groups, progress=partial(progress, "judge images"))
-        text = report_page(self, found, model=self.artifact.path.resolve().name, data=Path(data).resolve().name)
-        Path(page).write_text(text, encoding="utf-8")
+        report_folder(self, named_path(data), named_path(page), group, progress)
         return Path(page)
 
     def calibrate(
@@ -89,7 +86,8 @@ class Model(Detector):
         asked : AskedRates, optional
             What the thresholds shall guarantee; or its fields by name, such as `false_reject_rate=0.01`.
         write : bool
-            False shows what would change: neither the model's folder nor this object does.
+            False shows what would change, also where scores stand apart as those of defects do: neither the model's
+            folder nor this object changes.
 
         Returns
         -------
@@ -101,7 +99,8 @@ class Model(Detector):
         CalibrationError
             Too few images for the rate; says how many are needed.
         SettingsError
-            The model has learnt some of them, or its folder was changed since it was opened.
+            The model has learnt some of them, its folder was changed since it was opened, or both `asked` and rates
+            by name are given.
 
         Examples
         --------
@@ -111,11 +110,14 @@ class Model(Detector):
         """
         from edgead.learning.recalibrate import AskedRates, recalibrate, write_thresholds
 
+        if asked is not None and rates:
+            raise SettingsError(f"{', '.join(rates)} and AskedRates are given: put all into AskedRates, or none")
         asked = asked or AskedRates(**rates)
+        asked = replace(asked, accept_outliers=asked.accept_outliers or not write)
         found = recalibrate(self, image_paths(images), asked, progress=partial(progress, "score good images"))
         if write:
-            write_thresholds(self._unchanged(), found.change, found.calibration)
-            self._take(Artifact.load(self.artifact.path))
+            write_thresholds(self.artifact, found.change, found.calibration)
+            self._follow(Artifact.load(self.artifact.path))
         return found
 
     def export(
@@ -124,10 +126,13 @@ class Model(Detector):
         data: PathLike | None = None,
         *,
         normal_dir: str | None = None,
+        group: str | None = None,
         progress: StageProgress = no_progress,
         **plan: Any,
     ) -> Model:
         """Add a graph of another precision to the model's folder, with thresholds of its own, and open it.
+
+        Where that takes the place of the graph that this object has open, this object is closed.
 
         Parameters
         ----------
@@ -137,7 +142,9 @@ class Model(Detector):
             The folder that the model was trained on: thresholds come from images that training held out. "fp32" takes
             none.
         normal_dir : str, optional
-            Folder of good images below `data`; by default `train/good` where there is one, else `data` itself.
+            Folder of good images below `data`; by default as in the training.
+        group : str, optional
+            Which images belong together, see `edgead.dataset.groups.group_images`; by default as in the training.
         **plan
             See `edgead.export.precision.PrecisionPlan`: `tolerance`, `float_layers`, `make_default`.
 
@@ -148,27 +155,22 @@ class Model(Detector):
         ToleranceError
             The new graph's scores are too far from those of fp32; nothing has changed then.
         """
-        path = self._unchanged().path
-        if precision == "fp32":
-            from edgead.export.rewrite import rewrite_graph
+        from edgead.export.add_graph import add_graph
+        from edgead.export.precision import PrecisionPlan
 
-            artifact = rewrite_graph(path)
-        else:
-            from edgead.export.calibration_images import find_calibration_images
-            from edgead.export.precision import PrecisionPlan, add_precision
-
-            if data is None:
-                raise SettingsError(
-                    f"{precision} gets thresholds of its own, from real images: name the folder that the model was "
-                    f"trained on, as in model.export({precision!r}, 'good/')"
-                )
-            folder = Path(data)
-            images = find_calibration_images(self.artifact, folder, normal_dir, progress=progress)
-            artifact = add_precision(path, PrecisionPlan(precision, **plan), images, progress=progress)
-        self._take(artifact)
+        self.artifact.check_unchanged()
+        artifact = add_graph(
+            self.artifact.path,
+            PrecisionPlan(precision, **plan),
+            None if data is None else named_path(data),
+            normal_dir=normal_dir,
+            group=group,
+            progress=progress,
+        )
+        self._follow(artifact)
         return Model(artifact, precision=precision)
 
-    def stream(self, source: Source | str, sinks: Sequence[Sink | str] = (), **options: Any) -> StreamSummary:
+    def stream(self, source: Source | PathLike, sinks: Sequence[Sink | str] = (), **options: Any) -> StreamSummary:
         """Judge every frame of a source until it ends, fails or is stopped; see `edgead.stream.run`.
 
         >>> with Model.load("out/model") as model:  # "camera:0" is a camera
@@ -177,29 +179,24 @@ class Model(Detector):
         """
         from edgead.stream import run
 
-        return run(source, self, sinks, **options)
+        return run(os.fspath(source) if isinstance(source, os.PathLike) else source, self, sinks, **options)
 
-    def _unchanged(self) -> Artifact:
-        """The artifact as it lies in its folder, which must be the one that was opened."""
-        artifact = Artifact.load(self.artifact.path)
-        if artifact.manifest.manifest_sha256 != self.manifest.manifest_sha256:
-            raise SettingsError(f"{artifact.path} was changed since it was opened: open it again with edgead.load")
-        return artifact
+    def _follow(self, artifact: Artifact) -> None:
+        """Go over to what has been written to the folder, where that has the graph that is open."""
+        if artifact.graph(self.graph.precision).sha256 == self.graph.sha256:
+            self._take(artifact)
+        else:
+            self.close()  # the thresholds there are another graph's
 
 
 def image_paths(images: Paths) -> list[Path]:
     """List the files of a path, a folder or several of both."""
     several = each_image(images)
     if several is None:
-        return [Path(images)]  # type: ignore[arg-type]
+        return [named_path(images)]  # type: ignore[arg-type]
     found: list[Path] = []
     for image, _ in several:
         if not isinstance(image, (str, os.PathLike)):
             raise SettingsError(f"files or folders of images are needed, found {type(image).__name__}")
         found += image_paths(image) if Path(image).is_dir() else [Path(image)]
     return found
-
-
-def _test_set(data: Path, group: str) -> tuple[list[LabelledImage], Groups]:
-    images = find_test_images(data)
-    return images, group_images([image.path for image in images], group, data)

@@ -40,9 +40,10 @@ class Step:
 
 
 def write_site(output: Path) -> Path:
-    """Write a site file that inspects the built-in line by the demo's model."""
+    """Write a site file that inspects the built-in line by the demo's model; one that lies there stays as it is."""
     site = output / "site.yaml"
-    write_whole(site, _SITE.format(page=PAGE).encode())
+    if not site.exists():
+        write_whole(site, _SITE.format(page=PAGE).encode())
     return site
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.cli.console import StageProgress, stage_bars
+from edgead.cli.demo_folder import demo_folder
 from edgead.cli.demo_lines import Line, built_in_line, own_line
 from edgead.cli.demo_mistakes import Mistake, Mistakes
 from edgead.cli.demo_next import Step, next_steps, steps_text, write_site
 from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.detector import Detector
-from edgead.files.disk import writing
 from edgead.images.files import write_image
 from edgead.images.overlay import draw_overlay, draw_truth
 from edgead.images.sheet import Tile, pair, pair_sheet
@@ -125,8 +125,13 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
     data : Path, optional
         Your own images in MVTec layout; by default the built-in line.
     preset : {"fast", "default", "fine"}
+
+    Raises
+    ------
+    SettingsError
+        `output` holds what no demo wrote; nothing changes then.
     """
-    with writing(output), stage_bars() as progress:
+    with demo_folder(output), stage_bars() as progress:
         own = data is not None
         if data is None:
             data = write_dataset(output / "data", progress=partial(progress, "make images"))
@@ -137,9 +142,10 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
             line = own_line(data) if own else built_in_line(output, progress)
             board = _Scoreboard(line)
             images = f"images:{output / 'images'}" if own else f"video:{output / 'annotated.avi'}"
-            # What an earlier run wrote would be mixed with what this one writes.
+            # What an earlier demo wrote would be mixed with what this one writes.
             (output / "verdicts.jsonl").unlink(missing_ok=True)
-            shutil.rmtree(output / "images", ignore_errors=True)
+            if own:
+                shutil.rmtree(output / "images", ignore_errors=True)
             with closing(line.source):
                 sinks = [f"jsonl:{output / 'verdicts.jsonl'}", images]
                 summary = run(line.source, detector, sinks, on_verdict=board.see)

@@ -12,10 +12,7 @@ from edgead.artifact.folder import Artifact
 from edgead.cli.app import Group, Json, Model, app, find_images, print_report
 from edgead.cli.choices import Precision, Runtime
 from edgead.cli.console import FrameCount, evaluation_table, facts_table, stage_bars, stderr
-from edgead.dataset.folders import find_test_images
-from edgead.dataset.groups import group_images
 from edgead.errors import SettingsError
-from edgead.files.atomic import write_whole
 
 
 @app.command(name="eval")
@@ -30,13 +27,11 @@ def evaluate_command(
 ) -> None:
     """Measure a model on test images with known defects."""
     from edgead.detector import Detector
-    from edgead.report.evaluate import evaluate
+    from edgead.report.folder import evaluate_folder
     from edgead.report.worst_cases import write_worst_cases
 
-    images = find_test_images(data)
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
-        groups = group_images([image.path for image in images], group, data)
-        evaluation = evaluate(detector, images, groups=groups, progress=partial(progress, "judge images"))
+        evaluation = evaluate_folder(detector, data, group, progress)
         report = evaluation.to_dict()
         if sheet is not None:
             write_worst_cases(detector, evaluation, sheet)
@@ -57,14 +52,10 @@ def report(
 ) -> None:
     """Measure a model on test images with known defects, and write a page that can be read, printed and filed."""
     from edgead.detector import Detector
-    from edgead.report import examine, report_page
+    from edgead.report.folder import report_folder
 
-    images = find_test_images(data)
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
-        groups = group_images([image.path for image in images], group, data)
-        found = examine(detector, images, groups=groups, progress=partial(progress, "judge images"))
-        page = report_page(detector, found, model=model.resolve().name, data=data.resolve().name)
-    write_whole(output, page.encode())
+        found = report_folder(detector, data, output, group, progress)
     reported = {**found.metrics, "page": str(output)}
     print_report(reported, json, lambda: evaluation_table(reported))
     _warn_of_empty_masks(reported)
@@ -92,10 +83,12 @@ def predict(
     json: Json = False,
 ) -> None:
     """Judge images; exit 1 when some of them cannot be judged, 2 when none can."""
-    from edgead.cli.predict_files import predict_images, verdict_table, write_csv
+    from edgead.cli.predict_files import predict_images, verdict_table, without_heat_maps, write_csv
     from edgead.detector import Detector
 
     paths = find_images(images, below=True)
+    if heat_maps is not None:
+        paths = without_heat_maps(paths, images, heat_maps)
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
         rows, warnings = predict_images(detector, paths, heat_maps, progress=partial(progress, "judge images"))
     if csv is not None:
@@ -180,9 +173,9 @@ def demo(
     data: Annotated[
         Path | None, typer.Option(help="Your own images in MVTec layout, instead of the built-in line.")
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for all that the demo writes.")] = Path(
-        "out/demo"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A new folder, or an earlier demo's, for all that the demo writes.")
+    ] = Path("out/demo"),
     preset: Annotated[str, typer.Option(help="fast, default or fine.")] = "default",
     json: Json = False,
 ) -> None:

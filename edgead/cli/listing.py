@@ -1,12 +1,20 @@
-"""Help that lists what is registered. It is looked up when help is asked for: every other start would wait for it."""
+"""Commands whose help lists what is registered, and that take no empty words.
+
+What is registered is looked up when help is asked for: every other start would wait for it.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperOption
+
+from edgead.errors import SettingsError
+
+_EMPTY = re.compile(r"(--[\w-]+=)?")
 
 
 def _filled(text: str) -> str:
@@ -27,13 +35,23 @@ def _filled(text: str) -> str:
 
 
 class ListingCommand(TyperCommand):
-    """A command in whose help {detectors}, {runtimes}, {sources} and {sinks} stand for what there is."""
+    """A command in whose help {detectors}, {runtimes}, {sources} and {sinks} stand for what there is.
+
+    An empty word among its arguments is refused.
+    """
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # typer has click within it, or beside it, by its version
         for parameter in self.params:
             if isinstance(parameter, (TyperArgument, TyperOption)) and parameter.help:
                 parameter.help = _filled(parameter.help)
         super().format_help(ctx, formatter)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for number, word in enumerate(args, 1):
+            if _EMPTY.fullmatch(word):  # as a path it would be the working directory
+                found = f"{word} has no value" if word else f"argument {number} is empty"
+                raise SettingsError(f"{ctx.command_path}: {found}: is a variable of the shell unset?")
+        return super().parse_args(ctx, args)
 
 
 class ListingApp(typer.Typer):

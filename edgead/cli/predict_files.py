@@ -16,6 +16,7 @@ from edgead.files.atomic import write_whole
 from edgead.images.files import ImageError, load_image, write_image
 from edgead.images.likeness import Look, likeness_warnings, look_of
 from edgead.images.overlay import draw_overlay
+from edgead.images.verdict import drawn_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +52,24 @@ def predict_images(
         if progress:
             progress(number + 1, len(paths))
     return rows, _unlike_golden(detector, looks)
+
+
+def without_heat_maps(paths: Sequence[Path], folders: Sequence[Path], heat_maps: Path) -> list[Path]:
+    """Leave out what an earlier run may have drawn: images below `heat_maps`, where that lies below one of the folders.
+
+    Raises
+    ------
+    SettingsError
+        It is one of the folders.
+    """
+    drawn = heat_maps.resolve()
+    around = [folder.resolve() for folder in folders if drawn.is_relative_to(folder.resolve())]
+    if drawn in around:
+        raise SettingsError(
+            f"--heat-maps {heat_maps} is where the images lie: the next run would judge the heat maps too; name a "
+            "folder of their own"
+        )
+    return [path for path in paths if not path.resolve().is_relative_to(drawn)] if around else list(paths)
 
 
 def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -108,8 +127,7 @@ def _judge(detector: Detector, path: Path, image: np.ndarray, top: Path, heat_ma
     }
     if heat_maps is not None:
         name = _name_in(top, path)
-        # With the suffix: 000.png and 000.jpg may lie side by side.
-        drawn = heat_maps / f"{name}_{verdict.decision}.jpg"
+        drawn = heat_maps / drawn_name(name, verdict)
         write_image(drawn, draw_overlay(image, verdict, name))
         row["heat_map"] = str(drawn)
     return row

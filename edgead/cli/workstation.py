@@ -27,7 +27,6 @@ from edgead.cli.console import (
     pairs_table,
     parity_table,
     stage_bars,
-    stderr,
     tuned_table,
 )
 from edgead.dataset.folders import find_test_images
@@ -112,37 +111,15 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a graph: fp32 again from the torch weights, or another precision beside it with thresholds of its own."""
-    if precision == "fp32":
-        from edgead.export.rewrite import rewrite_graph
+    from edgead.export.add_graph import add_graph
+    from edgead.export.precision import PrecisionPlan
 
-        with stderr.status("writing the graph and replaying the golden images"):
-            artifact = rewrite_graph(model)
-    else:
-        artifact = _add_precision(model, data, (normal_dir, group), (precision, tolerance, float_layers, make_default))
+    names = None if float_layers is None else [name for name in float_layers.split(",") if name not in ("none", "")]
+    plan = PrecisionPlan(str(precision), tolerance, names, make_default)
+    with stage_bars() as progress:
+        artifact = add_graph(model, plan, data, normal_dir=normal_dir, group=group, progress=progress)
     report = export_facts(artifact, precision)
     print_report(report, json, lambda: facts_table(str(model), report))
-
-
-def _add_precision(
-    model: Path,
-    data: Path | None,
-    where: tuple[str | None, str | None],
-    plan: tuple[str, float | None, str | None, bool],
-) -> Artifact:
-    from edgead.export.calibration_images import find_calibration_images
-    from edgead.export.precision import PrecisionPlan, add_precision
-
-    precision, tolerance, float_layers, make_default = plan
-    normal_dir, group = where
-    if data is None:
-        raise SettingsError(
-            f"{precision} gets thresholds of its own, from real images: name them, as in "
-            f"`edgead export {model} DATA --precision {precision}`"
-        )
-    names = None if float_layers is None else [name for name in float_layers.split(",") if name not in ("none", "")]
-    with stage_bars() as progress:
-        images = find_calibration_images(Artifact.load(model), data, normal_dir, group=group, progress=progress)
-        return add_precision(model, PrecisionPlan(precision, tolerance, names, make_default), images, progress=progress)
 
 
 @app.command()

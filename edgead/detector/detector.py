@@ -17,6 +17,7 @@ from edgead.calibration.group_conformal import Ranking
 from edgead.detector.measurer import Measurement, Measurer
 from edgead.detector.session import Session
 from edgead.errors import SettingsError
+from edgead.files.named import named_path
 from edgead.images.boxes import find_boxes
 from edgead.images.inputs import Colour, each_image, in_bgr, name_of, read_image
 from edgead.images.verdict import ImageVerdict
@@ -82,14 +83,14 @@ class Detector(Measurer):
         ArtifactError
             Missing, edited, damaged, from a newer edgead, or never calibrated.
         SettingsError
-            No graph of that precision, or an unknown runtime.
+            No graph of that precision, an unknown runtime, or an empty path.
         """
         if device is not None:
             raise SettingsError(
                 f"device={device!r}: the runtime says where a model runs: runtime='tensorrt' on an NVIDIA GPU, "
                 "'onnxruntime' or 'openvino' on the CPU"
             )
-        detector = cls(Artifact.load(path), runtime=runtime, precision=precision, threads=threads)
+        detector = cls(Artifact.load(named_path(path)), runtime=runtime, precision=precision, threads=threads)
         if detector.graph.calibration is None:
             detector.close()
             raise ArtifactError(f"{path} has no thresholds: retrain it with `edgead train`")

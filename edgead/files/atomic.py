@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import secrets
+import stat
 from pathlib import Path
 
 from edgead.files.disk import writing
 
 UNFINISHED = ".part"
+_MOST_OF_NAME = 40  # characters, of at most four bytes each: a file name has 255 bytes in all
 
 
 def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Write a file, and the folders above it; one writer at a time.
+    """Write a file, and the folders above it; of several writers at a time, the last one stays.
+
+    A link stays a link to what is written, and a file keeps its permissions. What is no regular file, such as a FIFO
+    or `/dev/stdout`, is written into.
 
     Parameters
     ----------
@@ -27,15 +33,24 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    # Hidden and of another suffix, so that nobody who lists the folder takes it for the file.
-    unfinished = path.with_name(f".{path.name}{UNFINISHED}")
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+        else:
+            _replace(Path(os.path.realpath(path)), content, durable)
+
+
+def _replace(path: Path, content: bytes, durable: bool) -> None:
+    # Hidden and of another suffix, so that nobody who lists the folder takes it for the file; of a name that nobody
+    # foresees, so that no other writer has it open, and nobody has put a link there.
+    unfinished = path.with_name(f".{path.name[:_MOST_OF_NAME]}.{secrets.token_hex(8)}{UNFINISHED}")
     try:
-        with writing(path):
-            with open(unfinished, "wb") as stream:
-                stream.write(content)
-                if durable:
-                    stream.flush()
-                    os.fsync(stream.fileno())
-            unfinished.replace(path)
+        with open(unfinished, "xb") as stream:
+            if path.exists():
+                unfinished.chmod(stat.S_IMODE(path.stat().st_mode))
+            stream.write(content)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

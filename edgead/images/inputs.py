@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from edgead.errors import SettingsError
+from edgead.files.named import named_path
 from edgead.images.files import ImageError, decode_image, is_image_path, list_images, load_image, natural_key
 
 Colour = Literal["bgr", "rgb"]
@@ -45,9 +46,11 @@ def each_image(images: Any, *, recursive: bool = False) -> Iterator[tuple[Any, s
     ------
     ImageError
         A folder without images.
+    SettingsError
+        An empty path.
     """
     if isinstance(images, (str, os.PathLike)):
-        folder = Path(images)
+        folder = named_path(images)
         return _of_folder(folder, recursive) if folder.is_dir() else None
     if isinstance(images, np.ndarray) or _is_tensor(images):
         return ((image, "") for image in images) if images.ndim == 4 else None
@@ -56,8 +59,10 @@ def each_image(images: Any, *, recursive: bool = False) -> Iterator[tuple[Any, s
     listed = isinstance(images, (list, tuple)) and all(isinstance(image, (str, os.PathLike)) for image in images)
     if not (listed and images):
         return ((image, name_of(image)) for image in images)
-    root = os.path.commonpath([Path(image).absolute().parent for image in images])
-    return ((image, Path(image).absolute().relative_to(root).as_posix()) for image in images)
+    # Without `..`: a name stays below the folder that a verdict is saved in.
+    paths = [Path(os.path.abspath(named_path(image))) for image in images]
+    root = os.path.commonpath([path.parent for path in paths])
+    return ((image, path.relative_to(root).as_posix()) for image, path in zip(images, paths, strict=True))
 
 
 def name_of(image: Any) -> str:
@@ -93,7 +98,7 @@ def read_image(image: Any, colour: str | None = None) -> np.ndarray:
     [[[10, 0, 255]]]
     """
     if isinstance(image, (str, os.PathLike)):
-        return load_image(Path(image))
+        return load_image(named_path(image))
     if isinstance(image, (bytes, bytearray)):
         return decode_image(bytes(image))
     if _is_pil(image):

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from edgead.files.named import named_path
 from edgead.images.files import IMAGE_SUFFIXES, ImageError, as_bgr, load_image, write_image
 from edgead.images.inputs import Colour, checked_colour
 from edgead.images.overlay import draw_overlay
@@ -17,6 +18,11 @@ from edgead.types import Verdict
 
 # Longest side of what a notebook shows: its file holds every image that was shown.
 _SHOWN_PX = 800
+
+
+def drawn_name(name: str, verdict: Verdict) -> str:
+    """Name the drawn image of a verdict by its image, with the suffix: 1.png and 1.jpg may lie side by side."""
+    return f"{name}_{verdict.decision}.jpg"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -38,7 +44,7 @@ class ImageVerdict(Verdict):
     >>> verdict.plot(colour="rgb").shape  # with a strip that says the decision
     (504, 480, 3)
     >>> verdict.save("judged/").as_posix()
-    'judged/dark_reject.jpg'
+    'judged/dark.png_reject.jpg'
     """
 
     image: np.ndarray | Path | None = field(default=None, compare=False)
@@ -70,7 +76,7 @@ class ImageVerdict(Verdict):
         ----------
         path : path
             An image file, by its suffix; or a folder, where the file is named by the image and the decision, such as
-            `scratch/007_reject.jpg`.
+            `scratch/007.png_reject.jpg`.
 
         Returns
         -------
@@ -84,12 +90,11 @@ class ImageVerdict(Verdict):
         OSError
             It cannot be written.
         """
-        target = Path(path)
+        target = named_path(path)
         if target.suffix.lower() not in IMAGE_SUFFIXES:
             if not self.name:
                 raise ImageError(f"{target} is no image file, and an array has no name: save it as {target}/NAME.jpg")
-            named = Path(self.name)
-            target = target / named.parent / f"{named.stem}_{self.decision}.jpg"
+            target = target / drawn_name(self.name, self)
         write_image(target, self.plot())
         return target
 

@@ -52,7 +52,8 @@ def recalibrate(
         The model has learnt from some of them, or the scores of some stand apart as those of defects would
         (`edgead.calibration.outliers`): names them.
     """
-    before = detector.graph.calibration
+    # The artifact's own: those that the detector judges by may have been set for a while.
+    before = detector.artifact.graph(detector.graph.precision).calibration
     if before is None:
         raise ArtifactError(f"{detector.artifact.path} has no thresholds: retrain it with `edgead train`")
     rate = before.false_reject_rate if asked.false_reject_rate is None else asked.false_reject_rate

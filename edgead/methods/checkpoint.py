@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from edgead.errors import SettingsError
-from edgead.files.atomic import write_whole
+from edgead.files.atomic import UNFINISHED, write_whole
 
 EVERY_S = 30.0
 
@@ -117,7 +117,7 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Remove what was saved, and the folder unless something else lies in it."""
-        for file in [*self.folder.glob("*.safetensors"), *self.folder.glob("*.draft")]:
+        for file in [*self.folder.glob("*.safetensors"), *self.folder.glob(f"*{UNFINISHED}")]:
             file.unlink(missing_ok=True)
         with suppress(FileNotFoundError):
             if not any(self.folder.iterdir()):

@@ -119,9 +119,7 @@ class EfficientAD(Method[EfficientADConfig]):
         "paper": AS_PUBLISHED,
         "paper_medium": {**AS_PUBLISHED, "model_size": "medium"},
     }
-    purpose = (
-        "a frame time without a memory bank; as published, with a GPU to train on and a public teacher (--weights)"
-    )
+    purpose = "a frame time without a memory bank; as published, with a GPU and a public teacher (--weights)"
     preset_purposes = {
         "default": "a CPU to train on: ours, a packaged backbone as the teacher; learns in minutes",
         "nano": "a CPU to train on: a slight network and its packaged teacher, both ours; weaker",

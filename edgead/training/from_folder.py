@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 import time
 from collections.abc import Sequence
@@ -51,6 +52,13 @@ class GoodImages:
         0 holds images out for the thresholds. Otherwise all are learnt, and thresholds come from cross-validation.
     group : str
         Which images belong together and are held out together; see `edgead.dataset.groups.group_images`.
+    paths : sequence of Path, optional
+        The images, instead of all that lie in the folder; `data` is one that they lie in or below.
+
+    Raises
+    ------
+    SettingsError
+        `roi` is no region.
     """
 
     data: Path
@@ -61,6 +69,15 @@ class GoodImages:
     skip_bad: bool = False
     folds: int = 0
     group: str = AUTO
+    paths: Sequence[Path] | None = None
+
+    def __post_init__(self) -> None:
+        if self.roi is not None:
+            object.__setattr__(self, "roi", _region(self.roi))
+
+    def find(self) -> list[Path]:
+        """List the images; raises DatasetError or ImageError where there are none."""
+        return find_good_images(self.data, self.normal_dir) if self.paths is None else list(self.paths)
 
     def plan(self, count: int, what: str = IMAGES) -> tuple[int, float]:
         """Number of groups to hold out and the false-reject rate; raises CalibrationError where they are too few."""
@@ -73,6 +90,19 @@ class GoodImages:
         groups = group_images(paths, self.group, self.data)
         held_out, rate = self.plan(groups.count, groups.unit)
         return Split(*split_good(paths, held_out, seed, groups.of(paths)), rate, groups)
+
+
+def _region(roi: Any) -> tuple[int, int, int, int]:
+    try:
+        x, y, width, height = map(operator.index, roi)
+    except (TypeError, ValueError):
+        pass  # no sequence, or not of four, or not of whole numbers
+    else:
+        if min(x, y) >= 0 and min(width, height) >= 1:
+            return x, y, width, height
+    raise SettingsError(
+        f"roi={roi!r}: give x, y, width and height of a region, four whole numbers of pixels, such as (0, 0, 640, 480)"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +172,7 @@ def train_from_folder(
     method = METHODS.find(detector)
     where = choose_device(device)
     check_destination(destination)
-    paths = find_good_images(good.data, good.normal_dir)
+    paths = good.find()
     # Too few images, and settings that cannot be, are known before the images are read.
     good.plan(len(paths))
     torch.set_num_threads(kernels.threads())

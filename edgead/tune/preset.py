@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgead.dataset.folders import StageProgress, find_good_images
+from edgead.dataset.folders import StageProgress
 from edgead.errors import SettingsError
 from edgead.methods import METHODS, find_preset
 from edgead.training.from_folder import GoodImages
@@ -35,7 +35,7 @@ def preset_settings(
     if preset == AUTO:
         if detector != AUTO_DETECTOR:
             raise SettingsError(f"--preset {AUTO} is of {AUTO_DETECTOR}; {detector} has presets of its own")
-        paths = find_good_images(good.data, good.normal_dir)
+        paths = good.find()
         budget_ms = LATENCY_MS if latency_ms is None else latency_ms
         choice = choose_settings(paths, budget_ms, roi=good.roi, progress=progress)
         return choice.settings, choice.account
@@ -47,7 +47,7 @@ def preset_settings(
     config = variant.config_class(**settings)
     if method.variant({**settings, **chosen}) is not variant or not hasattr(config, "fill"):
         return settings, ""
-    proportions = find_proportions(find_good_images(good.data, good.normal_dir), good.roi)
+    proportions = find_proportions(good.find(), good.roi)
     fitted = keep_proportions({**settings, "image_size": list(config.image_size)}, proportions)
     height, width = fitted["image_size"]
     return fitted, f"{height} x {width} px ({proportions.reason})"
