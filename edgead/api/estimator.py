@@ -72,7 +72,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     def fit(self, X: Any, y: Any = None) -> AnomalyDetector:
         """Learn from good images; `y` is not looked at."""
         with tempfile.TemporaryDirectory() as folder:
-            data, which = self._images(X, Path(folder) / "images")
+            data, which = self._files(X, Path(folder) / "images")
             self.model_ = train(
                 data,
                 self._own_folder() / "model" if self.model_dir is None else self.model_dir,
@@ -108,7 +108,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             raise SettingsError("several images are needed: put a single one in a list")
         return self.model_.predict(X, colour=self.colour)
 
-    def _images(self, X: Any, folder: Path) -> tuple[Path, dict[str, Any]]:
+    def _files(self, X: Any, folder: Path) -> tuple[Path, dict[str, Any]]:
         """The data, and which images of them: files are learnt where they lie, arrays are written into the folder."""
         if isinstance(X, (str, os.PathLike)) and Path(X).is_dir():
             return Path(X), {"normal_dir": "."}
