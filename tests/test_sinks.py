@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from contextlib import closing
 from dataclasses import replace
@@ -15,6 +16,7 @@ import pytest
 from fakes import full_disk, make_verdict, numbered, read_number
 
 from edgead.images.overlay import draw_overlay
+from edgead.process.installation import install_command
 from edgead.serialization import frame_label
 from edgead.sinks import SinkError, StopRequested, open_sink, window
 from edgead.types import Frame
@@ -196,6 +198,12 @@ def test_a_machine_without_display_says_so(monkeypatch):
     if not sys.platform.startswith("linux"):
         pytest.skip("ONLY LINUX TELLS BY ITS ENVIRONMENT")
     with pytest.raises(SinkError, match="window: .*(no display|without windows).*use images:FOLDER"):
+        open_sink("window:")
+
+
+def test_an_opencv_without_windows_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(cv2, "currentUIFramework", lambda: "", raising=False)
+    with pytest.raises(SinkError, match=re.escape(install_command("window"))):
         open_sink("window:")
 
 
