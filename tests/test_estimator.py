@@ -186,6 +186,9 @@ def test_thresholds_that_are_made_again_are_those_that_judge(images, line_data):
 def test_a_single_image_is_refused_in_words(images):
     with pytest.raises(SettingsError, match="several images are needed"):
         dummy().fit(images[0])
+    for empty in ("", [""]):
+        with pytest.raises(SettingsError, match="a path is empty"):
+            dummy().fit(empty)
     fitted = dummy().fit(images)
     with pytest.raises(SettingsError, match="put a single one in a list"):
         fitted.predict(images[0])

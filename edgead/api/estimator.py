@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from edgead.api import load, train
 from edgead.errors import SettingsError
+from edgead.files.named import named_path
 from edgead.images.files import as_bgr, write_image
 from edgead.images.inputs import Colour, each_image, read_image
 
@@ -72,15 +73,14 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     def fit(self, X: Any, y: Any = None) -> AnomalyDetector:
         """Learn from good images; `y` is not looked at."""
         with tempfile.TemporaryDirectory() as folder:
-            data, which = self._images(X, Path(folder) / "images")
+            data, which = self._files(X, Path(folder) / "images")
             self.model_ = train(
                 data,
                 self._own_folder() / "model" if self.model_dir is None else self.model_dir,
                 detector=self.detector,
                 preset=self.preset,
                 false_reject_rate=self.false_reject_rate,
-                **which,
-                **(self.settings or {}),
+                **{**which, **(self.settings or {})},
             )
         return self
 
@@ -108,9 +108,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             raise SettingsError("several images are needed: put a single one in a list")
         return self.model_.predict(X, colour=self.colour)
 
-    def _images(self, X: Any, folder: Path) -> tuple[Path, dict[str, Any]]:
+    def _files(self, X: Any, folder: Path) -> tuple[Path, dict[str, Any]]:
         """The data, and which images of them: files are learnt where they lie, arrays are written into the folder."""
-        if isinstance(X, (str, os.PathLike)) and Path(X).is_dir():
+        if isinstance(X, (str, os.PathLike)) and named_path(X).is_dir():
             return Path(X), {"normal_dir": "."}
         several = each_image(X)
         if several is None:
@@ -122,7 +122,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     def _file(self, image: Any, unwritten: Path) -> Path:
         if isinstance(image, (str, os.PathLike)):
-            return Path(os.path.abspath(image))
+            return Path(os.path.abspath(named_path(image)))
         write_image(unwritten, as_bgr(read_image(image, self.colour)))
         return unwritten
 
