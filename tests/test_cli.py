@@ -330,7 +330,7 @@ def test_names_are_printed_as_they_are(model, line_data, tmp_path):
     other = tmp_path / "part[" / "red].jpg"  # as a path, it holds what closes a colour in rich's markup
     other.parent.mkdir()
     image.rename(other)
-    assert f"images in {tmp_path}/part[" in edgead("predict", model, other).stdout
+    assert f"images in {tmp_path}/part[" in edgead("predict", model, other, columns=40).stdout
     (tmp_path / "other.jpg").symlink_to(other)
     assert "part[/red].jpg" in edgead("predict", model, tmp_path).stdout
 

@@ -315,7 +315,8 @@ for index in range(6):
     if index == 3:
         deadline = time.monotonic() + 10
         before = datetime.now(timezone.utc)
-        Path(sys.argv[2]).write_text("-2d")
+        Path(sys.argv[1], "draft").write_text("-2d")
+        Path(sys.argv[1], "draft").replace(sys.argv[2])  # at once: libfaketime reads it whenever a time is asked for
         while datetime.now(timezone.utc) >= before:
             assert time.monotonic() < deadline, "the clock was not set back"
             time.sleep(0.01)

@@ -112,7 +112,7 @@ def test_a_broker_that_was_away_gets_everything_once_and_in_order(tmp_path, qos,
             arrived = ids(receiver.records)
             # With QoS 1 the one that was under way may come twice, which its id shows.
             assert list(dict.fromkeys(arrived)) == sent and len(arrived) - len(sent) <= (1 if qos == 1 else 0)
-            assert slowest < 0.25
+            assert slowest < 1
 
 
 class Cable:

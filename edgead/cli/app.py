@@ -73,7 +73,7 @@ def print_report(report: dict[str, Any], as_json: bool, table: Any) -> None:
     if as_json:
         print_json(report)
     else:
-        stdout.print(table())
+        stdout.print(table(), crop=False)  # a path is never cut
 
 
 def find_images(paths: list[Path], *, below: bool = False) -> list[Path]:

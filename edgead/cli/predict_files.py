@@ -86,12 +86,13 @@ def verdict_table(rows: Sequence[dict[str, Any]]) -> Group:
     """Lay verdicts out for a terminal; images are named from the folder on that they have in common."""
     from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
     paths = [Path(row["image"]) for row in rows]
     top = common_folder(paths)
     here = Path.cwd()
     table = Table()
-    table.add_column("image", overflow="fold")
+    table.add_column("image", overflow="fold", min_width=12)
     for name in ("decision", "score", "threshold", "regions"):
         table.add_column(name, no_wrap=True)
     for row, path in zip(rows, paths, strict=True):
@@ -102,7 +103,8 @@ def verdict_table(rows: Sequence[dict[str, Any]]) -> Group:
         style = {"ok": None, "review": "yellow", "reject": "red"}[row["decision"]]
         score, threshold = f"{row['image_score']:.4g}", f"{row['threshold']:.4g}"
         table.add_row(name, row["decision"], score, threshold, str(len(row["boxes"])), style=style)
-    return Group(f"images in {top.relative_to(here) if top.is_relative_to(here) else top}", table)
+    place = f"images in {top.relative_to(here) if top.is_relative_to(here) else top}"
+    return Group(Text(place, no_wrap=True, overflow="ignore"), table)
 
 
 def _unlike_golden(detector: Detector, looks: dict[str, Look]) -> list[str]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from edgead.artifact.manifest import Preprocessing
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
-from edgead.methods.backbones import build_backbone
+from edgead.methods.backbones import build_backbone, check_backbone
 from edgead.methods.checkpoint import Learner
 from edgead.methods.device import CPU
 from edgead.methods.extraction import extract_patches
@@ -121,6 +121,7 @@ class SimpleNetConfig:
     def __post_init__(self) -> None:
         if min(self.embedding, self.hidden, self.epochs + self.steps, self.batch_patches) < 1:
             raise SettingsError("embedding, hidden, steps and batch_patches must be at least 1")
+        check_backbone(self.backbone, self.layers)
 
 
 # The authors' run.sh. They resize to 329 px and cut 288 px out of the middle; here the whole image is looked at, on the
