@@ -58,6 +58,21 @@ def trained_model(line_data: Path, once: Once) -> Path:
     return once("patchcore", lambda path: train_from_folder(good, path, settings))
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks this small lose by a second thread, most of all on a busy machine."""
+    import torch
+
+    from edgead import kernels
+
+    threads = torch.get_num_threads(), kernels.threads()
+    torch.set_num_threads(1)
+    kernels.set_threads(1)
+    yield
+    torch.set_num_threads(threads[0])
+    kernels.set_threads(threads[1])
+
+
 @pytest.fixture
 def model_copy(trained_model: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained_model, tmp_path / "model"))

@@ -15,7 +15,6 @@ import onnx  # noqa: E402
 import onnxruntime  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
-from edgead import kernels  # noqa: E402
 from edgead.dataset.folders import DatasetError, find_test_images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.export.verify import compare_with_torch  # noqa: E402
@@ -34,15 +33,7 @@ from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E
 TINY = {"image_size": (32, 32), "width": 1 / 32, "steps": 6, "batch_size": 4, "window": 9}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """These networks are too small to share between cores, and waiting for each other costs more than they do."""
-    before = kernels.threads(), torch.get_num_threads()
-    kernels.set_threads(1)
-    torch.set_num_threads(1)
-    yield
-    kernels.set_threads(before[0])
-    torch.set_num_threads(before[1])
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def good_images(count: int = 4, size: tuple[int, int] = (32, 32)) -> list[np.ndarray]:

@@ -16,7 +16,6 @@ import torch.nn.functional as F  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 from torch import nn  # noqa: E402
 
-from edgead import kernels  # noqa: E402
 from edgead.artifact.manifest import Manifest  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import ImageError, write_image  # noqa: E402
@@ -51,15 +50,7 @@ def noise(count: int, side: int, seed: int = 0) -> list[np.ndarray]:
     return [rng.integers(0, 256, (side, side, 3), np.uint8) for _ in range(count)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small lose by a second thread, most of all on a busy machine."""
-    threads = torch.get_num_threads(), kernels.threads()
-    torch.set_num_threads(1)
-    kernels.set_threads(1)
-    yield
-    torch.set_num_threads(threads[0])
-    kernels.set_threads(threads[1])
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 
 
-from edgead import kernels, metrics  # noqa: E402
+from edgead import metrics  # noqa: E402
 from edgead.artifact.manifest import Manifest  # noqa: E402
 from edgead.dataset.folders import find_test_images  # noqa: E402
 from edgead.detector import Detector  # noqa: E402
@@ -38,15 +38,7 @@ def lite(**settings) -> EfficientADLite:
     return EfficientAD.from_settings({**TINY, **settings})
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small lose by a second thread, most of all on a busy machine."""
-    threads = torch.get_num_threads(), kernels.threads()
-    torch.set_num_threads(1)
-    kernels.set_threads(1)
-    yield
-    torch.set_num_threads(threads[0])
-    kernels.set_threads(threads[1])
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

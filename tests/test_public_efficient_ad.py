@@ -34,12 +34,12 @@ SEEDS = {"teacher": 1, "student": 2, "autoencoder": 3}
 IMAGE_SIZE = (256, 256)
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 @pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def forget():
     yield
-    torch.set_num_threads(threads)
     Remembered.results.clear()
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from edgead.errors import SettingsError
 from edgead.memory_bank.usual_scores import fit_usual_scores, look_at
 from edgead.methods.checkpoint import Learner
+from edgead.methods.chosen import Chosen
 from edgead.methods.device import CPU
 from edgead.methods.lite_student import REACH, STRIDE_PX, LiteStudent, surround
 from edgead.methods.loop import run_steps
@@ -63,19 +64,6 @@ def learn_lite(
     if not (len(looked_at) and config.by_place and config.fill == "stretch"):
         return None
     return fit_usual_scores(_maps(network, Chosen(known, looked_at), course, "compare places"))
-
-
-class Chosen(Sequence[np.ndarray]):
-    """Some of the images, by their indices."""
-
-    def __init__(self, images: Sequence[np.ndarray], indices: np.ndarray):
-        self._images, self._indices = images, indices.tolist()
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, number: int) -> np.ndarray:  # type: ignore[override]
-        return self._images[self._indices[number]]
 
 
 def hold_out(of_image: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

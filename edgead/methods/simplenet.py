@@ -18,12 +18,13 @@ from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.methods.backbones import build_backbone, check_backbone
 from edgead.methods.checkpoint import Learner
+from edgead.methods.chosen import Chosen
 from edgead.methods.device import CPU
 from edgead.methods.extraction import extract_patches
 from edgead.methods.loop import run_steps
 from edgead.methods.method import Course, Method
 from edgead.methods.network import PatchFeatures
-from edgead.methods.simplenet_selection import BestSoFar, DrawnDefects, Picked, hold_out
+from edgead.methods.simplenet_selection import BestSoFar, DrawnDefects, hold_out
 from edgead.methods.simplenet_training import Batches, Contest, SimpleNetwork, running_mean
 from edgead.methods.unfolded import UnfoldedFeatures
 
@@ -203,7 +204,7 @@ class SimpleNet(Method[SimpleNetConfig]):
         own, held = hold_out(groups, config.held_out, config.seed)
         patches = extract_patches(
             self.network.features,
-            Picked(images, own),
+            Chosen(images, own),
             self.grid,
             max_patches=config.max_patches,
             groups=groups[own].tolist(),
@@ -211,7 +212,7 @@ class SimpleNet(Method[SimpleNetConfig]):
             device=course.device,
             progress=partial(course.progress, "extract features"),
         )
-        drawn = DrawnDefects(self.network.features, Picked(images, held), self.head, config.seed) if len(held) else None
+        drawn = DrawnDefects(self.network.features, Chosen(images, held), self.head, config.seed) if len(held) else None
         self._train(torch.from_numpy(patches), len(patches) // len(own), drawn, course)
 
     def _train(self, patches: Tensor, per_image: int, drawn: DrawnDefects | None, course: Course) -> None:

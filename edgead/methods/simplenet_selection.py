@@ -39,19 +39,6 @@ def hold_out(groups: Sequence[int] | np.ndarray, share: float, seed: int) -> tup
     return np.flatnonzero(~held), np.sort(rng.permutation(np.flatnonzero(held))[:MOST_IMAGES])
 
 
-class Picked(Sequence[np.ndarray]):
-    """Some of the images, read when they are asked for."""
-
-    def __init__(self, images: Sequence[np.ndarray], indices: np.ndarray):
-        self._images, self._indices = images, indices.tolist()
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
-        return self._images[self._indices[index]]
-
-
 class DrawnDefects:
     """Features of good images held out, and of the same with defects drawn on them.
 
