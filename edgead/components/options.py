@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 from typing_extensions import Self
 
+from edgead.components.uri import checked_host, origin, without_credentials
 from edgead.errors import SettingsError
-from edgead.uri import checked_host, origin, without_credentials
 
 _NAME = r"^[a-z][a-z0-9_-]{0,31}$"
 

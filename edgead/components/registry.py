@@ -14,8 +14,8 @@ from pydantic import Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema
 
 from edgead.components.options import Section, option_names, read_query
+from edgead.components.uri import know_schemes
 from edgead.errors import SettingsError, tell_invalid
-from edgead.uri import know_schemes
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, SecretStr
 
+from edgead.components.uri import without_credentials
 from edgead.site.schema import Site
-from edgead.uri import without_credentials
 
 _HIDDEN = "***"
 # Shorter ones would also blot out parts of words.

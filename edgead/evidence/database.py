@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import URL, Engine, create_engine, event, make_url, select
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
+from edgead.components.uri import without_credentials
 from edgead.errors import EdgeadError, SettingsError
 from edgead.evidence.settings import StoreSection
 from edgead.evidence.tables import SCHEMA_VERSION, metadata, schema
 from edgead.process.installation import install_command
-from edgead.uri import without_credentials
 
 LOG_MOST = 4 * 2**20
 _WAIT_S = 5

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from edgead.components.options import Uri
+from edgead.components.uri import without_credentials
 from edgead.errors import EdgeadError
 from edgead.sinks.contract import BaseSink, SinkError
 from edgead.sinks.options import SinkOptions
 from edgead.sinks.registry import SINKS, SinkComponent, register
-from edgead.uri import without_credentials
 
 
 class UriOptions(SinkOptions):

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, SecretStr
 
 from edgead.components.options import Seconds, WebhookUrl
+from edgead.components.uri import origin
 from edgead.errors import SettingsError
 from edgead.process.installation import install_command
 from edgead.serialization import record_json
@@ -21,7 +22,6 @@ from edgead.sinks.contract import CHOICES, BaseSink, SinkError
 from edgead.sinks.options import Only, QueueSection, SinkOptions
 from edgead.sinks.registry import register
 from edgead.types import Frame, Verdict
-from edgead.uri import origin
 
 # They log whole URLs, in which there may be a password or a token.
 for _name in ("httpx", "httpcore"):

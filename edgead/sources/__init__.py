@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from edgead.components.registry import read_options
+from edgead.components.uri import without_credentials
 from edgead.errors import SettingsError
 from edgead.images.files import MOST_MEGAPIXELS
 from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import Counters, FrameCounter, Source, SourceError
 from edgead.sources.live import Limits, LiveSource
 from edgead.sources.registry import SOURCES, SourceComponent, register
-from edgead.uri import without_credentials
 
 __all__ = [
     "SOURCES",

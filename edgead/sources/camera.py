@@ -11,11 +11,11 @@ import cv2
 from pydantic import AfterValidator, Field
 
 from edgead.components.options import Section
+from edgead.components.uri import without_credentials
 from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import SourceError
 from edgead.sources.live import Limits
 from edgead.sources.registry import register
-from edgead.uri import without_credentials
 
 
 def _fourcc(text: str) -> str:

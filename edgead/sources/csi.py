@@ -10,13 +10,13 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from edgead.components.options import Section
+from edgead.components.uri import without_credentials
 from edgead.sources.camera import Rate, Side
 from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import SourceError
 from edgead.sources.live import Limits
 from edgead.sources.program import ProgramCapture, RawFrames
 from edgead.sources.registry import register
-from edgead.uri import without_credentials
 
 _TEGRA = Path("/etc/nv_tegra_release")
 _GSTREAMER = "gst-launch-1.0"

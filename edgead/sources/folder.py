@@ -6,10 +6,10 @@ import glob
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgead.components.uri import without_credentials
 from edgead.images.files import MOST_MEGAPIXELS, ImageError, is_image_path, list_images, load_image, natural_key
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.types import Frame
-from edgead.uri import without_credentials
 
 
 class FolderSource:

@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 import cv2
 
 from edgead.components.options import Section
+from edgead.components.uri import without_credentials
 from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import SourceError
 from edgead.sources.live import Limits
 from edgead.sources.redirects import is_redirected
 from edgead.sources.registry import register
-from edgead.uri import without_credentials
 
 # A camera chooses what it answers, and FFmpeg would fetch what that names, from this computer or from its neighbours: a
 # redirect, a playlist (HLS, DASH, concat), a description (SDP). Only streams are read, from the address that was given.

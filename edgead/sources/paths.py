@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgead.components.options import NoOptions, Section
 from edgead.components.registry import read_options
+from edgead.components.uri import without_credentials
 from edgead.errors import SettingsError
 from edgead.images.files import is_image_path
 from edgead.sources.contract import Source, SourceError
@@ -16,7 +17,6 @@ from edgead.sources.live import Limits
 from edgead.sources.paced import PacedSource, Rate
 from edgead.sources.registry import SOURCES, register
 from edgead.sources.video import VideoSource
-from edgead.uri import without_credentials
 
 # A ? in a glob stands for any character: options are what ends the text and has a name and a value.
 _QUERY = re.compile(r"\?([A-Za-z_]+=[^?/]*)$")

@@ -11,12 +11,12 @@ import subprocess
 import sys
 import time
 
+from edgead.components.uri import without_credentials
 from edgead.sources.contract import SourceError
 from edgead.sources.decoder_log import LOG_LEVEL
 from edgead.sources.frame_memory import FrameMemory, SharedFrame
 from edgead.sources.reader import MESSAGE_BYTES
 from edgead.sources.settings import CameraSection
-from edgead.uri import without_credentials
 
 _START_S = 30.0  # that a process may take to begin, on a small computer that is busy
 _GRACE_S = 1.0  # OpenCV looks at its own limits between packets

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 
 import numpy as np
 
+from edgead.components.uri import without_credentials
 from edgead.sources import Source, has_address, is_live, open_source
 from edgead.sources.camera_record import CameraRecord, CameraStatus
 from edgead.sources.contract import SourceError, new_id
@@ -22,7 +23,6 @@ from edgead.sources.mailbox import Mailbox
 from edgead.sources.reader_process import ReaderProcess
 from edgead.sources.settings import CameraSection
 from edgead.types import Frame
-from edgead.uri import without_credentials
 
 __all__ = ["CameraStatus", "SupervisedCamera"]
 
