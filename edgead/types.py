@@ -117,6 +117,11 @@ class Verdict:
         Name of the daemon's pipeline that judged; empty elsewhere.
     model : str
         Hash of the manifest of the model that judged.
+    kind : str
+        Name of the kind of defect, "unknown kind" where no known reject is like it; None for an "ok" decision, and
+        where nobody sorted.
+    kind_p_value : float
+        Probability that a known reject is as far from all others of its kind, at most: conformal. None without `kind`.
 
     Examples
     --------
@@ -143,6 +148,8 @@ class Verdict:
     p_value: float | None = None
     pipeline: str = ""
     model: str = ""
+    kind: str | None = None
+    kind_p_value: float | None = None
 
     @property
     def is_reject(self) -> bool:
@@ -163,6 +170,8 @@ class Verdict:
             "review_threshold": self.review_threshold,
             "decision": self.decision,
             "p_value": self.p_value,
+            "kind": self.kind,
+            "kind_p_value": self.kind_p_value,
             "model": self.model,
             "boxes": [asdict(box) for box in self.boxes],
             "stage_times": asdict(self.stage_times),

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from fakes import full_disk, make_verdict, numbered, read_number
 
+from edgead.components.uri import without_credentials
 from edgead.images.overlay import draw_overlay
 from edgead.process.installation import install_command
 from edgead.serialization import frame_label
 from edgead.sinks import SinkError, StopRequested, open_sink, window
 from edgead.types import Frame
-from edgead.uri import without_credentials
 
 WHEN = datetime(2024, 5, 6, 7, 8, 9, 123456, timezone.utc)
 
@@ -48,6 +48,8 @@ def test_a_line_tells_everything_but_the_map(tmp_path):
             "review_threshold": None,
             "decision": "reject",
             "p_value": None,
+            "kind": None,
+            "kind_p_value": None,
             "model": "",
             "boxes": [{"x": 80, "y": 40, "width": 40, "height": 20, "peak": 0.75}],
             "stage_times": {
