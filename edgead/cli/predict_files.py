@@ -6,7 +6,6 @@ import csv
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from edgead.images.files import ImageError, load_image, write_image
 from edgead.images.likeness import Look, likeness_warnings, look_of
 from edgead.images.overlay import draw_overlay
 from edgead.images.verdict import drawn_name
+from edgead.serialization import sentence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from edgead.detector import Detector
 
+# Of a verdict; the rest is a daemon's, or the same for all images.
+_REPORTED = ("image_score", "threshold", "review_threshold", "decision", "p_value", "kind", "kind_p_value", "boxes")
 CSV_COLUMNS = ("image", "decision", "image_score", "threshold", "regions", "heat_map", "problem")
 
 
@@ -35,7 +37,7 @@ def predict_images(
     Returns
     -------
     rows : list of dict
-        `image`, `image_score`, `threshold`, `decision`, `boxes`, and `heat_map` when one was written; of an image that
+        `image`, what `Verdict.to_dict` names in `_REPORTED`, and `heat_map` when one was written; of an image that
         cannot be judged, `image` and `problem`.
     warnings : list of str
         Of images that do not look as those that the model knows.
@@ -82,8 +84,11 @@ def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
     write_whole(path, text.getvalue().encode(errors="backslashreplace"), durable=False)
 
 
-def verdict_table(rows: Sequence[dict[str, Any]]) -> Group:
-    """Lay verdicts out for a terminal; images are named from the folder on that they have in common."""
+def verdict_table(rows: Sequence[dict[str, Any]], language: str) -> Group:
+    """Lay verdicts out for a terminal; images are named from the folder on that they have in common.
+
+    Below the table each reject, and each part for review, has a sentence.
+    """
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -91,7 +96,7 @@ def verdict_table(rows: Sequence[dict[str, Any]]) -> Group:
     paths = [Path(row["image"]) for row in rows]
     top = common_folder(paths)
     here = Path.cwd()
-    table = Table()
+    table, sentences = Table(), []
     table.add_column("image", overflow="fold", min_width=12)
     for name in ("decision", "score", "threshold", "regions"):
         table.add_column(name, no_wrap=True)
@@ -103,8 +108,10 @@ def verdict_table(rows: Sequence[dict[str, Any]]) -> Group:
         style = {"ok": None, "review": "yellow", "reject": "red"}[row["decision"]]
         score, threshold = f"{row['image_score']:.4g}", f"{row['threshold']:.4g}"
         table.add_row(name, row["decision"], score, threshold, str(len(row["boxes"])), style=style)
+        if words := sentence(row, language):
+            sentences.append(Text(f"{name}: {words}"))
     place = f"images in {top.relative_to(here) if top.is_relative_to(here) else top}"
-    return Group(Text(place, no_wrap=True, overflow="ignore"), table)
+    return Group(Text(place, no_wrap=True, overflow="ignore"), table, *sentences)
 
 
 def _unlike_golden(detector: Detector, looks: dict[str, Look]) -> list[str]:
@@ -120,13 +127,8 @@ def _unlike_golden(detector: Detector, looks: dict[str, Look]) -> list[str]:
 
 def _judge(detector: Detector, path: Path, image: np.ndarray, top: Path, heat_maps: Path | None) -> dict[str, Any]:
     verdict = detector.predict(image)
-    row = {
-        "image": str(path),
-        "image_score": verdict.image_score,
-        "threshold": verdict.threshold,
-        "decision": verdict.decision,
-        "boxes": [asdict(box) for box in verdict.boxes],
-    }
+    said = verdict.to_dict()
+    row = {"image": str(path), **{name: said[name] for name in _REPORTED}}
     if heat_maps is not None:
         name = _name_in(top, path)
         drawn = heat_maps / drawn_name(name, verdict)

@@ -168,7 +168,9 @@ class Detector(Measurer):
         decision: Decision = "ok"
         if measured.image_score > limits.review:
             decision = "reject" if measured.image_score > limits.reject else "review"
-        boxes = () if decision == "ok" else find_boxes(measured.anomaly_map, limits.map_threshold, self._shown(shape))
+        boxes = ()
+        if decision != "ok":
+            boxes = find_boxes(measured.anomaly_map, limits.map_threshold, self._shown(shape), shape[:2])
         return make(
             measured.image_score,
             decision,
