@@ -7,7 +7,7 @@ import numpy as np
 
 from edgead.types import Box
 
-_PLACES = (("top left", "top", "top right"), ("left", "centre", "right"), ("bottom left", "bottom", "bottom right"))
+PLACES = ("top left", "top", "top right", "left", "centre", "right", "bottom left", "bottom", "bottom right")
 
 
 def find_boxes(
@@ -61,7 +61,7 @@ def place_in(point: tuple[float, float], frame: tuple[int, int]) -> str:
     column, row = (
         0 if at <= size / 3 else 1 if at <= 2 * size / 3 else 2 for at, size in zip(point, frame[::-1], strict=True)
     )
-    return _PLACES[row][column]
+    return PLACES[3 * row + column]
 
 
 def highest_spot(anomaly_map: np.ndarray, region: tuple[int, int, int, int]) -> tuple[int, int]:
