@@ -105,7 +105,8 @@ def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float,
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     centre = (successes + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At both ends rounding could leave the share outside.
+    return 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half
 
 
 def _beta_quantile(probability: float, a: float, b: float) -> float:

@@ -42,7 +42,7 @@ def sentence(record: Mapping[str, Any], language: str = DEFAULT, counts: Counts 
     Parameters
     ----------
     record : mapping
-        As `verdict_record` and `Verdict.to_dict` give it. What it lacks is left out of the sentence.
+        As `verdict_record`, `Verdict.to_dict` and the evidence store give it. What it lacks is left out.
     language : str
         One of `language_names`.
     counts : Counts, optional
@@ -128,7 +128,7 @@ def _read(code: str) -> dict[str, Any]:
 
 def _what(record: Mapping[str, Any], table: Mapping[str, Any]) -> Iterator[str]:
     """Kind, size and place."""
-    if kind := record.get("kind"):
+    if kind := _kind(record):
         yield table[UNKNOWN_KIND] if kind == UNKNOWN_KIND else _one_line(kind)
     boxes = record.get("boxes") or ()
     if not boxes:
@@ -139,6 +139,11 @@ def _what(record: Mapping[str, Any], table: Mapping[str, Any]) -> Iterator[str]:
         yield place
     if len(boxes) > 1:
         yield table["strongest"].format(count=len(boxes))
+
+
+def _kind(record: Mapping[str, Any]) -> str | None:
+    """The kind as people call it, where the evidence store knows that, or else as the model does."""
+    return record.get("shown_kind") or record.get("kind")
 
 
 def _one_line(name: str) -> str:
@@ -174,7 +179,7 @@ def _rarity(record: Mapping[str, Any], table: Mapping[str, Any]) -> str:
 def _count(record: Mapping[str, Any], table: Mapping[str, Any], counts: Counts | None) -> str:
     if counts is None:
         return ""
-    decision, kind = record["decision"], record.get("kind")
+    decision, kind = record["decision"], _kind(record)
     # Parts of unknown kind need not be like each other.
     of_kind = counts.kinds.get(kind, 0) if kind and kind != UNKNOWN_KIND else 0
     count, forms = (of_kind, "kind") if of_kind else (counts.decisions.get(decision, 0), decision)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,6 +53,8 @@ class ServedStore(Protocol):
     def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None: ...
 
     def image(self, id: str, name: str, *, pipeline: str | None = None) -> Path | None: ...
+
+    def counts(self, *, pipeline: str | None = None, since: datetime | None = None) -> dict[str, int]: ...
 
     def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> None: ...
 
