@@ -7,14 +7,22 @@ import math
 import re
 import string
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from command_line import run_here
 from hypothesis import given
 from hypothesis import strategies as st
+from verdicts import Line
 
 from edgead import serialization
+from edgead.cli import console
+from edgead.dataset.folders import find_test_images
+from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead.images.boxes import place_in
+from edgead.images.boxes import find_boxes, place_in
+from edgead.report import examine, report_page
 from edgead.serialization import Counts, checked_language, language_names, preferred_language, sentence
 
 LANGUAGES = tuple(language_names())
@@ -28,8 +36,8 @@ NUMBER = re.compile(r"-?\d+(?:[.,]\d+)?(?:e[+-]?\d+)?")
 scores = st.floats(-1e9, 1e9)
 sizes = st.integers(1, 20_000)
 boxes = st.fixed_dictionaries(
-    {"x": sizes, "y": sizes, "width": sizes, "height": sizes, "peak": st.none() | scores},
-    optional={"place": st.sampled_from(["", *PLACES])},
+    {"x": sizes, "y": sizes, "peak": st.none() | scores},
+    optional={"width": sizes, "height": sizes, "place": st.sampled_from(["", *PLACES])},
 )
 records = st.fixed_dictionaries(
     {"decision": st.sampled_from(["reject", "review"])},
@@ -58,7 +66,7 @@ def leaves(table):
 
 def allowed_numbers(record, counted):
     """The numbers that may be said of a record, each with how near to it what is said must be."""
-    found = [(float(box[side]), 0.0) for box in record.get("boxes", ()) for side in ("width", "height")]
+    found = [(float(box.get(side, 0)), 0.0) for box in record.get("boxes", ()) for side in ("width", "height")]
     found.append((float(len(record.get("boxes", ()))), 0.0))
     for name in ("image_score", "threshold", "review_threshold"):
         value = record.get(name)
@@ -71,7 +79,7 @@ def allowed_numbers(record, counted):
 
 def rarities(record):
     p = record.get("p_value")
-    return {math.floor(1 / p * (1 + 1e-12)), math.ceil(100 * p - 1e-9), 1} if p else set()
+    return {math.floor(1 / p * (1 + 1e-12)), math.ceil(100 * p - 1e-9), 1} if p and p > 1e-13 else set()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -168,6 +176,53 @@ def test_every_language_has_every_key_with_the_same_places_to_fill(language):
 def test_places_are_the_ninths_of_the_frame():
     assert [place_in((x, y), (60, 90)) for y in (1, 30, 59) for x in (1, 45, 89)] == list(PLACES)
     assert place_in((30, 20), (60, 90)) == "top left"
+
+
+def test_boxes_of_a_region_know_their_place_in_the_whole_frame():
+    anomaly_map = np.zeros((10, 10), np.float32)
+    anomaly_map[0, 0], anomaly_map[9, 9] = 3, 2
+    region, frame = (60, 0, 30, 60), (60, 90)
+    assert [box.place for box in find_boxes(anomaly_map, 1, region, frame)] == ["top right", "bottom right"]
+    assert [box.place for box in find_boxes(anomaly_map, 1, region)] == ["", ""]
+
+
+def test_the_last_reject_is_said_once_a_second_on_a_terminal(monkeypatch, capsys):
+    times = iter((0.0, 0.5, 0.9, 1.1, 2.2, 2.3))
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    monkeypatch.setattr(type(console.stderr), "is_terminal", True)
+    line, say = Line(), console.FrameCount("de")
+    for score in (0.9, 0.8, 0.1, 0.1, 0.9):
+        say(*line.part(score))
+    words = "frame 1: Ausschuss: 40 x 20 px; Wert 0,8 (Grenze 0,5); in diesem Lauf 2 Ausschussteile."
+    assert capsys.readouterr().err.replace("\r", "\n").splitlines() == [
+        words,
+        "frame 2: 1 ok, 2 reject",
+        "frame 3: 2 ok, 2 reject",
+    ]
+
+
+def test_predict_says_each_reject_in_words(trained_model, line_data):
+    result = run_here("predict", trained_model, line_data / "test", "--language", "de")
+    rows = json.loads(run_here("predict", trained_model, line_data / "test", "--json").stdout)["images"]
+    flagged = [row for row in rows if row["decision"] != "ok"]
+    assert flagged and all(box["place"] in PLACES for row in flagged for box in row["boxes"])
+    for row in flagged:
+        assert f"{Path(row['image']).relative_to(line_data / 'test')}: {sentence(row, 'de')}" in result.stdout
+    assert result.stdout.count("Ausschuss: ") + result.stdout.count("Nachprüfung: ") == len(flagged)
+    refused = run_here("predict", trained_model, line_data / "test", "--language", "tlh")
+    assert refused.returncode == 2 and "there is no language 'tlh': known are de, en" in refused.stderr
+
+
+def test_a_report_says_each_reject_in_words(trained_model, line_data):
+    images = find_test_images(line_data)
+    with Detector.load(trained_model) as detector:
+        page = report_page(detector, examine(detector, images), model="m", data="d")
+        for image in images:
+            words = sentence(detector.predict(image.path).to_dict())
+            caption = re.search(rf"<b>{image.defect}/{image.path.name}</b>(.*?)</figcaption>", page)
+            if caption:
+                assert caption[1].endswith(f"<br>{words}") if words else "<br>" not in caption[1]
+    assert "<br>Reject: " in page or "<br>Review: " in page
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ DEFAULT = "en"
 UNKNOWN_KIND = "unknown kind"
 _FOLDER = Path(__file__).parent / "languages"
 _DIGITS, _MOST_DIGITS = 4, 17
+# No calibration has so many parts.
+_LEAST_P = 1e-12
 # Above this share a percentage is clearer than "1 in 7".
 _OFTEN = 0.1
 
@@ -134,7 +136,8 @@ def _what(record: Mapping[str, Any], table: Mapping[str, Any]) -> Iterator[str]:
     if not boxes:
         return
     strongest = max(boxes, key=lambda box: -math.inf if box.get("peak") is None else box["peak"])
-    yield table["size"].format(width=strongest["width"], height=strongest["height"])
+    if "width" in strongest and "height" in strongest:
+        yield table["size"].format(width=strongest["width"], height=strongest["height"])
     if place := table["places"].get(strongest.get("place")):
         yield place
     if len(boxes) > 1:
@@ -152,23 +155,23 @@ def _one_line(name: str) -> str:
 
 
 def _score(record: Mapping[str, Any], table: Mapping[str, Any]) -> str:
-    score = record.get("image_score")
-    if not _is_number(score):
+    score = _number_in(record, "image_score")
+    if score is None:
         return ""
     decision = record["decision"]
-    limit = record.get("threshold" if decision == "reject" else "review_threshold")
-    if not _is_number(limit):
+    limit = _number_in(record, "threshold" if decision == "reject" else "review_threshold")
+    if limit is None:
         return table["score"]["alone"].format(score=_number(score, table))
     digits = _DIGITS
     while score != limit and digits < _MOST_DIGITS and f"{score:.{digits}g}" == f"{limit:.{digits}g}":
         digits += 1
-    score, limit = (_number(value, table, digits) for value in (score, limit))
-    return table["score"][decision].format(score=score, limit=limit)
+    shown = {"score": _number(score, table, digits), "limit": _number(limit, table, digits)}
+    return table["score"][decision].format(**shown)
 
 
 def _rarity(record: Mapping[str, Any], table: Mapping[str, Any]) -> str:
-    p_value = record.get("p_value")
-    if not _is_number(p_value) or not 0 < p_value < 1:
+    p_value = _number_in(record, "p_value")
+    if p_value is None or not _LEAST_P <= p_value < 1:
         return ""
     if p_value > _OFTEN:
         return table["rare"]["percent"].format(percent=math.ceil(100 * p_value - 1e-9))
@@ -188,8 +191,9 @@ def _count(record: Mapping[str, Any], table: Mapping[str, Any], counts: Counts |
     return table["count"][forms][counts.period]["one" if count == 1 else "more"].format(count=count)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+def _number_in(record: Mapping[str, Any], name: str) -> float | None:
+    value = record.get(name)
+    return value if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def _number(value: float, table: Mapping[str, Any], digits: int = _DIGITS) -> str:
