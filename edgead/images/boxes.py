@@ -44,7 +44,8 @@ def find_boxes(
         # Outwards to whole pixels of the frame, so that the region never sticks out of its box.
         low = np.floor(np.array([x, y]) * scale).astype(int)
         high = np.ceil(np.array([x + width, y + height]) * scale).astype(int)
-        left, top, wide, tall = (*(low + region[:2]).tolist(), *(high - low).tolist())
+        left, top = (low + region[:2]).tolist()
+        wide, tall = (high - low).tolist()
         place = place_in((left + wide / 2, top + tall / 2), frame) if frame else ""
         boxes.append(Box(left, top, wide, tall, peak, place))
     return tuple(sorted(boxes, key=lambda box: -box.peak))

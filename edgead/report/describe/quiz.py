@@ -60,7 +60,12 @@ class Reply:
     def to_dict(self) -> dict[str, Any]:
         """Describe it in values that JSON knows, the question and its answer under VANE-Bench's names Q and A."""
         asked = self.question
-        row = {"image": str(asked.image.path), "about": asked.about, "Q": asked.text, "A": f"{asked.letter})"}
+        row: dict[str, Any] = {
+            "image": str(asked.image.path),
+            "about": asked.about,
+            "Q": asked.text,
+            "A": f"{asked.letter})",
+        }
         row |= {"model_words": self.text, "right": self.is_right}
         return {**row, "problem": self.problem} if self.problem else row
 
