@@ -6,6 +6,7 @@ import json
 import math
 import re
 import string
+from html import escape
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -143,6 +144,11 @@ def test_every_missing_fact_makes_the_sentence_shorter():
     assert sentence({**record, "decision": "ok"}) == sentence({}) == ""
 
 
+def test_a_reject_without_any_box_says_so():
+    record = {"decision": "review", "image_score": 0.45, "review_threshold": 0.4, "threshold": 0.5, "boxes": []}
+    assert sentence(record) == "Review: no place above the map's limit; score 0.45 (limit of review 0.4)."
+
+
 def test_limits_that_four_digits_do_not_tell_from_the_score_get_more():
     assert sentence({"decision": "reject", "image_score": 2.60001, "threshold": 2.6}, "de") == (
         "Ausschuss: Wert 2,60001 (Grenze 2,6)."
@@ -222,7 +228,7 @@ def test_a_report_says_each_reject_in_words(trained_model, line_data):
             words = sentence(detector.predict(image.path).to_dict())
             caption = re.search(rf"<b>{image.defect}/{image.path.name}</b>(.*?)</figcaption>", page)
             if caption:
-                assert caption[1].endswith(f"<br>{words}") if words else "<br>" not in caption[1]
+                assert caption[1].endswith(f"<br>{escape(words)}") if words else "<br>" not in caption[1]
     assert page.count("<br>Reject: ") == 8 + 4  # and the defects that are nearest to the threshold
 
 

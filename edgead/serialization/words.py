@@ -132,8 +132,10 @@ def _what(record: Mapping[str, Any], table: Mapping[str, Any]) -> Iterator[str]:
     """Kind, size and place."""
     if kind := _kind(record):
         yield table[UNKNOWN_KIND] if kind == UNKNOWN_KIND else _one_line(kind)
-    boxes = record.get("boxes") or ()
+    boxes = record.get("boxes")
     if not boxes:
+        if boxes is not None:  # known to be none: the score is high, and yet no place of the map is
+            yield table["no region"]
         return
     strongest = max(boxes, key=lambda box: -math.inf if box.get("peak") is None else box["peak"])
     if "width" in strongest and "height" in strongest:
