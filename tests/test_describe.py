@@ -17,11 +17,13 @@ from chat_server import ChatServer, completion
 from command_line import run_here
 from fakes import make_verdict
 
-from edgead.cli.describe import _open_chat
+from edgead.cli.describe import _describe, _open_chat
+from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.report.describe.address import Address, read_address
+from edgead.report.describe.answers import Answer
 from edgead.report.describe.chat import MOST_BYTES, Chat, ChatError
-from edgead.report.describe.opinions import write_rows
+from edgead.report.describe.opinions import DescribePlan, write_rows
 from edgead.report.describe.prompt import LONGEST_SIDE_PX, description_messages, image_part
 
 KEY = "sk-secret-0123456789"
@@ -403,3 +405,21 @@ def test_a_file_that_cannot_be_written_leaves_what_was_there(tmp_path):
 def test_a_missing_server_ends_the_verb_with_a_sentence(trained_model, line_data):
     result = run_here("describe", trained_model, line_data / "test" / "dent", "--endpoint", "http://127.0.0.1:9/v1")
     assert result.returncode == 2 and "error: http://127.0.0.1:9 refuses the connection" in result.stderr
+
+
+def test_answers_that_came_before_an_interruption_are_kept(trained_model, line_data, tmp_path, monkeypatch):
+    asked = []
+
+    def ask(chat, messages, *, most_tokens):
+        asked.append(messages)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return Answer("A cap.", "stub-vl")
+
+    monkeypatch.setattr(Chat, "ask", ask)
+    chat = Chat(read_address("http://127.0.0.1:1/v1"))
+    paths = sorted((line_data / "test" / "good").iterdir())
+    with Detector.load(trained_model) as detector, pytest.raises(KeyboardInterrupt):
+        _describe(detector, chat, paths, DescribePlan(everything=True), tmp_path / "words.jsonl", as_json=True)
+    rows = [json.loads(line) for line in (tmp_path / "words.jsonl").read_text().splitlines()]
+    assert [row["model_words"] for row in rows] == ["A cap."] * 2

@@ -126,7 +126,7 @@ def test_what_cannot_be_asked_is_named(tmp_path):
     + [("E", None), ("A))", None), (")", None), (None, None)],
 )
 def test_a_letter_alone_is_an_answer(data, said, letter):
-    """As VANE-Bench's calc_lmm_vqa_accuracy.py counts: a closing bracket is taken off, one letter must be left."""
+    """As VANE-Bench's calc_lmm_vqa_accuracy.py counts, but for spaces before the letter, which it does not take off."""
     assert Reply(questions_of(data)[0][0], said).letter == letter
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from edgead.detector import Detector
     from edgead.report.describe.chat import Chat
     from edgead.report.describe.opinions import DescribePlan
+    from edgead.report.describe.quiz import QuizPlan
 
 Endpoint = Annotated[
     str,
@@ -65,6 +67,7 @@ def describe(
     """Ask a language model that sees images about rejects: its words stand beside the decision and never change it."""
     from edgead.detector import Detector
     from edgead.report.describe.opinions import DescribePlan
+    from edgead.report.describe.quiz import QuizPlan
 
     plan = DescribePlan(part=part, language=language, heat_map=heat_map, everything=everything)
     plan = replace(plan, question=question) if question else plan
@@ -74,7 +77,7 @@ def describe(
     chat = _open_chat(endpoint, name, timeout_s)
     with Detector.load(model, runtime=runtime, precision=precision) as detector:
         if quiz:
-            _quiz(detector, chat, images[0], {"seed": seed, "most": most, "heat_map": heat_map}, output, as_json=json)
+            _quiz(detector, chat, images[0], QuizPlan(seed, most, heat_map), output, as_json=json)
         else:
             _describe(detector, chat, paths, plan, output, as_json=json)
 
@@ -112,7 +115,7 @@ def _describe(
         stderr.print(f"{row['image']}: {row['problem']}", style="red", soft_wrap=True)
     if failed:
         stderr.print(f"error: {len(failed)} of {len(rows)} images were not described", style="red", soft_wrap=True)
-        raise typer.Exit(1 if any("model_words" in row for row in rows) else 2)
+        raise typer.Exit(1 if len(failed) < len(rows) else 2)
 
 
 def _opinions(rows: list[dict[str, Any]]) -> Group:
@@ -131,23 +134,13 @@ def _opinions(rows: list[dict[str, Any]]) -> Group:
     return Group(*lines, Text(note))
 
 
-def _quiz(
-    detector: Detector, chat: Chat, data: Path, choice: dict[str, Any], output: Path | None, *, as_json: bool
-) -> None:
-    from edgead.dataset.folders import find_test_images
+def _quiz(detector: Detector, chat: Chat, data: Path, plan: QuizPlan, output: Path | None, *, as_json: bool) -> None:
     from edgead.report.describe.opinions import write_rows
-    from edgead.report.describe.quiz import QuizResult, ask_all
-    from edgead.report.describe.quiz_questions import drawn, make_questions
+    from edgead.report.describe.quiz import run_quiz
 
-    questions, left_out = make_questions(find_test_images(data), data, choice["seed"])
-    questions = drawn(questions, choice["most"], choice["seed"])
-    heat_map = choice["heat_map"]
     with stage_bars() as progress:
-        replies = ask_all(
-            detector, chat, questions, heat_map=heat_map, progress=lambda done, total: progress("ask", done, total)
-        )
-    result = QuizResult(replies, left_out, heat_map)
+        result = run_quiz(detector, chat, data, plan, partial(progress, "ask"))
     if output is not None:
-        write_rows([reply.to_dict() for reply in replies], output)
+        write_rows([reply.to_dict() for reply in result.replies], output)
     report = {"language_model": chat.model, "endpoint": chat.address.shown, **result.to_dict()}
     print_report(report, as_json, result.table)

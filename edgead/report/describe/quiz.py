@@ -1,7 +1,8 @@
 """How well does a language model see a test set? VANE-Bench's questions and its way of counting, on factory parts.
 
-A single letter is asked for, in at most two tokens at temperature 0; an answer counts where it is the true letter
-alone, with or without a closing bracket. Nothing of the detector's verdict is in a question; its heat map may be shown.
+A single letter is asked for, in at most two tokens at temperature 0. An answer counts where it is the true letter
+alone, with or without a closing bracket; spaces around it do not count. Nothing of the detector's verdict is in a
+question; its heat map may be shown.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgead.dataset.folders import Progress
+from edgead.dataset.folders import Progress, find_test_images
 from edgead.detector import Detector
 from edgead.images.files import load_image
 from edgead.metrics.rates import wilson, worth
 from edgead.report.describe.chat import Chat, ChatError, Message
 from edgead.report.describe.prompt import image_parts
-from edgead.report.describe.quiz_questions import LETTERS, QUESTIONS, Question
+from edgead.report.describe.quiz_questions import LETTERS, QUESTIONS, Question, drawn, make_questions
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -68,6 +70,31 @@ class Reply:
         }
         row |= {"model_words": self.text, "right": self.is_right}
         return {**row, "problem": self.problem} if self.problem else row
+
+
+@dataclass(frozen=True, slots=True)
+class QuizPlan:
+    """Which questions are asked, at most so many of them, and whether the heat map is shown."""
+
+    seed: int = 0
+    most: int | None = None
+    heat_map: bool = True
+
+
+def run_quiz(detector: Detector, chat: Chat, data: Path, plan: QuizPlan, progress: Progress) -> QuizResult:
+    """Quiz a language model on a data set in MVTec layout.
+
+    Raises
+    ------
+    DatasetError
+        It has no test set, or none of which anything can be asked.
+    ChatError
+        Three questions in a row got no answer.
+    """
+    questions, left_out = make_questions(find_test_images(data), data, plan.seed)
+    asked = drawn(questions, plan.most, plan.seed)
+    replies = ask_all(detector, chat, asked, heat_map=plan.heat_map, progress=progress)
+    return QuizResult(replies, left_out, plan.heat_map)
 
 
 def ask_all(
