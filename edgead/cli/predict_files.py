@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
     from edgead.detector import Detector
 
-# Of a verdict; the rest is a daemon's, or the same for all images.
-_REPORTED = ("image_score", "threshold", "review_threshold", "decision", "p_value", "kind", "kind_p_value", "boxes")
 CSV_COLUMNS = ("image", "decision", "image_score", "threshold", "regions", "heat_map", "problem")
 
 
@@ -37,7 +36,7 @@ def predict_images(
     Returns
     -------
     rows : list of dict
-        `image`, what `Verdict.to_dict` names in `_REPORTED`, and `heat_map` when one was written; of an image that
+        `image`, `image_score`, `threshold`, `decision`, `boxes`, and `heat_map` when one was written; of an image that
         cannot be judged, `image` and `problem`.
     warnings : list of str
         Of images that do not look as those that the model knows.
@@ -96,7 +95,7 @@ def verdict_table(rows: Sequence[dict[str, Any]], language: str) -> Group:
     paths = [Path(row["image"]) for row in rows]
     top = common_folder(paths)
     here = Path.cwd()
-    table, sentences = Table(), []
+    table = Table()
     table.add_column("image", overflow="fold", min_width=12)
     for name in ("decision", "score", "threshold", "regions"):
         table.add_column(name, no_wrap=True)
@@ -108,10 +107,14 @@ def verdict_table(rows: Sequence[dict[str, Any]], language: str) -> Group:
         style = {"ok": None, "review": "yellow", "reject": "red"}[row["decision"]]
         score, threshold = f"{row['image_score']:.4g}", f"{row['threshold']:.4g}"
         table.add_row(name, row["decision"], score, threshold, str(len(row["boxes"])), style=style)
-        if words := sentence(row, language):
-            sentences.append(Text(f"{name}: {words}"))
     place = f"images in {top.relative_to(here) if top.is_relative_to(here) else top}"
-    return Group(Text(place, no_wrap=True, overflow="ignore"), table, *sentences)
+    return Group(Text(place, no_wrap=True, overflow="ignore"), table, *map(Text, _sentences(rows, top, language)))
+
+
+def _sentences(rows: Sequence[dict[str, Any]], top: Path, language: str) -> Iterator[str]:
+    for row in rows:
+        if words := sentence(row, language):
+            yield f"{_name_in(top, Path(row['image']))}: {words}"
 
 
 def _unlike_golden(detector: Detector, looks: dict[str, Look]) -> list[str]:
@@ -127,8 +130,15 @@ def _unlike_golden(detector: Detector, looks: dict[str, Look]) -> list[str]:
 
 def _judge(detector: Detector, path: Path, image: np.ndarray, top: Path, heat_maps: Path | None) -> dict[str, Any]:
     verdict = detector.predict(image)
-    said = verdict.to_dict()
-    row = {"image": str(path), **{name: said[name] for name in _REPORTED}}
+    row = {
+        "image": str(path),
+        "image_score": verdict.image_score,
+        "p_value": verdict.p_value,
+        "review_threshold": verdict.review_threshold,
+        "threshold": verdict.threshold,
+        "decision": verdict.decision,
+        "boxes": [asdict(box) for box in verdict.boxes],
+    }
     if heat_maps is not None:
         name = _name_in(top, path)
         drawn = heat_maps / drawn_name(name, verdict)

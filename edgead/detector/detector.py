@@ -21,7 +21,7 @@ from edgead.files.named import named_path
 from edgead.images.boxes import find_boxes
 from edgead.images.inputs import Colour, each_image, in_bgr, name_of, read_image
 from edgead.images.verdict import ImageVerdict
-from edgead.types import Box, Decision, Verdict
+from edgead.types import Decision, Verdict
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -168,10 +168,8 @@ class Detector(Measurer):
         decision: Decision = "ok"
         if measured.image_score > limits.review:
             decision = "reject" if measured.image_score > limits.reject else "review"
-        boxes: tuple[Box, ...] = ()
-        if decision != "ok":
-            frame = shape[0], shape[1]
-            boxes = find_boxes(measured.anomaly_map, limits.map_threshold, self._shown(shape), frame)
+        where = self._shown(shape)
+        boxes = () if decision == "ok" else find_boxes(measured.anomaly_map, limits.map_threshold, where, shape)
         return make(
             measured.image_score,
             decision,

@@ -14,7 +14,7 @@ def find_boxes(
     anomaly_map: np.ndarray,
     threshold: float,
     region: tuple[int, int, int, int],
-    frame: tuple[int, int] | None = None,
+    frame: tuple[int, ...] | None = None,
 ) -> tuple[Box, ...]:
     """Find the connected regions above the threshold, largest peak first.
 
@@ -24,8 +24,8 @@ def find_boxes(
     threshold : float
     region : (int, int, int, int)
         x, y, width and height of the part of the frame that the map covers.
-    frame : (int, int), optional
-        Height and width of the frame, for the `place` of each box.
+    frame : tuple of int, optional
+        Shape of the frame, (H, W) or (H, W, 3), for the `place` of each box.
 
     Examples
     --------
@@ -51,16 +51,17 @@ def find_boxes(
     return tuple(sorted(boxes, key=lambda box: -box.peak))
 
 
-def place_in(point: tuple[float, float], frame: tuple[int, int]) -> str:
-    """Name the ninth of a frame of height and width `frame` that a point (x, y) lies in, thirds by thirds.
+def place_in(point: tuple[float, float], frame: tuple[int, ...]) -> str:
+    """Name the ninth of a frame of shape (H, W) or (H, W, 3) that a point (x, y) lies in.
 
     The grid is AnomalyGPT's (Gu et al., AAAI 2024): what lies on a line between two belongs to the upper or left one.
 
     >>> place_in((99, 5), (60, 100)), place_in((50, 30), (60, 100)), place_in((50, 59), (60, 100))
     ('top right', 'centre', 'bottom')
     """
+    height, width = frame[:2]
     column, row = (
-        0 if at <= size / 3 else 1 if at <= 2 * size / 3 else 2 for at, size in zip(point, frame[::-1], strict=True)
+        sum(at > size * third / 3 for third in (1, 2)) for at, size in zip(point, (width, height), strict=True)
     )
     return PLACES[3 * row + column]
 
