@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgead.errors import SettingsError
+from edgead.types import UNKNOWN_KIND
 
 DEFAULT = "en"
-UNKNOWN_KIND = "unknown kind"
 _FOLDER = Path(__file__).parent / "languages"
 _DIGITS, _MOST_DIGITS = 4, 17
 # No calibration has so many parts.
