@@ -216,6 +216,7 @@ def test_the_verb_quizzes_a_server_over_a_data_set(trained_model, line_data, tmp
         assert result.returncode == 0, result.stderr
         found = json.loads(result.stdout)
         assert found["all"]["asked"] == len(server.asked) == 12 and found["language_model"] == "stub-vl"
+        assert "is its own group" in found["groups_account"]
         table = run_here("describe", trained_model, line_data, *options)
     assert "12 questions with four options, with the heat map; chance is 0.25" in table.stdout
     assert (tmp_path / "replies.csv").read_text().startswith("image,about,Q,A,model_words,right")

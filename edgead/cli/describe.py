@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgead.cli.app import Json, Model, Seed, app, find_images, print_report
+from edgead.cli.app import Group, Json, Model, Seed, app, find_images, print_report
 from edgead.cli.choices import Language, Precision, Runtime
 from edgead.cli.console import stage_bars, stderr
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Group as Lines
 
     from edgead.detector import Detector
     from edgead.report.describe.chat import Chat
@@ -58,6 +58,7 @@ def describe(
         int | None, typer.Option(min=1, help="Of the quiz: at most so many questions, drawn at random.")
     ] = None,
     seed: Seed = 0,
+    group: Group = "auto",
     timeout_s: Annotated[float, typer.Option(min=0.1, max=3600, help="Longest time for an answer.")] = 60.0,
     language: Language = "en",
     runtime: Runtime = "auto",
@@ -77,7 +78,7 @@ def describe(
     chat = _open_chat(endpoint, name, timeout_s)
     with Detector.load(model, runtime=runtime, precision=precision) as detector:
         if quiz:
-            _quiz(detector, chat, images[0], QuizPlan(seed, most, heat_map), output, as_json=json)
+            _quiz(detector, chat, images[0], QuizPlan(seed, most, heat_map, group), output, as_json=json)
         else:
             _describe(detector, chat, paths, plan, output, as_json=json)
 
@@ -118,8 +119,8 @@ def _describe(
         raise typer.Exit(1 if len(failed) < len(rows) else 2)
 
 
-def _opinions(rows: list[dict[str, Any]]) -> Group:
-    from rich.console import Group
+def _opinions(rows: list[dict[str, Any]]) -> Lines:
+    from rich.console import Group as Lines
     from rich.text import Text
 
     lines = []
@@ -131,7 +132,7 @@ def _opinions(rows: list[dict[str, Any]]) -> Group:
             )
     asked = sum("model_words" in row for row in rows)
     note = f"{asked} of {len(rows)} images described. What a language model says may be wrong; no decision rests on it."
-    return Group(*lines, Text(note))
+    return Lines(*lines, Text(note))
 
 
 def _quiz(detector: Detector, chat: Chat, data: Path, plan: QuizPlan, output: Path | None, *, as_json: bool) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.dataset.folders import Progress, find_test_images
+from edgead.dataset.groups import Groups, group_images
 from edgead.detector import Detector
 from edgead.images.files import load_image
 from edgead.metrics.rates import wilson, worth
@@ -74,11 +75,15 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class QuizPlan:
-    """Which questions are asked, at most so many of them, and whether the heat map is shown."""
+    """Which questions are asked, at most so many of them, whether the heat map is shown, and which images go together.
+
+    `group` is a rule of `edgead.dataset.groups.group_images`.
+    """
 
     seed: int = 0
     most: int | None = None
     heat_map: bool = True
+    group: str = "none"
 
 
 def run_quiz(detector: Detector, chat: Chat, data: Path, plan: QuizPlan, progress: Progress) -> QuizResult:
@@ -88,13 +93,16 @@ def run_quiz(detector: Detector, chat: Chat, data: Path, plan: QuizPlan, progres
     ------
     DatasetError
         It has no test set, or none of which anything can be asked.
+    SettingsError
+        A rule of groups that cannot be used.
     ChatError
         Three questions in a row got no answer.
     """
     questions, left_out = make_questions(find_test_images(data), data, plan.seed)
     asked = drawn(questions, plan.most, plan.seed)
+    groups = group_images(list(dict.fromkeys(one.image.path for one in asked)), plan.group, data)
     replies = ask_all(detector, chat, asked, heat_map=plan.heat_map, progress=progress)
-    return QuizResult(replies, left_out, plan.heat_map)
+    return QuizResult(replies, left_out, plan.heat_map, groups)
 
 
 def ask_all(
@@ -132,20 +140,22 @@ def _messages(detector: Detector, question: Question, *, heat_map: bool) -> list
 
 @dataclass(frozen=True, slots=True)
 class QuizResult:
-    """All replies, and what could not be asked."""
+    """All replies, and what could not be asked; with `groups`, those on images of one group go together."""
 
     replies: Sequence[Reply]
     left_out: Sequence[str]
     heat_map: bool
+    groups: Groups | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Accuracy by question and in all: with Wilson's interval, beside chance and the best answer by rote."""
         by_question = {about: [one for one in self.replies if one.question.about == about] for about in QUESTIONS}
         return {
-            "all": _accuracy(self.replies),
-            "questions": {about: _accuracy(replies) for about, replies in by_question.items() if replies},
+            "all": self._accuracy(self.replies),
+            "questions": {about: self._accuracy(replies) for about, replies in by_question.items() if replies},
             "chance": CHANCE,
             "heat_map": self.heat_map,
+            "groups_account": "each image counts alone" if self.groups is None else self.groups.account,
             "left_out": list(self.left_out),
         }
 
@@ -168,24 +178,24 @@ class QuizResult:
             table.add_row(name, f"{row['right']} of {row['asked']}", *shares, str(row["no_letter"]))
         return table
 
-
-def _accuracy(replies: Sequence[Reply]) -> dict[str, Any]:
-    """Questions on one image go together: the interval is that of as many independent ones as they are worth."""
-    right = [reply.is_right for reply in replies]
-    share = sum(right) / len(right)
-    images = [reply.question.image.path for reply in replies]
-    independent = worth(right, images) if len(set(images)) < len(images) else len(images)
-    low, high = wilson(share * independent, independent)
-    return {
-        "asked": len(right),
-        "right": sum(right),
-        "accuracy": share,
-        "low": low,
-        "high": high,
-        "above_chance": low > CHANCE,
-        "by_rote": _by_rote(replies),
-        "no_letter": sum(reply.letter is None for reply in replies),
-    }
+    def _accuracy(self, replies: Sequence[Reply]) -> dict[str, Any]:
+        """Replies that go together are worth fewer: the interval is that of as many independent ones."""
+        right = [reply.is_right for reply in replies]
+        share = sum(right) / len(right)
+        images = [reply.question.image.path for reply in replies]
+        groups = self.groups.of(images) if self.groups else images
+        independent = worth(right, groups) if len(set(groups)) < len(groups) else len(groups)
+        low, high = wilson(share * independent, independent)
+        return {
+            "asked": len(right),
+            "right": sum(right),
+            "accuracy": share,
+            "low": low,
+            "high": high,
+            "above_chance": low > CHANCE,
+            "by_rote": _by_rote(replies),
+            "no_letter": sum(reply.letter is None for reply in replies),
+        }
 
 
 def _by_rote(replies: Sequence[Reply]) -> float:
