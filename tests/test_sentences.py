@@ -43,7 +43,7 @@ boxes = st.fixed_dictionaries(
 records = st.fixed_dictionaries(
     {"decision": st.sampled_from(["reject", "review"])},
     optional={
-        "image_score": st.none() | st.floats(),
+        "image_score": st.none() | st.floats(-1e300, 1e300) | st.sampled_from([math.inf, -math.inf, math.nan]),
         "threshold": st.none() | scores,
         "review_threshold": st.none() | scores,
         "p_value": st.none() | st.floats(0, 1),
