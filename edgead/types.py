@@ -12,6 +12,8 @@ import numpy as np
 
 Decision = Literal["ok", "review", "reject"]
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
+UNKNOWN_KIND = "unknown kind"
+"""The `kind` of a reject that is like none of the kinds that are known."""
 
 
 @dataclass(frozen=True, slots=True)

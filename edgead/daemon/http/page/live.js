@@ -3,7 +3,7 @@
 import { fetchImage, get, post } from "./api.js";
 import { ScoreChart } from "./chart.js";
 import { changeThresholds } from "./dialogs.js";
-import { WORDS, badge, by, clock, count, el, ms, say, score, span, toast } from "./dom.js";
+import { WORDS, badge, by, clock, count, el, kindOf, ms, say, score, span, toast } from "./dom.js";
 
 const LISTED = 60;
 const SEEDED = 200;
@@ -21,6 +21,7 @@ export class LiveView {
     this.lost = false;
     this.shownImage = null;
     this.dropped = 0;
+    this.names = {};
     this.chart = new ScoreChart(by("chart"), by("chart-caption"), open);
     by("overlay").addEventListener("change", () => (this.shownImage = null));
     by("fire").addEventListener("click", () => this.fire());
@@ -41,6 +42,7 @@ export class LiveView {
     by("live-image").hidden = true;
     by("stream").replaceChildren();
     this.showStatus(this.status);
+    await this.learnNames();
     const page = await get(`/api/verdicts?limit=${SEEDED}&pipeline=${encodeURIComponent(name)}`);
     if (this.pipeline !== name) return;
     // What came as an event meanwhile is newer than the page.
@@ -51,6 +53,10 @@ export class LiveView {
     this.chart.show(this.verdicts);
     by("stream").replaceChildren(...this.verdicts.slice(-LISTED).reverse().map((verdict) => this.row(verdict)));
     this.showVerdict();
+  }
+
+  async learnNames() {
+    if (this.pipeline) this.names = (await get(`/api/pipelines/${encodeURIComponent(this.pipeline)}/kinds?hours=1`)).names;
   }
 
   showStatus(status) {
@@ -101,7 +107,7 @@ export class LiveView {
       el("button", { onclick: () => this.open(verdict) },
         badge(verdict.decision),
         el("span", { class: "score-of" }, score(verdict.image_score)),
-        el("span", { class: "about" }, verdict.name || `frame ${verdict.number}`),
+        el("span", { class: "about" }, [verdict.name || `frame ${verdict.number}`, kindOf(verdict, this.names)].filter(Boolean).join(" · ")),
         el("time", { datetime: verdict.captured_at }, clock(verdict.captured_at)),
       ),
     );
@@ -116,7 +122,8 @@ export class LiveView {
     if (!this.newest) return ["none", "Waiting", state.on_request ? "Waits for a trigger" : "No verdict yet", "none"];
     const age_s = Math.max(0, (this.now() - new Date(this.newest.captured_at)) / 1000);
     const decision = this.newest.decision;
-    return [decision, WORDS[decision], age_s < 3 ? `Frame ${this.newest.number}` : `Frame ${this.newest.number}, ${span(age_s)} ago`, decision];
+    const about = [`Frame ${this.newest.number}`, kindOf(this.newest, this.names), age_s >= 3 && `${span(age_s)} ago`];
+    return [decision, WORDS[decision], about.filter(Boolean).join(", "), decision];
   }
 
   // By the device's clock: that of a phone may be wrong.
@@ -176,7 +183,7 @@ export class LiveView {
     button.hidden = !last;
     if (!last) return;
     const age_s = Math.max(0, (this.now() - new Date(last.captured_at)) / 1000);
-    const text = `frame ${last.number}, ${score(last.image_score)}`;
+    const text = [`frame ${last.number}`, kindOf(last, this.names), score(last.image_score)].filter(Boolean).join(", ");
     if (button.dataset.id !== last.id) button.replaceChildren(el("span", {}, el("b", {}, "Last reject"), ` ${text}`), el("span", { class: "muted" }));
     button.dataset.id = last.id;
     say(button.lastChild, `${span(Math.round(age_s))} ago`);
