@@ -116,8 +116,8 @@ class FakeKinds:
     def names(self, pipeline: str) -> dict[str, str]:
         return {}
 
-    def known(self, pipeline: str) -> list[str]:
-        return []
+    def known(self, pipeline: str) -> dict[str, list[str]]:
+        return {}
 
     def rename(self, *given: Any, by: str) -> None:
         self.calls.append(("rename", *given, by))

@@ -60,10 +60,10 @@ def test_kinds_are_counted_most_frequent_first(store, added):
     found = store.kinds.counts("caps", since=NOW)
     assert found == {
         "kinds": [
-            {"kind": "kind 1", "count": 3, "corrected": 0, "judged": ["kind 1"]},
-            {"kind": "kind 2", "count": 2, "corrected": 0, "judged": ["kind 2"]},
-            {"kind": "kind 3", "count": 1, "corrected": 0, "judged": ["kind 3"]},
-            {"kind": UNKNOWN_KIND, "count": 1, "corrected": 0, "judged": [UNKNOWN_KIND]},
+            {"kind": "kind 1", "count": 3, "corrected": 0},
+            {"kind": "kind 2", "count": 2, "corrected": 0},
+            {"kind": "kind 3", "count": 1, "corrected": 0},
+            {"kind": UNKNOWN_KIND, "count": 1, "corrected": 0},
         ],
         "unsorted": 1,
         "false_rejects": 0,
@@ -103,7 +103,12 @@ def test_merged_kinds_are_shown_as_one_and_can_be_taken_apart(store, added):
     store.kinds.merge("caps", "kind 2", "scratch", by="anna")
     store.kinds.rename("caps", "scratch", "scuff", by="anna")
     found = store.kinds.counts("caps", since=NOW)["kinds"][0]
-    assert (found["kind"], found["count"], found["judged"]) == ("scuff", 5, ["kind 1", "kind 2"])
+    assert (found["kind"], found["count"]) == ("scuff", 5)
+    assert store.kinds.known("caps") == {
+        "kind 3": ["kind 3"],
+        "scuff": ["kind 1", "kind 2"],
+        UNKNOWN_KIND: [UNKNOWN_KIND],
+    }
     store.kinds.split("caps", "scuff", "kind 2", by="anna")
     assert counts(store) == {"scuff": 3, "kind 2": 2, "kind 3": 1, UNKNOWN_KIND: 1}
     store.kinds.split("caps", "scuff", "kind 1", "dent", by="anna")
@@ -121,8 +126,8 @@ def test_one_verdict_can_be_of_another_kind(store, added):
     assert store.verdict(added[3])["shown_kind"] == "fissure"
     store.kinds.merge("caps", "fissure", "kind 3", by="anna")
     assert counts(store) == {"kind 2": 3, "kind 3": 3, "kind 1": 2}
-    found = store.kinds.counts("caps", since=NOW)["kinds"][1]
-    assert (found["corrected"], found["judged"]) == (2, ["kind 3", UNKNOWN_KIND])
+    assert store.kinds.counts("caps", since=NOW)["kinds"][1]["corrected"] == 2
+    assert store.kinds.known("caps")["kind 3"] == ["kind 3"]
     store.kinds.correct(added[0], None, by="anna")
     assert store.verdict(added[0])["shown_kind"] == "kind 1" and store.verdict(added[0])["kind_correction"] is None
 
@@ -200,7 +205,7 @@ def test_corrections_go_with_what_they_are_of_and_names_stay(tmp_path, clock):
     clock.at += timedelta(days=31)
     with closing(open_store(tmp_path, now=clock, keep_days=30)) as store:
         assert store.remove_old() == 1
-        assert store.kinds.known("caps") == ["scratch"]
+        assert store.kinds.known("caps") == {"scratch": ["kind 1"]}
 
 
 def test_a_time_is_found_by_the_index_alone(store, added):

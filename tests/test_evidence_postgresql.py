@@ -116,10 +116,7 @@ def test_kinds_are_counted_named_and_corrected_as_with_sqlite(tmp_path, server):
         store.kinds.merge("kinds", "kind 2", "scratch", by="anna")
         store.kinds.correct(first, "dent", by="anna")
         found = store.kinds.counts("kinds", since=since, until=datetime.now(timezone.utc) + timedelta(minutes=1))
-        assert [(each["kind"], each["count"], each["judged"]) for each in found["kinds"]] == [
-            ("scratch", 2, ["kind 1", "kind 2"]),
-            ("dent", 1, ["kind 1"]),
-        ]
+        assert [(each["kind"], each["count"]) for each in found["kinds"]] == [("scratch", 2), ("dent", 1)]
         assert found["unsorted"] == 1
         assert ids(store.verdicts(kind="scratch", limit=1)) == [parts[2][0].id]
         assert store.verdict(first)["shown_kind"] == "dent"
@@ -129,7 +126,7 @@ def test_kinds_are_counted_named_and_corrected_as_with_sqlite(tmp_path, server):
     future = datetime.now(timezone.utc) + timedelta(days=91)
     with closing(EvidenceStore(StoreSection(folder=tmp_path, url=server.url), now=lambda: future)) as store:
         store.remove_old()
-        assert store.verdict(first) is None and store.kinds.known("kinds") == ["scratch"]
+        assert store.verdict(first) is None and list(store.kinds.known("kinds")) == ["scratch"]
 
 
 VERSION_1 = Path(__file__).parent / "fixtures"

@@ -6,7 +6,6 @@ it is of another kind; none of that changes what was judged.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -41,28 +40,21 @@ class Kinds:
         Returns
         -------
         dict
-            `kinds`: list of dict with `kind`, `count`, `corrected` (how many of them by a person) and `judged` (the
-            model's kinds among them), most frequent first; `unsorted`: verdicts without a kind; `false_rejects`.
+            `kinds`: list of dict with `kind`, `count` and `corrected` (how many of them a person said are of it), most
+            frequent first; `unsorted`: verdicts without a kind; `false_rejects`.
         """
-        within = _within(pipeline, since, until, decision)
-        query = select(SHOWN, verdicts.c.kind, func.count(corrections.c.id), func.count(marks.c.id), func.count())
-        query = query.select_from(with_kinds()).where(*within).group_by(SHOWN, verdicts.c.kind, marks.c.id.is_(None))
-        counts, corrected, judged = Counter[str | None](), Counter[str | None](), dict[str | None, set[str]]()
-        false_rejects = 0
+        marked = func.count(marks.c.id)
+        query = select(SHOWN, func.count() - marked, func.count(corrections.c.id), marked).select_from(with_kinds())
+        query = query.where(*_within(pipeline, since, until, decision)).group_by(SHOWN, marks.c.id.is_(None))
         with self._access.reading() as connection:
-            for kind, of_model, by_people, marked, count in connection.execute(query):
-                if marked:
-                    false_rejects += count
-                    continue
-                counts[kind] += count
-                corrected[kind] += by_people
-                judged.setdefault(kind, set()).update({of_model} - {None})
-        unsorted = counts.pop(None, 0)
+            found = connection.execute(query).all()
         kinds = [
-            {"kind": kind, "count": count, "corrected": corrected[kind], "judged": sorted(judged[kind])}
-            for kind, count in sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+            {"kind": kind, "count": count, "corrected": corrected}
+            for kind, count, corrected, _ in sorted(found, key=lambda each: (-each[1], each[0] or ""))
+            if count and kind is not None
         ]
-        return {"kinds": kinds, "unsorted": unsorted, "false_rejects": false_rejects}
+        unsorted = sum(count for kind, count, *_ in found if kind is None)
+        return {"kinds": kinds, "unsorted": unsorted, "false_rejects": sum(row[-1] for row in found)}
 
     def boxes(
         self, pipeline: str, *, since: datetime, kind: str | None = None, decision: Decision = "reject"
@@ -80,10 +72,11 @@ class Kinds:
         with self._access.reading() as connection:
             return _names(connection, pipeline)
 
-    def known(self, pipeline: str) -> list[str]:
-        """Everything that a kind of a pipeline is shown as."""
+    def known(self, pipeline: str) -> dict[str, list[str]]:
+        """Everything that kinds of a pipeline are shown as, with the model's kinds that are shown so."""
         with self._access.reading() as connection:
-            return sorted(_Known(connection, pipeline).shown)
+            known = _Known(connection, pipeline)
+        return {kind: known.judged_of(kind) for kind in sorted(known.shown)}
 
     # Changes
 

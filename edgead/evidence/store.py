@@ -55,8 +55,12 @@ class EvidenceStore:
         self._section = section
         self._now = now
         self._engine = open_engine(section)
-        # Nobody is there to do it; a file that someone named in `url` may be anything, and is left alone.
-        self._aside = begin_tables(self._engine, may_set_aside=section.url is None)
+        try:
+            # Nobody is there to do it; a file that someone named in `url` may be anything, and is left alone.
+            self._aside = begin_tables(self._engine, may_set_aside=section.url is None)
+        except EvidenceError:
+            self._engine.dispose()
+            raise
         self._folder = ImageFolder(section.folder / "pictures")  # as stores have it since the first version
         self._places: OrderedDict[tuple[str, str], str] = OrderedDict()
         access = Access(self._engine, now)

@@ -153,7 +153,6 @@ class KindAnswer(Answer):
     kind: Annotated[str, Field(description="As it is shown.")]
     count: int
     corrected: Annotated[int, Field(description="Of these, how many a person said are of it.")]
-    judged: Annotated[list[str], Field(description="The model's kinds that are shown as it.")]
 
 
 class ShiftAnswer(Answer):
@@ -171,7 +170,7 @@ class KindsAnswer(Answer):
     unsorted: Annotated[int, Field(description="Verdicts without a kind: their model knows none.")]
     false_rejects: Annotated[int, Field(description="Verdicts that a person marked as such.")]
     names: Annotated[dict[str, str], Field(description="What the model's kinds are shown as, where it differs.")]
-    known: Annotated[list[str], Field(description="All that kinds of this pipeline are shown as, of any time.")]
+    known: Annotated[dict[str, list[str]], Field(description="All kinds of any time, as shown, with the model's.")]
     shifts: list[ShiftAnswer]
 
 

@@ -114,7 +114,7 @@ export function markFalseReject(verdict) {
 }
 
 export async function anotherKind(verdict) {
-  const known = await get(`/api/pipelines/${verdict.pipeline}/kinds?hours=1`).then((found) => found.known).catch(() => []);
+  const known = await get(`/api/pipelines/${verdict.pipeline}/kinds?hours=1`).then((found) => Object.keys(found.known)).catch(() => []);
   const back = verdict.kind_correction ? " Left empty, it is again what it was judged to be." : "";
   ask({
     title: "Which kind is it?",
@@ -160,7 +160,7 @@ export function mergeKind(pipeline, kind, others, after) {
   });
 }
 
-export function splitKind(pipeline, { kind, judged }) {
+export function splitKind(pipeline, kind, judged) {
   ask({
     title: `Take ${kind} apart`,
     lead: "The model sees these kinds. One of them gets a name of its own again; the model's where none is written.",

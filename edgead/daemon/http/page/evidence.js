@@ -59,7 +59,7 @@ export class EvidenceView {
   }
 
   row(verdict) {
-    const about = [[verdict.name || `frame ${verdict.number}`, kindOf(verdict)].filter(Boolean).join(" · "), verdict.false_reject && el("span", { class: "marked" }, "false reject")];
+    const about = [[kindOf(verdict), verdict.name || `frame ${verdict.number}`].filter(Boolean).join(" · "), verdict.false_reject && el("span", { class: "marked" }, "false reject")];
     return el(
       "li", {},
       el("button", { "data-link": linkTo(verdict), "aria-current": linkTo(verdict) === this.chosen ? "true" : null, onclick: () => (location.hash = linkTo(verdict)) },

@@ -31,7 +31,7 @@ export class KindsView {
     by("kind-older").addEventListener("click", () => this.images(this.before));
     by("rename-kind").addEventListener("click", () => renameKind(this.pipeline, this.kind, (name) => this.go(this.pipeline, name)));
     by("merge-kind").addEventListener("click", () => mergeKind(this.pipeline, this.kind, this.others(), (into) => this.go(this.pipeline, into)));
-    by("split-kind").addEventListener("click", () => splitKind(this.pipeline, this.chosen()));
+    by("split-kind").addEventListener("click", () => splitKind(this.pipeline, this.kind, this.judged(this.kind)));
   }
 
   showStatus(status) {
@@ -53,12 +53,13 @@ export class KindsView {
     if (this.pipeline) await this.load();
   }
 
-  chosen() {
-    return this.found?.kinds.find((each) => each.kind === this.kind);
+  // The model's kinds that are shown as one.
+  judged(kind) {
+    return Object.hasOwn(this.found.known, kind) ? this.found.known[kind] : [];
   }
 
   others() {
-    return this.found.known.filter((each) => each !== this.kind && each !== UNKNOWN);
+    return Object.keys(this.found.known).filter((each) => each !== this.kind && each !== UNKNOWN);
   }
 
   async load() {
@@ -90,11 +91,11 @@ export class KindsView {
     by("kinds-note").textContent = `${count(total)} ${total === 1 ? "reject" : "rejects"} in ${PERIODS[this.hours].words}${marked}`;
   }
 
-  row({ kind, count: number, judged }, sum, total) {
+  row({ kind, count: number }, sum, total) {
     const [all, mine] = [el("i"), el("i")];
     all.style.width = `${(100 * sum) / total}%`;
     mine.style.width = `${(100 * number) / total}%`;
-    const others = (judged ?? []).filter((each) => each !== kind);
+    const others = this.judged(kind).filter((each) => each !== kind);
     const name = el("span", { class: "kind-name" }, kind ?? "without a kind", others.length > 0 && el("small", {}, others.join(", ")));
     const cells = [name, el("span", { class: "bar-of" }, all, mine), this.trend(kind), number_(count(number)), number_(percent(number, total)), number_(percent(sum, total))];
     const about = { class: "pareto-row", "data-kind": kind, "data-unknown": kind === null || kind === UNKNOWN };
@@ -105,7 +106,7 @@ export class KindsView {
 
   // A column for each shift, the newest at the right.
   trend(kind) {
-    const shifts = this.found.shifts.map((shift) => shift.counts[kind] ?? 0);
+    const shifts = this.found.shifts.map((shift) => (Object.hasOwn(shift.counts, kind) ? shift.counts[kind] : 0));
     const most = Math.max(1, ...this.found.shifts.flatMap((shift) => Object.values(shift.counts)));
     const columns = shifts.map((value) => {
       const column = el("i", { "data-none": value === 0 });
@@ -116,13 +117,12 @@ export class KindsView {
   }
 
   actions() {
-    const chosen = this.chosen();
-    const known = this.kind !== null && this.kind !== UNKNOWN && this.found.known.includes(this.kind);
+    const known = this.kind !== UNKNOWN && Object.hasOwn(this.found.known, this.kind);
     by("kind-title").textContent = this.kind ?? "All rejects";
     by("all-kinds").hidden = this.kind === null;
     by("rename-kind").hidden = !known;
     by("merge-kind").hidden = !known || !this.others().length;
-    by("split-kind").hidden = !known || !chosen?.judged.some((each) => each in this.found.names);
+    by("split-kind").hidden = !known || !this.judged(this.kind).some((each) => Object.hasOwn(this.found.names, each));
   }
 
   async images(before = null) {

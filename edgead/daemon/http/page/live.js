@@ -42,9 +42,12 @@ export class LiveView {
     by("live-image").hidden = true;
     by("stream").replaceChildren();
     this.showStatus(this.status);
-    await this.learnNames();
-    const page = await get(`/api/verdicts?limit=${SEEDED}&pipeline=${encodeURIComponent(name)}`);
+    const [page, kinds] = await Promise.all([
+      get(`/api/verdicts?limit=${SEEDED}&pipeline=${encodeURIComponent(name)}`),
+      get(`/api/pipelines/${encodeURIComponent(name)}/kinds?hours=1`),
+    ]);
     if (this.pipeline !== name) return;
+    this.names = kinds.names;
     // What came as an event meanwhile is newer than the page.
     const known = new Set(page.verdicts.map((verdict) => verdict.id));
     const since = this.verdicts.filter((verdict) => !known.has(verdict.id));
@@ -55,8 +58,9 @@ export class LiveView {
     this.showVerdict();
   }
 
-  async learnNames() {
-    if (this.pipeline) this.names = (await get(`/api/pipelines/${encodeURIComponent(this.pipeline)}/kinds?hours=1`)).names;
+  // What people have said of the past may be shown here.
+  again() {
+    if (this.pipeline) this.choose(this.pipeline).catch((problem) => toast(problem.message, true));
   }
 
   showStatus(status) {
@@ -107,7 +111,7 @@ export class LiveView {
       el("button", { onclick: () => this.open(verdict) },
         badge(verdict.decision),
         el("span", { class: "score-of" }, score(verdict.image_score)),
-        el("span", { class: "about" }, [verdict.name || `frame ${verdict.number}`, kindOf(verdict, this.names)].filter(Boolean).join(" · ")),
+        el("span", { class: "about" }, [kindOf(verdict, this.names), verdict.name || `frame ${verdict.number}`].filter(Boolean).join(" · ")),
         el("time", { datetime: verdict.captured_at }, clock(verdict.captured_at)),
       ),
     );
@@ -183,7 +187,7 @@ export class LiveView {
     button.hidden = !last;
     if (!last) return;
     const age_s = Math.max(0, (this.now() - new Date(last.captured_at)) / 1000);
-    const text = [`frame ${last.number}`, kindOf(last, this.names), score(last.image_score)].filter(Boolean).join(", ");
+    const text = `frame ${last.number}, ${kindOf(last, this.names) ?? score(last.image_score)}`;
     if (button.dataset.id !== last.id) button.replaceChildren(el("span", {}, el("b", {}, "Last reject"), ` ${text}`), el("span", { class: "muted" }));
     button.dataset.id = last.id;
     say(button.lastChild, `${span(Math.round(age_s))} ago`);

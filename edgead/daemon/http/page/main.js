@@ -138,7 +138,7 @@ async function begin() {
 whenSignedOut(signedOut);
 whenChanged(() => {
   refresh();
-  live.learnNames();
+  live.again();
   if (!by("evidence").hidden) evidence.again();
   if (!by("kinds").hidden) kinds.load();
   if (!by("changes").hidden) showChanges();

@@ -18,23 +18,22 @@ export async function drawPositions(canvas, note, found, image) {
     pen.filter = "none";
   }
   const most = Math.max(0, ...found.counts.flat());
-  const [wide, high] = [canvas.width / found.counts[0].length, canvas.height / found.counts.length];
-  found.counts.forEach((row, y) =>
-    row.forEach((value, x) => {
-      if (!value) return;
-      pen.fillStyle = colour(value / most);
-      // Up to the edge of the next cell, so that no seam shows.
-      const [left, top] = [Math.floor(x * wide), Math.floor(y * high)];
-      pen.fillRect(left, top, Math.floor((x + 1) * wide) - left, Math.floor((y + 1) * high) - top);
-    }),
-  );
+  pen.drawImage(heat(found.counts, most), 0, 0, canvas.width, canvas.height); // enlarged, and so made smooth
   const text = most ? `${count(found.verdicts)} rejects; at most ${count(most)} at one place` : "no region stood out";
   say(note, text);
   canvas.setAttribute("aria-label", `Positions of defects on the part: ${text}`);
 }
 
-// From yellow to red; few is still seen beside many.
-function colour(share) {
-  const strength = Math.sqrt(share);
-  return `rgb(255 ${Math.round(200 * (1 - strength))} ${Math.round(40 * (1 - strength))} / ${0.35 + 0.5 * strength})`;
+// One pixel for each cell: yellow where few boxes lie, red where most do; few are still seen beside many.
+function heat(counts, most) {
+  const [columns, rows] = [counts[0].length, counts.length];
+  const small = new OffscreenCanvas(columns, rows);
+  const pen = small.getContext("2d");
+  const pixels = pen.createImageData(columns, rows);
+  counts.flat().forEach((value, index) => {
+    const strength = value ? Math.sqrt(value / most) : 0;
+    pixels.data.set([255, 210 * (1 - strength), 40 * (1 - strength), value ? 40 + 190 * strength : 0], 4 * index);
+  });
+  pen.putImageData(pixels, 0, 0);
+  return small;
 }
