@@ -9,6 +9,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
+    ColumnElement,
     DateTime,
     Double,
     Index,
@@ -54,7 +55,7 @@ def _sequence() -> Column:
 
 
 # Written out, and never as a parameter: only so a database sees that the index of these rows answers a query.
-WITH_DEFECT = literal_column("decision <> 'ok'")
+WITH_DEFECT: ColumnElement[bool] = literal_column("decision <> 'ok'")
 
 verdicts = Table(
     "verdicts",

@@ -17,7 +17,6 @@ from edgead.images.density import box_density
 
 routes = APIRouter(prefix="/api", tags=["kinds"], responses=problems(404, 409))
 _MOST_SHIFTS = 100
-_SIDES = (("x", "width"), ("y", "height"))
 _EARLIEST = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 Hours = Annotated[float, Query(gt=0, le=1_000_000, description="How far back from now, by the device's clock.")]
@@ -105,11 +104,12 @@ def count_positions(
     boxes = list(chain.from_iterable(found))
     latest = pipeline.latest()
     if latest is None:  # since the start nothing was judged: as far as the boxes reach
-        size = tuple(max((box[at] + box[length] for box in boxes), default=1) for at, length in _SIDES)
+        width = max((box["x"] + box["width"] for box in boxes), default=1)
+        height = max((box["y"] + box["height"] for box in boxes), default=1)
     else:
-        size = latest[0].image.shape[1::-1]
-    counts = box_density(boxes, size)
-    return PositionsAnswer(width=size[0], height=size[1], verdicts=len(found), counts=counts.tolist())
+        height, width = latest[0].image.shape[:2]
+    counts = box_density(boxes, (width, height))
+    return PositionsAnswer(width=width, height=height, verdicts=len(found), counts=counts.tolist())
 
 
 @routes.post("/pipelines/{name}/kinds/rename")
