@@ -42,12 +42,10 @@ export class LiveView {
     by("live-image").hidden = true;
     by("stream").replaceChildren();
     this.showStatus(this.status);
-    const [page, kinds] = await Promise.all([
-      get(`/api/verdicts?limit=${SEEDED}&pipeline=${encodeURIComponent(name)}`),
-      get(`/api/pipelines/${encodeURIComponent(name)}/kinds?hours=1`),
-    ]);
+    const { names } = await get(`/api/pipelines/${encodeURIComponent(name)}/kinds?hours=1`);
+    const page = await get(`/api/verdicts?limit=${SEEDED}&pipeline=${encodeURIComponent(name)}`);
     if (this.pipeline !== name) return;
-    this.names = kinds.names;
+    this.names = names;
     // What came as an event meanwhile is newer than the page.
     const known = new Set(page.verdicts.map((verdict) => verdict.id));
     const since = this.verdicts.filter((verdict) => !known.has(verdict.id));
