@@ -167,11 +167,11 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("change", "why"), REFUSED)
-def test_what_cannot_be_is_refused_and_changes_nothing(store, added, change, why):
+def test_what_cannot_be_is_refused_and_changes_nothing(store, added):
     before = counts(store), store.kinds.names("caps"), store.audit()
-    with pytest.raises(EvidenceError, match=why):
-        change(store.kinds)
+    for change, why in REFUSED:
+        with pytest.raises(EvidenceError, match=why):
+            change(store.kinds)
     assert (counts(store), store.kinds.names("caps"), store.audit()) == before
 
 

@@ -72,11 +72,12 @@ def test_shifts_divide_the_time_from_its_begin_on(client, judged):
     assert answer.status_code == 409 and "at most 100 are counted" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("since", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "1969-01-01T00:00:00Z"])
-def test_a_time_at_the_end_of_all_times_is_no_fault(client, judged, since):
-    answer = client.get(f"{FRONT}/kinds", params={"since": since, "shift_hours": 168})
-    assert answer.status_code in (200, 409)
-    assert client.get(f"{FRONT}/positions", params={"since": since}).status_code == 200
+def test_a_time_at_the_end_of_all_times_is_no_fault(client, judged):
+    for since in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "1969-01-01T00:00:00Z"):
+        expected = 200 if since.startswith("9") else 409  # as many shifts since 1970
+        answer = client.get(f"{FRONT}/kinds", params={"since": since, "shift_hours": 168})
+        assert answer.status_code == expected, since
+        assert client.get(f"{FRONT}/positions", params={"since": since}).status_code == 200
     assert client.get(f"{FRONT}/kinds", params={"hours": 1_000_000}).status_code == 200
 
 
@@ -101,23 +102,23 @@ def test_what_people_call_kinds_reaches_counts_and_lists(client, judged):
     assert actions == ["correct_kind", "split_kind", "merge_kinds", "rename_kind"]
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "status"),
-    [
-        (f"{FRONT}/kinds/rename", {"kind": "kind 1", "name": "kind 2"}, 409),
-        (f"{FRONT}/kinds/rename", {"kind": "dent", "name": "x"}, 409),
-        (f"{FRONT}/kinds/rename", {"kind": "kind 1", "name": " "}, 422),
-        (f"{FRONT}/kinds/rename", {"kind": "kind 1", "name": "a\nb"}, 422),
-        (f"{FRONT}/kinds/merge", {"kind": UNKNOWN_KIND, "into": "kind 1"}, 409),
-        (f"{FRONT}/kinds/split", {"kind": "kind 1", "judged": "kind 2"}, 409),
-        ("/api/pipelines/back/kinds/rename", {"kind": "kind 1", "name": "x"}, 404),
-        ("/api/verdicts/ffff/kind", {"kind": "dent"}, 404),
-    ],
-)
-def test_what_cannot_be_is_refused(client, judged, path, body, status):
-    answer = client.post(path, json={**body, **BY})
-    assert answer.status_code == status and answer.json()["detail"]
-    assert client.post(path, json=body).status_code in (404, 422)  # without a name for the audit
+REFUSED = [
+    (f"{FRONT}/kinds/rename", {"kind": "kind 1", "name": "kind 2"}, 409),
+    (f"{FRONT}/kinds/rename", {"kind": "dent", "name": "x"}, 409),
+    (f"{FRONT}/kinds/rename", {"kind": "kind 1", "name": " "}, 422),
+    (f"{FRONT}/kinds/rename", {"kind": "kind 1", "name": "a\nb"}, 422),
+    (f"{FRONT}/kinds/merge", {"kind": UNKNOWN_KIND, "into": "kind 1"}, 409),
+    (f"{FRONT}/kinds/split", {"kind": "kind 1", "judged": "kind 2"}, 409),
+    ("/api/pipelines/back/kinds/rename", {"kind": "kind 1", "name": "x"}, 404),
+    ("/api/verdicts/ffff/kind", {"kind": "dent"}, 404),
+]
+
+
+def test_what_cannot_be_is_refused(client, judged):
+    for path, body, status in REFUSED:
+        answer = client.post(path, json={**body, **BY})
+        assert answer.status_code == status and answer.json()["detail"], (path, body)
+        assert client.post(path, json=body).status_code in (404, 422)  # without a name for the audit
     assert client.get("/api/audit").json() == []
 
 

@@ -186,8 +186,8 @@ export class LiveView {
     if (!last) return;
     const age_s = Math.max(0, (this.now() - new Date(last.captured_at)) / 1000);
     const text = `frame ${last.number}, ${kindOf(last, this.names) ?? score(last.image_score)}`;
-    if (button.dataset.id !== last.id) button.replaceChildren(el("span", {}, el("b", {}, "Last reject"), ` ${text}`), el("span", { class: "muted" }));
-    button.dataset.id = last.id;
+    if (button.dataset.id !== last.id || button.dataset.text !== text) button.replaceChildren(el("span", {}, el("b", {}, "Last reject"), ` ${text}`), el("span", { class: "muted" }));
+    Object.assign(button.dataset, { id: last.id, text });
     say(button.lastChild, `${span(Math.round(age_s))} ago`);
   }
 
