@@ -19,6 +19,7 @@ export class KindsView {
     this.kind = null;
     this.found = null;
     this.before = null;
+    this.turn = 0;
     for (const button of by("kinds-period").children) {
       button.addEventListener("click", () => {
         this.hours = Number(button.dataset.hours);
@@ -63,15 +64,19 @@ export class KindsView {
   }
 
   async load() {
+    const turn = ++this.turn; // what was asked before and comes late is not shown
     for (const button of by("kinds-period").children) button.setAttribute("aria-pressed", Number(button.dataset.hours) === this.hours);
     const path = `/api/pipelines/${this.pipeline}`;
     const asked = { hours: this.hours };
     try {
-      this.found = await get(`${path}/kinds?${new URLSearchParams({ ...asked, shift_hours: PERIODS[this.hours].shift_hours })}`);
+      const found = await get(`${path}/kinds?${new URLSearchParams({ ...asked, shift_hours: PERIODS[this.hours].shift_hours })}`);
+      if (turn !== this.turn) return;
+      this.found = found;
       this.pareto();
       this.actions();
       const positions = await get(`${path}/positions?${new URLSearchParams(this.kind === null ? asked : { ...asked, kind: this.kind })}`);
       const behind = await fetchImage(`${path}/image?overlay=false&width=640`);
+      if (turn !== this.turn) return;
       await drawPositions(by("positions"), by("positions-note"), positions, behind?.blob);
       await this.images();
     } catch (problem) {
@@ -129,7 +134,9 @@ export class KindsView {
     const query = new URLSearchParams({ limit: PAGE, pipeline: this.pipeline, decision: "reject" });
     if (this.kind !== null) query.set("kind", this.kind);
     if (before) query.set("before_id", before);
+    const turn = this.turn;
     const page = await get(`/api/verdicts?${query}`);
+    if (turn !== this.turn) return;
     const found = page.verdicts.map(thumb);
     if (before) by("kind-images").append(...found);
     else by("kind-images").replaceChildren(...found);
