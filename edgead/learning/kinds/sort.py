@@ -129,7 +129,7 @@ def sort_images(
     if not chosen:
         raise SettingsError(
             f"none of {len(judged)} images is rejected or sent to review, so there is nothing to sort: give images of "
-            "rejects, or sort all of them with --all"
+            "rejects, or ask for images that are ok to be sorted too"
         )
     groups = group_images([one.path for one in chosen], plan.group)
     parts = groups.of(one.path for one in chosen)
