@@ -4,9 +4,9 @@
     python -m benchmarks kinds MAGNETIC_TILES -o WORK --bottle PANEL/bottle --boards PANEL/deeppcb --boxes FOLDER
 
 Each set is laid out under names that say nothing, a model of the preset is trained on good images of other parts, and
-the test images are described. The tiles are split by tile, good ones anew for each of the splits; good test images are
-the sixth kind. Descriptions stay in WORK: what is there is not made again. FOLDER holds DeepPCB's own boxes with their
-types, a text file a board: crops around them are what is sorted.
+the test images are described. The tiles are split by tile, the good ones again for each of the splits; good test
+images are the sixth kind. Descriptions stay in WORK: what is there is not made again. FOLDER holds DeepPCB's own boxes
+with their types, a text file a board: crops around them are what is sorted.
 
 With the control, the columns of the memory bank are shuffled, each for itself: what is sorted by then is not how
 defects differ from good parts.

@@ -48,7 +48,7 @@ def tiles_by_tile(tiles: Path, folder: Path, split: int) -> KindSet:
 
 
 def mvtec_kinds(data: Path, folder: Path) -> KindSet:
-    """A set in MVTec layout without its good test images; parts are told apart by their images."""
+    """A set in MVTec layout without its good test images; parts are distinguished by their images."""
     good = list_images(data / "train" / "good")
     kinds = sorted(path for path in (data / "test").iterdir() if path.is_dir() and path.name != "good")
     tests = [(path, kind.name) for kind in kinds for path in list_images(kind)]

@@ -73,7 +73,7 @@ class Describer(Protocol):
         Parameters
         ----------
         outputs : mapping
-            Of the network, not yet overwritten.
+            Of the network, before its next run.
         patch_scores : ndarray of shape (h, w), float32
             What the frame was scored.
 

@@ -1,4 +1,4 @@
-"""What is anomalous in a frame, in numbers by which kinds of defects are told apart."""
+"""What is anomalous in a frame, in numbers that distinguish kinds of defects."""
 
 from __future__ import annotations
 

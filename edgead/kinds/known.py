@@ -20,6 +20,7 @@ from edgead.artifact.kinds import UNKNOWN, Kinds
 from edgead.artifact.manifest import Manifest
 from edgead.calibration.group_conformal import Ranking
 from edgead.heads.nearest import BANK
+from edgead.kernels import NearestPatches
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,7 @@ class KnownKinds:
     """
 
     def __init__(self, kinds: Kinds, examples: np.ndarray):
-        self._kinds, self._examples = kinds, examples
-        self._half_squares = np.square(examples).sum(axis=1) / 2
+        self._kinds, self._examples = kinds, NearestPatches(examples)
         order = np.argsort(kinds.distances, kind="stable")
         self._ranking = Ranking([kinds.distances[i] for i in order], [kinds.groups[i] for i in order])
 
@@ -55,11 +55,10 @@ class KnownKinds:
         descriptor : ndarray of shape (n,), float32
             See `edgead.heads.contract.Describer`.
         """
-        nearest = int((self._half_squares - self._examples @ descriptor).argmin())
-        distance = float(np.linalg.norm(self._examples[nearest].astype(np.float64) - descriptor))
-        p_value = self._ranking.p_value(distance)
+        distance, nearest = self._examples.search(descriptor[None])
+        p_value = self._ranking.p_value(float(distance[0, 0]))
         is_known = p_value > self._kinds.unknown_level
-        return KindFound(self._kinds.names[self._kinds.labels[nearest]] if is_known else UNKNOWN, p_value)
+        return KindFound(self._kinds.names[self._kinds.labels[nearest[0, 0]]] if is_known else UNKNOWN, p_value)
 
 
 def is_stale(manifest: Manifest) -> bool:
