@@ -26,9 +26,10 @@ import numpy as np
 from benchmarks.kinds_measures import NAMED, Described, named_accuracy, open_set, sort_quality
 from benchmarks.kinds_sets import KindSet, board_crops, mvtec_kinds, tiles_by_tile
 from edgead.artifact.folder import Artifact, write_arrays, write_manifest
+from edgead.dataset.groups import group_images
 from edgead.detector import Detector
 from edgead.heads.nearest import BANK
-from edgead.images.files import load_image
+from edgead.learning.kinds.describe import Judged, describe_images
 
 GOOD = "good"
 
@@ -53,13 +54,16 @@ def main(arguments: list[str]) -> None:
 
 
 def measure(described: Described, names: list[str]) -> dict[str, Any]:
-    """Sort all, and the defects alone; name the defects, and meet kinds never seen."""
+    """Sort all, the defects, and those that are rejected; name the defects, and meet kinds never seen."""
     is_good = np.array([names[kind] == GOOD for kind in described.kinds])
     defects = described.of(~is_good)
     report: dict[str, Any] = {"images": len(described.kinds), "defects": len(defects.kinds)}
     if is_good.any():
         report["sorted_with_good"] = sort_quality(described)
     report["sorted"] = sort_quality(defects)
+    rejects = defects.of(np.array([one.decision != "ok" for one in defects.judged]))
+    report["rejects"] = len(rejects.kinds)
+    report["sorted_rejects"] = sort_quality(rejects)
     report["named"] = {str(named): named_accuracy(defects, named) for named in NAMED}
     report["open_set"] = open_set(defects)
     return report
@@ -91,13 +95,22 @@ def _described(data: KindSet, model: Path, file: Path) -> tuple[Described, list[
     names = sorted({image.kind for image in data.test})
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
+        paths = [image.path for image in data.test]
         with Detector.load(model, runtime="onnxruntime") as detector:
-            rows = [detector.describe(load_image(image.path)).descriptor for image in data.test]
-        np.savez(file, descriptors=np.array(rows))
+            judged, _ = describe_images(detector, paths)
+        np.savez(
+            file,
+            descriptors=np.array([one.descriptor for one in judged]),
+            scores=np.array([one.image_score for one in judged]),
+            rejected=np.array([one.decision != "ok" for one in judged]),
+            looks=np.array(group_images(paths).of(paths)),
+        )
     with np.load(file, allow_pickle=False) as kept:
-        descriptors = kept["descriptors"]
+        rows = zip(data.test, kept["rejected"], kept["scores"], kept["descriptors"], strict=True)
+        judged = [Judged(image.path, "reject" if bad else "ok", float(s), row) for image, bad, s, row in rows]
+        looks = kept["looks"]
     kinds = np.array([names.index(image.kind) for image in data.test])
-    return Described(descriptors, kinds, np.array([image.part for image in data.test])), names
+    return Described(judged, kinds, np.array([image.part for image in data.test]), looks), names
 
 
 def _shuffled(model: Path, target: Path) -> Path:

@@ -15,6 +15,8 @@ from edgead.artifact.kinds import UNKNOWN, Kinds
 from edgead.kinds.distances import to_other_parts
 from edgead.kinds.known import KnownKinds
 from edgead.learning.kinds.clusters import find_clusters
+from edgead.learning.kinds.describe import Judged
+from edgead.learning.kinds.sort import rows_of
 from edgead.metrics.partitions import contingency
 
 DRAWS = 20
@@ -24,15 +26,34 @@ LEVELS = (0.05, 0.1, 0.2)
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """Images that a model has described: `kinds` are their true ones as numbers, `parts` say which show one part."""
+    """Images that a model has judged and described.
 
-    descriptors: np.ndarray
+    Attributes
+    ----------
+    judged : list of Judged
+    kinds : ndarray of int
+        The true ones.
+    parts : ndarray of int
+        Which images show one part, from what is known of the set.
+    looks : ndarray of int
+        The same as `edgead sort` finds it, from the images alone.
+    """
+
+    judged: list[Judged]
     kinds: np.ndarray
     parts: np.ndarray
+    looks: np.ndarray
+
+    @property
+    def descriptors(self) -> np.ndarray:
+        return np.array([one.descriptor for one in self.judged])
 
     def of(self, chosen: np.ndarray) -> Described:
         """Some of them, by a mask or by indices."""
-        return Described(self.descriptors[chosen], self.kinds[chosen], self.parts[chosen])
+        indices = np.arange(len(self.judged))[chosen]
+        return Described(
+            [self.judged[i] for i in indices], self.kinds[indices], self.parts[indices], self.looks[indices]
+        )
 
 
 def sort_quality(data: Described, *, seed: int = 0) -> dict[str, float]:
@@ -42,7 +63,8 @@ def sort_quality(data: Described, *, seed: int = 0) -> dict[str, float]:
     it, which is the share of images that are sorted right; `macro_F1` weighs the kinds alike.
     """
     true = np.unique(data.kinds, return_inverse=True)[1]
-    found = find_clusters(data.descriptors, data.parts, int(true.max()) + 1, seed=seed).labels
+    rows = rows_of(data.judged)
+    found = find_clusters(rows, data.looks, int(true.max()) + 1, seed=seed).labels
     rows, columns = linear_sum_assignment(-contingency(found, true))
     assigned = dict(zip(rows, columns, strict=True))
     named = np.array([assigned[label] for label in found])
@@ -51,7 +73,7 @@ def sort_quality(data: Described, *, seed: int = 0) -> dict[str, float]:
         "ARI": float(adjusted_rand_score(true, found)),
         "F1": float(f1_score(true, named, average="micro")),
         "macro_F1": float(f1_score(true, named, average="macro")),
-        "found_kinds": float(find_clusters(data.descriptors, data.parts, seed=seed).count),
+        "found_kinds": float(find_clusters(rows, data.looks, seed=seed).count),
     }
 
 
@@ -120,4 +142,4 @@ def _judged(
         unknown_level=level,
     )
     opened = KnownKinds(kinds, examples.descriptors)
-    return ((int(i), opened.kind_of(data.descriptors[i])) for i in test)
+    return ((int(i), opened.kind_of(data.judged[i].descriptor)) for i in test)

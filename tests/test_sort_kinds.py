@@ -89,7 +89,7 @@ def test_the_number_may_be_given():
     assert find_clusters(rows, range(10), 4).count == 4
     assert find_clusters(rows[:1], [0]).labels.tolist() == [0]
     assert find_clusters(rows[:4], [0, 0, 0, 0]).count == 1
-    with pytest.raises(SettingsError, match="10 rejects cannot be 11 kinds"):
+    with pytest.raises(SettingsError, match="rejects of 10 parts cannot be 11 kinds"):
         find_clusters(rows, range(10), 11)
     with pytest.raises(SettingsError, match="more than the 5000"):
         find_clusters(np.zeros((MOST_REJECTS + 1, 1), np.float32), range(MOST_REJECTS + 1))

@@ -80,7 +80,8 @@ class Describer(Protocol):
         Returns
         -------
         ndarray of shape (n,), float32
-            Frames with defects of one kind are near each other, by Euclidean distance.
+            Frames with defects of one kind are near each other, by Euclidean distance; two that are unlike are at a
+            distance of about 1.
         """
         ...
 

@@ -17,6 +17,8 @@ from edgead.errors import SettingsError
 from edgead.learning.kinds.clusters import Clusters, find_clusters
 from edgead.learning.kinds.describe import Judged, Problem, describe_images
 
+_RANK_WEIGHT = 0.2
+
 
 @dataclass(frozen=True, slots=True)
 class SortPlan:
@@ -69,8 +71,8 @@ class Sorted:
     def of_kind(self, number: int) -> list[Judged]:
         """The images of a kind, the most typical first: the nearest to its centre."""
         members = np.flatnonzero(self.clusters.labels == number)
-        descriptors = np.array([self.images[i].descriptor for i in members])
-        order = np.linalg.norm(descriptors - descriptors.mean(axis=0), axis=1).argsort(kind="stable")
+        rows = np.array([self.images[i].descriptor for i in members])
+        order = np.linalg.norm(rows - rows.mean(axis=0), axis=1).argsort(kind="stable")
         return [self.images[members[i]] for i in order]
 
     def pareto(self) -> list[dict[str, Any]]:
@@ -114,6 +116,16 @@ def default_name(number: int) -> str:
     return f"kind {number + 1}"
 
 
+def rows_of(images: Sequence[Judged]) -> np.ndarray:
+    """What images are sorted by: what describes them, and the rank of their scores, float32 (images, n).
+
+    The rank, from lowest to highest, has a deviation of 0.2. Ours, chosen on one split of the magnetic tiles.
+    """
+    ranks = np.argsort(np.argsort([one.image_score for one in images], kind="stable"), kind="stable")
+    spread = _RANK_WEIGHT * 12**0.5 * (ranks / max(len(images) - 1, 1) - 0.5)
+    return np.column_stack([np.array([one.descriptor for one in images]), spread]).astype(np.float32)
+
+
 def sort_images(
     detector: Detector, paths: Sequence[Path], plan: SortPlan, *, progress: StageProgress = no_progress
 ) -> Sorted:
@@ -133,7 +145,6 @@ def sort_images(
         )
     groups = group_images([one.path for one in chosen], plan.group)
     parts = groups.of(one.path for one in chosen)
-    descriptors = np.array([one.descriptor for one in chosen])
-    clusters = find_clusters(descriptors, parts, plan.count, seed=plan.seed)
+    clusters = find_clusters(rows_of(chosen), parts, plan.count, seed=plan.seed)
     ok = [one for one in judged if not plan.everything and one.decision == "ok"]
     return Sorted(chosen, clusters, parts, groups.account, ok, problems)
