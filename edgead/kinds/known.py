@@ -1,4 +1,4 @@
-"""Of which kind is a reject: that of the nearest known one, unless all known ones are too far for it.
+"""Of which kind is a reject: that of the nearest known ones, unless all of them are too far for it.
 
 How far is too far is conformal: a reject's distance to the nearest known one is ranked among the distances of the known
 ones to the nearest of another part. Let the new part be exchangeable with the known ones. In the set of all, the new
@@ -21,6 +21,11 @@ from edgead.artifact.manifest import Manifest
 from edgead.calibration.group_conformal import Ranking
 from edgead.heads.nearest import BANK
 from edgead.kernels import NearestPatches
+from edgead.kernels.nearest import MAX_K
+
+# The 16 nearest known rejects vote; one that is so much farther than the nearest counts for 1/e. Ours, chosen on one
+# split of the magnetic tiles: with ten examples a kind six in a hundred more are right than by the nearest alone.
+_VOTE_LENGTH = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +49,7 @@ class KnownKinds:
 
     def __init__(self, kinds: Kinds, examples: np.ndarray):
         self._kinds, self._examples = kinds, NearestPatches(examples)
+        self._labels, self._voters = np.array(kinds.labels), min(MAX_K, len(examples))
         order = np.argsort(kinds.distances, kind="stable")
         self._ranking = Ranking([kinds.distances[i] for i in order], [kinds.groups[i] for i in order])
 
@@ -55,10 +61,12 @@ class KnownKinds:
         descriptor : ndarray of shape (n,), float32
             See `edgead.heads.contract.Describer`.
         """
-        distance, nearest = self._examples.search(descriptor[None])
-        p_value = self._ranking.p_value(float(distance[0, 0]))
-        is_known = p_value > self._kinds.unknown_level
-        return KindFound(self._kinds.names[self._kinds.labels[nearest[0, 0]]] if is_known else UNKNOWN, p_value)
+        (distances,), (nearest,) = self._examples.search(descriptor[None], self._voters)
+        p_value = self._ranking.p_value(float(distances[0]))
+        if p_value <= self._kinds.unknown_level:
+            return KindFound(UNKNOWN, p_value)
+        votes = np.bincount(self._labels[nearest], np.exp((distances[0] - distances) / _VOTE_LENGTH))
+        return KindFound(self._kinds.names[int(votes.argmax())], p_value)
 
 
 def is_stale(manifest: Manifest) -> bool:
