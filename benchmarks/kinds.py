@@ -5,7 +5,8 @@
 
 Each set is laid out under names that say nothing, a model of the preset is trained on good images of other parts, and
 the test images are described. The tiles are split by tile, the good ones again for each of the splits; good test
-images are the sixth kind. Descriptions stay in WORK: what is there is not made again. FOLDER holds DeepPCB's own boxes
+images are the sixth kind. Sorting is given no parts: it finds near-duplicates itself. Named and unknown kinds never
+share a part, which is a capture of a tile; for unknown ones what parts are by looks stands beside it. Descriptions stay in WORK: what is there is not made again. FOLDER holds DeepPCB's own boxes
 with their types, a text file a board: crops around them are what is sorted.
 
 With the control, the columns of the memory bank are shuffled, each for itself: what is sorted by then is not how
@@ -18,6 +19,7 @@ import argparse
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,7 @@ def measure(described: Described, names: list[str]) -> dict[str, Any]:
     report["sorted_rejects"] = sort_quality(rejects)
     report["named"] = {str(named): named_accuracy(defects, named) for named in NAMED}
     report["open_set"] = open_set(defects)
+    report["open_set_by_looks"] = open_set(replace(defects, parts=defects.looks))
     return report
 
 

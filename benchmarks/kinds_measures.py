@@ -14,6 +14,7 @@ from edgead import metrics
 from edgead.artifact.kinds import UNKNOWN, Kinds
 from edgead.kinds.distances import to_other_parts
 from edgead.kinds.known import KnownKinds
+from edgead.kinds.space import residual_scale, scaled
 from edgead.learning.kinds.clusters import find_clusters
 from edgead.learning.kinds.describe import Judged
 from edgead.learning.kinds.sort import rows_of
@@ -63,8 +64,8 @@ def sort_quality(data: Described, *, seed: int = 0) -> dict[str, float]:
     it, which is the share of images that are sorted right; `macro_F1` weighs the kinds alike.
     """
     true = np.unique(data.kinds, return_inverse=True)[1]
-    rows = rows_of(data.judged)
-    found = find_clusters(rows, data.looks, int(true.max()) + 1, seed=seed).labels
+    described = rows_of(data.judged)
+    found = find_clusters(described, data.looks, int(true.max()) + 1, seed=seed).labels
     rows, columns = linear_sum_assignment(-contingency(found, true))
     assigned = dict(zip(rows, columns, strict=True))
     named = np.array([assigned[label] for label in found])
@@ -73,7 +74,7 @@ def sort_quality(data: Described, *, seed: int = 0) -> dict[str, float]:
         "ARI": float(adjusted_rand_score(true, found)),
         "F1": float(f1_score(true, named, average="micro")),
         "macro_F1": float(f1_score(true, named, average="macro")),
-        "found_kinds": float(find_clusters(rows, data.looks, seed=seed).count),
+        "found_kinds": float(find_clusters(described, data.looks, seed=seed).count),
     }
 
 
@@ -131,13 +132,15 @@ def _judged(
 ) -> Iterator[tuple[int, tuple[str, float]]]:
     """The kind and the p-value of each test reject by the known ones."""
     examples = data.of(known)
+    scale = residual_scale(examples.descriptors)
     names = [str(kind) for kind in np.unique(examples.kinds)]
     assert UNKNOWN not in names
     kinds = Kinds(
         names=names,
         labels=[names.index(str(kind)) for kind in examples.kinds],
         groups=examples.parts.tolist(),
-        distances=to_other_parts(examples.descriptors, examples.parts.tolist()).tolist(),
+        distances=to_other_parts(scaled(examples.descriptors, scale), examples.parts.tolist()).tolist(),
+        residual_scale=scale,
         bank_sha256="",
         unknown_level=level,
     )

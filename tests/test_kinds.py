@@ -15,6 +15,7 @@ from edgead.heads.nearest import NearestHead
 from edgead.images.files import load_image
 from edgead.kernels import NearestPatches
 from edgead.kinds.distances import to_other_parts
+from edgead.kinds.space import directions, residual_scale, scaled
 from edgead.learning.kinds.keep import Examples, keep_kinds, kept_examples, renamed
 from edgead.synthetic.line import conveyor
 
@@ -65,7 +66,7 @@ def plain_descriptor(features, scores, bank, margin):
     patches = np.array([patch for _, patch in sorted(found, key=lambda one: -one[0])[:PATCHES]])
     nearest = np.array([bank[np.linalg.norm(bank - patch, axis=1).argmin()] for patch in patches])
     residual, feature = (patches - nearest).mean(axis=0), patches.mean(axis=0)
-    return np.concatenate([residual / np.linalg.norm(residual), feature / np.linalg.norm(feature)])
+    return np.concatenate([residual / np.linalg.norm(residual) ** 0.5, feature / np.linalg.norm(feature)])
 
 
 @pytest.mark.parametrize("margin", [0, 2])
@@ -89,6 +90,13 @@ def test_what_lies_in_the_memory_bank_is_described_by_its_features(rng):
 def test_a_head_that_cannot_describe_says_what_can():
     with pytest.raises(SettingsError, match="'map' says how anomalous .* .edgead train --detector patchcore"):
         MapHead().open_describer({"patch_scores": np.zeros((1, *GRID), np.float32)}, {})
+
+
+def test_the_halves_of_descriptors(rng):
+    rows = np.array([[3, 4, 0, 1], [0, 2, 1, 0], [0, 0, 0, 1]], np.float32)
+    assert residual_scale(rows) == 0.5 and residual_scale(np.zeros((2, 4), np.float32)) == 1
+    np.testing.assert_allclose(scaled(rows, 0.5)[0], [1.5, 2, 0, 1])
+    np.testing.assert_allclose(directions(rows), [[0.6, 0.8, 0, 1], [0, 1, 1, 0], [0, 0, 0, 1]], rtol=1e-6)
 
 
 def test_distances_go_to_other_parts():

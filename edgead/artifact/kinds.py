@@ -36,6 +36,8 @@ class Kinds(Section):
         How far each example is from the nearest one of another part.
     descriptor : str
         What made the rows.
+    residual_scale : float
+        What their first halves are multiplied by before they are compared, see `edgead.kinds.space`.
     bank_sha256 : str
         Of the file of the memory bank that the examples were described with: by another one they mean nothing.
     unknown_level : float
@@ -48,6 +50,7 @@ class Kinds(Section):
     distances: list[_Distance]
     file: str = EXAMPLES
     descriptor: Literal["patches40"] = "patches40"
+    residual_scale: Annotated[float, Field(gt=0)] = 1.0
     bank_sha256: str
     unknown_level: Annotated[float, Field(ge=0, lt=1)] = 0.05
 

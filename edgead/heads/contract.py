@@ -79,9 +79,10 @@ class Describer(Protocol):
 
         Returns
         -------
-        ndarray of shape (n,), float32
-            Frames with defects of one kind are near each other, by Euclidean distance; two that are unlike are at a
-            distance of about 1.
+        ndarray of shape (2 n,), float32
+            Frames with defects of one kind are near each other, by Euclidean distance. The first half says how they
+            differ from what is good, and by its length how far; the second, of length 1, how they look. See
+            `edgead.kinds.space`.
         """
         ...
 

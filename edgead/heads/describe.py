@@ -38,8 +38,8 @@ class PatchDescriber:
     def describe(self, outputs: Outputs, patch_scores: np.ndarray) -> np.ndarray:
         """Describe a frame; see `edgead.heads.contract.Describer`.
 
-        The two halves are the mean of the residuals to the nearest rows, and the mean of the features, both of length
-        1, over the patches whose neighbourhoods of 3 x 3 patches score highest.
+        The two halves are the mean of the residuals to the nearest rows, with the root of its length, and the mean of
+        the features, with length 1, over the patches whose neighbourhoods of 3 x 3 patches score highest.
         """
         features = self._on_host(outputs[self._name])[0]
         rows, columns = self._inner
@@ -48,8 +48,9 @@ class PatchDescriber:
         picks = np.argpartition(scores, scores.size - count, axis=None)[-count:]
         patches = np.ascontiguousarray(features[rows, columns][np.unravel_index(picks, scores.shape)])
         _, nearest = self._nearest.search(patches)
-        residual = patches - self._bank[nearest[:, 0]]
-        return np.concatenate([_unit(residual.mean(axis=0)), _unit(patches.mean(axis=0))])
+        residual = (patches - self._bank[nearest[:, 0]]).mean(axis=0)
+        length = float(np.linalg.norm(residual))
+        return np.concatenate([_unit(residual) * np.float32(length**0.5), _unit(patches.mean(axis=0))])
 
     def _on_host(self, features: np.ndarray) -> np.ndarray:
         if self._fetched is None:

@@ -4,8 +4,8 @@ How far is too far is conformal: a reject's distance to the nearest known one is
 ones to the nearest of another part. Let the new part be exchangeable with the known ones. In the set of all, the new
 reject included, it could only bring another one's nearest neighbour nearer, and to no less than its own distance: so
 the ranks are the same as if each were compared with all others, and the p-value is at most a with probability at most
-a, whatever the kinds are. By group the same holds for a part of a new group; see
-`edgead.calibration.group_conformal`.
+a, whatever the kinds are. Only the scale of residuals is that of the known ones alone. By group the same holds for a
+part of a new group; see `edgead.calibration.group_conformal`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from edgead.calibration.group_conformal import Ranking
 from edgead.heads.nearest import BANK
 from edgead.kernels import NearestPatches
 from edgead.kernels.nearest import MAX_K
+from edgead.kinds.space import scaled
 
 # The 16 nearest known rejects vote; one that is so much farther than the nearest counts for 1/e. Ours, chosen on one
 # split of the magnetic tiles: with ten examples a kind six in a hundred more are right than by the nearest alone.
@@ -48,7 +49,7 @@ class KnownKinds:
     """
 
     def __init__(self, kinds: Kinds, examples: np.ndarray):
-        self._kinds, self._examples = kinds, NearestPatches(examples)
+        self._kinds, self._examples = kinds, NearestPatches(scaled(examples, kinds.residual_scale))
         self._labels, self._voters = np.array(kinds.labels), min(MAX_K, len(examples))
         order = np.argsort(kinds.distances, kind="stable")
         self._ranking = Ranking([kinds.distances[i] for i in order], [kinds.groups[i] for i in order])
@@ -61,7 +62,8 @@ class KnownKinds:
         descriptor : ndarray of shape (n,), float32
             See `edgead.heads.contract.Describer`.
         """
-        (distances,), (nearest,) = self._examples.search(descriptor[None], self._voters)
+        compared = scaled(descriptor[None], self._kinds.residual_scale)
+        (distances,), (nearest,) = self._examples.search(compared, self._voters)
         p_value = self._ranking.p_value(float(distances[0]))
         if p_value <= self._kinds.unknown_level:
             return KindFound(UNKNOWN, p_value)

@@ -14,6 +14,7 @@ from edgead.calibration.group_conformal import dense
 from edgead.errors import SettingsError, tell_invalid
 from edgead.kinds.distances import to_other_parts
 from edgead.kinds.known import bank_sha256, is_stale, stale_message
+from edgead.kinds.space import residual_scale, scaled
 from edgead.learning.teach.versions import new_version
 
 UNKNOWN_LEVEL = 0.05
@@ -54,12 +55,13 @@ def keep_kinds(artifact: Artifact, examples: Examples, unknown_level: float = UN
         )
     if len(set(examples.groups)) < 2:
         raise SettingsError("all examples show one part: how far others may be needs those of two parts at least")
-    names = list(dict.fromkeys(examples.kinds))
+    names, scale = list(dict.fromkeys(examples.kinds)), residual_scale(examples.descriptors)
     kinds = _checked(
         names=names,
         labels=[names.index(kind) for kind in examples.kinds],
         groups=dense(examples.groups),
-        distances=to_other_parts(examples.descriptors, examples.groups).tolist(),
+        distances=to_other_parts(scaled(examples.descriptors, scale), examples.groups).tolist(),
+        residual_scale=scale,
         bank_sha256=bank_sha256(artifact.manifest),
         unknown_level=unknown_level,
     )
