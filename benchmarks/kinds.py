@@ -6,8 +6,9 @@
 Each set is laid out under names that say nothing, a model of the preset is trained on good images of other parts, and
 the test images are described. The tiles are split by tile, the good ones again for each of the splits; good test
 images are the sixth kind. Sorting is given no parts: it finds near-duplicates itself. Named and unknown kinds never
-share a part, which is a capture of a tile; for unknown ones what parts are by looks stands beside it. Descriptions stay in WORK: what is there is not made again. FOLDER holds DeepPCB's own boxes
-with their types, a text file a board: crops around them are what is sorted.
+share a part with what is tested, which of the tiles is a whole capture; what parts are by looks stands beside it.
+Descriptions stay in WORK: what is there is not made again. FOLDER holds DeepPCB's own boxes with their types, a text
+file a board: crops around them are what is sorted.
 
 With the control, the columns of the memory bank are shuffled, each for itself: what is sorted by then is not how
 defects differ from good parts.
