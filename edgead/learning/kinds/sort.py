@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -70,11 +71,16 @@ class Sorted:
     problems: list[Problem]
 
     def of_kind(self, number: int) -> list[Judged]:
-        """The images of a kind, the most typical first: the nearest to its centre."""
+        """The images of a kind, the nearest to its centre first: one of each part, then the others."""
         members = np.flatnonzero(self.clusters.labels == number)
         rows = directions(np.array([self.images[i].descriptor for i in members]))
-        order = np.linalg.norm(rows - rows.mean(axis=0), axis=1).argsort(kind="stable")
-        return [self.images[members[i]] for i in order]
+        nearest = members[np.linalg.norm(rows - rows.mean(axis=0), axis=1).argsort(kind="stable")]
+        seen: Counter[int] = Counter()
+        turns = []
+        for i in nearest:
+            turns.append(seen[self.parts[i]])
+            seen[self.parts[i]] += 1
+        return [self.images[nearest[i]] for i in np.argsort(turns, kind="stable")]
 
     def pareto(self) -> list[dict[str, Any]]:
         """The kinds, the largest first: images, parts, share, the share of it and all before, stability."""
