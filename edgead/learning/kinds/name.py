@@ -19,10 +19,13 @@ from edgead.dataset.groups import AUTO, group_images
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import is_image_path
+from edgead.kernels import NearestPatches
 from edgead.learning.kinds.describe import Problem, describe_images
 from edgead.learning.kinds.keep import UNKNOWN_LEVEL, Examples, keep_kinds, kept_examples, renamed
 from edgead.learning.kinds.sort import default_name
 
+# An image that is described on another runtime differs by less, another image by far more.
+_SAME = 1e-3
 _FOLDER = re.compile(r"kind-0*([1-9]\d*)")
 
 
@@ -169,8 +172,8 @@ def _find_examples(folder: Path) -> dict[Path, str]:
 
 def _added(known: Examples, new: Examples) -> Examples:
     """Known examples and new ones; the kind of one that is there already is the new one."""
-    rows = {row.tobytes() for row in new.descriptors}
-    kept = [i for i, row in enumerate(known.descriptors) if row.tobytes() not in rows]
+    distances, _ = NearestPatches(new.descriptors).search(known.descriptors)
+    kept = np.flatnonzero(distances[:, 0] > _SAME)
     earlier = [("earlier", known.groups[i]) for i in kept]
     return replace(
         new,
