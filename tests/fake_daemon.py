@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -161,6 +162,10 @@ class FakeStore:
     def image(self, id: str, name: str, *, pipeline: str | None = None) -> Path | None:
         found = self.verdict(id, pipeline=pipeline)
         return self.folder / id / name if found and name in found["images"] else None
+
+    def counts(self, *, pipeline: str | None = None, since: datetime | None = None) -> dict[str, int]:
+        rows = [row for row in self.verdicts(pipeline=pipeline) if datetime.fromisoformat(row["captured_at"]) >= since]
+        return Counter(row["decision"] for row in rows)
 
     def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> None:
         for row in self.rows:

@@ -270,6 +270,13 @@ def test_nothing_sticks_out_of_a_phone(browser, url, view):
         assert page.evaluate(small) == []
 
 
+def test_a_reject_is_said_in_words_of_the_browsers_language(browser, daemon, url):
+    shown = f"{url}/#evidence/{daemon.store.rows[2]['id']}/front"
+    for locale, words in {"en-GB": "Reject: 40 x 20 px; score 0.9", "de-AT": "Ausschuss: 40 x 20 px; Wert 0,9"}.items():
+        with opened_page(browser, shown, locale=locale) as page:
+            expect(page.locator(".words")).to_contain_text(words)
+
+
 def test_everything_is_reached_by_keyboard(browser, url):
     with opened_page(browser, url) as page:
         expect(page.locator("#word")).to_have_text("OK")

@@ -31,7 +31,7 @@ def example() -> dict[str, Any]:
         anomaly_map=np.zeros((4, 4), np.float32),
         threshold=1.1,
         map_threshold=1.2,
-        boxes=(Box(212, 96, 31, 18, 1.7),),
+        boxes=(Box(212, 96, 31, 18, 1.7, "top left"),),
         stage_times=StageTimes(0.7, 10.8, 4.5, 0.1, age_ms=1.2),
         review_threshold=0.9,
         p_value=0.01,

@@ -116,6 +116,7 @@ class BoxAnswer(Answer):
     width: int
     height: int
     peak: Number
+    place: Annotated[str, Field(description="The ninth of the frame that its centre lies in, such as top left.")] = ""
 
 
 class VerdictAnswer(Answer):
@@ -141,6 +142,7 @@ class VerdictAnswer(Answer):
 
 
 class VerdictDetail(VerdictAnswer):
+    words: Annotated[str | None, Field(description="A sentence of what is recorded; null for an ok part.")] = None
     images: Annotated[list[str], Field(description="Names, for /api/verdicts/{id}/images/{name}.")] = []
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from edgead.daemon.http.actors import By, Kind, Note, named
 from edgead.daemon.http.dependencies import ID, NAME, ClientAddress, Daemon, ImageName, VerdictId
+from edgead.daemon.http.language import Language, words_of
 from edgead.daemon.http.problems import problems
 from edgead.daemon.http.schemas import AuditAnswer, Done, VerdictDetail, VerdictPage
 from edgead.types import Decision
@@ -41,12 +42,14 @@ def list_verdicts(
 
 
 @routes.get("/verdicts/{verdict_id}", responses=problems(404))
-def one_verdict(verdict_id: VerdictId, daemon: Daemon, pipeline: OfPipeline = None) -> VerdictDetail:
-    """Report one verdict and the names of its images."""
+def one_verdict(
+    verdict_id: VerdictId, daemon: Daemon, language: Language, pipeline: OfPipeline = None
+) -> VerdictDetail:
+    """Report one verdict, also in words, and the names of its images."""
     row = daemon.store.verdict(verdict_id, pipeline=pipeline)
     if row is None:
         raise HTTPException(404, f"there is no verdict {verdict_id}")
-    return VerdictDetail.model_validate(row)
+    return VerdictDetail.model_validate({**row, "words": words_of(row, daemon, language)})
 
 
 @routes.get(

@@ -110,6 +110,7 @@ function detail(verdict) {
     ...images(verdict),
     el("div", { class: "detail-head" }, badge(verdict.decision), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, `score ${score(verdict.image_score)}`), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, another, mark)),
     verdict.false_reject && el("p", { class: "marked-note" }, `False reject, says ${verdict.false_reject.by}, ${stamp(verdict.false_reject.at)}`, verdict.false_reject.note && `: ${verdict.false_reject.note}`),
+    verdict.words && el("p", { class: "words" }, verdict.words),
     facts(verdict),
   ].filter(Boolean);
 }
