@@ -119,6 +119,19 @@ def evaluation_table(report: dict[str, Any]) -> Group:
     return Group(facts_table(f"{report['images']} test images", facts), types)
 
 
+def forecast_table(found: Any) -> Table:
+    """The report of `edgead report --forecast`: a row a kind."""
+    table = Table(title=f"Forecast from made defects, method {found.method}", title_justify="left", box=None)
+    for column in ("kind", "made defects passed, 95 %", "made of", "made against real"):
+        table.add_column(column, overflow="fold")
+    for kind, one in found.kinds.items():
+        rate = one.escape_rate
+        passed = f"{100 * rate.rate:.0f} % ({100 * rate.low:.0f} to {100 * rate.high:.0f}), {rate.total} made images"
+        of = f"{one.sources} {'parts, drawn' if one.likeness is None else 'rejects'}"
+        table.add_row(kind, passed, of, one.said)
+    return table
+
+
 def _figures(report: dict[str, Any], *names: str) -> str:
     return ", ".join("no masks" if report[name] is None else f"{report[name]:.4f}" for name in names)
 

@@ -15,7 +15,7 @@ from edgead.files.regular import MissingFileError, UnreadableFileError, read_reg
 
 FILE = "made.json"
 _MOST_BYTES = 256 << 20
-_DEEPEST = 3  # a folder of images lies at most so many folders below the file
+_DEEPEST = 3  # folders between the file's and that of an image, of the rejects: real/test/KIND
 
 Method = Literal["ratio", "paste", "drawn"]
 Label = Literal["mask", "box", "map"]
@@ -116,7 +116,7 @@ def read_made(folder: Path) -> MadeSet:
 def refuse_made(paths: Iterable[Path]) -> None:
     """Raise DatasetError where images lie in a folder of made defects, or are links into one."""
     for folder in {parent for path in paths for parent in (path.absolute().parent, path.resolve().parent)}:
-        for above in (folder, *folder.parents[: _DEEPEST - 1]):
+        for above in (folder, *folder.parents[:_DEEPEST]):
             if is_made(above):
                 raise DatasetError(
                     f"{above} holds made defects ({FILE}): they are never taken as good, for thresholds or as a real "

@@ -11,6 +11,8 @@ from edgead.detector import Detector
 from edgead.files.atomic import write_whole
 from edgead.report.evaluate import Evaluation, evaluate
 from edgead.report.findings import Findings, examine
+from edgead.report.forecast import Forecast, forecast_folder
+from edgead.report.forecast_page import forecast_page
 from edgead.report.page import report_page
 
 
@@ -26,6 +28,17 @@ def report_folder(detector: Detector, data: Path, page: Path, group: str, progre
     found = examine(detector, images, groups=groups, progress=partial(progress, "judge images"))
     names = {"model": detector.artifact.path.resolve().name, "data": data.resolve().name}
     write_whole(page, report_page(detector, found, **names).encode())
+    return found
+
+
+def forecast_made(
+    detector: Detector, made: Path, page: Path | None, others: Path | None, progress: StageProgress
+) -> Forecast:
+    """Judge made defects, and write the page if there is to be one; see `edgead.report.forecast.forecast_folder`."""
+    found = forecast_folder(detector, made, others, progress)
+    if page is not None:
+        names = {"model": detector.artifact.path.resolve().name, "data": made.resolve().name}
+        write_whole(page, forecast_page(found, **names).encode())
     return found
 
 

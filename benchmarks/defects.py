@@ -1,0 +1,247 @@
+"""Forecasts of the escape rate from made defects, against the rate of real ones, on magnetic tiles by tile.
+
+    python -m benchmarks defects MAGNETIC_TILES -o WORK [--presets fast,default] [--draws 20] [--each 3]
+
+All defects are made once, `--each` of each reject, on good parts of tiles without a defect; a draw takes ten rejects of
+each kind as known, forecasts from what was made of them, and compares with the real rejects of all other tiles. Poisson
+blending of the same defects at the same places is the control. Scores are kept in WORK/results: what is there is not
+judged again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from benchmarks.panel_sets import GROUPS_FILE, TILES, lay_out_tiles
+from edgead.dataset.made import MadeImage, is_made, read_made
+from edgead.detector import Detector
+from edgead.files.atomic import write_whole
+from edgead.images.files import load_image
+from edgead.report.forecast import Judged, KindForecast, forecast_kind
+from edgead.synthetic.made_set import Recipe, make_defects
+from edgead.synthetic.rejects import by_masks, find_rejects
+
+FALSE_REJECT_RATE = 0.05
+KNOWN = 10
+WITHIN = 0.10
+COLUMNS = (
+    "kind",
+    "real, other tiles",
+    "forecast",
+    "off by (mean)",
+    "within 0.10",
+    "flagged",
+    "flagged when off / not off",
+    "interval covers",
+    "the known rejects alone: off by",
+    "within 0.10",
+)
+MADE, POISSON = ("ratio", "paste"), "poisson"
+
+
+def main(arguments: list[str]) -> None:
+    """Make, judge, and print a table for each preset and method."""
+    options = _parser().parse_args(arguments)
+    work: Path = options.output
+    data = lay_out_tiles(options.data, work / "data" / TILES)
+    tiles = _tiles(options.data)
+    for method in MADE:
+        _make(data, tiles, work / "made" / method, method, options.each)
+    for preset in options.presets.split(","):
+        model = _train(data, options.data / GROUPS_FILE, work / "models" / preset, preset)
+        real = _real_scores(model, work, preset)
+        for method in (*MADE, POISSON):
+            made = _made_scores(model, work, preset, method)
+            rows = _forecasts(made, real, tiles, options.draws)
+            print("\n".join(_table(f"{preset}, {method}", rows)), flush=True)
+
+
+def _tiles(data: Path) -> dict[str, str]:
+    """The tile of each image, by its name."""
+    with (data / GROUPS_FILE).open(newline="") as lines:
+        return {Path(row["path"]).name: row["group"] for row in csv.DictReader(lines)}
+
+
+def _make(data: Path, tiles: dict[str, str], folder: Path, method: str, each: int) -> None:
+    rejects = find_rejects(data)
+    defective = {tiles[path.name] for path, _ in rejects}
+    good = [path for path in sorted((data / "test" / "good").iterdir()) if tiles[path.name] not in defective]
+    # Evenly by kind: the largest kind gets so many of each reject, smaller ones more.
+    kinds = defaultdict(list)
+    for path, kind in rejects:
+        kinds[kind].append((path, kind))
+    for kind, members in kinds.items():
+        if is_made(folder / kind):
+            continue
+        recipe = Recipe(count=each * len(members), method=method)
+        make_defects(good, by_masks(members, data / "ground_truth"), folder / kind, recipe)
+
+
+def _train(data: Path, groups: Path, model: Path, preset: str) -> Path:
+    from edgead.methods import find_preset
+    from edgead.training.from_folder import GoodImages, train_from_folder
+
+    if not model.is_dir():
+        good = GoodImages(data, false_reject_rate=FALSE_REJECT_RATE, group=str(groups))
+        train_from_folder(good, model, find_preset("patchcore", preset))
+    return model
+
+
+def _poisson(folder: Path, made: MadeImage) -> np.ndarray:
+    """The same defect at the same place by cv2.seamlessClone (Perez et al. 2003)."""
+    assert made.reject is not None and made.transform is not None
+    place = made.transform
+    good, reject = load_image(folder / made.good), load_image(folder / made.reject)
+    of_mask = made.reject.replace("/test/", "/ground_truth/", 1)
+    mask = load_image((folder / of_mask).with_name(f"{Path(made.reject).stem}_mask.png"))[:, :, 0]
+    size = (round(reject.shape[1] * place.scale[0]), round(reject.shape[0] * place.scale[1]))
+    reject, mask = cv2.resize(reject, size), cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+    wide = cv2.dilate(mask, np.ones((7, 7), np.uint8))
+    there = load_image(folder / made.mask)[:, :, 0]
+    rows, columns = np.nonzero(there)
+    own_rows, own_columns = np.nonzero(mask)
+    shift = (rows.min() - own_rows.min(), columns.min() - own_columns.min())
+    # Room around both, for what sticks out of the part.
+    pad = 16
+    target = cv2.copyMakeBorder(good, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+    matrix = np.float32([[1, 0, shift[1] + pad], [0, 1, shift[0] + pad]])
+    shape = target.shape[1::-1]
+    moved = cv2.warpAffine(reject, matrix, shape, borderMode=cv2.BORDER_REPLICATE)
+    of_defect = cv2.warpAffine(wide, matrix, shape, flags=cv2.INTER_NEAREST)
+    of_defect[:2], of_defect[-2:], of_defect[:, :2], of_defect[:, -2:] = 0, 0, 0, 0
+    x, y, width, height = cv2.boundingRect(of_defect)
+    middle = (x + width // 2, y + height // 2)
+    result = cv2.seamlessClone(moved, target, of_defect, middle, cv2.NORMAL_CLONE)
+    return result[pad:-pad, pad:-pad]
+
+
+def _real_scores(model: Path, work: Path, preset: str) -> dict[str, Any]:
+    """The score of each reject by kind and name, and the limit that they are ok up to."""
+
+    def judge(detector: Detector) -> Any:
+        assert detector.graph.calibration is not None
+        found: dict[str, dict[str, float]] = {}
+        for folder in sorted((work / "made" / MADE[0]).iterdir()):
+            for one in read_made(folder).rejects:
+                score = detector.predict(load_image(folder / one.image)).image_score
+                found.setdefault(one.kind, {})[Path(one.image).name] = float(score)
+        return {"limit": detector.graph.calibration.review, "kinds": found}
+
+    return _kept(work / "results" / f"{preset}_real.json", model, judge)
+
+
+def _made_scores(model: Path, work: Path, preset: str, method: str) -> dict[str, dict[str, list[float]]]:
+    """By kind, the scores of what was made of each reject."""
+
+    def judge(detector: Detector) -> Any:
+        found: dict[str, dict[str, list[float]]] = {}
+        for folder in sorted((work / "made" / (MADE[0] if method == POISSON else method)).iterdir()):
+            for one in read_made(folder).images:
+                assert one.reject is not None
+                image = _poisson(folder, one) if method == POISSON else load_image(folder / one.image)
+                own = found.setdefault(one.kind, {}).setdefault(Path(one.reject).name, [])
+                own.append(float(detector.predict(image).image_score))
+        return found
+
+    return _kept(work / "results" / f"{preset}_{method}.json", model, judge)
+
+
+def _kept(file: Path, model: Path, judge: Callable[[Detector], Any]) -> Any:
+    if not file.is_file():
+        with Detector.load(model, runtime="onnxruntime") as detector:
+            write_whole(file, json.dumps(judge(detector)).encode())
+    return json.loads(file.read_bytes())
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One draw of one kind, as shares that are rejected: by what is made, by the rejects known, by all others."""
+
+    forecast: KindForecast
+    known: float
+    truth: float
+
+    @property
+    def made(self) -> float:
+        return 1 - self.forecast.escape_rate.rate
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether the truth lies in the interval of the forecast."""
+        return self.forecast.escape_rate.low <= 1 - self.truth <= self.forecast.escape_rate.high
+
+
+def _forecasts(
+    made: dict[str, dict[str, list[float]]], real: dict[str, Any], tiles: dict[str, str], draws: int
+) -> dict[str, list[Row]]:
+    """Forecast each kind from ten rejects, drawn tile by tile; the truth is that of all rejects of other tiles."""
+    limit = real["limit"]
+    rows: dict[str, list[Row]] = {}
+    for kind, scores in real["kinds"].items():
+        for draw in range(draws):
+            known = _known(sorted(scores), tiles, np.random.default_rng(draw))
+            of_known = {tiles[name] for name in known}
+            others = [score for name, score in scores.items() if tiles[name] not in of_known]
+            judged = [Judged(name, score, score <= limit) for name in known for score in made[kind][name]]
+            beside = [Judged(name, scores[name], scores[name] <= limit) for name in known]
+            forecast = forecast_kind(judged, beside, limit)
+            shares = [float(np.mean(np.array(values) > limit)) for values in ([scores[n] for n in known], others)]
+            rows.setdefault(kind, []).append(Row(forecast, *shares))
+    return rows
+
+
+def _known(names: list[str], tiles: dict[str, str], rng: np.random.Generator) -> list[str]:
+    """Ten rejects of as few images a tile as may be, at most half of the tiles: the others are the truth."""
+    groups = sorted({tiles[name] for name in names})
+    chosen = set(rng.permutation(groups)[: (len(groups) + 1) // 2])
+    by_tile: dict[str, list[str]] = {}
+    for name in rng.permutation(names):
+        if tiles[name] in chosen:
+            by_tile.setdefault(tiles[name], []).append(str(name))
+    in_turn = [name for turn in zip_longest(*by_tile.values()) for name in turn if name is not None]
+    return in_turn[:KNOWN]
+
+
+def _table(title: str, rows: dict[str, list[Row]]) -> Iterator[str]:
+    """A row a kind: means over the draws."""
+    yield f"\n{title}: share rejected, mean over {len(next(iter(rows.values())))} draws of {KNOWN} known rejects a kind"
+    yield f"| {' | '.join(COLUMNS)} |"
+    yield "|---" * len(COLUMNS) + "|"
+    for kind, of_kind in rows.items():
+        off = np.array([one.made - one.truth for one in of_kind])
+        alone = np.array([one.known - one.truth for one in of_kind])
+        flagged = np.array([one.forecast.is_flagged for one in of_kind])
+        wrong = np.abs(off) > WITHIN
+        yield (
+            f"| {kind} | {np.mean([o.truth for o in of_kind]):.2f} | {np.mean([o.made for o in of_kind]):.2f} "
+            f"| {np.abs(off).mean():.3f} ({off.mean():+.2f}) | {(~wrong).mean():.2f} | {flagged.mean():.2f} "
+            f"| {_share(flagged[wrong])} / {_share(flagged[~wrong])} | {np.mean([o.is_covered for o in of_kind]):.2f} "
+            f"| {np.abs(alone).mean():.3f} | {(np.abs(alone) <= WITHIN).mean():.2f} |"
+        )
+
+
+def _share(flags: np.ndarray) -> str:
+    return f"{int(flags.sum())} of {flags.size}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks defects", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="folder of the magnetic tiles, with lay_by_tile.py and groups.csv")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder of models and results")
+    parser.add_argument("--presets", default="fast,default", metavar="NAME,...", help="presets of patchcore")
+    parser.add_argument("--draws", type=int, default=20, help="choices of the known rejects")
+    parser.add_argument("--each", type=int, default=3, help="made images of each reject")
+    return parser

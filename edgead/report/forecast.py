@@ -1,0 +1,226 @@
+"""The escape rate by kind before the defects come, from defects made of a few real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgead.artifact.training_hashes import content_sha256, find_learnt
+from edgead.dataset.errors import DatasetError
+from edgead.dataset.folders import StageProgress, no_progress
+from edgead.dataset.made import MadeSet, Method, read_made
+from edgead.detector import Detector
+from edgead.images.files import load_image
+from edgead.metrics import Rate
+from edgead.report.made_against_real import FEWEST, Likeness, compare_with_real
+from edgead.synthetic.rejects import find_rejects
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a detector said of one image; `source` is the reject that it is or was made of, or the part drawn on."""
+
+    source: str
+    image_score: float
+    is_ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KindForecast:
+    """The forecast of one kind.
+
+    Attributes
+    ----------
+    escape_rate : Rate
+        Share of the made defects that was judged ok. What was made of one reject goes together: the interval is that
+        of so many rejects, not of so many images.
+    sources : int
+        Rejects that the defects were made of; of drawn ones, parts that they were drawn on.
+    likeness : Likeness, optional
+        The made defects beside their own rejects; None for drawn ones.
+    others : Rate, optional
+        Share judged ok of further real defects, of which none was made.
+    """
+
+    escape_rate: Rate
+    sources: int
+    likeness: Likeness | None = None
+    others: Rate | None = None
+
+    @property
+    def is_flagged(self) -> bool:
+        """Whether the made defects are known not to be like the real ones."""
+        by_others = self.others is not None and not self.others.low <= self.escape_rate.rate <= self.others.high
+        return by_others or (self.likeness is not None and self.likeness.verdict == "not like")
+
+    @property
+    def said(self) -> str:
+        """Whether the made defects may stand for real ones, in words."""
+        if self.others is not None:
+            found = f"{self.others.count} of {self.others.total} further real ones passed"
+            return f"{'not like' if self.is_flagged else 'like'}: {found}"
+        return "not compared: drawn" if self.likeness is None else self.likeness.verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "made_images": self.escape_rate.total,
+            "sources": self.sources,
+            "made_escape_rate": _plain(self.escape_rate),
+            "made_against_real": self.likeness and self.likeness.to_dict(),
+            "other_real_escape_rate": self.others and _plain(self.others),
+            "flagged": self.is_flagged,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a model would let pass of each kind, by made defects.
+
+    Attributes
+    ----------
+    method : str
+        How they were made.
+    threshold : float
+        Of the model.
+    kinds : mapping of str to KindForecast
+    parts : int
+        Good parts that the defects are on.
+    learnt_parts : int
+        Of them, those that the model has learnt: what is on them stands out more than on new parts.
+    """
+
+    method: Method
+    threshold: float
+    kinds: Mapping[str, KindForecast]
+    parts: int
+    learnt_parts: int = 0
+
+    def warnings(self) -> list[str]:
+        """What speaks against taking the forecast as it stands."""
+        said = []
+        if self.learnt_parts:
+            said.append(
+                f"the model has learnt {self.learnt_parts} of the {self.parts} parts that the defects are on: defects "
+                "stand out more on those; make them on parts that it has not seen"
+            )
+        for kind, one in self.kinds.items():
+            if one.likeness is not None and one.likeness.verdict == "too few rejects":
+                said.append(
+                    f"{kind}: made of {one.likeness.rejects} rejects, at least {FEWEST} say whether made defects are "
+                    "like the real ones"
+                )
+            if one.is_flagged:
+                said.append(f"{kind}: the made defects are not like the real ones; the forecast does not hold for it")
+        return said
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; each rate says in its name that it is of made defects."""
+        return {
+            "forecast": "from made defects",
+            "method": self.method,
+            "threshold": self.threshold,
+            "made_on_parts": self.parts,
+            "made_on_learnt_parts": self.learnt_parts,
+            "kinds": {kind: one.to_dict() for kind, one in self.kinds.items()},
+            "warnings": self.warnings(),
+        }
+
+
+def forecast_folder(
+    detector: Detector, folder: Path, others: Path | None = None, progress: StageProgress = no_progress
+) -> Forecast:
+    """Judge a folder of made defects, and the rejects that they were made of.
+
+    Parameters
+    ----------
+    detector : Detector
+    folder : Path
+        With a `made.json`; see `edgead.dataset.made`.
+    others : Path, optional
+        Folder of further real rejects, FOLDER/KIND/*.png; those that defects were made of are left out.
+    progress : callable, optional
+
+    Raises
+    ------
+    DatasetError
+        There is no `made.json`, or it and the folder do not fit.
+    """
+    made = read_made(folder)
+    calibration = detector.graph.calibration
+    assert calibration is not None
+
+    def judge(stage: str, images: Sequence[tuple[str, str, Path]]) -> dict[str, list[Judged]]:
+        """Verdicts by kind of (kind, source, path)."""
+        found: dict[str, list[Judged]] = {}
+        for done, (kind, source, path) in enumerate(images, 1):
+            verdict = detector.predict(load_image(path))
+            found.setdefault(kind, []).append(Judged(source, verdict.image_score, verdict.decision == "ok"))
+            progress(stage, done, len(images))
+        return found
+
+    of_made = judge("judge made defects", [(o.kind, o.reject or o.good, folder / o.image) for o in made.images])
+    of_real = judge("judge their rejects", [(o.kind, o.image, folder / o.image) for o in made.rejects])
+    of_others = judge("judge other rejects", [] if others is None else _others(others, made))
+    parts = [folder / name for name in {one.good for one in made.images}]
+    return Forecast(
+        made.method,
+        calibration.reject,
+        {
+            kind: forecast_kind(ones, of_real.get(kind, ()), calibration.review, of_others.get(kind, ()))
+            for kind, ones in sorted(of_made.items())
+        },
+        len(parts),
+        len(find_learnt(detector.artifact, parts)),
+    )
+
+
+def forecast_kind(
+    made: Sequence[Judged], real: Sequence[Judged], limit: float, others: Sequence[Judged] = ()
+) -> KindForecast:
+    """Forecast the escape rate of one kind.
+
+    Parameters
+    ----------
+    made : sequence of Judged
+        At least one.
+    real : sequence of Judged
+        The rejects that they were made of; empty for drawn ones.
+    limit : float
+        A score up to this is judged ok.
+    others : sequence of Judged
+        Further real ones.
+    """
+    sources = [one.source for one in made]
+    likeness = None
+    if real:
+        by_source: dict[str, list[float]] = {}
+        for one in made:
+            by_source.setdefault(one.source, []).append(one.image_score)
+        used = {one.source: one.image_score for one in real if one.source in by_source}
+        likeness = compare_with_real(by_source, used, limit)
+    return KindForecast(
+        Rate.of_groups([one.is_ok for one in made], sources),
+        len(set(sources)),
+        likeness,
+        Rate.of(sum(one.is_ok for one in others), len(others)) if others else None,
+    )
+
+
+def _others(folder: Path, made: MadeSet) -> list[tuple[str, str, Path]]:
+    """Kind, name and path of the rejects in a folder of which no defect was made."""
+    known = {reject.sha256 for reject in made.rejects}
+    found = [(kind, path.name, path) for path, kind in find_rejects(folder) if content_sha256(path) not in known]
+    kinds = {image.kind for image in made.images}
+    if not any(kind in kinds for kind, _, _ in found):
+        raise DatasetError(
+            f"{folder} holds no further reject of the kinds {', '.join(sorted(kinds))}: its folders must be called as "
+            "the kinds are"
+        )
+    return [one for one in found if one[0] in kinds]
+
+
+def _plain(rate: Rate) -> dict[str, Any]:
+    return {**asdict(rate), "rate": rate.rate}

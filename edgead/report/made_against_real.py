@@ -1,0 +1,91 @@
+"""Are made defects like real ones? Asked of the rejects that they were made of, before any other real one is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+# A change of the forecast that matters, and how sure the difference behind it must be.
+TOLERANCE, LEVEL = 0.1, 0.05
+FEWEST = 6  # rejects: of fewer, no pattern of signs is rarer than 1 in 20
+_FLIPS = 4999
+
+Likely = Literal["like", "not like", "too few rejects"]
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """What the rejects of one kind say of the defects that were made of them.
+
+    Attributes
+    ----------
+    rejects : int
+    real_escape_rate : float
+        Share of the rejects themselves that are judged ok.
+    made_escape_rate : float
+        Share of what was made of them, each reject counting alike.
+    shift : float
+        Mean over the rejects of how much higher the real one scores than what was made of it; in units of the
+        logarithm of the score where all scores are positive, of the score otherwise.
+    p_value : float
+        Of a shift as far from 0 where made defects score as real ones do: by changes of sign.
+    shifted_escape_rate : float
+        Share that would be judged ok if all made defects scored higher by the shift.
+    """
+
+    rejects: int
+    real_escape_rate: float
+    made_escape_rate: float
+    shift: float
+    p_value: float
+    shifted_escape_rate: float
+
+    @property
+    def verdict(self) -> Likely:
+        """Whether the forecast may be taken for that of real defects."""
+        if self.rejects < FEWEST:
+            return "too few rejects"
+        change = abs(self.shifted_escape_rate - self.made_escape_rate)
+        return "not like" if self.p_value <= LEVEL and change > TOLERANCE else "like"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {**asdict(self), "verdict": self.verdict}
+
+
+def compare_with_real(made: Mapping[str, Sequence[float]], real: Mapping[str, float], limit: float) -> Likeness:
+    """Compare the scores of rejects with those of the defects that were made of them.
+
+    Parameters
+    ----------
+    made : mapping of str to sequence of float
+        By reject, the image scores of what was made of it.
+    real : mapping of str to float
+        The image scores of the same rejects.
+    limit : float
+        A score up to this is judged ok.
+    """
+    scores = {name: np.asarray(made[name], np.float64) for name in real}
+    positive = limit > 0 and all(own.min() > 0 for own in scores.values()) and min(real.values()) > 0
+    place = np.log if positive else np.asarray
+    differences = np.array([float(place(real[name]) - place(own).mean()) for name, own in scores.items()])
+    shift = float(differences.mean())
+    return Likeness(
+        rejects=len(real),
+        real_escape_rate=float(np.mean([score <= limit for score in real.values()])),
+        made_escape_rate=float(np.mean([np.mean(own <= limit) for own in scores.values()])),
+        shift=shift,
+        p_value=_sign_p_value(differences),
+        shifted_escape_rate=float(np.mean([np.mean(place(own) + shift <= place(limit)) for own in scores.values()])),
+    )
+
+
+def _sign_p_value(differences: np.ndarray) -> float:
+    """Probability of a mean as far from 0 where each difference is as likely to have the other sign."""
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (_FLIPS, differences.size))
+    # Patterns that differ by nothing but rounding count as equal.
+    as_far = np.abs(signs @ differences) >= abs(float(differences.sum())) * (1 - 1e-9)
+    return float((1 + np.count_nonzero(as_far)) / (1 + _FLIPS))
