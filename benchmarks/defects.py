@@ -63,8 +63,9 @@ def main(arguments: list[str]) -> None:
         real = _real_scores(model, work, preset)
         for method in (*MADE, POISSON):
             made = _made_scores(model, work, preset, method)
-            rows = _forecasts(made, real, tiles, options.draws)
-            print("\n".join(_table(f"{preset}, {method}", rows)), flush=True)
+            for name, limit in real["limits"].items():
+                rows = _forecasts(made, real["kinds"], limit, tiles, options.draws)
+                print("\n".join(_table(f"{preset}, {method}, {name}", rows)), flush=True)
 
 
 def _tiles(data: Path) -> dict[str, str]:
@@ -127,16 +128,21 @@ def _poisson(folder: Path, made: MadeImage) -> np.ndarray:
 
 
 def _real_scores(model: Path, work: Path, preset: str) -> dict[str, Any]:
-    """The score of each reject by kind and name, and the limit that they are ok up to."""
+    """The score of each reject by kind and name, and the limits that they are ok up to."""
 
     def judge(detector: Detector) -> Any:
         assert detector.graph.calibration is not None
         found: dict[str, dict[str, float]] = {}
+        parts = set()
         for folder in sorted((work / "made" / MADE[0]).iterdir()):
-            for one in read_made(folder).rejects:
+            made = read_made(folder)
+            parts |= {(Path(one.good).name, folder / one.good) for one in made.images}
+            for one in made.rejects:
                 score = detector.predict(load_image(folder / one.image)).image_score
                 found.setdefault(one.kind, {})[Path(one.image).name] = float(score)
-        return {"limit": detector.graph.calibration.review, "kinds": found}
+        good = [float(detector.predict(load_image(path)).image_score) for path in dict(parts).values()]
+        limits = {"as shipped": detector.graph.calibration.review, "5 % of the good parts": np.quantile(good, 0.95)}
+        return {"limits": {name: float(limit) for name, limit in limits.items()}, "good": good, "kinds": found}
 
     return _kept(work / "results" / f"{preset}_real.json", model, judge)
 
@@ -183,12 +189,15 @@ class Row:
 
 
 def _forecasts(
-    made: dict[str, dict[str, list[float]]], real: dict[str, Any], tiles: dict[str, str], draws: int
+    made: dict[str, dict[str, list[float]]],
+    real: dict[str, dict[str, float]],
+    limit: float,
+    tiles: dict[str, str],
+    draws: int,
 ) -> dict[str, list[Row]]:
     """Forecast each kind from ten rejects, drawn tile by tile; the truth is that of all rejects of other tiles."""
-    limit = real["limit"]
     rows: dict[str, list[Row]] = {}
-    for kind, scores in real["kinds"].items():
+    for kind, scores in real.items():
         for draw in range(draws):
             known = _known(sorted(scores), tiles, np.random.default_rng(draw))
             of_known = {tiles[name] for name in known}
