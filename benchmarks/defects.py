@@ -1,17 +1,16 @@
-"""Forecasts of the escape rate from made defects, against the rate of real ones, on magnetic tiles by tile.
+"""Forecasts of the escape rate from made defects, against the rate of real ones: magnetic tiles by tile, or others.
 
-    python -m benchmarks defects MAGNETIC_TILES -o WORK [--presets fast,default] [--draws 20] [--each 3]
+    python -m benchmarks defects DATA -o WORK [--presets fast,default] [--draws 20] [--each 3]
 
-All defects are made once, `--each` of each reject, on good parts of tiles without a defect; a draw takes ten rejects of
-each kind as known, forecasts from what was made of them, and compares with the real rejects of all other tiles. Poisson
-blending of the same defects at the same places is the control. Scores are kept in WORK/results: what is there is not
-judged again.
+DATA is the folder of the magnetic tiles, or one in the MVTec layout with masks. All defects are made once, `--each` of
+each reject, on good test parts of tiles without a defect. A draw takes ten rejects of each kind as known, forecasts from
+what was made of them, and compares with the real rejects of all other tiles. Poisson blending of the same defects at the
+same places is the control. Scores are kept in WORK/results: what is there is not judged again.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -20,11 +19,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from benchmarks.panel_sets import GROUPS_FILE, TILES, lay_out_tiles
-from edgead.dataset.made import MadeImage, is_made, read_made
+from benchmarks.defects_control import poisson
+from benchmarks.panel_sets import GROUPS_FILE, LAYOUT_SCRIPT, TILES, PanelSet, lay_out_tiles
+from edgead.dataset.folders import GOOD
+from edgead.dataset.groups import group_images
+from edgead.dataset.made import Method, is_made, read_made
 from edgead.detector import Detector
 from edgead.files.atomic import write_whole
 from edgead.images.files import load_image
@@ -47,19 +48,20 @@ COLUMNS = (
     "the known rejects alone: off by",
     "within 0.10",
 )
-MADE, POISSON = ("ratio", "paste"), "poisson"
+MADE: tuple[Method, ...] = ("ratio", "paste")
+POISSON = "poisson"
 
 
 def main(arguments: list[str]) -> None:
     """Make, judge, and print a table for each preset and method."""
     options = _parser().parse_args(arguments)
     work: Path = options.output
-    data = lay_out_tiles(options.data, work / "data" / TILES)
-    tiles = _tiles(options.data)
+    data = _find(options.data, work)
+    tiles = _tiles(data)
     for method in MADE:
         _make(data, tiles, work / "made" / method, method, options.each)
     for preset in options.presets.split(","):
-        model = _train(data, options.data / GROUPS_FILE, work / "models" / preset, preset)
+        model = _train(data, work / "models" / preset, preset)
         real = _real_scores(model, work, preset)
         for method in (*MADE, POISSON):
             made = _made_scores(model, work, preset, method)
@@ -68,63 +70,43 @@ def main(arguments: list[str]) -> None:
                 print("\n".join(_table(f"{preset}, {method}, {name}", rows)), flush=True)
 
 
-def _tiles(data: Path) -> dict[str, str]:
-    """The tile of each image, by its name."""
-    with (data / GROUPS_FILE).open(newline="") as lines:
-        return {Path(row["path"]).name: row["group"] for row in csv.DictReader(lines)}
+def _find(data: Path, work: Path) -> PanelSet:
+    """The magnetic tiles laid out by tile, or a folder in the MVTec layout whose groups are found."""
+    if not (data / LAYOUT_SCRIPT).is_file():
+        return PanelSet(data.name, data)
+    return PanelSet(TILES, lay_out_tiles(data, work / "data" / TILES), str(data / GROUPS_FILE))
 
 
-def _make(data: Path, tiles: dict[str, str], folder: Path, method: str, each: int) -> None:
-    rejects = find_rejects(data)
-    defective = {tiles[path.name] for path, _ in rejects}
-    good = [path for path in sorted((data / "test" / "good").iterdir()) if tiles[path.name] not in defective]
-    # Evenly by kind: the largest kind gets so many of each reject, smaller ones more.
+def _tiles(data: PanelSet) -> dict[str, int]:
+    """The tile, or group, of each test image by its kind and name."""
+    paths = sorted((data.folder / "test").glob("*/*"))
+    return {_name(path): group for path, group in group_images(paths, data.group, data.folder).numbers.items()}
+
+
+def _name(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _make(data: PanelSet, tiles: dict[str, int], folder: Path, method: Method, each: int) -> None:
     kinds = defaultdict(list)
-    for path, kind in rejects:
+    for path, kind in find_rejects(data.folder):
         kinds[kind].append((path, kind))
+    defective = {tiles[_name(path)] for members in kinds.values() for path, _ in members}
+    good = [path for path in sorted((data.folder / "test" / GOOD).iterdir()) if tiles[_name(path)] not in defective]
     for kind, members in kinds.items():
-        if is_made(folder / kind):
-            continue
-        recipe = Recipe(count=each * len(members), method=method)
-        make_defects(good, by_masks(members, data / "ground_truth"), folder / kind, recipe)
+        if len(members) > KNOWN and not is_made(folder / kind):
+            recipe = Recipe(count=each * len(members), method=method)
+            make_defects(good, by_masks(members, data.folder / "ground_truth"), folder / kind, recipe)
 
 
-def _train(data: Path, groups: Path, model: Path, preset: str) -> Path:
+def _train(data: PanelSet, model: Path, preset: str) -> Path:
     from edgead.methods import find_preset
     from edgead.training.from_folder import GoodImages, train_from_folder
 
     if not model.is_dir():
-        good = GoodImages(data, false_reject_rate=FALSE_REJECT_RATE, group=str(groups))
+        good = GoodImages(data.folder, false_reject_rate=FALSE_REJECT_RATE, group=data.group)
         train_from_folder(good, model, find_preset("patchcore", preset))
     return model
-
-
-def _poisson(folder: Path, made: MadeImage) -> np.ndarray:
-    """The same defect at the same place by cv2.seamlessClone (Perez et al. 2003)."""
-    assert made.reject is not None and made.transform is not None
-    place = made.transform
-    good, reject = load_image(folder / made.good), load_image(folder / made.reject)
-    of_mask = made.reject.replace("/test/", "/ground_truth/", 1)
-    mask = load_image((folder / of_mask).with_name(f"{Path(made.reject).stem}_mask.png"))[:, :, 0]
-    size = (round(reject.shape[1] * place.scale[0]), round(reject.shape[0] * place.scale[1]))
-    reject, mask = cv2.resize(reject, size), cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
-    wide = cv2.dilate(mask, np.ones((7, 7), np.uint8))
-    there = load_image(folder / made.mask)[:, :, 0]
-    rows, columns = np.nonzero(there)
-    own_rows, own_columns = np.nonzero(mask)
-    shift = (rows.min() - own_rows.min(), columns.min() - own_columns.min())
-    # Room around both, for what sticks out of the part.
-    pad = 16
-    target = cv2.copyMakeBorder(good, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-    matrix = np.float32([[1, 0, shift[1] + pad], [0, 1, shift[0] + pad]])
-    shape = target.shape[1::-1]
-    moved = cv2.warpAffine(reject, matrix, shape, borderMode=cv2.BORDER_REPLICATE)
-    of_defect = cv2.warpAffine(wide, matrix, shape, flags=cv2.INTER_NEAREST)
-    of_defect[:2], of_defect[-2:], of_defect[:, :2], of_defect[:, -2:] = 0, 0, 0, 0
-    x, y, width, height = cv2.boundingRect(of_defect)
-    middle = (x + width // 2, y + height // 2)
-    result = cv2.seamlessClone(moved, target, of_defect, middle, cv2.NORMAL_CLONE)
-    return result[pad:-pad, pad:-pad]
 
 
 def _real_scores(model: Path, work: Path, preset: str) -> dict[str, Any]:
@@ -139,7 +121,7 @@ def _real_scores(model: Path, work: Path, preset: str) -> dict[str, Any]:
             parts |= {(Path(one.good).name, folder / one.good) for one in made.images}
             for one in made.rejects:
                 score = detector.predict(load_image(folder / one.image)).image_score
-                found.setdefault(one.kind, {})[Path(one.image).name] = float(score)
+                found.setdefault(one.kind, {})[_name(Path(one.image))] = float(score)
         good = [float(detector.predict(load_image(path)).image_score) for path in dict(parts).values()]
         limits = {"as shipped": detector.graph.calibration.review, "5 % of the good parts": np.quantile(good, 0.95)}
         return {"limits": {name: float(limit) for name, limit in limits.items()}, "good": good, "kinds": found}
@@ -155,8 +137,8 @@ def _made_scores(model: Path, work: Path, preset: str, method: str) -> dict[str,
         for folder in sorted((work / "made" / (MADE[0] if method == POISSON else method)).iterdir()):
             for one in read_made(folder).images:
                 assert one.reject is not None
-                image = _poisson(folder, one) if method == POISSON else load_image(folder / one.image)
-                own = found.setdefault(one.kind, {}).setdefault(Path(one.reject).name, [])
+                image = poisson(folder, one) if method == POISSON else load_image(folder / one.image)
+                own = found.setdefault(one.kind, {}).setdefault(_name(Path(one.reject)), [])
                 own.append(float(detector.predict(image).image_score))
         return found
 
@@ -192,7 +174,7 @@ def _forecasts(
     made: dict[str, dict[str, list[float]]],
     real: dict[str, dict[str, float]],
     limit: float,
-    tiles: dict[str, str],
+    tiles: dict[str, int],
     draws: int,
 ) -> dict[str, list[Row]]:
     """Forecast each kind from ten rejects, drawn tile by tile; the truth is that of all rejects of other tiles."""
@@ -210,11 +192,11 @@ def _forecasts(
     return rows
 
 
-def _known(names: list[str], tiles: dict[str, str], rng: np.random.Generator) -> list[str]:
+def _known(names: list[str], tiles: dict[str, int], rng: np.random.Generator) -> list[str]:
     """Ten rejects of as few images a tile as may be, at most half of the tiles: the others are the truth."""
     groups = sorted({tiles[name] for name in names})
     chosen = set(rng.permutation(groups)[: (len(groups) + 1) // 2])
-    by_tile: dict[str, list[str]] = {}
+    by_tile: dict[int, list[str]] = {}
     for name in rng.permutation(names):
         if tiles[name] in chosen:
             by_tile.setdefault(tiles[name], []).append(str(name))
@@ -248,7 +230,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks defects", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("data", type=Path, help="folder of the magnetic tiles, with lay_by_tile.py and groups.csv")
+    parser.add_argument("data", type=Path, help="the magnetic tiles with lay_by_tile.py, or MVTec layout")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder of models and results")
     parser.add_argument("--presets", default="fast,default", metavar="NAME,...", help="presets of patchcore")
     parser.add_argument("--draws", type=int, default=20, help="choices of the known rejects")
