@@ -3,9 +3,9 @@
     python -m benchmarks defects DATA -o WORK [--presets fast,default] [--draws 20] [--each 3]
 
 DATA is the folder of the magnetic tiles, or one in the MVTec layout with masks. All defects are made once, `--each` of
-each reject, on good test parts of tiles without a defect. A draw takes ten rejects of each kind as known, forecasts from
-what was made of them, and compares with the real rejects of all other tiles. Poisson blending of the same defects at the
-same places is the control. Scores are kept in WORK/results: what is there is not judged again.
+each reject, on good test parts of tiles without a defect. A draw takes ten rejects of each kind as known, forecasts
+from what was made of them, and compares with the real rejects of all other tiles. Poisson blending of the same defects
+at the same places is the control. Scores are kept in WORK/results: what is there is not judged again.
 """
 
 from __future__ import annotations
