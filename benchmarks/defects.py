@@ -1,6 +1,6 @@
 """Forecasts of the escape rate from made defects, against the rate of real ones: magnetic tiles by tile, or others.
 
-    python -m benchmarks defects DATA -o WORK [--presets fast,default] [--draws 20] [--each 3]
+    python -m benchmarks defects DATA -o WORK [--presets fast,default] [--methods ratio] [--draws 20] [--each 3]
 
 DATA is the folder of the magnetic tiles, or one in the MVTec layout with masks. All defects are made once, `--each` of
 each reject, on good test parts of tiles without a defect. A draw takes ten rejects of each kind as known, forecasts
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
     for preset in options.presets.split(","):
         model = _train(data, work / "models" / preset, preset)
         real = _real_scores(model, work, preset)
-        for method in (*MADE, POISSON):
+        for method in options.methods.split(","):
             made = _made_scores(model, work, preset, method)
             for name, limit in real["limits"].items():
                 rows = _forecasts(made, real["kinds"], limit, tiles, options.draws)
@@ -184,8 +184,8 @@ def _forecasts(
             known = _known(sorted(scores), tiles, np.random.default_rng(draw))
             of_known = {tiles[name] for name in known}
             others = [score for name, score in scores.items() if tiles[name] not in of_known]
-            judged = [Judged(name, score, score <= limit) for name in known for score in made[kind][name]]
-            beside = [Judged(name, scores[name], scores[name] <= limit) for name in known]
+            judged = [Judged(name, tiles[name], score, score <= limit) for name in known for score in made[kind][name]]
+            beside = [Judged(name, tiles[name], scores[name], scores[name] <= limit) for name in known]
             forecast = forecast_kind(judged, beside, limit)
             shares = [float(np.mean(np.array(values) > limit)) for values in ([scores[n] for n in known], others)]
             rows.setdefault(kind, []).append(Row(forecast, *shares))
@@ -233,6 +233,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("data", type=Path, help="the magnetic tiles with lay_by_tile.py, or MVTec layout")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder of models and results")
     parser.add_argument("--presets", default="fast,default", metavar="NAME,...", help="presets of patchcore")
+    parser.add_argument(
+        "--methods", default=",".join((*MADE, POISSON)), metavar="NAME,...", help="how defects are made"
+    )
     parser.add_argument("--draws", type=int, default=20, help="choices of the known rejects")
     parser.add_argument("--each", type=int, default=3, help="made images of each reject")
     return parser

@@ -14,7 +14,7 @@ from edgead.dataset.folders import find_test_images
 from edgead.detector import Detector
 from edgead.report.forecast import Forecast, Judged, forecast_folder, forecast_kind
 from edgead.report.forecast_page import forecast_page
-from edgead.report.made_against_real import FEWEST, compare_with_real
+from edgead.report.made_against_real import FEWEST, Pair, compare_with_real
 from edgead.synthetic.made_set import Recipe, make_defects
 from edgead.synthetic.rejects import by_masks, find_rejects
 
@@ -30,15 +30,19 @@ def scores(count: int, *, weaker_by: float, seed: int = 0) -> tuple[dict[str, np
     return made, real
 
 
+def paired(made: dict[str, np.ndarray], real: dict[str, float]) -> list[Pair]:
+    return [Pair(name, score, made[name]) for name, score in real.items()]
+
+
 def judged(made: dict[str, np.ndarray]) -> list[Judged]:
-    return [Judged(source, float(s), bool(s <= LIMIT)) for source, own in made.items() for s in own]
+    return [Judged(source, source, float(s), bool(s <= LIMIT)) for source, own in made.items() for s in own]
 
 
 def test_what_is_made_of_one_reject_goes_together():
     made = {str(i): np.full(30, 2.0 if i < 8 else 0.5) for i in range(10)}
     rate = forecast_kind(judged(made), [], LIMIT).escape_rate
     assert rate.count == 60 and rate.total == 300
-    alone = forecast_kind([Judged(str(i), 2.0, i >= 8) for i in range(10)], [], LIMIT).escape_rate
+    alone = forecast_kind([Judged(str(i), i, 2.0, i >= 8) for i in range(10)], [], LIMIT).escape_rate
     assert rate.low == pytest.approx(alone.low, abs=0.02) and rate.high == pytest.approx(alone.high, abs=0.05)
 
 
@@ -49,44 +53,58 @@ def test_three_hundred_made_of_ten_that_are_all_found_know_as_much_as_ten():
 
 def test_defects_that_come_out_too_weak_are_flagged_and_the_rate_of_the_real_ones_is_shown():
     made, real = scores(10, weaker_by=0.25)
-    like = compare_with_real(made, real, LIMIT)
+    like = compare_with_real(paired(made, real), LIMIT)
     assert like.verdict == "not like" and like.shift == pytest.approx(0.25, abs=0.06)
     assert like.made_escape_rate > like.shifted_escape_rate + 0.3
     assert like.real_escape_rate == np.mean([score <= LIMIT for score in real.values()])
-    forecast = forecast_kind(judged(made), [Judged(name, s, s <= LIMIT) for name, s in real.items()], LIMIT)
+    forecast = forecast_kind(judged(made), [Judged(name, name, s, s <= LIMIT) for name, s in real.items()], LIMIT)
     assert forecast.is_flagged and forecast.to_dict()["flagged"]
 
 
 def test_defects_that_are_like_the_real_ones_are_seldom_flagged():
-    flagged = [compare_with_real(*scores(10, weaker_by=0.0, seed=seed), LIMIT).verdict for seed in range(100)]
+    flagged = [compare_with_real(paired(*scores(10, weaker_by=0.0, seed=seed)), LIMIT).verdict for seed in range(100)]
     assert flagged.count("not like") <= 5
 
 
 def test_a_shift_that_changes_no_decision_is_no_reason_to_flag():
     made, real = scores(10, weaker_by=0.2)
     far = {name: 100 * own for name, own in made.items()}
-    like = compare_with_real(far, {name: 100 * one for name, one in real.items()}, LIMIT)
+    like = compare_with_real(paired(far, {name: 100 * one for name, one in real.items()}), LIMIT)
     assert like.p_value < 0.05 and like.verdict == "like"
 
 
 def test_too_few_rejects_say_nothing():
     for count in range(1, FEWEST):
-        assert compare_with_real(*scores(count, weaker_by=2.0), LIMIT).verdict == "too few rejects"
-    assert compare_with_real(*scores(FEWEST, weaker_by=0.5), LIMIT).verdict == "not like"
+        assert compare_with_real(paired(*scores(count, weaker_by=2.0)), LIMIT).verdict == "too few rejects"
+    assert compare_with_real(paired(*scores(FEWEST, weaker_by=0.5)), LIMIT).verdict == "not like"
+
+
+def test_rejects_of_one_part_count_as_one():
+    made, real = scores(12, weaker_by=0.25)
+    alone = compare_with_real(paired(made, real), LIMIT)
+    grouped = [one._replace(group=int(one.group) // 4) for one in paired(made, real)]
+    together = compare_with_real(grouped, LIMIT)
+    assert (together.rejects, together.groups, alone.groups) == (12, 3, 12) and together.verdict == "too few rejects"
+    assert together.shift == alone.shift and together.p_value > alone.p_value
+    ones = [Judged(one.source, int(one.source) // 4, one.image_score, one.is_ok) for one in judged(made)]
+    assert forecast_kind(ones, [], LIMIT).groups == 3
+    wide, narrow = forecast_kind(ones, [], LIMIT).escape_rate, forecast_kind(judged(made), [], LIMIT).escape_rate
+    assert wide.high - wide.low > narrow.high - narrow.low
 
 
 def test_scores_may_be_negative_as_log_likelihoods_are():
     made, real = scores(10, weaker_by=0.25)
-    like = compare_with_real({n: own - 5 for n, own in made.items()}, {n: s - 5 for n, s in real.items()}, LIMIT - 5)
+    pairs = [Pair(one.group, one.real - 5, one.made - 5) for one in paired(made, real)]
+    like = compare_with_real(pairs, LIMIT - 5)
     assert like.verdict == "not like" and like.shift > 0
 
 
 def test_further_real_ones_decide_where_there_are_some():
     made = judged({str(i): np.full(5, 2.0) for i in range(10)})
-    others = [Judged(f"o{i}", 0.5, i < 12) for i in range(20)]
+    others = [Judged(f"o{i}", i, 0.5, i < 12) for i in range(20)]
     found = forecast_kind(made, [], LIMIT, others)
     assert found.others.count == 12 and found.is_flagged and found.said.startswith("not like: 12 of 20")
-    assert not forecast_kind(made, [], LIMIT, [Judged("o", 2.0, False)] * 20).is_flagged
+    assert not forecast_kind(made, [], LIMIT, [Judged(str(i), i, 2.0, False) for i in range(20)]).is_flagged
 
 
 @pytest.fixture(scope="module")

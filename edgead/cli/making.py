@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from edgead.cli.app import Json, Seed, app, print_report
+from edgead.cli.app import Group, Json, Seed, app, print_report
 from edgead.cli.choices import MadeMethod
 from edgead.cli.console import facts_table, stage_bars
 from edgead.dataset.folders import resize_map
@@ -53,13 +53,14 @@ def defects(
             "reject, drawn needs no rejects."
         ),
     ] = MadeMethod.ratio,
+    group: Group = "auto",
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Put real defects onto good parts, with exact masks; `edgead report MODEL MADE --forecast` judges them."""
     from edgead.synthetic.made_set import Recipe, make_defects
 
-    recipe = Recipe(count, method.value, where, seed)
+    recipe = Recipe(count, method.value, where, group, seed)
     with stage_bars() as progress:
         real = [] if rejects is None else _marked(rejects, masks, boxes, model)
         made = make_defects(list_images(good), real, output, recipe, progress=partial(progress, "make defects"))
@@ -69,6 +70,7 @@ def defects(
         "images": len(made.images),
         "kinds": dict(sorted(Counter(image.kind for image in made.images).items())),
         "rejects": len(made.rejects),
+        "groups_of_rejects": len({reject.group for reject in made.rejects}),
         "rejects_without_a_marked_defect": len(real) - len(made.rejects),
         "good_parts": len({image.good for image in made.images}),
         "seed": made.seed,

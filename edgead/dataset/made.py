@@ -35,11 +35,15 @@ class _Section(BaseModel):
 
 
 class Reject(_Section):
-    """A real reject whose defect was taken; `label` says where it is known to be from."""
+    """A real reject whose defect was taken; `label` says where it is known to be from.
+
+    Rejects of one `group` show the same part, or are otherwise known to go together.
+    """
 
     image: _Name
     mask: _Name
     kind: str
+    group: int
     sha256: str
     label: Label
 

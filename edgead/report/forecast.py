@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgead.artifact.training_hashes import content_sha256, find_learnt
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import StageProgress, no_progress
@@ -14,15 +16,26 @@ from edgead.dataset.made import MadeSet, Method, read_made
 from edgead.detector import Detector
 from edgead.images.files import load_image
 from edgead.metrics import Rate
-from edgead.report.made_against_real import FEWEST, Likeness, compare_with_real
+from edgead.report.made_against_real import FEWEST, Likeness, Pair, compare_with_real
 from edgead.synthetic.rejects import find_rejects
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a detector said of one image; `source` is the reject that it is or was made of, or the part drawn on."""
+    """What a detector said of one image.
+
+    Attributes
+    ----------
+    source : str
+        The reject that it is or was made of, or the part that it was drawn on.
+    group : int or str
+        Of the source: those of one group show the same part.
+    image_score : float
+    is_ok : bool
+    """
 
     source: str
+    group: int | str
     image_score: float
     is_ok: bool
 
@@ -34,10 +47,10 @@ class KindForecast:
     Attributes
     ----------
     escape_rate : Rate
-        Share of the made defects that was judged ok. What was made of one reject goes together: the interval is that
-        of so many rejects, not of so many images.
-    sources : int
-        Rejects that the defects were made of; of drawn ones, parts that they were drawn on.
+        Share of the made defects that was judged ok. What was made of rejects of one group goes together: the interval
+        is that of so many groups, not of so many images.
+    sources, groups : int
+        Rejects that the defects were made of, and groups of them; of drawn ones, parts that they were drawn on.
     likeness : Likeness, optional
         The made defects beside their own rejects; None for drawn ones.
     others : Rate, optional
@@ -46,6 +59,7 @@ class KindForecast:
 
     escape_rate: Rate
     sources: int
+    groups: int
     likeness: Likeness | None = None
     others: Rate | None = None
 
@@ -68,6 +82,7 @@ class KindForecast:
         return {
             "made_images": self.escape_rate.total,
             "sources": self.sources,
+            "groups_of_sources": self.groups,
             "made_escape_rate": _plain(self.escape_rate),
             "made_against_real": self.likeness and self.likeness.to_dict(),
             "other_real_escape_rate": self.others and _plain(self.others),
@@ -109,8 +124,8 @@ class Forecast:
         for kind, one in self.kinds.items():
             if one.likeness is not None and one.likeness.verdict == "too few rejects":
                 said.append(
-                    f"{kind}: made of {one.likeness.rejects} rejects, at least {FEWEST} say whether made defects are "
-                    "like the real ones"
+                    f"{kind}: made of {one.likeness.groups} different rejects, at least {FEWEST} say whether made defects "
+                    "are like the real ones"
                 )
             if one.is_flagged:
                 said.append(f"{kind}: the made defects are not like the real ones; the forecast does not hold for it")
@@ -152,12 +167,15 @@ def forecast_folder(
     calibration = detector.graph.calibration
     assert calibration is not None
 
+    groups = {reject.image: reject.group for reject in made.rejects}
+
     def judge(stage: str, images: Sequence[tuple[str, str, Path]]) -> dict[str, list[Judged]]:
         """Verdicts by kind of (kind, source, path)."""
         found: dict[str, list[Judged]] = {}
         for done, (kind, source, path) in enumerate(images, 1):
             verdict = detector.predict(load_image(path))
-            found.setdefault(kind, []).append(Judged(source, verdict.image_score, verdict.decision == "ok"))
+            one = Judged(source, groups.get(source, source), verdict.image_score, verdict.decision == "ok")
+            found.setdefault(kind, []).append(one)
             progress(stage, done, len(images))
         return found
 
@@ -193,19 +211,22 @@ def forecast_kind(
     others : sequence of Judged
         Further real ones.
     """
-    sources = [one.source for one in made]
     likeness = None
     if real:
         by_source: dict[str, list[float]] = {}
         for one in made:
             by_source.setdefault(one.source, []).append(one.image_score)
-        used = {one.source: one.image_score for one in real if one.source in by_source}
-        likeness = compare_with_real(by_source, used, limit)
+        pairs = [
+            Pair(one.group, one.image_score, np.array(by_source[one.source])) for one in real if one.source in by_source
+        ]
+        likeness = compare_with_real(pairs, limit)
+    groups = [one.group for one in made]
     return KindForecast(
-        Rate.of_groups([one.is_ok for one in made], sources),
-        len(set(sources)),
+        Rate.of_groups([one.is_ok for one in made], groups),
+        len({one.source for one in made}),
+        len(set(groups)),
         likeness,
-        Rate.of(sum(one.is_ok for one in others), len(others)) if others else None,
+        Rate.of_groups([one.is_ok for one in others], [one.group for one in others]) if others else None,
     )
 
 

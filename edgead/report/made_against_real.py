@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 # A change of the forecast that matters, and how sure the difference behind it must be.
 TOLERANCE, LEVEL = 0.1, 0.05
-FEWEST = 6  # rejects: of fewer, no pattern of signs is rarer than 1 in 20
+FEWEST = 6  # groups: of fewer, no pattern of signs is rarer than 1 in 20
 _FLIPS = 4999
 
 Likely = Literal["like", "not like", "too few rejects"]
+
+
+class Pair(NamedTuple):
+    """The image score of a reject, its group, and the scores of what was made of it."""
+
+    group: Hashable
+    real: float
+    made: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +30,8 @@ class Likeness:
 
     Attributes
     ----------
-    rejects : int
+    rejects, groups : int
+        Rejects, and groups of them, each of which is another part.
     real_escape_rate : float
         Share of the rejects themselves that are judged ok.
     made_escape_rate : float
@@ -37,6 +46,7 @@ class Likeness:
     """
 
     rejects: int
+    groups: int
     real_escape_rate: float
     made_escape_rate: float
     shift: float
@@ -46,7 +56,7 @@ class Likeness:
     @property
     def verdict(self) -> Likely:
         """Whether the forecast may be taken for that of real defects."""
-        if self.rejects < FEWEST:
+        if self.groups < FEWEST:
             return "too few rejects"
         change = abs(self.shifted_escape_rate - self.made_escape_rate)
         return "not like" if self.p_value <= LEVEL and change > TOLERANCE else "like"
@@ -56,35 +66,28 @@ class Likeness:
         return {**asdict(self), "verdict": self.verdict}
 
 
-def compare_with_real(made: Mapping[str, Sequence[float]], real: Mapping[str, float], limit: float) -> Likeness:
-    """Compare the scores of rejects with those of the defects that were made of them.
-
-    Parameters
-    ----------
-    made : mapping of str to sequence of float
-        By reject, the image scores of what was made of it.
-    real : mapping of str to float
-        The image scores of the same rejects.
-    limit : float
-        A score up to this is judged ok.
-    """
-    scores = {name: np.asarray(made[name], np.float64) for name in real}
-    positive = limit > 0 and all(own.min() > 0 for own in scores.values()) and min(real.values()) > 0
+def compare_with_real(pairs: Sequence[Pair], limit: float) -> Likeness:
+    """Compare the scores of rejects with those of the defects that were made of them; up to `limit` is judged ok."""
+    positive = limit > 0 and all(one.real > 0 and one.made.min() > 0 for one in pairs)
     place = np.log if positive else np.asarray
-    differences = np.array([float(place(real[name]) - place(own).mean()) for name, own in scores.items()])
-    shift = float(differences.mean())
+    differences: dict[Hashable, list[float]] = {}
+    for one in pairs:
+        differences.setdefault(one.group, []).append(float(place(one.real) - place(one.made).mean()))
+    shift = float(np.mean([difference for own in differences.values() for difference in own]))
+    shifted = [np.mean(place(one.made) + shift <= place(limit)) for one in pairs]
     return Likeness(
-        rejects=len(real),
-        real_escape_rate=float(np.mean([score <= limit for score in real.values()])),
-        made_escape_rate=float(np.mean([np.mean(own <= limit) for own in scores.values()])),
+        rejects=len(pairs),
+        groups=len(differences),
+        real_escape_rate=float(np.mean([one.real <= limit for one in pairs])),
+        made_escape_rate=float(np.mean([np.mean(one.made <= limit) for one in pairs])),
         shift=shift,
-        p_value=_sign_p_value(differences),
-        shifted_escape_rate=float(np.mean([np.mean(place(own) + shift <= place(limit)) for own in scores.values()])),
+        p_value=_sign_p_value(np.array([sum(own) for own in differences.values()])),
+        shifted_escape_rate=float(np.mean(shifted)),
     )
 
 
 def _sign_p_value(differences: np.ndarray) -> float:
-    """Probability of a mean as far from 0 where each difference is as likely to have the other sign."""
+    """Probability of a sum as far from 0 where each difference is as likely to have the other sign."""
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (_FLIPS, differences.size))
     # Patterns that differ by nothing but rounding count as equal.
     as_far = np.abs(signs @ differences) >= abs(float(differences.sum())) * (1 - 1e-9)

@@ -13,7 +13,8 @@ import numpy as np
 
 from edgead.artifact.training_hashes import content_sha256
 from edgead.dataset.errors import DatasetError
-from edgead.dataset.folders import GOOD, Progress, check_images
+from edgead.dataset.folders import GOOD, Progress, check_images, common_folder
+from edgead.dataset.groups import AUTO, group_images
 from edgead.dataset.made import FILE, MadeImage, MadeSet, Method, Reject, Transform
 from edgead.errors import SettingsError
 from edgead.files.new_folder import new_folder
@@ -42,12 +43,15 @@ class Recipe:
         See `edgead.synthetic.transplant.transplant`; "drawn" takes no rejects.
     where : Path, optional
         A mask of the places where defects may be; by default they are put near their own places.
+    group : str
+        Which rejects belong together, see `edgead.dataset.groups.group_images`: a forecast counts those as one.
     seed : int
     """
 
     count: int = 300
     method: Method = "ratio"
     where: Path | None = None
+    group: str = AUTO
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -103,7 +107,7 @@ def make_defects(
     shapes: dict[Path, tuple[int, int]] = {}
     check_images(good, look=lambda path, image: shapes.update({path: (image.shape[0], image.shape[1])}))
     with new_folder(folder) as draft:
-        real = _keep_rejects(rejects, draft)
+        real = _keep_rejects(rejects, recipe.group, draft)
         made = _transplanted(real, shapes, recipe) if real else _drawn(shapes, recipe)
         images, used = [], set()
         for number, one in enumerate(made):
@@ -119,9 +123,11 @@ def make_defects(
     return result
 
 
-def _keep_rejects(rejects: Sequence[RealDefect], draft: Path) -> list[tuple[RealDefect, Reject]]:
+def _keep_rejects(rejects: Sequence[RealDefect], group: str, draft: Path) -> list[tuple[RealDefect, Reject]]:
     """Copy the rejects that have a marked defect, and their masks, into `real` in the draft."""
     kept = []
+    paths = [reject.path for reject in rejects]
+    groups = group_images(paths, group, common_folder(paths) if paths else None)
     for reject in rejects:
         _, mask = reject.load()
         if mask is None:
@@ -130,8 +136,8 @@ def _keep_rejects(rejects: Sequence[RealDefect], draft: Path) -> list[tuple[Real
         of_mask = f"real/ground_truth/{reject.kind}/{reject.path.stem}_mask.png"
         _copy(reject.path, draft / name)
         write_image(draft / of_mask, mask.astype(np.uint8) * 255)
-        digest = content_sha256(reject.path)
-        kept.append((reject, Reject(image=name, mask=of_mask, kind=reject.kind, sha256=digest, label=reject.label)))
+        facts = {"kind": reject.kind, "group": groups.numbers[reject.path], "sha256": content_sha256(reject.path)}
+        kept.append((reject, Reject(image=name, mask=of_mask, label=reject.label, **facts)))
     if rejects and not kept:
         raise DatasetError(
             f"none of {len(rejects)} rejects has a marked defect, {rejects[0].path} first: give masks (--masks), boxes "
