@@ -12,9 +12,10 @@ from command_line import run_here
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import find_test_images
 from edgead.detector import Detector
-from edgead.report.forecast import Forecast, Judged, forecast_folder, forecast_kind
+from edgead.report.folder import forecast_folder
+from edgead.report.forecast import Forecast, Judged, forecast_kind
 from edgead.report.forecast_page import forecast_page
-from edgead.report.made_against_real import FEWEST, Pair, compare_with_real
+from edgead.report.made_against_real import FEWEST, LEVEL, Pair, at_level, compare_with_real
 from edgead.synthetic.made_set import Recipe, make_defects
 from edgead.synthetic.rejects import by_masks, find_rejects
 
@@ -61,16 +62,30 @@ def test_defects_that_come_out_too_weak_are_flagged_and_the_rate_of_the_real_one
     assert forecast.is_flagged and forecast.to_dict()["flagged"]
 
 
+def test_the_forecast_is_at_the_level_of_the_rejects_and_varies_as_what_was_made_of_them():
+    made, real = scores(10, weaker_by=0.25)
+    judged_real = [Judged(name, name, s, s <= LIMIT) for name, s in real.items()]
+    found = forecast_kind(judged(made), judged_real, LIMIT)
+    unweakened = {name: own * np.exp(0.25) for name, own in made.items()}
+    expected = np.mean([np.mean(own <= LIMIT) for own in unweakened.values()])
+    assert found.made.rate > expected + 0.3 and found.escape_rate.rate == pytest.approx(expected, abs=0.1)
+    # By hand: the geometric mean of what was made becomes the score of the reject.
+    (ok,) = at_level([Pair("a", 2.0, np.array([0.5, 1.0, 2.0]))], 1.5)
+    assert ok.tolist() == [True, False, False]  # 1, 2 and 4
+    (ok,) = at_level([Pair("a", 0.0, np.array([-3.0, -1.0]))], 0.5)
+    assert ok.tolist() == [True, False]  # -1 and 1
+
+
 def test_defects_that_are_like_the_real_ones_are_seldom_flagged():
     flagged = [compare_with_real(paired(*scores(10, weaker_by=0.0, seed=seed)), LIMIT).verdict for seed in range(100)]
-    assert flagged.count("not like") <= 5
+    assert flagged.count("not like") <= 15
 
 
 def test_a_shift_that_changes_no_decision_is_no_reason_to_flag():
     made, real = scores(10, weaker_by=0.2)
     far = {name: 100 * own for name, own in made.items()}
     like = compare_with_real(paired(far, {name: 100 * one for name, one in real.items()}), LIMIT)
-    assert like.p_value < 0.05 and like.verdict == "like"
+    assert like.p_value < LEVEL and like.verdict == "like"
 
 
 def test_too_few_rejects_say_nothing():
@@ -125,7 +140,7 @@ def forecast(made, trained_model) -> Forecast:
 def test_a_folder_is_judged_kind_by_kind(forecast, made, trained_model):
     assert sorted(forecast.kinds) == ["crack", "stain"] and forecast.learnt_parts == 0 < forecast.parts
     assert all(one.escape_rate.total == 4 and one.likeness is not None for one in forecast.kinds.values())
-    assert any("at least 6 say whether" in warning for warning in forecast.warnings())
+    assert any("at least 5 say whether" in warning for warning in forecast.warnings())
     with Detector.load(trained_model) as detector, pytest.raises(DatasetError, match="holds no made.json"):
         forecast_folder(detector, made / "test")
 
@@ -156,7 +171,7 @@ def test_report_and_eval_judge_them_only_with_forecast(made, line_data, trained_
     report = json.loads(ended.stdout)
     assert report["page"] == str(page) and page.is_file() and set(report["kinds"]) == {"crack", "stain"}
     ended = run_here("eval", trained_model, made, "--forecast", "--real", line_data)
-    assert "made defects passed" in ended.stdout and "warning" in ended.stderr
+    assert "escape rate from made" in ended.stdout and "warning" in ended.stderr
     no_folder = run_here("report", trained_model, line_data, "--forecast", "-o", tmp_path / "no.html")
     assert no_folder.returncode == 2 and "holds no made.json" in no_folder.stderr
     alone = run_here("eval", trained_model, line_data, "--real", line_data)

@@ -77,7 +77,7 @@ class Model(Detector):
         others: PathLike | None = None,
         progress: StageProgress = no_progress,
     ) -> Forecast:
-        """Forecast the escape rate by kind from made defects; see `edgead.report.forecast.forecast_folder`.
+        """Forecast the escape rate by kind from made defects; see `edgead.report.folder.forecast_folder`.
 
         Parameters
         ----------

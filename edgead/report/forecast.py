@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgead.artifact.training_hashes import content_sha256, find_learnt
-from edgead.dataset.errors import DatasetError
-from edgead.dataset.folders import StageProgress, no_progress
-from edgead.dataset.made import MadeSet, Method, read_made
-from edgead.detector import Detector
-from edgead.images.files import load_image
+from edgead.dataset.made import Method
 from edgead.metrics import Rate
-from edgead.report.made_against_real import FEWEST, Likeness, Pair, compare_with_real
-from edgead.synthetic.rejects import find_rejects
+from edgead.report.made_against_real import FEWEST, Likeness, Pair, at_level, compare_with_real
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +40,11 @@ class KindForecast:
     Attributes
     ----------
     escape_rate : Rate
-        Share of the made defects that was judged ok. What was made of rejects of one group goes together: the interval
-        is that of so many groups, not of so many images.
+        The forecast: the share of made defects that is judged ok where those of each reject score as it does, see
+        `edgead.report.made_against_real.at_level`; of drawn ones, the share as it is. What was made of rejects of one
+        group goes together: the interval is that of so many groups, not of so many images.
+    made : Rate
+        Share of the made defects that was judged ok as they are.
     sources, groups : int
         Rejects that the defects were made of, and groups of them; of drawn ones, parts that they were drawn on.
     likeness : Likeness, optional
@@ -58,6 +54,7 @@ class KindForecast:
     """
 
     escape_rate: Rate
+    made: Rate
     sources: int
     groups: int
     likeness: Likeness | None = None
@@ -83,7 +80,8 @@ class KindForecast:
             "made_images": self.escape_rate.total,
             "sources": self.sources,
             "groups_of_sources": self.groups,
-            "made_escape_rate": _plain(self.escape_rate),
+            "escape_rate_from_made": _plain(self.escape_rate),
+            "made_escape_rate": _plain(self.made),
             "made_against_real": self.likeness and self.likeness.to_dict(),
             "other_real_escape_rate": self.others and _plain(self.others),
             "flagged": self.is_flagged,
@@ -124,11 +122,14 @@ class Forecast:
         for kind, one in self.kinds.items():
             if one.likeness is not None and one.likeness.verdict == "too few rejects":
                 said.append(
-                    f"{kind}: made of {one.likeness.groups} different rejects, at least {FEWEST} say whether made defects "
-                    "are like the real ones"
+                    f"{kind}: made of {one.likeness.groups} different rejects, at least {FEWEST} say whether made "
+                    "defects are like the real ones"
                 )
             if one.is_flagged:
-                said.append(f"{kind}: the made defects are not like the real ones; the forecast does not hold for it")
+                said.append(
+                    f"{kind}: the made defects do not score as the real ones do; the forecast rests on the "
+                    f"{one.sources} rejects themselves"
+                )
         return said
 
     def to_dict(self) -> dict[str, Any]:
@@ -142,57 +143,6 @@ class Forecast:
             "kinds": {kind: one.to_dict() for kind, one in self.kinds.items()},
             "warnings": self.warnings(),
         }
-
-
-def forecast_folder(
-    detector: Detector, folder: Path, others: Path | None = None, progress: StageProgress = no_progress
-) -> Forecast:
-    """Judge a folder of made defects, and the rejects that they were made of.
-
-    Parameters
-    ----------
-    detector : Detector
-    folder : Path
-        With a `made.json`; see `edgead.dataset.made`.
-    others : Path, optional
-        Folder of further real rejects, FOLDER/KIND/*.png; those that defects were made of are left out.
-    progress : callable, optional
-
-    Raises
-    ------
-    DatasetError
-        There is no `made.json`, or it and the folder do not fit.
-    """
-    made = read_made(folder)
-    calibration = detector.graph.calibration
-    assert calibration is not None
-
-    groups = {reject.image: reject.group for reject in made.rejects}
-
-    def judge(stage: str, images: Sequence[tuple[str, str, Path]]) -> dict[str, list[Judged]]:
-        """Verdicts by kind of (kind, source, path)."""
-        found: dict[str, list[Judged]] = {}
-        for done, (kind, source, path) in enumerate(images, 1):
-            verdict = detector.predict(load_image(path))
-            one = Judged(source, groups.get(source, source), verdict.image_score, verdict.decision == "ok")
-            found.setdefault(kind, []).append(one)
-            progress(stage, done, len(images))
-        return found
-
-    of_made = judge("judge made defects", [(o.kind, o.reject or o.good, folder / o.image) for o in made.images])
-    of_real = judge("judge their rejects", [(o.kind, o.image, folder / o.image) for o in made.rejects])
-    of_others = judge("judge other rejects", [] if others is None else _others(others, made))
-    parts = [folder / name for name in {one.good for one in made.images}]
-    return Forecast(
-        made.method,
-        calibration.reject,
-        {
-            kind: forecast_kind(ones, of_real.get(kind, ()), calibration.review, of_others.get(kind, ()))
-            for kind, ones in sorted(of_made.items())
-        },
-        len(parts),
-        len(find_learnt(detector.artifact, parts)),
-    )
 
 
 def forecast_kind(
@@ -211,36 +161,28 @@ def forecast_kind(
     others : sequence of Judged
         Further real ones.
     """
-    likeness = None
-    if real:
-        by_source: dict[str, list[float]] = {}
-        for one in made:
-            by_source.setdefault(one.source, []).append(one.image_score)
-        pairs = [
-            Pair(one.group, one.image_score, np.array(by_source[one.source])) for one in real if one.source in by_source
-        ]
-        likeness = compare_with_real(pairs, limit)
     groups = [one.group for one in made]
+    as_made = Rate.of_groups([one.is_ok for one in made], groups)
+    further = Rate.of_groups([one.is_ok for one in others], [one.group for one in others]) if others else None
+    by_source: dict[str, list[float]] = {}
+    for one in made:
+        by_source.setdefault(one.source, []).append(one.image_score)
+    pairs = [
+        Pair(one.group, one.image_score, np.array(by_source[one.source])) for one in real if one.source in by_source
+    ]
+    if not pairs:
+        return KindForecast(as_made, as_made, len(by_source), len(set(groups)), others=further)
+    levelled = at_level(pairs, limit)
+    events = [bool(event) for own in levelled for event in own]
+    of_pairs = [pair.group for pair, own in zip(pairs, levelled, strict=True) for _ in own]
     return KindForecast(
-        Rate.of_groups([one.is_ok for one in made], groups),
-        len({one.source for one in made}),
+        Rate.of_groups(events, of_pairs),
+        as_made,
+        len(by_source),
         len(set(groups)),
-        likeness,
-        Rate.of_groups([one.is_ok for one in others], [one.group for one in others]) if others else None,
+        compare_with_real(pairs, limit),
+        further,
     )
-
-
-def _others(folder: Path, made: MadeSet) -> list[tuple[str, str, Path]]:
-    """Kind, name and path of the rejects in a folder of which no defect was made."""
-    known = {reject.sha256 for reject in made.rejects}
-    found = [(kind, path.name, path) for path, kind in find_rejects(folder) if content_sha256(path) not in known]
-    kinds = {image.kind for image in made.images}
-    if not any(kind in kinds for kind, _, _ in found):
-        raise DatasetError(
-            f"{folder} holds no further reject of the kinds {', '.join(sorted(kinds))}: its folders must be called as "
-            "the kinds are"
-        )
-    return [one for one in found if one[0] in kinds]
 
 
 def _plain(rate: Rate) -> dict[str, Any]:

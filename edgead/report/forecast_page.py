@@ -20,19 +20,19 @@ def forecast_page(forecast: Forecast, *, model: str, data: str) -> str:
     """Write the page; `model` and `data` are names."""
     made = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     header = f"<p>edgead {__version__}, {made}. All rates are of <b>made</b> defects unless a column says real.</p>"
-    head = ("kind", "made defects passed", "95 % interval", "made images", "made of", "made against real")
+    head = ("kind", "escape rate, from made defects", "95 % interval", "made images", "made of", "made against real")
     rows = [
         (
             kind,
             _percent(one.escape_rate.rate),
             _interval(one.escape_rate),
             str(one.escape_rate.total),
-            f"{one.sources} {'parts' if one.likeness is None else 'rejects'}",
+            f"{one.sources} {'parts' if one.likeness is None else f'rejects in {one.groups} groups'}",
             one.said,
         )
         for kind, one in forecast.kinds.items()
     ]
-    beside = ("kind", "real rejects", "real passed", "made passed", "made passed if shifted", "shift", "p")
+    beside = ("kind", "real rejects", "real passed", "made passed", "made passed at the level of real", "shift", "p")
     compared = [
         (
             kind,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-# A change of the forecast that matters, and how sure the difference behind it must be.
-TOLERANCE, LEVEL = 0.1, 0.05
-FEWEST = 6  # groups: of fewer, no pattern of signs is rarer than 1 in 20
+# A difference of the rates that matters, and how sure the difference of scores behind it must be: with ten rejects, a
+# stricter level flags less than half of the kinds whose made defects are off, and a flag that is wrong costs little.
+TOLERANCE, LEVEL = 0.1, 0.2
+FEWEST = 5  # groups: of fewer, no pattern of signs is rarer than 1 in 8
 _FLIPS = 4999
 
 Likely = Literal["like", "not like", "too few rejects"]
@@ -66,13 +67,21 @@ class Likeness:
         return {**asdict(self), "verdict": self.verdict}
 
 
+def at_level(pairs: Sequence[Pair], limit: float) -> list[np.ndarray]:
+    """Which made defects are judged ok if those of each reject score as it does on average; bool, one array a reject.
+
+    The reject says how high such a defect scores, what was made of it how much that varies with part and place.
+    """
+    place = _place(pairs, limit)
+    return [place(one.made) + _difference(one, place) <= place(limit) for one in pairs]
+
+
 def compare_with_real(pairs: Sequence[Pair], limit: float) -> Likeness:
     """Compare the scores of rejects with those of the defects that were made of them; up to `limit` is judged ok."""
-    positive = limit > 0 and all(one.real > 0 and one.made.min() > 0 for one in pairs)
-    place = np.log if positive else np.asarray
+    place = _place(pairs, limit)
     differences: dict[Hashable, list[float]] = {}
     for one in pairs:
-        differences.setdefault(one.group, []).append(float(place(one.real) - place(one.made).mean()))
+        differences.setdefault(one.group, []).append(_difference(one, place))
     shift = float(np.mean([difference for own in differences.values() for difference in own]))
     shifted = [np.mean(place(one.made) + shift <= place(limit)) for one in pairs]
     return Likeness(
@@ -84,6 +93,16 @@ def compare_with_real(pairs: Sequence[Pair], limit: float) -> Likeness:
         p_value=_sign_p_value(np.array([sum(own) for own in differences.values()])),
         shifted_escape_rate=float(np.mean(shifted)),
     )
+
+
+def _place(pairs: Sequence[Pair], limit: float) -> Callable[[Any], Any]:
+    """Where scores are compared: on the scale of their logarithm where all are positive."""
+    positive = limit > 0 and all(one.real > 0 and one.made.min() > 0 for one in pairs)
+    return np.log if positive else np.asarray
+
+
+def _difference(one: Pair, place: Callable[[Any], Any]) -> float:
+    return float(place(one.real) - place(one.made).mean())
 
 
 def _sign_p_value(differences: np.ndarray) -> float:
