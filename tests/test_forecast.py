@@ -125,7 +125,7 @@ def test_further_real_ones_decide_where_there_are_some():
 @pytest.fixture(scope="module")
 def made(line_data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("forecast") / "made"
-    rejects = [one for one in find_rejects(line_data) if one[1] in ("stain", "crack")]
+    rejects = [one for one in find_rejects(line_data) if one[1] in ("stain", "crack")][::2]
     good = [image.path for image in find_test_images(line_data) if not image.is_defective]
     make_defects(good, by_masks(rejects, line_data / "ground_truth"), folder, Recipe(count=8))
     return folder

@@ -78,12 +78,6 @@ class MadeSet(_Section):
     rejects: Annotated[tuple[Reject, ...], Field(max_length=100_000)]
     images: Annotated[tuple[MadeImage, ...], Field(min_length=1, max_length=1_000_000)]
 
-    @property
-    def label(self) -> Label:
-        """The weakest of what the rejects' defects are known by."""
-        found = {reject.label for reject in self.rejects}
-        return "box" if "box" in found else "map" if "map" in found else "mask"
-
 
 def is_made(folder: Path) -> bool:
     """Does the folder say that its defects were made?"""
