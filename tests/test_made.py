@@ -234,6 +234,8 @@ def test_boxes_of_verdicts_mark_defects(rejects, good, tmp_path):
     assert np.array_equal(mask, SPOT) and found[1].load()[1] is None
     said = make_defects(good, found, tmp_path / "made", Recipe(count=2))
     assert [one.label for one in said.rejects] == ["box"]
+    with pytest.raises(DatasetError, match="2 rejects are called a.png"):
+        by_boxes(find_rejects(rejects), tmp_path / "verdicts.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -306,7 +308,7 @@ def test_every_verb_that_takes_images_refuses_them(made, model_copy, tmp_path):
         ("export", model_copy, parts, "--precision", "int8"),
         ("eval", model_copy, made),
         ("report", model_copy, made, "-o", tmp_path / "page.html"),
-        ("verify", model_copy, made),
+        ("verify", model_copy, made, "--all"),
         ("demo", "--data", made, "-o", tmp_path / "demo"),
     ):
         ended = run_here(*words)

@@ -96,15 +96,14 @@ def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
     if normal_dir is None:
         normal_dir = "." if _is_plain(data) else f"train/{GOOD}"
     folder = data / normal_dir
+    refuse_made([folder / GOOD])
     if not folder.is_dir():
         inside = ", ".join(sorted(entry.name + "/" * entry.is_dir() for entry in data.iterdir())[:8]) or "nothing"
         raise DatasetError(
             f"{data} has no folder {normal_dir}; it holds {inside}. Put the good images into the folder itself, or use "
             "the MVTec layout (train/good/*.png), or name their folder with --normal-dir"
         )
-    paths = list_images(folder)
-    refuse_made(paths)
-    return paths
+    return list_images(folder)
 
 
 def _is_plain(data: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,8 +92,11 @@ def by_boxes(rejects: Sequence[tuple[Path, str]], verdicts: Path) -> list[RealDe
     Raises
     ------
     DatasetError
-        The file cannot be read, or a line of it is no verdict.
+        The file cannot be read, a line of it is no verdict, or two rejects have one name.
     """
+    (name, count), *_ = Counter(path.name for path, _ in rejects).most_common(1) or [("", 0)]
+    if count > 1:
+        raise DatasetError(f"{count} rejects are called {name}: verdicts name images by their file alone, rename them")
     boxes = _read_boxes(verdicts)
 
     def mark(path: Path, image: np.ndarray) -> np.ndarray | None:
