@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
         model = _train(data, work / "models" / preset, preset)
         real = _real_scores(model, work, preset)
         for method in options.methods.split(","):
-            made = _made_scores(model, work, preset, method)
+            made = _made_scores(model, work, f"{preset}_{method}", options.each)
             for name, limit in real["limits"].items():
                 rows = _forecasts(made, real["kinds"], limit, tiles, options.draws)
                 print("\n".join(_table(f"{preset}, {method}, {name}", rows)), flush=True)
@@ -124,20 +124,22 @@ def _real_scores(model: Path, work: Path, preset: str) -> dict[str, Any]:
     return _kept(work / "results" / f"{preset}_real.json", model, judge)
 
 
-def _made_scores(model: Path, work: Path, preset: str, method: str) -> dict[str, dict[str, list[float]]]:
-    """By kind, the scores of what was made of each reject."""
+def _made_scores(model: Path, work: Path, what: str, each: int) -> dict[str, dict[str, list[float]]]:
+    """By kind, the scores of what was made of each reject; `what` is the preset and the method."""
+    method = what.rpartition("_")[2]
 
     def judge(detector: Detector) -> Any:
         found: dict[str, dict[str, list[float]]] = {}
         for folder in sorted((work / "made" / (MADE[0] if method == POISSON else method)).iterdir()):
             for one in read_made(folder).images:
                 assert one.reject is not None
-                image = poisson(folder, one) if method == POISSON else load_image(folder / one.image)
                 own = found.setdefault(one.kind, {}).setdefault(_name(Path(one.reject)), [])
-                own.append(float(detector.predict(image).image_score))
+                if len(own) < each:
+                    image = poisson(folder, one) if method == POISSON else load_image(folder / one.image)
+                    own.append(float(detector.predict(image).image_score))
         return found
 
-    return _kept(work / "results" / f"{preset}_{method}.json", model, judge)
+    return _kept(work / "results" / f"{what}_{each}.json", model, judge)
 
 
 def _kept(file: Path, model: Path, judge: Callable[[Detector], Any]) -> Any:
@@ -227,5 +229,5 @@ def _parser() -> argparse.ArgumentParser:
         "--methods", default=",".join((*MADE, POISSON)), metavar="NAME,...", help="how defects are made"
     )
     parser.add_argument("--draws", type=int, default=20, help="choices of the known rejects")
-    parser.add_argument("--each", type=int, default=3, help="made images of each reject")
+    parser.add_argument("--each", type=int, default=3, help="made images of each reject that are judged")
     return parser
