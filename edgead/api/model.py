@@ -20,6 +20,7 @@ from edgead.files.named import named_path
 if TYPE_CHECKING:
     from edgead.learning.recalibrate import AskedRates, Recalibration
     from edgead.report.evaluate import Evaluation
+    from edgead.report.forecast import Forecast
     from edgead.sinks import Sink
     from edgead.sources import Source
     from edgead.stream import StreamSummary
@@ -64,6 +65,32 @@ class Model(SortingDetector):
 
         report_folder(self, named_path(data), named_path(page), group, progress)
         return Path(page)
+
+    def forecast(
+        self,
+        made: PathLike,
+        page: PathLike | None = None,
+        *,
+        others: PathLike | None = None,
+        progress: StageProgress = no_progress,
+    ) -> Forecast:
+        """Forecast the escape rate by kind from made defects; see `edgead.report.folder.forecast_folder`.
+
+        Parameters
+        ----------
+        made : path
+            Folder that `edgead defects` has written.
+        page : path, optional
+            Where to write a page of it.
+        others : path, optional
+            Folder of further real rejects to compare with.
+        progress : callable, optional
+            Called with (stage, done, total).
+        """
+        from edgead.report.folder import forecast_made
+
+        written, real = (None if path is None else named_path(path) for path in (page, others))
+        return forecast_made(self, named_path(made), written, real, progress)
 
     def calibrate(
         self,
