@@ -63,7 +63,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.kinds < 2:
-            raise SettingsError(f"kinds is {self.kinds}: at least 2 are needed, as the first draws what hardly deviates")
+            raise SettingsError(f"kinds is {self.kinds}: at least 2, as the first draws what hardly deviates")
         if self.epochs < 1 or self.batch_size < 2:
             raise SettingsError(f"epochs {self.epochs} and batch_size {self.batch_size}: at least 1 and 2 are needed")
 
