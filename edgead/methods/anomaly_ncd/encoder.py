@@ -12,7 +12,22 @@ from edgead.methods.vit import VisionTransformer
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class MaskGuidedVit(nn.Module):
+class Encoder(nn.Module):
+    """Called with RGB normalised like ImageNet, (n, 3, side, side), and masks in 0..1, (n, 1, side, side): (n, d).
+
+    Attributes
+    ----------
+    side : int
+        Of its images, in pixels.
+    channels : int
+        Of what it gives.
+    """
+
+    side: int
+    channels: int
+
+
+class MaskGuidedVit(Encoder):
     """A vision transformer whose class token sees the patches of the region alone (section 3.3).
 
     Parameters
@@ -44,7 +59,7 @@ class MaskGuidedVit(nn.Module):
         return self.vit.norm(x)[:, 0]
 
 
-class RegionAverage(nn.Module):
+class RegionAverage(Encoder):
     """Ours, where there is no transformer: features of a packaged backbone, averaged over the region.
 
     The backbone stays frozen. Its channels are standardised over the crops, as heads that compare directions need it;

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.methods.anomaly_ncd.crops import Crop, cut_crops
-from edgead.methods.anomaly_ncd.encoder import MaskGuidedVit, RegionAverage
+from edgead.methods.anomaly_ncd.encoder import Encoder, MaskGuidedVit, RegionAverage
 from edgead.methods.anomaly_ncd.heads import KindHeads
 from edgead.methods.anomaly_ncd.merging import kind_probabilities, merge_regions
 from edgead.methods.anomaly_ncd.regions import main_elements, search_range, to_grey
@@ -63,7 +62,7 @@ class Kinds:
     crops: list[list[Crop]]
 
 
-def build_encoder(weights: Path | None = None) -> nn.Module:
+def build_encoder(weights: Path | None = None) -> Encoder:
     """The paper's encoder with a file of DINO's ViT; without one, an average over regions that is ours.
 
     Raises
@@ -79,7 +78,7 @@ def sort_by_anomaly_ncd(
     maps: Sequence[np.ndarray],
     plan: Plan,
     *,
-    encoder: nn.Module,
+    encoder: Encoder,
     masks: Sequence[np.ndarray] | None = None,
     base: Base = NO_BASE,
     device: str = "auto",

@@ -16,6 +16,7 @@ from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.methods.anomaly_ncd import losses
 from edgead.methods.anomaly_ncd.crops import Crop
+from edgead.methods.anomaly_ncd.encoder import Encoder
 from edgead.methods.anomaly_ncd.views import Views
 from edgead.methods.checkpoint import Learner
 from edgead.methods.loop import run_steps
@@ -161,7 +162,7 @@ class Material:
 
 
 def train(
-    encoder: nn.Module, heads: nn.Module, material: Material, plan: Plan, *, progress: StageProgress = no_progress
+    encoder: Encoder, heads: nn.Module, material: Material, plan: Plan, *, progress: StageProgress = no_progress
 ) -> int:
     """Train in place; returns the number of the head that lost least in the last epoch.
 

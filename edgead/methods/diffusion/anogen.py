@@ -145,7 +145,7 @@ def make_defects(
     generator = torch.Generator(model.device).manual_seed(plan.seed)
     with word.spoken(model):
         words = model.words([""] * len(good)), model.words([WORD] * len(good))
-    latents = model.encode(torch.stack([to_tensor(image, side) for image in good]))
+    latents = model.encode(torch.stack([to_tensor(image, side) for image in good]), generator)
     inside = torch.stack([torch.from_numpy(middle((box > 0).astype(np.float32), side))[None] for box in boxes])
 
     def predict(x: Tensor, steps: Tensor, conditions: Tensor) -> Tensor:

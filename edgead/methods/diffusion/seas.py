@@ -188,7 +188,7 @@ def make_defects(
     """
     solver = _solver(model, plan)
     generator = torch.Generator(model.device).manual_seed(plan.seed)
-    start = model.encode(torch.stack([to_tensor(image, model.side) for image in good]))
+    start = model.encode(torch.stack([to_tensor(image, model.side) for image in good]), generator)
     # The authors' code leaves these unscaled.
     start = start / model.vae.config.scaling_factor
     noise = torch.randn(start.shape, generator=generator, device=model.device)

@@ -43,11 +43,18 @@ def add_words(tokenizer: Any, text_encoder: Any, types: int) -> None:
         raise SettingsError(
             f"the tokenizer knows {PART} or sks1 already: give the folder of a model that is not trained"
         )
-    text_encoder.resize_token_embeddings(len(tokenizer))
+    text_encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     embeddings = text_encoder.get_input_embeddings().weight
     with torch.no_grad():
         for kind, words in (("part", [PART]), ("defect", defects)):
             known = tokenizer.encode(BEGINS_AS[kind], add_special_tokens=False)
             if len(known) != 1:
                 raise SettingsError(f"the tokenizer has {len(known)} tokens for {BEGINS_AS[kind]!r} instead of one")
-            embeddings[tokenizer.convert_tokens_to_ids(words)] = embeddings[known[0]]
+            embeddings[tokenizer.convert_tokens_to_ids(words)] = embeddings[known[0]].clone()
+    _check_places(tokenizer)
+
+
+def _check_places(tokenizer: Any) -> None:
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer(defect_prompt(0)).input_ids)
+    if tokens[NORMAL] != PART or tokens[ANOMALOUS] != defect_prompt(0).split()[-WORDS:]:
+        raise SettingsError(f"the tokenizer makes {' '.join(tokens)} of a prompt: give the one of Stable Diffusion")

@@ -52,10 +52,11 @@ class StableDiffusion:
         ids = self.tokenizer(list(prompts), **options).input_ids
         return self.text_encoder(ids.to(self.device))[0]
 
-    def encode(self, images: Tensor) -> Tensor:
+    def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Images in -1..1, (n, 3, side, side) -> scaled latents, drawn from what the encoder says, (n, c, h, w)."""
         with torch.no_grad():
-            return self.vae.encode(images.to(self.device)).latent_dist.sample() * self.vae.config.scaling_factor
+            latents = self.vae.encode(images.to(self.device)).latent_dist.sample(generator)
+        return latents * self.vae.config.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (n, c, h, w) -> images in about -1..1, (n, 3, side, side)."""
@@ -107,13 +108,15 @@ def _read_parts(folder: Path) -> dict[str, Any]:
         raise SettingsError(f"{error.name} is missing: pip install 'edgead[diffusion]'") from error
 
     local: dict[str, Any] = {"local_files_only": True}
-    tensors = {**local, "use_safetensors": True, "torch_dtype": torch.float32}
+    weights = {**local, "use_safetensors": True}
+    # What saves memory at the start needs another package.
+    tensors = {**weights, "torch_dtype": torch.float32, "low_cpu_mem_usage": False}
     try:
         return {
             "unet": UNet2DConditionModel.from_pretrained(folder, subfolder="unet", **tensors),
             "vae": AutoencoderKL.from_pretrained(folder, subfolder="vae", **tensors),
             "text_encoder": CLIPTextModel.from_pretrained(
-                folder, subfolder="text_encoder", use_safetensors=True, dtype=torch.float32, **local
+                folder, subfolder="text_encoder", dtype=torch.float32, **weights
             ),
             "tokenizer": CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", **local),
             "schedule": DDPMScheduler.from_pretrained(folder, subfolder="scheduler", **local),
