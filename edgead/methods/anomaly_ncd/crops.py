@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -72,11 +73,16 @@ def cut_crops(
     boxes = join_boxes(_boxes(mask), max(height, width))
     if count is not None:
         boxes = boxes[: count + 1]
-    pillow = Image.fromarray(image), Image.fromarray(mask)
+    whole, marked = Image.fromarray(image), Image.fromarray(mask)
     # Bicubic, as in the authors' code, which may exceed 255 by a little.
     scores = Image.fromarray(found_in.stretch(anomaly_map).astype(np.float32)).resize((width, height))
     return [
-        Crop(*(np.asarray(x.crop(box)) for x in pillow), box, float(np.asarray(scores.crop(box)).max()) / 255)
+        Crop(
+            np.asarray(whole.crop(box)),
+            np.asarray(marked.crop(box)),
+            box,
+            float(np.asarray(scores.crop(box)).max()) / 255,
+        )
         for box in boxes
     ]
 
@@ -123,7 +129,7 @@ def _distance(a: Box, b: Box) -> float:
     gaps = [abs(a[i] + a[i + 2] - b[i] - b[i + 2]) / 2 - (a[i + 2] - a[i] + b[i + 2] - b[i]) / 2 for i in (0, 1)]
     if max(gaps) < 0:
         return -1.0
-    return float(np.hypot(*(max(gap, 0.0) for gap in gaps)))
+    return math.hypot(*(max(gap, 0.0) for gap in gaps))
 
 
 def _join(group: tuple[Box, ...]) -> Box:

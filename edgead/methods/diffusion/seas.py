@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -224,7 +225,7 @@ def more_noise(latents: Tensor, noise: Tensor, betas: tuple[float, float], steps
     return kept.sqrt() * latents + (1 - kept).sqrt() * noise
 
 
-def _solver(model: StableDiffusion, plan: SeasPlan) -> object:
+def _solver(model: StableDiffusion, plan: SeasPlan) -> Any:
     from diffusers import DPMSolverMultistepScheduler
 
     # What the authors' version of diffusers did at the last step.
