@@ -182,8 +182,8 @@ def test_an_example_turns_with_its_mask_and_its_good_part():
     batch = Examples([image], [mask], [0], [image]).batch(24, 64, np.random.default_rng(1), turn=True)
     defects, good = batch.images.chunk(2)
     assert len({x.numpy().tobytes() for x in batch.masks}) > 5
-    for pictured in (defects, good):
-        torch.testing.assert_close((pictured[:, :1] > 0).float(), batch.masks)
+    for shown in (defects, good):
+        torch.testing.assert_close((shown[:, :1] > 0).float(), batch.masks)
 
 
 def test_a_cpu_needs_consent(folder):
