@@ -12,8 +12,10 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 diffusers = pytest.importorskip("diffusers", reason="the extra `diffusion` is not installed")
 transformers = pytest.importorskip("transformers", reason="the extra `diffusion` is not installed")
 
+from safetensors.torch import save_file  # noqa: E402
+
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.methods.diffusion import anogen, seas, seas_prompts  # noqa: E402
+from edgead.methods.diffusion import anogen, keep, seas, seas_prompts  # noqa: E402
 from edgead.methods.diffusion.anogen import AnogenPlan  # noqa: E402
 from edgead.methods.diffusion.examples import Examples  # noqa: E402
 from edgead.methods.diffusion.seas import SeasPlan  # noqa: E402
@@ -98,7 +100,7 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
     return {name for name, value in after.items() if not torch.equal(value, before[name])}
 
 
-def test_seas_learns_and_makes_defects_with_their_masks(model, examples):
+def test_seas_learns_and_makes_defects_with_their_masks(model, examples, tmp_path):
     known = model.text_encoder.get_input_embeddings().weight.clone()
     before = weights(model.unet, model.vae)
     seas.fine_tune(model, examples, PLAN)
@@ -110,13 +112,22 @@ def test_seas_learns_and_makes_defects_with_their_masks(model, examples):
     trained = weights(model.unet, model.vae, model.text_encoder)
     predictor = seas.train_masks(model, examples, PLAN)
     assert not changed(trained, weights(model.unet, model.vae, model.text_encoder))
-    made = [seas.make_defects(model, predictor, examples.good, 1, PLAN) for _ in range(2)]
-    for (image, mask), (again, _) in zip(*made, strict=True):
+    keep.save_model(model, tmp_path / "kept" / "model")
+    keep.save_predictor(predictor, tmp_path / "kept" / "masks.safetensors")
+    opened = open_stable_diffusion(tmp_path / "kept" / "model", device="cpu", force=True)
+    read = keep.load_predictor(tmp_path / "kept" / "masks.safetensors")
+    pairs = ((model, predictor), (opened, read))
+    made = [seas.make_defects(*pair, examples.good, 1, PLAN) for pair in pairs]
+    for (image, mask), (again, same_mask) in zip(*made, strict=True):
         assert image.shape == (SIDE, SIDE, 3) and image.dtype == np.uint8
         assert mask.shape == (SIDE, SIDE) and set(np.unique(mask)) <= {0, 255}
         np.testing.assert_array_equal(image, again)
+        np.testing.assert_array_equal(mask, same_mask)
     other = seas.make_defects(model, predictor, examples.good, 0, PLAN)
     assert not np.array_equal(other[0][0], made[0][0][0])
+    with pytest.raises(SettingsError, match="exists: give a new folder"):
+        keep.save_model(model, tmp_path / "kept" / "model")
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["masks.safetensors", "model"]
 
 
 def test_words_of_seas_begin_as_known_ones(model):
@@ -132,7 +143,7 @@ def test_words_of_seas_begin_as_known_ones(model):
         seas_prompts.add_words(model.tokenizer, model.text_encoder, 2)
 
 
-def test_anogen_learns_one_word_and_blends_it_into_a_box(model, examples):
+def test_anogen_learns_one_word_and_blends_it_into_a_box(model, examples, tmp_path):
     one = Examples(examples.defects, examples.masks, [0, 0, 0])
     before = weights(model.unet, model.vae, model.text_encoder)
     plan = AnogenPlan(steps=2, batch_size=2, sampling_steps=4)
@@ -145,7 +156,9 @@ def test_anogen_learns_one_word_and_blends_it_into_a_box(model, examples):
         box[16:40, 8:32] = 255
     made = anogen.make_defects(model, word, examples.good, boxes, plan)
     assert [image.shape for image in made] == [(SIDE, SIDE, 3)] * 2
-    np.testing.assert_array_equal(made, anogen.make_defects(model, word, examples.good, boxes, plan))
+    keep.save_word(word, tmp_path / "word.safetensors")
+    read = keep.load_word(model, tmp_path / "word.safetensors")
+    np.testing.assert_array_equal(made, anogen.make_defects(model, read, examples.good, boxes, plan))
     # Another word changes the box more than the rest, over which the good part is put back at every step.
     with torch.no_grad():
         word.vector.mul_(-40)
@@ -184,6 +197,18 @@ def test_an_example_turns_with_its_mask_and_its_good_part():
     assert len({x.numpy().tobytes() for x in batch.masks}) > 5
     for shown in (defects, good):
         torch.testing.assert_close((shown[:, :1] > 0).float(), batch.masks)
+
+
+@pytest.mark.parametrize("content", [None, b"other", {"a": torch.zeros(2)}], ids=["none", "bytes", "tensors"])
+def test_files_of_something_else_are_refused(model, tmp_path, content):
+    file = tmp_path / "file.safetensors"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content:
+        save_file(content, file)
+    for read in (keep.load_predictor, lambda path: keep.load_word(model, path)):
+        with pytest.raises(SettingsError, match="no file|is damaged|holds no"):
+            read(file)
 
 
 def test_a_cpu_needs_consent(folder):
