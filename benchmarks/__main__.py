@@ -17,6 +17,7 @@ BENCHMARKS = (
     "few",
     "folds",
     "kernels",
+    "kinds",
     "layers",
     "panel",
     "guarantee",

@@ -12,6 +12,8 @@ import numpy as np
 
 Decision = Literal["ok", "review", "reject"]
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
+UNKNOWN_KIND = "unknown kind"
+"""The `kind` of a reject that is like none of the kinds that are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +76,18 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle around an anomalous region, in pixels of the frame."""
+    """A rectangle around an anomalous region, in pixels of the frame.
+
+    `peak` is the highest value of the map in it; `place` the ninth of the frame that its centre lies in, such as
+    "top left", "centre" or "bottom", empty where the frame's size was not known.
+    """
 
     x: int
     y: int
     width: int
     height: int
     peak: float
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -119,9 +126,10 @@ class Verdict:
         Hash of the manifest of the model that judged.
     kind : str
         Name of the kind of defect, "unknown kind" where no known reject is like it; None for an "ok" decision, and
-        where nobody sorted.
+        where the model knows no kinds.
     kind_p_value : float
-        Probability that a known reject is as far from all others of its kind, at most: conformal. None without `kind`.
+        Probability that a reject of the known kinds is as far or farther from all known ones, at most: conformal. None
+        without `kind`.
 
     Examples
     --------

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from edgead.api.model import Model, PathLike, Paths, image_paths
+from edgead.api.model import Model
+from edgead.api.paths import PathLike, Paths, image_paths
 from edgead.artifact.folder import check_destination
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError

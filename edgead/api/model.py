@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgead.api.kinds import SortingDetector
+from edgead.api.paths import PathLike, Paths, image_paths
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.dataset.groups import AUTO
-from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.files.named import named_path
-from edgead.images.inputs import each_image
 
 if TYPE_CHECKING:
     from edgead.learning.recalibrate import AskedRates, Recalibration
@@ -24,11 +24,8 @@ if TYPE_CHECKING:
     from edgead.sources import Source
     from edgead.stream import StreamSummary
 
-PathLike = str | os.PathLike[str]
-Paths = PathLike | Sequence[PathLike]
 
-
-class Model(Detector):
+class Model(SortingDetector):
     """A Detector with all else that is done to a finished model; `edgead.load` opens one.
 
     >>> import edgead
@@ -180,23 +177,3 @@ class Model(Detector):
         from edgead.stream import run
 
         return run(os.fspath(source) if isinstance(source, os.PathLike) else source, self, sinks, **options)
-
-    def _follow(self, artifact: Artifact) -> None:
-        """Go over to what has been written to the folder, where that has the graph that is open."""
-        if artifact.graph(self.graph.precision).sha256 == self.graph.sha256:
-            self._take(artifact)
-        else:
-            self.close()  # the thresholds there are another graph's
-
-
-def image_paths(images: Paths) -> list[Path]:
-    """List the files of a path, a folder or several of both."""
-    several = each_image(images)
-    if several is None:
-        return [named_path(images)]  # type: ignore[arg-type]
-    found: list[Path] = []
-    for image, _ in several:
-        if not isinstance(image, (str, os.PathLike)):
-            raise SettingsError(f"files or folders of images are needed, found {type(image).__name__}")
-        found += image_paths(image) if Path(image).is_dir() else [Path(image)]
-    return found

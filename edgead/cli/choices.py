@@ -46,6 +46,20 @@ def _runtimes() -> Iterable[str]:
     return AUTO, *RUNTIMES.all()
 
 
+def _languages() -> Iterable[str]:
+    from edgead.serialization import language_names
+
+    return language_names()
+
+
+def _known_language(context: typer.Context, code: str) -> str:
+    if not context.resilient_parsing:
+        from edgead.serialization import checked_language
+
+        return checked_language(code)
+    return code
+
+
 def _completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
     def complete(incomplete: str) -> list[str]:
         return [name for name in names() if name.startswith(incomplete)]
@@ -72,3 +86,11 @@ Runtime = Annotated[
 Precision = Annotated[PrecisionName | None, typer.Option(help="Which graph; by default the one that the model names.")]
 Detector = Annotated[str, typer.Option(help="Method: one of {detectors}.", autocompletion=_completing(_detectors))]
 Device = Annotated[DeviceName, typer.Option(help="Where to train.")]
+Language = Annotated[
+    str,
+    typer.Option(
+        help="Language of the sentence that says what is wrong: one of {languages}.",
+        callback=_known_language,
+        autocompletion=_completing(_languages),
+    ),
+]

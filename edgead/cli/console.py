@@ -16,6 +16,7 @@ from rich.table import Table
 
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import StageProgress
+from edgead.serialization import Counts, frame_label, sentence, verdict_record
 from edgead.types import Frame, Verdict
 
 stdout = Console(highlight=False, markup=False, emoji=False)
@@ -38,19 +39,35 @@ def stage_bars() -> Iterator[StageProgress]:
 
 
 class FrameCount:
-    """Counts verdicts on one line of a terminal, once a second: a moving display would cost the frames their time."""
+    """Counts verdicts on one line of a terminal, and says the last reject in words above it.
 
-    def __init__(self) -> None:
+    It prints once a second: a moving display would cost the frames their time.
+    """
+
+    def __init__(self, language: str) -> None:
+        self._language = language
         self._decisions: Counter[str] = Counter()
+        self._kinds: Counter[str] = Counter()
+        self._last: tuple[Frame, Verdict] | None = None
         self._shown_s = time.monotonic()
 
     def __call__(self, frame: Frame, verdict: Verdict) -> None:
         self._decisions[verdict.decision] += 1
+        if verdict.decision != "ok":
+            self._last = frame, verdict
+            self._kinds[verdict.kind or ""] += 1
         now_s = time.monotonic()
         if stderr.is_terminal and now_s - self._shown_s >= 1:
             self._shown_s = now_s
+            if self._last is not None:
+                stderr.print(self._words(*self._last), soft_wrap=True)
+                self._last = None
             counts = ", ".join(f"{count} {decision}" for decision, count in sorted(self._decisions.items()))
             stderr.print(f"frame {frame.number}: {counts}", end="\r")
+
+    def _words(self, frame: Frame, verdict: Verdict) -> str:
+        counts = Counts(self._decisions, self._kinds, "run")
+        return f"{frame_label(frame)}: {sentence(verdict_record(frame, verdict), self._language, counts)}"
 
 
 def print_json(report: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from edgead.artifact.folder import Artifact
 from edgead.cli.app import Group, Json, Model, app, find_images, print_report
-from edgead.cli.choices import Precision, Runtime
+from edgead.cli.choices import Language, Precision, Runtime
 from edgead.cli.console import FrameCount, evaluation_table, facts_table, stage_bars, stderr
 from edgead.errors import SettingsError
 
@@ -80,6 +80,7 @@ def predict(
     csv: Annotated[Path | None, typer.Option(help="File for a table of the verdicts.")] = None,
     runtime: Runtime = "auto",
     precision: Precision = None,
+    language: Language = "en",
     json: Json = False,
 ) -> None:
     """Judge images; exit 1 when some of them cannot be judged, 2 when none can."""
@@ -93,7 +94,9 @@ def predict(
         rows, warnings = predict_images(detector, paths, heat_maps, progress=partial(progress, "judge images"))
     if csv is not None:
         write_csv(rows, csv)
-    print_report({"model": str(model), "images": rows, "warnings": warnings}, json, lambda: verdict_table(rows))
+    print_report(
+        {"model": str(model), "images": rows, "warnings": warnings}, json, lambda: verdict_table(rows, language)
+    )
     for warning in warnings:
         stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     failed = [row for row in rows if "problem" in row]
@@ -115,6 +118,7 @@ def stream(
     ] = False,
     runtime: Runtime = "auto",
     precision: Precision = None,
+    language: Language = "en",
     json: Json = False,
 ) -> None:
     """Run the camera loop until the source ends; exit 1 when the source failed."""
@@ -128,7 +132,7 @@ def stream(
         raise SettingsError(f"--build-engine goes over to TensorRT, not to {runtime}: leave one of them out")
     open_detector = load_building if build_engine else partial(Detector.load, runtime=runtime)
     with open_detector(model, precision=precision) as detector:
-        summary = run(source, detector, sink or [], on_verdict=FrameCount(), late_after_ms=late_after_ms)
+        summary = run(source, detector, sink or [], on_verdict=FrameCount(language), late_after_ms=late_after_ms)
     report = summary.to_dict()
     print_report(report, json, summary.table)
     if summary.fault:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from edgead.images.files import ImageError, load_image, write_image
 from edgead.images.likeness import Look, likeness_warnings, look_of
 from edgead.images.overlay import draw_overlay
 from edgead.images.verdict import drawn_name
+from edgead.serialization import sentence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,17 @@ if TYPE_CHECKING:
 
     from edgead.detector import Detector
 
-CSV_COLUMNS = ("image", "decision", "image_score", "threshold", "regions", "heat_map", "problem")
+CSV_COLUMNS = (
+    "image",
+    "decision",
+    "image_score",
+    "threshold",
+    "regions",
+    "kind",
+    "kind_p_value",
+    "heat_map",
+    "problem",
+)
 
 
 def predict_images(
@@ -35,8 +46,8 @@ def predict_images(
     Returns
     -------
     rows : list of dict
-        `image`, `image_score`, `threshold`, `decision`, `boxes`, and `heat_map` when one was written; of an image that
-        cannot be judged, `image` and `problem`.
+        `image`, `image_score`, `threshold`, `decision`, `boxes`, `kind`, `kind_p_value`, and `heat_map` when one was
+        written; of an image that cannot be judged, `image` and `problem`.
     warnings : list of str
         Of images that do not look as those that the model knows.
     """
@@ -82,8 +93,11 @@ def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
     write_whole(path, text.getvalue().encode(errors="backslashreplace"), durable=False)
 
 
-def verdict_table(rows: Sequence[dict[str, Any]]) -> Group:
-    """Lay verdicts out for a terminal; images are named from the folder on that they have in common."""
+def verdict_table(rows: Sequence[dict[str, Any]], language: str) -> Group:
+    """Lay verdicts out for a terminal; images are named from the folder on that they have in common.
+
+    Below the table each reject, and each part for review, has a sentence.
+    """
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -93,7 +107,8 @@ def verdict_table(rows: Sequence[dict[str, Any]]) -> Group:
     here = Path.cwd()
     table = Table()
     table.add_column("image", overflow="fold", min_width=12)
-    for name in ("decision", "score", "threshold", "regions"):
+    with_kinds = any(row.get("kind") for row in rows)
+    for name in ("decision", "score", "threshold", "regions", *["kind"] * with_kinds):
         table.add_column(name, no_wrap=True)
     for row, path in zip(rows, paths, strict=True):
         name = _name_in(top, path)
@@ -102,9 +117,16 @@ def verdict_table(rows: Sequence[dict[str, Any]]) -> Group:
             continue
         style = {"ok": None, "review": "yellow", "reject": "red"}[row["decision"]]
         score, threshold = f"{row['image_score']:.4g}", f"{row['threshold']:.4g}"
-        table.add_row(name, row["decision"], score, threshold, str(len(row["boxes"])), style=style)
+        kind = [row["kind"] or ""] * with_kinds
+        table.add_row(name, row["decision"], score, threshold, str(len(row["boxes"])), *kind, style=style)
     place = f"images in {top.relative_to(here) if top.is_relative_to(here) else top}"
-    return Group(Text(place, no_wrap=True, overflow="ignore"), table)
+    return Group(Text(place, no_wrap=True, overflow="ignore"), table, *map(Text, _sentences(rows, top, language)))
+
+
+def _sentences(rows: Sequence[dict[str, Any]], top: Path, language: str) -> Iterator[str]:
+    for row in rows:
+        if words := sentence(row, language):
+            yield f"{_name_in(top, Path(row['image']))}: {words}"
 
 
 def _unlike_golden(detector: Detector, looks: dict[str, Look]) -> list[str]:
@@ -123,9 +145,13 @@ def _judge(detector: Detector, path: Path, image: np.ndarray, top: Path, heat_ma
     row = {
         "image": str(path),
         "image_score": verdict.image_score,
+        "p_value": verdict.p_value,
+        "review_threshold": verdict.review_threshold,
         "threshold": verdict.threshold,
         "decision": verdict.decision,
         "boxes": [asdict(box) for box in verdict.boxes],
+        "kind": verdict.kind,
+        "kind_p_value": verdict.kind_p_value,
     }
     if heat_maps is not None:
         name = _name_in(top, path)
