@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -214,6 +215,12 @@ def test_files_of_something_else_are_refused(model, tmp_path, content):
 def test_a_cpu_needs_consent(folder):
     with pytest.raises(SettingsError, match="needs a GPU"):
         open_stable_diffusion(folder, device="cpu")
+
+
+def test_a_package_that_is_missing_is_named(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(SettingsError, match=r"diffusers is missing: .*pip install .*\[diffusion\]"):
+        open_stable_diffusion(folder, device="cpu", force=True)
 
 
 def test_a_folder_without_its_parts_is_refused(tmp_path):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from edgead.errors import SettingsError
 from edgead.methods.device import choose_device
+from edgead.process.installation import install_command
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
@@ -105,7 +106,7 @@ def _read_parts(folder: Path) -> dict[str, Any]:
         from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
         from transformers import CLIPTextModel, CLIPTokenizer
     except ImportError as error:
-        raise SettingsError(f"{error.name} is missing: pip install 'edgead[diffusion]'") from error
+        raise SettingsError(f"{error.name} is missing: {install_command('diffusion')}") from error
 
     local: dict[str, Any] = {"local_files_only": True}
     weights = {**local, "use_safetensors": True}
