@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgead.api.words import names_parameters
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.dataset.groups import AUTO
@@ -38,6 +39,7 @@ class Model(Detector):
     20
     """
 
+    @names_parameters
     def evaluate(self, data: PathLike, *, group: str = AUTO, progress: StageProgress = no_progress) -> Evaluation:
         """Judge a test set with known defects; the result's `to_dict` has the metrics.
 
@@ -54,6 +56,7 @@ class Model(Detector):
 
         return evaluate_folder(self, named_path(data), group, progress)
 
+    @names_parameters
     def report(
         self,
         data: PathLike,
@@ -68,6 +71,7 @@ class Model(Detector):
         report_folder(self, named_path(data), named_path(page), group, progress)
         return Path(page)
 
+    @names_parameters
     def calibrate(
         self,
         images: Paths,
@@ -120,6 +124,7 @@ class Model(Detector):
             self._follow(Artifact.load(self.artifact.path))
         return found
 
+    @names_parameters
     def export(
         self,
         precision: str,
@@ -139,8 +144,8 @@ class Model(Detector):
         precision : {"fp32", "fp16", "int8", "int8_symmetric"}
             "fp32" is written again from the torch weights.
         data : path
-            The folder that the model was trained on: thresholds come from images that training held out. "fp32" takes
-            none.
+            The folder that the model was trained on: thresholds come from images that training held out. "fp32" keeps
+            its own, and takes none of what follows but `make_default`.
         normal_dir : str, optional
             Folder of good images below `data`; by default as in the training.
         group : str, optional
@@ -170,6 +175,7 @@ class Model(Detector):
         self._follow(artifact)
         return Model(artifact, precision=precision)
 
+    @names_parameters
     def stream(self, source: Source | PathLike, sinks: Sequence[Sink | str] = (), **options: Any) -> StreamSummary:
         """Judge every frame of a source until it ends, fails or is stopped; see `edgead.stream.run`.
 
