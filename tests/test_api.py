@@ -184,7 +184,7 @@ def test_row_8_of_a_data_set_its_good_images_are_learnt_and_those_left_out_are_n
     assert "left out" in caplog.text and "broken.jpg" in caplog.text
 
 
-def test_errors_name_parameters_not_options(plugin, line_data, model_copy, tmp_path):
+def test_errors_name_parameters_not_options(plugin, model, line_data, tmp_path):
     data = tmp_path / "good"
     shutil.copytree(line_data / "train" / "good", data)
     (data / "broken.jpg").write_bytes(b"\xff\xd8")
@@ -198,8 +198,8 @@ def test_errors_name_parameters_not_options(plugin, line_data, model_copy, tmp_p
     assert said(skip_bad=True, group="(").startswith("group '(' is no regular expression")
     assert said(preset="auto").startswith("preset auto is of patchcore; ")
     assert said(latency_ms=5).startswith("latency_ms belongs to preset auto; ")
-    with edgead.load(model_copy) as model, pytest.raises(SettingsError, match="take them with accept_outliers"):
-        model.calibrate(line_data / "test" / "good", false_reject_rate=0.2)
+    with pytest.raises(SettingsError, match="^group '[(]' is no regular expression"):
+        model.evaluate(line_data, group="(")
 
 
 def test_an_error_that_names_a_command_keeps_its_options():
