@@ -220,8 +220,8 @@ def check_images(
     if problems and not skip_bad:
         shown = "\n".join(problems[:5]) + ("\n..." if len(problems) > 5 else "")
         raise DatasetError(
-            f"{len(problems)} of {len(paths)} images cannot be read: remove them, or `edgead train --skip-bad` leaves "
-            f"them out:\n{shown}"
+            f"{len(problems)} of {len(paths)} images cannot be read: remove them, or leave them out with "
+            f"--skip-bad:\n{shown}"
         )
     if not usable:
         first = f", the first: {problems[0]}" if problems else ""
