@@ -15,7 +15,7 @@ from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.heads.patches import USUAL
 from edgead.methods.backbones import LITE, build_backbone
-from edgead.methods.lite_student import SEEN, TAUGHT, LiteStudent
+from edgead.methods.lite_student import SEEN, TAUGHT, LiteStudent, keep_blocks
 from edgead.methods.lite_training import learn_lite
 from edgead.methods.method import Course, Method
 
@@ -35,8 +35,12 @@ class LiteConfig:
         Multiples of 16.
     fill : {"stretch", "reflect"}
         What images of other proportions are: stretched, or filled up with their reflection.
+    blocks : int, optional
+        Of the teacher's blocks of stride 16, run the first so many; by default all.
     width : int
         Channels of the student's hidden layers.
+    own_grids : bool
+        Bring the layer of stride 16 to the grid of stride 8 as the last step, not as the first.
     steps : int
         Of 8 crops each.
     learning_rate, weight_decay : float
@@ -62,7 +66,9 @@ class LiteConfig:
     backbone: str = "efficientnet_lite2"
     image_size: tuple[int, int] = (384, 384)
     fill: Literal["stretch", "reflect"] = "stretch"
+    blocks: int | None = None
     width: int = 48
+    own_grids: bool = True
     steps: int = 800
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
@@ -104,11 +110,12 @@ class EfficientADLite(Method[LiteConfig]):
         backbone = build_backbone(
             config.backbone, (SEEN, *TAUGHT), image_size=config.image_size, weights=weights, pretrained=pretrained
         )
+        keep_blocks(backbone, config.blocks)
         with torch.inference_mode():
             channels = [level.shape[1] for level in backbone(torch.zeros(1, 3, *config.image_size))]
         with torch.random.fork_rng([]):
             torch.manual_seed(config.seed)
-            self.network = LiteStudent(backbone, channels, config.width).eval()
+            self.network = LiteStudent(backbone, channels, config.width, own_grids=config.own_grids).eval()
         self.usual_scores: np.ndarray | None = None
 
     @property
