@@ -71,8 +71,6 @@ def test_lite_is_what_efficient_ad_is_by_default():
         ({"image_size": (48, 64)}, "multiples of 16 from 64 on"),
         ({"backbone": "resnet18"}, "cannot teach here"),
         ({"validation_share": 1.0}, "between 0 and 1"),
-        ({"blocks": 7}, "blocks=7: stride16 of this backbone has 6; give 1 to 6"),
-        ({"blocks": 0}, "give 1 to 6"),
     ],
 )
 def test_settings_that_cannot_be(settings, words):
@@ -165,25 +163,12 @@ def test_a_model_of_before_has_its_layers_on_the_first_grid(tmp_path):
     model = lite(own_grids=False)
     save_file(model.network.state_dict(), tmp_path / "weights.safetensors")
     settings = model.settings()
-    del settings["own_grids"], settings["blocks"]
+    del settings["own_grids"]
     draft = Manifest.draft(model.name, model.preprocessing, model.head, graphs={"fp32": GraphRecord()})
     before = draft.model_copy(update={"training": {"settings": settings}})
     assert not load_network(Artifact(tmp_path, before)).own_grids
     today = draft.model_copy(update={"training": {"settings": {**settings, "own_grids": True}}})
     assert load_network(Artifact(tmp_path, today)).own_grids
-
-
-def test_the_last_blocks_of_the_teacher_are_left_out():
-    whole = EfficientAD.from_settings({**TINY, "blocks": None}, pretrained=False).network
-    cut = EfficientAD.from_settings({**TINY, "blocks": 4}, pretrained=False).network
-    assert len(cut.backbone.stages["stride16"]) == 4 and cut.channels == whole.channels
-    kept = whole.backbone.state_dict()
-    cut.backbone.load_state_dict({name: kept[name] for name in cut.backbone.state_dict()})
-    image = torch.randint(0, 256, (1, 64, 80, 3), dtype=torch.uint8)
-    expected = {}
-    whole.backbone.stages["stride16"][3].register_forward_hook(lambda *call: expected.update(deep=call[2]))
-    whole.levels(image)
-    torch.testing.assert_close(cut.levels(image)[-1], expected["deep"])
 
 
 def test_whole_groups_are_held_out():

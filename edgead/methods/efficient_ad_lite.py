@@ -15,7 +15,7 @@ from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.heads.patches import USUAL
 from edgead.methods.backbones import LITE, build_backbone
-from edgead.methods.lite_student import SEEN, TAUGHT, LiteStudent, keep_blocks
+from edgead.methods.lite_student import SEEN, TAUGHT, LiteStudent
 from edgead.methods.lite_training import learn_lite
 from edgead.methods.method import Course, Method
 
@@ -35,8 +35,6 @@ class LiteConfig:
         Multiples of 16.
     fill : {"stretch", "reflect"}
         What images of other proportions are: stretched, or filled up with their reflection.
-    blocks : int, optional
-        Of the teacher's blocks of stride 16, run the first so many; by default all.
     width : int
         Channels of the student's hidden layers.
     own_grids : bool
@@ -64,10 +62,9 @@ class LiteConfig:
 
     model_size: Literal["lite"] = "lite"
     backbone: str = "efficientnet_lite2"
-    image_size: tuple[int, int] = (384, 384)
+    image_size: tuple[int, int] = (352, 352)
     fill: Literal["stretch", "reflect"] = "stretch"
-    blocks: int | None = None
-    width: int = 48
+    width: int = 32
     own_grids: bool = True
     steps: int = 800
     learning_rate: float = 2e-3
@@ -110,7 +107,6 @@ class EfficientADLite(Method[LiteConfig]):
         backbone = build_backbone(
             config.backbone, (SEEN, *TAUGHT), image_size=config.image_size, weights=weights, pretrained=pretrained
         )
-        keep_blocks(backbone, config.blocks)
         with torch.inference_mode():
             channels = [level.shape[1] for level in backbone(torch.zeros(1, 3, *config.image_size))]
         with torch.random.fork_rng([]):

@@ -163,22 +163,6 @@ class LiteStudent(nn.Module):
         self.metric.copy_(torch.einsum("ij,jkhw->ikhw", root, self.metric))
 
 
-def keep_blocks(backbone: Backbone, count: int | None) -> None:
-    """Leave out the last blocks of the deepest stage, but for the first so many; None keeps all.
-
-    Raises
-    ------
-    SettingsError
-        The stage has fewer blocks.
-    """
-    deepest = TAUGHT[-1]
-    blocks = backbone.stages[deepest]
-    assert isinstance(blocks, nn.Sequential)
-    if count is not None and not 1 <= count <= len(blocks):
-        raise SettingsError(f"blocks={count}: {deepest} of this backbone has {len(blocks)}; give 1 to {len(blocks)}")
-    backbone.stages[deepest] = blocks[:count]
-
-
 def surround(seen: Tensor) -> Tensor:
     """Repeat the border of the layer SEEN as far as the student reaches."""
     return F.pad(seen, (2 * REACH,) * 4, mode="replicate")
