@@ -332,9 +332,9 @@ def test_search_on_two_nodes(good_only, small_space, tmp_path):
 from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
-from edgead.export import tune_space, workers
+from edgead.tune import space, workers
 from edgead.tune.run import TunePlan, tune
-tune_space.SPACE, tune_space.PRESETS = {tune_space.SPACE!r}, ()
+space.SPACE, space.PRESETS = {tune_space.SPACE!r}, ()
 cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "include_dashboard": False}})
 cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()

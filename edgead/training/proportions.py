@@ -15,8 +15,11 @@ from edgead.images.files import ImageError, load_image
 
 STEP_PX = 16  # the coarsest stride of the layers that are compared
 LOOKED_AT = 50
-# Proportions that differ by more than this (deviation of the logarithm) are no property of the product.
+# Logarithm of height over width: what differs by less is stretched by less than a tenth.
 SAME_PROPORTIONS = 0.1
+# Where more images than this have others than the usual ones, proportions are no property of the product; fewer are odd
+# ones, which the training names.
+ODD_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +58,10 @@ def find_proportions(paths: Sequence[Path], roi: tuple[int, int, int, int] | Non
             logarithms.append(math.log(height / width))
     if not logarithms:
         return Proportions(1.0, "a square")
-    if np.std(logarithms) > SAME_PROPORTIONS:
+    usual = float(np.median(logarithms))
+    if np.mean(np.abs(np.subtract(logarithms, usual)) > SAME_PROPORTIONS) > ODD_SHARE:
         return Proportions(1.0, "a square, filled up by reflection: the images have different proportions", mixed=True)
-    return Proportions(float(np.exp(np.median(logarithms))), "as the images")
+    return Proportions(math.exp(usual), "as the images")
 
 
 def input_size(side: int, proportions: float) -> list[int]:
