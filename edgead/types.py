@@ -126,9 +126,10 @@ class Verdict:
         Hash of the manifest of the model that judged.
     kind : str
         Name of the kind of defect, "unknown kind" where no known reject is like it; None for an "ok" decision, and
-        where nobody sorted.
+        where the model knows no kinds.
     kind_p_value : float
-        Probability that a known reject is as far from all others of its kind, at most: conformal. None without `kind`.
+        Probability that a reject of the known kinds is as far or farther from all known ones, at most: conformal. None
+        without `kind`.
 
     Examples
     --------

@@ -81,6 +81,7 @@ def test_metrics_are_those_of_the_status(client, daemon):
     assert found["edgead_frames_dropped_total", "fault", "front"] == 1
     assert found["edgead_reconnects_total", "conveyor"] == 3
     assert found["edgead_verdicts_total", "front", "reject"] == 1
+    assert found["edgead_rejects_by_kind_total", "front", "scratch"] == 1
     assert found["edgead_latency_seconds", "0.5", "front", "infer"] == pytest.approx(0.002)
     assert found["edgead_latency_seconds_count", "front", "total"] == 1
     assert found["edgead_camera_state", "conveyor", "streaming"] == 1

@@ -17,6 +17,7 @@ from edgead.artifact.manifest import Manifest
 from edgead.evidence.tables import SCHEMA_VERSION, metadata
 from edgead.heads import Head
 from edgead.serialization import verdict_record
+from edgead.sinks.modbus import OTHER_KIND
 from edgead.types import DECISIONS, Box, Frame, StageTimes, Verdict
 
 
@@ -36,6 +37,8 @@ def example() -> dict[str, Any]:
         p_value=0.01,
         pipeline="caps",
         model="8f3c…",
+        kind="scratch",
+        kind_p_value=0.4,
     )
     return verdict_record(frame, verdict)
 
@@ -76,6 +79,7 @@ def modbus_page() -> str:
         ["register +0, +1", "verdicts so far, uint32, high word first; a gap shows that the PLC has missed verdicts"],
         ["register +2, +3", "image score, float32, high word first"],
         ["register +4", f"decision: {codes}"],
+        ["register +5", f"kind: 0 none, 1 and up the place in `kinds`, {OTHER_KIND} every other; only with `kinds`"],
     ]
     parts = (
         "# The Modbus map",

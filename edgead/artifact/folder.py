@@ -139,6 +139,26 @@ class Artifact:
         file = self.manifest.arrays[name]
         return ArrayFile(self.path, file, self._sha256.get(file))
 
+    def kinds_examples(self) -> np.ndarray:
+        """Read what describes the examples of its kinds, float32 (examples, n), read only.
+
+        Raises
+        ------
+        ArtifactError
+            It knows no kinds, or the file is not what was written.
+        """
+        kinds = self.manifest.kinds
+        if kinds is None:
+            raise ArtifactError(f"{self.path} knows no kinds of rejects: teach it some with `edgead name`")
+        file = ArrayFile(self.path, kinds.file, self._sha256.get(kinds.file))
+        examples = file.read()
+        if examples.ndim != 2 or len(examples) != len(kinds.labels):
+            raise ArtifactError(
+                f"{file.path} describes no {len(kinds.labels)} examples: its shape is {examples.shape}; name the kinds "
+                "again with `edgead name`"
+            )
+        return examples
+
     def head_arrays(self) -> dict[str, np.ndarray]:
         """Read the arrays that its head needs; see `array`."""
         return {name: self.array(name) for name in self.manifest.head.arrays}
@@ -148,7 +168,8 @@ def _needed(manifest: Manifest) -> set[str]:
     """Files that an artifact cannot be without."""
     records = manifest.graphs.values()
     golden = {name for record in records for image in record.golden for name in (image.image, image.anomaly_map)}
-    return {*manifest.arrays.values(), *(record.file for record in records), *golden}
+    kinds = {manifest.kinds.file} if manifest.kinds else set()
+    return {*manifest.arrays.values(), *(record.file for record in records), *golden, *kinds}
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from edgead.artifact.inputs import PositiveInt, Preprocessing, Section, TensorInput
+from edgead.artifact.kinds import Kinds
 from edgead.artifact.limits import Limits
 from edgead.errors import tell_invalid
 from edgead.heads import Head, read_head
@@ -161,6 +162,8 @@ class Manifest(Section):
         Files of what was learnt, by name: what the head needs, and what graphs take as inputs.
     learns_from : {"good", "unlabelled", "nothing"}
         What its images had to be.
+    kinds : Kinds
+        The kinds of rejects that it knows; None where nobody named any.
     """
 
     schema_version: Literal[5] = SCHEMA_VERSION
@@ -171,6 +174,7 @@ class Manifest(Section):
     graphs: dict[str, GraphRecord] = {"fp32": GraphRecord()}
     arrays: dict[str, str] = {}
     learns_from: LearnsFrom = "good"
+    kinds: Kinds | None = None
     threshold_changes: list[ThresholdChange] = []
     training: dict[str, Any] = {}
     versions: dict[str, str] = {}

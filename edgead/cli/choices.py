@@ -28,6 +28,12 @@ class DeviceName(Word):
     cuda = "cuda"
 
 
+class MadeMethod(Word):
+    ratio = "ratio"
+    paste = "paste"
+    drawn = "drawn"
+
+
 class TeacherSize(Word):
     nano = "nano"
     small = "small"

@@ -25,7 +25,17 @@ if TYPE_CHECKING:
 
     from edgead.detector import Detector
 
-CSV_COLUMNS = ("image", "decision", "image_score", "threshold", "regions", "heat_map", "problem")
+CSV_COLUMNS = (
+    "image",
+    "decision",
+    "image_score",
+    "threshold",
+    "regions",
+    "kind",
+    "kind_p_value",
+    "heat_map",
+    "problem",
+)
 
 
 def predict_images(
@@ -36,8 +46,8 @@ def predict_images(
     Returns
     -------
     rows : list of dict
-        `image`, `image_score`, `threshold`, `decision`, `boxes`, and `heat_map` when one was written; of an image that
-        cannot be judged, `image` and `problem`.
+        `image`, `image_score`, `threshold`, `decision`, `boxes`, `kind`, `kind_p_value`, and `heat_map` when one was
+        written; of an image that cannot be judged, `image` and `problem`.
     warnings : list of str
         Of images that do not look as those that the model knows.
     """
@@ -97,7 +107,8 @@ def verdict_table(rows: Sequence[dict[str, Any]], language: str) -> Group:
     here = Path.cwd()
     table = Table()
     table.add_column("image", overflow="fold", min_width=12)
-    for name in ("decision", "score", "threshold", "regions"):
+    with_kinds = any(row.get("kind") for row in rows)
+    for name in ("decision", "score", "threshold", "regions", *["kind"] * with_kinds):
         table.add_column(name, no_wrap=True)
     for row, path in zip(rows, paths, strict=True):
         name = _name_in(top, path)
@@ -106,7 +117,8 @@ def verdict_table(rows: Sequence[dict[str, Any]], language: str) -> Group:
             continue
         style = {"ok": None, "review": "yellow", "reject": "red"}[row["decision"]]
         score, threshold = f"{row['image_score']:.4g}", f"{row['threshold']:.4g}"
-        table.add_row(name, row["decision"], score, threshold, str(len(row["boxes"])), style=style)
+        kind = [row["kind"] or ""] * with_kinds
+        table.add_row(name, row["decision"], score, threshold, str(len(row["boxes"])), *kind, style=style)
     place = f"images in {top.relative_to(here) if top.is_relative_to(here) else top}"
     return Group(Text(place, no_wrap=True, overflow="ignore"), table, *map(Text, _sentences(rows, top, language)))
 
@@ -138,6 +150,8 @@ def _judge(detector: Detector, path: Path, image: np.ndarray, top: Path, heat_ma
         "threshold": verdict.threshold,
         "decision": verdict.decision,
         "boxes": [asdict(box) for box in verdict.boxes],
+        "kind": verdict.kind,
+        "kind_p_value": verdict.kind_p_value,
     }
     if heat_maps is not None:
         name = _name_in(top, path)

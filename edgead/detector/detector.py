@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.limits import Limits
+from edgead.artifact.manifest import Calibration
 from edgead.calibration.group_conformal import Ranking
 from edgead.detector.measurer import Measurement, Measurer
 from edgead.detector.session import Session
 from edgead.errors import SettingsError
 from edgead.files.named import named_path
+from edgead.heads.contract import Outputs, Scored
 from edgead.images.boxes import find_boxes
 from edgead.images.inputs import Colour, each_image, in_bgr, name_of, read_image
 from edgead.images.verdict import ImageVerdict
+from edgead.kinds.known import open_kinds
 from edgead.types import Decision, Verdict
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 V = TypeVar("V", bound=Verdict)
+
+
+class Described(NamedTuple):
+    """A verdict, and in what way the image is anomalous; see `Detector.describe`."""
+
+    verdict: Verdict
+    descriptor: np.ndarray
 
 
 class Detector(Measurer):
@@ -52,6 +63,9 @@ class Detector(Measurer):
         limits = self.manifest.graphs[self.graph.precision].calibration
         self.graph = replace(self.graph, calibration=limits)
         self._ranking = Ranking(limits.scores, limits.groups) if limits else Ranking([])
+        self._kinds = open_kinds(artifact)
+        if self._kinds:
+            self._open_describer()
 
     @classmethod
     def load(
@@ -159,15 +173,55 @@ class Detector(Measurer):
 
     def _predict(self, array: np.ndarray, **shown: Any) -> ImageVerdict:
         make = partial(ImageVerdict, **(shown or {"image": array}))
-        return self._judge(self.measure(array), array.shape, make)
+        verdict = self._judge(array, partial(self.manifest.head.score_still, self._scorer), make)
+        assert verdict is not None  # score_still gives a score or raises
+        return verdict
 
-    def _judge(self, measured: Measurement, shape: tuple[int, ...], make: Callable[..., V]) -> V:
-        limits = self.graph.calibration
-        if limits is None:
+    def describe(self, image: np.ndarray) -> Described:
+        """Judge an image, and say in numbers in what way it is anomalous, whatever the decision is.
+
+        Parameters
+        ----------
+        image : ndarray of shape (H, W, 3), uint8, BGR
+
+        Returns
+        -------
+        Described
+            Its `descriptor` is float32 (n,): images with defects of one kind are near each other.
+
+        Raises
+        ------
+        SettingsError
+            The model's scores do not show that; says what to use beside it.
+        """
+        self.check_describes()
+        score = partial(self.manifest.head.score_still, self._scorer)
+        measured = self._measure(image, score, describe_above=-math.inf)
+        assert measured is not None and measured.descriptor is not None
+        return Described(self._verdict(measured, image.shape, self._limits(), Verdict), measured.descriptor)
+
+    def check_describes(self) -> None:
+        """Raise SettingsError unless the model can `describe` images; says what to use beside it."""
+        self._open_describer()
+
+    def _limits(self) -> Calibration:
+        if self.graph.calibration is None:
             raise ArtifactError(f"{self.artifact.path} has no thresholds: only `measure` works")
+        return self.graph.calibration
+
+    def _judge(self, image: np.ndarray, score: Callable[[Outputs], Scored | None], make: Callable[..., V]) -> V | None:
+        """Judge an image by the scores that `score` makes of the network's outputs; None where it makes none."""
+        limits = self._limits()  # once: another thread may set others
+        measured = self._measure(image, score, describe_above=limits.review if self._kinds else math.inf)
+        return None if measured is None else self._verdict(measured, image.shape, limits, make)
+
+    def _verdict(self, measured: Measurement, shape: tuple[int, ...], limits: Calibration, make: Callable[..., V]) -> V:
         decision: Decision = "ok"
         if measured.image_score > limits.review:
             decision = "reject" if measured.image_score > limits.reject else "review"
+        kind = None
+        if self._kinds and decision != "ok" and measured.descriptor is not None:
+            kind = self._kinds.kind_of(measured.descriptor)
         where = self._shown(shape)
         boxes = () if decision == "ok" else find_boxes(measured.anomaly_map, limits.map_threshold, where, shape)
         return make(
@@ -183,6 +237,8 @@ class Detector(Measurer):
             review_threshold=limits.review,
             p_value=self._ranking.p_value(measured.image_score),
             model=self.manifest.manifest_sha256,
+            kind=kind and kind.name,
+            kind_p_value=kind and kind.p_value,
         )
 
     def _shown(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:

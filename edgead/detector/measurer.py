@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -14,7 +15,7 @@ import numpy as np
 
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.errors import EdgeadError, SettingsError
-from edgead.heads.contract import Outputs, Scored, Scorer
+from edgead.heads.contract import Describer, Outputs, Scored, Scorer
 from edgead.images.files import as_bgr
 from edgead.preprocess import covered, preprocess
 from edgead.runtime import choose_runtime
@@ -26,12 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Raw scores of one image, before any threshold: image score, anomaly map, its maximum, stage times."""
+    """Raw scores of one image, before any threshold: image score, anomaly map, its maximum, stage times.
+
+    `descriptor` says in what way it is anomalous, where that was asked for; see `edgead.heads.contract.Describer`.
+    """
 
     image_score: float
     anomaly_map: np.ndarray
     map_maximum: float
     stage_times: StageTimes
+    descriptor: np.ndarray | None = None
 
 
 class ClosedError(EdgeadError):
@@ -54,6 +59,7 @@ class Measurer:
         self.runtime = chosen.runtime.name
         self._one_frame = threading.Lock()  # the runtime's buffers and the scorer's are made once, for one frame
         self._closed = False
+        self._describer: Describer | None = None
         self._runtime = chosen.open(threads=threads, on_device=self.manifest.head.takes_gpu_arrays)
         try:
             self._scorer = self._open_scorer()
@@ -68,6 +74,13 @@ class Measurer:
         except ValueError as error:
             raise ArtifactError(f"{self.artifact.path}: {error}: train the model again") from error
         return head.open(outputs, arrays, self.manifest.preprocessing.image_size)
+
+    def _open_describer(self) -> Describer:
+        """Open it once somebody asks in what way a frame is anomalous: most models are never asked."""
+        if self._describer is None:
+            describer = self.manifest.head.open_describer(self._runtime.outputs, self.artifact.head_arrays())
+            self._describer = describer
+        return self._describer
 
     def measure(self, image: np.ndarray) -> Measurement:
         """Score one image without judging it; a head with state sees it as a stream that shows nothing else.
@@ -86,7 +99,11 @@ class Measurer:
         assert measured is not None  # score_still gives a score or raises
         return measured
 
-    def _measure(self, image: np.ndarray, score: Callable[[Outputs], Scored | None]) -> Measurement | None:
+    def _measure(
+        self, image: np.ndarray, score: Callable[[Outputs], Scored | None], *, describe_above: float = math.inf
+    ) -> Measurement | None:
+        """Score one image, and describe it where its score is above `describe_above`: that counts as scoring."""
+        descriptor = None
         with self._one_frame:
             if self._closed:
                 raise ClosedError(f"this detector is closed: open {self.artifact.path} again with edgead.load")
@@ -96,13 +113,15 @@ class Measurer:
             outputs = self._runtime.run(self._runtime.input)
             t2 = time.perf_counter_ns()
             scored = score(outputs)
+            if scored is not None and scored.image_score > describe_above:
+                descriptor = self._open_describer().describe(outputs, scored.patch_scores)
             t3 = time.perf_counter_ns()
             if scored is None:
                 return None
             anomaly_map, maximum = self._of_image(*self._scorer.anomaly_map(scored.patch_scores), image.shape)
             t4 = time.perf_counter_ns()
         times = StageTimes((t1 - t0) / 1e6, (t2 - t1) / 1e6, (t3 - t2) / 1e6, (t4 - t3) / 1e6)
-        return Measurement(scored.image_score, anomaly_map, maximum, times)
+        return Measurement(scored.image_score, anomaly_map, maximum, times, descriptor)
 
     def _of_image(self, anomaly_map: np.ndarray, maximum: float, shape: tuple[int, ...]) -> tuple[np.ndarray, float]:
         """The map and its maximum where the input shows the image, not its reflection."""

@@ -48,6 +48,6 @@ class Session:
         if self._plane not in planes:
             raise SettingsError(f"the model looks at the plane {self._plane!r}, the frame has {', '.join(planes)}")
         score = partial(self._detector._scorer.score, state=self._state)
-        measured = self._detector._measure(planes[self._plane], score)
+        verdict = self._detector._judge(planes[self._plane], score, Verdict)
         self._next = (frame.source, frame.connection, frame.number + 1)
-        return None if measured is None else self._detector._judge(measured, planes[self._plane].shape, Verdict)
+        return verdict

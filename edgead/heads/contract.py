@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from edgead.errors import SettingsError
+
 Arrays = Mapping[str, np.ndarray]
 """What an artifact has learnt beside its graph, by name: float32 matrices."""
 
@@ -59,6 +61,29 @@ class Scorer(Protocol):
 
     def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
         """Make the map (h, w) float32 at image size, which the caller keeps, and its maximum."""
+        ...
+
+
+class Describer(Protocol):
+    """Says in numbers what is anomalous in a frame. Not for several threads at once."""
+
+    def describe(self, outputs: Outputs, patch_scores: np.ndarray) -> np.ndarray:
+        """Describe a frame that was scored.
+
+        Parameters
+        ----------
+        outputs : mapping
+            Of the network, before its next run.
+        patch_scores : ndarray of shape (h, w), float32
+            What the frame was scored.
+
+        Returns
+        -------
+        ndarray of shape (2 n,), float32
+            Frames with defects of one kind are near each other, by Euclidean distance. The first half says how they
+            differ from what is good, and by its length how far; the second, of length 1, how they look. See
+            `edgead.kinds.space`.
+        """
         ...
 
 
@@ -121,6 +146,19 @@ class Head(BaseModel, ABC):
         image_size : (int, int)
             Height and width of the map.
         """
+
+    def open_describer(self, outputs: Outputs, arrays: Arrays) -> Describer:
+        """Prepare describing frames, from what `open` takes.
+
+        Raises
+        ------
+        SettingsError
+            What it scores by does not show in what way a frame is anomalous.
+        """
+        raise SettingsError(
+            f"the head {self.kind!r} says how anomalous a frame is, not in what way: kinds of defects need a model "
+            "with a memory bank; train one of the same parts beside it with `edgead train --detector patchcore`"
+        )
 
     @abstractmethod
     def reference(self, outputs: Arrays, arrays: Arrays, image_size: tuple[int, int]) -> tuple[float, np.ndarray]:

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from edgead.heads.contract import Arrays, Output, Outputs, Scorer
+from edgead.heads.contract import Arrays, Describer, Output, Outputs, Scorer
+from edgead.heads.describe import PatchDescriber
 from edgead.heads.patches import USUAL, ImageScorer, PatchHead, PatchScorer
 from edgead.kernels import NearestPatches
 from edgead.kernels.backend import cuda_problem
@@ -65,6 +66,9 @@ class NearestHead(PatchHead):
         from edgead.heads.gpu import GpuScorer
 
         return GpuScorer(ImageScorer(self, grid, usual), image_size, features.device, arrays[BANK])
+
+    def open_describer(self, outputs: Outputs, arrays: Arrays) -> Describer:
+        return PatchDescriber(self, outputs, arrays[BANK])
 
     def reference(self, outputs: Arrays, arrays: Arrays, image_size: tuple[int, int]) -> tuple[float, np.ndarray]:
         features, bank = outputs[self.patches.name], arrays[BANK].astype(np.float64)

@@ -12,6 +12,9 @@ from edgead.images.lettering import strip, write_line
 Tile = tuple[np.ndarray, str]
 """An image of shape (H, W, 3), uint8, BGR, and its caption."""
 
+Band = tuple[str, Sequence[Tile]]
+"""A heading, and the tiles below it."""
+
 _BACKGROUND = 32
 _TITLE, _HEADING, _LEGEND = (60, 60, 60), (90, 80, 70), (_BACKGROUND,) * 3
 _PAIR_PX = 360
@@ -50,20 +53,26 @@ def pair(truth: np.ndarray, verdict: np.ndarray) -> np.ndarray:
     return np.hstack([left, np.full((left.shape[0], _GAP_PX, 3), _BACKGROUND, np.uint8), right])
 
 
-def pair_sheet(title: str, bands: Sequence[tuple[str, Sequence[Tile]]], columns: int = 3) -> np.ndarray:
-    """Arrange pairs in bands, each below its heading; what the marks mean stands below the title.
+def pair_sheet(title: str, bands: Sequence[Band], columns: int = 3) -> np.ndarray:
+    """Arrange what `pair` gives in bands; see `band_sheet`."""
+    return band_sheet((title, LEGEND), bands, columns, tile_px=2 * _PAIR_PX + _GAP_PX)
+
+
+def band_sheet(title: tuple[str, str], bands: Sequence[Band], columns: int, *, tile_px: int) -> np.ndarray:
+    """Arrange tiles in bands, each below its heading.
 
     Parameters
     ----------
-    title : str
+    title : (str, str)
+        The title, and what stands below it: what marks mean.
     bands : sequence of (heading, tiles)
-        Those without tiles are left out. Tiles hold what `pair` gives.
-    columns : int
+        Those without tiles are left out.
+    columns, tile_px : int
+        As for `contact_sheet`.
     """
-    tile_px = 2 * _PAIR_PX + _GAP_PX
     shown = [(heading, contact_sheet(tiles, columns, tile_px=tile_px)) for heading, tiles in bands if tiles]
     width = max([1400, *(sheet.shape[1] for _, sheet in shown)])
-    rows = [strip(title, width, 48, _TITLE), strip(LEGEND, width, 30, _LEGEND)]
+    rows = [strip(title[0], width, 48, _TITLE), strip(title[1], width, 30, _LEGEND)]
     for heading, sheet in shown:
         padding = ((0, 0), (0, width - sheet.shape[1]), (0, 0))
         rows += [strip(heading, width, 38, _HEADING), np.pad(sheet, padding, constant_values=_BACKGROUND)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgead.site.schema import Site
-from edgead.types import Frame, Verdict
+from edgead.types import Decision, Frame, Verdict
 
 
 class ServedCamera(Protocol):
@@ -40,12 +40,38 @@ class ServedSink(Protocol):
     def status(self) -> Any: ...
 
 
+class ServedKinds(Protocol):
+    def counts(
+        self, pipeline: str, *, since: datetime, until: datetime | None = None, decision: Decision = "reject"
+    ) -> dict[str, Any]: ...
+
+    def boxes(
+        self, pipeline: str, *, since: datetime, kind: str | None = None, decision: Decision = "reject"
+    ) -> list[list[dict[str, Any]]]: ...
+
+    def names(self, pipeline: str) -> dict[str, str]: ...
+
+    def known(self, pipeline: str) -> dict[str, list[str]]: ...
+
+    def rename(self, pipeline: str, kind: str, name: str, *, by: str) -> None: ...
+
+    def merge(self, pipeline: str, kind: str, into: str, *, by: str) -> None: ...
+
+    def split(self, pipeline: str, kind: str, judged: str, name: str | None = None, *, by: str) -> None: ...
+
+    def correct(self, id: str, kind: str | None, *, by: str, pipeline: str | None = None) -> None: ...
+
+
 class ServedStore(Protocol):
+    @property
+    def kinds(self) -> ServedKinds: ...
+
     def verdicts(
         self,
         *,
         pipeline: str | None = None,
         decision: str | None = None,
+        kind: str | None = None,
         before_id: str | None = None,
         limit: int = 50,
     ) -> list[dict[str, Any]]: ...

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, Field
 
-from edgead.daemon.http.actors import By, Note, named
+from edgead.daemon.http.actors import By, Kind, Note, named
 from edgead.daemon.http.dependencies import ID, NAME, ClientAddress, Daemon, ImageName, VerdictId
 from edgead.daemon.http.language import Language, words_of
 from edgead.daemon.http.problems import problems
@@ -30,11 +30,13 @@ def list_verdicts(
     daemon: Daemon,
     pipeline: Annotated[str | None, Query(pattern=NAME)] = None,
     decision: Decision | None = None,
+    kind: Annotated[Kind | None, Query(description="Only of this one, as it is shown.")] = None,
     before_id: Annotated[str | None, Query(pattern=ID)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> VerdictPage:
     """List verdicts, newest first."""
-    rows = daemon.store.verdicts(pipeline=pipeline, decision=decision, before_id=before_id, limit=limit)
+    asked = {"pipeline": pipeline, "decision": decision, "kind": kind, "before_id": before_id}
+    rows = daemon.store.verdicts(**asked, limit=limit)
     last = rows[-1]["id"] if len(rows) == limit else None
     return VerdictPage.model_validate({"verdicts": rows, "next_before_id": last})
 

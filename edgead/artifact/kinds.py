@@ -1,0 +1,70 @@
+"""The kinds of rejects that a model knows: names, and the rejects that they were learnt from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+from typing_extensions import Self
+
+from edgead.artifact.inputs import Section
+from edgead.types import UNKNOWN_KIND
+
+EXAMPLES = "kinds/examples.npy"
+
+# A reject is compared with each, in well below 1 ms for as many.
+MOST_EXAMPLES = 2000
+MOST_KINDS = 200
+
+# Shown on pages, in tables and in file names' places: one line, no more than a column can hold.
+Name = Annotated[str, StringConstraints(min_length=1, max_length=64, strip_whitespace=True)]
+_Distance = Annotated[float, Field(ge=0, le=1e30)]
+
+
+class Kinds(Section):
+    """Kinds of rejects; see `edgead.kinds`.
+
+    Attributes
+    ----------
+    names : list of str
+        The kinds; the first is number 1.
+    labels : list of int
+        The kind of each example, as an index into `names`. What describes it is a row of the array in `file`.
+    groups : list of int
+        Examples of one number show the same part.
+    distances : list of float
+        How far each example is from the nearest one of another part.
+    descriptor : str
+        What made the rows.
+    residual_scale : float
+        What their first halves are multiplied by before they are compared, see `edgead.kinds.space`.
+    bank_sha256 : str
+        Of the file of the memory bank that the examples were described with: by another one they mean nothing.
+    unknown_level : float
+        A reject whose p-value is at most this is of an unknown kind.
+    """
+
+    names: Annotated[list[Name], Field(min_length=1, max_length=MOST_KINDS)]
+    labels: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=MOST_EXAMPLES)]
+    groups: list[int]
+    distances: list[_Distance]
+    file: str = EXAMPLES
+    descriptor: Literal["patches40"] = "patches40"
+    residual_scale: Annotated[float, Field(gt=0)] = 1.0
+    bank_sha256: str
+    unknown_level: Annotated[float, Field(ge=0, lt=1)] = 0.05
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if not len(self.labels) == len(self.groups) == len(self.distances):
+            raise ValueError("labels, groups and distances of the kinds' examples differ in number")
+        if set(self.labels) != set(range(len(self.names))):
+            raise ValueError(f"there are {len(self.names)} kinds, and examples of {len(set(self.labels))}")
+        for name in self.names:
+            if self.names.count(name) > 1 or name == UNKNOWN_KIND or not name.isprintable():
+                raise ValueError(f"{name!r} cannot name a kind: it is there twice, reserved, or not printable")
+        return self
+
+    def counts(self) -> dict[str, int]:
+        """How many examples there are of each kind."""
+        return {name: self.labels.count(number) for number, name in enumerate(self.names)}

@@ -1,0 +1,136 @@
+"""The verbs that sort rejects and name their kinds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from edgead.cli.advice import edgead_command
+from edgead.cli.app import Group, Json, Model, Seed, app, find_images, print_report
+from edgead.cli.console import stage_bars, stderr
+from edgead.errors import SettingsError
+
+
+@app.command()
+def sort(
+    model: Model,
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="Images or folders; rejects among them are sorted.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write: a folder for each kind.")] = Path(
+        "kinds"
+    ),
+    kinds: Annotated[
+        str, typer.Option(help="How many kinds: a number, or auto for as many as come again in other rejects.")
+    ] = "auto",
+    everything: Annotated[bool, typer.Option("--all", help="Sort images that are judged ok too.")] = False,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder of an evidence store, whose rejects and reviews are sorted.")
+    ] = None,
+    store_url: Annotated[
+        str | None, typer.Option(help="SQLAlchemy URL of the store's database, where it is not in its folder.")
+    ] = None,
+    since: Annotated[str, typer.Option(help="How far back into the store: 12h, 7d, 2w.")] = "7d",
+    link: Annotated[bool, typer.Option("--link", help="Write links to the images, no copies.")] = False,
+    group: Group = "auto",
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Sort rejects into kinds that nobody has named yet."""
+    from edgead.detector import Detector
+    from edgead.learning.kinds.folders import SHEET, check_folder, write_sorted
+    from edgead.learning.kinds.sort import SortPlan, sort_images
+
+    plan = SortPlan(_read_count(kinds), everything, group, seed)
+    check_folder(output)
+    paths = [*find_images(images or []), *_from_store(store, store_url, since)]
+    if not paths:
+        raise SettingsError("name images, folders of them, or an evidence store with --store")
+    with Detector.load(model) as detector, stage_bars() as progress:
+        found = sort_images(detector, paths, plan, progress=progress)
+        write_sorted(detector, found, output, link=link)
+    print_report({**found.to_dict(), "folder": str(output)}, json, lambda: _pareto_table(found.to_dict()))
+    for one in found.problems:
+        stderr.print(f"{one.path}: {one.text}", style="red", soft_wrap=True)
+    if not json:
+        print(f"Look at {output / SHEET}, move images that are in the wrong folder, then name the kinds:")
+        print(edgead_command("name", model, "--examples", output, f"{found.pareto()[0]['folder']}=NAME"))
+    raise typer.Exit(1 if found.problems else 0)
+
+
+@app.command()
+def name(
+    model: Model,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[KIND=NAME]...", help="Names; kinds with equal names become one.")
+    ] = None,
+    examples: Annotated[
+        Path | None, typer.Option(help="Folder with a folder of rejects for each kind, as `edgead sort` writes it.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Forget the kinds that the model knows; otherwise examples are added.")
+    ] = False,
+    unknown: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.99, help="Share of known kinds' rejects that may be called unknown; at first 0.05."),
+    ] = None,
+    group: Group = "auto",
+    json: Json = False,
+) -> None:
+    """Name kinds of rejects: the model's verdicts say the kind from then on."""
+    from edgead.learning.kinds.name import NamePlan, name_kinds, read_names
+
+    if not names and examples is None and unknown is None:
+        raise SettingsError("name kinds, such as kind-01=scratch, or a folder of examples with --examples")
+    if replace and examples is None:
+        raise SettingsError("--replace forgets the kinds that the model knows: name others with --examples")
+    plan = NamePlan(read_names(names or []), examples, replace, group, unknown)
+    with stage_bars() as progress:
+        named = name_kinds(model, plan, progress=progress)
+    print_report(named.to_dict(), json, lambda: _kinds_table(named.to_dict()))
+    for warning in named.warnings():
+        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    for one in named.problems:
+        stderr.print(f"{one.path}: {one.text}", style="red", soft_wrap=True)
+    raise typer.Exit(1 if named.problems else 0)
+
+
+def _read_count(kinds: str) -> int | None:
+    if kinds == "auto":
+        return None
+    if not kinds.isdecimal() or not int(kinds):
+        raise SettingsError(f"--kinds {kinds!r}: a number of kinds, or auto")
+    return int(kinds)
+
+
+def _from_store(store: Path | None, url: str | None, since: str) -> list[Path]:
+    if store is None:
+        if url is not None:
+            raise SettingsError("--store-url needs --store: the images are in its folder")
+        return []
+    from edgead.learning.kinds.from_store import kept_rejects, read_span
+
+    return kept_rejects(store, url, read_span(since))
+
+
+def _pareto_table(report: dict[str, Any]) -> Table:
+    table = Table(title=f"{report['sorted']} images sorted, {report['ok']} ok", title_justify="left")
+    for column in ("kind", "images", "parts", "share", "together", "stability"):
+        table.add_column(column, justify="left" if column == "kind" else "right")
+    for row in report["kinds"]:
+        shares = (f"{100 * row[share]:.0f} %" for share in ("share", "cumulative"))
+        table.add_row(row["kind"], str(row["images"]), str(row["parts"]), *shares, f"{row['stability']:.2f}")
+    table.caption, table.caption_justify = report["parts"], "left"
+    return table
+
+
+def _kinds_table(report: dict[str, Any]) -> Table:
+    table = Table(title=report["model"], title_justify="left")
+    for column in ("number", "kind", "examples", "parts"):
+        table.add_column(column)
+    for row in report["kinds"]:
+        table.add_row(*(str(row[column]) for column in ("number", "kind", "examples", "parts")))
+    return table

@@ -1,0 +1,147 @@
+"""Rejects sorted into kinds without a label: Ward's clustering, and how many kinds come again in other rejects.
+
+Ward, "Hierarchical grouping to optimize an objective function", Journal of the American Statistical Association 1963.
+The number of kinds is ours: the largest that two halves of the rejects agree on nearly as well as on any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgead.errors import SettingsError
+from edgead.metrics.partitions import adjusted_rand, jaccard_of_each
+
+# Ward's distances of all pairs take 200 MB then.
+MOST_REJECTS = 5000
+MOST_KINDS = 12
+# A kind of fewer parts than this is chance: no more kinds are looked for than there are so many parts for.
+_LEAST_PARTS = 3
+_HALVINGS = 20
+_NEARLY = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """Rejects in kinds.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n,), int
+        The kind of each reject; 0 is the largest.
+    stability : list of float
+        Of each kind: how much of it is together again when half of the parts are sorted alone, from 0 to 1.
+    agreement : dict of int to float
+        For each number of kinds that was tried: how far two halves agree, 1 for wholly and 0 for as by chance.
+    """
+
+    labels: np.ndarray
+    stability: list[float]
+    agreement: dict[int, float]
+
+    @property
+    def count(self) -> int:
+        return len(self.stability)
+
+
+def find_clusters(
+    descriptors: np.ndarray, parts: Sequence[int], count: int | None = None, *, seed: int = 0
+) -> Clusters:
+    """Sort rejects into kinds.
+
+    What is sorted are parts, each by the mean of its images: a light that differs from image to image is no kind, and
+    a part that was taken often is no more than one.
+
+    Parameters
+    ----------
+    descriptors : ndarray of shape (n, d), float32
+        See `edgead.heads.contract.Describer`.
+    parts : sequence of int of length n
+        Rejects of one number show the same part.
+    count : int, optional
+        Number of kinds; by default the largest of 2 to 12 whose agreement is within 0.05 of the best.
+    seed : int
+        Of the halves.
+
+    Raises
+    ------
+    SettingsError
+        More rejects than can be compared, or fewer than kinds.
+    """
+    if len(descriptors) > MOST_REJECTS:
+        raise SettingsError(f"{len(descriptors)} rejects are more than the {MOST_REJECTS} that can be sorted at once")
+    _, part_of = np.unique(parts, return_inverse=True)
+    means = np.array([descriptors[part_of == part].mean(axis=0) for part in range(part_of.max() + 1)])
+    if count is not None and not 1 <= count <= len(means):
+        raise SettingsError(f"rejects of {len(means)} parts cannot be {count} kinds")
+    numbers = [count] if count else list(range(2, min(MOST_KINDS, len(means) // _LEAST_PARTS) + 1)) or [1]
+    halvings = [_halve(means, np.random.default_rng([seed, turn])) for turn in range(_HALVINGS)]
+    agreement = {k: float(np.median([halving.agreement(k) for halving in halvings])) for k in numbers}
+    best = max(agreement.values())
+    chosen = max(k for k, found in agreement.items() if found >= best - _NEARLY)
+    kind_of_part = _largest_first(_Tree(means).cut(chosen), part_of)
+    stability = np.mean([halving.stability(kind_of_part, chosen) for halving in halvings], axis=0)
+    return Clusters(kind_of_part[part_of], stability.tolist(), agreement)
+
+
+class _Tree:
+    """The merges of some parts, which can be cut into any number of kinds."""
+
+    def __init__(self, descriptors: np.ndarray):
+        from scipy.cluster.hierarchy import linkage
+
+        self._descriptors = descriptors.astype(np.float64)
+        self._merges = linkage(self._descriptors, "ward") if len(descriptors) > 1 else np.empty((0, 4))
+
+    def cut(self, count: int) -> np.ndarray:
+        """Labels from 0 on of `count` kinds, fewer where there are not as many different parts."""
+        from scipy.cluster.hierarchy import fcluster
+
+        if len(self._descriptors) == 1:
+            return np.zeros(1, np.intp)
+        return np.asarray(fcluster(self._merges, count, "maxclust") - 1, np.intp)
+
+    def nearest(self, count: int, descriptors: np.ndarray) -> np.ndarray:
+        """The kind of which other parts are nearest to the centre, of `count` kinds."""
+        labels = self.cut(count)
+        centres = np.array([self._descriptors[labels == label].mean(axis=0) for label in range(labels.max() + 1)])
+        squares = np.square(centres).sum(axis=1) - 2 * descriptors.astype(np.float64) @ centres.T
+        return np.asarray(squares.argmin(axis=1), np.intp)
+
+
+@dataclass(frozen=True, slots=True)
+class _Halving:
+    """Two halves of the parts, each sorted alone."""
+
+    descriptors: np.ndarray
+    first: _Tree
+    second: _Tree
+
+    def agreement(self, count: int) -> float:
+        """How far both sort all parts alike."""
+        return adjusted_rand(*(half.nearest(count, self.descriptors) for half in (self.first, self.second)))
+
+    def stability(self, labels: np.ndarray, count: int) -> np.ndarray:
+        """How far each of the kinds of all parts is one of a half's too: the mean over both."""
+        halves = (half.nearest(count, self.descriptors) for half in (self.first, self.second))
+        return np.asarray(np.mean([jaccard_of_each(labels, half) for half in halves], axis=0))
+
+
+def _halve(means: np.ndarray, rng: np.random.Generator) -> _Halving:
+    if len(means) == 1:  # there are no two halves to compare
+        return _Halving(means, _Tree(means), _Tree(means))
+    order = rng.permutation(len(means))
+    first, second = order[: len(order) // 2], order[len(order) // 2 :]
+    return _Halving(means, _Tree(means[first]), _Tree(means[second]))
+
+
+def _largest_first(labels: np.ndarray, part_of: np.ndarray) -> np.ndarray:
+    """Number kinds by their images, the largest 0; of equal ones that which appears first."""
+    sizes = np.bincount(labels[part_of])
+    first = [int(np.argmax(labels == label)) for label in range(len(sizes))]
+    order = sorted(range(len(sizes)), key=lambda label: (-sizes[label], first[label]))
+    rank = np.empty(len(order), np.intp)
+    rank[order] = np.arange(len(order))
+    return np.asarray(rank[labels])

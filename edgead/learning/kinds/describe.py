@@ -1,0 +1,56 @@
+"""Images judged and described one by one, before they are sorted or taken as examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgead.dataset.folders import Progress
+from edgead.detector import Detector
+from edgead.errors import SettingsError
+from edgead.images.files import ImageError, load_image
+from edgead.types import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a detector says of an image, without the map, and what describes it."""
+
+    path: Path
+    decision: Decision
+    image_score: float
+    descriptor: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An image that cannot be judged, and why."""
+
+    path: Path
+    text: str
+
+
+def describe_images(
+    detector: Detector, paths: Sequence[Path], progress: Progress | None = None
+) -> tuple[list[Judged], list[Problem]]:
+    """Judge and describe images; those that cannot be read are left out.
+
+    Raises
+    ------
+    SettingsError
+        The model cannot describe images: says what to use beside it.
+    """
+    judged, problems = [], []
+    detector.check_describes()
+    for done, path in enumerate(paths, 1):
+        try:
+            verdict, descriptor = detector.describe(load_image(path))
+            judged.append(Judged(path, verdict.decision, verdict.image_score, descriptor))
+        except (ImageError, SettingsError) as error:
+            problems.append(Problem(path, str(error).removeprefix(f"{path}: ")))
+        if progress:
+            progress(done, len(paths))
+    return judged, problems

@@ -1,0 +1,127 @@
+"""Sorted rejects as folders that a person looks through: a folder a kind, a sheet, tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgead.detector import Detector
+from edgead.errors import SettingsError
+from edgead.files.atomic import write_whole
+from edgead.files.disk import writing
+from edgead.images.files import load_image, write_image
+from edgead.images.overlay import draw_heat
+from edgead.images.sheet import Band, band_sheet
+from edgead.learning.kinds.describe import Judged
+from edgead.learning.kinds.sort import Sorted, default_name, folder_name
+
+SHEET, TABLE, PARETO = "sheet.jpg", "kinds.csv", "pareto.csv"
+_SHOWN = 8
+_TILE_PX = 220
+_COLUMNS = ("image", "kind", "decision", "image_score", "part", "file")
+_LEGEND = "the most typical images of each kind first; red boxes, or a dashed ring, where the model saw something"
+
+
+def check_folder(folder: Path) -> None:
+    """Raise SettingsError unless the folder is empty or not there: call it before the images are judged."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SettingsError(f"{folder} exists and is not empty: name another folder, or remove it")
+
+
+def write_sorted(detector: Detector, found: Sorted, folder: Path, *, link: bool = False) -> None:
+    """Write a folder for each kind, a sheet of all of them and two tables; nothing is there on an error.
+
+    Parameters
+    ----------
+    detector : Detector
+        Draws what it saw into the sheet.
+    found : Sorted
+    folder : Path
+        Empty, or not there.
+    link : bool
+        The folders hold links to the images in place of copies.
+    """
+    check_folder(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        with writing(folder):
+            draft.chmod(0o755)
+            files = _place(found, draft, link)
+            write_image(draft / SHEET, _sheet(detector, found))
+            _write_csv(draft / TABLE, _COLUMNS, _rows(found, files))
+            pareto = found.pareto()
+            _write_csv(draft / PARETO, list(pareto[0]), pareto)
+            if folder.is_dir():
+                folder.rmdir()
+            draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _place(found: Sorted, draft: Path, link: bool) -> list[str]:
+    """Copy or link the images; returns where each lies in the folder."""
+    names = _file_names([one.path for one in found.images])
+    files = []
+    for one, label, name in zip(found.images, found.clusters.labels, names, strict=True):
+        place = draft / folder_name(int(label)) / name
+        place.parent.mkdir(exist_ok=True)
+        if link:
+            place.symlink_to(os.path.abspath(one.path))
+        else:
+            shutil.copyfile(one.path, place)
+        files.append(place.relative_to(draft).as_posix())
+    return files
+
+
+def _file_names(paths: Sequence[Path]) -> list[str]:
+    """A name of its own for each: with its folder where names are equal, as all are in an evidence store."""
+    for parts in (1, 2):
+        names = ["_".join(path.parts[-parts:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    width = len(str(len(paths)))
+    return [f"{number:0{width}d}_{path.name}" for number, path in enumerate(paths)]
+
+
+def _sheet(detector: Detector, found: Sorted) -> Any:
+    bands: list[Band] = []
+    for number, row in enumerate(found.pareto()):
+        heading = (
+            f"{default_name(number)}: {row['images']} images of {row['parts']} parts, {100 * row['share']:.0f} %, "
+            f"stability {row['stability']:.2f}"
+        )
+        bands.append((heading, [_tile(detector, one) for one in found.of_kind(number)[:_SHOWN]]))
+    count = found.clusters.count
+    title = f"{len(found.images)} images in {count} kind{'' if count == 1 else 's'}"
+    return band_sheet((title, _LEGEND), bands, columns=_SHOWN, tile_px=_TILE_PX)
+
+
+def _tile(detector: Detector, one: Judged) -> tuple[Any, str]:
+    image = load_image(one.path)
+    return draw_heat(image, detector.predict(image)), one.path.name
+
+
+def _rows(found: Sorted, files: Sequence[str]) -> Iterable[dict[str, Any]]:
+    for index, (one, file) in enumerate(zip(found.images, files, strict=True)):
+        kind = default_name(int(found.clusters.labels[index]))
+        yield {**_facts(one), "kind": kind, "part": found.parts[index], "file": file}
+    yield from map(_facts, found.ok)
+
+
+def _facts(one: Judged) -> dict[str, Any]:
+    return {"image": str(one.path), "decision": one.decision, "image_score": one.image_score}
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue().encode(errors="backslashreplace"), durable=False)

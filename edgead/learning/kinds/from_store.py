@@ -1,0 +1,82 @@
+"""The rejects that an evidence store keeps images of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from edgead.errors import SettingsError
+
+_PAGE = 1000
+_FRAME = "frame.jpg"
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([mhdw])")
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+
+def read_span(text: str) -> timedelta:
+    """Read a span of time such as 7d, 12h or 30m; raises SettingsError for others."""
+    match = _SPAN.fullmatch(text.strip())
+    if not match:
+        raise SettingsError(f"{text!r} is no span of time: write 30m, 12h, 7d or 2w")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
+    """Images of what was rejected or sent to review, newest first; the store is read alone.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the store: its images, and its database where `url` names no other.
+    url : str, optional
+        SQLAlchemy URL of the database.
+    since : timedelta
+        How far back from now.
+
+    Raises
+    ------
+    SettingsError
+        There is no store, or it keeps no such image.
+    EvidenceError
+        It cannot be read.
+    """
+    from edgead.evidence.database import database_file, open_engine
+    from edgead.evidence.folder import ImageFolder
+    from edgead.evidence.records import Records
+    from edgead.evidence.settings import StoreSection
+
+    engine = open_engine(StoreSection(folder=folder, url=url))
+    file = database_file(engine)
+    if file is not None and not file.is_file():
+        raise SettingsError(f"{file} is not there: name the folder of an evidence store")
+    now = datetime.now(timezone.utc)
+    try:
+        records, images = Records(engine, lambda: now), ImageFolder(folder / "pictures")
+        found = []
+        for id, pipeline in _rejects(records, now - since):
+            _, place = records.find(id, pipeline) or ({}, None)
+            path = images.path(place, _FRAME) if place else None
+            found += [path] if path else []
+    finally:
+        engine.dispose()
+    if not found:
+        raise SettingsError(
+            f"{folder} keeps no image of a reject or review of that time: see `evidence` in the section `store` of the "
+            "site file, or go further back"
+        )
+    return found
+
+
+def _rejects(records: Any, after: datetime) -> Iterator[tuple[str, str]]:
+    """Ids and pipelines of what was judged after an instant, page by page."""
+    before: str | None = None
+    while page := records.newest(pipeline=None, decision=None, before_id=before, limit=_PAGE):
+        for record in page:
+            if datetime.fromisoformat(record["judged_at"]) < after:
+                return
+            if record["decision"] != "ok":
+                yield record["id"], record["pipeline"]
+        before = page[-1]["id"]
