@@ -60,6 +60,18 @@ def test_kinds_are_counted_in_a_time(client, judged):
     assert client.get("/api/pipelines/back/kinds").status_code == 404
 
 
+def test_a_reject_is_said_with_how_many_of_its_kind_there_were_today(client, daemon):
+    line = Line("front")
+    for kind in ("kind 1", "kind 1", "kind 2", UNKNOWN_KIND):
+        frame, verdict = line.part(0.9)
+        assert daemon.store.add(frame, replace(verdict, kind=kind))
+    daemon.store.kinds.rename("front", "kind 1", "deep scratch", by="Anna")
+    said = [client.get(f"/api/verdicts/{row['id']}").json()["words"] for row in daemon.store.verdicts()]
+    unknown = "Reject: unknown kind, 40 x 20 px; score 0.9 (limit 0.5); 4 rejects today."
+    scratch = "Reject: deep scratch, 40 x 20 px; score 0.9 (limit 0.5); 2 such today."
+    assert said == [unknown, scratch.replace("deep scratch", "kind 2").replace("2 such", "1 such"), scratch, scratch]
+
+
 def test_shifts_divide_the_time_from_its_begin_on(client, judged):
     since = datetime.now(timezone.utc) - timedelta(hours=20)
     query = {"since": since.isoformat(), "shift_hours": 8}

@@ -32,5 +32,8 @@ def words_of(row: Mapping[str, Any], daemon: Served, language: str) -> str | Non
     midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
     counts = None
     if datetime.fromisoformat(row["captured_at"]) >= midnight:
-        counts = Counts(daemon.store.counts(pipeline=row["pipeline"], since=midnight))
+        pipeline, decision = row["pipeline"], row["decision"]
+        kinds = daemon.store.kinds.counts(pipeline, since=midnight, decision=decision)["kinds"]
+        by_kind = {one["kind"]: one["count"] for one in kinds}
+        counts = Counts(daemon.store.counts(pipeline=pipeline, since=midnight), by_kind)
     return sentence(row, language, counts)
