@@ -145,7 +145,7 @@ def test_verdicts_of_a_kind_are_listed_by_what_they_are_shown_as(store, added):
 
 
 def test_boxes_are_those_of_the_time_and_the_kind(store, added):
-    box = {"x": 80, "y": 40, "width": 40, "height": 20, "peak": 0.9}
+    box = {"x": 80, "y": 40, "width": 40, "height": 20, "peak": 0.9, "place": ""}
     assert store.kinds.boxes("caps", since=NOW) == [[box]] * 8
     assert store.kinds.boxes("caps", since=NOW, kind="kind 2") == [[box]] * 2
     assert store.kinds.boxes("caps", since=NOW + timedelta(days=1)) == []

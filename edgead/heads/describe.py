@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -55,9 +57,9 @@ class PatchDescriber:
     def _on_host(self, features: np.ndarray) -> np.ndarray:
         if self._fetched is None:
             return features
-        device = features.device
+        device: Any = features.device
         with device.current():
-            device.copy_out(self._fetched, features.address)  # type: ignore[attr-defined]
+            device.copy_out(self._fetched, features.address)  # type: ignore[attr-defined]  # an array on a GPU
             device.wait()
         return self._fetched
 
