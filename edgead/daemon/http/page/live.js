@@ -22,6 +22,7 @@ export class LiveView {
     this.shownImage = null;
     this.dropped = 0;
     this.names = {};
+    this.turn = 0;
     this.chart = new ScoreChart(by("chart"), by("chart-caption"), open);
     by("overlay").addEventListener("change", () => (this.shownImage = null));
     by("fire").addEventListener("click", () => this.fire());
@@ -42,9 +43,15 @@ export class LiveView {
     by("live-image").hidden = true;
     by("stream").replaceChildren();
     this.showStatus(this.status);
+    await this.load(name);
+  }
+
+  async load(name) {
+    const turn = ++this.turn;
+    this.verdicts = [];
     const { names } = await get(`/api/pipelines/${encodeURIComponent(name)}/kinds?hours=1`);
     const page = await get(`/api/verdicts?limit=${SEEDED}&pipeline=${encodeURIComponent(name)}`);
-    if (this.pipeline !== name) return;
+    if (turn !== this.turn) return;
     this.names = names;
     // What came as an event meanwhile is newer than the page.
     const known = new Set(page.verdicts.map((verdict) => verdict.id));
@@ -58,7 +65,7 @@ export class LiveView {
 
   // What people have said of the past may be shown here.
   again() {
-    if (this.pipeline) this.choose(this.pipeline).catch((problem) => toast(problem.message, true));
+    if (this.pipeline) this.load(this.pipeline).catch((problem) => toast(problem.message, true));
   }
 
   showStatus(status) {
