@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from edgead.artifact.folder import Artifact, write_manifest
 from edgead.artifact.kinds import EXAMPLES, MOST_EXAMPLES, Kinds
@@ -103,9 +104,8 @@ def renamed(examples: Examples, names: Mapping[str, str]) -> Examples:
 def _checked(**values: object) -> Kinds:
     try:
         return Kinds.model_validate(values)
-    except ValueError as error:
-        errors = getattr(error, "errors", list)()
-        raise SettingsError(f"kinds: {tell_invalid(errors[:1])}" if errors else str(error)) from None
+    except ValidationError as error:
+        raise SettingsError(f"kinds: {tell_invalid(error.errors()[:1])}") from None
 
 
 def _write(artifact: Artifact, kinds: Kinds, descriptors: np.ndarray) -> Artifact:

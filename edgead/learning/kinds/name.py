@@ -173,7 +173,7 @@ def _find_examples(folder: Path) -> dict[Path, str]:
 def _added(known: Examples, new: Examples) -> Examples:
     """Known examples and new ones; the kind of one that is there already is the new one."""
     distances, _ = NearestPatches(new.descriptors).search(known.descriptors)
-    kept = np.flatnonzero(distances[:, 0] > _SAME)
+    kept = np.flatnonzero(distances[:, 0] > _SAME).tolist()
     earlier = [("earlier", known.groups[i]) for i in kept]
     return replace(
         new,
