@@ -42,7 +42,8 @@ def has_other_opencv() -> bool:
     """Whether the environment has an OpenCV of another name: the board's own, or another package's.
 
     All of them are the module cv2, and the requirement would put its own over that one. Isolated (-I), for pip
-    hides the environment that it installs into from a build.
+    hides the environment that it installs into from a build. Front ends that build elsewhere (build, uv) hide it
+    altogether: docs/how-to/install.md says what to do there, and for wheels.
     """
     look = "import cv2, importlib.metadata as m; m.version('opencv-python-headless')"
     found = subprocess.run([sys.executable, "-I", "-c", look], capture_output=True, text=True)

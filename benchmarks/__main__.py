@@ -12,6 +12,7 @@ BENCHMARKS = (
     "batches",
     "cuda",
     "defaults",
+    "defects",
     "detectors",
     "drift",
     "few",

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score, f1_score, normalized_mutual_info_score
 
 from edgead import metrics
-from edgead.artifact.kinds import UNKNOWN, Kinds
+from edgead.artifact.kinds import Kinds
 from edgead.kinds.distances import to_other_parts
 from edgead.kinds.known import KnownKinds
 from edgead.kinds.space import residual_scale, scaled
@@ -19,6 +19,7 @@ from edgead.learning.kinds.clusters import find_clusters
 from edgead.learning.kinds.describe import Judged
 from edgead.learning.kinds.sort import rows_of
 from edgead.metrics.partitions import contingency
+from edgead.types import UNKNOWN_KIND
 
 DRAWS = 20
 NAMED = (3, 5, 10, 20)
@@ -134,7 +135,7 @@ def _judged(
     examples = data.of(known)
     scale = residual_scale(examples.descriptors)
     names = [str(kind) for kind in np.unique(examples.kinds)]
-    assert UNKNOWN not in names
+    assert UNKNOWN_KIND not in names
     kinds = Kinds(
         names=names,
         labels=[names.index(str(kind)) for kind in examples.kinds],

@@ -11,6 +11,10 @@ from edgead.errors import EdgeadError
 from edgead.profiling.latency import LatencyRecorder
 from edgead.types import DECISIONS, Frame, Verdict
 
+MOST_KINDS = 20
+OTHER_KINDS = "other kinds"
+"""What rejects beyond `MOST_KINDS` kinds are counted as: whoever counts them keeps a series for each."""
+
 Step = Callable[[Frame], Verdict | None]
 """Judges a frame, as `edgead.detector.Session.step`."""
 
@@ -49,11 +53,17 @@ class Inspector:
         self.warming_up = self.late = 0
         self._pipeline, self._budget_ms = pipeline, budget_ms
         self._decisions: Counter[str] = Counter()
+        self._kinds: Counter[str] = Counter()
         self._judged_ns = 0
 
     @property
     def decisions(self) -> dict[str, int]:
         return {decision: self._decisions[decision] for decision in DECISIONS}
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """Rejects by the kind of their defect, those without one aside."""
+        return dict(self._kinds)
 
     def judge(self, frame: Frame, step: Step) -> Verdict | None:
         """Judge a frame; None where the head needs more frames.
@@ -84,4 +94,7 @@ class Inspector:
         judged_ms = (self._judged_ns - frame.captured_ns) / 1e6
         self.late += self._budget_ms is not None and judged_ms > self._budget_ms
         self._decisions[verdict.decision] += 1
+        if verdict.is_reject and verdict.kind is not None:
+            known = verdict.kind in self._kinds or len(self._kinds) < MOST_KINDS
+            self._kinds[verdict.kind if known else OTHER_KINDS] += 1
         return replace(verdict, stage_times=times)

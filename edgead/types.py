@@ -12,6 +12,8 @@ import numpy as np
 
 Decision = Literal["ok", "review", "reject"]
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
+UNKNOWN_KIND = "unknown kind"
+"""The `kind` of a reject that is like none of the kinds that are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +76,18 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle around an anomalous region, in pixels of the frame."""
+    """A rectangle around an anomalous region, in pixels of the frame.
+
+    `peak` is the highest value of the map in it; `place` the ninth of the frame that its centre lies in, such as
+    "top left", "centre" or "bottom", empty where the frame's size was not known.
+    """
 
     x: int
     y: int
     width: int
     height: int
     peak: float
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

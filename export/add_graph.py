@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.export.calibration_images import find_calibration_images
-from edgead.export.precision import PrecisionPlan, add_precision
+from edgead.export.precision import TOLERANCES, PrecisionPlan, add_precision
 from edgead.export.rewrite import rewrite_graph
 
 
@@ -27,22 +28,24 @@ def add_graph(
     ----------
     path : Path
     plan : PrecisionPlan
-        Of "fp32", which is written from the torch weights, only `make_default` counts.
+        "fp32" is written from the torch weights and takes `make_default` alone.
     data : Path, optional
         The folder that the model was trained on; every precision but fp32 needs it.
     normal_dir, group : str, optional
-        See `edgead.export.calibration_images.find_calibration_images`.
+        See `edgead.export.calibration_images.find_calibration_images`; not for fp32.
     progress : callable, optional
         Called with (stage, done, total).
 
     Raises
     ------
     SettingsError
-        An unknown precision or layer, or no `data`.
+        An unknown precision or layer, no `data`, or something that fp32 does not take.
     ExportError
         The new graph's scores are too far from those of the one before, or of fp32; nothing changes then.
     """
     if plan.precision == "fp32":
+        of_images = {"data": data, "normal_dir": normal_dir, "group": group}
+        _check_fp32({**of_images, "tolerance": plan.tolerance, "float_layers": plan.float_layers})
         progress("write the graph", 0, 1)
         artifact = rewrite_graph(path, make_default=plan.make_default)
         progress("write the graph", 1, 1)
@@ -56,3 +59,12 @@ def add_graph(
         )
     images = find_calibration_images(Artifact.load(path), data, normal_dir, group=group, progress=progress)
     return add_precision(path, plan, images, progress=progress)
+
+
+def _check_fp32(options: dict[str, Any]) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise SettingsError(
+            f"fp32 is written from the torch weights, and its thresholds stay: leave out {', '.join(given)}, or choose "
+            f"the precision that they are for: {', '.join(TOLERANCES)}"
+        )

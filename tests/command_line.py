@@ -10,7 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from unittest import mock
 
-from edgead.cli import main
+from edgead.cli import console, main
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ def run_here(*arguments: object, columns: int = 300) -> Ended:
 
     What needs a process of its own (signals, memory, what is imported, the exit code itself) does not belong here.
     """
+    # A console keeps the COLUMNS that it was made with.
+    console.stdout.width = console.stderr.width = columns
     out, err = io.StringIO(), io.StringIO()
     on_sigterm = signal.getsignal(signal.SIGTERM)
     with (

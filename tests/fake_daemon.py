@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -15,6 +16,7 @@ from fakes import make_verdict, numbered
 
 from edgead.drift import DriftState
 from edgead.errors import SettingsError
+from edgead.evidence import EvidenceStore
 from edgead.images.overlay import draw_overlay
 from edgead.profiling.latency import LatencyRecorder
 from edgead.serialization import verdict_record
@@ -68,6 +70,7 @@ class FakePipeline:
         return SimpleNamespace(
             **dict(name=self.name, camera="conveyor", model=str(self.model), model_sha256="0" * 64, state=self.state),
             **dict(reason=self.reason, since=WHEN, decisions={"ok": 7, "review": 2, "reject": 1}, taken=11, judged=10),
+            kinds={"scratch": 1},
             **dict(dropped=4, skipped=1, warming_up=0, late=2, restarts=0, fps=9.5, latency=recorder.summary()),
             **dict(thresholds=dict(self.thresholds), can_roll_back=False, drift=self.drift),
         )
@@ -99,8 +102,40 @@ class FakePipeline:
         self.audit(by=by, action="thresholds", pipeline=self.name, before=before, after=self.thresholds)
 
 
+class FakeKinds:
+    """No kinds at all; tests of what is shown of kinds have a real store."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def counts(self, pipeline: str, **period: Any) -> dict[str, Any]:
+        return {"kinds": [], "unsorted": 0, "false_rejects": 0}
+
+    def boxes(self, pipeline: str, **period: Any) -> list[list[dict[str, Any]]]:
+        return []
+
+    def names(self, pipeline: str) -> dict[str, str]:
+        return {}
+
+    def known(self, pipeline: str) -> dict[str, list[str]]:
+        return {}
+
+    def rename(self, *given: Any, by: str) -> None:
+        self.calls.append(("rename", *given, by))
+
+    def merge(self, *given: Any, by: str) -> None:
+        self.calls.append(("merge", *given, by))
+
+    def split(self, *given: Any, by: str) -> None:
+        self.calls.append(("split", *given, by))
+
+    def correct(self, *given: Any, by: str, pipeline: str | None = None) -> None:
+        self.calls.append(("correct", *given, by))
+
+
 class FakeStore:
     def __init__(self, folder: Path):
+        self.kinds = FakeKinds()
         self.folder = folder
         self.rows: list[dict[str, Any]] = []
         self.changes: list[dict[str, Any]] = []
@@ -113,10 +148,11 @@ class FakeStore:
         for name, image in images.items() if verdict.decision != "ok" else ():
             cv2.imwrite(str(place / f"{name}.jpg"), image)
 
-    def verdicts(self, *, pipeline=None, decision=None, before_id=None, limit=50) -> list[dict[str, Any]]:
+    def verdicts(self, *, pipeline=None, decision=None, kind=None, before_id=None, limit=50) -> list[dict[str, Any]]:
         ids = [row["id"] for row in self.rows]
         rows = self.rows[: ids.index(before_id)] if before_id in ids else [] if before_id else self.rows
-        wanted = [r for r in rows if pipeline in (None, r["pipeline"]) and decision in (None, r["decision"])]
+        asked = {"pipeline": pipeline, "decision": decision, "kind": kind}
+        wanted = [row for row in rows if all(value in (None, row[key]) for key, value in asked.items())]
         return wanted[::-1][:limit]
 
     def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:
@@ -126,6 +162,10 @@ class FakeStore:
     def image(self, id: str, name: str, *, pipeline: str | None = None) -> Path | None:
         found = self.verdict(id, pipeline=pipeline)
         return self.folder / id / name if found and name in found["images"] else None
+
+    def counts(self, *, pipeline: str | None = None, since: datetime | None = None) -> dict[str, int]:
+        rows = [row for row in self.verdicts(pipeline=pipeline) if datetime.fromisoformat(row["captured_at"]) >= since]
+        return Counter(row["decision"] for row in rows)
 
     def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> None:
         for row in self.rows:
@@ -147,7 +187,7 @@ class FakeStore:
 
 
 class FakeDaemon:
-    def __init__(self, folder: Path, *, http: HttpSection | None = None):
+    def __init__(self, folder: Path, *, http: HttpSection | None = None, store: EvidenceStore | None = None):
         model = folder / "models" / "first"
         model.mkdir(parents=True)
         (model / "manifest.json").write_text("{}")
@@ -164,7 +204,7 @@ class FakeDaemon:
         queued = dict(name="plc", uri="modbus://plc", waiting=1, written=9, dropped=2, failed=3, problem="away")
         self.queued = queued | dict(required=True, failing_s=42.0, blocks=False)
         self.sinks = {"plc": SimpleNamespace(status=lambda: SimpleNamespace(**self.queued))}
-        self.store = FakeStore(folder / "images")
+        self.store = store or FakeStore(folder / "images")
         self.pipelines["front"].audit = self.store.add_audit
         self.listeners: list[queue.Queue] = []
 
@@ -172,11 +212,14 @@ class FakeDaemon:
         self.listeners.append(queue.Queue())
         return self.listeners[-1]
 
-    def judge(self, number: int, score: float) -> str:
+    def judge(self, number: int, score: float, kind: str | None = None) -> str:
         frame, verdict = make_judged(number, score)
+        verdict = replace(verdict, kind=kind, kind_p_value=None if kind is None else 0.25)
         self.cameras["conveyor"].frame = frame
         self.pipelines["front"].judged = frame, verdict
         self.store.add(frame, verdict)
+        if isinstance(self.store, EvidenceStore):
+            self.store.keep(frame, verdict)
         for listener in self.listeners:
             listener.put((frame, verdict))
         return frame.id

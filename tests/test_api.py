@@ -18,6 +18,7 @@ import pytest
 from fakes import make_verdict
 
 import edgead
+from edgead.api.words import in_python
 from edgead.artifact.folder import Artifact
 from edgead.detector import ClosedError
 from edgead.errors import EdgeadError, SettingsError
@@ -183,6 +184,44 @@ def test_row_8_of_a_data_set_its_good_images_are_learnt_and_those_left_out_are_n
     assert "left out" in caplog.text and "broken.jpg" in caplog.text
 
 
+def test_errors_name_parameters_not_options(plugin, model, line_data, tmp_path):
+    data = tmp_path / "good"
+    shutil.copytree(line_data / "train" / "good", data)
+    (data / "broken.jpg").write_bytes(b"\xff\xd8")
+
+    def said(detector="dummy", **options):
+        with pytest.raises(EdgeadError) as raised:
+            edgead.train(data, tmp_path / "model", detector=detector, **options)
+        return str(raised.value)
+
+    assert "remove them, or leave them out with skip_bad:\n" in said()
+    assert said(skip_bad=True, group="(").startswith("group '(' is no regular expression")
+    assert said(preset="auto").startswith("preset auto is of patchcore; ")
+    assert said(latency_ms=5).startswith("latency_ms belongs to preset auto; ")
+    with pytest.raises(SettingsError, match="^group '[(]' is no regular expression"):
+        model.evaluate(line_data, group="(")
+
+
+def test_an_error_that_names_a_command_keeps_its_options():
+    command = 'make one with `edgead distill IMAGES --model-size nano -o FILE` or "edgead export m --precision fp16"'
+    assert in_python(f"{command}, and give --weights FILE") == f"{command}, and give weights FILE"
+    assert in_python("a--b, ---c and -- are no options") == "a--b, ---c and -- are no options"
+
+
+def test_images_of_equal_names_in_two_folders_are_both_looked_at(plugin, line_data, tmp_path):
+    good = sorted((line_data / "train" / "good").iterdir())
+    for index, path in enumerate(good):
+        folder = tmp_path / "data" / f"camera{index % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / f"{index // 2}.jpg")
+    odd = tmp_path / "data" / "camera0" / "0.jpg"
+    cv2.imwrite(str(odd), cv2.resize(cv2.imread(str(odd)), (600, 100)))
+    paths = sorted(path for path in (tmp_path / "data").rglob("*.jpg"))
+    with edgead.train(tmp_path / "data", tmp_path / "model", detector="dummy", paths=paths) as model:
+        (warning,) = model.manifest.training["odd_images"]
+    assert warning.startswith(f"1 of {len(good)} images, {Path('camera0', '0.jpg')} first, have other proportions")
+
+
 def test_row_9_a_path_instead_of_an_artifact():
     with pytest.raises(SettingsError, match=r"open a model with edgead.load\('out/model'\)"):
         edgead.Detector("out/model")
@@ -299,6 +338,8 @@ def test_row_17_a_model_is_exported(model_copy, line_data, part):
     with edgead.load(model_copy) as model:
         with pytest.raises(SettingsError, match="name the folder that the model was trained on"):
             model.export("fp16")
+        with pytest.raises(SettingsError, match="leave out data, tolerance, or choose the precision that they are for"):
+            model.export("fp32", line_data, tolerance=0.1)
         with model.export("fp16", line_data, make_default=True) as small:
             assert small.graph.precision == "fp16" and model.graph.precision == "fp32"
             assert small.predict(part).image_score == pytest.approx(model.predict(part).image_score, rel=1e-2)

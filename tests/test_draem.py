@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -15,10 +16,11 @@ import onnx  # noqa: E402
 import onnxruntime  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
-from edgead.dataset.folders import DatasetError, find_test_images  # noqa: E402
+from edgead.dataset.folders import DatasetError, Images, find_test_images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.export.verify import compare_with_torch  # noqa: E402
 from edgead.heads.map import MapHead, MapScorer  # noqa: E402
+from edgead.images.files import write_image  # noqa: E402
 from edgead.methods.anomalies import _FUNCTIONS, Simulator, augment, blend  # noqa: E402
 from edgead.methods.anomaly_textures import built_in_textures, folder_textures  # noqa: E402
 from edgead.methods.checkpoint import Checkpoint  # noqa: E402
@@ -26,8 +28,11 @@ from edgead.methods.draem import Draem, DraemConfig, rate_factor  # noqa: E402
 from edgead.methods.draem_losses import focal_loss, reconstruction_loss, structural_similarity  # noqa: E402
 from edgead.methods.draem_networks import DraemNetwork, initialise  # noqa: E402
 from edgead.methods.load import load_network  # noqa: E402
+from edgead.methods.made_pairs import MadePairs  # noqa: E402
 from edgead.methods.perlin import perlin_mask, perlin_noise  # noqa: E402
 from edgead.methods.textures import draw_texture  # noqa: E402
+from edgead.synthetic.made_set import Recipe, make_defects  # noqa: E402
+from edgead.synthetic.rejects import by_masks, find_rejects  # noqa: E402
 from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
 
 TINY = {"image_size": (32, 32), "width": 1 / 32, "steps": 6, "batch_size": 4, "window": 9}
@@ -351,3 +356,85 @@ def test_settings():
         Draem.from_settings({**TINY, "steps": 0})
     with pytest.raises(SettingsError, match="no backbone"):
         Draem.from_settings(TINY, weights="w.safetensors")
+
+
+# The authors of AnoGen, https://github.com/gaobb/AnoGen at 048a0de, DRAEM/train_DRAEM.py, on the logits and the mask
+# below: the loss at each p_cutoff, and the sum of its gradient's sizes. They keep probabilities from 0 by 1e-5.
+WEAK_LOSSES = {
+    0.0: (1.036010503768921, 0.9434269666671753),
+    0.1: (0.8003018498420715, 0.803297758102417),
+    0.5: (0.7303357124328613, 0.6752452254295349),
+}
+
+
+@pytest.mark.parametrize("cutoff", WEAK_LOSSES)
+def test_the_weak_loss_is_the_one_of_the_authors_of_anogen(cutoff):
+    rng = np.random.Generator(np.random.Philox(7))
+    logits = torch.from_numpy(rng.normal(0, 2, (2, 2, 256, 256)).astype(np.float32)).requires_grad_()
+    mask = torch.from_numpy(rng.random((2, 1, 256, 256)) < 0.3)[:, 0]
+    loss = focal_loss(logits, mask, cutoff)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    expected = WEAK_LOSSES[cutoff]
+    assert loss.item() == pytest.approx(expected[0], rel=2e-3)
+    assert gradient.abs().sum().item() == pytest.approx(expected[1], rel=3e-3)
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Defects on six grey parts: a black square each, at the same place."""
+    for number in range(6):
+        write_image(tmp_path / "good" / f"{number}.png", np.full((48, 48, 3), 90 + 10 * number, np.uint8))
+    mask = np.zeros((48, 48), np.uint8)
+    mask[10:22, 12:26] = 255
+    image = np.full((48, 48, 3), 120, np.uint8)
+    image[mask > 0] = 2
+    write_image(tmp_path / "rejects" / "hole" / "a.png", image)
+    write_image(tmp_path / "masks" / "hole" / "a_mask.png", mask)
+    real = by_masks(find_rejects(tmp_path / "rejects"), tmp_path / "masks")
+    make_defects(sorted((tmp_path / "good").iterdir()), real, tmp_path / "made", Recipe(count=12))
+    return tmp_path
+
+
+def test_half_of_the_samples_are_made_pairs_and_half_of_those_have_a_defect(made):
+    images = Images(sorted((made / "good").iterdir()), Draem(DraemConfig(**TINY)).preprocessing)
+    pairs = MadePairs(made / "made", images, images.spec)
+    samples = [pairs.sample(rng) for rng in np.random.default_rng(0).spawn(400)]
+    flawed = [sample for sample in samples if sample[2].any()]
+    assert 0.4 < len(flawed) / 400 < 0.6
+    for clean, corrupted, mask in flawed:
+        assert clean.shape == corrupted.shape == (32, 32, 3) and clean.dtype == corrupted.dtype == np.float32
+        assert corrupted[mask].mean() < 0.6 * clean[mask].mean()
+        assert np.abs(corrupted - clean)[~mask].mean() < 0.05
+    assert all(np.array_equal(clean, corrupted) for clean, corrupted, mask in samples if not mask.any())
+    simulator = Simulator(images, built_in_textures(list(images)), match_grey=True, made=pairs)
+    calls = []
+    simulator._made = mock.Mock(sample=lambda rng: calls.append(1) or pairs.sample(rng))
+    for rng in np.random.default_rng(1).spawn(200):
+        simulator.sample(rng)
+    assert 75 < len(calls) < 125
+
+
+def test_only_defects_on_parts_that_are_learnt_are_taken(made):
+    """The others may be held out: a model that has seen them would have thresholds that are too low."""
+    spec = Draem(DraemConfig(**TINY)).preprocessing
+    paths = sorted((made / "good").iterdir())
+    every = MadePairs(made / "made", Images(paths, spec), spec)
+    some = MadePairs(made / "made", Images(paths[:3], spec), spec)
+    assert 0 < len(some) < len(every) == 12
+    assert {file[0].name for file in some._files} <= {path.name for path in paths[:3]}
+    write_image(made / "other.png", np.full((48, 48, 3), 33, np.uint8))
+    with pytest.raises(DatasetError, match="no defect in .* is on a part that is learnt"):
+        MadePairs(made / "made", Images([made / "other.png"], spec), spec)
+
+
+def test_draem_learns_from_made_defects(made):
+    images = Images(sorted((made / "good").iterdir()), Draem(DraemConfig(**TINY)).preprocessing)
+    without = Draem.from_settings(TINY).fit(images)
+    trained = Draem.from_settings({**TINY, "defects": str(made / "made"), "p_cutoff": 0.1}).fit(images)
+    assert trained.settings["defects"] == str(made / "made")
+    pairs = zip(without.network.parameters(), trained.network.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)
+    with pytest.raises(DatasetError, match=r"holds no made.json"):
+        Draem.from_settings({**TINY, "defects": str(made / "good")}).fit(images)
+    with pytest.raises(SettingsError, match="p_cutoff 1.0: a probability"):
+        DraemConfig(p_cutoff=1.0)

@@ -8,8 +8,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 
 
+from safetensors.torch import save_file  # noqa: E402
+
 from edgead import metrics  # noqa: E402
-from edgead.artifact.manifest import Manifest  # noqa: E402
+from edgead.artifact.folder import Artifact  # noqa: E402
+from edgead.artifact.manifest import GraphRecord, Manifest  # noqa: E402
 from edgead.dataset.folders import find_test_images  # noqa: E402
 from edgead.detector import Detector  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
@@ -107,11 +110,13 @@ def test_the_scale_of_the_input_is_folded_into_the_student():
 def test_folded_errors_are_a_mahalanobis_distance():
     network = random_network()
     network.metric.copy_(torch.diag(0.5 + torch.rand(network.metric.shape[0]))[:, :, None, None])
-    aligned = torch.randn(1, sum(network.channels), 8, 10)
+    averaged = [
+        torch.randn(1, count, 8 // step, 10 // step) for count, step in zip(network.channels, (1, 2), strict=True)
+    ]
     seen = torch.randn(1, network.student[0].in_channels, 16, 20)
 
     def errors() -> torch.Tensor:
-        return (network.describe(aligned) - network.student(surround(seen))).detach().double()
+        return (network.describe(averaged) - network.student(surround(seen))).detach().double()
 
     before = errors()
     mixed = torch.randn(len(before[0]), len(before[0]), dtype=torch.float64)
@@ -127,11 +132,43 @@ def test_folded_errors_are_a_mahalanobis_distance():
 
 def test_the_taught_features_have_mean_0_and_deviation_1():
     network = lite().network
-    rows = 4 + 3 * torch.randn(500, sum(network.channels)) * torch.rand(sum(network.channels))
+    rows = [4 + 3 * torch.randn(500, count) * torch.rand(count) for count in network.channels]
     network.fit_teacher(rows)
-    taught = network.describe(rows[:, :, None, None])
-    torch.testing.assert_close(taught.std(dim=(0, 2, 3), unbiased=False), torch.ones(rows.shape[1]), atol=1e-3, rtol=0)
+    taught = network.describe([layer[:, :, None, None] for layer in rows])
+    assert taught.shape == (500, sum(network.channels), 1, 1)
+    torch.testing.assert_close(
+        taught.std(dim=(0, 2, 3), unbiased=False), torch.ones(taught.shape[1]), atol=1e-3, rtol=0
+    )
     assert taught.mean(dim=(0, 2, 3)).abs().max() < 0.2  # damping bends the distribution a little
+
+
+def test_layers_on_their_own_grids_differ_by_the_length_alone():
+    """Enlarging is linear: it may come last, but for the length that damping divides by."""
+    ours, before = random_network(), random_network()
+    before.own_grids = False
+    layers = [torch.randn(2, count, 16 // step, 12 // step) for count, step in zip(ours.channels, (1, 2), strict=True)]
+    for network in (ours, before):
+        generator = torch.Generator().manual_seed(0)
+        for buffer in (network.mean, network.inverse_std, network.metric):
+            buffer.copy_(torch.rand(buffer.shape, generator=generator))
+        network.squared_length.fill_(1e6)  # beside which no patch has a length
+    first, last = (1e3 * network.describe(network.average(layers)) for network in (before, ours))
+    torch.testing.assert_close(last, first, rtol=1e-3, atol=1e-3)
+    ours.squared_length.fill_(1.0)
+    before.squared_length.fill_(1.0)
+    assert not torch.allclose(ours.describe(ours.average(layers)), before.describe(before.average(layers)), rtol=1e-2)
+
+
+def test_a_model_of_before_has_its_layers_on_the_first_grid(tmp_path):
+    model = lite(own_grids=False)
+    save_file(model.network.state_dict(), tmp_path / "weights.safetensors")
+    settings = model.settings()
+    del settings["own_grids"]
+    draft = Manifest.draft(model.name, model.preprocessing, model.head, graphs={"fp32": GraphRecord()})
+    before = draft.model_copy(update={"training": {"settings": settings}})
+    assert not load_network(Artifact(tmp_path, before)).own_grids
+    today = draft.model_copy(update={"training": {"settings": {**settings, "own_grids": True}}})
+    assert load_network(Artifact(tmp_path, today)).own_grids
 
 
 def test_whole_groups_are_held_out():

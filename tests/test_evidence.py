@@ -49,12 +49,14 @@ def wait_until(condition, timeout_s=5.0):
 
 def test_a_record_tells_what_all_sinks_tell(tmp_path):
     frame, verdict = Line().part(0.75)
+    verdict = replace(verdict, kind="scratch", kind_p_value=0.25)
     with closing(open_store(tmp_path)) as store:
         before = datetime.now(timezone.utc)
         assert store.add(frame, verdict)
         record = store.verdict(frame.id)
         assert before <= datetime.fromisoformat(record.pop("judged_at")) <= datetime.now(timezone.utc)
-        assert (record.pop("images"), record.pop("false_reject")) == ([], None)
+        assert (record.pop("images"), record.pop("false_reject"), record.pop("kind_correction")) == ([], None, None)
+        assert record.pop("shown_kind") == verdict.kind
         expected = verdict_record(frame, verdict)
         del expected["stage_times"]["sink_ms"]
         assert record == json.loads(json.dumps(expected))
@@ -334,9 +336,9 @@ def test_changes_are_audited_newest_first_and_stay(tmp_path):
 def test_a_newer_schema_is_refused_with_what_to_do(tmp_path):
     open_store(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
-        connection.execute("UPDATE schema_version SET version = 2")
+        connection.execute("UPDATE schema_version SET version = 3")
         connection.commit()
-    with pytest.raises(EvidenceError, match="tables are of version 2, this edgead knows 1: install the newer"):
+    with pytest.raises(EvidenceError, match="tables are of version 3, this edgead knows 2: install the newer"):
         open_store(tmp_path)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import pwd
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -15,11 +17,15 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 from test_evidence import keep, wait_until
+from test_evidence_versions import check_that_all_is_kept, killer_after
 from verdicts import Line, ids
 
 from edgead.evidence import EvidenceError, EvidenceStore
+from edgead.evidence.database import open_engine
 from edgead.evidence.settings import StoreSection
+from edgead.evidence.versions import prepare_tables
 
 PASSWORD = "hunter2-is-secret"
 
@@ -98,6 +104,89 @@ def test_records_images_marks_and_changes_are_as_with_sqlite(tmp_path, server):
     with closing(EvidenceStore(section, now=lambda: future)) as store:
         assert store.remove_old() == 31
         assert store.verdicts() == [] and not list(tmp_path.rglob("*.jpg"))
+
+
+def test_kinds_are_counted_named_and_corrected_as_with_sqlite(tmp_path, server):
+    line, since = Line("kinds"), datetime.now(timezone.utc)
+    with closing(open_store(tmp_path, server)) as store:
+        parts = [line.part(0.9, kind) for kind in ("kind 1", "kind 2", "kind 1", None)]
+        assert all(store.add(*part) for part in parts)
+        first = parts[0][0].id
+        store.kinds.rename("kinds", "kind 1", "scratch", by="anna")
+        store.kinds.merge("kinds", "kind 2", "scratch", by="anna")
+        store.kinds.correct(first, "dent", by="anna")
+        found = store.kinds.counts("kinds", since=since, until=datetime.now(timezone.utc) + timedelta(minutes=1))
+        assert [(each["kind"], each["count"]) for each in found["kinds"]] == [("scratch", 2), ("dent", 1)]
+        assert found["unsorted"] == 1
+        assert ids(store.verdicts(kind="scratch", limit=1)) == [parts[2][0].id]
+        assert store.verdict(first)["shown_kind"] == "dent"
+        assert len(store.kinds.boxes("kinds", since=since, kind="scratch")) == 2
+        with pytest.raises(EvidenceError, match="has a kind 'dent' already"):
+            store.kinds.split("kinds", "scratch", "kind 2", "dent", by="anna")
+    future = datetime.now(timezone.utc) + timedelta(days=91)
+    with closing(EvidenceStore(StoreSection(folder=tmp_path, url=server.url), now=lambda: future)) as store:
+        store.remove_old()
+        assert store.verdict(first) is None and list(store.kinds.known("kinds")) == ["scratch"]
+
+
+VERSION_1 = Path(__file__).parent / "fixtures"
+
+
+@pytest.fixture
+def earlier(server):
+    """The address of a database of version 1: tables as that edgead made them, with the rows of the other fixture."""
+    import psycopg
+
+    tables = (VERSION_1 / "evidence_1_postgresql.sql").read_text()
+    rows = re.findall(r'^INSERT INTO "(?!sqlite).*$', (VERSION_1 / "evidence_1.sql").read_text(), re.MULTILINE)
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS earlier")
+        connection.execute("CREATE DATABASE earlier")
+    url = server.url.replace("/postgres", "/earlier")
+    with psycopg.connect(url) as connection:
+        connection.execute(tables)
+        for row in rows:
+            connection.execute(row)
+        for table in ("verdicts", "audit"):
+            connection.execute(f"SELECT setval('{table}_seq_seq', (SELECT max(seq) FROM {table}))")
+    return url
+
+
+def test_a_database_of_version_1_opens_with_its_rows_marks_and_audit(tmp_path, earlier):
+    section = StoreSection(folder=tmp_path, url=earlier, keep_days=36_500)
+    with closing(EvidenceStore(section)) as store:
+        check_that_all_is_kept(store)
+        frame, verdict = Line().part(0.9, "scratch")
+        assert store.add(frame, verdict) and store.verdict(frame.id)["kind"] == "scratch"
+
+
+@pytest.mark.parametrize("after", [1, 3, 5])
+def test_a_change_that_ends_under_way_leaves_a_database_that_opens(tmp_path, earlier, after):
+    """PostgreSQL takes a transaction back when its client goes, however it went."""
+    section = StoreSection(folder=tmp_path, url=earlier, keep_days=36_500)
+    pid = os.fork()
+    if pid == 0:
+        engine = open_engine(section)
+        event.listen(engine, "after_cursor_execute", killer_after(after))
+        try:
+            prepare_tables(engine)
+        finally:
+            os._exit(0)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    with closing(EvidenceStore(section)) as store:
+        check_that_all_is_kept(store)
+
+
+def test_whoever_may_not_change_the_tables_is_given_what_to_do(tmp_path, earlier):
+    import psycopg
+
+    with psycopg.connect(earlier, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS guest")
+        connection.execute(f"CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'")
+        connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest")
+    section = StoreSection(folder=tmp_path, url=earlier.replace("edgead:", "guest:"), keep_days=36_500)
+    with pytest.raises(EvidenceError, match="of version 1 and cannot be brought to version 2: must be owner of table"):
+        EvidenceStore(section)
 
 
 def test_a_server_that_goes_away_delays_no_verdict_and_loses_no_record(tmp_path, server, caplog):

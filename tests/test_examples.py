@@ -19,6 +19,7 @@ MODULES = [
     "edgead.images.boxes",
     "edgead.images.inputs",
     "edgead.images.verdict",
+    "edgead.serialization.words",
     "edgead.types",
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 
 import cv2
 import httpx
@@ -80,6 +81,7 @@ def test_metrics_are_those_of_the_status(client, daemon):
     assert found["edgead_frames_dropped_total", "fault", "front"] == 1
     assert found["edgead_reconnects_total", "conveyor"] == 3
     assert found["edgead_verdicts_total", "front", "reject"] == 1
+    assert found["edgead_rejects_by_kind_total", "front", "scratch"] == 1
     assert found["edgead_latency_seconds", "0.5", "front", "infer"] == pytest.approx(0.002)
     assert found["edgead_latency_seconds_count", "front", "total"] == 1
     assert found["edgead_camera_state", "conveyor", "streaming"] == 1
@@ -105,6 +107,24 @@ def test_verdicts_come_in_pages_newest_first(client, daemon):
     assert detail["images"] == ["before-001.jpg", "frame.jpg", "heat.jpg"]
     assert detail["boxes"][0]["x"] == 80
     assert decoded(client.get(f"/api/verdicts/{ids[2]}/images/frame.jpg")).shape == (120, 160, 3)
+
+
+def test_a_verdict_comes_in_words_of_the_language_that_is_asked_for(client, daemon):
+    good, reject = (daemon.judge(number, score) for number, score in enumerate([0.1, 0.9]))
+    daemon.judge(2, 0.8)
+    assert client.get(f"/api/verdicts/{good}").json()["words"] is None
+    assert client.get(f"/api/verdicts/{reject}").json()["words"] == "Reject: 40 x 20 px; score 0.9 (limit 0.5)."
+    for row in daemon.store.rows:
+        row["captured_at"] = datetime.now(timezone.utc).isoformat()
+    german = {"Accept-Language": "de-DE, en;q=0.5"}
+    english = "Reject: 40 x 20 px; score 0.9 (limit 0.5); 2 rejects today."
+    for settings, words in (
+        ({}, english),
+        ({"headers": german}, "Ausschuss: 40 x 20 px; Wert 0,9 (Grenze 0,5); heute 2 Ausschussteile."),
+        ({"headers": german, "params": {"language": "en"}}, english),
+        ({"params": {"language": "tlh"}}, english),
+    ):
+        assert client.get(f"/api/verdicts/{reject}", **settings).json()["words"] == words
 
 
 def test_what_is_not_there_is_said_in_words(client, daemon):

@@ -259,7 +259,7 @@ def test_a_wrong_token_is_refused_and_the_right_one_opens(browser, guarded_url):
         expect(page.locator("#live")).to_be_hidden()
 
 
-@pytest.mark.parametrize("view", ["live", "evidence", "system", "changes"])
+@pytest.mark.parametrize("view", ["live", "evidence", "kinds", "system", "changes"])
 def test_nothing_sticks_out_of_a_phone(browser, url, view):
     with opened_page(browser, f"{url}/#{view}", **PHONE) as page:
         expect(page.locator(f"#{view}")).to_be_visible()
@@ -270,6 +270,13 @@ def test_nothing_sticks_out_of_a_phone(browser, url, view):
         assert page.evaluate(small) == []
 
 
+def test_a_reject_is_said_in_words_of_the_browsers_language(browser, daemon, url):
+    shown = f"{url}/#evidence/{daemon.store.rows[2]['id']}/front"
+    for locale, words in {"en-GB": "Reject: 40 x 20 px; score 0.9", "de-AT": "Ausschuss: 40 x 20 px; Wert 0,9"}.items():
+        with opened_page(browser, shown, locale=locale) as page:
+            expect(page.locator(".words")).to_contain_text(words)
+
+
 def test_everything_is_reached_by_keyboard(browser, url):
     with opened_page(browser, url) as page:
         expect(page.locator("#word")).to_have_text("OK")
@@ -277,7 +284,7 @@ def test_everything_is_reached_by_keyboard(browser, url):
         for _ in range(20):
             page.keyboard.press("Tab")
             reached.add(page.evaluate("document.activeElement.id || document.activeElement.hash"))
-        assert {"#evidence", "#system", "#changes", "overlay", "fire", "change-thresholds"} <= reached
+        assert {"#evidence", "#kinds", "#system", "#changes", "overlay", "fire", "change-thresholds"} <= reached
 
 
 def test_the_list_of_the_api_needs_no_other_host(browser, url):

@@ -7,7 +7,6 @@ import pytest
 
 from edgead import Detector
 from edgead.artifact.folder import Artifact, ArtifactError, write_arrays, write_manifest
-from edgead.artifact.kinds import UNKNOWN
 from edgead.errors import SettingsError
 from edgead.heads.describe import PATCHES
 from edgead.heads.map import MapHead
@@ -18,6 +17,7 @@ from edgead.kinds.distances import to_other_parts
 from edgead.kinds.space import directions, residual_scale, scaled
 from edgead.learning.kinds.keep import Examples, keep_kinds, kept_examples, renamed
 from edgead.synthetic.line import conveyor
+from edgead.types import UNKNOWN_KIND
 
 GRID, SIZE = (12, 14), (48, 56)
 
@@ -164,7 +164,7 @@ def test_a_far_reject_is_of_an_unknown_kind(model_copy, rng):
     with Detector.load(model_copy) as detector:
         assert detector._kinds.kind_of(near[0]) == ("dent", 1)
         name, p_value = detector._kinds.kind_of(-near[0])
-    assert name == UNKNOWN and p_value == pytest.approx(1 / 31)
+    assert name == UNKNOWN_KIND and p_value == pytest.approx(1 / 31)
 
 
 def test_kinds_of_another_memory_bank_are_not_used(with_kinds, frames, caplog):
@@ -189,7 +189,7 @@ def test_equal_names_merge(with_kinds):
         renamed(kept_examples(written), {"light": "x"})
 
 
-@pytest.mark.parametrize("name", ["", UNKNOWN, "two\nlines", "x" * 65])
+@pytest.mark.parametrize("name", ["", UNKNOWN_KIND, "two\nlines", "x" * 65])
 def test_names_that_no_kind_can_have(with_kinds, name):
     artifact = Artifact.load(with_kinds)
     with pytest.raises(SettingsError, match="kinds: "):

@@ -51,7 +51,7 @@ def test_a_line_tells_everything_but_the_map(tmp_path):
             "kind": None,
             "kind_p_value": None,
             "model": "",
-            "boxes": [{"x": 80, "y": 40, "width": 40, "height": 20, "peak": 0.75}],
+            "boxes": [{"x": 80, "y": 40, "width": 40, "height": 20, "peak": 0.75, "place": ""}],
             "stage_times": {
                 "preprocess_ms": 1.0,
                 "infer_ms": 2.0,

@@ -15,6 +15,7 @@ from verdicts import Line
 
 from edgead.sinks import SinkError, open_queued, open_sink
 from edgead.sinks.modbus import ModbusOptions
+from edgead.types import UNKNOWN_KIND
 
 pytest.importorskip("pymodbus", reason="MODBUS NOT TESTED: pip install 'edgead[daemon]'")
 
@@ -28,10 +29,11 @@ def free_port():
 
 
 class Plc:
-    """A Modbus/TCP server in a thread with 4 coils from 20 and 5 holding registers from 100 on."""
+    """A Modbus/TCP server in a thread with 4 coils from 20 and 5 holding registers from 100 on, or more."""
 
-    def __init__(self, port=None):
+    def __init__(self, port=None, registers=5):
         self.port = port or free_port()
+        self.registers = registers
         self.written = []
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -53,6 +55,12 @@ class Plc:
         count, score, decision = struct.unpack(">IfH", struct.pack(">5H", *registers))
         return coils, count, score, decision
 
+    def read_kind(self):
+        from pymodbus.client import ModbusTcpClient
+
+        with ModbusTcpClient("127.0.0.1", port=self.port, timeout=2) as client:
+            return client.read_holding_registers(REGISTER + 5, count=1, device_id=UNIT).registers[0]
+
     def _run(self):
         asyncio.set_event_loop(self._loop)
         self._loop.run_until_complete(self._serve())
@@ -63,7 +71,7 @@ class Plc:
         from pymodbus.simulator import DataType, SimData, SimDevice
 
         coils = SimData(COIL, values=[False] * 16, datatype=DataType.BITS)
-        registers = SimData(REGISTER, values=[0] * 5, datatype=DataType.REGISTERS)
+        registers = SimData(REGISTER, values=[0] * self.registers, datatype=DataType.REGISTERS)
         inputs = SimData(0, values=[False] * 16, datatype=DataType.BITS)
         words = SimData(0, values=[0], datatype=DataType.REGISTERS)
         device = SimDevice(UNIT, ([coils], [inputs], [registers], [words]))
@@ -88,9 +96,9 @@ def queued_to(port, **settings):
         queued.close(0.5)
 
 
-def write(queued, line, score):
+def write(queued, line, score, kind=None):
     before = queued.status().written
-    queued.write(*line.part(score))
+    queued.write(*line.part(score, kind))
     wait_until(lambda: queued.status().written == before + 1)
 
 
@@ -112,6 +120,24 @@ def test_coils_and_registers_are_as_the_map_says():
         ]
         assert plc.written == ["WriteMultipleRegistersRequest", "WriteMultipleCoilsRequest"] * 3
         assert queued.status().problem is None
+
+
+def test_the_kind_is_a_register_more_where_the_plc_has_numbers_for_kinds():
+    line, kinds = Line(), ["scratch", "hole"]
+    with closing(Plc(registers=6)) as plc, queued_to(plc.port, kinds=kinds) as queued:
+        found = []
+        for kind in ("hole", "scratch", UNKNOWN_KIND, "dent", None):
+            write(queued, line, 0.9, kind)
+            found.append(plc.read_kind())
+        assert found == [2, 1, 65_535, 65_535, 0]
+        assert plc.written == ["WriteMultipleRegistersRequest", "WriteMultipleCoilsRequest"] * 5
+        assert plc.read()[1:] == (5, pytest.approx(0.9), 2)
+
+
+def test_a_plc_that_was_set_up_without_kinds_gets_none():
+    with closing(Plc()) as plc, queued_to(plc.port) as queued:
+        write(queued, Line(), 0.9, "scratch")
+        assert plc.read()[3] == 2 and queued.status().problem is None
 
 
 def test_the_toggle_goes_on_from_what_the_plc_has_seen():

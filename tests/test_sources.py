@@ -100,6 +100,34 @@ def test_files_that_are_no_videos_are_refused_quietly(tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_motion_jpeg_has_the_pixels_of_image_files(tmp_path):
+    rng = np.random.default_rng(0)
+    images = [cv2.GaussianBlur(rng.integers(0, 90, (64, 96, 3), np.uint8), (0, 0), 1.5) for _ in range(4)]
+    writer = cv2.VideoWriter(
+        str(tmp_path / "line.avi"), cv2.CAP_OPENCV_MJPEG, cv2.VideoWriter.fourcc(*"MJPG"), 10, (96, 64)
+    )
+    for image in images:
+        writer.write(image)
+    writer.release()
+    reader = cv2.VideoCapture(str(tmp_path / "line.avi"), cv2.CAP_OPENCV_MJPEG)
+    frames = [frame.image for frame in open_source(tmp_path / "line.avi")]
+    assert len(frames) == len(images)
+    for frame, image in zip(frames, images, strict=True):
+        np.testing.assert_array_equal(frame, reader.read()[1])
+        assert abs(float(frame.mean()) - float(image.mean())) < 0.3
+
+
+def test_a_damaged_frame_of_motion_jpeg_is_left_out_and_missed(tmp_path):
+    path = write_video(tmp_path / "line.avi", 20)
+    data = bytearray(path.read_bytes())
+    eighth = [found.start() for found in re.finditer(b"\xff\xd8\xff", data)][7]
+    data[eighth : eighth + 4] = bytes(4)
+    path.write_bytes(data)
+    seen, fault = frames_until_fault(open_source(path))
+    assert [number for _, number in seen] == [*range(7), *range(8, 20)]
+    assert "1 of 20 frames are missing or damaged" in fault
+
+
 def test_a_closed_source_ends(tmp_path):
     path = write_video(tmp_path / "line.avi", 30)
     folder = tmp_path / "parts"

@@ -20,9 +20,9 @@ class Line:
     def capture(self) -> Frame:
         return self._counter.capture(numbered(self._counter.captured))
 
-    def part(self, score: float = 0.1) -> tuple[Frame, Verdict]:
+    def part(self, score: float = 0.1, kind: str | None = None) -> tuple[Frame, Verdict]:
         verdict = replace(make_verdict(score), pipeline=self._pipeline, model="5e" * 32, review_threshold=0.4)
-        return self.capture(), verdict
+        return self.capture(), replace(verdict, kind=kind, kind_p_value=None if kind is None else 0.25)
 
     def parts(self, count: int, score: float = 0.1) -> list[tuple[Frame, Verdict]]:
         return [self.part(score) for _ in range(count)]

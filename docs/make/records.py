@@ -17,6 +17,7 @@ from edgead.artifact.manifest import Manifest
 from edgead.evidence.tables import SCHEMA_VERSION, metadata
 from edgead.heads import Head
 from edgead.serialization import verdict_record
+from edgead.sinks.modbus import OTHER_KIND
 from edgead.types import DECISIONS, Box, Frame, StageTimes, Verdict
 
 
@@ -30,12 +31,14 @@ def example() -> dict[str, Any]:
         anomaly_map=np.zeros((4, 4), np.float32),
         threshold=1.1,
         map_threshold=1.2,
-        boxes=(Box(212, 96, 31, 18, 1.7),),
+        boxes=(Box(212, 96, 31, 18, 1.7, "top left"),),
         stage_times=StageTimes(0.7, 10.8, 4.5, 0.1, age_ms=1.2),
         review_threshold=0.9,
         p_value=0.01,
         pipeline="caps",
         model="8f3c…",
+        kind="scratch",
+        kind_p_value=0.4,
     )
     return verdict_record(frame, verdict)
 
@@ -76,6 +79,7 @@ def modbus_page() -> str:
         ["register +0, +1", "verdicts so far, uint32, high word first; a gap shows that the PLC has missed verdicts"],
         ["register +2, +3", "image score, float32, high word first"],
         ["register +4", f"decision: {codes}"],
+        ["register +5", f"kind: 0 none, 1 and up the place in `kinds`, {OTHER_KIND} every other; only with `kinds`"],
     ]
     parts = (
         "# The Modbus map",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.api.model import Model
 from edgead.api.paths import PathLike, Paths, image_paths
+from edgead.api.words import names_parameters
 from edgead.artifact.folder import check_destination
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 _OF_IMAGES = ("roi", "false_reject_rate", "review_rate", "skip_bad", "folds", "group", "normal_dir", "paths")
 
 
+@names_parameters
 def train(
     good: PathLike,
     model: PathLike,
@@ -70,7 +72,7 @@ def train(
     ------
     EdgeadError
         torch is not installed, too few images for the rate, images that cannot be read, an unknown preset or setting:
-        nothing is written then. Messages name options as the command line does: `--skip-bad` is `skip_bad=True` here.
+        nothing is written then.
 
     Examples
     --------
@@ -130,6 +132,7 @@ def calibrate(model: PathLike, images: Paths, **options: Any) -> Recalibration:
         return opened.calibrate(images, **options)
 
 
+@names_parameters
 def teach(
     model: PathLike,
     images: Paths,

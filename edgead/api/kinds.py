@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgead.api.paths import PathLike, Paths, image_paths
+from edgead.api.words import names_parameters
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.detector import Detector
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 class SortingDetector(Detector):
     """A Detector whose rejects are sorted and whose kinds of rejects are named."""
 
+    @names_parameters
     def sort(
         self,
         images: Paths,
@@ -66,6 +68,7 @@ class SortingDetector(Detector):
             write_sorted(self, found, target, link=link)
         return found
 
+    @names_parameters
     def name_kinds(
         self,
         names: Mapping[str, str] | None = None,

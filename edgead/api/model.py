@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.api.kinds import SortingDetector
 from edgead.api.paths import PathLike, Paths, image_paths
+from edgead.api.words import names_parameters
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.dataset.groups import AUTO
@@ -20,6 +21,7 @@ from edgead.files.named import named_path
 if TYPE_CHECKING:
     from edgead.learning.recalibrate import AskedRates, Recalibration
     from edgead.report.evaluate import Evaluation
+    from edgead.report.forecast import Forecast
     from edgead.sinks import Sink
     from edgead.sources import Source
     from edgead.stream import StreamSummary
@@ -35,6 +37,7 @@ class Model(SortingDetector):
     20
     """
 
+    @names_parameters
     def evaluate(self, data: PathLike, *, group: str = AUTO, progress: StageProgress = no_progress) -> Evaluation:
         """Judge a test set with known defects; the result's `to_dict` has the metrics.
 
@@ -51,6 +54,7 @@ class Model(SortingDetector):
 
         return evaluate_folder(self, named_path(data), group, progress)
 
+    @names_parameters
     def report(
         self,
         data: PathLike,
@@ -65,6 +69,34 @@ class Model(SortingDetector):
         report_folder(self, named_path(data), named_path(page), group, progress)
         return Path(page)
 
+    @names_parameters
+    def forecast(
+        self,
+        made: PathLike,
+        page: PathLike | None = None,
+        *,
+        others: PathLike | None = None,
+        progress: StageProgress = no_progress,
+    ) -> Forecast:
+        """Forecast the escape rate by kind from made defects; see `edgead.report.folder.forecast_folder`.
+
+        Parameters
+        ----------
+        made : path
+            Folder that `edgead defects` has written.
+        page : path, optional
+            Where to write a page of it.
+        others : path, optional
+            Folder of further real rejects to compare with.
+        progress : callable, optional
+            Called with (stage, done, total).
+        """
+        from edgead.report.folder import forecast_made
+
+        written, real = (None if path is None else named_path(path) for path in (page, others))
+        return forecast_made(self, named_path(made), written, real, progress)
+
+    @names_parameters
     def calibrate(
         self,
         images: Paths,
@@ -117,6 +149,7 @@ class Model(SortingDetector):
             self._follow(Artifact.load(self.artifact.path))
         return found
 
+    @names_parameters
     def export(
         self,
         precision: str,
@@ -136,8 +169,8 @@ class Model(SortingDetector):
         precision : {"fp32", "fp16", "int8", "int8_symmetric"}
             "fp32" is written again from the torch weights.
         data : path
-            The folder that the model was trained on: thresholds come from images that training held out. "fp32" takes
-            none.
+            The folder that the model was trained on: thresholds come from images that training held out. "fp32" keeps
+            its own, and takes none of what follows but `make_default`.
         normal_dir : str, optional
             Folder of good images below `data`; by default as in the training.
         group : str, optional
@@ -167,6 +200,7 @@ class Model(SortingDetector):
         self._follow(artifact)
         return Model(artifact, precision=precision)
 
+    @names_parameters
     def stream(self, source: Source | PathLike, sinks: Sequence[Sink | str] = (), **options: Any) -> StreamSummary:
         """Judge every frame of a source until it ends, fails or is stopped; see `edgead.stream.run`.
 

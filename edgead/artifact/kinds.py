@@ -8,9 +8,9 @@ from pydantic import Field, StringConstraints, model_validator
 from typing_extensions import Self
 
 from edgead.artifact.inputs import Section
+from edgead.types import UNKNOWN_KIND
 
 EXAMPLES = "kinds/examples.npy"
-UNKNOWN = "unknown kind"
 
 # A reject is compared with each, in well below 1 ms for as many.
 MOST_EXAMPLES = 2000
@@ -61,7 +61,7 @@ class Kinds(Section):
         if set(self.labels) != set(range(len(self.names))):
             raise ValueError(f"there are {len(self.names)} kinds, and examples of {len(set(self.labels))}")
         for name in self.names:
-            if self.names.count(name) > 1 or name == UNKNOWN or not name.isprintable():
+            if self.names.count(name) > 1 or name == UNKNOWN_KIND or not name.isprintable():
                 raise ValueError(f"{name!r} cannot name a kind: it is there twice, reserved, or not printable")
         return self
 

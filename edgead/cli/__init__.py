@@ -7,7 +7,19 @@ import signal
 import sys
 from types import FrameType
 
-from edgead.cli import daemon, device, kinds, latency, learning, presets, thresholds, training, workstation  # noqa: F401  for their verbs
+from edgead.cli import (  # noqa: F401  for their verbs
+    daemon,
+    describe,
+    device,
+    kinds,
+    latency,
+    learning,
+    making,
+    presets,
+    thresholds,
+    training,
+    workstation,
+)
 from edgead.cli.app import app
 from edgead.cli.console import stderr
 from edgead.errors import EdgeadError

@@ -28,6 +28,12 @@ class DeviceName(Word):
     cuda = "cuda"
 
 
+class MadeMethod(Word):
+    ratio = "ratio"
+    paste = "paste"
+    drawn = "drawn"
+
+
 class TeacherSize(Word):
     nano = "nano"
     small = "small"
@@ -44,6 +50,20 @@ def _runtimes() -> Iterable[str]:
     from edgead.runtime import AUTO, RUNTIMES
 
     return AUTO, *RUNTIMES.all()
+
+
+def _languages() -> Iterable[str]:
+    from edgead.serialization import language_names
+
+    return language_names()
+
+
+def _known_language(context: typer.Context, code: str) -> str:
+    if not context.resilient_parsing:
+        from edgead.serialization import checked_language
+
+        return checked_language(code)
+    return code
 
 
 def _completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
@@ -72,3 +92,11 @@ Runtime = Annotated[
 Precision = Annotated[PrecisionName | None, typer.Option(help="Which graph; by default the one that the model names.")]
 Detector = Annotated[str, typer.Option(help="Method: one of {detectors}.", autocompletion=_completing(_detectors))]
 Device = Annotated[DeviceName, typer.Option(help="Where to train.")]
+Language = Annotated[
+    str,
+    typer.Option(
+        help="Language of the sentence that says what is wrong: one of {languages}.",
+        callback=_known_language,
+        autocompletion=_completing(_languages),
+    ),
+]

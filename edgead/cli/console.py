@@ -16,6 +16,7 @@ from rich.table import Table
 
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import StageProgress
+from edgead.serialization import Counts, frame_label, sentence, verdict_record
 from edgead.types import Frame, Verdict
 
 stdout = Console(highlight=False, markup=False, emoji=False)
@@ -38,19 +39,35 @@ def stage_bars() -> Iterator[StageProgress]:
 
 
 class FrameCount:
-    """Counts verdicts on one line of a terminal, once a second: a moving display would cost the frames their time."""
+    """Counts verdicts on one line of a terminal, and says the last reject in words above it.
 
-    def __init__(self) -> None:
+    It prints once a second: a moving display would cost the frames their time.
+    """
+
+    def __init__(self, language: str) -> None:
+        self._language = language
         self._decisions: Counter[str] = Counter()
+        self._kinds: Counter[str] = Counter()
+        self._last: tuple[Frame, Verdict] | None = None
         self._shown_s = time.monotonic()
 
     def __call__(self, frame: Frame, verdict: Verdict) -> None:
         self._decisions[verdict.decision] += 1
+        if verdict.decision != "ok":
+            self._last = frame, verdict
+            self._kinds[verdict.kind or ""] += 1
         now_s = time.monotonic()
         if stderr.is_terminal and now_s - self._shown_s >= 1:
             self._shown_s = now_s
+            if self._last is not None:
+                stderr.print(self._words(*self._last), soft_wrap=True)
+                self._last = None
             counts = ", ".join(f"{count} {decision}" for decision, count in sorted(self._decisions.items()))
             stderr.print(f"frame {frame.number}: {counts}", end="\r")
+
+    def _words(self, frame: Frame, verdict: Verdict) -> str:
+        counts = Counts(self._decisions, self._kinds, "run")
+        return f"{frame_label(frame)}: {sentence(verdict_record(frame, verdict), self._language, counts)}"
 
 
 def print_json(report: dict[str, Any]) -> None:
@@ -117,6 +134,20 @@ def evaluation_table(report: dict[str, Any]) -> Group:
         escapes = f"{rate['count']} of {rate['total']} ({100 * rate['low']:.0f} to {100 * rate['high']:.0f} %)"
         types.add_row(kind, *(_figures(values, name) for name in names), escapes)
     return Group(facts_table(f"{report['images']} test images", facts), types)
+
+
+def forecast_table(found: Any) -> Table:
+    """The report of `edgead report --forecast`: a row a kind."""
+    table = Table(title=f"Forecast from made defects, method {found.method}", title_justify="left", box=None)
+    for column in ("kind", "escape rate from made, 95 %", "made of", "as made", "real", "made against real"):
+        table.add_column(column, overflow="fold")
+    for kind, one in found.kinds.items():
+        rate = one.escape_rate
+        passed = f"{100 * rate.rate:.0f} % ({100 * rate.low:.0f} to {100 * rate.high:.0f}), {rate.total} made images"
+        of = f"{one.sources} {'parts, drawn' if one.likeness is None else 'rejects'}"
+        real = "" if one.likeness is None else f"{100 * one.likeness.real_escape_rate:.0f} %"
+        table.add_row(kind, passed, of, f"{100 * one.made.rate:.0f} %", real, one.said)
+    return table
 
 
 def _figures(report: dict[str, Any], *names: str) -> str:

@@ -10,9 +10,17 @@ import typer
 
 from edgead.artifact.folder import Artifact
 from edgead.cli.app import Group, Json, Model, app, find_images, print_report
-from edgead.cli.choices import Precision, Runtime
-from edgead.cli.console import FrameCount, evaluation_table, facts_table, stage_bars, stderr
+from edgead.cli.choices import Language, Precision, Runtime
+from edgead.cli.console import FrameCount, evaluation_table, facts_table, forecast_table, stage_bars, stderr
 from edgead.errors import SettingsError
+
+Forecast = Annotated[
+    bool,
+    typer.Option("--forecast", help="DATA holds made defects (`edgead defects`): forecast the escape rate by kind."),
+]
+Real = Annotated[
+    Path | None, typer.Option(help="With --forecast: further real rejects, REAL/KIND/*.png, to compare with.")
+]
 
 
 @app.command(name="eval")
@@ -20,12 +28,20 @@ def evaluate_command(
     model: Model,
     data: Annotated[Path, typer.Argument(help="Data set in MVTec layout.")],
     sheet: Annotated[Path | None, typer.Option(help="Where to write the contact sheet of the worst cases.")] = None,
+    forecast: Forecast = False,
+    real: Real = None,
     group: Group = "auto",
     runtime: Runtime = "auto",
     precision: Precision = None,
     json: Json = False,
 ) -> None:
     """Measure a model on test images with known defects."""
+    if forecast:
+        if sheet is not None:
+            raise SettingsError("--sheet shows mistakes on real test images: leave it out with --forecast")
+        _forecast((model, runtime, precision), data, None, real, json)
+        return
+    _refuse_real(real)
     from edgead.detector import Detector
     from edgead.report.folder import evaluate_folder
     from edgead.report.worst_cases import write_worst_cases
@@ -45,12 +61,18 @@ def report(
     model: Model,
     data: Annotated[Path, typer.Argument(help="Data set in MVTec layout.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),
+    forecast: Forecast = False,
+    real: Real = None,
     group: Group = "auto",
     runtime: Runtime = "auto",
     precision: Precision = None,
     json: Json = False,
 ) -> None:
     """Measure a model on test images with known defects, and write a page that can be read, printed and filed."""
+    if forecast:
+        _forecast((model, runtime, precision), data, output, real, json)
+        return
+    _refuse_real(real)
     from edgead.detector import Detector
     from edgead.report.folder import report_folder
 
@@ -59,6 +81,26 @@ def report(
     reported = {**found.metrics, "page": str(output)}
     print_report(reported, json, lambda: evaluation_table(reported))
     _warn_of_empty_masks(reported)
+
+
+def _forecast(
+    opened: tuple[Path, str, str | None], made: Path, page: Path | None, real: Path | None, json: bool
+) -> None:
+    from edgead.detector import Detector
+    from edgead.report.folder import forecast_made
+
+    model, runtime, precision = opened
+    with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
+        found = forecast_made(detector, made, page, real, progress)
+    reported = {**found.to_dict(), **({} if page is None else {"page": str(page)})}
+    print_report(reported, json, lambda: forecast_table(found))
+    for warning in found.warnings():
+        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+
+
+def _refuse_real(real: Path | None) -> None:
+    if real is not None:
+        raise SettingsError("--real names rejects to compare made defects with: it goes with --forecast")
 
 
 def _warn_of_empty_masks(report: dict[str, Any]) -> None:
@@ -80,6 +122,7 @@ def predict(
     csv: Annotated[Path | None, typer.Option(help="File for a table of the verdicts.")] = None,
     runtime: Runtime = "auto",
     precision: Precision = None,
+    language: Language = "en",
     json: Json = False,
 ) -> None:
     """Judge images; exit 1 when some of them cannot be judged, 2 when none can."""
@@ -93,7 +136,9 @@ def predict(
         rows, warnings = predict_images(detector, paths, heat_maps, progress=partial(progress, "judge images"))
     if csv is not None:
         write_csv(rows, csv)
-    print_report({"model": str(model), "images": rows, "warnings": warnings}, json, lambda: verdict_table(rows))
+    print_report(
+        {"model": str(model), "images": rows, "warnings": warnings}, json, lambda: verdict_table(rows, language)
+    )
     for warning in warnings:
         stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     failed = [row for row in rows if "problem" in row]
@@ -115,6 +160,7 @@ def stream(
     ] = False,
     runtime: Runtime = "auto",
     precision: Precision = None,
+    language: Language = "en",
     json: Json = False,
 ) -> None:
     """Run the camera loop until the source ends; exit 1 when the source failed."""
@@ -128,7 +174,7 @@ def stream(
         raise SettingsError(f"--build-engine goes over to TensorRT, not to {runtime}: leave one of them out")
     open_detector = load_building if build_engine else partial(Detector.load, runtime=runtime)
     with open_detector(model, precision=precision) as detector:
-        summary = run(source, detector, sink or [], on_verdict=FrameCount(), late_after_ms=late_after_ms)
+        summary = run(source, detector, sink or [], on_verdict=FrameCount(language), late_after_ms=late_after_ms)
     report = summary.to_dict()
     print_report(report, json, summary.table)
     if summary.fault:

@@ -20,6 +20,7 @@ _EMPTY = re.compile(r"(--[\w-]+=)?")
 def _filled(text: str) -> str:
     from edgead.methods.registry import METHODS
     from edgead.runtime import RUNTIMES
+    from edgead.serialization import language_names
     from edgead.sinks import SINKS
     from edgead.sources import SOURCES
 
@@ -28,6 +29,7 @@ def _filled(text: str) -> str:
         "{runtimes}": ", ".join(RUNTIMES.all()),
         "{sources}": SOURCES.examples(),
         "{sinks}": SINKS.examples(),
+        "{languages}": ", ".join(f"{code} ({name})" for code, name in language_names().items()),
     }
     for place, found in lists.items():
         text = text.replace(place, found)
@@ -35,7 +37,7 @@ def _filled(text: str) -> str:
 
 
 class ListingCommand(TyperCommand):
-    """A command in whose help {detectors}, {runtimes}, {sources} and {sinks} stand for what there is.
+    """A command in whose help {detectors}, {runtimes}, {sources}, {sinks} and {languages} stand for what there is.
 
     An empty word among its arguments is refused.
     """

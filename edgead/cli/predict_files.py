@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from edgead.images.files import ImageError, load_image, write_image
 from edgead.images.likeness import Look, likeness_warnings, look_of
 from edgead.images.overlay import draw_overlay
 from edgead.images.verdict import drawn_name
+from edgead.serialization import sentence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,8 +93,11 @@ def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
     write_whole(path, text.getvalue().encode(errors="backslashreplace"), durable=False)
 
 
-def verdict_table(rows: Sequence[dict[str, Any]]) -> Group:
-    """Lay verdicts out for a terminal; images are named from the folder on that they have in common."""
+def verdict_table(rows: Sequence[dict[str, Any]], language: str) -> Group:
+    """Lay verdicts out for a terminal; images are named from the folder on that they have in common.
+
+    Below the table each reject, and each part for review, has a sentence.
+    """
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -116,7 +120,13 @@ def verdict_table(rows: Sequence[dict[str, Any]]) -> Group:
         kind = [row["kind"] or ""] * with_kinds
         table.add_row(name, row["decision"], score, threshold, str(len(row["boxes"])), *kind, style=style)
     place = f"images in {top.relative_to(here) if top.is_relative_to(here) else top}"
-    return Group(Text(place, no_wrap=True, overflow="ignore"), table)
+    return Group(Text(place, no_wrap=True, overflow="ignore"), table, *map(Text, _sentences(rows, top, language)))
+
+
+def _sentences(rows: Sequence[dict[str, Any]], top: Path, language: str) -> Iterator[str]:
+    for row in rows:
+        if words := sentence(row, language):
+            yield f"{_name_in(top, Path(row['image']))}: {words}"
 
 
 def _unlike_golden(detector: Detector, looks: dict[str, Look]) -> list[str]:
@@ -135,6 +145,8 @@ def _judge(detector: Detector, path: Path, image: np.ndarray, top: Path, heat_ma
     row = {
         "image": str(path),
         "image_score": verdict.image_score,
+        "p_value": verdict.p_value,
+        "review_threshold": verdict.review_threshold,
         "threshold": verdict.threshold,
         "decision": verdict.decision,
         "boxes": [asdict(box) for box in verdict.boxes],

@@ -45,6 +45,8 @@ class PipelineStatus:
 
     Attributes
     ----------
+    kinds : dict of int
+        Rejects by the kind of their defect, those without one aside.
     taken, judged : int
         Frames that it took from its camera, and those of them that got a verdict.
     dropped : int
@@ -69,6 +71,7 @@ class PipelineStatus:
     reason: str | None
     since: datetime
     decisions: dict[str, int]
+    kinds: dict[str, int]
     taken: int
     judged: int
     dropped: int

@@ -257,6 +257,7 @@ class Pipeline:
             reason=self._state.reason,
             since=self._state.since,
             decisions=inspector.decisions,
+            kinds=inspector.kinds,
             taken=self._judging.taken,
             judged=sum(inspector.decisions.values()),
             dropped=self._dropped + (mailbox.dropped if mailbox is not None else 0),

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from edgead.artifact.manifest import Preprocessing
-from edgead.errors import EdgeadError
+from edgead.dataset.errors import DatasetError
+from edgead.dataset.made import refuse_made
 from edgead.images.files import ImageError, is_image_path, list_images, load_image
 from edgead.preprocess import preprocess
 
@@ -27,10 +28,6 @@ GOOD = "good"
 
 def no_progress(stage: str, done: int, total: int) -> None:
     """The StageProgress of a caller that does not want to know."""
-
-
-class DatasetError(EdgeadError):
-    """The folder does not hold what is needed; the message says what was found and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +61,14 @@ class Images(Sequence[np.ndarray]):
 
     def __init__(self, paths: Sequence[Path], spec: Preprocessing):
         self.paths = list(paths)
-        self._spec = spec
+        self.spec = spec
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
         try:
-            return preprocess(load_image(self.paths[index]), self._spec)
+            return preprocess(load_image(self.paths[index]), self.spec)
         except ValueError as error:
             if isinstance(error, ImageError):
                 raise
@@ -99,6 +96,7 @@ def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
     if normal_dir is None:
         normal_dir = "." if _is_plain(data) else f"train/{GOOD}"
     folder = data / normal_dir
+    refuse_made([folder / GOOD])
     if not folder.is_dir():
         inside = ", ".join(sorted(entry.name + "/" * entry.is_dir() for entry in data.iterdir())[:8]) or "nothing"
         raise DatasetError(
@@ -115,11 +113,12 @@ def _is_plain(data: Path) -> bool:
 def find_test_images(data: Path) -> list[LabelledImage]:
     """List the test images of a data set in MVTec layout: good ones first, then type by type."""
     test = data / "test"
+    refuse_made([test / GOOD])
     if not test.is_dir():
         raise DatasetError(f"{data} has no folder test; evaluation needs test/good and test/<defect type>")
     folders = sorted((entry for entry in test.iterdir() if entry.is_dir()), key=lambda f: (f.name != GOOD, f.name))
     found = [
-        LabelledImage(path, folder.name, _mask_of(data, folder.name, path))
+        LabelledImage(path, folder.name, find_mask(data / "ground_truth" / folder.name, path))
         for folder in folders
         for path in list_images(folder)
     ]
@@ -129,8 +128,8 @@ def find_test_images(data: Path) -> list[LabelledImage]:
     return found
 
 
-def _mask_of(data: Path, defect: str, image: Path) -> Path | None:
-    folder = data / "ground_truth" / defect
+def find_mask(folder: Path, image: Path) -> Path | None:
+    """The mask of an image in a folder: NAME_mask.png, NAME.png or a file of the image's own name."""
     candidates = (folder / f"{image.stem}_mask.png", folder / f"{image.stem}.png", folder / image.name)
     return next((mask for mask in candidates if mask.is_file()), None)
 
@@ -200,8 +199,10 @@ def check_images(
     Raises
     ------
     DatasetError
-        If an image cannot be read and `skip_bad` is False, or none is left, or the region sticks out of one.
+        If an image cannot be read and `skip_bad` is False, or none is left, or the region sticks out of one, or defects
+        were made.
     """
+    refuse_made(paths)
     usable, problems, digest = [], [], hashlib.sha256()
     for done, path in enumerate(paths, 1):
         try:
@@ -219,8 +220,8 @@ def check_images(
     if problems and not skip_bad:
         shown = "\n".join(problems[:5]) + ("\n..." if len(problems) > 5 else "")
         raise DatasetError(
-            f"{len(problems)} of {len(paths)} images cannot be read: remove them, or `edgead train --skip-bad` leaves "
-            f"them out:\n{shown}"
+            f"{len(problems)} of {len(paths)} images cannot be read: remove them, or leave them out with "
+            f"--skip-bad:\n{shown}"
         )
     if not usable:
         first = f", the first: {problems[0]}" if problems else ""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgead.calibration.plan import GROUPS, IMAGES
+from edgead.dataset.made import refuse_made
 from edgead.dataset.name_groups import by_counter, by_stem, by_time
 from edgead.dataset.near_duplicates import near_duplicates
 from edgead.errors import SettingsError
@@ -84,7 +85,10 @@ def group_images(paths: Sequence[Path], rule: str = AUTO, root: Path | None = No
     ------
     SettingsError
         A CSV file that is missing, lacks a column or an image, a regular expression that is none or does not match.
+    DatasetError
+        Images lie in a folder of made defects.
     """
+    refuse_made(paths)
     if rule == NONE:
         return _numbered(rule, paths, list(range(len(paths))), "as asked")
     if rule == AUTO:

@@ -222,7 +222,8 @@ class Detector(Measurer):
         kind = None
         if self._kinds and decision != "ok" and measured.descriptor is not None:
             kind = self._kinds.kind_of(measured.descriptor)
-        boxes = () if decision == "ok" else find_boxes(measured.anomaly_map, limits.map_threshold, self._shown(shape))
+        where = self._shown(shape)
+        boxes = () if decision == "ok" else find_boxes(measured.anomaly_map, limits.map_threshold, where, shape)
         return make(
             measured.image_score,
             decision,

@@ -1,4 +1,4 @@
-"""Opens the database of the evidence store: its address, its durability, and the version of its tables."""
+"""Opens the database of the evidence store: its address, its durability, and what is wrong with it in words."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event, make_url, select
+from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from edgead.components.uri import without_credentials
 from edgead.errors import EdgeadError, SettingsError
 from edgead.evidence.settings import StoreSection
-from edgead.evidence.tables import SCHEMA_VERSION, metadata, schema
 from edgead.process.installation import install_command
 
 LOG_MOST = 4 * 2**20
@@ -94,32 +93,6 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
         raise
 
 
-def prepare_tables(engine: Engine) -> None:
-    """Make the tables that are missing and check the version of those that are there.
-
-    Raises
-    ------
-    EvidenceError
-        The tables were made by a newer edgead.
-    DamagedTablesError
-        Their version is none.
-    SQLAlchemyError
-        The database cannot be reached or written; see `problem_of`.
-    """
-    with engine.begin() as connection:
-        metadata.create_all(connection)
-        version = connection.execute(select(schema.c.version)).scalar()
-        if version is None:
-            connection.execute(schema.insert().values(version=SCHEMA_VERSION))
-        elif not isinstance(version, int) or version < 1:
-            raise DamagedTablesError(f"{shown_address(engine)}: schema_version is malformed: {str(version)[:40]!r}")
-        elif version > SCHEMA_VERSION:
-            raise EvidenceError(
-                f"{shown_address(engine)}: its tables are of version {version}, this edgead knows {SCHEMA_VERSION}: "
-                "install the newer edgead again, or name another folder or database in `store:`"
-            )
-
-
 def shown_address(engine: Engine) -> str:
     """The database in words without credentials."""
     url = engine.url
@@ -139,10 +112,15 @@ def problem_of(error: Exception) -> str:
     return said.splitlines()[0] if said else type(error).__name__
 
 
+def is_damage(error: Exception) -> bool:
+    """Is the file itself damaged, as SQLite says it?"""
+    return any(words in problem_of(error) for words in ("not a database", "malformed"))
+
+
 def set_aside(engine: Engine, error: Exception) -> Path | None:
     """Rename a damaged SQLite file with its log, so that a new one can begin; None where that is not what is wrong."""
     file = database_file(engine)
-    if file is None or not any(words in problem_of(error) for words in ("not a database", "malformed")):
+    if file is None or not is_damage(error):
         return None
     engine.dispose()
     aside = next(path for index in count(1) if not (path := file.with_name(f"{file.name}.damaged-{index}")).exists())

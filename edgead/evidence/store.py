@@ -11,23 +11,16 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from edgead.evidence.database import (
-    DamagedTablesError,
-    EvidenceError,
-    database_file,
-    may_pass,
-    open_engine,
-    prepare_tables,
-    problem_of,
-    set_aside,
-    shown_address,
-)
+from edgead.evidence.access import Access
+from edgead.evidence.database import EvidenceError, open_engine, problem_of, shown_address
 from edgead.evidence.folder import ImageFolder
 from edgead.evidence.image_keeper import ImageKeeper
+from edgead.evidence.kinds import Kinds
 from edgead.evidence.records import Records
 from edgead.evidence.rows import RowWriter
 from edgead.evidence.settings import StoreSection
 from edgead.evidence.upkeep import Upkeep
+from edgead.evidence.versions import begin_tables, prepare_tables
 from edgead.serialization import verdict_record
 from edgead.types import DECISIONS, Frame, Verdict
 
@@ -41,6 +34,11 @@ class EvidenceStore:
     A row is committed when `add` returns True, and outlives the process from then on; SQLite's log is brought to the
     disk each second, so that a loss of power takes at most the last second with it. While the database cannot be
     written, rows wait in memory and `problems` says so. Nothing here stops an inspection.
+
+    Attributes
+    ----------
+    kinds : Kinds
+        What people see and say of kinds of defects.
 
     Raises
     ------
@@ -57,34 +55,20 @@ class EvidenceStore:
         self._section = section
         self._now = now
         self._engine = open_engine(section)
-        self._aside: str | None = None
-        self._prepare()
+        try:
+            # Nobody is there to do it; a file that someone named in `url` may be anything, and is left alone.
+            self._aside = begin_tables(self._engine, may_set_aside=section.url is None)
+        except EvidenceError:
+            self._engine.dispose()
+            raise
         self._folder = ImageFolder(section.folder / "pictures")  # as stores have it since the first version
         self._places: OrderedDict[tuple[str, str], str] = OrderedDict()
-        self._records = Records(self._engine, now)
+        access = Access(self._engine, now)
+        self.kinds = Kinds(access)
+        self._records = Records(access)
         self._rows = RowWriter(self._engine, lambda: prepare_tables(self._engine))
         self._images = ImageKeeper(section, self._folder)
         self._upkeep = Upkeep(self._engine, self._folder, section.keep_days, now)
-
-    def _prepare(self) -> None:
-        file = database_file(self._engine)
-        try:
-            if file is not None:
-                file.parent.mkdir(parents=True, exist_ok=True)
-            prepare_tables(self._engine)
-        except (SQLAlchemyError, DamagedTablesError) as error:
-            if may_pass(self._engine, error):
-                return
-            # Nobody is there to do it; a file that someone named in `url` may be anything, and is left alone.
-            aside = set_aside(self._engine, error) if self._section.url is None else None
-            if aside is None:
-                raise EvidenceError(
-                    f"{shown_address(self._engine)}: cannot be opened: {problem_of(error)}; check path and rights"
-                ) from None
-            self._aside = f"the database was damaged ({problem_of(error)}): it is {aside} now, and a new one has begun"
-            prepare_tables(self._engine)
-        except OSError as error:
-            raise EvidenceError(f"{file}: its folder cannot be made: {error.strerror}") from None
 
     # Writing
 
@@ -136,24 +120,28 @@ class EvidenceStore:
         *,
         pipeline: str | None = None,
         decision: str | None = None,
+        kind: str | None = None,
         before_id: str | None = None,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
-        """List records, newest first: in the order in which they came, whatever the clock said.
+        """List records with their `images`, newest first: in the order in which they came, whatever the clock said.
 
         Parameters
         ----------
+        kind : str, optional
+            Only of this one, as it is shown.
         before_id : str, optional
             Only what came before this one: the last of the page before.
         """
-        return self._records.newest(pipeline=pipeline, decision=decision, before_id=before_id, limit=limit)
+        asked = {"pipeline": pipeline, "decision": decision, "kind": kind, "before_id": before_id}
+        return [self._with_images(*found) for found in self._records.newest(**asked, limit=limit)]
 
     def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:
         """Give one record, with the names of its `images`; the first one where pipelines share the capture."""
         found = self._records.find(id, pipeline)
-        if found is None:
-            return None
-        record, place = found
+        return None if found is None else self._with_images(*found)
+
+    def _with_images(self, record: dict[str, Any], place: str | None) -> dict[str, Any]:
         return {**record, "images": self._folder.names(place) if place else []}
 
     def image(self, id: str, name: str, *, pipeline: str | None = None) -> Path | None:

@@ -9,6 +9,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
+    ColumnElement,
     DateTime,
     Double,
     Index,
@@ -18,9 +19,10 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    literal_column,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Utc(TypeDecorator):
@@ -52,6 +54,9 @@ def _sequence() -> Column:
     )
 
 
+# Written out, and never as a parameter: only so a database sees that the index of these rows answers a query.
+WITH_DEFECT: ColumnElement[bool] = literal_column("decision <> 'ok'")
+
 verdicts = Table(
     "verdicts",
     metadata,
@@ -81,10 +86,23 @@ verdicts = Table(
     Column("smooth_ms", Double, nullable=False, doc="Time in that stage."),
     Column("boxes", JSON, nullable=False, doc="JSON: x, y, width, height, peak of each region."),
     Column("folder", String(64), doc="Of its images, in the store's folder; NULL where none are kept."),
+    Column("kind", Text, doc="Of its defect, in the model's words; NULL for ok, and where nobody sorted."),
+    Column("kind_p_value", Double, doc="The share of known rejects as far from their kind is at most that."),
     # Two pipelines may judge the same capture.
     Index("verdicts_by_id", "id", "pipeline", unique=True),
     Index("verdicts_by_pipeline", "pipeline", "seq"),
     Index("verdicts_by_decision", "decision", "seq"),
+    # The few that kinds are counted of, with all that it takes: a week costs a week's defects, and no row is read.
+    Index(
+        "verdicts_with_defects",
+        "pipeline",
+        "judged_at",
+        "decision",
+        "kind",
+        "id",
+        sqlite_where=WITH_DEFECT,
+        postgresql_where=WITH_DEFECT,
+    ),
     # Without it an SQLite sequence starts again once the last row has been deleted.
     sqlite_autoincrement=True,
 )
@@ -97,6 +115,25 @@ marks = Table(
     Column("at", Utc, nullable=False, doc="UTC."),
     Column("by", Text, nullable=False, doc="Who marked it."),
     Column("note", Text, nullable=False, doc="What they wrote."),
+)
+
+corrections = Table(
+    "kind_corrections",
+    metadata,
+    Column("id", String(36), primary_key=True, doc="Of the verdict whose defect a person found to be of another kind."),
+    Column("pipeline", String(64), primary_key=True, doc="Which pipeline judged."),
+    Column("kind", Text, nullable=False, doc="The kind that it is, as it is shown."),
+    Column("at", Utc, nullable=False, doc="UTC."),
+    Column("by", Text, nullable=False, doc="Who corrected it."),
+    Index("kind_corrections_by_kind", "pipeline", "kind"),
+)
+
+names = Table(
+    "kind_names",
+    metadata,
+    Column("pipeline", String(64), primary_key=True, doc="Of which pipeline."),
+    Column("kind", Text, primary_key=True, doc="A kind in the model's words."),
+    Column("name", Text, nullable=False, doc="What it is shown as; kinds of one name are shown as one."),
 )
 
 audit = Table(

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from edgead.evidence.database import LOG_MOST, database_file, problem_of
 from edgead.evidence.folder import ImageFolder
-from edgead.evidence.tables import marks, verdicts
+from edgead.evidence.tables import corrections, marks, verdicts
 from edgead.process.lasting_thread import LastingThread
 
 _DISK_EVERY_S = 1.0
@@ -74,7 +74,8 @@ class Upkeep:
                 if folder is not None:
                     self._folder.remove(folder)
             with self._engine.begin() as connection:
-                connection.execute(delete(marks).where(marks.c.id.in_([id for _, id, _ in rows])))
+                for said in (marks, corrections):
+                    connection.execute(delete(said).where(said.c.id.in_([id for _, id, _ in rows])))
                 connection.execute(delete(verdicts).where(verdicts.c.seq <= rows[-1][0]))
             removed += len(rows)
         self.removed += removed

@@ -7,8 +7,15 @@ import numpy as np
 
 from edgead.types import Box
 
+PLACES = ("top left", "top", "top right", "left", "centre", "right", "bottom left", "bottom", "bottom right")
 
-def find_boxes(anomaly_map: np.ndarray, threshold: float, region: tuple[int, int, int, int]) -> tuple[Box, ...]:
+
+def find_boxes(
+    anomaly_map: np.ndarray,
+    threshold: float,
+    region: tuple[int, int, int, int],
+    frame: tuple[int, ...] | None = None,
+) -> tuple[Box, ...]:
     """Find the connected regions above the threshold, largest peak first.
 
     Parameters
@@ -17,12 +24,14 @@ def find_boxes(anomaly_map: np.ndarray, threshold: float, region: tuple[int, int
     threshold : float
     region : (int, int, int, int)
         x, y, width and height of the part of the frame that the map covers.
+    frame : tuple of int, optional
+        Shape of the frame, (H, W) or (H, W, 3), for the `place` of each box.
 
     Examples
     --------
     >>> anomaly_map = np.array([[0, 0, 0], [0, 3, 2], [0, 0, 0]], np.float32)
-    >>> find_boxes(anomaly_map, 1.0, (0, 0, 30, 30))
-    (Box(x=10, y=10, width=20, height=10, peak=3.0),)
+    >>> find_boxes(anomaly_map, 1.0, (0, 0, 30, 30), (30, 30))
+    (Box(x=10, y=10, width=20, height=10, peak=3.0, place='centre'),)
     """
     scale = np.array([region[2] / anomaly_map.shape[1], region[3] / anomaly_map.shape[0]])
     mask = (anomaly_map > threshold).astype(np.uint8)
@@ -35,9 +44,26 @@ def find_boxes(anomaly_map: np.ndarray, threshold: float, region: tuple[int, int
         # Outwards to whole pixels of the frame, so that the region never sticks out of its box.
         low = np.floor(np.array([x, y]) * scale).astype(int)
         high = np.ceil(np.array([x + width, y + height]) * scale).astype(int)
-        size = high - low
-        boxes.append(Box(int(region[0] + low[0]), int(region[1] + low[1]), int(size[0]), int(size[1]), peak))
+        left, top = (low + region[:2]).tolist()
+        wide, tall = (high - low).tolist()
+        place = place_in((left + wide / 2, top + tall / 2), frame) if frame else ""
+        boxes.append(Box(left, top, wide, tall, peak, place))
     return tuple(sorted(boxes, key=lambda box: -box.peak))
+
+
+def place_in(point: tuple[float, float], frame: tuple[int, ...]) -> str:
+    """Name the ninth of a frame of shape (H, W) or (H, W, 3) that a point (x, y) lies in.
+
+    The grid is AnomalyGPT's (Gu et al., AAAI 2024): what lies on a line between two belongs to the upper or left one.
+
+    >>> place_in((99, 5), (60, 100)), place_in((50, 30), (60, 100)), place_in((50, 59), (60, 100))
+    ('top right', 'centre', 'bottom')
+    """
+    height, width = frame[:2]
+    column, row = (
+        sum(at > size * third / 3 for third in (1, 2)) for at, size in zip(point, (width, height), strict=True)
+    )
+    return PLACES[3 * row + column]
 
 
 def highest_spot(anomaly_map: np.ndarray, region: tuple[int, int, int, int]) -> tuple[int, int]:

@@ -16,13 +16,14 @@ from typing import NamedTuple
 import numpy as np
 
 from edgead.artifact.folder import Artifact
-from edgead.artifact.kinds import UNKNOWN, Kinds
+from edgead.artifact.kinds import Kinds
 from edgead.artifact.manifest import Manifest
 from edgead.calibration.group_conformal import Ranking
 from edgead.heads.nearest import BANK
 from edgead.kernels import NearestPatches
 from edgead.kernels.nearest import MAX_K
 from edgead.kinds.space import scaled
+from edgead.types import UNKNOWN_KIND
 
 # The 16 nearest known rejects vote; one that is so much farther than the nearest counts for 1/e. Ours, chosen on one
 # split of the magnetic tiles: with ten examples a kind six in a hundred more are right than by the nearest alone.
@@ -66,7 +67,7 @@ class KnownKinds:
         (distances,), (nearest,) = self._examples.search(compared, self._voters)
         p_value = self._ranking.p_value(float(distances[0]))
         if p_value <= self._kinds.unknown_level:
-            return KindFound(UNKNOWN, p_value)
+            return KindFound(UNKNOWN_KIND, p_value)
         votes = np.bincount(self._labels[nearest], np.exp((distances[0] - distances) / _VOTE_LENGTH))
         return KindFound(self._kinds.names[int(votes.argmax())], p_value)
 

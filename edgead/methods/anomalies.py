@@ -10,11 +10,13 @@ import cv2
 import numpy as np
 
 from edgead.methods.anomaly_textures import Texture
+from edgead.methods.made_pairs import MadePairs
 from edgead.methods.perlin import perlin_mask, rotate
 
 # Shares and ranges that the paper leaves open are those of the authors' code.
 ANOMALOUS_SHARE, ROTATED_SHARE = 0.5, 0.3
 ROTATION_DEG = 45.0  # section 4.1
+MADE_SHARE = 0.5  # of AnoGen, see `edgead.methods.made_pairs`
 OPACITY = (0.1, 1.0)  # section 3.3
 AUGMENTATIONS = 3
 
@@ -42,10 +44,15 @@ class Simulator:
     match_grey : bool
         Take the colour out of a texture that goes on a grey image. Ours: a coloured anomaly on it would be found by
         its colour alone.
+    made : MadePairs, optional
+        Half of the samples are drawn from these.
     """
 
-    def __init__(self, images: Sequence[np.ndarray], texture: Texture, *, match_grey: bool):
+    def __init__(
+        self, images: Sequence[np.ndarray], texture: Texture, *, match_grey: bool, made: MadePairs | None = None
+    ):
         self._images = images
+        self._made = made
         self._texture = texture
         self._match_grey = match_grey
 
@@ -56,6 +63,8 @@ class Simulator:
 
     def sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One image of a `Batch`, its corrupted copy and the mask."""
+        if self._made is not None and rng.random() < MADE_SHARE:
+            return self._made.sample(rng)
         image = self._images[int(rng.integers(len(self._images)))]
         if rng.random() < ROTATED_SHARE:
             # What fills the corners is not said; black ones would teach that black is normal.

@@ -28,6 +28,7 @@ from edgead.methods.device import CPU, bfloat16_products
 from edgead.methods.draem_losses import focal_loss, reconstruction_loss
 from edgead.methods.draem_networks import DISCRIMINATIVE_WIDTH, STRIDE, DraemNetwork, initialise
 from edgead.methods.loop import run_steps
+from edgead.methods.made_pairs import MadePairs
 from edgead.methods.method import Course, Method
 
 
@@ -44,6 +45,12 @@ class DraemConfig:
     anomaly_source : str, optional
         Folder of textures to make anomalies of; the paper's is the Describable Textures Dataset. By default they are
         drawn, or crops of the good images (ours).
+    defects : str, optional
+        Folder of made defects (`edgead defects`): half of the samples are drawn from it as in AnoGen, see
+        `edgead.methods.made_pairs`. They must be on the images that are learnt.
+    p_cutoff : float
+        Where the made defects are known by boxes alone: pixels of a box count in the loss only where the network
+        already gives the anomaly more than this probability; AnoGen's is 0.1. At 0 all count.
     match_grey : bool
         Take the colour out of textures that go on grey images (ours); the paper leaves it in.
     epochs : int
@@ -66,6 +73,8 @@ class DraemConfig:
     image_size: tuple[int, int] = (256, 256)
     width: float = 1.0
     anomaly_source: str | None = None
+    defects: str | None = None
+    p_cutoff: float = 0.0
     match_grey: bool = False
     epochs: int = 700
     steps: int | None = None
@@ -81,6 +90,8 @@ class DraemConfig:
             raise SettingsError(f"image_size {self.image_size}: draem needs multiples of {STRIDE}")
         if round(self.width * DISCRIMINATIVE_WIDTH) < 1:
             raise SettingsError(f"width {self.width}: at least {1 / DISCRIMINATIVE_WIDTH:g} is needed for one channel")
+        if not 0 <= self.p_cutoff < 1:
+            raise SettingsError(f"p_cutoff {self.p_cutoff}: a probability from 0 to below 1 is needed")
         if min(self.epochs, self.batch_size, 1 if self.steps is None else self.steps) < 1:
             raise SettingsError("epochs, steps and batch_size must be at least 1")
 
@@ -131,7 +142,8 @@ class Draem(Method[DraemConfig]):
         config = self.config
         source = config.anomaly_source
         texture = built_in_textures(images) if source is None else folder_textures(Path(source))
-        simulator = Simulator(images, texture, match_grey=config.match_grey)
+        made = None if config.defects is None else MadePairs(Path(config.defects), images, self.preprocessing)
+        simulator = Simulator(images, texture, match_grey=config.match_grey, made=made)
         network = self.network.train()
         network.to(course.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
         optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
@@ -163,7 +175,9 @@ class Draem(Method[DraemConfig]):
         with bfloat16_products(device, self.config.bfloat16):
             reconstruction, logits = self.network.reconstruct_and_segment(corrupted)
         mask = torch.from_numpy(batch.mask).to(device)
-        return reconstruction_loss(image, reconstruction.float()) + focal_loss(logits.float(), mask)
+        return reconstruction_loss(image, reconstruction.float()) + focal_loss(
+            logits.float(), mask, self.config.p_cutoff
+        )
 
 
 def rate_factor(steps: int, number: int) -> float:

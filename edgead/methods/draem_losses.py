@@ -48,7 +48,7 @@ def reconstruction_loss(image: Tensor, reconstruction: Tensor) -> Tensor:
     return ssim_loss + F.mse_loss(reconstruction, image)
 
 
-def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
+def focal_loss(logits: Tensor, mask: Tensor, p_cutoff: float = 0.0) -> Tensor:
     """L_seg: -(1 - p)^2 log p averaged over pixels, p the probability of the true class (Lin et al. 2017, equation 4).
 
     Parameters
@@ -57,10 +57,17 @@ def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
         Of normal and anomalous.
     mask : Tensor of shape (n, h, w), bool
         True where the pixel is anomalous.
+    p_cutoff : float
+        Pixels of the mask count only where the network already gives the anomaly more than this probability: of a box
+        around a defect a part is good (AnoGen, see `edgead.methods.made_pairs`). At 0 all count.
 
     Notes
     -----
     The authors' code keeps p from 0 and 1 by 1e-5, which bounds the loss of a pixel; this is exact.
     """
     log_p = F.log_softmax(logits, dim=1).gather(1, mask[:, None].long())
-    return -((1 - log_p.exp()).square() * log_p).mean()
+    loss = -((1 - log_p.exp()).square() * log_p)
+    if p_cutoff > 0:
+        # Within the mask, p is that of the anomaly.
+        loss = loss * ((log_p.detach().exp() > p_cutoff) | ~mask[:, None])
+    return loss.mean()

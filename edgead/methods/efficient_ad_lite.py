@@ -37,6 +37,8 @@ class LiteConfig:
         What images of other proportions are: stretched, or filled up with their reflection.
     width : int
         Channels of the student's hidden layers.
+    own_grids : bool
+        Bring the layer of stride 16 to the grid of stride 8 as the last step, not as the first.
     steps : int
         Of 8 crops each.
     learning_rate, weight_decay : float
@@ -60,9 +62,10 @@ class LiteConfig:
 
     model_size: Literal["lite"] = "lite"
     backbone: str = "efficientnet_lite2"
-    image_size: tuple[int, int] = (384, 384)
+    image_size: tuple[int, int] = (352, 352)
     fill: Literal["stretch", "reflect"] = "stretch"
-    width: int = 48
+    width: int = 32
+    own_grids: bool = True
     steps: int = 800
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
@@ -108,7 +111,7 @@ class EfficientADLite(Method[LiteConfig]):
             channels = [level.shape[1] for level in backbone(torch.zeros(1, 3, *config.image_size))]
         with torch.random.fork_rng([]):
             torch.manual_seed(config.seed)
-            self.network = LiteStudent(backbone, channels, config.width).eval()
+            self.network = LiteStudent(backbone, channels, config.width, own_grids=config.own_grids).eval()
         self.usual_scores: np.ndarray | None = None
 
     @property

@@ -8,6 +8,7 @@ the student sees costs the device nothing: the backbone has computed it anyhow.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -44,6 +45,9 @@ class LiteStudent(nn.Module):
         Of each of these layers.
     width : int
         Channels of the student's hidden layers; the last has twice as many.
+    own_grids : bool
+        Coarse layers are brought to the grid of the first as the last step, so that all before it costs less. Otherwise
+        as the first step, as `patchcore` has it.
     """
 
     mean: Tensor
@@ -52,9 +56,10 @@ class LiteStudent(nn.Module):
     metric: Tensor
     quantiles: Tensor
 
-    def __init__(self, backbone: Backbone, channels: Sequence[int], width: int):
+    def __init__(self, backbone: Backbone, channels: Sequence[int], width: int, *, own_grids: bool = True):
         super().__init__()
         self.backbone = backbone
+        self.own_grids = own_grids
         self.channels = list(channels[1:])
         taught = sum(self.channels)
         self.register_buffer("mean", torch.zeros(taught, 1, 1))
@@ -78,20 +83,31 @@ class LiteStudent(nn.Module):
         """uint8 RGB (n, h, w, 3) -> the layers SEEN and TAUGHT, float32 (n, d, h', w') each."""
         return self.backbone(image.float().permute(0, 3, 1, 2))
 
-    def align(self, layers: Sequence[Tensor]) -> Tensor:
-        """The layers TAUGHT -> the teacher's features as they are, on the grid of the first, (n, d, h', w')."""
-        first, *rest = (F.avg_pool2d(layer, 3, stride=1, padding=1, count_include_pad=False) for layer in layers)
-        grid = first.shape[-2:]
-        return torch.cat([first, *(F.interpolate(x, size=grid, mode="bilinear", align_corners=False) for x in rest)], 1)
+    def average(self, layers: Sequence[Tensor]) -> list[Tensor]:
+        """The layers TAUGHT -> the teacher's features as they are, (n, d, h', w') each."""
+        averaged = [F.avg_pool2d(layer, 3, stride=1, padding=1, count_include_pad=False) for layer in layers]
+        return averaged if self.own_grids else [enlarge(layer, averaged[0]) for layer in averaged]
 
-    def describe(self, aligned: Tensor) -> Tensor:
-        """What `align` gave -> what the student is taught, (n, d, h', w')."""
-        return F.conv2d(self._standardise(aligned), self.metric)
+    def describe(self, averaged: Sequence[Tensor]) -> Tensor:
+        """What `average` gave -> what the student is taught, (n, d, h', w') on the grid of the first layer."""
+        first, *coarse = (
+            F.conv2d(standardised, self.metric[:, columns])
+            for standardised, columns in zip(self._standardise(averaged), self._columns(), strict=True)
+        )
+        for part in coarse:
+            first = first + enlarge(part, first)
+        return first
 
-    def _standardise(self, aligned: Tensor) -> Tensor:
-        layers = ((aligned - self.mean) * self.inverse_std).split(self.channels, dim=1)
-        squared = zip(layers, self.squared_length, strict=True)
-        return torch.cat([x * torch.rsqrt(x.square().sum(dim=1, keepdim=True) + typical) for x, typical in squared], 1)
+    def _standardise(self, averaged: Sequence[Tensor]) -> list[Tensor]:
+        return [
+            _damp((layer - self.mean[columns]) * self.inverse_std[columns], typical)
+            for layer, columns, typical in zip(averaged, self._columns(), self.squared_length, strict=True)
+        ]
+
+    def _columns(self) -> list[slice]:
+        """The channels of each layer among those of all."""
+        stops = list(accumulate(self.channels))
+        return [slice(stop - count, stop) for stop, count in zip(stops, self.channels, strict=True)]
 
     def forward(self, image: Tensor) -> Tensor:
         """uint8 RGB (n, h, w, 3) -> patch scores, float32 (n, h / 8, w / 8)."""
@@ -100,23 +116,24 @@ class LiteStudent(nn.Module):
     def scores(self, levels: list[Tensor]) -> Tensor:
         """What `levels` gave -> patch scores, float32 (n, h / 8, w / 8)."""
         seen, *taught = levels
-        errors = (self.describe(self.align(taught)) - self.student(surround(seen))).square().mean(dim=1)
+        errors = (self.describe(self.average(taught)) - self.student(surround(seen))).square().mean(dim=1)
         return 0.1 * (errors - self.quantiles[0]) / (self.quantiles[1] - self.quantiles[0])
 
     @torch.no_grad()
-    def fit_teacher(self, rows: Tensor) -> None:
+    def fit_teacher(self, rows: Sequence[Tensor]) -> None:
         """Learn the scale of the teacher's features: each channel that it gives then has a mean near 0, deviation 1.
 
         Parameters
         ----------
-        rows : Tensor of shape (n, d), float32
-            What `align` gave at positions of good images.
+        rows : sequence of Tensor of shape (n, d), float32
+            What `average` gave of each layer at positions of good images.
         """
-        scale = fit_scale(rows.numpy(), self.channels)
-        self.mean.copy_(torch.from_numpy(scale.mean)[:, None, None])
-        self.inverse_std.copy_(torch.from_numpy(scale.inverse_std)[:, None, None])
-        self.squared_length.copy_(torch.from_numpy(scale.squared_length))
-        std = self._standardise(rows[:, :, None, None]).std(dim=(0, 2, 3), unbiased=False)
+        scales = [fit_scale(part.numpy(), [part.shape[1]]) for part in rows]
+        self.mean.copy_(torch.from_numpy(np.concatenate([scale.mean for scale in scales]))[:, None, None])
+        self.inverse_std.copy_(torch.from_numpy(np.concatenate([scale.inverse_std for scale in scales]))[:, None, None])
+        self.squared_length.copy_(torch.from_numpy(np.concatenate([scale.squared_length for scale in scales])))
+        standardised = self._standardise([part[:, :, None, None] for part in rows])
+        std = torch.cat([part.std(dim=(0, 2, 3), unbiased=False) for part in standardised])
         self.metric.copy_(torch.diag(torch.where(std > 1e-6, 1 / std, 0.0))[:, :, None, None])
 
     @torch.no_grad()
@@ -149,3 +166,12 @@ class LiteStudent(nn.Module):
 def surround(seen: Tensor) -> Tensor:
     """Repeat the border of the layer SEEN as far as the student reaches."""
     return F.pad(seen, (2 * REACH,) * 4, mode="replicate")
+
+
+def enlarge(layer: Tensor, finer: Tensor) -> Tensor:
+    """Bring a layer to the grid of another one."""
+    return F.interpolate(layer, size=finer.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _damp(layer: Tensor, typical: Tensor) -> Tensor:
+    return layer * torch.rsqrt(layer.square().sum(dim=1, keepdim=True) + typical)

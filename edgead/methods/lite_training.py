@@ -124,20 +124,22 @@ def collect(
     height, width = (side // STRIDE_PX for side in images[0].shape[:2])
     chosen = np.sort(rng.permutation(len(images))[: max(1, MOST_PATCHES // (height * width))])
     progress = partial(course.progress, "extract features")
-    seen, taught, at = torch.empty(0), torch.empty(0), 0
+    seen, averaged, at = torch.empty(0), [torch.empty(0)], 0
     for first, *deeper in each_batch(network, Chosen(images, chosen), course.device, progress):
-        batch = surround(first), network.align(deeper)
+        batch = [surround(first), *network.average(deeper)]
         if not at:  # of full size from the start: pieces put together at the end would need the memory twice
-            seen, taught = (torch.empty(len(chosen), *part.shape[1:], dtype=torch.float16) for part in batch)
-        seen[at : at + len(first)], taught[at : at + len(first)] = batch
+            seen, *averaged = (torch.empty(len(chosen), *part.shape[1:], dtype=torch.float16) for part in batch)
+        for kept, part in zip((seen, *averaged), batch, strict=True):
+            kept[at : at + len(first)] = part
         at += len(first)
-    network.fit_teacher(_rows(taught, rng))
+    network.fit_teacher([_rows(layer, rng) for layer in averaged])
     rows = _rows(seen, rng)
     mean, std = rows.mean(dim=0)[:, None, None], rows.std(dim=0).clamp_min(1e-6)[:, None, None]
+    taught = torch.empty(len(chosen), sum(network.channels), *averaged[0].shape[2:], dtype=torch.float16)
     with torch.inference_mode():
-        for shallow, deep in zip(seen.split(1), taught.split(1), strict=True):
+        for number, shallow in enumerate(seen.split(1)):
             shallow.copy_((shallow.float() - mean) / std)
-            deep.copy_(network.describe(deep.float()))
+            taught[number] = network.describe([layer[number, None].float() for layer in averaged])[0]
     return GoodFeatures(seen, taught, mean, std)
 
 

@@ -17,6 +17,7 @@ EARLIER: dict[str, dict[str, Any]] = {
     "patchcore": {"whiten": False, "margin": 0, "by_place": False},
     "simplenet": {"features": "averaged", "whiten": False},
     "cs_flow": {"enlarge_first": False},
+    "efficient_ad lite": {"own_grids": False},
 }
 
 
@@ -71,5 +72,6 @@ def _constants(graph: Path) -> dict[str, Tensor]:
 
 
 def _settings(artifact: Artifact) -> dict[str, Any]:
-    manifest = artifact.manifest
-    return {**EARLIER.get(manifest.detector, {}), **manifest.training["settings"]}
+    name, settings = artifact.manifest.detector, artifact.manifest.training["settings"]
+    kind = f"{name} lite" if settings.get("model_size") == "lite" else name
+    return {**EARLIER.get(kind, {}), **settings}

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from edgead import metrics
 from edgead.heads.map import MapHead
 from edgead.heads.patches import ImageScorer
-from edgead.methods.drawn_defects import draw_defect
 from edgead.methods.network import PatchFeatures
 from edgead.methods.pyramid import BATCH
 from edgead.methods.validation import DRAWN_PER_IMAGE
+from edgead.synthetic.drawn_defects import draw_defect
 
 # More images make no better choice, fewer none at all.
 MOST_IMAGES, LEAST_IMAGES = 24, 8

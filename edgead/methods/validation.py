@@ -14,9 +14,9 @@ from edgead import metrics
 from edgead.heads.contract import Scorer
 from edgead.heads.patches import PatchScorer
 from edgead.images.files import load_image
-from edgead.methods.drawn_defects import draw_defect
 from edgead.methods.method import Trained
 from edgead.preprocess import preprocess
+from edgead.synthetic.drawn_defects import draw_defect
 
 DRAWN_PER_IMAGE = 2
 

@@ -15,6 +15,7 @@ from edgead.images.files import load_image, write_image
 from edgead.images.overlay import brought_out, draw_heat, draw_overlay, draw_truth, outlined
 from edgead.images.sheet import Tile, pair, pair_sheet
 from edgead.report.evaluate import Evaluation, Outcome
+from edgead.serialization import sentence
 
 _LONG_SIDE_PX = 260
 _JPEG_QUALITY = 80
@@ -86,9 +87,11 @@ def _case(detector: Detector, outcome: Outcome, limit: float) -> str:
     name = f"{outcome.image.defect}/{outcome.image.path.name}"
     images = f"{_jpeg(plain, f'{name} as it is')}{_jpeg(heat, f'{name} with its heat map')}"
     share = f" ({100 * outcome.image_score / limit:.0f} % of the threshold)" if limit > 0 else ""
+    words = sentence(verdict.to_dict())
+    said = f"<br>{escape(words)}" if words else ""
     return (
         f'<figure><div class="pair">{images}</div><figcaption><b>{escape(name)}</b> '
-        f"{outcome.decision}, {outcome.image_score:.4g}{share}</figcaption></figure>"
+        f"{outcome.decision}, {outcome.image_score:.4g}{share}{said}</figcaption></figure>"
     )
 
 

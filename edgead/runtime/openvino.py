@@ -26,8 +26,8 @@ class OpenVinoRuntime:
             import openvino
         except ImportError as error:
             raise SettingsError(
-                f"OpenVINO does not load ({error}): install it with `{install_command('openvino')}`, or use --runtime "
-                "onnxruntime"
+                f"OpenVINO does not load ({error}): install it with `{install_command('openvino')}`, or use "
+                "the runtime onnxruntime"
             ) from error
         core = openvino.Core()
         half_floats = "FP16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")

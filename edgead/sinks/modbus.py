@@ -34,8 +34,12 @@ class ModbusOptions(SinkOptions):
     unit: Annotated[int, Field(ge=0, le=255, description="Modbus unit, also called slave address.")] = 1
     coil: Annotated[int, Field(ge=0, le=65532, description="ok, review, reject, and one that toggles.")] = 0
     register_: Annotated[
-        int, Field(ge=0, le=65529, alias="register", description="Count (2), score (2), decision.")
+        int, Field(ge=0, le=65529, alias="register", description="Count (2), score (2), decision, kind.")
     ] = 0
+    kinds: Annotated[
+        tuple[str, ...],
+        Field(max_length=65_534, description="Kinds of defects in the order of the PLC's numbers; adds a register."),
+    ] = ()
     timeout_s: Annotated[Seconds, Field(description="Of one request.")] = 1.0
     queued: ClassVar[bool] = True
 
@@ -48,6 +52,17 @@ def to_registers(count: int, score: float, decision: str) -> list[int]:
     """Five registers: count (uint32), score (float32), decision (0 ok, 1 review, 2 reject); high words first."""
     data = struct.pack(">IfH", count & 0xFFFFFFFF, _float32(score), DECISIONS.index(decision))
     return list(struct.unpack(">5H", data))
+
+
+OTHER_KIND = 65_535
+"""The number of a kind that `kinds` does not list, and of an unknown one."""
+
+
+def kind_number(kind: str | None, kinds: tuple[str, ...]) -> int:
+    """The number of a kind for a PLC: its place in `kinds` from 1 on, 0 for none, `OTHER_KIND` for every other."""
+    if kind is None:
+        return 0
+    return kinds.index(kind) + 1 if kind in kinds else OTHER_KIND
 
 
 def _float32(value: float) -> float:
@@ -94,6 +109,8 @@ class ModbusSink(BaseSink):
         """
         self._count += 1
         registers = to_registers(self._count, verdict.image_score, verdict.decision)
+        if self._section.kinds:  # a PLC that was set up before there were kinds may have no such register
+            registers.append(kind_number(verdict.kind, self._section.kinds))
         with self._connected():
             toggle = not self._last_toggle()
             coils = [verdict.decision == decision for decision in DECISIONS] + [toggle]

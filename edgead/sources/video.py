@@ -9,17 +9,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgead.images.files import MOST_MEGAPIXELS
+from edgead.images.files import MOST_MEGAPIXELS, ImageError, decode_image
 from edgead.process.silence import quiet_opencv
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.types import Frame
 
 # These state their number of frames; of other containers OpenCV estimates it from the duration.
 _EXACT_COUNT = frozenset({".avi", ".mp4", ".m4v", ".mov"})
+_MOTION_JPEG = cv2.VideoWriter.fourcc(*"MJPG")
 
 
 class VideoSource:
     """A video file.
+
+    The frames of Motion JPEG are decoded as image files are, and as OpenCV decodes those of a camera. FFmpeg, which
+    reads all other files, gives them up to a grey level darker: in dark places, a detector takes that for a defect.
 
     FFmpeg skips frames that it cannot decode without a word. The file's own count shows: a file that gives
     fewer frames than it states (5 or 2 % fewer, where the count is an estimate) ends with a fault that says
@@ -40,6 +44,7 @@ class VideoSource:
         if _is_text(self.path):
             raise SourceError(f"{path}: not a video but text")
         self._frames = FrameCounter(self.uri, late_after_ms=late_after_ms, max_megapixels=max_megapixels)
+        self._max_megapixels = max_megapixels
         self._lock = threading.Lock()
         self._closed = False
         self._last_ms = 0.0
@@ -52,6 +57,7 @@ class VideoSource:
         self._frames.check_size(*(int(self._capture.get(side)) for side in sides))
         self.fps = self._capture.get(cv2.CAP_PROP_FPS)
         self._stated = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self._coded = self._gives_jpeg()
 
     @property
     def counters(self) -> Counters:
@@ -73,17 +79,47 @@ class VideoSource:
             if self._closed:
                 return None
             try:
-                ok, image = self._capture.read()
+                image = self._decoded_frame()
             except cv2.error as error:
                 number = self._frames.captured
                 raise SourceError(f"{self.uri}: frame {number}: OpenCV failed while reading: {error}") from error
             at_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
-        if not ok:
+        if image is None:
             return None
         step_ms, self._last_ms = at_ms - self._last_ms, at_ms
         if self._gap_after is None and self.fps > 0 and self._frames.captured and step_ms > 1900 / self.fps:
             self._gap_after = self._frames.captured - 1
         return image
+
+    def _decoded_frame(self) -> np.ndarray | None:
+        """The next frame that can be decoded, as FFmpeg leaves out the others too; None at the end."""
+        while True:
+            ok, image = self._capture.read()
+            if not ok:
+                return None
+            if not self._coded:
+                return np.asarray(image)
+            try:
+                return decode_image(image.tobytes(), max_megapixels=self._max_megapixels)
+            except ImageError:
+                continue
+
+    def _gives_jpeg(self) -> bool:
+        """Let the capture hand over the frames of Motion JPEG as they are in the file, from the first one again."""
+        if int(self._capture.get(cv2.CAP_PROP_FOURCC)) != _MOTION_JPEG or _file_backend() != cv2.CAP_FFMPEG:
+            return False
+        with quiet_opencv():
+            coded = self._capture.set(cv2.CAP_PROP_FORMAT, -1)
+            ok, data = self._capture.read()
+            self._capture.open(str(self.path), cv2.CAP_FFMPEG)
+        try:
+            shape = decode_image(data.tobytes(), max_megapixels=self._max_megapixels).shape if coded and ok else ()
+        except ImageError:
+            return False
+        sides = (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)
+        # Half as high where it is interlaced: FFmpeg puts both halves together.
+        whole = shape[:2] == tuple(int(self._capture.get(side)) for side in sides)
+        return whole and self._capture.set(cv2.CAP_PROP_FORMAT, -1)
 
     def _check_complete(self) -> None:
         given = self._frames.captured

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import cv2
 import numpy as np
 
 from edgead.dataset.folders import Progress
+from edgead.files.new_folder import new_folder
 from edgead.images.files import write_image
 from edgead.synthetic.defects import DEFECTS
 from edgead.synthetic.line import part_seed, render, schedule
@@ -70,9 +69,7 @@ def write_dataset(
         _check_reusable(folder, stamp)
         return folder
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with new_folder(folder) as unfinished:
         jobs = list(_dataset_parts(train_good, test_good, per_defect))
         for index, (place, defect) in enumerate(jobs):
             image, mask = render(part_seed(seed, index), defect)
@@ -83,12 +80,6 @@ def write_dataset(
             if progress is not None:
                 progress(index + 1, len(jobs))
         (unfinished / _STAMP).write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
-        unfinished.chmod(0o755)  # mkdtemp makes folders that only their owner can read
-        if folder.exists():
-            folder.rmdir()
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 

@@ -186,7 +186,7 @@ def train_from_folder(
         paths,
         roi=good.roi,
         skip_bad=good.skip_bad,
-        look=lambda path, image: looks.update({path.name: look_of(image)}),
+        look=lambda path, image: looks.update({os.path.relpath(path, good.data): look_of(image)}),
         progress=partial(progress, "read images"),
     )
     preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})

@@ -1,4 +1,4 @@
-"""Who says so: names and notes that stand in the audit."""
+"""Who says so, and what: names, kinds and notes that stand in the audit."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ By = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=_PRINTABLE),
     Field(description="Name of who does it, for the audit.", examples=["Anna"]),
+]
+Kind = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=_PRINTABLE),
+    Field(description="What a kind of defect is shown as.", examples=["scratch"]),
 ]
 Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500, pattern=_PRINTABLE)]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from edgead.site.schema import Site
-from edgead.types import Frame, Verdict
+from edgead.types import Decision, Frame, Verdict
 
 
 class ServedCamera(Protocol):
@@ -39,12 +40,38 @@ class ServedSink(Protocol):
     def status(self) -> Any: ...
 
 
+class ServedKinds(Protocol):
+    def counts(
+        self, pipeline: str, *, since: datetime, until: datetime | None = None, decision: Decision = "reject"
+    ) -> dict[str, Any]: ...
+
+    def boxes(
+        self, pipeline: str, *, since: datetime, kind: str | None = None, decision: Decision = "reject"
+    ) -> list[list[dict[str, Any]]]: ...
+
+    def names(self, pipeline: str) -> dict[str, str]: ...
+
+    def known(self, pipeline: str) -> dict[str, list[str]]: ...
+
+    def rename(self, pipeline: str, kind: str, name: str, *, by: str) -> None: ...
+
+    def merge(self, pipeline: str, kind: str, into: str, *, by: str) -> None: ...
+
+    def split(self, pipeline: str, kind: str, judged: str, name: str | None = None, *, by: str) -> None: ...
+
+    def correct(self, id: str, kind: str | None, *, by: str, pipeline: str | None = None) -> None: ...
+
+
 class ServedStore(Protocol):
+    @property
+    def kinds(self) -> ServedKinds: ...
+
     def verdicts(
         self,
         *,
         pipeline: str | None = None,
         decision: str | None = None,
+        kind: str | None = None,
         before_id: str | None = None,
         limit: int = 50,
     ) -> list[dict[str, Any]]: ...
@@ -52,6 +79,8 @@ class ServedStore(Protocol):
     def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None: ...
 
     def image(self, id: str, name: str, *, pipeline: str | None = None) -> Path | None: ...
+
+    def counts(self, *, pipeline: str | None = None, since: datetime | None = None) -> dict[str, int]: ...
 
     def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> None: ...
 

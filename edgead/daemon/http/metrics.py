@@ -69,6 +69,8 @@ def _of_pipelines(pipelines: list[Any]) -> Iterator[Metric]:
     label = ("pipeline",)
     decided = {(one.name, decision): count for one in pipelines for decision, count in one.decisions.items()}
     yield _counter("edgead_verdicts", "Verdicts.", ("pipeline", "decision"), decided)
+    kinds = {(one.name, kind): count for one in pipelines for kind, count in one.kinds.items()}
+    yield _counter("edgead_rejects_by_kind", "Rejects by the kind of their defect.", ("pipeline", "kind"), kinds)
     reasons = {"stale": "dropped", "fault": "skipped"}
     dropped = {(one.name, why): getattr(one, count) for one in pipelines for why, count in reasons.items()}
     yield _counter(

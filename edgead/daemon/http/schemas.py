@@ -66,6 +66,7 @@ class PipelineAnswer(Answer):
     reason: str | None
     since: datetime
     decisions: Annotated[dict[str, int], Field(description="Verdicts since the start.")]
+    kinds: Annotated[dict[str, int], Field(description="Rejects by the model's kinds since the start.")]
     taken: Annotated[int, Field(description="Frames taken from the camera.")]
     judged: int
     dropped: Annotated[int, Field(description="Frames that a newer one replaced before they were taken.")]
@@ -115,6 +116,7 @@ class BoxAnswer(Answer):
     width: int
     height: int
     peak: Number
+    place: Annotated[str, Field(description="The ninth of the frame that its centre lies in, such as top left.")] = ""
 
 
 class VerdictAnswer(Answer):
@@ -129,6 +131,10 @@ class VerdictAnswer(Answer):
     review_threshold: Number
     decision: Decision
     p_value: Annotated[Number, Field(description="Of a score as high or higher for a good part, at most.")] = None
+    kind: Annotated[str | None, Field(description="Of its defect, in the model's words.")] = None
+    kind_p_value: Annotated[Number, Field(description="Of a known reject as far from all others of its kind.")] = None
+    shown_kind: Annotated[str | None, Field(description="The kind as people call it; null in events.")] = None
+    kind_correction: Annotated[dict[str, Any] | None, Field(description="Who said it is that one, and when.")] = None
     model: str
     boxes: list[BoxAnswer]
     stage_times: dict[str, Number]
@@ -136,12 +142,47 @@ class VerdictAnswer(Answer):
 
 
 class VerdictDetail(VerdictAnswer):
+    words: Annotated[str | None, Field(description="A sentence of what is recorded; null for an ok part.")] = None
     images: Annotated[list[str], Field(description="Names, for /api/verdicts/{id}/images/{name}.")] = []
 
 
 class VerdictPage(Answer):
-    verdicts: list[VerdictAnswer]
+    verdicts: list[VerdictDetail]
     next_before_id: Annotated[str | None, Field(description="Ask with it as before_id for older ones.")]
+
+
+class KindAnswer(Answer):
+    kind: Annotated[str, Field(description="As it is shown.")]
+    count: int
+    corrected: Annotated[int, Field(description="Of these, how many a person said are of it.")]
+
+
+class ShiftAnswer(Answer):
+    begin: datetime
+    end: datetime
+    counts: Annotated[dict[str, int], Field(description="By kind as it is shown.")]
+
+
+class KindsAnswer(Answer):
+    pipeline: str
+    since: datetime
+    until: datetime
+    decision: Decision
+    kinds: Annotated[list[KindAnswer], Field(description="Most frequent first.")]
+    unsorted: Annotated[int, Field(description="Verdicts without a kind: their model knows none.")]
+    false_rejects: Annotated[int, Field(description="Verdicts that a person marked as such.")]
+    names: Annotated[dict[str, str], Field(description="What the model's kinds are shown as, where it differs.")]
+    known: Annotated[dict[str, list[str]], Field(description="All kinds of any time, as shown, with the model's.")]
+    shifts: list[ShiftAnswer]
+
+
+class PositionsAnswer(Answer):
+    """Boxes over the cells of a grid on the image."""
+
+    width: Annotated[int, Field(description="Of the image, in pixels.")]
+    height: int
+    verdicts: int
+    counts: Annotated[list[list[int]], Field(description="Boxes that touch each cell, row by row.")]
 
 
 class AuditAnswer(Answer):

@@ -7,8 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, Field
 
-from edgead.daemon.http.actors import By, Note, named
+from edgead.daemon.http.actors import By, Kind, Note, named
 from edgead.daemon.http.dependencies import ID, NAME, ClientAddress, Daemon, ImageName, VerdictId
+from edgead.daemon.http.language import Language, words_of
 from edgead.daemon.http.problems import problems
 from edgead.daemon.http.schemas import AuditAnswer, Done, VerdictDetail, VerdictPage
 from edgead.types import Decision
@@ -29,22 +30,26 @@ def list_verdicts(
     daemon: Daemon,
     pipeline: Annotated[str | None, Query(pattern=NAME)] = None,
     decision: Decision | None = None,
+    kind: Annotated[Kind | None, Query(description="Only of this one, as it is shown.")] = None,
     before_id: Annotated[str | None, Query(pattern=ID)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> VerdictPage:
     """List verdicts, newest first."""
-    rows = daemon.store.verdicts(pipeline=pipeline, decision=decision, before_id=before_id, limit=limit)
+    asked = {"pipeline": pipeline, "decision": decision, "kind": kind, "before_id": before_id}
+    rows = daemon.store.verdicts(**asked, limit=limit)
     last = rows[-1]["id"] if len(rows) == limit else None
     return VerdictPage.model_validate({"verdicts": rows, "next_before_id": last})
 
 
 @routes.get("/verdicts/{verdict_id}", responses=problems(404))
-def one_verdict(verdict_id: VerdictId, daemon: Daemon, pipeline: OfPipeline = None) -> VerdictDetail:
-    """Report one verdict and the names of its images."""
+def one_verdict(
+    verdict_id: VerdictId, daemon: Daemon, language: Language, pipeline: OfPipeline = None
+) -> VerdictDetail:
+    """Report one verdict, also in words, and the names of its images."""
     row = daemon.store.verdict(verdict_id, pipeline=pipeline)
     if row is None:
         raise HTTPException(404, f"there is no verdict {verdict_id}")
-    return VerdictDetail.model_validate(row)
+    return VerdictDetail.model_validate({**row, "words": words_of(row, daemon, language)})
 
 
 @routes.get(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -22,12 +23,14 @@ from edgead.calibration.outliers import stand_apart
 from edgead.calibration.plan import plan_calibration
 from edgead.dataset.folders import Images, StageProgress, check_images, check_region, no_progress, split_good
 from edgead.dataset.groups import NONE, group_images
+from edgead.dataset.made import refuse_made
 from edgead.errors import SettingsError
 from edgead.learning.commission.backbone import FrozenBackbone, open_backbone
 from edgead.learning.commission.collect import Collected, collect
 from edgead.learning.commission.learn import learn
 from edgead.learning.finalize import CalibrationPlan, complete_artifact
 from edgead.sources import open_source, without_credentials
+from edgead.sources.paths import split_options
 from edgead.types import Frame
 
 ENDLESS = 1_000_000
@@ -125,6 +128,7 @@ def commission(
     started = time.perf_counter()
     backbone = open_backbone(plan.backbone)
     check_destination(destination)
+    refuse_made(map(Path, glob.glob(split_options(source)[0])))
     plan_calibration(plan.images, plan.false_reject_rate, plan.review_rate)  # known before an image is taken
     with ExitStack() as stack:
         folder = stack.enter_context(_images_folder(plan.keep_images, destination))

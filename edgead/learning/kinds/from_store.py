@@ -6,9 +6,12 @@ import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from edgead.errors import SettingsError
+
+if TYPE_CHECKING:
+    from edgead.evidence.records import Records
 
 _PAGE = 1000
 _FRAME = "frame.jpg"
@@ -43,6 +46,7 @@ def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
     EvidenceError
         It cannot be read.
     """
+    from edgead.evidence.access import Access
     from edgead.evidence.database import database_file, open_engine
     from edgead.evidence.folder import ImageFolder
     from edgead.evidence.records import Records
@@ -54,12 +58,8 @@ def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
         raise SettingsError(f"{file} is not there: name the folder of an evidence store")
     now = datetime.now(timezone.utc)
     try:
-        records, images = Records(engine, lambda: now), ImageFolder(folder / "pictures")
-        found = []
-        for id, pipeline in _rejects(records, now - since):
-            _, place = records.find(id, pipeline) or ({}, None)
-            path = images.path(place, _FRAME) if place else None
-            found += [path] if path else []
+        records, images = Records(Access(engine, lambda: now)), ImageFolder(folder / "pictures")
+        found = [path for place in _rejects(records, now - since) if (path := images.path(place, _FRAME))]
     finally:
         engine.dispose()
     if not found:
@@ -70,13 +70,13 @@ def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
     return found
 
 
-def _rejects(records: Any, after: datetime) -> Iterator[tuple[str, str]]:
-    """Ids and pipelines of what was judged after an instant, page by page."""
+def _rejects(records: Records, after: datetime) -> Iterator[str]:
+    """Places of the images of what was judged after an instant, page by page."""
     before: str | None = None
-    while page := records.newest(pipeline=None, decision=None, before_id=before, limit=_PAGE):
-        for record in page:
+    while page := records.newest(pipeline=None, decision=None, kind=None, before_id=before, limit=_PAGE):
+        for record, place in page:
             if datetime.fromisoformat(record["judged_at"]) < after:
                 return
-            if record["decision"] != "ok":
-                yield record["id"], record["pipeline"]
-        before = page[-1]["id"]
+            if record["decision"] != "ok" and place is not None:
+                yield place
+        before = page[-1][0]["id"]

@@ -1,6 +1,6 @@
 // What is asked before something is changed. The name that stands in the audit is remembered by the browser.
 
-import { post, put } from "./api.js";
+import { get, post, put } from "./api.js";
 import { el, score, toast } from "./dom.js";
 
 const NAME = "edgead-name";
@@ -110,6 +110,70 @@ export function markFalseReject(verdict) {
     action: "Mark as false reject",
     send: (values) => post(`/api/verdicts/${verdict.id}/false-reject`, { by: values.by, note: values.note.replaceAll(/\s+/g, " "), pipeline: verdict.pipeline }),
     done: "Marked as a false reject",
+  });
+}
+
+export async function anotherKind(verdict) {
+  const known = await get(`/api/pipelines/${verdict.pipeline}/kinds?hours=1`).then((found) => Object.keys(found.known)).catch(() => []);
+  const back = verdict.kind_correction ? " Left empty, it is again what it was judged to be." : "";
+  ask({
+    title: "Which kind is it?",
+    lead: `Choose one that is known, or write a new one. It holds for this part alone.${back}`,
+    fields: [
+      el("label", { for: "kind" }, "Kind"),
+      el("input", { id: "kind", name: "kind", list: "known-kinds", maxlength: "64", autocomplete: "off", required: !back, value: verdict.shown_kind ?? "" }),
+      el("datalist", { id: "known-kinds" }, known.map((kind) => el("option", { value: kind }))),
+      nameField(),
+    ],
+    action: "Set the kind",
+    send: (values) => post(`/api/verdicts/${verdict.id}/kind`, { kind: values.kind.trim() || null, by: values.by, pipeline: verdict.pipeline }),
+    done: "The kind was set",
+  });
+}
+
+// `after` is called with the name that stands for the kind from then on.
+export function renameKind(pipeline, kind, after) {
+  ask({
+    title: `Rename ${kind}`,
+    lead: "Every reject of this kind is shown under the new name, also those of the past. What the model judged stays on record.",
+    fields: [el("label", { for: "name" }, "New name"), el("input", { id: "name", name: "name", required: true, maxlength: "64", autocomplete: "off" }), nameField()],
+    action: "Rename",
+    send: async (values) => {
+      await post(`/api/pipelines/${pipeline}/kinds/rename`, { kind, name: values.name, by: values.by });
+      after(values.name.trim());
+    },
+    done: "The kind was renamed",
+  });
+}
+
+export function mergeKind(pipeline, kind, others, after) {
+  ask({
+    title: `Merge ${kind}`,
+    lead: "Both are shown as one kind from now on, also in the past. They can be taken apart again.",
+    fields: [el("label", { for: "into" }, "Is the same as"), el("select", { id: "into", name: "into" }, others.map((other) => el("option", { value: other }, other))), nameField()],
+    action: "Merge",
+    send: async (values) => {
+      await post(`/api/pipelines/${pipeline}/kinds/merge`, { kind, into: values.into, by: values.by });
+      after(values.into);
+    },
+    done: "The kinds were merged",
+  });
+}
+
+export function splitKind(pipeline, kind, judged) {
+  ask({
+    title: `Take ${kind} apart`,
+    lead: "The model sees these kinds. One of them gets a name of its own again; the model's where none is written.",
+    fields: [
+      el("label", { for: "judged" }, "Kind of the model"),
+      el("select", { id: "judged", name: "judged" }, judged.map((each) => el("option", { value: each }, each))),
+      el("label", { for: "name" }, "Its name from now on"),
+      el("input", { id: "name", name: "name", maxlength: "64", autocomplete: "off" }),
+      nameField(),
+    ],
+    action: "Take it out",
+    send: (values) => post(`/api/pipelines/${pipeline}/kinds/split`, { kind, judged: values.judged, name: values.name.trim() || null, by: values.by }),
+    done: "It is a kind of its own",
   });
 }
 

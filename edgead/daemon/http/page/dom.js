@@ -27,6 +27,9 @@ export const WORDS = { ok: "OK", review: "Review", reject: "Reject" };
 
 export const badge = (decision) => el("span", { class: "badge", "data-decision": decision }, icon(decision), WORDS[decision]);
 
+// The kind of a verdict as people call it; an event has the model's word alone, which `names` may translate.
+export const kindOf = (verdict, names = {}) => verdict.shown_kind ?? (Object.hasOwn(names, verdict.kind) ? names[verdict.kind] : verdict.kind);
+
 const STATE_ICONS = { normal: "up", watch: "review", bad: "fault" };
 
 // What a state means for a person: nothing, keep an eye on it, or act.

@@ -1,8 +1,8 @@
 // Verdicts of the past: a list on the left, the images and facts of one on the right.
 
 import { get } from "./api.js";
-import { markFalseReject } from "./dialogs.js";
-import { badge, by, el, ms, score, stamp, toast } from "./dom.js";
+import { anotherKind, markFalseReject } from "./dialogs.js";
+import { badge, by, el, kindOf, ms, score, stamp, toast } from "./dom.js";
 
 export const linkTo = (verdict) => `evidence/${verdict.id}/${verdict.pipeline}`;
 
@@ -59,7 +59,7 @@ export class EvidenceView {
   }
 
   row(verdict) {
-    const about = [verdict.name || `frame ${verdict.number}`, verdict.false_reject && el("span", { class: "marked" }, "false reject")];
+    const about = [[kindOf(verdict), verdict.name || `frame ${verdict.number}`].filter(Boolean).join(" · "), verdict.false_reject && el("span", { class: "marked" }, "false reject")];
     return el(
       "li", {},
       el("button", { "data-link": linkTo(verdict), "aria-current": linkTo(verdict) === this.chosen ? "true" : null, onclick: () => (location.hash = linkTo(verdict)) },
@@ -105,10 +105,12 @@ export class EvidenceView {
 
 function detail(verdict) {
   const mark = verdict.decision === "ok" ? null : el("button", { onclick: () => markFalseReject(verdict) }, verdict.false_reject ? "Change the mark" : "This part was good");
+  const another = verdict.decision === "ok" ? null : el("button", { onclick: () => anotherKind(verdict) }, "Another kind");
   return [
     ...images(verdict),
-    el("div", { class: "detail-head" }, badge(verdict.decision), el("span", {}, `score ${score(verdict.image_score)}`), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, mark)),
+    el("div", { class: "detail-head" }, badge(verdict.decision), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, `score ${score(verdict.image_score)}`), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, another, mark)),
     verdict.false_reject && el("p", { class: "marked-note" }, `False reject, says ${verdict.false_reject.by}, ${stamp(verdict.false_reject.at)}`, verdict.false_reject.note && `: ${verdict.false_reject.note}`),
+    verdict.words && el("p", { class: "words" }, verdict.words),
     facts(verdict),
   ].filter(Boolean);
 }
@@ -148,6 +150,10 @@ function facts(verdict) {
     ["Frame", `${verdict.number}${verdict.name ? ` · ${verdict.name}` : ""}`],
     ["Review above", score(verdict.review_threshold)],
     ["Reject above", score(verdict.threshold)],
+    ["Kind", kindOf(verdict) && el("a", { href: `#kinds/${verdict.pipeline}/${encodeURIComponent(kindOf(verdict))}` }, kindOf(verdict))],
+    ["Judged to be", verdict.kind === kindOf(verdict) ? null : (verdict.kind ?? "of no kind")],
+    ["Kind said by", verdict.kind_correction && `${verdict.kind_correction.by}, ${stamp(verdict.kind_correction.at)}`],
+    ["p-value of the kind", verdict.kind_p_value == null ? null : score(verdict.kind_p_value)],
     ["p-value", verdict.p_value == null ? null : score(verdict.p_value)],
     ["Regions", regions(verdict)],
     ["Stages", times.map(([name, value]) => `${name.replace("_ms", "")} ${ms(value)}`).join(", ") + " ms"],

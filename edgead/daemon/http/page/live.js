@@ -3,7 +3,7 @@
 import { fetchImage, get, post } from "./api.js";
 import { ScoreChart } from "./chart.js";
 import { changeThresholds } from "./dialogs.js";
-import { WORDS, badge, by, clock, count, el, ms, say, score, span, toast } from "./dom.js";
+import { WORDS, badge, by, clock, count, el, kindOf, ms, say, score, span, toast } from "./dom.js";
 
 const LISTED = 60;
 const SEEDED = 200;
@@ -21,6 +21,7 @@ export class LiveView {
     this.lost = false;
     this.shownImage = null;
     this.dropped = 0;
+    this.names = {};
     this.chart = new ScoreChart(by("chart"), by("chart-caption"), open);
     by("overlay").addEventListener("change", () => (this.shownImage = null));
     by("fire").addEventListener("click", () => this.fire());
@@ -41,8 +42,10 @@ export class LiveView {
     by("live-image").hidden = true;
     by("stream").replaceChildren();
     this.showStatus(this.status);
+    const { names } = await get(`/api/pipelines/${encodeURIComponent(name)}/kinds?hours=1`);
     const page = await get(`/api/verdicts?limit=${SEEDED}&pipeline=${encodeURIComponent(name)}`);
     if (this.pipeline !== name) return;
+    this.names = names;
     // What came as an event meanwhile is newer than the page.
     const known = new Set(page.verdicts.map((verdict) => verdict.id));
     const since = this.verdicts.filter((verdict) => !known.has(verdict.id));
@@ -51,6 +54,11 @@ export class LiveView {
     this.chart.show(this.verdicts);
     by("stream").replaceChildren(...this.verdicts.slice(-LISTED).reverse().map((verdict) => this.row(verdict)));
     this.showVerdict();
+  }
+
+  // What people have said of the past may be shown here.
+  again() {
+    if (this.pipeline) this.choose(this.pipeline).catch((problem) => toast(problem.message, true));
   }
 
   showStatus(status) {
@@ -101,7 +109,7 @@ export class LiveView {
       el("button", { onclick: () => this.open(verdict) },
         badge(verdict.decision),
         el("span", { class: "score-of" }, score(verdict.image_score)),
-        el("span", { class: "about" }, verdict.name || `frame ${verdict.number}`),
+        el("span", { class: "about" }, [kindOf(verdict, this.names), verdict.name || `frame ${verdict.number}`].filter(Boolean).join(" · ")),
         el("time", { datetime: verdict.captured_at }, clock(verdict.captured_at)),
       ),
     );
@@ -116,7 +124,8 @@ export class LiveView {
     if (!this.newest) return ["none", "Waiting", state.on_request ? "Waits for a trigger" : "No verdict yet", "none"];
     const age_s = Math.max(0, (this.now() - new Date(this.newest.captured_at)) / 1000);
     const decision = this.newest.decision;
-    return [decision, WORDS[decision], age_s < 3 ? `Frame ${this.newest.number}` : `Frame ${this.newest.number}, ${span(age_s)} ago`, decision];
+    const about = [`Frame ${this.newest.number}`, kindOf(this.newest, this.names), age_s >= 3 && `${span(age_s)} ago`];
+    return [decision, WORDS[decision], about.filter(Boolean).join(", "), decision];
   }
 
   // By the device's clock: that of a phone may be wrong.
@@ -176,9 +185,9 @@ export class LiveView {
     button.hidden = !last;
     if (!last) return;
     const age_s = Math.max(0, (this.now() - new Date(last.captured_at)) / 1000);
-    const text = `frame ${last.number}, ${score(last.image_score)}`;
-    if (button.dataset.id !== last.id) button.replaceChildren(el("span", {}, el("b", {}, "Last reject"), ` ${text}`), el("span", { class: "muted" }));
-    button.dataset.id = last.id;
+    const text = `frame ${last.number}, ${kindOf(last, this.names) ?? score(last.image_score)}`;
+    if (button.dataset.id !== last.id || button.dataset.text !== text) button.replaceChildren(el("span", {}, el("b", {}, "Last reject"), ` ${text}`), el("span", { class: "muted" }));
+    Object.assign(button.dataset, { id: last.id, text });
     say(button.lastChild, `${span(Math.round(age_s))} ago`);
   }
 

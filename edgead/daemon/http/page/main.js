@@ -1,25 +1,27 @@
-// The page: signing in, the four views, the state of the connection.
+// The page: signing in, the five views, the state of the connection.
 
 import { get, post, session, whenSignedOut } from "./api.js";
 import { showChanges } from "./changes.js";
 import { whenChanged } from "./dialogs.js";
 import { by, clock, say } from "./dom.js";
 import { EvidenceView, linkTo } from "./evidence.js";
+import { KindsView } from "./kinds.js";
 import { LiveView } from "./live.js";
 import { SystemView } from "./system.js";
 
 const STATUS_EVERY_MS = 1000;
-const VIEWS = ["live", "evidence", "system", "changes"];
+const VIEWS = ["live", "evidence", "kinds", "system", "changes"];
 
 const live = new LiveView((verdict) => (location.hash = linkTo(verdict)));
 const evidence = new EvidenceView();
+const kinds = new KindsView();
 const system = new SystemView();
 let signedIn = false;
 let events = null;
 let seenAt = null;
 
 function route() {
-  const [name, id, pipeline] = location.hash.slice(1).split("/");
+  const [name, first, second] = location.hash.slice(1).split("/");
   const view = VIEWS.includes(name) ? name : "live";
   by("sign-in").hidden = signedIn;
   document.querySelector(".tabs").hidden = !signedIn;
@@ -29,7 +31,8 @@ function route() {
     else link.removeAttribute("aria-current");
   }
   if (!signedIn) return;
-  if (view === "evidence") evidence.show(id, pipeline);
+  if (view === "evidence") evidence.show(first, second);
+  if (view === "kinds") kinds.show(first, second);
   if (view === "changes") showChanges();
   refresh();
 }
@@ -42,6 +45,7 @@ async function refresh() {
     connected();
     live.showStatus(status);
     evidence.showStatus(status);
+    kinds.showStatus(status);
     system.showStatus(status);
     document.title = status.ready ? "edgead" : "(!) edgead";
   } catch (problem) {
@@ -134,7 +138,9 @@ async function begin() {
 whenSignedOut(signedOut);
 whenChanged(() => {
   refresh();
+  live.again();
   if (!by("evidence").hidden) evidence.again();
+  if (!by("kinds").hidden) kinds.load();
   if (!by("changes").hidden) showChanges();
 });
 addEventListener("hashchange", route);

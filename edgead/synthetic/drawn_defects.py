@@ -1,4 +1,4 @@
-"""Defects drawn on images of good parts, to compare settings without looking at a test set."""
+"""Defects drawn on images of good parts, where there are no real ones or none may be looked at."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import numpy as np
 
 def draw_defect(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draw one defect of a random kind at a random place; uint8 BGR in and out."""
-    maker = rng.choice(np.array([_hole, _crack, _tone, _scar, _break, _fray], dtype=object))
-    return np.clip(maker(image.astype(np.float32), rng), 0, 255).astype(np.uint8)
+    return draw_kind(image, str(rng.choice(np.array(KINDS, dtype=object))), rng)
+
+
+def draw_kind(image: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Draw one defect of one of `KINDS`, as `draw_defect`."""
+    return np.clip(_MAKERS[kind](image.astype(np.float32), rng), 0, 255).astype(np.uint8)
 
 
 def _hole(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -88,3 +92,7 @@ def _noise(image: np.ndarray, rng: np.random.Generator, grain_px: int) -> np.nda
     height, width = image.shape[:2]
     coarse = rng.standard_normal((max(2, height // grain_px + 2), max(2, width // grain_px + 2))).astype(np.float32)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+_MAKERS = {"hole": _hole, "crack": _crack, "tone": _tone, "scar": _scar, "break": _break, "fray": _fray}
+KINDS = tuple(_MAKERS)

@@ -1,0 +1,39 @@
+"""Errors in the words of Python: the layers below name options as the command line does."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from edgead.errors import EdgeadError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# What stands in quotes is a command for a terminal, where options are right.
+_COMMAND_OR_OPTION = re.compile(r"""(`[^`]*`|"edgead [^"]*")|(?<![\w-])--([a-z][a-z0-9-]*)""")
+
+
+def names_parameters(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function's errors name parameters (`skip_bad`) where they would name options (`--skip-bad`)."""
+
+    @functools.wraps(function)
+    def named(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except EdgeadError as error:
+            error.args = tuple(in_python(said) if isinstance(said, str) else said for said in error.args)
+            raise
+
+    return named
+
+
+def in_python(message: str) -> str:
+    """Exchange the options in a message for the parameters of the same meaning.
+
+    >>> in_python("if they are good, take them with --accept-outliers")
+    'if they are good, take them with accept_outliers'
+    """
+    return _COMMAND_OR_OPTION.sub(lambda found: found[1] or found[2].replace("-", "_"), message)

@@ -1,0 +1,147 @@
+"""The verb that asks a language model about rejects."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgead.cli.app import Group, Json, Model, Seed, app, find_images, print_report
+from edgead.cli.choices import Language, Precision, Runtime
+from edgead.cli.console import stage_bars, stderr
+from edgead.errors import SettingsError
+
+if TYPE_CHECKING:
+    from rich.console import Group as Lines
+
+    from edgead.detector import Detector
+    from edgead.report.describe.chat import Chat
+    from edgead.report.describe.opinions import DescribePlan
+    from edgead.report.describe.quiz import QuizPlan
+
+Endpoint = Annotated[
+    str,
+    typer.Option(
+        help="Address of an OpenAI-compatible server, such as http://127.0.0.1:8080/v1 of llama.cpp, vLLM or Ollama; "
+        "its key, if it wants one, in EDGEAD_CHAT_KEY.",
+    ),
+]
+
+
+@app.command()
+def describe(
+    model: Model,
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders with images in them or below.")],
+    endpoint: Endpoint,
+    name: Annotated[
+        str | None, typer.Option("--model", help="Name of the language model; by default the only one that there is.")
+    ] = None,
+    question: Annotated[
+        str | None, typer.Option(help="What is asked, instead of whether there is any anomaly.")
+    ] = None,
+    part: Annotated[str, typer.Option(help='What the images show, such as "a metal nut".')] = "a part",
+    heat_map: Annotated[bool, typer.Option(help="Send the heat map as a second image.")] = True,
+    everything: Annotated[bool, typer.Option("--all", help="Ask of parts that were found good too.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File for the answers: JSON lines, or a table by .csv.")
+    ] = None,
+    quiz: Annotated[
+        bool,
+        typer.Option(
+            "--quiz", help="Ask questions whose answers are known instead; IMAGES is a data set in MVTec layout."
+        ),
+    ] = False,
+    most: Annotated[
+        int | None, typer.Option(min=1, help="Of the quiz: at most so many questions, drawn at random.")
+    ] = None,
+    seed: Seed = 0,
+    group: Group = "auto",
+    timeout_s: Annotated[float, typer.Option(min=0.1, max=3600, help="Longest time for an answer.")] = 60.0,
+    language: Language = "en",
+    runtime: Runtime = "auto",
+    precision: Precision = None,
+    json: Json = False,
+) -> None:
+    """Ask a language model that sees images about rejects: its words stand beside the decision and never change it."""
+    from edgead.detector import Detector
+    from edgead.report.describe.opinions import DescribePlan
+    from edgead.report.describe.quiz import QuizPlan
+
+    plan = DescribePlan(part=part, language=language, heat_map=heat_map, everything=everything)
+    plan = replace(plan, question=question) if question else plan
+    paths = [] if quiz else find_images(images, below=True)
+    if quiz and len(images) != 1:
+        raise SettingsError(f"--quiz takes one data set in MVTec layout, found {len(images)} paths")
+    chat = _open_chat(endpoint, name, timeout_s)
+    with Detector.load(model, runtime=runtime, precision=precision) as detector:
+        if quiz:
+            _quiz(detector, chat, images[0], QuizPlan(seed, most, heat_map, group), output, as_json=json)
+        else:
+            _describe(detector, chat, paths, plan, output, as_json=json)
+
+
+def _open_chat(endpoint: str, name: str | None, timeout_s: float) -> Chat:
+    from edgead.report.describe.address import read_address
+    from edgead.report.describe.chat import Chat
+
+    address = read_address(endpoint)
+    if not address.is_here:
+        stderr.print(
+            f"warning: images leave this machine: they are sent to {address.shown}", style="yellow", soft_wrap=True
+        )
+    chat = Chat(address, name, timeout_s)
+    return chat if name else chat.with_model()
+
+
+def _describe(
+    detector: Detector, chat: Chat, paths: list[Path], plan: DescribePlan, output: Path | None, *, as_json: bool
+) -> None:
+    from edgead.report.describe.opinions import describe_images, write_rows
+
+    rows: list[dict[str, Any]] = []
+    try:
+        with stage_bars() as progress:
+            for row in describe_images(detector, chat, paths, plan):
+                rows.append(row)
+                progress("describe images", len(rows), len(paths))
+    finally:  # answers take long: what came before an interruption is kept
+        if output is not None and rows:
+            write_rows(rows, output)
+    print_report({"images": rows}, as_json, lambda: _opinions(rows))
+    failed = [row for row in rows if "problem" in row]
+    for row in failed:
+        stderr.print(f"{row['image']}: {row['problem']}", style="red", soft_wrap=True)
+    if failed:
+        stderr.print(f"error: {len(failed)} of {len(rows)} images were not described", style="red", soft_wrap=True)
+        raise typer.Exit(1 if len(failed) < len(rows) else 2)
+
+
+def _opinions(rows: list[dict[str, Any]]) -> Lines:
+    from rich.console import Group as Lines
+    from rich.text import Text
+
+    lines = []
+    for row in rows:
+        lines.append(Text(f"{row['image']}: {row.get('facts') or row.get('decision', 'not judged')}"))
+        if "model_words" in row:
+            lines.append(
+                Text(f"  {row['language_model'] or 'a language model'} says: {row['model_words']}", style="italic")
+            )
+    asked = sum("model_words" in row for row in rows)
+    note = f"{asked} of {len(rows)} images described. What a language model says may be wrong; no decision rests on it."
+    return Lines(*lines, Text(note))
+
+
+def _quiz(detector: Detector, chat: Chat, data: Path, plan: QuizPlan, output: Path | None, *, as_json: bool) -> None:
+    from edgead.report.describe.opinions import write_rows
+    from edgead.report.describe.quiz import run_quiz
+
+    with stage_bars() as progress:
+        result = run_quiz(detector, chat, data, plan, partial(progress, "ask"))
+    if output is not None:
+        write_rows([reply.to_dict() for reply in result.replies], output)
+    report = {"language_model": chat.model, "endpoint": chat.address.shown, **result.to_dict()}
+    print_report(report, as_json, result.table)

@@ -1,0 +1,107 @@
+"""The verb that makes defects."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+
+from edgead.cli.app import Group, Json, Seed, app, print_report
+from edgead.cli.choices import MadeMethod
+from edgead.cli.console import facts_table, stage_bars
+from edgead.dataset.folders import resize_map
+from edgead.errors import SettingsError
+from edgead.images.files import list_images
+
+if TYPE_CHECKING:
+    from edgead.detector import Detector
+    from edgead.synthetic.rejects import RealDefect
+
+
+@app.command()
+def defects(
+    good: Annotated[Path, typer.Argument(help="Folder of good parts, best of which the model has seen none.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder for what is made.")],
+    rejects: Annotated[
+        Path | None,
+        typer.Option("--from", help="Folder of real rejects, FOLDER/KIND/*.png; all methods but drawn need them."),
+    ] = None,
+    count: Annotated[
+        int, typer.Option(min=1, help="Images to make, dealt evenly to kinds and to their rejects.")
+    ] = 300,
+    masks: Annotated[
+        Path | None,
+        typer.Option(help="Masks of the rejects, MASKS/KIND/NAME_mask.png; by default a folder ground_truth by them."),
+    ] = None,
+    boxes: Annotated[
+        Path | None, typer.Option(help="Verdicts with boxes around the defects, as the sink jsonl writes them.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A model whose heat map, above its threshold, says where the defects are.")
+    ] = None,
+    where: Annotated[
+        Path | None, typer.Option(help="Mask of the places where defects may be; by default near where they were.")
+    ] = None,
+    method: Annotated[
+        MadeMethod,
+        typer.Option(
+            help="ratio multiplies a part by what the defect did to its surroundings, paste takes the pixels of the "
+            "reject, drawn needs no rejects."
+        ),
+    ] = MadeMethod.ratio,
+    group: Group = "auto",
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Put real defects onto good parts, with exact masks; `edgead report MODEL MADE --forecast` judges them."""
+    from edgead.synthetic.made_set import Recipe, make_defects
+
+    recipe = Recipe(count, method.value, where, group, seed)
+    with stage_bars() as progress:
+        real = [] if rejects is None else _marked(rejects, masks, boxes, model)
+        made = make_defects(list_images(good), real, output, recipe, progress=partial(progress, "make defects"))
+    report = {
+        "made": str(output),
+        "method": made.method,
+        "images": len(made.images),
+        "kinds": dict(sorted(Counter(image.kind for image in made.images).items())),
+        "rejects": len(made.rejects),
+        "groups_of_rejects": len({reject.group for reject in made.rejects}),
+        "rejects_without_a_marked_defect": len(real) - len(made.rejects),
+        "good_parts": len({image.good for image in made.images}),
+        "seed": made.seed,
+    }
+    shown = {name.replace("_", " "): value for name, value in report.items()}
+    print_report(report, json, lambda: facts_table(str(output), shown))
+
+
+def _marked(folder: Path, masks: Path | None, boxes: Path | None, model: Path | None) -> list[RealDefect]:
+    from edgead.synthetic.rejects import RealDefect, by_boxes, by_masks, find_rejects, masks_beside
+
+    if sum(given is not None for given in (masks, boxes, model)) > 1:
+        raise SettingsError("--masks, --boxes and --model each say where the defects are: give one of them")
+    found = find_rejects(folder)
+    if boxes is not None:
+        return by_boxes(found, boxes)
+    if model is not None:
+        from edgead.detector import Detector
+
+        mark = partial(_above_threshold, Detector.load(model))
+        return [RealDefect(path, kind, mark, "map") for path, kind in found]
+    beside = masks or masks_beside(folder)
+    if beside is None:
+        raise SettingsError(f"where are the defects on the images in {folder}? Give --masks, --boxes or --model")
+    return by_masks(found, beside)
+
+
+def _above_threshold(detector: Detector, path: Path, image: np.ndarray) -> np.ndarray:
+    """Where the heat map is above its threshold, bool (H, W)."""
+    verdict = detector.predict(image)
+    x, y, width, height = verdict.region or (0, 0, image.shape[1], image.shape[0])
+    mask = np.zeros(image.shape[:2], bool)
+    mask[y : y + height, x : x + width] = resize_map(verdict.anomaly_map, (height, width)) > verdict.map_threshold
+    return mask

@@ -1,0 +1,159 @@
+// Kinds of defects: how many of each in a time, where on the part, their images, and what they are called.
+
+import { fetchImage, get } from "./api.js";
+import { mergeKind, renameKind, splitKind } from "./dialogs.js";
+import { by, count, el, score, stamp, toast } from "./dom.js";
+import { linkTo } from "./evidence.js";
+import { drawPositions } from "./positions.js";
+
+const PAGE = 24;
+const UNKNOWN = "unknown kind";
+const PERIODS = { 8: { shift_hours: 1, words: "the last 8 hours" }, 24: { shift_hours: 8, words: "the last day" }, 168: { shift_hours: 8, words: "the last week" } };
+
+const percent = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(1)} %` : "—");
+
+export class KindsView {
+  constructor() {
+    this.hours = 8;
+    this.pipeline = null;
+    this.kind = null;
+    this.found = null;
+    this.before = null;
+    this.turn = 0;
+    for (const button of by("kinds-period").children) {
+      button.addEventListener("click", () => {
+        this.hours = Number(button.dataset.hours);
+        this.load();
+      });
+    }
+    by("kinds-pipeline").addEventListener("change", () => this.go(by("kinds-pipeline").value, null));
+    by("kinds-again").addEventListener("click", () => this.load());
+    by("all-kinds").addEventListener("click", () => this.go(this.pipeline, null));
+    by("kind-older").addEventListener("click", () => this.images(this.before));
+    by("rename-kind").addEventListener("click", () => renameKind(this.pipeline, this.kind, (name) => this.go(this.pipeline, name)));
+    by("merge-kind").addEventListener("click", () => mergeKind(this.pipeline, this.kind, this.others(), (into) => this.go(this.pipeline, into)));
+    by("split-kind").addEventListener("click", () => splitKind(this.pipeline, this.kind, this.judged(this.kind)));
+  }
+
+  showStatus(status) {
+    const names = status.pipelines.map((pipeline) => pipeline.name);
+    by("kinds-pipeline-label").hidden = names.length < 2;
+    const select = by("kinds-pipeline");
+    if ([...select.options].map((option) => option.value).join() !== names.join()) select.replaceChildren(...names.map((name) => el("option", { value: name }, name)));
+    if (this.pipeline) select.value = this.pipeline;
+    else if (names.length && !by("kinds").hidden) this.show(names[0], null);
+  }
+
+  go(pipeline, kind) {
+    location.hash = kind === null ? `kinds/${pipeline}` : `kinds/${pipeline}/${encodeURIComponent(kind)}`;
+  }
+
+  async show(pipeline, kind) {
+    this.pipeline = pipeline ?? this.pipeline;
+    this.kind = kind ? decodeURIComponent(kind) : null;
+    if (this.pipeline) await this.load();
+  }
+
+  // The model's kinds that are shown as one.
+  judged(kind) {
+    return Object.hasOwn(this.found.known, kind) ? this.found.known[kind] : [];
+  }
+
+  others() {
+    return Object.keys(this.found.known).filter((each) => each !== this.kind && each !== UNKNOWN);
+  }
+
+  async load() {
+    const turn = ++this.turn; // what was asked before and comes late is not shown
+    for (const button of by("kinds-period").children) button.setAttribute("aria-pressed", Number(button.dataset.hours) === this.hours);
+    const path = `/api/pipelines/${this.pipeline}`;
+    const asked = { hours: this.hours };
+    try {
+      const found = await get(`${path}/kinds?${new URLSearchParams({ ...asked, shift_hours: PERIODS[this.hours].shift_hours })}`);
+      if (turn !== this.turn) return;
+      this.found = found;
+      this.pareto();
+      this.actions();
+      const positions = await get(`${path}/positions?${new URLSearchParams(this.kind === null ? asked : { ...asked, kind: this.kind })}`);
+      const behind = await fetchImage(`${path}/image?overlay=false&width=640`);
+      if (turn !== this.turn) return;
+      await drawPositions(by("positions"), by("positions-note"), positions, behind?.blob);
+      await this.images();
+    } catch (problem) {
+      toast(problem.message, true);
+    }
+  }
+
+  pareto() {
+    const { kinds, unsorted, false_rejects } = this.found;
+    const total = kinds.reduce((sum, each) => sum + each.count, unsorted);
+    const rows = [...kinds, ...(unsorted ? [{ kind: null, count: unsorted }] : [])];
+    let sum = 0;
+    by("pareto").replaceChildren(...rows.map((each) => this.row(each, (sum += each.count), total)));
+    by("no-kinds").hidden = total > 0;
+    by("pareto-head").hidden = !total;
+    const marked = false_rejects ? `; ${count(false_rejects)} more were marked as false rejects` : "";
+    by("kinds-note").textContent = `${count(total)} ${total === 1 ? "reject" : "rejects"} in ${PERIODS[this.hours].words}${marked}`;
+  }
+
+  row({ kind, count: number }, sum, total) {
+    const [all, mine] = [el("i"), el("i")];
+    all.style.width = `${(100 * sum) / total}%`;
+    mine.style.width = `${(100 * number) / total}%`;
+    const others = this.judged(kind).filter((each) => each !== kind);
+    const name = el("span", { class: "kind-name" }, kind ?? "without a kind", others.length > 0 && el("small", {}, others.join(", ")));
+    const cells = [name, el("span", { class: "bar-of" }, all, mine), this.trend(kind), number_(count(number)), number_(percent(number, total)), number_(percent(sum, total))];
+    const about = { class: "pareto-row", "data-kind": kind, "data-unknown": kind === null || kind === UNKNOWN };
+    if (kind === null) return el("li", {}, el("div", about, cells));
+    const label = `${kind}: ${number}, ${percent(number, total)}, cumulative ${percent(sum, total)}`;
+    return el("li", {}, el("button", { ...about, "aria-label": label, "aria-current": kind === this.kind ? "true" : null, onclick: () => this.go(this.pipeline, kind) }, cells));
+  }
+
+  // A column for each shift, the newest at the right.
+  trend(kind) {
+    const shifts = this.found.shifts.map((shift) => (Object.hasOwn(shift.counts, kind) ? shift.counts[kind] : 0));
+    const most = Math.max(1, ...this.found.shifts.flatMap((shift) => Object.values(shift.counts)));
+    const columns = shifts.map((value) => {
+      const column = el("i", { "data-none": value === 0 });
+      column.style.height = `${Math.max(6, (100 * value) / most)}%`;
+      return column;
+    });
+    return el("span", { class: "trend", title: shifts.join(", ") }, columns);
+  }
+
+  actions() {
+    const known = this.kind !== UNKNOWN && Object.hasOwn(this.found.known, this.kind);
+    by("kind-title").textContent = this.kind ?? "All rejects";
+    by("all-kinds").hidden = this.kind === null;
+    by("rename-kind").hidden = !known;
+    by("merge-kind").hidden = !known || !this.others().length;
+    by("split-kind").hidden = !known || !this.judged(this.kind).some((each) => Object.hasOwn(this.found.names, each));
+  }
+
+  async images(before = null) {
+    const query = new URLSearchParams({ limit: PAGE, pipeline: this.pipeline, decision: "reject" });
+    if (this.kind !== null) query.set("kind", this.kind);
+    if (before) query.set("before_id", before);
+    const turn = this.turn;
+    const page = await get(`/api/verdicts?${query}`);
+    if (turn !== this.turn) return;
+    const found = page.verdicts.map(thumb);
+    if (before) by("kind-images").append(...found);
+    else by("kind-images").replaceChildren(...found);
+    this.before = page.next_before_id;
+    by("kind-older").hidden = !this.before;
+    by("no-kind-images").hidden = by("kind-images").children.length > 0;
+  }
+}
+
+const number_ = (text) => el("span", { class: "number" }, text);
+
+function thumb(verdict) {
+  const name = ["heat.jpg", "frame.jpg"].find((each) => verdict.images.includes(each));
+  const image = name ? el("img", { src: `/api/verdicts/${verdict.id}/images/${name}?pipeline=${verdict.pipeline}`, alt: "", loading: "lazy" }) : el("span", { class: "no-thumb" }, "no image");
+  const about = [el("span", {}, verdict.shown_kind ?? "without a kind"), verdict.false_reject && el("span", { class: "marked" }, "false reject")];
+  return el(
+    "li", {},
+    el("button", { onclick: () => (location.hash = linkTo(verdict)) }, image, el("span", { class: "about" }, about), el("span", { class: "muted" }, `${stamp(verdict.captured_at)} · ${score(verdict.image_score)}`)),
+  );
+}

@@ -1,0 +1,39 @@
+// Where on the part defects lie: a grid of counts over the newest image, or over a plain frame where there is none.
+
+import { count, say } from "./dom.js";
+
+const WIDTH = 640;
+const WASHED_OUT = "grayscale(1) brightness(.75)";
+
+export async function drawPositions(canvas, note, found, image) {
+  canvas.width = WIDTH;
+  canvas.height = Math.max(1, Math.round((WIDTH * found.height) / found.width));
+  const pen = canvas.getContext("2d");
+  pen.fillStyle = "#1b242b";
+  pen.fillRect(0, 0, canvas.width, canvas.height);
+  if (image) {
+    const bitmap = await createImageBitmap(image);
+    pen.filter = WASHED_OUT;
+    pen.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    pen.filter = "none";
+  }
+  const most = Math.max(0, ...found.counts.flat());
+  pen.drawImage(heat(found.counts, most), 0, 0, canvas.width, canvas.height); // enlarged, and so made smooth
+  const text = most ? `${count(found.verdicts)} rejects; at most ${count(most)} at one place` : "no region stood out";
+  say(note, text);
+  canvas.setAttribute("aria-label", `Positions of defects on the part: ${text}`);
+}
+
+// One pixel for each cell: yellow where few boxes lie, red where most do; few are still seen beside many.
+function heat(counts, most) {
+  const [columns, rows] = [counts[0].length, counts.length];
+  const small = new OffscreenCanvas(columns, rows);
+  const pen = small.getContext("2d");
+  const pixels = pen.createImageData(columns, rows);
+  counts.flat().forEach((value, index) => {
+    const strength = value ? Math.sqrt(value / most) : 0;
+    pixels.data.set([255, 210 * (1 - strength), 40 * (1 - strength), value ? 40 + 190 * strength : 0], 4 * index);
+  });
+  pen.putImageData(pixels, 0, 0);
+  return small;
+}

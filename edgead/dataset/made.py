@@ -1,0 +1,122 @@
+"""Made test sets: folders whose defects were put onto good parts, which `made.json` says; never a real part in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from edgead.dataset.errors import DatasetError
+from edgead.errors import tell_invalid
+from edgead.files.regular import MissingFileError, UnreadableFileError, read_regular
+
+FILE = "made.json"
+_MOST_BYTES = 256 << 20
+_DEEPEST = 3  # folders between the file's and that of an image, of the rejects: real/test/KIND
+
+Method = Literal["ratio", "paste", "drawn"]
+Label = Literal["mask", "box", "map"]
+
+
+def _below(path: str) -> str:
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise ValueError("leaves the folder")
+    return path
+
+
+_Name = Annotated[str, AfterValidator(_below)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Reject(_Section):
+    """A real reject whose defect was taken; `label` says where it is known to be from.
+
+    Rejects of one `group` show the same part, or are otherwise known to go together.
+    """
+
+    image: _Name
+    mask: _Name
+    kind: str
+    group: int
+    sha256: str
+    label: Label
+
+
+class Transform(_Section):
+    """What became of the defect's rectangle: where it lies in the made image, and by what it was scaled (x, y)."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    scale: tuple[float, float]
+
+
+class MadeImage(_Section):
+    """One made image; paths lie below the folder, `reject` is None for a drawn defect."""
+
+    image: _Name
+    mask: _Name
+    kind: str
+    good: _Name
+    reject: _Name | None
+    transform: Transform | None
+
+
+class MadeSet(_Section):
+    """What `made.json` holds."""
+
+    made_version: Literal[1] = 1
+    method: Method
+    seed: int
+    rejects: Annotated[tuple[Reject, ...], Field(max_length=100_000)]
+    images: Annotated[tuple[MadeImage, ...], Field(min_length=1, max_length=1_000_000)]
+
+
+def is_made(folder: Path) -> bool:
+    """Does the folder say that its defects were made?"""
+    return (folder / FILE).is_file()
+
+
+def read_made(folder: Path) -> MadeSet:
+    """Read what a folder says of its made defects.
+
+    Raises
+    ------
+    DatasetError
+        There is no `made.json`, it is damaged, or a file that it names is missing.
+    """
+    file = folder / FILE
+    try:
+        made = MadeSet.model_validate(json.loads(read_regular(file, _MOST_BYTES)))
+    except MissingFileError:
+        raise DatasetError(f"{folder} holds no {FILE}: make defects with `edgead defects GOOD -o {folder}`") from None
+    except UnreadableFileError as error:
+        raise DatasetError(f"{file} {error}") from error
+    except ValidationError as error:
+        raise DatasetError(f"{file}: {tell_invalid(error.errors()[:3])}; make the defects again") from error
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{file} is damaged ({error}): make the defects again") from error
+    named = [name for image in made.images for name in (image.image, image.mask, image.good)]
+    named += [name for reject in made.rejects for name in (reject.image, reject.mask)]
+    missing = [name for name in dict.fromkeys(named) if not (folder / name).is_file()]
+    if missing:
+        raise DatasetError(f"{folder} lacks {len(missing)} files of its {FILE}, {missing[0]} first: make it again")
+    return made
+
+
+def refuse_made(paths: Iterable[Path]) -> None:
+    """Raise DatasetError where images lie in a folder of made defects, or are links into one."""
+    for folder in {parent for path in paths for parent in (path.absolute().parent, path.resolve().parent)}:
+        for above in (folder, *folder.parents[:_DEEPEST]):
+            if is_made(above):
+                raise DatasetError(
+                    f"{above} holds made defects ({FILE}): they are never taken as good, for thresholds or as a real "
+                    f"test set; `edgead report MODEL {above} --forecast` says what a model would make of them"
+                )

@@ -1,0 +1,46 @@
+"""Reads and writes the database for people: failures in words, and every change in the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from edgead.evidence.database import EvidenceError, problem_of, shown_address
+from edgead.evidence.tables import audit
+
+# A text may hold half of a character, which no database takes.
+_REFUSED = (SQLAlchemyError, UnicodeError)
+
+
+class Access:
+    """Connections to one database; safe from any thread."""
+
+    def __init__(self, engine: Engine, now: Callable[[], datetime]):
+        self._engine = engine
+        self.now = now
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except _REFUSED as error:
+            raise EvidenceError(f"{shown_address(self._engine)}: cannot be read: {problem_of(error)}") from None
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction: all of it is written, or nothing."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except _REFUSED as error:
+            raise EvidenceError(f"{shown_address(self._engine)}: cannot be written: {problem_of(error)}") from None
+
+    def add_audit(self, connection: Connection, **change: Any) -> None:
+        """Record a change in its own transaction."""
+        connection.execute(audit.insert().values(at=self.now(), **change))

@@ -1,0 +1,37 @@
+"""Where boxes lie, counted on a grid: which places of a part are found defective again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+_COLUMNS = 64
+
+
+def box_density(boxes: Iterable[Mapping[str, int]], size: tuple[int, int]) -> np.ndarray:
+    """Count the boxes over each cell of a grid.
+
+    Parameters
+    ----------
+    boxes : iterable of mapping
+        x, y, width and height in pixels; what lies outside of the image counts for nothing.
+    size : (int, int)
+        Width and height of the image in pixels.
+
+    Returns
+    -------
+    ndarray of shape (rows, 64), int64
+        Boxes that touch each cell; cells are as square as whole numbers allow.
+    """
+    width, height = size
+    rows = max(1, round(_COLUMNS * height / width))
+    corners = [(box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]) for box in boxes]
+    scaled = np.array(corners, np.float64).reshape(-1, 4) * np.tile([_COLUMNS / width, rows / height], 2)
+    left, top = np.clip(np.floor(scaled[:, :2]), 0, (_COLUMNS, rows)).astype(int).T
+    right, bottom = np.clip(np.ceil(scaled[:, 2:]), 0, (_COLUMNS, rows)).astype(int).T
+    # Each box adds one from its first corner on, and takes it away behind the others: two sums fill it.
+    steps = np.zeros((rows + 1, _COLUMNS + 1), np.int64)
+    for y, x, sign in ((top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1)):
+        np.add.at(steps, (y, x), sign)
+    return steps.cumsum(axis=0).cumsum(axis=1)[:rows, :_COLUMNS]

@@ -1,0 +1,46 @@
+"""The heads over the features of a crop, as SimGCD and UNO have them: some that classify, one that contrasts."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+HIDDEN, CONTRAST = 2048, 256
+
+
+class KindHeads(nn.Module):
+    """Several classifiers of the same features by cosine, and a projection to contrast crops by.
+
+    Parameters
+    ----------
+    channels : int
+        Of the features.
+    classes : int
+        Base classes, then kinds.
+    heads : int
+        Classifiers; they differ in their random beginning, and the one that learns best is used.
+    hidden, contrast : int
+        Channels inside the projection and of its result.
+    """
+
+    def __init__(self, channels: int, classes: int, heads: int = 4, hidden: int = HIDDEN, contrast: int = CONTRAST):
+        super().__init__()
+        self.projection = nn.Sequential(
+            nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, contrast)
+        )
+        for layer in self.projection:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+        self.prototypes = nn.ParameterList(torch.empty(classes, channels) for _ in range(heads))
+        for prototypes in self.prototypes:
+            nn.init.kaiming_uniform_(prototypes, a=math.sqrt(5))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (n, d) -> projection (n, contrast), and logits: cosines with each prototype, (heads, n, classes)."""
+        directions = F.normalize(features, dim=-1)
+        logits = torch.stack([directions @ F.normalize(x, dim=-1).T for x in self.prototypes])
+        return self.projection(features), logits

@@ -1,0 +1,85 @@
+"""The losses of AnomalyNCD (section 3.4), those of SimGCD with pseudo-labels that know what may be normal.
+
+Everything comes in two views: the first half of a batch is one view of each crop, the second half the other.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+STUDENT_TEMPERATURE = 0.1
+CONTRAST_TEMPERATURE = 0.07
+
+
+def teacher_temperature(epoch: int, epochs: int, warm_up: int = 40, repeats: int = 4) -> float:
+    """0.07 down to 0.04 within `warm_up` epochs, in steps that each last `repeats` epochs.
+
+    As in the authors' code, which has 50 epochs; a shorter training warms up within its first four fifths.
+    """
+    warm_up = min(warm_up, math.ceil(0.8 * epochs))
+    steps = warm_up // repeats
+    if epoch >= steps * repeats:
+        return 0.04
+    return 0.07 + (0.04 - 0.07) * (epoch // repeats) / max(1, steps - 1)
+
+
+def pseudo_labels(logits: Tensor, base: int, temperature: float, normality: Tensor) -> Tensor:
+    """What the teacher says of unlabelled crops: kinds alone, corrected towards normal where a crop hardly deviates.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, base + kinds)
+    base : int
+        Number of base classes, which an unlabelled crop cannot be of; the first kind is the normal one.
+    temperature : float
+    normality : Tensor of shape (n,)
+        Weight of the normal kind, 0 to 1.
+
+    Returns
+    -------
+    Tensor of shape (n, base + kinds)
+        Probabilities, without a gradient.
+    """
+    # Zero and renormalise, which is the softmax of the kinds alone.
+    kinds = F.softmax(logits.detach()[:, base:] / temperature, dim=-1)
+    normal = F.one_hot(torch.zeros(len(kinds), dtype=torch.long, device=kinds.device), kinds.shape[1])
+    weight = normality[:, None]
+    return F.pad(weight * normal + (1 - weight) * kinds, (base, 0))
+
+
+def cross_view_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each view against the pseudo-labels of the other; both (2 n, classes)."""
+    log_p = F.log_softmax(logits / STUDENT_TEMPERATURE, dim=-1)
+    first, second = labels.chunk(2)
+    return -(torch.cat([second, first]) * log_p).sum(dim=-1).mean()
+
+
+def negative_entropy(logits: Tensor) -> Tensor:
+    """log K minus the entropy of the mean prediction: 0 where all classes are used alike."""
+    mean = F.softmax(logits / STUDENT_TEMPERATURE, dim=-1).mean(dim=0)
+    return torch.xlogy(mean, mean).sum() + math.log(len(mean))
+
+
+def info_nce(projections: Tensor) -> Tensor:
+    """Each view finds the other one of its crop among all of the batch; temperature 1, (2 n, d)."""
+    similarity = _without_self(F.normalize(projections, dim=1))
+    n = len(projections) // 2
+    return F.cross_entropy(similarity, torch.arange(2 * n, device=similarity.device).roll(n))
+
+
+def supervised_contrast(projections: Tensor, labels: Tensor) -> Tensor:
+    """Crops of one label attract each other (Khosla et al. 2020), (2 n, d) and (n,)."""
+    similarity = _without_self(F.normalize(projections, dim=1)) / CONTRAST_TEMPERATURE
+    twice = torch.cat([labels, labels])
+    alike = (twice[:, None] == twice[None]) & ~torch.eye(len(twice), dtype=torch.bool, device=labels.device)
+    log_p = F.log_softmax(similarity, dim=1).masked_fill(~alike, 0.0)
+    return -(log_p.sum(dim=1) / alike.sum(dim=1)).mean()
+
+
+def _without_self(directions: Tensor) -> Tensor:
+    similarity = directions @ directions.T
+    return similarity.masked_fill(torch.eye(len(similarity), dtype=torch.bool, device=similarity.device), -math.inf)

@@ -1,0 +1,89 @@
+"""What AnoGen learns its word from, and how it makes a defect in a box while the rest stays the good part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Called with noisy latents (n, c, h, w), their steps (n,) and the words (n, t, d): the noise in them."""
+
+Noise = Callable[[Tensor], Tensor]
+"""Called with a tensor: standard normal numbers of its shape."""
+
+
+def masked_noise_loss(predicted: Tensor, noise: Tensor, masks: Tensor) -> Tensor:
+    """Error of the predicted noise where the defect is, averaged over all pixels (stage 1).
+
+    Parameters
+    ----------
+    predicted, noise : Tensor of shape (n, c, h, w)
+        At the size of the latents.
+    masks : Tensor of shape (n, 1, h', w')
+        1 in the defect; a pixel of the latents that overlaps it at all counts whole.
+    """
+    overlaps = F.interpolate(masks, size=predicted.shape[-2:], mode="bilinear", align_corners=False) != 0
+    return ((predicted - noise).square() * overlaps).mean()
+
+
+@dataclass(frozen=True, slots=True)
+class Blending:
+    """How a defect is sampled (stage 2): DDIM without noise of its own, guided, blended with the good part.
+
+    Attributes
+    ----------
+    alphas : Tensor of shape (steps,)
+        Cumulative products of the schedule that the network was trained with.
+    steps : int
+        Of the sampling.
+    guidance : float
+        How much further than the words ask the noise is moved away from what it is without words.
+    """
+
+    alphas: Tensor
+    steps: int = 50
+    guidance: float = 10.0
+
+    def sample(self, predict: Predict, words: tuple[Tensor, Tensor], good: Tensor, box: Tensor, noise: Noise) -> Tensor:
+        """Sample latents with a defect in the box.
+
+        Parameters
+        ----------
+        predict : callable
+        words : tuple of Tensor of shape (n, t, d)
+            Of no prompt, and of the prompt.
+        good : Tensor of shape (n, c, h, w)
+            Latents of good parts.
+        box : Tensor of shape (n, 1, h', w')
+            1 in the box.
+        noise : callable
+
+        Returns
+        -------
+        Tensor of shape (n, c, h, w)
+            Outside the box the good part after one last step of the network, as in the authors' code.
+        """
+        inside = F.interpolate(box, size=good.shape[-2:], mode="nearest-exact")
+        x = noise(good)
+        for step, alpha, previous in self._schedule():
+            noisy = alpha.sqrt() * good + (1 - alpha).sqrt() * noise(good)
+            x = noisy * (1 - inside) + inside * x
+            found = self._guided(predict, x, step, words)
+            clean = (x - (1 - alpha).sqrt() * found) / alpha.sqrt()
+            x = previous.sqrt() * clean + (1 - previous).sqrt() * found
+        return x
+
+    def _schedule(self) -> list[tuple[int, Tensor, Tensor]]:
+        """Step, its cumulative product and that of the step that follows, from noise to image."""
+        chosen = list(range(1, len(self.alphas) + 1, len(self.alphas) // self.steps))
+        previous = [0, *chosen[:-1]]
+        return [(t, self.alphas[t], self.alphas[p]) for t, p in zip(reversed(chosen), reversed(previous), strict=True)]
+
+    def _guided(self, predict: Predict, x: Tensor, step: int, words: tuple[Tensor, Tensor]) -> Tensor:
+        steps = torch.full((2 * len(x),), step, device=x.device)
+        without, with_words = predict(torch.cat([x, x]), steps, torch.cat(words)).chunk(2)
+        return without + self.guidance * (with_words - without)

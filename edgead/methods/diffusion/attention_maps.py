@@ -1,0 +1,75 @@
+"""Where each word of a prompt looks: the cross-attention of a U-Net while it predicts noise."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+SIDES = {1: 2, 2: 4}
+"""Down blocks whose maps SeaS takes, and what their side is less than that of the latents: 32 and 16 of 64."""
+
+
+class CrossAttentionMaps:
+    """Records the cross-attention of a `UNet2DConditionModel` of diffusers, within a `with`.
+
+    A map of a word is the softmax of its scores over the pixels, as in the authors' code of SeaS, not over the words:
+    it says which pixels a word prefers, and adds up to 1. It is averaged over the heads, and over the layers of the
+    first block of its resolution, which is on the way down; the authors' code leaves out those on the way up.
+
+    Parameters
+    ----------
+    unet : nn.Module
+
+    Attributes
+    ----------
+    maps : dict of Tensor
+        By side of the latents divided by the side of the maps, 2 and 4: (n, words, h, w), of the last prediction.
+    """
+
+    def __init__(self, unet: nn.Module):
+        self._unet = unet
+        self._hooks: list[Any] = []
+        self._recorded: dict[int, list[Tensor]] = {}
+
+    def __enter__(self) -> CrossAttentionMaps:
+        for number, divisor in SIDES.items():
+            self._recorded[divisor] = []
+            layers = self._unet.get_submodule(f"down_blocks.{number}.attentions").children()
+            for layer in layers:
+                attention = layer.get_submodule("transformer_blocks.0.attn2")
+                self._hooks.append(attention.register_forward_pre_hook(self._recorder(divisor), with_kwargs=True))
+        self._hooks.append(self._unet.register_forward_pre_hook(self._forget))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    @property
+    def maps(self) -> dict[int, Tensor]:
+        return {divisor: torch.stack(layers).mean(dim=0) for divisor, layers in self._recorded.items()}
+
+    def _forget(self, unet: nn.Module, given: tuple[Any, ...]) -> None:
+        for layers in self._recorded.values():
+            layers.clear()
+
+    def _recorder(self, divisor: int) -> Any:
+        def record(attention: Any, given: tuple[Any, ...], options: dict[str, Any]) -> None:
+            hidden = given[0] if given else options["hidden_states"]
+            words = options["encoder_hidden_states"]
+            maps = word_maps(attention.to_q(hidden), attention.to_k(words), attention.heads)
+            self._recorded[divisor].append(maps)
+
+        return record
+
+
+def word_maps(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
+    """Softmax over square maps of pixels, averaged over heads: (n, h w, d) and (n, words, d) -> (n, words, h, w)."""
+    q, k = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (queries, keys))
+    scores = k @ q.transpose(2, 3) / math.sqrt(q.shape[-1])
+    side = math.isqrt(queries.shape[1])
+    return scores.softmax(dim=-1).mean(dim=1).unflatten(2, (side, side))

@@ -1,0 +1,205 @@
+"""How well does a language model see a test set? VANE-Bench's questions and its way of counting, on factory parts.
+
+A single letter is asked for, in at most two tokens at temperature 0. An answer counts where it is the true letter
+alone, with or without a closing bracket; spaces around it do not count. Nothing of the detector's verdict is in a
+question; its heat map may be shown.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgead.dataset.folders import Progress, find_test_images
+from edgead.dataset.groups import Groups, group_images
+from edgead.detector import Detector
+from edgead.images.files import load_image
+from edgead.metrics.rates import wilson, worth
+from edgead.report.describe.chat import Chat, ChatError, Message
+from edgead.report.describe.prompt import image_parts
+from edgead.report.describe.quiz_questions import LETTERS, QUESTIONS, Question, drawn, make_questions
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+CHANCE = 1 / len(LETTERS)
+_MOST_TOKENS = 2
+_MOST_FAILURES = 3
+_IMAGES = {
+    False: "an image of a part",
+    True: "an image of a part, the same image with the heat map of an anomaly detector",
+}
+_SYSTEM = (
+    "You are a helpful and intelligent multi-modal AI assistant, capable of performing visual question answering (VQA) "
+    "task. You will be given as input {images}, and a corresponding question related to the part, you have to answer "
+    "the given question after analyzing and understanding the given input. The question itself will present you with 4 "
+    "lettered options like A) B) C) D), your task is to only output single letter corresponding to the correct answer "
+    "(i.e. string literal 'A', 'B', 'C', or 'D'), and you should not output anything else."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What was said to a question: `text`, or None and why there is none."""
+
+    question: Question
+    text: str | None
+    problem: str = ""
+
+    @property
+    def letter(self) -> str | None:
+        """The letter that was chosen; None where the answer is anything but one."""
+        said = (self.text or "").strip().removesuffix(")")
+        return said if len(said) == 1 and said in LETTERS else None
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it is the letter of the true option."""
+        return self.letter == self.question.letter
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe it in values that JSON knows, the question and its answer under VANE-Bench's names Q and A."""
+        asked = self.question
+        row: dict[str, Any] = {
+            "image": str(asked.image.path),
+            "about": asked.about,
+            "Q": asked.text,
+            "A": f"{asked.letter})",
+        }
+        row |= {"model_words": self.text, "right": self.is_right}
+        return {**row, "problem": self.problem} if self.problem else row
+
+
+@dataclass(frozen=True, slots=True)
+class QuizPlan:
+    """Which questions are asked, at most so many of them, whether the heat map is shown, and which images go together.
+
+    `group` is a rule of `edgead.dataset.groups.group_images`.
+    """
+
+    seed: int = 0
+    most: int | None = None
+    heat_map: bool = True
+    group: str = "none"
+
+
+def run_quiz(detector: Detector, chat: Chat, data: Path, plan: QuizPlan, progress: Progress) -> QuizResult:
+    """Quiz a language model on a data set in MVTec layout.
+
+    Raises
+    ------
+    DatasetError
+        It has no test set, or none of which anything can be asked.
+    SettingsError
+        A rule of groups that cannot be used.
+    ChatError
+        Three questions in a row got no answer.
+    """
+    questions, left_out = make_questions(find_test_images(data), data, plan.seed)
+    asked = drawn(questions, plan.most, plan.seed)
+    groups = group_images(list(dict.fromkeys(one.image.path for one in asked)), plan.group, data)
+    replies = ask_all(detector, chat, asked, heat_map=plan.heat_map, progress=progress)
+    return QuizResult(replies, left_out, plan.heat_map, groups)
+
+
+def ask_all(
+    detector: Detector, chat: Chat, questions: Sequence[Question], *, heat_map: bool, progress: Progress
+) -> list[Reply]:
+    """Ask every question once.
+
+    Raises
+    ------
+    ChatError
+        Three in a row got no answer. A single one without counts as wrong.
+    """
+    replies: list[Reply] = []
+    for number, question in enumerate(questions, 1):
+        try:
+            said = chat.ask(_messages(detector, question, heat_map=heat_map), most_tokens=_MOST_TOKENS)
+            replies.append(Reply(question, said.text))
+        except ChatError as error:
+            replies.append(Reply(question, None, str(error)))
+            last = replies[-_MOST_FAILURES:]
+            if len(last) == _MOST_FAILURES and all(reply.text is None for reply in last):
+                raise ChatError(f"{_MOST_FAILURES} questions in a row got no answer: {error}") from None
+        progress(number, len(questions))
+    return replies
+
+
+def _messages(detector: Detector, question: Question, *, heat_map: bool) -> list[Message]:
+    image = load_image(question.image.path)
+    parts = image_parts(image, detector.predict(image) if heat_map else None)
+    return [
+        {"role": "system", "content": _SYSTEM.format(images=_IMAGES[heat_map])},
+        {"role": "user", "content": [{"type": "text", "text": question.text}, *parts]},
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class QuizResult:
+    """All replies, and what could not be asked; with `groups`, those on images of one group go together."""
+
+    replies: Sequence[Reply]
+    left_out: Sequence[str]
+    heat_map: bool
+    groups: Groups | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Accuracy by question and in all: with Wilson's interval, beside chance and the best answer by rote."""
+        by_question = {about: [one for one in self.replies if one.question.about == about] for about in QUESTIONS}
+        return {
+            "all": self._accuracy(self.replies),
+            "questions": {about: self._accuracy(replies) for about, replies in by_question.items() if replies},
+            "chance": CHANCE,
+            "heat_map": self.heat_map,
+            "groups_account": "each image counts alone" if self.groups is None else self.groups.account,
+            "left_out": list(self.left_out),
+        }
+
+    def table(self) -> Table:
+        """Lay the result out for a terminal."""
+        from rich.table import Table
+
+        shown = "with the heat map" if self.heat_map else "without the heat map"
+        table = Table(
+            title=f"{len(self.replies)} questions with four options, {shown}; chance is {CHANCE:g}",
+            title_justify="left",
+            caption="; ".join(f"not asked: {one}" for one in self.left_out) or None,
+            caption_justify="left",
+        )
+        for column in ("question", "right", "accuracy", "95 % interval", "by rote", "no letter"):
+            table.add_column(column, no_wrap=True)
+        found = self.to_dict()
+        for name, row in {**found["questions"], "all": found["all"]}.items():
+            shares = (f"{row['accuracy']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}", f"{row['by_rote']:.3f}")
+            table.add_row(name, f"{row['right']} of {row['asked']}", *shares, str(row["no_letter"]))
+        return table
+
+    def _accuracy(self, replies: Sequence[Reply]) -> dict[str, Any]:
+        """Replies that go together are worth fewer: the interval is that of as many independent ones."""
+        right = [reply.is_right for reply in replies]
+        share = sum(right) / len(right)
+        images = [reply.question.image.path for reply in replies]
+        groups = self.groups.of(images) if self.groups else images
+        independent = worth(right, groups) if len(set(groups)) < len(groups) else len(groups)
+        low, high = wilson(share * independent, independent)
+        return {
+            "asked": len(right),
+            "right": sum(right),
+            "accuracy": share,
+            "low": low,
+            "high": high,
+            "above_chance": low > CHANCE,
+            "by_rote": _by_rote(replies),
+            "no_letter": sum(reply.letter is None for reply in replies),
+        }
+
+
+def _by_rote(replies: Sequence[Reply]) -> float:
+    """The accuracy of the best that needs no look at the image: one letter, or one option wherever it stands."""
+    letters = Counter(reply.question.letter for reply in replies)
+    options = Counter(reply.question.true for reply in replies)
+    return max(*letters.values(), *options.values()) / len(replies)

@@ -1,0 +1,189 @@
+"""The escape rate by kind before the defects come, from defects made of a few real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from edgead.dataset.made import Method
+from edgead.metrics import Rate
+from edgead.report.made_against_real import FEWEST, Likeness, Pair, at_level, compare_with_real
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a detector said of one image.
+
+    Attributes
+    ----------
+    source : str
+        The reject that it is or was made of, or the part that it was drawn on.
+    group : int or str
+        Of the source: those of one group show the same part.
+    image_score : float
+    is_ok : bool
+    """
+
+    source: str
+    group: int | str
+    image_score: float
+    is_ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KindForecast:
+    """The forecast of one kind.
+
+    Attributes
+    ----------
+    escape_rate : Rate
+        The forecast: the share of made defects that is judged ok where those of each reject score as it does, see
+        `edgead.report.made_against_real.at_level`; of drawn ones, the share as it is. What was made of rejects of one
+        group goes together: the interval is that of so many groups, not of so many images.
+    made : Rate
+        Share of the made defects that was judged ok as they are.
+    sources, groups : int
+        Rejects that the defects were made of, and groups of them; of drawn ones, parts that they were drawn on.
+    likeness : Likeness, optional
+        The made defects beside their own rejects; None for drawn ones.
+    others : Rate, optional
+        Share judged ok of further real defects, of which none was made.
+    """
+
+    escape_rate: Rate
+    made: Rate
+    sources: int
+    groups: int
+    likeness: Likeness | None = None
+    others: Rate | None = None
+
+    @property
+    def is_flagged(self) -> bool:
+        """Whether the made defects are known not to be like the real ones."""
+        by_others = self.others is not None and not self.others.low <= self.escape_rate.rate <= self.others.high
+        return by_others or (self.likeness is not None and self.likeness.verdict == "not like")
+
+    @property
+    def said(self) -> str:
+        """Whether the made defects may stand for real ones, in words."""
+        if self.others is not None:
+            found = f"{self.others.count} of {self.others.total} further real ones passed"
+            return f"{'not like' if self.is_flagged else 'like'}: {found}"
+        return "not compared: drawn" if self.likeness is None else self.likeness.verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "made_images": self.escape_rate.total,
+            "sources": self.sources,
+            "groups_of_sources": self.groups,
+            "escape_rate_from_made": _plain(self.escape_rate),
+            "made_escape_rate": _plain(self.made),
+            "made_against_real": self.likeness and self.likeness.to_dict(),
+            "other_real_escape_rate": self.others and _plain(self.others),
+            "flagged": self.is_flagged,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a model would let pass of each kind, by made defects.
+
+    Attributes
+    ----------
+    method : str
+        How they were made.
+    threshold : float
+        Of the model.
+    kinds : mapping of str to KindForecast
+    parts : int
+        Good parts that the defects are on.
+    learnt_parts : int
+        Of them, those that the model has learnt: what is on them stands out more than on new parts.
+    """
+
+    method: Method
+    threshold: float
+    kinds: Mapping[str, KindForecast]
+    parts: int
+    learnt_parts: int = 0
+
+    def warnings(self) -> list[str]:
+        """What speaks against taking the forecast as it stands."""
+        said = []
+        if self.learnt_parts:
+            said.append(
+                f"the model has learnt {self.learnt_parts} of the {self.parts} parts that the defects are on: defects "
+                "stand out more on those; make them on parts that it has not seen"
+            )
+        for kind, one in self.kinds.items():
+            if one.likeness is not None and one.likeness.verdict == "too few rejects":
+                said.append(
+                    f"{kind}: made of {one.likeness.groups} different rejects, at least {FEWEST} say whether made "
+                    "defects are like the real ones"
+                )
+            if one.is_flagged:
+                said.append(
+                    f"{kind}: the made defects do not score as the real ones do; the forecast rests on the "
+                    f"{one.sources} rejects themselves"
+                )
+        return said
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; each rate says in its name that it is of made defects."""
+        return {
+            "forecast": "from made defects",
+            "method": self.method,
+            "threshold": self.threshold,
+            "made_on_parts": self.parts,
+            "made_on_learnt_parts": self.learnt_parts,
+            "kinds": {kind: one.to_dict() for kind, one in self.kinds.items()},
+            "warnings": self.warnings(),
+        }
+
+
+def forecast_kind(
+    made: Sequence[Judged], real: Sequence[Judged], limit: float, others: Sequence[Judged] = ()
+) -> KindForecast:
+    """Forecast the escape rate of one kind.
+
+    Parameters
+    ----------
+    made : sequence of Judged
+        At least one.
+    real : sequence of Judged
+        The rejects that they were made of; empty for drawn ones.
+    limit : float
+        A score up to this is judged ok.
+    others : sequence of Judged
+        Further real ones.
+    """
+    groups = [one.group for one in made]
+    as_made = Rate.of_groups([one.is_ok for one in made], groups)
+    further = Rate.of_groups([one.is_ok for one in others], [one.group for one in others]) if others else None
+    by_source: dict[str, list[float]] = {}
+    for one in made:
+        by_source.setdefault(one.source, []).append(one.image_score)
+    pairs = [
+        Pair(one.group, one.image_score, np.array(by_source[one.source])) for one in real if one.source in by_source
+    ]
+    if not pairs:
+        return KindForecast(as_made, as_made, len(by_source), len(set(groups)), others=further)
+    levelled = at_level(pairs, limit)
+    events = [bool(event) for own in levelled for event in own]
+    of_pairs = [pair.group for pair, own in zip(pairs, levelled, strict=True) for _ in own]
+    return KindForecast(
+        Rate.of_groups(events, of_pairs),
+        as_made,
+        len(by_source),
+        len(set(groups)),
+        compare_with_real(pairs, limit),
+        further,
+    )
+
+
+def _plain(rate: Rate) -> dict[str, Any]:
+    return {**asdict(rate), "rate": rate.rate}

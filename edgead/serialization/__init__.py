@@ -1,0 +1,17 @@
+"""A verdict for other programs, as a record, and for people, as a sentence."""
+
+from __future__ import annotations
+
+from edgead.serialization.record import frame_label, record_json, verdict_record
+from edgead.serialization.words import Counts, checked_language, language_names, preferred_language, sentence
+
+__all__ = [
+    "Counts",
+    "checked_language",
+    "frame_label",
+    "language_names",
+    "preferred_language",
+    "record_json",
+    "sentence",
+    "verdict_record",
+]

@@ -1,0 +1,244 @@
+"""A test set of made defects: real ones put onto good parts, or drawn ones; MVTec layout, and `made.json` beside it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from edgead.artifact.training_hashes import content_sha256
+from edgead.dataset.errors import DatasetError
+from edgead.dataset.folders import GOOD, Progress, check_images, common_folder
+from edgead.dataset.groups import AUTO, group_images
+from edgead.dataset.made import FILE, MadeImage, MadeSet, Method, Reject, Transform
+from edgead.errors import SettingsError
+from edgead.files.new_folder import new_folder
+from edgead.images.files import load_image, write_image
+from edgead.synthetic.drawn_defects import KINDS, draw_kind
+from edgead.synthetic.placing import place_like, place_within
+from edgead.synthetic.rejects import RealDefect
+from edgead.synthetic.transplant import Cutting, cut_out, transplant
+
+# A defect goes onto one of these parts: the share of them nearest to its reject in size, and all that are as near.
+_NEAREST_SHARE, _NEAREST = 0.2, 8
+_FAINTEST = 3  # grey values by which a pixel must differ to belong to a drawn defect
+
+Shapes = Mapping[Path, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How defects are made.
+
+    Attributes
+    ----------
+    count : int
+        Images in all, dealt evenly to the kinds, and to the rejects of a kind.
+    method : {"ratio", "paste", "drawn"}
+        See `edgead.synthetic.transplant.transplant`; "drawn" takes no rejects.
+    where : Path, optional
+        A mask of the places where defects may be; by default they are put near their own places.
+    group : str
+        Which rejects belong together, see `edgead.dataset.groups.group_images`: a forecast counts those as one.
+    seed : int
+    """
+
+    count: int = 300
+    method: Method = "ratio"
+    where: Path | None = None
+    group: str = AUTO
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise SettingsError(f"--count {self.count}: at least 1 is needed")
+        if self.method == "drawn" and self.where is not None:
+            raise SettingsError("--where says where real defects may be put: drawn ones come anywhere, leave it out")
+
+
+class _Made(NamedTuple):
+    """A made image, its mask, and what is said of it."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    kind: str
+    good: Path
+    reject: str | None = None
+    transform: Transform | None = None
+
+
+def make_defects(
+    good: Sequence[Path],
+    rejects: Sequence[RealDefect],
+    folder: Path,
+    recipe: Recipe = Recipe(),
+    *,
+    progress: Progress | None = None,
+) -> MadeSet:
+    """Write a folder of made defects: `test/KIND` and `ground_truth/KIND`, the parts in `test/good`, rejects in `real`.
+
+    Parameters
+    ----------
+    good : sequence of Path
+        Good parts of one folder, best of which the model has seen none.
+    rejects : sequence of RealDefect
+        Those on which nothing is marked are left out.
+    folder : Path
+        New or empty; it is complete or absent.
+    recipe : Recipe
+    progress : callable, optional
+
+    Raises
+    ------
+    DatasetError
+        Nothing is marked on any reject, images cannot be read, or lie in a folder of made defects.
+    SettingsError
+        Rejects for drawn defects, or none for others.
+    FileExistsError
+        The folder holds something.
+    """
+    if (recipe.method == "drawn") == bool(rejects):
+        raise SettingsError("drawn defects come of no rejects: leave --from out" if rejects else "name rejects: --from")
+    shapes: dict[Path, tuple[int, int]] = {}
+    check_images(good, look=lambda path, image: shapes.update({path: (image.shape[0], image.shape[1])}))
+    with new_folder(folder) as draft:
+        real = _keep_rejects(rejects, recipe.group, draft)
+        made = _transplanted(real, shapes, recipe) if real else _drawn(shapes, recipe)
+        images, used = [], set()
+        for number, one in enumerate(made):
+            images.append(_write(draft, f"{number:05d}", one))
+            used.add(one.good)
+            if progress:
+                progress(number + 1, recipe.count)
+        for path in used:
+            _copy(path, draft / _good_name(path))
+        records = tuple(record for _, record in real)
+        result = MadeSet(method=recipe.method, seed=recipe.seed, rejects=records, images=tuple(images))
+        (draft / FILE).write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def _keep_rejects(rejects: Sequence[RealDefect], group: str, draft: Path) -> list[tuple[RealDefect, Reject]]:
+    """Copy the rejects that have a marked defect, and their masks, into `real` in the draft."""
+    kept = []
+    paths = [reject.path for reject in rejects]
+    groups = group_images(paths, group, common_folder(paths) if paths else None)
+    for reject in rejects:
+        _, mask = reject.load()
+        if mask is None:
+            continue
+        name = f"real/test/{reject.kind}/{reject.path.name}"
+        of_mask = f"real/ground_truth/{reject.kind}/{reject.path.stem}_mask.png"
+        _copy(reject.path, draft / name)
+        write_image(draft / of_mask, mask.astype(np.uint8) * 255)
+        record = Reject(
+            image=name,
+            mask=of_mask,
+            kind=reject.kind,
+            group=groups.numbers[reject.path],
+            sha256=content_sha256(reject.path),
+            label=reject.label,
+        )
+        kept.append((reject, record))
+    if rejects and not kept:
+        raise DatasetError(
+            f"none of {len(rejects)} rejects has a marked defect, {rejects[0].path} first: give masks (--masks), boxes "
+            "(--boxes) or a model that finds them (--model)"
+        )
+    return kept
+
+
+def _transplanted(real: Sequence[tuple[RealDefect, Reject]], shapes: Shapes, recipe: Recipe) -> Iterator[_Made]:
+    """Make all images, reject by reject."""
+    where = None if recipe.where is None else load_image(recipe.where)[:, :, 0] > 0
+    number = 0
+    for (reject, record), count in zip(real, _shares(real, recipe.count), strict=True):
+        image, mask = reject.load()
+        if not count or mask is None:
+            continue
+        cutting = cut_out(image, mask)
+        parts = _alike(shapes, cutting.shape)
+        for _ in range(count):
+            rng = np.random.default_rng([recipe.seed, number])
+            yield _onto(parts[int(rng.integers(len(parts)))], cutting, record, recipe.method, where, rng)
+            number += 1
+
+
+def _onto(
+    part: Path, cutting: Cutting, record: Reject, method: Method, where: np.ndarray | None, rng: np.random.Generator
+) -> _Made:
+    good = load_image(part)
+    shape = good.shape[0], good.shape[1]
+    if where is None:
+        placed, place = place_like(cutting, shape, rng)
+    else:
+        fitted = cv2.resize(where.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        placed, place = place_within(cutting, fitted, rng)
+    image, mask = transplant(good, placed, place, "paste" if method == "paste" else "ratio")
+    height, width = placed.mask.shape
+    scale = width / cutting.mask.shape[1], height / cutting.mask.shape[0]
+    transform = Transform(x=place[0], y=place[1], width=width, height=height, scale=scale)
+    return _Made(image, mask, record.kind, part, record.image, transform)
+
+
+def _drawn(shapes: Shapes, recipe: Recipe) -> Iterator[_Made]:
+    """Draw one defect an image, the kinds in turn."""
+    parts = list(shapes)
+    for number in range(recipe.count):
+        rng = np.random.default_rng([recipe.seed, number])
+        kind, part = KINDS[number % len(KINDS)], parts[int(rng.integers(len(parts)))]
+        good = load_image(part)
+        image, mask = good, np.zeros(good.shape[:2], bool)
+        while not mask.any():  # a piece that was moved may be of one colour with what it covers
+            image = draw_kind(good, kind, rng)
+            mask = cv2.absdiff(image, good).max(axis=2) >= _FAINTEST
+        yield _Made(image, mask, kind, part)
+
+
+def _shares(real: Sequence[tuple[RealDefect, Reject]], count: int) -> list[int]:
+    """So many images of each reject: evenly by kind, then by reject; the first get what is left over."""
+    kinds: dict[str, list[int]] = {}
+    for index, (_, record) in enumerate(real):
+        kinds.setdefault(record.kind, []).append(index)
+    shares = [0] * len(real)
+    members = list(kinds.values())
+    for number in range(count):
+        of_kind = members[number % len(members)]
+        shares[of_kind[number // len(members) % len(of_kind)]] += 1
+    return shares
+
+
+def _alike(shapes: Shapes, shape: tuple[int, int]) -> list[Path]:
+    """Parts whose sides differ least from the reject's, by their ratio."""
+    far = {path: float(np.abs(np.log(np.divide(of_part, shape))).sum()) for path, of_part in shapes.items()}
+    least = min(len(far), max(_NEAREST, round(_NEAREST_SHARE * len(far))))
+    limit = sorted(far.values())[least - 1]
+    return [path for path, distance in far.items() if distance <= limit]
+
+
+def _write(draft: Path, name: str, one: _Made) -> MadeImage:
+    image, mask = f"test/{one.kind}/{name}.png", f"ground_truth/{one.kind}/{name}_mask.png"
+    write_image(draft / image, one.image)
+    write_image(draft / mask, one.mask.astype(np.uint8) * 255)
+    return MadeImage(
+        image=image,
+        mask=mask,
+        kind=one.kind,
+        good=_good_name(one.good),
+        reject=one.reject,
+        transform=one.transform,
+    )
+
+
+def _good_name(path: Path) -> str:
+    return f"test/{GOOD}/{path.name}"
+
+
+def _copy(path: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, to)

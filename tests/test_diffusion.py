@@ -1,0 +1,254 @@
+"""SeaS and AnoGen on a Stable Diffusion so small that it learns and samples here; of what they make, the form alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
+diffusers = pytest.importorskip("diffusers", reason="the extra `diffusion` is not installed")
+transformers = pytest.importorskip("transformers", reason="the extra `diffusion` is not installed")
+
+from safetensors.torch import save_file  # noqa: E402
+
+from edgead.errors import SettingsError  # noqa: E402
+from edgead.methods.diffusion import anogen, keep, seas, seas_prompts  # noqa: E402
+from edgead.methods.diffusion.anogen import AnogenPlan  # noqa: E402
+from edgead.methods.diffusion.examples import Examples  # noqa: E402
+from edgead.methods.diffusion.seas import SeasPlan  # noqa: E402
+from edgead.methods.diffusion.stable_diffusion import StableDiffusion, open_stable_diffusion  # noqa: E402
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    # Of diffusers with numpy 2.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
+SIDE = 64
+PLAN = SeasPlan(steps=1, accumulation=1, sampling_steps=4, unet_rate=1e-3, words_rate=1e-3)
+KNOWN_WORDS = ("a", "with", "object", "defect", "*")
+
+
+def write_tokenizer(folder) -> int:
+    """CLIP's tokenizer with single letters and a few words; returns the number of its tokens."""
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789*-"
+    vocabulary = [*letters, *(f"{letter}</w>" for letter in letters)]
+    merges = []
+    for word in KNOWN_WORDS:
+        pieces = [*word[:-1], f"{word[-1]}</w>"]
+        while len(pieces) > 1:
+            merges.append(" ".join(pieces[:2]))
+            pieces[:2] = ["".join(pieces[:2])]
+            vocabulary.append(pieces[0])
+    vocabulary += ["<|startoftext|>", "<|endoftext|>"]
+    numbers = {word: number for number, word in enumerate(dict.fromkeys(vocabulary))}
+    folder.mkdir(parents=True)
+    (folder / "vocab.json").write_text(json.dumps(numbers))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *dict.fromkeys(merges)]))
+    ends = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 40, "unk_token": "<|endoftext|>", **ends}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return len(numbers)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder as diffusers writes it, with random weights."""
+    path = tmp_path_factory.mktemp("small") / "model"
+    torch.manual_seed(0)
+    words = write_tokenizer(path / "tokenizer")
+    text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ends = {"bos_token_id": words - 2, "eos_token_id": words - 1, "pad_token_id": words - 1}
+    config = transformers.CLIPTextConfig(vocab_size=words, max_position_embeddings=40, **text, **ends)
+    transformers.CLIPTextModel(config).save_pretrained(path / "text_encoder")
+    widths = {"block_out_channels": (8, 8, 16, 16), "norm_num_groups": 4}
+    unet = {"sample_size": 8, "attention_head_dim": 2, "cross_attention_dim": 16, "layers_per_block": 2}
+    diffusers.UNet2DConditionModel(**unet, **widths).save_pretrained(path / "unet")
+    blocks = {"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4}
+    diffusers.AutoencoderKL(**widths, **blocks, sample_size=SIDE).save_pretrained(path / "vae")
+    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+    diffusers.DDPMScheduler(**schedule, clip_sample=False).save_pretrained(path / "scheduler")
+    return path
+
+
+@pytest.fixture
+def model(folder) -> StableDiffusion:
+    return open_stable_diffusion(folder, device="cpu", force=True)
+
+
+@pytest.fixture(scope="module")
+def examples() -> Examples:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (70, 90, 3)).astype(np.uint8) for _ in range(5)]
+    masks = [np.zeros((70, 90), np.uint8) for _ in range(3)]
+    for mask in masks:
+        mask[20:50, 30:60] = 1
+    return Examples(images[:3], masks, [0, 1, 1], images[3:])
+
+
+def weights(*networks) -> dict[str, torch.Tensor]:
+    return {
+        f"{number}.{name}": value.clone()
+        for number, network in enumerate(networks)
+        for name, value in network.state_dict().items()
+    }
+
+
+def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name, value in after.items() if not torch.equal(value, before[name])}
+
+
+def test_seas_learns_and_makes_defects_with_their_masks(model, examples, tmp_path):
+    known = model.text_encoder.get_input_embeddings().weight.clone()
+    before = weights(model.unet, model.vae)
+    seas.fine_tune(model, examples, PLAN)
+    assert {name[0] for name in changed(before, weights(model.unet, model.vae))} == {"0"}
+    embeddings = model.text_encoder.get_input_embeddings().weight
+    assert embeddings.shape == (len(known) + 1 + 2 * seas_prompts.WORDS, 16)
+    assert not any(p.requires_grad for p in (*model.unet.parameters(), *model.text_encoder.parameters()))
+
+    trained = weights(model.unet, model.vae, model.text_encoder)
+    predictor = seas.train_masks(model, examples, PLAN)
+    assert not changed(trained, weights(model.unet, model.vae, model.text_encoder))
+    keep.save_model(model, tmp_path / "kept" / "model")
+    keep.save_predictor(predictor, tmp_path / "kept" / "masks.safetensors")
+    opened = open_stable_diffusion(tmp_path / "kept" / "model", device="cpu", force=True)
+    read = keep.load_predictor(tmp_path / "kept" / "masks.safetensors")
+    pairs = ((model, predictor), (opened, read))
+    made = [seas.make_defects(*pair, examples.good, 1, PLAN) for pair in pairs]
+    for (image, mask), (again, same_mask) in zip(*made, strict=True):
+        assert image.shape == (SIDE, SIDE, 3) and image.dtype == np.uint8
+        assert mask.shape == (SIDE, SIDE) and set(np.unique(mask)) <= {0, 255}
+        np.testing.assert_array_equal(image, again)
+        np.testing.assert_array_equal(mask, same_mask)
+    other = seas.make_defects(model, predictor, examples.good, 0, PLAN)
+    assert not np.array_equal(other[0][0], made[0][0][0])
+    with pytest.raises(SettingsError, match="exists: give a new folder"):
+        keep.save_model(model, tmp_path / "kept" / "model")
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["masks.safetensors", "model"]
+
+
+def test_words_of_seas_begin_as_known_ones(model):
+    seas_prompts.add_words(model.tokenizer, model.text_encoder, 2)
+    embeddings = model.text_encoder.get_input_embeddings().weight
+    token = {word: model.tokenizer.convert_tokens_to_ids(word) for word in ("object</w>", "defect</w>", "ob1", "sks8")}
+    torch.testing.assert_close(embeddings[token["ob1"]], embeddings[token["object</w>"]], rtol=0, atol=0)
+    torch.testing.assert_close(embeddings[token["sks8"]], embeddings[token["defect</w>"]], rtol=0, atol=0)
+    tokens = model.tokenizer.convert_ids_to_tokens(model.tokenizer(seas_prompts.defect_prompt(1)).input_ids)
+    assert tokens[seas_prompts.ANOMALOUS] == ["sks5", "sks6", "sks7", "sks8"]
+    assert seas_prompts.good_prompt() == "a ob1"
+    with pytest.raises(SettingsError, match="knows ob1 or sks1 already"):
+        seas_prompts.add_words(model.tokenizer, model.text_encoder, 2)
+
+
+def test_anogen_learns_one_word_and_blends_it_into_a_box(model, examples, tmp_path):
+    one = Examples(examples.defects, examples.masks, [0, 0, 0])
+    before = weights(model.unet, model.vae, model.text_encoder)
+    plan = AnogenPlan(steps=2, batch_size=2, sampling_steps=4)
+    word = anogen.learn_word(model, one, plan)
+    assert not changed(before, weights(model.unet, model.vae, model.text_encoder))
+    begins_as = anogen.Word(model).vector
+    assert not torch.equal(word.vector, begins_as)
+    boxes = [np.zeros((SIDE, SIDE), np.uint8) for _ in examples.good]
+    for box in boxes:
+        box[16:40, 8:32] = 255
+    made = anogen.make_defects(model, word, examples.good, boxes, plan)
+    assert [image.shape for image in made] == [(SIDE, SIDE, 3)] * 2
+    keep.save_word(word, tmp_path / "word.safetensors")
+    read = keep.load_word(model, tmp_path / "word.safetensors")
+    np.testing.assert_array_equal(made, anogen.make_defects(model, read, examples.good, boxes, plan))
+    # Another word changes the box more than the rest, over which the good part is put back at every step.
+    with torch.no_grad():
+        word.vector.mul_(-40)
+    difference = np.abs(np.float32(anogen.make_defects(model, word, examples.good, boxes, plan)) - np.float32(made))
+    inside = np.array(boxes) > 0
+    assert difference[inside].mean() > 1.5 * difference[~inside].mean() > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"masks": []}, "3 defects, 0 masks"),
+        ({"types": [0, 2, 2]}, "number them from 0"),
+    ],
+    ids=["masks", "types"],
+)
+def test_examples_that_do_not_fit_are_refused(examples, given, words):
+    whole = {"defects": examples.defects, "masks": examples.masks, "types": examples.types}
+    with pytest.raises(SettingsError, match=words):
+        Examples(**{**whole, **given})
+
+
+def test_what_cannot_be_learnt_from_is_refused(model, examples):
+    with pytest.raises(SettingsError, match="good parts too"):
+        seas.fine_tune(model, Examples(examples.defects, examples.masks, examples.types), PLAN)
+    with pytest.raises(SettingsError, match="2 types of defect"):
+        anogen.learn_word(model, examples, AnogenPlan())
+
+
+def test_an_example_turns_with_its_mask_and_its_good_part():
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[5:20, 30:60] = 255
+    mask = image[..., 0]
+    batch = Examples([image], [mask], [0], [image]).batch(24, 64, np.random.default_rng(1), turn=True)
+    defects, good = batch.images.chunk(2)
+    assert len({x.numpy().tobytes() for x in batch.masks}) > 5
+    for shown in (defects, good):
+        torch.testing.assert_close((shown[:, :1] > 0).float(), batch.masks)
+
+
+@pytest.mark.parametrize("content", [None, b"other", {"a": torch.zeros(2)}], ids=["none", "bytes", "tensors"])
+def test_files_of_something_else_are_refused(model, tmp_path, content):
+    file = tmp_path / "file.safetensors"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content:
+        save_file(content, file)
+    for read in (keep.load_predictor, lambda path: keep.load_word(model, path)):
+        with pytest.raises(SettingsError, match="no file|is damaged|holds no"):
+            read(file)
+
+
+def test_a_cpu_needs_consent(folder):
+    with pytest.raises(SettingsError, match="needs a GPU"):
+        open_stable_diffusion(folder, device="cpu")
+
+
+def test_a_package_that_is_missing_is_named(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(SettingsError, match=r"diffusers is missing: .*pip install .*\[diffusion\]"):
+        open_stable_diffusion(folder, device="cpu", force=True)
+
+
+def test_a_folder_without_its_parts_is_refused(tmp_path):
+    (tmp_path / "unet").mkdir()
+    with pytest.raises(SettingsError, match="vae, text_encoder, tokenizer, scheduler missing"):
+        open_stable_diffusion(tmp_path, device="cpu", force=True)
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_weights_that_are_pickles_are_refused(folder, tmp_path, part):
+    copy = shutil.copytree(folder, tmp_path / "model")
+    (weight,) = (copy / part).glob("*.safetensors")
+    weight.rename(weight.with_name({"unet": "diffusion_pytorch_model.bin"}.get(part, "pytorch_model.bin")))
+    with pytest.raises(SettingsError, match="must be safetensors"):
+        open_stable_diffusion(copy, device="cpu", force=True)
+
+
+def test_nothing_is_asked_of_a_network(folder, tmp_path, monkeypatch):
+    import socket
+
+    def refuse(*given, **options):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    open_stable_diffusion(folder, device="cpu", force=True)
+    copy = shutil.copytree(folder, tmp_path / "model")
+    (copy / "unet" / "config.json").write_text(json.dumps({"_class_name": "Other"}))
+    for weight in (copy / "unet").glob("*.safetensors"):
+        weight.unlink()
+    with pytest.raises(SettingsError, match="cannot be opened"):
+        open_stable_diffusion(copy, device="cpu", force=True)

@@ -1,0 +1,148 @@
+"""Databases that earlier edgeads made still open, with all that they hold, whatever ends the change under way.
+
+`fixtures/evidence_1.sql` is a database of version 1, as the last edgead of that version wrote it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, event
+from test_evidence import open_store, wait_until
+from verdicts import Line
+
+from edgead.evidence import EvidenceError
+from edgead.evidence.database import open_engine
+from edgead.evidence.settings import StoreSection
+from edgead.evidence.versions import prepare_tables
+
+VERSION_1 = Path(__file__).parent / "fixtures" / "evidence_1.sql"
+# Three of the step, three that make what is new beside it, two that write the version: all in one transaction.
+STATEMENTS = 8
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    """The folder of a store of version 1."""
+    with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.executescript(VERSION_1.read_text())
+    return tmp_path
+
+
+def schema_of(folder):
+    """Tables with their columns, and indexes with theirs, in whatever order they were made."""
+    with closing(sqlite3.connect(folder / "verdicts.sqlite")) as connection:
+        names = "SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"
+        found = {}
+        for kind, name in connection.execute(names):
+            columns = connection.execute(f"PRAGMA {kind}_{'xinfo' if kind == 'index' else 'info'}({name})").fetchall()
+            found[name] = sorted(row[1:4] if kind == "table" else (row[0], row[2]) for row in columns)
+        return found
+
+
+def rows_of(folder):
+    with closing(sqlite3.connect(folder / "verdicts.sqlite")) as connection:
+        return {
+            table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in ("verdicts", "marks", "audit")
+        }
+
+
+def check_that_all_is_kept(store):
+    records = store.verdicts()
+    assert [(record["number"], record["decision"]) for record in records] == [
+        (4, "reject"),
+        (3, "ok"),
+        (2, "reject"),
+        (1, "review"),
+        (0, "ok"),
+    ]
+    assert all(record["kind"] is record["kind_p_value"] is record["shown_kind"] is None for record in records)
+    assert records[2]["false_reject"]["note"] == "dust" and records[0]["boxes"][0]["peak"] == 0.8
+    assert [change["action"] for change in store.audit()] == ["thresholds", "mark_false_reject"]
+
+
+def test_a_database_of_version_1_opens_with_its_rows_marks_and_audit(earlier):
+    with closing(open_store(earlier, keep_days=36_500)) as store:
+        check_that_all_is_kept(store)
+        frame, verdict = Line().part(0.9, "scratch")
+        assert store.add(frame, verdict)
+        assert store.verdict(frame.id)["kind"] == "scratch"
+    with closing(open_store(earlier, keep_days=36_500)) as store:
+        assert store.verdicts(limit=1)[0]["kind_p_value"] == 0.25
+
+
+def test_what_becomes_of_version_1_is_what_a_new_database_is(earlier, tmp_path):
+    open_store(earlier, keep_days=36_500).close()
+    open_store(tmp_path / "new").close()
+    made, new = schema_of(earlier), schema_of(tmp_path / "new")
+    types = {"DOUBLE PRECISION": "DOUBLE", "DOUBLE_PRECISION": "DOUBLE"}
+    for found in (made, new):
+        for name, columns in found.items():
+            found[name] = [tuple(types.get(part, part) for part in column) for column in columns]
+    assert made == new
+
+
+def killer_after(count):
+    """What kills this process, as the system does it, after so many statements that change a database."""
+    done = 0
+
+    def kill(connection, cursor, statement, *rest):
+        nonlocal done
+        done += statement.lstrip().startswith(("ALTER", "CREATE", "DELETE", "INSERT"))
+        if done == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return kill
+
+
+@pytest.mark.parametrize("after", range(1, STATEMENTS + 1))
+def test_a_change_that_is_killed_leaves_a_database_that_opens(earlier, after):
+    before = rows_of(earlier)
+    pid = os.fork()
+    if pid == 0:
+        engine = open_engine(StoreSection(folder=earlier))
+        event.listen(engine, "after_cursor_execute", killer_after(after))
+        try:
+            prepare_tables(engine)
+        finally:
+            os._exit(0)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    assert rows_of(earlier) == before
+    with closing(open_store(earlier, keep_days=36_500)) as store:
+        check_that_all_is_kept(store)
+        assert store.kinds.known("caps") == {}
+
+
+def test_tables_without_their_version_are_those_of_an_earlier_one_that_was_killed(earlier):
+    with closing(sqlite3.connect(earlier / "verdicts.sqlite")) as connection:
+        connection.execute("DROP TABLE schema_version")
+        connection.commit()
+    with closing(open_store(earlier, keep_days=36_500)) as store:
+        check_that_all_is_kept(store)
+
+
+def test_one_that_cannot_be_changed_is_named_with_what_to_do(earlier):
+    before = (earlier / "verdicts.sqlite").read_bytes()
+    engine = create_engine(f"sqlite:///file:{earlier}/verdicts.sqlite?mode=ro&uri=true")
+    with pytest.raises(EvidenceError, match="of version 1 and cannot be brought to version 2: attempt to write a read"):
+        prepare_tables(engine)
+    engine.dispose()
+    assert (earlier / "verdicts.sqlite").read_bytes() == before
+
+
+def test_one_that_somebody_has_locked_is_changed_later(earlier, monkeypatch):
+    monkeypatch.setattr("edgead.evidence.database._WAIT_S", 0)
+    part = Line().part(0.9, "scratch")
+    with closing(sqlite3.connect(earlier / "verdicts.sqlite")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with closing(open_store(earlier, keep_days=36_500, commit_within_ms=50)) as store:
+            assert not store.add(*part)
+            other.rollback()
+            wait_until(lambda: store.status()["rows_waiting"] == 0)
+            assert store.verdict(part[0].id)["kind"] == "scratch" and len(store.verdicts()) == 6

@@ -1,0 +1,155 @@
+"""The page's view of kinds in a real browser, with a real store: from a reject to a kind with a name to the Pareto."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+
+import pytest
+from browser import chromium, opened_page
+from fake_daemon import FakeDaemon
+from test_evidence import open_store, wait_until
+
+from edgead.daemon.http.app import build_app
+from edgead.daemon.http.server import serve
+from edgead.types import UNKNOWN_KIND
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
+expect = sync_api.expect
+KINDS = ["kind 1", "kind 2", "kind 1", UNKNOWN_KIND, "kind 1", "kind 3"]
+PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    with closing(open_store(tmp_path / "evidence", before=0, after=0)) as store:
+        daemon = FakeDaemon(tmp_path, store=store)
+        for number, kind in enumerate(KINDS):
+            daemon.judge(number, 0.9, kind)
+        wait_until(lambda: store.status()["images_written"] == 2 * len(KINDS))
+        yield daemon
+
+
+@pytest.fixture
+def url(daemon):
+    server = serve(build_app(daemon), daemon.site.http)
+    yield f"http://127.0.0.1:{server.port}"
+    server.close()
+
+
+def pareto(page):
+    """What stands in its rows: name, then count, share and sum."""
+    rows = page.locator("#pareto .pareto-row").all()
+    return [[*row.locator(".kind-name").all_inner_texts(), *row.locator(".number").all_inner_texts()] for row in rows]
+
+
+def confirm(page, action):
+    page.get_by_label("Your name").fill("Anna")
+    page.locator("dialog").get_by_role("button", name=action).click()
+    expect(page.locator("dialog")).to_have_count(0)
+
+
+def row_of(page, kind):
+    return page.locator("#pareto").get_by_role("button", name=re.compile(f"^{kind}: "))
+
+
+def test_a_reject_gets_its_kind_the_kind_its_name_and_both_stand_in_the_pareto(browser, daemon, url):
+    with opened_page(browser, url) as page:
+        expect(page.locator("#verdict-note")).to_contain_text("Frame 5, kind 3")
+        page.get_by_role("button", name=re.compile("Last reject")).click()
+        expect(page.locator("#detail .kind")).to_have_text("kind 3")
+        page.get_by_role("button", name="Another kind").click()
+        page.get_by_label("Kind", exact=True).fill("kind 1")
+        confirm(page, "Set the kind")
+        expect(page.locator("#detail .kind")).to_have_text("kind 1")
+        expect(page.locator("#detail .facts")).to_contain_text("Judged to bekind 3")
+        expect(page.locator("#detail .facts")).to_contain_text("Anna (127.0.0.1)")
+        page.locator("#detail .facts").get_by_role("link", name="kind 1").click()
+        expect(page.locator("#kind-title")).to_have_text("kind 1")
+        expect(page.locator("#kind-images li")).to_have_count(4)
+        page.get_by_role("button", name="Rename").click()
+        page.get_by_label("New name").fill("scratch")
+        confirm(page, "Rename")
+        expect(page.locator("#kind-title")).to_have_text("scratch")
+        expect(row_of(page, "scratch")).to_have_attribute("aria-current", "true")
+        assert pareto(page) == [
+            ["scratch\nkind 1", "4", "66.7 %", "66.7 %"],
+            ["kind 2", "1", "16.7 %", "83.3 %"],
+            [UNKNOWN_KIND, "1", "16.7 %", "100.0 %"],
+        ]
+        expect(page.locator("#kinds-note")).to_have_text("6 rejects in the last 8 hours")
+        page.get_by_role("link", name="Live", exact=True).click()
+        expect(page.locator("#stream li").last).to_contain_text("scratch · frame 0")
+        expect(page.locator("#last-reject")).to_contain_text("frame 5, scratch")
+        page.get_by_role("link", name="Changes").click()
+        expect(page.locator("#audit tr").first).to_contain_text("rename kind")
+        expect(page.locator("#audit tr").last).to_contain_text("correct kind")
+    assert daemon.store.kinds.names("front") == {"kind 1": "scratch"}
+
+
+def test_kinds_are_merged_and_taken_apart(browser, daemon, url):
+    with opened_page(browser, f"{url}/#kinds/front") as page:
+        row_of(page, "kind 2").click()
+        expect(page.get_by_role("button", name="Take apart")).to_be_hidden()
+        page.get_by_role("button", name="Merge").click()
+        expect(page.get_by_label("Is the same as").locator("option")).to_have_text(["kind 1", "kind 3"])
+        confirm(page, "Merge")
+        expect(page.locator("#kind-title")).to_have_text("kind 1")
+        expect(page.locator("#kind-images li")).to_have_count(4)
+        page.get_by_role("button", name="Take apart").click()
+        page.get_by_label("Kind of the model").select_option("kind 2")
+        page.get_by_label("Its name from now on").fill("hole")
+        confirm(page, "Take it out")
+        expect(row_of(page, "hole")).to_be_visible()
+        expect(page.locator("#kind-images li")).to_have_count(3)
+        row_of(page, UNKNOWN_KIND).click()
+        expect(page.locator("#kind-images li")).to_have_count(1)
+        for change in ("Rename", "Merge", "Take apart"):  # they are no one kind
+            expect(page.get_by_role("button", name=change)).to_be_hidden()
+
+
+def test_a_name_that_is_taken_is_refused_in_the_dialog(browser, url):
+    with opened_page(browser, f"{url}/#kinds/front/kind%201", expected=("status of 409",)) as page:
+        page.get_by_role("button", name="Rename").click()
+        page.get_by_label("New name").fill("kind 2")
+        page.get_by_label("Your name").fill("Anna")
+        page.locator("dialog").get_by_role("button", name="Rename").click()
+        expect(page.locator("dialog .form-error")).to_contain_text("has a kind 'kind 2' already: merge them")
+
+
+def test_positions_are_drawn_where_the_boxes_are(browser, url):
+    """The box is 40 x 20 pixels at 80, 40 of 160 x 120; the canvas is four times as large."""
+    # Read once: for more the browser would have the canvas made otherwise.
+    red = """(places) => { const pen = document.getElementById('positions').getContext('2d');
+        const { data } = pen.getImageData(0, 0, 640, 480);
+        return places.map(([x, y]) => data[4 * (640 * y + x)] - data[4 * (640 * y + x) + 2]); }"""
+    with opened_page(browser, f"{url}/#kinds/front") as page:
+        expect(page.locator("#positions-note")).to_have_text("6 rejects; at most 6 at one place")
+        inside, left, below = page.evaluate(red, [[400, 200], [200, 200], [500, 300]])
+        assert inside > 100 and abs(left) < 12 and abs(below) < 12
+        row_of(page, "kind 1").click()
+        expect(page.locator("#positions-note")).to_have_text("3 rejects; at most 3 at one place")
+
+
+def test_an_image_of_a_kind_leads_to_its_evidence(browser, daemon, url):
+    with opened_page(browser, f"{url}/#kinds/front/kind%203") as page:
+        image = page.locator("#kind-images img")
+        expect(image).to_have_attribute("src", re.compile("/heat.jpg"))
+        page.locator("#kind-images button").click()
+        expect(page.locator("#detail .kind")).to_have_text("kind 3")
+        page.get_by_role("button", name="This part was good").click()
+        confirm(page, "Mark as false reject")
+        page.get_by_role("link", name="Kinds").click()
+        expect(page.locator("#kinds-note")).to_contain_text("5 rejects in the last 8 hours; 1 more were marked as")
+
+
+def test_nothing_sticks_out_of_a_phone(browser, url):
+    with opened_page(browser, f"{url}/#kinds/front/kind%201", **PHONE) as page:
+        expect(page.locator("#kind-images li")).to_have_count(3)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
