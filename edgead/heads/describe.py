@@ -54,12 +54,12 @@ class PatchDescriber:
         length = float(np.linalg.norm(residual))
         return np.concatenate([_unit(residual) * np.float32(length**0.5), _unit(patches.mean(axis=0))])
 
-    def _on_host(self, features: np.ndarray) -> np.ndarray:
+    def _on_host(self, features: Any) -> np.ndarray:
         if self._fetched is None:
-            return features
-        device: Any = features.device
+            return np.asarray(features)
+        device = features.device
         with device.current():
-            device.copy_out(self._fetched, features.address)  # type: ignore[attr-defined]  # an array on a GPU
+            device.copy_out(self._fetched, features.address)
             device.wait()
         return self._fetched
 

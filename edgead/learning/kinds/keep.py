@@ -105,7 +105,7 @@ def _checked(**values: object) -> Kinds:
     try:
         return Kinds.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(f"kinds: {tell_invalid(error.errors()[:1])}") from None
+        raise SettingsError(f"kinds: {tell_invalid(error.errors()[:1], whole='names')}") from None
 
 
 def _write(artifact: Artifact, kinds: Kinds, descriptors: np.ndarray) -> Artifact:
