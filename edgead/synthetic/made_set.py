@@ -136,8 +136,15 @@ def _keep_rejects(rejects: Sequence[RealDefect], group: str, draft: Path) -> lis
         of_mask = f"real/ground_truth/{reject.kind}/{reject.path.stem}_mask.png"
         _copy(reject.path, draft / name)
         write_image(draft / of_mask, mask.astype(np.uint8) * 255)
-        facts = {"kind": reject.kind, "group": groups.numbers[reject.path], "sha256": content_sha256(reject.path)}
-        kept.append((reject, Reject(image=name, mask=of_mask, label=reject.label, **facts)))
+        record = Reject(
+            image=name,
+            mask=of_mask,
+            kind=reject.kind,
+            group=groups.numbers[reject.path],
+            sha256=content_sha256(reject.path),
+            label=reject.label,
+        )
+        kept.append((reject, record))
     if rejects and not kept:
         raise DatasetError(
             f"none of {len(rejects)} rejects has a marked defect, {rejects[0].path} first: give masks (--masks), boxes "
