@@ -78,7 +78,7 @@ def test_the_forecast_is_at_the_level_of_the_rejects_and_varies_as_what_was_made
 
 def test_defects_that_are_like_the_real_ones_are_seldom_flagged():
     flagged = [compare_with_real(paired(*scores(10, weaker_by=0.0, seed=seed)), LIMIT).verdict for seed in range(100)]
-    assert flagged.count("not like") <= 15
+    assert flagged.count("not like") <= 5
 
 
 def test_a_shift_that_changes_no_decision_is_no_reason_to_flag():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import numpy as np
 import typer
@@ -14,6 +14,7 @@ from edgead.cli.app import Group, Json, Seed, app, print_report
 from edgead.cli.choices import MadeMethod
 from edgead.cli.console import facts_table, stage_bars
 from edgead.dataset.folders import resize_map
+from edgead.dataset.made import Method
 from edgead.errors import SettingsError
 from edgead.images.files import list_images
 
@@ -60,7 +61,7 @@ def defects(
     """Put real defects onto good parts, with exact masks; `edgead report MODEL MADE --forecast` judges them."""
     from edgead.synthetic.made_set import Recipe, make_defects
 
-    recipe = Recipe(count, method.value, where, group, seed)
+    recipe = Recipe(count, cast(Method, method.value), where, group, seed)
     with stage_bars() as progress:
         real = [] if rejects is None else _marked(rejects, masks, boxes, model)
         made = make_defects(list_images(good), real, output, recipe, progress=partial(progress, "make defects"))
