@@ -62,9 +62,9 @@ class LiteConfig:
 
     model_size: Literal["lite"] = "lite"
     backbone: str = "efficientnet_lite2"
-    image_size: tuple[int, int] = (352, 352)
+    image_size: tuple[int, int] = (384, 384)
     fill: Literal["stretch", "reflect"] = "stretch"
-    width: int = 32
+    width: int = 48
     own_grids: bool = True
     steps: int = 800
     learning_rate: float = 2e-3

@@ -169,7 +169,9 @@ def surround(seen: Tensor) -> Tensor:
 
 
 def enlarge(layer: Tensor, finer: Tensor) -> Tensor:
-    """Bring a layer to the grid of another one."""
+    """Bring a layer to the grid of another one, if it is not there."""
+    if layer.shape[-2:] == finer.shape[-2:]:
+        return layer
     return F.interpolate(layer, size=finer.shape[-2:], mode="bilinear", align_corners=False)
 
 
