@@ -23,7 +23,6 @@ from edgead.images.sheet import Tile, pair, pair_sheet
 from edgead.report.evaluate import evaluate
 from edgead.report.worst_cases import write_worst_cases
 from edgead.stream import StreamSummary, run
-from edgead.synthetic.part import REGION
 from edgead.synthetic.recording import write_dataset
 from edgead.types import Frame, Verdict
 
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
 
 VERIFIED_IMAGES = 30
 SHEET_TILES = 24
-# Of the built-in line: the conveyor at the border is not inspected, and half of the good images are held out, which
-# supports the strictest rate.
-BUILT_IN = {"roi": REGION, "false_reject_rate": OFFERED_RATES[0]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +136,9 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
         own = data is not None
         if data is None:
             data = write_dataset(output / "data", progress=partial(progress, "make images"))
-        parity = _train(data, output / "model", preset, {} if own else BUILT_IN, progress)
+        # Of the built-in line half of the good images are held out, which supports the strictest rate.
+        rate = None if own else OFFERED_RATES[0]
+        parity = _train(data, output / "model", preset, rate, progress)
         with Detector.load(output / "model") as detector:
             evaluation = evaluate(detector, find_test_images(data), progress=partial(progress, "evaluate"))
             write_worst_cases(detector, evaluation, output / "worst_cases.jpg")
@@ -189,8 +187,8 @@ def _write_sheets(board: _Scoreboard, output: Path, detector: Detector) -> dict[
     return written
 
 
-def _train(data: Path, model: Path, preset: str, asked: dict[str, Any], progress: StageProgress) -> dict[str, Any]:
-    """Train as `edgead train` does: in the proportions of the images; `asked` has fields of `GoodImages`."""
+def _train(data: Path, model: Path, preset: str, rate: float | None, progress: StageProgress) -> dict[str, Any]:
+    """Train as `edgead train` does: in the proportions of the images."""
     # The workstation's half: imported here, so that a device can import this module.
     from edgead.export.verify import compare_with_torch
     from edgead.methods import find_preset
@@ -201,7 +199,7 @@ def _train(data: Path, model: Path, preset: str, asked: dict[str, Any], progress
     settings = find_preset("patchcore", preset)
     square = {**settings, "image_size": list(PatchCoreConfig(**settings).image_size)}
     fitted = keep_proportions(square, find_proportions(find_good_images(data)))
-    artifact, _ = train_from_folder(GoodImages(data, **asked), model, fitted, progress=progress)
+    artifact, _ = train_from_folder(GoodImages(data, false_reject_rate=rate), model, fitted, progress=progress)
     tests = [image.path for image in find_test_images(data)]
     spread = tests[:: max(1, len(tests) // VERIFIED_IMAGES)]
     return compare_with_torch(artifact, spread, progress=partial(progress, "verify")).to_dict()

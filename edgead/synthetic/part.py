@@ -14,8 +14,6 @@ import numpy as np
 
 SIZE = (480, 480)
 CENTRE = (SIZE[0] / 2 - 0.5, SIZE[1] / 2 - 0.5)
-# x, y, width and height of all that the part covers, wherever and however it lies; outside is empty conveyor.
-REGION = (28, 28, 424, 424)
 
 # Radii in pixels, from the inside out.
 BORE, SEAT, GROOVE, HUB, BOLT_CIRCLE = 30.0, 47.0, (84.0, 94.0), 118.0, 150.0
