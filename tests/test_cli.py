@@ -201,7 +201,7 @@ def test_stream_gives_the_scores_of_predict(model, line_data, tmp_path):
     assert [row["number"] for row in rows] == list(range(len(images)))
 
     # The same frames, decoded once more and judged as files.
-    capture = cv2.VideoCapture(str(tmp_path / "line.avi"))
+    capture = cv2.VideoCapture(str(tmp_path / "line.avi"), cv2.CAP_OPENCV_MJPEG)  # FFmpeg's images are darker
     (tmp_path / "frames").mkdir()
     for number in range(len(images)):
         ok, frame = capture.read()

@@ -101,6 +101,7 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
     return {name for name, value in after.items() if not torch.equal(value, before[name])}
 
 
+@pytest.mark.slow
 def test_seas_learns_and_makes_defects_with_their_masks(model, examples, tmp_path):
     known = model.text_encoder.get_input_embeddings().weight.clone()
     before = weights(model.unet, model.vae)

@@ -316,7 +316,11 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+# A flow of eight blocks takes TensorRT half a minute.
+_METHODS = [pytest.param(name, marks=pytest.mark.slow if name == "cs_flow" else ()) for name in METHODS]
+
+
+@pytest.mark.parametrize("name", _METHODS)
 def test_every_detector_has_graphs_that_tensorrt_takes(name, tmp_path, flavour):
     detector = METHODS[name].from_settings(SMALL[name], pretrained=False)
     manifest = Manifest.draft(name, detector.preprocessing, detector.head)

@@ -234,6 +234,7 @@ def test_a_trial_chooses_the_window_and_the_rows_that_are_open(good_only, small_
     ]
 
 
+@pytest.mark.slow
 def test_what_is_too_slow_takes_part_with_fewer_rows(good_only, small_space, monkeypatch, tmp_path):
     """In the first round with the best bank that is fast enough, as a finalist with the largest beside its own."""
     paths = sorted((good_only / "train" / "good").iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,8 +45,8 @@ def calibrate(
     json: Json = False,
 ) -> None:
     """Set a model's thresholds again, from good images or by hand; each change is kept in the model."""
-    from edgead.api import load
-    from edgead.learning.recalibrate import AskedRates, thresholds_by_hand, write_thresholds
+    from edgead.detector import Detector
+    from edgead.learning.recalibrate import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
 
     by_hand = reject is not None or review is not None
     from_images = bool(good_images) or extrapolate or false_reject_rate is not None or review_rate is not None
@@ -62,10 +63,13 @@ def calibrate(
             write_thresholds(artifact, change, calibration)
         report = change.model_dump(mode="json")
     else:
-        asked = AskedRates(false_reject_rate, review_rate, extrapolate, group, accept_outliers)
+        asked = AskedRates(false_reject_rate, review_rate, extrapolate, group, accept_outliers or dry_run)
         paths = find_images(good_images or [])
-        with load(model, runtime=runtime, precision=precision) as opened, stage_bars() as progress:
-            report = opened.calibrate(paths, asked, write=not dry_run, progress=progress).to_dict()
+        with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
+            found = recalibrate(detector, paths, asked, progress=partial(progress, "score good images"))
+        if not dry_run:
+            write_thresholds(detector.artifact, found.change, found.calibration)
+        report = found.to_dict()
     for warning in report.get("warnings", []):
         stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     print_report(
