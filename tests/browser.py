@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+
 
 @contextmanager
 def chromium() -> Iterator[Any]:

@@ -6,10 +6,11 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import typer
 from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -248,3 +249,13 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def exit_on_failures(rows: Sequence[Mapping[str, Any]], what: str) -> None:
+    """Name the images of rows that have a `problem`; exit 1 when that is some of them, 2 when all."""
+    failed = [row for row in rows if "problem" in row]
+    for row in failed:
+        stderr.print(f"{row['image']}: {row['problem']}", style="red", soft_wrap=True)
+    if failed:
+        stderr.print(f"error: {len(failed)} of {len(rows)} images {what}", style="red", soft_wrap=True)
+        raise typer.Exit(1 if len(failed) < len(rows) else 2)

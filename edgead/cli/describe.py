@@ -11,7 +11,7 @@ import typer
 
 from edgead.cli.app import Group, Json, Model, Seed, app, find_images, print_report
 from edgead.cli.choices import Language, Precision, Runtime
-from edgead.cli.console import stage_bars, stderr
+from edgead.cli.console import exit_on_failures, stage_bars, stderr
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -111,12 +111,7 @@ def _describe(
         if output is not None and rows:
             write_rows(rows, output)
     print_report({"images": rows}, as_json, lambda: _opinions(rows))
-    failed = [row for row in rows if "problem" in row]
-    for row in failed:
-        stderr.print(f"{row['image']}: {row['problem']}", style="red", soft_wrap=True)
-    if failed:
-        stderr.print(f"error: {len(failed)} of {len(rows)} images were not described", style="red", soft_wrap=True)
-        raise typer.Exit(1 if len(failed) < len(rows) else 2)
+    exit_on_failures(rows, "were not described")
 
 
 def _opinions(rows: list[dict[str, Any]]) -> Lines:

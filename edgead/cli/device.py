@@ -11,7 +11,15 @@ import typer
 from edgead.artifact.folder import Artifact
 from edgead.cli.app import Group, Json, Model, app, find_images, print_report
 from edgead.cli.choices import Language, Precision, Runtime
-from edgead.cli.console import FrameCount, evaluation_table, facts_table, forecast_table, stage_bars, stderr
+from edgead.cli.console import (
+    FrameCount,
+    evaluation_table,
+    exit_on_failures,
+    facts_table,
+    forecast_table,
+    stage_bars,
+    stderr,
+)
 from edgead.errors import SettingsError
 
 Forecast = Annotated[
@@ -141,12 +149,7 @@ def predict(
     )
     for warning in warnings:
         stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
-    failed = [row for row in rows if "problem" in row]
-    for row in failed:
-        stderr.print(f"{row['image']}: {row['problem']}", style="red", soft_wrap=True)
-    if failed:
-        stderr.print(f"error: {len(failed)} of {len(rows)} images could not be judged", style="red", soft_wrap=True)
-        raise typer.Exit(1 if len(failed) < len(rows) else 2)
+    exit_on_failures(rows, "could not be judged")
 
 
 @app.command()

@@ -6,7 +6,6 @@ import csv
 import io
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
 from edgead.files.disk import writing
+from edgead.files.new_folder import new_folder
 from edgead.images.files import load_image, write_image
 from edgead.images.overlay import draw_heat
 from edgead.images.sheet import Band, band_sheet
@@ -48,21 +48,12 @@ def write_sorted(detector: Detector, found: Sorted, folder: Path, *, link: bool 
         The folders hold links to the images in place of copies.
     """
     check_folder(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        with writing(folder):
-            draft.chmod(0o755)
-            files = _place(found, draft, link)
-            write_image(draft / SHEET, _sheet(detector, found))
-            _write_csv(draft / TABLE, _COLUMNS, _rows(found, files))
-            pareto = found.pareto()
-            _write_csv(draft / PARETO, list(pareto[0]), pareto)
-            if folder.is_dir():
-                folder.rmdir()
-            draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with writing(folder), new_folder(folder) as draft:
+        files = _place(found, draft, link)
+        write_image(draft / SHEET, _sheet(detector, found))
+        _write_csv(draft / TABLE, _COLUMNS, _rows(found, files))
+        pareto = found.pareto()
+        _write_csv(draft / PARETO, list(pareto[0]), pareto)
 
 
 def _place(found: Sorted, draft: Path, link: bool) -> list[str]:
