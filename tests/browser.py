@@ -36,7 +36,7 @@ def opened_page(browser: Any, url: str, *, expected: tuple[str, ...] = (), **con
     """
     opened = browser.new_context(**context)
     page = opened.new_page()
-    page.set_default_timeout(8000)
+    page.set_default_timeout(30_000)  # ends what hangs; measures nothing, for other tests share the cores
     errors: list[str] = []
     hosts: set[str] = set()
     page.on("console", lambda reported: errors.append(reported.text) if reported.type in ("error", "warning") else None)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import threading
 import time
 
 import httpx
 import pytest
+import uvicorn
 from fake_daemon import TOKEN, FakeDaemon
 from pydantic import SecretStr
 from test_evidence import wait_until
@@ -154,3 +156,25 @@ def test_a_probe_is_answered_while_all_threads_wait(tmp_path):
         for thread in threads:
             thread.join()
         server.close()
+
+
+def test_a_server_that_fails_leaves_no_connection_open(tmp_path, monkeypatch):
+    failing = threading.Event()
+
+    async def tick(listener, counter):
+        if failing.is_set():
+            raise RuntimeError("nobody foresaw it")
+        return await on_tick(listener, counter)
+
+    on_tick = uvicorn.Server.on_tick
+    monkeypatch.setattr(uvicorn.Server, "on_tick", tick)
+    monkeypatch.setattr(threading, "excepthook", lambda dead: None)  # pytest's own takes it for a failure of the test
+    daemon = FakeDaemon(tmp_path)
+    server = serve(build_app(daemon), daemon.site.http)
+    with connect(server.port) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 ")
+        failing.set()
+        wait_until(lambda: not server.alive)
+        server.close()
+        assert ended_after_s(client) < 1

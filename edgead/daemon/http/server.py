@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import threading
@@ -20,6 +21,8 @@ from edgead.site.schema import HttpSection
 _ACCEPT_MOST = 64
 # What the kernel keeps until then; a client that finds it full tries again after a second.
 _BACKLOG = 1024
+# Given to what is cancelled at the end; what waits for a thread does not hear of it.
+_LEAVE_S = 1.0
 # Requests that need a thread: more would not be answered sooner, and would take the cores from the inspection.
 _THREADS = 8
 # Of what strangers can cause at will: records within a minute.
@@ -78,12 +81,24 @@ class Server:
         loop = paced_loop()
         try:
             loop.run_until_complete(self._server.serve(sockets=[self._socket]))
-            loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
+            loop.run_until_complete(self._server.leave())
+            loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 
 
 class _Listener(uvicorn.Server):
+    async def leave(self) -> None:
+        """Drop what is still open: all of it where serving has failed, else what would not end in time."""
+        for connection in self.server_state.connections.copy():
+            connection.transport.abort()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.sleep(0)  # for what was aborted to close its socket
+        if tasks:
+            await asyncio.wait(tasks, timeout=_LEAVE_S)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         current_default_thread_limiter().total_tokens = _THREADS
         await super().startup(sockets)
