@@ -84,10 +84,9 @@ def _file_names(paths: Sequence[Path]) -> list[str]:
 def _sheet(detector: Detector, found: Sorted) -> Any:
     bands: list[Band] = []
     for number, row in enumerate(found.pareto()):
-        heading = (
-            f"{default_name(number)}: {row['images']} images of {row['parts']} parts, {100 * row['share']:.0f} %, "
-            f"stability {row['stability']:.2f}"
-        )
+        heading = f"{default_name(number)}: {row['images']} images of {row['parts']} parts, {100 * row['share']:.0f} %"
+        if row["stability"] is not None:
+            heading += f", stability {row['stability']:.2f}"
         bands.append((heading, [_tile(detector, one) for one in found.of_kind(number)[:_SHOWN]]))
     count = found.clusters.count
     title = f"{len(found.images)} images in {count} kind{'' if count == 1 else 's'}"
