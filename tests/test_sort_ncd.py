@@ -1,4 +1,4 @@
-"""`edgead sort --method anomaly_ncd`: from a model and a transformer's file to folders of kinds, and what is refused."""
+"""`edgead sort --method anomaly_ncd`: a model and a transformer become folders of kinds; what is refused."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class Sorting:
         with torch.random.fork_rng():
             torch.manual_seed(plan.seed)
             heads = KindHeads(encoder.channels, self._classes + plan.kinds, plan.heads)
-        self._encoder, self._heads = encoder.to(self.device), heads.to(self.device)
+        self._encoder, self._heads = encoder.to(self.device).eval(), heads.to(self.device)
 
     def seconds(self) -> float:
         """Estimate how long `run` will take here; nothing changes by it."""
@@ -127,12 +127,15 @@ class Sorting:
         probabilities = torch.stack(merged).numpy()
         return Kinds(probabilities.argmax(axis=1), probabilities, self.crops)
 
+    def features(self, number: int) -> torch.Tensor:
+        """What the encoder says of a crop as it is judged, (1, d); crops are counted over all images."""
+        return self._encoder(*(x.to(self.device) for x in self._material.judged(number)))
+
     @torch.inference_mode()
     def _logits(self, head: int) -> torch.Tensor:
         """What a head says of each crop, float64 (crops, classes)."""
         count = sum(map(len, self.crops))
-        views = (tuple(x.to(self.device) for x in self._material.judged(i)) for i in range(count))
-        return torch.cat([self._heads(self._encoder(*view))[1][head] for view in views]).double().cpu()
+        return torch.cat([self._heads(self.features(i))[1][head] for i in range(count)]).double().cpu()
 
 
 def sort_by_anomaly_ncd(
