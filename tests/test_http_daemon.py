@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from browser import chromium, opened_page
+from browser import opened_page
 
 pytest.importorskip("edgead.daemon.run")
 expect = pytest.importorskip("playwright.sync_api", reason="drives the browser").expect
@@ -70,12 +70,6 @@ def until_judged(url: str) -> None:
             return
         time.sleep(0.1)
     raise AssertionError(httpx.get(f"{url}/readyz").text)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 def test_the_line_is_seen_and_steered_from_the_page(browser, url):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from browser import PHONE, chromium, opened_page
+from browser import PHONE, opened_page
 from fake_daemon import TOKEN, FakeDaemon
 from pydantic import SecretStr
 
@@ -18,12 +18,6 @@ from edgead.site.schema import HttpSection
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
 expect = sync_api.expect
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

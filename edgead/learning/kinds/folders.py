@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead.files.atomic import write_whole
 from edgead.files.disk import writing
 from edgead.files.new_folder import new_folder
+from edgead.files.table import write_csv
 from edgead.images.files import load_image, write_image
 from edgead.images.overlay import draw_heat
 from edgead.images.sheet import Band, band_sheet
@@ -51,9 +49,9 @@ def write_sorted(detector: Detector, found: Sorted, folder: Path, *, link: bool 
     with writing(folder), new_folder(folder) as draft:
         files = _place(found, draft, link)
         write_image(draft / SHEET, _sheet(detector, found))
-        _write_csv(draft / TABLE, _COLUMNS, _rows(found, files))
+        write_csv(draft / TABLE, _COLUMNS, _rows(found, files))
         pareto = found.pareto()
-        _write_csv(draft / PARETO, list(pareto[0]), pareto)
+        write_csv(draft / PARETO, list(pareto[0]), pareto)
 
 
 def _place(found: Sorted, draft: Path, link: bool) -> list[str]:
@@ -108,11 +106,3 @@ def _rows(found: Sorted, files: Sequence[str]) -> Iterable[dict[str, Any]]:
 
 def _facts(one: Judged) -> dict[str, Any]:
     return {"image": str(one.path), "decision": one.decision, "image_score": one.image_score}
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(path, text.getvalue().encode(errors="backslashreplace"), durable=False)
