@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-import time
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -16,6 +15,7 @@ import pytest
 from fakes import FakeDetector, read_number, write_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import wait_until
 from verdicts import Line, ids
 
 from edgead.errors import SettingsError
@@ -35,13 +35,6 @@ def read_image(path):
     image = cv2.imread(str(path))
     assert image is not None, path
     return image
-
-
-def wait_until(condition, timeout_s=5.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.005)
 
 
 # Records

@@ -12,8 +12,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from patience import wait_until
 from sqlalchemy import create_engine, event
-from test_evidence import open_store, wait_until
+from test_evidence import open_store
 from verdicts import Line
 
 from edgead.evidence import EvidenceError

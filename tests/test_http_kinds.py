@@ -33,7 +33,7 @@ def daemon(tmp_path):
 @pytest.fixture
 def client(daemon):
     server = serve(build_app(daemon), daemon.site.http)
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as client:
         yield client
     server.close()
 

@@ -8,7 +8,8 @@ from contextlib import closing
 import pytest
 from browser import PHONE, opened_page
 from fake_daemon import FakeDaemon
-from test_evidence import open_store, wait_until
+from patience import wait_until
+from test_evidence import open_store
 
 from edgead.daemon.http.app import build_app
 from edgead.daemon.http.server import serve

@@ -132,7 +132,7 @@ def test_a_letter_alone_is_an_answer(data, said, letter):
 
 def quizzed(questions, say, **settings):
     with closing(ChatServer(say)) as server:
-        chat = Chat(read_address(server.url), timeout_s=5)
+        chat = Chat(read_address(server.url), timeout_s=30)
         replies = ask_all(DETECTOR, chat, questions, **{"heat_map": True, "progress": lambda *_: None, **settings})
         return QuizResult(replies, (), True), server.asked
 

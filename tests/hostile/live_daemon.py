@@ -102,7 +102,7 @@ class Running:
     @property
     def client(self):
         server = self.daemon._page._server
-        return httpx.Client(base_url=f"http://127.0.0.1:{server.port if server else 9}", timeout=2)
+        return httpx.Client(base_url=f"http://127.0.0.1:{server.port if server else 9}", timeout=5)
 
     def ready(self):
         try:
@@ -127,7 +127,7 @@ class Running:
 
     def close(self):
         self.daemon._requests._asked.put("stop")
-        self.loop.join(10)
+        self.loop.join(30)
         self.daemon.shutdown()
 
 

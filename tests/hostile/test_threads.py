@@ -32,7 +32,7 @@ from edgead.sinks.jsonl import JsonlSink
 from edgead.sources.supervised import SupervisedCamera
 from edgead.triggers.gpio import GpioOptions, GpioTrigger
 
-SEEN_S = 5.0
+SEEN_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def test_a_line_that_fails_unforeseen_is_a_fault_of_its_trigger(caplog):
             pass
 
     trigger = GpioTrigger(GpioOptions(kind="gpio", line=3), lambda section: Broken())
-    trigger._thread.join(5)
+    trigger._thread.join(30)
     with pytest.raises(SettingsError, match="lost: the program failed"):
         trigger.accepts(None)
     trigger.close()
@@ -237,7 +237,7 @@ def test_what_hangs_is_a_fault_and_no_sign_of_life(tmp_path, monkeypatch):
         wait_for(lambda: alive and time.monotonic() - alive[-1] > 1.5, "no sign of life")
         hanging.clear()
         wait_for(daemon.judges, "verdicts")
-        assert time.monotonic() - alive[-1] < 1
+        wait_for(lambda: time.monotonic() - alive[-1] < 1, "signs of life")
 
 
 @pytest.mark.slow
