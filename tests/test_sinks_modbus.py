@@ -89,7 +89,7 @@ class Plc:
 @contextmanager
 def queued_to(port, **settings):
     values = {"kind": "modbus", "host": "127.0.0.1", "port": port, "unit": UNIT, "coil": COIL, "register": REGISTER}
-    queued = open_queued("plc", ModbusOptions.model_validate({**values, "timeout_s": 0.5, **settings}))
+    queued = open_queued("plc", ModbusOptions.model_validate({**values, "timeout_s": 10, **settings}))
     try:
         yield queued
     finally:
