@@ -252,6 +252,7 @@ def test_kinds_are_added_changed_and_replaced(model_copy, rejects, examples, tmp
         ((), "name kinds, such as kind-01=scratch"),
         (("kind-01",), "'kind-01' is no name of a kind"),
         (("a=b", "a=c"), "a gets two names: b and c"),
+        (("kind-01=b", "kind 1=c"), "kind 1 gets two names: b and c"),
         (("a=b",), "knows no kinds of rejects"),
         (("a=b", "--replace"), "--replace forgets the kinds"),
         (("kind-09=x", "--examples", "EXAMPLES"), "there is no kind 'kind 9': there are dent, kind 1"),

@@ -196,7 +196,7 @@ def read_names(pairs: Sequence[str]) -> dict[str, str]:
         old, equals, new = (part.strip() for part in text.partition("="))
         if not (old and equals and new):
             raise SettingsError(f"{text!r} is no name of a kind: write kind-01=scratch")
-        if old in names:
-            raise SettingsError(f"{old} gets two names: {names[old]} and {new}")
+        if twin := next((other for other in names if shown_name(other) == shown_name(old)), None):
+            raise SettingsError(f"{old} gets two names: {names[twin]} and {new}")
         names[old] = new
     return names
