@@ -11,7 +11,7 @@ import httpx
 import yaml
 from fakes import make_verdict, mjpeg_server
 
-from edgead.daemon import pipeline as pipelines
+from edgead.daemon import steering
 from edgead.daemon.run import Daemon
 from edgead.daemon.thresholds import Thresholds
 from edgead.drift import DriftState
@@ -133,7 +133,7 @@ class Running:
 
 @contextmanager
 def running(folder, monkeypatch):
-    monkeypatch.setattr(pipelines, "ActiveModel", Slot)
+    monkeypatch.setattr(steering, "ActiveModel", Slot)
     with mjpeg_server(10**6, fps=15) as server, ExitStack() as stack:
         started = Running(folder, f"{server.url}/x")
         stack.callback(started.close)
