@@ -221,5 +221,17 @@ def test_the_verb_quizzes_a_server_over_a_data_set(trained_model, line_data, tmp
         table = run_here("describe", trained_model, line_data, *options)
     assert "12 questions with four options, with the heat map; chance is 0.25" in table.stdout
     assert (tmp_path / "replies.csv").read_text().startswith("image,about,Q,A,model_words,right")
-    result = run_here("describe", trained_model, line_data, line_data, "--endpoint", "http://127.0.0.1:9", "--quiz")
-    assert result.returncode == 2 and "--quiz takes one data set in MVTec layout, found 2 paths" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--quiz", "another"), "--quiz takes one data set in MVTec layout, found 2 paths"),
+        (("--quiz", "--all"), "--quiz asks its own questions of all test images"),
+        (("--quiz", "--question", "Is it red?"), "leave --question and --all out"),
+        (("--most", "3"), "--most says how many questions a quiz has"),
+    ],
+)
+def test_options_of_a_quiz_and_of_descriptions_do_not_go_together(line_data, options, message):
+    result = run_here("describe", "model", line_data, "--endpoint", "http://127.0.0.1:9", *options)
+    assert result.returncode == 2 and message in result.stderr

@@ -72,9 +72,13 @@ def describe(
 
     plan = DescribePlan(part=part, language=language, heat_map=heat_map, everything=everything)
     plan = replace(plan, question=question) if question else plan
-    paths = [] if quiz else find_images(images, below=True)
+    if most is not None and not quiz:
+        raise SettingsError("--most says how many questions a quiz has: it goes with --quiz")
+    if quiz and (question or everything):
+        raise SettingsError("--quiz asks its own questions of all test images: leave --question and --all out")
     if quiz and len(images) != 1:
         raise SettingsError(f"--quiz takes one data set in MVTec layout, found {len(images)} paths")
+    paths = [] if quiz else find_images(images, below=True)
     chat = _open_chat(endpoint, name, timeout_s)
     with Detector.load(model, runtime=runtime, precision=precision) as detector:
         if quiz:
