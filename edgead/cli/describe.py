@@ -138,9 +138,14 @@ def _quiz(detector: Detector, chat: Chat, data: Path, plan: QuizPlan, output: Pa
     from edgead.report.describe.opinions import write_rows
     from edgead.report.describe.quiz import run_quiz
 
-    with stage_bars() as progress:
-        result = run_quiz(detector, chat, data, plan, partial(progress, "ask"))
-    if output is not None:
-        write_rows([reply.to_dict() for reply in result.replies], output)
+    rows: list[dict[str, Any]] = []
+    try:
+        with stage_bars() as progress:
+            result = run_quiz(
+                detector, chat, data, plan, partial(progress, "ask"), heard=lambda reply: rows.append(reply.to_dict())
+            )
+    finally:  # as for descriptions
+        if output is not None and rows:
+            write_rows(rows, output)
     report = {"language_model": chat.model, "endpoint": chat.address.shown, **result.to_dict()}
     print_report(report, as_json, result.table)
