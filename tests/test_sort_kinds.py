@@ -164,6 +164,9 @@ def test_an_image_that_cannot_be_read_is_named_and_left_out(trained_model, rejec
     ended = run_here("sort", trained_model, rejects, tmp_path / "torn.jpg", "-o", tmp_path / "kinds", "--json")
     assert ended.returncode == 1
     assert [one["image"] for one in json.loads(ended.stdout)["problems"]] == [str(tmp_path / "torn.jpg")]
+    alone = run_here("sort", trained_model, tmp_path / "torn.jpg", "-o", tmp_path / "none")
+    assert alone.returncode == 2 and "none of 1 images can be judged; " in alone.stderr
+    assert "torn.jpg: not an image" in alone.stderr and not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
