@@ -279,6 +279,13 @@ def test_an_example_of_two_kinds_is_refused(model_copy, examples):
     assert ended.returncode == 2 and "are the same image: an example has one kind" in ended.stderr
 
 
+def test_the_good_parts_of_a_test_set_are_no_kind(model_copy, examples):
+    (examples / "good").mkdir()
+    next(examples.glob("dent/*")).rename(examples / "good" / "false_reject.jpg")
+    assert run_here("name", model_copy, "--examples", examples, "--group", "none").returncode == 0
+    assert Artifact.load(model_copy).manifest.kinds.names == ["dent", "kind 1"]
+
+
 def test_examples_that_are_ok_are_left_out(model_copy, examples, line_data):
     good = next(line_data.glob("test/good/*.jpg"))
     shutil.copy(good, examples / "dent" / "fine.jpg")
