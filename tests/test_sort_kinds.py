@@ -22,6 +22,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.versions import earlier_versions
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
+from edgead.images.sheet import band_sheet
 from edgead.learning.kinds import folders
 from edgead.learning.kinds.clusters import MOST_REJECTS, find_clusters
 from edgead.learning.kinds.from_store import read_span
@@ -136,7 +137,14 @@ def test_sort_writes_folders_a_sheet_and_tables(trained_model, rejects, line_dat
     assert content(out) == before
 
 
-def test_links_in_place_of_copies_and_names_of_their_own(trained_model, rejects, tmp_path):
+def test_links_in_place_of_copies_and_names_of_their_own(trained_model, rejects, tmp_path, monkeypatch):
+    captions = []
+
+    def sheet(title, bands, **more):
+        captions.extend(name for _, tiles in bands for _, name in tiles)
+        return band_sheet(title, bands, **more)
+
+    monkeypatch.setattr(folders, "band_sheet", sheet)
     first = sorted(rejects.iterdir())[:3]
     for number, path in enumerate(first):
         (tmp_path / f"id{number}").mkdir()
@@ -147,6 +155,7 @@ def test_links_in_place_of_copies_and_names_of_their_own(trained_model, rejects,
     assert "edgead name" in ended.stdout and "kind-01=NAME" in ended.stdout
     links = {path.name: path.resolve() for path in (tmp_path / "kinds" / "kind-01").iterdir()}
     assert links == {f"id{number}_frame.jpg": path.resolve() for number, path in enumerate(paths)}
+    assert sorted(captions) == sorted(links)  # what a person moves is called as the sheet says
 
 
 def test_nothing_is_left_where_it_cannot_be_written(trained_model, rejects, tmp_path, monkeypatch):
