@@ -8,17 +8,16 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import yaml
+from patience import PROGRAM_S, wait_for
 
 START = "from edgead.cli import main; main()"
-# Generous: what is tested is that it happens, and tests share their machine.
-PATIENCE_S = 90.0
 # After the draining of a site that was given time for it, the rest may take its time too.
 PATIENT = "from edgead.daemon import signals\nsignals._GRACE_S = 30.0\n"
 
@@ -45,16 +44,6 @@ def write_site(folder: Path, site: dict[str, Any]) -> Path:
     return path
 
 
-def wait_for(true: Callable[[], Any], what: str, *, patience_s: float = PATIENCE_S) -> Any:
-    """Wait until something is so, and give it."""
-    deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
-        if found := true():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"waited {patience_s:g} s in vain for: {what}")
-
-
 class RunningDaemon:
     """A started daemon; `log` and `records` can still be read after its end."""
 
@@ -75,7 +64,7 @@ class RunningDaemon:
         if self._client is None:
             port = wait_for(lambda: [line["port"] for line in self.log if "port" in line], "the page")[-1]
             self._starting_s = time.monotonic() - self._begun_s
-            self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S)
+            self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PROGRAM_S)
         return self._client
 
     def pipeline(self, name: str = "a") -> dict[str, Any]:
@@ -101,7 +90,7 @@ class RunningDaemon:
         """SIGTERM; it ends well and in time or, on a machine that others use too, sooner than it has started."""
         begin_s = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(PATIENCE_S)
+        code = self.process.wait(PROGRAM_S)
         took_s = time.monotonic() - begin_s
         assert code == 0 and took_s < max(within_s, self._starting_s), (took_s, self._log.read_text())
 

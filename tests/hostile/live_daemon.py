@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import httpx
 import yaml
 from fakes import make_verdict, mjpeg_server
+from patience import wait_for
 
 from edgead.daemon import steering
 from edgead.daemon.run import Daemon
@@ -139,12 +140,3 @@ def running(folder, monkeypatch):
         stack.callback(started.close)
         wait_for(started.judges, "verdicts")
         yield started
-
-
-def wait_for(true, what, within_s=30.0):
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if found := true():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"not within {within_s:g} s: {what}")

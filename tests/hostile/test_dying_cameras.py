@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 
 import cv2
 import pytest
 from fakes import mjpeg_server
+from patience import wait_for
 
 from edgead.sources.health import HealthWatch
 from edgead.sources.settings import CameraSection
@@ -15,15 +15,6 @@ from edgead.sources.supervised import SupervisedCamera
 
 FAST = {"retry_first_s": 0.05, "retry_most_s": 0.2, "stalled_after_s": 1.0}
 UNFORESEEN = [MemoryError(), ValueError("kim:hunter2"), cv2.error("of OpenCV"), RuntimeError("x"), KeyError("x")]
-
-
-def wait_for(true, what, within_s=60.0):
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if found := true():
-            return found
-        time.sleep(0.01)
-    raise AssertionError(f"not within {within_s:g} s: {what}")
 
 
 def once(error):
