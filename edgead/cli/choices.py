@@ -34,6 +34,11 @@ class MadeMethod(Word):
     drawn = "drawn"
 
 
+class SortMethod(Word):
+    residuals = "residuals"
+    anomaly_ncd = "anomaly_ncd"
+
+
 class TeacherSize(Word):
     nano = "nano"
     small = "small"
