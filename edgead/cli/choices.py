@@ -32,6 +32,8 @@ class MadeMethod(Word):
     ratio = "ratio"
     paste = "paste"
     drawn = "drawn"
+    seas = "seas"
+    anogen = "anogen"
 
 
 class SortMethod(Word):

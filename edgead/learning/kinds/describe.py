@@ -41,7 +41,7 @@ def describe_images(
     Raises
     ------
     SettingsError
-        The model cannot describe images: says what to use beside it.
+        The model cannot describe images: says what to use beside it. Or none of them can be judged.
     """
 
     def judge(path: Path, image: np.ndarray) -> Judged:
@@ -64,4 +64,6 @@ def judge_each(
             problems.append(Problem(path, str(error).removeprefix(f"{path}: ")))
         if progress:
             progress(done, len(paths))
+    if problems and not judged:
+        raise SettingsError(f"none of {len(paths)} images can be judged; {problems[0].path}: {problems[0].text}")
     return judged, problems
