@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import shutil
 import signal
@@ -136,16 +135,18 @@ def test_nothing_is_left_of_a_training_that_is_stopped(trained_model, rejects, w
 
 @pytest.mark.slow
 def test_ctrl_c_ends_a_long_training_at_once(trained_model, rejects, weights, tmp_path):
-    command = [sys.executable, "-m", "edgead", "sort", trained_model, rejects, "-o", tmp_path / "kinds"]
-    words = [str(word) for word in (*command, *options(weights, "--epochs", 100000))]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+    # A shell starts what is in the background with SIGINT ignored, and Python leaves it so.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\nfrom edgead.cli import main; main()"
+    )
+    words = ["sort", trained_model, rejects, "-o", tmp_path / "kinds", *options(weights, "--epochs", 100000)]
+    command = [sys.executable, "-c", code, *map(str, words)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
-        for line in running.stderr:
-            if "Ctrl-C" in line:
-                break
-        os.kill(running.pid, signal.SIGINT)
+        assert any("Ctrl-C" in line for line in running.stderr)
+        running.send_signal(signal.SIGINT)
         rest = running.communicate(timeout=60)[1]
-    assert running.returncode == 130 and "Traceback" not in rest
+    assert running.returncode == 130 and "Traceback" not in rest, rest
     assert list(tmp_path.iterdir()) == []
 
 
