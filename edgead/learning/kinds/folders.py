@@ -83,10 +83,9 @@ def _sheet(detector: Detector, found: Sorted, files: Sequence[str]) -> Any:
     names = {one.path: PurePosixPath(file).name for one, file in zip(found.images, files, strict=True)}
     bands: list[Band] = []
     for number, row in enumerate(found.pareto()):
-        heading = (
-            f"{default_name(number)}: {row['images']} images of {row['parts']} parts, {100 * row['share']:.0f} %, "
-            f"stability {row['stability']:.2f}"
-        )
+        heading = f"{default_name(number)}: {row['images']} images of {row['parts']} parts, {100 * row['share']:.0f} %"
+        if row["stability"] is not None:
+            heading += f", stability {row['stability']:.2f}"
         shown = found.of_kind(number)[:_SHOWN]
         bands.append((heading, [(_drawn(detector, one), names[one.path]) for one in shown]))
     count = found.clusters.count
