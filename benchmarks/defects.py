@@ -159,7 +159,7 @@ def _kept(file: Path, model: Path, judge: Callable[[Detector], Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One draw of one kind, as shares that are rejected: by what is made, of rejects known, of their tiles, of others."""
+    """One draw of one kind, as shares that are rejected: by what is made, of known ones, of their tiles, of others."""
 
     forecast: KindForecast
     known: float
