@@ -52,6 +52,7 @@ def weights(tmp_path):
     return tmp_path / "timm.safetensors"
 
 
+@pytest.mark.slow
 def test_every_tower_is_one_of_timm_and_says_its_sizes():
     import timm
 
@@ -145,7 +146,8 @@ def test_an_archive_of_torchscript_is_opened_if_it_is_openais(tmp_path, monkeypa
                 self.register_buffer(name.replace(".", "_"), value)
 
     file = tmp_path / "script.pt"
-    torch.jit.save(torch.jit.script(Visual()), file)
+    with pytest.warns(DeprecationWarning, match="torch.jit"):
+        torch.jit.save(torch.jit.script(Visual()), file)
     with pytest.raises(SettingsError, match="an archive of TorchScript, which can run what is in it, and none of"):
         convert(file, tmp_path / "x.safetensors")
     monkeypatch.setitem(tower_files.OPENAI, file_sha256(file), "clip_vitb16")

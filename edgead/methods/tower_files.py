@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -190,7 +191,9 @@ def _read_torchscript(file: Path) -> tuple[Mapping[str, Tensor], str]:
             f"{file} is an archive of TorchScript, which can run what is in it, and none of OpenAI's (its SHA-256 is "
             f"{digest}): give OpenAI's own file, or safetensors such as timm's on the Hugging Face Hub"
         )
-    return torch.jit.load(file, map_location="cpu").state_dict(), OPENAI[digest]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, for which OpenAI's files have no successor
+        return torch.jit.load(file, map_location="cpu").state_dict(), OPENAI[digest]
 
 
 def _shown(tensors: Mapping[str, Any]) -> str:
