@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -234,6 +235,9 @@ def test_patchcore_on_a_tower_from_the_command_line(line_data, weights, tmp_path
     small, whole = (Artifact.load(model).graph(precision).path.stat().st_size for precision in ("fp16", "fp32"))
     assert small < 0.7 * whole
     assert run_here("verify", model, "--all").returncode == 0
+    if find_spec("tensorrt_rtx_bindings"):
+        ended = run_here("engine", model, "--precision", "fp16", "--target", "sm86")
+        assert ended.returncode == 0, ended.stderr
     ended = run_here("export", model, line_data, "--precision", "int8")
     assert ended.returncode == 2 and "take fp16" in ended.stderr
 
