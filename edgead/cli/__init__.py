@@ -18,6 +18,7 @@ from edgead.cli import (  # noqa: F401  for their verbs
     presets,
     thresholds,
     training,
+    weights,
     workstation,
 )
 from edgead.cli.app import app
