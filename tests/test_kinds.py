@@ -69,7 +69,8 @@ def plain_descriptor(features, scores, bank, margin):
     searched = patches[:80:2]
     nearest = np.array([bank[np.linalg.norm(bank - patch, axis=1).argmin()] for patch in searched])
     residual, looks = (searched - nearest).mean(axis=0), patches[:40].mean(axis=0)
-    contrast = patches[: len(patches) // 4].mean(axis=0) - patches.mean(axis=0)
+    inner = features[margin : GRID[0] - margin, margin : GRID[1] - margin].astype(float)
+    contrast = patches[: len(patches) // 4].mean(axis=0) - inner[::2].mean(axis=(0, 1))
     length = np.linalg.norm(residual) ** 0.5
     return np.concatenate([residual / length, looks / np.linalg.norm(looks), contrast / np.linalg.norm(contrast)])
 

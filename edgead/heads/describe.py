@@ -47,7 +47,7 @@ class PatchDescriber:
         Patches are ordered by the scores of their neighbourhoods of 3 x 3 patches, the highest first. The thirds are
         the mean of the residuals of every second of 80 to their nearest rows, with the root of its length; the mean
         of the features of 40, with length 1; and the mean of 160, but no more than a quarter of all, less the mean of
-        all, with length 1.
+        every second row of the grid, with length 1.
         """
         features = self._on_host(outputs[self._name])[0][self._inner]
         scores = cv2.blur(patch_scores, _NEIGHBOURHOOD, borderType=cv2.BORDER_REPLICATE)[self._inner]
@@ -57,7 +57,7 @@ class PatchDescriber:
         residual = (searched - self._bank[nearest[:, 0]]).mean(axis=0)
         length = float(np.linalg.norm(residual))
         wide = patches[: max(1, scores.size // 4)].mean(axis=0)
-        contrast = wide - features.mean(axis=(0, 1))
+        contrast = wide - features[::2].mean(axis=(0, 1))
         return np.concatenate(
             [_unit(residual) * np.float32(length**0.5), _unit(patches[:PATCHES].mean(axis=0)), _unit(contrast)]
         )
