@@ -195,6 +195,7 @@ def test_an_image_that_cannot_be_read_is_named_and_left_out(trained_model, rejec
         (("--store", "nowhere"), "nowhere/verdicts.sqlite is not there"),
         (("--store", "nowhere", "--since", "soon"), "'soon' is no span of time: write 30m, 12h, 7d"),
         (("--store-url", "sqlite:///x"), "--store-url needs --store"),
+        (("good", "--since", "3d"), "--since needs --store"),
     ],
 )
 def test_what_sort_refuses(trained_model, line_data, tmp_path, options, message):
