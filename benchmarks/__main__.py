@@ -24,6 +24,7 @@ BENCHMARKS = (
     "guarantee",
     "guard",
     "outliers",
+    "screen",
     "soak",
     "teach",
     "teacher_images",

@@ -51,9 +51,9 @@ def write_sorted(detector: Detector, found: Sorted, folder: Path, *, link: bool 
     with writing(folder), new_folder(folder) as draft:
         files = _place(found, draft, link)
         write_image(draft / SHEET, _sheet(detector, found))
-        _write_csv(draft / TABLE, _COLUMNS, _rows(found, files))
+        write_csv(draft / TABLE, _COLUMNS, _rows(found, files))
         pareto = found.pareto()
-        _write_csv(draft / PARETO, list(pareto[0]), pareto)
+        write_csv(draft / PARETO, list(pareto[0]), pareto)
 
 
 def _place(found: Sorted, draft: Path, link: bool) -> list[str]:
@@ -110,7 +110,8 @@ def _facts(one: Judged) -> dict[str, Any]:
     return {"image": str(one.path), "decision": one.decision, "image_score": one.image_score}
 
 
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table; what a row does not have stays empty."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, restval="")
     writer.writeheader()
