@@ -96,9 +96,9 @@ def test_images_of_one_part_do_not_vouch_for_each_other(rng):
     features[13] = features[12]  # the same defective part once more
     few = MutualRule(interval=0.05, trusted=0, reaches=(1,))
     alone, _ = mutual_scores(features, range(14), few)
-    told, _ = mutual_scores(features, [*range(12), 12, 12], few)
+    grouped, _ = mutual_scores(features, [*range(12), 12, 12], few)
     assert alone[12] < np.median(alone[:12])
-    assert set(np.argsort(told)[-2:]) == {12, 13}
+    assert set(np.argsort(grouped)[-2:]) == {12, 13}
 
 
 def test_shuffled_labels_give_chance(rng):
@@ -195,7 +195,7 @@ def test_the_verb_writes_a_sheet_a_table_and_what_it_cannot_know(parts, ranked, 
     done = run_here(*arguments, "--json")
     assert done.returncode == 1 and "broken.png" in done.stderr
     assert sorted(path.name for path in out.iterdir()) == ["limits.txt", "ranking.csv", "sheet.jpg"]
-    rows = list(csv.DictReader((out / "ranking.csv").open()))
+    rows = list(csv.DictReader((out / "ranking.csv").read_text().splitlines()))
     assert [row["image"] for row in rows] == [str(one.path) for one in ranked.images]
     assert [row["image"] for row in json.loads(done.stdout)["ranking"]] == [row["image"] for row in rows]
     assert load_image(out / "sheet.jpg").shape[1] >= 1400

@@ -65,7 +65,7 @@ def limits_page(found: Screened) -> str:
         "- What is missing or in the wrong place, where the same thing is normal elsewhere: places are not compared.",
         f"- Much, from a few parts: from 50 on a ranking says something; this pile has {found.groups.count}. Images "
         "that show the same part say nothing of each other.",
-        "What to do with it: look at the first ones in the table; those that are good tell you what is normal. Train "
+        "What to do with it: look at the first ones in the table; those that are good show what is normal. Train "
         "a model from parts that you have seen to be good. `edgead screen --make-model` makes one without, under an "
         "assumption that it states.",
     ]
