@@ -25,8 +25,9 @@ def screen(
         list[Path], typer.Argument(help="Images of parts, or folders of them, good and defective ones as they come.")
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder to write: a sheet, a table, what it cannot know.")
-    ],
+        Path | None,
+        typer.Option("--output", "-o", help="Folder to write: a sheet, a table, a page of what it cannot know."),
+    ] = None,
     backbone: Annotated[
         str, typer.Option(help="fast, or the directory of a patchcore model to take it from.")
     ] = "fast",

@@ -62,13 +62,14 @@ def raw_features(
     roi : (int, int, int, int), optional
         x, y, width and height of the part of the image to look at.
     zoom : int
-        An image is cut into zoom x zoom windows, and the features of zoom x zoom neighbours become their mean: as many
-        patches as of one window, which know of finer things.
+        An image is cut into zoom x zoom windows; the more, the finer are the things that features know of.
     progress : callable, optional
 
     Returns
     -------
     ndarray of shape (n, h, w, d), float32, C order
+        A patch is the mean of neighbours, so that there are half as many on a side as of one window, whatever the
+        zoom: what a pile costs grows with the square of their number.
     """
     height, width = backbone.preprocessing.image_size
     changes = {"image_size": (zoom * height, zoom * width), "roi": roi}
@@ -89,12 +90,12 @@ def raw_features(
 
 
 def _joined(windows: np.ndarray, zoom: int) -> np.ndarray:
-    """Features of windows, (zoom * zoom, h, w, d), side by side, and the mean of zoom x zoom each: (h, w, d)."""
-    if zoom == 1:
-        return windows[0]
+    """Features of windows, (zoom * zoom, h, w, d), side by side, and the mean of as many as give h // 2 x w // 2."""
     _, h, w, d = windows.shape
     joined = windows.reshape(zoom, zoom, h, w, d).transpose(0, 2, 1, 3, 4).reshape(zoom * h, zoom * w, d)
-    return joined.reshape(h, zoom, w, zoom, d).mean(axis=(1, 3))
+    step_y, step_x = zoom * (2 - h % 2), zoom * (2 - w % 2)  # an odd number is not halved
+    blocks = joined.reshape(zoom * h // step_y, step_y, zoom * w // step_x, step_x, d)
+    return blocks.mean(axis=(1, 3))
 
 
 @contextmanager

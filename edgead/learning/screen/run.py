@@ -43,7 +43,7 @@ class ScreenPlan:
     backbone: str = "fast"
     rule: MutualRule = MutualRule()
     zoom: int = 2
-    roi: tuple[int, int, int, int] | None = None
+    roi: tuple[int, ...] | None = None
     group: str = AUTO
 
     def __post_init__(self) -> None:
