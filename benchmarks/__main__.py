@@ -19,6 +19,7 @@ BENCHMARKS = (
     "folds",
     "kernels",
     "kinds",
+    "kinds_ncd",
     "layers",
     "panel",
     "guarantee",

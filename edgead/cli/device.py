@@ -134,7 +134,7 @@ def predict(
     json: Json = False,
 ) -> None:
     """Judge images; exit 1 when some of them cannot be judged, 2 when none can."""
-    from edgead.cli.predict_files import predict_images, verdict_table, without_heat_maps, write_csv
+    from edgead.cli.predict_files import predict_images, verdict_table, without_heat_maps, write_verdicts
     from edgead.detector import Detector
 
     paths = find_images(images, below=True)
@@ -143,7 +143,7 @@ def predict(
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
         rows, warnings = predict_images(detector, paths, heat_maps, progress=partial(progress, "judge images"))
     if csv is not None:
-        write_csv(rows, csv)
+        write_verdicts(rows, csv)
     print_report(
         {"model": str(model), "images": rows, "warnings": warnings}, json, lambda: verdict_table(rows, language)
     )

@@ -10,10 +10,11 @@ from edgead.artifact.manifest import Preprocessing
 from edgead.files.atomic import write_whole
 from edgead.files.disk import writing
 from edgead.files.new_folder import new_folder
+from edgead.files.table import write_csv
 from edgead.images.files import load_image, write_image
 from edgead.images.overlay import draw_heat
 from edgead.images.sheet import Tile, band_sheet
-from edgead.learning.kinds.folders import check_folder, write_csv
+from edgead.learning.kinds.folders import check_folder
 from edgead.learning.screen.run import Screened, ScreenedImage
 from edgead.preprocess import covered
 from edgead.types import StageTimes, Verdict
