@@ -139,7 +139,12 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
         golden = _replay(detector, draft, plan.precision)
     return trial.record.model_copy(
         update={
-            "calibration": good.calibrate(calibration.false_reject_rate, calibration.review_rate, groups=images.groups),
+            "calibration": good.calibrate(
+                calibration.false_reject_rate,
+                calibration.review_rate,
+                groups=images.groups,
+                most_defective=calibration.most_defective,
+            ),
             "golden": golden,
             "method": {**method, "image_source": images.source, "differences": asdict(error)},
         }
