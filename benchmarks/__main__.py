@@ -20,6 +20,7 @@ BENCHMARKS = (
     "golden",
     "kernels",
     "kinds",
+    "kinds_ncd",
     "layers",
     "panel",
     "guarantee",

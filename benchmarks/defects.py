@@ -1,11 +1,14 @@
 """Forecasts of the escape rate from made defects, against the rate of real ones: magnetic tiles by tile, or others.
 
     python -m benchmarks defects DATA -o WORK [--presets fast,default] [--methods ratio] [--draws 20] [--each 3]
+    python -m benchmarks defects DATA -o WORK --draem-steps 1000 [--seeds 2]
 
 DATA is the folder of the magnetic tiles, or one in the MVTec layout with masks. All defects are made once, `--each` of
 each reject, on good test parts of tiles without a defect. A draw takes ten rejects of each kind as known, forecasts
 from what was made of them, and compares with the real rejects of all other tiles. Poisson blending of the same defects
 at the same places is the control. Scores are kept in WORK/results: what is there is not judged again.
+
+The second form trains draem with and without made defects instead, see `benchmarks.defects_draem`.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.defects_control import poisson
+from benchmarks.defects_draem import compare
 from benchmarks.panel_sets import GROUPS_FILE, LAYOUT_SCRIPT, TILES, PanelSet, lay_out_tiles
 from edgead.dataset.folders import GOOD
 from edgead.dataset.groups import group_images
@@ -53,6 +57,9 @@ def main(arguments: list[str]) -> None:
     work: Path = options.output
     data = _find(options.data, work)
     tiles = _tiles(data)
+    if options.draem_steps:
+        compare(data, tiles, work, options.draem_steps, options.seeds)
+        return
     for method in MADE:
         _make(data, tiles, work / "made" / method, method, options.each)
     for preset in options.presets.split(","):
@@ -230,4 +237,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--draws", type=int, default=20, help="choices of the known rejects")
     parser.add_argument("--each", type=int, default=3, help="made images of each reject that are judged")
+    parser.add_argument("--draem-steps", type=int, help="train draem with and without made defects, for so many steps")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of draem of each")
     return parser

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
     work: Path = options.output
     for name, make in _sets(options):
         data = make(work / "data" / name)
-        model = _trained(data, work / "models" / name, options.preset)
+        model = trained(data, work / "models" / name, options.preset)
         described, names = _described(data, model, work / "described" / f"{name}.npz")
         result = measure(described, names)
         if options.control and name.startswith("tiles"):
@@ -85,7 +85,8 @@ def _sets(options: argparse.Namespace) -> list[tuple[str, Callable[[Path], KindS
     return sets
 
 
-def _trained(data: KindSet, model: Path, preset: str) -> Path:
+def trained(data: KindSet, model: Path, preset: str) -> Path:
+    """A model of the good images of a set; one that is there is taken as it is."""
     from edgead.methods import find_preset
     from edgead.training.from_folder import GoodImages, train_from_folder
 

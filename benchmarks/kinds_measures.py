@@ -67,15 +67,22 @@ def sort_quality(data: Described, *, seed: int = 0) -> dict[str, float]:
     true = np.unique(data.kinds, return_inverse=True)[1]
     described = rows_of(data.judged)
     found = find_clusters(described, data.looks, int(true.max()) + 1, seed=seed).labels
+    return {
+        **agreement(true, found),
+        "found_kinds": float(find_clusters(described, data.looks, seed=seed).count),
+    }
+
+
+def agreement(true: np.ndarray, found: np.ndarray) -> dict[str, float]:
+    """How far sorted kinds are the true ones, both numbered from 0; see `sort_quality`."""
     rows, columns = linear_sum_assignment(-contingency(found, true))
-    assigned = dict(zip(rows, columns, strict=True))
-    named = np.array([assigned[label] for label in found])
+    assigned = dict(zip(rows, columns, strict=False))
+    named = np.array([assigned.get(label, -1) for label in found])
     return {
         "NMI": float(normalized_mutual_info_score(true, found)),
         "ARI": float(adjusted_rand_score(true, found)),
         "F1": float(f1_score(true, named, average="micro")),
-        "macro_F1": float(f1_score(true, named, average="macro")),
-        "found_kinds": float(find_clusters(described, data.looks, seed=seed).count),
+        "macro_F1": float(f1_score(true, named, average="macro", labels=np.unique(true))),
     }
 
 

@@ -3,6 +3,8 @@
     python docs/screenshots.py MODEL          # of a real daemon that inspects the built-in line
     python docs/screenshots.py report.html    # of a page that `edgead report` wrote
 
+The model is that of `edgead demo`, with its kinds: `edgead name MODEL --examples out/data/test`.
+
 Needs `pip install '.[daemon,dev]'` and Debian's chromium.
 """
 

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import MOST_S
 
 USER, PASSWORD = "line7", "hunter2-is-secret"
 
@@ -57,11 +58,11 @@ class Broker:
     def start(self) -> None:
         with open(self._log, "ab") as log:
             self.process = subprocess.Popen([self._program, "-c", self._config], stdout=log, stderr=log)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + MOST_S
         while True:
             assert self.process.poll() is None and time.monotonic() < deadline, self._log.read_text()
             try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                socket.create_connection(("127.0.0.1", self.port), timeout=MOST_S).close()
                 return
             except OSError:
                 time.sleep(0.02)
@@ -70,7 +71,7 @@ class Broker:
         if self.process is not None:
             self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
-            self.process.wait(10)
+            self.process.wait(MOST_S)
             self.process = None
 
 
@@ -94,7 +95,7 @@ class Receiver:
         self._client.on_message = self._receive
         self._client.connect("127.0.0.1", broker.port, 5)
         self._client.loop_start()
-        assert self._subscribed.wait(10)
+        assert self._subscribed.wait(MOST_S)
 
     def _receive(self, _client, _data, message) -> None:
         self.topics.append(message.topic)
@@ -106,7 +107,7 @@ class Receiver:
 
         message = self._client.publish(topic, payload, 1, retain)
         if message.rc != MQTTErrorCode.MQTT_ERR_NO_CONN:
-            message.wait_for_publish(10)
+            message.wait_for_publish(MOST_S)
 
     def close(self) -> None:
         self._client.disconnect()

@@ -10,14 +10,17 @@ from urllib.parse import urlsplit
 
 import pytest
 
+# Ends what hangs; measures nothing, for other tests share the cores.
+MOST_S = 30
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 
 
 @contextmanager
 def chromium() -> Iterator[Any]:
     """Start the browser; skips loudly where there is none."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=1000 * MOST_S)
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("THE PAGE IS NOT TESTED: no chromium (Debian: apt install chromium)")
@@ -36,7 +39,7 @@ def opened_page(browser: Any, url: str, *, expected: tuple[str, ...] = (), **con
     """
     opened = browser.new_context(**context)
     page = opened.new_page()
-    page.set_default_timeout(30_000)  # ends what hangs; measures nothing, for other tests share the cores
+    page.set_default_timeout(1000 * MOST_S)
     errors: list[str] = []
     hosts: set[str] = set()
     page.on("console", lambda reported: errors.append(reported.text) if reported.type in ("error", "warning") else None)

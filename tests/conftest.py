@@ -7,8 +7,10 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from browser import chromium
 from exported import share_tracings
 from fakes import full_disk
 
@@ -76,6 +78,13 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def model_copy(trained_model: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained_model, tmp_path / "model"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real browser; no longer than for a module, as no other loop of events can run beside its own."""
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture

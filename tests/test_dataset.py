@@ -77,7 +77,9 @@ def test_bad_images_are_named_and_counted(tmp_path):
     truncated.write_bytes(draw(tmp_path / "c.png").read_bytes()[:60])
     paths = [good, truncated, tmp_path / "c.png"]
     with pytest.raises(DatasetError, match="(?s)1 of 3 images cannot be read: .*--skip-bad.*b.png.*truncated"):
-        check_images(paths)
+        check_images(paths, skip_bad=False)
+    with pytest.raises(DatasetError, match="(?s)1 of 3 images cannot be read: remove them:\n.*b.png.*truncated"):
+        check_images(paths)  # of a verb that has no such option
     seen = []
     usable, problems, digest = check_images(paths, skip_bad=True, progress=lambda *done: seen.append(done))
     assert usable == [good, tmp_path / "c.png"]

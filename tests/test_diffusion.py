@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
-diffusers = pytest.importorskip("diffusers", reason="the extra `diffusion` is not installed")
-transformers = pytest.importorskip("transformers", reason="the extra `diffusion` is not installed")
+pytest.importorskip("diffusers", reason="the extra `diffusion` is not installed")
+pytest.importorskip("transformers", reason="the extra `diffusion` is not installed")
 
 from safetensors.torch import save_file  # noqa: E402
+from small_diffusion import SIDE, write_model  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.methods.diffusion import anogen, keep, seas, seas_prompts  # noqa: E402
@@ -27,50 +28,13 @@ pytestmark = [
     # Of diffusers with numpy 2.
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
 ]
-SIDE = 64
 PLAN = SeasPlan(steps=1, accumulation=1, sampling_steps=4, unet_rate=1e-3, words_rate=1e-3)
-KNOWN_WORDS = ("a", "with", "object", "defect", "*")
-
-
-def write_tokenizer(folder) -> int:
-    """CLIP's tokenizer with single letters and a few words; returns the number of its tokens."""
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789*-"
-    vocabulary = [*letters, *(f"{letter}</w>" for letter in letters)]
-    merges = []
-    for word in KNOWN_WORDS:
-        pieces = [*word[:-1], f"{word[-1]}</w>"]
-        while len(pieces) > 1:
-            merges.append(" ".join(pieces[:2]))
-            pieces[:2] = ["".join(pieces[:2])]
-            vocabulary.append(pieces[0])
-    vocabulary += ["<|startoftext|>", "<|endoftext|>"]
-    numbers = {word: number for number, word in enumerate(dict.fromkeys(vocabulary))}
-    folder.mkdir(parents=True)
-    (folder / "vocab.json").write_text(json.dumps(numbers))
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *dict.fromkeys(merges)]))
-    ends = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
-    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 40, "unk_token": "<|endoftext|>", **ends}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return len(numbers)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder as diffusers writes it, with random weights."""
     path = tmp_path_factory.mktemp("small") / "model"
-    torch.manual_seed(0)
-    words = write_tokenizer(path / "tokenizer")
-    text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    ends = {"bos_token_id": words - 2, "eos_token_id": words - 1, "pad_token_id": words - 1}
-    config = transformers.CLIPTextConfig(vocab_size=words, max_position_embeddings=40, **text, **ends)
-    transformers.CLIPTextModel(config).save_pretrained(path / "text_encoder")
-    widths = {"block_out_channels": (8, 8, 16, 16), "norm_num_groups": 4}
-    unet = {"sample_size": 8, "attention_head_dim": 2, "cross_attention_dim": 16, "layers_per_block": 2}
-    diffusers.UNet2DConditionModel(**unet, **widths).save_pretrained(path / "unet")
-    blocks = {"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4}
-    diffusers.AutoencoderKL(**widths, **blocks, sample_size=SIDE).save_pretrained(path / "vae")
-    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
-    diffusers.DDPMScheduler(**schedule, clip_sample=False).save_pretrained(path / "scheduler")
+    write_model(path)
     return path
 
 

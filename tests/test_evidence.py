@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-import time
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -16,6 +15,7 @@ import pytest
 from fakes import FakeDetector, read_number, write_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import wait_until
 from verdicts import Line, ids
 
 from edgead.errors import SettingsError
@@ -35,13 +35,6 @@ def read_image(path):
     image = cv2.imread(str(path))
     assert image is not None, path
     return image
-
-
-def wait_until(condition, timeout_s=5.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.005)
 
 
 # Records
@@ -328,6 +321,34 @@ def test_changes_are_audited_newest_first_and_stay(tmp_path):
     assert [change["before"] for change in found] == [{"reject": 4}, {"reject": 3}, {"reject": 2}]
     assert found[0]["after"] is None
     assert datetime.fromisoformat(found[0]["at"]) > datetime.now(timezone.utc) - timedelta(minutes=1)
+
+
+# Closing
+
+
+@pytest.mark.parametrize("after_it_was_closed", [False, True], ids=["opened before", "opened after"])
+def test_a_connection_in_use_while_the_store_closes_is_closed_by_who_returns_it(tmp_path, after_it_was_closed):
+    """What hangs in another thread comes back late: left to the garbage collection, its files stay open until then."""
+    store, used = open_store(tmp_path), []
+    holds, is_closed = threading.Event(), threading.Event()
+
+    def read():
+        if after_it_was_closed:
+            is_closed.wait(30)
+        with store.kinds._access.reading() as connection:
+            used.append(connection.connection.dbapi_connection)
+            holds.set()
+            is_closed.wait(30)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    if not after_it_was_closed:
+        assert holds.wait(30)
+    store.close()
+    is_closed.set()
+    thread.join()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        used[0].execute("SELECT 1")
 
 
 # Opening

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import full_disk
-from test_evidence import keep, open_store, read_image, wait_until
+from patience import wait_until
+from test_evidence import keep, open_store, read_image
 from verdicts import Line, ids
 
 from edgead.evidence.database import LOG_MOST
@@ -145,12 +146,12 @@ def test_a_full_disk_stops_images_and_then_records_and_never_the_line(tmp_path):
             records, images = store.problems()
             assert records.startswith("records are not written: database or disk is full; ") and "0 lost" in records
             assert images.startswith("images are not kept: the disk is full; ")
-            assert slowest < 0.5
+            assert slowest < 5  # of the 10 that it may take
             wait_until(lambda: store.status()["images_waiting"] == 0)
             dropped = store.status()["images_dropped"]
             assert dropped + store.status()["images_written"] == 300 and dropped > 290
             others.unlink()
-            wait_until(lambda: store.status()["rows_waiting"] == 0, timeout_s=15)
+            wait_until(lambda: store.status()["rows_waiting"] == 0)
             last = line.part(0.9)
             assert store.add(*last)
             store.keep(*last, ())
@@ -175,7 +176,7 @@ def test_a_disk_that_is_full_at_the_start_keeps_no_daemon_from_starting(tmp_path
             wait_until(lambda: store.problems())
             assert "records are not written" in store.problems()[0]
             others.unlink()
-            wait_until(lambda: store.problems() == (), timeout_s=10)
+            wait_until(lambda: store.problems() == ())
             assert ids(store.verdicts()) == [part[0].id]
 
 
@@ -202,7 +203,7 @@ def test_a_database_that_someone_has_locked_delays_one_verdict_a_little(tmp_path
             begin = time.perf_counter()
             for part in line.parts(50):
                 assert not store.add(*part)
-            assert time.perf_counter() - begin < 0.6
+            assert time.perf_counter() - begin < 5  # not 50 times 250 ms
             assert "the database does not answer; 50 wait, 0 lost" in store.problems()[0]
             other.rollback()
         wait_until(lambda: store.status()["rows_waiting"] == 0)
@@ -307,13 +308,14 @@ SET_BACK = """
 import sys, time
 from datetime import datetime, timezone
 from pathlib import Path
+from patience import wait_until
 from test_evidence import open_store
 from verdicts import Line
 store = open_store(Path(sys.argv[1]), before=0, after=0)
 line = Line()
 for index in range(6):
     if index == 3:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         before = datetime.now(timezone.utc)
         Path(sys.argv[1], "draft").write_text("-2d")
         Path(sys.argv[1], "draft").replace(sys.argv[2])  # at once: libfaketime reads it whenever a time is asked for

@@ -9,17 +9,20 @@ import os
 import signal
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from patience import wait_until
 from sqlalchemy import create_engine, event
-from test_evidence import open_store, wait_until
+from test_evidence import open_store
 from verdicts import Line
 
 from edgead.evidence import EvidenceError
 from edgead.evidence.database import open_engine
 from edgead.evidence.settings import StoreSection
 from edgead.evidence.versions import prepare_tables
+from edgead.learning.kinds.from_store import kept_rejects
 
 VERSION_1 = Path(__file__).parent / "fixtures" / "evidence_1.sql"
 # Three of the step, three that make what is new beside it, two that write the version: all in one transaction.
@@ -75,6 +78,16 @@ def test_a_database_of_version_1_opens_with_its_rows_marks_and_audit(earlier):
         assert store.verdict(frame.id)["kind"] == "scratch"
     with closing(open_store(earlier, keep_days=36_500)) as store:
         assert store.verdicts(limit=1)[0]["kind_p_value"] == 0.25
+
+
+def test_who_only_reads_says_what_brings_version_1_to_todays(earlier):
+    before = schema_of(earlier)
+    with pytest.raises(EvidenceError, match="tables are of version 1, this edgead reads version 2: start this edgead"):
+        kept_rejects(earlier, None, timedelta(days=1))
+    assert schema_of(earlier) == before
+    (earlier / "verdicts.sqlite").write_bytes(b"")
+    with pytest.raises(EvidenceError, match="verdicts.sqlite: holds no tables of an evidence store, this edgead reads"):
+        kept_rejects(earlier, None, timedelta(days=1))
 
 
 def test_what_becomes_of_version_1_is_what_a_new_database_is(earlier, tmp_path):

@@ -36,7 +36,7 @@ def test_a_fifo_is_written_into_and_stays(tmp_path, through_link):
     reader = threading.Thread(target=lambda: found.append(fifo.read_bytes()), daemon=True)
     reader.start()
     write_whole(path, b"content")
-    reader.join(timeout=10)
+    reader.join(timeout=30)
     assert found == [b"content"] and stat.S_ISFIFO(fifo.stat().st_mode)
 
 

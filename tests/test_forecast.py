@@ -12,6 +12,7 @@ from command_line import run_here
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import find_test_images
 from edgead.detector import Detector
+from edgead.metrics import Rate
 from edgead.report.folder import forecast_folder
 from edgead.report.forecast import Forecast, Judged, forecast_kind
 from edgead.report.forecast_page import forecast_page
@@ -74,6 +75,18 @@ def test_the_forecast_is_at_the_level_of_the_rejects_and_varies_as_what_was_made
     assert ok.tolist() == [True, False, False]  # 1, 2 and 4
     (ok,) = at_level([Pair("a", 0.0, np.array([-3.0, -1.0]))], 0.5)
     assert ok.tolist() == [True, False]  # -1 and 1
+
+
+def test_what_was_learnt_of_a_kind_is_brought_to_the_level_of_its_rejects():
+    real = [Judged(str(i), i // 2, 2.0 if i < 4 else 0.5, i >= 4) for i in range(10)]
+    made = [Judged("part", "part", score, score <= LIMIT) for score in (0.25, 0.5, 1.0, 2.0)]
+    found = forecast_kind(made, real, LIMIT)
+    # By hand, in powers of 2: the rejects are at -0.2 on average, what was made at -0.5; all of it moves up by 0.3.
+    assert found.escape_rate.count == 2 and found.escape_rate.total == 4 and found.made.count == 3
+    assert found.likeness is not None and found.likeness.shift == pytest.approx(0.3 * np.log(2))
+    assert (found.sources, found.groups, found.escape_rate.groups) == (10, 5, 5)
+    alone = Rate.of(2, 5)
+    assert found.escape_rate.low < alone.low + 0.1 and found.escape_rate.high > alone.high - 0.1
 
 
 def test_defects_that_are_like_the_real_ones_are_seldom_flagged():

@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from fake_daemon import FakeDaemon
+from patience import MOST_S
 from prometheus_client.parser import text_string_to_metric_families
 
 from edgead.daemon.http.app import build_app
@@ -26,7 +27,7 @@ def daemon(tmp_path):
 @pytest.fixture
 def client(daemon):
     server = serve(build_app(daemon), daemon.site.http)
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as client:
         yield client
     server.close()
 
@@ -257,7 +258,7 @@ def test_verdicts_arrive_as_events(daemon):
     section = HttpSection(port=0)
     server = serve(build_app(daemon), section)
     try:
-        with httpx.stream("GET", f"http://127.0.0.1:{server.port}/api/events", timeout=5) as answer:
+        with httpx.stream("GET", f"http://127.0.0.1:{server.port}/api/events", timeout=MOST_S) as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             lines = answer.iter_lines()
             assert next(lines).startswith("retry:")

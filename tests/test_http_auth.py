@@ -26,7 +26,7 @@ def served(tmp_path, **section) -> Iterator[httpx.Client]:
     daemon = FakeDaemon(tmp_path, http=HttpSection(port=0, **section))
     server = serve(build_app(daemon), daemon.site.http)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as client:
             yield client
     finally:
         server.close()
@@ -123,7 +123,7 @@ def test_signing_out_ends_the_session_not_only_the_cookie(guarded):
     cookies = dict(guarded.cookies)
     assert guarded.post("/api/logout", headers={"X-CSRF-Token": csrf}).status_code == 200
     assert not guarded.cookies
-    assert httpx.get(guarded.base_url.join("/api/status"), cookies=cookies).status_code == 401
+    assert httpx.get(guarded.base_url.join("/api/status"), cookies=cookies, timeout=30).status_code == 401
 
 
 def test_who_guesses_must_wait_and_locks_nobody_out(guarded):

@@ -16,11 +16,12 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from browser import chromium, opened_page
+from browser import opened_page
 
 pytest.importorskip("edgead.daemon.run")
 expect = pytest.importorskip("playwright.sync_api", reason="drives the browser").expect
 TOKEN = "of-nobody-but-this-test"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @contextmanager
@@ -41,12 +42,12 @@ def running_daemon(folder: Path, model: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port_of(process, folder / 'log')}"
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(30)
     assert TOKEN not in (folder / "log").read_text()
 
 
 def port_of(process: subprocess.Popen, log: Path) -> int:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline and process.poll() is None:
         for line in log.read_text().splitlines():
             if "port" in (reported := json.loads(line)):
@@ -63,19 +64,13 @@ def url(trained_model, tmp_path_factory):
 
 
 def until_judged(url: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
-        answer = httpx.get(f"{url}/api/verdicts?decision=reject", headers={"Authorization": f"Bearer {TOKEN}"})
+        answer = httpx.get(f"{url}/api/verdicts?decision=reject", headers=BEARER, timeout=30)
         if answer.json()["verdicts"]:
             return
         time.sleep(0.1)
-    raise AssertionError(httpx.get(f"{url}/readyz").text)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
+    raise AssertionError(httpx.get(f"{url}/readyz", timeout=30).text)
 
 
 def test_the_line_is_seen_and_steered_from_the_page(browser, url):
@@ -87,7 +82,7 @@ def test_the_line_is_seen_and_steered_from_the_page(browser, url):
         page.get_by_role("button", name="Sign in").click()
 
         expect(page.locator("#word")).to_have_text(re.compile("OK|Review|Reject"))
-        expect(page.locator("#live-image")).to_have_attribute("data-frame", re.compile("."), timeout=20_000)
+        expect(page.locator("#live-image")).to_have_attribute("data-frame", re.compile("."))
         seen = [page.locator("#live-image").get_attribute("data-frame")]
         for _ in range(2):  # images go on
             expect(page.locator("#live-image")).not_to_have_attribute("data-frame", seen[-1])
@@ -123,7 +118,7 @@ def test_the_line_is_seen_and_steered_from_the_page(browser, url):
 
 
 def test_what_programs_read_is_what_the_page_shows(url):
-    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+    with httpx.Client(base_url=url, headers=BEARER, timeout=30) as client:
         assert client.get("/readyz").json() == {"ready": True, "waiting_for": [], "failing_sinks": {}}
         text = client.get("/metrics").text
         with client.stream("GET", "/api/events") as answer:

@@ -49,14 +49,14 @@ def daemon(tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(daemon):
     server = serve(build_app(daemon), daemon.site.http)
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", headers=BEARER) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", headers=BEARER, timeout=30) as client:
         yield client
     server.close()
 
 
 @pytest.fixture
 def api(client):
-    schema = schemathesis.openapi.from_url(f"{client.base_url}/openapi.json", headers=BEARER)
+    schema = schemathesis.openapi.from_url(f"{client.base_url}/openapi.json", headers=BEARER, timeout=30)
     return schema.exclude(path="/api/events")  # has no end
 
 
@@ -75,7 +75,7 @@ def test_the_api_is_as_it_says(api, daemon, mode):
             if mode is GenerationMode.POSITIVE and case.path_parameters:  # else hardly one would be found
                 name = "conveyor" if "cameras" in case.path else "front"
                 case.path_parameters.update({key: known.get(key, name) for key in case.path_parameters})
-            response = case.call(headers=BEARER)
+            response = case.call(headers=BEARER, timeout=30)
             if response.content == b"Invalid HTTP request received.":
                 return  # it was not HTTP, and the server never saw a request
             case.validate_response(response, checks=CHECKS)

@@ -33,7 +33,7 @@ def daemon(tmp_path):
 @pytest.fixture
 def client(daemon):
     server = serve(build_app(daemon), daemon.site.http)
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as client:
         yield client
     server.close()
 
@@ -51,7 +51,7 @@ def counts(client, **query):
 def test_kinds_are_counted_in_a_time(client, judged):
     found = client.get(f"{FRONT}/kinds").json()
     assert found["kinds"][0] == {"kind": "kind 1", "count": 2, "corrected": 0}
-    assert (found["unsorted"], found["false_rejects"], found["shifts"]) == (1, 0, [])
+    assert (found["unsorted"], found["false_rejects"], found["intervals"]) == (1, 0, [])
     assert list(found["known"]) == ["kind 1", "kind 2", UNKNOWN_KIND] and found["names"] == {}
     length = datetime.fromisoformat(found["until"]) - datetime.fromisoformat(found["since"])
     assert length == timedelta(days=1)
@@ -72,22 +72,22 @@ def test_a_reject_is_said_with_how_many_of_its_kind_there_were_today(client, dae
     assert said == [unknown, scratch.replace("deep scratch", "kind 2").replace("2 such", "1 such"), scratch, scratch]
 
 
-def test_shifts_divide_the_time_from_its_begin_on(client, judged):
+def test_intervals_divide_the_time_from_its_begin_on(client, judged):
     since = datetime.now(timezone.utc) - timedelta(hours=20)
-    query = {"since": since.isoformat(), "shift_hours": 8}
-    shifts = client.get(f"{FRONT}/kinds", params=query).json()["shifts"]
-    assert [datetime.fromisoformat(shift["begin"]) for shift in shifts] == [
+    query = {"since": since.isoformat(), "interval_hours": 8}
+    intervals = client.get(f"{FRONT}/kinds", params=query).json()["intervals"]
+    assert [datetime.fromisoformat(each["begin"]) for each in intervals] == [
         since + timedelta(hours=hours) for hours in (0, 8, 16)
     ]
-    assert [shift["counts"] for shift in shifts] == [{}, {}, {"kind 1": 2, "kind 2": 1, UNKNOWN_KIND: 1}]
-    answer = client.get(f"{FRONT}/kinds", params={"hours": 1000, "shift_hours": 1})
+    assert [each["counts"] for each in intervals] == [{}, {}, {"kind 1": 2, "kind 2": 1, UNKNOWN_KIND: 1}]
+    answer = client.get(f"{FRONT}/kinds", params={"hours": 1000, "interval_hours": 1})
     assert answer.status_code == 409 and "at most 100 are counted" in answer.json()["detail"]
 
 
 def test_a_time_at_the_end_of_all_times_is_no_fault(client, judged):
     for since in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "1969-01-01T00:00:00Z"):
-        expected = 200 if since.startswith("9") else 409  # as many shifts since 1970
-        answer = client.get(f"{FRONT}/kinds", params={"since": since, "shift_hours": 168})
+        expected = 200 if since.startswith("9") else 409  # as many intervals since 1970
+        answer = client.get(f"{FRONT}/kinds", params={"since": since, "interval_hours": 168})
         assert answer.status_code == expected, since
         assert client.get(f"{FRONT}/positions", params={"since": since}).status_code == 200
     assert client.get(f"{FRONT}/kinds", params={"hours": 1_000_000}).status_code == 200

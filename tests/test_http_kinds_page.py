@@ -6,9 +6,10 @@ import re
 from contextlib import closing
 
 import pytest
-from browser import PHONE, chromium, opened_page
+from browser import PHONE, opened_page
 from fake_daemon import FakeDaemon
-from test_evidence import open_store, wait_until
+from patience import wait_until
+from test_evidence import open_store
 
 from edgead.daemon.http.app import build_app
 from edgead.daemon.http.server import serve
@@ -17,12 +18,6 @@ from edgead.types import UNKNOWN_KIND
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
 expect = sync_api.expect
 KINDS = ["kind 1", "kind 2", "kind 1", UNKNOWN_KIND, "kind 1", "kind 3"]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from browser import PHONE, chromium, opened_page
+from browser import PHONE, opened_page
 from fake_daemon import TOKEN, FakeDaemon
+from patience import wait_until
 from pydantic import SecretStr
 
 from edgead.daemon.http.app import build_app
@@ -18,12 +18,6 @@ from edgead.site.schema import HttpSection
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
 expect = sync_api.expect
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture
@@ -49,20 +43,13 @@ def url(daemon):
         yield url
 
 
-def until(condition: Callable[[], object], within_s: float = 8) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_the_live_view_follows_the_line(browser, daemon, url):
     with opened_page(browser, url) as page:
         expect(page.locator("#word")).to_have_text("OK")
         expect(page.locator("#stream li")).to_have_count(4)
         expect(page.locator("#live-image")).to_be_visible()
         expect(page.locator("#connection")).to_have_text("Connected")
-        until(lambda: daemon.listeners)
+        wait_until(lambda: daemon.listeners)
         id = daemon.judge(7, 0.9)
         expect(page.locator("#word")).to_have_text("Reject")
         expect(page.locator("#score")).to_have_text("0.9000")
@@ -98,7 +85,7 @@ def test_evidence_opens_with_its_images(browser, daemon, url):
         page.get_by_role("button", name="1 before").click()
         large = page.locator("#detail .frame img")
         expect(large).to_have_attribute("src", re.compile("/before-001.jpg\\?pipeline=front$"))
-        until(lambda: large.evaluate("image => image.naturalWidth") == 160)
+        wait_until(lambda: large.evaluate("image => image.naturalWidth") == 160)
         page.get_by_role("button", name="This part was good").click()
         page.get_by_label("Your name").fill("Anna")
         page.get_by_label("Note").fill("dust")
@@ -166,7 +153,7 @@ def test_live_chosen_again_leaves_the_verdict_below_the_bar(browser, url, device
         page.evaluate("scrollTo(0, document.body.scrollHeight)")
         assert page.evaluate(HIDDEN_UNDER_THE_BAR, "verdict") > 0
         page.get_by_role("link", name="Live", exact=True).click()
-        until(lambda: page.evaluate(HIDDEN_UNDER_THE_BAR, "verdict") <= 0)
+        wait_until(lambda: page.evaluate(HIDDEN_UNDER_THE_BAR, "verdict") <= 0)
         page.wait_for_timeout(200)
         assert page.evaluate(HIDDEN_UNDER_THE_BAR, "verdict") <= 0
 
@@ -224,7 +211,7 @@ def test_a_lost_connection_cannot_be_overlooked_and_repairs_itself(browser, daem
     with served(daemon, int(url.rpartition(":")[2])):
         expect(page.locator("#connection")).to_have_text("Connected")
         expect(page.locator("#word")).to_have_text("Reject")
-        until(lambda: len(daemon.listeners) > 1)
+        wait_until(lambda: len(daemon.listeners) > 1)
         daemon.judge(10, 0.1)  # events flow again
         expect(page.locator("#word")).to_have_text("OK")
         opening.__exit__(None, None, None)

@@ -11,7 +11,14 @@ import pytest
 import edgead
 from edgead.process.installation import install_command
 
-WORKSTATION = ("edgead.api.estimator", "edgead.export", "edgead.methods", "edgead.training", "edgead.tune")
+WORKSTATION = (
+    "edgead.api.estimator",
+    "edgead.export",
+    "edgead.learning.kinds.by_anomaly_ncd",
+    "edgead.methods",
+    "edgead.training",
+    "edgead.tune",
+)
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(edgead.__path__, "edgead.", onerror=lambda name: None)

@@ -74,22 +74,37 @@ def test_the_descriptor_is_what_it_says(rng, margin):
     bank, features = rng.random((60, 9), np.float32), rng.random((1, *GRID, 9), np.float32)
     head = NearestHead(margin=margin)
     outputs, arrays = {"features": features}, {"memory_bank": bank}
-    scores = head.open(outputs, arrays, SIZE).patch_scores(outputs)
-    found = head.open_describer(outputs, arrays).describe(outputs, scores)
+    scorer = head.open(outputs, arrays, SIZE)
+    scores = scorer.patch_scores(outputs)
+    found = head.open_describer(outputs, arrays, scorer).describe(outputs, scores)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, plain_descriptor(features[0], scores, bank, margin), atol=1e-5)
+
+
+def test_who_scores_and_who_describes_share_the_prepared_memory_bank(with_kinds, monkeypatch):
+    prepared = []
+
+    def prepare(bank):
+        prepared.append(bank.shape)
+        return NearestPatches(bank)
+
+    monkeypatch.setattr("edgead.heads.nearest.NearestPatches", prepare)
+    with Detector.load(with_kinds) as detector:
+        detector.check_describes()
+    assert len(prepared) == 1
 
 
 def test_what_lies_in_the_memory_bank_is_described_by_its_features(rng):
     features = rng.random((1, *GRID, 9), np.float32)
     outputs, arrays = {"features": features}, {"memory_bank": features.reshape(-1, 9)}
-    found = NearestHead().open_describer(outputs, arrays).describe(outputs, np.zeros(GRID, np.float32))
+    head, scores = NearestHead(), np.zeros(GRID, np.float32)
+    found = head.open_describer(outputs, arrays, head.open(outputs, arrays, SIZE)).describe(outputs, scores)
     assert np.isfinite(found).all() and not found[:9].any()
 
 
 def test_a_head_that_cannot_describe_says_what_can():
     with pytest.raises(SettingsError, match="'map' says how anomalous .* .edgead train --detector patchcore"):
-        MapHead().open_describer({"patch_scores": np.zeros((1, *GRID), np.float32)}, {})
+        MapHead().open_describer({"patch_scores": np.zeros((1, *GRID), np.float32)}, {}, None)
 
 
 def test_the_halves_of_descriptors(rng):

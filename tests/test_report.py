@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from browser import chromium, opened_page
+from browser import opened_page
 from typer.testing import CliRunner
 
 from edgead.calibration.conformal import calibrate
@@ -163,26 +163,25 @@ def test_a_chart_is_well_formed_and_keeps_within_its_frame():
     assert len(chart.svg()) < 20_000  # 5,000 points are thinned
 
 
-def test_the_page_in_a_browser(page):
+def test_the_page_in_a_browser(browser, page):
     path, _ = page
-    with chromium() as browser:
-        for options in ({"width": 1200, "height": 900}, {"width": 390, "height": 800}):
-            for scheme in ("light", "dark"):
-                with opened_page(browser, path.as_uri(), viewport=options, color_scheme=scheme) as opened:
-                    assert opened.evaluate("document.documentElement.scrollWidth") <= options["width"]
-                    shown = opened.evaluate("[...document.images].map(image => image.naturalWidth)")
-                    assert shown and all(width > 0 for width in shown)
-                    assert opened.locator("svg.chart").count() == 5
-                    narrow = opened.evaluate(
-                        "[...document.querySelectorAll('svg.chart')].map(svg => svg.getBoundingClientRect().width)"
-                    )
-                    assert min(narrow) > 300
-                    ink, paper = opened.evaluate(
-                        "['color', 'backgroundColor'].map(name => getComputedStyle(document.body)[name])"
-                    )
-                    assert (sum(map(int, ink[4:-1].split(","))) > sum(map(int, paper[4:-1].split(",")))) == (
-                        scheme == "dark"
-                    )
-                    if scheme == "dark":
-                        printed = opened.pdf(prefer_css_page_size=True)
-                        assert printed.startswith(b"%PDF") and 1 <= printed.count(b"/Type /Page\n") <= 8
+    for options in ({"width": 1200, "height": 900}, {"width": 390, "height": 800}):
+        for scheme in ("light", "dark"):
+            with opened_page(browser, path.as_uri(), viewport=options, color_scheme=scheme) as opened:
+                assert opened.evaluate("document.documentElement.scrollWidth") <= options["width"]
+                shown = opened.evaluate("[...document.images].map(image => image.naturalWidth)")
+                assert shown and all(width > 0 for width in shown)
+                assert opened.locator("svg.chart").count() == 5
+                narrow = opened.evaluate(
+                    "[...document.querySelectorAll('svg.chart')].map(svg => svg.getBoundingClientRect().width)"
+                )
+                assert min(narrow) > 300
+                ink, paper = opened.evaluate(
+                    "['color', 'backgroundColor'].map(name => getComputedStyle(document.body)[name])"
+                )
+                assert (sum(map(int, ink[4:-1].split(","))) > sum(map(int, paper[4:-1].split(",")))) == (
+                    scheme == "dark"
+                )
+                if scheme == "dark":
+                    printed = opened.pdf(prefer_css_page_size=True)
+                    assert printed.startswith(b"%PDF") and 1 <= printed.count(b"/Type /Page\n") <= 8

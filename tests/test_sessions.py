@@ -129,7 +129,7 @@ def test_a_daemon_judges_with_a_head_that_remembers(video_model, tmp_path):
     with started(tmp_path, site, code=code) as daemon:
         reported = daemon.wait_state("stopped", reason="has ended")
         assert (reported["taken"], reported["judged"], reported["skipped"]) == (9, 7, 0)
-        assert daemon.stop() < 5
+        daemon.stop(within_s=5)
     assert [record["number"] for record in daemon.records()] == list(range(2, 9))
 
 
@@ -162,7 +162,7 @@ def test_in_a_running_daemon_a_reconnect_and_an_exchange_begin_a_new_stream(vide
             check(lambda: None, 0)
             check(reconnect, FRAMES - 1)
             check(exchange, FRAMES - 1)
-            assert daemon.stop() < 5
+            daemon.stop(within_s=5)
 
 
 def test_a_camera_counts_its_connections(tmp_path):
@@ -174,7 +174,7 @@ def test_a_camera_counts_its_connections(tmp_path):
         seen: set[int] = set()
         numbers = []
         while 2 not in seen:
-            taken = mailbox.get(20)
+            taken = mailbox.get(30)
             seen.add(taken.connection)
             numbers.append(taken.number)
         camera.close()

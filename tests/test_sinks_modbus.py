@@ -6,11 +6,11 @@ import asyncio
 import socket
 import struct
 import threading
-import time
 from contextlib import closing, contextmanager
+from functools import partial
 
 import pytest
-from test_evidence import wait_until
+from patience import MOST_S, usual_s, wait_until
 from verdicts import Line
 
 from edgead.sinks import SinkError, open_queued, open_sink
@@ -39,17 +39,17 @@ class Plc:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        assert self._ready.wait(5)
+        assert self._ready.wait(MOST_S)
 
     def close(self):
-        asyncio.run_coroutine_threadsafe(self._server.shutdown(), self._loop).result(5)
-        self._thread.join(5)
+        asyncio.run_coroutine_threadsafe(self._server.shutdown(), self._loop).result(MOST_S)
+        self._thread.join(MOST_S)
 
     def read(self):
         """What lies there now: coils, count, score, decision."""
         from pymodbus.client import ModbusTcpClient
 
-        with ModbusTcpClient("127.0.0.1", port=self.port, timeout=2) as client:
+        with ModbusTcpClient("127.0.0.1", port=self.port, timeout=MOST_S) as client:
             coils = client.read_coils(COIL, count=4, device_id=UNIT).bits[:4]
             registers = client.read_holding_registers(REGISTER, count=5, device_id=UNIT).registers
         count, score, decision = struct.unpack(">IfH", struct.pack(">5H", *registers))
@@ -58,7 +58,7 @@ class Plc:
     def read_kind(self):
         from pymodbus.client import ModbusTcpClient
 
-        with ModbusTcpClient("127.0.0.1", port=self.port, timeout=2) as client:
+        with ModbusTcpClient("127.0.0.1", port=self.port, timeout=MOST_S) as client:
             return client.read_holding_registers(REGISTER + 5, count=1, device_id=UNIT).registers[0]
 
     def _run(self):
@@ -89,7 +89,7 @@ class Plc:
 @contextmanager
 def queued_to(port, **settings):
     values = {"kind": "modbus", "host": "127.0.0.1", "port": port, "unit": UNIT, "coil": COIL, "register": REGISTER}
-    queued = open_queued("plc", ModbusOptions.model_validate({**values, "timeout_s": 0.5, **settings}))
+    queued = open_queued("plc", ModbusOptions.model_validate({**values, "timeout_s": 10, **settings}))
     try:
         yield queued
     finally:
@@ -167,10 +167,7 @@ def test_a_plc_that_was_away_gets_the_newest_verdict_alone_and_sees_that_it_miss
     with queued_to(plc.port) as queued:
         write(queued, line, 0.1)
         plc.close()
-        begin = time.perf_counter()
-        for _ in range(20):
-            queued.write(*line.part(0.9))
-        assert time.perf_counter() - begin < 0.1
+        assert usual_s(partial(queued.write, *part) for part in line.parts(20, 0.9)) < 0.01
         wait_until(lambda: queued.status().waiting == 0)
         status = queued.status()
         assert status.failed + status.dropped == 20 and status.failed >= 1
@@ -185,11 +182,8 @@ def test_a_plc_that_was_away_gets_the_newest_verdict_alone_and_sees_that_it_miss
 
 def test_a_plc_that_never_answers_delays_no_verdict():
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        with queued_to(silent.getsockname()[1]) as queued:
-            begin = time.perf_counter()
-            for part in Line().parts(20):
-                queued.write(*part)
-            assert time.perf_counter() - begin < 0.2
+        with queued_to(silent.getsockname()[1], timeout_s=0.5) as queued:
+            assert usual_s(partial(queued.write, *part) for part in Line().parts(20)) < 0.01
             wait_until(lambda: queued.status().failed >= 1)
             assert "cannot be written" in queued.status().problem
 
@@ -222,9 +216,9 @@ def test_after_what_nobody_foresaw_the_connection_begins_again(caplog):
 
 @pytest.mark.parametrize("wrong", [{"register": 500}, {"coil": 500}, {"unit": 9}])
 def test_addresses_that_the_plc_does_not_have_are_reported(wrong):
-    with closing(Plc()) as plc, queued_to(plc.port, **wrong) as queued:
+    with closing(Plc()) as plc, queued_to(plc.port, timeout_s=1, **wrong) as queued:
         queued.write(*Line().part())
-        wait_until(lambda: queued.status().failed == 1, timeout_s=10)
+        wait_until(lambda: queued.status().failed == 1)
         assert "is refused" in queued.status().problem or "cannot be written" in queued.status().problem
 
 

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager, suppress
 
 import pytest
 from broker import PASSWORD, USER, Broker, Receiver
-from test_evidence import wait_until
+from patience import MOST_S, wait_until
 from verdicts import Line, ids
 
 from edgead.errors import SettingsError
@@ -50,9 +50,9 @@ def queued_of(broker, **settings):
         queued.close(0.1)
 
 
-def received(receiver, count, timeout_s=10.0):
+def received(receiver, count):
     """Ids of what arrived, in its order, once so many different ones have: some may come twice."""
-    wait_until(lambda: len(set(ids(receiver.records))) >= count, timeout_s)
+    wait_until(lambda: len(set(ids(receiver.records))) >= count)
     return ids(receiver.records)
 
 
@@ -104,7 +104,7 @@ def test_a_broker_that_was_away_gets_everything_once_and_in_order(tmp_path, qos,
             assert "connection has ended" in status.problem or "refused" in status.problem
             broker.start()
             work_for(queued, 0.5)
-            received(receiver, len(sent), timeout_s=30)
+            received(receiver, len(sent))
             wait_until(lambda: queued.status().waiting == 0)
             time.sleep(0.2)  # for what would come twice
             status = queued.status()
@@ -112,7 +112,7 @@ def test_a_broker_that_was_away_gets_everything_once_and_in_order(tmp_path, qos,
             arrived = ids(receiver.records)
             # With QoS 1 the one that was under way may come twice, which its id shows.
             assert list(dict.fromkeys(arrived)) == sent and len(arrived) - len(sent) <= (1 if qos == 1 else 0)
-            assert slowest < 1
+            assert slowest < 5
 
 
 class Cable:
@@ -135,7 +135,7 @@ class Cable:
         self._server.shutdown(socket.SHUT_RDWR)
         self.cut()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(MOST_S)
         for end in (self._server, *self._ends):
             end.close()
 
@@ -173,7 +173,7 @@ def test_a_cable_cut_under_load_loses_nothing_and_what_comes_twice_is_known(tmp_
                 for part in line.parts(10):
                     queued.write(*part)
                     sent.append(part[0].id)
-            wait_until(lambda: queued.status().written == len(sent), timeout_s=20)
+            wait_until(lambda: queued.status().written == len(sent))
             arrived = received(receiver, len(sent))
     assert len(arrived) - len(sent) <= most_twice
     assert list(dict.fromkeys(arrived)) == sent
@@ -228,9 +228,9 @@ def test_a_broker_that_hangs_is_noticed_and_loses_nothing(tmp_path):
             sent += line.parts(20)
             for part in sent[1:]:
                 queued.write(*part)
-            wait_until(lambda: queued.status().problem, timeout_s=9)
+            wait_until(lambda: queued.status().problem)
             os.kill(broker.process.pid, signal.SIGCONT)
-            wait_until(lambda: queued.status().written == 21, timeout_s=15)
+            wait_until(lambda: queued.status().written == 21)
             arrived = list(dict.fromkeys(received(receiver, 21)))
             assert arrived == [frame.id for frame, _ in sent]
 
@@ -243,7 +243,7 @@ def test_what_is_not_delivered_at_the_end_is_counted_and_delays_no_stop(tmp_path
             queued.write(*part)
         begin = time.monotonic()
         queued.close(0.3)
-        assert 0.3 <= time.monotonic() - begin < 1.5
+        assert 0.3 <= time.monotonic() - begin < MOST_S
         assert (queued.status().dropped, queued.status().waiting) == (5, 0)
 
 
@@ -255,15 +255,15 @@ def test_messages_of_a_topic_are_heard_but_none_of_the_past(tmp_path):
         sender.publish("line7/trigger", b"retained", retain=True)
         subscription = Subscription(section(broker), "line7/trigger", heard.append)
         with closing(subscription):
-            assert subscription.wait(5)
+            assert subscription.wait(MOST_S)
             wait_until(lambda: (sender.publish("line7/trigger", b"go"), heard)[1])
             assert set(heard) == {b"go"}
             broker.stop()
             wait_until(lambda: subscription.problem is not None)
             broker.start()
-            assert subscription.wait(10) and subscription.problem is None
+            assert subscription.wait(MOST_S) and subscription.problem is None
             heard.clear()
-            wait_until(lambda: (sender.publish("line7/trigger", b"again"), heard)[1], timeout_s=10)
+            wait_until(lambda: (sender.publish("line7/trigger", b"again"), heard)[1])
             assert set(heard) == {b"again"}
 
 

@@ -8,10 +8,11 @@ import socket
 import threading
 import time
 from contextlib import closing, contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from test_evidence import wait_until
+from patience import MOST_S, usual_s, wait_until
 from verdicts import Line, ids
 
 from edgead.errors import SettingsError
@@ -146,10 +147,7 @@ def test_a_receiver_that_never_answers_delays_no_verdict_and_bounds_the_queue(ca
         with queued_to(hook.url, timeout_s=0.2, queue={"messages": 10}, secret=SECRET) as queued:
             queued.write(*parts[0])
             wait_until(lambda: hook.requests)
-            begin = time.perf_counter()
-            for part in parts[1:]:
-                queued.write(*part)
-            assert time.perf_counter() - begin < 0.1
+            assert usual_s(partial(queued.write, *part) for part in parts[1:]) < 0.01
             wait_until(lambda: queued.status().problem)
             status = queued.status()
             assert (status.waiting, status.dropped, status.written, status.failed) == (11, 39, 0, 0)
@@ -163,22 +161,22 @@ def test_a_receiver_that_never_answers_delays_no_verdict_and_bounds_the_queue(ca
 
 
 def test_a_verdict_is_given_up_in_the_end():
-    with closing(Hook(*[500] * 99)) as hook, queued_to(hook.url, give_up_after_s=0.3) as queued:
+    with closing(Hook(*[500] * 99)) as hook, queued_to(hook.url, give_up_after_s=1) as queued:
         queued.write(*Line().part())
         wait_until(lambda: queued.status().failed == 1)
-        assert 2 <= len(hook.requests) <= 4
+        assert 2 <= len(hook.requests) <= 6
         assert "answered 500; the verdict was not taken" in queued.status().problem
 
 
 def test_a_close_waits_for_no_dead_receiver():
     with closing(Hook(*[0] * 9)) as hook:
-        with queued_to(hook.url, timeout_s=20) as queued:
+        with queued_to(hook.url, timeout_s=2 * MOST_S) as queued:
             for part in Line().parts(3):
                 queued.write(*part)
             wait_until(lambda: hook.requests)
             begin = time.monotonic()
             queued.close(0.2)
-            assert time.monotonic() - begin < 1
+            assert time.monotonic() - begin < MOST_S
             assert queued.status().dropped == 2 and queued.status().waiting == 1
             hook.released.set()
 

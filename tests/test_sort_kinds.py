@@ -22,6 +22,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.versions import earlier_versions
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
+from edgead.images.sheet import band_sheet
 from edgead.learning.kinds import folders
 from edgead.learning.kinds.clusters import MOST_REJECTS, find_clusters
 from edgead.learning.kinds.from_store import read_span
@@ -136,7 +137,14 @@ def test_sort_writes_folders_a_sheet_and_tables(trained_model, rejects, line_dat
     assert content(out) == before
 
 
-def test_links_in_place_of_copies_and_names_of_their_own(trained_model, rejects, tmp_path):
+def test_links_in_place_of_copies_and_names_of_their_own(trained_model, rejects, tmp_path, monkeypatch):
+    captions = []
+
+    def sheet(title, bands, **more):
+        captions.extend(name for _, tiles in bands for _, name in tiles)
+        return band_sheet(title, bands, **more)
+
+    monkeypatch.setattr(folders, "band_sheet", sheet)
     first = sorted(rejects.iterdir())[:3]
     for number, path in enumerate(first):
         (tmp_path / f"id{number}").mkdir()
@@ -147,6 +155,7 @@ def test_links_in_place_of_copies_and_names_of_their_own(trained_model, rejects,
     assert "edgead name" in ended.stdout and "kind-01=NAME" in ended.stdout
     links = {path.name: path.resolve() for path in (tmp_path / "kinds" / "kind-01").iterdir()}
     assert links == {f"id{number}_frame.jpg": path.resolve() for number, path in enumerate(paths)}
+    assert sorted(captions) == sorted(links)  # what a person moves is called as the sheet says
 
 
 def test_nothing_is_left_where_it_cannot_be_written(trained_model, rejects, tmp_path, monkeypatch):
@@ -164,6 +173,9 @@ def test_an_image_that_cannot_be_read_is_named_and_left_out(trained_model, rejec
     ended = run_here("sort", trained_model, rejects, tmp_path / "torn.jpg", "-o", tmp_path / "kinds", "--json")
     assert ended.returncode == 1
     assert [one["image"] for one in json.loads(ended.stdout)["problems"]] == [str(tmp_path / "torn.jpg")]
+    alone = run_here("sort", trained_model, tmp_path / "torn.jpg", "-o", tmp_path / "none")
+    assert alone.returncode == 2 and "none of 1 images can be judged; " in alone.stderr
+    assert "torn.jpg: not an image" in alone.stderr and not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
@@ -252,6 +264,7 @@ def test_kinds_are_added_changed_and_replaced(model_copy, rejects, examples, tmp
         ((), "name kinds, such as kind-01=scratch"),
         (("kind-01",), "'kind-01' is no name of a kind"),
         (("a=b", "a=c"), "a gets two names: b and c"),
+        (("kind-01=b", "kind 1=c"), "kind 1 gets two names: b and c"),
         (("a=b",), "knows no kinds of rejects"),
         (("a=b", "--replace"), "--replace forgets the kinds"),
         (("kind-09=x", "--examples", "EXAMPLES"), "there is no kind 'kind 9': there are dent, kind 1"),
@@ -273,6 +286,13 @@ def test_an_example_of_two_kinds_is_refused(model_copy, examples):
     shutil.copy(path, examples / "kind-01" / "other.jpg")
     ended = run_here("name", model_copy, "--examples", examples)
     assert ended.returncode == 2 and "are the same image: an example has one kind" in ended.stderr
+
+
+def test_the_good_parts_of_a_test_set_are_no_kind(model_copy, examples):
+    (examples / "good").mkdir()
+    next(examples.glob("dent/*")).rename(examples / "good" / "false_reject.jpg")
+    assert run_here("name", model_copy, "--examples", examples, "--group", "none").returncode == 0
+    assert Artifact.load(model_copy).manifest.kinds.names == ["dent", "kind 1"]
 
 
 def test_examples_that_are_ok_are_left_out(model_copy, examples, line_data):

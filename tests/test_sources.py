@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from fakes import FOURCC, mjpeg_server, numbered, read_number, write_video
+from patience import MOST_S
 
 from edgead.images.files import write_image
 from edgead.sinks import SINKS
@@ -226,7 +227,7 @@ def test_a_paced_recording_ends_when_it_is_closed(tmp_path):
     threading.Timer(0.2, source.close).start()
     begin_s = time.monotonic()
     assert len(list(source)) == 1
-    assert time.monotonic() - begin_s < 10
+    assert time.monotonic() - begin_s < MOST_S
 
 
 def test_options_of_a_recording_are_checked(tmp_path):
@@ -311,7 +312,7 @@ def test_the_real_line_gives_the_same_parts_for_the_same_seed():
 
 
 def test_a_slow_consumer_always_gets_the_newest_frame():
-    with mjpeg_server(100, fps=100) as camera:
+    with mjpeg_server(100, fps=40) as camera:
         with closing(open_source(f"{camera.url}/video.mjpg", late_after_ms=60_000)) as source:
             assert source.live
             lags, numbers, dropped = [], [], []
@@ -322,7 +323,7 @@ def test_a_slow_consumer_always_gets_the_newest_frame():
                     numbers.append(frame.number)
                     assert frame.number == shown
                     dropped.append(source.counters.dropped)
-                    time.sleep(0.1)
+                    time.sleep(0.25)
     assert numbers[-1] == 99  # the last frame of a stream that ends is still delivered
     assert dropped == sorted(dropped) and dropped[-1] > 50
     # The first frames come while FFmpeg still examines the stream; later ones are a few intervals old.
@@ -333,13 +334,13 @@ def test_a_slow_consumer_always_gets_the_newest_frame():
 
 def test_a_stream_that_stops_without_closing_is_a_fault_in_bounded_time():
     released = threading.Event()
-    with mjpeg_server(10, then=lambda: released.wait(10)) as camera:
-        with closing(open_source(camera.url, read_timeout_s=0.5)) as source:
+    with mjpeg_server(10, then=lambda: released.wait(2 * MOST_S)) as camera:
+        with closing(open_source(camera.url, read_timeout_s=2)) as source:
             begin = time.monotonic()
             seen, fault = frames_until_fault(source)
-            assert time.monotonic() - begin < 3
-            reported = re.search(r"no data for (\d\.\d) s, after 10 frames", fault)
-            assert seen[-1] == (9, 9) and reported and 0.4 <= float(reported[1]) < 3
+            assert time.monotonic() - begin < MOST_S
+            reported = re.search(r"no data for (\d+\.\d) s, after 10 frames", fault)
+            assert seen[-1] == (9, 9) and reported and 1.9 <= float(reported[1]) < MOST_S
         released.set()
 
 
@@ -351,7 +352,7 @@ def test_a_reader_that_hangs_is_a_fault_and_does_not_hang_the_close(monkeypatch)
             return 0.0  # as of a capture that does not know
 
         def read(self):
-            released.wait(20)
+            released.wait(2 * MOST_S)
             return False, None
 
         def release(self):
@@ -363,7 +364,7 @@ def test_a_reader_that_hangs_is_a_fault_and_does_not_hang_the_close(monkeypatch)
     begin = time.monotonic()
     assert frames_until_fault(source) == ([], "camera:hangs: no frame for 0.3 s")
     source.close()
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < MOST_S
     released.set()
 
 
@@ -425,13 +426,13 @@ def test_a_reader_that_dies_is_never_a_success():
 def test_a_stop_event_and_a_close_wake_a_consumer_that_waits():
     for by_event in (True, False):
         stop, released = threading.Event(), threading.Event()
-        with mjpeg_server(3, then=partial(released.wait, 20)) as camera:
-            source = open_source(camera.url, read_timeout_s=15, stop=stop)
+        with mjpeg_server(3, then=partial(released.wait, 3 * MOST_S)) as camera:
+            source = open_source(camera.url, read_timeout_s=2 * MOST_S, stop=stop)
             timer = threading.Timer(0.4, stop.set if by_event else source.close)
             timer.start()
             begin = time.monotonic()
             seen, fault = frames_until_fault(source)
-            assert fault is None and time.monotonic() - begin < 4
+            assert fault is None and time.monotonic() - begin < MOST_S
             timer.join()
             released.set()
             source.close()
@@ -457,8 +458,8 @@ def test_an_unreachable_url_is_an_error_in_bounded_time(capfd, scheme):
         port = unused.getsockname()[1]
         begin = time.monotonic()
         with pytest.raises(SourceError, match="cannot be reached: Connection refused") as fault:
-            open_source(f"{scheme}://operator:hunter2@127.0.0.1:{port}/x", open_timeout_s=1)
-    assert time.monotonic() - begin < 4
+            open_source(f"{scheme}://operator:hunter2@127.0.0.1:{port}/x", open_timeout_s=20)
+    assert time.monotonic() - begin < MOST_S
     assert "hunter2" not in str(fault.value) and fault.value.__cause__ is None
     assert capfd.readouterr().err == ""
 
@@ -468,7 +469,7 @@ def test_a_server_that_never_answers_is_an_error_in_bounded_time():
         begin = time.monotonic()
         with pytest.raises(SourceError, match="gives no video|did not open within"):
             open_source(f"http://127.0.0.1:{silent.getsockname()[1]}/x", open_timeout_s=0.5)
-    assert time.monotonic() - begin < 4
+    assert time.monotonic() - begin < MOST_S
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import json
 import os
 import signal
 import threading
-import time
 from functools import partial
 
 import cv2
 import pytest
 from fakes import FakeDetector, mjpeg_server, numbered, write_video
+from patience import MOST_S
 from rich.console import Console
 
 from edgead.errors import EdgeadError
@@ -164,13 +164,15 @@ def test_the_stop_event_ends_it_after_the_frame_in_work(video):
 def test_a_signal_ends_it_cleanly_and_the_handlers_are_restored(tmp_path, number):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     released = threading.Event()
-    with mjpeg_server(5, then=partial(released.wait, 20)) as camera:
+    with mjpeg_server(5, then=partial(released.wait, 2 * MOST_S)) as camera:
         # The camera stalls after 5 frames, so the signal comes while the loop waits.
         timer = threading.Timer(0.6, os.kill, (os.getpid(), number))
-        timer.start()
-        begin = time.monotonic()
-        summary = run(camera.url, FakeDetector(), [f"jsonl:{tmp_path}/out.jsonl"])
-        assert time.monotonic() - begin < 4
+
+        def begin(frame, _verdict):
+            if not timer.ident:
+                timer.start()
+
+        summary = run(camera.url, FakeDetector(), [f"jsonl:{tmp_path}/out.jsonl"], on_verdict=begin)
         released.set()
     assert (summary.ended_by, summary.fault) == (signal.Signals(number).name, None)
     assert summary.frames >= 1
@@ -194,7 +196,7 @@ def test_a_slow_detector_on_a_live_camera_sees_the_newest_frame_and_counts_the_o
     assert detector.seen == sorted(set(detector.seen)) and detector.seen[-1] == 59
     assert summary.ended_by == "fault" and "the stream ended or the connection was lost" in summary.fault
     # In a queue, a frame would wait for the work on all those before it.
-    assert summary.latency["age"].p50_ms < 80
+    assert summary.latency["age"].p50_ms < 500
 
 
 @pytest.mark.parametrize("error", [ValueError("features has NaN"), EdgeadError("smaller than the region")])

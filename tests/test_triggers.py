@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import MOST_S
 
 from edgead.errors import SettingsError
 from edgead.synthetic.line import render
@@ -94,7 +95,7 @@ def test_an_edge_asks_for_a_frame():
     with closing(GpioTrigger(GpioOptions(kind="gpio", line=4), lambda section: line)) as trigger:
         assert not trigger.accepts(frame(time.perf_counter_ns()))
         line.edges.release()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + MOST_S
         accepted = 0
         while not accepted and time.monotonic() < deadline:
             accepted += trigger.accepts(frame(time.perf_counter_ns()))
@@ -109,7 +110,7 @@ def test_a_line_that_is_lost_is_not_silent():
     with closing(GpioTrigger(GpioOptions(kind="gpio", line=4), lambda section: line)) as trigger:
         line.gone.set()
         with pytest.raises(SettingsError, match="line 4 of /dev/gpiochip0: lost: No such device"):
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + MOST_S
             while time.monotonic() < deadline:
                 assert not trigger.accepts(frame(time.perf_counter_ns()))
                 time.sleep(0.005)

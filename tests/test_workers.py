@@ -29,7 +29,7 @@ class Waiting:
         self._threads = [threading.Thread(target=self._wait, args=[children], daemon=True)]
         self._threads[0].start()
         for _ in range(children + 1):
-            assert self._up.acquire(timeout=5)
+            assert self._up.acquire(timeout=30)
 
     def _wait(self, children: int) -> None:
         for _ in range(children):

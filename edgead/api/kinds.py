@@ -45,7 +45,8 @@ class SortingDetector(Detector):
         progress : callable, optional
             Called with (stage, done, total).
         **plan
-            See `edgead.learning.kinds.sort.SortPlan`: `count` of the kinds, `everything`, `group`, `seed`.
+            See `edgead.learning.kinds.sort.SortPlan`: `count` of the kinds, `everything`, `group`, `seed`; `method`,
+            and for "anomaly_ncd" `weights`, `epochs`, `device`.
 
         Returns
         -------
@@ -55,11 +56,14 @@ class SortingDetector(Detector):
         Raises
         ------
         SettingsError
-            The model cannot tell kinds apart, nothing is rejected, or the folder is not empty.
+            The model cannot tell kinds apart, nothing is rejected, the folder is not empty, or settings that do not fit
+            the method.
         """
         from edgead.learning.kinds.folders import check_folder, write_sorted
         from edgead.learning.kinds.sort import SortPlan, sort_images
 
+        if plan.get("weights") is not None:
+            plan["weights"] = named_path(plan["weights"])
         target = None if folder is None else named_path(folder)
         if target is not None:
             check_folder(target)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 
 from edgead.cli.console import print_json, stdout
 from edgead.cli.listing import ListingApp
@@ -83,6 +84,17 @@ def find_images(paths: list[Path], *, below: bool = False) -> list[Path]:
         is_file = path.is_file() or (is_image_path(path) and not path.is_dir())
         found += [path] if is_file else list_images(path, below=below)
     return found
+
+
+def read_setting(text: str) -> tuple[str, Any]:
+    """Read the NAME=VALUE of an option --set."""
+    name, equals, value = text.partition("=")
+    try:
+        if name and equals:
+            return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        pass
+    raise SettingsError(f"--set {text!r}: expected NAME=VALUE, such as window=3 or layers=[stride8,stride16]")
 
 
 def read_numbers(option: str, text: str, counts: tuple[int, ...], *, repeat: int = 0) -> tuple[int, ...]:

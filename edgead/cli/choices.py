@@ -32,6 +32,13 @@ class MadeMethod(Word):
     ratio = "ratio"
     paste = "paste"
     drawn = "drawn"
+    seas = "seas"
+    anogen = "anogen"
+
+
+class SortMethod(Word):
+    residuals = "residuals"
+    anomaly_ncd = "anomaly_ncd"
 
 
 class TeacherSize(Word):

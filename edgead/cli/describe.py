@@ -72,9 +72,13 @@ def describe(
 
     plan = DescribePlan(part=part, language=language, heat_map=heat_map, everything=everything)
     plan = replace(plan, question=question) if question else plan
-    paths = [] if quiz else find_images(images, below=True)
+    if most is not None and not quiz:
+        raise SettingsError("--most says how many questions a quiz has: it goes with --quiz")
+    if quiz and (question or everything):
+        raise SettingsError("--quiz asks its own questions of all test images: leave --question and --all out")
     if quiz and len(images) != 1:
         raise SettingsError(f"--quiz takes one data set in MVTec layout, found {len(images)} paths")
+    paths = [] if quiz else find_images(images, below=True)
     chat = _open_chat(endpoint, name, timeout_s)
     with Detector.load(model, runtime=runtime, precision=precision) as detector:
         if quiz:
@@ -134,9 +138,14 @@ def _quiz(detector: Detector, chat: Chat, data: Path, plan: QuizPlan, output: Pa
     from edgead.report.describe.opinions import write_rows
     from edgead.report.describe.quiz import run_quiz
 
-    with stage_bars() as progress:
-        result = run_quiz(detector, chat, data, plan, partial(progress, "ask"))
-    if output is not None:
-        write_rows([reply.to_dict() for reply in result.replies], output)
+    rows: list[dict[str, Any]] = []
+    try:
+        with stage_bars() as progress:
+            result = run_quiz(
+                detector, chat, data, plan, partial(progress, "ask"), heard=lambda reply: rows.append(reply.to_dict())
+            )
+    finally:  # as for descriptions
+        if output is not None and rows:
+            write_rows(rows, output)
     report = {"language_model": chat.model, "endpoint": chat.address.shown, **result.to_dict()}
     print_report(report, as_json, result.table)

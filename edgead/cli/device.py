@@ -135,7 +135,7 @@ def predict(
 ) -> None:
     """Judge images; exit 1 when some of them cannot be judged, 2 when none can."""
     from edgead.cli.advice import without_thresholds
-    from edgead.cli.predict_files import predict_images, verdict_table, without_heat_maps, write_csv
+    from edgead.cli.predict_files import predict_images, verdict_table, without_heat_maps, write_verdicts
     from edgead.detector import Detector
 
     paths = find_images(images, below=True)
@@ -146,7 +146,7 @@ def predict(
         if detector.threshold is None:
             warnings.append(without_thresholds(model))
     if csv is not None:
-        write_csv(rows, csv)
+        write_verdicts(rows, csv)
     print_report(
         {"model": str(model), "images": rows, "warnings": warnings}, json, lambda: verdict_table(rows, language)
     )

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from edgead.cli.advice import edgead_command
 from edgead.cli.app import Group, Json, Model, Seed, app, find_images, print_report
+from edgead.cli.choices import DeviceName, SortMethod
 from edgead.cli.console import stage_bars, stderr
 from edgead.errors import SettingsError
 
@@ -35,6 +36,14 @@ def sort(
     ] = None,
     since: Annotated[str, typer.Option(help="How far back into the store: 12h, 7d, 2w.")] = "7d",
     link: Annotated[bool, typer.Option("--link", help="Write links to the images, no copies.")] = False,
+    method: Annotated[
+        SortMethod, typer.Option(help="By how rejects differ from good parts, or by a transformer that learns them.")
+    ] = SortMethod.residuals,
+    weights: Annotated[
+        Path | None, typer.Option(help="Of anomaly_ncd: the transformer, a file of DINO or DINOv2.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Of anomaly_ncd: how often it sees each reject.")] = 50,
+    device: Annotated[DeviceName, typer.Option(help="Of anomaly_ncd: where it learns.")] = DeviceName.auto,
     group: Group = "auto",
     seed: Seed = 0,
     json: Json = False,
@@ -44,15 +53,17 @@ def sort(
     from edgead.learning.kinds.folders import SHEET, check_folder, write_sorted
     from edgead.learning.kinds.sort import SortPlan, sort_images
 
-    plan = SortPlan(_read_count(kinds), everything, group, seed)
+    plan = SortPlan(_read_count(kinds), everything, group, seed, method, weights, epochs, device)
     check_folder(output)
     paths = [*find_images(images or []), *_from_store(store, store_url, since)]
     if not paths:
         raise SettingsError("name images, folders of them, or an evidence store with --store")
     with Detector.load(model) as detector, stage_bars() as progress:
-        found = sort_images(detector, paths, plan, progress=progress)
+        found = sort_images(detector, paths, plan, announce=_announce, progress=progress)
         write_sorted(detector, found, output, link=link)
     print_report({**found.to_dict(), "folder": str(output)}, json, lambda: _pareto_table(found.to_dict()))
+    for note in found.clusters.notes:
+        stderr.print(f"note: {note}", style="yellow", soft_wrap=True)
     for one in found.problems:
         stderr.print(f"{one.path}: {one.text}", style="red", soft_wrap=True)
     if not json:
@@ -98,6 +109,10 @@ def name(
     raise typer.Exit(1 if named.problems else 0)
 
 
+def _announce(text: str) -> None:
+    stderr.print(f"{text}; stop it with Ctrl-C, nothing is written until the end", soft_wrap=True)
+
+
 def _read_count(kinds: str) -> int | None:
     if kinds == "auto":
         return None
@@ -122,7 +137,8 @@ def _pareto_table(report: dict[str, Any]) -> Table:
         table.add_column(column, justify="left" if column == "kind" else "right")
     for row in report["kinds"]:
         shares = (f"{100 * row[share]:.0f} %" for share in ("share", "cumulative"))
-        table.add_row(row["kind"], str(row["images"]), str(row["parts"]), *shares, f"{row['stability']:.2f}")
+        stability = "" if row["stability"] is None else f"{row['stability']:.2f}"
+        table.add_row(row["kind"], str(row["images"]), str(row["parts"]), *shares, stability)
     table.caption, table.caption_justify = report["parts"], "left"
     return table
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import numpy as np
 import typer
 
-from edgead.cli.app import Group, Json, Seed, app, print_report
-from edgead.cli.choices import MadeMethod
-from edgead.cli.console import facts_table, stage_bars
+from edgead.cli.app import Group, Json, Seed, app, print_report, read_setting
+from edgead.cli.choices import Device, DeviceName, MadeMethod
+from edgead.cli.console import facts_table, stage_bars, stderr
 from edgead.dataset.folders import resize_map
-from edgead.dataset.made import Method
+from edgead.dataset.made import LEARNT, Method
 from edgead.errors import SettingsError
 from edgead.images.files import list_images
 
 if TYPE_CHECKING:
     from edgead.detector import Detector
+    from edgead.methods.diffusion.made_set import Diffusion
+    from edgead.synthetic.made_set import Recipe
     from edgead.synthetic.rejects import RealDefect
 
 
@@ -51,9 +54,20 @@ def defects(
         MadeMethod,
         typer.Option(
             help="ratio multiplies a part by what the defect did to its surroundings, paste takes the pixels of the "
-            "reject, drawn needs no rejects."
+            "reject, drawn needs no rejects; seas and anogen learn with a Stable Diffusion, on a GPU."
         ),
     ] = MadeMethod.ratio,
+    weights: Annotated[
+        Path | None, typer.Option(help="Of seas and anogen: folder of a Stable Diffusion, as diffusers writes it.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of seas and anogen: updates for each kind; by default the authors'.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Of seas and anogen: another setting, as NAME=VALUE; repeatable.")
+    ] = None,
+    device: Device = DeviceName.auto,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do without a GPU, however long it takes.")] = False,
     group: Group = "auto",
     seed: Seed = 0,
     json: Json = False,
@@ -62,9 +76,25 @@ def defects(
     from edgead.synthetic.made_set import Recipe, make_defects
 
     recipe = Recipe(count, cast(Method, method.value), where, group, seed)
+    chosen = {**({} if steps is None else {"steps": steps}), **dict(map(read_setting, setting or []))}
+    if (weights is None) == (recipe.method in LEARNT):
+        raise SettingsError(
+            f"--method {method} needs --weights, the folder of a Stable Diffusion"
+            if weights is None
+            else f"--weights is for --method {' and '.join(LEARNT)}"
+        )
+    if chosen and weights is None:
+        raise SettingsError(f"--steps and --set are for --method {' and '.join(LEARNT)}")
+    parts = list_images(good)
+    real = [] if rejects is None else _marked(rejects, masks, boxes, model)
+    diffusion = None if weights is None else _diffusion(weights, {**chosen, "seed": seed}, recipe, real, device, yes)
     with stage_bars() as progress:
-        real = [] if rejects is None else _marked(rejects, masks, boxes, model)
-        made = make_defects(list_images(good), real, output, recipe, progress=partial(progress, "make defects"))
+        if diffusion is None:
+            made = make_defects(parts, real, output, recipe, progress=partial(progress, "make defects"))
+        else:
+            from edgead.methods.diffusion.made_set import make_by_diffusion
+
+            made = make_by_diffusion(diffusion, parts, real, output, recipe, progress=progress)
     report = {
         "made": str(output),
         "method": made.method,
@@ -73,11 +103,44 @@ def defects(
         "rejects": len(made.rejects),
         "groups_of_rejects": len({reject.group for reject in made.rejects}),
         "rejects_without_a_marked_defect": len(real) - len(made.rejects),
+        "images_without_a_defect": count - len(made.images),
         "good_parts": len({image.good for image in made.images}),
         "seed": made.seed,
     }
     shown = {name.replace("_", " "): value for name, value in report.items()}
     print_report(report, json, lambda: facts_table(str(output), shown))
+
+
+def _diffusion(
+    weights: Path, settings: dict[str, Any], recipe: Recipe, real: list[RealDefect], device: str, yes: bool
+) -> Diffusion:
+    """Open the Stable Diffusion; without a GPU, ask whether that is worth the time."""
+    from edgead.methods.diffusion.cost import count_passes, time_pass
+    from edgead.methods.diffusion.learners import PLANS
+    from edgead.methods.diffusion.made_set import Diffusion
+    from edgead.methods.diffusion.stable_diffusion import open_stable_diffusion
+    from edgead.methods.settings import read_settings
+
+    if not real:
+        raise SettingsError(f"{recipe.method} learns from rejects: name them, --from")
+    plan = read_settings(PLANS[recipe.method], settings, detector=recipe.method)
+    model = open_stable_diffusion(weights, device=device, force=True)
+    if model.device.type == "cpu":
+        seconds = time_pass(model) * count_passes(plan, len({reject.kind for reject in real}), recipe.count)
+        cost = f"{recipe.method} needs a GPU: on this CPU it takes about {_duration(seconds)}, by one timed pass"
+        if not yes and not sys.stdin.isatty():
+            raise SettingsError(f"{cost}; --yes waits for it")
+        stderr.print(cost, soft_wrap=True)
+        if not yes:
+            typer.confirm("Wait for it?", abort=True, err=True)
+    return Diffusion(model, weights, plan)
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _marked(folder: Path, masks: Path | None, boxes: Path | None, model: Path | None) -> list[RealDefect]:

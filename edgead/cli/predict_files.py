@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.dataset.folders import Progress, common_folder
 from edgead.errors import SettingsError
-from edgead.files.atomic import write_whole
+from edgead.files.table import write_csv
 from edgead.images.files import ImageError, load_image, write_image
 from edgead.images.likeness import Look, likeness_warnings, look_of
 from edgead.images.overlay import draw_overlay
@@ -83,14 +81,9 @@ def without_heat_maps(paths: Sequence[Path], folders: Sequence[Path], heat_maps:
     return [path for path in paths if not path.resolve().is_relative_to(drawn)] if around else list(paths)
 
 
-def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
+def write_verdicts(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Write the verdicts as CSV, a line an image, also of those that could not be judged."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, CSV_COLUMNS, extrasaction="ignore", restval="")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({**row, "regions": len(row["boxes"])} if "boxes" in row else row)
-    write_whole(path, text.getvalue().encode(errors="backslashreplace"), durable=False)
+    write_csv(path, CSV_COLUMNS, ({**row, "regions": len(row["boxes"])} if "boxes" in row else row for row in rows))
 
 
 def verdict_table(rows: Sequence[dict[str, Any]], language: str) -> Group:

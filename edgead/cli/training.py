@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-import yaml
 
 from edgead.artifact.folder import check_destination
 from edgead.artifact.manifest_file import MANIFEST
@@ -22,10 +21,10 @@ from edgead.cli.app import (
     app,
     print_report,
     read_numbers,
+    read_setting,
 )
 from edgead.cli.choices import Detector, Device, DeviceName, TeacherSize
 from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
-from edgead.errors import SettingsError
 from edgead.tune import AUTO
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def train(
         "memory_bank_size": memory_bank_size,
         "seed": seed,
     }
-    chosen = {key: value for key, value in chosen.items() if value is not None} | dict(map(_setting, setting or []))
+    chosen = {key: value for key, value in chosen.items() if value is not None} | dict(map(read_setting, setting or []))
     _check_settings(detector, preset, chosen)
     check_destination(output)
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
@@ -161,7 +160,7 @@ def distill(
 
     chosen = {"backbone": backbone, "model_size": model_size, "steps": steps, "seed": seed}
     chosen = {key: value for key, value in chosen.items() if value is not None}
-    config = read_settings(DistillConfig, {**chosen, **dict(map(_setting, setting or []))}, detector="distill")
+    config = read_settings(DistillConfig, {**chosen, **dict(map(read_setting, setting or []))}, detector="distill")
     with stage_bars() as progress:
         facts = distill_teacher(
             find_photographs(images),
@@ -174,13 +173,3 @@ def distill(
         )
     report = {"teacher": str(output), **facts}
     print_report(report, json, lambda: facts_table(str(output), report))
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    try:
-        if name and equals:
-            return name, yaml.safe_load(value)
-    except yaml.YAMLError:
-        pass
-    raise SettingsError(f"--set {text!r}: expected NAME=VALUE, such as window=3 or layers=[stride8,stride16]")

@@ -11,8 +11,9 @@ from typing import Any
 
 from edgead import kernels
 from edgead.daemon.judging import Receivers
-from edgead.daemon.pipeline import Pipeline, Wiring
+from edgead.daemon.pipeline import Pipeline
 from edgead.daemon.site_diff import SiteDiff, site_diff
+from edgead.daemon.steering import Wiring
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.daemon.within import all_within
 from edgead.errors import EdgeadError

@@ -174,7 +174,7 @@ def check_images(
     paths: Sequence[Path],
     *,
     roi: tuple[int, int, int, int] | None = None,
-    skip_bad: bool = False,
+    skip_bad: bool | None = None,
     look: Callable[[Path, np.ndarray], object] | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[Path], list[str], str]:
@@ -185,8 +185,8 @@ def check_images(
     paths : sequence of Path
     roi : (int, int, int, int), optional
         x, y, width and height of a region that must lie inside every image.
-    skip_bad : bool
-        Leave out images that cannot be read.
+    skip_bad : bool, optional
+        Leave out images that cannot be read; None where nobody can ask for that.
     look : callable, optional
         Called with each usable image and its path.
     progress : callable, optional
@@ -199,8 +199,8 @@ def check_images(
     Raises
     ------
     DatasetError
-        If an image cannot be read and `skip_bad` is False, or none is left, or the region sticks out of one, or defects
-        were made.
+        If an image cannot be read and `skip_bad` is not True, or none is left, or the region sticks out of one, or
+        defects were made.
     """
     refuse_made(paths)
     usable, problems, digest = [], [], hashlib.sha256()
@@ -219,10 +219,8 @@ def check_images(
             progress(done, len(paths))
     if problems and not skip_bad:
         shown = "\n".join(problems[:5]) + ("\n..." if len(problems) > 5 else "")
-        raise DatasetError(
-            f"{len(problems)} of {len(paths)} images cannot be read: remove them, or leave them out with "
-            f"--skip-bad:\n{shown}"
-        )
+        or_skip = "" if skip_bad is None else ", or leave them out with --skip-bad"
+        raise DatasetError(f"{len(problems)} of {len(paths)} images cannot be read: remove them{or_skip}:\n{shown}")
     if not usable:
         first = f", the first: {problems[0]}" if problems else ""
         raise DatasetError(f"none of {len(paths)} images can be read{first}")

@@ -17,7 +17,9 @@ FILE = "made.json"
 _MOST_BYTES = 256 << 20
 _DEEPEST = 3  # folders between the file's and that of an image, of the rejects: real/test/KIND
 
-Method = Literal["ratio", "paste", "drawn"]
+Method = Literal["ratio", "paste", "drawn", "seas", "anogen"]
+LEARNT = ("seas", "anogen")
+"""Methods of which what is made is of a kind, and of no one reject."""
 Label = Literal["mask", "box", "map"]
 
 
@@ -59,7 +61,7 @@ class Transform(_Section):
 
 
 class MadeImage(_Section):
-    """One made image; paths lie below the folder, `reject` is None for a drawn defect."""
+    """One made image; paths lie below the folder, `reject` is None where it is of no one reject: drawn, or learnt."""
 
     image: _Name
     mask: _Name
@@ -69,12 +71,20 @@ class MadeImage(_Section):
     transform: Transform | None
 
 
+class Learnt(_Section):
+    """What made the images had learnt: the name of the folder of a Stable Diffusion, and the settings of the method."""
+
+    weights: str
+    settings: dict[str, bool | int | float]
+
+
 class MadeSet(_Section):
-    """What `made.json` holds."""
+    """What `made.json` holds; `learnt` is None where nothing had to be learnt."""
 
     made_version: Literal[1] = 1
     method: Method
     seed: int
+    learnt: Learnt | None = None
     rejects: Annotated[tuple[Reject, ...], Field(max_length=100_000)]
     images: Annotated[tuple[MadeImage, ...], Field(min_length=1, max_length=1_000_000)]
 

@@ -78,8 +78,8 @@ class Measurer:
     def _open_describer(self) -> Describer:
         """Open it once somebody asks in what way a frame is anomalous: most models are never asked."""
         if self._describer is None:
-            describer = self.manifest.head.open_describer(self._runtime.outputs, self.artifact.head_arrays())
-            self._describer = describer
+            head, arrays, outputs = self.manifest.head, self.artifact.head_arrays(), self._runtime.outputs
+            self._describer = head.open_describer(outputs, arrays, self._scorer)
         return self._describer
 
     def measure(self, image: np.ndarray) -> Measurement:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from edgead.components.uri import without_credentials
 from edgead.errors import EdgeadError, SettingsError
@@ -91,6 +92,16 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     except sqlite3.Error:
         connection.close()
         raise
+
+
+def close_engine(engine: Engine) -> None:
+    """Close the connections that are idle now, and each that is in use once it is returned."""
+    event.listen(engine, "checkin", _close_returned)  # a disk that hangs holds one longer than its store waits
+    engine.dispose()
+
+
+def _close_returned(_connection: Any, entry: ConnectionPoolEntry) -> None:
+    entry.invalidate()
 
 
 def shown_address(engine: Engine) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from edgead.evidence.access import Access
-from edgead.evidence.database import EvidenceError, open_engine, problem_of, shown_address
+from edgead.evidence.database import EvidenceError, close_engine, open_engine, problem_of, shown_address
 from edgead.evidence.folder import ImageFolder
 from edgead.evidence.image_keeper import ImageKeeper
 from edgead.evidence.kinds import Kinds
@@ -232,4 +232,4 @@ class EvidenceStore:
         deadline = time.monotonic() + within_s
         for part in (self._rows, self._images, self._upkeep):
             part.close(max(0.05, deadline - time.monotonic()))
-        self._engine.dispose()
+        close_engine(self._engine)

@@ -106,6 +106,17 @@ def prepare_tables(engine: Engine) -> None:
         ) from None
 
 
+def check_version(connection: Connection) -> None:
+    """Raise EvidenceError unless the tables are of today's version: for one who only reads them."""
+    found = _version(connection)
+    if found != SCHEMA_VERSION:
+        holds = "holds no tables of an evidence store" if found is None else f"its tables are of version {found}"
+        raise EvidenceError(
+            f"{shown_address(connection.engine)}: {holds}, this edgead reads version {SCHEMA_VERSION}: start this "
+            "edgead's `edgead daemon` on it once, which brings them to that"
+        )
+
+
 def _make_or_upgrade(engine: Engine) -> None:
     with _alone(engine) as connection:
         version = _version(connection)  # again: another process may have been faster

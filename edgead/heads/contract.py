@@ -147,8 +147,8 @@ class Head(BaseModel, ABC):
             Height and width of the map.
         """
 
-    def open_describer(self, outputs: Outputs, arrays: Arrays) -> Describer:
-        """Prepare describing frames, from what `open` takes.
+    def open_describer(self, outputs: Outputs, arrays: Arrays, scorer: Scorer) -> Describer:
+        """Prepare describing frames, from what `open` takes and what it gave, which holds much of it already.
 
         Raises
         ------

@@ -26,10 +26,12 @@ class PatchDescriber:
     outputs : mapping
         The buffers that a runtime writes into; features on a GPU are fetched, which a frame pays that is described.
     bank : ndarray of shape (m, d), float32
+    nearest : NearestPatches
+        Finds rows of it.
     """
 
-    def __init__(self, head: PatchHead, outputs: Outputs, bank: np.ndarray):
-        self._bank, self._nearest = bank, NearestPatches(bank)
+    def __init__(self, head: PatchHead, outputs: Outputs, bank: np.ndarray, nearest: NearestPatches):
+        self._bank, self._nearest = bank, nearest
         self._name, self._inner = head.patches.name, head.inner(head.grid(outputs))
         buffer = outputs[self._name]
         self._fetched = None

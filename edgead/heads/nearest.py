@@ -67,8 +67,10 @@ class NearestHead(PatchHead):
 
         return GpuScorer(ImageScorer(self, grid, usual), image_size, features.device, arrays[BANK])
 
-    def open_describer(self, outputs: Outputs, arrays: Arrays) -> Describer:
-        return PatchDescriber(self, outputs, arrays[BANK])
+    def open_describer(self, outputs: Outputs, arrays: Arrays, scorer: Scorer) -> Describer:
+        if isinstance(scorer, NearestScorer):
+            return PatchDescriber(self, outputs, scorer.bank, scorer.nearest)
+        return PatchDescriber(self, outputs, arrays[BANK], NearestPatches(arrays[BANK]))
 
     def reference(self, outputs: Arrays, arrays: Arrays, image_size: tuple[int, int]) -> tuple[float, np.ndarray]:
         features, bank = outputs[self.patches.name], arrays[BANK].astype(np.float64)
@@ -104,12 +106,12 @@ class NearestScorer(PatchScorer):
         usual: np.ndarray | None = None,
     ):
         super().__init__(head, grid, image_size, usual)
-        self._bank = bank
-        self._nearest = NearestPatches(bank)
+        self.bank = bank
+        self.nearest = NearestPatches(bank)
 
     def patch_scores(self, outputs: Outputs) -> np.ndarray:
         features = outputs[self.head.patches.name]
-        distance, _ = self._nearest.search(features.reshape(-1, features.shape[-1]), self.head.num_neighbors)
+        distance, _ = self.nearest.search(features.reshape(-1, features.shape[-1]), self.head.num_neighbors)
         return self._less_usual(distance.mean(axis=1).reshape(self.grid))
 
     def _of_patches(self, patch_scores: np.ndarray, outputs: Outputs) -> float:
@@ -124,9 +126,9 @@ class NearestScorer(PatchScorer):
         Two more searches of one patch each, whatever the size of the grid.
         """
         patch = features.reshape(-1, features.shape[-1])[int(np.argmax(patch_scores))]
-        _, nearest = self._nearest.search(patch[None])
-        _, around = self._nearest.search(self._bank[nearest[0]], self.head.reweight_neighbors)
-        rows = self._bank[np.append(nearest[0], around[0])].astype(np.float64)
+        _, nearest = self.nearest.search(patch[None])
+        _, around = self.nearest.search(self.bank[nearest[0]], self.head.reweight_neighbors)
+        rows = self.bank[np.append(nearest[0], around[0])].astype(np.float64)
         distances = np.linalg.norm(rows - patch, axis=1)
         exponentials = np.exp(distances - distances.max())  # without the largest taken off they would overflow
         return float(1 - exponentials[0] / exponentials[1:].sum())

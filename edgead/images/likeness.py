@@ -11,7 +11,7 @@ import numpy as np
 
 _GRID = 8
 # Logarithm of height over width: what differs by less is stretched by less than a tenth.
-_SAME_PROPORTIONS = 0.1
+SAME_PROPORTIONS = 0.1
 _MOST = 0.8
 # Half as long on a side as the others: another camera's image, or a cutting.
 _MUCH_SMALLER = 0.5
@@ -79,7 +79,7 @@ def likeness_warnings(
         Images of other proportions are stretched; False where each keeps its own.
     """
     usual = usual_look(known)
-    alike = np.mean([abs(look.proportions - usual.proportions) < _SAME_PROPORTIONS for look in known])
+    alike = np.mean([abs(look.proportions - usual.proportions) < SAME_PROPORTIONS for look in known])
     stretched = stretched and bool(alike > _MOST)  # otherwise the known ones are mixed themselves
     found: dict[str, list[str]] = {}
     for name, look in looks.items():
@@ -96,7 +96,7 @@ def _differences(look: Look, usual: Look, in_pixels: bool, stretched: bool) -> l
     found = []
     if in_pixels and (look.height, look.width) != (usual.height, usual.width):
         found.append("size")
-    elif stretched and abs(look.proportions - usual.proportions) > _SAME_PROPORTIONS:
+    elif stretched and abs(look.proportions - usual.proportions) > SAME_PROPORTIONS:
         found.append("proportions")
     elif max(look.height / usual.height, look.width / usual.width) < _MUCH_SMALLER:
         found.append("small")

@@ -1,11 +1,11 @@
-"""Vision transformers (Dosovitskiy et al. 2021) as DINO gives them, by the names of its files."""
+"""Vision transformers (Dosovitskiy et al. 2021) as DINO and DINOv2 give them, by the names of their files."""
 
 from __future__ import annotations
 
 import math
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,8 @@ from edgead.errors import SettingsError
 
 HEAD_WIDTH = 64
 """Channels of a head in every published DINO; a file does not say how many heads it has."""
+LARGEST_SIDE = 224
+"""Of images, in pixels: DINOv2 files have positions of larger ones, which are interpolated to this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +130,10 @@ class VisionTransformer(nn.Module):
 
 
 def read_vit(file: Path) -> VisionTransformer:
-    """Read a transformer of DINO: the published `dino_vit*_pretrain.pth`, or the same tensors as safetensors.
+    """Read a transformer of DINO or DINOv2: a published `*_pretrain.pth`, or the same tensors as safetensors.
 
-    Its shape follows from the tensors; heads have 64 channels. Nothing is unpickled but tensors.
+    Its shape follows from the tensors; heads have 64 channels. Nothing is unpickled but tensors. Images are 224 pixels
+    at most: positions of larger ones are interpolated, as DINOv2 does.
 
     Raises
     ------
@@ -139,14 +142,19 @@ def read_vit(file: Path) -> VisionTransformer:
     """
     state = _read_state(file)
     try:
-        shape = _shape_of(state)
+        plain = _without_scales({name: value.float() for name, value in state.items()})
+        shape = _shape_of(plain)
+        if shape.image_size > LARGEST_SIDE:
+            shape = replace(shape, image_size=LARGEST_SIDE // shape.patch_size * shape.patch_size)
+            plain["pos_embed"] = _resized(plain["pos_embed"], shape.grid)
         network = VisionTransformer(shape)
-        network.load_state_dict({name: value.float() for name, value in state.items()})
+        network.load_state_dict(plain)
     except (AttributeError, KeyError, IndexError, RuntimeError, ValueError) as error:
         shown = ", ".join(sorted(map(str, state))[:4])
         raise SettingsError(
             f"{file} is no vision transformer of DINO ({' '.join(str(error).split())[:200]}); its entries begin with "
-            f"{shown or 'none'}. Give dino_vitbase8_pretrain.pth of facebookresearch/dino"
+            f"{shown or 'none'}. Give dino_vitbase8_pretrain.pth of facebookresearch/dino, or "
+            "dinov2_vits14_pretrain.pth of facebookresearch/dinov2"
         ) from error
     return network
 
@@ -177,3 +185,23 @@ def _shape_of(state: Mapping[str, Tensor]) -> VitShape:
     if width % HEAD_WIDTH:
         raise ValueError(f"{width} channels are no multiple of {HEAD_WIDTH}")
     return VitShape(grid * patch, patch, width, depth, width // HEAD_WIDTH, ratio)
+
+
+def _without_scales(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What DINOv2 multiplies each residual by goes into the layer before; the token of its training is left out."""
+    plain = {name: value for name, value in state.items() if ".ls" not in name and name != "mask_token"}
+    for name, gamma in state.items():
+        for scale, layer in ((".ls1.gamma", ".attn.proj"), (".ls2.gamma", ".mlp.fc2")):
+            if name.endswith(scale):
+                before = name.removesuffix(scale) + layer
+                plain[f"{before}.weight"] = gamma[:, None] * plain[f"{before}.weight"]
+                plain[f"{before}.bias"] = gamma * plain[f"{before}.bias"]
+    return plain
+
+
+def _resized(positions: Tensor, grid: int) -> Tensor:
+    """Positions (1, 1 + patches, d), that of the class token first, for another grid of patches."""
+    before = math.isqrt(positions.shape[1] - 1)
+    patches = positions[:, 1:].unflatten(1, (before, before)).permute(0, 3, 1, 2)
+    patches = F.interpolate(patches, (grid, grid), mode="bicubic", align_corners=False)
+    return torch.cat([positions[:, :1], patches.flatten(2).transpose(1, 2)], dim=1)

@@ -41,10 +41,14 @@ class Rate:
         if not several:
             return cls.of(sum(events), len(events), confidence)
         images = worth(events, groups or ())
-        share = sum(events) / len(events)
+        return cls.worth_images(sum(events), len(events), images, len(set(groups or ())), confidence)
+
+    @classmethod
+    def worth_images(cls, count: int, total: int, images: float, groups: int, confidence: float = 0.95) -> Rate:
+        """Build the rate of `count` in `total`, with the interval of so many independent images, in `groups` groups."""
         # The products are exact at both ends, where a bound must be 0 or 1.
-        bounds = clopper_pearson(share * images, images, confidence)
-        return cls(sum(events), len(events), *bounds, confidence, len(set(groups or ())))
+        bounds = clopper_pearson(count / total * images, images, confidence)
+        return cls(count, total, *bounds, confidence, groups)
 
     @property
     def rate(self) -> float:

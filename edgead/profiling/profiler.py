@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgead.errors import SettingsError
-from edgead.files.atomic import write_whole
+from edgead.files.table import write_csv
 from edgead.images.files import as_bgr
 from edgead.process.memory import peak_memory_mib
 from edgead.profiling.contention import OtherLoad, OtherUse, describe_use
@@ -112,13 +110,8 @@ class ProfileReport:
     def write_samples(self, path: Path) -> None:
         """Write one line a frame as CSV: number, arrived_s, milliseconds per stage, total_ms."""
         stages = [name for name in StageTimes.__dataclass_fields__ if name != "sink_ms"]
-        text = io.StringIO(newline="")
-        writer = csv.writer(text)
-        writer.writerow(["number", "arrived_s", *stages, "total_ms"])
-        for sample in self.samples:
-            times = [getattr(sample.times, name) for name in stages]
-            writer.writerow([sample.number, f"{sample.arrived_s:.6f}", *times, sample.total_ms])
-        write_whole(path, text.getvalue().encode())
+        rows = ({**asdict(one), **asdict(one.times), "arrived_s": f"{one.arrived_s:.6f}"} for one in self.samples)
+        write_csv(path, ["number", "arrived_s", *stages, "total_ms"], rows)
 
     def table(self) -> Table:
         """Lay the report out for a terminal."""

@@ -41,7 +41,8 @@ class KindForecast:
     ----------
     escape_rate : Rate
         The forecast: the share of made defects that is judged ok where those of each reject score as it does, see
-        `edgead.report.made_against_real.at_level`; of drawn ones, the share as it is. What was made of rejects of one
+        `edgead.report.made_against_real.at_level`, or all of them as the rejects do where they were learnt of a kind;
+        of drawn ones, the share as it is. What was made of rejects of one
         group goes together: the interval is that of so many groups, not of so many images.
     made : Rate
         Share of the made defects that was judged ok as they are.
@@ -171,6 +172,8 @@ def forecast_kind(
         Pair(one.group, one.image_score, np.array(by_source[one.source])) for one in real if one.source in by_source
     ]
     if not pairs:
+        if real:
+            return _of_learnt(made, real, limit, as_made, further)
         return KindForecast(as_made, as_made, len(by_source), len(set(groups)), others=further)
     levelled = at_level(pairs, limit)
     events = [bool(event) for own in levelled for event in own]
@@ -183,6 +186,17 @@ def forecast_kind(
         compare_with_real(pairs, limit),
         further,
     )
+
+
+def _of_learnt(
+    made: Sequence[Judged], real: Sequence[Judged], limit: float, as_made: Rate, others: Rate | None
+) -> KindForecast:
+    """What was learnt of a kind is brought to the level of its rejects as a whole, and as sure as so many groups."""
+    scores = np.array([one.image_score for one in made])
+    like = compare_with_real([Pair(one.group, one.image_score, scores) for one in real], limit)
+    passed = round(like.shifted_escape_rate * len(made))
+    rate = Rate.worth_images(passed, len(made), like.groups, like.groups)
+    return KindForecast(rate, as_made, like.rejects, like.groups, like, others)
 
 
 def _plain(rate: Rate) -> dict[str, Any]:

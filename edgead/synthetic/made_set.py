@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from edgead.artifact.training_hashes import content_sha256
-from edgead.dataset.errors import DatasetError
-from edgead.dataset.folders import GOOD, Progress, check_images, common_folder
-from edgead.dataset.groups import AUTO, group_images
-from edgead.dataset.made import FILE, MadeImage, MadeSet, Method, Reject, Transform
+from edgead.dataset.folders import Progress, check_images
+from edgead.dataset.groups import AUTO
+from edgead.dataset.made import FILE, Learnt, MadeSet, Method, Reject, Transform
 from edgead.errors import SettingsError
 from edgead.files.new_folder import new_folder
-from edgead.images.files import load_image, write_image
+from edgead.images.files import load_image
 from edgead.synthetic.drawn_defects import KINDS, draw_kind
-from edgead.synthetic.placing import place_like, place_within
+from edgead.synthetic.made_folder import Made, Real, copy_part, keep_rejects, write_made
+from edgead.synthetic.placing import Shapes, alike, place_like, place_within
 from edgead.synthetic.rejects import RealDefect
 from edgead.synthetic.transplant import Cutting, cut_out, transplant
 
-# A defect goes onto one of these parts: the share of them nearest to its reject in size, and all that are as near.
-_NEAREST_SHARE, _NEAREST = 0.2, 8
 _FAINTEST = 3  # grey values by which a pixel must differ to belong to a drawn defect
-
-Shapes = Mapping[Path, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +33,9 @@ class Recipe:
     ----------
     count : int
         Images in all, dealt evenly to the kinds, and to the rejects of a kind.
-    method : {"ratio", "paste", "drawn"}
-        See `edgead.synthetic.transplant.transplant`; "drawn" takes no rejects.
+    method : {"ratio", "paste", "drawn", "seas", "anogen"}
+        See `edgead.synthetic.transplant.transplant`; "drawn" takes no rejects; the last two are those of
+        `edgead.methods.diffusion.made_set`.
     where : Path, optional
         A mask of the places where defects may be; by default they are put near their own places.
     group : str
@@ -59,17 +54,12 @@ class Recipe:
             raise SettingsError(f"--count {self.count}: at least 1 is needed")
         if self.method == "drawn" and self.where is not None:
             raise SettingsError("--where says where real defects may be put: drawn ones come anywhere, leave it out")
+        if self.method == "seas" and self.where is not None:
+            raise SettingsError("--where: seas makes defects where it has learnt that they are, leave it out")
 
 
-class _Made(NamedTuple):
-    """A made image, its mask, and what is said of it."""
-
-    image: np.ndarray
-    mask: np.ndarray
-    kind: str
-    good: Path
-    reject: str | None = None
-    transform: Transform | None = None
+Maker = Callable[[Real, Shapes], Iterator[Made]]
+"""Called with the rejects and the good parts with their (height, width); makes the images one by one."""
 
 
 def make_defects(
@@ -78,6 +68,8 @@ def make_defects(
     folder: Path,
     recipe: Recipe = Recipe(),
     *,
+    make: Maker | None = None,
+    learnt: Learnt | None = None,
     progress: Progress | None = None,
 ) -> MadeSet:
     """Write a folder of made defects: `test/KIND` and `ground_truth/KIND`, the parts in `test/good`, rejects in `real`.
@@ -91,6 +83,10 @@ def make_defects(
     folder : Path
         New or empty; it is complete or absent.
     recipe : Recipe
+    make : callable, optional
+        What makes the images, instead of the recipe; see `Maker`.
+    learnt : Learnt, optional
+        What `make` had to learn, for the record.
     progress : callable, optional
 
     Raises
@@ -107,53 +103,24 @@ def make_defects(
     shapes: dict[Path, tuple[int, int]] = {}
     check_images(good, look=lambda path, image: shapes.update({path: (image.shape[0], image.shape[1])}))
     with new_folder(folder) as draft:
-        real = _keep_rejects(rejects, recipe.group, draft)
-        made = _transplanted(real, shapes, recipe) if real else _drawn(shapes, recipe)
+        real = keep_rejects(rejects, recipe.group, draft)
+        if make is None:
+            make = partial(_transplanted if real else _drawn, recipe)
         images, used = [], set()
-        for number, one in enumerate(made):
-            images.append(_write(draft, f"{number:05d}", one))
+        for number, one in enumerate(make(real, shapes)):
+            images.append(write_made(draft, f"{number:05d}", one))
             used.add(one.good)
             if progress:
                 progress(number + 1, recipe.count)
         for path in used:
-            _copy(path, draft / _good_name(path))
+            copy_part(path, draft)
         records = tuple(record for _, record in real)
-        result = MadeSet(method=recipe.method, seed=recipe.seed, rejects=records, images=tuple(images))
+        result = MadeSet(method=recipe.method, seed=recipe.seed, learnt=learnt, rejects=records, images=tuple(images))
         (draft / FILE).write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return result
 
 
-def _keep_rejects(rejects: Sequence[RealDefect], group: str, draft: Path) -> list[tuple[RealDefect, Reject]]:
-    """Copy the rejects that have a marked defect, and their masks, into `real` in the draft."""
-    kept = []
-    paths = [reject.path for reject in rejects]
-    groups = group_images(paths, group, common_folder(paths) if paths else None)
-    for reject in rejects:
-        _, mask = reject.load()
-        if mask is None:
-            continue
-        name = f"real/test/{reject.kind}/{reject.path.name}"
-        of_mask = f"real/ground_truth/{reject.kind}/{reject.path.stem}_mask.png"
-        _copy(reject.path, draft / name)
-        write_image(draft / of_mask, mask.astype(np.uint8) * 255)
-        record = Reject(
-            image=name,
-            mask=of_mask,
-            kind=reject.kind,
-            group=groups.numbers[reject.path],
-            sha256=content_sha256(reject.path),
-            label=reject.label,
-        )
-        kept.append((reject, record))
-    if rejects and not kept:
-        raise DatasetError(
-            f"none of {len(rejects)} rejects has a marked defect, {rejects[0].path} first: give masks (--masks), boxes "
-            "(--boxes) or a model that finds them (--model)"
-        )
-    return kept
-
-
-def _transplanted(real: Sequence[tuple[RealDefect, Reject]], shapes: Shapes, recipe: Recipe) -> Iterator[_Made]:
+def _transplanted(recipe: Recipe, real: Real, shapes: Shapes) -> Iterator[Made]:
     """Make all images, reject by reject."""
     where = None if recipe.where is None else load_image(recipe.where)[:, :, 0] > 0
     number = 0
@@ -162,7 +129,7 @@ def _transplanted(real: Sequence[tuple[RealDefect, Reject]], shapes: Shapes, rec
         if not count or mask is None:
             continue
         cutting = cut_out(image, mask)
-        parts = _alike(shapes, cutting.shape)
+        parts = alike(shapes, cutting.shape)
         for _ in range(count):
             rng = np.random.default_rng([recipe.seed, number])
             yield _onto(parts[int(rng.integers(len(parts)))], cutting, record, recipe.method, where, rng)
@@ -171,7 +138,7 @@ def _transplanted(real: Sequence[tuple[RealDefect, Reject]], shapes: Shapes, rec
 
 def _onto(
     part: Path, cutting: Cutting, record: Reject, method: Method, where: np.ndarray | None, rng: np.random.Generator
-) -> _Made:
+) -> Made:
     good = load_image(part)
     shape = good.shape[0], good.shape[1]
     if where is None:
@@ -183,10 +150,10 @@ def _onto(
     height, width = placed.mask.shape
     scale = width / cutting.mask.shape[1], height / cutting.mask.shape[0]
     transform = Transform(x=place[0], y=place[1], width=width, height=height, scale=scale)
-    return _Made(image, mask, record.kind, part, record.image, transform)
+    return Made(image, mask, record.kind, part, record.image, transform)
 
 
-def _drawn(shapes: Shapes, recipe: Recipe) -> Iterator[_Made]:
+def _drawn(recipe: Recipe, real: Real, shapes: Shapes) -> Iterator[Made]:
     """Draw one defect an image, the kinds in turn."""
     parts = list(shapes)
     for number in range(recipe.count):
@@ -197,10 +164,10 @@ def _drawn(shapes: Shapes, recipe: Recipe) -> Iterator[_Made]:
         while not mask.any():  # a piece that was moved may be of one colour with what it covers
             image = draw_kind(good, kind, rng)
             mask = cv2.absdiff(image, good).max(axis=2) >= _FAINTEST
-        yield _Made(image, mask, kind, part)
+        yield Made(image, mask, kind, part)
 
 
-def _shares(real: Sequence[tuple[RealDefect, Reject]], count: int) -> list[int]:
+def _shares(real: Real, count: int) -> list[int]:
     """So many images of each reject: evenly by kind, then by reject; the first get what is left over."""
     kinds: dict[str, list[int]] = {}
     for index, (_, record) in enumerate(real):
@@ -211,34 +178,3 @@ def _shares(real: Sequence[tuple[RealDefect, Reject]], count: int) -> list[int]:
         of_kind = members[number % len(members)]
         shares[of_kind[number // len(members) % len(of_kind)]] += 1
     return shares
-
-
-def _alike(shapes: Shapes, shape: tuple[int, int]) -> list[Path]:
-    """Parts whose sides differ least from the reject's, by their ratio."""
-    far = {path: float(np.abs(np.log(np.divide(of_part, shape))).sum()) for path, of_part in shapes.items()}
-    least = min(len(far), max(_NEAREST, round(_NEAREST_SHARE * len(far))))
-    limit = sorted(far.values())[least - 1]
-    return [path for path, distance in far.items() if distance <= limit]
-
-
-def _write(draft: Path, name: str, one: _Made) -> MadeImage:
-    image, mask = f"test/{one.kind}/{name}.png", f"ground_truth/{one.kind}/{name}_mask.png"
-    write_image(draft / image, one.image)
-    write_image(draft / mask, one.mask.astype(np.uint8) * 255)
-    return MadeImage(
-        image=image,
-        mask=mask,
-        kind=one.kind,
-        good=_good_name(one.good),
-        reject=one.reject,
-        transform=one.transform,
-    )
-
-
-def _good_name(path: Path) -> str:
-    return f"test/{GOOD}/{path.name}"
-
-
-def _copy(path: Path, to: Path) -> None:
-    to.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(path, to)

@@ -1,6 +1,9 @@
-"""Where on a good part a defect is put: at its own place, moved a little, or anywhere in a mask."""
+"""On which good part a defect is put, and where: at its own place, moved a little, or anywhere in a mask."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -9,8 +12,21 @@ from edgead.synthetic.transplant import Cutting, scaled
 
 # Share of a side that a defect is moved by at most, and the share of it that must lie within a mask of places.
 JITTER, WITHIN = 0.1, 0.75
+# A defect goes onto one of these parts: the share of them nearest to its reject in size, and all that are as near.
+_NEAREST_SHARE, _NEAREST = 0.2, 8
 _TRIES = 200
 _TOUCH_PX = 1
+
+Shapes = Mapping[Path, tuple[int, int]]
+"""Good parts, and the height and width of each."""
+
+
+def alike(shapes: Shapes, shape: tuple[int, int]) -> list[Path]:
+    """List the parts whose sides differ least from a reject's `shape`, by their ratio."""
+    far = {path: float(np.abs(np.log(np.divide(of_part, shape))).sum()) for path, of_part in shapes.items()}
+    least = min(len(far), max(_NEAREST, round(_NEAREST_SHARE * len(far))))
+    limit = sorted(far.values())[least - 1]
+    return [path for path, distance in far.items() if distance <= limit]
 
 
 def place_like(cutting: Cutting, shape: tuple[int, int], rng: np.random.Generator) -> tuple[Cutting, tuple[int, int]]:

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from edgead.images.files import ImageError, load_image
+from edgead.images.likeness import SAME_PROPORTIONS
 
 STEP_PX = 16  # the coarsest stride of the layers that are compared
 LOOKED_AT = 50
-# Logarithm of height over width: what differs by less is stretched by less than a tenth.
-SAME_PROPORTIONS = 0.1
 # Where more images than this have others than the usual ones, proportions are no property of the product; fewer are odd
 # ones, which the training names.
 ODD_SHARE = 0.2

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import httpx
 import yaml
 from fakes import make_verdict, mjpeg_server
+from patience import wait_for
 
-from edgead.daemon import pipeline as pipelines
+from edgead.daemon import steering
 from edgead.daemon.run import Daemon
 from edgead.daemon.thresholds import Thresholds
 from edgead.drift import DriftState
@@ -102,7 +103,7 @@ class Running:
     @property
     def client(self):
         server = self.daemon._page._server
-        return httpx.Client(base_url=f"http://127.0.0.1:{server.port if server else 9}", timeout=2)
+        return httpx.Client(base_url=f"http://127.0.0.1:{server.port if server else 9}", timeout=5)
 
     def ready(self):
         try:
@@ -127,24 +128,15 @@ class Running:
 
     def close(self):
         self.daemon._requests._asked.put("stop")
-        self.loop.join(10)
+        self.loop.join(30)
         self.daemon.shutdown()
 
 
 @contextmanager
 def running(folder, monkeypatch):
-    monkeypatch.setattr(pipelines, "ActiveModel", Slot)
+    monkeypatch.setattr(steering, "ActiveModel", Slot)
     with mjpeg_server(10**6, fps=15) as server, ExitStack() as stack:
         started = Running(folder, f"{server.url}/x")
         stack.callback(started.close)
         wait_for(started.judges, "verdicts")
         yield started
-
-
-def wait_for(true, what, within_s=30.0):
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if found := true():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"not within {within_s:g} s: {what}")

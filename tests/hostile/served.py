@@ -55,7 +55,7 @@ class ServerProcess(Target):
     def probe(self, path: str) -> tuple[int, float]:
         """Ask on a connection of its own; gives the status, 0 for none, and the seconds it took."""
         begin = time.monotonic()
-        asked = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        asked = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             asked.request("GET", path)
             status = asked.getresponse().status
@@ -81,7 +81,7 @@ def served(folder: Path) -> Iterator[ServerProcess]:
     finally:
         process.stdin.close()
         process.stdout.close()
-        assert process.wait(15) == 0, log.read_text()
+        assert process.wait(30) == 0, log.read_text()
 
 
 def main(folder: Path) -> None:

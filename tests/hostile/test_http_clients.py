@@ -7,7 +7,7 @@ import resource
 import pytest
 from hostile.http_clients import KNOWN, WINDOWS, window
 from hostile.served import MOST_FILES, served
-from test_evidence import wait_until
+from patience import wait_until
 
 FOR_S = 3.0
 QUICK = {"nobody", "garbage_8", "half_requests_64", "idle_3000"}
@@ -34,4 +34,4 @@ def test_probes_answer_throughout(server, name):
         assert set(found.page) == {200}, found.page
     assert found.most_files < MOST_FILES / 2
     assert found.log_lines <= 25
-    wait_until(lambda: server.files < 60, timeout_s=15)
+    wait_until(lambda: server.files < 60)

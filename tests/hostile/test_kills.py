@@ -49,7 +49,7 @@ def line(trained_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kills")
     sinks = {"lines": {"kind": "uri", "uri": f"jsonl:{folder}/lines.jsonl"}}
     store = {"folder": "evidence", "free_mib": 0, "evidence": "all", "before": 1, "after": 1}
-    site = make_site(trained_model, cameras={"conveyor": conveyor(20)}, sinks=sinks, store=store, http=None)
+    site = make_site(trained_model, cameras={"conveyor": conveyor(10)}, sinks=sinks, store=store, http=None)
     site["pipelines"]["a"]["sinks"] = ["lines"]
     return folder, site
 

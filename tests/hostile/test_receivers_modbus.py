@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
-from test_evidence import wait_until
+from patience import wait_until
 from verdicts import Line
 
 pytest.importorskip("pymodbus", reason="MODBUS NOT TESTED: pip install 'edgead[daemon]'")
@@ -27,7 +27,7 @@ def test_a_plc_that_answers_with_garbage(kind, caplog):
         try:
             for count in range(1, 4):
                 queued.write(*line.part(0.9))
-                wait_until(lambda count=count: queued.status().failed + queued.status().written == count, timeout_s=5)
+                wait_until(lambda count=count: queued.status().failed + queued.status().written == count)
             status = queued.status()
             assert plc.requests >= 3 or kind in MAY_BE_TAKEN
             if kind not in MAY_BE_TAKEN:

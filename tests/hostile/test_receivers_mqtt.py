@@ -7,7 +7,7 @@ import time
 from contextlib import closing, contextmanager
 
 import pytest
-from test_evidence import wait_until
+from patience import wait_until
 from verdicts import Line
 
 pytest.importorskip("paho.mqtt", reason="MQTT NOT TESTED: pip install 'edgead[daemon]'")
@@ -54,10 +54,10 @@ def test_a_broker_that_means_harm(kind, caplog):
             assert heard == []
         heard.clear()
         broker.become_decent()
-        wait_until(lambda: (broker.say(b"go-on"), b"go-on" in heard)[1], timeout_s=15)
-        wait_until(lambda: queued.status().written >= 1, timeout_s=15)
+        wait_until(lambda: (broker.say(b"go-on"), b"go-on" in heard)[1])
+        wait_until(lambda: queued.status().written >= 1)
         queued.write(*line.part(0.9))
-        wait_until(lambda: queued.status().written >= 2, timeout_s=15)
+        wait_until(lambda: queued.status().written >= 2)
         assert len(broker.published) >= 1 and queued.status().problem is None
     assert len([record for record in caplog.records if record.name.startswith("edgead.sinks")]) <= 40
 
@@ -77,24 +77,24 @@ def test_a_connection_that_fails_unforeseen_is_made_again(monkeypatch, caplog):
         with clients_of(broker) as (queued, heard):
             line = Line()
             queued.write(*line.part(0.9))
-            wait_until(lambda: queued.status().written >= 1, timeout_s=15)
+            wait_until(lambda: queued.status().written >= 1)
             for _ in range(2):  # once for each client, in any order
                 fail.set()
-                wait_until(lambda: not fail.is_set(), timeout_s=15)
-            wait_until(lambda: "failed unforeseen" in caplog.text and "nobody foresaw it" in caplog.text, timeout_s=15)
+                wait_until(lambda: not fail.is_set())
+            wait_until(lambda: "failed unforeseen" in caplog.text and "nobody foresaw it" in caplog.text)
             queued.write(*line.part(0.9))
-            wait_until(lambda: queued.status().written >= 2, timeout_s=15)
-            wait_until(lambda: (broker.say(b"go-on"), b"go-on" in heard)[1], timeout_s=15)
+            wait_until(lambda: queued.status().written >= 2)
+            wait_until(lambda: (broker.say(b"go-on"), b"go-on" in heard)[1])
 
 
 def test_messages_that_paho_would_keep_for_ever_end_the_connection():
     with closing(HostileBroker(KINDS["qos_2_flood"])) as broker, clients_of(broker) as (queued, _):
-        wait_until(lambda: "a QoS that was not asked for" in (queued.status().problem or ""), timeout_s=8)
+        wait_until(lambda: "a QoS that was not asked for" in (queued.status().problem or ""))
 
 
 def test_what_is_too_long_is_not_even_received():
     with closing(HostileBroker(KINDS["200_megabytes"])) as broker, clients_of(broker) as (queued, _):
-        wait_until(lambda: "200000000 bytes in one message" in (queued.status().problem or ""), timeout_s=8)
+        wait_until(lambda: "200000000 bytes in one message" in (queued.status().problem or ""))
         assert broker.sent_bytes < 30e6
 
 

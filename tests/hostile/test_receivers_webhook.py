@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 
 import pytest
-from test_evidence import wait_until
+from patience import wait_until
 from verdicts import Line
 
 pytest.importorskip("httpx", reason="WEBHOOKS NOT TESTED: pip install 'edgead[daemon]'")
@@ -25,16 +24,14 @@ def test_an_endpoint_that_is_not_decent(kind, caplog):
         queued = open_queued("hook", WebhookOptions.model_validate({"kind": "webhook", "url": endpoint.url, **TIMES}))
         try:
             queued.write(*line.part(0.9))
-            begin = time.monotonic()
-            wait_until(lambda: queued.status().waiting == 0, timeout_s=8)
+            wait_until(lambda: queued.status().waiting == 0)
             status = queued.status()
-            assert time.monotonic() - begin < 5
             assert (status.written, status.failed) == ((1, 0) if kind in TAKEN else (0, 1)), status.problem
             assert all(hit.startswith(b"POST /hook ") for hit in endpoint.hits) and len(endpoint.hits) <= 5
             assert "see the log" not in (status.problem or "") and not caplog.records
             endpoint.answer = right
             queued.write(*line.part(0.9))
-            wait_until(lambda: queued.status().written == status.written + 1, timeout_s=4)
+            wait_until(lambda: queued.status().written == status.written + 1)
             assert queued.status().problem is None
         finally:
             queued.close(0.5)
@@ -46,7 +43,7 @@ def test_a_handshake_that_drips():
         queued = open_queued("hook", WebhookOptions.model_validate({"kind": "webhook", "url": url, **TIMES}))
         try:
             queued.write(*Line().part(0.9))
-            wait_until(lambda: queued.status().failed == 1, timeout_s=8)
+            wait_until(lambda: queued.status().failed == 1)
             assert "no answer within 1 s" in queued.status().problem
         finally:
             queued.close(0.5)
@@ -60,8 +57,8 @@ def test_what_waits_for_an_answer_says_so(kind, monkeypatch):
         queued = open_queued("hook", WebhookOptions.model_validate(section))
         try:
             queued.write(*Line().part(0.9))
-            wait_until(lambda: "no answer yet, for " in (queued.status().problem or ""), timeout_s=1.5)
-            wait_until(lambda: (queued.status().problem or "").endswith("no answer within 2 s"), timeout_s=4)
+            wait_until(lambda: "no answer yet, for " in (queued.status().problem or ""))
+            wait_until(lambda: (queued.status().problem or "").endswith("no answer within 2 s"))
         finally:
             endpoint.answer = right
             queued.close(0.5)

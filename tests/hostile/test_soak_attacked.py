@@ -54,7 +54,7 @@ def test_inspection_goes_on_at_its_rate_whatever_the_clients_of_the_page_do(trai
                         attackers.wait()
             memory.append(process.memory_info().rss / 2**20)
         # What the attackers asked for last is still worked on, and who comes meanwhile is asked to wait.
-        wait_for(lambda: daemon.api.get("/api/pipelines").status_code == 200, "the page", patience_s=20)
+        wait_for(lambda: daemon.api.get("/api/pipelines").status_code == 200, "the page")
         daemon.wait_judged(3, "front")
         daemon.stop()
         check_records(daemon)

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 
 import pytest
 from fakes import mjpeg_server
 from hostile.streams import KINDS, SEEN, HostileCamera, right
+from patience import wait_for, wait_until
 
 from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
 
 FAST = {"retry_first_s": 0.1, "retry_most_s": 0.5, "open_timeout_s": 2, "read_timeout_s": 1, "stalled_after_s": 0.5}
-WITHIN_S = 30.0
 QUICK = {"noise", "half_images"}
 ALL = [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in KINDS]
-
-
-def until(true, what):
-    deadline = time.monotonic() + WITHIN_S
-    while time.monotonic() < deadline:
-        if true():
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"not within {WITHIN_S:g} s: {what()}")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +23,7 @@ def good():
         camera = SupervisedCamera("good", CameraSection(uri=f"{server.url}/line", **FAST))
         with closing(camera):
             camera.start()
-            until(lambda: camera.status().captured > 3, camera.status)
+            wait_until(lambda: camera.status().captured > 3)
             yield camera
 
 
@@ -48,13 +38,11 @@ def test_a_stream_that_means_harm(good, kind):
             def noticed():
                 status = camera.status()
                 seen = kind in SEEN and status.captured > 3
-                return status.state in ("lost", "stalled") or status.corrupt > 0 or seen
+                return (status.state in ("lost", "stalled") or status.corrupt > 0 or seen) and status
 
-            until(noticed, camera.status)
-            status = camera.status()
+            status = wait_for(noticed, "what is wrong")
             assert status.reason or status.corrupt or kind in SEEN, status
-            until(lambda: good.status().captured > good_before + 3, good.status)
-            assert good.status().state == "streaming"
+            wait_until(lambda: good.status().captured > good_before + 3 and good.status().state == "streaming")
             server.become(right)
             before = camera.status().captured
-            until(lambda: camera.status().state == "streaming" and camera.status().captured > before + 3, camera.status)
+            wait_until(lambda: camera.status().state == "streaming" and camera.status().captured > before + 3)

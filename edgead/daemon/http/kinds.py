@@ -12,17 +12,17 @@ from pydantic import AwareDatetime, BaseModel, Field
 from edgead.daemon.http.actors import By, Kind, named
 from edgead.daemon.http.dependencies import NAME, ClientAddress, Daemon, Pipeline, VerdictId
 from edgead.daemon.http.problems import problems
-from edgead.daemon.http.schemas import Done, KindsAnswer, PositionsAnswer, ShiftAnswer
+from edgead.daemon.http.schemas import Done, IntervalAnswer, KindsAnswer, PositionsAnswer
 from edgead.images.density import box_density
 
 routes = APIRouter(prefix="/api", tags=["kinds"], responses=problems(404, 409))
-_MOST_SHIFTS = 100
+_MOST_INTERVALS = 100
 _EARLIEST = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 Hours = Annotated[float, Query(gt=0, le=1_000_000, description="How far back from now, by the device's clock.")]
 Since = Annotated[AwareDatetime | None, Query(description="From when on, in the place of `hours`.")]
-ShiftHours = Annotated[
-    float | None, Query(ge=1, le=168, description="Counts by shifts of this length as well, from `since` on.")
+IntervalHours = Annotated[
+    float | None, Query(ge=1, le=168, description="Counts by intervals of this length as well, from `since` on.")
 ]
 Rejected = Annotated[Literal["reject", "review"], Query(description="Which verdicts count.")]
 
@@ -67,25 +67,26 @@ def count_kinds(
     pipeline: Pipeline,
     daemon: Daemon,
     period: Period,
-    shift_hours: ShiftHours = None,
+    interval_hours: IntervalHours = None,
     decision: Rejected = "reject",
 ) -> KindsAnswer:
     """Count the kinds of defects in a time, most frequent first; parts marked as false rejects count for none."""
     kinds, (since, until) = daemon.store.kinds, period
     found = kinds.counts(name, since=since, decision=decision)
-    shifts = [] if shift_hours is None else _shifts(since, until, timedelta(hours=shift_hours))
-    if len(shifts) > _MOST_SHIFTS:
-        raise HTTPException(409, f"these are {len(shifts)} shifts, at most {_MOST_SHIFTS} are counted: ask for fewer")
+    intervals = [] if interval_hours is None else _intervals(since, until, timedelta(hours=interval_hours))
+    if len(intervals) > _MOST_INTERVALS:
+        most = f"at most {_MOST_INTERVALS} are counted: ask for longer ones"
+        raise HTTPException(409, f"these are {len(intervals)} intervals, {most}")
     answer: dict[str, Any] = {"pipeline": name, "since": since, "until": until, "decision": decision, **found}
-    answer |= {"names": kinds.names(name), "known": kinds.known(name), "shifts": []}
-    for begin, end in shifts:
+    answer |= {"names": kinds.names(name), "known": kinds.known(name), "intervals": []}
+    for begin, end in intervals:
         within = kinds.counts(name, since=begin, until=end, decision=decision)
         counts = {each["kind"]: each["count"] for each in within["kinds"]}
-        answer["shifts"].append(ShiftAnswer(begin=begin, end=end, counts=counts))
+        answer["intervals"].append(IntervalAnswer(begin=begin, end=end, counts=counts))
     return KindsAnswer.model_validate(answer)
 
 
-def _shifts(since: datetime, until: datetime, length: timedelta) -> list[tuple[datetime, datetime]]:
+def _intervals(since: datetime, until: datetime, length: timedelta) -> list[tuple[datetime, datetime]]:
     count = max(0, -((since - until) // length))
     return [(since + index * length, since + (index + 1) * length) for index in range(count)]
 

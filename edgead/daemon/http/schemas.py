@@ -157,7 +157,7 @@ class KindAnswer(Answer):
     corrected: Annotated[int, Field(description="Of these, how many a person said are of it.")]
 
 
-class ShiftAnswer(Answer):
+class IntervalAnswer(Answer):
     begin: datetime
     end: datetime
     counts: Annotated[dict[str, int], Field(description="By kind as it is shown.")]
@@ -173,7 +173,7 @@ class KindsAnswer(Answer):
     false_rejects: Annotated[int, Field(description="Verdicts that a person marked as such.")]
     names: Annotated[dict[str, str], Field(description="What the model's kinds are shown as, where it differs.")]
     known: Annotated[dict[str, list[str]], Field(description="All kinds of any time, as shown, with the model's.")]
-    shifts: list[ShiftAnswer]
+    intervals: list[IntervalAnswer]
 
 
 class PositionsAnswer(Answer):

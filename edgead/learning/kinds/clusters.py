@@ -31,15 +31,22 @@ class Clusters:
     ----------
     labels : ndarray of shape (n,), int
         The kind of each reject; 0 is the largest.
-    stability : list of float
-        Of each kind: how much of it is together again when half of the parts are sorted alone, from 0 to 1.
+    stability : list of float or None
+        Of each kind: how much of it is together again when half of the parts are sorted alone, from 0 to 1; None where
+        that was not tried.
     agreement : dict of int to float
         For each number of kinds that was tried: how far two halves agree, 1 for wholly and 0 for as by chance.
+    distances : ndarray of shape (n,), float
+        How far each reject is from what is typical of its kind; only their order in a kind means anything.
+    notes : sequence of str
+        What a person should know of these kinds.
     """
 
     labels: np.ndarray
-    stability: list[float]
+    stability: Sequence[float | None]
     agreement: dict[int, float]
+    distances: np.ndarray
+    notes: Sequence[str] = ()
 
     @property
     def count(self) -> int:
@@ -81,9 +88,10 @@ def find_clusters(
     agreement = {k: float(np.median([halving.agreement(k) for halving in halvings])) for k in numbers}
     best = max(agreement.values())
     chosen = max(k for k, found in agreement.items() if found >= best - _NEARLY)
-    kind_of_part = _largest_first(_Tree(means).cut(chosen), part_of)
+    kind_of_part = largest_first(_Tree(means).cut(chosen), part_of)
     stability = np.mean([halving.stability(kind_of_part, chosen) for halving in halvings], axis=0)
-    return Clusters(kind_of_part[part_of], stability.tolist(), agreement)
+    labels = kind_of_part[part_of]
+    return Clusters(labels, stability.tolist(), agreement, _to_centres(descriptors, labels))
 
 
 class _Tree:
@@ -137,8 +145,20 @@ def _halve(means: np.ndarray, rng: np.random.Generator) -> _Halving:
     return _Halving(means, _Tree(means[first]), _Tree(means[second]))
 
 
-def _largest_first(labels: np.ndarray, part_of: np.ndarray) -> np.ndarray:
-    """Number kinds by their images, the largest 0; of equal ones that which appears first."""
+def _to_centres(descriptors: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    centres = np.array([descriptors[labels == label].mean(axis=0) for label in range(labels.max() + 1)])
+    return np.asarray(np.linalg.norm(descriptors - centres[labels], axis=1))
+
+
+def largest_first(labels: np.ndarray, part_of: np.ndarray) -> np.ndarray:
+    """Number kinds of parts by their images, the largest 0; of equal ones that which appears first.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (parts,), int
+        From 0 on; there is a part of each.
+    part_of : ndarray of shape (images,), int
+    """
     sizes = np.bincount(labels[part_of])
     first = [int(np.argmax(labels == label)) for label in range(len(sizes))]
     order = sorted(range(len(sizes)), key=lambda label: (-sizes[label], first[label]))

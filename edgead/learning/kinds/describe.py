@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from edgead.types import Decision
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a detector says of an image, without the map, and what describes it."""
+    """What a detector says of an image, without the map, and what describes it: empty where nobody asked for that."""
 
     path: Path
     decision: Decision
@@ -41,16 +41,29 @@ def describe_images(
     Raises
     ------
     SettingsError
-        The model cannot describe images: says what to use beside it.
+        The model cannot describe images: says what to use beside it. Or none of them can be judged.
     """
-    judged, problems = [], []
+
+    def judge(path: Path, image: np.ndarray) -> Judged:
+        verdict, descriptor = detector.describe(image)
+        return Judged(path, verdict.decision, verdict.image_score, descriptor)
+
     detector.check_describes()
+    return judge_each(judge, paths, progress)
+
+
+def judge_each(
+    judge: Callable[[Path, np.ndarray], Judged], paths: Sequence[Path], progress: Progress | None = None
+) -> tuple[list[Judged], list[Problem]]:
+    """Call `judge` with each path and its image; those that cannot be read or judged are left out."""
+    judged, problems = [], []
     for done, path in enumerate(paths, 1):
         try:
-            verdict, descriptor = detector.describe(load_image(path))
-            judged.append(Judged(path, verdict.decision, verdict.image_score, descriptor))
+            judged.append(judge(path, load_image(path)))
         except (ImageError, SettingsError) as error:
             problems.append(Problem(path, str(error).removeprefix(f"{path}: ")))
         if progress:
             progress(done, len(paths))
+    if problems and not judged:
+        raise SettingsError(f"none of {len(paths)} images can be judged; {problems[0].path}: {problems[0].text}")
     return judged, problems

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead.files.atomic import write_whole
 from edgead.files.disk import writing
 from edgead.files.new_folder import new_folder
+from edgead.files.table import write_csv
 from edgead.images.files import load_image, write_image
 from edgead.images.overlay import draw_heat
 from edgead.images.sheet import Band, band_sheet
@@ -50,10 +48,10 @@ def write_sorted(detector: Detector, found: Sorted, folder: Path, *, link: bool 
     check_folder(folder)
     with writing(folder), new_folder(folder) as draft:
         files = _place(found, draft, link)
-        write_image(draft / SHEET, _sheet(detector, found))
-        _write_csv(draft / TABLE, _COLUMNS, _rows(found, files))
+        write_image(draft / SHEET, _sheet(detector, found, files))
+        write_csv(draft / TABLE, _COLUMNS, _rows(found, files))
         pareto = found.pareto()
-        _write_csv(draft / PARETO, list(pareto[0]), pareto)
+        write_csv(draft / PARETO, list(pareto[0]), pareto)
 
 
 def _place(found: Sorted, draft: Path, link: bool) -> list[str]:
@@ -81,22 +79,23 @@ def _file_names(paths: Sequence[Path]) -> list[str]:
     return [f"{number:0{width}d}_{path.name}" for number, path in enumerate(paths)]
 
 
-def _sheet(detector: Detector, found: Sorted) -> Any:
+def _sheet(detector: Detector, found: Sorted, files: Sequence[str]) -> Any:
+    names = {one.path: PurePosixPath(file).name for one, file in zip(found.images, files, strict=True)}
     bands: list[Band] = []
     for number, row in enumerate(found.pareto()):
-        heading = (
-            f"{default_name(number)}: {row['images']} images of {row['parts']} parts, {100 * row['share']:.0f} %, "
-            f"stability {row['stability']:.2f}"
-        )
-        bands.append((heading, [_tile(detector, one) for one in found.of_kind(number)[:_SHOWN]]))
+        heading = f"{default_name(number)}: {row['images']} images of {row['parts']} parts, {100 * row['share']:.0f} %"
+        if row["stability"] is not None:
+            heading += f", stability {row['stability']:.2f}"
+        shown = found.of_kind(number)[:_SHOWN]
+        bands.append((heading, [(_drawn(detector, one), names[one.path]) for one in shown]))
     count = found.clusters.count
     title = f"{len(found.images)} images in {count} kind{'' if count == 1 else 's'}"
     return band_sheet((title, _LEGEND), bands, columns=_SHOWN, tile_px=_TILE_PX)
 
 
-def _tile(detector: Detector, one: Judged) -> tuple[Any, str]:
+def _drawn(detector: Detector, one: Judged) -> Any:
     image = load_image(one.path)
-    return draw_heat(image, detector.predict(image)), one.path.name
+    return draw_heat(image, detector.predict(image))
 
 
 def _rows(found: Sorted, files: Sequence[str]) -> Iterable[dict[str, Any]]:
@@ -108,11 +107,3 @@ def _rows(found: Sorted, files: Sequence[str]) -> Iterable[dict[str, Any]]:
 
 def _facts(one: Judged) -> dict[str, Any]:
     return {"image": str(one.path), "decision": one.decision, "image_score": one.image_score}
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(path, text.getvalue().encode(errors="backslashreplace"), durable=False)

@@ -51,6 +51,7 @@ def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
     from edgead.evidence.folder import ImageFolder
     from edgead.evidence.records import Records
     from edgead.evidence.settings import StoreSection
+    from edgead.evidence.versions import check_version
 
     engine = open_engine(StoreSection(folder=folder, url=url))
     file = database_file(engine)
@@ -58,8 +59,10 @@ def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
         raise SettingsError(f"{file} is not there: name the folder of an evidence store")
     now = datetime.now(timezone.utc)
     try:
-        records, images = Records(Access(engine, lambda: now)), ImageFolder(folder / "pictures")
-        found = [path for place in _rejects(records, now - since) if (path := images.path(place, _FRAME))]
+        access, images = Access(engine, lambda: now), ImageFolder(folder / "pictures")
+        with access.reading() as connection:
+            check_version(connection)
+        found = [path for place in _rejects(Records(access), now - since) if (path := images.path(place, _FRAME))]
     finally:
         engine.dispose()
     if not found:

@@ -14,7 +14,7 @@ import numpy as np
 from edgead.artifact.folder import Artifact
 from edgead.artifact.training_hashes import content_sha256
 from edgead.calibration.group_conformal import dense
-from edgead.dataset.folders import StageProgress, no_progress
+from edgead.dataset.folders import GOOD, StageProgress, no_progress
 from edgead.dataset.groups import AUTO, group_images
 from edgead.detector import Detector
 from edgead.errors import SettingsError
@@ -154,6 +154,8 @@ def _find_examples(folder: Path) -> dict[Path, str]:
     kind_of: dict[Path, str] = {}
     seen: dict[str, Path] = {}
     for kind in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+        if kind.name == GOOD:  # of a test set in MVTec layout: a good part that is rejected is of no kind
+            continue
         for path in sorted(path for path in kind.iterdir() if is_image_path(path) and path.is_file()):
             twin = seen.setdefault(content_sha256(path), path)
             if twin.parent != path.parent:
@@ -196,7 +198,7 @@ def read_names(pairs: Sequence[str]) -> dict[str, str]:
         old, equals, new = (part.strip() for part in text.partition("="))
         if not (old and equals and new):
             raise SettingsError(f"{text!r} is no name of a kind: write kind-01=scratch")
-        if old in names:
-            raise SettingsError(f"{old} gets two names: {names[old]} and {new}")
+        if twin := next((other for other in names if shown_name(other) == shown_name(old)), None):
+            raise SettingsError(f"{old} gets two names: {names[twin]} and {new}")
         names[old] = new
     return names

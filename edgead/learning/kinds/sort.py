@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,7 +20,13 @@ from edgead.kinds.space import directions
 from edgead.learning.kinds.clusters import Clusters, find_clusters
 from edgead.learning.kinds.describe import Judged, Problem, describe_images
 
+RESIDUALS, ANOMALY_NCD = "residuals", "anomaly_ncd"
 _RANK_WEIGHT = 0.2
+
+Announce = Callable[[str], None]
+"""Called with what will take long, in words, before it begins."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +36,54 @@ class SortPlan:
     Attributes
     ----------
     count : int, optional
-        Number of kinds; by default as many as come again in other rejects, see `find_clusters`.
+        Number of kinds; by default as many as come again in other rejects, see `find_clusters`. "anomaly_ncd" needs it.
     everything : bool
         Sort images that are judged ok too.
     group : str
         Which images show the same part, see `edgead.dataset.groups.group_images`.
     seed : int
+    method : {"residuals", "anomaly_ncd"}
+        By how rejects differ from the nearest good patches, which takes seconds; or by what a transformer learns of
+        them, which takes a training: see `edgead.methods.anomaly_ncd`.
+    weights : Path, optional
+        The transformer, a file of DINO or DINOv2. For "anomaly_ncd" alone, as are those that follow.
+    epochs : int
+    device : str
+        One of `edgead.methods.device.DEVICES`.
+
+    Raises
+    ------
+    SettingsError
+        An unknown method, or settings that do not fit it.
     """
 
     count: int | None = None
     everything: bool = False
     group: str = AUTO
     seed: int = 0
+    method: str = RESIDUALS
+    weights: Path | None = None
+    epochs: int = 50
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.method not in (RESIDUALS, ANOMALY_NCD):
+            raise SettingsError(f"unknown method {self.method!r} of sorting: choose {RESIDUALS} or {ANOMALY_NCD}")
+        if self.method == RESIDUALS:
+            if self.weights is not None:
+                raise SettingsError(f"{RESIDUALS} takes no weights: leave them out, or choose {ANOMALY_NCD}")
+            return
+        if self.count is None:
+            raise SettingsError(
+                f"{ANOMALY_NCD} does not find how many kinds there are: give their number, such as the one that "
+                f"{RESIDUALS} finds"
+            )
+        if self.weights is None:
+            raise SettingsError(
+                f"{ANOMALY_NCD} needs a vision transformer: give a file of DINO or DINOv2 with --weights, such as "
+                "dino_vitbase8_pretrain.pth, which the paper has and github.com/facebookresearch/dino links to; "
+                "dinov2_vits14_pretrain.pth is ten times faster. Or choose residuals, which needs none"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +114,9 @@ class Sorted:
     problems: list[Problem]
 
     def of_kind(self, number: int) -> list[Judged]:
-        """The images of a kind, the nearest to its centre first: one of each part, then the others."""
+        """The images of a kind, the most typical first: one of each part, then the others."""
         members = np.flatnonzero(self.clusters.labels == number)
-        rows = directions(np.array([self.images[i].descriptor for i in members]))
-        nearest = members[np.linalg.norm(rows - rows.mean(axis=0), axis=1).argsort(kind="stable")]
+        nearest = members[self.clusters.distances[members].argsort(kind="stable")]
         seen: Counter[int] = Counter()
         turns = []
         for i in nearest:
@@ -109,6 +151,7 @@ class Sorted:
             "parts": self.account,
             "kinds": self.pareto(),
             "agreement": {str(count): found for count, found in self.clusters.agreement.items()},
+            "notes": list(self.clusters.notes),
             "problems": [{"image": str(one.path), "problem": one.text} for one in self.problems],
         }
 
@@ -133,17 +176,50 @@ def rows_of(images: Sequence[Judged]) -> np.ndarray:
     return np.column_stack([directions(np.array([one.descriptor for one in images])), spread]).astype(np.float32)
 
 
+class Sorter(Protocol):
+    """A way to sort: first images are judged, then some of them sorted."""
+
+    def judge(
+        self, detector: Detector, paths: Sequence[Path], progress: StageProgress
+    ) -> tuple[list[Judged], list[Problem]]: ...
+
+    def cluster(self, images: Sequence[Judged], parts: Sequence[int], progress: StageProgress) -> Clusters: ...
+
+
+class ResidualSorter:
+    """Sorts by how rejects differ from the nearest good patches."""
+
+    def __init__(self, plan: SortPlan):
+        self._plan = plan
+
+    def judge(
+        self, detector: Detector, paths: Sequence[Path], progress: StageProgress
+    ) -> tuple[list[Judged], list[Problem]]:
+        """Judge and describe images."""
+        return describe_images(detector, paths, partial(progress, "judge images"))
+
+    def cluster(self, images: Sequence[Judged], parts: Sequence[int], progress: StageProgress) -> Clusters:
+        """Sort parts, see `find_clusters`."""
+        return find_clusters(rows_of(images), parts, self._plan.count, seed=self._plan.seed)
+
+
 def sort_images(
-    detector: Detector, paths: Sequence[Path], plan: SortPlan, *, progress: StageProgress = no_progress
+    detector: Detector,
+    paths: Sequence[Path],
+    plan: SortPlan,
+    *,
+    announce: Announce = logger.info,
+    progress: StageProgress = no_progress,
 ) -> Sorted:
     """Sort images that a detector rejects or sends to review into kinds.
 
     Raises
     ------
     SettingsError
-        The model cannot describe images, none is rejected, or there are fewer than kinds.
+        The model cannot describe images, none is rejected, there are fewer than kinds, or more than can be sorted.
     """
-    judged, problems = describe_images(detector, paths, partial(progress, "judge images"))
+    sorter = _find_sorter(plan, announce)
+    judged, problems = sorter.judge(detector, paths, progress)
     chosen = [one for one in judged if plan.everything or one.decision != "ok"]
     if not chosen:
         raise SettingsError(
@@ -152,6 +228,14 @@ def sort_images(
         )
     groups = group_images([one.path for one in chosen], plan.group)
     parts = groups.of(one.path for one in chosen)
-    clusters = find_clusters(rows_of(chosen), parts, plan.count, seed=plan.seed)
+    clusters = sorter.cluster(chosen, parts, progress)
     ok = [one for one in judged if not plan.everything and one.decision == "ok"]
     return Sorted(chosen, clusters, parts, groups.account, ok, problems)
+
+
+def _find_sorter(plan: SortPlan, announce: Announce) -> Sorter:
+    if plan.method == RESIDUALS:
+        return ResidualSorter(plan)
+    from edgead.learning.kinds.by_anomaly_ncd import AnomalyNcdSorter
+
+    return AnomalyNcdSorter(plan, announce)

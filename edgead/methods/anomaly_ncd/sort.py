@@ -11,6 +11,7 @@ import torch
 
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
+from edgead.methods.anomaly_ncd.cost import estimate_seconds
 from edgead.methods.anomaly_ncd.crops import Crop, cut_crops
 from edgead.methods.anomaly_ncd.encoder import Encoder, MaskGuidedVit, RegionAverage
 from edgead.methods.anomaly_ncd.heads import KindHeads
@@ -73,6 +74,70 @@ def build_encoder(weights: Path | None = None) -> Encoder:
     return MaskGuidedVit(read_vit(weights)) if weights else RegionAverage()
 
 
+class Sorting:
+    """A sorting that is ready to begin: crops are cut, heads are drawn.
+
+    Parameters
+    ----------
+    images, maps, plan, encoder, masks, base, device
+        See `sort_by_anomaly_ncd`.
+
+    Attributes
+    ----------
+    crops : list of list of Crop
+        Of each image.
+    device : torch.device
+        Where it will learn.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[np.ndarray],
+        maps: Sequence[np.ndarray],
+        plan: Plan,
+        *,
+        encoder: Encoder,
+        masks: Sequence[np.ndarray] | None = None,
+        base: Base = NO_BASE,
+        device: str = "auto",
+    ):
+        _check(images, maps, masks, plan)
+        self.device = choose_device(device)
+        self.crops = find_crops(images, maps, masks)
+        self._plan = plan
+        self._classes = len(set(base.labels))
+        flat = [crop for group in self.crops for crop in group]
+        known = [Crop(_rgb(x), _mask(m), (0, 0, *x.shape[1::-1])) for x, m in zip(base.images, base.masks, strict=True)]
+        self._material = Material(flat, known, base.labels, Views(encoder.side), plan.normal_below)
+        with torch.random.fork_rng():
+            torch.manual_seed(plan.seed)
+            heads = KindHeads(encoder.channels, self._classes + plan.kinds, plan.heads)
+        self._encoder, self._heads = encoder.to(self.device).eval(), heads.to(self.device)
+
+    def seconds(self) -> float:
+        """Estimate how long `run` will take here; nothing changes by it."""
+        return estimate_seconds(self._encoder, self._heads, self._material, self._plan)
+
+    def run(self, progress: StageProgress = no_progress) -> Kinds:
+        """Learn, and sort; once."""
+        best = train(self._encoder, self._heads, self._material, self._plan, progress=progress)
+        shares = kind_probabilities(self._logits(best), self._classes).split([len(group) for group in self.crops])
+        areas = [torch.tensor([crop.area for crop in group]) for group in self.crops]
+        merged = [merge_regions(p, a, self._plan.area_temperature) for p, a in zip(shares, areas, strict=True)]
+        probabilities = torch.stack(merged).numpy()
+        return Kinds(probabilities.argmax(axis=1), probabilities, self.crops)
+
+    def features(self, number: int) -> torch.Tensor:
+        """What the encoder says of a crop as it is judged, (1, d); crops are counted over all images."""
+        return self._encoder(*(x.to(self.device) for x in self._material.judged(number)))
+
+    @torch.inference_mode()
+    def _logits(self, head: int) -> torch.Tensor:
+        """What a head says of each crop, float64 (crops, classes)."""
+        count = sum(map(len, self.crops))
+        return torch.cat([self._heads(self.features(i))[1][head] for i in range(count)]).double().cpu()
+
+
 def sort_by_anomaly_ncd(
     images: Sequence[np.ndarray],
     maps: Sequence[np.ndarray],
@@ -108,25 +173,8 @@ def sort_by_anomaly_ncd(
     SettingsError
         Numbers of images, maps and masks that differ, or fewer images than kinds.
     """
-    _check(images, maps, masks, plan)
-    crops = find_crops(images, maps, masks)
-    flat = [crop for group in crops for crop in group]
-    known = [Crop(_rgb(x), _mask(m), (0, 0, *x.shape[1::-1])) for x, m in zip(base.images, base.masks, strict=True)]
-    material = Material(flat, known, base.labels, Views(encoder.side), plan.normal_below)
-    classes = len(set(base.labels))
-    with torch.random.fork_rng():
-        torch.manual_seed(plan.seed)
-        heads = KindHeads(encoder.channels, classes + plan.kinds, plan.heads)
-    place = choose_device(device)
-    best = train(encoder.to(place), heads.to(place), material, plan, progress=progress)
-    with torch.inference_mode():
-        views = (tuple(x.to(place) for x in material.judged(i)) for i in range(len(flat)))
-        logits = torch.cat([heads(encoder(*view))[1][best] for view in views]).double().cpu()
-    shares = kind_probabilities(logits, classes).split([len(group) for group in crops])
-    areas = [torch.tensor([crop.area for crop in group]) for group in crops]
-    merged = [merge_regions(p, a, plan.area_temperature) for p, a in zip(shares, areas, strict=True)]
-    probabilities = torch.stack(merged).numpy()
-    return Kinds(probabilities.argmax(axis=1), probabilities, crops)
+    sorting = Sorting(images, maps, plan, encoder=encoder, masks=masks, base=base, device=device)
+    return sorting.run(progress)
 
 
 def find_crops(

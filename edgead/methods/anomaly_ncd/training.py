@@ -173,10 +173,9 @@ def train(
     """
     objective = Objective(plan, int(material.labels.max()) + 1)
     network = nn.ModuleDict({"encoder": encoder, "heads": heads})
-    device = next(network.parameters()).device
     optimizer = SGD(_groups(network), lr=plan.learning_rate, momentum=plan.momentum, weight_decay=plan.weight_decay)
     per_epoch = math.ceil(len(material) / plan.batch_size)
-    lost = torch.zeros(plan.heads, device=device)
+    lost = torch.zeros(plan.heads, device=next(network.parameters()).device)
 
     def step(number: int, rng: np.random.Generator) -> Tensor:
         epoch, position = divmod(number, per_epoch)
@@ -184,9 +183,7 @@ def train(
         labels = material.labels[chosen]
         if not (labels < 0).any() or (objective.base and not (labels >= 0).any()):
             return torch.zeros(())  # the authors' code leaves such batches out
-        images, masks = (x.to(device) for x in material.two_views(chosen))
-        outputs = heads(encoder(images, masks))
-        loss, cluster = objective(outputs, labels.to(device), material.normality[chosen].to(device), epoch)
+        loss, cluster = lose(network, objective, material, chosen, epoch)
         if epoch == plan.epochs - 1:
             lost.add_(cluster)
         optimizer.zero_grad()
@@ -205,6 +202,16 @@ def train(
     )
     network.eval()
     return int(lost.argmin())
+
+
+def lose(
+    network: nn.ModuleDict, objective: Objective, material: Material, chosen: np.ndarray, epoch: int
+) -> tuple[Tensor, Tensor]:
+    """What `Objective` says of two new views of some crops; the network has an `encoder` and `heads`."""
+    device = next(network.parameters()).device
+    outputs = network["heads"](network["encoder"](*(x.to(device) for x in material.two_views(chosen))))
+    labels, normality = (x[chosen].to(device) for x in (material.labels, material.normality))
+    return objective(outputs, labels, normality, epoch)
 
 
 def cosine(epoch: int, epochs: int) -> float:

@@ -18,7 +18,7 @@ from torch.optim import AdamW
 
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
-from edgead.methods.checkpoint import Learner
+from edgead.methods.checkpoint import Checkpoint, Learner
 from edgead.methods.diffusion.anogen_sampling import Blending, masked_noise_loss
 from edgead.methods.diffusion.examples import Examples
 from edgead.methods.diffusion.stable_diffusion import StableDiffusion, middle, to_images, to_tensor
@@ -80,7 +80,12 @@ class Word(nn.Module):
 
 
 def learn_word(
-    model: StableDiffusion, examples: Examples, plan: AnogenPlan, *, progress: StageProgress = no_progress
+    model: StableDiffusion,
+    examples: Examples,
+    plan: AnogenPlan,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: StageProgress = no_progress,
 ) -> Word:
     """Learn the word of one type of defect; the model stays as it is.
 
@@ -103,7 +108,8 @@ def learn_word(
         optimizer.step()
         return loss
 
-    run_steps(step, Learner(word, [optimizer], "anogen"), plan.steps, seed=plan.seed, progress=progress)
+    learner = Learner(word, [optimizer], "anogen")
+    run_steps(step, learner, plan.steps, seed=plan.seed, checkpoint=checkpoint, progress=progress)
     return word
 
 

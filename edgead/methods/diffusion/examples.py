@@ -47,6 +47,16 @@ class Examples:
     def number_of_types(self) -> int:
         return len(set(self.types))
 
+    def need_good_parts(self) -> None:
+        """Raise SettingsError where there is none."""
+        if not self.good:
+            raise SettingsError("SeaS learns from good parts too: give some, 60 in the paper")
+
+    def of_type(self, number: int) -> Examples:
+        """Those of one type, which becomes number 0; good parts are left out."""
+        chosen = [i for i, kind in enumerate(self.types) if kind == number]
+        return Examples([self.defects[i] for i in chosen], [self.masks[i] for i in chosen], [0] * len(chosen))
+
     def batch(self, size: int, side: int, rng: np.random.Generator, *, turn: bool) -> Batch:
         """Draw defects, and a good part for each where there are any; what turns one turns all of an example."""
         chosen = rng.choice(len(self.defects), size, replace=size > len(self.defects))

@@ -5,8 +5,9 @@ The authors' code has the 8-bit AdamW of bitsandbytes; this has the AdamW of tor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,14 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from edgead.dataset.folders import StageProgress, no_progress
-from edgead.errors import SettingsError
-from edgead.methods.checkpoint import Learner
+from edgead.methods.checkpoint import Checkpoint, Learner
 from edgead.methods.diffusion import seas_prompts as prompts
 from edgead.methods.diffusion.attention_maps import CrossAttentionMaps
 from edgead.methods.diffusion.examples import Batch, Examples
 from edgead.methods.diffusion.seas_losses import decoupled_alignment, focal_loss, noise_losses
 from edgead.methods.diffusion.seas_masks import MaskPredictor
 from edgead.methods.diffusion.stable_diffusion import StableDiffusion, outputs_of, to_images, to_tensor
-from edgead.methods.loop import run_steps
+from edgead.methods.loop import Step, run_steps
 
 MASKED_STEPS = 3
 """Of the sampling, the last ones: their masks are averaged."""
@@ -71,7 +71,12 @@ class SeasPlan:
 
 
 def fine_tune(
-    model: StableDiffusion, examples: Examples, plan: SeasPlan, *, progress: StageProgress = no_progress
+    model: StableDiffusion,
+    examples: Examples,
+    plan: SeasPlan,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: StageProgress = no_progress,
 ) -> None:
     """Teach the U-Net and new words the defects of a product, in place.
 
@@ -80,7 +85,7 @@ def fine_tune(
     SettingsError
         No good parts, a tokenizer that knows the words already, or a loss that is not finite.
     """
-    _need_good_parts(examples)
+    examples.need_good_parts()
     prompts.add_words(model.tokenizer, model.text_encoder, examples.number_of_types)
     embeddings = model.text_encoder.get_input_embeddings()
     model.unet.requires_grad_(True).train()
@@ -90,20 +95,10 @@ def fine_tune(
         AdamW(embeddings.parameters(), lr=plan.words_rate, weight_decay=plan.weight_decay),
     ]
 
-    def step(number: int, rng: np.random.Generator) -> Tensor:
-        losses = []
-        for _ in range(plan.accumulation):
-            batch = examples.batch(plan.batch_size, model.side, rng, turn=plan.turn)
-            loss = generation_loss(model, batch) / plan.accumulation
-            loss.backward()
-            losses.append(loss.detach())
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        return torch.stack(losses).sum()
-
+    step = _step(examples, plan, model.side, partial(generation_loss, model), optimizers)
     learner = Learner(nn.ModuleDict({"unet": model.unet, "words": embeddings}), optimizers, "seas")
-    run_steps(step, learner, plan.steps * examples.number_of_types, seed=plan.seed, progress=progress)
+    steps = plan.steps * examples.number_of_types
+    run_steps(step, learner, steps, seed=plan.seed, checkpoint=checkpoint, progress=progress)
     model.unet.requires_grad_(False).eval()
     embeddings.requires_grad_(False)
 
@@ -121,29 +116,25 @@ def generation_loss(model: StableDiffusion, batch: Batch) -> Tensor:
 
 
 def train_masks(
-    model: StableDiffusion, examples: Examples, plan: SeasPlan, *, progress: StageProgress = no_progress
+    model: StableDiffusion,
+    examples: Examples,
+    plan: SeasPlan,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: StageProgress = no_progress,
 ) -> MaskPredictor:
     """Train what finds the masks of made defects, on a model that `fine_tune` has trained and that stays as it is."""
-    _need_good_parts(examples)
+    examples.need_good_parts()
     unet, decoder = model.unet.config.block_out_channels, model.vae.config.block_out_channels
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
         predictor = MaskPredictor((unet[-2], unet[-3]), (decoder[-1], decoder[-2], decoder[-3])).to(model.device)
     optimizer = AdamW(predictor.parameters(), lr=plan.mask_rate, weight_decay=plan.weight_decay)
 
-    def step(number: int, rng: np.random.Generator) -> Tensor:
-        losses = []
-        for _ in range(plan.accumulation):
-            batch = examples.batch(plan.batch_size, model.side, rng, turn=plan.turn)
-            loss = mask_loss(model, predictor, batch) / plan.accumulation
-            loss.backward()
-            losses.append(loss.detach())
-        optimizer.step()
-        optimizer.zero_grad()
-        return torch.stack(losses).sum()
-
+    step = _step(examples, plan, model.side, partial(mask_loss, model, predictor), [optimizer])
     learner = Learner(predictor.train(), [optimizer], "seas masks")
-    run_steps(step, learner, plan.steps * examples.number_of_types, seed=plan.seed, progress=progress)
+    steps = plan.steps * examples.number_of_types
+    run_steps(step, learner, steps, seed=plan.seed, checkpoint=checkpoint, progress=progress)
     return predictor.eval()
 
 
@@ -225,6 +216,25 @@ def more_noise(latents: Tensor, noise: Tensor, betas: tuple[float, float], steps
     return kept.sqrt() * latents + (1 - kept).sqrt() * noise
 
 
+def _step(
+    examples: Examples, plan: SeasPlan, side: int, loss: Callable[[Batch], Tensor], optimizers: Sequence[AdamW]
+) -> Step:
+    """One update, by the losses of several batches."""
+
+    def step(number: int, rng: np.random.Generator) -> Tensor:
+        losses = []
+        for _ in range(plan.accumulation):
+            share = loss(examples.batch(plan.batch_size, side, rng, turn=plan.turn)) / plan.accumulation
+            share.backward()
+            losses.append(share.detach())
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        return torch.stack(losses).sum()
+
+    return step
+
+
 def _solver(model: StableDiffusion, plan: SeasPlan) -> Any:
     from diffusers import DPMSolverMultistepScheduler
 
@@ -237,8 +247,3 @@ def _solver(model: StableDiffusion, plan: SeasPlan) -> Any:
 def _prompts_of(batch: Batch) -> list[str]:
     good = len(batch.images) - len(batch.masks)
     return [*map(prompts.defect_prompt, batch.types), *[prompts.good_prompt()] * good]
-
-
-def _need_good_parts(examples: Examples) -> None:
-    if not examples.good:
-        raise SettingsError("SeaS learns from good parts too: give some, 60 in the paper")

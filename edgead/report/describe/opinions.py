@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +12,7 @@ from typing import Any
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
+from edgead.files.table import write_csv
 from edgead.images.files import ImageError, load_image
 from edgead.report.describe.chat import Chat, ChatError
 from edgead.report.describe.prompt import PART, QUESTION, description_messages
@@ -88,15 +87,11 @@ def _asked(chat: Chat, messages: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Write rows as a table where the file's suffix is .csv, or else as lines of JSON."""
-    if path.suffix.lower() != ".csv":
-        text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-    else:
-        table = io.StringIO(newline="")
+    if path.suffix.lower() == ".csv":
         columns = list(dict.fromkeys(column for row in rows for column in row))
-        writer = csv.DictWriter(table, columns, restval="")
-        writer.writeheader()
-        writer.writerows({**row, "model_words": _as_text(row.get("model_words"))} for row in rows)
-        text = table.getvalue()
+        write_csv(path, columns, ({**row, "model_words": _as_text(row.get("model_words"))} for row in rows))
+        return
+    text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
     write_whole(path, text.encode(errors="backslashreplace"), durable=False)
 
 

@@ -8,7 +8,7 @@ question; its heat map may be shown.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +73,9 @@ class Reply:
         return {**row, "problem": self.problem} if self.problem else row
 
 
+Heard = Callable[[Reply], object]
+
+
 @dataclass(frozen=True, slots=True)
 class QuizPlan:
     """Which questions are asked, at most so many of them, whether the heat map is shown, and which images go together.
@@ -86,8 +89,10 @@ class QuizPlan:
     group: str = "none"
 
 
-def run_quiz(detector: Detector, chat: Chat, data: Path, plan: QuizPlan, progress: Progress) -> QuizResult:
-    """Quiz a language model on a data set in MVTec layout.
+def run_quiz(
+    detector: Detector, chat: Chat, data: Path, plan: QuizPlan, progress: Progress, *, heard: Heard = lambda reply: None
+) -> QuizResult:
+    """Quiz a language model on a data set in MVTec layout; `heard` is called with each reply as it comes.
 
     Raises
     ------
@@ -101,13 +106,15 @@ def run_quiz(detector: Detector, chat: Chat, data: Path, plan: QuizPlan, progres
     questions, left_out = make_questions(find_test_images(data), data, plan.seed)
     asked = drawn(questions, plan.most, plan.seed)
     groups = group_images(list(dict.fromkeys(one.image.path for one in asked)), plan.group, data)
-    replies = ask_all(detector, chat, asked, heat_map=plan.heat_map, progress=progress)
+    replies = []
+    for reply in ask_all(detector, chat, asked, heat_map=plan.heat_map):
+        replies.append(reply)
+        heard(reply)
+        progress(len(replies), len(asked))
     return QuizResult(replies, left_out, plan.heat_map, groups)
 
 
-def ask_all(
-    detector: Detector, chat: Chat, questions: Sequence[Question], *, heat_map: bool, progress: Progress
-) -> list[Reply]:
+def ask_all(detector: Detector, chat: Chat, questions: Sequence[Question], *, heat_map: bool) -> Iterator[Reply]:
     """Ask every question once.
 
     Raises
@@ -115,18 +122,18 @@ def ask_all(
     ChatError
         Three in a row got no answer. A single one without counts as wrong.
     """
-    replies: list[Reply] = []
-    for number, question in enumerate(questions, 1):
+    failures = 0
+    for question in questions:
         try:
             said = chat.ask(_messages(detector, question, heat_map=heat_map), most_tokens=_MOST_TOKENS)
-            replies.append(Reply(question, said.text))
         except ChatError as error:
-            replies.append(Reply(question, None, str(error)))
-            last = replies[-_MOST_FAILURES:]
-            if len(last) == _MOST_FAILURES and all(reply.text is None for reply in last):
-                raise ChatError(f"{_MOST_FAILURES} questions in a row got no answer: {error}") from None
-        progress(number, len(questions))
-    return replies
+            failures += 1
+            yield Reply(question, None, str(error))
+            if failures == _MOST_FAILURES:
+                raise ChatError(f"{failures} questions in a row got no answer: {error}") from None
+        else:
+            failures = 0
+            yield Reply(question, said.text)
 
 
 def _messages(detector: Detector, question: Question, *, heat_map: bool) -> list[Message]:

@@ -8,7 +8,7 @@ import { drawPositions } from "./positions.js";
 
 const PAGE = 24;
 const UNKNOWN = "unknown kind";
-const PERIODS = { 8: { shift_hours: 1, words: "the last 8 hours" }, 24: { shift_hours: 8, words: "the last day" }, 168: { shift_hours: 8, words: "the last week" } };
+const PERIODS = { 8: { interval_hours: 1, words: "the last 8 hours" }, 24: { interval_hours: 8, words: "the last day" }, 168: { interval_hours: 8, words: "the last week" } };
 
 const percent = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(1)} %` : "—");
 
@@ -69,7 +69,7 @@ export class KindsView {
     const path = `/api/pipelines/${this.pipeline}`;
     const asked = { hours: this.hours };
     try {
-      const found = await get(`${path}/kinds?${new URLSearchParams({ ...asked, shift_hours: PERIODS[this.hours].shift_hours })}`);
+      const found = await get(`${path}/kinds?${new URLSearchParams({ ...asked, interval_hours: PERIODS[this.hours].interval_hours })}`);
       if (turn !== this.turn) return;
       this.found = found;
       this.pareto();
@@ -109,16 +109,16 @@ export class KindsView {
     return el("li", {}, el("button", { ...about, "aria-label": label, "aria-current": kind === this.kind ? "true" : null, onclick: () => this.go(this.pipeline, kind) }, cells));
   }
 
-  // A column for each shift, the newest at the right.
+  // A column for each interval, the newest at the right.
   trend(kind) {
-    const shifts = this.found.shifts.map((shift) => (Object.hasOwn(shift.counts, kind) ? shift.counts[kind] : 0));
-    const most = Math.max(1, ...this.found.shifts.flatMap((shift) => Object.values(shift.counts)));
-    const columns = shifts.map((value) => {
+    const numbers = this.found.intervals.map(({ counts }) => (Object.hasOwn(counts, kind) ? counts[kind] : 0));
+    const most = Math.max(1, ...this.found.intervals.flatMap(({ counts }) => Object.values(counts)));
+    const columns = numbers.map((value) => {
       const column = el("i", { "data-none": value === 0 });
       column.style.height = `${Math.max(6, (100 * value) / most)}%`;
       return column;
     });
-    return el("span", { class: "trend", title: shifts.join(", ") }, columns);
+    return el("span", { class: "trend", title: numbers.join(", ") }, columns);
   }
 
   actions() {

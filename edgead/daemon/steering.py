@@ -1,0 +1,190 @@
+"""What people and the site file do to the model of a pipeline; every change is in the audit."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgead.artifact.folder import Artifact
+from edgead.daemon.active_model import ActiveModel, SlotBusyError
+from edgead.daemon.drift import PipelineDrift
+from edgead.daemon.judging import Receivers
+from edgead.daemon.pipeline_state import PipelineState
+from edgead.daemon.self_test import SelfTestError
+from edgead.daemon.thresholds import KeptThresholds, Thresholds
+from edgead.errors import EdgeadError
+from edgead.site.schema import LimitsSection, PipelineSection
+
+if TYPE_CHECKING:
+    from edgead.sources.supervised import SupervisedCamera
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What a pipeline is connected to."""
+
+    camera: SupervisedCamera
+    receivers: Receivers
+    kept: KeptThresholds
+    drift_folder: Path
+    limits: LimitsSection
+    threads: int | None = None
+
+
+class SteeredModel(ABC):
+    """The model of a pipeline with its thresholds and its drift watch; all of it may be steered from any thread.
+
+    Parameters
+    ----------
+    name : str
+        Of the pipeline.
+    section : PipelineSection
+    wiring : Wiring
+    """
+
+    def __init__(self, name: str, section: PipelineSection, wiring: Wiring):
+        self.name = name
+        self.section = section
+        self.slot = ActiveModel(name, section, wiring.kept, threads=wiring.threads)
+        self._camera = wiring.camera
+        self._store = wiring.receivers.store
+        self._drift = PipelineDrift(name, self.slot, section.drift, wiring.drift_folder / f"{name}.json")
+        self._state = PipelineState(name)
+        self._departed = False  # from the model that the site file names
+
+    @abstractmethod
+    def start(self) -> None:
+        """Judge by the model; also again where that had ended."""
+
+    def self_test(self) -> dict[str, Any]:
+        """Replay the golden images through the detector in service; one that fails is out of service.
+
+        A pipeline whose model could not be used tries it again.
+
+        Raises
+        ------
+        EdgeadError
+            The model cannot be used at all.
+        """
+        try:
+            if not self.slot.model:
+                self._load_model()
+            tested = self.slot.self_test()
+            tested.require()
+        except SlotBusyError:
+            raise
+        except SelfTestError as error:
+            self._state.fault("model", str(error))
+            if error.found is None:
+                raise
+            return error.found.to_dict()
+        except EdgeadError as error:
+            self._state.fault("model", str(error))
+            raise
+        self._state.resolved("model")
+        return tested.to_dict()
+
+    def swap(self, model: Path, *, by: str = "edgead") -> None:
+        """Load a model beside the one in service, test it, and judge by it from the next frame on.
+
+        Raises
+        ------
+        EdgeadError
+            The model cannot be used; the one in service goes on.
+        """
+        before = str(self.slot.path)
+        self.slot.swap(model)
+        self._exchanged("swap model", by, before)
+
+    def follow(self, section: PipelineSection) -> None:
+        """Take over what a site file that was read again says: another model, or one that has changed where it lies.
+
+        A model that was exchanged otherwise meanwhile, or gone back from, stays until the file names another.
+
+        Raises
+        ------
+        EdgeadError
+            The model cannot be used; the one in service goes on.
+        """
+        self._departed = self._departed and section.model == self.section.model
+        self.section = section
+        if self._departed:
+            return
+        named = section.model
+        if named != self.slot.path or Artifact.load(named).manifest.manifest_sha256 != self.slot.model:
+            self.swap(named, by="site file")
+
+    def roll_back(self, *, by: str = "edgead") -> None:
+        """Judge by the model before this one again.
+
+        Raises
+        ------
+        SettingsError
+            There was none since the start.
+        """
+        before = str(self.slot.path)
+        self.slot.roll_back()
+        self._exchanged("roll back model", by, before)
+
+    def set_thresholds(self, *, review: float, reject: float, by: str) -> None:
+        """Judge by these from the next frame on; kept over restarts, for this model.
+
+        Raises
+        ------
+        SettingsError
+            They are no thresholds, cannot be kept, or there is no model.
+        """
+        before = self.slot.set_thresholds(Thresholds.checked(review=review, reject=reject, by=by))
+        self._audit("thresholds", by, before.values(), {"review": review, "reject": reject})
+
+    def accept_drift(self, *, by: str) -> None:
+        """Take parts and images as they are now: the warning goes, and the drift watch starts again.
+
+        Raises
+        ------
+        SettingsError
+            No drift is watched.
+        """
+        before = self._drift.state
+        self._drift.start_again()
+        self._audit("accept drift", by, before.reason if before else None, None)
+
+    def _load_model(self) -> None:
+        self.slot.load()
+        self._audit_superseded()
+        self._camera.compare_with(self.name, self.slot.golden())
+
+    def _give_up_model(self) -> None:
+        """Judge by the model before this one, which has failed."""
+        failed = str(self.slot.path)
+        self.slot.give_up()
+        self._departed = self.slot.path != self.section.model
+        self._audit("roll back on fault", "edgead", failed, str(self.slot.path))
+
+    def _exchanged(self, action: str, by: str, before: str) -> None:
+        self._audit(action, by, before, str(self.slot.path))
+        self._audit_superseded()
+        self._departed = self.slot.path != self.section.model
+        self._camera.compare_with(self.name, self.slot.golden())
+        self._state.resolved("model")
+        self.start()
+
+    def _audit_superseded(self) -> None:
+        superseded = self.slot.take_superseded()
+        if superseded is not None:
+            before, now = superseded
+            self._audit("thresholds", now.by, before.values(), now.values())
+
+    def _audit(self, action: str, by: str, before: Any, after: Any) -> None:
+        text = f"{self.name}: {action} by {by}: {before} -> {after}"
+        logger.info(text, extra={"pipeline": self.name, "by": by, "action": action})
+        try:
+            self._store.add_audit(by=by, action=action, pipeline=self.name, before=before, after=after)
+        except EdgeadError as error:
+            # What was changed is in force; that it is on no record must at least be in the log.
+            logger.error("%s: %s is not in the audit: %s", self.name, action, error, extra={"pipeline": self.name})

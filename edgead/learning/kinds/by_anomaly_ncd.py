@@ -1,0 +1,125 @@
+"""Rejects sorted by AnomalyNCD, which learns from their looks where a model's map is high. Needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from edgead import kernels
+from edgead.dataset.folders import StageProgress
+from edgead.detector import Detector
+from edgead.errors import SettingsError
+from edgead.images.files import load_image
+from edgead.learning.kinds.clusters import Clusters, largest_first
+from edgead.learning.kinds.describe import Judged, Problem, judge_each
+from edgead.methods.anomaly_ncd.sort import Kinds, Sorting, build_encoder
+from edgead.methods.anomaly_ncd.training import Plan
+from edgead.methods.device import choose_device
+
+if TYPE_CHECKING:
+    from edgead.learning.kinds.sort import Announce, SortPlan
+
+# Their maps take 1.6 GB then, and their crops as much.
+MOST_IMAGES = 2000
+_NOT_DESCRIBED = np.empty(0, np.float32)
+Region = tuple[int, int, int, int]
+
+
+class AnomalyNcdSorter:
+    """Judges images, keeps the maps of rejects, and sorts these; any model will do, as its maps are all that is used.
+
+    Parameters
+    ----------
+    plan : SortPlan
+        With a number of kinds.
+    announce : callable
+        Called with what the training will take, before it begins.
+
+    Raises
+    ------
+    SettingsError
+        The file of weights cannot be used, or there is no such device.
+    """
+
+    def __init__(self, plan: SortPlan, announce: Announce):
+        assert plan.count is not None
+        torch.set_num_threads(kernels.threads())
+        choose_device(plan.device)  # refused before images are judged
+        self._plan = Plan(plan.count, plan.epochs, seed=plan.seed)
+        self._everything, self._device, self._announce = plan.everything, plan.device, announce
+        self._encoder = build_encoder(plan.weights)
+        self._maps: dict[Path, np.ndarray] = {}
+        self._region: Region | None = None
+
+    def judge(
+        self, detector: Detector, paths: Sequence[Path], progress: StageProgress
+    ) -> tuple[list[Judged], list[Problem]]:
+        """Judge images; those that cannot be read are left out."""
+        self._region = detector.manifest.preprocessing.roi
+
+        def judge(path: Path, image: np.ndarray) -> Judged:
+            verdict = detector.predict(image)
+            if self._everything or verdict.decision != "ok":
+                self._maps[path] = verdict.anomaly_map
+            return Judged(path, verdict.decision, verdict.image_score, _NOT_DESCRIBED)
+
+        return judge_each(judge, paths, partial(progress, "judge images"))
+
+    def cluster(self, images: Sequence[Judged], parts: Sequence[int], progress: StageProgress) -> Clusters:
+        """Sort images, each by itself: what shows the same part may be of two kinds."""
+        if len(images) > MOST_IMAGES:
+            raise SettingsError(f"{len(images)} images are more than the {MOST_IMAGES} that anomaly_ncd sorts at once")
+        shown = RegionImages([one.path for one in images], self._region)
+        maps = [self._maps[one.path] for one in images]
+        sorting = Sorting(shown, maps, self._plan, encoder=self._encoder, device=self._device)
+        crops = sum(map(len, sorting.crops))
+        self._announce(
+            f"anomaly_ncd learns {self._plan.kinds} kinds from {crops} crops of {len(images)} images in "
+            f"{self._plan.epochs} epochs: about {span_text(sorting.seconds())} on {sorting.device.type}"
+        )
+        return clusters_of(sorting.run(progress))
+
+
+class RegionImages(Sequence[np.ndarray]):
+    """Images read from their files when they are asked for: the part of each that maps cover."""
+
+    def __init__(self, paths: Sequence[Path], region: Region | None):
+        self._paths, self._region = paths, region
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, number: int) -> np.ndarray:  # type: ignore[override]
+        image = load_image(self._paths[number])
+        if self._region is None:
+            return image
+        x, y, width, height = self._region
+        return image[y : y + height, x : x + width]
+
+
+def span_text(seconds: float) -> str:
+    """Write a span of time for people, rounded up."""
+    for unit, name in ((3600, "hours"), (60, "minutes")):
+        if seconds > 2 * unit:
+            return f"{np.ceil(seconds / unit):.0f} {name}"
+    return f"{max(1, np.ceil(seconds)):.0f} seconds"
+
+
+def clusters_of(found: Kinds) -> Clusters:
+    """Kinds that have images, the largest first."""
+    asked = found.probabilities.shape[1]
+    used, labels = np.unique(found.labels, return_inverse=True)
+    ranked = largest_first(labels, np.arange(len(labels)))
+    notes = []
+    if used[0] == 0:
+        place = int(ranked[labels == 0][0]) + 1
+        notes.append(f"kind {place} draws what hardly deviates: look there for parts that are good after all")
+    if len(used) < asked:
+        notes.append(f"{asked - len(used)} of the {asked} kinds that were asked for have no image")
+    distances = 1 - found.probabilities.max(axis=1)
+    return Clusters(ranked, [None] * len(used), {}, distances, notes)

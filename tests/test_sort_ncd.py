@@ -1,0 +1,215 @@
+"""`edgead sort --method anomaly_ncd`: a model and a transformer become folders of kinds; what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
+
+from command_line import run_here  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+from test_anomaly_ncd import draw_set  # noqa: E402
+
+import edgead  # noqa: E402
+from edgead import Detector  # noqa: E402
+from edgead.errors import SettingsError  # noqa: E402
+from edgead.images.files import load_image, write_image  # noqa: E402
+from edgead.learning.kinds.by_anomaly_ncd import RegionImages, clusters_of, span_text  # noqa: E402
+from edgead.learning.kinds.sort import SortPlan  # noqa: E402
+from edgead.methods.anomaly_ncd import training  # noqa: E402
+from edgead.methods.anomaly_ncd.encoder import MaskGuidedVit  # noqa: E402
+from edgead.methods.anomaly_ncd.sort import Kinds, Sorting  # noqa: E402
+from edgead.methods.anomaly_ncd.training import Plan  # noqa: E402
+from edgead.methods.vit import VisionTransformer, VitShape, read_vit  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SMALL = VitShape(image_size=32, patch_size=8, width=64, depth=2, heads=1)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """A transformer of random weights, so small that a training takes seconds."""
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "vit.safetensors"
+    save_file(VisionTransformer(SMALL).state_dict(), file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def rejects(trained_model, line_data, tmp_path_factory) -> Path:
+    """Four images of the built-in line that the model rejects."""
+    folder = tmp_path_factory.mktemp("rejects")
+    with Detector.load(trained_model) as detector:
+        paths = sorted(line_data.glob("test/*/*.jpg"))
+        found = [path for path in paths if detector.predict(path).decision != "ok"]
+    for number, path in enumerate(found[:4]):
+        shutil.copy(path, folder / f"{number}.jpg")
+    return folder
+
+
+def options(weights: Path, *others: object) -> tuple[object, ...]:
+    return ("--method", "anomaly_ncd", "--weights", weights, "--epochs", 1, "--kinds", 2, "--device", "cpu", *others)
+
+
+def test_kinds_go_into_folders_and_a_seed_repeats_them(trained_model, rejects, weights, tmp_path):
+    tables = []
+    for name in ("first", "again"):
+        out = tmp_path / name
+        ended = run_here("sort", trained_model, rejects, "-o", out, *options(weights), "--json")
+        assert ended.returncode == 0, ended.stderr
+        tables.append((out / "kinds.csv").read_text())
+    assert tables[0] == tables[1]
+    assert re.search(r"learns 2 kinds from \d+ crops of 4 images in 1 epochs: about \d+ seconds on cpu", ended.stderr)
+    report = json.loads(ended.stdout)
+    assert report["sorted"] == 4 and sum(row["images"] for row in report["kinds"]) == 4
+    assert {row["stability"] for row in report["kinds"]} == {None}
+    placed = {path.name: path.read_bytes() for path in out.glob("kind-0*/*")}
+    assert placed == {path.name: path.read_bytes() for path in rejects.iterdir()}
+    assert load_image(out / "sheet.jpg").shape[1] >= 1400
+    with (out / "pareto.csv").open(newline="") as lines:
+        assert {row["stability"] for row in csv.DictReader(lines)} == {""}
+
+
+def test_any_model_will_do_and_a_seed_decides(trained_model, rejects, weights, monkeypatch):
+    def refuse(_):
+        raise SettingsError("its scores do not show in what way")
+
+    monkeypatch.setattr(Detector, "check_describes", refuse)
+    plan = {"count": 2, "method": "anomaly_ncd", "weights": str(weights), "epochs": 1, "device": "cpu"}
+    with edgead.load(trained_model) as model:
+        with pytest.raises(SettingsError, match="in what way"):
+            model.sort(rejects)
+        first, other = (model.sort(rejects, seed=seed, **plan) for seed in (0, 1))
+    assert len(first.of_kind(0)) >= 2 and len(first.images) == 4
+    assert not np.array_equal(first.clusters.distances, other.clusters.distances)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"--kinds": "auto"}, "does not find how many kinds there are: give their number"),
+        ({"--kinds": 1}, "at least 2"),
+        ({"--kinds": 9}, "4 images cannot be of 9 kinds"),
+        ({"--weights": None}, r"give a file of DINO or DINOv2 with --weights, such as dino_vitbase8_pretrain.pth"),
+        ({"--weights": "nowhere.pth"}, "there is no file nowhere.pth"),
+        ({"--method": "residuals"}, "residuals takes no weights"),
+        ({"--method": "dbscan"}, "'dbscan' is not one of"),
+    ],
+    ids=str,
+)
+def test_what_is_refused(trained_model, rejects, weights, tmp_path, changes, message):
+    given = options(weights)
+    chosen = {**dict(zip(given[::2], given[1::2], strict=True)), **changes}
+    words = [word for pair in chosen.items() if pair[1] is not None for word in pair]
+    ended = run_here("sort", trained_model, rejects, "-o", tmp_path / "kinds", *words)
+    assert ended.returncode == 2 and re.search(message, ended.stderr), ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_python_names_what_it_refuses_in_its_own_words():
+    with pytest.raises(SettingsError, match="choose residuals or anomaly_ncd"):
+        SortPlan(method="dbscan")
+    with pytest.raises(SettingsError, match="a file of DINO"):
+        SortPlan(2, method="anomaly_ncd")
+
+
+def test_nothing_is_left_of_a_training_that_is_stopped(trained_model, rejects, weights, tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "run_steps", stop)
+    ended = run_here("sort", trained_model, rejects, "-o", tmp_path / "kinds", *options(weights))
+    assert ended.returncode not in (0, 2) and "Traceback" not in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_long_training_at_once(trained_model, rejects, weights, tmp_path):
+    command = [sys.executable, "-m", "edgead", "sort", trained_model, rejects, "-o", tmp_path / "kinds"]
+    words = [str(word) for word in (*command, *options(weights, "--epochs", 100000))]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if "Ctrl-C" in line:
+                break
+        os.kill(running.pid, signal.SIGINT)
+        rest = running.communicate(timeout=60)[1]
+    assert running.returncode == 130 and "Traceback" not in rest
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_estimate_changes_nothing():
+    torch.manual_seed(0)
+    state = VisionTransformer(SMALL).state_dict()
+    found = []
+    for asks in (False, True):
+        vit = VisionTransformer(SMALL)
+        vit.load_state_dict(state)
+        sorting = Sorting(*draw_set([1, 2, 1, 2]), Plan(2, 1, 4), encoder=MaskGuidedVit(vit), device="cpu")
+        before = torch.get_rng_state()
+        if asks:
+            assert 0 < sorting.seconds() < 60
+        assert torch.equal(before, torch.get_rng_state())
+        found.append(sorting.run().probabilities)
+    np.testing.assert_array_equal(*found)
+
+
+def test_kinds_without_an_image_are_left_out_and_named():
+    probabilities = np.eye(4)[[0, 3, 3, 1]] * 0.8 + 0.05
+    probabilities[2] = [0.1, 0.2, 0.2, 0.5]
+    found = clusters_of(Kinds(probabilities.argmax(axis=1), probabilities, []))
+    assert found.labels.tolist() == [1, 0, 0, 2] and found.count == 3
+    assert found.distances[1] < found.distances[2]
+    assert "kind 2 draws what hardly deviates" in found.notes[0]
+    assert found.notes[1] == "1 of the 4 kinds that were asked for have no image"
+
+
+def test_an_image_is_cut_to_what_the_map_covers(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+    write_image(tmp_path / "1.png", image)
+    np.testing.assert_array_equal(RegionImages([tmp_path / "1.png"], None)[0], image)
+    np.testing.assert_array_equal(RegionImages([tmp_path / "1.png"], (4, 6, 20, 10))[0], image[6:16, 4:24])
+
+
+def test_spans_are_written_for_people():
+    assert [span_text(s) for s in (0.01, 61, 121, 3600, 7201)] == [
+        "1 seconds",
+        "61 seconds",
+        "3 minutes",
+        "60 minutes",
+        "3 hours",
+    ]
+
+
+def test_a_file_of_dinov2_is_read(tmp_path):
+    # Each residual is multiplied, positions are of images of 518 pixels, and one tensor serves its training alone.
+    torch.manual_seed(1)
+    shape = VitShape(image_size=518, patch_size=14, width=64, depth=1, heads=1)
+    plain = VisionTransformer(shape)
+    torch.nn.init.normal_(plain.cls_token)
+    columns = torch.arange(37.0).repeat(37)[:, None].expand(-1, 64)
+    plain.pos_embed.data[0, 1:] = columns / 37
+    gammas = [torch.rand(64) + 0.5 for _ in range(2)]
+    state = {"mask_token": torch.zeros(1, 64), "blocks.0.ls1.gamma": gammas[0], "blocks.0.ls2.gamma": gammas[1]}
+    save_file({**plain.state_dict(), **state}, tmp_path / "vit.safetensors")
+
+    read = read_vit(tmp_path / "vit.safetensors").requires_grad_(False)
+    assert read.shape == VitShape(image_size=224, patch_size=14, width=64, depth=1, heads=1)
+    positions = read.pos_embed[0, 1:].reshape(16, 16, 64)
+    assert torch.allclose(positions[0], positions[9], atol=1e-5) and (positions[0].diff(dim=0) > 0.04).all()
+    assert torch.equal(read.pos_embed[:, 0], plain.pos_embed[:, 0])
+    x, block = read.embed(torch.rand(1, 3, 224, 224)), plain.blocks[0]
+    y = x + gammas[0] * block.attn(block.norm1(x))
+    y = y + gammas[1] * block.mlp(block.norm2(y))
+    torch.testing.assert_close(read.blocks[0](x), y, rtol=1e-4, atol=1e-5)
