@@ -279,7 +279,8 @@ def test_golden_parts_are_laid_onto_the_first():
 
     settings = {"backbone": "efficientnet_lite0", "image_size": [128, 128], "reach": 0}
     method = Golden.from_settings(settings, pretrained=False)
-    first = np.repeat(marks(9, (128, 128))[..., None], 3, axis=2).clip(0, 255).astype(np.uint8)
+    large = cv2.resize(marks(9, (43, 43)), (128, 128), interpolation=cv2.INTER_CUBIC)
+    first = np.repeat(large[..., None], 3, axis=2).clip(0, 255).astype(np.uint8)
     trained = method.fit([first, turned(first, 0, (16, 8))[0]])
     parts = trained.arrays[GOLDEN].reshape(2, 16, 16, -1)
     inside = (slice(4, 12), slice(4, 12))
