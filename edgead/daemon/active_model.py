@@ -118,9 +118,13 @@ class ActiveModel:
     def drift_watch(self, section: DriftSection) -> DriftWatch:
         """Make a watch that compares parts with those that the model in service was calibrated on."""
         detector = self._in_service()
-        if detector.graph.calibration is None:
-            raise SettingsError(f"{detector.artifact.path} has no thresholds")
-        return DriftWatch(detector.graph.calibration, self.golden(), section)
+        limits = detector.graph.calibration
+        if limits is None or not limits.scores:
+            raise SettingsError(
+                f"{detector.artifact.path} has no scores of good parts to compare with: run `edgead calibrate` with "
+                "good images"
+            )
+        return DriftWatch(limits, self.golden(), section)
 
     def swap(self, model: Path) -> None:
         """Load another model beside the one in service, test it, and let it judge from the next frame on.

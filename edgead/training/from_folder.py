@@ -93,6 +93,18 @@ class GoodImages:
         held_out, rate = self.plan(groups.count, groups.unit)
         return Split(*split_good(paths, held_out, seed, groups.of(paths)), rate, groups)
 
+    def keep_all(self, paths: Sequence[Path]) -> Split:
+        """Find the groups of the images and hold none of them out: there will be no thresholds yet."""
+        return Split(list(paths), [], None, group_images(paths, self.group, self.data))
+
+    def refuse_rates(self, detector: str) -> None:
+        """Raise SettingsError where thresholds are asked for of a detector that gets none from its training."""
+        if self.false_reject_rate is not None or self.review_rate is not None or self.folds:
+            raise SettingsError(
+                f"{detector} learns from all of its images and makes no thresholds in training: leave out "
+                "--false-reject-rate, --review-rate and --folds, and give the rates to `edgead calibrate`"
+            )
+
 
 def _region(roi: Any) -> tuple[int, int, int, int]:
     try:
@@ -117,11 +129,14 @@ def _weights_facts(settings: dict[str, Any], sha256: str | None) -> dict[str, An
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Images to learn from and held out for thresholds, the rate that they are for, and the groups of all."""
+    """Images to learn from and held out for thresholds, the rate that they are for, and the groups of all.
+
+    Without a rate none is held out.
+    """
 
     training: list[Path]
     calibration: list[Path]
-    rate: float
+    rate: float | None
     groups: Groups
 
     def facts(self) -> dict[str, Any]:
@@ -184,7 +199,10 @@ def train_from_folder(
     check_destination(destination)
     paths = good.find()
     # Too few images, and settings that cannot be, are known before the images are read.
-    good.plan(len(paths))
+    if method.calibrated:
+        good.plan(len(paths))
+    else:
+        good.refuse_rates(detector)
     torch.set_num_threads(kernels.threads())
     model = method.from_settings(settings, weights=weights)
     try:
@@ -200,8 +218,8 @@ def train_from_folder(
         progress=partial(progress, "read images"),
     )
     preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})
-    split = good.split(paths, model.config.seed)
-    weights_sha256 = weights and file_sha256(weights)
+    split = good.split(paths, model.config.seed) if method.calibrated else good.keep_all(paths)
+    weights_sha256 = None if weights is None else file_sha256(weights)
     checkpoint = Checkpoint(
         Path(f"{os.path.abspath(destination)}.checkpoint"),
         {
@@ -241,10 +259,10 @@ def train_from_folder(
         "device": where.type,
         "fit_seconds": round(checkpoint.earlier_seconds + time.perf_counter() - started, 1),
         **peak_memory(where),
-        **model.facts(split.rate),
+        **({} if split.rate is None else model.facts(split.rate)),
         **_weights_facts(model.settings(), weights_sha256),
     }
-    calibration = split.calibration
+    calibration = split.calibration if method.calibrated else split.training
     plan = CalibrationPlan(calibration, split.rate, good.review_rate, groups=split.groups.of(calibration))
     if good.folds:
         provenance["folds"] = good.folds
