@@ -25,6 +25,7 @@ BENCHMARKS = (
     "guarantee",
     "guard",
     "outliers",
+    "screen",
     "soak",
     "teach",
     "teacher_images",

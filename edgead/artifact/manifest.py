@@ -32,8 +32,11 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 
 
 # split_conformal and, by group, group_conformal keep their rates by proof; cross_validated by experience, for what
-# ships is not what was scored; extrapolated trusts a fitted tail; by_hand guarantees nothing.
-CalibrationMethod = Literal["split_conformal", "group_conformal", "cross_validated", "extrapolated", "by_hand"]
+# ships is not what was scored; unlabelled if no more parts were defective than was said; extrapolated trusts a fitted
+# tail; by_hand guarantees nothing.
+CalibrationMethod = Literal[
+    "split_conformal", "group_conformal", "cross_validated", "unlabelled", "extrapolated", "by_hand"
+]
 
 PROVEN: tuple[CalibrationMethod, ...] = ("split_conformal", "group_conformal")
 
@@ -66,13 +69,15 @@ class Calibration(Thresholds):
     """Thresholds and the good images' scores that they come from, ascending; see `edgead.calibration.conformal`.
 
     The rates of thresholds that were set by hand are what the scores say of them. `groups` has the group of each score;
-    it is empty where each image is its own.
+    it is empty where each image is its own. At most `most_defective` of the images, or of their groups, were said to be
+    defective: 0 where all are known to be good.
     """
 
     map_threshold: float
     map_typical: float
     scores: Annotated[list[_Score], Field(min_length=1)]
     groups: list[int] = []
+    most_defective: Annotated[float, Field(ge=0, lt=1)] = 0.0
     tail: TailFit | None = None
 
     @model_validator(mode="after")

@@ -7,10 +7,12 @@ where there is no native code, "cuda" the GPU. For arrays that already are on th
 
 from edgead.kernels.backend import available_isas, backends, isa, set_threads, threads
 from edgead.kernels.coreset import greedy_coreset
+from edgead.kernels.grouped import GroupedPatches
 from edgead.kernels.maps import Smoother, gaussian_blur, smooth
 from edgead.kernels.nearest import NearestPatches
 
 __all__ = [
+    "GroupedPatches",
     "NearestPatches",
     "Smoother",
     "available_isas",

@@ -52,6 +52,16 @@ class NearestIndex:
                 distance[row] = np.sqrt(squared[nearest])
 
 
+class GroupedIndex:
+    """A search for each group."""
+
+    def __init__(self, bank: Floats, sizes: npt.NDArray[np.int64]) -> None:
+        self._indexes = [NearestIndex(rows) for rows in np.split(bank, np.cumsum(sizes)[:-1])]
+
+    def search(self, features: Floats) -> Floats:
+        return np.concatenate([index.search(features, 1)[0] for index in self._indexes], axis=1)
+
+
 class Smoother:
     """Two matrix products."""
 

@@ -34,7 +34,8 @@ class CalibrationPlan:
     """Good images and the rates that their thresholds guarantee.
 
     The images are held out of training, unless they come with `scores` from cross-validation. `groups` has the group of
-    each; it is empty where each is its own.
+    each; it is empty where each is its own. At most `most_defective` of them are defective, where nobody has labelled
+    them.
     """
 
     images: Sequence[Path]
@@ -42,6 +43,7 @@ class CalibrationPlan:
     review_rate: float | None = None
     scores: GoodScores | None = None
     groups: Sequence[int] = ()
+    most_defective: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class GoodScores:
         *,
         groups: Sequence[int] = (),
         cross_validated: bool = False,
+        most_defective: float = 0.0,
     ) -> Calibration:
         """Make thresholds; see `edgead.calibration.conformal.calibrate`."""
         return calibrate(
@@ -69,6 +72,7 @@ class GoodScores:
             review_rate=review_rate,
             groups=groups,
             cross_validated=cross_validated,
+            most_defective=most_defective,
         )
 
 
@@ -87,7 +91,11 @@ def complete_artifact(
         golden = _write_golden(detector, plan.images, good.scores, draft)
     cross_validated = plan.scores is not None
     calibration = good.calibrate(
-        plan.false_reject_rate, plan.review_rate, groups=plan.groups, cross_validated=cross_validated
+        plan.false_reject_rate,
+        plan.review_rate,
+        groups=plan.groups,
+        cross_validated=cross_validated,
+        most_defective=plan.most_defective,
     )
     if not cross_validated:  # thresholds cannot be made again from images that were learnt
         keep_images(draft, manifest, plan.images, good.scores)

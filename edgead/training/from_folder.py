@@ -16,6 +16,7 @@ import torch
 from pydantic import ValidationError
 
 from edgead import kernels
+from edgead.artifact.files import file_sha256
 from edgead.artifact.folder import Artifact, check_destination
 from edgead.artifact.manifest import Preprocessing
 from edgead.calibration.plan import IMAGES, plan_calibration, plan_cross_validation
@@ -29,6 +30,7 @@ from edgead.methods import METHODS
 from edgead.methods.checkpoint import Checkpoint
 from edgead.methods.device import choose_device, peak_memory
 from edgead.methods.method import Trained
+from edgead.methods.tower_names import TOWERS
 from edgead.training.cross_validation import cross_validate
 
 
@@ -103,6 +105,14 @@ def _region(roi: Any) -> tuple[int, int, int, int]:
     raise SettingsError(
         f"roi={roi!r}: give x, y, width and height of a region, four whole numbers of pixels, such as (0, 0, 640, 480)"
     )
+
+
+def _weights_facts(settings: dict[str, Any], sha256: str | None) -> dict[str, Any]:
+    """Whose terms a model is under that has a foundation backbone inside, and which file that came from."""
+    tower = TOWERS.get(settings.get("backbone", ""))
+    if tower is None:
+        return {}
+    return {"weights_licence": tower.family.licence, **({"weights_sha256": sha256} if sha256 else {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,13 +201,14 @@ def train_from_folder(
     )
     preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})
     split = good.split(paths, model.config.seed)
+    weights_sha256 = weights and file_sha256(weights)
     checkpoint = Checkpoint(
         Path(f"{os.path.abspath(destination)}.checkpoint"),
         {
             "detector": detector,
             "settings": model.settings(),
             "roi": good.roi,
-            "weights": weights and hashlib.sha256(weights.read_bytes()).hexdigest(),
+            "weights": weights_sha256,
             "data": digest,
             "number of training images": len(split.training),
             "names of training images": hashlib.sha256(
@@ -231,6 +242,7 @@ def train_from_folder(
         "fit_seconds": round(checkpoint.earlier_seconds + time.perf_counter() - started, 1),
         **peak_memory(where),
         **model.facts(split.rate),
+        **_weights_facts(model.settings(), weights_sha256),
     }
     calibration = split.calibration
     plan = CalibrationPlan(calibration, split.rate, good.review_rate, groups=split.groups.of(calibration))

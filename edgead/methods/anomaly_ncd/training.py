@@ -210,7 +210,8 @@ def lose(
     """What `Objective` says of two new views of some crops; the network has an `encoder` and `heads`."""
     device = next(network.parameters()).device
     outputs = network["heads"](network["encoder"](*(x.to(device) for x in material.two_views(chosen))))
-    return objective(outputs, *(x[chosen].to(device) for x in (material.labels, material.normality)), epoch)
+    labels, normality = (x[chosen].to(device) for x in (material.labels, material.normality))
+    return objective(outputs, labels, normality, epoch)
 
 
 def cosine(epoch: int, epochs: int) -> float:
