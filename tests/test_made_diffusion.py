@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -165,6 +166,15 @@ def test_rejects_without_masks_a_missing_package_and_a_cpu_without_consent_are_r
     monkeypatch.setitem(sys.modules, "diffusers", None)
     ended = defects(data, tmp_path / "made", *given, "--yes")
     assert ended.returncode == 2 and "[diffusion]" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_at_a_terminal_the_cost_is_asked(data, weights, tmp_path, monkeypatch):
+    answers = io.StringIO("n\n")
+    monkeypatch.setattr(answers, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", answers)
+    ended = defects(data, tmp_path / "made", "--method", "anogen", "--weights", weights)
+    assert ended.returncode == 1 and "needs a GPU" in ended.stderr and "Wait for it?" in ended.stderr
     assert list(tmp_path.iterdir()) == []
 
 
