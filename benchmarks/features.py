@@ -25,7 +25,7 @@ from edgead.methods.patchcore import PatchCore
 
 Array = npt.NDArray[np.float32]
 
-PRODUCT_D = 152
+PRODUCT_D, STRIDE = 152, 8
 WIDTHS = (PRODUCT_D, 384, 1024, 1536)
 SETTINGS = {"backbone": "efficientnet_lite0", "layers": ("stride8", "stride16"), "image_size": (224, 224)}
 PRETRAIN_D = 1024  # of the published code

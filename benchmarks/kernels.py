@@ -20,7 +20,8 @@ from typing import Any
 from benchmarks import plots
 from benchmarks.approximate import approximate_rows
 from benchmarks.coreset_rows import coreset_row
-from benchmarks.features import Features, load_features, open_cache, product_patches
+from benchmarks.features import STRIDE, Features, load_features, open_cache, product_patches
+from benchmarks.grouped_rows import grouped_row
 from benchmarks.machine import describe, disturbance, limit_threads, measure_peaks
 from benchmarks.map_rows import map_rows
 from benchmarks.nearest_rows import D, input_row, nearest_rows
@@ -29,8 +30,8 @@ from benchmarks.sizes import measure_sizes
 from edgead import kernels
 from edgead.profiling.contention import OtherLoad
 
-GROUPS = ("nearest", "input", "approximate", "maps", "coreset", "sizes")
-CORESET_SIDE = 256
+GROUPS = ("nearest", "input", "grouped", "approximate", "maps", "coreset", "sizes")
+CORESET_SIDE, GROUPED_SIDE = 256, 224
 
 
 def main(arguments: list[str]) -> None:
@@ -97,6 +98,10 @@ def _rows(groups: list[str], features: dict[int, Features], options: argparse.Na
         yield from nearest_rows(features, options.threads, options.rounds)
     if "input" in groups and (row := input_row(features[D], options.rounds)):
         yield row
+    if "grouped" in groups:
+        patches = product_patches(options.data, folder, GROUPED_SIDE)
+        side = GROUPED_SIDE // STRIDE
+        yield grouped_row(patches.reshape(-1, side * side, patches.shape[1]), options.rounds)
     if "approximate" in groups:
         yield from approximate_rows(features, folder, options.rounds)
     if "maps" in groups:

@@ -42,7 +42,7 @@ def other_searches(bank: Array, k: int, threads: int) -> dict[str, Search]:
     index.add(bank)
     return {
         "faiss": lambda queries: index.search(queries, k),
-        "faiss BLAS": lambda queries: _with_blas(index, queries, k),
+        "faiss BLAS": lambda queries: with_blas(index, queries, k),
         "torch": _torch(bank, k),
         "ONNX Runtime": _onnxruntime(bank, k, threads),
         "numpy": _numpy(bank, k),
@@ -53,7 +53,8 @@ def _edgead(index: NearestPatches, k: int) -> Search:
     return lambda queries: index.search(queries, k)
 
 
-def _with_blas(index: faiss.IndexFlatL2, queries: Array, k: int) -> tuple[np.ndarray, np.ndarray]:
+def with_blas(index: faiss.IndexFlatL2, queries: Array, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Search by matrix products, which faiss takes by itself for more work alone."""
     with _blas_threshold(0):
         return index.search(queries, k)
 

@@ -11,7 +11,9 @@
 
 #include "coreset/coreset.h"
 #include "isa/isa.h"
+#include "nearest/grouped.h"
 #include "nearest/nearest.h"
+#include "nearest/window_search.h"
 #include "shared/arrays.h"
 #include "shared/threads.h"
 #include "smooth/smooth.h"
@@ -26,14 +28,25 @@ Rows rows_of(const Floats& array) {
     return {array.data(), static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1))};
 }
 
+// `good`: the first of n features that is not finite, or n.
+void require_finite(std::size_t good, py::ssize_t n) {
+    if (good < static_cast<std::size_t>(n))
+        throw std::invalid_argument("features has NaN or Inf in row " + std::to_string(good) +
+                                    ": the network's output is not usable");
+}
+
+void require_bank(const Floats& bank) {
+    require(bank.ndim() == 2 && bank.shape(0) > 0 && bank.shape(1) > 0, "memory_bank must be (m, d), not empty");
+    require(bank.shape(0) < (py::ssize_t{1} << 31), "memory_bank must have fewer than 2^31 rows");
+    require(static_cast<std::size_t>(bank.shape(1)) <= NearestIndex::max_dimension, "d must be at most 2^20");
+}
+
 // Owns a reference to the bank that the index reads.
 class BoundIndex {
 public:
     // `projection`: rows of a pre-scan, none of them for all dimensions; None for no pre-scan.
     BoundIndex(const Floats& bank, const std::string& isa, const std::optional<Floats>& projection) : bank_(bank) {
-        require(bank.ndim() == 2 && bank.shape(0) > 0 && bank.shape(1) > 0, "memory_bank must be (m, d), not empty");
-        require(bank.shape(0) < (py::ssize_t{1} << 31), "memory_bank must have fewer than 2^31 rows");
-        require(static_cast<std::size_t>(bank.shape(1)) <= NearestIndex::max_dimension, "d must be at most 2^20");
+        require_bank(bank);
         const Kernels& kernels = find_kernels(isa);
         std::optional<Rows> directions;
         if (projection) {
@@ -61,9 +74,7 @@ public:
             py::gil_scoped_release release;
             good = index_->search(queries, k, distances, rows);
         }
-        if (good < static_cast<std::size_t>(n))
-            throw std::invalid_argument("features has NaN or Inf in row " + std::to_string(good) +
-                                        ": the network's output is not usable");
+        require_finite(good, n);
         return py::make_tuple(std::move(distance), std::move(index));
     }
 
@@ -73,6 +84,45 @@ public:
 private:
     Floats bank_;
     std::unique_ptr<NearestIndex> index_;
+};
+
+// Owns a reference to the bank that the index reads.
+class BoundGroups {
+public:
+    BoundGroups(const Floats& bank, const std::vector<std::size_t>& sizes, const std::string& isa, bool prescan)
+        : bank_(bank) {
+        require_bank(bank);
+        const Kernels& kernels = find_kernels(isa);
+        std::size_t rows = 0;
+        for (std::size_t size : sizes) {
+            require(size > 0 && size % GroupedIndex::rows_of_panels(kernels) == 0,
+                    "a group must hold rows, a multiple of group_rows");
+            rows += size;
+        }
+        require(rows == static_cast<std::size_t>(bank.shape(0)), "the groups must add up to the rows of memory_bank");
+        const Rows all = rows_of(bank);
+        py::gil_scoped_release release;
+        index_ = std::make_unique<GroupedIndex>(all, sizes, kernels, prescan);
+    }
+
+    Floats search(const Floats& features) const {
+        require(features.ndim() == 2 && static_cast<std::size_t>(features.shape(1)) == index_->dimension(),
+                "features must be (n, d) with the memory bank's d");
+        Floats distance({features.shape(0), static_cast<py::ssize_t>(index_->groups())});
+        const Rows queries = rows_of(features);
+        float* target = distance.mutable_data();
+        std::size_t good;
+        {
+            py::gil_scoped_release release;
+            good = index_->search(queries, target);
+        }
+        require_finite(good, features.shape(0));
+        return distance;
+    }
+
+private:
+    Floats bank_;
+    std::unique_ptr<GroupedIndex> index_;
 };
 
 std::unique_ptr<Smoother> make_smoother(const Ints& vertical_first, const Floats& vertical_weights, int input_height,
@@ -147,6 +197,43 @@ Floats distances(const Floats& features, std::size_t row, const std::string& isa
     return squared;
 }
 
+// Owns a reference to the golden parts that the search reads.
+class BoundWindows {
+public:
+    BoundWindows(const Floats& parts, int reach, const std::string& isa) : parts_(parts) {
+        require(parts.ndim() == 4 && parts.size() > 0, "golden parts must be (g, h, w, d), not empty");
+        require(reach >= 0 && reach <= 16, "reach must be from 0 to 16");
+        require(parts.size() / parts.shape(3) < (py::ssize_t{1} << 31), "golden parts must have fewer than 2^31 rows");
+        const Rows rows = {parts.data(), static_cast<std::size_t>(parts.size() / parts.shape(3)),
+                           static_cast<std::size_t>(parts.shape(3))};
+        search_ = std::make_unique<WindowSearch>(rows, parts.shape(1), parts.shape(2), reach, find_kernels(isa));
+    }
+
+    py::tuple search(const Floats& features, const Ints& places) const {
+        require(features.ndim() == 2 && static_cast<std::size_t>(features.shape(1)) == search_->dimension(),
+                "features must be (n, d) with the golden parts' d");
+        require(places.ndim() == 2 && places.shape(0) == features.shape(0) && places.shape(1) == 2,
+                "places must be (n, 2)");
+        const std::int32_t* place = places.data();
+        for (py::ssize_t i = 0; i < places.shape(0); ++i, place += 2)
+            require(place[0] >= 0 && static_cast<std::size_t>(place[0]) < search_->height() && place[1] >= 0 &&
+                        static_cast<std::size_t>(place[1]) < search_->width(),
+                    "a place is outside the grid");
+        Floats there(features.shape(0)), back(features.shape(0));
+        const Rows rows = rows_of(features);
+        float *there_data = there.mutable_data(), *back_data = back.mutable_data();
+        {
+            py::gil_scoped_release release;
+            search_->search(rows, places.data(), there_data, back_data);
+        }
+        return py::make_tuple(std::move(there), std::move(back));
+    }
+
+private:
+    Floats parts_;
+    std::unique_ptr<WindowSearch> search_;
+};
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -159,6 +246,7 @@ PYBIND11_MODULE(_native, m) {
     });
     m.def("find_isa", [](const std::string& name) { return find_kernels(name).level; });
     m.def("has_prescan", [](const std::string& level) { return find_kernels(level).scan != nullptr; });
+    m.def("group_rows", [](const std::string& level) { return GroupedIndex::rows_of_panels(find_kernels(level)); });
     m.def("threads", &thread_count);
     m.def("set_threads", &set_thread_count, py::arg("count"));
 
@@ -168,6 +256,11 @@ PYBIND11_MODULE(_native, m) {
         .def("search", &BoundIndex::search, py::arg("features").noconvert(), py::arg("k"))
         .def_property_readonly("isa", &BoundIndex::isa)
         .def_property_readonly("prescans", &BoundIndex::prescans);
+
+    py::class_<BoundGroups>(m, "GroupedIndex")
+        .def(py::init<const Floats&, const std::vector<std::size_t>&, const std::string&, bool>(),
+             py::arg("bank").noconvert(), py::arg("sizes"), py::arg("isa"), py::arg("prescan"))
+        .def("search", &BoundGroups::search, py::arg("features").noconvert());
 
     py::class_<Smoother>(m, "Smoother")
         .def(py::init(&make_smoother), py::arg("vertical_first").noconvert(), py::arg("vertical_weights").noconvert(),
@@ -183,4 +276,9 @@ PYBIND11_MODULE(_native, m) {
     m.def("greedy_coreset", &coreset, py::arg("features").noconvert(), py::arg("count"), py::arg("first"),
           py::arg("isa"), py::arg("progress"));
     m.def("coreset_distances", &distances, py::arg("features").noconvert(), py::arg("row"), py::arg("isa"));
+
+    py::class_<BoundWindows>(m, "WindowSearch")
+        .def(py::init<const Floats&, int, const std::string&>(), py::arg("parts").noconvert(), py::arg("reach"),
+             py::arg("isa"))
+        .def("search", &BoundWindows::search, py::arg("features").noconvert(), py::arg("places").noconvert());
 }

@@ -88,6 +88,7 @@ def emulated(tmp_path_factory):
     ("file", "chosen"),
     [
         ("test_kernels_nearest.py", "cuda or any"),
+        ("test_kernels_grouped.py", "cuda"),
         ("test_kernels_maps.py", "cuda or any"),
         ("test_cuda.py", "not missing"),
         ("test_device.py", "not without and not PyCuda"),

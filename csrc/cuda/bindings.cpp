@@ -2,6 +2,7 @@
 // that to device pointers, which are integers here as in torch's data_ptr() and in TensorRT.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cmath>
 #include <memory>
@@ -38,6 +39,13 @@ std::unique_ptr<NearestIndex> make_index(const Floats& bank, std::size_t work_by
     return std::make_unique<NearestIndex>(data, m, d, work_bytes);
 }
 
+// `good`: the first of n features that is not finite, or n.
+void require_finite(std::size_t good, py::ssize_t n) {
+    if (good < static_cast<std::size_t>(n))
+        throw std::invalid_argument("features has NaN or Inf in row " + std::to_string(good) +
+                                    ": the network's output is not usable");
+}
+
 void require_k(const NearestIndex& index, std::size_t n, int k) {
     require(k >= 1 && k <= NearestIndex::max_k && static_cast<std::size_t>(k) <= index.rows(),
             "k must be from 1 to 16 and at most the number of bank rows");
@@ -58,11 +66,48 @@ py::tuple search(NearestIndex& index, const Floats& features, int k) {
         py::gil_scoped_release release;
         good = index.search(queries, n, result);
     }
-    if (good < static_cast<std::size_t>(n))
-        throw std::invalid_argument("features has NaN or Inf in row " + std::to_string(good) +
-                                    ": the network's output is not usable");
+    require_finite(good, n);
     return py::make_tuple(std::move(distance), std::move(rows));
 }
+
+// A bank in groups, each a multiple of group_multiple rows.
+class GroupedIndex {
+public:
+    GroupedIndex(const Floats& bank, std::vector<std::int64_t> sizes)
+        : index_(make_index(bank, std::size_t{64} << 20)), sizes_(std::move(sizes)) {
+        std::int64_t rows = 0;
+        for (std::int64_t size : sizes_) {
+            require(size > 0 && size % NearestIndex::group_multiple == 0,
+                    "a group must hold rows, a multiple of group_rows");
+            rows += size;
+        }
+        require(rows == bank.shape(0), "the groups must add up to the rows of memory_bank");
+    }
+
+    Floats search(const Floats& features) {
+        require(features.ndim() == 2 && static_cast<std::size_t>(features.shape(1)) == index_->dimension(),
+                "features must be (n, d) with the memory bank's d");
+        const auto n = static_cast<std::size_t>(features.shape(0)), groups = sizes_.size();
+        require(n < (std::size_t{1} << 31), "there must be fewer than 2^31 features");
+        std::vector<float> by_group(n * groups);
+        Floats distance({features.shape(0), static_cast<py::ssize_t>(groups)});
+        const float* queries = features.data();
+        float* target = distance.mutable_data();
+        std::size_t good;
+        {
+            py::gil_scoped_release release;
+            good = index_->search_groups(queries, n, sizes_, by_group.data());
+            for (std::size_t i = 0; i < n; ++i)
+                for (std::size_t g = 0; g < groups; ++g) target[i * groups + g] = by_group[g * n + i];
+        }
+        require_finite(good, features.shape(0));
+        return distance;
+    }
+
+private:
+    std::unique_ptr<NearestIndex> index_;
+    std::vector<std::int64_t> sizes_;
+};
 
 void search_device(NearestIndex& index, Address features, std::size_t n, int k, Address distance, Address rows,
                    Address bad_row, Address stream) {
@@ -166,6 +211,11 @@ PYBIND11_MODULE(_cuda, m) {
         .def("search", &search, py::arg("features").noconvert(), py::arg("k"))
         .def("search_device", &search_device, py::arg("features"), py::arg("n"), py::arg("k"), py::arg("distance"),
              py::arg("index"), py::arg("bad_row"), py::arg("stream"));
+
+    m.def("group_rows", [] { return NearestIndex::group_multiple; });
+    py::class_<GroupedIndex>(m, "GroupedIndex")
+        .def(py::init<const Floats&, std::vector<std::int64_t>>(), py::arg("bank").noconvert(), py::arg("sizes"))
+        .def("search", &GroupedIndex::search, py::arg("features").noconvert());
 
     py::class_<Smoother>(m, "Smoother")
         .def(py::init(&make_smoother), py::arg("vertical_first").noconvert(), py::arg("vertical_weights").noconvert(),

@@ -99,20 +99,32 @@ void NearestIndex::search_device(const float* features, std::size_t n, const Nei
     if (n == 0) return;
     const Turns::Turn turn(turns_, stream);
     reserve_work(n);
-    const Frame frame{centre_.as<float>(), {scale_[0], scale_[1]}};
-    const Rows bank{bank_.as<float>(), m_, d_};
-    const PreparedRows& queries = prepared_queries_.get();
     for (std::size_t first = 0, part = part_queries(n); first < n; first += part) {
-        const auto count = static_cast<std::int64_t>(std::min(part, n - first));
-        const std::int64_t padded_count = padded(count, tile_rows);
-        const Rows rows{features + first * dimension(), count, d_};
+        const Rows queries = prepare_part(features, first, std::min(part, n - first), bad_row, stream);
         const std::size_t offset = first * static_cast<std::size_t>(result.k);
-        prepare_rows(rows, padded_count, depth_, frame, queries, reinterpret_cast<unsigned*>(bad_row),
-                     static_cast<unsigned>(first), stream);
-        group_minima(queries, padded_count, prepared_bank_.get(), padded_, d_, minima_.as<float2>(), stream);
-        measure_candidates(rows, queries.extent, bank, group_extents_.as<Extent>(), groups_, minima_.as<float2>(),
-                           {result.distance + offset, result.index + offset, result.k}, stream);
+        search_range(queries, 0, m_, {result.distance + offset, result.index + offset, result.k}, stream);
     }
+}
+
+Rows NearestIndex::prepare_part(const float* features, std::size_t first, std::size_t count, std::int32_t* bad_row,
+                                cudaStream_t stream) {
+    const Frame frame{centre_.as<float>(), {scale_[0], scale_[1]}};
+    const Rows rows{features + first * dimension(), static_cast<std::int64_t>(count), d_};
+    prepare_rows(rows, padded(rows.count, tile_rows), depth_, frame, prepared_queries_.get(),
+                 reinterpret_cast<unsigned*>(bad_row), static_cast<unsigned>(first), stream);
+    return rows;
+}
+
+// Searches `count` rows of the bank from `begin` on, a whole tile, for the part that was prepared.
+void NearestIndex::search_range(const Rows& queries, std::int64_t begin, std::int64_t count, const Neighbours& result,
+                                cudaStream_t stream) {
+    const PreparedRows &prepared = prepared_queries_.get(), &all = prepared_bank_.get();
+    const PreparedRows rows{all.halves + begin * depth_, all.weight + begin, all.half_norm + begin, all.extent + begin};
+    const std::int64_t padded_count = padded(count, tile_rows);
+    group_minima(prepared, padded(queries.count, tile_rows), rows, padded_count, d_, minima_.as<float2>(), stream);
+    measure_candidates(queries, prepared.extent, {bank_.as<float>() + begin * d_, count, d_},
+                       group_extents_.as<Extent>() + begin / group_rows, static_cast<int>(padded_count / group_rows),
+                       minima_.as<float2>(), result, stream);
 }
 
 std::size_t NearestIndex::search(const float* features, std::size_t n, const Neighbours& result) {
@@ -129,6 +141,39 @@ std::size_t NearestIndex::search(const float* features, std::size_t n, const Nei
                   bad_row_.as<std::int32_t>(), stream_.get());
     copy_out(result.distance, distance_.data(), results * sizeof(float), stream_.get());
     copy_out(result.index, index_.data(), results * sizeof(std::int32_t), stream_.get());
+    copy_out(&bad_row, bad_row_.data(), sizeof bad_row, stream_.get());
+    wait(stream_.get());
+    return bad_row < 0 ? n : static_cast<std::size_t>(bad_row);
+}
+
+std::size_t NearestIndex::search_groups(const float* features, std::size_t n, const std::vector<std::int64_t>& sizes,
+                                        float* distance) {
+    if (n == 0) return 0;
+    const OnDevice guard(device_);
+    const std::lock_guard<std::mutex> lock(host_mutex_);
+    const std::size_t values = n * dimension() * sizeof(float), results = n * sizes.size() * sizeof(float);
+    features_.grow(values);
+    distance_.grow(results);
+    index_.grow(n * sizeof(std::int32_t));
+    std::int32_t bad_row = -1;
+    copy_in(features_.data(), features, values, stream_.get());
+    check(cudaMemsetAsync(bad_row_.data(), 0xff, sizeof bad_row, stream_.get()), "clearing memory");
+    {
+        const Turns::Turn turn(turns_, stream_.get());
+        reserve_work(n);
+        for (std::size_t first = 0, part = part_queries(n); first < n; first += part) {
+            const Rows queries = prepare_part(features_.as<float>(), first, std::min(part, n - first),
+                                              bad_row_.as<std::int32_t>(), stream_.get());
+            std::int64_t begin = 0;
+            float* target = distance_.as<float>() + first;
+            for (std::int64_t size : sizes) {
+                search_range(queries, begin, size, {target, index_.as<std::int32_t>(), 1}, stream_.get());
+                begin += size;
+                target += n;
+            }
+        }
+    }
+    copy_out(distance, distance_.data(), results, stream_.get());
     copy_out(&bad_row, bad_row_.data(), sizeof bad_row, stream_.get());
     wait(stream_.get());
     return bad_row < 0 ? n : static_cast<std::size_t>(bad_row);

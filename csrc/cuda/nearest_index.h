@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "device.h"
+#include "layout.cuh"
 #include "nearest_kernels.h"
 
 namespace edgead::cuda {
@@ -49,7 +50,17 @@ public:
     // meaningless. May be called from several threads at once.
     std::size_t search(const float* features, std::size_t n, const Neighbours& result);
 
+    // Distances to the nearest row of each group of the bank: (groups, n), on host memory, otherwise as search.
+    // `sizes`: the rows of each group, in the order of the bank, multiples of group_multiple that add up to its rows.
+    static constexpr std::int64_t group_multiple = tile_rows;
+    std::size_t search_groups(const float* features, std::size_t n, const std::vector<std::int64_t>& sizes,
+                              float* distance);
+
 private:
+    Rows prepare_part(const float* features, std::size_t first, std::size_t count, std::int32_t* bad_row,
+                      cudaStream_t stream);
+    void search_range(const Rows& queries, std::int64_t begin, std::int64_t count, const Neighbours& result,
+                      cudaStream_t stream);
     std::size_t part_queries(std::size_t n) const;  // padded
     void reserve_work(std::size_t n);
 

@@ -107,6 +107,22 @@ std::size_t GemmSearch::search(const Rows& queries, int k, RowRange range, Neare
     return n;
 }
 
+std::size_t GemmSearch::search_some(const Rows& queries, const std::vector<std::size_t>& some, int k, RowRange range,
+                                    NearestRows found) const {
+    if (some.empty()) return queries.count;
+    static thread_local std::vector<float> copy;
+    static thread_local std::vector<Neighbour> rows;
+    const std::size_t d = queries.width;
+    copy.resize(some.size() * d);
+    rows.resize(some.size() * k);
+    for (std::size_t i = 0; i < some.size(); ++i) std::copy_n(queries[some[i]], d, copy.data() + i * d);
+    const NearestRows target{rows.data(), static_cast<std::size_t>(k)};
+    const std::size_t bad = search({copy.data(), some.size(), d}, k, range, target);
+    if (bad < some.size()) return some[bad];
+    for (std::size_t i = 0; i < some.size(); ++i) std::copy_n(target.of(i), k, found.of(some[i]));
+    return queries.count;
+}
+
 std::size_t GemmSearch::load(Scratch& scratch, const Rows& queries, int k) const {
     const ScoreError error(bank_.width);
     const std::size_t n = queries.count, width = kernels_.tile_queries;

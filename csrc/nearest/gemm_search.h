@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 #include "nearest/neighbour.h"
 #include "nearest/packed_rows.h"
@@ -20,6 +21,11 @@ public:
     // The k nearest rows of `range` (it begins with a panel) of each query.
     // Returns the number of queries, or the first one with NaN or Inf.
     std::size_t search(const Rows& queries, int k, RowRange range, NearestRows found) const;
+
+    // The same of some of the queries, by their numbers, which need not be side by side: they are copied together.
+    // Returns the number of queries, or the first one of `some` with NaN or Inf.
+    std::size_t search_some(const Rows& queries, const std::vector<std::size_t>& some, int k, RowRange range,
+                            NearestRows found) const;
 
 private:
     class Candidates;

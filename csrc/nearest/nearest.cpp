@@ -47,32 +47,18 @@ struct NearestIndex::Search {
         const RowRange rows{r * range, std::min(index.rows(), (r + 1) * range)};
         const Rows queries{features[first], count, features.width};
         const NearestRows found{best_of(first, r), ranges() * k};
-        if (!index.filter_) {
-            const std::size_t bad = index.gemm_.search(queries, k, rows, found);
-            if (bad < count) report(first + bad);
-            return;
-        }
-        static thread_local std::vector<std::size_t> left;
-        left.clear();
-        index.filter_->search(queries, k, rows, found, gate, left);
-        search_rest(left, first, r, rows);
+        const std::size_t bad = index.filter_ ? prescan(queries, rows, found) : index.gemm_.search(queries, k, rows, found);
+        if (bad < count) report(first + bad);
     }
 
-    // Queries that need not be side by side are copied together.
-    void search_rest(const std::vector<std::size_t>& queries, std::size_t first, std::size_t r, RowRange rows) {
-        if (queries.empty()) return;
-        static thread_local std::vector<float> copy;
-        static thread_local std::vector<Neighbour> found;
-        const std::size_t d = features.width;
-        copy.resize(queries.size() * d);
-        found.resize(queries.size() * k);
-        for (std::size_t i = 0; i < queries.size(); ++i)
-            std::copy_n(features[first + queries[i]], d, copy.data() + i * d);
-        const NearestRows target{found.data(), static_cast<std::size_t>(k)};
-        const std::size_t bad = index.gemm_.search({copy.data(), queries.size(), d}, k, rows, target);
-        if (bad < queries.size()) return report(first + queries[bad]);
-        for (std::size_t i = 0; i < queries.size(); ++i)
-            std::copy_n(target.of(i), k, best_of(first + queries[i], r));
+    // As GemmSearch::search, which gets what the pre-scan leaves.
+    std::size_t prescan(const Rows& queries, RowRange rows, NearestRows found) {
+        static thread_local std::vector<std::size_t> left;
+        left.clear();
+        QuantizedFilter::Scratch& scratch = QuantizedFilter::scratch();
+        index.filter_->load(scratch, queries, gate);
+        index.filter_->search(scratch, queries.count, k, rows, found, gate, left);
+        return index.gemm_.search_some(queries, left, k, rows, found);
     }
 
     void report(std::size_t row) {

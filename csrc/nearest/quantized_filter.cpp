@@ -38,24 +38,35 @@ std::int16_t reached_by(std::size_t count, const std::int16_t* peaks, std::size_
 
 }  // namespace
 
-// Memory of one thread, kept between searches so that a frame allocates nothing.
 struct QuantizedFilter::Scratch : QuantizedQueries {
     std::vector<std::int16_t> scores, tops;
     std::vector<std::int32_t> rows, products;
     std::vector<float> squared;
     std::size_t stride = 0;
+    bool loaded = false;
 
     const std::int16_t* scores_of(std::size_t i) const { return scores.data() + i % queries_at_once * stride; }
 };
 
-void QuantizedFilter::search(const Rows& features, int k, RowRange range, NearestRows found, PrescanGate& gate,
-                             std::vector<std::size_t>& left) const {
+QuantizedFilter::Scratch& QuantizedFilter::scratch() {
     static thread_local Scratch scratch;
-    const bool loaded = gate.open();
-    if (loaded) scratch.load(bank_, features);
-    for (std::size_t first = 0; first < features.count; first += queries_at_once) {
-        const std::size_t last = std::min(features.count, first + queries_at_once), before = left.size();
-        const bool trying = loaded && gate.open();  // other threads may close it meanwhile
+    return scratch;
+}
+
+void QuantizedFilter::load(Scratch& scratch, const Rows& features, const PrescanGate& gate) const {
+    scratch.loaded = gate.open();
+    if (scratch.loaded) scratch.QuantizedQueries::load(bank_, features);
+}
+
+void QuantizedFilter::search(Scratch& scratch, std::size_t count, int k, RowRange range, NearestRows found,
+                             PrescanGate& gate, std::vector<std::size_t>& left) const {
+    for (std::size_t i = 0; scratch.loaded && i < count; ++i) {
+        scratch.queries[i].limit = std::numeric_limits<double>::infinity();
+        scratch.queries[i].left = scratch.queries[i].unfit;
+    }
+    for (std::size_t first = 0; first < count; first += queries_at_once) {
+        const std::size_t last = std::min(count, first + queries_at_once), before = left.size();
+        const bool trying = scratch.loaded && gate.open();  // other threads may close it meanwhile
         for (std::size_t begin = range.begin; trying && begin < range.end; begin += segment_rows) {
             const RowRange rows{begin, std::min(range.end, begin + segment_rows)};
             scan(scratch, first, last - first, rows);

@@ -39,14 +39,21 @@ public:
 
     int tile_queries() const { return bank_.scan.tile_queries; }
 
-    // Finds the k nearest rows of `range` (it begins with a panel) for the queries; what `found` points to is fresh.
-    // Adds to `left` every query that has too many rows to measure, or that is not finite: its result is then
-    // meaningless.
-    void search(const Rows& features, int k, RowRange range, NearestRows found, PrescanGate& gate,
+    // The queries of one thread in codes, kept between searches so that a frame allocates nothing. Of one filter at a
+    // time.
+    struct Scratch;
+    static Scratch& scratch();
+
+    // Prepares queries, which must outlive the searches of them; none where the gate is closed.
+    void load(Scratch& scratch, const Rows& features, const PrescanGate& gate) const;
+
+    // Finds the k nearest rows of `range` (it begins with a panel) for the `count` queries that were loaded; what
+    // `found` points to is fresh. Adds to `left` every query that has too many rows to measure, or that is not finite:
+    // its result is then meaningless.
+    void search(Scratch& scratch, std::size_t count, int k, RowRange range, NearestRows found, PrescanGate& gate,
                 std::vector<std::size_t>& left) const;
 
 private:
-    struct Scratch;
 
     void scan(Scratch& scratch, std::size_t first, std::size_t n, RowRange rows) const;
     void look(Scratch& scratch, std::size_t i, int k, RowRange rows, Neighbour* best) const;

@@ -39,9 +39,8 @@ void QuantizedQueries::load(const QuantizedBank& bank, const Rows& features) {
         float* x = x_.data() + i * d;
         const Centring& centring = bank.centring;
         query.norm = std::sqrt(bank.nearest.centre(query.feature, centring.mean.data(), centring.scale, d, x));
-        query.limit = std::numeric_limits<double>::infinity();
-        query.left = !(query.norm <= largest_query_norm);
-        if (query.left) std::fill_n(x, d, 0.0f);
+        query.unfit = !(query.norm <= largest_query_norm);
+        if (query.unfit) std::fill_n(x, d, 0.0f);
     }
     bank.projection.apply({x_.data(), n, d}, y_.data());
     for (std::size_t t = 0; t < count; ++t) load_tile(bank, t, n);
@@ -61,7 +60,7 @@ void QuantizedQueries::load_tile(const QuantizedBank& bank, std::size_t t, std::
     double unseen = 0, length = 0;  // n, rounded up, and |y^| / step of the longest
     for (std::size_t i = first; i < last; ++i) {
         QuantizedQuery& query = queries[i];
-        if (query.left) continue;
+        if (query.unfit) continue;
         const Encoded sums = scan.encode(y_.data() + i * p, p, step, scan.query_zero, row_codes_.data());
         std::uint8_t* target = codes.data() + t * rows.steps * width * 4;
         for (std::size_t j = 0; j < rows.steps; ++j)
@@ -73,7 +72,7 @@ void QuantizedQueries::load_tile(const QuantizedBank& bank, std::size_t t, std::
         length = std::max(length, std::sqrt(sums.squared_code));
     }
     if (set_scales(tile, rows, unseen, length)) return;
-    for (std::size_t i = first; i < last; ++i) queries[i].left = true;
+    for (std::size_t i = first; i < last; ++i) queries[i].unfit = true;
     tile.reach_scale = tile.energy_scale = 0;  // the scores of a tile that is left are computed all the same
     tile.shift = 0;
 }

@@ -11,7 +11,8 @@ namespace edgead {
 
 struct QuantizedQuery {
     const float* feature;
-    bool left;                                // not finite, too far out, or with too many rows to measure
+    bool unfit;                               // for codes: not finite, or too far out
+    bool left;                                // unfit, or with too many rows to measure
     double norm;                              // |q|
     double off;                               // q_off
     double wide;                              // |y^|^2 + n^2, rounded down

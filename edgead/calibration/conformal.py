@@ -127,6 +127,7 @@ def calibrate(
     groups: Sequence[int] | None = None,
     extrapolate: bool = False,
     cross_validated: bool = False,
+    most_defective: float = 0.0,
 ) -> Calibration:
     """Make thresholds from what the shipped detector says of held-out good images.
 
@@ -147,11 +148,16 @@ def calibrate(
         of several images: the fit and its test take the scores as independent.
     cross_validated : bool
         The scores are of images that the shipped detector has learnt from, each by one that had not.
+    most_defective : float
+        The images are unlabelled, and at most this share of them, or of their groups, is defective
+        (`edgead.calibration.unlabelled`).
     """
     review_rate = false_reject_rate if review_rate is None else review_rate
     check_review_rate(false_reject_rate, review_rate)
     grouped = dense(groups) if have_several(groups) else []
     count = len(set(grouped)) or len(image_scores)
+    # What the rates of good parts are for parts as they come; 1 where all are good.
+    of_all = (good_at_least(count, most_defective) + 1) / (count + 1)
 
     def threshold(rate: float) -> tuple[float, TailFit | None]:
         if extrapolate and count < images_needed(rate):
@@ -162,12 +168,12 @@ def calibrate(
                 )
             value, tail = extrapolate_tail(image_scores, rate)
             return raised(value), tail
-        return raised(conformal_threshold(image_scores, rate, grouped)), None
+        return raised(conformal_threshold(image_scores, rate * of_all, grouped)), None
 
     reject, tail = threshold(false_reject_rate)
     method: CalibrationMethod = "group_conformal" if grouped else "split_conformal"
-    if cross_validated:
-        method = "cross_validated"
+    if cross_validated or most_defective:
+        method = "cross_validated" if cross_validated else "unlabelled"
     order = np.argsort(image_scores, kind="stable")
     mapped = false_reject_rate if tail is None else 1 / (count + 1)
     review = reject if review_rate == false_reject_rate else threshold(review_rate)[0]
@@ -177,12 +183,18 @@ def calibrate(
         review_rate=review_rate,
         reject=max(reject, review),  # a fitted tail may end below the highest score
         review=review,
-        map_threshold=raised(conformal_threshold(map_maxima, mapped, grouped)),
+        map_threshold=raised(conformal_threshold(map_maxima, mapped * of_all, grouped)),
         map_typical=float(np.median(map_medians)),
         scores=[float(image_scores[i]) for i in order],
         groups=[grouped[i] for i in order] if grouped else [],
+        most_defective=most_defective,
         tail=tail,
     )
+
+
+def good_at_least(count: int, most_defective: float) -> int:
+    """Of so many parts, how many are good if at most that share is defective."""
+    return count - math.floor(most_defective * count + 1e-9)
 
 
 def score_scale(scores: npt.ArrayLike, good_scores: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -190,7 +202,7 @@ def score_scale(scores: npt.ArrayLike, good_scores: Sequence[float] | np.ndarray
 
     A score near 0 need not be a small one: a discriminator's lie on both sides.
     """
-    spread = np.subtract(*np.percentile(good_scores, [75, 25]))
+    spread = np.subtract(*np.percentile(good_scores, [75, 25])) if len(good_scores) else 0.0
     return np.maximum(np.abs(scores), max(spread, 1e-12))
 
 

@@ -16,8 +16,10 @@ from edgead.cli import (  # noqa: F401  for their verbs
     learning,
     making,
     presets,
+    screening,
     thresholds,
     training,
+    weights,
     workstation,
 )
 from edgead.cli.app import app

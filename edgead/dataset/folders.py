@@ -173,7 +173,7 @@ def deal_groups(groups: Sequence[int], counts: Sequence[int], seed: int) -> list
 def check_images(
     paths: Sequence[Path],
     *,
-    roi: tuple[int, int, int, int] | None = None,
+    roi: Sequence[int] | None = None,
     skip_bad: bool | None = None,
     look: Callable[[Path, np.ndarray], object] | None = None,
     progress: Progress | None = None,
@@ -183,7 +183,7 @@ def check_images(
     Parameters
     ----------
     paths : sequence of Path
-    roi : (int, int, int, int), optional
+    roi : sequence of int, optional
         x, y, width and height of a region that must lie inside every image.
     skip_bad : bool, optional
         Leave out images that cannot be read; None where nobody can ask for that.

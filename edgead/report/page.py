@@ -133,9 +133,12 @@ def _guarantees(found: Findings) -> str:
         f"{len(set(limits.groups))} groups: the rate is guaranteed for parts of such groups, on average over groups.",
         "cross_validated": f"Cross-validated on {len(limits.scores)} good images, each scored by a model that had not "
         "seen it: expected, not guaranteed, for the model that ships has learnt from all.",
+        "unlabelled": f"Split conformal from {len(limits.scores)} held-out images that nobody has labelled: the rate "
+        f"is guaranteed for good parts if at most {_percent(limits.most_defective)} of those were defective.",
         "extrapolated": f"Extrapolated from {len(limits.scores)} good images by a fitted tail: expected, not "
         "guaranteed.",
         "by_hand": "Set by hand: the rate is what the calibration's scores say of it, and no guarantee.",
+        "none": "There are no thresholds yet.",
     }[limits.method]
     head = ("", "asked", "counted", "95 % interval (Clopper-Pearson)", "chance", "guarantee")
     return table(head, rows) + f"<p>{method}</p>"

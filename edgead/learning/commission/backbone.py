@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import onnxruntime
 
+import edgead
 from edgead.artifact.folder import MANIFEST, Artifact, ArtifactError
-from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.manifest import GraphRecord, Manifest, Preprocessing
 from edgead.errors import SettingsError
 from edgead.heads.nearest import NearestHead
 from edgead.memory_bank.feature_scale import FeatureScale
@@ -79,6 +82,18 @@ class FrozenBackbone:
         if self.whiten and scale.metric is not None:
             given["metric"] = scale.metric[:, :, None, None]  # the weights of a convolution
         return {name: values.astype(np.float32) for name, values in given.items()}
+
+    def manifest(self, roi: tuple[int, ...] | None) -> Manifest:
+        """Draft the manifest of a patchcore model that looks at a region, or at all, of an image."""
+        modules = (edgead, onnxruntime, np, cv2)
+        return Manifest.draft(
+            "patchcore",
+            Preprocessing(**{**self.preprocessing.model_dump(), "roi": roi}),
+            self.head,
+            graphs={"fp32": GraphRecord(arrays=tuple(self.inputs(self.neutral())))},
+            training={"settings": self.settings, "channels": list(self.channels), **self.origin},
+            versions={module.__name__: str(module.__version__) for module in modules},
+        )
 
 
 def packaged_backbones() -> list[str]:

@@ -11,13 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
-import numpy as np
-import onnxruntime
-
-import edgead
 from edgead.artifact.folder import Artifact, check_destination, new_artifact
-from edgead.artifact.manifest import GraphRecord, Manifest, Preprocessing
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.calibration.outliers import stand_apart
 from edgead.calibration.plan import plan_calibration
@@ -25,7 +19,7 @@ from edgead.dataset.folders import Images, StageProgress, check_images, check_re
 from edgead.dataset.groups import NONE, group_images
 from edgead.dataset.made import refuse_made
 from edgead.errors import SettingsError
-from edgead.learning.commission.backbone import FrozenBackbone, open_backbone
+from edgead.learning.commission.backbone import open_backbone
 from edgead.learning.commission.collect import Collected, collect
 from edgead.learning.commission.learn import learn
 from edgead.learning.finalize import CalibrationPlan, complete_artifact
@@ -145,7 +139,7 @@ def commission(
         held_out, rate = plan_calibration(groups.count, plan.false_reject_rate, plan.review_rate, what=groups.unit)
         training, calibration = split_good(paths, held_out, backbone.settings["seed"], groups.of(paths))
         draft = stack.enter_context(new_artifact(destination))
-        manifest = _manifest(backbone, plan)
+        manifest = backbone.manifest(plan.roi)
         images = Images(training, manifest.preprocessing)
         odd = [training[i].name for i in learn(draft, manifest, backbone, images, progress)]
         facts = {
@@ -195,18 +189,6 @@ def _images_folder(images: Path | None, destination: Path) -> Iterator[Path]:
     beside.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{destination.name}.images.", dir=beside) as folder:
         yield Path(folder)
-
-
-def _manifest(backbone: FrozenBackbone, plan: CommissionPlan) -> Manifest:
-    modules = (edgead, onnxruntime, np, cv2)
-    return Manifest.draft(
-        "patchcore",
-        Preprocessing(**{**backbone.preprocessing.model_dump(), "roi": plan.roi}),
-        backbone.head,
-        graphs={"fp32": GraphRecord(arrays=tuple(backbone.inputs(backbone.neutral())))},
-        training={"settings": backbone.settings, "channels": list(backbone.channels), **backbone.origin},
-        versions={module.__name__: str(module.__version__) for module in modules},
-    )
 
 
 def _named(names: list[str]) -> str:

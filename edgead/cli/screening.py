@@ -1,0 +1,126 @@
+"""The verb that ranks parts which nobody has labelled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from edgead.cli.app import FalseRejectRate, Group, Json, Region, ReviewRate, Seed, app, find_images, read_numbers
+from edgead.cli.console import facts_table, print_json, stage_bars, stderr, stdout, training_facts
+from edgead.errors import SettingsError
+
+if TYPE_CHECKING:
+    from edgead.learning.screen import ScreenPlan
+    from edgead.learning.screen.model import ModelPlan
+
+_SHOWN = 10
+
+
+@app.command()
+def screen(
+    images: Annotated[
+        list[Path], typer.Argument(help="Images of parts, or folders of them, good and defective ones as they come.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder to write: a sheet, a table, a page of what it cannot know."),
+    ] = None,
+    backbone: Annotated[
+        str, typer.Option(help="fast, or the directory of a patchcore model to take it from.")
+    ] = "fast",
+    interval: Annotated[
+        float, typer.Option(help="Share of the other parts that a patch must have its like on to count as normal.")
+    ] = 0.3,
+    zoom: Annotated[
+        int, typer.Option(help="How many times as large as the backbone takes them images are looked at, on a side.")
+    ] = 2,
+    alike: Annotated[
+        bool, typer.Option("--alike", help="Move scores towards those of the images that look most alike.")
+    ] = False,
+    make_model: Annotated[
+        Path | None,
+        typer.Option(help="Directory of a model to write: one half is learnt, the other gives thresholds."),
+    ] = None,
+    most_defective: Annotated[
+        float, typer.Option(help="With --make-model: at most this share of the parts is defective.")
+    ] = 0.1,
+    false_reject_rate: FalseRejectRate = None,
+    review_rate: ReviewRate = None,
+    roi: Region = None,
+    group: Group = "auto",
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Rank a pile of unlabelled parts by how far each is from what most others show."""
+    from edgead.learning.screen import ScreenPlan
+    from edgead.learning.screen.model import ModelPlan
+    from edgead.learning.screen.mutual import ALIKE, MutualRule
+
+    if output is None and make_model is None:
+        raise SettingsError("name a folder for the ranking with --output, or a model to make with --make-model")
+    region = read_numbers("--roi", roi, (4,)) if roi else None
+    plan = ScreenPlan(backbone, MutualRule(interval, alike=ALIKE if alike else ()), zoom, region, group)
+    paths, report = find_images(images), dict[str, Any]()
+    if output is not None:
+        report |= _rank(paths, plan, output, json)
+    if make_model is not None:
+        asked = ModelPlan(most_defective, false_reject_rate, review_rate, seed)
+        report |= _make(paths, plan, asked, make_model, json)
+    if json:
+        print_json(report)
+    raise typer.Exit(1 if report["problems"] else 0)
+
+
+def _rank(paths: list[Path], plan: ScreenPlan, output: Path, json: bool) -> dict[str, Any]:
+    from edgead.learning.kinds.folders import check_folder
+    from edgead.learning.screen import screen
+    from edgead.learning.screen.folder import LIMITS, SHEET, write_screened
+
+    check_folder(output)
+    with stage_bars() as progress:
+        found = screen(paths, plan, progress=progress)
+        write_screened(found, output)
+    report = {**found.to_dict(), "folder": str(output)}
+    if not json:
+        stdout.print(_ranking(report), crop=False)
+        print(f"Look at {output / SHEET}; {output / LIMITS} says what a ranking cannot know.")
+    _complain(found.warnings(), found.problems)
+    return report
+
+
+def _make(paths: list[Path], plan: ScreenPlan, asked: ModelPlan, model: Path, json: bool) -> dict[str, Any]:
+    from edgead.learning.screen.model import make_model
+
+    with stage_bars() as progress:
+        made = make_model(paths, model, plan, asked, progress=progress)
+    facts = {"model": str(model), **training_facts(made.artifact)}
+    if not json:
+        shown = {key: value for key, value in facts.items() if key != "unlabelled"}
+        stdout.print(facts_table(str(model), {**shown, "groups": facts["groups"]["account"]}), crop=False)
+        print(
+            f"Good parts are rejected with at most the stated rate if no more than {asked.most_defective:.0%} of the "
+            f"parts were defective. {len(made.left_out)} suspicious images were not learnt; which defects pass, "
+            "nobody knows before some are labelled."
+        )
+    _complain([], made.problems)
+    return {**facts, "problems": made.problems}
+
+
+def _complain(warnings: list[str], problems: list[str]) -> None:
+    for warning in warnings:
+        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    for problem in problems:
+        stderr.print(problem, style="red", soft_wrap=True)
+
+
+def _ranking(report: dict[str, Any]) -> Table:
+    table = Table(title=f"{report['screened']} images, the most suspicious first", title_justify="left")
+    for column in ("rank", "score", "image"):
+        table.add_column(column, justify="left" if column == "image" else "right", overflow="fold")
+    for rank, row in enumerate(report["ranking"][:_SHOWN], 1):
+        table.add_row(str(rank), f"{row['score']:.4g}", row["image"])
+    table.caption, table.caption_justify = report["parts"], "left"
+    return table
