@@ -17,6 +17,7 @@ BENCHMARKS = (
     "drift",
     "few",
     "folds",
+    "golden",
     "kernels",
     "kinds",
     "kinds_ncd",

@@ -45,6 +45,7 @@ COLUMNS = (
     *("forecast", "off by", "within 0.10"),
     *("as made", "off by", "within 0.10"),
     *("known rejects alone", "off by", "within 0.10"),
+    *("all of their tiles", "off by", "within 0.10"),
     *("flagged", "interval covers"),
 )
 MADE: tuple[Method, ...] = ("ratio", "paste")
@@ -158,10 +159,11 @@ def _kept(file: Path, model: Path, judge: Callable[[Detector], Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One draw of one kind, as shares that are rejected: by what is made, by the rejects known, by all others."""
+    """One draw of one kind, as shares that are rejected: by what is made, of known ones, of their tiles, of others."""
 
     forecast: KindForecast
     known: float
+    of_tiles: float
     truth: float
 
     @property
@@ -183,11 +185,13 @@ def _forecasts(
         for draw in range(draws):
             known = _known(sorted(scores), tiles, np.random.default_rng(draw))
             of_known = {tiles[name] for name in known}
+            same = [score for name, score in scores.items() if tiles[name] in of_known]
             others = [score for name, score in scores.items() if tiles[name] not in of_known]
             judged = [Judged(name, tiles[name], score, score <= limit) for name in known for score in made[kind][name]]
             beside = [Judged(name, tiles[name], scores[name], scores[name] <= limit) for name in known]
             forecast = forecast_kind(judged, beside, limit)
-            shares = [float(np.mean(np.array(values) > limit)) for values in ([scores[n] for n in known], others)]
+            of_each = [scores[name] for name in known], same, others
+            shares = [float(np.mean(np.array(values) > limit)) for values in of_each]
             rows.setdefault(kind, []).append(Row(forecast, *shares))
     return rows
 
@@ -215,6 +219,7 @@ def _table(title: str, rows: dict[str, list[Row]]) -> Iterator[str]:
             "forecast": np.array([1 - one.forecast.escape_rate.rate for one in draws]),
             "as made": np.array([1 - one.forecast.made.rate for one in draws]),
             "known": np.array([one.known for one in draws]),
+            "tiles": np.array([one.of_tiles for one in draws]),
         }
         cells = [kind, f"{truth.mean():.2f}"]
         for share in shares.values():

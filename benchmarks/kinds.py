@@ -69,7 +69,9 @@ def measure(described: Described, names: list[str]) -> dict[str, Any]:
     report["sorted_rejects"] = sort_quality(rejects)
     report["named"] = {str(named): named_accuracy(defects, named) for named in NAMED}
     report["open_set"] = open_set(defects)
-    report["open_set_by_looks"] = open_set(replace(defects, parts=defects.looks))
+    by_looks = replace(defects, parts=defects.looks)
+    report["named_by_looks"] = {str(named): named_accuracy(by_looks, named) for named in NAMED}
+    report["open_set_by_looks"] = open_set(by_looks)
     return report
 
 

@@ -11,10 +11,9 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score, f1_score, normalized_mutual_info_score
 
 from edgead import metrics
-from edgead.artifact.kinds import Kinds
-from edgead.kinds.distances import to_other_parts
-from edgead.kinds.known import KnownKinds
-from edgead.kinds.space import residual_scale, scaled
+from edgead.artifact.kinds import DESCRIPTOR, Kinds
+from edgead.kinds.known import KnownKinds, distances_to_others
+from edgead.kinds.space import residual_scale
 from edgead.learning.kinds.clusters import find_clusters
 from edgead.learning.kinds.describe import Judged
 from edgead.learning.kinds.sort import rows_of
@@ -147,7 +146,8 @@ def _judged(
         names=names,
         labels=[names.index(str(kind)) for kind in examples.kinds],
         groups=examples.parts.tolist(),
-        distances=to_other_parts(scaled(examples.descriptors, scale), examples.parts.tolist()).tolist(),
+        distances=distances_to_others(examples.descriptors, scale, examples.parts.tolist()),
+        descriptor=DESCRIPTOR,
         residual_scale=scale,
         bank_sha256="",
         unknown_level=level,

@@ -13,6 +13,7 @@
 #include "isa/isa.h"
 #include "nearest/grouped.h"
 #include "nearest/nearest.h"
+#include "nearest/window_search.h"
 #include "shared/arrays.h"
 #include "shared/threads.h"
 #include "smooth/smooth.h"
@@ -196,6 +197,43 @@ Floats distances(const Floats& features, std::size_t row, const std::string& isa
     return squared;
 }
 
+// Owns a reference to the golden parts that the search reads.
+class BoundWindows {
+public:
+    BoundWindows(const Floats& parts, int reach, const std::string& isa) : parts_(parts) {
+        require(parts.ndim() == 4 && parts.size() > 0, "golden parts must be (g, h, w, d), not empty");
+        require(reach >= 0 && reach <= 16, "reach must be from 0 to 16");
+        require(parts.size() / parts.shape(3) < (py::ssize_t{1} << 31), "golden parts must have fewer than 2^31 rows");
+        const Rows rows = {parts.data(), static_cast<std::size_t>(parts.size() / parts.shape(3)),
+                           static_cast<std::size_t>(parts.shape(3))};
+        search_ = std::make_unique<WindowSearch>(rows, parts.shape(1), parts.shape(2), reach, find_kernels(isa));
+    }
+
+    py::tuple search(const Floats& features, const Ints& places) const {
+        require(features.ndim() == 2 && static_cast<std::size_t>(features.shape(1)) == search_->dimension(),
+                "features must be (n, d) with the golden parts' d");
+        require(places.ndim() == 2 && places.shape(0) == features.shape(0) && places.shape(1) == 2,
+                "places must be (n, 2)");
+        const std::int32_t* place = places.data();
+        for (py::ssize_t i = 0; i < places.shape(0); ++i, place += 2)
+            require(place[0] >= 0 && static_cast<std::size_t>(place[0]) < search_->height() && place[1] >= 0 &&
+                        static_cast<std::size_t>(place[1]) < search_->width(),
+                    "a place is outside the grid");
+        Floats there(features.shape(0)), back(features.shape(0));
+        const Rows rows = rows_of(features);
+        float *there_data = there.mutable_data(), *back_data = back.mutable_data();
+        {
+            py::gil_scoped_release release;
+            search_->search(rows, places.data(), there_data, back_data);
+        }
+        return py::make_tuple(std::move(there), std::move(back));
+    }
+
+private:
+    Floats parts_;
+    std::unique_ptr<WindowSearch> search_;
+};
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -238,4 +276,9 @@ PYBIND11_MODULE(_native, m) {
     m.def("greedy_coreset", &coreset, py::arg("features").noconvert(), py::arg("count"), py::arg("first"),
           py::arg("isa"), py::arg("progress"));
     m.def("coreset_distances", &distances, py::arg("features").noconvert(), py::arg("row"), py::arg("isa"));
+
+    py::class_<BoundWindows>(m, "WindowSearch")
+        .def(py::init<const Floats&, int, const std::string&>(), py::arg("parts").noconvert(), py::arg("reach"),
+             py::arg("isa"))
+        .def("search", &BoundWindows::search, py::arg("features").noconvert(), py::arg("places").noconvert());
 }

@@ -74,6 +74,10 @@ def find_calibration_images(
     if limits is None or not (artifact.path / FILE).is_file():
         lacks = "has no thresholds" if limits is None else "does not say what it has learnt from"
         raise ArtifactError(f"{artifact.path} {lacks}: retrain it with `edgead train`")
+    if not limits.scores:
+        raise ArtifactError(
+            f"{artifact.path} has no scores of good parts yet: run `edgead calibrate` with good images first"
+        )
     rate = limits.false_reject_rate
     of_training = artifact.manifest.training.get("normal_dir")
     paths = find_good_images(data, of_training if normal_dir is None else normal_dir)

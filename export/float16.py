@@ -6,7 +6,7 @@ import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
-from edgead.export.layers import body
+from edgead.export.layers import body, transformer
 
 
 def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -14,7 +14,7 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
 
     What follows the last layer with weights stays in float: squared distances would leave the range of half floats.
     """
-    inside = body(model)
+    inside = body(model) | transformer(model)
     outside = [node.name for node in model.graph.node if node.name not in inside]
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

@@ -1,4 +1,4 @@
-"""Which nodes of a graph compute with fewer bits: the convolutions and what lies between them."""
+"""Which nodes of a graph compute with fewer bits: the convolutions and what lies between them, and transformers."""
 
 from __future__ import annotations
 
@@ -32,16 +32,37 @@ def body(model: onnx.ModelProto) -> set[str]:
 
     What follows the last layers (pooling, distances) is left out: it costs little, and its error would be the score's.
     """
-    producers = {output: node for node in model.graph.node for output in node.output}
-    found: set[str] = set()
-    pending = [node for name, node in layers(model).items() if name != METRIC]
-    while pending:
-        node = pending.pop()
-        if node.name not in found:
-            found.add(node.name)
-            pending += [producers[name] for name in node.input if name in producers]
+    producers = _producers(model)
+    found = _with_ancestors(model, [node for name, node in layers(model).items() if name != METRIC])
     for node in model.graph.node:
         source = producers.get(node.input[0]) if node.op_type in ACTIVATIONS else None
         if source is not None and source.name in found:
             found.add(node.name)
     return found
+
+
+def transformer(model: onnx.ModelProto) -> set[str]:
+    """Names of the nodes of a transformer, and of all that they depend on; empty where there is none.
+
+    A block adds what it computes to what its normalisation read, and nothing else in a network of edgead normalises
+    by LayerNormalization. Weights of its products have no names any more: the exporter has transposed them.
+    """
+    normalised = {node.input[0] for node in model.graph.node if node.op_type == "LayerNormalization"}
+    added = [node for node in model.graph.node if node.op_type == "Add" and normalised.intersection(node.input)]
+    return _with_ancestors(model, added)
+
+
+def _with_ancestors(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> set[str]:
+    producers = _producers(model)
+    found: set[str] = set()
+    pending = list(nodes)
+    while pending:
+        node = pending.pop()
+        if node.name not in found:
+            found.add(node.name)
+            pending += [producers[name] for name in node.input if name in producers]
+    return found
+
+
+def _producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    return {output: node for node in model.graph.node for output in node.output}

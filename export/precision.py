@@ -23,7 +23,7 @@ from edgead.export.differences import Differences, differences, measure_images
 from edgead.export.float16 import to_float16
 from edgead.export.graph import load_graph
 from edgead.export.int8_search import Found, Int8Search
-from edgead.export.layers import layers
+from edgead.export.layers import layers, transformer
 from edgead.export.quantize import MOST_IMAGES, SCHEMES
 from edgead.export.rewrite import ToleranceError
 from edgead.learning.finalize import measure_good, write_golden
@@ -81,11 +81,17 @@ def add_precision(
     ToleranceError
         The new graph's scores are too far from those of fp32; says which layer to keep in float.
     SettingsError
-        An unknown precision or layer, or too few images.
+        An unknown precision or layer, int8 of a transformer, or too few images.
     """
     plan.check()
     artifact = Artifact.load(path)
-    known = layers(load_graph(artifact))
+    graph = load_graph(artifact)
+    if plan.precision != "fp16" and transformer(graph):
+        raise SettingsError(
+            f"{path} has a transformer as its backbone, of which {plan.precision} would change the first layer alone: "
+            "take fp16"
+        )
+    known = layers(graph)
     unknown = set(plan.float_layers or ()) - known.keys()
     if unknown:
         raise SettingsError(f"{path} has no layer {', '.join(sorted(unknown))}; it has {', '.join(known)}")

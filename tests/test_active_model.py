@@ -13,6 +13,7 @@ pytest.importorskip("edgead.daemon.active_model")
 from edgead.artifact.folder import Artifact, write_manifest
 from edgead.daemon.active_model import ActiveModel, SlotBusyError
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
+from edgead.errors import SettingsError
 from edgead.learning.recalibrate import thresholds_by_hand, write_thresholds
 from edgead.site.schema import PipelineSection
 
@@ -126,3 +127,28 @@ def test_thresholds_kept_under_the_hash_of_the_manifest_still_apply(reload, tmp_
     KeptThresholds(tmp_path / "thresholds.json").keep("line", key, kept)
     with reload() as slot:
         assert slot.thresholds.values() == {"review": 0.1, "reject": 0.2}
+
+
+def test_a_model_too_slow_for_the_budget_does_not_take_the_place_of_one_in_service(trained_model, tmp_path, caplog):
+    section = PipelineSection(camera="top", model=trained_model, budget_ms=1e-3)
+    slot = ActiveModel("line", section, KeptThresholds(tmp_path / "thresholds.json"), threads=1)
+    slot.load()  # at the start there is no other one: it judges late
+    try:
+        assert "ms a frame on this computer, of 0.001 ms from the capture to the verdict" in caplog.text
+        before = slot.model
+        with pytest.raises(SettingsError, match="line: .* takes .* ms a frame on this computer"):
+            slot.swap(trained_model)
+        assert slot.model == before and not slot.can_roll_back
+    finally:
+        slot.close()
+
+
+def test_a_model_within_the_budget_takes_the_place(trained_model, tmp_path, caplog):
+    section = PipelineSection(camera="top", model=trained_model, budget_ms=1e6)
+    slot = ActiveModel("line", section, KeptThresholds(tmp_path / "thresholds.json"), threads=1)
+    slot.load()
+    try:
+        slot.swap(trained_model)
+        assert slot.can_roll_back and caplog.text == ""
+    finally:
+        slot.close()

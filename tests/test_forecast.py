@@ -77,6 +77,13 @@ def test_the_forecast_is_at_the_level_of_the_rejects_and_varies_as_what_was_made
     assert ok.tolist() == [True, False]  # -1 and 1
 
 
+@pytest.mark.parametrize(("passed", "wanted"), [(0, 48), (5, 97), (10, 48)])
+def test_a_forecast_says_of_how_many_rejects_it_would_be_near(passed, wanted):
+    # By hand: 2 of 14 pass, 3.8416 x 12 x 100 / 196 = 47.04; 7 of 14, 3.8416 x 25 = 96.04.
+    found = forecast_kind([Judged(str(i), i, 1.0, i < passed) for i in range(10)], [], LIMIT)
+    assert found.groups_wanted == wanted and found.to_dict()["groups_wanted"] == wanted
+
+
 def test_what_was_learnt_of_a_kind_is_brought_to_the_level_of_its_rejects():
     real = [Judged(str(i), i // 2, 2.0 if i < 4 else 0.5, i >= 4) for i in range(10)]
     made = [Judged("part", "part", score, score <= LIMIT) for score in (0.25, 0.5, 1.0, 2.0)]

@@ -83,14 +83,14 @@ def test_a_head_that_is_not_installed_is_named(tmp_path):
     write_manifest(path, Artifact.load(path).manifest)
     edit_manifest(path, lambda content: content.update(head={"kind": "oracle"}))
     with pytest.raises(
-        ArtifactError, match="the head 'oracle' is not installed, here are map, nearest: install"
+        ArtifactError, match="the head 'oracle' is not installed, here are local, map, nearest: install"
     ) as reported:
         Artifact.load(path)
     assert "train" not in str(reported.value)
 
 
 def test_built_in_heads_are_found_by_their_kinds():
-    assert {kind: find_head(kind)().kind for kind in BUILT_IN} == {"nearest": "nearest", "map": "map"}
+    assert {kind: find_head(kind)().kind for kind in BUILT_IN} == {kind: kind for kind in ("nearest", "map", "local")}
     assert read_head({"kind": "nearest", "num_neighbors": 2}) == NearestHead(num_neighbors=2)
     assert read_head(MapHead()) == MapHead()
 

@@ -129,3 +129,16 @@ def test_a_check_of_what_is_there_is_quiet(trained_model, tmp_path):
         f"pipelines:\n  a: {{camera: a, model: {trained_model}}}\n"
     )
     assert edgead("daemon", "-c", Path(file), "--check").stderr == ""
+
+
+def test_a_check_reports_models_too_slow_for_their_budgets(trained_model, tmp_path):
+    file = tmp_path / "site.yaml"
+    file.write_text(
+        "cameras:\n  a: {uri: 'synthetic:'}\npipelines:\n"
+        f"  fits: {{camera: a, model: {trained_model}, budget_ms: 100000}}\n"
+        f"  late: {{camera: a, model: {trained_model}, budget_ms: 0.001}}\n"
+        f"  gone: {{camera: a, model: {tmp_path / 'gone'}, budget_ms: 0.001}}\n"
+    )
+    reported = edgead("daemon", "-c", file, "--check", code=1).stderr
+    assert f"{file}, line 5: pipelines.late.budget_ms: {trained_model} takes " in reported
+    assert reported.count("budget_ms: ") == 1 and "pipelines.gone.model: " in reported

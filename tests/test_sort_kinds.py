@@ -76,6 +76,14 @@ def test_kinds_that_are_apart_are_found_with_their_number():
     assert found.agreement[3] > 0.95 > found.agreement[9] + 0.05
 
 
+def test_each_part_is_of_the_kind_whose_centre_is_nearest():
+    # Of rows like these Ward's merges alone leave some nearer to the centre of another kind.
+    rows = np.random.default_rng(4).normal(size=(60, 3)).astype(np.float32)
+    labels = find_clusters(rows, range(60), 4).labels
+    centres = np.array([rows[labels == kind].mean(axis=0) for kind in range(4)])
+    assert np.linalg.norm(rows[:, None] - centres, axis=2).argmin(axis=1).tolist() == labels.tolist()
+
+
 def test_images_of_one_part_are_in_the_same_half():
     # Six exposures each of twelve parts of two kinds: by images, each part would seem to be a kind that comes again.
     rng = np.random.default_rng(1)
@@ -187,6 +195,7 @@ def test_an_image_that_cannot_be_read_is_named_and_left_out(trained_model, rejec
         (("--store", "nowhere"), "nowhere/verdicts.sqlite is not there"),
         (("--store", "nowhere", "--since", "soon"), "'soon' is no span of time: write 30m, 12h, 7d"),
         (("--store-url", "sqlite:///x"), "--store-url needs --store"),
+        (("good", "--since", "3d"), "--since needs --store"),
     ],
 )
 def test_what_sort_refuses(trained_model, line_data, tmp_path, options, message):

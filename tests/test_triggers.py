@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import threading
 import time
 from contextlib import closing
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from patience import MOST_S
 
 from edgead.errors import SettingsError
+from edgead.process.installation import install_command
 from edgead.synthetic.line import render
 from edgead.triggers import open_trigger
 from edgead.triggers.gpio import GpioOptions, GpioTrigger
@@ -117,7 +119,8 @@ def test_a_line_that_is_lost_is_not_silent():
 
 
 def test_a_line_that_is_not_there_says_so():
-    with pytest.raises(SettingsError, match="line 4 of /dev/nothing: .*(gpioinfo|pip install 'edgead\\[gpio\\]')"):
+    install = re.escape(install_command("gpio"))
+    with pytest.raises(SettingsError, match=f"line 4 of /dev/nothing: .*(gpioinfo|{install})"):
         open_trigger(GpioOptions(kind="gpio", chip="/dev/nothing", line=4))
 
 

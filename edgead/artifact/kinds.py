@@ -11,6 +11,8 @@ from edgead.artifact.inputs import Section
 from edgead.types import UNKNOWN_KIND
 
 EXAMPLES = "kinds/examples.npy"
+# What makes the rows now; kinds that were described by an earlier one still open, and are stale.
+DESCRIPTOR = "patches160"
 
 # A reject is compared with each, in well below 1 ms for as many.
 MOST_EXAMPLES = 2000
@@ -33,11 +35,11 @@ class Kinds(Section):
     groups : list of int
         Examples of one number show the same part.
     distances : list of float
-        How far each example is from the nearest one of another part.
+        How far each example is from the nearest other parts, see `edgead.kinds.distances`.
     descriptor : str
         What made the rows.
     residual_scale : float
-        What their first halves are multiplied by before they are compared, see `edgead.kinds.space`.
+        What residuals are multiplied by before they are compared, see `edgead.kinds.space`.
     bank_sha256 : str
         Of the file of the memory bank that the examples were described with: by another one they mean nothing.
     unknown_level : float
@@ -49,7 +51,7 @@ class Kinds(Section):
     groups: list[int]
     distances: list[_Distance]
     file: str = EXAMPLES
-    descriptor: Literal["patches40"] = "patches40"
+    descriptor: Literal["patches40", "patches160"] = "patches40"
     residual_scale: Annotated[float, Field(gt=0)] = 1.0
     bank_sha256: str
     unknown_level: Annotated[float, Field(ge=0, lt=1)] = 0.05

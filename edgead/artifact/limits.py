@@ -10,6 +10,9 @@ from typing_extensions import Self
 from edgead.artifact.inputs import Section
 from edgead.errors import SettingsError
 
+# Beyond every score: what no threshold is known for is between them, and goes to review.
+LOWEST, HIGHEST = -1e30, 1e30
+
 # Strict: true and "0" are no scores.
 Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 

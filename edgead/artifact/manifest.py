@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, fi
 
 from edgead.artifact.inputs import PositiveInt, Preprocessing, Section, TensorInput
 from edgead.artifact.kinds import Kinds
-from edgead.artifact.limits import Limits
+from edgead.artifact.limits import HIGHEST, LOWEST, Limits
 from edgead.errors import tell_invalid
 from edgead.heads import Head, read_head
 
@@ -27,15 +27,15 @@ PRECISIONS = ("fp32", "fp16", "int8", "int8_symmetric")
 MOST_GOLDEN = 100
 MOST_FILES = 4096
 
-_Score = Annotated[float, Field(ge=-1e30, le=1e30)]  # differences and sums of such are finite
+_Score = Annotated[float, Field(ge=LOWEST, le=HIGHEST)]  # differences and sums of such are finite
 Rate = Annotated[float, Field(gt=0, le=1)]
 
 
 # split_conformal and, by group, group_conformal keep their rates by proof; cross_validated by experience, for what
 # ships is not what was scored; unlabelled if no more parts were defective than was said; extrapolated trusts a fitted
-# tail; by_hand guarantees nothing.
+# tail; by_hand guarantees nothing; none is before the first good image was scored: everything goes to review.
 CalibrationMethod = Literal[
-    "split_conformal", "group_conformal", "cross_validated", "unlabelled", "extrapolated", "by_hand"
+    "split_conformal", "group_conformal", "cross_validated", "unlabelled", "extrapolated", "by_hand", "none"
 ]
 
 PROVEN: tuple[CalibrationMethod, ...] = ("split_conformal", "group_conformal")
@@ -70,12 +70,13 @@ class Calibration(Thresholds):
 
     The rates of thresholds that were set by hand are what the scores say of them. `groups` has the group of each score;
     it is empty where each image is its own. At most `most_defective` of the images, or of their groups, were said to be
-    defective: 0 where all are known to be good.
+    defective: 0 where all are known to be good. Without scores (`method` "none", until thresholds are set by hand)
+    rates and p-values are 1.
     """
 
     map_threshold: float
     map_typical: float
-    scores: Annotated[list[_Score], Field(min_length=1)]
+    scores: list[_Score]
     groups: list[int] = []
     most_defective: Annotated[float, Field(ge=0, lt=1)] = 0.0
     tail: TailFit | None = None
@@ -86,7 +87,25 @@ class Calibration(Thresholds):
             raise ValueError("the scores do not ascend: where a score ranks among them would be wrong")
         if self.groups and len(self.groups) != len(self.scores):
             raise ValueError(f"{len(self.scores)} scores have {len(self.groups)} groups")
+        if not self.scores and self.method not in ("none", "by_hand"):
+            raise ValueError(f"{self.method} thresholds come from scores, there are none")
+        if self.method == "none" and (self.scores or (self.review, self.reject) != (LOWEST, HIGHEST)):
+            raise ValueError("there are thresholds or scores, and yet the method is none")
         return self
+
+    @classmethod
+    def none_yet(cls, map_threshold: float, map_typical: float) -> Calibration:
+        """Make what sends every image to review; the levels of the map are for people to look at."""
+        return cls(
+            method="none",
+            review=LOWEST,
+            reject=HIGHEST,
+            false_reject_rate=1.0,
+            review_rate=1.0,
+            map_threshold=map_threshold,
+            map_typical=map_typical,
+            scores=[],
+        )
 
 
 class ThresholdChange(Section):

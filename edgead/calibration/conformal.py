@@ -202,7 +202,7 @@ def score_scale(scores: npt.ArrayLike, good_scores: Sequence[float] | np.ndarray
 
     A score near 0 need not be a small one: a discriminator's lie on both sides.
     """
-    spread = np.subtract(*np.percentile(good_scores, [75, 25]))
+    spread = np.subtract(*np.percentile(good_scores, [75, 25])) if len(good_scores) else 0.0
     return np.maximum(np.abs(scores), max(spread, 1e-12))
 
 

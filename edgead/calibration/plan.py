@@ -90,6 +90,23 @@ def check_recalibration(images: int, rate: float, extrapolate: bool, groups: Seq
     )
 
 
+def strictest_rate(count: int, what: str = IMAGES) -> float:
+    """The strictest of `OFFERED_RATES` that so many held-out images or groups support.
+
+    Raises
+    ------
+    CalibrationError
+        They support none; says how many are needed.
+    """
+    rate = _strictest(count)
+    if rate is None:
+        needed = images_needed(OFFERED_RATES[-1])
+        raise CalibrationError(
+            f"found {count} {what}, but at least {needed} are needed for a threshold: give {needed - count} more"
+        )
+    return rate
+
+
 def _strictest(held_out: int) -> float | None:
     """The strictest of `OFFERED_RATES` that so many images or groups support."""
     return next((rate for rate in OFFERED_RATES if images_needed(rate) <= held_out), None)

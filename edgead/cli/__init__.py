@@ -19,6 +19,7 @@ from edgead.cli import (  # noqa: F401  for their verbs
     screening,
     thresholds,
     training,
+    weights,
     workstation,
 )
 from edgead.cli.app import app

@@ -11,6 +11,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import PROVEN
 from edgead.artifact.versions import versions_folder
 from edgead.calibration.conformal import images_needed
+from edgead.calibration.plan import OFFERED_RATES
 from edgead.detector import Detector
 from edgead.images.files import load_image
 from edgead.learning.finalize import kept_images
@@ -43,6 +44,8 @@ def advise(artifact: Artifact, data: Path, replaced: bool) -> list[str]:
 def _of_the_rate(artifact: Artifact) -> str:
     calibration = artifact.graph("fp32").calibration
     assert calibration is not None
+    if calibration.method == "none":
+        return without_thresholds(artifact.path)
     training, rate = artifact.manifest.training, calibration.false_reject_rate
     groups = len(set(calibration.groups))
     several = 0 < groups < len(calibration.scores)
@@ -58,6 +61,16 @@ def _of_the_rate(artifact: Artifact) -> str:
     return (
         f"{sentence} For 1 in 100 it takes {needed} {unit} {how}: train with {total} good {unit} and "
         f"--false-reject-rate {STRICT:g}."
+    )
+
+
+def without_thresholds(model: Path) -> str:
+    """What is said of a model of golden parts until it is calibrated."""
+    command = edgead_command("calibrate", model, "GOOD_IMAGES")
+    return (
+        f"Every image is for review: the model has no thresholds yet. `{command}` makes them, from "
+        f"{images_needed(OFFERED_RATES[-1])} or more good images that it has not learnt from "
+        f"({images_needed(STRICT)} for 1 false reject in 100)."
     )
 
 

@@ -160,6 +160,8 @@ def training_facts(artifact: Artifact) -> dict[str, Any]:
     manifest, calibration = artifact.manifest, artifact.graph("fp32").calibration
     assert calibration is not None
     facts = {key: value for key, value in manifest.training.items() if key not in ("settings", "data")}
+    if calibration.method == "none":
+        return {**facts, "thresholds": "none yet: every image is for review"}
     return {
         **facts,
         "false_reject_rate": calibration.false_reject_rate,

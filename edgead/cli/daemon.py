@@ -26,7 +26,8 @@ def daemon_command(
         bool,
         typer.Option(
             "--check",
-            help="Print the site with all defaults, and report models and sources that are not there (exit 1).",
+            help="Print the site with all defaults, and report models and sources that are not there, and models too "
+            "slow for `budget_ms` on this computer (exit 1).",
         ),
     ] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of site files.")] = False,
@@ -67,15 +68,16 @@ def daemon_command(
 
 
 def _check(config: Path) -> None:
+    from edgead.daemon.budget import find_late
     from edgead.site.check import find_missing
     from edgead.site.load import read_site, resolved
 
     site, file = read_site(config)
     print(resolved(site), end="")
-    missing = list(find_missing(site, file))
-    for problem in missing:
+    problems = [*find_missing(site, file), *find_late(site, file)]
+    for problem in problems:
         stderr.print(f"warning: {problem}", style="yellow", soft_wrap=True)
-    if missing:
+    if problems:
         raise typer.Exit(1)
 
 

@@ -134,6 +134,7 @@ def predict(
     json: Json = False,
 ) -> None:
     """Judge images; exit 1 when some of them cannot be judged, 2 when none can."""
+    from edgead.cli.advice import without_thresholds
     from edgead.cli.predict_files import predict_images, verdict_table, without_heat_maps, write_verdicts
     from edgead.detector import Detector
 
@@ -142,6 +143,8 @@ def predict(
         paths = without_heat_maps(paths, images, heat_maps)
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
         rows, warnings = predict_images(detector, paths, heat_maps, progress=partial(progress, "judge images"))
+        if detector.threshold is None:
+            warnings.append(without_thresholds(model))
     if csv is not None:
         write_verdicts(rows, csv)
     print_report(

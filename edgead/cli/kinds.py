@@ -34,7 +34,7 @@ def sort(
     store_url: Annotated[
         str | None, typer.Option(help="SQLAlchemy URL of the store's database, where it is not in its folder.")
     ] = None,
-    since: Annotated[str, typer.Option(help="How far back into the store: 12h, 7d, 2w.")] = "7d",
+    since: Annotated[str | None, typer.Option(help="How far back into the store: 12h, 7d, 2w; by default 7d.")] = None,
     link: Annotated[bool, typer.Option("--link", help="Write links to the images, no copies.")] = False,
     method: Annotated[
         SortMethod, typer.Option(help="By how rejects differ from good parts, or by a transformer that learns them.")
@@ -121,14 +121,15 @@ def _read_count(kinds: str) -> int | None:
     return int(kinds)
 
 
-def _from_store(store: Path | None, url: str | None, since: str) -> list[Path]:
+def _from_store(store: Path | None, url: str | None, since: str | None) -> list[Path]:
     if store is None:
-        if url is not None:
-            raise SettingsError("--store-url needs --store: the images are in its folder")
+        if url is not None or since is not None:
+            option = "--since" if url is None else "--store-url"
+            raise SettingsError(f"{option} needs --store: the folder of the images")
         return []
     from edgead.learning.kinds.from_store import kept_rejects, read_span
 
-    return kept_rejects(store, url, read_span(since))
+    return kept_rejects(store, url, read_span("7d" if since is None else since))
 
 
 def _pareto_table(report: dict[str, Any]) -> Table:

@@ -109,7 +109,8 @@ def verdict_table(rows: Sequence[dict[str, Any]], language: str) -> Group:
             table.add_row(name, "not judged", style="bold red")
             continue
         style = {"ok": None, "review": "yellow", "reject": "red"}[row["decision"]]
-        score, threshold = f"{row['image_score']:.4g}", f"{row['threshold']:.4g}"
+        score = f"{row['image_score']:.4g}"
+        threshold = "none" if row["review_threshold"] is None else f"{row['threshold']:.4g}"
         kind = [row["kind"] or ""] * with_kinds
         table.add_row(name, row["decision"], score, threshold, str(len(row["boxes"])), *kind, style=style)
     place = f"images in {top.relative_to(here) if top.is_relative_to(here) else top}"

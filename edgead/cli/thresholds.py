@@ -79,16 +79,22 @@ def calibrate(
 
 def _facts(report: dict[str, Any]) -> dict[str, Any]:
     before, after = report["before"], report["after"]
+    none_before = before["method"] == "none"
+
+    def was(value: str) -> str:
+        return "" if none_before else f" (was {value})"
+
     facts: dict[str, Any] = {"graph": report["precision"]}
     if report["images"]:
         facts["good images"] = report["images"]
         facts["groups"] = report["groups_account"]
-        rejects = report["old_threshold_rejects"]
-        facts["rejected by the old threshold"] = f"{rejects['count']} of {rejects['total']}"
+        if not none_before:
+            rejects = report["old_threshold_rejects"]
+            facts["rejected by the old threshold"] = f"{rejects['count']} of {rejects['total']}"
     for name in ("reject", "review"):
-        facts[f"{name} above"] = f"{after[name]:.6g} (was {before[name]:.6g})"
+        facts[f"{name} above"] = f"{after[name]:.6g}{was(f'{before[name]:.6g}')}"
     for name in ("false_reject_rate", "review_rate"):
         sign = "at most " if after["method"] in PROVEN else "about "
-        facts[name.replace("_", "-")] = f"{sign}{100 * after[name]:.3g} % (was {100 * before[name]:.3g} %)"
-    facts["method"] = f"{after['method']} (was {before['method']})".replace("_", " ")
+        facts[name.replace("_", "-")] = f"{sign}{100 * after[name]:.3g} %{was(f'{100 * before[name]:.3g} %')}"
+    facts["method"] = f"{after['method']}{was(before['method'])}".replace("_", " ")
     return facts

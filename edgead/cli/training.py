@@ -92,6 +92,7 @@ def train(
     with stage_bars() as progress:
         of_preset, account = preset_settings(good, detector, preset, latency_ms, progress, chosen)
         settings = {**of_preset, **chosen}
+        _report_cost(detector, settings)
         artifact, problems = train_from_folder(
             good, output, settings, detector=detector, weights=weights, device=device, progress=progress
         )
@@ -114,6 +115,16 @@ def _table(report: dict[str, Any]) -> Table:
         left_out.add("skipped")
     shown = {key: value for key, value in report.items() if key not in left_out}
     return facts_table(report["model"], {**shown, "groups": report["groups"]["account"]})
+
+
+def _report_cost(detector: str, settings: dict[str, Any]) -> None:
+    """Say what a frame will take, where that is so much that some budgets exclude it."""
+    from edgead.methods.tower_names import TOWERS
+    from edgead.training.frame_time import network_ms
+
+    if settings.get("backbone") in TOWERS:
+        took_ms = network_ms(detector, settings)
+        stderr.print(f"{settings['backbone']}: about {took_ms:.0f} ms a frame on this machine", soft_wrap=True)
 
 
 def _check_settings(detector: str, preset: str, chosen: dict[str, Any]) -> None:

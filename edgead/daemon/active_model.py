@@ -12,6 +12,7 @@ import numpy as np
 
 from edgead.artifact.identity import scorer_sha256
 from edgead.daemon import heap
+from edgead.daemon.budget import too_late
 from edgead.daemon.self_test import SelfTest, golden_images, self_test
 from edgead.daemon.thresholds import KeptThresholds, Thresholds, last_change
 from edgead.detector import Detector, Measurement, Session
@@ -85,7 +86,11 @@ class ActiveModel:
             old = self._exchange(None)
             if old is not None:
                 old.close()
-            self._exchange(self._tested(self.path))
+            new = self._tested(self.path)
+            late = too_late(new, self._section.budget_ms)
+            if late:  # it judges all the same: every verdict is counted as late, which is better than none
+                logger.warning(f"{self._pipeline}: {late}", extra={"pipeline": self._pipeline})
+            self._exchange(new)
             heap.give_back()
 
     def step(self, frame: Frame) -> Verdict | None:
@@ -113,9 +118,13 @@ class ActiveModel:
     def drift_watch(self, section: DriftSection) -> DriftWatch:
         """Make a watch that compares parts with those that the model in service was calibrated on."""
         detector = self._in_service()
-        if detector.graph.calibration is None:
-            raise SettingsError(f"{detector.artifact.path} has no thresholds")
-        return DriftWatch(detector.graph.calibration, self.golden(), section)
+        limits = detector.graph.calibration
+        if limits is None or not limits.scores:
+            raise SettingsError(
+                f"{detector.artifact.path} has no scores of good parts to compare with: run `edgead calibrate` with "
+                "good images"
+            )
+        return DriftWatch(limits, self.golden(), section)
 
     def swap(self, model: Path) -> None:
         """Load another model beside the one in service, test it, and let it judge from the next frame on.
@@ -123,10 +132,11 @@ class ActiveModel:
         Raises
         ------
         EdgeadError
-            A model that cannot be used, or another exchange is under way: the one in service goes on.
+            A model that cannot be used or is too slow for `budget_ms`, or another exchange is under way: the one in
+            service goes on.
         """
         with self._change(0):
-            new = self._tested(model)
+            new = self._in_time(self._tested(model))
             oldest = self._previous
             self._previous = self._exchange(new)
             self.path = model
@@ -205,6 +215,13 @@ class ActiveModel:
         except BaseException:
             detector.close()
             raise
+        return detector
+
+    def _in_time(self, detector: Detector) -> Detector:
+        late = too_late(detector, self._section.budget_ms)
+        if late:
+            detector.close()
+            raise SettingsError(f"{self._pipeline}: {late}")
         return detector
 
     def _apply_kept(self, detector: Detector) -> None:

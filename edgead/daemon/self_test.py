@@ -90,7 +90,7 @@ def self_test(detector: Detector, measure: Callable[[np.ndarray], Measurement] |
             f"({artifact.manifest.manifest_sha256[:12]}): load it again"
         )
     graph = detector.graph
-    good = graph.calibration.scores if graph.calibration else [0.0]
+    good = graph.calibration.scores if graph.calibration else []
     images = []
     for golden in graph.golden:
         found = _score(measure, artifact, golden.image)

@@ -234,7 +234,7 @@ class Detector(Measurer):
             measured.stage_times,
             self.manifest.preprocessing.roi,
             limits.map_typical,
-            review_threshold=limits.review,
+            review_threshold=None if limits.method == "none" else limits.review,
             p_value=self._ranking.p_value(measured.image_score),
             model=self.manifest.manifest_sha256,
             kind=kind and kind.name,
@@ -256,13 +256,15 @@ class Detector(Measurer):
         limits = Limits.checked(review=review, reject=reject)
         if self.graph.calibration is None:
             raise ArtifactError(f"{self.artifact.path} has no thresholds: retrain it with `edgead train`")
-        changed = self.graph.calibration.model_copy(update=limits.values())
+        method = {"method": "by_hand"} if self.graph.calibration.method == "none" else {}
+        changed = self.graph.calibration.model_copy(update={**limits.values(), **method})
         self.graph = replace(self.graph, calibration=changed)
 
     @property
     def threshold(self) -> float | None:
         """Scores above it are rejected; None before the calibration."""
-        return None if self.graph.calibration is None else self.graph.calibration.reject
+        limits = self.graph.calibration
+        return None if limits is None or limits.method == "none" else limits.reject
 
     def __repr__(self) -> str:
         height, width = self.manifest.preprocessing.image_size

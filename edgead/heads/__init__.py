@@ -14,7 +14,11 @@ from edgead.errors import EdgeadError
 from edgead.heads.contract import Head
 
 # Imported when a model names one: what a model does not need, a device need not load.
-BUILT_IN = {"nearest": "edgead.heads.nearest:NearestHead", "map": "edgead.heads.map:MapHead"}
+BUILT_IN = {
+    "nearest": "edgead.heads.nearest:NearestHead",
+    "map": "edgead.heads.map:MapHead",
+    "local": "edgead.heads.local:LocalHead",
+}
 GROUP = "edgead.heads"
 
 __all__ = ["BUILT_IN", "GROUP", "Head", "HeadError", "find_head", "read_head"]

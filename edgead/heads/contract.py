@@ -79,10 +79,10 @@ class Describer(Protocol):
 
         Returns
         -------
-        ndarray of shape (2 n,), float32
-            Frames with defects of one kind are near each other, by Euclidean distance. The first half says how they
-            differ from what is good, and by its length how far; the second, of length 1, how they look. See
-            `edgead.kinds.space`.
+        ndarray of shape (3 n,), float32
+            Frames with defects of one kind are near each other, by Euclidean distance. The first third says how they
+            differ from what is good, and by its length how far; the second, of length 1, how they look; the third, of
+            length 1, how they look beside the rest of the same frame. See `edgead.kinds.space`.
         """
         ...
 

@@ -11,14 +11,18 @@ from edgead.heads.contract import Outputs
 from edgead.heads.patches import PatchHead
 from edgead.kernels import NearestPatches
 
+# Of the patches that score highest. Ours, chosen on one split of the magnetic tiles: every second of 80 costs the
+# search of 40, and knows kinds again better than the first 40; to find kinds, the looks of more blur them.
 PATCHES = 40
+_SEARCHED = slice(0, 2 * PATCHES, 2)
+_WIDE = 160
 _NEIGHBOURHOOD = (3, 3)
 
 
 class PatchDescriber:
-    """Describes the most anomalous patches of a frame by their features and what sets these off from good ones.
+    """Describes the most anomalous patches of a frame by what sets them off from good ones, and by their features.
 
-    The memory bank is searched again, for these patches alone: scoring keeps no index of the nearest rows.
+    The memory bank is searched again, for some of these patches alone: scoring keeps no index of the nearest rows.
 
     Parameters
     ----------
@@ -42,19 +46,23 @@ class PatchDescriber:
     def describe(self, outputs: Outputs, patch_scores: np.ndarray) -> np.ndarray:
         """Describe a frame; see `edgead.heads.contract.Describer`.
 
-        The two halves are the mean of the residuals to the nearest rows, with the root of its length, and the mean of
-        the features, with length 1, over the patches whose neighbourhoods of 3 x 3 patches score highest.
+        Patches are ordered by the scores of their neighbourhoods of 3 x 3 patches, the highest first. The thirds are
+        the mean of the residuals of every second of 80 to their nearest rows, with the root of its length; the mean
+        of the features of 40, with length 1; and the mean of 160, but no more than a quarter of all, less the mean of
+        every second row of the grid, with length 1.
         """
-        features = self._on_host(outputs[self._name])[0]
-        rows, columns = self._inner
+        features = self._on_host(outputs[self._name])[0][self._inner]
         scores = cv2.blur(patch_scores, _NEIGHBOURHOOD, borderType=cv2.BORDER_REPLICATE)[self._inner]
-        count = min(PATCHES, scores.size)
-        picks = np.argpartition(scores, scores.size - count, axis=None)[-count:]
-        patches = np.ascontiguousarray(features[rows, columns][np.unravel_index(picks, scores.shape)])
-        _, nearest = self._nearest.search(patches)
-        residual = (patches - self._bank[nearest[:, 0]]).mean(axis=0)
+        patches = features[np.unravel_index(_highest(scores, _WIDE), scores.shape)]
+        searched = np.ascontiguousarray(patches[_SEARCHED])
+        _, nearest = self._nearest.search(searched)
+        residual = (searched - self._bank[nearest[:, 0]]).mean(axis=0)
         length = float(np.linalg.norm(residual))
-        return np.concatenate([_unit(residual) * np.float32(length**0.5), _unit(patches.mean(axis=0))])
+        wide = patches[: max(1, scores.size // 4)].mean(axis=0)
+        contrast = wide - features[::2].mean(axis=(0, 1))
+        return np.concatenate(
+            [_unit(residual) * np.float32(length**0.5), _unit(patches[:PATCHES].mean(axis=0)), _unit(contrast)]
+        )
 
     def _on_host(self, features: Any) -> np.ndarray:
         if self._fetched is None:
@@ -64,6 +72,13 @@ class PatchDescriber:
             device.copy_out(self._fetched, features.address)
             device.wait()
         return self._fetched
+
+
+def _highest(scores: np.ndarray, most: int) -> np.ndarray:
+    """Flat indices of the highest scores, the highest first."""
+    count = min(most, scores.size)
+    picks = np.argpartition(scores, scores.size - count, axis=None)[-count:]
+    return picks[np.argsort(-scores.ravel()[picks], kind="stable")]
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

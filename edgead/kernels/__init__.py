@@ -1,4 +1,4 @@
-"""Kernels of the frame loop and of training: nearest patches, map smoothing, greedy coreset.
+"""Kernels of the frame loop and of training: nearest patches, anywhere or near a place, map smoothing, greedy coreset.
 
 Each runs on a backend, chosen when a thing is prepared: "cpu" is native code at the widest instruction set
 level of this machine (or the one that EDGEAD_ISA names), "cpu:avx2" that level, "numpy" the same function
@@ -10,11 +10,13 @@ from edgead.kernels.coreset import greedy_coreset
 from edgead.kernels.grouped import GroupedPatches
 from edgead.kernels.maps import Smoother, gaussian_blur, smooth
 from edgead.kernels.nearest import NearestPatches
+from edgead.kernels.windows import WindowSearch
 
 __all__ = [
     "GroupedPatches",
     "NearestPatches",
     "Smoother",
+    "WindowSearch",
     "available_isas",
     "backends",
     "gaussian_blur",

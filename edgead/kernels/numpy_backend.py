@@ -99,3 +99,30 @@ def greedy_coreset(
             progress(done + 1, count)
             next_report = time.monotonic() + 0.2
     return picks
+
+
+class WindowSearch:
+    """All patches at once, a step of the window at a time."""
+
+    def __init__(self, parts: Floats, reach: int) -> None:
+        count, _, _, d = parts.shape
+        around = (reach, reach)
+        # Infinity lies around each part: what a window has outside of the grid is never the nearest.
+        padded = np.pad(parts, ((0, 0), around, around, (0, 0)), constant_values=np.inf)
+        self._width = padded.shape[2]
+        self._parts = padded.reshape(count, -1, d)
+        steps = np.arange(2 * reach + 1)
+        self._steps = (self._width * steps[:, None] + steps).ravel()
+
+    def search(self, features: Floats, places: npt.NDArray[np.int32]) -> tuple[Floats, Floats]:
+        corners = places @ np.array([self._width, 1])  # of the windows, in the padded parts
+        there = np.full(len(features), np.inf)
+        back = np.full(self._parts.shape[1], np.inf)
+        for part in self._parts:
+            for step in self._steps:
+                differences = part[corners + step].astype(np.float64) - features
+                squared = np.einsum("ij,ij->i", differences, differences)
+                np.minimum(there, squared, out=there)
+                np.minimum.at(back, corners + step, squared)
+        back = back[corners + self._steps[len(self._steps) // 2]]
+        return np.sqrt(there).astype(np.float32), np.sqrt(back).astype(np.float32)

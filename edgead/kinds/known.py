@@ -1,35 +1,47 @@
-"""Of which kind is a reject: that of the nearest known ones, unless all of them are too far for it.
+"""Of which kind is a reject: the one that it is most like, unless the known ones are too far from it.
 
-How far is too far is conformal: a reject's distance to the nearest known one is ranked among the distances of the known
-ones to the nearest of another part. Let the new part be exchangeable with the known ones. In the set of all, the new
-reject included, it could only bring another one's nearest neighbour nearer, and to no less than its own distance: so
-the ranks are the same as if each were compared with all others, and the p-value is at most a with probability at most
-a, whatever the kinds are. Only the scale of residuals is that of the known ones alone. By group the same holds for a
-part of a new group; see `edgead.calibration.group_conformal`.
+How far is too far is conformal: a reject's distance to the nearest known parts is ranked among the distances of the
+known rejects to the nearest other parts. Let the new part be exchangeable with the known ones. In the set of all, the
+new reject included, it could only bring others' nearest parts nearer, so that no more of them were as far: the p-value
+is at least that of the set of all, which is at most a with probability at most a, whatever the kinds are. Only the
+scale of residuals is that of the known ones alone. By group the same holds for a part of a new group; see
+`edgead.calibration.group_conformal`.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from edgead.artifact.folder import Artifact
-from edgead.artifact.kinds import Kinds
+from edgead.artifact.kinds import DESCRIPTOR, Kinds
 from edgead.artifact.manifest import Manifest
 from edgead.calibration.group_conformal import Ranking
 from edgead.heads.nearest import BANK
-from edgead.kernels import NearestPatches
-from edgead.kernels.nearest import MAX_K
-from edgead.kinds.space import scaled
+from edgead.kinds.distances import KnownParts, distances_between, squared_lengths
+from edgead.kinds.regression import KindRegression
+from edgead.kinds.space import to_know
 from edgead.types import UNKNOWN_KIND
 
-# The 16 nearest known rejects vote; one that is so much farther than the nearest counts for 1/e. Ours, chosen on one
-# split of the magnetic tiles: with ten examples a kind six in a hundred more are right than by the nearest alone.
-_VOTE_LENGTH = 0.1
-
 logger = logging.getLogger(__name__)
+
+
+def distances_to_others(descriptors: np.ndarray, scale: float, groups: Sequence[int]) -> list[float]:
+    """How far known rejects are from the nearest other parts, which new ones are ranked among.
+
+    Parameters
+    ----------
+    descriptors : ndarray of shape (m, 3 d), float32
+    scale : float
+        Of their residuals.
+    groups : sequence of int of length m
+        Rejects of one number show the same part; there are two parts at least.
+    """
+    rows = to_know(descriptors, scale).astype(np.float64)
+    return list(KnownParts(groups).to_others(distances_between(rows, rows)))
 
 
 class KindFound(NamedTuple):
@@ -50,8 +62,10 @@ class KnownKinds:
     """
 
     def __init__(self, kinds: Kinds, examples: np.ndarray):
-        self._kinds, self._examples = kinds, NearestPatches(scaled(examples, kinds.residual_scale))
-        self._labels, self._voters = np.array(kinds.labels), min(MAX_K, len(examples))
+        self._kinds, self._examples = kinds, to_know(examples, kinds.residual_scale)
+        self._squares, self._parts = squared_lengths(self._examples), KnownParts(kinds.groups)
+        wide = self._examples.astype(np.float64)
+        self._regression = KindRegression(distances_between(wide, wide), kinds.labels)
         order = np.argsort(kinds.distances, kind="stable")
         self._ranking = Ranking([kinds.distances[i] for i in order], [kinds.groups[i] for i in order])
 
@@ -63,19 +77,18 @@ class KnownKinds:
         descriptor : ndarray of shape (n,), float32
             See `edgead.heads.contract.Describer`.
         """
-        compared = scaled(descriptor[None], self._kinds.residual_scale)
-        (distances,), (nearest,) = self._examples.search(compared, self._voters)
-        p_value = self._ranking.p_value(float(distances[0]))
+        known_by = to_know(descriptor[None], self._kinds.residual_scale)
+        distances = distances_between(known_by, self._examples, self._squares)
+        p_value = self._ranking.p_value(float(self._parts.to_nearest(distances)[0]))
         if p_value <= self._kinds.unknown_level:
             return KindFound(UNKNOWN_KIND, p_value)
-        votes = np.bincount(self._labels[nearest], np.exp((distances[0] - distances) / _VOTE_LENGTH))
-        return KindFound(self._kinds.names[int(votes.argmax())], p_value)
+        return KindFound(self._kinds.names[int(self._regression.scores(distances)[0].argmax())], p_value)
 
 
 def is_stale(manifest: Manifest) -> bool:
-    """Were its kinds described with another memory bank than it has now, so that they say nothing of its rejects?"""
+    """Were its kinds described in another way, or with another memory bank, so that they say nothing of its rejects?"""
     kinds = manifest.kinds
-    return kinds is not None and kinds.bank_sha256 != bank_sha256(manifest)
+    return kinds is not None and (kinds.descriptor, kinds.bank_sha256) != (DESCRIPTOR, bank_sha256(manifest))
 
 
 def bank_sha256(manifest: Manifest) -> str:
@@ -85,9 +98,12 @@ def bank_sha256(manifest: Manifest) -> str:
 
 def stale_message(artifact: Artifact) -> str:
     """What is wrong with stale kinds, and what to do."""
+    kinds = artifact.manifest.kinds
+    earlier = kinds is not None and kinds.descriptor != DESCRIPTOR
+    why = "describes rejects otherwise" if earlier else "has learnt good parts"
     return (
-        f"{artifact.path} has learnt good parts since its kinds of rejects were named, and would mistake them: name "
-        f"them again with `edgead name {artifact.path} --examples FOLDER --replace`"
+        f"{artifact.path} {why} since its kinds of rejects were named, and would mistake them: name them again with "
+        f"`edgead name {artifact.path} --examples FOLDER --replace`"
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from edgead.artifact.folder import Artifact, write_manifest
@@ -35,11 +36,11 @@ class CalibrationPlan:
 
     The images are held out of training, unless they come with `scores` from cross-validation. `groups` has the group of
     each; it is empty where each is its own. At most `most_defective` of them are defective, where nobody has labelled
-    them.
+    them. Without a `false_reject_rate` there are no thresholds yet, and the images are golden parts, which were learnt.
     """
 
     images: Sequence[Path]
-    false_reject_rate: float
+    false_reject_rate: float | None
     review_rate: float | None = None
     scores: GoodScores | None = None
     groups: Sequence[int] = ()
@@ -84,9 +85,11 @@ def complete_artifact(
     Returns
     -------
     GoodScores
-        What the thresholds were made from, in the order of the images.
+        What the thresholds were made from, in the order of the images; without thresholds, of moved golden parts.
     """
     with Detector(Artifact(draft, manifest), runtime="onnxruntime") as detector:
+        if plan.false_reject_rate is None:
+            return _complete_without_thresholds(detector, draft, plan.images)
         good = plan.scores or measure_good(detector, plan.images, progress)
         golden = _write_golden(detector, plan.images, good.scores, draft)
     cross_validated = plan.scores is not None
@@ -101,6 +104,28 @@ def complete_artifact(
         keep_images(draft, manifest, plan.images, good.scores)
     write_manifest(draft, manifest.with_graph("fp32", calibration=calibration, golden=golden))
     return good
+
+
+def _complete_without_thresholds(detector: Detector, draft: Path, parts: Sequence[Path]) -> GoodScores:
+    """Keep golden parts that lie a little otherwise: as they were learnt they would score 0, and prove nothing."""
+    golden, paths = [], []
+    for number, path in enumerate(parts[:GOLDEN_IMAGES]):
+        names = (f"golden/{number}.png", f"golden/{number}.npy")
+        paths.append(draft / names[0])
+        write_image(paths[-1], moved(load_image(path)))
+        golden.append(write_golden(detector, draft, *names))
+    good = measure_good(detector, paths)
+    calibration = Calibration.none_yet(max(good.maxima), float(np.median(good.medians)))
+    write_manifest(draft, detector.manifest.with_graph("fp32", calibration=calibration, golden=golden))
+    return good
+
+
+def moved(image: np.ndarray) -> np.ndarray:
+    """Shift a part, uint8 BGR (H, W, 3), by a hundredth of the image, and turn it by 1 degree."""
+    height, width = image.shape[:2]
+    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 1.0, 1.0)
+    turn[:, 2] += (0.01 * width, 0.01 * height)
+    return cv2.warpAffine(image, turn, (width, height), borderMode=cv2.BORDER_REFLECT_101)
 
 
 def measure_good(detector: Detector, paths: Sequence[Path], progress: Progress | None = None) -> GoodScores:

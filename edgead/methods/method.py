@@ -106,6 +106,9 @@ class Method(ABC, Generic[Config]):
     preset_purposes : dict
         The same of each preset.
     learns_from : {"good", "unlabelled", "nothing"}
+    calibrated : bool
+        Whether training holds good images out and makes thresholds from them. Otherwise all are learnt, and thresholds
+        come with `edgead calibrate`.
     network : nn.Module
         The module that is exported.
     """
@@ -116,6 +119,7 @@ class Method(ABC, Generic[Config]):
     purpose: ClassVar[str] = ""
     preset_purposes: ClassVar[Mapping[str, str]] = {}
     learns_from: ClassVar[LearnsFrom] = "good"
+    calibrated: ClassVar[bool] = True
     network: nn.Module
 
     @abstractmethod

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
-from edgead.methods.backbones import LITE_LAYERS, Backbone, build_backbone
+from edgead.methods.backbones import LITE_LAYERS, Backbone, build_backbone, check_backbone
 from edgead.methods.gaussian import Gaussian, Reduction, check_reduction, chi_quantile, gaussians, sum_distances
 from edgead.methods.method import Course, Method
 from edgead.methods.pyramid import each_batch, on_finest_grid, pool
@@ -62,6 +62,7 @@ class MvgConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_backbone(self.backbone, self.layers)
         check_reduction(self.reduction, self.variance)
         missing = [layer for layer in self.map_layers if layer not in self.layers]
         if missing or not self.map_layers:
@@ -113,9 +114,19 @@ class Mvg(Method[MvgConfig]):
     presets = {
         "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
         "default": {},
+        "foundation": {
+            "backbone": "dinov2_vits14",
+            "layers": ("block3", "block6", "block9", "block12"),
+            "map_layers": ("block6", "block9"),
+            "image_size": (448, 448),
+        },
     }
     purpose = "defects that change the whole part, where nothing but the network may take time"
-    preset_purposes = {"fast": "tight budgets", "default": "accuracy"}
+    preset_purposes = {
+        "fast": "tight budgets",
+        "default": "accuracy",
+        "foundation": "on DINOv2, for a GPU, or frames that may take a second; weights are a file or a download",
+    }
 
     def __init__(self, config: MvgConfig = MvgConfig(), *, weights: Path | None = None, pretrained: bool = True):
         super().__init__(config)

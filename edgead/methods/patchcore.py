@@ -116,12 +116,14 @@ class PatchCore(Method[PatchCoreConfig]):
         "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
         "default": {},
         "fine": {"image_size": (576, 576), "memory_bank_size": 10000},
+        "foundation": {"backbone": "dinov2_vits14", "layers": ("block6", "block9")},
     }
     purpose = "first: good with small and large defects, with the least to decide; learns in a minute"
     preset_purposes = {
         "fast": "tight budgets and large defects: it is blind to defects of a few pixels",
         "default": "first",
         "fine": "tiny defects, where a frame may take twice as long",
+        "foundation": "on DINOv2, for a GPU, or frames that may take a second; weights are a file or a download",
     }
 
     def __init__(

@@ -24,6 +24,7 @@ BUILT_IN = {
     "mvg": "Mvg",
     "draem": "Draem",
     "cs_flow": "CsFlow",
+    "golden": "Golden",
 }
 
 

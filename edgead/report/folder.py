@@ -12,6 +12,7 @@ from edgead.dataset.folders import LabelledImage, StageProgress, find_test_image
 from edgead.dataset.groups import Groups, group_images
 from edgead.dataset.made import MadeSet, read_made
 from edgead.detector import Detector
+from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
 from edgead.images.files import load_image
 from edgead.report.evaluate import Evaluation, evaluate
@@ -30,6 +31,7 @@ def evaluate_folder(detector: Detector, data: Path, group: str, progress: StageP
 
 def report_folder(detector: Detector, data: Path, page: Path, group: str, progress: StageProgress) -> Findings:
     """Judge them and write the page, and the folders that it needs; see `edgead.report.findings.examine`."""
+    _check_thresholds(detector)
     images, groups = _test_set(data, group)
     found = examine(detector, images, groups=groups, progress=partial(progress, "judge images"))
     names = {"model": detector.artifact.path.resolve().name, "data": data.resolve().name}
@@ -56,6 +58,7 @@ def forecast_folder(
     DatasetError
         There is no `made.json`, or it and the folder do not fit.
     """
+    _check_thresholds(detector)
     made = read_made(folder)
     calibration = detector.graph.calibration
     assert calibration is not None
@@ -97,6 +100,14 @@ def forecast_made(
         names = {"model": detector.artifact.path.resolve().name, "data": made.resolve().name}
         write_whole(page, forecast_page(found, **names).encode())
     return found
+
+
+def _check_thresholds(detector: Detector) -> None:
+    if detector.threshold is None:
+        raise SettingsError(
+            f"{detector.artifact.path} has no thresholds yet, and nothing to report of them: run `edgead calibrate` "
+            "with good images first; `edgead eval` measures how well its scores tell defects"
+        )
 
 
 def _test_set(data: Path, group: str) -> tuple[list[LabelledImage], Groups]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,6 +12,9 @@ import numpy as np
 from edgead.dataset.made import Method
 from edgead.metrics import Rate
 from edgead.report.made_against_real import FEWEST, Likeness, Pair, at_level, compare_with_real
+
+# A forecast is meant to be off by no more than this; so many standard deviations are 95 % of a normal distribution.
+NEAR, _DEVIATIONS = 0.1, 1.96
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,16 @@ class KindForecast:
         return by_others or (self.likeness is not None and self.likeness.verdict == "not like")
 
     @property
+    def groups_wanted(self) -> int:
+        """Groups of which a forecast of about this rate would be off by at most 0.1, in 95 % of cases.
+
+        The rate is that of Agresti and Coull (1998), with two further groups of either kind: of none in ten that passed
+        does not follow that none passes.
+        """
+        rate = (self.escape_rate.rate * self.groups + 2) / (self.groups + 4)
+        return math.ceil(rate * (1 - rate) * (_DEVIATIONS / NEAR) ** 2)
+
+    @property
     def said(self) -> str:
         """Whether the made defects may stand for real ones, in words."""
         if self.others is not None:
@@ -81,6 +95,7 @@ class KindForecast:
             "made_images": self.escape_rate.total,
             "sources": self.sources,
             "groups_of_sources": self.groups,
+            "groups_wanted": self.groups_wanted,
             "escape_rate_from_made": _plain(self.escape_rate),
             "made_escape_rate": _plain(self.made),
             "made_against_real": self.likeness and self.likeness.to_dict(),

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from edgead import __version__
 from edgead.html.pages import facts, page, table
 from edgead.metrics import Rate
-from edgead.report.forecast import Forecast
+from edgead.report.forecast import NEAR, Forecast
 
 _NOT_SAID = (
     "A forecast knows the kinds that it was given and no other. It says how often a defect like the known ones would "
@@ -20,7 +20,16 @@ def forecast_page(forecast: Forecast, *, model: str, data: str) -> str:
     """Write the page; `model` and `data` are names."""
     made = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     header = f"<p>edgead {__version__}, {made}. All rates are of <b>made</b> defects unless a column says real.</p>"
-    head = ("kind", "escape rate, from made defects", "95 % interval", "made images", "made of", "made against real")
+    wanted = f"different ones for +-{NEAR * 100:.0f} %"
+    head = (
+        "kind",
+        "escape rate, from made defects",
+        "95 % interval",
+        "made images",
+        "made of",
+        wanted,
+        "made against real",
+    )
     rows = [
         (
             kind,
@@ -28,6 +37,7 @@ def forecast_page(forecast: Forecast, *, model: str, data: str) -> str:
             _interval(one.escape_rate),
             str(one.escape_rate.total),
             f"{one.sources} {'parts' if one.likeness is None else f'rejects in {one.groups} groups'}",
+            str(one.groups_wanted),
             one.said,
         )
         for kind, one in forecast.kinds.items()

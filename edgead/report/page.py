@@ -138,6 +138,7 @@ def _guarantees(found: Findings) -> str:
         "extrapolated": f"Extrapolated from {len(limits.scores)} good images by a fitted tail: expected, not "
         "guaranteed.",
         "by_hand": "Set by hand: the rate is what the calibration's scores say of it, and no guarantee.",
+        "none": "There are no thresholds yet.",
     }[limits.method]
     head = ("", "asked", "counted", "95 % interval (Clopper-Pearson)", "chance", "guarantee")
     return table(head, rows) + f"<p>{method}</p>"

@@ -50,7 +50,10 @@ class PipelineSection(Section):
     budget_ms: Annotated[
         float | None,
         Field(
-            gt=0, le=86_400_000, description="From the capture to the verdict; what takes longer is counted as late."
+            gt=0,
+            le=86_400_000,
+            description="From the capture to the verdict; what takes longer is counted as late, and a model whose "
+            "frames take longer is refused in place of one in service.",
         ),
     ] = None
     drift: Annotated[DriftSection | None, Field(description="null watches for none.")] = DriftSection()

@@ -16,6 +16,7 @@ import torch
 from pydantic import ValidationError
 
 from edgead import kernels
+from edgead.artifact.files import file_sha256
 from edgead.artifact.folder import Artifact, check_destination
 from edgead.artifact.manifest import Preprocessing
 from edgead.calibration.plan import IMAGES, plan_calibration, plan_cross_validation
@@ -29,6 +30,7 @@ from edgead.methods import METHODS
 from edgead.methods.checkpoint import Checkpoint
 from edgead.methods.device import choose_device, peak_memory
 from edgead.methods.method import Trained
+from edgead.methods.tower_names import TOWERS
 from edgead.training.cross_validation import cross_validate
 
 
@@ -91,6 +93,18 @@ class GoodImages:
         held_out, rate = self.plan(groups.count, groups.unit)
         return Split(*split_good(paths, held_out, seed, groups.of(paths)), rate, groups)
 
+    def keep_all(self, paths: Sequence[Path]) -> Split:
+        """Find the groups of the images and hold none of them out: there will be no thresholds yet."""
+        return Split(list(paths), [], None, group_images(paths, self.group, self.data))
+
+    def refuse_rates(self, detector: str) -> None:
+        """Raise SettingsError where thresholds are asked for of a detector that gets none from its training."""
+        if self.false_reject_rate is not None or self.review_rate is not None or self.folds:
+            raise SettingsError(
+                f"{detector} learns from all of its images and makes no thresholds in training: leave out "
+                "--false-reject-rate, --review-rate and --folds, and give the rates to `edgead calibrate`"
+            )
+
 
 def _region(roi: Any) -> tuple[int, int, int, int]:
     try:
@@ -105,13 +119,24 @@ def _region(roi: Any) -> tuple[int, int, int, int]:
     )
 
 
+def _weights_facts(settings: dict[str, Any], sha256: str | None) -> dict[str, Any]:
+    """Whose terms a model is under that has a foundation backbone inside, and which file that came from."""
+    tower = TOWERS.get(settings.get("backbone", ""))
+    if tower is None:
+        return {}
+    return {"weights_licence": tower.family.licence, **({"weights_sha256": sha256} if sha256 else {})}
+
+
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Images to learn from and held out for thresholds, the rate that they are for, and the groups of all."""
+    """Images to learn from and held out for thresholds, the rate that they are for, and the groups of all.
+
+    Without a rate none is held out.
+    """
 
     training: list[Path]
     calibration: list[Path]
-    rate: float
+    rate: float | None
     groups: Groups
 
     def facts(self) -> dict[str, Any]:
@@ -174,7 +199,10 @@ def train_from_folder(
     check_destination(destination)
     paths = good.find()
     # Too few images, and settings that cannot be, are known before the images are read.
-    good.plan(len(paths))
+    if method.calibrated:
+        good.plan(len(paths))
+    else:
+        good.refuse_rates(detector)
     torch.set_num_threads(kernels.threads())
     model = method.from_settings(settings, weights=weights)
     try:
@@ -190,14 +218,15 @@ def train_from_folder(
         progress=partial(progress, "read images"),
     )
     preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})
-    split = good.split(paths, model.config.seed)
+    split = good.split(paths, model.config.seed) if method.calibrated else good.keep_all(paths)
+    weights_sha256 = None if weights is None else file_sha256(weights)
     checkpoint = Checkpoint(
         Path(f"{os.path.abspath(destination)}.checkpoint"),
         {
             "detector": detector,
             "settings": model.settings(),
             "roi": good.roi,
-            "weights": weights and hashlib.sha256(weights.read_bytes()).hexdigest(),
+            "weights": weights_sha256,
             "data": digest,
             "number of training images": len(split.training),
             "names of training images": hashlib.sha256(
@@ -230,9 +259,10 @@ def train_from_folder(
         "device": where.type,
         "fit_seconds": round(checkpoint.earlier_seconds + time.perf_counter() - started, 1),
         **peak_memory(where),
-        **model.facts(split.rate),
+        **({} if split.rate is None else model.facts(split.rate)),
+        **_weights_facts(model.settings(), weights_sha256),
     }
-    calibration = split.calibration
+    calibration = split.calibration if method.calibrated else split.training
     plan = CalibrationPlan(calibration, split.rate, good.review_rate, groups=split.groups.of(calibration))
     if good.folds:
         provenance["folds"] = good.folds

@@ -63,18 +63,18 @@ def find_proportions(paths: Sequence[Path], roi: tuple[int, int, int, int] | Non
     return Proportions(math.exp(usual), "as the images")
 
 
-def input_size(side: int, proportions: float) -> list[int]:
+def input_size(side: int, proportions: float, step: int = STEP_PX) -> list[int]:
     """Height and width with about side x side pixels in these proportions, in whole steps; [side, side] for 1."""
     if proportions == 1:
         return [side, side]
     sides = (side * math.sqrt(proportions), side / math.sqrt(proportions))
-    return [max(STEP_PX, STEP_PX * round(length / STEP_PX)) for length in sides]
+    return [max(step, step * round(length / step)) for length in sides]
 
 
-def keep_proportions(settings: dict[str, Any], proportions: Proportions) -> dict[str, Any]:
+def keep_proportions(settings: dict[str, Any], proportions: Proportions, step: int = STEP_PX) -> dict[str, Any]:
     """Settings with a `fill` whose square input keeps proportions, with as many pixels; a rectangle stays as it is."""
     height, width = settings["image_size"]
     if height != width:
         return settings
     fill = {"fill": "reflect"} if proportions.mixed else {}
-    return {**settings, "image_size": input_size(height, proportions.height), **fill}
+    return {**settings, "image_size": input_size(height, proportions.height, step), **fill}

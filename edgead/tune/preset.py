@@ -8,8 +8,9 @@ from typing import Any
 from edgead.dataset.folders import StageProgress
 from edgead.errors import SettingsError
 from edgead.methods import METHODS, find_preset
+from edgead.methods.tower_names import TOWERS
 from edgead.training.from_folder import GoodImages
-from edgead.training.proportions import find_proportions, keep_proportions
+from edgead.training.proportions import STEP_PX, find_proportions, keep_proportions
 from edgead.tune import AUTO, AUTO_DETECTOR
 from edgead.tune.auto import LATENCY_MS, choose_settings
 
@@ -48,6 +49,8 @@ def preset_settings(
     if method.variant({**settings, **chosen}) is not variant or not hasattr(config, "fill"):
         return settings, ""
     proportions = find_proportions(good.find(), good.roi)
-    fitted = keep_proportions({**settings, "image_size": list(config.image_size)}, proportions)
+    tower = TOWERS.get(chosen.get("backbone", config.backbone))
+    step = tower.patch if tower else STEP_PX
+    fitted = keep_proportions({**settings, "image_size": list(config.image_size)}, proportions, step)
     height, width = fitted["image_size"]
     return fitted, f"{height} x {width} px ({proportions.reason})"

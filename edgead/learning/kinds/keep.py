@@ -10,12 +10,11 @@ import numpy as np
 from pydantic import ValidationError
 
 from edgead.artifact.folder import Artifact, write_manifest
-from edgead.artifact.kinds import EXAMPLES, MOST_EXAMPLES, Kinds
+from edgead.artifact.kinds import DESCRIPTOR, EXAMPLES, MOST_EXAMPLES, Kinds
 from edgead.calibration.group_conformal import dense
 from edgead.errors import SettingsError, tell_invalid
-from edgead.kinds.distances import to_other_parts
-from edgead.kinds.known import bank_sha256, is_stale, stale_message
-from edgead.kinds.space import residual_scale, scaled
+from edgead.kinds.known import bank_sha256, distances_to_others, is_stale, stale_message
+from edgead.kinds.space import residual_scale
 from edgead.learning.teach.versions import new_version
 
 UNKNOWN_LEVEL = 0.05
@@ -61,7 +60,8 @@ def keep_kinds(artifact: Artifact, examples: Examples, unknown_level: float = UN
         names=names,
         labels=[names.index(kind) for kind in examples.kinds],
         groups=dense(examples.groups),
-        distances=to_other_parts(scaled(examples.descriptors, scale), examples.groups).tolist(),
+        distances=distances_to_others(examples.descriptors, scale, examples.groups),
+        descriptor=DESCRIPTOR,
         residual_scale=scale,
         bank_sha256=bank_sha256(artifact.manifest),
         unknown_level=unknown_level,

@@ -16,7 +16,7 @@ from edgead.dataset.folders import StageProgress, no_progress
 from edgead.dataset.groups import AUTO, group_images
 from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead.kinds.space import directions
+from edgead.kinds.space import to_find
 from edgead.learning.kinds.clusters import Clusters, find_clusters
 from edgead.learning.kinds.describe import Judged, Problem, describe_images
 
@@ -173,7 +173,7 @@ def rows_of(images: Sequence[Judged]) -> np.ndarray:
     """
     ranks = np.argsort(np.argsort([one.image_score for one in images], kind="stable"), kind="stable")
     spread = _RANK_WEIGHT * 12**0.5 * (ranks / max(len(images) - 1, 1) - 0.5)
-    return np.column_stack([directions(np.array([one.descriptor for one in images])), spread]).astype(np.float32)
+    return np.column_stack([to_find(np.array([one.descriptor for one in images])), spread]).astype(np.float32)
 
 
 class Sorter(Protocol):

@@ -1,6 +1,6 @@
 // The newest scores against the thresholds that they were judged by, drawn by hand on a canvas.
 
-import { WORDS, clock, score } from "./dom.js";
+import { WORDS, beyond, clock, score } from "./dom.js";
 
 const MOST = 300;
 const STEP_PX = 6;
@@ -71,7 +71,7 @@ export class ScoreChart {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(`--${name}`).trim();
     const shown = this.verdicts.slice(-this.slots()).filter((verdict) => verdict.image_score != null);
-    const values = shown.flatMap((v) => [v.image_score, v.threshold, v.review_threshold]).filter((value) => value != null);
+    const values = shown.flatMap((v) => [v.image_score, v.threshold, v.review_threshold]).filter((value) => value != null && !beyond(value));
     if (!values.length) return;
     const ticks = niceTicks(Math.min(...values), Math.max(...values));
     const [low, high] = [ticks[0], ticks.at(-1)];
@@ -116,7 +116,7 @@ export class ScoreChart {
     let last = null;
     shown.forEach((verdict, index) => {
       const value = threshold(verdict);
-      if (value == null) return (last = null);
+      if (value == null || beyond(value)) return (last = null);
       const left = x(index) - this.step() / 2;
       if (last === null) pen.moveTo(index ? left : EDGE.left, y(value));
       else if (last !== value) pen.lineTo(left, y(last)), pen.lineTo(left, y(value));

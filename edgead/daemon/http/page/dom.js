@@ -47,9 +47,12 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+// Thresholds that are not known yet lie beyond every score.
+export const beyond = (value) => Math.abs(value) >= 1e30;
+
 // Always as many digits, so that scores below one another can be compared.
 export function score(value) {
-  if (value == null) return "—";
+  if (value == null || beyond(value)) return "—";
   const size = Math.abs(value);
   if (value !== 0 && (size >= 1e6 || size < 1e-3)) return value.toExponential(2);
   return size >= 1000 ? value.toFixed(0) : value.toPrecision(4);

@@ -3,7 +3,7 @@
 import { fetchImage, get, post } from "./api.js";
 import { ScoreChart } from "./chart.js";
 import { changeThresholds } from "./dialogs.js";
-import { WORDS, badge, by, clock, count, el, kindOf, ms, say, score, span, toast } from "./dom.js";
+import { WORDS, badge, beyond, by, clock, count, el, kindOf, ms, say, score, span, toast } from "./dom.js";
 
 const LISTED = 60;
 const SEEDED = 200;
@@ -175,7 +175,7 @@ export class LiveView {
 
   showGauge(limits) {
     const gauge = by("gauge");
-    gauge.hidden = !limits || this.newest?.image_score == null;
+    gauge.hidden = !limits || beyond(limits.reject) || this.newest?.image_score == null;
     if (gauge.hidden) return;
     const most = Math.max(limits.reject * 1.5, this.newest.image_score * 1.05, 1e-9);
     const place = (value) => `${Math.min(100, Math.max(0, (100 * value) / most))}%`;

@@ -1,0 +1,139 @@
+"""The head of detectors with golden parts: a patch is as anomalous as it is unlike theirs at nearly the same place."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from edgead.heads.contract import Arrays, Describer, Output, Outputs, Scorer
+from edgead.heads.describe import PatchDescriber
+from edgead.heads.patches import USUAL, PatchHead, PatchScorer
+from edgead.heads.placing import STAYS, Placer
+from edgead.kernels import NearestPatches, WindowSearch
+
+GOLDEN, LOOK = "golden_parts", "look"
+GOLDEN_LOOK = "golden_look"
+
+
+class LocalHead(PatchHead):
+    """The score of a patch is its Euclidean distance to the most similar patch of the golden parts within `reach`.
+
+    Golden places are looked at within `reach` patches in rows and columns of where the patch lies. With `both_ways`
+    it is the larger of that and of the same for the golden patch at that place, which looks for its like in the part:
+    what is missing. A part is registered with the first golden one, where `look_px` is not 0: the graph then has an
+    output `look`, grey levels of which one covers so many pixels, and the array `golden_look` is that of the golden
+    part. The rows of `golden_parts` are the patches of one part after the other, row by row.
+    """
+
+    kind: Literal["local"] = "local"
+    reach: Annotated[int, Field(ge=0, le=16)] = 2
+    both_ways: bool = True
+    look_px: Annotated[int, Field(ge=0, le=64)] = 4
+
+    @property
+    def patches(self) -> Output:
+        return Output("features", 3)
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        return (*super().outputs, Output(LOOK, 2)) if self.look_px else super().outputs
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        return (GOLDEN, *((GOLDEN_LOOK,) if self.look_px else ()), *super().arrays)
+
+    def check(self, outputs: Outputs, arrays: Arrays) -> None:
+        (rows, columns), depth = self.grid(outputs), outputs[self.patches.name].shape[-1]
+        golden = arrays[GOLDEN]
+        if not len(golden) or len(golden) % (rows * columns) or golden.shape[1] != depth:
+            raise ValueError(
+                f"golden parts of {rows} x {columns} patches with {depth} numbers each are needed, the array "
+                f"{GOLDEN} is {golden.shape}"
+            )
+        if self.look_px and arrays[GOLDEN_LOOK].shape != tuple(outputs[LOOK].shape[1:]):
+            raise ValueError(
+                f"the array {GOLDEN_LOOK} is {arrays[GOLDEN_LOOK].shape}, the network gives {outputs[LOOK].shape[1:]}"
+            )
+        super().check(outputs, arrays)
+
+    def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> Scorer:
+        return LocalScorer(self, self.grid(outputs), image_size, arrays)
+
+    def open_describer(self, outputs: Outputs, arrays: Arrays, scorer: Scorer) -> Describer:
+        return PatchDescriber(self, outputs, arrays[GOLDEN], NearestPatches(arrays[GOLDEN]))
+
+    def reference(self, outputs: Arrays, arrays: Arrays, image_size: tuple[int, int]) -> tuple[float, np.ndarray]:
+        features = outputs[self.patches.name]
+        rows, columns, depth = features.shape
+        golden = arrays[GOLDEN].astype(np.float64).reshape(-1, rows, columns, depth)
+        places = GoldenPlaces(self, (rows, columns), image_size, arrays).of(outputs).reshape(rows, columns, 2)
+        there = np.empty((rows, columns))
+        back = np.full(golden.shape[:3], np.inf)
+        for patch in np.ndindex(rows, columns):
+            y, x = (slice(max(0, place - self.reach), place + self.reach + 1) for place in places[patch])
+            distances = np.linalg.norm(golden[:, y, x] - features[patch], axis=-1)
+            there[patch] = distances.min()
+            back[:, y, x] = np.minimum(back[:, y, x], distances)
+        scores = np.maximum(there, back.min(axis=0)[places[..., 0], places[..., 1]]) if self.both_ways else there
+        if self.by_place:
+            scores = scores - arrays[USUAL].astype(np.float64)
+        return self.reference_of(scores, outputs, image_size)
+
+
+class GoldenPlaces:
+    """Where the patches of a part lie on the golden one.
+
+    Parameters
+    ----------
+    head, arrays
+        As for `LocalHead.open`.
+    grid, image_size : (int, int)
+        Height and width in patches and in pixels.
+    """
+
+    def __init__(self, head: LocalHead, grid: tuple[int, int], image_size: tuple[int, int], arrays: Arrays):
+        self._placer = Placer(arrays[GOLDEN_LOOK]) if head.look_px else None
+        self._most = np.array(grid) - 1
+        self._own = np.stack(np.mgrid[: grid[0], : grid[1]], axis=-1).reshape(-1, 2).astype(np.int32)
+        # Of a patch in pixels of the look, y before x.
+        self._pitch = np.array(image_size) / np.array(grid) / max(1, head.look_px)
+
+    def of(self, outputs: Outputs) -> np.ndarray:
+        """Golden row and column of every patch, int32 (h x w, 2), from outputs without the batch; never outside."""
+        transform = self._placer.find(outputs[LOOK]) if self._placer else STAYS
+        if transform is STAYS:
+            return self._own
+        places = (self._own + 0.5) * self._pitch - 0.5
+        moved = (places[:, ::-1] @ transform[:, :2].T + transform[:, 2])[:, ::-1]
+        patches = np.rint((moved + 0.5) / self._pitch - 0.5)
+        return np.clip(patches, 0, self._most).astype(np.int32)
+
+
+class LocalScorer(PatchScorer):
+    """Compares patches with those of golden parts, on the CPU.
+
+    Parameters
+    ----------
+    head : LocalHead
+    grid, image_size
+        As for `PatchScorer`.
+    arrays : mapping
+        What the head's `arrays` names.
+    """
+
+    head: LocalHead
+
+    def __init__(self, head: LocalHead, grid: tuple[int, int], image_size: tuple[int, int], arrays: Arrays):
+        super().__init__(head, grid, image_size, arrays.get(USUAL))
+        self._places = GoldenPlaces(head, grid, image_size, arrays)
+        golden = arrays[GOLDEN].reshape(-1, *grid, arrays[GOLDEN].shape[1])
+        self._windows = WindowSearch(golden, head.reach)
+
+    def patch_scores(self, outputs: Outputs) -> np.ndarray:
+        features = outputs[self.head.patches.name][0]
+        places = self._places.of({name: array[0] for name, array in outputs.items()})
+        there, back = self._windows.search(features.reshape(len(places), -1), places)
+        scores = np.maximum(there, back) if self.head.both_ways else there
+        return self._less_usual(scores.reshape(self.grid))
