@@ -4,8 +4,7 @@
 
 DATA is a data set in MVTec layout, of which every image may be drawn. The features are extracted once and kept in WORK;
 everything else, the scale of the features too, is done for each pile from its own images alone. `shuffled` is the AUROC
-of the same scores with their labels shuffled: 0.5 unless labels leak. Settings were chosen on sets of the panel; the
-magnetic tiles are for the report alone.
+of the same scores with their labels shuffled: 0.5 unless labels leak. No setting was chosen on the magnetic tiles.
 """
 
 from __future__ import annotations
