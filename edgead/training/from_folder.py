@@ -201,7 +201,7 @@ def train_from_folder(
     )
     preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})
     split = good.split(paths, model.config.seed)
-    weights_sha256 = weights and file_sha256(weights)
+    weights_sha256 = None if weights is None else file_sha256(weights)
     checkpoint = Checkpoint(
         Path(f"{os.path.abspath(destination)}.checkpoint"),
         {
