@@ -184,6 +184,6 @@ def test_rules_of_scoring_are_checked_before_the_training(line_data, tmp_path, b
 
 
 def test_presets_are_settings():
-    assert set(PatchCore.presets) == {"fast", "default", "fine"}
+    assert set(PatchCore.presets) == {"fast", "default", "fine", "foundation"}
     for settings in PatchCore.presets.values():
         PatchCoreConfig(**settings)

@@ -174,7 +174,7 @@ def test_every_kind_has_its_group_of_entry_points():
 def test_a_detector_of_theirs_is_listed_also_where_it_does_not_load(tmp_path):
     pytest.importorskip("torch", reason="training needs the workstation's packages")
     environment = installed(tmp_path, {"edgead.methods": "their_method"})
-    assert "cs_flow, their_method" in " ".join(edgead(environment, "train", "--help").replace("│", "").split())
+    assert "golden, their_method" in " ".join(edgead(environment, "train", "--help").replace("│", "").split())
     listed = json.loads(edgead(environment, "presets", "--json"))
     assert "cannot be imported: No module named 'their_method'" in listed["their_method"]["purpose"]
     assert "default" in listed["patchcore"]["presets"]

@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,9 @@ _OFFSET = 0.1
 class TowerBackbone(Backbone):
     """A tower, cut after the last block used; `forward` gives the patches' tokens of the blocks asked for."""
 
-    def __init__(self, network: nn.Module, layers: Sequence[str]):
+    network: Any  # timm's, whose methods torch's types do not know
+
+    def __init__(self, network: Any, layers: Sequence[str]):
         nn.Module.__init__(self)
         blocks = sorted({int(layer.removeprefix("block")) for layer in layers})
         self.layers = tuple(f"block{number}" for number in blocks)
@@ -99,7 +102,7 @@ def resize_positions(positions: Tensor, grid: tuple[int, int], how: Positions) -
         scales = [(count + _OFFSET) / side for count in grid]
         resized = F.interpolate(square, scale_factor=scales, mode="bicubic")
     else:
-        resized = F.interpolate(square, size=grid, mode="bicubic", antialias=True)
+        resized = F.interpolate(square, size=list(grid), mode="bicubic", antialias=True)
     return torch.cat([positions[:, :first], resized.flatten(2).transpose(1, 2)], dim=1)
 
 
