@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgead.sources.health import HealthSection, HealthWatch
+from edgead.sources.registration import Place
 from edgead.synthetic.line import render
 from edgead.types import Frame
 
@@ -112,3 +113,14 @@ def test_it_is_not_looked_at_more_often_than_asked():
             watch.check(frame)
             checked.append(frame.number)
     assert checked == [0, 4]
+
+
+def test_looking_changes_no_golden_image():
+    """OpenCV multiplies its window into images of some sizes: after some looks nothing would be left of them."""
+    grey = cv2.cvtColor(GOLDEN[0], cv2.COLOR_BGR2GRAY)[:480, :480]
+    place = Place([grey], scale=1.0)
+    look = grey.copy()
+    kept = place._golden[0].copy()
+    for _ in range(3):
+        place.look(look)
+    np.testing.assert_array_equal(place._golden[0], kept)

@@ -54,7 +54,8 @@ class Place:
 
     def _shift_px(self, edges: np.ndarray) -> np.ndarray | None:
         """The median shift (x, y) against the golden images that are found in an image; None for none."""
-        found = [cv2.phaseCorrelate(golden, edges, self._window) for golden in self._golden]
+        # Copies: where no side needs padding for the transform, OpenCV multiplies the window into what it is given.
+        found = [cv2.phaseCorrelate(golden.copy(), edges.copy(), self._window) for golden in self._golden]
         shifts = [shift for shift, response in found if response > _LEAST_RESPONSE]
         return np.median(shifts, axis=0) * self._scale if shifts else None
 
