@@ -96,7 +96,7 @@ class GoldenPlaces:
     def __init__(self, head: LocalHead, grid: tuple[int, int], image_size: tuple[int, int], arrays: Arrays):
         self._placer = Placer(arrays[GOLDEN_LOOK]) if head.look_px else None
         self._most = np.array(grid) - 1
-        self._own = np.stack(np.mgrid[: grid[0], : grid[1]], axis=-1).reshape(-1, 2).astype(np.int32)
+        self._own = np.indices(grid, np.int32).reshape(2, -1).T.copy()
         # Of a patch in pixels of the look, y before x.
         self._pitch = np.array(image_size) / np.array(grid) / max(1, head.look_px)
 

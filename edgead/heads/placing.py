@@ -56,7 +56,7 @@ class Placer:
         if not (part.std() and self._golden.std()):
             return STAYS
         try:
-            correlation, found = cv2.findTransformECC(
+            correlation, found = cv2.findTransformECC(  # type: ignore[call-overload]  # its types want a mask
                 part, self._golden, self._coarse(part), cv2.MOTION_EUCLIDEAN, _STEPS, None, _BLUR_PX
             )
         except cv2.error:  # it does not converge, or leaves the image

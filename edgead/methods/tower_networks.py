@@ -25,7 +25,7 @@ def create(tower: Tower, image_size: tuple[int, int], *, pretrained: bool = Fals
     except ModuleNotFoundError as error:
         raise SettingsError(f"foundation backbones need {error.name}: {install_command('vit')}") from error
     # Rotary positions become constants of the graph where the size is fixed; the class token is the image's embedding.
-    of_family = {"dynamic_img_size": False, "global_pool": "token"} if tower.family is DINOV3 else {}
+    of_family: dict[str, Any] = {"dynamic_img_size": False, "global_pool": "token"} if tower.family is DINOV3 else {}
     return timm.create_model(
         f"{tower.architecture}.{tower.family.tag}",
         pretrained=pretrained,
