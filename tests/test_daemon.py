@@ -225,4 +225,4 @@ def test_a_calibration_after_thresholds_of_the_page_is_in_force_after_a_reload_a
         last = next(row for row in daemon.api.get("/api/audit").json() if row["action"] == "thresholds")
         assert last["by"] == "edgead calibrate"
         assert last["before"] == {"review": 0.1, "reject": 0.2} and last["after"] == {"review": 0.3, "reject": 0.4}
-        daemon.stop()
+        daemon.stop(within_s=60)  # it writes the images of its many rejects
