@@ -87,12 +87,12 @@ class RunningDaemon:
         return [line for line in self.log if text in line["message"]]
 
     def stop(self, *, within_s: float = 2.0) -> None:
-        """SIGTERM; it ends well and in time or, on a machine that others use too, sooner than it has started."""
+        """SIGTERM; it ends well and in time: where others use the machine too, within three starts."""
         begin_s = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(PROGRAM_S)
         took_s = time.monotonic() - begin_s
-        assert code == 0 and took_s < max(within_s, self._starting_s), (took_s, self._log.read_text())
+        assert code == 0 and took_s < max(within_s, 3 * self._starting_s), (took_s, self._log.read_text())
 
     def records(self) -> list[dict[str, Any]]:
         connection = sqlite3.connect(self._database)

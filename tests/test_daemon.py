@@ -143,8 +143,8 @@ def test_a_message_of_a_broker_judges_one_part(trained_model, tmp_path):
 def test_the_service_manager_is_reported(trained_model, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(40)
-        environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000"}
+        manager.settimeout(90)
+        environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1200000"}
 
         def next_of(key):
             while not (found := [line for line in manager.recv(4096).decode().splitlines() if line.startswith(key)]):
@@ -153,7 +153,7 @@ def test_the_service_manager_is_reported(trained_model, tmp_path):
 
         with started(tmp_path, make_site(trained_model), environment=environment) as daemon:
             assert next_of("READY=") == "READY=1"
-            assert usual_s([lambda: next_of("WATCHDOG=")] * 9) < 0.6
+            assert usual_s([lambda: next_of("WATCHDOG=")] * 7) < 1.2
             daemon.process.send_signal(signal.SIGHUP)
             assert int(next_of("MONOTONIC_USEC=").partition("=")[2]) <= time.monotonic_ns() // 1000
             assert next_of("READY=") == "READY=1"
@@ -225,4 +225,4 @@ def test_a_calibration_after_thresholds_of_the_page_is_in_force_after_a_reload_a
         last = next(row for row in daemon.api.get("/api/audit").json() if row["action"] == "thresholds")
         assert last["by"] == "edgead calibrate"
         assert last["before"] == {"review": 0.1, "reject": 0.2} and last["after"] == {"review": 0.3, "reject": 0.4}
-        daemon.stop()
+        daemon.stop(within_s=60)  # it writes the images of its many rejects

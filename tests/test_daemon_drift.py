@@ -32,7 +32,7 @@ def test_a_conveyor_of_defects_is_a_warning_and_no_fault(trained_model, tmp_path
         assert "more parts than usual are rejected" in drift["reason"]
         assert daemon.pipeline()["state"] == "running"
         assert f'edgead_drift_warning{{cause="{drift["cause"]}",pipeline="a"}} 1.0' in daemon.api.get("/metrics").text
-        daemon.stop()
+        daemon.stop(within_s=60)
     assert daemon.said("a: drift: ")[0]["level"].upper() == "WARNING"
     with started(tmp_path, site) as daemon:
         again = wait_for(lambda: warned(daemon), "the warning of before")
@@ -42,7 +42,7 @@ def test_a_conveyor_of_defects_is_a_warning_and_no_fault(trained_model, tmp_path
         wait_for(lambda: daemon.pipeline()["drift"]["parts"] < again["parts"], "a watch that began again")
         change = daemon.api.get("/api/audit").json()[0]
         assert change["action"] == "accept drift" and change["by"].startswith("Anna")
-        daemon.stop()
+        daemon.stop(within_s=60)
 
 
 def parts(drift, scores, *, model="m"):

@@ -258,19 +258,19 @@ def test_thresholds_outlive_a_restart_and_belong_to_their_model(trained_model, t
         assert daemon.api.put("/api/pipelines/a/thresholds", json=given).status_code == 200
         assert daemon.api.get("/api/audit").json()[0]["before"] == own
         daemon.wait_judged(3)
-        daemon.stop()
+        daemon.stop(within_s=60)
     assert daemon.records()[-1]["threshold"] == given["reject"] and daemon.records()[-1]["decision"] == "reject"
     with started(tmp_path, site) as daemon:
         assert daemon.wait_state("running")["thresholds"]["reject"] == given["reject"]
-        daemon.stop()
+        daemon.stop(within_s=60)
     edit_manifest(model, lambda content: content["training"].update(note="another"))  # which scores as before
     with started(tmp_path, site) as daemon:
         assert daemon.wait_state("running")["thresholds"]["reject"] == given["reject"]
-        daemon.stop()
+        daemon.stop(within_s=60)
     with_a_row_twice(model)
     with started(tmp_path, site) as daemon:
         assert daemon.wait_state("running")["thresholds"] == own
-        daemon.stop()
+        daemon.stop(within_s=60)
     (tmp_path / "evidence" / "thresholds.json").write_text("{")
     with started(tmp_path, site) as daemon:
         daemon.wait_state("fault", reason="thresholds.json cannot be read")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import threading
@@ -157,11 +158,15 @@ def test_a_probe_is_answered_while_all_threads_wait(tmp_path):
         server.close()
 
 
-def test_a_server_that_fails_leaves_no_connection_open(tmp_path, monkeypatch):
-    failing = threading.Event()
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_a_server_that_fails_leaves_no_connection_open(tmp_path, monkeypatch, steps):
+    failing, late = threading.Event(), []
 
     async def tick(listener, counter):
         if failing.is_set():
+            late.append(connect(server.port))
+            for _ in range(steps):  # until it is accepted
+                await asyncio.sleep(0)
             raise RuntimeError("nobody foresaw it")
         return await on_tick(listener, counter)
 
@@ -176,4 +181,6 @@ def test_a_server_that_fails_leaves_no_connection_open(tmp_path, monkeypatch):
         failing.set()
         wait_until(lambda: not server.alive)
         server.close()
-        assert is_ended(client)
+        assert is_ended(client) and is_ended(late[0])
+    late[0].close()
+    gc.collect()  # a socket that nobody has closed is an error now

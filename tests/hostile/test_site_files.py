@@ -181,7 +181,7 @@ def test_the_service_manager_gets_its_signs_while_a_reload_hangs(trained_model, 
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(40)
+        manager.settimeout(90)
         environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1500000"}
         hangs = "import time, sys\nfrom edgead.daemon import run\nrun.Daemon._reload = lambda daemon: time.sleep(600)\n"
         site = make_site(trained_model, limits={"drain_s": 1.5})

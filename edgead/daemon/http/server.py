@@ -90,6 +90,9 @@ class Server:
 class _Listener(uvicorn.Server):
     async def leave(self) -> None:
         """Drop what is still open: all of it where serving has failed, else what would not end in time."""
+        for server in getattr(self, "servers", ()):  # none where it failed before it listened
+            server.close()
+        await asyncio.sleep(0)  # what was just accepted gets what closes its socket
         for connection in self.server_state.connections.copy():
             connection.transport.abort()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
