@@ -11,7 +11,7 @@ from edgead.heads.contract import Arrays, Describer, Output, Outputs, Scorer
 from edgead.heads.describe import PatchDescriber
 from edgead.heads.patches import USUAL, PatchHead, PatchScorer
 from edgead.heads.placing import STAYS, Placer
-from edgead.kernels import WindowSearch
+from edgead.kernels import NearestPatches, WindowSearch
 
 GOLDEN, LOOK = "golden_parts", "look"
 GOLDEN_LOOK = "golden_look"
@@ -61,8 +61,8 @@ class LocalHead(PatchHead):
     def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> Scorer:
         return LocalScorer(self, self.grid(outputs), image_size, arrays)
 
-    def open_describer(self, outputs: Outputs, arrays: Arrays) -> Describer:
-        return PatchDescriber(self, outputs, arrays[GOLDEN])
+    def open_describer(self, outputs: Outputs, arrays: Arrays, scorer: Scorer) -> Describer:
+        return PatchDescriber(self, outputs, arrays[GOLDEN], NearestPatches(arrays[GOLDEN]))
 
     def reference(self, outputs: Arrays, arrays: Arrays, image_size: tuple[int, int]) -> tuple[float, np.ndarray]:
         features = outputs[self.patches.name]
@@ -96,7 +96,7 @@ class GoldenPlaces:
     def __init__(self, head: LocalHead, grid: tuple[int, int], image_size: tuple[int, int], arrays: Arrays):
         self._placer = Placer(arrays[GOLDEN_LOOK]) if head.look_px else None
         self._most = np.array(grid) - 1
-        self._own = np.stack(np.mgrid[: grid[0], : grid[1]], axis=-1).reshape(-1, 2).astype(np.int32)
+        self._own = np.moveaxis(np.indices(grid, np.int32), 0, -1).reshape(-1, 2)
         # Of a patch in pixels of the look, y before x.
         self._pitch = np.array(image_size) / np.array(grid) / max(1, head.look_px)
 
