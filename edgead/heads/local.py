@@ -96,7 +96,7 @@ class GoldenPlaces:
     def __init__(self, head: LocalHead, grid: tuple[int, int], image_size: tuple[int, int], arrays: Arrays):
         self._placer = Placer(arrays[GOLDEN_LOOK]) if head.look_px else None
         self._most = np.array(grid) - 1
-        self._own = np.indices(grid, np.int32).reshape(2, -1).T.copy()
+        self._own = np.moveaxis(np.indices(grid, np.int32), 0, -1).reshape(-1, 2)
         # Of a patch in pixels of the look, y before x.
         self._pitch = np.array(image_size) / np.array(grid) / max(1, head.look_px)
 

@@ -32,6 +32,7 @@ class Placer:
         self._golden = np.ascontiguousarray(golden, np.float32)
         height, width = golden.shape
         self._window = cv2.createHanningWindow((width, height), cv2.CV_32F)
+        self._everywhere = np.full(golden.shape, 255, np.uint8)
         self._turned = []
         for degrees in _TURNS_DEG:
             turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
@@ -56,8 +57,8 @@ class Placer:
         if not (part.std() and self._golden.std()):
             return STAYS
         try:
-            correlation, found = cv2.findTransformECC(  # type: ignore[call-overload]  # its types want a mask
-                part, self._golden, self._coarse(part), cv2.MOTION_EUCLIDEAN, _STEPS, None, _BLUR_PX
+            correlation, found = cv2.findTransformECC(
+                part, self._golden, self._coarse(part), cv2.MOTION_EUCLIDEAN, _STEPS, self._everywhere, _BLUR_PX
             )
         except cv2.error:  # it does not converge, or leaves the image
             return STAYS
