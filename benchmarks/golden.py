@@ -136,7 +136,7 @@ def spotted(golden: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, n
             mask[top : rows.max() + BOX_PX, left : columns.max() + BOX_PX] = True
             board = spot
     off = moved(board, float(rng.uniform(-1, 1)), 0.0).astype(np.float32)
-    rough = cv2.GaussianBlur(rng.normal(0, 400, board.shape).astype(np.float32), (0, 0), 2)
+    rough = cv2.GaussianBlur(rng.normal(0, 180, board.shape).astype(np.float32), (0, 0), 2)
     binary = np.where(cv2.GaussianBlur(off + rough, (0, 0), 1) > 127, 255, 0).astype(np.uint8)
     return cv2.cvtColor(binary, cv2.COLOR_GRAY2BGR), mask
 

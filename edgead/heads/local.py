@@ -15,6 +15,8 @@ from edgead.kernels import NearestPatches, WindowSearch
 
 GOLDEN, LOOK = "golden_parts", "look"
 GOLDEN_LOOK = "golden_look"
+# Patches at the border of an image have features of their own: what is beyond is taken as black.
+RIM = 1
 
 
 class LocalHead(PatchHead):
@@ -24,7 +26,8 @@ class LocalHead(PatchHead):
     it is the larger of that and of the same for the golden patch at that place, which looks for its like in the part:
     what is missing. A part is registered with the first golden one, where `look_px` is not 0: the graph then has an
     output `look`, grey levels of which one covers so many pixels, and the array `golden_look` is that of the golden
-    part. The rows of `golden_parts` are the patches of one part after the other, row by row.
+    part. Where a part lies otherwise, patches that one of the two images does not show, or at its border, are 0. The
+    rows of `golden_parts` are the patches of one part after the other, row by row.
     """
 
     kind: Literal["local"] = "local"
@@ -68,7 +71,8 @@ class LocalHead(PatchHead):
         features = outputs[self.patches.name]
         rows, columns, depth = features.shape
         golden = arrays[GOLDEN].astype(np.float64).reshape(-1, rows, columns, depth)
-        places = GoldenPlaces(self, (rows, columns), image_size, arrays).of(outputs).reshape(rows, columns, 2)
+        found, seen = GoldenPlaces(self, (rows, columns), image_size, arrays).of(outputs)
+        places = found.reshape(rows, columns, 2)
         there = np.empty((rows, columns))
         back = np.full(golden.shape[:3], np.inf)
         for patch in np.ndindex(rows, columns):
@@ -77,6 +81,7 @@ class LocalHead(PatchHead):
             there[patch] = distances.min()
             back[:, y, x] = np.minimum(back[:, y, x], distances)
         scores = np.maximum(there, back.min(axis=0)[places[..., 0], places[..., 1]]) if self.both_ways else there
+        scores = scores * seen.reshape(rows, columns)
         if self.by_place:
             scores = scores - arrays[USUAL].astype(np.float64)
         return self.reference_of(scores, outputs, image_size)
@@ -100,15 +105,18 @@ class GoldenPlaces:
         # Of a patch in pixels of the look, y before x.
         self._pitch = np.array(image_size) / np.array(grid) / max(1, head.look_px)
 
-    def of(self, outputs: Outputs) -> np.ndarray:
-        """Golden row and column of every patch, int32 (h x w, 2), from outputs without the batch; never outside."""
+    def of(self, outputs: Outputs) -> tuple[np.ndarray, np.ndarray]:
+        """Golden row and column of every patch, int32 (h w, 2), never outside, and whether it can be judged there, bool
+        (h w,), from outputs without the batch.
+        """
         transform = self._placer.find(outputs[LOOK]) if self._placer else STAYS
         if transform is STAYS:
-            return self._own
+            return self._own, np.ones(len(self._own), bool)
         places = (self._own + 0.5) * self._pitch - 0.5
         moved = (places[:, ::-1] @ transform[:, :2].T + transform[:, 2])[:, ::-1]
         patches = np.rint((moved + 0.5) / self._pitch - 0.5)
-        return np.clip(patches, 0, self._most).astype(np.int32)
+        within = [((RIM <= one) & (one <= self._most - RIM)).all(axis=1) for one in (self._own, patches)]
+        return np.clip(patches, 0, self._most).astype(np.int32), within[0] & within[1]
 
 
 class LocalScorer(PatchScorer):
@@ -133,7 +141,7 @@ class LocalScorer(PatchScorer):
 
     def patch_scores(self, outputs: Outputs) -> np.ndarray:
         features = outputs[self.head.patches.name][0]
-        places = self._places.of({name: array[0] for name, array in outputs.items()})
+        places, seen = self._places.of({name: array[0] for name, array in outputs.items()})
         there, back = self._windows.search(features.reshape(len(places), -1), places)
-        scores = np.maximum(there, back) if self.head.both_ways else there
+        scores = (np.maximum(there, back) if self.head.both_ways else there) * seen
         return self._less_usual(scores.reshape(self.grid))

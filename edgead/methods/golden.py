@@ -65,7 +65,7 @@ class GoldenConfig:
     """
 
     backbone: str = "efficientnet_lite2"
-    layers: tuple[str, ...] = ("stride8",)
+    layers: tuple[str, ...] = ("stride4",)
     image_size: tuple[int, int] = (448, 448)
     fill: Literal["stretch", "reflect"] = "stretch"
     damp_length: bool = True
