@@ -115,8 +115,9 @@ class GoldenPlaces:
         places = (self._own + 0.5) * self._pitch - 0.5
         moved = (places[:, ::-1] @ transform[:, :2].T + transform[:, 2])[:, ::-1]
         patches = np.rint((moved + 0.5) / self._pitch - 0.5)
-        within = [((RIM <= one) & (one <= self._most - RIM)).all(axis=1) for one in (self._own, patches)]
-        return np.clip(patches, 0, self._most).astype(np.int32), within[0] & within[1]
+        both = np.stack([self._own, patches])
+        seen: np.ndarray = ((RIM <= both) & (both <= self._most - RIM)).all(axis=(0, 2))
+        return np.clip(patches, 0, self._most).astype(np.int32), seen
 
 
 class LocalScorer(PatchScorer):
