@@ -116,7 +116,7 @@ class GoldenPlaces:
         moved = (places[:, ::-1] @ transform[:, :2].T + transform[:, 2])[:, ::-1]
         patches = np.rint((moved + 0.5) / self._pitch - 0.5)
         both = np.stack([self._own, patches])
-        seen: np.ndarray = ((RIM <= both) & (both <= self._most - RIM)).all(axis=(0, 2))
+        seen = np.logical_and.reduce((RIM <= both) & (both <= self._most - RIM), axis=(0, 2))
         return np.clip(patches, 0, self._most).astype(np.int32), seen
 
 
