@@ -15,7 +15,7 @@ from edgead.images.files import load_image, write_image
 from edgead.images.overlay import draw_heat
 from edgead.images.sheet import Tile, band_sheet
 from edgead.learning.kinds.folders import check_folder
-from edgead.learning.screen.run import Screened, ScreenedImage
+from edgead.learning.screen.run import ENOUGH_PARTS, Screened, ScreenedImage
 from edgead.preprocess import covered
 from edgead.types import StageTimes, Verdict
 
@@ -64,8 +64,8 @@ def limits_page(found: Screened) -> str:
         "- What the features do not show: defects smaller than a few pixels of the network's input, and what only a "
         "measurement shows. --roi and --zoom show more.",
         "- What is missing or in the wrong place, where the same thing is normal elsewhere: places are not compared.",
-        f"- Much, from a few parts: from 50 on a ranking says something; this pile has {found.groups.count}. Images "
-        "that show the same part say nothing of each other.",
+        f"- Much, from a few parts: this pile has {found.groups.count}, and below {ENOUGH_PARTS} chance decides much. "
+        "Images that show the same part say nothing of each other.",
         "What to do with it: look at the first ones in the table; those that are good show what is normal. Train "
         "a model from parts that you have seen to be good. `edgead screen --make-model` makes one without, under an "
         "assumption that it states.",
