@@ -9,7 +9,6 @@ asked, as `padding=False` does.
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from edgead.errors import SettingsError
 from edgead.methods.pdn import CHANNELS, ModelSize, build_pdn
+from edgead.methods.state_dict import load_tensors
 
 METADATA = "edgead_teacher"
 
@@ -76,15 +76,10 @@ def read_teacher(source: Path) -> TeacherFile:
 
 
 def _read_state_dict(source: Path) -> Mapping[str, Any]:
-    try:
-        state = torch.load(source, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise SettingsError(
-            f"{source} holds Python objects, which edgead does not unpickle: give a file of `state_dict()` alone, such "
-            "as those that pretraining.py of nelson1425/EfficientAd writes with _state.pth at the end of their names"
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise SettingsError(f"{source} is damaged, or no file of torch.save ({error}): copy it again") from error
+    state = load_tensors(
+        source,
+        "such as those that pretraining.py of nelson1425/EfficientAd writes with _state.pth at the end of their names",
+    )
     if not isinstance(state, Mapping):
         raise SettingsError(f"{source} holds a {type(state).__name__} instead of a state dict of a teacher")
     return state

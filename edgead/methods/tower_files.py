@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from torch import Tensor
 from edgead.artifact.files import file_sha256
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
+from edgead.methods.state_dict import load_tensors
 from edgead.methods.tower_names import TOWERS, Tower
 from edgead.methods.tower_networks import create, rename
 
@@ -161,15 +161,7 @@ def _read(file: Path) -> tuple[Mapping[str, Tensor], str | None]:
 
 
 def _read_state_dict(file: Path) -> Mapping[str, Tensor]:
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise SettingsError(
-            f"{file} holds Python objects, which edgead does not unpickle: give a file of `state_dict()` alone, or "
-            "safetensors"
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise SettingsError(f"{file} is damaged, or no file of torch.save ({error}): copy it again") from error
+    state = load_tensors(file, "or safetensors")
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         inside = f" of {_shown(state)}" if isinstance(state, Mapping) else ""
         raise SettingsError(f"{file} holds a {type(state).__name__}{inside} instead of tensors by name")
