@@ -15,6 +15,7 @@ WORKSTATION = (
     "edgead.api.estimator",
     "edgead.export",
     "edgead.learning.kinds.by_anomaly_ncd",
+    "edgead.learning.screen.musc",
     "edgead.methods",
     "edgead.training",
     "edgead.tune",

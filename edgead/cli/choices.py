@@ -41,6 +41,11 @@ class SortMethod(Word):
     anomaly_ncd = "anomaly_ncd"
 
 
+class ScreenMethod(Word):
+    mutual = "mutual"
+    musc = "musc"
+
+
 class TeacherSize(Word):
     nano = "nano"
     small = "small"

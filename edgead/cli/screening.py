@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from edgead.cli.app import FalseRejectRate, Group, Json, Region, ReviewRate, Seed, app, find_images, read_numbers
+from edgead.cli.choices import ScreenMethod
 from edgead.cli.console import facts_table, print_json, stage_bars, stderr, stdout, training_facts
 from edgead.errors import SettingsError
 
@@ -28,15 +29,23 @@ def screen(
         Path | None,
         typer.Option("--output", "-o", help="Folder to write: a sheet, a table, a page of what it cannot know."),
     ] = None,
+    method: Annotated[
+        ScreenMethod, typer.Option(help="mutual, ours; or musc, the paper's, with CLIP.")
+    ] = ScreenMethod.mutual,
     backbone: Annotated[
-        str, typer.Option(help="fast, or the directory of a patchcore model to take it from.")
-    ] = "fast",
+        str | None,
+        typer.Option(
+            help="fast (the default), or the directory of a patchcore model to take it from. Of musc: a file of CLIP's "
+            "weights."
+        ),
+    ] = None,
     interval: Annotated[
         float, typer.Option(help="Share of the other parts that a patch must have its like on to count as normal.")
     ] = 0.3,
     zoom: Annotated[
-        int, typer.Option(help="How many times as large as the backbone takes them images are looked at, on a side.")
-    ] = 2,
+        int | None,
+        typer.Option(help="Images are looked at so many times as large as the backbone takes them, by default 2."),
+    ] = None,
     alike: Annotated[
         bool, typer.Option("--alike", help="Move scores towards those of the images that look most alike.")
     ] = False,
@@ -62,7 +71,10 @@ def screen(
     if output is None and make_model is None:
         raise SettingsError("name a folder for the ranking with --output, or a model to make with --make-model")
     region = read_numbers("--roi", roi, (4,)) if roi else None
-    plan = ScreenPlan(backbone, MutualRule(interval, alike=ALIKE if alike else ()), zoom, region, group)
+    if method == ScreenMethod.musc:
+        _check_musc(backbone, zoom, make_model)
+    rule = MutualRule(interval, alike=ALIKE if alike else ())
+    plan = ScreenPlan(backbone or "fast", rule, 2 if zoom is None else zoom, region, group, method)
     paths, report = find_images(images), dict[str, Any]()
     if output is not None:
         report |= _rank(paths, plan, output, json)
@@ -72,6 +84,15 @@ def screen(
     if json:
         print_json(report)
     raise typer.Exit(1 if report["problems"] else 0)
+
+
+def _check_musc(backbone: str | None, zoom: int | None, model: Path | None) -> None:
+    if backbone is None:
+        raise SettingsError("musc compares images with CLIP: name a file of its weights with --backbone")
+    if zoom is not None:
+        raise SettingsError("musc looks at images of one size, as the paper does: leave out --zoom")
+    if model is not None:
+        raise SettingsError("a model learns the features that rank its pile: leave out --method musc, or --make-model")
 
 
 def _rank(paths: list[Path], plan: ScreenPlan, output: Path, json: bool) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def convert(source: Path, destination: Path, name: str | None = None) -> dict[st
     if destination.suffix != ".safetensors":
         raise SettingsError(f"{destination}: what is written is safetensors, so give a name that ends like that")
     if name is None:
-        name = _only(source)
+        name = recognise(source)
     elif name not in TOWERS:
         raise SettingsError(f"unknown tower {name!r}: choose one of {', '.join(TOWERS)}")
     tensors, tower = read_tower(source, name), TOWERS[name]
@@ -103,7 +103,8 @@ def convert(source: Path, destination: Path, name: str | None = None) -> dict[st
     return {**facts, "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def _only(source: Path) -> str:
+def recognise(source: Path) -> str:
+    """Name the only tower of `TOWERS` that a file holds; raises SettingsError where there is none, or several."""
     tensors, said = _read(source)
     found = [said] if said else _recognise(tensors)
     if not found:
@@ -112,7 +113,7 @@ def _only(source: Path) -> str:
             "of weights alone: of OpenAI, OpenCLIP, facebookresearch or timm, the whole tower and no classifier"
         )
     if len(found) > 1:
-        raise SettingsError(f"{source} may be {' or '.join(found)}, whose files look the same: say which with --tower")
+        raise SettingsError(f"{source} may be {' or '.join(found)}, whose files look the same: convert it with --tower")
     return found[0]
 
 

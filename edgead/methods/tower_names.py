@@ -11,9 +11,9 @@ from typing import Literal
 
 from edgead.errors import SettingsError
 
-Positions = Literal["antialiased", "offset", "rotary"]
-"""How authors bring positions to another grid: bicubic and antialiased; bicubic at a scale that a tenth of a patch was
-added to, without antialiasing; or they need not, as rotary positions are computed of the grid."""
+Positions = Literal["antialiased", "plain", "offset", "rotary"]
+"""How authors bring positions to another grid: bicubic and antialiased; bicubic without antialiasing, to a size, or at
+a scale that a tenth of a patch was added to; or they need not, as rotary positions are computed of the grid."""
 
 
 @dataclass(frozen=True, slots=True)

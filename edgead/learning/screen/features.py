@@ -5,19 +5,55 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from edgead.artifact.folder import Artifact, write_arrays
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.onnx_constants import with_properties
-from edgead.dataset.folders import Images, Progress
+from edgead.dataset.folders import Images, Progress, StageProgress
 from edgead.errors import SettingsError
-from edgead.learning.commission.backbone import FrozenBackbone
+from edgead.learning.commission.backbone import FrozenBackbone, open_backbone
+from edgead.learning.screen.mutual import MutualRule, mutual_scores
 from edgead.memory_bank.feature_scale import fit_scale
 from edgead.runtime import open_runtime
 from edgead.runtime.contract import Runtime
+
+
+class PileScorer(Protocol):
+    """Scores the images of a pile by each other; `preprocessing` says what they are resized to."""
+
+    preprocessing: Preprocessing
+
+    def __call__(
+        self, paths: Sequence[Path], parts: Sequence[int], progress: StageProgress
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+        """Score each image, float64 (n,), and its patches, float32 (n, h, w); `parts` says which it shows."""
+        ...
+
+
+class MutualScorer:
+    """Scores a pile by `edgead.learning.screen.mutual`, with the features of a frozen backbone."""
+
+    def __init__(self, backbone: str, rule: MutualRule, zoom: int, roi: tuple[int, ...] | None):
+        self._backbone = open_backbone(backbone)
+        self._rule = rule
+        self._zoom = zoom
+        self.preprocessing = self._backbone.preprocessing.model_copy(update={"roi": roi})
+
+    def __call__(
+        self, paths: Sequence[Path], parts: Sequence[int], progress: StageProgress
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+        """Score images and patches; see `PileScorer`."""
+        report = partial(progress, "extract features")
+        raw = raw_features(self._backbone, paths, roi=self.preprocessing.roi, zoom=self._zoom, progress=report)
+        return mutual_scores(
+            scaled_features(raw, self._backbone), parts, self._rule, partial(progress, "compare parts")
+        )
 
 
 def scaled_features(raw: np.ndarray, backbone: FrozenBackbone) -> np.ndarray:

@@ -15,7 +15,7 @@ from edgead.images.files import load_image, write_image
 from edgead.images.overlay import draw_heat
 from edgead.images.sheet import Tile, band_sheet
 from edgead.learning.kinds.folders import check_folder
-from edgead.learning.screen.run import ENOUGH_PARTS, Screened, ScreenedImage
+from edgead.learning.screen.run import ENOUGH_PARTS, MUSC, Screened, ScreenedImage
 from edgead.preprocess import covered
 from edgead.types import StageTimes, Verdict
 
@@ -49,6 +49,8 @@ def write_screened(found: Screened, folder: Path) -> None:
 def limits_page(found: Screened) -> str:
     """One page of words: what was done, and what a ranking of a pile cannot know."""
     rule, count = found.plan.rule, len(found.images)
+    closer = "--roi shows more." if found.plan.method == MUSC else "--roi and --zoom show more."
+    of_a_part = "count as different parts" if found.plan.method == MUSC else "say nothing of each other"
     paragraphs = [
         f"{count} images of one pile were compared with each other. {found.groups.account}.",
         "The score of an image says how far its most unusual places are from what other parts show at any place. It "
@@ -62,10 +64,10 @@ def limits_page(found: Screened) -> str:
         "- Whether what is rare is bad. A stamp, a fingerprint, another light or another variant is as rare as a "
         "defect. Screen variants one by one.",
         "- What the features do not show: defects smaller than a few pixels of the network's input, and what only a "
-        "measurement shows. --roi and --zoom show more.",
+        f"measurement shows. {closer}",
         "- What is missing or in the wrong place, where the same thing is normal elsewhere: places are not compared.",
         f"- Much, from a few parts: this pile has {found.groups.count}, and below {ENOUGH_PARTS} chance decides much. "
-        "Images that show the same part say nothing of each other.",
+        f"Images that show the same part {of_a_part}.",
         "What to do with it: look at the first ones in the table; those that are good show what is normal. Train "
         "a model from parts that you have seen to be good. `edgead screen --make-model` makes one without, under an "
         "assumption that it states.",

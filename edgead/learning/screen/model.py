@@ -89,7 +89,7 @@ def make_model(
     ordered, problems = in_own_order(paths, plan, progress)
     groups = group_images(sorted(ordered), plan.group, common_folder(ordered))
     reference, calibration, rate = split_pile(ordered, groups, model)
-    ranked = rank(reference, groups, plan, backbone, progress)
+    ranked = rank(reference, groups, plan.open(), progress)
     count = round(LEFT_OUT * model.most_defective * len(ranked))
     left_out = sorted(one.path for one in ranked[:count])
     learnt = [path for path in reference if path not in set(left_out)]

@@ -128,8 +128,10 @@ def interval_average(distances: Floats, apart: npt.NDArray[np.bool_], share: flo
     return nearest.mean(axis=1, dtype=np.float64).astype(np.float32)
 
 
-def constrain(scores: npt.NDArray[np.float64], descriptors: Floats, alike: Sequence[int]) -> npt.NDArray[np.float64]:
-    """Move the scores of images towards those of the images that they look like.
+def constrain(
+    scores: npt.NDArray[np.float64], descriptors: Floats, alike: Sequence[int], *, least_cosine: float = 0.0
+) -> npt.NDArray[np.float64]:
+    """Move the scores of images towards those of the images that they look like: MuSc's RsCIN.
 
     Parameters
     ----------
@@ -139,6 +141,8 @@ def constrain(scores: npt.NDArray[np.float64], descriptors: Floats, alike: Seque
     alike : sequence of int
         For each number, the mean over so many most alike images, weighted by the cosine; the result is the mean of
         all. 1 is the image itself.
+    least_cosine : float
+        Images that look less alike weigh as much; -1 is the paper's, whose embeddings of one product are all alike.
 
     Returns
     -------
@@ -149,7 +153,7 @@ def constrain(scores: npt.NDArray[np.float64], descriptors: Floats, alike: Seque
     scaled = (scores - low) / max(high - low, np.finfo(np.float64).tiny)
     rows = descriptors.astype(np.float64)
     rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    cosines = np.maximum(np.einsum("id,jd->ij", rows, rows), 0)
+    cosines = np.maximum(np.einsum("id,jd->ij", rows, rows), least_cosine)
     np.fill_diagonal(cosines, 1)
     order = np.argsort(-cosines, axis=1, kind="stable")
     found = []

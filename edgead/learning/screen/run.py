@@ -13,12 +13,12 @@ import numpy as np
 
 from edgead.artifact.manifest import Preprocessing
 from edgead.dataset.folders import StageProgress, check_images, common_folder, no_progress
-from edgead.dataset.groups import AUTO, Groups, group_images
+from edgead.dataset.groups import AUTO, NONE, Groups, group_images
 from edgead.errors import SettingsError
-from edgead.learning.commission.backbone import FrozenBackbone, open_backbone
-from edgead.learning.screen.features import raw_features, scaled_features
-from edgead.learning.screen.mutual import FEWEST_PARTS, MOST_IMAGES, MutualRule, mutual_scores
+from edgead.learning.screen.features import MutualScorer, PileScorer
+from edgead.learning.screen.mutual import FEWEST_PARTS, MOST_IMAGES, MutualRule
 
+MUTUAL, MUSC = "mutual", "musc"
 # With fewer, how well defects are ranked varies much from pile to pile: 0.37 to 0.89 with 50 images of tiles.
 ENOUGH_PARTS = 100
 
@@ -30,14 +30,18 @@ class ScreenPlan:
     Attributes
     ----------
     backbone : str
-        A packaged one, or the directory of a patchcore model; see `edgead.learning.commission.backbone`.
+        A packaged one, or the directory of a patchcore model; see `edgead.learning.commission.backbone`. Of musc, a
+        file of CLIP's weights.
     rule : MutualRule
+        Of it musc takes the interval alone.
     zoom : int
         How many times as large as the backbone takes them images are looked at, on a side.
     roi : (int, int, int, int), optional
         x, y, width and height of the part of the image to look at.
     group : str
-        Which images show the same part, see `edgead.dataset.groups.group_images`.
+        Which images show the same part, see `edgead.dataset.groups.group_images`. Of musc, each image is one.
+    method : str
+        "mutual", which is ours, or "musc", the paper's.
     """
 
     backbone: str = "fast"
@@ -45,6 +49,7 @@ class ScreenPlan:
     zoom: int = 2
     roi: tuple[int, ...] | None = None
     group: str = AUTO
+    method: str = MUTUAL
 
     def __post_init__(self) -> None:
         if not 0 < self.rule.interval <= 1:
@@ -53,6 +58,20 @@ class ScreenPlan:
             )
         if not 1 <= self.zoom <= 8:
             raise SettingsError(f"the zoom is a whole number from 1 to 8, found {self.zoom}")
+        if self.method not in (MUTUAL, MUSC):
+            raise SettingsError(f"unknown method {self.method!r}: choose {MUTUAL} or {MUSC}")
+        if self.method == MUSC:
+            if self.group not in (AUTO, NONE):
+                raise SettingsError("musc compares each image with all others, as the paper does: leave out --group")
+            object.__setattr__(self, "group", NONE)
+
+    def open(self) -> PileScorer:
+        """Open what scores a pile; raises as `screen`."""
+        if self.method == MUTUAL:
+            return MutualScorer(self.backbone, self.rule, self.zoom, self.roi)
+        from edgead.learning.screen.musc import MuscScorer
+
+        return MuscScorer(Path(self.backbone), self.rule.interval, self.roi)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,22 +149,18 @@ def screen(
     DatasetError
         No image can be read, or the region sticks out of one.
     """
-    backbone = open_backbone(plan.backbone)
+    scorer = plan.open()
     ordered, problems = in_own_order(paths, plan, progress)
     groups = group_images(sorted(ordered), plan.group, common_folder(ordered))
-    images = rank(ordered, groups, plan, backbone, progress)
-    spec = backbone.preprocessing.model_copy(update={"roi": plan.roi})
-    return Screened(images, groups, plan, spec, problems)
+    return Screened(rank(ordered, groups, scorer, progress), groups, plan, scorer.preprocessing, problems)
 
 
-def rank(
-    ordered: Sequence[Path], groups: Groups, plan: ScreenPlan, backbone: FrozenBackbone, progress: StageProgress
-) -> list[ScreenedImage]:
+def rank(ordered: Sequence[Path], groups: Groups, scorer: PileScorer, progress: StageProgress) -> list[ScreenedImage]:
     """Score images that are in an order of their own; returns the most suspicious first."""
     images = [
         one
         for number, pile in enumerate(_piles(ordered))
-        for one in _screen_pile(pile, groups, plan, backbone, partial(_of_pile, progress, number))
+        for one in _screen_pile(pile, groups, scorer, partial(_of_pile, progress, number))
     ]
     return sorted(images, key=lambda one: -one.score)
 
@@ -171,7 +186,7 @@ def _piles(ordered: Sequence[Path]) -> Iterator[Sequence[Path]]:
 
 
 def _screen_pile(
-    paths: Sequence[Path], groups: Groups, plan: ScreenPlan, backbone: FrozenBackbone, progress: StageProgress
+    paths: Sequence[Path], groups: Groups, scorer: PileScorer, progress: StageProgress
 ) -> list[ScreenedImage]:
     parts = groups.of(paths)
     if len(set(parts)) < FEWEST_PARTS:
@@ -179,9 +194,7 @@ def _screen_pile(
             f"{len(paths)} images of {len(set(parts))} parts cannot be compared with each other: give images of at "
             f"least {FEWEST_PARTS} parts, or say with --group which images show the same part"
         )
-    raw = raw_features(backbone, paths, roi=plan.roi, zoom=plan.zoom, progress=partial(progress, "extract features"))
-    features = scaled_features(raw, backbone)
-    scores, maps = mutual_scores(features, parts, plan.rule, partial(progress, "compare parts"))
+    scores, maps = scorer(paths, parts, progress)
     rows = zip(paths, scores.tolist(), parts, maps, strict=True)
     return [ScreenedImage(*row) for row in rows]
 
