@@ -10,12 +10,14 @@ import sys
 # different extras.
 BENCHMARKS = (
     "batches",
+    "clean",
     "cuda",
     "defaults",
     "defects",
     "detectors",
     "drift",
     "few",
+    "few_shot",
     "folds",
     "golden",
     "kernels",

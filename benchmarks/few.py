@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +69,7 @@ def measure(data: PanelSet, count: int, seed: int) -> tuple[float, float, float,
 
 def draw(data: PanelSet, count: int, seed: int) -> Sequence[Path]:
     """One image of each of so many parts, chosen at random."""
-    paths = find_good_images(data.folder)
-    groups = group_images(paths, data.group, data.folder).of(paths)
+    paths, groups = _grouped(data)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(paths))
     first = {groups[i]: i for i in reversed(order.tolist())}
@@ -77,6 +77,12 @@ def draw(data: PanelSet, count: int, seed: int) -> Sequence[Path]:
         raise SystemExit(f"{data.name} has {len(first)} parts, {count} are asked for")
     chosen = rng.permutation(sorted(first.values()))[:count]
     return [paths[i] for i in sorted(chosen.tolist())]
+
+
+@cache
+def _grouped(data: PanelSet) -> tuple[list[Path], list[int]]:
+    paths = find_good_images(data.folder)
+    return paths, group_images(paths, data.group, data.folder).of(paths)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -48,9 +48,9 @@ def write(rows: Sequence[Row], result: dict[str, Any], folder: Path) -> None:
     where = f"{result['machine']['cpu']}, {result['threads']} threads"
     with plt.rc_context(STYLE):
         if rows:
-            _save(draw_speedups(rows, where), folder / "kernels_speedup.svg")
+            save(draw_speedups(rows, where), folder / "kernels_speedup.svg")
         if "sizes" in result:
-            _save(draw_sizes(result["sizes"], where), folder / "kernels_sizes.svg")
+            save(draw_sizes(result["sizes"], where), folder / "kernels_sizes.svg")
 
 
 def draw_speedups(rows: Sequence[Row], where: str) -> plt.Figure:
@@ -109,6 +109,6 @@ def _short(name: str) -> str:
     return name
 
 
-def _save(figure: plt.Figure, file: Path) -> None:
+def save(figure: plt.Figure, file: Path) -> None:
     figure.savefig(file, metadata={"Date": None})
     plt.close(figure)

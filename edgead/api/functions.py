@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_OF_IMAGES = ("roi", "false_reject_rate", "review_rate", "skip_bad", "folds", "group", "normal_dir", "paths")
+_OF_IMAGES = ("roi", "false_reject_rate", "review_rate", "skip_bad", "folds", "group", "normal_dir", "paths", "clean")
 
 
 @names_parameters

@@ -65,6 +65,9 @@ def train(
     ] = 0,
     group: Group = "auto",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Do not learn images that stand out among the others as defects do.")
+    ] = False,
     device: Device = DeviceName.auto,
     seed: Seed = 0,
     json: Json = False,
@@ -87,7 +90,7 @@ def train(
     _check_settings(detector, preset, chosen)
     check_destination(output)
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
-    good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group)
+    good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group, clean=clean)
     replaced = (output / MANIFEST).is_file()
     with stage_bars() as progress:
         of_preset, account = preset_settings(good, detector, preset, latency_ms, progress, chosen)

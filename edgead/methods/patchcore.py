@@ -18,6 +18,7 @@ from edgead.heads.nearest import BANK, NearestHead, NearestScorer
 from edgead.heads.patches import USUAL
 from edgead.memory_bank.coreset import BankRule, choose_memory_bank
 from edgead.memory_bank.usual_scores import fit_usual_scores, fold_of_groups, left_out_maps, look_at
+from edgead.methods.augmented import CHANGES, Augmented
 from edgead.methods.backbones import build_backbone, check_backbone
 from edgead.methods.extraction import extract_patches
 from edgead.methods.global_local import FusedFeatures
@@ -49,6 +50,8 @@ class PatchCoreConfig:
         At most this share of all patches goes into the memory bank ...
     memory_bank_size : int
         ... and at most this many rows: it bounds the search time on the device.
+    augment : tuple of str
+        Kinds of changes of which each good image is learnt once more, see `edgead.methods.augmented`.
     max_patches : int
         More patches than this are thinned at random before the coreset is chosen, which bounds the memory.
     num_neighbors : int
@@ -82,6 +85,7 @@ class PatchCoreConfig:
     whiten: bool = True
     coreset_sampling_ratio: float = 1.0
     memory_bank_size: int = 5000
+    augment: tuple[str, ...] = ()
     max_patches: int = 1_500_000
     num_neighbors: int = 1
     window: int = 3
@@ -96,6 +100,8 @@ class PatchCoreConfig:
 
     def __post_init__(self) -> None:
         check_backbone(self.backbone, (*self.layers, *(self.global_layers if self.global_weight else ())))
+        if unknown := [kind for kind in self.augment if kind not in CHANGES]:
+            raise SettingsError(f"augment {unknown}: choose from {', '.join(CHANGES)}")
         if self.reweight_neighbors not in (0, *range(2, 17)):  # the nearest row is one of them: alone, it weighs 0
             raise SettingsError(f"reweight_neighbors is 0, or from 2 to 16, found {self.reweight_neighbors}")
         if self.global_weight < 0 or (self.global_weight and not self.global_layers):
@@ -201,24 +207,24 @@ class PatchCore(Method[PatchCoreConfig]):
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
         """Fill the memory bank; there is nothing to resume. Metric and usual scores are learnt across groups."""
+        changed = Augmented(images, self.config.augment)
+        groups = course.groups or range(len(images))
         patches = extract_patches(
             self.network,
-            images,
+            changed,
             self.grid,
             max_patches=self.config.max_patches,
-            groups=course.groups,
+            groups=np.repeat(groups, changed.per_image).tolist(),
             rng=np.random.default_rng(self.config.seed),
             device=course.device,
             progress=partial(course.progress, "extract features"),
         )
         chosen = choose_memory_bank(patches, self.bank_rule, progress=partial(course.progress, "choose memory bank"))
         self.memory_bank = patches[chosen]
-        origin = chosen // (len(patches) // len(images))
+        origin = chosen // (len(patches) // len(changed)) // changed.per_image
         del patches
         if self.config.by_place and self.config.fill == "stretch":
-            self._fit_usual(
-                images, origin, course.groups or range(len(images)), partial(course.progress, "compare parts")
-            )
+            self._fit_usual(images, origin, groups, partial(course.progress, "compare parts"))
         if isinstance(self.network, FusedFeatures):
             self._fit_global(self.network, images, origin, course.device, partial(course.progress, "fit global score"))
 

@@ -7,7 +7,7 @@ import operator
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from edgead.errors import SettingsError, tell_invalid
 from edgead.export.build import build_artifact, software_versions
 from edgead.images.likeness import Look, likeness_warnings, look_of
 from edgead.learning.finalize import CalibrationPlan
+from edgead.learning.screen.clean import clean_warnings, suspicious_images
 from edgead.methods import METHODS
 from edgead.methods.checkpoint import Checkpoint
 from edgead.methods.device import choose_device, peak_memory
@@ -56,11 +57,14 @@ class GoodImages:
         Which images belong together and are held out together; see `edgead.dataset.groups.group_images`.
     paths : sequence of Path, optional
         The images, instead of all that lie in the folder; `data` is one that they lie in or below.
+    clean : bool
+        Do not learn images that stand out as defects do, see `edgead.learning.screen.clean`. Those held out for the
+        thresholds all stay: to choose among them would end the guarantee.
 
     Raises
     ------
     SettingsError
-        `roi` is no region.
+        `roi` is no region, or `clean` with `folds`.
     """
 
     data: Path
@@ -72,8 +76,11 @@ class GoodImages:
     folds: int = 0
     group: str = AUTO
     paths: Sequence[Path] | None = None
+    clean: bool = False
 
     def __post_init__(self) -> None:
+        if self.clean and self.folds:
+            raise SettingsError("--clean holds images out, and --folds none: give one of them")
         if self.roi is not None:
             object.__setattr__(self, "roi", _region(self.roi))
 
@@ -138,6 +145,10 @@ class Split:
     calibration: list[Path]
     rate: float | None
     groups: Groups
+
+    def cleaned(self, suspicious: Sequence[Path]) -> Split:
+        """The same without some of the images to learn from."""
+        return replace(self, training=[path for path in self.training if path not in set(suspicious)])
 
     def facts(self) -> dict[str, Any]:
         """What the manifest records of the images."""
@@ -219,6 +230,10 @@ def train_from_folder(
     )
     preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})
     split = good.split(paths, model.config.seed) if method.calibrated else good.keep_all(paths)
+    suspicious: list[Path] = []
+    if good.clean:
+        suspicious = suspicious_images(split.training, split.groups.of(split.training), roi=good.roi, progress=progress)
+        split = split.cleaned(suspicious)
     weights_sha256 = None if weights is None else file_sha256(weights)
     checkpoint = Checkpoint(
         Path(f"{os.path.abspath(destination)}.checkpoint"),
@@ -241,8 +256,11 @@ def train_from_folder(
     odd = likeness_warnings(
         looks, list(looks.values()), "the others", in_pixels=good.roi is not None, stretched=stretched
     )
+    odd += clean_warnings(suspicious)
     if odd:
         facts["odd_images"] = odd
+    if good.clean:
+        facts["not_learnt"] = [os.path.relpath(path, good.data) for path in suspicious]
     trained = model.fit(
         Images(split.training, preprocessing),
         groups=split.groups.of(split.training),

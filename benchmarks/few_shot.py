@@ -1,0 +1,155 @@
+"""Few-shot curves: what 1 to 32 good images are worth, as they are and augmented.
+
+    python -m benchmarks few_shot PANEL_FOLDER --tiles MAGNETIC_TILES -o WORK --preset fast --augment none,flips
+
+Each draw takes parts at random, one image of each; the first of them are the smaller draws. `patchcore` learns them,
+and the whole test set is ranked. Features of the test images are extracted once a set. Every number is kept in WORK, so
+that a run that was stopped goes on, and --plot draws it without measuring.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.few import draw
+from benchmarks.panel_sets import JUDGED, PanelSet, find_sets
+from edgead.dataset.folders import Images, find_test_images
+from edgead.files.atomic import write_whole
+from edgead.heads.nearest import BANK, NearestHead, NearestScorer
+from edgead.heads.patches import USUAL
+from edgead.methods import find_preset
+from edgead.methods.patchcore import PatchCore
+from edgead.metrics.ranking import auroc
+
+NONE = "none"
+
+
+class Curves:
+    """Image AUROC of each set, preset, augmentation, number of good images and draw, kept in a file."""
+
+    def __init__(self, file: Path):
+        self._file = file
+        self._rows: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+    def find(self, *key: object) -> float | None:
+        return self._rows.get("/".join(map(str, key)))
+
+    def keep(self, value: float, *key: object) -> None:
+        self._rows["/".join(map(str, key))] = round(value, 5)
+        write_whole(self._file, json.dumps(self._rows, indent=0, sort_keys=True).encode(), durable=False)
+
+    def of_preset(self, preset: str, name: str, kind: str, count: int) -> list[float]:
+        """What was measured with a preset, draw by draw."""
+        return self.draws(name, preset, kind, count)
+
+    def draws(self, *key: object) -> list[float]:
+        """What was measured of a set, preset, augmentation and number, draw by draw."""
+        start = "/".join(map(str, key)) + "/"
+        return [value for name, value in self._rows.items() if name.startswith(start)]
+
+
+def main(arguments: list[str]) -> None:
+    """Measure what is missing, print a row as it comes, and draw the curves where they are asked for."""
+    options = _parser().parse_args(arguments)
+    options.output.mkdir(parents=True, exist_ok=True)
+    curves = Curves(options.output / "few_shot.json")
+    only = options.sets.split(",") if options.sets else [name for name in JUDGED if options.tiles or name != "tiles"]
+    kinds = options.augment.split(",")
+    if options.plot is not None:
+        from benchmarks.few_shot_plot import write
+
+        labels = {kind: "as they are" if kind == NONE else f"and {kind}" for kind in kinds}
+        write(only, labels, options.good, partial(curves.of_preset, options.preset), options.plot)
+        return
+    for data in find_sets(options.panel, options.output, tiles=options.tiles, only=only):
+        measure(data, options, curves)
+
+
+def measure(data: PanelSet, options: argparse.Namespace, curves: Curves) -> None:
+    """Measure a set, and print the mean over the draws of each number of images."""
+    test: tuple[np.ndarray, np.ndarray] | None = None
+    for kind in options.augment.split(","):
+        row = []
+        for count in options.good:
+            for number in range(options.draws):
+                key = (data.name, options.preset, kind, count, number)
+                if curves.find(*key) is None:
+                    test = test or test_features(data, options.preset, options.output)
+                    curves.keep(learn_and_rank(data, options.preset, kind, count, number, test), *key)
+            found = curves.draws(data.name, options.preset, kind, count)
+            row.append(f"{np.mean(found):.3f}")
+        print(f"| {data.name} | {options.preset} | {kind} | {' | '.join(row)} |", flush=True)
+
+
+def test_features(data: PanelSet, preset: str, work: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Raw features of all test images, float32 (n, d, h, w), on the disk, and which are defective."""
+    tests = find_test_images(data.folder)
+    file = work / f"few_shot_{data.name}_{preset}.npy"
+    if not file.is_file():
+        method = build_method(preset)
+        images = Images([image.path for image in tests], method.preprocessing)
+        shape = (len(images), sum(method.network.channels), *method.grid)
+        unfinished = file.with_suffix(".part.npy")
+        found = np.lib.format.open_memmap(unfinished, "w+", np.float32, shape)
+        with torch.inference_mode():
+            for index in range(len(images)):
+                found[index] = method.network.raw_features(torch.from_numpy(images[index])[None])[0].numpy()
+        unfinished.rename(file)
+    return np.load(file, mmap_mode="r"), np.array([image.is_defective for image in tests])
+
+
+def learn_and_rank(
+    data: PanelSet, preset: str, kind: str, count: int, number: int, test: tuple[np.ndarray, np.ndarray]
+) -> float:
+    """Image AUROC of a model of so many good images."""
+    raw, defective = test
+    return auroc(defective, learnt_scores(build_method(preset, kind), draw(data, count, number), raw))
+
+
+def learnt_scores(method: PatchCore, good: Sequence[Path], raw: np.ndarray) -> np.ndarray:
+    """Scores of images, given as raw features (n, d, h, w), by a model of good ones; float64 (n,)."""
+    trained = method.fit(Images(good, method.preprocessing))
+    bank, usual = trained.arrays[BANK], trained.arrays.get(USUAL)
+    assert isinstance(trained.head, NearestHead)
+    scorer = NearestScorer(trained.head, method.grid, method.preprocessing.image_size, bank, usual)
+    scores = []
+    with torch.inference_mode():
+        for image in raw:
+            features = method.network.describe(torch.from_numpy(image.copy())[None])[0].numpy()
+            scores.append(scorer.score({trained.head.patches.name: features}).image_score)
+    return np.array(scores)
+
+
+def build_method(preset: str, kind: str = NONE) -> PatchCore:
+    """Build patchcore with kinds of changes, joined by +, that each good image is learnt with."""
+    augment = () if kind == NONE else tuple(kind.split("+"))
+    return PatchCore.from_settings({**find_preset("patchcore", preset), "augment": augment})
+
+
+def _numbers(text: str) -> Sequence[int]:
+    return [int(number) for number in text.split(",")]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks few_shot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("panel", type=Path, help="folder of data sets in MVTec layout")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder of features, numbers")
+    parser.add_argument("--tiles", type=Path, help="folder of the magnetic tiles, with lay_by_tile.py")
+    parser.add_argument("--sets", metavar="NAME,...", help="only these")
+    parser.add_argument("--preset", default="fast", help="of patchcore")
+    parser.add_argument("--augment", default=NONE, metavar="KIND,...", help="none, and kinds of changes, joined by +")
+    parser.add_argument(
+        "--good", type=_numbers, default="1,2,4,8,16,32", metavar="N,...", help="numbers of good images"
+    )
+    parser.add_argument("--draws", type=int, default=5, help="choices of images")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what is in WORK as SVG, measure nothing")
+    return parser
