@@ -72,8 +72,8 @@ def main(arguments: list[str]) -> None:
         for share in SHARES:
             draws = options.clean_draws if not share else options.draws
             rows = np.array([measure(data, pool, share, draw, options) for draw in range(draws)])
-            good, alarms, found, before, after = (f"{value:.3f}" for value in np.nanmean(rows, axis=0))
-            print(f"| {data.name} | {share:.0%} | {good} | {alarms} | {found} | {before} | {after} |", flush=True)
+            cells = [_mean(column) for column in rows.T]
+            print(f"| {data.name} | {share:.0%} | {' | '.join(cells)} |", flush=True)
 
 
 def measure(data: PanelSet, pool: Pool, share: float, draw: int, options: argparse.Namespace) -> list[float]:
@@ -95,7 +95,7 @@ def mix(data: PanelSet, pool: Pool, share: float, draw: int, work: Path) -> Mixt
     """Draw good images and defects, and score them by each other; scores are kept in `work`."""
     rng = np.random.default_rng([draw, round(1000 * share)])
     defects = rng.permutation(np.flatnonzero(pool.defective))
-    count = min(MOST_GOOD, pool.good)
+    count = min(MOST_GOOD, pool.good * 4 // 5)
     wanted = min(round(share * count / (1 - share)), len(defects) // 2)
     good = rng.choice(pool.good, count, replace=False)
     chosen = np.sort(np.concatenate([good, defects[:wanted]]))
@@ -124,6 +124,11 @@ def read_pool(data: PanelSet, work: Path) -> Pool:
     defective = np.array([False] * len(good) + [image.is_defective for image in tests])
     parts = np.array(group_images(paths, data.group, data.folder).of(paths))
     return Pool(paths, len(good), defective, parts, np.load(file, mmap_mode="r"))
+
+
+def _mean(values: np.ndarray) -> str:
+    measured = values[~np.isnan(values)]
+    return f"{measured.mean():.3f}" if len(measured) else ""
 
 
 def _parser() -> argparse.ArgumentParser:

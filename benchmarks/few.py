@@ -69,7 +69,7 @@ def measure(data: PanelSet, count: int, seed: int) -> tuple[float, float, float,
 
 def draw(data: PanelSet, count: int, seed: int) -> Sequence[Path]:
     """One image of each of so many parts, chosen at random."""
-    paths, groups = _grouped(data)
+    paths, groups = grouped(data)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(paths))
     first = {groups[i]: i for i in reversed(order.tolist())}
@@ -80,7 +80,8 @@ def draw(data: PanelSet, count: int, seed: int) -> Sequence[Path]:
 
 
 @cache
-def _grouped(data: PanelSet) -> tuple[list[Path], list[int]]:
+def grouped(data: PanelSet) -> tuple[list[Path], list[int]]:
+    """The good images of a set, and which of them show the same part."""
     paths = find_good_images(data.folder)
     return paths, group_images(paths, data.group, data.folder).of(paths)
 

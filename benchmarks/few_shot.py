@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.few import draw
+from benchmarks.few import draw, grouped
 from benchmarks.panel_sets import JUDGED, PanelSet, find_sets
 from edgead.dataset.folders import Images, find_test_images
 from edgead.files.atomic import write_whole
@@ -75,9 +75,10 @@ def main(arguments: list[str]) -> None:
 def measure(data: PanelSet, options: argparse.Namespace, curves: Curves) -> None:
     """Measure a set, and print the mean over the draws of each number of images."""
     test: tuple[np.ndarray, np.ndarray] | None = None
+    most = len(set(grouped(data)[1]))
     for kind in options.augment.split(","):
         row = []
-        for count in options.good:
+        for count in (count for count in options.good if count <= most):
             for number in range(options.draws):
                 key = (data.name, options.preset, kind, count, number)
                 if curves.find(*key) is None:

@@ -26,6 +26,7 @@ from edgead.dataset.folders import Progress, StageProgress
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.kernels import GroupedPatches
+from edgead.kernels.backend import cuda_problem
 from edgead.learning.screen.mutual import ALIKE, Floats, constrain, interval_average
 from edgead.methods.device import choose_device
 from edgead.methods.tower_files import recognise
@@ -186,7 +187,8 @@ def mutual_distances(
 
     The mean distance of a patch to the nearest one of each of the images that have the nearest.
     """
-    index = GroupedPatches(np.concatenate(patches), [len(rows) for rows in patches])
+    backend = "auto" if cuda_problem() else "cuda"
+    index = GroupedPatches(np.concatenate(patches), [len(rows) for rows in patches], backend=backend)
     scores = np.empty((len(patches), len(patches[0])))
     for number, rows in enumerate(patches):
         scores[number] = interval_average(index.search(rows), np.arange(len(patches)) != number, interval)
