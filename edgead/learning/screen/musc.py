@@ -73,9 +73,10 @@ class ClipTokens:
         self.blocks = compared_blocks(tower.depth)
         self._device = choose_device("auto")
         size = (self.side, self.side)
-        self._network: Any = build_tower(name, size, weights=weights, positions="plain").to(self._device)
-        mean, std = (torch.tensor(self._network.pretrained_cfg[key]) for key in ("mean", "std"))
+        network: Any = build_tower(name, size, weights=weights, positions="plain")
+        mean, std = (torch.tensor(network.pretrained_cfg[key]) for key in ("mean", "std"))
         self._mean, self._std = mean.view(3, 1, 1), std.view(3, 1, 1)
+        self._network = network.to(self._device)
 
     def resized(self, image: np.ndarray) -> Tensor:
         """BGR, uint8 (h, w, 3) -> normalised RGB, float32 (3, side, side): stretched, bicubic, as the authors do it."""
@@ -109,7 +110,9 @@ class MuscScorer:
     def __init__(self, weights: Path, interval: float, roi: tuple[int, ...] | None = None):
         self.tower = ClipTokens(weights)
         self.interval = interval
-        self.preprocessing = Preprocessing(image_size=(self.tower.side, self.tower.side), roi=roi)
+        self.preprocessing = Preprocessing(image_size=(self.tower.side, self.tower.side)).model_copy(
+            update={"roi": roi}
+        )
 
     def __call__(
         self, paths: Sequence[Path], parts: Sequence[int], progress: StageProgress
@@ -157,9 +160,14 @@ def mutual_maps(tokens: Floats, interval: float, progress: Progress | None = Non
     n, blocks, _, h, w = tokens.shape
     total = np.zeros((n, h * w))
     turns = [(reach, block) for reach in REACHES for block in range(blocks)]
+
+    def report(turn: int, done: int) -> None:
+        if progress:
+            progress(turn * n + done, len(turns) * n)
+
     for turn, (reach, block) in enumerate(turns):
-        report = progress and (lambda done, turn=turn: progress(turn * n + done, len(turns) * n))
-        total += mutual_distances([aggregate(image, reach) for image in tokens[:, block]], interval, report)
+        patches = [aggregate(image, reach) for image in tokens[:, block]]
+        total += mutual_distances(patches, interval, partial(report, turn))
     return (total / len(turns)).reshape(n, h, w)
 
 
