@@ -17,7 +17,7 @@ from edgead.learning.screen.features import MutualScorer
 from edgead.learning.screen.mutual import FEWEST_PARTS, MutualRule
 
 # In robust standard deviations of the logarithm of scores above their median.
-FAR = 4.0
+FAR = 5.0
 # Of parts; with fewer nothing is left out, as nobody knows what is usual.
 ENOUGH_PARTS = 20
 # What more than a quarter of the images have in common is no exception.
