@@ -48,7 +48,12 @@ class TowerBackbone(Backbone):
 
 
 def build_tower(
-    name: str, image_size: tuple[int, int], *, weights: Path | None = None, pretrained: bool = True
+    name: str,
+    image_size: tuple[int, int],
+    *,
+    weights: Path | None = None,
+    pretrained: bool = True,
+    positions: Positions | None = None,
 ) -> nn.Module:
     """Build a whole tower of timm for images of one size, in evaluation mode.
 
@@ -63,6 +68,8 @@ def build_tower(
         the Hugging Face Hub.
     pretrained : bool
         False leaves the weights random.
+    positions : {"antialiased", "offset"}, optional
+        How learnt positions come to another grid, by default as the authors of the family do it.
 
     Raises
     ------
@@ -76,7 +83,8 @@ def build_tower(
         state = _download(name) if weights is None else read_tower(weights, name)
         if "pos_embed" in state:
             rows, columns = (side // tower.patch for side in image_size)
-            state["pos_embed"] = resize_positions(state["pos_embed"], (rows, columns), tower.family.positions)
+            how = positions or tower.family.positions
+            state["pos_embed"] = resize_positions(state["pos_embed"], (rows, columns), how)
         network.load_state_dict(state)
     return network.eval()
 
