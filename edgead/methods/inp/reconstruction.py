@@ -107,7 +107,7 @@ class Reconstruction(nn.Module):
 
     def forward(self, tokens: Tensor) -> tuple[list[Tensor], Tensor]:
         """Tokens (n, t, d) -> those made again, (n, t, d) for each group, and the prototypes, (n, p, d)."""
-        prototypes = self.extractor(self.prototypes.expand(len(tokens), -1, -1), tokens)
+        prototypes = self.extractor(self.prototypes.expand(tokens.shape[0], -1, -1), tokens)
         x, made = self.bottleneck(tokens), []
         for block in self.decoder:
             x = block(x, prototypes)
