@@ -21,7 +21,14 @@ from edgead.methods.tower_names import TOWERS  # noqa: E402
 from edgead.methods.tower_networks import create  # noqa: E402
 
 NAME = "dinov2_vits14_reg"
-TINY = {"backbone": NAME, "layers": ["block2", "block3"], "image_size": (28, 42), "blocks": 2, "batch_images": 4}
+TINY = {
+    "backbone": NAME,
+    "layers": ["block2", "block3"],
+    "image_size": (28, 42),
+    "blocks": 2,
+    "batch_images": 4,
+    "map_size": 20,
+}
 REAL = dict(TOWERS)
 
 pytestmark = pytest.mark.usefixtures("one_thread", "small_towers")
@@ -55,6 +62,7 @@ def images(count: int) -> list[np.ndarray]:
         ({"blocks": 3}, "even numbers of them, found 2 and 3"),
         ({"epochs": 0}, "must be at least 1"),
         ({"top_share": 0.0}, "at most 1 and above 0"),
+        ({"map_size": 29}, r"29 is more than image_size \[28, 42\] has"),
         ({"image_size": (30, 42)}, "multiples of them"),
     ],
 )
@@ -73,7 +81,7 @@ def test_presets_are_of_real_towers(monkeypatch):
 
 
 def test_its_map_is_square_and_the_image_score_a_share_of_it(weights):
-    method = InpFormer.from_settings({**TINY, "map_size": 20, "top_share": 0.02}, weights=weights)
+    method = InpFormer.from_settings({**TINY, "top_share": 0.02}, weights=weights)
     with torch.inference_mode():
         found = method.network(torch.from_numpy(np.stack(images(2))))
     assert found.shape == (2, 20, 20) and method.head.top_patches == 8
@@ -135,6 +143,7 @@ def test_from_the_command_line_to_half_floats(line_data, weights, tmp_path):
         "backbone": NAME,
         "blocks": 4,
         "epochs": 2,
+        "map_size": 56,
         "batch_images": 4,
         "warm_up": 2,
     }

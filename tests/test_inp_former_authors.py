@@ -179,7 +179,7 @@ def unscaled_products(self, q, k, v):
     return F.scaled_dot_product_attention(q, k, v, scale=1.0)
 
 
-def first_blocks_first(self, tokens):
+def first_blocks_first(self, tokens, whole=None):
     prototypes = self.extractor(self.prototypes.expand(len(tokens), -1, -1), tokens)
     x, made = self.bottleneck(tokens), []
     for block in self.decoder:

@@ -49,7 +49,7 @@ class InpFormerConfig:
     warm_up : int
         Steps in which it rises from 0.
     map_size : int
-        Side of the map, from which the image score is taken.
+        Side of the map, from which the image score is taken; at most that of the image.
     top_share : float
         The image score is the mean of so large a share of the map, its largest values.
     seed : int
@@ -84,6 +84,8 @@ class InpFormerConfig:
             raise SettingsError(
                 "prototypes, epochs, batch_images and map_size must be at least 1, top_share at most 1 and above 0"
             )
+        if self.map_size > min(self.image_size):
+            raise SettingsError(f"map_size {self.map_size} is more than image_size {list(self.image_size)} has pixels")
 
 
 class InpFormer(Method[InpFormerConfig]):

@@ -26,6 +26,7 @@ BUILT_IN = {
     "cs_flow": "CsFlow",
     "golden": "Golden",
     "inp_former": "InpFormer",
+    "inp_lite": "InpLite",
 }
 
 

@@ -20,8 +20,16 @@ from edgead.artifact.files import file_sha256
 from edgead.artifact.folder import Artifact, check_destination
 from edgead.artifact.manifest import Preprocessing
 from edgead.calibration.plan import IMAGES, plan_calibration, plan_cross_validation
-from edgead.dataset.folders import Images, StageProgress, check_images, find_good_images, no_progress, split_good
-from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
+from edgead.dataset.folders import (
+    Images,
+    StageProgress,
+    check_images,
+    find_good_images,
+    is_pattern,
+    no_progress,
+    split_good,
+)
+from edgead.dataset.groups import AUTO, FOLDERS, Groups, group_images, leak_warning, leaks
 from edgead.errors import SettingsError, tell_invalid
 from edgead.export.build import build_artifact, software_versions
 from edgead.images.likeness import Look, likeness_warnings, look_of
@@ -43,6 +51,7 @@ class GoodImages:
     data : Path
         MVTec layout, or a folder of good images, or any folder together with `normal_dir`.
     normal_dir : str, optional
+        With wildcards, folders of several products, see `edgead.dataset.folders.find_good_images`.
     roi : (int, int, int, int), optional
         x, y, width and height of the part of the image to look at.
     false_reject_rate : float, optional
@@ -53,7 +62,8 @@ class GoodImages:
     folds : int
         0 holds images out for the thresholds. Otherwise all are learnt, and thresholds come from cross-validation.
     group : str
-        Which images belong together and are held out together; see `edgead.dataset.groups.group_images`.
+        Which images belong together and are held out together; see `edgead.dataset.groups.group_images`. For several
+        products the default is "folders".
     paths : sequence of Path, optional
         The images, instead of all that lie in the folder; `data` is one that they lie in or below.
 
@@ -76,6 +86,8 @@ class GoodImages:
     def __post_init__(self) -> None:
         if self.roi is not None:
             object.__setattr__(self, "roi", _region(self.roi))
+        if self.group == AUTO and is_pattern(self.normal_dir):
+            object.__setattr__(self, "group", FOLDERS)
 
     def find(self) -> list[Path]:
         """List the images; raises DatasetError or ImageError where there are none."""

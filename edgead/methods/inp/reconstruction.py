@@ -68,12 +68,12 @@ class ExtractorBlock(nn.Module):
 class DecoderBlock(nn.Module):
     """Tokens are made again of prototypes alone (section 3.3): nothing is added around the attention."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, ratio: int = MLP_RATIO):
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=EPS)
         self.attn = PrototypeAttention(width, heads)
         self.norm2 = nn.LayerNorm(width, eps=EPS)
-        self.mlp = Mlp(width, MLP_RATIO * width)
+        self.mlp = Mlp(width, ratio * width)
 
     def forward(self, tokens: Tensor, prototypes: Tensor) -> Tensor:
         x = self.attn(self.norm1(tokens), self.norm1(prototypes))
@@ -95,19 +95,34 @@ class Reconstruction(nn.Module):
         Outputs of so many consecutive blocks each are averaged; the last blocks make the first group, which stands for
         the shallow layers of the encoder.
     prototypes : int
+    ratio : int
+        Channels inside the MLPs, of bottleneck and decoder, for each of a token.
     """
 
-    def __init__(self, width: int, heads: int, *, blocks: int = BLOCKS, groups: int = 2, prototypes: int = PROTOTYPES):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        blocks: int = BLOCKS,
+        groups: int = 2,
+        prototypes: int = PROTOTYPES,
+        ratio: int = MLP_RATIO,
+    ):
         super().__init__()
         self.groups = groups
         self.prototypes = nn.Parameter(torch.randn(prototypes, width))
         self.extractor = ExtractorBlock(width, heads)
-        self.bottleneck = Mlp(width, MLP_RATIO * width)
-        self.decoder = nn.ModuleList(DecoderBlock(width, heads) for _ in range(blocks))
+        self.bottleneck = Mlp(width, ratio * width)
+        self.decoder = nn.ModuleList(DecoderBlock(width, heads, ratio) for _ in range(blocks))
 
-    def forward(self, tokens: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Tokens (n, t, d) -> those made again, (n, t, d) for each group, and the prototypes, (n, p, d)."""
-        prototypes = self.extractor(self.prototypes.expand(tokens.shape[0], -1, -1), tokens)
+    def forward(self, tokens: Tensor, whole: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+        """Tokens (n, t, d) -> those made again, (n, t, d) for each group, and the prototypes, (n, p, d).
+
+        Prototypes are drawn from `whole`, (n, s, d), where the tokens are but some of an image's.
+        """
+        seen = tokens if whole is None else whole
+        prototypes = self.extractor(self.prototypes.expand(tokens.shape[0], -1, -1), seen)
         x, made = self.bottleneck(tokens), []
         for block in self.decoder:
             x = block(x, prototypes)

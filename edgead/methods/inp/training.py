@@ -66,11 +66,16 @@ class Plan:
         return order[place * self.batch : (place + 1) * self.batch]
 
     def rate(self, step: int) -> float:
-        """Factor on the learning rate: it rises from 0, reaches 1 twice, and falls to `LAST_RATE` by a cosine."""
-        if step < self.warm_up:
-            return step / max(1, self.warm_up - 1)
-        share = (step - self.warm_up) / max(1, self.steps - self.warm_up)
-        return LAST_RATE + 0.5 * (1 - LAST_RATE) * (1 + math.cos(math.pi * share))
+        """Factor on the learning rate."""
+        return warm_cosine(step, self.steps, self.warm_up)
+
+
+def warm_cosine(step: int, steps: int, warm_up: int) -> float:
+    """The authors' schedule: it rises from 0, reaches 1 twice, and falls to `LAST_RATE` by a cosine."""
+    if step < warm_up:
+        return step / max(1, warm_up - 1)
+    share = (step - warm_up) / max(1, steps - warm_up)
+    return LAST_RATE + 0.5 * (1 - LAST_RATE) * (1 + math.cos(math.pi * share))
 
 
 class Encoded(Sequence[np.ndarray]):
@@ -110,10 +115,15 @@ def train(network: InpNetwork, images: Sequence[np.ndarray], plan: Plan, course:
     reconstruction.eval()
 
 
-def update(reconstruction: Reconstruction, optimizer: StableAdamW, taught: Sequence[Tensor]) -> Tensor:
-    """One step on a batch, (n, t, d) for each group; returns the loss."""
+def update(
+    reconstruction: Reconstruction, optimizer: StableAdamW, taught: Sequence[Tensor], whole: Tensor | None = None
+) -> Tensor:
+    """One step on a batch, (n, t, d) for each group; returns the loss.
+
+    `whole`, (n, s, d), are the tokens that prototypes are drawn from, where `taught` are but some of an image's.
+    """
     tokens = mean_of(taught)
-    made, prototypes = reconstruction(tokens)
+    made, prototypes = reconstruction(tokens, whole)
     loss = soft_mining_loss(taught, made) + COHERENCE_WEIGHT * coherence_loss(tokens, prototypes)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
