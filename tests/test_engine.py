@@ -314,11 +314,14 @@ SMALL = {
     "draem": {"image_size": (64, 64), "width": 0.125},
     "cs_flow": {"backbone": "efficientnet_lite0", "image_size": (64, 64), "hidden": 8},
     "golden": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
+    "inp_former": {"backbone": "dino_vits16", "layers": ["block1", "block2"], "image_size": (64, 64), "map_size": 64},
+    "inp_lite": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
 }
 
 
-# A flow of eight blocks takes TensorRT half a minute.
-_METHODS = [pytest.param(name, marks=pytest.mark.slow if name == "cs_flow" else ()) for name in METHODS]
+# A flow of eight blocks takes TensorRT half a minute; a transformer has its own time.
+_SLOW = ("cs_flow", "inp_former", "inp_lite")
+_METHODS = [pytest.param(name, marks=pytest.mark.slow if name in _SLOW else ()) for name in METHODS]
 
 
 @pytest.mark.parametrize("name", _METHODS)
