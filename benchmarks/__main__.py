@@ -25,6 +25,7 @@ BENCHMARKS = (
     "panel",
     "guarantee",
     "guard",
+    "inp_lite",
     "outliers",
     "screen",
     "soak",
