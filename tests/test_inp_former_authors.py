@@ -71,7 +71,9 @@ def their_name(name: str) -> str:
 
 def encode(weights) -> list[torch.Tensor]:
     """What is to be made again, of pixels in float64."""
-    method = InpFormer.from_settings({"image_size": (authors.SIDE, authors.SIDE)}, weights=weights)
+    method = InpFormer.from_settings(
+        {"image_size": (authors.SIDE, authors.SIDE), "map_size": authors.SIDE}, weights=weights
+    )
     net = method.network.double()
     pixels = torch.from_numpy(authors.draw_images()).double().permute(0, 3, 1, 2)
     with torch.no_grad():
@@ -262,6 +264,7 @@ TRAPS = {
 }
 
 
+@pytest.mark.slow  # all of them together
 @pytest.mark.parametrize("trap", TRAPS)
 def test_what_would_differ_is_seen(trap, taught, monkeypatch):
     target, seen = TRAPS[trap]
