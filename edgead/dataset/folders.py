@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from glob import glob
 from pathlib import Path
 
 import cv2
@@ -15,7 +14,8 @@ import numpy as np
 from edgead.artifact.manifest import Preprocessing
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.made import refuse_made
-from edgead.images.files import ImageError, is_image_path, list_images, load_image, natural_key
+from edgead.dataset.products import contents, find_images, is_pattern
+from edgead.images.files import ImageError, is_image_path, list_images, load_image
 from edgead.preprocess import preprocess
 
 Progress = Callable[[int, int], None]
@@ -97,32 +97,18 @@ def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
         raise DatasetError(f"{data}: no such folder")
     if normal_dir is None:
         normal_dir = "." if _is_plain(data) else f"train/{GOOD}"
-    if is_pattern(normal_dir):
-        return _find_of_products(data, normal_dir)
+    if normal_dir is not None and is_pattern(normal_dir):
+        found = find_images(data, normal_dir)
+        refuse_made(found)
+        return found
     folder = data / normal_dir
     refuse_made([folder / GOOD])
     if not folder.is_dir():
-        inside = ", ".join(sorted(entry.name + "/" * entry.is_dir() for entry in data.iterdir())[:8]) or "nothing"
         raise DatasetError(
-            f"{data} has no folder {normal_dir}; it holds {inside}. Put the good images into the folder itself, or use "
-            "the MVTec layout (train/good/*.png), or name their folder with --normal-dir"
+            f"{data} has no folder {normal_dir}; it holds {contents(data)}. Put the good images into the folder itself, "
+            "or use the MVTec layout (train/good/*.png), or name their folder with --normal-dir"
         )
     return list_images(folder)
-
-
-def is_pattern(normal_dir: str | None) -> bool:
-    """Whether it names folders of several products."""
-    return normal_dir is not None and any(sign in normal_dir for sign in "*?[")
-
-
-def _find_of_products(data: Path, pattern: str) -> list[Path]:
-    """The images of every folder below `data` that matches, folder by folder."""
-    folders = sorted(filter(Path.is_dir, map(data.joinpath, glob(pattern, root_dir=data))), key=natural_key)
-    refuse_made([folder / GOOD for folder in folders])
-    if not folders:
-        inside = ", ".join(sorted(entry.name + "/" * entry.is_dir() for entry in data.iterdir())[:8]) or "nothing"
-        raise DatasetError(f"no folder of {data} matches {pattern}; it holds {inside}")
-    return [path for folder in folders for path in list_images(folder)]
 
 
 def _is_plain(data: Path) -> bool:

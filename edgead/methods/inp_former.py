@@ -142,7 +142,14 @@ class InpFormer(Method[InpFormerConfig]):
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
         """Train on good images, of one product or of several."""
         config = self.config
-        plan = Plan(len(images), config.epochs, config.batch_images, config.learning_rate, config.warm_up, config.seed)
+        plan = Plan(
+            images=len(images),
+            epochs=config.epochs,
+            batch=config.batch_images,
+            learning_rate=config.learning_rate,
+            warm_up=config.warm_up,
+            seed=config.seed,
+        )
         self.network.to(course.device)
         train(self.network, images, plan, course)
         self.network.to(CPU).eval()

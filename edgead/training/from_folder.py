@@ -25,11 +25,11 @@ from edgead.dataset.folders import (
     StageProgress,
     check_images,
     find_good_images,
-    is_pattern,
     no_progress,
     split_good,
 )
-from edgead.dataset.groups import AUTO, FOLDERS, Groups, group_images, leak_warning, leaks
+from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
+from edgead.dataset.products import rule_of
 from edgead.errors import SettingsError, tell_invalid
 from edgead.export.build import build_artifact, software_versions
 from edgead.images.likeness import Look, likeness_warnings, look_of
@@ -51,7 +51,7 @@ class GoodImages:
     data : Path
         MVTec layout, or a folder of good images, or any folder together with `normal_dir`.
     normal_dir : str, optional
-        With wildcards, folders of several products, see `edgead.dataset.folders.find_good_images`.
+        See `edgead.dataset.folders.find_good_images`.
     roi : (int, int, int, int), optional
         x, y, width and height of the part of the image to look at.
     false_reject_rate : float, optional
@@ -86,8 +86,7 @@ class GoodImages:
     def __post_init__(self) -> None:
         if self.roi is not None:
             object.__setattr__(self, "roi", _region(self.roi))
-        if self.group == AUTO and is_pattern(self.normal_dir):
-            object.__setattr__(self, "group", FOLDERS)
+        object.__setattr__(self, "group", rule_of(self.group, self.normal_dir))
 
     def find(self) -> list[Path]:
         """List the images; raises DatasetError or ImageError where there are none."""

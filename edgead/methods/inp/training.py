@@ -20,7 +20,7 @@ from edgead.methods.loop import run_steps
 from edgead.methods.method import Course
 
 KEPT_BYTES = 2**32
-"""Tokens of 1,000 images of 392 pixels, of ViT-B; those of further images are computed each time."""
+"""Tokens of 680 images of 448 pixels, of ViT-B; those of further images are computed each time."""
 
 LARGEST_GRADIENT = 0.1
 LAST_RATE = 0.1
