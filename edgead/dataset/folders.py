@@ -105,8 +105,9 @@ def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
     refuse_made([folder / GOOD])
     if not folder.is_dir():
         raise DatasetError(
-            f"{data} has no folder {normal_dir}; it holds {contents(data)}. Put the good images into the folder itself, "
-            "or use the MVTec layout (train/good/*.png), or name their folder with --normal-dir"
+            f"{data} has no folder {normal_dir}; it holds {contents(data)}. Put the good images into the folder "
+            "itself, or use the MVTec layout (train/good/*.png), or name their folder with --normal-dir; with '*' "
+            "those of several products"
         )
     return list_images(folder)
 

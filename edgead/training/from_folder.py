@@ -28,11 +28,11 @@ from edgead.dataset.folders import (
     no_progress,
     split_good,
 )
-from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
+from edgead.dataset.groups import AUTO, FOLDERS, Groups, group_images, leak_warning, leaks
 from edgead.dataset.products import rule_of
 from edgead.errors import SettingsError, tell_invalid
 from edgead.export.build import build_artifact, software_versions
-from edgead.images.likeness import Look, likeness_warnings, look_of
+from edgead.images.likeness import Look, look_of, odd_ones
 from edgead.learning.finalize import CalibrationPlan
 from edgead.methods import METHODS
 from edgead.methods.checkpoint import Checkpoint
@@ -249,9 +249,8 @@ def train_from_folder(
     )
     facts = split.facts()
     stretched = preprocessing.fill == "stretch"
-    odd = likeness_warnings(
-        looks, list(looks.values()), "the others", in_pixels=good.roi is not None, stretched=stretched
-    )
+    apart = split.groups.rule == FOLDERS
+    odd = odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=stretched)
     if odd:
         facts["odd_images"] = odd
     trained = model.fit(
