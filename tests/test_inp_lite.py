@@ -121,6 +121,10 @@ def test_one_model_of_two_products(line_data, tmp_path):
     training = Artifact.load(model).manifest.training
     assert training["training_images"] + training["calibration_images"] == 120
     assert training["groups"]["rule"] == "folders" and training["groups"]["groups"] == 120
+    from edgead.export.graph import load_graph
+    from edgead.export.layers import transformer
+
+    assert not transformer(load_graph(Artifact.load(model)))  # squared lengths stay in float, and int8 is possible
     for precision in ("fp16", "int8"):
         ended = run_here("export", model, tmp_path / "products", "--precision", precision, "--tolerance", 0.5)
         assert ended.returncode == 0, ended.stderr
