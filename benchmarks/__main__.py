@@ -27,6 +27,7 @@ BENCHMARKS = (
     "panel",
     "guarantee",
     "guard",
+    "inp_lite",
     "outliers",
     "screen",
     "soak",

@@ -80,10 +80,10 @@ def _resolve(text: str, changes: Sequence[str]) -> Setting:
     from edgead.methods import METHODS, find_preset
 
     name, colon, given = text.partition(":")
-    chosen = dict(map(_pair, _COMMA.split(given))) if given else {}
+    chosen = dict(map(read_pair, _COMMA.split(given))) if given else {}
     detector = str(chosen.pop("detector", "patchcore"))
     preset = str(chosen.pop("preset", "default" if colon else name))
-    given_settings = {**chosen, **dict(map(_pair, changes))}
+    given_settings = {**chosen, **dict(map(read_pair, changes))}
     settings = {**find_preset(detector, preset), **given_settings}
     # Random weights: only the settings are asked for, and whether they are possible at all.
     resolved = METHODS[detector].from_settings(settings, pretrained=False).settings()
@@ -97,7 +97,7 @@ def _proportions(data: PanelSet) -> Proportions:
     return find_proportions(find_good_images(data.folder))
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def read_pair(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not (key.strip() and equals):
         raise SystemExit(f"{text!r}: expected key=value, such as window=3 or layers=[stride8,stride16]")

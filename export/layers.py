@@ -44,12 +44,23 @@ def body(model: onnx.ModelProto) -> set[str]:
 def transformer(model: onnx.ModelProto) -> set[str]:
     """Names of the nodes of a transformer, and of all that they depend on; empty where there is none.
 
-    A block adds what it computes to what its normalisation read, and nothing else in a network of edgead normalises
-    by LayerNormalization. Weights of its products have no names any more: the exporter has transposed them.
+    A block adds what it computes to what its normalisation read. Weights of its products have no names any more: the
+    exporter has transposed them. One that reads damped features, which `inp_lite` has, is none: it makes the scores,
+    and the squared lengths before it would leave the range of half floats.
     """
+    damped = _after(model, DAMPED)
     normalised = {node.input[0] for node in model.graph.node if node.op_type == "LayerNormalization"}
     added = [node for node in model.graph.node if node.op_type == "Add" and normalised.intersection(node.input)]
-    return _with_ancestors(model, added)
+    return _with_ancestors(model, [node for node in added if node.output[0] not in damped])
+
+
+def _after(model: onnx.ModelProto, constant: str) -> set[str]:
+    """Names of all that is computed of the constants of this name, in any part of the network."""
+    found = {tensor.name for tensor in model.graph.initializer if tensor.name.rpartition(".")[2] == constant}
+    for node in model.graph.node:  # in the order of computation
+        if found.intersection(node.input):
+            found.update(node.output)
+    return found
 
 
 def _with_ancestors(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> set[str]:

@@ -60,6 +60,22 @@ def test_plain_folder(tmp_path):
         find_good_images(tmp_path, "empty")
 
 
+def test_folders_of_several_products(tmp_path):
+    for name in ("nut10/ok/1.png", "nut9/ok/2.png", "nut9/ok/1.png", "nut9/bad/3.png", "read.me/x.png"):
+        draw(tmp_path / name)
+    found = find_good_images(tmp_path, "*/ok")
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == [
+        "nut9/ok/1.png",
+        "nut9/ok/2.png",
+        "nut10/ok/1.png",
+    ]
+    assert find_good_images(tmp_path, str(tmp_path / "nut[0-9]" / "ok")) == found[:2]
+    with pytest.raises(DatasetError, match=r"no folder of .* matches \*/good; it holds nut10/, nut9/, read.me/"):
+        find_good_images(tmp_path, "*/good")
+    with pytest.raises(ImageError, match=r"nut9: no images found .* name one of those"):
+        find_good_images(tmp_path, "nut*")
+
+
 def test_test_set_needs_both_kinds(tmp_path):
     with pytest.raises(DatasetError, match="has no folder test"):
         find_test_images(tmp_path)

@@ -314,6 +314,8 @@ SMALL = {
     "draem": {"image_size": (64, 64), "width": 0.125},
     "cs_flow": {"backbone": "efficientnet_lite0", "image_size": (64, 64), "hidden": 8},
     "golden": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
+    "inp_former": {"backbone": "dino_vits16", "layers": ["block1", "block2"], "image_size": (64, 64), "map_size": 64},
+    "inp_lite": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
 }
 
 

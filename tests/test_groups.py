@@ -162,6 +162,20 @@ def test_images_taken_close_together_belong_together(tmp_path):
     assert by_time([*paths, write(tmp_path / "x.png", texture(0))]) is None
 
 
+def test_products_apart(tmp_path):
+    """Parts of one product are alike beside those of another, but are different parts."""
+    paths = []
+    for product in range(8):
+        (tmp_path / str(product)).mkdir()
+        for part in range(4):
+            image = 128 + 2 * texture(900 + product) + texture(100 * product + part)
+            paths += [write(tmp_path / str(product) / f"{'ab'[i]}{part}.png", (1 + 0.1 * i) * image) for i in range(2)]
+    assert group_images(paths).count < 16
+    apart = group_images(paths, "folders")
+    assert apart.rule == "folders" and apart.of(paths) == [number // 2 for number in range(64)]
+    assert "32 groups of 64 images: 8 folders apart" in apart.account and leaks(apart, paths[1:], paths[:1]) == []
+
+
 def test_rules_by_name(tmp_path):
     paths = named(["lot7_a.png", "lot7_b.png", "lot12_a.png"])
     assert group_images(paths, "none").of(paths) == [0, 1, 2]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgead.images.files import load_image
-from edgead.images.likeness import likeness_warnings, look_of
+from edgead.images.likeness import likeness_warnings, look_of, odd_ones
 
 GOLDEN = "the model's golden images"
 
@@ -73,3 +73,16 @@ def test_odd_ones_among_many_are_named_but_not_in_a_mixed_set():
     assert found.startswith("1 of 20 images, 19.png first, have other proportions")
     mixed = [part(shape=shape) for shape in ((48, 64), (64, 48), (64, 64)) * 4]
     assert warnings(*mixed, known=[look_of(image) for image in mixed]) == []
+
+
+def test_products_that_differ_are_compared_apart():
+    large = {f"nut/{seed}.png": look_of(part(shape=(480, 640), seed=seed)) for seed in range(8)}
+    small = {f"bolt/{seed}.png": look_of(part(seed=seed)) for seed in range(3)}
+    looks = {**large, **small, "nut/8.png": look_of(part(seed=9))}
+    options = {"in_pixels": False, "stretched": True}
+    (together,) = odd_ones(looks, **options)
+    assert together.startswith("4 of 12 images, bolt/0.png first, are much smaller")
+    (apart,) = odd_ones(looks, apart=True, **options)
+    assert apart.startswith(
+        "1 of 9 images, nut/8.png first, are much smaller (64 x 48 pixels) than the others (640 x 480)"
+    )

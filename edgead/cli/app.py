@@ -40,7 +40,8 @@ Group = Annotated[
 NormalDir = Annotated[
     str | None,
     typer.Option(
-        help="Folder of good images below DATA; by default train/good, or DATA itself where it has no folder train."
+        help="Folder of good images below DATA; by default train/good, or DATA itself where it has no folder train. "
+        "'*' takes every folder: one model of several products."
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is random.")]

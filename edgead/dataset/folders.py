@@ -14,6 +14,7 @@ import numpy as np
 from edgead.artifact.manifest import Preprocessing
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.made import refuse_made
+from edgead.dataset.products import contents, find_images, is_pattern
 from edgead.images.files import ImageError, is_image_path, list_images, load_image
 from edgead.preprocess import preprocess
 
@@ -89,19 +90,24 @@ def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
         A data set in MVTec layout; or a folder of good images, without a folder `train`; or any folder together with
         `normal_dir`.
     normal_dir : str, optional
-        Folder of good images below `data`; "." is `data` itself.
+        Folder of good images below `data`; "." is `data` itself. With wildcards, such as "*" or "*/train/good", all
+        folders that match, which are those of several products.
     """
     if not data.is_dir():
         raise DatasetError(f"{data}: no such folder")
     if normal_dir is None:
         normal_dir = "." if _is_plain(data) else f"train/{GOOD}"
+    if normal_dir is not None and is_pattern(normal_dir):
+        found = find_images(data, normal_dir)
+        refuse_made(found)
+        return found
     folder = data / normal_dir
     refuse_made([folder / GOOD])
     if not folder.is_dir():
-        inside = ", ".join(sorted(entry.name + "/" * entry.is_dir() for entry in data.iterdir())[:8]) or "nothing"
         raise DatasetError(
-            f"{data} has no folder {normal_dir}; it holds {inside}. Put the good images into the folder itself, or use "
-            "the MVTec layout (train/good/*.png), or name their folder with --normal-dir"
+            f"{data} has no folder {normal_dir}; it holds {contents(data)}. Put the good images into the folder "
+            "itself, or use the MVTec layout (train/good/*.png), or name their folder with --normal-dir; with '*' "
+            "those of several products"
         )
     return list_images(folder)
 

@@ -16,7 +16,9 @@ from edgead.dataset.name_groups import by_counter, by_stem, by_time
 from edgead.dataset.near_duplicates import near_duplicates
 from edgead.errors import SettingsError
 
-AUTO, NONE = "auto", "none"
+AUTO, NONE, FOLDERS = "auto", "none", "folders"
+
+_NOTHING = "no near-duplicates, no clear names or times"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +76,11 @@ def group_images(paths: Sequence[Path], rule: str = AUTO, root: Path | None = No
     paths : sequence of Path
         Readable images.
     rule : str
-        "auto": near-duplicates by content, names and capture times, where they are clear. "none": each image is its
-        own group. A path that ends in .csv: a file with the columns path and group, where a path is relative to `root`
-        or a file name. Anything else: a regular expression that is searched in the file name, whose first group, or
-        else the whole match, is the group.
+        "auto": near-duplicates by content, names and capture times, where they are clear. "folders": the same within
+        each folder, where folders are products: images of one product are alike beside those of another. "none": each
+        image is its own group. A path that ends in .csv: a file with the columns path and group, where a path is
+        relative to `root` or a file name. Anything else: a regular expression that is searched in the file name, whose
+        first group, or else the whole match, is the group.
     root : Path, optional
         Folder of the data.
 
@@ -92,7 +95,9 @@ def group_images(paths: Sequence[Path], rule: str = AUTO, root: Path | None = No
     if rule == NONE:
         return _numbered(rule, paths, list(range(len(paths))), "as asked")
     if rule == AUTO:
-        return _found(paths)
+        return _numbered(rule, paths, *_found(paths))
+    if rule == FOLDERS:
+        return _numbered(rule, paths, *_found_apart(paths))
     if rule.lower().endswith(".csv"):
         return _numbered(rule, paths, _keys_from_csv(paths, Path(rule), root), f"from {Path(rule).name}")
     return _numbered(rule, paths, _keys_from_names(paths, rule), f"from names by {rule}")
@@ -100,7 +105,7 @@ def group_images(paths: Sequence[Path], rule: str = AUTO, root: Path | None = No
 
 def leaks(groups: Groups, learnt: Sequence[Path], held_out: Sequence[Path]) -> list[tuple[Path, Path]]:
     """Pairs of a held-out image and one among those learnt that show the same thing."""
-    if groups.rule == AUTO or not learnt or not held_out:
+    if groups.rule in (AUTO, FOLDERS) or not learnt or not held_out:
         return []  # near-duplicates are in one group then
     both, first = [*learnt, *held_out], len(learnt)
     return [(both[j], both[i]) for i, j in near_duplicates(both) if i < first <= j]
@@ -118,8 +123,22 @@ def leak_warning(pairs: Sequence[tuple[Path, Path]], held_out: int) -> str:
     )
 
 
-def _found(paths: Sequence[Path]) -> Groups:
-    """Join images by every kind of evidence that there is."""
+def _found_apart(paths: Sequence[Path]) -> tuple[list[Hashable], str]:
+    """Join images of the same folder."""
+    inside: dict[Path, list[Path]] = {}
+    for path in paths:
+        inside.setdefault(path.parent, []).append(path)
+    keys: dict[Path, Hashable] = {}
+    accounts = {}
+    for folder, own in inside.items():
+        found, accounts[folder] = _found(own)
+        keys |= {path: (folder, key) for path, key in zip(own, found, strict=True)}
+    reasons = [f"{folder}: {account}" for folder, account in accounts.items() if account != _NOTHING]
+    return [keys[path] for path in paths], f"{len(inside)} folders apart, {'; '.join(reasons) or _NOTHING}"
+
+
+def _found(paths: Sequence[Path]) -> tuple[list[int], str]:
+    """Join images by every kind of evidence that there is; gives a key for each, and the reasons."""
     parent = list(range(len(paths)))
 
     def root_of(index: int) -> int:
@@ -141,8 +160,7 @@ def _found(paths: Sequence[Path]) -> Groups:
         for index, key in enumerate(evidence.keys):
             parent[root_of(index)] = root_of(first.setdefault(key, index))
         reasons.append(evidence.account)
-    keys = [root_of(index) for index in range(len(paths))]
-    return _numbered(AUTO, paths, keys, " and ".join(reasons) or "no near-duplicates, no clear names or times")
+    return [root_of(index) for index in range(len(paths))], " and ".join(reasons) or _NOTHING
 
 
 def _numbered(rule: str, paths: Sequence[Path], keys: Sequence[Hashable], reason: str) -> Groups:

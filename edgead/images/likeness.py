@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -89,6 +90,20 @@ def likeness_warnings(
         f"{len(names)} of {len(looks)} images, {names[0]} first, "
         + _WORDS[what].format(given=looks[names[0]].size, others=others, usual=usual.size)
         for what, names in found.items()
+    ]
+
+
+def odd_ones(looks: Mapping[str, Look], *, apart: bool = False, in_pixels: bool, stretched: bool) -> list[str]:
+    """Name images that do not look as the others, by their paths; with `apart`, as the others in the same folder."""
+    folders: dict[str, dict[str, Look]] = {}
+    for name, look in looks.items():
+        folders.setdefault(os.path.dirname(name) if apart else "", {})[name] = look
+    return [
+        warning
+        for own in folders.values()
+        for warning in likeness_warnings(
+            own, list(own.values()), "the others", in_pixels=in_pixels, stretched=stretched
+        )
     ]
 
 

@@ -83,9 +83,8 @@ def build_tower(
         state = _download(name) if weights is None else read_tower(weights, name)
         if "pos_embed" in state:
             rows, columns = (side // tower.patch for side in image_size)
-            state["pos_embed"] = resize_positions(
-                state["pos_embed"], (rows, columns), positions or tower.family.positions
-            )
+            how = positions or tower.family.positions
+            state["pos_embed"] = resize_positions(state["pos_embed"], (rows, columns), how)
         network.load_state_dict(state)
     return network.eval()
 

@@ -20,11 +20,19 @@ from edgead.artifact.files import file_sha256
 from edgead.artifact.folder import Artifact, check_destination
 from edgead.artifact.manifest import Preprocessing
 from edgead.calibration.plan import IMAGES, plan_calibration, plan_cross_validation
-from edgead.dataset.folders import Images, StageProgress, check_images, find_good_images, no_progress, split_good
-from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
+from edgead.dataset.folders import (
+    Images,
+    StageProgress,
+    check_images,
+    find_good_images,
+    no_progress,
+    split_good,
+)
+from edgead.dataset.groups import AUTO, FOLDERS, Groups, group_images, leak_warning, leaks
+from edgead.dataset.products import is_pattern, rule_of
 from edgead.errors import SettingsError, tell_invalid
 from edgead.export.build import build_artifact, software_versions
-from edgead.images.likeness import Look, likeness_warnings, look_of
+from edgead.images.likeness import Look, look_of, odd_ones
 from edgead.learning.finalize import CalibrationPlan
 from edgead.learning.screen.clean import clean_warnings, suspicious_images
 from edgead.methods import METHODS
@@ -44,6 +52,7 @@ class GoodImages:
     data : Path
         MVTec layout, or a folder of good images, or any folder together with `normal_dir`.
     normal_dir : str, optional
+        See `edgead.dataset.folders.find_good_images`.
     roi : (int, int, int, int), optional
         x, y, width and height of the part of the image to look at.
     false_reject_rate : float, optional
@@ -54,7 +63,8 @@ class GoodImages:
     folds : int
         0 holds images out for the thresholds. Otherwise all are learnt, and thresholds come from cross-validation.
     group : str
-        Which images belong together and are held out together; see `edgead.dataset.groups.group_images`.
+        Which images belong together and are held out together; see `edgead.dataset.groups.group_images`. For several
+        products the default is "folders".
     paths : sequence of Path, optional
         The images, instead of all that lie in the folder; `data` is one that they lie in or below.
     clean : bool
@@ -64,7 +74,7 @@ class GoodImages:
     Raises
     ------
     SettingsError
-        `roi` is no region, or `clean` with `folds`.
+        `roi` is no region, or `clean` with `folds` or several products.
     """
 
     data: Path
@@ -81,8 +91,11 @@ class GoodImages:
     def __post_init__(self) -> None:
         if self.clean and self.folds:
             raise SettingsError("--clean holds images out, and --folds none: give one of them")
+        if self.clean and is_pattern(self.normal_dir):
+            raise SettingsError("--clean compares the parts of one product: leave it out for several")
         if self.roi is not None:
             object.__setattr__(self, "roi", _region(self.roi))
+        object.__setattr__(self, "group", rule_of(self.group, self.normal_dir))
 
     def find(self) -> list[Path]:
         """List the images; raises DatasetError or ImageError where there are none."""
@@ -253,9 +266,8 @@ def train_from_folder(
     )
     facts = split.facts()
     stretched = preprocessing.fill == "stretch"
-    odd = likeness_warnings(
-        looks, list(looks.values()), "the others", in_pixels=good.roi is not None, stretched=stretched
-    )
+    apart = split.groups.rule == FOLDERS
+    odd = odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=stretched)
     odd += clean_warnings(suspicious)
     if odd:
         facts["odd_images"] = odd

@@ -11,6 +11,7 @@ from edgead.artifact.manifest import PRECISIONS
 from edgead.calibration.plan import plan_calibration
 from edgead.dataset.folders import StageProgress, check_images, deal_groups, find_good_images
 from edgead.dataset.groups import AUTO, NONE, Groups, group_images
+from edgead.dataset.products import rule_of
 from edgead.errors import SettingsError
 from edgead.learning.finalize import CalibrationPlan
 
@@ -91,7 +92,7 @@ def split_images(data: Path, plan: TunePlan, progress: StageProgress) -> Parts:
     if unknown:
         raise SettingsError(f"unknown precision {', '.join(map(repr, unknown))}: choose from {', '.join(PRECISIONS)}")
     paths, _, sha256 = check_images(find_good_images(data, plan.normal_dir), progress=partial(progress, "read images"))
-    groups = group_images(paths, plan.group, data)
+    groups = group_images(paths, rule_of(plan.group, plan.normal_dir), data)
     held_out, rate = plan_calibration(groups.count, plan.false_reject_rate, what=groups.unit)
     judged = max(2, round(JUDGED_SHARE * groups.count))
     if held_out + judged >= groups.count:
