@@ -25,6 +25,7 @@ BUILT_IN = {
     "draem": "Draem",
     "cs_flow": "CsFlow",
     "golden": "Golden",
+    "metauas": "MetaUas",
 }
 
 
