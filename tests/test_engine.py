@@ -314,11 +314,13 @@ SMALL = {
     "draem": {"image_size": (64, 64), "width": 0.125},
     "cs_flow": {"backbone": "efficientnet_lite0", "image_size": (64, 64), "hidden": 8},
     "golden": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
+    "metauas": {"image_size": (64, 64)},
 }
 
 
-# A flow of eight blocks takes TensorRT half a minute.
-_METHODS = [pytest.param(name, marks=pytest.mark.slow if name == "cs_flow" else ()) for name in METHODS]
+# A flow of eight blocks takes TensorRT half a minute, and a whole EfficientNet-B4 is no quicker.
+_SLOW = ("cs_flow", "metauas")
+_METHODS = [pytest.param(name, marks=pytest.mark.slow if name in _SLOW else ()) for name in METHODS]
 
 
 @pytest.mark.parametrize("name", _METHODS)

@@ -48,7 +48,7 @@ def train(
     model : path
         Folder of the model to write.
     detector : str
-        The method: "patchcore", "mvg", "simplenet", "efficient_ad", "draem", "cs_flow" or "golden".
+        The method: "patchcore", "mvg", "simplenet", "efficient_ad", "draem", "cs_flow", "golden" or "metauas".
     preset : str
         Settings of the method: "default", another of its presets, or "auto" for what fits this machine.
     device : {"auto", "cpu", "cuda"}
