@@ -29,15 +29,17 @@ UNUSED = {"encoder._conv_head.weight": (1792, 448, 1, 1), "encoder._bn1.bias": (
 
 
 @pytest.fixture(scope="module")
-def shapes() -> dict[str, tuple[int, ...]]:
-    """Shapes of what a checkpoint holds, by its names."""
-    entries = empty_network().state_dict().items()
-    return {authors_name(name): tuple(value.shape) for name, value in entries if is_weight(name)} | UNUSED
-
-
-def empty_network() -> MetaUasNetwork:
+def network() -> MetaUasNetwork:
+    """A network without values: files are refused by names, shapes and what they hold."""
     with torch.device("meta"):
         return MetaUasNetwork((64, 64))
+
+
+@pytest.fixture(scope="module")
+def shapes(network) -> dict[str, tuple[int, ...]]:
+    """Shapes of what a checkpoint holds, by its names."""
+    entries = network.state_dict().items()
+    return {authors_name(name): tuple(value.shape) for name, value in entries if is_weight(name)} | UNUSED
 
 
 def flat(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
@@ -77,17 +79,17 @@ MASK = "mask_head.weight"
         ),
     ],
 )
-def test_a_file_of_something_else_is_refused(shapes, tmp_path, change, message):
+def test_a_file_of_something_else_is_refused(network, shapes, tmp_path, change, message):
     torch.save(change(flat(shapes)), tmp_path / "x.ckpt")
     with pytest.raises(SettingsError, match=message):
-        load_checkpoint(empty_network(), tmp_path / "x.ckpt")
+        load_checkpoint(network, tmp_path / "x.ckpt")
 
 
-def test_a_damaged_file_is_refused(tmp_path):
+def test_a_damaged_file_is_refused(network, tmp_path):
     for name, message in (("x.ckpt", "is damaged, or no file of torch.save"), ("x.safetensors", "or no safetensors")):
         (tmp_path / name).write_bytes(b"PK\x03\x04 and no more")
         with pytest.raises(SettingsError, match=message):
-            load_checkpoint(empty_network(), tmp_path / name)
+            load_checkpoint(network, tmp_path / name)
 
 
 def test_it_needs_weights_and_whole_strides():
