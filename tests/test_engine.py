@@ -316,6 +316,7 @@ SMALL = {
     "golden": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
     "inp_former": {"backbone": "dino_vits16", "layers": ["block1", "block2"], "image_size": (64, 64), "map_size": 64},
     "inp_lite": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
+    "metauas": {"image_size": (64, 64)},
 }
 
 

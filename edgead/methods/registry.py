@@ -27,6 +27,7 @@ BUILT_IN = {
     "golden": "Golden",
     "inp_former": "InpFormer",
     "inp_lite": "InpLite",
+    "metauas": "MetaUas",
 }
 
 

@@ -140,11 +140,10 @@ def _region(roi: Any) -> tuple[int, int, int, int]:
 
 
 def _weights_facts(settings: dict[str, Any], sha256: str | None) -> dict[str, Any]:
-    """Whose terms a model is under that has a foundation backbone inside, and which file that came from."""
+    """Which file of weights a model came from, and whose terms it is under that has a foundation backbone inside."""
     tower = TOWERS.get(settings.get("backbone", ""))
-    if tower is None:
-        return {}
-    return {"weights_licence": tower.family.licence, **({"weights_sha256": sha256} if sha256 else {})}
+    licence = {} if tower is None else {"weights_licence": tower.family.licence}
+    return {**licence, **({"weights_sha256": sha256} if sha256 else {})}
 
 
 @dataclass(frozen=True, slots=True)
