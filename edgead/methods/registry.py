@@ -25,6 +25,8 @@ BUILT_IN = {
     "draem": "Draem",
     "cs_flow": "CsFlow",
     "golden": "Golden",
+    "winclip": "WinClip",
+    "anomaly_clip": "AnomalyClip",
 }
 
 

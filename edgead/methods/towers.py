@@ -48,7 +48,12 @@ class TowerBackbone(Backbone):
 
 
 def build_tower(
-    name: str, image_size: tuple[int, int], *, weights: Path | None = None, pretrained: bool = True
+    name: str,
+    image_size: tuple[int, int],
+    *,
+    weights: Path | None = None,
+    pretrained: bool = True,
+    positions: Positions | None = None,
 ) -> nn.Module:
     """Build a whole tower of timm for images of one size, in evaluation mode.
 
@@ -63,6 +68,8 @@ def build_tower(
         the Hugging Face Hub.
     pretrained : bool
         False leaves the weights random.
+    positions : {"antialiased", "offset", "bilinear"}, optional
+        How positions are brought to the image size; by default as the family's authors do it.
 
     Raises
     ------
@@ -76,7 +83,9 @@ def build_tower(
         state = _download(name) if weights is None else read_tower(weights, name)
         if "pos_embed" in state:
             rows, columns = (side // tower.patch for side in image_size)
-            state["pos_embed"] = resize_positions(state["pos_embed"], (rows, columns), tower.family.positions)
+            state["pos_embed"] = resize_positions(
+                state["pos_embed"], (rows, columns), positions or tower.family.positions
+            )
         network.load_state_dict(state)
     return network.eval()
 
@@ -89,7 +98,7 @@ def resize_positions(positions: Tensor, grid: tuple[int, int], how: Positions) -
     positions : Tensor of shape (1, t, d)
     grid : (int, int)
         Rows and columns of patches.
-    how : {"antialiased", "offset"}
+    how : {"antialiased", "offset", "bilinear"}
         DINO and DINOv2 without registers ask torch for a scale, of a grid that is a tenth of a patch larger, and it
         reads the old positions at that scale; CLIP (as OpenCLIP resizes it) and DINOv2 with registers ask for a size.
     """
@@ -101,6 +110,8 @@ def resize_positions(positions: Tensor, grid: tuple[int, int], how: Positions) -
     if how == "offset":
         scales = [(count + _OFFSET) / side for count in grid]
         resized = F.interpolate(square, scale_factor=scales, mode="bicubic")
+    elif how == "bilinear":
+        resized = F.interpolate(square, size=list(grid), mode="bilinear")
     else:
         resized = F.interpolate(square, size=list(grid), mode="bicubic", antialias=True)
     return torch.cat([positions[:, :first], resized.flatten(2).transpose(1, 2)], dim=1)
