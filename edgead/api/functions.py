@@ -48,13 +48,14 @@ def train(
     model : path
         Folder of the model to write.
     detector : str
-        The method: "patchcore", "mvg", "simplenet", "efficient_ad", "draem", "cs_flow" or "golden".
+        The method: "patchcore", "mvg", "simplenet", "efficient_ad", "draem", "cs_flow", "golden", "winclip" or
+        "anomaly_clip".
     preset : str
         Settings of the method: "default", another of its presets, or "auto" for what fits this machine.
     device : {"auto", "cpu", "cuda"}
         Where to train.
     weights : path, optional
-        Weights of the backbone instead of the packaged ones.
+        Weights of the backbone instead of the packaged ones; of detectors from words, a whole CLIP.
     latency_ms : float, optional
         With the preset "auto": budget of a frame on this machine.
     progress : callable, optional
