@@ -27,7 +27,7 @@ class LabelledSet:
     Raises
     ------
     DatasetError
-        A defective image has no mask, or all images are good, or none is.
+        A defective image has no mask, or a folder has no good images or no defective ones.
     """
 
     def __init__(self, folders: Sequence[Path], spec: Preprocessing):
@@ -38,11 +38,6 @@ class LabelledSet:
             raise DatasetError(
                 f"{len(bare)} defective images have no mask, {bare[0]} first: prompts are learnt from masks, "
                 "ground_truth/KIND/NAME_mask.png"
-            )
-        if len({image.is_defective for image in self._images}) < 2:
-            raise DatasetError(
-                f"{', '.join(map(str, folders))}: prompts are learnt from good images (test/good) and defective ones "
-                "(test/KIND); one of them is missing"
             )
 
     def __len__(self) -> int:

@@ -47,7 +47,7 @@ class WordsNetwork(nn.Module):
     def tokens(self, image: Tensor) -> Tensor:
         """uint8 RGB (n, h, w, 3) -> tokens with their positions, that of the class first, (n, 1 + patches, d)."""
         patches = self.tower.patch_embed((image.float().permute(0, 3, 1, 2) - self.mean) / self.std)
-        first = self.tower.cls_token.expand(len(patches), -1, -1)
+        first = self.tower.cls_token.expand(patches.shape[0], -1, -1)  # its len would be a constant of the graph
         return torch.cat([first, patches], dim=1) + self.tower.pos_embed
 
     def anomalous(self, embeddings: Tensor) -> Tensor:
