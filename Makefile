@@ -41,7 +41,7 @@ build/stubs/stamp: | $(VENV)/dev.stamp
 $(VENV)/%.stamp: $(NATIVE)
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo 'installing edgead and its packages ($*) into $(VENV): some minutes'
-	$(VENV)/bin/python -m pip install --disable-pip-version-check --editable '.[$*]'
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --no-compile --editable '.[$*]'
 	touch $@
 
 clean:

@@ -13,7 +13,7 @@ from edgead.errors import SettingsError  # noqa: E402
 from edgead.methods.anomaly_ncd import sort  # noqa: E402
 from edgead.methods.anomaly_ncd.crops import Crop  # noqa: E402
 from edgead.methods.anomaly_ncd.encoder import MaskGuidedVit, RegionAverage  # noqa: E402
-from edgead.methods.anomaly_ncd.sort import Base, find_crops, sort_by_anomaly_ncd  # noqa: E402
+from edgead.methods.anomaly_ncd.sort import Base, Sorting, find_crops  # noqa: E402
 from edgead.methods.anomaly_ncd.training import Material, Plan, cosine  # noqa: E402
 from edgead.methods.anomaly_ncd.views import Views  # noqa: E402
 from edgead.methods.vit import VisionTransformer, VitShape, read_vit  # noqa: E402
@@ -56,7 +56,8 @@ def small_vit() -> VisionTransformer:
 
 
 def test_kinds_are_found_without_a_label():
-    found = sort_by_anomaly_ncd(*draw_set(TRUTH), Plan(3, epochs=12), encoder=RegionAverage(side=64), device="cpu")
+    sorting = Sorting(*draw_set(TRUTH), Plan(3, epochs=12), encoder=RegionAverage(side=64), device="cpu")
+    found = sorting.run()
     partners = {(a, b) for a, b in zip(TRUTH, found.labels.tolist(), strict=True)}
     assert len(partners) == 3, found.labels
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1)
@@ -71,7 +72,7 @@ def test_a_transformer_and_base_classes_go_the_same_way_twice(small_vit):
         small_vit.load_state_dict(state)
         encoder = MaskGuidedVit(small_vit, masked=1)
         given = {"encoder": encoder, "base": base, "device": "cpu"}
-        probabilities.append(sort_by_anomaly_ncd(images, maps, Plan(3, 2, 4), **given).probabilities)
+        probabilities.append(Sorting(images, maps, Plan(3, 2, 4), **given).run().probabilities)
     np.testing.assert_array_equal(*probabilities)
     assert probabilities[0].shape == (5, 3)
     changed = {name for name, value in small_vit.state_dict().items() if not torch.equal(value, state[name])}
@@ -93,7 +94,7 @@ def test_known_masks_take_the_place_of_binarisation():
 def test_what_cannot_be_sorted_is_refused(count, kinds, words):
     images, maps = draw_set([1] * count)
     with pytest.raises(SettingsError, match=words):
-        sort_by_anomaly_ncd(images[:2], maps, Plan(kinds), encoder=RegionAverage(side=64))
+        Sorting(images[:2], maps, Plan(kinds), encoder=RegionAverage(side=64))
 
 
 @pytest.mark.parametrize("settings", [{"kinds": 1}, {"kinds": 2, "epochs": 0}, {"kinds": 2, "batch_size": 1}], ids=str)

@@ -309,6 +309,7 @@ def test_usage_errors(model, line_data, tmp_path, monkeypatch, arguments, messag
     assert message in refused(monkeypatch, tmp_path, filled)
 
 
+@pytest.mark.slow
 def test_sigterm_while_the_model_is_written_leaves_nothing(line_data, tmp_path):
     options = ["--preset", "fast", "--image-size", "96", "--memory-bank-size", "200"]
     command = [sys.executable, "-c", "from edgead.cli import main; main()", "train", line_data, "-o", tmp_path / "m"]

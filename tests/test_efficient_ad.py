@@ -474,6 +474,7 @@ QUICK = {
 }
 
 
+@pytest.mark.slow
 def test_distillation_lowers_the_loss_and_goes_on_where_it_stopped(photographs, tmp_path):
     quick, barely = DistillConfig(**QUICK), DistillConfig(**{**QUICK, "steps": 1, "learning_rate": 1e-9})
 

@@ -321,8 +321,9 @@ SMALL = {
 }
 
 
-# A flow of eight blocks takes TensorRT half a minute.
-_METHODS = [pytest.param(name, marks=pytest.mark.slow if name == "cs_flow" else ()) for name in METHODS]
+# Export and engines of one take up to half a minute: the others are among the slow tests.
+_QUICK = {"efficient_ad", "golden", "patchcore"}
+_METHODS = [pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow) for name in METHODS]
 
 
 @pytest.mark.parametrize("name", _METHODS)

@@ -167,6 +167,7 @@ def test_what_was_calibrated_meanwhile_is_not_lost(model_copy, line_data, monkey
     assert list(manifest.graphs) == ["fp32"] and manifest.graphs["fp32"].calibration.reject == 3.0
 
 
+@pytest.mark.slow
 def test_rewriting_refuses_when_thresholds_would_not_hold(model_copy):
     from safetensors.torch import load_file, save_file
 
@@ -202,6 +203,7 @@ def test_thresholds_come_from_the_shipped_detector(trained_model, line_data):
     assert calibration.reject == pytest.approx(conformal_threshold(calibration.scores, 0.05) * (1 + MARGIN), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_failed_training_writes_nothing(line_data, tmp_path):
     out = tmp_path / "model"
     settings = {"backbone": "efficientnet_lite0", "image_size": (64, 64)}
@@ -219,6 +221,7 @@ def test_failed_training_writes_nothing(line_data, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing(line_data, small_disk):
     settings = {"backbone": "efficientnet_lite0", "image_size": (64, 64), "memory_bank_size": 50}
     with pytest.raises(OSError):

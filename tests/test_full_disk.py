@@ -38,7 +38,10 @@ VERBS = {
 }
 
 
-@pytest.mark.parametrize("verb", VERBS)
+_VERBS = [pytest.param(verb, marks=pytest.mark.slow if verb == "train again" else ()) for verb in VERBS]
+
+
+@pytest.mark.parametrize("verb", _VERBS)
 def test_is_reported_with_the_path(verb, trained_model, line_data, tmp_path, monkeypatch, capsys):
     with full_disk(tmp_path, size_kib=24 * 1024) as disk:
         if "{disk}/model" in " ".join(VERBS[verb]):

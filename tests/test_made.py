@@ -20,7 +20,7 @@ from edgead.errors import SettingsError
 from edgead.images.files import ImageError, load_image, write_image
 from edgead.synthetic.made_set import Recipe, make_defects
 from edgead.synthetic.placing import place_like, place_within
-from edgead.synthetic.rejects import by_boxes, by_masks, find_rejects
+from edgead.synthetic.rejects import RealDefect, by_boxes, by_masks, find_rejects
 from edgead.synthetic.transplant import cut_out, transplant
 
 HEIGHT, WIDTH = 60, 80
@@ -225,6 +225,21 @@ def test_rejects_without_a_mark_are_left_out_and_none_is_an_error(rejects, good,
         make_defects(good, by_masks(find_rejects(rejects), tmp_path / "masks"), tmp_path / "other")
 
 
+def test_rejects_of_one_name_and_two_formats_keep_their_masks(good, tmp_path):
+    for suffix, rows in (("png", slice(4, 8)), ("jpg", slice(20, 30))):
+        write_image(tmp_path / f"rejects/dent/a.{suffix}", reject(marked(rows, slice(5, 15))))
+    found = [
+        RealDefect(
+            path, kind, lambda path, _: marked(slice(4, 8 if path.suffix == ".png" else 16), slice(5, 15)), "box"
+        )
+        for path, kind in find_rejects(tmp_path / "rejects")
+    ]
+    said = make_defects(good, found, tmp_path / "made", Recipe(count=2))
+    sizes = {(load_image(tmp_path / "made" / one.mask)[:, :, 0] > 0).sum() for one in said.rejects}
+    assert sizes == {40, 120}
+    assert {Path(one.image).suffix for one in said.rejects} == {".png", ".jpg"}
+
+
 def test_boxes_of_verdicts_mark_defects(rejects, good, tmp_path):
     box = {"x": 30, "y": 20, "width": 14, "height": 10, "peak": 3.0}
     lines = [json.dumps({"name": "a.png", "boxes": [box]}), json.dumps({"name": "else.png", "boxes": []})]
@@ -328,6 +343,8 @@ def test_the_verb_makes_them_from_masks_boxes_or_a_heat_map(rejects, good, model
     assert both.returncode == 2 and "give one of them" in both.stderr
     unknown = run_here("defects", parts, "--from", rejects / "test" / "spot", "-o", tmp_path / "no")
     assert unknown.returncode == 2 and "where are the defects" in unknown.stderr
+    drawn = run_here("defects", parts, "--from", rejects / "test" / "spot", "-o", tmp_path / "no", "--method", "drawn")
+    assert drawn.returncode == 2 and "leave --from out" in drawn.stderr
     assert not (tmp_path / "no").exists()
 
 

@@ -132,6 +132,7 @@ def test_the_mean_of_the_weights_forgets_the_first():
     assert 100 < mean.module.weight.item() < 190
 
 
+@pytest.mark.slow
 def test_training_stops_when_drawn_defects_are_separated_no_better(monkeypatch):
     seen = iter([0.6, 0.8, 0.7, 0.75])  # a fifth look would raise StopIteration
     monkeypatch.setattr(DrawnDefects, "auroc", lambda self, score: next(seen))
@@ -237,6 +238,7 @@ def test_deployed_scores_are_the_trained_ones(model, line_data):
     assert not model.with_name("model.checkpoint").exists()
 
 
+@pytest.mark.slow
 def test_a_model_from_before_features_were_whitened_is_rebuilt(line_data, tmp_path):
     settings = {**TINY, "whiten": False, "steps": 2, "window": 1, "top_patches": 1, "rings": 0}
     good = GoodImages(line_data, false_reject_rate=0.05)

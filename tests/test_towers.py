@@ -218,6 +218,7 @@ def test_without_a_network_a_file_is_asked_for(monkeypatch):
         build_backbone(NAME, ["block1"], image_size=(56, 56))
 
 
+@pytest.mark.slow
 def test_patchcore_on_a_tower_from_the_command_line(line_data, weights, tmp_path):
     pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
     model = tmp_path / "model"

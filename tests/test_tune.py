@@ -218,6 +218,7 @@ def test_a_stop_does_not_wait_for_the_trial_that_runs():
     assert not set(multiprocessing.active_children()) - others
 
 
+@pytest.mark.slow
 def test_a_trial_chooses_the_window_and_the_rows_that_are_open(good_only, small_space):
     paths = tuple(sorted((good_only / "train" / "good").iterdir()))
     open_ = draw_candidates(["patchcore"], 0)[0]
@@ -320,6 +321,7 @@ def test_search_in_processes(good_only, small_space, tmp_path):
     assert training["settings"]["memory_bank_size"] == len(detector.artifact.array("memory_bank"))
 
 
+@pytest.mark.slow
 def test_a_budget_that_nothing_keeps(good_only, small_space, tmp_path):
     with pytest.raises(SettingsError, match="nothing keeps within 0.001 ms"):
         tune(good_only, tmp_path / "none", TunePlan(1e-3, 0.2, detectors=("patchcore",), trials=1, workers=1))

@@ -68,7 +68,10 @@ def evaluate_command(
 def report(
     model: Model,
     data: Annotated[Path, typer.Argument(help="Data set in MVTec layout.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The page to write; by default report.html, or forecast.html."),
+    ] = None,
     forecast: Forecast = False,
     real: Real = None,
     group: Group = "auto",
@@ -78,9 +81,10 @@ def report(
 ) -> None:
     """Measure a model on test images with known defects, and write a page that can be read, printed and filed."""
     if forecast:
-        _forecast((model, runtime, precision), data, output, real, json)
+        _forecast((model, runtime, precision), data, output or Path("forecast.html"), real, json)
         return
     _refuse_real(real)
+    output = output or Path("report.html")
     from edgead.detector import Detector
     from edgead.report.folder import report_folder
 

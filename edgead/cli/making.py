@@ -85,6 +85,8 @@ def defects(
         )
     if chosen and weights is None:
         raise SettingsError(f"--steps and --set are for --method {' and '.join(LEARNT)}")
+    if recipe.method == "drawn" and rejects is not None:
+        raise SettingsError("drawn defects come of no rejects: leave --from out, or choose another --method")
     parts = list_images(good)
     real = [] if rejects is None else _marked(rejects, masks, boxes, model)
     diffusion = None if weights is None else _diffusion(weights, {**chosen, "seed": seed}, recipe, real, device, yes)

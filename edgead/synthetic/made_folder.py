@@ -40,15 +40,14 @@ def keep_rejects(rejects: Sequence[RealDefect], group: str, draft: Path) -> list
     DatasetError
         There are rejects, and none has a marked defect.
     """
-    kept = []
+    kept: list[tuple[RealDefect, Reject]] = []
     paths = [reject.path for reject in rejects]
     groups = group_images(paths, group, common_folder(paths) if paths else None)
     for reject in rejects:
         _, mask = reject.load()
         if mask is None:
             continue
-        name = f"real/test/{reject.kind}/{reject.path.name}"
-        of_mask = f"real/ground_truth/{reject.kind}/{reject.path.stem}_mask.png"
+        name, of_mask = _names_of(reject, {record.mask for _, record in kept})
         _copy(reject.path, draft / name)
         write_image(draft / of_mask, mask.astype(np.uint8) * 255)
         record = Reject(
@@ -66,6 +65,15 @@ def keep_rejects(rejects: Sequence[RealDefect], group: str, draft: Path) -> list
             "(--boxes) or a model that finds them (--model)"
         )
     return kept
+
+
+def _names_of(reject: RealDefect, masks: set[str]) -> tuple[str, str]:
+    """What a reject and its mask are called in the draft; x.png and x.jpg would share a mask."""
+    stem = reject.path.stem
+    if f"real/ground_truth/{reject.kind}/{stem}_mask.png" in masks:
+        stem += f"_{reject.path.suffix[1:]}"
+    folder = f"{reject.kind}/{stem}"
+    return f"real/test/{folder}{reject.path.suffix}", f"real/ground_truth/{folder}_mask.png"
 
 
 def write_made(draft: Path, name: str, one: Made) -> MadeImage:

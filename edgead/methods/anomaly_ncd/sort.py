@@ -75,12 +75,22 @@ def build_encoder(weights: Path | None = None) -> Encoder:
 
 
 class Sorting:
-    """A sorting that is ready to begin: crops are cut, heads are drawn.
+    """Sorts images into kinds that nobody named (AnomalyNCD); ready to begin: crops are cut, heads are drawn.
 
     Parameters
     ----------
-    images, maps, plan, encoder, masks, base, device
-        See `sort_by_anomaly_ncd`.
+    images : sequence of ndarray of shape (h, w, 3), uint8, BGR
+    maps : sequence of ndarray of shape (h', w'), float
+        Anomaly of each pixel or patch; all of one detector, whose scale they share.
+    plan : Plan
+    encoder : nn.Module
+        Of `build_encoder`; it is trained.
+    masks : sequence of ndarray of shape (h', w'), optional
+        Not 0 in a region, where regions are known; main-element binarisation finds them otherwise.
+    base : Base
+        Labelled defects, of another product as a rule.
+    device : str
+        One of `edgead.methods.device.DEVICES`.
 
     Attributes
     ----------
@@ -88,6 +98,11 @@ class Sorting:
         Of each image.
     device : torch.device
         Where it will learn.
+
+    Raises
+    ------
+    SettingsError
+        Numbers of images, maps and masks that differ, or fewer images than kinds.
     """
 
     def __init__(
@@ -138,49 +153,10 @@ class Sorting:
         return torch.cat([self._heads(self.features(i))[1][head] for i in range(count)]).double().cpu()
 
 
-def sort_by_anomaly_ncd(
-    images: Sequence[np.ndarray],
-    maps: Sequence[np.ndarray],
-    plan: Plan,
-    *,
-    encoder: Encoder,
-    masks: Sequence[np.ndarray] | None = None,
-    base: Base = NO_BASE,
-    device: str = "auto",
-    progress: StageProgress = no_progress,
-) -> Kinds:
-    """Sort images into kinds that nobody named (AnomalyNCD).
-
-    Parameters
-    ----------
-    images : sequence of ndarray of shape (h, w, 3), uint8, BGR
-    maps : sequence of ndarray of shape (h', w'), float
-        Anomaly of each pixel or patch; all of one detector, whose scale they share.
-    plan : Plan
-    encoder : nn.Module
-        Of `build_encoder`; it is trained.
-    masks : sequence of ndarray of shape (h', w'), optional
-        Not 0 in a region, where regions are known; main-element binarisation finds them otherwise.
-    base : Base
-        Labelled defects, of another product as a rule.
-    device : str
-        One of `edgead.methods.device.DEVICES`.
-    progress : callable, optional
-        Called with ("sort", done, steps).
-
-    Raises
-    ------
-    SettingsError
-        Numbers of images, maps and masks that differ, or fewer images than kinds.
-    """
-    sorting = Sorting(images, maps, plan, encoder=encoder, masks=masks, base=base, device=device)
-    return sorting.run(progress)
-
-
 def find_crops(
     images: Sequence[np.ndarray], maps: Sequence[np.ndarray], masks: Sequence[np.ndarray] | None = None
 ) -> list[list[Crop]]:
-    """Crops around the regions of each image; see `sort_by_anomaly_ncd`."""
+    """Crops around the regions of each image; see `Sorting`."""
     grey = to_grey(maps)
     limits = search_range(grey)
     found: list[tuple[np.ndarray, int | None]]
