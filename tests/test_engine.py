@@ -318,6 +318,7 @@ SMALL = {
     "golden": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
     "winclip": {"backbone": "clip_vitb32", "image_size": (64, 64), "scales": (2,)},
     "anomaly_clip": {"backbone": "clip_vitb32", "image_size": (64, 64), "layers": ("block2",), "refined_blocks": 1},
+    "crane": {"backbone": "clip_vitb32", "image_size": (64, 64), "layers": ("block1", "block2"), "refined_blocks": 2},
 }
 
 

@@ -93,6 +93,8 @@ def test_texts_that_clip_cannot_read_are_refused(winclip):
         ("anomaly_clip", {}, "takes learnt prompts, --set prompts=epoch_15.pth, or learns them from labelled images"),
         ("anomaly_clip", {"prompts": "a", "auxiliary": ["b"]}, "give one of the two"),
         ("anomaly_clip", {"prompts": "a"}, "anomaly_clip needs a whole CLIP, clip_vitl14_336"),
+        ("crane", {}, "crane takes learnt prompts: give the authors' file with --set prompts=epoch_5.pth"),
+        ("crane", {"layers": []}, r"layers \[\] of clip_vitl14_336: choose from block1"),
         ("anomaly_clip", {"layers": ["block25"]}, r"layers \['block25'\] of clip_vitl14_336: choose from block1"),
         ("anomaly_clip", {"refined_blocks": 25}, "refined_blocks 25: give 1 to 24, the blocks of the tower"),
         ("anomaly_clip", {"deep_context": 13}, "deep_context 13: give 1 to 12, the tokens of the context"),

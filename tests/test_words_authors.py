@@ -16,7 +16,7 @@ pytest.importorskip("open_clip", reason="text towers are OpenCLIP's")
 import words_authors as authors  # noqa: E402
 from words import REAL, SMALL, THEIRS, build, difference, relative  # noqa: E402
 
-from edgead.methods import anomaly_clip, anomaly_clip_training, value_paths  # noqa: E402
+from edgead.methods import anomaly_clip, anomaly_clip_training, crane, value_paths  # noqa: E402
 from edgead.methods.tower_names import TOWERS  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -125,6 +125,10 @@ TURNED = {
     "class token normalised before its projection": ("anomaly_clip", class_token_normalised),
     "patches not normalised": ("anomaly_clip", set_norm("norm")),
     "texts of AnomalyCLIP swapped": ("anomaly_clip", texts_swapped),
+    "one refined block of Crane less": ("crane", set_refined(authors.REFINED - 1)),
+    "Crane's tokens not normalised": ("crane", set_norm("norm")),
+    "texts of Crane swapped": ("crane", texts_swapped),
+    "maps of four blocks": ("crane", lambda method: setattr(method.network, "blocks", authors.CRANE_LAYERS)),
 }
 
 
@@ -162,6 +166,27 @@ def test_another_attention_of_the_second_path_is_seen(method, monkeypatch):
     keys = lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(k, k, v)  # noqa: E731
     monkeypatch.setattr(anomaly_clip, "two_paths", lambda *arguments: value_paths.two_paths(*arguments, attention=keys))
     assert difference(method) > 3 * TOLERANCE
+
+
+SUMMED = crane.summed_attention
+
+
+def averaged(queries, keys, values):
+    return SUMMED(queries, keys, values) / 3
+
+
+CRANE_TURNED = {
+    "attention averaged": ("summed_attention", averaged),
+    "attention of values": ("summed_attention", value_paths.value_attention),
+    "more of the patches": ("POOLED_SHARE", 0.6),
+}
+
+
+@pytest.mark.parametrize("turned", CRANE_TURNED)
+def test_one_thing_turned_in_crane_is_seen(turned, built, monkeypatch):
+    name, value = CRANE_TURNED[turned]
+    monkeypatch.setattr(crane, name, value)
+    assert difference(built["crane"]) > 3 * TOLERANCE
 
 
 @pytest.mark.parametrize("positions", ["antialiased", "offset"])

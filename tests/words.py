@@ -13,13 +13,16 @@ import words_authors as authors
 from authors import authors_numbers
 
 from edgead.methods.anomaly_clip import AnomalyClip, AnomalyClipConfig
+from edgead.methods.crane import Crane, CraneConfig
 from edgead.methods.tower_names import TOWERS
 from edgead.methods.winclip import WinClip, WinClipConfig
 from edgead.methods.words import WordsMethod
 
 THEIRS = authors_numbers("words")
-REAL = {"winclip": "openclip_vitb16_plus", "anomaly_clip": "clip_vitb16"}
-SIZES = {"winclip": authors.WINCLIP, "anomaly_clip": authors.ANOMALY_CLIP}
+REAL = {"winclip": "openclip_vitb16_plus", "anomaly_clip": "clip_vitb16", "crane": "clip_vitb16"}
+SIZES = {"winclip": authors.WINCLIP, "anomaly_clip": authors.ANOMALY_CLIP, "crane": authors.ANOMALY_CLIP}
+# Crane's code adds to what it has kept of earlier blocks: all of its layers are the last one.
+BLOCKS = {"anomaly_clip": authors.LAYERS, "crane": authors.CRANE_LAYERS[-1:]}
 SMALL = {name: replace(TOWERS[name], side=authors.SIDE, **SIZES[method]) for method, name in REAL.items()}
 
 
@@ -49,10 +52,12 @@ def build(folder: Path, method: str, **changed: Any) -> WordsMethod[Any]:
     settings = {
         "backbone": REAL[method],
         "image_size": (authors.LARGER, authors.LARGER),
-        "layers": tuple(f"block{number}" for number in authors.LAYERS),
+        "layers": tuple(f"block{number}" for number in BLOCKS[method]),
         "refined_blocks": authors.REFINED,
         "prompts": str(prompts),
     }
+    if method == "crane":
+        return Crane(CraneConfig(**{**settings, **changed}), weights=clip)
     return AnomalyClip(AnomalyClipConfig(**{**settings, **changed}), weights=clip)
 
 

@@ -3,7 +3,7 @@
 `python tests/words_authors.py CODE OUT` writes the fixture, with CODE a folder of copies: `site` (open_clip_torch
 2.24.0, MIT License, as anomalib asks for), `anomalib` (Intel, Apache-2.0: the folder `winclip` of its image models as
 `models/winclip`, and `buffer_list.py` and `dynamic_buffer.py` of its components), `anomalyclip` (zqhang/AnomalyCLIP,
-MIT License).
+MIT License), `crane` (AlirezaSalehy/Crane, MIT License).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import torch
 from authors import numbers
 from towers_authors import draw
 
-SIDE, PATCH, EMBEDDED = 64, 16, {"winclip": 640, "anomaly_clip": 512}
+SIDE, PATCH, EMBEDDED = 64, 16, {"winclip": 640, "anomaly_clip": 512, "crane": 512}
 IMAGES = 2
 TEXT_WIDTH, TEXT_DEPTH = 16, 3
 WINCLIP = {"width": 24, "depth": 2, "heads": 3}
 ANOMALY_CLIP = {"width": 128, "depth": 4, "heads": 2}
-LARGER, LAYERS, REFINED = 96, (1, 3, 4), 3
-"""Side of the images of anomaly_clip, whose positions are for `SIDE`; blocks of its maps; those with a second path."""
+LARGER, REFINED, LAYERS, CRANE_LAYERS = 96, 3, (1, 3, 4), (2, 3, 4)
+"""Side of the images of anomaly_clip and crane, whose positions are for `SIDE`; blocks with a second path; of maps."""
 CONTEXT, DEEP_CONTEXT, DEEP_BLOCKS = 12, 4, 2
 STEPS, STRIDE = 3, 4
 """Of the training; pixels from one kept of a map to the next."""
@@ -118,10 +118,7 @@ def _winclip(code: Path) -> dict[str, np.ndarray]:
 def _anomaly_clip(code: Path) -> dict[str, np.ndarray]:
     sys.modules["thop"] = types.ModuleType("thop")
     sys.modules["thop"].profile = None  # type: ignore[attr-defined]
-    sys.modules["pkg_resources"] = types.ModuleType("pkg_resources")
-    import packaging.version
-
-    sys.modules["pkg_resources"].packaging = packaging  # type: ignore[attr-defined]
+    _have_pkg_resources()
     sys.path.insert(0, str(code))
     from AnomalyCLIP_lib.AnomalyCLIP import AnomalyCLIP
     from prompt_ensemble import AnomalyCLIP_PromptLearner
@@ -138,6 +135,13 @@ def _anomaly_clip(code: Path) -> dict[str, np.ndarray]:
     learner.load_state_dict({**learner.state_dict(), **draw_prompts()})
     model.visual.DAPM_replace(DPAM_layer=REFINED + 1)
     return {**found, **_judged(model, learner), **_learnt(model, learner)}
+
+
+def _have_pkg_resources() -> None:
+    import packaging.version
+
+    sys.modules["pkg_resources"] = types.ModuleType("pkg_resources")
+    sys.modules["pkg_resources"].packaging = packaging  # type: ignore[attr-defined]
 
 
 def _texts(model: Any, learner: Any) -> torch.Tensor:
@@ -195,10 +199,55 @@ def _learnt(model: Any, learner: Any) -> dict[str, np.ndarray]:
         return {"losses": np.array(losses), "learnt_texts": _texts(model, learner)[0].numpy()}
 
 
+def _crane(code: Path) -> dict[str, np.ndarray]:
+    """As in the authors' test.py, without DINOv2, and with maps averaged after the softmax."""
+    _have_pkg_resources()
+    sys.modules["segment_anything"] = types.ModuleType("segment_anything")
+    sys.modules["segment_anything"].sam_model_registry = {}  # type: ignore[attr-defined]
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("models", "utils")]:
+        del sys.modules[name]
+    sys.path.insert(0, str(code))
+    from models.Crane import Crane, ScoreBasePooling
+    from models.prompt_ensemble import PromptLearner
+    from scipy.ndimage import gaussian_filter
+    from torch.nn.functional import normalize
+    from utils.similarity import calc_similarity_logits, regrid_upsample
+
+    details = {
+        "Prompt_length": CONTEXT,
+        "learnabel_text_embedding_depth": DEEP_BLOCKS + 1,
+        "learnabel_text_embedding_length": DEEP_CONTEXT,
+        "others": types.SimpleNamespace(
+            image_size=LARGER, both_eattn_dattn=True, train_with_img_cls_type="pad_suffix", train_with_img_cls_prob=0
+        ),
+    }
+    sizes = (ANOMALY_CLIP["depth"], ANOMALY_CLIP["width"], PATCH, 77, 49408, TEXT_WIDTH, 1, TEXT_DEPTH)
+    model = Crane(EMBEDDED["crane"], SIDE, *sizes, design_details=details).eval()
+    found = _fill(model)
+    learner = PromptLearner(model, details)
+    learner.load_state_dict({**learner.state_dict(), **draw_prompts()})
+    model.visual.replace_with_EAttn(to_layer=REFINED + 1, type="qq+kk+vv")
+    with torch.no_grad():
+        prompts, tokens, deep, _ = learner()
+        texts = model.encode_text_learn(prompts, tokens, deep).float()
+        texts = normalize(torch.stack(torch.chunk(texts, dim=0, chunks=2), dim=1), dim=-1)
+        image, layers = model.encode_image(_normalised(draw_images(LARGER)), CRANE_LAYERS, self_cor_attn_layers=20)
+        image = image / image.norm(dim=-1, keepdim=True)
+        patches = torch.stack([layer / layer.norm(dim=-1, keepdim=True) for layer in layers])
+        logits = [calc_similarity_logits(each, texts) for each in patches]
+        maps = torch.stack([regrid_upsample(each.softmax(dim=-1), LARGER) for each in logits]).mean(dim=0)[..., 1]
+        whole = normalize(0.5 * ScoreBasePooling()(patches, logits) + 0.5 * image, dim=1)
+        scores = calc_similarity_logits(whole, texts).softmax(dim=-1)[:, 1]
+    blurred = np.stack([gaussian_filter(each, sigma=4) for each in maps.numpy()])
+    judged = {"image_scores": scores.numpy(), "maps": blurred[:, ::STRIDE, ::STRIDE]}
+    return {**found, "texts": texts[0].numpy(), **judged}
+
+
 def main(code: Path, out: Path) -> None:
     """Run the public code and write its numbers."""
     sys.path.insert(0, str(code / "site"))
     found = {"winclip": _winclip(code / "anomalib"), "anomaly_clip": _anomaly_clip(code / "anomalyclip")}
+    found["crane"] = _crane(code / "crane")
     flat = {f"{name}/{key}": value for name, numbers in found.items() for key, value in numbers.items()}
     np.savez_compressed(out, **flat)
 

@@ -48,8 +48,8 @@ def train(
     model : path
         Folder of the model to write.
     detector : str
-        The method: "patchcore", "mvg", "simplenet", "efficient_ad", "draem", "cs_flow", "golden", "winclip" or
-        "anomaly_clip".
+        The method: "patchcore", "mvg", "simplenet", "efficient_ad", "draem", "cs_flow", "golden", "winclip",
+        "anomaly_clip" or "crane".
     preset : str
         Settings of the method: "default", another of its presets, or "auto" for what fits this machine.
     device : {"auto", "cpu", "cuda"}

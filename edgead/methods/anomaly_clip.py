@@ -24,9 +24,8 @@ from edgead.methods.checkpoint import Learner
 from edgead.methods.device import CPU
 from edgead.methods.loop import run_steps
 from edgead.methods.method import Course
-from edgead.methods.tower_names import TOWERS
 from edgead.methods.value_paths import two_paths
-from edgead.methods.words import WordsMethod, WordsNetwork, check_clip
+from edgead.methods.words import WordsMethod, WordsNetwork, block_numbers, check_clip, check_paths
 
 
 @dataclass(frozen=True)
@@ -77,19 +76,12 @@ class AnomalyClipConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_clip(self.backbone)
-        tower = TOWERS[self.backbone]
-        unknown = [layer for layer in self.layers if layer not in tower.layers]
-        if unknown or not self.layers:
-            raise ValueError(f"layers {list(self.layers)} of {self.backbone}: choose from {', '.join(tower.layers)}")
-        if not 1 <= self.refined_blocks <= tower.depth:
-            raise ValueError(f"refined_blocks {self.refined_blocks}: give 1 to {tower.depth}, the blocks of the tower")
+        check_clip(self.backbone, self.temperature)
+        check_paths(self.backbone, self.layers, self.refined_blocks)
         if not 1 <= self.deep_context <= self.context:
             raise ValueError(f"deep_context {self.deep_context}: give 1 to {self.context}, the tokens of the context")
         if min(self.epochs, self.batch_size) < 1 or self.deep_blocks < 0:
             raise ValueError("epochs and batch_size must be at least 1, deep_blocks at least 0")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature {self.temperature}: give a positive number, such as 0.07")
 
 
 class AnomalyClipNetwork(WordsNetwork):
@@ -162,8 +154,7 @@ class AnomalyClip(WordsMethod[AnomalyClipConfig]):
 
     def build(self, tower: nn.Module) -> AnomalyClipNetwork:
         config = self.config
-        blocks = sorted({int(layer.removeprefix("block")) for layer in config.layers})
-        return AnomalyClipNetwork(tower, config.temperature, blocks, config.refined_blocks)
+        return AnomalyClipNetwork(tower, config.temperature, block_numbers(config.layers), config.refined_blocks)
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
         """Learn the prompts from the auxiliary sets, where there is no file of them; `images` teach nothing."""

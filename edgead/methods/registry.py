@@ -27,6 +27,7 @@ BUILT_IN = {
     "golden": "Golden",
     "winclip": "WinClip",
     "anomaly_clip": "AnomalyClip",
+    "crane": "Crane",
 }
 
 

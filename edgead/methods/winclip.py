@@ -94,15 +94,13 @@ class WinClipConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_clip(self.backbone)
+        check_clip(self.backbone, self.temperature)
         for name in ("good", "anomalous", "templates"):
             texts = getattr(self, name)
             if not texts or not all(text.count("{}") == 1 for text in texts):
                 raise ValueError(f"{name} {list(texts)}: give texts that have {{}} once each, such as 'flawless {{}}'")
         if not self.part.strip():
             raise ValueError("part is empty: say what the images show, such as part='metal nut'")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature {self.temperature}: give a positive number, such as 0.07")
         if not self.scales or min(self.scales) < 1:
             raise ValueError(f"scales {list(self.scales)}: give sides of windows in patches, such as [2, 3]")
 

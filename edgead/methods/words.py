@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -107,8 +108,25 @@ class WordsMethod(Method[Config]):
         return MapHead(patch_weight=0, graph_weight=1, sigma_px=settings.sigma_px)
 
 
-def check_clip(name: str) -> None:
-    """Raise ValueError unless a backbone is a tower of CLIP."""
+def check_clip(name: str, temperature: float) -> None:
+    """Raise ValueError unless a backbone is a tower of CLIP, and the temperature positive."""
+    if temperature <= 0:
+        raise ValueError(f"temperature {temperature}: give a positive number, such as 0.07")
     known = [known for known, tower in TOWERS.items() if tower.has_text]
     if name not in known:
         raise ValueError(f"backbone {name!r} has no text tower: choose one of {', '.join(known)}")
+
+
+def check_paths(name: str, layers: Sequence[str], refined: int) -> None:
+    """Raise ValueError unless a tower has these layers, at least one, and as many blocks as shall be refined."""
+    tower = TOWERS[name]
+    unknown = [layer for layer in layers if layer not in tower.layers]
+    if unknown or not layers:
+        raise ValueError(f"layers {list(layers)} of {name}: choose from {', '.join(tower.layers)}")
+    if not 1 <= refined <= tower.depth:
+        raise ValueError(f"refined_blocks {refined}: give 1 to {tower.depth}, the blocks of the tower")
+
+
+def block_numbers(layers: Sequence[str]) -> list[int]:
+    """Numbers of blocks from their names, in rising order."""
+    return sorted({int(layer.removeprefix("block")) for layer in layers})
