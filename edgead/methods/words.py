@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgead.artifact.files import file_sha256
 from edgead.artifact.manifest import LearnsFrom
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
@@ -101,6 +102,12 @@ class WordsMethod(Method[Config]):
     def set_texts(self, texts: Tensor) -> None:
         """Take embeddings of the good and the anomalous text, (2, d) of any length, as constants of the network."""
         self.network.texts.copy_(F.normalize(texts.detach(), dim=-1))
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """Which prompts these are, where they come from a file."""
+        prompts = getattr(self.config, "prompts", None)
+        return {} if prompts is None or self.text is None else {"prompts_sha256": file_sha256(Path(prompts))}
 
     @property
     def head(self) -> MapHead:
