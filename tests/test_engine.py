@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,6 +37,7 @@ if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
 from edgead.export.graph import export_onnx  # noqa: E402
 from edgead.export.quantize import LEAST_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
 from edgead.methods import METHODS  # noqa: E402
+from edgead.methods.tower_names import TOWERS  # noqa: E402
 
 A2000 = Gpu("NVIDIA RTX A2000", "sm86")
 
@@ -317,6 +319,9 @@ SMALL = {
     "inp_former": {"backbone": "dino_vits16", "layers": ["block1", "block2"], "image_size": (64, 64), "map_size": 64},
     "inp_lite": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
     "metauas": {"image_size": (64, 64)},
+    "winclip": {"backbone": "clip_vitb32", "image_size": (64, 64), "scales": (2,)},
+    "anomaly_clip": {"backbone": "clip_vitb32", "image_size": (64, 64), "layers": ("block2",), "refined_blocks": 1},
+    "crane": {"backbone": "clip_vitb32", "image_size": (64, 64), "layers": ("block1", "block2"), "refined_blocks": 2},
 }
 
 
@@ -326,7 +331,8 @@ _METHODS = [pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow)
 
 
 @pytest.mark.parametrize("name", _METHODS)
-def test_every_detector_has_graphs_that_tensorrt_takes(name, tmp_path, flavour):
+def test_every_detector_has_graphs_that_tensorrt_takes(name, tmp_path, flavour, monkeypatch):
+    monkeypatch.setitem(TOWERS, "clip_vitb32", replace(TOWERS["clip_vitb32"], width=24, depth=2, heads=3))
     detector = METHODS[name].from_settings(SMALL[name], pretrained=False)
     manifest = Manifest.draft(name, detector.preprocessing, detector.head)
     fp32, int8 = tmp_path / "model.onnx", tmp_path / "model.int8_symmetric.onnx"

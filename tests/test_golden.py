@@ -262,7 +262,7 @@ def test_what_needs_thresholds_says_what_to_do(golden_model, line_data, tmp_path
     ("count", "options", "message"),
     [
         (17, {}, "compares with 1 to 16 golden parts, found 17 images"),
-        (2, {"false_reject_rate": 0.1}, "golden learns from all of its images and makes no thresholds in training"),
+        (2, {"false_reject_rate": 0.1}, "golden makes no thresholds in training"),
         (2, {"folds": 2}, "leave out --false-reject-rate, --review-rate and --folds"),
     ],
 )

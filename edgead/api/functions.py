@@ -49,13 +49,13 @@ def train(
         Folder of the model to write.
     detector : str
         The method: "patchcore", "mvg", "simplenet", "efficient_ad", "draem", "cs_flow", "golden", "inp_former",
-        "inp_lite" or "metauas".
+        "inp_lite", "metauas", "winclip", "anomaly_clip" or "crane".
     preset : str
         Settings of the method: "default", another of its presets, or "auto" for what fits this machine.
     device : {"auto", "cpu", "cuda"}
         Where to train.
     weights : path, optional
-        Weights of the backbone instead of the packaged ones.
+        Weights of the backbone instead of the packaged ones; of detectors from words, a whole CLIP.
     latency_ms : float, optional
         With the preset "auto": budget of a frame on this machine.
     progress : callable, optional

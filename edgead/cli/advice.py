@@ -65,7 +65,7 @@ def _of_the_rate(artifact: Artifact) -> str:
 
 
 def without_thresholds(model: Path) -> str:
-    """What is said of a model of golden parts until it is calibrated."""
+    """What is said of a model of golden parts, or of words, until it is calibrated."""
     command = edgead_command("calibrate", model, "GOOD_IMAGES")
     return (
         f"Every image is for review: the model has no thresholds yet. `{command}` makes them, from "

@@ -53,7 +53,8 @@ def train(
     weights: Annotated[
         Path | None,
         typer.Option(
-            exists=True, help="Weights of the backbone: safetensors or a state dict. Of efficient_ad: a teacher."
+            exists=True,
+            help="Weights of the backbone: safetensors or a state dict. Of efficient_ad: a teacher; of words: a CLIP.",
         ),
     ] = None,
     roi: Region = None,

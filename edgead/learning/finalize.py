@@ -36,7 +36,8 @@ class CalibrationPlan:
 
     The images are held out of training, unless they come with `scores` from cross-validation. `groups` has the group of
     each; it is empty where each is its own. At most `most_defective` of them are defective, where nobody has labelled
-    them. Without a `false_reject_rate` there are no thresholds yet, and the images are golden parts, which were learnt.
+    them. Without a `false_reject_rate` there are no thresholds yet, and the images are golden parts, which were learnt,
+    or what a detector that learns from nothing will see.
     """
 
     images: Sequence[Path]
@@ -107,12 +108,14 @@ def complete_artifact(
 
 
 def _complete_without_thresholds(detector: Detector, draft: Path, parts: Sequence[Path]) -> GoodScores:
-    """Keep golden parts that lie a little otherwise: as they were learnt they would score 0, and prove nothing."""
+    """Keep golden parts, which lie a little otherwise where they were learnt: they would score 0, and prove nothing."""
+    learnt = detector.manifest.learns_from != "nothing"
     golden, paths = [], []
     for number, path in enumerate(parts[:GOLDEN_IMAGES]):
         names = (f"golden/{number}.png", f"golden/{number}.npy")
         paths.append(draft / names[0])
-        write_image(paths[-1], moved(load_image(path)))
+        image = load_image(path)
+        write_image(paths[-1], moved(image) if learnt else image)
         golden.append(write_golden(detector, draft, *names))
     good = measure_good(detector, paths)
     calibration = Calibration.none_yet(max(good.maxima), float(np.median(good.medians)))

@@ -28,6 +28,9 @@ BUILT_IN = {
     "inp_former": "InpFormer",
     "inp_lite": "InpLite",
     "metauas": "MetaUas",
+    "winclip": "WinClip",
+    "anomaly_clip": "AnomalyClip",
+    "crane": "Crane",
 }
 
 

@@ -27,6 +27,8 @@ from edgead.methods.tower_names import TOWERS, Tower
 from edgead.methods.tower_networks import create, rename
 
 METADATA = "edgead_tower"
+TEXT = "text."
+"""Before the names of a text tower in what `edgead weights` writes; OpenAI's own have nothing before them."""
 
 OPENAI = {
     "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af": "clip_vitb32",
@@ -38,6 +40,7 @@ OPENAI = {
 
 _KERNELS = ("patch_embed.proj.weight", "visual.conv1.weight")
 _POSITIONS = ("pos_embed", "visual.positional_embedding")
+_OF_TEXT = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
 # Of DINOv3 trained on satellite images, which normalises pixels otherwise.
 _SATELLITE = "local_cls_norm.weight"
 
@@ -50,7 +53,10 @@ def read_tower(file: Path, name: str) -> dict[str, Tensor]:
     SettingsError
         It holds Python objects, is damaged, or holds another network: the message says what was found and what to do.
     """
-    tensors, said = _read(file)
+    return _tower_of(file, *_read(file), name)
+
+
+def _tower_of(file: Path, tensors: Mapping[str, Tensor], said: str | None, name: str) -> dict[str, Tensor]:
     if said in (None, name):
         found = _fitted(tensors, TOWERS[name])
         if found is not None:
@@ -63,8 +69,29 @@ def read_tower(file: Path, name: str) -> dict[str, Tensor]:
     )
 
 
+def read_text_tower(file: Path, name: str) -> dict[str, Tensor]:
+    """Read the text tower beside a tower of CLIP: by OpenAI's names, float32.
+
+    Raises
+    ------
+    SettingsError
+        As `read_tower`; or there is none in the file.
+    """
+    tensors, said = _read(file)
+    found = _text_of(tensors)
+    if not found or said not in (None, name):
+        what = f"that of {said}" if found else "the image tower alone"
+        raise SettingsError(
+            f"{file} has no text tower for {name}, it has {what}: give the whole CLIP as OpenAI or OpenCLIP publish "
+            "it, or what `edgead weights` makes of that"
+        )
+    return found
+
+
 def convert(source: Path, destination: Path, name: str | None = None) -> dict[str, Any]:
     """Write a tower's weights as safetensors, by timm's names, and say what they are.
+
+    The text tower of a whole CLIP is written too, after `TEXT`.
 
     Parameters
     ----------
@@ -82,11 +109,11 @@ def convert(source: Path, destination: Path, name: str | None = None) -> dict[st
     """
     if destination.suffix != ".safetensors":
         raise SettingsError(f"{destination}: what is written is safetensors, so give a name that ends like that")
-    if name is None:
-        name = recognise(source)
-    elif name not in TOWERS:
+    if name is not None and name not in TOWERS:
         raise SettingsError(f"unknown tower {name!r}: choose one of {', '.join(TOWERS)}")
-    tensors, tower = read_tower(source, name), TOWERS[name]
+    found, said = _read(source)
+    name = name or _only(source, found, said)
+    tensors, text, tower = _tower_of(source, found, said, name), _text_of(found), TOWERS[name]
     facts = {
         "tower": name,
         "image_size": tower.side,
@@ -94,18 +121,23 @@ def convert(source: Path, destination: Path, name: str | None = None) -> dict[st
         "channels": tower.width,
         "blocks": tower.depth,
         "parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "text_parameters": sum(tensor.numel() for tensor in text.values()),
         "licence": tower.family.licence,
         "source": source.name,
         "source_sha256": file_sha256(source),
     }
-    content = serialize({key: value.contiguous() for key, value in tensors.items()}, {METADATA: json.dumps(facts)})
+    written = {**tensors, **{f"{TEXT}{key}": value for key, value in text.items()}}
+    content = serialize({key: value.contiguous() for key, value in written.items()}, {METADATA: json.dumps(facts)})
     write_whole(destination, content)
     return {**facts, "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def recognise(source: Path) -> str:
     """Name the only tower of `TOWERS` that a file holds; raises SettingsError where there is none, or several."""
-    tensors, said = _read(source)
+    return _only(source, *_read(source))
+
+
+def _only(source: Path, tensors: Mapping[str, Tensor], said: str | None) -> str:
     found = [said] if said else _recognise(tensors)
     if not found:
         raise SettingsError(
@@ -127,14 +159,22 @@ def _fitted(tensors: Mapping[str, Tensor], tower: Tower) -> dict[str, Tensor] | 
         return None
     with torch.device("meta"):
         network = create(tower, (tower.side, tower.side))
+    of_images = {key: value for key, value in tensors.items() if not key.startswith(TEXT)}
     try:
-        named = rename(tensors, tower, network)
+        named = rename(of_images, tower, network)
     except (KeyError, RuntimeError):  # of another family
         return None
     wanted = {key: value.shape for key, value in network.state_dict().items()}
     if {key: value.shape for key, value in named.items()} != wanted:
         return None
     return {key: value.float() for key, value in named.items()}
+
+
+def _text_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of the text tower by OpenAI's names, float32; empty where there is none."""
+    named = {key.removeprefix(TEXT): value.float() for key, value in tensors.items()}
+    found = {key: value for key, value in named.items() if key.startswith(_OF_TEXT)}
+    return found if "text_projection" in found else {}
 
 
 def _of_shape(tensors: Mapping[str, Tensor], tower: Tower) -> bool:

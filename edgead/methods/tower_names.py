@@ -11,9 +11,10 @@ from typing import Literal
 
 from edgead.errors import SettingsError
 
-Positions = Literal["antialiased", "plain", "offset", "rotary"]
+Positions = Literal["antialiased", "plain", "offset", "rotary", "bilinear"]
 """How authors bring positions to another grid: bicubic and antialiased; bicubic without antialiasing, to a size, or at
-a scale that a tenth of a patch was added to; or they need not, as rotary positions are computed of the grid."""
+a scale that a tenth of a patch was added to; or they need not, as rotary positions are computed of the grid. AnomalyCLIP
+and those who follow it do it bilinearly, whatever the family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Family:
 
 CLIP = Family("openai", "antialiased", "MIT")
 OPENCLIP = Family("datacompxl", "antialiased", "MIT for those of OpenCLIP's DataComp-1B; others have their own")
+LAION400M = Family("laion400m_e32", "antialiased", "MIT")
 DINO = Family("dino", "offset", "Apache-2.0")
 DINOV2 = Family("lvd142m", "offset", "Apache-2.0")
 DINOV2_REG = Family("lvd142m", "antialiased", "Apache-2.0")
@@ -74,6 +76,11 @@ class Tower:
         """block1 .. block12: the tokens of the patches as each block leaves them, before any last normalisation."""
         return tuple(f"block{number}" for number in range(1, self.depth + 1))
 
+    @property
+    def has_text(self) -> bool:
+        """Whether there is a text tower beside it, in files of its authors."""
+        return self.family in (CLIP, OPENCLIP, LAION400M)
+
     def check_image_size(self, image_size: tuple[int, int]) -> None:
         """Raise SettingsError unless both sides are whole patches."""
         if any(side % self.patch for side in image_size):
@@ -95,6 +102,7 @@ TOWERS = {
     "openclip_vitb32": Tower(OPENCLIP, "vit_base_patch32_clip_224", 32, 224),
     "openclip_vitb16": Tower(OPENCLIP, "vit_base_patch16_clip_224", 16, 224),
     "openclip_vitl14": Tower(OPENCLIP, "vit_large_patch14_clip_224", 14, 224, *_LARGE),
+    "openclip_vitb16_plus": Tower(LAION400M, "vit_base_patch16_plus_clip_240", 16, 240, 896, 12, 14),
     "dino_vits16": Tower(DINO, "vit_small_patch16_224", 16, 224, *_SMALL),
     "dino_vits8": Tower(DINO, "vit_small_patch8_224", 8, 224, *_SMALL),
     "dino_vitb16": Tower(DINO, "vit_base_patch16_224", 16, 224),

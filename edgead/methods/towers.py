@@ -68,8 +68,8 @@ def build_tower(
         the Hugging Face Hub.
     pretrained : bool
         False leaves the weights random.
-    positions : {"antialiased", "plain", "offset"}, optional
-        How they are brought to the image size, where that is another way than the authors' of the tower.
+    positions : {"antialiased", "plain", "offset", "bilinear"}, optional
+        How they are brought to the image size; by default as the authors of the tower's family do it.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def resize_positions(positions: Tensor, grid: tuple[int, int], how: Positions) -
     positions : Tensor of shape (1, t, d)
     grid : (int, int)
         Rows and columns of patches.
-    how : {"antialiased", "plain", "offset"}
+    how : {"antialiased", "plain", "offset", "bilinear"}
         DINO and DINOv2 without registers ask torch for a scale, of a grid that is a tenth of a patch larger, and it
         reads the old positions at that scale; CLIP (as OpenCLIP resizes it) and DINOv2 with registers ask for a size.
         The copy of OpenCLIP in MuSc asks for a size without antialiasing.
@@ -110,6 +110,8 @@ def resize_positions(positions: Tensor, grid: tuple[int, int], how: Positions) -
     if how == "offset":
         scales = [(count + _OFFSET) / side for count in grid]
         resized = F.interpolate(square, scale_factor=scales, mode="bicubic")
+    elif how == "bilinear":
+        resized = F.interpolate(square, size=list(grid), mode="bilinear")
     else:
         resized = F.interpolate(square, size=list(grid), mode="bicubic", antialias=how == "antialiased")
     return torch.cat([positions[:, :first], resized.flatten(2).transpose(1, 2)], dim=1)

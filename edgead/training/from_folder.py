@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from edgead import kernels
 from edgead.artifact.files import file_sha256
 from edgead.artifact.folder import Artifact, check_destination
-from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.manifest import LearnsFrom, Preprocessing
 from edgead.calibration.plan import IMAGES, plan_calibration, plan_cross_validation
 from edgead.dataset.folders import (
     Images,
@@ -113,15 +113,16 @@ class GoodImages:
         held_out, rate = self.plan(groups.count, groups.unit)
         return Split(*split_good(paths, held_out, seed, groups.of(paths)), rate, groups)
 
-    def keep_all(self, paths: Sequence[Path]) -> Split:
+    def keep_all(self, paths: Sequence[Path], learns_from: LearnsFrom) -> Split:
         """Find the groups of the images and hold none of them out: there will be no thresholds yet."""
-        return Split(list(paths), [], None, group_images(paths, self.group, self.data))
+        learnt = [] if learns_from == "nothing" else list(paths)
+        return Split(learnt, [], None, group_images(paths, self.group, self.data))
 
     def refuse_rates(self, detector: str) -> None:
         """Raise SettingsError where thresholds are asked for of a detector that gets none from its training."""
         if self.false_reject_rate is not None or self.review_rate is not None or self.folds:
             raise SettingsError(
-                f"{detector} learns from all of its images and makes no thresholds in training: leave out "
+                f"{detector} makes no thresholds in training: leave out "
                 "--false-reject-rate, --review-rate and --folds, and give the rates to `edgead calibrate`"
             )
 
@@ -241,7 +242,7 @@ def train_from_folder(
         progress=partial(progress, "read images"),
     )
     preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})
-    split = good.split(paths, model.config.seed) if method.calibrated else good.keep_all(paths)
+    split = good.split(paths, model.config.seed) if method.calibrated else good.keep_all(paths, method.learns_from)
     suspicious: list[Path] = []
     if good.clean:
         suspicious = suspicious_images(split.training, split.groups.of(split.training), roi=good.roi, progress=progress)
@@ -291,7 +292,7 @@ def train_from_folder(
         **({} if split.rate is None else model.facts(split.rate)),
         **_weights_facts(model.settings(), weights_sha256),
     }
-    calibration = split.calibration if method.calibrated else split.training
+    calibration = split.calibration if method.calibrated else paths
     plan = CalibrationPlan(calibration, split.rate, good.review_rate, groups=split.groups.of(calibration))
     if good.folds:
         provenance["folds"] = good.folds

@@ -1,0 +1,256 @@
+"""What public code of detectors from words computes, from weights and images that are drawn by their names.
+
+`python tests/words_authors.py CODE OUT` writes the fixture, with CODE a folder of copies: `site` (open_clip_torch
+2.24.0, MIT License, as anomalib asks for), `anomalib` (Intel, Apache-2.0: the folder `winclip` of its image models as
+`models/winclip`, and `buffer_list.py` and `dynamic_buffer.py` of its components), `anomalyclip` (zqhang/AnomalyCLIP,
+MIT License), `crane` (AlirezaSalehy/Crane, MIT License).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from authors import numbers
+from towers_authors import draw
+
+SIDE, PATCH, EMBEDDED = 64, 16, {"winclip": 640, "anomaly_clip": 512, "crane": 512}
+IMAGES = 2
+TEXT_WIDTH, TEXT_DEPTH = 16, 3
+WINCLIP = {"width": 24, "depth": 2, "heads": 3}
+ANOMALY_CLIP = {"width": 128, "depth": 4, "heads": 2}
+LARGER, REFINED, LAYERS, CRANE_LAYERS = 96, 3, (1, 3, 4), (2, 3, 4)
+"""Side of the images of anomaly_clip and crane, whose positions are for `SIDE`; blocks with a second path; of maps."""
+CONTEXT, DEEP_CONTEXT, DEEP_BLOCKS = 12, 4, 2
+STEPS, STRIDE = 3, 4
+"""Of the training; pixels from one kept of a map to the next."""
+PART, TEMPERATURE = "metal nut", 0.01
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+def draw_images(side: int) -> np.ndarray:
+    """uint8 RGB (2, side, side, 3)."""
+    shape = (IMAGES, side // 8, side // 8, 3)
+    coarse = np.clip(128 + 50 * numbers(f"words {side}", shape), 0, 255).round().astype(np.uint8)
+    return coarse.repeat(8, axis=1).repeat(8, axis=2)
+
+
+def draw_state(names: np.ndarray, shapes: np.ndarray) -> dict[str, torch.Tensor]:
+    """A whole CLIP by OpenAI's names."""
+    sizes = (tuple(map(int, shape.split())) for shape in shapes.tolist())
+    return {name: draw(name, size) for name, size in zip(names.tolist(), sizes, strict=True)}
+
+
+def draw_prompts() -> dict[str, torch.Tensor]:
+    """What a checkpoint of AnomalyCLIP's prompts has that is learnt and used."""
+    shapes = {f"ctx_{kind}": (1, 1, CONTEXT, TEXT_WIDTH) for kind in ("pos", "neg")}
+    shapes |= {f"compound_prompts_text.{number}": (DEEP_CONTEXT, TEXT_WIDTH) for number in range(DEEP_BLOCKS)}
+    return {name: torch.from_numpy(0.3 * numbers(f"prompts {name}", shape)).float() for name, shape in shapes.items()}
+
+
+def draw_masks() -> np.ndarray:
+    """float32 (2, LARGER, LARGER): none on the first image."""
+    masks = np.zeros((IMAGES, LARGER, LARGER), np.float32)
+    masks[1, 20:50, 30:80] = 1
+    return masks
+
+
+def _normalised(images: np.ndarray) -> torch.Tensor:
+    scaled = torch.from_numpy(images).float().permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    return (scaled - mean) / std
+
+
+def _fill(network: torch.nn.Module) -> dict[str, np.ndarray]:
+    """Draw all weights; returns their names and shapes."""
+    state = network.state_dict()
+    names = sorted(name for name in state if name not in ("logit_scale", "attn_mask"))
+    shapes = np.array([" ".join(map(str, state[name].shape)) for name in names])
+    network.load_state_dict({**state, **draw_state(np.array(names), shapes)})
+    return {"names": np.array(names), "shapes": shapes}
+
+
+def _anomalib(code: Path) -> Any:
+    """anomalib's module of WinCLIP, with no more of anomalib than it needs."""
+    parts = {name: types.ModuleType(name) for name in ("anomalib", "anomalib.data", "anomalib.models")}
+    parts["anomalib.data"].InferenceBatch = types.SimpleNamespace  # type: ignore[attr-defined]
+    sys.modules.update(parts)
+    sys.path.insert(0, str(code))
+    components = types.ModuleType("anomalib.models.components")
+    components.BufferListMixin = importlib.import_module("buffer_list").BufferListMixin  # type: ignore[attr-defined]
+    components.DynamicBufferMixin = importlib.import_module("dynamic_buffer").DynamicBufferMixin  # type: ignore[attr-defined]
+    sys.modules["anomalib.models.components"] = components
+    return importlib.import_module("models.winclip.torch_model")
+
+
+def _winclip(code: Path) -> dict[str, np.ndarray]:
+    import open_clip
+
+    module = _anomalib(code)
+    vision = open_clip.CLIPVisionCfg(
+        layers=WINCLIP["depth"],
+        width=WINCLIP["width"],
+        head_width=WINCLIP["width"] // WINCLIP["heads"],
+        patch_size=PATCH,
+        image_size=SIDE,
+    )
+    text = open_clip.CLIPTextCfg(width=TEXT_WIDTH, heads=1, layers=TEXT_DEPTH)
+    clip = open_clip.CLIP(EMBEDDED["winclip"], vision, text).eval()
+    found = _fill(clip)
+    module.open_clip = types.SimpleNamespace(create_model_and_transforms=lambda *_, **__: (clip, None, None))
+    model = module.WinClipModel(PART).eval()
+    model.temperature = TEMPERATURE
+    scored = model(_normalised(draw_images(SIDE)))
+    return {
+        **found,
+        "templates": np.array(sys.modules["models.winclip.prompting"].TEMPLATES),
+        "texts": model.text_embeddings.numpy(),
+        "image_scores": scored.pred_score.numpy(),
+        "maps": scored.anomaly_map.numpy()[:, ::STRIDE, ::STRIDE],
+    }
+
+
+def _anomaly_clip(code: Path) -> dict[str, np.ndarray]:
+    sys.modules["thop"] = types.ModuleType("thop")
+    sys.modules["thop"].profile = None  # type: ignore[attr-defined]
+    _have_pkg_resources()
+    sys.path.insert(0, str(code))
+    from AnomalyCLIP_lib.AnomalyCLIP import AnomalyCLIP
+    from prompt_ensemble import AnomalyCLIP_PromptLearner
+
+    details = {
+        "Prompt_length": CONTEXT,
+        "learnabel_text_embedding_depth": DEEP_BLOCKS + 1,
+        "learnabel_text_embedding_length": DEEP_CONTEXT,
+    }
+    sizes = (ANOMALY_CLIP["depth"], ANOMALY_CLIP["width"], PATCH, 77, 49408, TEXT_WIDTH, 1, TEXT_DEPTH)
+    model = AnomalyCLIP(EMBEDDED["anomaly_clip"], SIDE, *sizes, design_details=details).eval()
+    found = _fill(model)
+    learner = AnomalyCLIP_PromptLearner(model, details)
+    learner.load_state_dict({**learner.state_dict(), **draw_prompts()})
+    model.visual.DAPM_replace(DPAM_layer=REFINED + 1)
+    return {**found, **_judged(model, learner), **_learnt(model, learner)}
+
+
+def _have_pkg_resources() -> None:
+    import packaging.version
+
+    sys.modules["pkg_resources"] = types.ModuleType("pkg_resources")
+    sys.modules["pkg_resources"].packaging = packaging  # type: ignore[attr-defined]
+
+
+def _texts(model: Any, learner: Any) -> torch.Tensor:
+    """As in the authors' scripts, (1, 2, d)."""
+    texts = model.encode_text_learn(*learner(cls_id=None)).float()
+    texts = torch.stack(torch.chunk(texts, dim=0, chunks=2), dim=1)
+    return texts / texts.norm(dim=-1, keepdim=True)
+
+
+def _judged(model: Any, learner: Any) -> dict[str, np.ndarray]:
+    """As in the authors' test.py."""
+    from AnomalyCLIP_lib import compute_similarity, get_similarity_map
+    from scipy.ndimage import gaussian_filter
+
+    with torch.no_grad():
+        texts = _texts(model, learner)
+        embedding, layers = model.encode_image(_normalised(draw_images(LARGER)), LAYERS, DPAM_layer=REFINED + 1)
+        embedding = embedding / embedding.norm(dim=-1, keepdim=True)
+        scores = (embedding @ texts.permute(0, 2, 1) / 0.07).softmax(-1)[0, :, 1]
+        maps = []
+        for layer in layers:
+            similarity, _ = compute_similarity(layer / layer.norm(dim=-1, keepdim=True), texts[0])
+            shares = get_similarity_map(similarity[:, 1:, :], LARGER)
+            maps.append((shares[..., 1] + 1 - shares[..., 0]) / 2.0)
+        summed = torch.stack(maps).sum(dim=0)
+    blurred = np.stack([gaussian_filter(each, sigma=4) for each in summed.numpy()])
+    return {"texts": texts[0].numpy(), "image_scores": scores.numpy(), "maps": blurred[:, ::STRIDE, ::STRIDE]}
+
+
+def _learnt(model: Any, learner: Any) -> dict[str, np.ndarray]:
+    """As in the authors' train.py, with the same two images in every step."""
+    from AnomalyCLIP_lib import compute_similarity, get_similarity_map
+    from loss import BinaryDiceLoss, FocalLoss
+
+    optimizer = torch.optim.Adam(list(learner.parameters()), lr=1e-3, betas=(0.5, 0.999))
+    focal, dice, masks = FocalLoss(), BinaryDiceLoss(), torch.from_numpy(draw_masks())
+    with torch.no_grad():
+        embedding, layers = model.encode_image(_normalised(draw_images(LARGER)), LAYERS, DPAM_layer=REFINED + 1)
+        embedding = embedding / embedding.norm(dim=-1, keepdim=True)
+    losses = []
+    for _ in range(STEPS):
+        texts = _texts(model, learner)
+        cosines = (embedding.unsqueeze(1) @ texts.permute(0, 2, 1))[:, 0, ...] / 0.07
+        image_loss = torch.nn.functional.cross_entropy(cosines.squeeze(), torch.tensor([0, 1]))
+        loss = 0
+        for layer in layers:
+            similarity, _ = compute_similarity(layer / layer.norm(dim=-1, keepdim=True), texts[0])
+            shares = get_similarity_map(similarity[:, 1:, :], LARGER).permute(0, 3, 1, 2)
+            loss += focal(shares, masks) + dice(shares[:, 1, :, :], masks) + dice(shares[:, 0, :, :], 1 - masks)
+        optimizer.zero_grad()
+        (4 * loss + image_loss).backward()
+        optimizer.step()
+        losses.append(float(4 * loss + image_loss))
+    with torch.no_grad():
+        return {"losses": np.array(losses), "learnt_texts": _texts(model, learner)[0].numpy()}
+
+
+def _crane(code: Path) -> dict[str, np.ndarray]:
+    """As in the authors' test.py, without DINOv2, and with maps averaged after the softmax."""
+    _have_pkg_resources()
+    sys.modules["segment_anything"] = types.ModuleType("segment_anything")
+    sys.modules["segment_anything"].sam_model_registry = {}  # type: ignore[attr-defined]
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("models", "utils")]:
+        del sys.modules[name]
+    sys.path.insert(0, str(code))
+    from models.Crane import Crane, ScoreBasePooling
+    from models.prompt_ensemble import PromptLearner
+    from scipy.ndimage import gaussian_filter
+    from torch.nn.functional import normalize
+    from utils.similarity import calc_similarity_logits, regrid_upsample
+
+    details = {
+        "Prompt_length": CONTEXT,
+        "learnabel_text_embedding_depth": DEEP_BLOCKS + 1,
+        "learnabel_text_embedding_length": DEEP_CONTEXT,
+        "others": types.SimpleNamespace(
+            image_size=LARGER, both_eattn_dattn=True, train_with_img_cls_type="pad_suffix", train_with_img_cls_prob=0
+        ),
+    }
+    sizes = (ANOMALY_CLIP["depth"], ANOMALY_CLIP["width"], PATCH, 77, 49408, TEXT_WIDTH, 1, TEXT_DEPTH)
+    model = Crane(EMBEDDED["crane"], SIDE, *sizes, design_details=details).eval()
+    found = _fill(model)
+    learner = PromptLearner(model, details)
+    learner.load_state_dict({**learner.state_dict(), **draw_prompts()})
+    model.visual.replace_with_EAttn(to_layer=REFINED + 1, type="qq+kk+vv")
+    with torch.no_grad():
+        prompts, tokens, deep, _ = learner()
+        texts = model.encode_text_learn(prompts, tokens, deep).float()
+        texts = normalize(torch.stack(torch.chunk(texts, dim=0, chunks=2), dim=1), dim=-1)
+        image, layers = model.encode_image(_normalised(draw_images(LARGER)), CRANE_LAYERS, self_cor_attn_layers=20)
+        image = image / image.norm(dim=-1, keepdim=True)
+        patches = torch.stack([layer / layer.norm(dim=-1, keepdim=True) for layer in layers])
+        logits = [calc_similarity_logits(each, texts) for each in patches]
+        maps = torch.stack([regrid_upsample(each.softmax(dim=-1), LARGER) for each in logits]).mean(dim=0)[..., 1]
+        whole = normalize(0.5 * ScoreBasePooling()(patches, logits) + 0.5 * image, dim=1)
+        scores = calc_similarity_logits(whole, texts).softmax(dim=-1)[:, 1]
+    blurred = np.stack([gaussian_filter(each, sigma=4) for each in maps.numpy()])
+    judged = {"image_scores": scores.numpy(), "maps": blurred[:, ::STRIDE, ::STRIDE]}
+    return {**found, "texts": texts[0].numpy(), **judged}
+
+
+def main(code: Path, out: Path) -> None:
+    """Run the public code and write its numbers."""
+    sys.path.insert(0, str(code / "site"))
+    found = {"winclip": _winclip(code / "anomalib"), "anomaly_clip": _anomaly_clip(code / "anomalyclip")}
+    found["crane"] = _crane(code / "crane")
+    flat = {f"{name}/{key}": value for name, numbers in found.items() for key, value in numbers.items()}
+    np.savez_compressed(out, **flat)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
