@@ -13,8 +13,8 @@ from edgead.errors import SettingsError
 
 Positions = Literal["antialiased", "plain", "offset", "rotary", "bilinear"]
 """How authors bring positions to another grid: bicubic and antialiased; bicubic without antialiasing, to a size, or at
-a scale that a tenth of a patch was added to; or they need not, as rotary positions are computed of the grid. AnomalyCLIP
-and those who follow it do it bilinearly, whatever the family."""
+a scale that a tenth of a patch was added to; or they need not, as rotary positions are computed of the grid. Those of
+AnomalyCLIP and who follow them do it bilinearly, whatever the family."""
 
 
 @dataclass(frozen=True, slots=True)
