@@ -22,7 +22,7 @@ from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.groups import group_images
 from edgead.learning.commission.backbone import open_backbone
 from edgead.learning.screen.clean import FAR, stand_out
-from edgead.learning.screen.features import raw_features, scaled_features
+from edgead.learning.screen.features import comparable_features, raw_features
 from edgead.learning.screen.mutual import MutualRule, mutual_scores
 from edgead.metrics.ranking import auroc
 
@@ -101,7 +101,7 @@ def mix(data: PanelSet, pool: Pool, share: float, draw: int, work: Path) -> Mixt
     chosen = np.sort(np.concatenate([good, defects[:wanted]]))
     file = work / f"clean_{data.name}_{round(1000 * share)}_{draw}.npy"
     if not file.is_file():
-        features = scaled_features(pool.raw[chosen], open_backbone("fast"))
+        features = comparable_features(pool.raw[chosen], pool.parts[chosen], open_backbone("fast"))
         np.save(file, mutual_scores(features, pool.parts[chosen], MutualRule())[0])
     return Mixture(chosen, np.load(file), defects[len(defects) // 2 :])
 

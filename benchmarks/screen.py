@@ -19,7 +19,7 @@ import numpy as np
 from edgead.dataset.folders import LabelledImage, find_good_images, find_test_images
 from edgead.dataset.groups import group_images
 from edgead.learning.commission.backbone import open_backbone
-from edgead.learning.screen.features import raw_features, scaled_features
+from edgead.learning.screen.features import comparable_features, raw_features
 from edgead.learning.screen.mutual import ALIKE, MutualRule, mutual_scores
 from edgead.metrics.ranking import auroc
 
@@ -45,7 +45,8 @@ def main(arguments: list[str]) -> None:
         for draw in range(options.draws):
             pile = draw_pile(defective, share / 100, options.parts, np.random.default_rng([draw, share]))
             start = time.process_time()
-            scores, _ = mutual_scores(scaled_features(raw[pile], open_backbone(BACKBONE)), parts[pile], rule)
+            backbone = open_backbone(BACKBONE)
+            scores, _ = mutual_scores(comparable_features(raw[pile], parts[pile], backbone), parts[pile], rule)
             spent = time.process_time() - start
             found.append((auroc(defective[pile], scores), _shuffled(defective[pile], scores), spent))
         areas, shuffled, spent = np.array(found).T

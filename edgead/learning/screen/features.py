@@ -19,6 +19,7 @@ from edgead.dataset.folders import Images, Progress, StageProgress
 from edgead.errors import SettingsError
 from edgead.learning.commission.backbone import FrozenBackbone, open_backbone
 from edgead.learning.screen.mutual import MutualRule, mutual_scores
+from edgead.memory_bank.feature_metric import fit_metric
 from edgead.memory_bank.feature_scale import fit_scale
 from edgead.runtime import open_runtime
 from edgead.runtime.contract import Runtime
@@ -51,22 +52,26 @@ class MutualScorer:
         """Score images and patches; see `PileScorer`."""
         report = partial(progress, "extract features")
         raw = raw_features(self._backbone, paths, roi=self.preprocessing.roi, zoom=self._zoom, progress=report)
-        return mutual_scores(
-            scaled_features(raw, self._backbone), parts, self._rule, partial(progress, "compare parts")
-        )
+        features = comparable_features(raw, parts, self._backbone)
+        return mutual_scores(features, parts, self._rule, partial(progress, "compare parts"))
 
 
-def scaled_features(raw: np.ndarray, backbone: FrozenBackbone) -> np.ndarray:
-    """Bring raw features onto the scale that they have in common, in place.
+def comparable_features(raw: np.ndarray, parts: Sequence[int], backbone: FrozenBackbone) -> np.ndarray:
+    """Bring raw features onto a common scale, where what differs between parts anyway counts for less.
+
+    The metric is `edgead.memory_bank.feature_metric`, of the pile itself: the few defects in it hardly change it.
 
     Parameters
     ----------
     raw : ndarray of shape (n, h, w, d), float32, C order
+        Changed.
+    parts : sequence of int of length n
+        Images of one number show the same part.
+    backbone : FrozenBackbone
 
     Returns
     -------
     ndarray of shape (n, h, w, d), float32
-        `raw`.
 
     Raises
     ------
@@ -77,7 +82,7 @@ def scaled_features(raw: np.ndarray, backbone: FrozenBackbone) -> np.ndarray:
     if not np.isfinite(rows).all():
         raise SettingsError("the backbone gave NaN or infinity: it is broken, or its engine is")
     fit_scale(rows, backbone.channels).standardise(rows, damp_length=backbone.damp_length)
-    return raw
+    return (rows @ fit_metric(rows, parts)).reshape(raw.shape)
 
 
 def raw_features(

@@ -3,8 +3,9 @@
 Ours, after MuSc (Li et al., "MuSc: Zero-shot industrial anomaly classification and segmentation with mutual scoring of
 the unlabeled images", ICLR 2024, arXiv 2401.16753). From there are the means over neighbourhoods of several sizes
 (`neighbourhood_mean`), the average over the images to which a patch is nearest (`interval_average`) and the constraint
-by alike images (`constrain`). Ours are the features and their scale, that images of one part do not vouch for each
-other, the second round by trusted images, and how patches become the score of an image. So its scores are not MuSc's.
+by alike images (`constrain`). Ours are the features, their scale and metric, that images of one part do not vouch for
+each other, the second round by trusted images, and how patches become the score of an image. So its scores are not
+MuSc's.
 """
 
 from __future__ import annotations
