@@ -44,14 +44,14 @@ def test_scores_that_are_all_the_same_do_not_stand_out():
 
 
 def test_few_parts_are_all_learnt():
-    paths = [Path(f"{number}.png") for number in range(40)]  # are not even read
-    assert suspicious_images(paths, [number // 4 for number in range(40)]) == []
+    paths = [Path(f"{number}.png") for number in range(98)]  # are not even read
+    assert suspicious_images(paths, [number // 2 for number in range(98)]) == []
 
 
 def test_what_is_not_learnt_is_named(monkeypatch):
-    monkeypatch.setattr(clean, "MutualScorer", lambda *given: lambda *piles: (np.r_[np.linspace(1, 1.2, 29), 5], None))
-    paths = [Path(f"{number}.png") for number in range(30)]
-    assert suspicious_images(paths, range(30)) == paths[-1:]
+    monkeypatch.setattr(clean, "MutualScorer", lambda *given: lambda *piles: (np.r_[np.linspace(1, 1.2, 59), 5], None))
+    paths = [Path(f"{number}.png") for number in range(60)]
+    assert suspicious_images(paths, range(60)) == paths[-1:]
     (warning,) = clean_warnings(paths[:9])
     assert "9 images stand out" in warning and "7.png, ..." in warning and "8.png" not in warning
     assert clean_warnings([]) == []
@@ -66,8 +66,9 @@ def test_folds_hold_nothing_out_to_keep():
 
 
 @pytest.mark.slow
-def test_a_defect_among_good_parts_is_not_learnt(line_data, tmp_path):
+def test_a_defect_among_good_parts_is_not_learnt(line_data, tmp_path, monkeypatch):
     pytest.importorskip("torch", reason="training needs the workstation's packages")
+    monkeypatch.setattr(clean, "ENOUGH_PARTS", 10)
     good = tmp_path / "good"
     good.mkdir()
     for path in sorted(line_data.glob("train/good/*")):
