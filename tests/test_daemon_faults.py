@@ -20,6 +20,8 @@ from fakes import edit_manifest, mjpeg_server
 
 from edgead.artifact.folder import Artifact, write_manifest
 
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+
 
 def two_pipelines(model, other=None, **changed):
     pipelines = {"a": {"camera": "a", "model": str(model)}, "b": {"camera": "b", "model": str(other or model)}}
@@ -65,7 +67,6 @@ def other_scores(content):
     content["graphs"]["fp32"]["golden"][0]["image_score"] *= 1.01
 
 
-@pytest.mark.slow
 def test_a_model_that_fails_its_self_test_is_not_in_service(trained_model, tmp_path):
     tampered = copied(trained_model, tmp_path / "tampered", other_scores)
     with started(tmp_path, two_pipelines(trained_model, tampered)) as daemon:
@@ -86,7 +87,6 @@ def test_a_model_that_fails_its_self_test_is_not_in_service(trained_model, tmp_p
     check_records(daemon)
 
 
-@pytest.mark.slow
 def test_a_model_that_decays_in_service_is_found_on_demand(trained_model, tmp_path):
     model = copied(trained_model, tmp_path / "model")
     with started(tmp_path, make_site(model)) as daemon:
@@ -100,7 +100,6 @@ def test_a_model_that_decays_in_service_is_found_on_demand(trained_model, tmp_pa
     check_records(daemon)
 
 
-@pytest.mark.slow
 def test_models_are_exchanged_between_two_frames_and_a_corrupted_one_is_refused(trained_model, tmp_path):
     model = copied(trained_model, tmp_path / "model")
     second = copied(trained_model, tmp_path / "second", lambda content: content["training"].update(note="second"))
@@ -134,7 +133,6 @@ def test_models_are_exchanged_between_two_frames_and_a_corrupted_one_is_refused(
     assert len(runs) == 3 and runs[0] == runs[2]
 
 
-@pytest.mark.slow
 def test_a_model_that_fails_in_service_gives_way_to_the_one_before(trained_model, tmp_path):
     fails = (
         "from edgead.detector import Session\n"
@@ -160,7 +158,6 @@ def test_a_model_that_fails_in_service_gives_way_to_the_one_before(trained_model
     assert len(set(ids)) == len(ids)
 
 
-@pytest.mark.slow
 def test_a_pipeline_that_dies_is_restarted_within_its_budget_and_the_other_goes_on(trained_model, tmp_path):
     dies = (
         "from edgead.daemon.active_model import ActiveModel\n"
@@ -184,7 +181,6 @@ def test_a_pipeline_that_dies_is_restarted_within_its_budget_and_the_other_goes_
     assert len(daemon.records()) == daemon.counts()["a"]["judged"]
 
 
-@pytest.mark.slow
 def test_reload_starts_again_what_has_changed_and_refuses_a_broken_file(trained_model, tmp_path):
     site = two_pipelines(trained_model)
     with started(tmp_path, site) as daemon:
@@ -221,7 +217,6 @@ def test_reload_starts_again_what_has_changed_and_refuses_a_broken_file(trained_
     assert len([record for record in records if record["pipeline"] == "a"]) == daemon.counts()["a"]["judged"]
 
 
-@pytest.mark.slow
 def test_a_model_that_the_site_file_names_again_is_swapped_in_at_a_reload(trained_model, tmp_path):
     second = copied(trained_model, tmp_path / "second", lambda content: content["training"].update(note="second"))
     site = make_site(trained_model)
@@ -248,7 +243,6 @@ def test_a_model_that_the_site_file_names_again_is_swapped_in_at_a_reload(traine
     check_records(daemon)
 
 
-@pytest.mark.slow
 def test_thresholds_outlive_a_restart_and_belong_to_their_model(trained_model, tmp_path):
     model = copied(trained_model, tmp_path / "model")
     site = make_site(model)
@@ -276,7 +270,6 @@ def test_thresholds_outlive_a_restart_and_belong_to_their_model(trained_model, t
         daemon.wait_state("fault", reason="thresholds.json cannot be read")
 
 
-@pytest.mark.slow
 def test_killed_at_any_instant_no_record_is_lost_or_doubled(trained_model, tmp_path):
     lines = tmp_path / "lines.jsonl"
     site = make_site(
@@ -303,7 +296,6 @@ def test_killed_at_any_instant_no_record_is_lost_or_doubled(trained_model, tmp_p
         connection.close()
 
 
-@pytest.mark.slow
 def test_a_dead_sink_delays_no_verdict_and_not_the_end(trained_model, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/verdicts"
@@ -323,7 +315,6 @@ def test_a_dead_sink_delays_no_verdict_and_not_the_end(trained_model, tmp_path):
     check_records(daemon)
 
 
-@pytest.mark.slow
 def test_a_camera_that_is_lost_is_a_fault_until_it_is_back(trained_model, tmp_path):
     with mjpeg_server(10**6, fps=10) as server:
         uri = server.url.replace("http://", "http://kim:hunter2@") + "/stream"
@@ -347,7 +338,6 @@ def test_a_camera_that_is_lost_is_a_fault_until_it_is_back(trained_model, tmp_pa
     assert "hunter2" not in (tmp_path / "daemon.log").read_text()
 
 
-@pytest.mark.slow
 def test_a_recording_does_not_wait_for_a_pipeline_that_has_died(trained_model, tmp_path):
     dies = (
         "from edgead.daemon.active_model import ActiveModel\n"
@@ -375,7 +365,6 @@ def libfaketime():
     return found[0]
 
 
-@pytest.mark.slow
 def test_the_clock_set_back_changes_nothing_but_what_people_read(trained_model, tmp_path):
     clock = tmp_path / "clock"
 
