@@ -115,6 +115,17 @@ class Head(torch.nn.Module):
         return self.head(self.norm(x) if x.ndim == 2 else x)
 
 
+def softmax_first(method):
+    network = method.network
+
+    def forward(image):
+        logits, whole = network.compare(*network.embed(image), network.texts)
+        shares = logits.mean(dim=0).softmax(dim=-1)[..., 1]
+        return shares.unflatten(1, network.grid), network.anomalous(whole)
+
+    network.forward = forward
+
+
 class Mean(torch.nn.Module):
     """DINOv2's attention with the mean cosine of the batch."""
 
@@ -161,6 +172,7 @@ TURNED = {
     "pixels of DINOv2 normalised as CLIP's": ("crane_plus", dino_normalised_as_clip),
     "DINOv2 without its last normalisation": ("crane_plus", dino_not_normalised),
     "without DINOv2": ("crane_plus", lambda method: setattr(method.network, "dino", None)),
+    "softmax before the map is larger": ("crane_plus", softmax_first),
     "mean of shares": ("crane_plus", lambda method: setattr(method.network, "mean_of", "shares")),
     "one refined block of Crane+ less": ("crane_plus", set_refined(authors.REFINED - 1)),
     "texts of Crane+ swapped": ("crane_plus", texts_swapped),

@@ -113,11 +113,18 @@ class CraneNetwork(WordsNetwork):
         self.dino: DinoAttention | None = None
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 RGB (n, h, w, 3) -> patch scores, float32 (n, h', w'), and image scores, float32 (n,)."""
+        """uint8 RGB (n, h, w, 3) -> patch scores, float32 (n, h', w'), and image scores, float32 (n,).
+
+        Logits are brought to the size of the image before the softmax, and then h' is h; shares are left to the head.
+        """
         embedding, patches = self.embed(image)
         logits, whole = self.compare(embedding, patches, self.texts)
-        shares = logits.softmax(dim=-1).mean(dim=0) if self.mean_of == "shares" else logits.mean(dim=0).softmax(dim=-1)
-        return shares[..., 1].unflatten(1, self.grid), self.anomalous(whole)
+        if self.mean_of == "shares":
+            scores = logits.softmax(dim=-1).mean(dim=0)[..., 1].unflatten(1, self.grid)
+        else:
+            mean = logits.mean(dim=0).permute(0, 2, 1).unflatten(2, self.grid)
+            scores = F.interpolate(mean, size=self.tower.patch_embed.img_size, mode="bilinear").softmax(dim=1)[:, 1]
+        return scores, self.anomalous(whole)
 
     def embed(self, image: Tensor, *, one_mean: bool = False) -> tuple[Tensor, Tensor]:
         """uint8 RGB (n, h, w, 3) -> of length 1, the image's embedding (n, d) and those of patches (m, n, p, d).
