@@ -36,19 +36,18 @@ def write(sets: Sequence[str], kinds: Mapping[str, str], counts: Sequence[int], 
     rows = -(-len(sets) // COLUMNS)
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(
-            rows, COLUMNS, figsize=(9, 0.6 + 2.3 * rows), sharex=True, sharey=True, layout="constrained", squeeze=False
+            rows, COLUMNS, figsize=(9, 0.6 + 2.5 * rows), sharey=True, layout="constrained", squeeze=False
         )
         for axes, name in zip(panels.flat, sets, strict=False):
             for (kind, label), (colour, marker) in zip(kinds.items(), LINES, strict=False):
                 _curve(axes, [draws(name, kind, count) for count in counts], counts, (label, colour, marker))
             axes.set_title(LABELS.get(name, name))
             axes.grid(color="#eeeeee")
-        for axes in panels.flat[len(sets) :]:
-            axes.remove()
-        for axes in panels[-1]:
             axes.set_xscale("log", base=2)
             axes.set_xticks(counts, [str(count) for count in counts])
             axes.set_xlabel("good images")
+        for axes in panels.flat[len(sets) :]:
+            axes.set_axis_off()
         for axes in panels[:, 0]:
             axes.set_ylabel("image AUROC")
         figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds))

@@ -4,7 +4,8 @@
 
 Both learn from the good training images of all sets together, at the same image size, and are judged on the test
 images of each set. The bank has as many numbers as what `inp_lite` trains. Frames are timed in torch, on one thread, by
-process time. Settings are chosen on other sets than those that are reported on.
+process time. Settings are chosen on other sets than those that are reported on. A run that was stopped goes on in its
+training.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from edgead import metrics
 from edgead.dataset.folders import Images, find_good_images, find_test_images
 from edgead.dataset.groups import group_images
 from edgead.images.files import load_image
+from edgead.methods.checkpoint import Checkpoint
 from edgead.methods.inp_lite import InpLite
 from edgead.methods.method import Method, Trained
 from edgead.methods.patchcore import PatchCore
@@ -46,7 +48,8 @@ def main(arguments: list[str]) -> None:
     models = {"inp_lite": lite, "patchcore": PatchCore.from_settings(size)}
     paths, groups = good_images(sets, options.good)
     print(f"{len(paths)} good images of {len(sets)} products; {count} numbers, a bank of {rows} rows", flush=True)
-    trained = {name: _fitted(name, model, paths, groups) for name, model in models.items()}
+    state = Checkpoint(options.output / "state", {"settings": lite.settings(), "images": list(map(str, paths))})
+    trained = {name: _fitted(name, model, paths, groups, state) for name, model in models.items()}
     print("\n| set | good, defective | " + " | ".join(trained) + " |\n|---|---|" + "---|" * len(trained))
     found: list[dict[str, float]] = []
     times: dict[str, float] = dict.fromkeys(trained, 0.0)
@@ -91,9 +94,9 @@ def judge(
     return (len(chosen[0]), len(chosen[1])), aurocs
 
 
-def _fitted(name: str, model: Method[Any], paths: Sequence[Path], groups: Sequence[int]) -> Trained:
+def _fitted(name: str, model: Method[Any], paths: Sequence[Path], groups: Sequence[int], state: Checkpoint) -> Trained:
     started = time.process_time()
-    trained = model.fit(Images(paths, model.preprocessing), groups=groups)
+    trained = model.fit(Images(paths, model.preprocessing), groups=groups, checkpoint=state)
     print(f"{name}: learnt in {time.process_time() - started:.0f} s of one core", flush=True)
     return trained
 

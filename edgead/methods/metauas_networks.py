@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -196,7 +197,7 @@ def _encoder() -> Backbone:
         import timm
     except ModuleNotFoundError as error:
         raise SettingsError(f"metauas needs {error.name}: {install_command('vit')}") from error
-    network = timm.create_model("tf_efficientnet_b4", pretrained=False)
+    network: Any = timm.create_model("tf_efficientnet_b4", pretrained=False)
     stages: list[tuple[str, nn.Module]] = [("stem", nn.Sequential(network.conv_stem, network.bn1))]
     for name, groups in _GROUPS.items():
         stages.append((name, nn.Sequential(*chain.from_iterable(network.blocks[groups]))))
