@@ -78,6 +78,9 @@ def test_texts_that_clip_cannot_read_are_refused(winclip):
         winclip.text.encode(["part " * 100])
 
 
+FOUR = {"layers": ["block4"], "refined_blocks": 3}
+
+
 @pytest.mark.parametrize(
     ("detector", "settings", "message"),
     [
@@ -96,7 +99,7 @@ def test_texts_that_clip_cannot_read_are_refused(winclip):
         ("crane", {"map_weight": 0}, "give a positive number, such as 2"),
         ("crane", {"dino_weights": "a"}, "dino_weights are of Crane.: give dino too, such as dinov2_vitb14_reg"),
         ("crane", {"dino": "dino_vits8"}, "dino 'dino_vits8' is no DINOv2: choose one of dinov2_vits14"),
-        ("crane", {"dino": DINO, "backbone": "clip_vitb16"}, "patches of dinov2_vitb14_reg have 14 pixels"),
+        ("crane", {"dino": DINO, "backbone": "clip_vitb16", **FOUR}, "patches of dinov2_vitb14_reg have 14 pixels"),
         ("crane", {"dino": DINO, "layers": ["block6"]}, "Crane. takes block7 and those after it"),
         ("crane", {"layers": []}, r"layers \[\] of clip_vitl14_336: choose from block1"),
         ("anomaly_clip", {"layers": ["block25"]}, r"layers \['block25'\] of clip_vitl14_336: choose from block1"),
