@@ -349,6 +349,20 @@ def test_every_detector_has_graphs_that_tensorrt_takes(name, tmp_path, flavour, 
     assert engines[0] != engines[1]
 
 
+@pytest.mark.slow
+def test_crane_plus_has_a_graph_that_tensorrt_takes(tmp_path, flavour, monkeypatch):
+    settings = {"backbone": "clip_vitl14", "image_size": (56, 56), "layers": ("block2",), "refined_blocks": 2}
+    for name in ("clip_vitl14", "dinov2_vitb14_reg"):
+        monkeypatch.setitem(TOWERS, name, replace(TOWERS[name], width=24, depth=2, heads=3))
+    detector = METHODS["crane"].from_settings(
+        {**settings, "dino": "dinov2_vitb14_reg", "mean_of": "logits"}, pretrained=False
+    )
+    graph = tmp_path / "model.onnx"
+    export_onnx(detector.network, graph, Manifest.draft("crane", detector.preprocessing, detector.head))
+    content, profile = build_engine(graph, graph.read_bytes(), flavour, "sm86")
+    assert profile == {"image": (1, 56, 56, 3)} and content
+
+
 def test_doctor_names_each_flavour():
     detail = doctor._tried(doctor._tensorrt)["detail"]
     for flavour in installed_flavours():

@@ -14,7 +14,7 @@ pytest.importorskip("open_clip", reason="text towers are OpenCLIP's")
 import words_authors as authors  # noqa: E402
 from command_line import run_here  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
-from words import REAL, SMALL, build, clip_state  # noqa: E402
+from words import DINO, REAL, build, clip_state, make_small  # noqa: E402
 
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.dataset.errors import DatasetError  # noqa: E402
@@ -27,7 +27,6 @@ from edgead.methods.load import load_network  # noqa: E402
 from edgead.methods.method import Course  # noqa: E402
 from edgead.methods.registry import METHODS  # noqa: E402
 from edgead.methods.tower_files import convert, read_text_tower, read_tower  # noqa: E402
-from edgead.methods.tower_names import TOWERS  # noqa: E402
 from edgead.methods.winclip import WinClip, windows_of  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -36,8 +35,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module", autouse=True)
 def small_towers():
     with pytest.MonkeyPatch.context() as patch:
-        for name, tower in SMALL.items():
-            patch.setitem(TOWERS, name, tower)
+        make_small(patch)
         yield
 
 
@@ -80,6 +78,9 @@ def test_texts_that_clip_cannot_read_are_refused(winclip):
         winclip.text.encode(["part " * 100])
 
 
+FOUR = {"layers": ["block4"], "refined_blocks": 3}
+
+
 @pytest.mark.parametrize(
     ("detector", "settings", "message"),
     [
@@ -93,7 +94,13 @@ def test_texts_that_clip_cannot_read_are_refused(winclip):
         ("anomaly_clip", {}, "takes learnt prompts, --set prompts=epoch_15.pth, or learns them from labelled images"),
         ("anomaly_clip", {"prompts": "a", "auxiliary": ["b"]}, "give one of the two"),
         ("anomaly_clip", {"prompts": "a"}, "anomaly_clip needs a whole CLIP, clip_vitl14_336"),
-        ("crane", {}, "crane takes learnt prompts: give the authors' file with --set prompts=epoch_5.pth"),
+        ("crane", {}, "crane takes learnt prompts, --set prompts=epoch_5.pth, or learns them from labelled images"),
+        ("crane", {"mean_of": "maps"}, "mean_of 'maps': give shares or logits"),
+        ("crane", {"map_weight": 0}, "give a positive number, such as 2"),
+        ("crane", {"dino_weights": "a"}, "dino_weights are of Crane.: give dino too, such as dinov2_vitb14_reg"),
+        ("crane", {"dino": "dino_vits8"}, "dino 'dino_vits8' is no DINOv2: choose one of dinov2_vits14"),
+        ("crane", {"dino": DINO, "backbone": "clip_vitb16", **FOUR}, "patches of dinov2_vitb14_reg have 14 pixels"),
+        ("crane", {"dino": DINO, "layers": ["block6"]}, "Crane. takes block7 and those after it"),
         ("crane", {"layers": []}, r"layers \[\] of clip_vitl14_336: choose from block1"),
         ("anomaly_clip", {"layers": ["block25"]}, r"layers \['block25'\] of clip_vitl14_336: choose from block1"),
         ("anomaly_clip", {"refined_blocks": 25}, "refined_blocks 25: give 1 to 24, the blocks of the tower"),
@@ -199,7 +206,8 @@ def test_a_detector_is_made_calibrated_exported_and_verified(name, files, line_d
     one = tmp_path / "one"
     one.mkdir()
     (one / "part.png").symlink_to(sorted((line_data / "test" / "good").iterdir())[0])
-    made = ["train", one, "-o", model, "--detector", name, "--weights", files / f"{name}.pth", *settings_of(method)]
+    made = ["train", one, "-o", model, "--detector", method.name, "--weights", files / f"{name}.pth"]
+    made += settings_of(method)
     ended = run_here(*made, "--json")
     assert ended.returncode == 0, ended.stderr
     artifact = Artifact.load(model)
@@ -207,6 +215,7 @@ def test_a_detector_is_made_calibrated_exported_and_verified(name, files, line_d
     assert manifest.learns_from == "nothing" and manifest.training["training_images"] == 0
     assert manifest.training["weights_licence"] == "MIT" and manifest.training["weights_sha256"]
     assert ("prompts_sha256" in manifest.training) == (name != "winclip")
+    assert ("dino_sha256" in manifest.training) == (name == "crane_plus")
     torch.testing.assert_close(load_network(artifact).texts, method.network.texts, rtol=0, atol=0)
     predicted = json.loads(run_here("predict", model, line_data / "test" / "good", "--json").stdout)
     assert {verdict["decision"] for verdict in predicted["images"]} == {"review"}
@@ -218,6 +227,36 @@ def test_a_detector_is_made_calibrated_exported_and_verified(name, files, line_d
     assert ended.returncode == 0, ended.stderr
     ended = run_here("verify", model, "--all")
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_an_image_without_structure_has_a_score(files):
+    network = build(files, "crane_plus").network
+    side = authors.PLUS_LARGER
+    for name, weights in network.dino.tower.named_parameters():
+        if name == "pos_embed":
+            weights.zero_()  # so that all patches are alike
+    with torch.inference_mode():
+        image = torch.full((1, side, side, 3), 128, dtype=torch.uint8)
+        patches, score = network(image)
+        assert network.dino(image).diagonal(dim1=1, dim2=2).min() > 0.99
+    assert patches.isfinite().all() and score.isfinite().all()
+
+
+def test_images_that_the_text_tower_cannot_read_are_no_part_of_prompts(files):
+    with pytest.raises(SettingsError, match="shows its prompts the image, 512 channels, .* reads 16: take another"):
+        build(files, "crane", prompts=None, auxiliary=("other",))
+
+
+@pytest.mark.slow
+def test_prompts_of_crane_plus_are_learnt_from_an_auxiliary_set(files, line_data):
+    learnt = {"prompts": None, "auxiliary": (str(line_data),), "epochs": 2, "learning_rate": 0.02}
+    method, untrained = (build(files, "crane_plus", **learnt) for _ in range(2))
+    labelled = LabelledSet([line_data], method.preprocessing)
+    everything = labelled.batch(range(0, len(labelled), 4))
+    trained = method.fit([])
+    with torch.no_grad():
+        assert method.loss(*everything) < 0.95 * untrained.loss(*everything)
+    assert not trained.network.texts.requires_grad
 
 
 @pytest.mark.slow

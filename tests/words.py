@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import words_authors as authors
 from authors import authors_numbers
 
+from edgead.methods import tower_files, tower_networks, towers
 from edgead.methods.anomaly_clip import AnomalyClip, AnomalyClipConfig
 from edgead.methods.crane import Crane, CraneConfig
 from edgead.methods.tower_names import TOWERS
@@ -19,11 +21,42 @@ from edgead.methods.winclip import WinClip, WinClipConfig
 from edgead.methods.words import WordsMethod
 
 THEIRS = authors_numbers("words")
-REAL = {"winclip": "openclip_vitb16_plus", "anomaly_clip": "clip_vitb16", "crane": "clip_vitb16"}
-SIZES = {"winclip": authors.WINCLIP, "anomaly_clip": authors.ANOMALY_CLIP, "crane": authors.ANOMALY_CLIP}
+REAL = {
+    "winclip": "openclip_vitb16_plus",
+    "anomaly_clip": "clip_vitb16",
+    "crane": "clip_vitb16",
+    "crane_plus": "clip_vitl14",
+}
+DINO = "dinov2_vitb14_reg"
 # Crane's code adds to what it has kept of earlier blocks: all of its layers are the last one.
-BLOCKS = {"anomaly_clip": authors.LAYERS, "crane": authors.CRANE_LAYERS[-1:]}
-SMALL = {name: replace(TOWERS[name], side=authors.SIDE, **SIZES[method]) for method, name in REAL.items()}
+BLOCKS = {
+    "anomaly_clip": authors.LAYERS,
+    "crane": authors.CRANE_LAYERS[-1:],
+    "crane_plus": authors.PLUS_LAYERS,
+}
+SMALL = {
+    REAL["winclip"]: replace(TOWERS[REAL["winclip"]], side=authors.SIDE, **authors.WINCLIP),
+    REAL["crane"]: replace(TOWERS[REAL["crane"]], side=authors.SIDE, **authors.ANOMALY_CLIP),
+    REAL["crane_plus"]: replace(TOWERS[REAL["crane_plus"]], side=authors.PLUS_SIDE, **authors.ANOMALY_CLIP),
+    DINO: replace(TOWERS[DINO], side=authors.PLUS_LARGER, **authors.DINO),
+}
+_CREATE = tower_networks.create
+
+
+def make_small(patch: pytest.MonkeyPatch) -> None:
+    """Let the towers of `REAL` be small, and embeddings of Crane+ as wide as a token of its text."""
+
+    def create(tower: Any, *arguments: Any, **options: Any) -> torch.nn.Module:
+        network: Any = _CREATE(tower, *arguments, **options)
+        if tower is SMALL[REAL["crane_plus"]]:
+            network.num_classes = authors.EMBEDDED["crane_plus"]
+            network.head = torch.nn.Linear(tower.width, network.num_classes)
+        return network
+
+    for name, tower in SMALL.items():
+        patch.setitem(TOWERS, name, tower)
+    for module in (towers, tower_files):
+        patch.setattr(module, "create", create)
 
 
 def clip_state(method: str) -> dict[str, torch.Tensor]:
@@ -34,8 +67,14 @@ def clip_state(method: str) -> dict[str, torch.Tensor]:
 def build(folder: Path, method: str, **changed: Any) -> WordsMethod[Any]:
     """A detector as its public code was run, from files of the weights; some settings changed.
 
-    TOWERS has to have `SMALL`.
+    `make_small` comes before it; `fixture` of what it gives names the numbers.
     """
+    found = _build(folder, method, changed)
+    vars(found)["fixture"] = method
+    return found
+
+
+def _build(folder: Path, method: str, changed: dict[str, Any]) -> WordsMethod[Any]:
     clip, prompts = folder / f"{method}.pth", folder / "epoch_15.pth"
     if not clip.exists():
         torch.save(clip_state(method), clip)
@@ -56,14 +95,30 @@ def build(folder: Path, method: str, **changed: Any) -> WordsMethod[Any]:
         "refined_blocks": authors.REFINED,
         "prompts": str(prompts),
     }
-    if method == "crane":
+    if method == "crane_plus":
+        settings |= {
+            "image_size": (authors.PLUS_LARGER, authors.PLUS_LARGER),
+            "dino": DINO,
+            "dino_weights": str(_dino_file(folder)),
+            "mean_of": "logits",
+            "map_weight": 2.0,
+        }
+    if method.startswith("crane"):
         return Crane(CraneConfig(**{**settings, **changed}), weights=clip)
     return AnomalyClip(AnomalyClipConfig(**{**settings, **changed}), weights=clip)
+
+
+def _dino_file(folder: Path) -> Path:
+    file = folder / "dinov2.pth"
+    if not file.exists():
+        torch.save(authors.draw_dino(THEIRS["crane_plus/dino_names"], THEIRS["crane_plus/dino_shapes"]), file)
+    return file
 
 
 @torch.inference_mode()
 def difference(method: WordsMethod[Any]) -> float:
     """How far maps and image scores are from those of the public code, in parts of the largest number."""
+    name: str = vars(method)["fixture"]
     side = method.preprocessing.image_size[0]
     outputs = method.network(torch.from_numpy(authors.draw_images(side)))
     scored = [_reference(method, *each) for each in zip(*outputs, strict=True)]
@@ -71,7 +126,7 @@ def difference(method: WordsMethod[Any]) -> float:
         "image_scores": np.array([score for score, _ in scored]),
         "maps": np.stack([anomaly_map for _, anomaly_map in scored])[:, :: authors.STRIDE, :: authors.STRIDE],
     }
-    return max(relative(found[name], THEIRS[f"{method.name}/{name}"]) for name in found)
+    return max(relative(found[each], THEIRS[f"{name}/{each}"]) for each in found)
 
 
 def relative(found: Any, theirs: np.ndarray) -> float:

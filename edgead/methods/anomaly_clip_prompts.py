@@ -40,10 +40,22 @@ class Prompts(nn.Module):
 
     def forward(self, text: TextTower) -> Tensor:
         """Texts as embeddings of length 1, (2, d)."""
-        count = self.context.shape[1]
-        tokens = text.tokenize([" ".join(["X"] * count + [end]) for end in ENDS]).to(self.context.device)
+        return self._encode(text, self.context)
+
+    def of_images(self, text: TextTower, images: Tensor) -> Tensor:
+        """Texts with an image behind the context, as Crane learns them: embeddings (n, d) -> texts (n, 2, d)."""
+        contexts = torch.cat(
+            [self.context.repeat(len(images), 1, 1), images.repeat_interleave(2, dim=0)[:, None]], dim=1
+        )
+        return self._encode(text, contexts).unflatten(0, (len(images), 2))
+
+    def _encode(self, text: TextTower, contexts: Tensor) -> Tensor:
+        """Contexts of good and anomalous prompts in turn, (2 n, t, width) -> (2 n, d)."""
+        count = contexts.shape[1]
+        ends = text.tokenize([" ".join(["X"] * count + [end]) for end in ENDS]).to(contexts.device)
+        tokens = ends.repeat(len(contexts) // 2, 1)
         embedded = text.embed(tokens)
-        prompts = torch.cat([embedded[:, :1], self.context, embedded[:, 1 + count :]], dim=1)
+        prompts = torch.cat([embedded[:, :1], contexts, embedded[:, 1 + count :]], dim=1)
         # The authors' code takes the deep tokens as half floats, whatever the rest is.
         deep = [each.half().to(prompts.dtype) for each in self.deep]
         return F.normalize(text.encode_embedded(prompts, tokens, deep), dim=-1)

@@ -76,7 +76,9 @@ def map_loss(shares: Sequence[Tensor], masks: Tensor) -> Tensor:
     masks : Tensor of shape (n, h, w), float
         1 where the pixel is anomalous.
     """
-    losses = [_focal(share, masks) + _dice(share[:, 1], masks) + _dice(share[:, 0], 1 - masks) for share in shares]
+    losses = [
+        focal_loss(share, masks) + dice_loss(share[:, 1], masks) + dice_loss(share[:, 0], 1 - masks) for share in shares
+    ]
     return torch.stack(losses).sum()
 
 
@@ -85,14 +87,14 @@ def image_loss(cosines: Tensor, labels: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(cosines / temperature, labels)
 
 
-def _focal(shares: Tensor, masks: Tensor) -> Tensor:
+def focal_loss(shares: Tensor, masks: Tensor) -> Tensor:
     """-(1 - p)^2 log p averaged over pixels (Lin et al. 2017), with the authors' smoothing of labels and of p."""
     truth = torch.stack([1 - masks, masks], dim=1).clamp(_LABEL_SMOOTHING, 1 - _LABEL_SMOOTHING)
     p = (truth * shares).sum(dim=1) + _LABEL_SMOOTHING
     return -((1 - p).pow(_GAMMA) * p.log()).mean()
 
 
-def _dice(share: Tensor, masks: Tensor) -> Tensor:
+def dice_loss(share: Tensor, masks: Tensor) -> Tensor:
     """1 - Dice of each image, averaged (Milletari et al. 2016, without squares)."""
     both = (share * masks).flatten(1).sum(dim=1)
     each = share.flatten(1).sum(dim=1) + masks.flatten(1).sum(dim=1)

@@ -15,6 +15,9 @@ from torch import Tensor
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries, keys and values, (n, heads, t, d) each -> (n, heads, t, d)."""
 
+Beside = Callable[[Any, Tensor], Tensor]
+"""A block, and the first path between its attention and its MLP, (n, t, d) -> (n, t', d)."""
+
 
 def value_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Values attend to values."""
@@ -23,7 +26,12 @@ def value_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def two_paths(
-    tower: Any, tokens: Tensor, blocks: Collection[int], refined: int, attention: Attention = value_attention
+    tower: Any,
+    tokens: Tensor,
+    blocks: Collection[int],
+    refined: int,
+    attention: Attention = value_attention,
+    beside: Beside | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Run a tower of timm with a second path beside its last blocks.
 
@@ -41,12 +49,14 @@ def two_paths(
         How many of the last blocks have the second path.
     attention : callable
         Of the second path; it shares projections with the first.
+    beside : callable, optional
+        What else is taken of each block asked for, before its tokens; only of blocks that have the second path.
 
     Returns
     -------
     (Tensor of shape (n, 1 + patches, d), list of Tensor of shape (n, 1 + patches, d))
         What the last block leaves on the first path, and each block asked for on the second, before any last
-        normalisation.
+        normalisation; with `beside` also what that gives.
     """
     first = second = tower.norm_pre(tokens)
     begins, found = len(tower.blocks) - refined, []
@@ -57,6 +67,8 @@ def two_paths(
             attended, local = _attend(block.attn, block.norm1(first), attention)
             second = second + local
             first = first + attended
+            if beside is not None and number + 1 in blocks:
+                found.append(beside(block, first))
             first = first + block.mlp(block.norm2(first))
         if number + 1 in blocks:
             found.append(second)

@@ -1,0 +1,67 @@
+"""The attention of Crane+ (Salehi et al. 2025): the values of CLIP, gathered from patches that are alike in DINOv2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SHARPNESS, ABOVE_MEAN = 3.0, 1.2
+"""Factor of what a cosine has above its bound, and that bound in parts of the mean cosine."""
+
+
+class DinoAttention(nn.Module):
+    """Weights of patches for each other, from an image.
+
+    Parameters
+    ----------
+    tower : nn.Module
+        DINOv2 of timm, for images of the size that CLIP sees, with as many patches.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, tower: Any):
+        super().__init__()
+        self.tower = tower
+        for name in ("mean", "std"):
+            self.register_buffer(name, 255 * torch.tensor(tower.pretrained_cfg[name]).view(1, 3, 1, 1))
+
+    def forward(self, image: Tensor, *, one_mean: bool = False) -> Tensor:
+        """uint8 RGB (n, h, w, 3) -> weights of patches for each patch, rows of sum 1, (n, patches, patches).
+
+        Parameters
+        ----------
+        one_mean : bool
+            The mean cosine is that of the batch, as in the authors' training, and not of each image.
+        """
+        tokens = self.tower.forward_features((image.float().permute(0, 3, 1, 2) - self.mean) / self.std)
+        patches = F.normalize(tokens[:, self.tower.num_prefix_tokens :], dim=-1)
+        cosines = patches @ patches.mT
+        mean = cosines.mean() if one_mean else cosines.mean(dim=(1, 2), keepdim=True)
+        above = (cosines - ABOVE_MEAN * mean) * SHARPNESS
+        # Where all patches are alike none is above the bound, and the authors' code gives no number: each keeps itself.
+        itself = torch.eye(above.shape[-1], dtype=torch.bool, device=above.device)
+        return above.masked_fill((above < 0) & ~itself, float("-inf")).softmax(dim=-1)
+
+
+def gather_values(block: Any, tokens: Tensor, weights: Tensor) -> Tensor:
+    """Sum a block's values of patches by weights, and project them.
+
+    Parameters
+    ----------
+    block : nn.Module
+        Of a tower of timm.
+    tokens : Tensor of shape (n, 1 + patches, d)
+        Before the block's first normalisation, that of the class first.
+    weights : Tensor of shape (n, patches, patches)
+
+    Returns
+    -------
+    Tensor of shape (n, patches, d)
+    """
+    values = block.attn.qkv(block.norm1(tokens)).chunk(3, dim=-1)[2][:, 1:]
+    return block.attn.proj(weights @ values)
