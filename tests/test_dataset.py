@@ -74,6 +74,8 @@ def test_folders_of_several_products(tmp_path):
         find_good_images(tmp_path, "*/good")
     with pytest.raises(ImageError, match=r"nut9: no images found .* name one of those"):
         find_good_images(tmp_path, "nut*")
+    draw(tmp_path / "good [1]" / "4.png")
+    assert [path.name for path in find_good_images(tmp_path, "good [1]")] == ["4.png"]
 
 
 def test_test_set_needs_both_kinds(tmp_path):

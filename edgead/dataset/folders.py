@@ -97,7 +97,7 @@ def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
         raise DatasetError(f"{data}: no such folder")
     if normal_dir is None:
         normal_dir = "." if _is_plain(data) else f"train/{GOOD}"
-    if normal_dir is not None and is_pattern(normal_dir):
+    if is_pattern(normal_dir) and not (data / normal_dir).is_dir():
         found = find_images(data, normal_dir)
         refuse_made(found)
         return found

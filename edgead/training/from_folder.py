@@ -161,7 +161,8 @@ class Split:
 
     def cleaned(self, suspicious: Sequence[Path]) -> Split:
         """The same without some of the images to learn from."""
-        return replace(self, training=[path for path in self.training if path not in set(suspicious)])
+        left_out = set(suspicious)
+        return replace(self, training=[path for path in self.training if path not in left_out])
 
     def facts(self) -> dict[str, Any]:
         """What the manifest records of the images."""
