@@ -44,11 +44,9 @@ def test_training_leaves_what_is_learnt_out_of_the_graph(trained_model):
 
 @pytest.mark.parametrize(
     ("settings", "learnt"),
-    [
-        ({"global_weight": 0.5}, LEARNT),
-        pytest.param({"damp_length": False, "whiten": False}, LEARNT[:2], marks=pytest.mark.slow),
-    ],
+    [({"global_weight": 0.5}, LEARNT), ({"damp_length": False, "whiten": False}, LEARNT[:2])],
 )
+@pytest.mark.slow
 def test_the_graph_gives_what_torch_gives(tmp_path, settings, learnt):
     """Also where a node of the network would be called like one of the inputs, as the mean of pooled levels is."""
     import onnxruntime

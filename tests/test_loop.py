@@ -82,9 +82,8 @@ def assert_same(one, other):
         assert torch.equal(one[name], other[name]), name
 
 
-@pytest.mark.parametrize(
-    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL], ids=lambda s: s.name
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda s: s.name)
 def test_a_killed_training_goes_on_where_it_was(tmp_path, number, expected):
     folder, result = tmp_path / "m.checkpoint", tmp_path / "weights.safetensors"
     command = [sys.executable, "-W", "error", "-c", PROGRAM, folder, result]

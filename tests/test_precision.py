@@ -140,6 +140,7 @@ def test_a_broken_tolerance_changes_nothing_and_names_the_layer(copy, images):
     assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_every_pair_is_compared_with_torch(model, line_data):
     artifact = Artifact.load(model)
     pairs = all_pairs(artifact)

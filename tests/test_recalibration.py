@@ -136,6 +136,7 @@ def test_copies_count_once(model_copy, good, tmp_path):
             recalibrate(detector, [], AskedRates())
 
 
+@pytest.mark.slow
 def test_defects_among_the_good_images_are_named_and_refused(model_copy, good, tmp_path):
     for number in range(2):
         write_image(tmp_path / "cut" / f"{number}.png", render(part_seed(92, number), "missing_hole")[0])
