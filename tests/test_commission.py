@@ -120,6 +120,7 @@ def test_a_region_outside_the_image_is_refused_at_the_first_part(tmp_path):
     assert list((tmp_path / "parts").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_backbone_is_taken_from_a_model(commissioned, tmp_path):
     again = tmp_path / "again"
     source = f"{commissioned}/calibration"

@@ -311,6 +311,7 @@ def artifact(line_data, tmp_path_factory):
     return train_from_folder(GoodImages(line_data), path, TINY, detector="draem")[0]
 
 
+@pytest.mark.slow
 def test_the_artifact_holds_both_networks_and_no_simulator(artifact, line_data):
     graph = onnx.load(artifact.model_path).graph
     assert [value.name for value in graph.output] == ["patch_scores"]
@@ -324,6 +325,7 @@ def test_the_artifact_holds_both_networks_and_no_simulator(artifact, line_data):
     assert not (artifact.path / "memory_bank.npy").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gap", [-20.0, 20.0])
 def test_tiny_scores_survive_the_export(artifact, gap):
     # A trained network is sure of itself: scores of good images are tiny, and their ranks must not be the engine's.

@@ -57,6 +57,7 @@ def copy(model, tmp_path):
     return shutil.copytree(model, tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_the_images_are_those_that_training_held_out(trained_model, images, line_data, tmp_path):
     manifest = Artifact.load(trained_model).manifest
     assert images.source == "training data" and len(images.held_out) == manifest.training["calibration_images"]

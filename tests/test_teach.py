@@ -349,6 +349,7 @@ def test_every_graph_is_calibrated_again(model_copy, new_batch, line_data):
         check_golden(model_copy, precision)
 
 
+@pytest.mark.slow
 def test_given_images_take_the_place_of_the_kept_ones(model_copy, new_batch, tmp_path):
     other = [image for image, _, _ in conveyor(33, 20, 0.0)]
     for number, image in enumerate(other):
