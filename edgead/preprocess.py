@@ -5,6 +5,8 @@ Training, calibration and every device call this function; no graph and no train
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -44,13 +46,21 @@ def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = 
                 f"the region of interest x={x} y={y} {width}x{height} does not fit in an image of "
                 f"{image.shape[1]}x{image.shape[0]}: this model expects frames of the size it was trained on"
             )
-        image = image[y : y + height, x : x + width]
+        image = cut(image, spec.roi)
     image = _resize(image, rows.stop - rows.start, columns.stop - columns.start)
     height, width = spec.image_size
     if image.shape[:2] != (height, width):
         sides = (rows.start, height - rows.stop, columns.start, width - columns.stop)
         image = cv2.copyMakeBorder(image, *sides, cv2.BORDER_REFLECT_101)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out)
+
+
+def cut(image: np.ndarray, region: Sequence[int] | None) -> np.ndarray:
+    """The part (x, y, width, height) of an image that it has, as a view; all of it without a region."""
+    if region is None:
+        return image
+    x, y, width, height = region
+    return image[y : y + height, x : x + width]
 
 
 def covered(spec: Preprocessing, shape: tuple[int, ...]) -> tuple[slice, slice]:

@@ -8,13 +8,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgead.errors import SettingsError
 from edgead.methods.clip_text import TextTower
-from edgead.methods.state_dict import load_tensors
+from edgead.methods.state_dict import load_safetensors, load_tensors
 
 ENDS = ("object.", "damaged object.")
 INITIAL_STD = 0.02
@@ -98,10 +96,7 @@ def _read(file: Path) -> Mapping[str, Tensor]:
     if not file.is_file():
         raise SettingsError(f"there is no file {file}: give learnt prompts, such as the authors' epoch_15.pth")
     if file.suffix == ".safetensors":
-        try:
-            return load_file(file)
-        except SafetensorError as error:
-            raise SettingsError(f"{file} is damaged, or no safetensors ({error}): copy it again") from error
+        return load_safetensors(file)
     state: Any = load_tensors(file, "or safetensors")
     inner = state.get("prompt_learner", state) if isinstance(state, Mapping) else None
     if not isinstance(inner, Mapping) or not all(isinstance(value, Tensor) for value in inner.values()):

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgead.errors import SettingsError
-from edgead.methods.state_dict import load_tensors
+from edgead.methods.state_dict import load_safetensors, load_tensors
 
 SOURCE = "metauas-256.ckpt or metauas-512.ckpt of csgaobb/MetaUAS on the Hugging Face Hub"
 
@@ -96,10 +94,7 @@ def load_checkpoint(network: nn.Module, file: Path) -> None:
 
 def _read(file: Path) -> Mapping[str, Tensor]:
     if file.suffix == ".safetensors":
-        try:
-            return load_file(file)
-        except SafetensorError as error:
-            raise SettingsError(f"{file} is damaged, or no safetensors ({error}): copy it again") from error
+        return load_safetensors(file)
     state: Any = load_tensors(file, SOURCE)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise SettingsError(f"{file} holds a {type(state).__name__} instead of tensors by name: give {SOURCE}")

@@ -1,4 +1,4 @@
-"""Files of torch.save, read without unpickling anything but tensors."""
+"""Files of weights, read without unpickling anything but tensors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 
 from edgead.errors import SettingsError
 
@@ -34,3 +37,11 @@ def load_tensors(file: Path, alternative: str) -> Any:
         ) from error
     except (RuntimeError, EOFError, OSError) as error:
         raise SettingsError(f"{file} is damaged, or no file of torch.save ({error}): copy it again") from error
+
+
+def load_safetensors(file: Path) -> dict[str, Tensor]:
+    """Load safetensors, onto the CPU; raises SettingsError where they are damaged."""
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise SettingsError(f"{file} is damaged, or no safetensors ({error}): copy it again") from error

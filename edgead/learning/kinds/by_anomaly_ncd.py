@@ -20,6 +20,7 @@ from edgead.learning.kinds.describe import Judged, Problem, judge_each
 from edgead.methods.anomaly_ncd.sort import Kinds, Sorting, build_encoder
 from edgead.methods.anomaly_ncd.training import Plan
 from edgead.methods.device import choose_device
+from edgead.preprocess import cut
 
 if TYPE_CHECKING:
     from edgead.learning.kinds.sort import Announce, SortPlan
@@ -95,11 +96,7 @@ class RegionImages(Sequence[np.ndarray]):
         return len(self._paths)
 
     def __getitem__(self, number: int) -> np.ndarray:  # type: ignore[override]
-        image = load_image(self._paths[number])
-        if self._region is None:
-            return image
-        x, y, width, height = self._region
-        return image[y : y + height, x : x + width]
+        return cut(load_image(self._paths[number]), self._region)
 
 
 def span_text(seconds: float) -> str:

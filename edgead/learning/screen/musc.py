@@ -32,6 +32,7 @@ from edgead.methods.device import choose_device
 from edgead.methods.tower_files import recognise
 from edgead.methods.tower_names import CLIP, OPENCLIP, TOWERS
 from edgead.methods.towers import build_tower
+from edgead.preprocess import cut
 
 SIDE = 518
 """Pixels that images are resized to; where they are no whole patches, the nearest that are."""
@@ -132,7 +133,7 @@ class MuscScorer:
         tokens: np.memmap | None = None
         embeddings = []
         for number, path in enumerate(paths):
-            found, embedding = self.tower(_region(load_image(path), self.preprocessing.roi))
+            found, embedding = self.tower(cut(load_image(path), self.preprocessing.roi))
             if tokens is None:
                 tokens = np.lib.format.open_memmap(file, "w+", np.float32, (len(paths), *found.shape))
             tokens[number] = found
@@ -219,10 +220,3 @@ def peaks(maps: npt.NDArray[np.float64], side: int) -> npt.NDArray[np.float64]:
 def image_scores(maps: npt.NDArray[np.float64], embeddings: Floats, side: int) -> npt.NDArray[np.float64]:
     """Peaks of images, moved towards those of the images that they look like: the paper's RsCIN. From 0 to 1, (n,)."""
     return constrain(peaks(maps, side), embeddings, ALIKE, least_cosine=-1)
-
-
-def _region(image: np.ndarray, roi: tuple[int, ...] | None) -> np.ndarray:
-    if roi is None:
-        return image
-    x, y, width, height = roi
-    return image[y : y + height, x : x + width]
