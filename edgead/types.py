@@ -17,6 +17,19 @@ UNKNOWN_KIND = "unknown kind"
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Which part a frame shows, as far as somebody said so: each is empty where nobody did."""
+
+    serial: str = ""
+    batch: str = ""
+    recipe: str = ""
+
+
+NO_PART = Part()
+"""Nobody said which part it is."""
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One captured image, and what else was captured at that instant.
 
@@ -40,6 +53,8 @@ class Frame:
         Counts the connections to the camera: what was before another one was captured is another stream.
     others : mapping of str to ndarray
         Planes beside the image, such as "depth", registered to it.
+    part : Part
+        What it shows; its trigger knows.
     """
 
     image: np.ndarray
@@ -51,6 +66,7 @@ class Frame:
     id: str = ""
     connection: int = 0
     others: Mapping[str, np.ndarray] = field(default_factory=dict)
+    part: Part = NO_PART
 
     @property
     def planes(self) -> Mapping[str, np.ndarray]:

@@ -25,7 +25,7 @@ from edgead.triggers import open_trigger
 from edgead.triggers.gpio import GpioOptions, GpioTrigger
 from edgead.triggers.part_in_view import PartInViewOptions
 from edgead.triggers.timing import EveryFrameOptions, IntervalOptions, SoftwareOptions
-from edgead.types import Frame
+from edgead.types import Frame, Part
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)
 
@@ -68,6 +68,16 @@ def test_calls_that_overtake_a_frame_ask_for_the_one_after():
     assert trigger.accepts(on_its_way)  # for the first call
     assert trigger.accepts(frame(time.perf_counter_ns()))  # for the second
     assert not trigger.accepts(frame(time.perf_counter_ns()))
+
+
+def test_the_part_of_a_call_is_that_of_its_frame():
+    trigger = open_trigger(SoftwareOptions(kind="software"))
+    trigger.fire(part=Part("A1"))
+    assert trigger.accepts(frame(time.perf_counter_ns()))
+    trigger.fire(part=Part("A2", "batch 7", "left door"))
+    assert trigger.part == Part("A1")  # until its frame has come
+    assert trigger.accepts(frame(time.perf_counter_ns()))
+    assert trigger.part == Part("A2", "batch 7", "left door")
 
 
 class FakeLine:

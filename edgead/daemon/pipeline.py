@@ -18,8 +18,8 @@ from edgead.inspector import FrameError
 from edgead.site.schema import LimitsSection, PipelineSection
 from edgead.sources import SourceError
 from edgead.sources.mailbox import Mailbox
-from edgead.triggers import RequestTrigger, Trigger, open_trigger
-from edgead.types import Frame, Verdict
+from edgead.triggers import PartTrigger, RequestTrigger, Trigger, open_trigger
+from edgead.types import NO_PART, Frame, Part, Verdict
 
 if TYPE_CHECKING:
     from edgead.sinks.queued import QueuedSink
@@ -112,20 +112,30 @@ class Pipeline(SteeredModel):
         """Give the newest frame that was judged, with its verdict."""
         return self._judging.latest
 
-    def fire(self) -> None:
+    def fire(self, part: Part = NO_PART) -> None:
         """Judge the next frame that the camera captures.
+
+        Parameters
+        ----------
+        part : Part, optional
+            What that frame will show.
 
         Raises
         ------
         SettingsError
-            Its trigger takes no requests, or it does not run.
+            Its trigger takes no requests or none that name a part, or it does not run.
         """
         options, trigger = self.section.trigger, self._trigger
         if not options.on_request:
             raise SettingsError(f"{self.name}: its trigger is {options.kind}, which takes no requests; software does")
         if not isinstance(trigger, RequestTrigger):
             raise SettingsError(f"{self.name}: is not running, it cannot be triggered")
-        trigger.fire()
+        if isinstance(trigger, PartTrigger):
+            trigger.fire(part=part)
+        elif part != NO_PART:
+            raise SettingsError(f"{self.name}: its trigger {options.kind} takes requests, but no part's name")
+        else:
+            trigger.fire()
 
     def status(self) -> PipelineStatus:
         """Report the state and the counts."""
@@ -206,6 +216,8 @@ class Pipeline(SteeredModel):
         if not wanted or self._state.has("model"):
             self._judging.pass_by(frame, wanted=wanted)
             return True
+        if isinstance(trigger, PartTrigger):
+            frame = replace(frame, part=trigger.part)
         try:
             self._judging.judge(frame)
             self._state.resolved("frame")

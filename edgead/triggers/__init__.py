@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from edgead.errors import SettingsError
-from edgead.triggers.contract import RequestTrigger, Trigger, TriggerOptions
+from edgead.triggers.contract import PartTrigger, RequestTrigger, Trigger, TriggerOptions
 from edgead.triggers.registry import TRIGGERS, register
 
-__all__ = ["TRIGGERS", "RequestTrigger", "Trigger", "TriggerOptions", "open_trigger", "register"]
+__all__ = ["TRIGGERS", "PartTrigger", "RequestTrigger", "Trigger", "TriggerOptions", "open_trigger", "register"]
 
 
 def open_trigger(options: TriggerOptions) -> Trigger:

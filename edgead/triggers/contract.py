@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Protocol, runtime_checkable
 
 from edgead.components.options import Section
-from edgead.types import Frame
+from edgead.types import NO_PART, Frame, Part
 
 
 class Trigger(Protocol):
@@ -25,6 +25,18 @@ class RequestTrigger(Trigger, Protocol):
     def fire(self, at_ns: int | None = None) -> None:
         """Ask for the first frame after a moment (`time.perf_counter_ns()`, now by default); from any thread."""
         ...
+
+
+@runtime_checkable
+class PartTrigger(RequestTrigger, Protocol):
+    """A trigger that learns which part a frame is asked of."""
+
+    @property
+    def part(self) -> Part:
+        """What the frame shows that was accepted last."""
+        ...
+
+    def fire(self, at_ns: int | None = None, part: Part = NO_PART) -> None: ...
 
 
 class TriggerOptions(Section):

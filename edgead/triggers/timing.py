@@ -12,7 +12,7 @@ from pydantic import Field
 from edgead.components.options import Seconds
 from edgead.triggers.contract import TriggerOptions
 from edgead.triggers.registry import register
-from edgead.types import Frame
+from edgead.types import NO_PART, Frame, Part
 
 
 class EveryFrameOptions(TriggerOptions):
@@ -67,29 +67,38 @@ class IntervalTrigger:
 
 
 class SoftwareTrigger:
-    """Accepts the first frame that was captured after `fire`; calls before it comes are one."""
+    """Accepts the first frame that was captured after `fire`; calls before it comes are one, for the last one's part.
+
+    Attributes
+    ----------
+    part : Part
+        What the frame shows that was accepted last.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._fired_ns: deque[int] = deque(maxlen=1000)
+        self._fired: deque[tuple[int, Part]] = deque(maxlen=1000)
+        self.part = NO_PART
 
-    def fire(self, at_ns: int | None = None) -> None:
+    def fire(self, at_ns: int | None = None, part: Part = NO_PART) -> None:
         """Ask for a frame; may be called from any thread.
 
         Parameters
         ----------
         at_ns : int, optional
             `time.perf_counter_ns()` of what asks; the present by default.
+        part : Part, optional
+            What the frame will show.
         """
         with self._lock:
-            self._fired_ns.append(time.perf_counter_ns() if at_ns is None else at_ns)
+            self._fired.append((time.perf_counter_ns() if at_ns is None else at_ns, part))
 
     def accepts(self, frame: Frame) -> bool:
         asked = False
         with self._lock:
             # A call that came while this frame was on its way asks for the next one.
-            while self._fired_ns and self._fired_ns[0] <= frame.captured_ns:
-                self._fired_ns.popleft()
+            while self._fired and self._fired[0][0] <= frame.captured_ns:
+                self.part = self._fired.popleft()[1]
                 asked = True
         return asked
 
