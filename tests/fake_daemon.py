@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ from edgead.images.overlay import draw_overlay
 from edgead.profiling.latency import LatencyRecorder
 from edgead.serialization import verdict_record
 from edgead.site.schema import HttpSection, Site
-from edgead.types import Frame, Verdict
+from edgead.types import NO_PART, Frame, Part, Verdict
 
 TOKEN = "correct-horse-battery-staple"
 WHEN = datetime(2026, 11, 25, 6, 0, tzinfo=timezone.utc)
@@ -71,17 +71,26 @@ class FakePipeline:
             **dict(name=self.name, camera="conveyor", model=str(self.model), model_sha256="0" * 64, state=self.state),
             **dict(reason=self.reason, since=WHEN, decisions={"ok": 7, "review": 2, "reject": 1}, taken=11, judged=10),
             kinds={"scratch": 1},
-            **dict(dropped=4, skipped=1, warming_up=0, late=2, restarts=0, fps=9.5, latency=recorder.summary()),
+            **dict(
+                dropped=4,
+                skipped=1,
+                warming_up=0,
+                late=2,
+                parts_missed=0,
+                restarts=0,
+                fps=9.5,
+                latency=recorder.summary(),
+            ),
             **dict(thresholds=dict(self.thresholds), can_roll_back=False, drift=self.drift),
         )
 
     def latest(self) -> tuple[Frame, Verdict] | None:
         return self.judged
 
-    def fire(self) -> None:
+    def fire(self, part: Part = NO_PART) -> None:
         if self.trigger != "software":
             raise SettingsError(f"{self.name}: its trigger is {self.trigger}, which takes no requests; software does")
-        self.calls.append(("fire",))
+        self.calls.append(("fire", part))
 
     def self_test(self) -> dict[str, Any]:
         return {"passed": True, "images": []}
@@ -148,10 +157,13 @@ class FakeStore:
         for name, image in images.items() if verdict.decision != "ok" else ():
             cv2.imwrite(str(place / f"{name}.jpg"), image)
 
-    def verdicts(self, *, pipeline=None, decision=None, kind=None, before_id=None, limit=50) -> list[dict[str, Any]]:
+    def verdicts(
+        self, *, pipeline=None, decision=None, kind=None, part=NO_PART, before_id=None, limit=50
+    ) -> list[dict[str, Any]]:
         ids = [row["id"] for row in self.rows]
         rows = self.rows[: ids.index(before_id)] if before_id in ids else [] if before_id else self.rows
         asked = {"pipeline": pipeline, "decision": decision, "kind": kind}
+        asked |= {name: value or None for name, value in asdict(part).items()}
         wanted = [row for row in rows if all(value in (None, row[key]) for key, value in asked.items())]
         return wanted[::-1][:limit]
 
@@ -212,8 +224,9 @@ class FakeDaemon:
         self.listeners.append(queue.Queue())
         return self.listeners[-1]
 
-    def judge(self, number: int, score: float, kind: str | None = None) -> str:
+    def judge(self, number: int, score: float, kind: str | None = None, part: Part = NO_PART) -> str:
         frame, verdict = make_judged(number, score)
+        frame = replace(frame, part=part)
         verdict = replace(verdict, kind=kind, kind_p_value=None if kind is None else 0.25)
         self.cameras["conveyor"].frame = frame
         self.pipelines["front"].judged = frame, verdict

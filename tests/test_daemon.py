@@ -104,12 +104,15 @@ def test_a_software_trigger_judges_one_part(trained_model, tmp_path):
     site["pipelines"]["a"]["trigger"] = {"kind": "software"}
     with started(tmp_path, site) as daemon:
         daemon.wait_state("running")
-        for count in (1, 2):
-            assert daemon.api.post("/api/pipelines/a/trigger").status_code == 200
+        for count, part in enumerate(({"serial": "A1", "batch": "b1"}, None), 1):
+            assert daemon.api.post("/api/pipelines/a/trigger", json=part).status_code == 200
             assert wait_for(lambda: daemon.pipeline()["judged"], "a verdict") <= count
             wait_for(lambda count=count: daemon.pipeline()["judged"] == count, f"verdict {count}")
+        assert daemon.pipeline()["parts_missed"] == 0
+        listed = daemon.api.get("/api/verdicts", params={"serial": "A1"}).json()["verdicts"]
         daemon.stop()
-    assert len(daemon.records()) == 2
+    assert [(record["serial"], record["batch"]) for record in daemon.records()] == [("A1", "b1"), ("", "")]
+    assert [verdict["id"] for verdict in listed] == [daemon.records()[0]["id"]]
 
 
 def test_a_message_of_a_broker_judges_one_part(trained_model, tmp_path):
@@ -128,14 +131,16 @@ def test_a_message_of_a_broker_judges_one_part(trained_model, tmp_path):
             def ask():
                 nonlocal published
                 published += 1
-                receiver.publish("line/part", b"{}")
+                receiver.publish("line/part", f"A{published}".encode())
                 return daemon.pipeline()["judged"]
 
             # Until the daemon has subscribed, nobody hears it.
             wait_for(ask, "a verdict")
             receiver.close()
             daemon.stop()
-        assert 1 <= len(daemon.records()) <= published
+        serials = [record["serial"] for record in daemon.records()]
+        assert 1 <= len(serials) <= published and len(set(serials)) == len(serials)
+        assert set(serials) <= {f"A{number}" for number in range(1, published + 1)}
     finally:
         broker.stop()
 

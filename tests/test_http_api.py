@@ -17,6 +17,7 @@ from edgead.daemon.http.app import build_app
 from edgead.daemon.http.server import serve
 from edgead.errors import SettingsError
 from edgead.site.schema import HttpSection
+from edgead.types import Part
 
 
 @pytest.fixture
@@ -176,13 +177,15 @@ def test_changes_reach_the_pipeline_with_who_made_them(client, daemon):
     changed = client.put(f"{base}/thresholds", json={"review": 0.3, "reject": 0.6, "by": " Anna "})
     assert changed.json()["thresholds"] == {"review": 0.3, "reject": 0.6}
     assert client.post(f"{base}/trigger").status_code == 200
+    assert "part A1" in client.post(f"{base}/trigger", json={"serial": " A1 ", "recipe": "left"}).json()["done"]
     assert client.post(f"{base}/self-test").json()["result"]["passed"] is True
     assert client.post(f"{base}/model", json={"model": "first", "by": "Anna"}).status_code == 200
     assert client.post(f"{base}/roll-back", json={"by": "Anna"}).status_code == 200
     by = "Anna (127.0.0.1)"
     assert pipeline.calls == [
         ("thresholds", 0.3, 0.6, by),
-        ("fire",),
+        ("fire", Part()),
+        ("fire", Part("A1", recipe="left")),
         ("swap", pipeline.model, by),
         ("roll back", by),
     ]
@@ -230,6 +233,26 @@ def test_only_models_beside_the_pipelines_own_can_be_swapped_in(client, daemon, 
         answer = client.post("/api/pipelines/front/model", json={"model": name, "by": "Anna"})
         assert answer.status_code in (409, 422), name
     assert daemon.pipelines["front"].calls == []
+
+
+@pytest.mark.parametrize("part", [{"serial": "A" * 129}, {"serial": "A\n1"}, {"batch": "\u200b"}, {"part": "A1"}, "A1"])
+def test_what_names_no_part_is_refused_before_a_frame_is_asked_for(client, daemon, part):
+    assert client.post("/api/pipelines/front/trigger", json=part).status_code == 422
+    assert daemon.pipelines["front"].calls == []
+
+
+def test_verdicts_are_listed_by_their_part(client, daemon):
+    first = daemon.judge(1, 0.9, part=Part("A1", "b1"))
+    second = daemon.judge(2, 0.1, part=Part("A2", "b1", "left"))
+    for asked, found in (
+        ({"serial": "A1"}, [first]),
+        ({"batch": "b1"}, [second, first]),
+        ({"batch": "b1", "recipe": "left"}, [second]),
+        ({"serial": "A3"}, []),
+    ):
+        assert [one["id"] for one in client.get("/api/verdicts", params=asked).json()["verdicts"]] == found
+    assert client.get(f"/api/verdicts/{second}").json()["recipe"] == "left"
+    assert client.get("/api/verdicts", params={"serial": "\x00"}).status_code == 422
 
 
 def test_a_refusal_of_the_pipeline_is_a_conflict_with_its_words(client, daemon):

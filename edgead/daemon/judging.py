@@ -13,8 +13,9 @@ from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.pipeline_state import State
 from edgead.errors import EdgeadError
 from edgead.inspector import FrameError, Inspector
+from edgead.process.log_rate import limited_log
 from edgead.profiling.latency import Latency
-from edgead.types import Frame, Verdict
+from edgead.types import NO_PART, Frame, Verdict
 
 if TYPE_CHECKING:
     from edgead.drift import DriftState
@@ -57,6 +58,8 @@ class PipelineStatus:
         Frames without a verdict because the model remembers frames, and a new stream began.
     late : int
         Verdicts that came later after the capture than `budget_ms`.
+    parts_missed : int
+        Parts that were named and got no verdict: no frame came for them, or theirs could not be judged.
     latency : dict of Latency
         Per stage; `total` runs from the capture to the last sink.
     drift : DriftState or None
@@ -78,6 +81,7 @@ class PipelineStatus:
     skipped: int
     warming_up: int
     late: int
+    parts_missed: int
     restarts: int
     fps: float | None
     latency: dict[str, Latency]
@@ -112,8 +116,9 @@ class Judging:
         self.receivers = receivers
         self.inspector = Inspector(pipeline, window=_WINDOW, budget_ms=budget_ms)
         self.latest: tuple[Frame, Verdict] | None = None
-        self.taken = self.skipped = 0
+        self.taken = self.skipped = self.parts_missed = 0
         self._slot, self._drift = slot, drift
+        self._pipeline, self._log = pipeline, limited_log(__name__, most=20, within_s=60)
         self._before: deque[Frame] = deque(maxlen=receivers.before)
 
     def pass_by(self, frame: Frame, *, wanted: bool) -> None:
@@ -123,6 +128,7 @@ class Judging:
         self._let_pass(frame)
 
     def _let_pass(self, frame: Frame) -> None:
+        self._miss(frame)
         self.receivers.store.follow(frame)
         self._before.append(frame)
 
@@ -140,10 +146,10 @@ class Judging:
         try:
             verdict = self.inspector.judge(frame, self._slot.step)
         except FrameError:
-            self.skipped += 1
+            self._skip(frame)
             raise
         except Exception as error:
-            self.skipped += 1
+            self._skip(frame)
             raise JudgementError(f"{type(error).__name__}: {error}") from error
         if verdict is None:
             self._let_pass(frame)
@@ -152,6 +158,16 @@ class Judging:
         self.inspector.finish(frame, verdict)
         self.latest = (frame, verdict)
         self._drift.add(frame, verdict)  # last: the verdict is out
+
+    def _skip(self, frame: Frame) -> None:
+        self.skipped += 1
+        self._miss(frame)
+
+    def _miss(self, frame: Frame) -> None:
+        if frame.part != NO_PART:
+            self.parts_missed += 1
+            named = frame.part.serial or frame.part
+            self._log.warning("%s: frame %d of part %s has no verdict", self._pipeline, frame.number, named)
 
     def _tell(self, frame: Frame, verdict: Verdict) -> None:
         receivers = self.receivers

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,7 @@ class Pipeline(SteeredModel):
         self._judging = Judging(name, self.slot, wiring.receivers, self._drift, budget_ms=section.budget_ms)
         self._mailbox: Mailbox | None = wiring.camera.subscribe()
         self._dropped = 0  # in mailboxes that it has left
+        self._missed = 0  # parts that triggers which it has closed had no frame for
         self._starting = threading.Lock()
         self._trigger: Trigger | None = None
         self._alive_s: float | None = None
@@ -156,6 +158,7 @@ class Pipeline(SteeredModel):
             skipped=self._judging.skipped,
             warming_up=inspector.warming_up,
             late=inspector.late,
+            parts_missed=self._parts_missed(),
             restarts=self._supervisor.restarts,
             fps=inspector.recorder.fps,
             latency=inspector.recorder.summary(),
@@ -164,13 +167,17 @@ class Pipeline(SteeredModel):
             drift=self._drift.state,
         )
 
+    def _parts_missed(self) -> int:
+        trigger = self._trigger
+        waiting = trigger.missed if isinstance(trigger, PartTrigger) else 0
+        return self._judging.parts_missed + self._missed + waiting
+
     # The thread
 
     def _serve(self, stop: threading.Event) -> None:
         """Judge until stopped, or until the camera has no more frames."""
         self._state.starting("the model is loaded and tested")
-        with closing(open_trigger(self.section.trigger)) as trigger:
-            self._trigger = trigger
+        with self._opened_trigger() as trigger:
             try:
                 self._load()
                 self._state.resolved("program")
@@ -181,9 +188,20 @@ class Pipeline(SteeredModel):
                     self._alive_s = time.monotonic()
                     self._state.resolved("hang")
             finally:
-                self._trigger = self._alive_s = None
+                self._alive_s = None
                 self._state.resolved("hang")
                 self._drift.save()
+
+    @contextmanager
+    def _opened_trigger(self) -> Iterator[Trigger]:
+        trigger = self._trigger = open_trigger(self.section.trigger)
+        try:
+            yield trigger
+        finally:
+            self._trigger = None
+            trigger.close()
+            if isinstance(trigger, PartTrigger):  # with those whose frame will not come any more
+                self._missed += trigger.missed
 
     def _load(self) -> None:
         # No reason to start again: a model that cannot be used will not repair itself.
@@ -213,11 +231,11 @@ class Pipeline(SteeredModel):
         self._state.resolved("camera")
         self._state.running()
         wanted = trigger.accepts(frame)
+        if wanted and isinstance(trigger, PartTrigger):
+            frame = replace(frame, part=trigger.part)
         if not wanted or self._state.has("model"):
             self._judging.pass_by(frame, wanted=wanted)
             return True
-        if isinstance(trigger, PartTrigger):
-            frame = replace(frame, part=trigger.part)
         try:
             self._judging.judge(frame)
             self._state.resolved("frame")

@@ -36,6 +36,11 @@ class PartTrigger(RequestTrigger, Protocol):
         """What the frame shows that was accepted last."""
         ...
 
+    @property
+    def missed(self) -> int:
+        """Parts that were named and that no frame came for."""
+        ...
+
     def fire(self, at_ns: int | None = None, part: Part = NO_PART) -> None: ...
 
 

@@ -73,6 +73,7 @@ class PipelineAnswer(Answer):
     skipped: Annotated[int, Field(description="Frames that came while the pipeline was in fault.")]
     warming_up: Annotated[int, Field(description="Frames that a model which remembers frames needs before it judges.")]
     late: Annotated[int, Field(description="Verdicts that took longer than the budget.")]
+    parts_missed: Annotated[int, Field(description="Parts that were named and got no verdict.")]
     restarts: int
     fps: Number
     latency: dict[str, LatencyAnswer]
@@ -124,6 +125,9 @@ class VerdictAnswer(Answer):
     pipeline: str
     number: int
     name: str
+    serial: Annotated[str, Field(description="Of the part, where somebody said so.")] = ""
+    batch: str = ""
+    recipe: str = ""
     captured_at: datetime
     source: str
     image_score: Number

@@ -93,6 +93,7 @@ function pipelineCard(pipeline) {
       ["Dropped", count(pipeline.dropped)],
       ["Skipped", count(pipeline.skipped), pipeline.skipped > 0],
       ["Late", count(pipeline.late), pipeline.late > 0],
+      ["Parts missed", count(pipeline.parts_missed), pipeline.parts_missed > 0],
       ["Restarts", count(pipeline.restarts), pipeline.restarts > 0],
       ["Review above", score(limits?.review)],
       ["Reject above", score(limits?.reject)],
