@@ -17,6 +17,7 @@ from fakes import make_verdict, numbered
 from edgead.drift import DriftState
 from edgead.errors import SettingsError
 from edgead.evidence import EvidenceStore
+from edgead.images.files import decode_image
 from edgead.images.overlay import draw_overlay
 from edgead.profiling.latency import LatencyRecorder
 from edgead.serialization import verdict_record
@@ -77,6 +78,7 @@ class FakePipeline:
                 warming_up=0,
                 late=2,
                 parts_missed=0,
+                codes={"read": 9, "unread": 1},
                 restarts=0,
                 fps=9.5,
                 latency=recorder.summary(),
@@ -91,6 +93,12 @@ class FakePipeline:
         if self.trigger != "software":
             raise SettingsError(f"{self.name}: its trigger is {self.trigger}, which takes no requests; software does")
         self.calls.append(("fire", part))
+
+    def judge(self, data: bytes, part: Part, within_s: float) -> tuple[Frame, Verdict]:
+        frame, verdict = make_judged(77, 0.9)
+        decode_image(data)
+        self.calls.append(("judge", part))
+        return replace(frame, part=part), verdict
 
     def self_test(self) -> dict[str, Any]:
         return {"passed": True, "images": []}

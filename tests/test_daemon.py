@@ -11,11 +11,14 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import pytest
 import yaml
 from broker import PASSWORD, USER, Broker, Receiver
 from daemons import START, check_records, conveyor, make_site, started, wait_for, write_site
 from patience import usual_s
+
+from edgead.synthetic.line import render
 
 HANGS = (
     "import time\nfrom edgead.daemon.active_model import ActiveModel\n"
@@ -115,6 +118,21 @@ def test_a_software_trigger_judges_one_part(trained_model, tmp_path):
     assert [verdict["id"] for verdict in listed] == [daemon.records()[0]["id"]]
 
 
+def test_an_image_that_is_sent_goes_the_way_of_every_frame(trained_model, tmp_path):
+    site = make_site(trained_model, cameras={"conveyor": {"uri": "request:"}})
+    with started(tmp_path, site) as daemon:
+        daemon.wait_state("running")  # though nobody has sent anything
+        answers = []
+        for number in range(3):
+            image = cv2.imencode(".png", render(number)[0])[1].tobytes()
+            sent = {"content": image, "headers": {"Content-Type": "image/png"}, "params": {"serial": f"A{number}"}}
+            answers.append(daemon.api.post("/api/pipelines/a/judge", **sent).raise_for_status().json())
+        daemon.stop()
+    records = daemon.records()
+    shown = [(answer["id"], answer["serial"], answer["decision"], answer["image_score"]) for answer in answers]
+    assert shown == [(one["id"], one["serial"], one["decision"], one["image_score"]) for one in records]
+
+
 def test_a_message_of_a_broker_judges_one_part(trained_model, tmp_path):
     broker = Broker(tmp_path / "broker")
     broker.start()
@@ -131,7 +149,7 @@ def test_a_message_of_a_broker_judges_one_part(trained_model, tmp_path):
             def ask():
                 nonlocal published
                 published += 1
-                receiver.publish("line/part", f"A{published}".encode())
+                receiver.publish("line/part", b'{"serial": "A%d"}' % published)
                 return daemon.pipeline()["judged"]
 
             # Until the daemon has subscribed, nobody hears it.

@@ -60,6 +60,8 @@ class PipelineStatus:
         Verdicts that came later after the capture than `budget_ms`.
     parts_missed : int
         Parts that were named and got no verdict: no frame came for them, or theirs could not be judged.
+    codes : dict of int
+        What became of the codes of parts; empty where none are read. See `PartCode.counts`.
     latency : dict of Latency
         Per stage; `total` runs from the capture to the last sink.
     drift : DriftState or None
@@ -82,6 +84,7 @@ class PipelineStatus:
     warming_up: int
     late: int
     parts_missed: int
+    codes: dict[str, int]
     restarts: int
     fps: float | None
     latency: dict[str, Latency]
@@ -132,8 +135,8 @@ class Judging:
         self.receivers.store.follow(frame)
         self._before.append(frame)
 
-    def judge(self, frame: Frame) -> None:
-        """Judge a frame and report the verdict; nothing is reported while the model needs more frames.
+    def judge(self, frame: Frame) -> Verdict | None:
+        """Judge a frame and report the verdict; None, and nothing is reported, while the model needs more frames.
 
         Raises
         ------
@@ -153,11 +156,12 @@ class Judging:
             raise JudgementError(f"{type(error).__name__}: {error}") from error
         if verdict is None:
             self._let_pass(frame)
-            return
+            return None
         self._tell(frame, verdict)
         self.inspector.finish(frame, verdict)
         self.latest = (frame, verdict)
         self._drift.add(frame, verdict)  # last: the verdict is out
+        return verdict
 
     def _skip(self, frame: Frame) -> None:
         self.skipped += 1

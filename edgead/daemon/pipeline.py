@@ -5,21 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from edgead.daemon.asking import Asking
 from edgead.daemon.judging import JudgementError, Judging, PipelineStatus
 from edgead.daemon.pipeline_state import State
+from edgead.daemon.requests import Requests
 from edgead.daemon.steering import SteeredModel, Wiring
 from edgead.daemon.supervisor import RestartBudget, Supervisor
-from edgead.errors import EdgeadError, SettingsError
+from edgead.errors import EdgeadError, NotNowError, SettingsError
+from edgead.images.files import ImageError
 from edgead.inspector import FrameError
 from edgead.site.schema import LimitsSection, PipelineSection
 from edgead.sources import SourceError
 from edgead.sources.mailbox import Mailbox
-from edgead.triggers import PartTrigger, RequestTrigger, Trigger, open_trigger
 from edgead.types import NO_PART, Frame, Part, Verdict
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class Pipeline(SteeredModel):
         self._judging = Judging(name, self.slot, wiring.receivers, self._drift, budget_ms=section.budget_ms)
         self._mailbox: Mailbox | None = wiring.camera.subscribe()
         self._dropped = 0  # in mailboxes that it has left
-        self._missed = 0  # parts that triggers which it has closed had no frame for
+        self._asking = Asking(name, section)
+        self._requests = Requests(name)
         self._starting = threading.Lock()
-        self._trigger: Trigger | None = None
         self._alive_s: float | None = None
         self._loading_s: float | None = None
         self._supervisor = Supervisor(f"pipeline {name}", self._serve, self._died, RestartBudget(wiring.limits))
@@ -83,6 +83,7 @@ class Pipeline(SteeredModel):
         if ended:
             self._leave_camera()
             self.slot.close()
+            self._asking.close()
             self._state.stopped(self._state.reason if self.state == "stopped" else None)
         return ended
 
@@ -127,17 +128,34 @@ class Pipeline(SteeredModel):
         SettingsError
             Its trigger takes no requests or none that name a part, or it does not run.
         """
-        options, trigger = self.section.trigger, self._trigger
-        if not options.on_request:
-            raise SettingsError(f"{self.name}: its trigger is {options.kind}, which takes no requests; software does")
-        if not isinstance(trigger, RequestTrigger):
-            raise SettingsError(f"{self.name}: is not running, it cannot be triggered")
-        if isinstance(trigger, PartTrigger):
-            trigger.fire(part=part)
-        elif part != NO_PART:
-            raise SettingsError(f"{self.name}: its trigger {options.kind} takes requests, but no part's name")
-        else:
-            trigger.fire()
+        self._asking.fire(part)
+
+    def judge(self, data: bytes, part: Part, within_s: float) -> tuple[Frame, Verdict]:
+        """Judge an image that somebody sent, and wait for the verdict.
+
+        Parameters
+        ----------
+        data : bytes
+            Of an image file.
+        part : Part
+            What it shows.
+        within_s : float
+            See `Requests.ask`.
+
+        Raises
+        ------
+        SettingsError
+            Its camera takes no images, or its trigger did not ask for this one.
+        ImageError
+            It is none, or does not fit the model.
+        NotNowError
+            It was not taken: the pipeline does not run, or is busy.
+        NoVerdictInTimeError
+            It was taken.
+        """
+        if self._alive_s is None:
+            raise NotNowError(f"{self.name}: is {self.state}" + (f": {self.reason}" if self.reason else ""))
+        return self._requests.ask(lambda: self._camera.offer(data, part), within_s)
 
     def status(self) -> PipelineStatus:
         """Report the state and the counts."""
@@ -158,7 +176,8 @@ class Pipeline(SteeredModel):
             skipped=self._judging.skipped,
             warming_up=inspector.warming_up,
             late=inspector.late,
-            parts_missed=self._parts_missed(),
+            parts_missed=self._judging.parts_missed + self._asking.missed,
+            codes=self._asking.codes,
             restarts=self._supervisor.restarts,
             fps=inspector.recorder.fps,
             latency=inspector.recorder.summary(),
@@ -167,41 +186,25 @@ class Pipeline(SteeredModel):
             drift=self._drift.state,
         )
 
-    def _parts_missed(self) -> int:
-        trigger = self._trigger
-        waiting = trigger.missed if isinstance(trigger, PartTrigger) else 0
-        return self._judging.parts_missed + self._missed + waiting
-
     # The thread
 
     def _serve(self, stop: threading.Event) -> None:
         """Judge until stopped, or until the camera has no more frames."""
         self._state.starting("the model is loaded and tested")
-        with self._opened_trigger() as trigger:
+        with self._asking.opened():
             try:
                 self._load()
                 self._state.resolved("program")
                 self._state.starting(f"waits for camera {self.section.camera}")
                 mailbox = self._mailbox
                 self._alive_s = time.monotonic()
-                while not stop.is_set() and mailbox is not None and self._take_one(mailbox, trigger):
+                while not stop.is_set() and mailbox is not None and self._take_one(mailbox):
                     self._alive_s = time.monotonic()
                     self._state.resolved("hang")
             finally:
                 self._alive_s = None
                 self._state.resolved("hang")
                 self._drift.save()
-
-    @contextmanager
-    def _opened_trigger(self) -> Iterator[Trigger]:
-        trigger = self._trigger = open_trigger(self.section.trigger)
-        try:
-            yield trigger
-        finally:
-            self._trigger = None
-            trigger.close()
-            if isinstance(trigger, PartTrigger):  # with those whose frame will not come any more
-                self._missed += trigger.missed
 
     def _load(self) -> None:
         # No reason to start again: a model that cannot be used will not repair itself.
@@ -215,7 +218,7 @@ class Pipeline(SteeredModel):
             self._loading_s = None
             self.loaded.set()
 
-    def _take_one(self, mailbox: Mailbox, trigger: Trigger) -> bool:
+    def _take_one(self, mailbox: Mailbox) -> bool:
         """Take the next frame through the pipeline; False at the end of the camera's."""
         try:
             frame = mailbox.get(_POLL_S)
@@ -230,18 +233,33 @@ class Pipeline(SteeredModel):
             return False
         self._state.resolved("camera")
         self._state.running()
-        wanted = trigger.accepts(frame)
-        if wanted and isinstance(trigger, PartTrigger):
-            frame = replace(frame, part=trigger.part)
-        if not wanted or self._state.has("model"):
-            self._judging.pass_by(frame, wanted=wanted)
-            return True
-        try:
-            self._judging.judge(frame)
-            self._state.resolved("frame")
-        except FrameError as error:
-            self._state.fault("frame", str(error))
+        wanted = self._asking.wanted(frame)
+        if wanted is None or self._state.has("model"):
+            self._judging.pass_by(wanted or frame, wanted=wanted is not None)
+            self._requests.answer(frame, self._why_not(wanted is not None))
+        else:
+            self._judge(wanted)
         return True
+
+    def _judge(self, frame: Frame) -> None:
+        try:
+            verdict = self._judging.judge(frame)
+        except FrameError as error:
+            if not self._requests.answer(frame, ImageError(str(error))):
+                self._state.fault("frame", str(error))
+        except JudgementError as error:
+            self._requests.answer(frame, NotNowError(f"{self.name}: {error}"))
+            raise
+        else:
+            self._state.resolved("frame")
+            more = SettingsError(f"{self.name}: its model needs more images first")
+            self._requests.answer(frame, more if verdict is None else verdict)
+
+    def _why_not(self, wanted: bool) -> EdgeadError:
+        if wanted:
+            return NotNowError(f"{self.name}: is in fault: {self._state.reason}")
+        kind = self.section.trigger.kind
+        return SettingsError(f"{self.name}: its trigger {kind} did not ask for the image: every_frame takes all")
 
     def _leave_camera(self) -> None:
         """Want no more frames: a recording would wait for a pipeline that takes none, and others with it."""
@@ -256,6 +274,9 @@ class Pipeline(SteeredModel):
         if camera.state in ("lost", "stalled"):
             reason = camera.reason or "no frames"
             self._state.fault("camera", f"camera {camera.name} is {camera.state}: {reason}")
+        elif camera.state == "streaming":  # also where it gives nothing, as nobody gives it anything
+            self._state.resolved("camera")
+            self._state.running()
 
     def _died(self, error: Exception, again: bool) -> None:
         what = str(error) if isinstance(error, EdgeadError) else f"{type(error).__name__}: {error}"

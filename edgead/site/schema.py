@@ -18,6 +18,7 @@ from edgead.runtime import AUTO, RUNTIMES, checked_runtime
 from edgead.sinks import SINKS, SinkOptions
 from edgead.site.explain import Place, PlacedError
 from edgead.site.old_forms import renew
+from edgead.site.part import PartSection
 from edgead.sources.settings import CameraSection
 from edgead.triggers import TRIGGERS, TriggerOptions
 from edgead.triggers.timing import EveryFrameOptions
@@ -46,6 +47,9 @@ class PipelineSection(Section):
     trigger: Annotated[
         TriggerOptions, OneOf(TRIGGERS), Field(description="Which frames are judged; by default every one.")
     ] = EveryFrameOptions()
+    part: Annotated[
+        PartSection | None, Field(description="How it learns which part a frame shows, besides its trigger.")
+    ] = None
     sinks: Annotated[tuple[Name, ...], Field(description="Sinks, by name.")] = ()
     budget_ms: Annotated[
         float | None,

@@ -82,6 +82,8 @@ def _of_pipelines(pipelines: list[Any]) -> Iterator[Metric]:
     yield _counter("edgead_verdicts_late", "Verdicts over the budget.", label, {(p.name,): p.late for p in pipelines})
     missed = {(p.name,): p.parts_missed for p in pipelines}
     yield _counter("edgead_parts_missed", "Parts that were named and got no verdict.", label, missed)
+    codes = {(p.name, result): count for p in pipelines for result, count in p.codes.items()}
+    yield _counter("edgead_part_codes", "Codes of parts by what became of them.", ("pipeline", "result"), codes)
     yield _counter("edgead_restarts", "Restarts of a pipeline.", label, {(p.name,): p.restarts for p in pipelines})
     states = {(one.name, state): one.state == state for one in pipelines for state in _PIPELINE_STATES}
     yield _gauge("edgead_pipeline_state", "1 for the state that a pipeline is in.", ("pipeline", "state"), states)

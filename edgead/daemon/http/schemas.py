@@ -74,6 +74,7 @@ class PipelineAnswer(Answer):
     warming_up: Annotated[int, Field(description="Frames that a model which remembers frames needs before it judges.")]
     late: Annotated[int, Field(description="Verdicts that took longer than the budget.")]
     parts_missed: Annotated[int, Field(description="Parts that were named and got no verdict.")]
+    codes: Annotated[dict[str, int], Field(description="Codes of parts: read, unread, and differs from the trigger.")]
     restarts: int
     fps: Number
     latency: dict[str, LatencyAnswer]

@@ -94,6 +94,7 @@ function pipelineCard(pipeline) {
       ["Skipped", count(pipeline.skipped), pipeline.skipped > 0],
       ["Late", count(pipeline.late), pipeline.late > 0],
       ["Parts missed", count(pipeline.parts_missed), pipeline.parts_missed > 0],
+      ...(Object.keys(pipeline.codes).length ? [["Codes unread", count(pipeline.codes.unread), pipeline.codes.unread > 0]] : []),
       ["Restarts", count(pipeline.restarts), pipeline.restarts > 0],
       ["Review above", score(limits?.review)],
       ["Reject above", score(limits?.reject)],
