@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from edgead.daemon.active_model import ActiveModel
 from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.pipeline_state import State
+from edgead.daemon.recipes import Recipes
 from edgead.errors import EdgeadError
 from edgead.inspector import FrameError, Inspector
 from edgead.process.log_rate import limited_log
@@ -100,7 +100,7 @@ class Judging:
     ----------
     pipeline : str
         Stands in every verdict.
-    slot : ActiveModel
+    models : Recipes
     receivers : Receivers
     drift : PipelineDrift
     budget_ms : float, optional
@@ -110,7 +110,7 @@ class Judging:
     def __init__(
         self,
         pipeline: str,
-        slot: ActiveModel,
+        models: Recipes,
         receivers: Receivers,
         drift: PipelineDrift,
         *,
@@ -120,7 +120,7 @@ class Judging:
         self.inspector = Inspector(pipeline, window=_WINDOW, budget_ms=budget_ms)
         self.latest: tuple[Frame, Verdict] | None = None
         self.taken = self.skipped = self.parts_missed = 0
-        self._slot, self._drift = slot, drift
+        self._models, self._drift = models, drift
         self._pipeline, self._log = pipeline, limited_log(__name__, most=20, within_s=60)
         self._before: deque[Frame] = deque(maxlen=receivers.before)
 
@@ -147,7 +147,7 @@ class Judging:
         """
         self.taken += 1
         try:
-            verdict = self.inspector.judge(frame, self._slot.step)
+            verdict = self.inspector.judge(frame, self._models.step)
         except FrameError:
             self._skip(frame)
             raise
@@ -160,7 +160,8 @@ class Judging:
         self._tell(frame, verdict)
         self.inspector.finish(frame, verdict)
         self.latest = (frame, verdict)
-        self._drift.add(frame, verdict)  # last: the verdict is out
+        if self._models.is_own(frame):
+            self._drift.add(frame, verdict)  # last: the verdict is out
         return verdict
 
     def _skip(self, frame: Frame) -> None:

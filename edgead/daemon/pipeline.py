@@ -48,7 +48,7 @@ class Pipeline(SteeredModel):
     def __init__(self, name: str, section: PipelineSection, wiring: Wiring):
         super().__init__(name, section, wiring)
         self.loaded = threading.Event()  # the model was tried, well or not
-        self._judging = Judging(name, self.slot, wiring.receivers, self._drift, budget_ms=section.budget_ms)
+        self._judging = Judging(name, self._recipes, wiring.receivers, self._drift, budget_ms=section.budget_ms)
         self._mailbox: Mailbox | None = wiring.camera.subscribe()
         self._dropped = 0  # in mailboxes that it has left
         self._asking = Asking(name, section)
@@ -83,6 +83,7 @@ class Pipeline(SteeredModel):
         if ended:
             self._leave_camera()
             self.slot.close()
+            self._recipes.close()
             self._asking.close()
             self._state.stopped(self._state.reason if self.state == "stopped" else None)
         return ended

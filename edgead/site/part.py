@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
+from edgead.artifact.limits import Limits
 from edgead.components.options import Section
 from edgead.images.codes import CodeKind
 
@@ -27,6 +29,13 @@ class CodeSection(Section):
     within_ms: Annotated[
         float, Field(gt=0, le=10_000, description="What takes longer to read counts as unread, and is not waited for.")
     ] = 100.0
+
+
+class RecipeSection(Section):
+    """The model that judges one product, and by which thresholds."""
+
+    model: Annotated[Path, Field(description="Of its product; relative to the site file.")]
+    thresholds: Annotated[Limits | None, Field(description="In place of those of the model.")] = None
 
 
 class PartSection(Section):

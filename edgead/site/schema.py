@@ -18,10 +18,11 @@ from edgead.runtime import AUTO, RUNTIMES, checked_runtime
 from edgead.sinks import SINKS, SinkOptions
 from edgead.site.explain import Place, PlacedError
 from edgead.site.old_forms import renew
-from edgead.site.part import PartSection
+from edgead.site.part import PartSection, RecipeSection
 from edgead.sources.settings import CameraSection
 from edgead.triggers import TRIGGERS, TriggerOptions
 from edgead.triggers.timing import EveryFrameOptions
+from edgead.types import MOST_PART_CHARACTERS
 
 RuntimeName = Annotated[
     str,
@@ -50,6 +51,17 @@ class PipelineSection(Section):
     part: Annotated[
         PartSection | None, Field(description="How it learns which part a frame shows, besides its trigger.")
     ] = None
+    recipes: Annotated[
+        dict[Annotated[str, Field(min_length=1, max_length=MOST_PART_CHARACTERS)], RecipeSection],
+        Field(description="Models by the recipe that a part asks for; a part that names none has the pipeline's own."),
+    ] = {}
+    unknown_recipe: Annotated[
+        Literal["fault", "review"],
+        Field(
+            description="A part that asks for another recipe: no verdict, and a fault; or judged by the pipeline's own "
+            "model, and never better than review."
+        ),
+    ] = "fault"
     sinks: Annotated[tuple[Name, ...], Field(description="Sinks, by name.")] = ()
     budget_ms: Annotated[
         float | None,
