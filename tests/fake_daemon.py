@@ -41,7 +41,7 @@ class FakeCamera:
     frame: Frame | None = None
 
     def status(self) -> SimpleNamespace:
-        counts = dict(captured=12, reconnects=3, corrupt=1, duplicates=2)
+        counts = dict(captured=12, reconnects=3, corrupt=1, duplicates=2, lost_packets=5, lost_frames=1)
         reported = dict(uri="rtsp://camera/line", since=WHEN, fps=24.5, age_s=0.04, health=("dark",))
         return SimpleNamespace(name=self.name, state=self.state, reason=self.reason, **counts, **reported)
 

@@ -44,7 +44,7 @@ class SourceComponent(Component):
 
 SOURCES: Registry[SourceComponent] = Registry(
     "source",
-    tuple(f"edgead.sources.{name}" for name in "camera csi network synthetic paths sent watched".split()),
+    tuple(f"edgead.sources.{name}" for name in "camera csi genicam network synthetic paths sent watched".split()),
 )
 
 

@@ -66,6 +66,7 @@ class SupervisedCamera:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._alive_s: float | None = None
+        self._waits = False  # for its trigger
 
     def start(self) -> None:
         """Begin to read; subscribe before, so as to miss nothing."""
@@ -139,7 +140,7 @@ class SupervisedCamera:
         """Report the state of the camera."""
         if self._has_died():
             self._record.become("lost", _DEAD)
-        elif is_live(self._section.uri) and not is_on_demand(self._section.uri):
+        elif is_live(self._section.uri) and not (self._waits or is_on_demand(self._section.uri)):
             self._watch_age()
         return self._record.status()
 
@@ -211,12 +212,17 @@ class SupervisedCamera:
         self._record.become("connecting")
         first = self._next_number
         self._connections += 1
+        self._waits = False
         while not self._stop.is_set():
             self._alive_s = time.monotonic()
             try:
                 frame = reader.newest(_POLL_S)
             finally:  # what it reported before its end counts too
                 self._record.count_corrupt(reader.take_corrupt())
+                self._record.count_lost(reader.take_lost())
+            self._waits = reader.waits
+            if reader.waits:
+                self._record.become("streaming")
             if frame is not None:
                 self._deliver(self._frame(frame, first), waits=False)
 

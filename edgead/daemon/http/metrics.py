@@ -59,6 +59,10 @@ def _of_cameras(cameras: list[Any]) -> Iterator[Metric]:
     yield _counter("edgead_reconnects", "How often a camera was opened again.", label, rows("reconnects"))
     yield _counter("edgead_frames_corrupt", "Frames that could not be decoded.", label, rows("corrupt"))
     yield _counter("edgead_frames_duplicate", "Frames equal to the one before.", label, rows("duplicates"))
+    yield _counter(
+        "edgead_packets_lost", "Packets of a GenICam camera that did not arrive.", label, rows("lost_packets")
+    )
+    yield _counter("edgead_frames_lost", "Frames of a GenICam camera that did not arrive.", label, rows("lost_frames"))
     states = {(one.name, state): one.state == state for one in cameras for state in _CAMERA_STATES}
     yield _gauge("edgead_camera_state", "1 for the state that a camera is in.", ("camera", "state"), states)
     health = {(one.name, issue): issue in one.health for one in cameras for issue in _HEALTH}

@@ -43,6 +43,8 @@ class CameraAnswer(Answer):
     reconnects: int
     corrupt: int
     duplicates: int
+    lost_packets: Annotated[int, Field(description="Of a GenICam camera, that did not arrive.")]
+    lost_frames: Annotated[int, Field(description="That a GenICam camera numbered, and that did not arrive.")]
     health: Annotated[tuple[str, ...], Field(description="dark, bright, blurred, moved, frozen.")]
 
 

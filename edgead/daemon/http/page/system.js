@@ -76,6 +76,7 @@ function cameraCard(camera) {
       ["Reconnects", count(camera.reconnects), camera.reconnects > 0],
       ["Corrupt", count(camera.corrupt), camera.corrupt > 0],
       ["Duplicates", count(camera.duplicates), camera.duplicates > 0],
+      ...(camera.lost_packets + camera.lost_frames ? [["Packets lost", count(camera.lost_packets), true], ["Frames lost", count(camera.lost_frames), camera.lost_frames > 0]] : []),
     ],
   );
 }
