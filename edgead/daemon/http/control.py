@@ -11,7 +11,7 @@ from edgead.artifact.limits import Limits
 from edgead.daemon.http.actors import By, named
 from edgead.daemon.http.dependencies import ClientAddress, Daemon, Pipeline
 from edgead.daemon.http.models import model_beside, models_beside
-from edgead.daemon.http.parts import NamedPart
+from edgead.daemon.http.named_part import NamedPart
 from edgead.daemon.http.problems import problems
 from edgead.daemon.http.schemas import Done, PipelineAnswer
 from edgead.daemon.http.status import pipeline_answer

@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 
 from edgead.daemon.http.dependencies import Pipeline
-from edgead.daemon.http.parts import AskedPart
+from edgead.daemon.http.named_part import AskedPart
 from edgead.daemon.http.problems import problems
 from edgead.daemon.http.schemas import VerdictAnswer
 from edgead.errors import NotNowError, NoVerdictInTimeError

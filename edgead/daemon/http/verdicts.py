@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from edgead.daemon.http.actors import By, Kind, Note, named
 from edgead.daemon.http.dependencies import ID, NAME, ClientAddress, Daemon, ImageName, VerdictId
 from edgead.daemon.http.language import Language, words_of
-from edgead.daemon.http.parts import AskedPart
+from edgead.daemon.http.named_part import AskedPart
 from edgead.daemon.http.problems import problems
 from edgead.daemon.http.schemas import AuditAnswer, Done, VerdictDetail, VerdictPage
 from edgead.types import Decision
