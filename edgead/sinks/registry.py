@@ -31,7 +31,8 @@ class SinkComponent(Component):
 
 
 SINKS: Registry[SinkComponent] = Registry(
-    "sink", tuple(f"edgead.sinks.{name}" for name in "jsonl images video window store mqtt webhook modbus uri".split())
+    "sink",
+    tuple(f"edgead.sinks.{name}" for name in "jsonl images video window store mqtt webhook modbus gpio uri".split()),
 )
 
 
