@@ -73,6 +73,7 @@ class FakePipeline:
             kinds={"scratch": 1},
             **dict(dropped=4, skipped=1, warming_up=0, late=2, restarts=0, fps=9.5, latency=recorder.summary()),
             **dict(thresholds=dict(self.thresholds), can_roll_back=False, drift=self.drift),
+            realtime_problem=None,
         )
 
     def latest(self) -> tuple[Frame, Verdict] | None:

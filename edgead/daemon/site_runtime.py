@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Set
 from contextlib import ExitStack
+from functools import reduce
 from typing import Any
 
 from edgead import kernels
@@ -19,6 +20,7 @@ from edgead.daemon.within import all_within
 from edgead.errors import EdgeadError
 from edgead.evidence import EvidenceStore
 from edgead.evidence.folder_lock import FolderLock
+from edgead.process.real_time import Scheduling
 from edgead.sinks import open_queued
 from edgead.sinks.queued import QueuedSink
 from edgead.site.schema import PipelineSection, Site
@@ -52,6 +54,7 @@ class SiteRuntime:
         self.sinks: dict[str, QueuedSink] = {}
         self._publish = publish
         self._kept: KeptThresholds
+        self._schedulings: list[Scheduling] = []
         self._is_open = False
         self._lock: FolderLock | None = None
         self._following: dict[str, threading.Thread] = {}
@@ -86,6 +89,7 @@ class SiteRuntime:
         self.store = EvidenceStore(site.store)
         self._is_open = True
         self._kept = KeptThresholds(site.store.folder / THRESHOLDS)
+        self._schedulings = [section.realtime.scheduling for section in site.pipelines.values()]
         for name, section in site.sinks.items():
             self.sinks[name] = open_queued(name, section)
         self._start(site, site.cameras, site.pipelines)
@@ -105,6 +109,7 @@ class SiteRuntime:
         return lambda: self._change(new, difference, opened)
 
     def _change(self, new: Site, difference: SiteDiff, opened: dict[str, QueuedSink]) -> None:
+        self._schedulings = [section.realtime.scheduling for section in new.pipelines.values()]
         leaving = [self.sinks[name] for name in difference.sinks.stopped if name in self.sinks]
         self.sinks = {name: opened.get(name) or self.sinks[name] for name in new.sinks}
         self._exchange(new, difference)
@@ -112,6 +117,7 @@ class SiteRuntime:
             pipeline.send_to(self._sinks_of(new, name))
             pipeline.limit(new.limits)
             pipeline.start()  # where its restarts were used up
+        self._place_kernels()
         all_within(_LEAVE_S, [sink.close for sink in leaving])
         self._follow(new, difference.pipelines.started)
 
@@ -154,7 +160,11 @@ class SiteRuntime:
             limits=site.limits,
             # Networks that each take all cores wait for each other in the middle of a layer.
             threads=max(1, kernels.threads() // len(site.pipelines)),
+            place_kernels=self._place_kernels,
         )
+
+    def _place_kernels(self) -> None:
+        reduce(Scheduling.beside, self._schedulings).give_kernels()
 
     def _sinks_of(self, site: Site, name: str) -> tuple[QueuedSink, ...]:
         return tuple(self.sinks[sink] for sink in site.pipelines[name].sinks)

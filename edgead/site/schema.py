@@ -14,6 +14,7 @@ from edgead.components.registry import OneOf
 from edgead.drift import DriftSection
 from edgead.errors import suggestion
 from edgead.evidence.settings import StoreSection
+from edgead.process.real_time import Scheduling
 from edgead.runtime import AUTO, RUNTIMES, checked_runtime
 from edgead.sinks import SINKS, SinkOptions
 from edgead.site.explain import Place, PlacedError
@@ -29,6 +30,23 @@ RuntimeName = Annotated[
 ]
 
 
+class RealtimeSection(Section):
+    """How the system runs what judges: the pipeline's thread, its network's, and those of the kernels."""
+
+    priority: Annotated[
+        int | None,
+        Field(ge=1, le=99, description="Of SCHED_FIFO: before all that has none. Where it is refused, without."),
+    ] = None
+    cores: Annotated[
+        tuple[Annotated[int, Field(ge=0, le=4095)], ...],
+        Field(max_length=256, description="Cores to stay on, such as [2, 3]; by default all that edgead may use."),
+    ] = ()
+
+    @property
+    def scheduling(self) -> Scheduling:
+        return Scheduling(self.priority, self.cores)
+
+
 class PipelineSection(Section):
     """One model that judges one camera."""
 
@@ -41,8 +59,15 @@ class PipelineSection(Section):
     ] = None
     threads: Annotated[
         int | None,
-        Field(ge=1, le=256, description="Of the kernels and the network; by default all cores that edgead may use."),
+        Field(
+            ge=1,
+            le=256,
+            description="Of the network; by default one for each of its `cores`, else an equal share of all.",
+        ),
     ] = None
+    realtime: Annotated[
+        RealtimeSection, Field(description="Priority and cores, for a latency that other programs do not disturb.")
+    ] = RealtimeSection()
     trigger: Annotated[
         TriggerOptions, OneOf(TRIGGERS), Field(description="Which frames are judged; by default every one.")
     ] = EveryFrameOptions()

@@ -83,6 +83,8 @@ def _of_pipelines(pipelines: list[Any]) -> Iterator[Metric]:
     yield _counter("edgead_restarts", "Restarts of a pipeline.", label, {(p.name,): p.restarts for p in pipelines})
     states = {(one.name, state): one.state == state for one in pipelines for state in _PIPELINE_STATES}
     yield _gauge("edgead_pipeline_state", "1 for the state that a pipeline is in.", ("pipeline", "state"), states)
+    refused = {(p.name,): p.realtime_problem is not None for p in pipelines}
+    yield _gauge("edgead_realtime_refused", "1 where the system refuses priority or cores.", label, refused)
     warned = {(p.name, cause): p.drift.cause == cause for p in pipelines if p.drift for cause in ("camera", "product")}
     yield _gauge("edgead_drift_warning", "1 while parts or images have changed.", ("pipeline", "cause"), warned)
     thresholds = {(p.name, kind): value for p in pipelines for kind, value in (p.thresholds or {}).items()}

@@ -79,6 +79,7 @@ class PipelineAnswer(Answer):
     thresholds: Annotated[dict[str, Number] | None, Field(description="review and reject.")]
     can_roll_back: bool
     drift: DriftAnswer | None
+    realtime_problem: Annotated[str | None, Field(description="What the system refuses of its `realtime`.")] = None
     trigger: Annotated[str, Field(description="Its kind, as in the site file.")] = "every_frame"
     on_request: Annotated[bool, Field(description="The trigger takes requests.")] = False
 
