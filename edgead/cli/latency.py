@@ -81,8 +81,10 @@ def profile(
 def read_scheduling(affinity: str | None, fifo: int | None) -> Scheduling:
     """Read the options --affinity and --fifo; no more threads than cores compute from now on."""
     from edgead import kernels
-    from edgead.process.real_time import Scheduling
+    from edgead.process.real_time import Scheduling, start_opencv_threads
 
+    if fifo is not None or affinity is not None:
+        start_opencv_threads()
     if affinity is None:
         return Scheduling(fifo)
     if not re.fullmatch(r"\d+(,\d+)*", affinity):

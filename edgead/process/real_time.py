@@ -9,12 +9,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 from edgead.process.cpu_affinity import set_affinity, set_fifo
 
-KERNEL_THREADS = "edgead-kernel"
-"""What the kernels' own threads are called; see `csrc/shared/threads.cpp`."""
+KERNEL_THREADS, OPENCV_THREADS = "edgead-kernel", "edgead-opencv"
+"""What the threads are called that all pipelines share; see `csrc/shared/threads.cpp` and `start_opencv_threads`."""
 
 _TASKS = Path("/proc/self/task")
+_OWN_NAME = Path("/proc/thread-self/comm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +58,11 @@ class Scheduling:
             set_fifo(self.priority)
 
     def give_kernels(self) -> None:
-        """Schedule the threads that the kernels have started until now so; all pipelines share them.
+        """Schedule the threads that kernels and OpenCV have started until now so; all pipelines share them.
 
         A system that refuses it has refused it to the calling thread before, which said so.
         """
-        threads = threads_named(KERNEL_THREADS)
+        threads = _shared_threads()
         if not threads:
             return
         policy = os.SCHED_OTHER if self.priority is None else os.SCHED_FIFO
@@ -86,7 +90,7 @@ class Scheduling:
             yield
         finally:
             if before is not None:
-                for thread in (0, *threads_named(KERNEL_THREADS)):
+                for thread in (0, *_shared_threads()):
                     with suppress(ProcessLookupError, PermissionError):  # what was refused was not taken
                         before.give(thread)
 
@@ -120,6 +124,34 @@ class Scheduled:
 def current() -> Scheduled:
     """Ask how the calling thread is scheduled; on Linux alone."""
     return Scheduled(os.sched_getscheduler(0), os.sched_getparam(0).sched_priority, frozenset(os.sched_getaffinity(0)))
+
+
+@contextmanager
+def called(name: str) -> Iterator[None]:
+    """Give the calling thread a name while the block runs, of at most 15 bytes: those that it starts inherit it.
+
+    Outside Linux it has none.
+    """
+    try:
+        before = _OWN_NAME.read_text().strip()
+        _OWN_NAME.write_text(name)
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        _OWN_NAME.write_text(before)
+
+
+def start_opencv_threads() -> None:
+    """Have OpenCV start its threads now, under a name that they are found by; later, whoever needs it first would."""
+    with called(OPENCV_THREADS):
+        cv2.resize(np.zeros((1024, 1024, 3), np.uint8), (256, 256), interpolation=cv2.INTER_AREA)
+
+
+def _shared_threads() -> list[int]:
+    return [*threads_named(KERNEL_THREADS), *threads_named(OPENCV_THREADS)]
 
 
 def threads_named(name: str) -> list[int]:

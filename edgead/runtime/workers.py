@@ -12,16 +12,14 @@ import itertools
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import TypeVar
 
-from edgead.process.real_time import Scheduled, current, threads_named
+from edgead.process.real_time import Scheduled, called, current, threads_named
 
 Engine = TypeVar("Engine")
 
 # An engine may end a thread that it has no work for; a container may forbid to place threads at all.
 _GONE_OR_FORBIDDEN = (ProcessLookupError, PermissionError)
-_OWN_NAME = Path("/proc/thread-self/comm")
 _numbers = itertools.count(1)
 
 
@@ -73,17 +71,9 @@ def start_workers(start: Callable[[], Engine]) -> tuple[Engine, Workers]:
     start : callable
         Called once, in this thread; gives the engine.
     """
-    try:
-        before = _OWN_NAME.read_text().strip()
-        # A thread inherits the name of the one that starts it; fifteen bytes are all that a name has.
-        name = f"edgead-net-{next(_numbers) % 10_000}"
-        _OWN_NAME.write_text(name)
-    except OSError:
-        return start(), Workers({})
-    try:
+    name = f"edgead-net-{next(_numbers) % 10_000}"
+    with called(name):
         engine = start()
-    finally:
-        _OWN_NAME.write_text(before)
     return engine, Workers(_cores_of(threads_named(name)))
 
 

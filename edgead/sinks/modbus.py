@@ -16,7 +16,7 @@ from edgead.process.installation import install_command
 from edgead.sinks.contract import BaseSink, SinkError
 from edgead.sinks.options import SinkOptions, read_host
 from edgead.sinks.registry import register
-from edgead.types import DECISIONS, Frame, Verdict
+from edgead.types import DECISIONS, FAULT, Frame, Verdict
 
 # What an answer must bear to be one to the request.
 _FUNCTIONS = {"read_coils": 1, "write_coils": 15, "write_registers": 16}
@@ -49,8 +49,8 @@ class ModbusOptions(SinkOptions):
 
 
 def to_registers(count: int, score: float, decision: str) -> list[int]:
-    """Five registers: count (uint32), score (float32), decision (0 ok, 1 review, 2 reject); high words first."""
-    data = struct.pack(">IfH", count & 0xFFFFFFFF, _float32(score), DECISIONS.index(decision))
+    """Five registers, high words first: count (uint32), score (float32), decision (0 ok to 2 reject, 3 fault)."""
+    data = struct.pack(">IfH", count & 0xFFFFFFFF, _float32(score), (*DECISIONS, FAULT).index(decision))
     return list(struct.unpack(">5H", data))
 
 
@@ -73,6 +73,8 @@ def _float32(value: float) -> float:
 
 class ModbusSink(BaseSink):
     """Writes the registers of each verdict, then its coils: ok, review, reject and one that toggles.
+
+    At a part of which a view is missing the first three are all off.
 
     The four coils go in one request, and after the registers: a PLC that sees the toggle change reads a whole
     verdict. The count goes up with every verdict that was given, so that a PLC sees what it has missed. A verdict that

@@ -19,6 +19,7 @@ from edgead.runtime import AUTO, RUNTIMES, checked_runtime
 from edgead.sinks import SINKS, SinkOptions
 from edgead.site.explain import Place, PlacedError
 from edgead.site.old_forms import renew
+from edgead.site.parts import PartSection
 from edgead.sources.settings import CameraSection
 from edgead.triggers import TRIGGERS, TriggerOptions
 from edgead.triggers.timing import EveryFrameOptions
@@ -136,6 +137,9 @@ class Site(Section):
     pipelines: dict[Name, PipelineSection] = Field(
         min_length=1, description="Pipelines, by name: each judges one camera with one model."
     )
+    parts: Annotated[
+        dict[Name, PartSection], Field(description="Parts, by name: each makes one verdict of several pipelines.")
+    ] = {}
     sinks: Annotated[dict[Name, Annotated[SinkOptions, OneOf(SINKS)]], Field(description="Sinks, by name.")] = {}
     store: Annotated[StoreSection, Field(description="The record of every verdict.")] = StoreSection()
     http: Annotated[HttpSection | None, Field(description="The page and the API; null for none.")] = HttpSection()
@@ -152,6 +156,13 @@ class Site(Section):
             _expect(pipeline.camera, self.cameras, ("pipelines", name, "camera"))
             for sink in pipeline.sinks:
                 _expect(sink, self.sinks, ("pipelines", name, "sinks"))
+        for name, part in self.parts.items():
+            if name in self.pipelines:
+                raise PlacedError(("parts", name), "a pipeline has that name: sinks could not tell them apart")
+            for pipeline in part.pipelines:
+                _expect(pipeline, self.pipelines, ("parts", name, "pipelines"))
+            for sink in part.sinks:
+                _expect(sink, self.sinks, ("parts", name, "sinks"))
         return self
 
 
