@@ -61,6 +61,8 @@ class PipelineStatus:
         Per stage; `total` runs from the capture to the last sink.
     drift : DriftState or None
         What the drift watch said after the last part; None before one, or where none is watched.
+    realtime_problem : str or None
+        What the system refuses of the pipeline's `realtime`.
     """
 
     name: str
@@ -84,6 +86,7 @@ class PipelineStatus:
     thresholds: dict[str, float] | None
     can_roll_back: bool
     drift: DriftState | None
+    realtime_problem: str | None = None
 
 
 class Judging:

@@ -49,6 +49,8 @@ class Pipeline(SteeredModel):
         self.loaded = threading.Event()  # the model was tried, well or not
         self._judging = Judging(name, self.slot, wiring.receivers, self._drift, budget_ms=section.budget_ms)
         self._mailbox: Mailbox | None = wiring.camera.subscribe()
+        self._place_kernels = wiring.place_kernels
+        self._realtime_problem: str | None = None
         self._dropped = 0  # in mailboxes that it has left
         self._starting = threading.Lock()
         self._trigger: Trigger | None = None
@@ -162,12 +164,14 @@ class Pipeline(SteeredModel):
             thresholds=thresholds.values() if thresholds else None,
             can_roll_back=self.slot.can_roll_back,
             drift=self._drift.state,
+            realtime_problem=self._realtime_problem,
         )
 
     # The thread
 
     def _serve(self, stop: threading.Event) -> None:
         """Judge until stopped, or until the camera has no more frames."""
+        self._take_place()
         self._state.starting("the model is loaded and tested")
         with closing(open_trigger(self.section.trigger)) as trigger:
             self._trigger = trigger
@@ -186,11 +190,21 @@ class Pipeline(SteeredModel):
                 self._state.resolved("trigger")
                 self._drift.save()
 
+    def _take_place(self) -> None:
+        """A line is judged as well as the system allows it: what it refuses is said, and is no reason to stop."""
+        try:
+            self.section.realtime.scheduling.take()
+            self._realtime_problem = None
+        except SettingsError as error:
+            self._realtime_problem = str(error)
+            logger.warning("%s: realtime: %s", self.name, error, extra={"pipeline": self.name})
+
     def _load(self) -> None:
         # No reason to start again: a model that cannot be used will not repair itself.
         self._loading_s = time.monotonic()
         try:
             self._load_model()
+            self._place_kernels()
             self._state.resolved("model")
         except EdgeadError as error:
             self._state.fault("model", str(error))
