@@ -29,6 +29,7 @@ BENCHMARKS = (
     "guard",
     "inp_lite",
     "outliers",
+    "realtime",
     "screen",
     "soak",
     "teach",

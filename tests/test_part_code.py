@@ -12,7 +12,7 @@ import pytest
 
 from edgead.daemon.part_code import PartCode
 from edgead.images.codes import CodeReader
-from edgead.site.part import CodeSection
+from edgead.site.part_naming import CodeSection
 from edgead.types import NO_PART, Frame, Part
 
 REGION = (40, 20, 300, 300)

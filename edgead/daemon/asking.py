@@ -9,8 +9,8 @@ from dataclasses import replace
 from edgead.daemon.part_code import PartCode
 from edgead.errors import SettingsError
 from edgead.site.schema import PipelineSection
-from edgead.triggers import PartTrigger, RequestTrigger, Trigger, open_trigger
-from edgead.types import NO_PART, Frame, Part
+from edgead.triggers import AnsweringTrigger, NamingTrigger, PartTrigger, RequestTrigger, Trigger, open_trigger
+from edgead.types import NO_PART, Frame, Part, Verdict
 
 
 class Asking:
@@ -39,6 +39,11 @@ class Asking:
     def codes(self) -> dict[str, int]:
         """What became of the codes of parts; empty where none are read."""
         return dict(self._code.counts) if self._code is not None else {}
+
+    @property
+    def problem(self) -> str | None:
+        """Why nobody can ask for a frame; None while all is well."""
+        return self._trigger.problem if isinstance(self._trigger, AnsweringTrigger) else None
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -83,6 +88,11 @@ class Asking:
         trigger = self._trigger
         if trigger is None or not trigger.accepts(frame):
             return None
-        if isinstance(trigger, PartTrigger):
+        if isinstance(trigger, NamingTrigger):
             frame = replace(frame, part=trigger.part)
         return frame if self._code is None else self._code.named(frame)
+
+    def answer(self, verdict: Verdict | None) -> None:
+        """Report what became of the frame that was wanted last: its verdict, or None where it has none."""
+        if isinstance(self._trigger, AnsweringTrigger):
+            self._trigger.answer(verdict)

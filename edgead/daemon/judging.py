@@ -66,6 +66,8 @@ class PipelineStatus:
         Per stage; `total` runs from the capture to the last sink.
     drift : DriftState or None
         What the drift watch said after the last part; None before one, or where none is watched.
+    realtime_problem : str or None
+        What the system refuses of the pipeline's `realtime`.
     """
 
     name: str
@@ -91,6 +93,7 @@ class PipelineStatus:
     thresholds: dict[str, float] | None
     can_roll_back: bool
     drift: DriftState | None
+    realtime_problem: str | None = None
 
 
 class Judging:
@@ -136,7 +139,7 @@ class Judging:
         self._before.append(frame)
 
     def judge(self, frame: Frame) -> Verdict | None:
-        """Judge a frame and report the verdict; None, and nothing is reported, while the model needs more frames.
+        """Judge a frame, report the verdict and give it; None while the model needs more frames.
 
         Raises
         ------

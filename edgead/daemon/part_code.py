@@ -11,7 +11,7 @@ import numpy as np
 from edgead.images.codes import CodeReader
 from edgead.process.lasting_thread import LastingThread
 from edgead.process.log_rate import limited_log
-from edgead.site.part import CodeSection
+from edgead.site.part_naming import CodeSection
 from edgead.types import Frame
 
 _JOIN_S = 0.2

@@ -50,6 +50,8 @@ class Pipeline(SteeredModel):
         self.loaded = threading.Event()  # the model was tried, well or not
         self._judging = Judging(name, self._recipes, wiring.receivers, self._drift, budget_ms=section.budget_ms)
         self._mailbox: Mailbox | None = wiring.camera.subscribe()
+        self._place_kernels = wiring.place_kernels
+        self._realtime_problem: str | None = None
         self._dropped = 0  # in mailboxes that it has left
         self._asking = Asking(name, section)
         self._requests = Requests(name)
@@ -185,12 +187,14 @@ class Pipeline(SteeredModel):
             thresholds=thresholds.values() if thresholds else None,
             can_roll_back=self.slot.can_roll_back,
             drift=self._drift.state,
+            realtime_problem=self._realtime_problem,
         )
 
     # The thread
 
     def _serve(self, stop: threading.Event) -> None:
         """Judge until stopped, or until the camera has no more frames."""
+        self._take_place()
         self._state.starting("the model is loaded and tested")
         with self._asking.opened():
             try:
@@ -205,13 +209,24 @@ class Pipeline(SteeredModel):
             finally:
                 self._alive_s = None
                 self._state.resolved("hang")
+                self._state.resolved("trigger")
                 self._drift.save()
+
+    def _take_place(self) -> None:
+        """A line is judged as well as the system allows it: what it refuses is said, and is no reason to stop."""
+        try:
+            self.section.realtime.scheduling.take()
+            self._realtime_problem = None
+        except SettingsError as error:
+            self._realtime_problem = str(error)
+            logger.warning("%s: realtime: %s", self.name, error, extra={"pipeline": self.name})
 
     def _load(self) -> None:
         # No reason to start again: a model that cannot be used will not repair itself.
         self._loading_s = time.monotonic()
         try:
             self._load_model()
+            self._place_kernels()
             self._state.resolved("model")
         except EdgeadError as error:
             self._state.fault("model", str(error))
@@ -221,6 +236,7 @@ class Pipeline(SteeredModel):
 
     def _take_one(self, mailbox: Mailbox) -> bool:
         """Take the next frame through the pipeline; False at the end of the camera's."""
+        self._look_after_trigger()
         try:
             frame = mailbox.get(_POLL_S)
         except TimeoutError:
@@ -235,32 +251,36 @@ class Pipeline(SteeredModel):
         self._state.resolved("camera")
         self._state.running()
         wanted = self._asking.wanted(frame)
-        if wanted is None or self._state.has("model"):
-            self._judging.pass_by(wanted or frame, wanted=wanted is not None)
-            self._requests.answer(frame, self._why_not(wanted is not None))
-        else:
-            self._judge(wanted)
+        if wanted is None:
+            self._judging.pass_by(frame, wanted=False)
+            kind = self.section.trigger.kind
+            self._requests.answer(frame, SettingsError(f"{self.name}: its trigger {kind} did not ask for the image"))
+            return True
+        verdict = None
+        try:
+            verdict = self._judge(wanted)
+        finally:
+            self._asking.answer(verdict)
         return True
 
-    def _judge(self, frame: Frame) -> None:
+    def _judge(self, frame: Frame) -> Verdict | None:
+        if self._state.has("model"):
+            self._judging.pass_by(frame, wanted=True)
+            self._requests.answer(frame, NotNowError(f"{self.name}: is in fault: {self._state.reason}"))
+            return None
         try:
             verdict = self._judging.judge(frame)
         except FrameError as error:
             if not self._requests.answer(frame, ImageError(str(error))):
                 self._state.fault("frame", str(error))
+            return None
         except JudgementError as error:
             self._requests.answer(frame, NotNowError(f"{self.name}: {error}"))
             raise
-        else:
-            self._state.resolved("frame")
-            more = SettingsError(f"{self.name}: its model needs more images first")
-            self._requests.answer(frame, more if verdict is None else verdict)
-
-    def _why_not(self, wanted: bool) -> EdgeadError:
-        if wanted:
-            return NotNowError(f"{self.name}: is in fault: {self._state.reason}")
-        kind = self.section.trigger.kind
-        return SettingsError(f"{self.name}: its trigger {kind} did not ask for the image: every_frame takes all")
+        self._state.resolved("frame")
+        more = SettingsError(f"{self.name}: its model needs more images first")
+        self._requests.answer(frame, more if verdict is None else verdict)
+        return verdict
 
     def _leave_camera(self) -> None:
         """Want no more frames: a recording would wait for a pipeline that takes none, and others with it."""
@@ -269,6 +289,13 @@ class Pipeline(SteeredModel):
                 self._camera.unsubscribe(self._mailbox)
                 self._dropped += self._mailbox.dropped
                 self._mailbox = None
+
+    def _look_after_trigger(self) -> None:
+        problem = self._asking.problem
+        if problem is None:
+            self._state.resolved("trigger")
+        else:
+            self._state.fault("trigger", f"trigger {self.section.trigger.kind}: {problem}")
 
     def _look_after_camera(self) -> None:
         camera = self._camera.status()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from edgead.daemon.active_model import ActiveModel
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.errors import EdgeadError, SettingsError
-from edgead.site.part import RecipeSection
+from edgead.site.part_naming import RecipeSection
 from edgead.site.schema import PipelineSection
 from edgead.types import Frame, Verdict
 

@@ -38,7 +38,7 @@ class RecipeSection(Section):
     thresholds: Annotated[Limits | None, Field(description="In place of those of the model.")] = None
 
 
-class PartSection(Section):
+class PartNamingSection(Section):
     """How a pipeline learns which part a frame shows, besides its trigger."""
 
     code: Annotated[CodeSection | None, Field(description="A code in the image that is the serial number.")] = None
