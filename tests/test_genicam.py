@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +25,6 @@ from edgead.sources.genicam import GenicamOptions, as_image
 from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
 
-# On an address of its own, so that tests side by side do not take each other's ports.
 PROGRAM = """
 import ctypes, sys, time
 library = ctypes.CDLL("libaravis-0.8.so.0")
@@ -47,9 +49,7 @@ class VirtualCamera:
         command = [sys.executable, "-c", PROGRAM, self.serial]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert self._process.stdout is not None
-        if self._process.stdout.readline().strip() != b"1":
-            self.kill()
-            pytest.skip("another virtual camera has the port of GigE Vision on this computer")
+        assert self._process.stdout.readline().strip() == b"1", "the port of GigE Vision is taken"
 
     def signal(self, number):
         os.kill(self._process.pid, number)
@@ -65,9 +65,12 @@ def virtual():
         ctypes.CDLL("libaravis-0.8.so.0")
     except OSError:
         pytest.skip("the library Aravis (libaravis-0.8-0) is not installed: GigE Vision is not tested")
-    camera = VirtualCamera()
-    yield camera
-    camera.kill()
+    # GigE Vision has one port: tests that run side by side take turns.
+    with open(Path(tempfile.gettempdir()) / "edgead-test-gige.lock", "w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        camera = VirtualCamera()
+        yield camera
+        camera.kill()
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def frame(*codes, part=NO_PART, at=((70, 50),)):
 
 
 def opened(**settings):
-    return closing(PartCode("caps", CodeSection(region=REGION, **{"within_ms": 10_000, **settings})))
+    return closing(PartCode("caps", CodeSection(region=REGION, **{"within_ms": 2000, **settings})))
 
 
 def test_a_code_in_the_region_is_the_serial_number():

@@ -27,7 +27,7 @@ class CodeSection(Section):
         Field(min_length=1, description="qr, and barcode: EAN-8, EAN-13, UPC-A and UPC-E."),
     ] = ("qr",)
     within_ms: Annotated[
-        float, Field(gt=0, le=10_000, description="What takes longer to read counts as unread, and is not waited for.")
+        float, Field(gt=0, le=2000, description="What takes longer to read counts as unread, and is not waited for.")
     ] = 100.0
 
 
