@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
 import cv2
@@ -116,6 +118,38 @@ def test_a_software_trigger_judges_one_part(trained_model, tmp_path):
         daemon.stop()
     assert [(record["serial"], record["batch"]) for record in daemon.records()] == [("A1", "b1"), ("", "")]
     assert [verdict["id"] for verdict in listed] == [daemon.records()[0]["id"]]
+
+
+@pytest.mark.slow
+def test_no_part_is_doubled_or_mixed_up_where_calls_come_at_any_time(trained_model, tmp_path):
+    """Calls faster and slower than frames: each part has one verdict, captured after its call, or is counted."""
+    site = make_site(trained_model, cameras={"conveyor": conveyor(30)})
+    site["pipelines"]["a"]["trigger"] = {"kind": "software"}
+    pauses_s = random.Random(1).choices([0, 0.005, 0.03, 0.08, 0.2], k=300)
+    called = {}
+    with started(tmp_path, site) as daemon:
+        daemon.wait_state("running")
+        for number, pause_s in enumerate(pauses_s):
+            called[f"A{number}"] = datetime.now(timezone.utc)
+            part = {"serial": f"A{number}", "batch": f"b{number // 10}"}
+            assert daemon.api.post("/api/pipelines/a/trigger", json=part).status_code == 200
+            time.sleep(pause_s)
+
+        def settled():
+            found = daemon.pipeline()
+            return found if found["judged"] + found["parts_missed"] == len(called) else None
+
+        counted = wait_for(settled, "every part judged or missed")
+        daemon.stop()
+    records = daemon.records()
+    serials = [record["serial"] for record in records]
+    assert len(set(serials)) == len(serials) == counted["judged"] and counted["parts_missed"] > 0
+    assert [int(serial[1:]) for serial in serials] == sorted(int(serial[1:]) for serial in serials)
+    for record in records:
+        captured_at = datetime.fromisoformat(record["captured_at"]).replace(tzinfo=timezone.utc)
+        assert captured_at >= called[record["serial"]]
+        assert record["batch"] == f"b{int(record['serial'][1:]) // 10}"
+        assert not daemon.said(f"part {record['serial']} has no frame")
 
 
 def test_an_image_that_is_sent_goes_the_way_of_every_frame(trained_model, tmp_path):
