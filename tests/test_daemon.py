@@ -20,6 +20,7 @@ from broker import PASSWORD, USER, Broker, Receiver
 from daemons import START, check_records, conveyor, make_site, started, wait_for, write_site
 from patience import usual_s
 
+from edgead.artifact.limits import LOWEST
 from edgead.synthetic.line import render
 
 HANGS = (
@@ -154,6 +155,8 @@ def test_no_part_is_doubled_or_mixed_up_where_calls_come_at_any_time(trained_mod
 
 def test_an_image_that_is_sent_goes_the_way_of_every_frame(trained_model, tmp_path):
     site = make_site(trained_model, cameras={"conveyor": {"uri": "request:"}})
+    never_good = {"review": LOWEST, "reject": LOWEST}
+    site["pipelines"]["a"]["recipes"] = {"lid": {"model": str(trained_model), "thresholds": never_good}}
     with started(tmp_path, site) as daemon:
         daemon.wait_state("running")  # though nobody has sent anything
         answers = []
@@ -161,8 +164,16 @@ def test_an_image_that_is_sent_goes_the_way_of_every_frame(trained_model, tmp_pa
             image = cv2.imencode(".png", render(number)[0])[1].tobytes()
             sent = {"content": image, "headers": {"Content-Type": "image/png"}, "params": {"serial": f"A{number}"}}
             answers.append(daemon.api.post("/api/pipelines/a/judge", **sent).raise_for_status().json())
+        sent["params"] = {"serial": "A3", "recipe": "lid"}
+        answers.append(daemon.api.post("/api/pipelines/a/judge", **sent).raise_for_status().json())
+        sent["params"] = {"serial": "A4", "recipe": "cap"}
+        refused = daemon.api.post("/api/pipelines/a/judge", **sent)
+        assert refused.status_code == 422 and "unknown recipe, known are lid" in refused.json()["detail"]
+        found = daemon.pipeline()
+        assert (found["state"], found["judged"], found["parts_missed"]) == ("running", 4, 1)
         daemon.stop()
     records = daemon.records()
+    assert (answers[-1]["decision"], answers[-1]["threshold"]) == ("reject", LOWEST)
     shown = [(answer["id"], answer["serial"], answer["decision"], answer["image_score"]) for answer in answers]
     assert shown == [(one["id"], one["serial"], one["decision"], one["image_score"]) for one in records]
 

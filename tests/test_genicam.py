@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from patience import MOST_S, wait_until
+from daemons import make_site, started
+from patience import MOST_S, wait_for, wait_until
 
 from edgead.sources import SourceError, aravis, genicam, open_source
 from edgead.sources.connection import Connection, CorruptFrameError, NoFrameYetError
@@ -121,6 +122,21 @@ def test_a_camera_that_waits_for_its_trigger_is_neither_stalled_nor_lost(virtual
         virtual.signal(signal.SIGSTOP)  # a cable that is pulled
         wait_until(lambda: camera.status().state == "lost")
         virtual.signal(signal.SIGCONT)
+
+
+@pytest.mark.slow
+def test_each_part_that_is_named_goes_from_the_camera_to_its_verdict_on_record(virtual, trained_model, tmp_path):
+    site = make_site(trained_model, cameras={"conveyor": {"uri": f"{virtual.uri}?fps=25"}})
+    site["pipelines"]["a"]["trigger"] = {"kind": "software", "within_ms": 5000}
+    with started(tmp_path, site) as daemon:
+        daemon.wait_state("running")
+        for number in range(40):
+            daemon.api.post("/api/pipelines/a/trigger", json={"serial": f"A{number}"}).raise_for_status()
+            wait_for(lambda number=number: daemon.pipeline()["judged"] == number + 1, f"verdict {number}")
+        camera = daemon.api.get("/api/cameras").json()[0]
+        daemon.stop()
+    assert [record["serial"] for record in daemon.records()] == [f"A{number}" for number in range(40)]
+    assert camera["state"] == "streaming" and camera["lost_packets"] == 0
 
 
 # Without a camera

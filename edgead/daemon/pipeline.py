@@ -119,12 +119,7 @@ class Pipeline(SteeredModel):
         return self._judging.latest
 
     def fire(self, part: Part = NO_PART) -> None:
-        """Judge the next frame that the camera captures.
-
-        Parameters
-        ----------
-        part : Part, optional
-            What that frame will show.
+        """Judge the next frame that the camera captures, as that of a part.
 
         Raises
         ------
@@ -134,27 +129,13 @@ class Pipeline(SteeredModel):
         self._asking.fire(part)
 
     def judge(self, data: bytes, part: Part, within_s: float) -> tuple[Frame, Verdict]:
-        """Judge an image that somebody sent, and wait for the verdict.
-
-        Parameters
-        ----------
-        data : bytes
-            Of an image file.
-        part : Part
-            What it shows.
-        within_s : float
-            See `Requests.ask`.
+        """Judge the bytes of an image file that somebody sent, and wait for the verdict; see `Requests.ask`.
 
         Raises
         ------
-        SettingsError
-            Its camera takes no images, or its trigger did not ask for this one.
-        ImageError
-            It is none, or does not fit the model.
-        NotNowError
-            It was not taken: the pipeline does not run, or is busy.
-        NoVerdictInTimeError
-            It was taken.
+        EdgeadError
+            NotNowError and NoVerdictInTimeError; ImageError where it is none or does not fit the model; SettingsError
+            where the camera takes none, or the trigger did not ask for it.
         """
         if self._alive_s is None:
             raise NotNowError(f"{self.name}: is {self.state}" + (f": {self.reason}" if self.reason else ""))

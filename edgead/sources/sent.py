@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from edgead.components.options import Section
 from edgead.images.files import decode_image
@@ -13,6 +13,9 @@ from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.sources.live import Limits
 from edgead.sources.registry import register
 from edgead.types import Frame, Part
+
+# How soon it notices that it should stop.
+_POLL_S = 0.1
 
 
 class RequestOptions(Section):
@@ -30,6 +33,7 @@ class RequestSource:
             raise SourceError(f"{uri}: takes neither an address nor options: write request:")
         self._frames = FrameCounter(uri, late_after_ms=limits.late_after_ms, max_megapixels=limits.max_megapixels)
         self._max_megapixels = limits.max_megapixels
+        self._stop = limits.stop
         self._lock = threading.Lock()
         self._offered: SimpleQueue[Frame | None] = SimpleQueue()
 
@@ -52,7 +56,13 @@ class RequestSource:
         return frame
 
     def __iter__(self) -> Iterator[Frame]:
-        while (frame := self._offered.get()) is not None:
+        while not (self._stop and self._stop.is_set()):
+            try:
+                frame = self._offered.get(timeout=_POLL_S)
+            except Empty:
+                continue
+            if frame is None:
+                return
             yield self._frames.hand_over(frame)
 
     def close(self) -> None:
