@@ -18,7 +18,7 @@ from edgead.evidence.tables import SCHEMA_VERSION, metadata
 from edgead.heads import Head
 from edgead.serialization import verdict_record
 from edgead.sinks.modbus import OTHER_KIND
-from edgead.types import DECISIONS, Box, Frame, StageTimes, Verdict
+from edgead.types import DECISIONS, FAULT, Box, Frame, StageTimes, Verdict
 
 
 def example() -> dict[str, Any]:
@@ -61,7 +61,9 @@ def record_page() -> str:
     rows = [[code(key), own.get(key) or known[key]] for key in example()]
     parts = (
         "# The record of a verdict",
-        "MQTT messages, webhooks and JSON lines carry the same record.",
+        "MQTT messages, webhooks and JSON lines carry the same record. That of a [part](../how-to/parts.md) has `reason` "
+        "and `views` too; where a model [lays parts](../how-to/regions.md#parts-that-do-not-lie-still) there is "
+        f"`alignment`: {known['alignment']}",
         f"```json\n{json.dumps(example(), indent=2, ensure_ascii=False)}\n```",
         table(("key", "is"), rows),
     )
@@ -72,7 +74,7 @@ def modbus_page() -> str:
     """Write the page of the registers and coils of a PLC."""
     coils = [[f"coil +{number}", f"the decision was {decision}"] for number, decision in enumerate(DECISIONS)]
     toggle = "toggles with each verdict; it is written with the others and after the registers: wait for its change"
-    codes = ", ".join(f"{number} {decision}" for number, decision in enumerate(DECISIONS))
+    codes = ", ".join(f"{number} {decision}" for number, decision in enumerate((*DECISIONS, FAULT)))
     rows = [
         *coils,
         [f"coil +{len(DECISIONS)}", toggle],

@@ -194,11 +194,13 @@ class PartGroups:
 
     def follow(self, site: Site, store: EvidenceStore, sinks: Mapping[str, QueuedSink], within_s: float) -> None:
         """Have the parts of a site; those whose sections are equal go on undisturbed."""
-        cameras = {name: section.camera for name, section in site.pipelines.items()}
-        wanted = {name: (section, cameras) for name, section in site.parts.items()}
+        wanted = {
+            name: (section, {pipeline: site.pipelines[pipeline].camera for pipeline in section.pipelines})
+            for name, section in site.parts.items()
+        }
         for name in [name for name in self.named if self._sections[name] != wanted.get(name)]:
             self.named.pop(name).close("the site file has changed", within_s)
-        for name, (section, _) in wanted.items():
+        for name, (section, cameras) in wanted.items():
             given = tuple(sinks[sink] for sink in section.sinks)
             if name in self.named:
                 self.named[name].sinks = given
