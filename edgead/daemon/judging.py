@@ -129,8 +129,8 @@ class Judging:
         self.receivers.store.follow(frame)
         self._before.append(frame)
 
-    def judge(self, frame: Frame) -> None:
-        """Judge a frame and report the verdict; nothing is reported while the model needs more frames.
+    def judge(self, frame: Frame) -> Verdict | None:
+        """Judge a frame, report the verdict and give it; None while the model needs more frames.
 
         Raises
         ------
@@ -150,11 +150,12 @@ class Judging:
             raise JudgementError(f"{type(error).__name__}: {error}") from error
         if verdict is None:
             self._let_pass(frame)
-            return
+            return None
         self._tell(frame, verdict)
         self.inspector.finish(frame, verdict)
         self.latest = (frame, verdict)
         self._drift.add(frame, verdict)  # last: the verdict is out
+        return verdict
 
     def _tell(self, frame: Frame, verdict: Verdict) -> None:
         receivers = self.receivers

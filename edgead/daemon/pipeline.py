@@ -18,7 +18,7 @@ from edgead.inspector import FrameError
 from edgead.site.schema import LimitsSection, PipelineSection
 from edgead.sources import SourceError
 from edgead.sources.mailbox import Mailbox
-from edgead.triggers import PartTrigger, RequestTrigger, Trigger, open_trigger
+from edgead.triggers import AnsweringTrigger, NamingTrigger, PartTrigger, RequestTrigger, Trigger, open_trigger
 from edgead.types import NO_PART, Frame, Part, Verdict
 
 if TYPE_CHECKING:
@@ -187,6 +187,7 @@ class Pipeline(SteeredModel):
             finally:
                 self._trigger = self._alive_s = None
                 self._state.resolved("hang")
+                self._state.resolved("trigger")
                 self._drift.save()
 
     def _take_place(self) -> None:
@@ -213,6 +214,7 @@ class Pipeline(SteeredModel):
 
     def _take_one(self, mailbox: Mailbox, trigger: Trigger) -> bool:
         """Take the next frame through the pipeline; False at the end of the camera's."""
+        self._look_after_trigger(trigger)
         try:
             frame = mailbox.get(_POLL_S)
         except TimeoutError:
@@ -226,18 +228,28 @@ class Pipeline(SteeredModel):
             return False
         self._state.resolved("camera")
         self._state.running()
-        wanted = trigger.accepts(frame)
-        if not wanted or self._state.has("model"):
-            self._judging.pass_by(frame, wanted=wanted)
+        if not trigger.accepts(frame):
+            self._judging.pass_by(frame, wanted=False)
             return True
-        if isinstance(trigger, PartTrigger):
-            frame = replace(frame, part=trigger.part)
+        verdict = None
         try:
-            self._judging.judge(frame)
-            self._state.resolved("frame")
+            verdict = self._judge(replace(frame, part=trigger.part) if isinstance(trigger, NamingTrigger) else frame)
+        finally:
+            if isinstance(trigger, AnsweringTrigger):
+                trigger.answer(verdict)
+        return True
+
+    def _judge(self, frame: Frame) -> Verdict | None:
+        if self._state.has("model"):
+            self._judging.pass_by(frame, wanted=True)
+            return None
+        try:
+            verdict = self._judging.judge(frame)
         except FrameError as error:
             self._state.fault("frame", str(error))
-        return True
+            return None
+        self._state.resolved("frame")
+        return verdict
 
     def _leave_camera(self) -> None:
         """Want no more frames: a recording would wait for a pipeline that takes none, and others with it."""
@@ -246,6 +258,13 @@ class Pipeline(SteeredModel):
                 self._camera.unsubscribe(self._mailbox)
                 self._dropped += self._mailbox.dropped
                 self._mailbox = None
+
+    def _look_after_trigger(self, trigger: Trigger) -> None:
+        problem = trigger.problem if isinstance(trigger, AnsweringTrigger) else None
+        if problem is None:
+            self._state.resolved("trigger")
+        else:
+            self._state.fault("trigger", f"trigger {self.section.trigger.kind}: {problem}")
 
     def _look_after_camera(self) -> None:
         camera = self._camera.status()

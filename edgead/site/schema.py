@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from edgead.components.options import Host, Name, Seconds, Section
+from edgead.components.options import Host, Name, Seconds, Section, is_loopback
 from edgead.components.registry import OneOf
 from edgead.drift import DriftSection
 from edgead.errors import suggestion
@@ -85,15 +84,6 @@ class PipelineSection(Section):
     drift: Annotated[DriftSection | None, Field(description="null watches for none.")] = DriftSection()
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 class HttpSection(Section):
     """The page and the API. Without a token only this computer can reach them."""
 
@@ -113,7 +103,7 @@ class HttpSection(Section):
 
     @model_validator(mode="after")
     def _guarded(self) -> HttpSection:
-        if not _is_loopback(self.host) and self.token is None:
+        if not is_loopback(self.host) and self.token is None:
             raise ValueError(f"host {self.host} can be reached from elsewhere: give a token, or bind 127.0.0.1")
         if self.token is not None and len(self.token.get_secret_value()) < 16:
             raise ValueError("the token is shorter than 16 characters: `openssl rand -hex 32` makes one")
