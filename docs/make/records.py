@@ -64,7 +64,7 @@ def record_page() -> str:
     parts = (
         "# The record of a verdict",
         "MQTT messages, webhooks and JSON lines carry the same record. That of a [part](../how-to/parts.md) has "
-        "`reason` and `views` too; where a model [lays parts](../how-to/regions.md#parts-that-do-not-lie-still) there is "
+        "`reason` and `views` too; where a model [lays parts](../how-to/regions.md#parts-that-do-not-lie-still) it has "
         f"`alignment`: {known['alignment']}",
         f"```json\n{json.dumps(example(), indent=2, ensure_ascii=False)}\n```",
         table(("key", "is"), rows),
