@@ -80,7 +80,7 @@ class Parts:
         self._name, self._section, self._cameras, self._store = name, section, cameras, store
         self._matcher = Matcher(section.pipelines, int(section.timeout_ms * 1e6), int(section.apart_ms * 1e6))
         self._views: deque[View] = deque()
-        self._decisions = Counter(dict.fromkeys((*DECISIONS, FAULT), 0))
+        self._decisions: Counter[str] = Counter(dict.fromkeys((*DECISIONS, FAULT), 0))
         self._pushed_out = 0
         self._reason = ""
         self._ending: str | None = None

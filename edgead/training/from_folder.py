@@ -73,13 +73,13 @@ class GoodImages:
         thresholds all stay: to choose among them would end the guarantee.
     ignore : sequence of str or Path
         Places that never count; see `edgead.training.places.read_ignored`. All images are of one size then.
-    align : Path, optional
+    align : str or Path, optional
         A golden image: parts are laid where its part lies, by shift and small rotation. Likewise.
 
     Raises
     ------
     SettingsError
-        `roi` is no region, or `clean` with `folds` or several products.
+        `roi` is no region, or `clean` with `folds`, several products, `ignore` or `align`.
     """
 
     data: Path
@@ -93,15 +93,19 @@ class GoodImages:
     paths: Sequence[Path] | None = None
     clean: bool = False
     ignore: Sequence[str | Path] = ()
-    align: Path | None = None
+    align: str | Path | None = None
 
     def __post_init__(self) -> None:
         if self.clean and self.folds:
             raise SettingsError("--clean holds images out, and --folds none: give one of them")
         if self.clean and is_pattern(self.normal_dir):
             raise SettingsError("--clean compares the parts of one product: leave it out for several")
+        if self.clean and (self.ignore or self.align is not None):
+            raise SettingsError("--clean compares all of each image as it lies: leave out --ignore and --align, or it")
         if self.roi is not None:
             object.__setattr__(self, "roi", _region(self.roi))
+        if isinstance(self.ignore, str | Path):
+            object.__setattr__(self, "ignore", (self.ignore,))
         object.__setattr__(self, "group", rule_of(self.group, self.normal_dir))
 
     def prepared(self, spec: Preprocessing, paths: Sequence[Path], looks: Sequence[Look]) -> Preprocessing:

@@ -68,7 +68,7 @@ def _drawn(text: str, frame_size: tuple[int, int], example: Path) -> np.ndarray:
             f"--ignore {text}: has {image.shape[1]}x{image.shape[0]} pixels, {example} has "
             f"{frame_size[1]}x{frame_size[0]}: draw it on one of the images"
         )
-    return image.any(axis=2).astype(np.uint8)
+    return np.asarray(image.any(axis=2), np.uint8)
 
 
 def _drawn_polygon(text: str, numbers: list[int], frame_size: tuple[int, int]) -> np.ndarray:
@@ -82,7 +82,7 @@ def _drawn_polygon(text: str, numbers: list[int], frame_size: tuple[int, int]) -
     return cv2.fillPoly(mask, [np.array(numbers, np.int32).reshape(-1, 2)], 1)
 
 
-def read_alignment(golden: Path | None, frame_size: tuple[int, int], example: Path) -> Alignment | None:
+def read_alignment(golden: str | Path | None, frame_size: tuple[int, int], example: Path) -> Alignment | None:
     """Read the golden image that parts are laid onto.
 
     Raises
