@@ -176,6 +176,8 @@ class Verdict:
     kind_p_value : float
         Probability that a reject of the known kinds is as far or farther from all known ones, at most: conformal. None
         without `kind`.
+    alignment : float
+        Correlation with the golden image of the part, laid onto it; None where the model lays none.
 
     Examples
     --------
@@ -204,6 +206,7 @@ class Verdict:
     model: str = ""
     kind: str | None = None
     kind_p_value: float | None = None
+    alignment: float | None = None
 
     @property
     def is_reject(self) -> bool:
@@ -217,7 +220,9 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the verdict in values that JSON knows; the anomaly map is left out."""
+        alignment = {} if self.alignment is None else {"alignment": self.alignment}
         return {
+            **alignment,
             "pipeline": self.pipeline,
             "image_score": float(self.image_score),
             "threshold": float(self.threshold),

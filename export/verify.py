@@ -17,7 +17,7 @@ from edgead.detector import Detector
 from edgead.export.differences import score_scale
 from edgead.images.files import load_image
 from edgead.methods.load import load_network
-from edgead.preprocess import covered, preprocess
+from edgead.preprocess import aligned, map_of_frame, preprocess
 
 SCORE_TOLERANCE = 1e-4
 MAP_TOLERANCE = 1e-3
@@ -126,8 +126,8 @@ class TorchScores:
     def __call__(self, image: np.ndarray) -> tuple[float, np.ndarray]:
         manifest, spec = self._manifest, self._manifest.preprocessing
         with torch.inference_mode():
-            given = self._network(torch.from_numpy(preprocess(image, spec))[None])
+            given = self._network(torch.from_numpy(preprocess(image, spec))[None])  # which lays the part by itself
         tensors = given if isinstance(given, tuple) else (given,)
         outputs = {name: tensor[0].double().numpy() for name, tensor in zip(manifest.outputs, tensors, strict=True)}
         score, anomaly_map = manifest.head.reference(outputs, self._arrays, spec.image_size)
-        return score, anomaly_map[covered(spec, image.shape)]
+        return score, map_of_frame(anomaly_map, spec, aligned(image, spec))

@@ -236,7 +236,7 @@ def test_a_fault_goes_to_whoever_wants_rejects_and_has_a_number_of_its_own():
 )
 def test_a_site_with_a_wrong_part_is_refused(part, reason, tmp_path):
     site = make_site(tmp_path, parts={"cap": part})
-    site["pipelines"]["b"] = site["pipelines"]["a"]
+    site["pipelines"]["b"] = dict(site["pipelines"]["a"])
     (tmp_path / "site.yaml").write_text(json.dumps(site))
     with pytest.raises(SettingsError, match=reason):
         load_site(tmp_path / "site.yaml")
@@ -244,7 +244,7 @@ def test_a_site_with_a_wrong_part_is_refused(part, reason, tmp_path):
 
 def test_a_part_has_no_pipelines_name(tmp_path):
     site = make_site(tmp_path, parts={"a": {"pipelines": ["a", "b"]}})
-    site["pipelines"]["b"] = site["pipelines"]["a"]
+    site["pipelines"]["b"] = dict(site["pipelines"]["a"])
     (tmp_path / "site.yaml").write_text(json.dumps(site))
     with pytest.raises(SettingsError, match="a pipeline has that name"):
         load_site(tmp_path / "site.yaml")
@@ -254,7 +254,7 @@ def test_a_part_has_no_pipelines_name(tmp_path):
 def test_two_regions_of_one_camera_make_one_verdict_of_each_capture(trained_model, tmp_path):
     sinks = {"lines": {"kind": "uri", "uri": f"jsonl:{tmp_path}/parts.jsonl"}}
     site = make_site(trained_model, cameras={"conveyor": conveyor(8)}, sinks=sinks)
-    site["pipelines"]["b"] = site["pipelines"]["a"]
+    site["pipelines"]["b"] = dict(site["pipelines"]["a"])
     site["parts"] = {"cap": {"pipelines": ["a", "b"], "timeout_ms": 5000, "sinks": ["lines"]}}
     with started(tmp_path, site) as daemon:
         daemon.wait_state("running", "a")
@@ -282,17 +282,17 @@ def test_of_two_cameras_one_is_lost_and_no_part_is_ok_any_more(trained_model, tm
     sinks = {"lines": {"kind": "uri", "uri": f"jsonl:{tmp_path}/parts.jsonl"}}
     site = make_site(trained_model, cameras=cameras, sinks=sinks)
     site["pipelines"] = {name: {"camera": name, "model": str(trained_model)} for name in cameras}
-    site["parts"] = {"cap": {"pipelines": ["left", "right"], "timeout_ms": 3000, "apart_ms": 95, "sinks": ["lines"]}}
+    site["parts"] = {"cap": {"pipelines": ["left", "right"], "timeout_ms": 1000, "apart_ms": 95, "sinks": ["lines"]}}
     with started(tmp_path, site) as daemon:
         daemon.wait_state("stopped", "right")
         faults = daemon.api.get("/api/parts").json()[0]["decisions"]["fault"]
-        wait_for(lambda: daemon.api.get("/api/parts").json()[0]["decisions"]["fault"] > faults + 3, "faults")
+        wait_for(lambda: daemon.api.get("/api/parts").json()[0]["decisions"]["fault"] > faults + 10, "faults")
         daemon.stop()
     records = daemon.records()
     last_right = max(record["captured_at"] for record in records if record["pipeline"] == "right")
     parts = [json.loads(line) for line in (tmp_path / "parts.jsonl").read_text().splitlines()]
     after = [part for part in parts if part["captured_at"].replace("T", " ")[:23] > last_right[:23]]
     assert len(after) > 3 and all(part["decision"] == FAULT for part in after[1:])
-    assert "right: no verdict within 3000 ms" in {part["reason"] for part in after}
+    assert "right: no verdict within 1000 ms" in {part["reason"] for part in after}
     judged = [one["id"] for part in parts for one in part["views"]]
     assert len(judged) == len(set(judged)), "no view stands in two parts"

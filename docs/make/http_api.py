@@ -15,7 +15,7 @@ _STATUS = dict.fromkeys(("rows_lost", "rows_waiting", "images_written", "images_
 def _daemon() -> Any:
     """A daemon without parts: what it would say of them needs none."""
     store = SimpleNamespace(status=lambda: _STATUS, problems=lambda: ())
-    parts = SimpleNamespace(cameras={}, pipelines={}, sinks={}, store=store)
+    parts = SimpleNamespace(cameras={}, pipelines={}, parts={}, sinks={}, store=store)
     return SimpleNamespace(site=SimpleNamespace(http=None), subscribe_verdicts=None, **vars(parts))
 
 

@@ -20,7 +20,7 @@ from edgead.serialization import verdict_record
 from edgead.sinks.modbus import OTHER_KIND
 from edgead.triggers.handshake import FLAGS, NOT_JUDGED, Status
 from edgead.triggers.modbus import FIRST_TEXT
-from edgead.types import DECISIONS, Box, Frame, Part, StageTimes, Verdict
+from edgead.types import DECISIONS, FAULT, Box, Frame, Part, StageTimes, Verdict
 
 
 def example() -> dict[str, Any]:
@@ -64,7 +64,9 @@ def record_page() -> str:
     rows = [[code(key), own.get(key) or known[key]] for key in example()]
     parts = (
         "# The record of a verdict",
-        "MQTT messages, webhooks and JSON lines carry the same record.",
+        "MQTT messages, webhooks and JSON lines carry the same record. That of a [part](../how-to/parts.md) has "
+        "`reason` and `views` too; where a model [lays parts](../how-to/regions.md#parts-that-do-not-lie-still) it has "
+        f"`alignment`: {known['alignment']}",
         f"```json\n{json.dumps(example(), indent=2, ensure_ascii=False)}\n```",
         table(("key", "is"), rows),
     )
@@ -75,7 +77,7 @@ def modbus_page() -> str:
     """Write the page of the registers and coils of a PLC."""
     coils = [[f"coil +{number}", f"the decision was {decision}"] for number, decision in enumerate(DECISIONS)]
     toggle = "toggles with each verdict; it is written with the others and after the registers: wait for its change"
-    codes = ", ".join(f"{number} {decision}" for number, decision in enumerate(DECISIONS))
+    codes = ", ".join(f"{number} {decision}" for number, decision in enumerate((*DECISIONS, FAULT)))
     rows = [
         *coils,
         [f"coil +{len(DECISIONS)}", toggle],

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OF_IMAGES = ("roi", "false_reject_rate", "review_rate", "skip_bad", "folds", "group", "normal_dir", "paths", "clean")
+_OF_IMAGES += ("ignore", "align")
 
 
 @names_parameters

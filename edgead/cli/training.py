@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -69,6 +70,16 @@ def train(
     clean: Annotated[
         bool, typer.Option("--clean", help="Do not learn images that stand out among the others as defects do.")
     ] = False,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Places that never count: X,Y,WIDTH,HEIGHT, corners X,Y,X,Y,X,Y,..., or an image, not black there."
+        ),
+    ] = None,
+    align: Annotated[
+        Path | None,
+        typer.Option(exists=True, help="Golden image: each part is laid where its part lies, before anything else."),
+    ] = None,
     device: Device = DeviceName.auto,
     seed: Seed = 0,
     json: Json = False,
@@ -92,6 +103,7 @@ def train(
     check_destination(output)
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group, clean=clean)
+    good = replace(good, ignore=tuple(ignore or ()), align=align)
     replaced = (output / MANIFEST).is_file()
     with stage_bars() as progress:
         of_preset, account = preset_settings(good, detector, preset, latency_ms, progress, chosen)

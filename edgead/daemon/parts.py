@@ -80,7 +80,7 @@ class Parts:
         self._name, self._section, self._cameras, self._store = name, section, cameras, store
         self._matcher = Matcher(section.pipelines, int(section.timeout_ms * 1e6), int(section.apart_ms * 1e6))
         self._views: deque[View] = deque()
-        self._decisions = Counter(dict.fromkeys((*DECISIONS, FAULT), 0))
+        self._decisions: Counter[str] = Counter(dict.fromkeys((*DECISIONS, FAULT), 0))
         self._pushed_out = 0
         self._reason = ""
         self._ending: str | None = None
@@ -194,11 +194,13 @@ class PartGroups:
 
     def follow(self, site: Site, store: EvidenceStore, sinks: Mapping[str, QueuedSink], within_s: float) -> None:
         """Have the parts of a site; those whose sections are equal go on undisturbed."""
-        cameras = {name: section.camera for name, section in site.pipelines.items()}
-        wanted = {name: (section, cameras) for name, section in site.parts.items()}
+        wanted = {
+            name: (section, {pipeline: site.pipelines[pipeline].camera for pipeline in section.pipelines})
+            for name, section in site.parts.items()
+        }
         for name in [name for name in self.named if self._sections[name] != wanted.get(name)]:
             self.named.pop(name).close("the site file has changed", within_s)
-        for name, (section, _) in wanted.items():
+        for name, (section, cameras) in wanted.items():
             given = tuple(sinks[sink] for sink in section.sinks)
             if name in self.named:
                 self.named[name].sinks = given

@@ -17,7 +17,7 @@ from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.errors import EdgeadError, SettingsError
 from edgead.heads.contract import Describer, Outputs, Scored, Scorer
 from edgead.images.files import as_bgr
-from edgead.preprocess import covered, preprocess
+from edgead.preprocess import Aligned, aligned, map_of_frame, preprocess
 from edgead.runtime import choose_runtime
 from edgead.types import StageTimes
 
@@ -30,6 +30,8 @@ class Measurement:
     """Raw scores of one image, before any threshold: image score, anomaly map, its maximum, stage times.
 
     `descriptor` says in what way it is anomalous, where that was asked for; see `edgead.heads.contract.Describer`.
+    `alignment` is the correlation of the part, laid where the golden one lies, with that; None where none is looked
+    for, and below the model's limit where it was not `found`.
     """
 
     image_score: float
@@ -37,6 +39,8 @@ class Measurement:
     map_maximum: float
     stage_times: StageTimes
     descriptor: np.ndarray | None = None
+    alignment: float | None = None
+    found: bool = True
 
 
 class ClosedError(EdgeadError):
@@ -60,6 +64,7 @@ class Measurer:
         self._one_frame = threading.Lock()  # the runtime's buffers and the scorer's are made once, for one frame
         self._closed = False
         self._describer: Describer | None = None
+        self._laid = self.manifest.preprocessing.model_copy(update={"alignment": None})  # of frames that are aligned
         self._runtime = chosen.open(threads=threads, on_device=self.manifest.head.takes_gpu_arrays)
         try:
             self._scorer = self._open_scorer()
@@ -108,7 +113,8 @@ class Measurer:
             if self._closed:
                 raise ClosedError(f"this detector is closed: open {self.artifact.path} again with edgead.load")
             t0 = time.perf_counter_ns()
-            preprocess(as_bgr(image), self.manifest.preprocessing, out=self._runtime.input[0])
+            laid = aligned(as_bgr(image), self.manifest.preprocessing)
+            preprocess(laid.image, self._laid, out=self._runtime.input[0])
             t1 = time.perf_counter_ns()
             outputs = self._runtime.run(self._runtime.input)
             t2 = time.perf_counter_ns()
@@ -118,15 +124,15 @@ class Measurer:
             t3 = time.perf_counter_ns()
             if scored is None:
                 return None
-            anomaly_map, maximum = self._of_image(*self._scorer.anomaly_map(scored.patch_scores), image.shape)
+            anomaly_map, maximum = self._of_image(*self._scorer.anomaly_map(scored.patch_scores), laid)
             t4 = time.perf_counter_ns()
         times = StageTimes((t1 - t0) / 1e6, (t2 - t1) / 1e6, (t3 - t2) / 1e6, (t4 - t3) / 1e6)
-        return Measurement(scored.image_score, anomaly_map, maximum, times, descriptor)
+        return Measurement(scored.image_score, anomaly_map, maximum, times, descriptor, laid.correlation, laid.found)
 
-    def _of_image(self, anomaly_map: np.ndarray, maximum: float, shape: tuple[int, ...]) -> tuple[np.ndarray, float]:
-        """The map and its maximum where the input shows the image, not its reflection."""
-        part = anomaly_map[covered(self.manifest.preprocessing, shape)]
-        return (anomaly_map, maximum) if part.shape == anomaly_map.shape else (part.copy(), float(part.max()))
+    def _of_image(self, anomaly_map: np.ndarray, maximum: float, laid: Aligned) -> tuple[np.ndarray, float]:
+        """The map as the frame lies, and its maximum: without the image's reflection, and without what is ignored."""
+        found = map_of_frame(anomaly_map, self._laid, laid)
+        return found, maximum if found is anomaly_map else float(found.max())
 
     def close(self) -> None:
         """Release the engine, once no frame is under way."""

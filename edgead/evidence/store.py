@@ -20,6 +20,7 @@ from edgead.evidence.parts import PartRecords
 from edgead.evidence.records import Records
 from edgead.evidence.rows import RowWriter
 from edgead.evidence.settings import StoreSection
+from edgead.evidence.tables import verdicts
 from edgead.evidence.upkeep import Upkeep
 from edgead.evidence.versions import begin_tables, prepare_tables
 from edgead.serialization import verdict_record
@@ -105,8 +106,9 @@ class EvidenceStore:
         self._images.follow(frame)
 
     def _row(self, frame: Frame, verdict: Verdict) -> dict[str, Any]:
-        row = verdict_record(frame, verdict)
-        times = row.pop("stage_times")
+        record = verdict_record(frame, verdict)
+        times = record.pop("stage_times")
+        row = {name: value for name, value in record.items() if name in verdicts.c}
         times.pop("sink_ms")
         place = None
         if verdict.decision in _EVIDENCE[self._section.evidence]:

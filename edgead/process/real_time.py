@@ -147,7 +147,7 @@ def called(name: str) -> Iterator[None]:
 def start_opencv_threads() -> None:
     """Have OpenCV start its threads now, under a name that they are found by; later, whoever needs it first would."""
     with called(OPENCV_THREADS):
-        cv2.resize(np.zeros((1024, 1024, 3), np.uint8), (256, 256), interpolation=cv2.INTER_AREA)
+        cv2.resize(np.zeros((2048, 2048), np.uint8), (1024, 1024), interpolation=cv2.INTER_AREA)
 
 
 def _shared_threads() -> list[int]:

@@ -165,8 +165,8 @@ class Site(Section):
         for name, part in self.parts.items():
             if name in self.pipelines:
                 raise PlacedError(("parts", name), "a pipeline has that name: sinks could not tell them apart")
-            for pipeline in part.pipelines:
-                _expect(pipeline, self.pipelines, ("parts", name, "pipelines"))
+            for view in part.pipelines:
+                _expect(view, self.pipelines, ("parts", name, "pipelines"))
             for sink in part.sinks:
                 _expect(sink, self.sinks, ("parts", name, "sinks"))
         return self

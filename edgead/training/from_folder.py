@@ -41,6 +41,7 @@ from edgead.methods.device import choose_device, peak_memory
 from edgead.methods.method import Trained
 from edgead.methods.tower_names import TOWERS
 from edgead.training.cross_validation import cross_validate
+from edgead.training.places import not_found_warnings, read_alignment, read_ignored
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +71,15 @@ class GoodImages:
     clean : bool
         Do not learn images that stand out as defects do, see `edgead.learning.screen.clean`. Those held out for the
         thresholds all stay: to choose among them would end the guarantee.
+    ignore : sequence of str or Path
+        Places that never count; see `edgead.training.places.read_ignored`. All images are of one size then.
+    align : str or Path, optional
+        A golden image: parts are laid where its part lies, by shift and small rotation. Likewise.
 
     Raises
     ------
     SettingsError
-        `roi` is no region, or `clean` with `folds` or several products.
+        `roi` is no region, or `clean` with `folds`, several products, `ignore` or `align`.
     """
 
     data: Path
@@ -87,15 +92,43 @@ class GoodImages:
     group: str = AUTO
     paths: Sequence[Path] | None = None
     clean: bool = False
+    ignore: Sequence[str | Path] = ()
+    align: str | Path | None = None
 
     def __post_init__(self) -> None:
         if self.clean and self.folds:
             raise SettingsError("--clean holds images out, and --folds none: give one of them")
         if self.clean and is_pattern(self.normal_dir):
             raise SettingsError("--clean compares the parts of one product: leave it out for several")
+        if self.clean and (self.ignore or self.align is not None):
+            raise SettingsError("--clean compares all of each image as it lies: leave out --ignore and --align, or it")
         if self.roi is not None:
             object.__setattr__(self, "roi", _region(self.roi))
+        if isinstance(self.ignore, str | Path):
+            object.__setattr__(self, "ignore", (self.ignore,))
         object.__setattr__(self, "group", rule_of(self.group, self.normal_dir))
+
+    def prepared(self, spec: Preprocessing, paths: Sequence[Path], looks: Sequence[Look]) -> Preprocessing:
+        """How these images are prepared, from what the method says.
+
+        Raises
+        ------
+        SettingsError
+            See `edgead.training.places`; or sizes differ where places are named.
+        """
+        spec = spec.model_copy(update={"roi": self.roi})
+        if not self.ignore and self.align is None:
+            return spec
+        sizes = {(look.height, look.width): path for look, path in zip(looks, paths, strict=True)}
+        if len(sizes) > 1:
+            (first, one), (second, other), *_ = sizes.items()
+            raise SettingsError(
+                f"--ignore and --align name places of images of one size, {one} has {first[1]}x{first[0]} pixels and "
+                f"{other} {second[1]}x{second[0]}"
+            )
+        ((size, example),) = sizes.items()
+        ignored, alignment = read_ignored(self.ignore, size, example), read_alignment(self.align, size, example)
+        return spec.model_copy(update={"ignored": ignored, "alignment": alignment})
 
     def find(self) -> list[Path]:
         """List the images; raises DatasetError or ImageError where there are none."""
@@ -242,7 +275,7 @@ def train_from_folder(
         look=lambda path, image: looks.update({os.path.relpath(path, good.data): look_of(image)}),
         progress=partial(progress, "read images"),
     )
-    preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})
+    preprocessing = good.prepared(model.preprocessing, paths, list(looks.values()))
     split = good.split(paths, model.config.seed) if method.calibrated else good.keep_all(paths, method.learns_from)
     suspicious: list[Path] = []
     if good.clean:
@@ -255,6 +288,7 @@ def train_from_folder(
             "detector": detector,
             "settings": model.settings(),
             "roi": good.roi,
+            **preprocessing.model_dump(include={"ignored", "alignment"}, exclude_none=True),
             "weights": weights_sha256,
             "data": digest,
             "number of training images": len(split.training),
@@ -270,6 +304,7 @@ def train_from_folder(
     apart = split.groups.rule == FOLDERS
     odd = odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=stretched)
     odd += clean_warnings(suspicious)
+    odd += not_found_warnings(paths, preprocessing)
     if odd:
         facts["odd_images"] = odd
     if good.clean:

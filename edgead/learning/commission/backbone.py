@@ -152,7 +152,7 @@ def _of_model(artifact: Artifact) -> FrozenBackbone:
         graph.read(),
         channels,
         settings,
-        manifest.preprocessing.model_copy(update={"roi": None}),
+        manifest.preprocessing.model_copy(update={"roi": None, "ignored": None, "alignment": None}),
         head.model_copy(update={"by_place": False}),
         {"backbone": artifact.path.name, "backbone_sha256": manifest.files[artifact.model_path.name]},
     )

@@ -40,7 +40,7 @@ class CalibrationImages:
         """The artifact as it takes these images."""
         if not self.kept:
             return artifact
-        return Artifact(artifact.path, artifact.manifest.with_preprocessing(roi=None))
+        return Artifact(artifact.path, artifact.manifest.with_preprocessing(roi=None, ignored=None, alignment=None))
 
     def keep_in(self, draft: Artifact, scores: Sequence[float]) -> None:
         """Keep these images, which have these fp32 scores now, in the draft of a new version."""
