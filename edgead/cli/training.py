@@ -69,6 +69,10 @@ def train(
     clean: Annotated[
         bool, typer.Option("--clean", help="Do not learn images that stand out among the others as defects do.")
     ] = False,
+    tiles: Annotated[
+        str | None,
+        typer.Option(help="Cut large images into tiles of SIZE[,OVERLAP] pixels; auto shrinks a tile 2 times at most."),
+    ] = None,
     device: Device = DeviceName.auto,
     seed: Seed = 0,
     json: Json = False,
@@ -91,7 +95,9 @@ def train(
     _check_settings(detector, preset, chosen)
     check_destination(output)
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
-    good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group, clean=clean)
+    good = GoodImages(
+        data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group, clean=clean, tiles=tiles
+    )
     replaced = (output / MANIFEST).is_file()
     with stage_bars() as progress:
         of_preset, account = preset_settings(good, detector, preset, latency_ms, progress, chosen)
@@ -103,8 +109,8 @@ def train(
     report = {"model": str(output), "skipped": problems, **training_facts(artifact)}
     if account and settings["image_size"] == of_preset["image_size"]:
         report["chosen"] = account
-    found = report["groups"].get("warning")
-    for warning in [*report.get("odd_images", ()), *([found] if found else ())]:
+    single = [report.get("shrunk"), report["groups"].get("warning")]
+    for warning in [*report.get("odd_images", ()), *filter(None, single)]:
         stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     print_report(report, json, lambda: _table(report))
     if not json:
@@ -113,7 +119,7 @@ def train(
 
 def _table(report: dict[str, Any]) -> Table:
     """What a user reads of a training; the report as JSON has all of it."""
-    left_out = {"channels", "data_sha256", "device", "odd_images", "skipped_images"}
+    left_out = {"channels", "data_sha256", "device", "odd_images", "shrunk", "skipped_images"}
     left_out |= {"peak_memory_mib", "peak_gpu_memory_mib"}
     if not report["skipped"]:
         left_out.add("skipped")

@@ -7,13 +7,15 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.manifest import Preprocessing
+from edgead.detector.tiles import Mosaic
 from edgead.errors import EdgeadError, SettingsError
 from edgead.heads.contract import Describer, Outputs, Scored, Scorer
 from edgead.images.files import as_bgr
@@ -23,6 +25,9 @@ from edgead.types import StageTimes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+_STAGES = ("preprocess_ms", "infer_ms", "score_ms", "smooth_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,7 @@ class Measurer:
         self._one_frame = threading.Lock()  # the runtime's buffers and the scorer's are made once, for one frame
         self._closed = False
         self._describer: Describer | None = None
+        self._mosaic: Mosaic | None = None
         self._runtime = chosen.open(threads=threads, on_device=self.manifest.head.takes_gpu_arrays)
         try:
             self._scorer = self._open_scorer()
@@ -73,6 +79,11 @@ class Measurer:
             head.check(outputs, arrays)
         except ValueError as error:
             raise ArtifactError(f"{self.artifact.path}: {error}: train the model again") from error
+        if self.manifest.preprocessing.tiles is not None and (head.frames > 1 or head.new_state() is not None):
+            raise SettingsError(
+                f"the head {head.kind!r} of {self.artifact.path} remembers earlier frames, and would take the tiles "
+                "of one frame for frames: train it without --tiles"
+            )
         return head.open(outputs, arrays, self.manifest.preprocessing.image_size)
 
     def _open_describer(self) -> Describer:
@@ -103,29 +114,75 @@ class Measurer:
         self, image: np.ndarray, score: Callable[[Outputs], Scored | None], *, describe_above: float = math.inf
     ) -> Measurement | None:
         """Score one image, and describe it where its score is above `describe_above`: that counts as scoring."""
-        descriptor = None
         with self._one_frame:
             if self._closed:
                 raise ClosedError(f"this detector is closed: open {self.artifact.path} again with edgead.load")
-            t0 = time.perf_counter_ns()
-            preprocess(as_bgr(image), self.manifest.preprocessing, out=self._runtime.input[0])
-            t1 = time.perf_counter_ns()
-            outputs = self._runtime.run(self._runtime.input)
-            t2 = time.perf_counter_ns()
-            scored = score(outputs)
-            if scored is not None and scored.image_score > describe_above:
-                descriptor = self._open_describer().describe(outputs, scored.patch_scores)
-            t3 = time.perf_counter_ns()
-            if scored is None:
-                return None
-            anomaly_map, maximum = self._of_image(*self._scorer.anomaly_map(scored.patch_scores), image.shape)
-            t4 = time.perf_counter_ns()
+            spec = self.manifest.preprocessing
+            if spec.tiles is None:
+                return self._measure_input(image, spec, score, describe_above)
+            return self._measure_tiles(as_bgr(image), score, describe_above)
+
+    def _measure_input(
+        self,
+        image: np.ndarray,
+        spec: Preprocessing,
+        score: Callable[[Outputs], Scored | None],
+        describe_above: float,
+    ) -> Measurement | None:
+        """Score what one run of the network sees of an image."""
+        descriptor = None
+        t0 = time.perf_counter_ns()
+        preprocess(as_bgr(image), spec, out=self._runtime.input[0])
+        t1 = time.perf_counter_ns()
+        outputs = self._runtime.run(self._runtime.input)
+        t2 = time.perf_counter_ns()
+        scored = score(outputs)
+        if scored is not None and scored.image_score > describe_above:
+            descriptor = self._open_describer().describe(outputs, scored.patch_scores)
+        t3 = time.perf_counter_ns()
+        if scored is None:
+            return None
+        anomaly_map, maximum = self._of_image(*self._scorer.anomaly_map(scored.patch_scores), spec, image.shape)
+        t4 = time.perf_counter_ns()
         times = StageTimes((t1 - t0) / 1e6, (t2 - t1) / 1e6, (t3 - t2) / 1e6, (t4 - t3) / 1e6)
         return Measurement(scored.image_score, anomaly_map, maximum, times, descriptor)
 
-    def _of_image(self, anomaly_map: np.ndarray, maximum: float, shape: tuple[int, ...]) -> tuple[np.ndarray, float]:
+    def _measure_tiles(
+        self, image: np.ndarray, score: Callable[[Outputs], Scored | None], describe_above: float
+    ) -> Measurement:
+        """Score every tile of an image; the one with the highest score says in what way it is anomalous."""
+        mosaic = self._mosaic_of(image.shape[:2])
+        joined, times = mosaic.blank(), []
+        highest: Measurement | None = None
+        for number, spec in enumerate(mosaic.inputs):
+            level = describe_above if highest is None else max(describe_above, highest.image_score)
+            one = self._measure_input(image, spec, score, level)
+            assert one is not None  # a head that waits for more frames is refused
+            t0 = time.perf_counter_ns()
+            mosaic.add(joined, number, one.anomaly_map)
+            times.append(replace(one.stage_times, smooth_ms=one.stage_times.smooth_ms + _ms_since(t0)))
+            if highest is None or one.image_score > highest.image_score:
+                highest = one
+        assert highest is not None
+        t0 = time.perf_counter_ns()
+        maximum = float(joined.max())
+        total = StageTimes(*(math.fsum(getattr(one, name) for one in times) for name in _STAGES))
+        total = replace(total, smooth_ms=total.smooth_ms + _ms_since(t0))
+        return Measurement(highest.image_score, joined, maximum, total, highest.descriptor)
+
+    def _mosaic_of(self, shape: tuple[int, ...]) -> Mosaic:
+        """Where tiles lie in frames of a shape; a camera's frames have one."""
+        height, width = shape[:2]
+        if self._mosaic is None or self._mosaic.shape != (height, width):
+            grid = self._runtime.outputs[self.manifest.output].shape[1:3]
+            self._mosaic = Mosaic(self.manifest.preprocessing, grid, (height, width))
+        return self._mosaic
+
+    def _of_image(
+        self, anomaly_map: np.ndarray, maximum: float, spec: Preprocessing, shape: tuple[int, ...]
+    ) -> tuple[np.ndarray, float]:
         """The map and its maximum where the input shows the image, not its reflection."""
-        part = anomaly_map[covered(self.manifest.preprocessing, shape)]
+        part = anomaly_map[covered(spec, shape)]
         return (anomaly_map, maximum) if part.shape == anomaly_map.shape else (part.copy(), float(part.max()))
 
     def close(self) -> None:
@@ -139,3 +196,7 @@ class Measurer:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _ms_since(start_ns: int) -> float:
+    return (time.perf_counter_ns() - start_ns) / 1e6

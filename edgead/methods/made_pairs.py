@@ -11,7 +11,7 @@ import numpy as np
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.training_hashes import content_sha256
 from edgead.dataset.errors import DatasetError
-from edgead.dataset.folders import Images
+from edgead.dataset.images import Images
 from edgead.dataset.made import read_made
 from edgead.images.files import load_image
 from edgead.methods.perlin import rotate

@@ -21,7 +21,6 @@ from edgead.artifact.folder import Artifact, check_destination
 from edgead.artifact.manifest import LearnsFrom, Preprocessing
 from edgead.calibration.plan import IMAGES, plan_calibration, plan_cross_validation
 from edgead.dataset.folders import (
-    Images,
     StageProgress,
     check_images,
     find_good_images,
@@ -29,6 +28,7 @@ from edgead.dataset.folders import (
     split_good,
 )
 from edgead.dataset.groups import AUTO, FOLDERS, Groups, group_images, leak_warning, leaks
+from edgead.dataset.images import Images
 from edgead.dataset.products import is_pattern, rule_of
 from edgead.errors import SettingsError, tell_invalid
 from edgead.export.build import build_artifact, software_versions
@@ -41,6 +41,7 @@ from edgead.methods.device import choose_device, peak_memory
 from edgead.methods.method import Trained
 from edgead.methods.tower_names import TOWERS
 from edgead.training.cross_validation import cross_validate
+from edgead.training.tiles import AskedTiles, shrink_warning, smallest
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class GoodImages:
     clean : bool
         Do not learn images that stand out as defects do, see `edgead.learning.screen.clean`. Those held out for the
         thresholds all stay: to choose among them would end the guarantee.
+    tiles : "auto", int or str, optional
+        Cut each image, or its region, into tiles: their size, or "SIZE,OVERLAP", in pixels of the images.
 
     Raises
     ------
@@ -87,6 +90,7 @@ class GoodImages:
     group: str = AUTO
     paths: Sequence[Path] | None = None
     clean: bool = False
+    tiles: AskedTiles | str | int | None = None
 
     def __post_init__(self) -> None:
         if self.clean and self.folds:
@@ -95,11 +99,21 @@ class GoodImages:
             raise SettingsError("--clean compares the parts of one product: leave it out for several")
         if self.roi is not None:
             object.__setattr__(self, "roi", _region(self.roi))
+        if self.tiles is not None and not isinstance(self.tiles, AskedTiles):
+            object.__setattr__(self, "tiles", AskedTiles.read(self.tiles))
         object.__setattr__(self, "group", rule_of(self.group, self.normal_dir))
 
     def find(self) -> list[Path]:
         """List the images; raises DatasetError or ImageError where there are none."""
         return find_good_images(self.data, self.normal_dir) if self.paths is None else list(self.paths)
+
+    def preparing(self, spec: Preprocessing, shapes: Sequence[tuple[float, float]]) -> tuple[Preprocessing, str]:
+        """How images of these heights and widths are prepared, from what the method says; and a warning, or ''."""
+        shape = smallest([(int(height), int(width)) for height, width in shapes], self.roi)
+        assert self.tiles is None or isinstance(self.tiles, AskedTiles)
+        tiles = None if self.tiles is None else self.tiles.tiling(spec.image_size, shape)
+        prepared = spec.model_copy(update={"roi": self.roi, "tiles": tiles})
+        return prepared, shrink_warning(shape, prepared)
 
     def plan(self, count: int, what: str = IMAGES) -> tuple[int, float]:
         """Number of groups to hold out and the false-reject rate; raises CalibrationError where they are too few."""
@@ -242,7 +256,7 @@ def train_from_folder(
         look=lambda path, image: looks.update({os.path.relpath(path, good.data): look_of(image)}),
         progress=partial(progress, "read images"),
     )
-    preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})
+    preprocessing, shrunk = good.preparing(model.preprocessing, [(look.height, look.width) for look in looks.values()])
     split = good.split(paths, model.config.seed) if method.calibrated else good.keep_all(paths, method.learns_from)
     suspicious: list[Path] = []
     if good.clean:
@@ -255,6 +269,7 @@ def train_from_folder(
             "detector": detector,
             "settings": model.settings(),
             "roi": good.roi,
+            **({} if preprocessing.tiles is None else {"tiles": preprocessing.tiles.model_dump()}),
             "weights": weights_sha256,
             "data": digest,
             "number of training images": len(split.training),
@@ -270,13 +285,16 @@ def train_from_folder(
     apart = split.groups.rule == FOLDERS
     odd = odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=stretched)
     odd += clean_warnings(suspicious)
+    if shrunk:
+        facts["shrunk"] = shrunk
     if odd:
         facts["odd_images"] = odd
     if good.clean:
         facts["not_learnt"] = [os.path.relpath(path, good.data) for path in suspicious]
+    images = Images(split.training, preprocessing)
     trained = model.fit(
-        Images(split.training, preprocessing),
-        groups=split.groups.of(split.training),
+        images,
+        groups=images.spread(split.groups.of(split.training)),
         progress=progress,
         checkpoint=checkpoint,
         device=where,
@@ -299,8 +317,8 @@ def train_from_folder(
         provenance["folds"] = good.folds
 
         def learn(paths: Sequence[Path]) -> Trained:
-            fold = method.from_settings(settings, weights=weights)
-            return fold.fit(Images(list(paths), preprocessing), groups=split.groups.of(paths), device=where)
+            fold, images = method.from_settings(settings, weights=weights), Images(paths, preprocessing)
+            return fold.fit(images, groups=images.spread(split.groups.of(paths)), device=where)
 
         scores = cross_validate(
             learn,

@@ -48,6 +48,9 @@ def preset_settings(
     config = variant.config_class(**settings)
     if method.variant({**settings, **chosen}) is not variant or not hasattr(config, "fill"):
         return settings, ""
+    if good.tiles is not None:
+        height, width = config.image_size
+        return {**settings, "image_size": [height, width]}, f"{height} x {width} px a tile"
     proportions = find_proportions(good.find(), good.roi)
     tower = TOWERS.get(chosen.get("backbone", config.backbone))
     step = tower.patch if tower else STEP_PX
