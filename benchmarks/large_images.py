@@ -143,7 +143,7 @@ def _train(data: Path, model: Path, settings: dict[str, str]) -> None:
     options += [f"--set={name}={value}" for name, value in others.items()]
     commands = [["train", str(data), "-o", str(model), "--device=cpu", "--false-reject-rate=0.1", *options]]
     if "precision" in settings:
-        commands.append(["export", str(model), "--precision", settings["precision"], "--data", str(data)])
+        commands.append(["export", str(model), str(data), "--precision", settings["precision"]])
     for command in commands:
         done = CliRunner().invoke(app, command, catch_exceptions=False)
         if done.exit_code:

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+from datetime import datetime, timezone
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
+from command_line import run_here
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from edgead import Detector
+from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.tiling import MOST_TILES, Tiling
+from edgead.dataset.images import Images
 from edgead.detector.tiles import Mosaic
 from edgead.errors import SettingsError
+from edgead.heads.nearest import NearestHead
+from edgead.images.files import ImageError, list_images, load_image
+from edgead.learning.commission.backbone import open_backbone
+from edgead.learning.finalize import kept_images
 from edgead.preprocess import inputs_of, preprocess
+from edgead.types import Frame
+
+pytest.importorskip("torch", reason="training needs the workstation's packages")
+from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
+from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
+from edgead.training.tiles import AskedTiles, shrink_warning  # noqa: E402
 
 SIDES = st.integers(16, 200)
 
@@ -81,3 +101,150 @@ def test_a_joined_map_has_no_seam_and_shows_a_place_where_it_lies():
     inner = joined[1:] - whole[1:]
     assert joined.shape == whole.shape
     assert np.abs(inner).max() < 0.02  # 1 at a seam with the maximum, a half with the mean
+
+
+def test_tiles_as_they_are_asked_for():
+    frame, square = (3000, 4096), (448, 448)
+    assert AskedTiles.read("auto").tiling(square, frame) == Tiling(size=(896, 896), overlap=(112, 112))
+    assert AskedTiles.read("auto").tiling(square, (1260, 500)) == Tiling(size=(500, 500), overlap=(62, 62))
+    assert AskedTiles.read(640).tiling((320, 448), frame) == Tiling(size=(457, 640), overlap=(57, 80))
+    assert AskedTiles.read("640, 100").tiling(square, frame) == Tiling(size=(640, 640), overlap=(100, 100))
+    for wrong in ("640,1,2", "-5", "large", "64.5"):
+        with pytest.raises(SettingsError, match="expected auto, or SIZE or SIZE,OVERLAP"):
+            AskedTiles.read(wrong)
+    with pytest.raises(SettingsError, match="tiles of 640 pixels do not fit in images of 500 x 1260: at most 500"):
+        AskedTiles.read("640").tiling(square, (1260, 500))
+    with pytest.raises(SettingsError, match="by half of their size at most"):
+        AskedTiles.read("640,400").tiling(square, frame)
+
+
+def test_what_is_shrunk_by_far_is_warned_of():
+    spec = Preprocessing(image_size=(448, 448))
+    assert shrink_warning((1344, 1300), spec) == ""
+    warning = shrink_warning((3000, 4096), spec)
+    assert "4096 x 3000 pixels are shrunk 9.1 times" in warning and "--tiles auto" in warning
+    tiled = spec.model_copy(update={"tiles": Tiling(size=(896, 896), overlap=(0, 0))})
+    assert shrink_warning((3000, 4096), tiled) == ""
+    large = spec.model_copy(update={"tiles": Tiling(size=(1500, 1500), overlap=(0, 0))})
+    assert shrink_warning((3000, 4096), large).endswith("train with smaller ones")
+
+
+@pytest.fixture(scope="module")
+def tiled_model(line_data, once):
+    """A model that sees the line's images of 480 x 480 pixels in four tiles."""
+    paths = list_images(line_data / "train" / "good")[:22]
+    good = GoodImages(line_data, paths=paths, false_reject_rate=0.1, tiles="288,64")
+    settings = {"backbone": "efficientnet_lite0", "image_size": (160, 160), "memory_bank_size": 500}
+    return once("tiled", lambda path: train_from_folder(good, path, settings))
+
+
+@pytest.fixture(scope="module")
+def detector(tiled_model):
+    with Detector.load(tiled_model, runtime="onnxruntime") as detector:
+        yield detector
+
+
+@pytest.fixture
+def part(line_data):
+    return load_image(line_data / "test" / "good" / "000.jpg")
+
+
+def of_tiles(detector, image):
+    """What a model of whole frames says of each tile."""
+    for one in inputs_of(detector.manifest.preprocessing, image.shape):
+        manifest = detector.manifest.with_preprocessing(tiles=None, roi=one.roi)
+        with Detector(Artifact(detector.artifact.path, manifest), runtime="onnxruntime") as alone:
+            yield one.roi, alone.describe(image)
+
+
+def test_the_highest_tile_makes_the_score_and_says_what_it_is_like(detector, part):
+    cv2.circle(part, (400, 90), 14, (20, 20, 20), -1)
+    described = detector.describe(part)
+    alone = [one for _, one in of_tiles(detector, part)]
+    highest = max(alone, key=lambda one: one.verdict.image_score)
+    assert len(alone) == 4
+    assert described.verdict.image_score == highest.verdict.image_score
+    np.testing.assert_array_equal(described.descriptor, highest.descriptor)
+
+
+def test_map_and_boxes_are_in_pixels_of_the_frame(detector, part):
+    cv2.circle(part, (400, 90), 14, (20, 20, 20), -1)
+    verdict = detector.predict(part)
+    assert verdict.anomaly_map.dtype == np.float32
+    assert verdict.anomaly_map.shape == (67, 67)  # 480 pixels, 288 of them in 160 / 4
+    assert verdict.decision == "reject"
+    box = verdict.boxes[0]
+    assert box.x <= 400 <= box.x + box.width and box.y <= 90 <= box.y + box.height
+    wide = cv2.resize(part, (900, 480))
+    assert detector.predict(wide).anomaly_map.shape == (67, 125)
+    with pytest.raises(SettingsError, match="smaller than a tile of 288 x 288"):
+        detector.predict(part[:200])
+
+
+def test_a_stream_sees_the_same(detector, part):
+    session = detector.session()
+    frame = Frame(part, 0, 0, datetime.now(timezone.utc), "test")
+    assert session.step(frame) == detector.predict(part)
+
+
+def test_calibrated_on_whole_images(detector, tiled_model):
+    """As many scores as images are held out, each the maximum over its tiles; they are kept uncut."""
+    kept = kept_images(detector.artifact)
+    scores = detector.graph.calibration.scores
+    assert len(kept) == len(scores) == 9
+    assert load_image(kept[0]).shape == (480, 480, 3)
+    again = [detector.measure(load_image(path)).image_score for path in (kept[0], kept[-1])]
+    np.testing.assert_allclose(again, [scores[0], scores[-1]], rtol=1e-6)
+    assert detector.manifest.training["training_images"] == 13
+    assert replay_golden(detector.artifact, runtime="onnxruntime").passed
+
+
+def test_the_torch_network_agrees(tiled_model):
+    parity = compare_with_torch(Artifact.load(tiled_model))
+    assert parity.passed and parity.images == 3
+
+
+def test_a_head_that_remembers_frames_is_refused(tiled_model, monkeypatch):
+    monkeypatch.setattr(NearestHead, "new_state", lambda head: [])
+    with pytest.raises(SettingsError, match="remembers earlier frames"):
+        Detector.load(tiled_model, runtime="onnxruntime")
+
+
+def test_a_device_learns_no_tiles_from_a_model(tiled_model):
+    with pytest.raises(SettingsError, match="models of whole frames alone"):
+        open_backbone(str(tiled_model))
+
+
+def test_images_are_their_tiles(line_data):
+    paths = list_images(line_data / "test" / "good")[:3]
+    spec = Preprocessing(image_size=(16, 16), tiles=Tiling(size=(288, 288), overlap=(64, 64)))
+    images = Images(paths, spec)
+    assert images.origins == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
+    assert images.spread([7, 7, 5]) == [7] * 8 + [5] * 4
+    whole = load_image(paths[1])
+    np.testing.assert_array_equal(images[5], preprocess(whole[:288, 192:], Preprocessing(image_size=(16, 16))))
+    few = images.some(3)
+    assert len(few) == 3 and few.origins == [0, 1, 2]
+    np.testing.assert_array_equal(few[2], images[11])
+    with pytest.raises(ImageError, match=re.escape(f"{paths[0]}: a frame of 480 x 480 pixels is smaller")):
+        Images(paths, Preprocessing(image_size=(16, 16), tiles=Tiling(size=(500, 500), overlap=(0, 0))))
+
+
+@pytest.mark.slow
+def test_int8_teaching_and_calibration_of_tiles(tiled_model, line_data, tmp_path):
+    model = Path(shutil.copytree(tiled_model, tmp_path / "model"))
+    good = line_data / "train" / "good"
+
+    def run(*arguments):
+        ended = run_here(*arguments)
+        assert ended.returncode == 0, ended.stderr
+
+    run("export", model, line_data, "--precision", "int8", "--tolerance", "0.1")
+    run("verify", model, "--all")
+    run("calibrate", model, *list_images(good)[22:42], "--false-reject-rate", "0.1")
+    run("teach", model, *list_images(good)[42:52], "--force")
+    with Detector.load(model, precision="int8", runtime="onnxruntime") as detector:
+        image = load_image(list_images(good)[55])
+        assert detector.predict(image).decision in ("ok", "review")
+        cv2.circle(image, (400, 90), 14, (20, 20, 20), -1)
+        assert detector.predict(image).decision == "reject"
