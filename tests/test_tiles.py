@@ -19,6 +19,7 @@ from edgead import Detector
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.tiling import MOST_TILES, Tiling
+from edgead.cli.advice import advise
 from edgead.dataset.images import Images
 from edgead.detector.tiles import Mosaic
 from edgead.errors import SettingsError
@@ -31,6 +32,8 @@ from edgead.types import Frame
 
 pytest.importorskip("torch", reason="training needs the workstation's packages")
 from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
+from edgead.methods.made_pairs import MadePairs  # noqa: E402
+from edgead.training.frame_time import tiles_account  # noqa: E402
 from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
 from edgead.training.tiles import AskedTiles, shrink_warning  # noqa: E402
 
@@ -230,6 +233,22 @@ def test_images_are_their_tiles(line_data):
         Images(paths, Preprocessing(image_size=(16, 16), tiles=Tiling(size=(500, 500), overlap=(0, 0))))
 
 
+def test_what_goes_with_no_tiles(line_data, tmp_path):
+    refused = run_here("train", line_data, "-o", tmp_path / "model", "--tiles", "auto", "--preset", "auto")
+    assert refused.returncode == 2 and "--preset auto searches for whole images" in refused.stderr
+    with pytest.raises(SettingsError, match="made defects are on whole images"):
+        MadePairs(tmp_path, [], Preprocessing(image_size=(16, 16), tiles=Tiling(size=(32, 32), overlap=(0, 0))))
+
+
+def test_the_terminal_says_what_a_frame_takes(tiled_model, line_data):
+    good = GoodImages(line_data, tiles="288,64")
+    account = tiles_account(good, "patchcore", {"backbone": "efficientnet_lite0", "image_size": (160, 160)})
+    assert re.match(r"4 tiles of 288 x 288 pixels, seen at 160 x 160: about \d+ ms a frame", account)
+    assert tiles_account(GoodImages(line_data), "patchcore", {}) == ""
+    said = advise(Artifact.load(tiled_model), line_data, replaced=False)
+    assert any(line.startswith("A frame of 480 x 480 pixels is 4 tiles and takes about") for line in said)
+
+
 @pytest.mark.slow
 def test_int8_teaching_and_calibration_of_tiles(tiled_model, line_data, tmp_path):
     model = Path(shutil.copytree(tiled_model, tmp_path / "model"))
@@ -239,10 +258,10 @@ def test_int8_teaching_and_calibration_of_tiles(tiled_model, line_data, tmp_path
         ended = run_here(*arguments)
         assert ended.returncode == 0, ended.stderr
 
-    run("export", model, line_data, "--precision", "int8", "--tolerance", "0.1")
+    run("export", model, line_data, "--precision", "int8", "--tolerance", "0.1", "--float-layers", "none")
     run("verify", model, "--all")
-    run("calibrate", model, *list_images(good)[22:42], "--false-reject-rate", "0.1")
     run("teach", model, *list_images(good)[42:52], "--force")
+    run("calibrate", model, *list_images(good)[22:42], "--false-reject-rate", "0.1")
     with Detector.load(model, precision="int8", runtime="onnxruntime") as detector:
         image = load_image(list_images(good)[55])
         assert detector.predict(image).decision in ("ok", "review")

@@ -30,6 +30,8 @@ from edgead.tune import AUTO
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from edgead.training.from_folder import GoodImages
+
 
 @app.command()
 def train(
@@ -102,7 +104,7 @@ def train(
     with stage_bars() as progress:
         of_preset, account = preset_settings(good, detector, preset, latency_ms, progress, chosen)
         settings = {**of_preset, **chosen}
-        _report_cost(detector, settings)
+        _report_cost(good, detector, settings)
         artifact, problems = train_from_folder(
             good, output, settings, detector=detector, weights=weights, device=device, progress=progress
         )
@@ -127,12 +129,14 @@ def _table(report: dict[str, Any]) -> Table:
     return facts_table(report["model"], {**shown, "groups": report["groups"]["account"]})
 
 
-def _report_cost(detector: str, settings: dict[str, Any]) -> None:
+def _report_cost(good: GoodImages, detector: str, settings: dict[str, Any]) -> None:
     """Say what a frame will take, where that is so much that some budgets exclude it."""
     from edgead.methods.tower_names import TOWERS
-    from edgead.training.frame_time import network_ms
+    from edgead.training.frame_time import network_ms, tiles_account
 
-    if settings.get("backbone") in TOWERS:
+    if account := tiles_account(good, detector, settings):
+        stderr.print(account, soft_wrap=True)
+    elif settings.get("backbone") in TOWERS:
         took_ms = network_ms(detector, settings)
         stderr.print(f"{settings['backbone']}: about {took_ms:.0f} ms a frame on this machine", soft_wrap=True)
 
