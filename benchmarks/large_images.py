@@ -42,19 +42,17 @@ def draw_panel(size: tuple[int, int], rng: np.random.Generator, dot_px: int = 0)
     """Draw a panel of (height, width) pixels, grey, and a dark dot of a diameter on it where one is asked for."""
     height, width = size
     coarse = cv2.resize(rng.normal(0, 10, (height // 8, width // 8)).astype(np.float32), (width, height))
-    image = GROUND + coarse + rng.normal(0, 8, size).astype(np.float32)
+    image = GROUND + coarse + 8 * rng.standard_normal(size, np.float32)
     shift_y, shift_x = rng.integers(-SHIFT_PX, SHIFT_PX + 1, 2)
     for y in range(PITCH_PX // 2, height - PITCH_PX // 2 + 1, PITCH_PX):
         for x in range(PITCH_PX // 2, width - PITCH_PX // 2 + 1, PITCH_PX):
             top, left = y + shift_y - 50, x + shift_x - 50
             image[top : top + 100, left : left + 100] += PAD - GROUND
     if dot_px:
-        radius = dot_px / 2
-        y, x = rng.uniform(dot_px, height - dot_px), rng.uniform(dot_px, width - dot_px)
-        rows, columns = np.ogrid[:height, :width]
-        distance = np.sqrt((rows - y) ** 2 + (columns - x) ** 2)
-        inside = np.clip(radius + 0.5 - distance, 0, 1).astype(np.float32)
-        image += inside * (DARK - image)
+        top, left = rng.integers(0, height - 2 * dot_px), rng.integers(0, width - 2 * dot_px)
+        around = image[top : top + 2 * dot_px, left : left + 2 * dot_px]
+        y, x = (np.arange(2 * dot_px) - dot_px + rng.uniform() for _ in range(2))
+        around += np.clip(dot_px / 2 + 0.5 - np.hypot(y[:, None], x), 0, 1) * (DARK - around)
     return np.clip(np.round(cv2.GaussianBlur(image, (0, 0), 0.7)), 0, 255).astype(np.uint8)
 
 
