@@ -63,10 +63,10 @@ class Images(Sequence[np.ndarray]):
         """The group of each of them from that of each path: tiles of one image stay together."""
         return [groups[number] for number in self.origins]
 
-    def some(self, most: int) -> Images:
-        """At most so many of them, evenly over all."""
+    def some(self, most: int, seed: int = 0) -> Images:
+        """At most so many of them, chosen at random, in their order: every few would be the same tile of each image."""
         chosen = copy(self)
-        picks = np.linspace(0, len(self) - 1, min(most, len(self))).round().astype(int).tolist()
+        picks = np.sort(np.random.default_rng(seed).permutation(len(self))[:most]).tolist()
         chosen.origins, chosen._specs = ([values[i] for i in picks] for values in (self.origins, self._specs))
         return chosen
 

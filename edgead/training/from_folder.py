@@ -41,7 +41,7 @@ from edgead.methods.device import choose_device, peak_memory
 from edgead.methods.method import Trained
 from edgead.methods.tower_names import TOWERS
 from edgead.training.cross_validation import cross_validate
-from edgead.training.tiles import AskedTiles, shrink_warning, smallest
+from edgead.training.tiles import AskedTiles, learnt_at_most, shrink_warning, smallest
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +257,8 @@ def train_from_folder(
         progress=partial(progress, "read images"),
     )
     preprocessing, shrunk = good.preparing(model.preprocessing, [(look.height, look.width) for look in looks.values()])
-    split = good.split(paths, model.config.seed) if method.calibrated else good.keep_all(paths, method.learns_from)
+    seed = model.config.seed
+    split = good.split(paths, seed) if method.calibrated else good.keep_all(paths, method.learns_from)
     suspicious: list[Path] = []
     if good.clean:
         suspicious = suspicious_images(split.training, split.groups.of(split.training), roi=good.roi, progress=progress)
@@ -291,7 +292,7 @@ def train_from_folder(
         facts["odd_images"] = odd
     if good.clean:
         facts["not_learnt"] = [os.path.relpath(path, good.data) for path in suspicious]
-    images = Images(split.training, preprocessing)
+    images = Images(split.training, preprocessing).some(learnt_at_most(preprocessing, len(split.training)), seed)
     trained = model.fit(
         images,
         groups=images.spread(split.groups.of(split.training)),
@@ -317,7 +318,8 @@ def train_from_folder(
         provenance["folds"] = good.folds
 
         def learn(paths: Sequence[Path]) -> Trained:
-            fold, images = method.from_settings(settings, weights=weights), Images(paths, preprocessing)
+            fold = method.from_settings(settings, weights=weights)
+            images = Images(paths, preprocessing).some(learnt_at_most(preprocessing, len(paths)), seed)
             return fold.fit(images, groups=images.spread(split.groups.of(paths)), device=where)
 
         scores = cross_validate(
@@ -326,7 +328,7 @@ def train_from_folder(
             good.folds,
             groups=split.groups.of(paths),
             preprocessing=preprocessing,
-            seed=model.config.seed,
+            seed=seed,
             progress=partial(progress, "cross-validate"),
         )
         plan = CalibrationPlan(paths, split.rate, good.review_rate, scores, split.groups.of(paths))

@@ -17,6 +17,8 @@ SHRUNK_BY = 2
 # Neighbours share this part of a tile, more than the network's padding reaches and than small defects are wide.
 SHARED = 1 / 8
 WARN_ABOVE = 3.0
+# So many tiles are learnt, but one of each image at least: of more, only a few patches would be kept each.
+MOST_LEARNT = 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,11 @@ def smallest(shapes: Sequence[tuple[int, int]], roi: Sequence[int] | None) -> tu
         return roi[3], roi[2]
     heights, widths = zip(*shapes, strict=True)
     return min(heights), min(widths)
+
+
+def learnt_at_most(spec: Preprocessing, images: int) -> int:
+    """How many of the inputs that so many images make are learnt."""
+    return images if spec.tiles is None else max(MOST_LEARNT, images)
 
 
 def shrink_warning(shape: tuple[int, int], spec: Preprocessing) -> str:
