@@ -236,6 +236,8 @@ def train_from_folder(
     method = METHODS.find(detector)
     where = choose_device(device)
     check_destination(destination)
+    if good.tiles is not None and method.compares_places:
+        raise SettingsError(f"{detector} compares a part place by place, and tiles show any: leave out --tiles")
     paths = good.find()
     # Too few images, and settings that cannot be, are known before the images are read.
     if method.calibrated:
