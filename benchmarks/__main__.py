@@ -30,6 +30,7 @@ BENCHMARKS = (
     "guard",
     "inp_lite",
     "outliers",
+    "realtime",
     "screen",
     "soak",
     "teach",

@@ -6,12 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
-Decision = Literal["ok", "review", "reject"]
-DECISIONS: tuple[Decision, ...] = get_args(Decision)
+Decision = Literal["ok", "review", "reject", "fault"]
+FAULT: Decision = "fault"
+"""Of a part of which a view is missing; no detector decides so."""
+DECISIONS: tuple[Decision, ...] = ("ok", "review", "reject")
+"""What a detector decides, from good to bad."""
 UNKNOWN_KIND = "unknown kind"
 """The `kind` of a reject that is like none of the kinds that are known."""
 
@@ -227,3 +230,19 @@ class Verdict:
             "a verdict is neither true nor false: ask for verdict.is_reject, or verdict.decision, which is "
             f"{self.decision!r} here"
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class PartVerdict(Verdict):
+    """What several views say of one part: the decision of all, and the scores of the view that stands for it.
+
+    Attributes
+    ----------
+    reason : str
+        Of a fault; otherwise empty.
+    views : tuple of dict
+        pipeline, id of the capture, decision and image_score of each view that was there.
+    """
+
+    reason: str = ""
+    views: tuple[dict[str, Any], ...] = ()

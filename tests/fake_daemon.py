@@ -24,6 +24,7 @@ from edgead.site.schema import HttpSection, Site
 from edgead.types import Frame, Verdict
 
 TOKEN = "correct-horse-battery-staple"
+CAP = dict(name="cap", pipelines=("left", "front"))
 WHEN = datetime(2026, 11, 25, 6, 0, tzinfo=timezone.utc)
 
 
@@ -73,6 +74,7 @@ class FakePipeline:
             kinds={"scratch": 1},
             **dict(dropped=4, skipped=1, warming_up=0, late=2, restarts=0, fps=9.5, latency=recorder.summary()),
             **dict(thresholds=dict(self.thresholds), can_roll_back=False, drift=self.drift),
+            realtime_problem=None,
         )
 
     def latest(self) -> tuple[Frame, Verdict] | None:
@@ -139,6 +141,7 @@ class FakeStore:
         self.folder = folder
         self.rows: list[dict[str, Any]] = []
         self.changes: list[dict[str, Any]] = []
+        self.parts = SimpleNamespace(newest=lambda part, **asked: [])
 
     def add(self, frame: Frame, verdict: Verdict) -> None:
         self.rows.append({**verdict_record(frame, verdict), "false_reject": None})
@@ -203,6 +206,9 @@ class FakeDaemon:
         self.pipelines = {"front": FakePipeline(model)}
         queued = dict(name="plc", uri="modbus://plc", waiting=1, written=9, dropped=2, failed=3, problem="away")
         self.queued = queued | dict(required=True, failing_s=42.0, blocks=False)
+        counted = dict(decisions={"ok": 3, "review": 0, "reject": 1, "fault": 1}, waiting=1, unmatched=2)
+        said = dict(rule="worst", reason="left: no verdict within 500 ms", problem=None)
+        self.parts = {"cap": SimpleNamespace(status=lambda: SimpleNamespace(**counted, **said, **CAP))}
         self.sinks = {"plc": SimpleNamespace(status=lambda: SimpleNamespace(**self.queued))}
         self.store = store or FakeStore(folder / "images")
         self.pipelines["front"].audit = self.store.add_audit

@@ -18,6 +18,8 @@ from edgead.evidence.tables import SCHEMA_VERSION, metadata
 from edgead.heads import Head
 from edgead.serialization import verdict_record
 from edgead.sinks.modbus import OTHER_KIND
+from edgead.triggers.handshake import FLAGS, NOT_JUDGED, Status
+from edgead.triggers.modbus import FIRST_TEXT
 from edgead.types import DECISIONS, Box, Frame, StageTimes, Verdict
 
 
@@ -83,11 +85,53 @@ def modbus_page() -> str:
     ]
     parts = (
         "# The Modbus map",
+        "## The sink",
         "Addresses count from 0 and begin at the sink's options `coil` and `register`, see "
         "[Components](components.md#modbus). Give each pipeline that talks to a PLC a sink with addresses of its own.",
         table(("address", "holds"), rows),
+        "## The trigger",
+        "Holding registers from the trigger's options `command` and `status` on, see "
+        "[Components](components.md#modbus_1); [how they are used](../how-to/plc-and-plant.md#modbus-in).",
+        table(("the PLC writes", "holds"), _command_rows()),
+        table(("edgead writes, in one request", "holds"), _status_rows()),
     )
     return "\n\n".join(parts) + "\n"
+
+
+def _command_rows() -> Iterator[list[str]]:
+    meanings = (
+        "sequence: number of the part that is asked for, another than before; 0 asks for none",
+        "heartbeat: changes while the PLC's program runs; looked at only with `silent_s`",
+        "recipe: number in `recipes`; 0 for none",
+        "reset: a change of it resets the counters and the fault",
+    )
+    assert len(meanings) == FIRST_TEXT
+    yield from ([f"`command` +{number}", meaning] for number, meaning in enumerate(meanings))
+    yield [f"`command` +{FIRST_TEXT} on", "serial number: `serial_registers` of two ASCII characters, NUL at the end"]
+    yield ["behind it", "batch: `batch_registers`, the same way"]
+
+
+def _status_rows() -> Iterator[list[str]]:
+    codes = ", ".join(f"{number} {decision}" for number, decision in enumerate(DECISIONS))
+    own = {
+        "heartbeat": "heartbeat: counts what edgead writes, at least every `beat_s`",
+        "accepted": "accepted: number of the part that was asked for last",
+        "answered": "answered: number of the last part that has an answer",
+        "decision": f"decision of that part: {codes}, {NOT_JUDGED} not judged",
+        "score": "image score of that part, float32, high word first",
+        "recipe": "recipe: the number that is in force, the acknowledgement of a change",
+        "reset": "reset: the number that was carried out last",
+        "judged": "parts judged since the last reset, modulo 65,536",
+        "rejected": "those of them that were rejected",
+        "not_judged": "parts without a verdict since the last reset",
+    }
+    flags = ", ".join(f"{1 << bit} {name}" for bit, name in enumerate(FLAGS))
+    place = 0
+    for name in ("flags", *(field.name for field in fields(Status) if field.name not in FLAGS)):
+        size = 2 if name == "score" else 1
+        address = ", ".join(f"+{place + one}" for one in range(size))
+        yield [f"`status` {address}", f"flags: {flags}" if name == "flags" else own[name]]
+        place += size
 
 
 def database_page() -> str:

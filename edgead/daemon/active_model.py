@@ -48,7 +48,7 @@ class ActiveModel:
     def __init__(self, pipeline: str, section: PipelineSection, kept: KeptThresholds, *, threads: int | None = None):
         self.path = section.model
         self._pipeline, self._section, self._kept = pipeline, section, kept
-        self._threads = section.threads or threads
+        self._threads = section.threads or len(section.realtime.cores) or threads
         self._detector: Detector | None = None
         self._previous: Detector | None = None
         self._superseded: tuple[Thresholds, Thresholds] | None = None

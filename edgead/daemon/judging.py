@@ -61,6 +61,8 @@ class PipelineStatus:
         Per stage; `total` runs from the capture to the last sink.
     drift : DriftState or None
         What the drift watch said after the last part; None before one, or where none is watched.
+    realtime_problem : str or None
+        What the system refuses of the pipeline's `realtime`.
     """
 
     name: str
@@ -84,6 +86,7 @@ class PipelineStatus:
     thresholds: dict[str, float] | None
     can_roll_back: bool
     drift: DriftState | None
+    realtime_problem: str | None = None
 
 
 class Judging:
@@ -126,8 +129,8 @@ class Judging:
         self.receivers.store.follow(frame)
         self._before.append(frame)
 
-    def judge(self, frame: Frame) -> None:
-        """Judge a frame and report the verdict; nothing is reported while the model needs more frames.
+    def judge(self, frame: Frame) -> Verdict | None:
+        """Judge a frame, report the verdict and give it; None while the model needs more frames.
 
         Raises
         ------
@@ -147,11 +150,12 @@ class Judging:
             raise JudgementError(f"{type(error).__name__}: {error}") from error
         if verdict is None:
             self._let_pass(frame)
-            return
+            return None
         self._tell(frame, verdict)
         self.inspector.finish(frame, verdict)
         self.latest = (frame, verdict)
         self._drift.add(frame, verdict)  # last: the verdict is out
+        return verdict
 
     def _tell(self, frame: Frame, verdict: Verdict) -> None:
         receivers = self.receivers

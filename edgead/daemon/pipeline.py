@@ -18,7 +18,7 @@ from edgead.inspector import FrameError
 from edgead.site.schema import LimitsSection, PipelineSection
 from edgead.sources import SourceError
 from edgead.sources.mailbox import Mailbox
-from edgead.triggers import PartTrigger, RequestTrigger, Trigger, open_trigger
+from edgead.triggers import AnsweringTrigger, NamingTrigger, PartTrigger, RequestTrigger, Trigger, open_trigger
 from edgead.types import NO_PART, Frame, Part, Verdict
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class Pipeline(SteeredModel):
         self.loaded = threading.Event()  # the model was tried, well or not
         self._judging = Judging(name, self.slot, wiring.receivers, self._drift, budget_ms=section.budget_ms)
         self._mailbox: Mailbox | None = wiring.camera.subscribe()
+        self._place_kernels = wiring.place_kernels
+        self._realtime_problem: str | None = None
         self._dropped = 0  # in mailboxes that it has left
         self._starting = threading.Lock()
         self._trigger: Trigger | None = None
@@ -162,12 +164,14 @@ class Pipeline(SteeredModel):
             thresholds=thresholds.values() if thresholds else None,
             can_roll_back=self.slot.can_roll_back,
             drift=self._drift.state,
+            realtime_problem=self._realtime_problem,
         )
 
     # The thread
 
     def _serve(self, stop: threading.Event) -> None:
         """Judge until stopped, or until the camera has no more frames."""
+        self._take_place()
         self._state.starting("the model is loaded and tested")
         with closing(open_trigger(self.section.trigger)) as trigger:
             self._trigger = trigger
@@ -183,13 +187,24 @@ class Pipeline(SteeredModel):
             finally:
                 self._trigger = self._alive_s = None
                 self._state.resolved("hang")
+                self._state.resolved("trigger")
                 self._drift.save()
+
+    def _take_place(self) -> None:
+        """A line is judged as well as the system allows it: what it refuses is said, and is no reason to stop."""
+        try:
+            self.section.realtime.scheduling.take()
+            self._realtime_problem = None
+        except SettingsError as error:
+            self._realtime_problem = str(error)
+            logger.warning("%s: realtime: %s", self.name, error, extra={"pipeline": self.name})
 
     def _load(self) -> None:
         # No reason to start again: a model that cannot be used will not repair itself.
         self._loading_s = time.monotonic()
         try:
             self._load_model()
+            self._place_kernels()
             self._state.resolved("model")
         except EdgeadError as error:
             self._state.fault("model", str(error))
@@ -199,6 +214,7 @@ class Pipeline(SteeredModel):
 
     def _take_one(self, mailbox: Mailbox, trigger: Trigger) -> bool:
         """Take the next frame through the pipeline; False at the end of the camera's."""
+        self._look_after_trigger(trigger)
         try:
             frame = mailbox.get(_POLL_S)
         except TimeoutError:
@@ -212,18 +228,28 @@ class Pipeline(SteeredModel):
             return False
         self._state.resolved("camera")
         self._state.running()
-        wanted = trigger.accepts(frame)
-        if not wanted or self._state.has("model"):
-            self._judging.pass_by(frame, wanted=wanted)
+        if not trigger.accepts(frame):
+            self._judging.pass_by(frame, wanted=False)
             return True
-        if isinstance(trigger, PartTrigger):
-            frame = replace(frame, part=trigger.part)
+        verdict = None
         try:
-            self._judging.judge(frame)
-            self._state.resolved("frame")
+            verdict = self._judge(replace(frame, part=trigger.part) if isinstance(trigger, NamingTrigger) else frame)
+        finally:
+            if isinstance(trigger, AnsweringTrigger):
+                trigger.answer(verdict)
+        return True
+
+    def _judge(self, frame: Frame) -> Verdict | None:
+        if self._state.has("model"):
+            self._judging.pass_by(frame, wanted=True)
+            return None
+        try:
+            verdict = self._judging.judge(frame)
         except FrameError as error:
             self._state.fault("frame", str(error))
-        return True
+            return None
+        self._state.resolved("frame")
+        return verdict
 
     def _leave_camera(self) -> None:
         """Want no more frames: a recording would wait for a pipeline that takes none, and others with it."""
@@ -232,6 +258,13 @@ class Pipeline(SteeredModel):
                 self._camera.unsubscribe(self._mailbox)
                 self._dropped += self._mailbox.dropped
                 self._mailbox = None
+
+    def _look_after_trigger(self, trigger: Trigger) -> None:
+        problem = trigger.problem if isinstance(trigger, AnsweringTrigger) else None
+        if problem is None:
+            self._state.resolved("trigger")
+        else:
+            self._state.fault("trigger", f"trigger {self.section.trigger.kind}: {problem}")
 
     def _look_after_camera(self) -> None:
         camera = self._camera.status()

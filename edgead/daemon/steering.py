@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ class Wiring:
     drift_folder: Path
     limits: LimitsSection
     threads: int | None = None
+    place_kernels: Callable[[], None] = lambda: None
+    """Schedules the kernels' threads, which pipelines share, once a pipeline has started some."""
 
 
 class SteeredModel(ABC):

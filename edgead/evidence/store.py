@@ -16,6 +16,7 @@ from edgead.evidence.database import EvidenceError, close_engine, open_engine, p
 from edgead.evidence.folder import ImageFolder
 from edgead.evidence.image_keeper import ImageKeeper
 from edgead.evidence.kinds import Kinds
+from edgead.evidence.parts import PartRecords
 from edgead.evidence.records import Records
 from edgead.evidence.rows import RowWriter
 from edgead.evidence.settings import StoreSection
@@ -39,6 +40,8 @@ class EvidenceStore:
     ----------
     kinds : Kinds
         What people see and say of kinds of defects.
+    parts : PartRecords
+        What several pipelines say of a part together.
 
     Raises
     ------
@@ -67,6 +70,7 @@ class EvidenceStore:
         self.kinds = Kinds(access)
         self._records = Records(access)
         self._rows = RowWriter(self._engine, lambda: prepare_tables(self._engine))
+        self.parts = PartRecords(access, self._engine, section.commit_within_ms / 1e3)
         self._images = ImageKeeper(section, self._folder)
         self._upkeep = Upkeep(self._engine, self._folder, section.keep_days, now)
 
@@ -208,6 +212,7 @@ class EvidenceStore:
         if self._rows.problem:
             rows = self._rows.counts
             found.append(f"records are not written: {self._rows.problem}; {rows.waiting} wait, {rows.lost} lost")
+        found += self.parts.problems()
         if self._images.problem:
             found.append(f"images are not kept: {self._images.problem}; {self._images.counts.dropped} dropped")
         if self._upkeep.problem:
@@ -230,6 +235,6 @@ class EvidenceStore:
     def close(self, within_s: float = 1.0) -> None:
         """Write what waits, as far as the time allows, and let go of the database."""
         deadline = time.monotonic() + within_s
-        for part in (self._rows, self._images, self._upkeep):
+        for part in (self._rows, self.parts, self._images, self._upkeep):
             part.close(max(0.05, deadline - time.monotonic()))
         close_engine(self._engine)

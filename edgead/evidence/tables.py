@@ -107,6 +107,26 @@ verdicts = Table(
     sqlite_autoincrement=True,
 )
 
+parts = Table(
+    "part_verdicts",
+    metadata,
+    _sequence(),
+    Column("id", String(36), nullable=False, doc="Of the capture of the view that stands for the part."),
+    Column("part", String(64), nullable=False, doc="Which part, as the site file names it."),
+    Column("serial", Text, nullable=False, doc="Serial number, or empty."),
+    Column("batch", Text, nullable=False, doc="Batch, or empty."),
+    Column("recipe", Text, nullable=False, doc="Recipe, or empty."),
+    Column("decision", String(8), nullable=False, doc="ok, review, reject or fault."),
+    Column("reason", Text, nullable=False, doc="Of a fault, or empty."),
+    Column("captured_at", Utc, nullable=False, doc="UTC."),
+    Column("judged_at", Utc, nullable=False, doc="UTC."),
+    Column("views", JSON, nullable=False, doc="JSON: pipeline, id, decision, image_score, boxes of each view."),
+    Index("part_verdicts_by_id", "id", "part", unique=True),
+    Index("part_verdicts_by_part", "part", "seq"),
+    Index("part_verdicts_by_serial", "serial", "seq"),
+    sqlite_autoincrement=True,
+)
+
 marks = Table(
     "marks",
     metadata,

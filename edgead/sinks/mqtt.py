@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from pydantic import Field
 
-from edgead.mqtt.options import BrokerOptions
+from edgead.plant.mqtt.options import BrokerOptions
 from edgead.serialization import record_json
 from edgead.sinks.contract import BaseSink, SinkError
 from edgead.sinks.options import QueueSection, SinkOptions, read_host
@@ -52,7 +52,7 @@ class MqttSink(BaseSink):
     needs_image = False
 
     def __init__(self, name: str, section: MqttOptions):
-        from edgead.mqtt.connection import Connection  # only those who have a broker need its package
+        from edgead.plant.mqtt.connection import Connection  # only those who have a broker need its package
 
         # With QoS 2 the broker must remember what it has had of this client. Otherwise nobody asks who comes back, and
         # two clients with one id would throw each other out.

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from edgead.mqtt.options import BrokerOptions
+from edgead.plant.mqtt.options import BrokerOptions
 from edgead.triggers.contract import TriggerOptions
 from edgead.triggers.registry import register
 from edgead.triggers.timing import SoftwareTrigger
@@ -30,7 +30,7 @@ class MqttTrigger(SoftwareTrigger):
     """
 
     def __init__(self, options: MqttTriggerOptions):
-        from edgead.mqtt.subscription import Subscription  # only those who ask for a broker need its package
+        from edgead.plant.mqtt.subscription import Subscription  # only those who ask for a broker need its package
 
         super().__init__()
         self._subscription = Subscription(options, options.topic, lambda _: self.fire())

@@ -40,6 +40,10 @@ class ServedSink(Protocol):
     def status(self) -> Any: ...
 
 
+class ServedParts(Protocol):
+    def status(self) -> Any: ...
+
+
 class ServedKinds(Protocol):
     def counts(
         self, pipeline: str, *, since: datetime, until: datetime | None = None, decision: Decision = "reject"
@@ -62,7 +66,16 @@ class ServedKinds(Protocol):
     def correct(self, id: str, kind: str | None, *, by: str, pipeline: str | None = None) -> None: ...
 
 
+class ServedPartRecords(Protocol):
+    def newest(
+        self, part: str, *, serial: str | None = None, before_id: str | None = None, limit: int = 50
+    ) -> list[dict[str, Any]]: ...
+
+
 class ServedStore(Protocol):
+    @property
+    def parts(self) -> ServedPartRecords: ...
+
     @property
     def kinds(self) -> ServedKinds: ...
 
@@ -100,6 +113,9 @@ class Served(Protocol):
 
     @property
     def pipelines(self) -> Mapping[str, ServedPipeline]: ...
+
+    @property
+    def parts(self) -> Mapping[str, ServedParts]: ...
 
     @property
     def sinks(self) -> Mapping[str, ServedSink]: ...
