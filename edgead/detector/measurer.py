@@ -152,23 +152,22 @@ class Measurer:
     ) -> Measurement:
         """Score every tile of an image; the one with the highest score says in what way it is anomalous."""
         mosaic = self._mosaic_of(image.shape[:2])
-        joined, times = mosaic.blank(), []
+        joined, times, joining_ns = mosaic.blank(), [], 0
         highest: Measurement | None = None
         for number, spec in enumerate(mosaic.inputs):
             level = describe_above if highest is None else max(describe_above, highest.image_score)
             one = self._measure_input(image, spec, score, level)
             assert one is not None  # a head that waits for more frames is refused
+            times.append(one.stage_times)
             t0 = time.perf_counter_ns()
             mosaic.add(joined, number, one.anomaly_map)
-            times.append(replace(one.stage_times, smooth_ms=one.stage_times.smooth_ms + _ms_since(t0)))
+            joining_ns += time.perf_counter_ns() - t0
             if highest is None or one.image_score > highest.image_score:
                 highest = one
         assert highest is not None
-        t0 = time.perf_counter_ns()
-        maximum = float(joined.max())
         total = StageTimes(*(math.fsum(getattr(one, name) for one in times) for name in _STAGES))
-        total = replace(total, smooth_ms=total.smooth_ms + _ms_since(t0))
-        return Measurement(highest.image_score, joined, maximum, total, highest.descriptor)
+        total = replace(total, smooth_ms=total.smooth_ms + joining_ns / 1e6)
+        return Measurement(highest.image_score, joined, float(joined.max()), total, highest.descriptor)
 
     def _mosaic_of(self, shape: tuple[int, ...]) -> Mosaic:
         """Where tiles lie in frames of a shape; a camera's frames have one."""
@@ -196,7 +195,3 @@ class Measurer:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _ms_since(start_ns: int) -> float:
-    return (time.perf_counter_ns() - start_ns) / 1e6
