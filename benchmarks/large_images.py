@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     width, height = (int(side) for side in options.size.split(","))
     data = write_panels(options.output, (height, width), options.good)
-    for name, settings in _settings(options.settings):
+    for name, settings in read_settings(options.settings):
         file = data / f"{name}.json"
         if not file.is_file():
             # A process of its own, whose largest memory is that of this training alone.
@@ -153,7 +153,7 @@ def _auroc(good: list[float], flawed: list[float]) -> float:
     return round(float(metrics.auroc(labels, np.array([*good, *flawed]))), 4)
 
 
-def _settings(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+def read_settings(text: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Read NAME:KEY=VALUE,...;NAME:... ."""
     for one in text.split(";"):
         name, _, given = one.partition(":")
