@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from patience import MOST_S, wait_until
+from patience import wait_until
 from verdicts import Line
 
 from edgead.errors import SettingsError
@@ -176,7 +176,8 @@ import os, time
 import edgead.sinks.gpio as gpio
 from edgead.types import Frame
 gpio._PROGRAM = ("-c", {FILE_LINE!r})
-sink = gpio.GateSink(gpio.GateOptions(kind="gpio", chip={str(file_line)!r}, line=4, delay_ms=0, pulse_ms=60000, late_ms=10000))
+times = dict(delay_ms=0, pulse_ms=60000, late_ms=10000)
+sink = gpio.GateSink(gpio.GateOptions(kind="gpio", chip={str(file_line)!r}, line=4, **times))
 sink.write(Frame(None, 0, time.perf_counter_ns(), None, ""), None)
 print("written", flush=True)
 time.sleep(600)
