@@ -175,7 +175,7 @@ class Aligned:
         to_frame = _to_frame(region, anomaly_map.shape)
         to_map = np.linalg.inv(to_frame) @ np.vstack([self.to_golden, (0, 0, 1)]) @ to_frame
         return cv2.warpAffine(
-            anomaly_map,
+            anomaly_map.astype(np.float32),  # OpenCV interpolates other numbers by steps of a pixel's 32nd part
             to_map[:2],
             anomaly_map.shape[::-1],
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,

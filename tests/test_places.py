@@ -161,10 +161,10 @@ def test_places_go_with_images_of_one_size_and_without_clean(tmp_path):
     good, spec = training.GoodImages(tmp_path, ignore=["1,2,3,4"]), Preprocessing(image_size=(32, 32))
     looks = [look_of(np.zeros((height, 40, 3), np.uint8)) for height in (30, 31)]
     with pytest.raises(SettingsError, match="a.png has 40x30 pixels and b.png 40x31"):
-        good.prepared(spec, [Path("a.png"), Path("b.png")], looks)
-    prepared = good.prepared(spec, [Path("a.png")], looks[:1])
+        good.with_places(spec, [Path("a.png"), Path("b.png")], looks)
+    prepared = good.with_places(spec, [Path("a.png")], looks[:1])
     assert prepared.ignored.frame_size == (30, 40) and prepared.alignment is None
-    assert training.GoodImages(tmp_path, roi=(0, 0, 5, 5)).prepared(spec, [], []).roi == (0, 0, 5, 5)
+    assert training.GoodImages(tmp_path, roi=(0, 0, 5, 5)).with_places(spec, [], []).roi == (0, 0, 5, 5)
 
 
 def with_places(model, **places):

@@ -125,7 +125,7 @@ class GoodImages:
         spec = spec.model_copy(update={"roi": self.roi})
         if not self.ignore and self.align is None:
             return spec
-        sizes = {(look.height, look.width): path for look, path in zip(looks, paths, strict=True)}
+        sizes = {(int(look.height), int(look.width)): path for look, path in zip(looks, paths, strict=True)}
         if len(sizes) > 1:
             (first, one), (second, other), *_ = sizes.items()
             raise SettingsError(
