@@ -23,6 +23,7 @@ BENCHMARKS = (
     "kernels",
     "kinds",
     "kinds_ncd",
+    "large_images",
     "layers",
     "panel",
     "guarantee",

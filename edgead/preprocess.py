@@ -34,7 +34,7 @@ def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = 
     ----------
     image : ndarray of shape (H, W, 3), uint8, BGR
     spec : Preprocessing
-        From the artifact's manifest.
+        From the artifact's manifest; where that cuts frames, one of its `inputs_of` a frame.
     out : ndarray of shape (h, w, 3), uint8, C order, optional
         Written in place when given.
 
@@ -48,6 +48,7 @@ def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = 
         If the region of interest is not inside the image, or it is of another size than ignored places or the golden
         image are.
     """
+    assert spec.tiles is None, "a frame that is cut has no single input"
     image = aligned(image, spec).image
     whole = image.shape[:2]
     rows, columns = covered(spec, image.shape)
@@ -67,6 +68,21 @@ def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = 
         sides = (rows.start, height - rows.stop, columns.start, width - columns.stop)
         image = cv2.copyMakeBorder(image, *sides, cv2.BORDER_REFLECT_101)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out)
+
+
+def inputs_of(spec: Preprocessing, shape: tuple[int, ...]) -> list[Preprocessing]:
+    """How each input of a frame of this shape is prepared: one for each tile, or `spec` itself without tiles.
+
+    Raises
+    ------
+    SettingsError
+        The frame, or its region of interest, is smaller than a tile, or takes too many.
+    """
+    if spec.tiles is None:
+        return [spec]
+    left, top, width, height = spec.roi or (0, 0, shape[1], shape[0])
+    places = [(left + x, top + y, *size) for x, y, *size in spec.tiles.over((height, width))]
+    return [spec.model_copy(update={"tiles": None, "roi": place}) for place in places]
 
 
 def cut(image: np.ndarray, region: Sequence[int] | None) -> np.ndarray:
@@ -124,7 +140,8 @@ def map_of_frame(anomaly_map: np.ndarray, spec: Preprocessing, laid: Aligned) ->
     found = anomaly_map if part.shape == anomaly_map.shape else part.copy()
     if spec.ignored is not None:
         ignored = _hidden(spec.ignored, spec.roi, found.shape)
-        found = np.where(ignored, found[~ignored].min(), found)
+        counted = found if ignored.all() else found[~ignored]  # a tile may show nothing else
+        found = np.where(ignored, counted.min(), found)
     return laid.back(found, spec.roi or (0, 0, shape[1], shape[0]))
 
 

@@ -17,15 +17,42 @@ DECISIONS: tuple[Decision, ...] = ("ok", "review", "reject")
 """What a detector decides, from good to bad."""
 UNKNOWN_KIND = "unknown kind"
 """The `kind` of a reject that is like none of the kinds that are known."""
+MOST_PART_CHARACTERS = 128
+"""Of each value of a Part: two-dimensional codes hold more, identities of parts do not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Which part a frame shows, as far as somebody said so: each is empty where nobody did."""
+    """Which part a frame shows, as far as somebody said so.
+
+    Attributes
+    ----------
+    serial : str
+        Serial number of the part that the frame shows; empty where nobody said which it is, as the others are.
+    batch : str
+        Batch of the part.
+    recipe : str
+        Recipe of the part: its product.
+
+    Raises
+    ------
+    ValueError
+        A value is too long, or cannot be printed; the message does not repeat it.
+    """
 
     serial: str = ""
     batch: str = ""
     recipe: str = ""
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if not isinstance(value, str):
+                raise ValueError(f"{one.name} is no text")
+            if len(value) > MOST_PART_CHARACTERS:
+                raise ValueError(f"{one.name} has {len(value)} characters, at most {MOST_PART_CHARACTERS} are taken")
+            if not value.isprintable():
+                raise ValueError(f"{one.name} holds a character that cannot be printed")
 
 
 NO_PART = Part()

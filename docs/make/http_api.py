@@ -84,8 +84,10 @@ def _parameters(parameters: list[dict[str, Any]]) -> str:
 
 
 def _body(made: dict[str, Any], body: dict[str, Any]) -> str:
-    (content,) = body["content"].values()
-    schema = content["schema"]
+    schema = next(iter(body["content"].values()))["schema"]
+    if schema.get("format") == "binary":
+        return f"The body is a file: {', '.join(map(code, body['content']))}."
+    schema = next((each for each in schema.get("anyOf", ()) if "$ref" in each), schema)  # one that may be left out
     if "$ref" in schema:
         schema = made["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     needed = schema.get("required", ())

@@ -1,11 +1,14 @@
-"""What a graph is given: the plane of a frame, and how it is prepared. The ground of the manifest's sections."""
+"""What a graph is given: the plane of a frame, and how it is prepared."""
 
 from __future__ import annotations
 
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from edgead.artifact.section import Section
+from edgead.artifact.tiling import Tiling
 
 MOST_PIXELS = 1 << 24  # of the network's input
 
@@ -13,12 +16,6 @@ PositiveInt = Annotated[int, Field(gt=0)]
 _Side = Annotated[int, Field(gt=0, le=8192)]
 _FrameSide = Annotated[int, Field(gt=0, le=65_535)]
 _Place = Annotated[int, Field(ge=0, le=65_535)]
-
-
-class Section(BaseModel):
-    """A section of the manifest: unknown keys and what is not finite are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Ignored(Section):
@@ -50,7 +47,7 @@ class Preprocessing(Section):
     """How a frame becomes the network's input; see `edgead.preprocess`.
 
     A frame of other proportions than `image_size` is stretched, or keeps its own and the rest is filled with its
-    reflection.
+    reflection. With `tiles` the frame, or its region `roi`, is cut, and each tile becomes an input.
     """
 
     image_size: tuple[_Side, _Side]
@@ -60,6 +57,7 @@ class Preprocessing(Section):
     colour: Literal["rgb"] = "rgb"
     ignored: Ignored | None = None
     alignment: Alignment | None = None
+    tiles: Tiling | None = None
 
     @field_validator("image_size")
     @classmethod

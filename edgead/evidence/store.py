@@ -24,7 +24,7 @@ from edgead.evidence.tables import verdicts
 from edgead.evidence.upkeep import Upkeep
 from edgead.evidence.versions import begin_tables, prepare_tables
 from edgead.serialization import verdict_record
-from edgead.types import DECISIONS, Frame, Verdict
+from edgead.types import DECISIONS, NO_PART, Frame, Part, Verdict
 
 _EVIDENCE = {"none": (), "reject": ("reject",), "review": ("review", "reject"), "all": DECISIONS}
 _PLACES = 1000
@@ -127,6 +127,7 @@ class EvidenceStore:
         pipeline: str | None = None,
         decision: str | None = None,
         kind: str | None = None,
+        part: Part = NO_PART,
         before_id: str | None = None,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
@@ -136,10 +137,12 @@ class EvidenceStore:
         ----------
         kind : str, optional
             Only of this one, as it is shown.
+        part : Part, optional
+            Only of parts with the values that it names.
         before_id : str, optional
             Only what came before this one: the last of the page before.
         """
-        asked = {"pipeline": pipeline, "decision": decision, "kind": kind, "before_id": before_id}
+        asked = {"pipeline": pipeline, "decision": decision, "kind": kind, "part": part, "before_id": before_id}
         return [self._with_images(*found) for found in self._records.newest(**asked, limit=limit)]
 
     def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from edgead.types import Frame, PartVerdict, Verdict
@@ -18,6 +19,7 @@ def verdict_record(frame: Frame, verdict: Verdict) -> dict[str, Any]:
         "pipeline": verdict.pipeline,
         "number": frame.number,
         "name": frame.name,
+        **asdict(frame.part),
         "captured_at": frame.captured_at.isoformat(),
         "source": frame.source,
         **Verdict.to_dict(verdict),  # that of an ImageVerdict has a name of its own

@@ -18,10 +18,12 @@ from edgead.runtime import AUTO, RUNTIMES, checked_runtime
 from edgead.sinks import SINKS, SinkOptions
 from edgead.site.explain import Place, PlacedError
 from edgead.site.old_forms import renew
+from edgead.site.part_naming import PartNamingSection, RecipeSection
 from edgead.site.parts import PartSection
 from edgead.sources.settings import CameraSection
 from edgead.triggers import TRIGGERS, TriggerOptions
 from edgead.triggers.timing import EveryFrameOptions
+from edgead.types import MOST_PART_CHARACTERS
 
 RuntimeName = Annotated[
     str,
@@ -71,6 +73,20 @@ class PipelineSection(Section):
     trigger: Annotated[
         TriggerOptions, OneOf(TRIGGERS), Field(description="Which frames are judged; by default every one.")
     ] = EveryFrameOptions()
+    part: Annotated[
+        PartNamingSection | None, Field(description="How it learns which part a frame shows, besides its trigger.")
+    ] = None
+    recipes: Annotated[
+        dict[Annotated[str, Field(min_length=1, max_length=MOST_PART_CHARACTERS)], RecipeSection],
+        Field(description="Models by the recipe that a part asks for; a part that names none has the pipeline's own."),
+    ] = {}
+    unknown_recipe: Annotated[
+        Literal["fault", "review"],
+        Field(
+            description="A part that asks for another recipe: no verdict, and a fault; or judged by the pipeline's own "
+            "model, and never better than review."
+        ),
+    ] = "fault"
     sinks: Annotated[tuple[Name, ...], Field(description="Sinks, by name.")] = ()
     budget_ms: Annotated[
         float | None,

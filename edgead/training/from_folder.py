@@ -21,7 +21,6 @@ from edgead.artifact.folder import Artifact, check_destination
 from edgead.artifact.manifest import LearnsFrom, Preprocessing
 from edgead.calibration.plan import IMAGES, plan_calibration, plan_cross_validation
 from edgead.dataset.folders import (
-    Images,
     StageProgress,
     check_images,
     find_good_images,
@@ -29,6 +28,7 @@ from edgead.dataset.folders import (
     split_good,
 )
 from edgead.dataset.groups import AUTO, FOLDERS, Groups, group_images, leak_warning, leaks
+from edgead.dataset.images import Images
 from edgead.dataset.products import is_pattern, rule_of
 from edgead.errors import SettingsError, tell_invalid
 from edgead.export.build import build_artifact, software_versions
@@ -42,6 +42,7 @@ from edgead.methods.method import Trained
 from edgead.methods.tower_names import TOWERS
 from edgead.training.cross_validation import cross_validate
 from edgead.training.places import not_found_warnings, read_alignment, read_ignored
+from edgead.training.tiles import AskedTiles, learnt_at_most, shrink_warning, smallest
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class GoodImages:
         Places that never count; see `edgead.training.places.read_ignored`. All images are of one size then.
     align : str or Path, optional
         A golden image: parts are laid where its part lies, by shift and small rotation. Likewise.
+    tiles : "auto", int or str, optional
+        Cut each image, or its region, into tiles: their size, or "SIZE,OVERLAP", in pixels of the images.
 
     Raises
     ------
@@ -94,6 +97,7 @@ class GoodImages:
     clean: bool = False
     ignore: Sequence[str | Path] = ()
     align: str | Path | None = None
+    tiles: AskedTiles | str | int | None = None
 
     def __post_init__(self) -> None:
         if self.clean and self.folds:
@@ -106,10 +110,12 @@ class GoodImages:
             object.__setattr__(self, "roi", _region(self.roi))
         if isinstance(self.ignore, str | Path):
             object.__setattr__(self, "ignore", (self.ignore,))
+        if self.tiles is not None and not isinstance(self.tiles, AskedTiles):
+            object.__setattr__(self, "tiles", AskedTiles.read(self.tiles))
         object.__setattr__(self, "group", rule_of(self.group, self.normal_dir))
 
-    def prepared(self, spec: Preprocessing, paths: Sequence[Path], looks: Sequence[Look]) -> Preprocessing:
-        """How these images are prepared, from what the method says.
+    def with_places(self, spec: Preprocessing, paths: Sequence[Path], looks: Sequence[Look]) -> Preprocessing:
+        """How these images are prepared, from what the method says, with the places that the user names.
 
         Raises
         ------
@@ -133,6 +139,14 @@ class GoodImages:
     def find(self) -> list[Path]:
         """List the images; raises DatasetError or ImageError where there are none."""
         return find_good_images(self.data, self.normal_dir) if self.paths is None else list(self.paths)
+
+    def with_tiles(self, spec: Preprocessing, shapes: Sequence[tuple[float, float]]) -> tuple[Preprocessing, str]:
+        """How images of these heights and widths are prepared, tile by tile if so; and a warning, or ''."""
+        shape = smallest([(int(height), int(width)) for height, width in shapes], self.roi)
+        assert self.tiles is None or isinstance(self.tiles, AskedTiles)
+        tiles = None if self.tiles is None else self.tiles.tiling(spec.image_size, shape)
+        prepared = spec.model_copy(update={"roi": self.roi, "tiles": tiles})
+        return prepared, shrink_warning(shape, prepared)
 
     def plan(self, count: int, what: str = IMAGES) -> tuple[int, float]:
         """Number of groups to hold out and the false-reject rate; raises CalibrationError where they are too few."""
@@ -255,6 +269,8 @@ def train_from_folder(
     method = METHODS.find(detector)
     where = choose_device(device)
     check_destination(destination)
+    if good.tiles is not None and method.compares_places:
+        raise SettingsError(f"{detector} compares a part place by place, and tiles show any: leave out --tiles")
     paths = good.find()
     # Too few images, and settings that cannot be, are known before the images are read.
     if method.calibrated:
@@ -275,8 +291,10 @@ def train_from_folder(
         look=lambda path, image: looks.update({os.path.relpath(path, good.data): look_of(image)}),
         progress=partial(progress, "read images"),
     )
-    preprocessing = good.prepared(model.preprocessing, paths, list(looks.values()))
-    split = good.split(paths, model.config.seed) if method.calibrated else good.keep_all(paths, method.learns_from)
+    preprocessing = good.with_places(model.preprocessing, paths, list(looks.values()))
+    preprocessing, shrunk = good.with_tiles(preprocessing, [(look.height, look.width) for look in looks.values()])
+    seed = model.config.seed
+    split = good.split(paths, seed) if method.calibrated else good.keep_all(paths, method.learns_from)
     suspicious: list[Path] = []
     if good.clean:
         suspicious = suspicious_images(split.training, split.groups.of(split.training), roi=good.roi, progress=progress)
@@ -288,7 +306,7 @@ def train_from_folder(
             "detector": detector,
             "settings": model.settings(),
             "roi": good.roi,
-            **preprocessing.model_dump(include={"ignored", "alignment"}, exclude_none=True),
+            **preprocessing.model_dump(include={"ignored", "alignment", "tiles"}, exclude_none=True),
             "weights": weights_sha256,
             "data": digest,
             "number of training images": len(split.training),
@@ -305,13 +323,16 @@ def train_from_folder(
     odd = odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=stretched)
     odd += clean_warnings(suspicious)
     odd += not_found_warnings(paths, preprocessing)
+    if shrunk:
+        facts["shrunk"] = shrunk
     if odd:
         facts["odd_images"] = odd
     if good.clean:
         facts["not_learnt"] = [os.path.relpath(path, good.data) for path in suspicious]
+    images = Images(split.training, preprocessing).some(learnt_at_most(preprocessing, len(split.training)), seed)
     trained = model.fit(
-        Images(split.training, preprocessing),
-        groups=split.groups.of(split.training),
+        images,
+        groups=images.spread(split.groups.of(split.training)),
         progress=progress,
         checkpoint=checkpoint,
         device=where,
@@ -335,7 +356,8 @@ def train_from_folder(
 
         def learn(paths: Sequence[Path]) -> Trained:
             fold = method.from_settings(settings, weights=weights)
-            return fold.fit(Images(list(paths), preprocessing), groups=split.groups.of(paths), device=where)
+            images = Images(paths, preprocessing).some(learnt_at_most(preprocessing, len(paths)), seed)
+            return fold.fit(images, groups=images.spread(split.groups.of(paths)), device=where)
 
         scores = cross_validate(
             learn,
@@ -343,7 +365,7 @@ def train_from_folder(
             good.folds,
             groups=split.groups.of(paths),
             preprocessing=preprocessing,
-            seed=model.config.seed,
+            seed=seed,
             progress=partial(progress, "cross-validate"),
         )
         plan = CalibrationPlan(paths, split.rate, good.review_rate, scores, split.groups.of(paths))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgead.site.schema import Site
-from edgead.types import Decision, Frame, Verdict
+from edgead.types import NO_PART, Decision, Frame, Part, Verdict
 
 
 class ServedCamera(Protocol):
@@ -23,7 +23,9 @@ class ServedPipeline(Protocol):
 
     def latest(self) -> tuple[Frame, Verdict] | None: ...
 
-    def fire(self) -> None: ...
+    def fire(self, part: Part = NO_PART) -> None: ...
+
+    def judge(self, data: bytes, part: Part, within_s: float) -> tuple[Frame, Verdict]: ...
 
     def self_test(self) -> dict[str, Any]: ...
 
@@ -85,6 +87,7 @@ class ServedStore(Protocol):
         pipeline: str | None = None,
         decision: str | None = None,
         kind: str | None = None,
+        part: Part = NO_PART,
         before_id: str | None = None,
         limit: int = 50,
     ) -> list[dict[str, Any]]: ...

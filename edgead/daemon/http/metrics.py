@@ -60,6 +60,10 @@ def _of_cameras(cameras: list[Any]) -> Iterator[Metric]:
     yield _counter("edgead_reconnects", "How often a camera was opened again.", label, rows("reconnects"))
     yield _counter("edgead_frames_corrupt", "Frames that could not be decoded.", label, rows("corrupt"))
     yield _counter("edgead_frames_duplicate", "Frames equal to the one before.", label, rows("duplicates"))
+    yield _counter(
+        "edgead_packets_lost", "Packets of a GenICam camera that did not arrive.", label, rows("lost_packets")
+    )
+    yield _counter("edgead_frames_lost", "Frames of a GenICam camera that did not arrive.", label, rows("lost_frames"))
     states = {(one.name, state): one.state == state for one in cameras for state in _CAMERA_STATES}
     yield _gauge("edgead_camera_state", "1 for the state that a camera is in.", ("camera", "state"), states)
     health = {(one.name, issue): issue in one.health for one in cameras for issue in _HEALTH}
@@ -81,6 +85,10 @@ def _of_pipelines(pipelines: list[Any]) -> Iterator[Metric]:
         dropped,
     )
     yield _counter("edgead_verdicts_late", "Verdicts over the budget.", label, {(p.name,): p.late for p in pipelines})
+    missed = {(p.name,): p.parts_missed for p in pipelines}
+    yield _counter("edgead_parts_missed", "Parts that were named and got no verdict.", label, missed)
+    codes = {(p.name, result): count for p in pipelines for result, count in p.codes.items()}
+    yield _counter("edgead_part_codes", "Codes of parts by what became of them.", ("pipeline", "result"), codes)
     yield _counter("edgead_restarts", "Restarts of a pipeline.", label, {(p.name,): p.restarts for p in pipelines})
     states = {(one.name, state): one.state == state for one in pipelines for state in _PIPELINE_STATES}
     yield _gauge("edgead_pipeline_state", "1 for the state that a pipeline is in.", ("pipeline", "state"), states)

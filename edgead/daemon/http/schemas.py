@@ -43,6 +43,8 @@ class CameraAnswer(Answer):
     reconnects: int
     corrupt: int
     duplicates: int
+    lost_packets: Annotated[int, Field(description="Of a GenICam camera, that did not arrive.")]
+    lost_frames: Annotated[int, Field(description="That a GenICam camera numbered, and that did not arrive.")]
     health: Annotated[tuple[str, ...], Field(description="dark, bright, blurred, moved, frozen.")]
 
 
@@ -73,6 +75,8 @@ class PipelineAnswer(Answer):
     skipped: Annotated[int, Field(description="Frames that came while the pipeline was in fault.")]
     warming_up: Annotated[int, Field(description="Frames that a model which remembers frames needs before it judges.")]
     late: Annotated[int, Field(description="Verdicts that took longer than the budget.")]
+    parts_missed: Annotated[int, Field(description="Parts that were named and got no verdict.")]
+    codes: Annotated[dict[str, int], Field(description="Codes of parts: read, unread, and differs from the trigger.")]
     restarts: int
     fps: Number
     latency: dict[str, LatencyAnswer]
@@ -165,6 +169,9 @@ class VerdictAnswer(Answer):
     pipeline: str
     number: int
     name: str
+    serial: Annotated[str, Field(description="Of the part, where somebody said so.")] = ""
+    batch: str = ""
+    recipe: str = ""
     captured_at: datetime
     source: str
     image_score: Number
