@@ -109,7 +109,7 @@ def _check_size(size: tuple[int, int], shape: tuple[int, ...], what: str) -> Non
         )
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=128)  # as many as a large frame has tiles
 def _hidden(ignored: Ignored, region: tuple[int, int, int, int] | None, map_shape: tuple[int, int]) -> np.ndarray:
     """Which pixels of a map (h, w) of a region show ignored places, bool."""
     mask = np.zeros(ignored.frame_size, np.uint8)
