@@ -151,7 +151,7 @@ class FiloNetwork(ClipNetwork):
         return F.normalize(torch.stack([*of_blocks, *of_shapes], dim=1), dim=-1)
 
     def shares(self, patches: Tensor, good: Tensor, anomalous: Tensor) -> Tensor:
-        """Patches (n, m, p, d) and texts of length 1 (n, d) -> share of the anomalous one of each pixel, (n, m, h, w)."""
+        """Patches (n, m, p, d) and texts of length 1 (n, d) -> the anomalous one's share of pixels, (n, m, h, w)."""
         differences = (patches @ (SCALE * (anomalous - good))[:, None, :, None]).squeeze(3).unflatten(2, self.grid)
         size = self.tower.patch_embed.img_size
         return F.interpolate(differences, size=size, mode="bilinear", align_corners=True).sigmoid()

@@ -21,6 +21,7 @@ PLACES = ("top left", "top", "top right", "left", "center", "right", "bottom lef
 
 INITIAL_STD = 0.02
 _SHRINKS = 16
+_HIDDEN = -1e4
 _MOST_DETAILS = 50
 
 
@@ -96,7 +97,8 @@ class FiloWords(nn.Module):
         self.blocks, self.norm = network.transformer.resblocks, network.ln_final
         for name, values in {"positions": network.positional_embedding, "projection": network.text_projection}.items():
             self.register_buffer(name, values.detach())
-        self.register_buffer("mask", network.attn_mask, persistent=False)
+        # Half floats have no number as low as a mask's, and none is needed.
+        self.register_buffer("mask", network.attn_mask.clamp(min=_HIDDEN), persistent=False)
         self.good = ShiftedContext(network.width, context)
         self.anomalous = ShiftedContext(network.width, context)
 
