@@ -62,7 +62,7 @@ def train(
         Folder of the model to write.
     detector : str
         The method: "patchcore", "mvg", "simplenet", "efficient_ad", "draem", "cs_flow", "golden", "inp_former",
-        "inp_lite", "metauas", "winclip", "anomaly_clip" or "crane".
+        "inp_lite", "metauas", "winclip", "anomaly_clip", "crane" or "filo".
     preset : str
         Settings of the method: "default", another of its presets, or "auto" for what fits this machine.
     device : {"auto", "cpu", "cuda"}
