@@ -206,7 +206,8 @@ def test_parts_that_are_shifted_and_turned_are_judged_as_well_as_those_that_lie_
     degrees more: a detector that compares places and lays no part by itself, trained and tested with and without.
     """
     pytest.importorskip("torch")
-    from edgead.training.from_folder import GoodImages, train_from_folder
+    from edgead.training.from_folder import train_from_folder
+    from edgead.training.good_images import GoodImages
 
     rng = np.random.default_rng(7)
 

@@ -35,7 +35,8 @@ pytest.importorskip("torch", reason="training needs the workstation's packages")
 from edgead.export.verify import TorchScores, compare_with_torch, replay_golden  # noqa: E402
 from edgead.methods.made_pairs import MadePairs  # noqa: E402
 from edgead.training.frame_time import tiles_account  # noqa: E402
-from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
+from edgead.training.from_folder import train_from_folder  # noqa: E402
+from edgead.training.good_images import GoodImages  # noqa: E402
 from edgead.training.tiles import AskedTiles, shrink_warning  # noqa: E402
 
 SIDES = st.integers(16, 200)
