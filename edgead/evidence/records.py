@@ -26,12 +26,12 @@ class Records:
     def newest(
         self,
         *,
-        pipeline: str | None,
-        decision: str | None,
-        kind: str | None,
-        part: Part,
-        before_id: str | None,
         limit: int,
+        pipeline: str | None = None,
+        decision: str | None = None,
+        kind: str | None = None,
+        part: Part = NO_PART,
+        before_id: str | None = None,
     ) -> list[tuple[dict[str, Any], str | None]]:
         """Records and the places of their images."""
         if not all(_NAME.fullmatch(name) for name in (pipeline, decision, before_id) if name):
