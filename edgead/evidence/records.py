@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select
 from edgead.evidence.access import Access
 from edgead.evidence.queries import as_record, defect, is_of_part, is_shown_as, mark_of, one, with_opinions
 from edgead.evidence.tables import audit, marks, verdicts
-from edgead.types import DECISIONS, Part
+from edgead.types import DECISIONS, NO_PART, Part
 
 _MOST_ROWS = 1000
 _NAME = re.compile(r"[!-~]{1,64}")
