@@ -76,6 +76,19 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
+def fifo_allowed() -> None:
+    """Skips where the system lets nobody here have a real-time priority."""
+    if not hasattr(os, "sched_setscheduler"):
+        pytest.skip("REAL TIME NOT TESTED: only Linux has SCHED_FIFO")
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        pytest.skip("REAL TIME NOT TESTED: SCHED_FIFO is not permitted here (ulimit -r)")
+    os.sched_setscheduler(0, *before)
+
+
+@pytest.fixture
 def model_copy(trained_model: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained_model, tmp_path / "model"))
 

@@ -11,7 +11,7 @@ from edgead import Detector  # noqa: E402
 from edgead.artifact.folder import Artifact, ArtifactError  # noqa: E402
 from edgead.calibration.conformal import CalibrationError
 from edgead.calibration.plan import plan_cross_validation  # noqa: E402
-from edgead.dataset.folders import Images  # noqa: E402
+from edgead.dataset.images import Images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.export.build import write_draft  # noqa: E402
 from edgead.export.calibration_images import find_calibration_images  # noqa: E402

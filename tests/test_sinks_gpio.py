@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +12,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from patience import MOST_S, wait_until
+from patience import wait_until
 from verdicts import Line
 
 from edgead.errors import SettingsError
@@ -178,16 +176,18 @@ import os, time
 import edgead.sinks.gpio as gpio
 from edgead.types import Frame
 gpio._PROGRAM = ("-c", {FILE_LINE!r})
-sink = gpio.GateSink(gpio.GateOptions(kind="gpio", chip={str(file_line)!r}, line=4, delay_ms=0, pulse_ms=60000))
+times = dict(delay_ms=0, pulse_ms=60000, late_ms=10000)
+sink = gpio.GateSink(gpio.GateOptions(kind="gpio", chip={str(file_line)!r}, line=4, **times))
 sink.write(Frame(None, 0, time.perf_counter_ns(), None, ""), None)
 print("written", flush=True)
 time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"written\n"
-        wait_until(lambda: [high for high, _ in changes(file_line)] == [1])
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait(MOST_S)
+        try:
+            assert process.stdout.readline() == b"written\n"
+            wait_until(lambda: [high for high, _ in changes(file_line)] == [1])
+        finally:
+            process.kill()
     wait_until(lambda: [high for high, _ in changes(file_line)] == [1, 0])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -20,13 +20,14 @@ from edgead.serialization import verdict_record
 from edgead.sinks.modbus import OTHER_KIND
 from edgead.triggers.handshake import FLAGS, NOT_JUDGED, Status
 from edgead.triggers.modbus import FIRST_TEXT
-from edgead.types import DECISIONS, Box, Frame, StageTimes, Verdict
+from edgead.types import DECISIONS, FAULT, Box, Frame, Part, StageTimes, Verdict
 
 
 def example() -> dict[str, Any]:
     """The record of a reject."""
     when = datetime(2026, 11, 25, 6, 0, tzinfo=timezone.utc)
     frame = Frame(np.zeros((4, 4, 3), np.uint8), 17, 0, when, "camera:0", id="01939c4e-0000-7000-8000-000000000011")
+    frame = replace(frame, part=Part("A-0017", "2026-48", "cap, blue"))
     verdict = Verdict(
         image_score=1.4,
         decision="reject",
@@ -53,7 +54,7 @@ def record_page() -> str:
     KeyError
         A key of the record that neither Frame nor Verdict describes.
     """
-    known = {**attributes(Verdict.__doc__), **attributes(Frame.__doc__)}
+    known = {**attributes(Verdict.__doc__), **attributes(Frame.__doc__), **attributes(Part.__doc__)}
     own = {
         "image_score": attributes(Verdict.__doc__)["image_score"],
         "stage_times": first_paragraph(StageTimes.__doc__),
@@ -63,7 +64,9 @@ def record_page() -> str:
     rows = [[code(key), own.get(key) or known[key]] for key in example()]
     parts = (
         "# The record of a verdict",
-        "MQTT messages, webhooks and JSON lines carry the same record.",
+        "MQTT messages, webhooks and JSON lines carry the same record. That of a [part](../how-to/parts.md) has "
+        "`reason` and `views` too; where a model [lays parts](../how-to/regions.md#parts-that-do-not-lie-still) it has "
+        f"`alignment`: {known['alignment']}",
         f"```json\n{json.dumps(example(), indent=2, ensure_ascii=False)}\n```",
         table(("key", "is"), rows),
     )
@@ -74,7 +77,7 @@ def modbus_page() -> str:
     """Write the page of the registers and coils of a PLC."""
     coils = [[f"coil +{number}", f"the decision was {decision}"] for number, decision in enumerate(DECISIONS)]
     toggle = "toggles with each verdict; it is written with the others and after the registers: wait for its change"
-    codes = ", ".join(f"{number} {decision}" for number, decision in enumerate(DECISIONS))
+    codes = ", ".join(f"{number} {decision}" for number, decision in enumerate((*DECISIONS, FAULT)))
     rows = [
         *coils,
         [f"coil +{len(DECISIONS)}", toggle],

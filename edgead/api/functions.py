@@ -21,7 +21,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_OF_IMAGES = ("roi", "false_reject_rate", "review_rate", "skip_bad", "folds", "group", "normal_dir", "paths", "clean")
+_OF_IMAGES = (
+    "roi",
+    "false_reject_rate",
+    "review_rate",
+    "skip_bad",
+    "folds",
+    "group",
+    "normal_dir",
+    "paths",
+    "clean",
+    "tiles",
+    "ignore",
+    "align",
+)
 
 
 @names_parameters
@@ -102,7 +115,8 @@ def train(
     )
     for problem in skipped:
         logger.warning("left out: %s", problem)
-    for warning in artifact.manifest.training.get("odd_images", ()):
+    training = artifact.manifest.training
+    for warning in [*training.get("odd_images", ()), *([training["shrunk"]] if "shrunk" in training else ())]:
         logger.warning("%s", warning)
     return Model(artifact)
 

@@ -86,7 +86,7 @@ class GateSink(BaseSink):
                 f"{self.uri}: the verdict of frame {frame.number} came {late_ns / 1e6:.1f} ms too late for the gate, "
                 f"which opens {self._options.delay_ms:g} ms after the capture: the part was not ejected"
             )
-        if self._process.poll() is not None:
+        if self._ended:
             self._start_again()
         with self._changed:
             self._under_way += 1
@@ -133,14 +133,14 @@ class GateSink(BaseSink):
         if answer != READY:
             with self._process:  # waits for it, and closes what leads to it
                 raise SettingsError(f"{self.uri}: {_refused(answer.decode().strip())}")
-        self._under_way = 0
+        self._under_way, self._ended = 0, False
         name = f"gate {options.line}"
         self._reader = threading.Thread(target=self._read, args=(self._process,), name=name, daemon=True)
         self._reader.start()
 
     def _start_again(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        with self._process:  # waits for it, and closes what leads to it
+            pass
         try:
             self._start()
         except SettingsError as error:
@@ -158,6 +158,7 @@ class GateSink(BaseSink):
             rest = rest[whole:]
         process.stdout.close()
         with self._changed:
+            self._ended = True  # known sooner than by its exit status
             if not self._closed and self._under_way:
                 self._report(f"the gate's process has ended: {self._under_way} parts were not ejected")
             self._changed.notify_all()

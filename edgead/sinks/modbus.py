@@ -10,7 +10,7 @@ from edgead.plant.modbus import ModbusPlc, PlcOptions, float32_registers
 from edgead.sinks.contract import BaseSink, SinkError
 from edgead.sinks.options import SinkOptions, read_host
 from edgead.sinks.registry import register
-from edgead.types import DECISIONS, Frame, Verdict
+from edgead.types import DECISIONS, FAULT, Frame, Verdict
 
 
 class ModbusOptions(SinkOptions, PlcOptions):
@@ -33,9 +33,9 @@ class ModbusOptions(SinkOptions, PlcOptions):
 
 
 def to_registers(count: int, score: float, decision: str) -> list[int]:
-    """Five registers: count (uint32), score (float32), decision (0 ok, 1 review, 2 reject); high words first."""
+    """Five registers, high words first: count (uint32), score (float32), decision (0 ok to 2 reject, 3 fault)."""
     high, low = divmod(count & 0xFFFFFFFF, 2**16)
-    return [high, low, *float32_registers(score), DECISIONS.index(decision)]
+    return [high, low, *float32_registers(score), (*DECISIONS, FAULT).index(decision)]
 
 
 OTHER_KIND = 65_535
@@ -51,6 +51,8 @@ def kind_number(kind: str | None, kinds: tuple[str, ...]) -> int:
 
 class ModbusSink(BaseSink):
     """Writes the registers of each verdict, then its coils: ok, review, reject and one that toggles.
+
+    At a part of which a view is missing the first three are all off.
 
     The four coils go in one request, and after the registers: a PLC that sees the toggle change reads a whole
     verdict. The count goes up with every verdict that was given, so that a PLC sees what it has missed. A verdict that

@@ -21,7 +21,6 @@ from edgead.artifact.folder import Artifact, check_destination
 from edgead.artifact.manifest import LearnsFrom, Preprocessing
 from edgead.calibration.plan import IMAGES, plan_calibration, plan_cross_validation
 from edgead.dataset.folders import (
-    Images,
     StageProgress,
     check_images,
     find_good_images,
@@ -29,6 +28,7 @@ from edgead.dataset.folders import (
     split_good,
 )
 from edgead.dataset.groups import AUTO, FOLDERS, Groups, group_images, leak_warning, leaks
+from edgead.dataset.images import Images
 from edgead.dataset.products import is_pattern, rule_of
 from edgead.errors import SettingsError, tell_invalid
 from edgead.export.build import build_artifact, software_versions
@@ -41,6 +41,8 @@ from edgead.methods.device import choose_device, peak_memory
 from edgead.methods.method import Trained
 from edgead.methods.tower_names import TOWERS
 from edgead.training.cross_validation import cross_validate
+from edgead.training.places import not_found_warnings, read_alignment, read_ignored
+from edgead.training.tiles import AskedTiles, learnt_at_most, shrink_warning, smallest
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,17 @@ class GoodImages:
     clean : bool
         Do not learn images that stand out as defects do, see `edgead.learning.screen.clean`. Those held out for the
         thresholds all stay: to choose among them would end the guarantee.
+    ignore : sequence of str or Path
+        Places that never count; see `edgead.training.places.read_ignored`. All images are of one size then.
+    align : str or Path, optional
+        A golden image: parts are laid where its part lies, by shift and small rotation. Likewise.
+    tiles : "auto", int or str, optional
+        Cut each image, or its region, into tiles: their size, or "SIZE,OVERLAP", in pixels of the images.
 
     Raises
     ------
     SettingsError
-        `roi` is no region, or `clean` with `folds` or several products.
+        `roi` is no region, or `clean` with `folds`, several products, `ignore` or `align`.
     """
 
     data: Path
@@ -87,19 +95,58 @@ class GoodImages:
     group: str = AUTO
     paths: Sequence[Path] | None = None
     clean: bool = False
+    ignore: Sequence[str | Path] = ()
+    align: str | Path | None = None
+    tiles: AskedTiles | str | int | None = None
 
     def __post_init__(self) -> None:
         if self.clean and self.folds:
             raise SettingsError("--clean holds images out, and --folds none: give one of them")
         if self.clean and is_pattern(self.normal_dir):
             raise SettingsError("--clean compares the parts of one product: leave it out for several")
+        if self.clean and (self.ignore or self.align is not None):
+            raise SettingsError("--clean compares all of each image as it lies: leave out --ignore and --align, or it")
         if self.roi is not None:
             object.__setattr__(self, "roi", _region(self.roi))
+        if isinstance(self.ignore, str | Path):
+            object.__setattr__(self, "ignore", (self.ignore,))
+        if self.tiles is not None and not isinstance(self.tiles, AskedTiles):
+            object.__setattr__(self, "tiles", AskedTiles.read(self.tiles))
         object.__setattr__(self, "group", rule_of(self.group, self.normal_dir))
+
+    def with_places(self, spec: Preprocessing, paths: Sequence[Path], looks: Sequence[Look]) -> Preprocessing:
+        """How these images are prepared, from what the method says, with the places that the user names.
+
+        Raises
+        ------
+        SettingsError
+            See `edgead.training.places`; or sizes differ where places are named.
+        """
+        spec = spec.model_copy(update={"roi": self.roi})
+        if not self.ignore and self.align is None:
+            return spec
+        sizes = {(look.height, look.width): path for look, path in zip(looks, paths, strict=True)}
+        if len(sizes) > 1:
+            (first, one), (second, other), *_ = sizes.items()
+            raise SettingsError(
+                f"--ignore and --align name places of images of one size, {one} has {first[1]}x{first[0]} pixels and "
+                f"{other} {second[1]}x{second[0]}"
+            )
+        ((size, example),) = sizes.items()
+        ignored, alignment = read_ignored(self.ignore, size, example), read_alignment(self.align, size, example)
+        return spec.model_copy(update={"ignored": ignored, "alignment": alignment})
 
     def find(self) -> list[Path]:
         """List the images; raises DatasetError or ImageError where there are none."""
         return find_good_images(self.data, self.normal_dir) if self.paths is None else list(self.paths)
+
+    def with_tiles(self, spec: Preprocessing, shapes: Sequence[tuple[float, float]]) -> tuple[Preprocessing, str]:
+        """How images of these heights and widths are prepared, tile by tile if so; and a warning, or ''."""
+        shape = smallest([(int(height), int(width)) for height, width in shapes], self.roi)
+        assert self.tiles is None or isinstance(self.tiles, AskedTiles)
+        tiles = None if self.tiles is None else self.tiles.tiling(spec.image_size, shape)
+        prepared = spec.model_copy(update={"roi": self.roi, "tiles": tiles})
+        return prepared, shrink_warning(shape, prepared)
 
     def plan(self, count: int, what: str = IMAGES) -> tuple[int, float]:
         """Number of groups to hold out and the false-reject rate; raises CalibrationError where they are too few."""
@@ -222,6 +269,8 @@ def train_from_folder(
     method = METHODS.find(detector)
     where = choose_device(device)
     check_destination(destination)
+    if good.tiles is not None and method.compares_places:
+        raise SettingsError(f"{detector} compares a part place by place, and tiles show any: leave out --tiles")
     paths = good.find()
     # Too few images, and settings that cannot be, are known before the images are read.
     if method.calibrated:
@@ -242,8 +291,10 @@ def train_from_folder(
         look=lambda path, image: looks.update({os.path.relpath(path, good.data): look_of(image)}),
         progress=partial(progress, "read images"),
     )
-    preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})
-    split = good.split(paths, model.config.seed) if method.calibrated else good.keep_all(paths, method.learns_from)
+    preprocessing = good.with_places(model.preprocessing, paths, list(looks.values()))
+    preprocessing, shrunk = good.with_tiles(preprocessing, [(look.height, look.width) for look in looks.values()])
+    seed = model.config.seed
+    split = good.split(paths, seed) if method.calibrated else good.keep_all(paths, method.learns_from)
     suspicious: list[Path] = []
     if good.clean:
         suspicious = suspicious_images(split.training, split.groups.of(split.training), roi=good.roi, progress=progress)
@@ -255,6 +306,7 @@ def train_from_folder(
             "detector": detector,
             "settings": model.settings(),
             "roi": good.roi,
+            **preprocessing.model_dump(include={"ignored", "alignment", "tiles"}, exclude_none=True),
             "weights": weights_sha256,
             "data": digest,
             "number of training images": len(split.training),
@@ -270,13 +322,17 @@ def train_from_folder(
     apart = split.groups.rule == FOLDERS
     odd = odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=stretched)
     odd += clean_warnings(suspicious)
+    odd += not_found_warnings(paths, preprocessing)
+    if shrunk:
+        facts["shrunk"] = shrunk
     if odd:
         facts["odd_images"] = odd
     if good.clean:
         facts["not_learnt"] = [os.path.relpath(path, good.data) for path in suspicious]
+    images = Images(split.training, preprocessing).some(learnt_at_most(preprocessing, len(split.training)), seed)
     trained = model.fit(
-        Images(split.training, preprocessing),
-        groups=split.groups.of(split.training),
+        images,
+        groups=images.spread(split.groups.of(split.training)),
         progress=progress,
         checkpoint=checkpoint,
         device=where,
@@ -300,7 +356,8 @@ def train_from_folder(
 
         def learn(paths: Sequence[Path]) -> Trained:
             fold = method.from_settings(settings, weights=weights)
-            return fold.fit(Images(list(paths), preprocessing), groups=split.groups.of(paths), device=where)
+            images = Images(paths, preprocessing).some(learnt_at_most(preprocessing, len(paths)), seed)
+            return fold.fit(images, groups=images.spread(split.groups.of(paths)), device=where)
 
         scores = cross_validate(
             learn,
@@ -308,7 +365,7 @@ def train_from_folder(
             good.folds,
             groups=split.groups.of(paths),
             preprocessing=preprocessing,
-            seed=model.config.seed,
+            seed=seed,
             progress=partial(progress, "cross-validate"),
         )
         plan = CalibrationPlan(paths, split.rate, good.review_rate, scores, split.groups.of(paths))

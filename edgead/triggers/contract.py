@@ -41,6 +41,11 @@ class NamingTrigger(Trigger, Protocol):
 class PartTrigger(NamingTrigger, RequestTrigger, Protocol):
     """A trigger that can be asked for a frame of a part."""
 
+    @property
+    def missed(self) -> int:
+        """Parts that were named and that no frame came for."""
+        ...
+
     def fire(self, at_ns: int | None = None, part: Part = NO_PART) -> None: ...
 
 
