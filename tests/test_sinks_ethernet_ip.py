@@ -18,7 +18,8 @@ from edgead.types import Part
 
 pylogix = pytest.importorskip("pylogix", reason="ETHERNET/IP NOT TESTED: pip install 'edgead[ethernet-ip]'")
 pytest.importorskip("cpppo", reason="ETHERNET/IP NOT TESTED: pip install cpppo")
-pytestmark = pytest.mark.slow
+# pylogix makes a socket that it drops when it makes the next one.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Exception ignored in. <socket")]
 TAGS = "Edgead.Count=DINT Edgead.Score=REAL Edgead.Decision=INT Edgead.Serial.LEN=DINT Edgead.Serial.DATA=SINT[82]"
 
 

@@ -18,6 +18,7 @@ from edgead.sinks.s7 import S7Options, block
 from edgead.types import Part
 
 snap7 = pytest.importorskip("snap7", reason="S7 NOT TESTED: pip install 'edgead[s7]'")
+pytestmark = pytest.mark.slow
 DB, START, SIZE, WRITTEN = 5, 10, 100, 48
 
 

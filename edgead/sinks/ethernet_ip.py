@@ -73,34 +73,34 @@ class EthernetIpSink(BaseSink):
         """
         self._count += 1
         serial = frame.part.serial.encode("ascii", "replace")[:SERIAL_MOST]
-        values: list[tuple[str, Any]] = [
-            ("Score", float32(verdict.image_score)),
-            ("Decision", DECISIONS.index(verdict.decision)),
-            ("Serial.LEN", len(serial)),
-        ]
-        self._ask(self._plc.Write, [(f"{self._tag}.{name}", value) for name, value in values])
-        if serial:
-            self._ask(self._plc.Write, f"{self._tag}.Serial.DATA[0]", list(serial))
-        # A DINT has a sign: after 2^31 - 1 the count begins at 0.
-        self._ask(self._plc.Write, f"{self._tag}.Count", self._count % 2**31)
+        values = {
+            "Score": float32(verdict.image_score),
+            "Decision": DECISIONS.index(verdict.decision),
+            "Serial.LEN": len(serial),
+            **({"Serial.DATA[0]": list(serial)} if serial else {}),
+            # A DINT has a sign: after 2^31 - 1 the count begins at 0.
+            "Count": self._count % 2**31,
+        }
+        # One by one: pylogix waits without end where one of several tags is not there.
+        for name, value in values.items():
+            self._ask(self._plc.Write, f"{self._tag}.{name}", value)
 
     def check(self) -> None:
         """Read the count, to know that the PLC is there; raises as `write`."""
         self._ask(self._plc.Read, f"{self._tag}.Count")
 
-    def _ask(self, request: Any, *values: Any) -> None:
+    def _ask(self, request: Any, tag: str, *values: Any) -> None:
         try:
-            answers = request(*values)
+            status = request(tag, *values).Status
         except OSError as error:
             self._plc.Close()
             raise SinkError(f"{self.uri}: cannot be written or read: {error}") from None
         except BaseException:
             self._plc.Close()
             raise
-        for answer in answers if isinstance(answers, list) else [answers]:
-            if answer.Status != "Success":
-                self._plc.Close()
-                raise SinkError(f"{self.uri}: {answer.TagName} cannot be written or read: {answer.Status}")
+        if status != "Success":
+            self._plc.Close()
+            raise SinkError(f"{self.uri}: {tag} cannot be written or read: {status}")
 
     def close(self) -> None:
         self._plc.Close()
