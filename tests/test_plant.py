@@ -1,4 +1,4 @@
-"""A PLC asks, and reads its answer: 1,000 parts, also on record, by Sparkplug and OPC UA; each is pulled out meanwhile."""
+"""A PLC asks and reads its answer: 1,000 parts, on record, by Sparkplug and OPC UA, and each pulled out meanwhile."""
 
 from __future__ import annotations
 
