@@ -149,7 +149,7 @@ def test_a_golden_image_of_another_size_is_refused(part, tmp_path):
 
 def test_a_golden_image_that_is_none_is_refused_when_the_model_runs(part):
     spec = alignment_to(part).model_copy(update={"look": "AAAA"})
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError, match="is damaged"):
         aligned(part, Preprocessing(image_size=(64, 64), alignment=spec))
 
 
