@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from edgead import Detector
 from edgead.artifact.folder import Artifact
+from edgead.artifact.inputs import Ignored
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.tiling import MOST_TILES, Tiling
 from edgead.cli.advice import advise
@@ -27,14 +28,15 @@ from edgead.heads.nearest import NearestHead
 from edgead.images.files import ImageError, list_images, load_image
 from edgead.learning.commission.backbone import open_backbone
 from edgead.learning.finalize import kept_images
-from edgead.preprocess import inputs_of, preprocess
+from edgead.preprocess import alignment_to, inputs_of, preprocess
 from edgead.types import Frame
 
 pytest.importorskip("torch", reason="training needs the workstation's packages")
-from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
+from edgead.export.verify import TorchScores, compare_with_torch, replay_golden  # noqa: E402
 from edgead.methods.made_pairs import MadePairs  # noqa: E402
 from edgead.training.frame_time import tiles_account  # noqa: E402
-from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
+from edgead.training.from_folder import train_from_folder  # noqa: E402
+from edgead.training.good_images import GoodImages  # noqa: E402
 from edgead.training.tiles import AskedTiles, shrink_warning  # noqa: E402
 
 SIDES = st.integers(16, 200)
@@ -205,6 +207,24 @@ def test_calibrated_on_whole_images(detector, tiled_model):
 def test_the_torch_network_agrees(tiled_model):
     parity = compare_with_torch(Artifact.load(tiled_model))
     assert parity.passed and parity.images == 3
+
+
+def test_an_aligned_part_with_places_to_ignore_is_cut_too(detector, part):
+    ignored = Ignored(frame_size=(480, 480), polygons=(((300, 40), (479, 40), (479, 479), (300, 479)),))
+    manifest = detector.manifest.with_preprocessing(alignment=alignment_to(part), ignored=ignored)
+    turn = cv2.getRotationMatrix2D((239.5, 239.5), 3, 1.0)
+    moved = cv2.warpAffine(part, turn, (480, 480), borderMode=cv2.BORDER_REFLECT_101)
+    cv2.circle(moved, (140, 200), 14, (20, 20, 20), -1)  # counts
+    cv2.circle(moved, (400, 200), 30, (20, 20, 20), -1)  # does not
+    artifact = Artifact(detector.artifact.path, manifest)
+    with Detector(artifact, runtime="onnxruntime") as laid:
+        measured = laid.measure(moved)
+    score, anomaly_map = TorchScores(artifact)(moved)
+    assert measured.found and measured.alignment > 0.9
+    assert measured.image_score == pytest.approx(score, rel=1e-4)
+    np.testing.assert_allclose(measured.anomaly_map, anomaly_map, atol=1e-3 * anomaly_map.max())
+    counted, ignored_place = (measured.anomaly_map[200 * 67 // 480, x * 67 // 480] for x in (140, 400))
+    assert counted > 1.5 * ignored_place
 
 
 def test_a_head_that_remembers_frames_is_refused(tiled_model, monkeypatch):

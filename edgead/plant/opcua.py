@@ -94,7 +94,8 @@ class OpcUaServer:
         self.port = options.port
         self._ua, self._options, self._failed = ua, options, failed
         self._names = (folder, event_type, event_fields)
-        self._server: Any = Server(user_manager=_Users(options))
+        users: Any = _Users(options)
+        self._server: Any = Server(user_manager=users)
         self._objects: dict[str, Any] = {}
         self._variables: dict[tuple[str, str], Any] = {}
         self._error: Exception | None = None
