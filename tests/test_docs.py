@@ -160,7 +160,7 @@ def test_pages_name_only_routes_and_metrics_that_there_are():
 
 
 def test_site_files_of_the_pages_are_valid(tmp_path, monkeypatch):
-    for name in ("CAMERA_PASSWORD", "EDGEAD_TOKEN"):
+    for name in ("CAMERA_PASSWORD", "EDGEAD_TOKEN", "SCADA_PASSWORD"):
         monkeypatch.setenv(name, "sixteen-characters")
     found = [block for block in all_blocks("yaml") if "site" in block.title]
     assert len(found) >= 4

@@ -21,7 +21,7 @@ PARTS, PULLS = 1000, 10
 
 
 async def opcua_counters(port):
-    """Connects anew, as a client that comes and goes."""
+    """A new connection each time, as of a client that comes and goes."""
     async with asyncua.Client(f"opc.tcp://127.0.0.1:{port}", timeout=30) as client:
         index = await client.get_namespace_index("urn:edgead:machine-vision")
         path = [f"{index}:{name}" for name in ("VisionSystems", "a", "Counters", "Judged")]

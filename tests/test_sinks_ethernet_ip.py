@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from contextlib import closing, contextmanager
@@ -20,6 +21,14 @@ pylogix = pytest.importorskip("pylogix", reason="ETHERNET/IP NOT TESTED: pip ins
 pytest.importorskip("cpppo", reason="ETHERNET/IP NOT TESTED: pip install cpppo")
 # pylogix makes a socket that it drops when it makes the next one.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Exception ignored in. <socket")]
+
+
+@pytest.fixture(autouse=True)
+def dropped():
+    yield
+    gc.collect()  # here, where those sockets may be warned of
+
+
 TAGS = "Edgead.Count=DINT Edgead.Score=REAL Edgead.Decision=INT Edgead.Serial.LEN=DINT Edgead.Serial.DATA=SINT[82]"
 
 

@@ -108,6 +108,10 @@ def test_a_data_block_that_is_not_there_is_named():
         assert "/db77: cannot be written or read" in queued.status().problem
 
 
+def test_a_part_of_which_a_view_is_missing_is_three():
+    assert struct.unpack_from(">h", block(1, 0.5, "fault", ""), 8) == (3,)
+
+
 @pytest.mark.parametrize("score", [1e39, -1e300, float("inf")])
 def test_a_score_beyond_float32_is_the_largest_there_is(score):
     (found,) = struct.unpack_from(">f", block(1, score, "reject", "é"), 4)

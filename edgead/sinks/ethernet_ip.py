@@ -13,7 +13,7 @@ from edgead.process.installation import install_command
 from edgead.sinks.contract import BaseSink, SinkError
 from edgead.sinks.options import SinkOptions
 from edgead.sinks.registry import register
-from edgead.types import DECISIONS, Frame, Verdict
+from edgead.types import DECISIONS, FAULT, Frame, Verdict
 
 SERIAL_MOST = 82
 """Characters of a STRING of Rockwell's."""
@@ -75,7 +75,7 @@ class EthernetIpSink(BaseSink):
         serial = frame.part.serial.encode("ascii", "replace")[:SERIAL_MOST]
         values = {
             "Score": float32(verdict.image_score),
-            "Decision": DECISIONS.index(verdict.decision),
+            "Decision": (*DECISIONS, FAULT).index(verdict.decision),
             "Serial.LEN": len(serial),
             **({"Serial.DATA[0]": list(serial)} if serial else {}),
             # A DINT has a sign: after 2^31 - 1 the count begins at 0.

@@ -10,7 +10,7 @@ from edgead.serialization import record_json
 from edgead.sinks.contract import BaseSink, SinkError
 from edgead.sinks.options import SinkOptions
 from edgead.sinks.registry import register
-from edgead.types import DECISIONS, Frame, Verdict
+from edgead.types import DECISIONS, FAULT, Frame, Verdict
 
 _FIELDS = {
     "ResultId": "String",
@@ -84,7 +84,7 @@ class OpcUaSink(BaseSink):
         values["VisionStateMachine/CurrentState"] = ("String", "Operational")
         values["Counters/Judged"] = ("UInt32", counts.total() % 2**32)
         values["Counters/Dropped"] = ("UInt32", self._skipped % 2**32)
-        for decision in DECISIONS:
+        for decision in (*DECISIONS, FAULT):
             values[f"Counters/{decision.capitalize()}"] = ("UInt32", counts[decision] % 2**32)
         self._server.publish(pipeline, values, result, f"{pipeline}: {verdict.decision}")
 

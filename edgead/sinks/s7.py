@@ -17,7 +17,7 @@ from edgead.process.installation import install_command
 from edgead.sinks.contract import BaseSink, SinkError
 from edgead.sinks.options import SinkOptions
 from edgead.sinks.registry import register
-from edgead.types import DECISIONS, Frame, Verdict
+from edgead.types import DECISIONS, FAULT, Frame, Verdict
 
 SERIAL_MOST = 32
 _LAYOUT = struct.Struct(f">Ifh BB{SERIAL_MOST}s I")
@@ -51,7 +51,8 @@ def block(count: int, score: float, decision: str, serial: str) -> bytes:
     """
     text = serial.encode("ascii", "replace")[:SERIAL_MOST]
     count &= 0xFFFFFFFF
-    return _LAYOUT.pack(count, float32(score), DECISIONS.index(decision), SERIAL_MOST, len(text), text, count)
+    code = (*DECISIONS, FAULT).index(decision)
+    return _LAYOUT.pack(count, float32(score), code, SERIAL_MOST, len(text), text, count)
 
 
 class S7Sink(BaseSink):

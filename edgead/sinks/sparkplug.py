@@ -14,7 +14,7 @@ import edgead
 from edgead.plant.mqtt.sparkplug import BIRTH_DEATH, REBIRTH, Metric, asks_for_rebirth, encode, topic
 from edgead.process.log_rate import limited_log
 from edgead.sinks.contract import BaseSink, SinkError
-from edgead.types import DECISIONS, Frame, Verdict
+from edgead.types import DECISIONS, FAULT, Frame, Verdict
 
 if TYPE_CHECKING:
     from edgead.sinks.mqtt import MqttOptions
@@ -170,7 +170,7 @@ def _metrics(frame: Frame, verdict: Verdict, counts: Counter[str], born_ms: int)
         ("Part/Recipe", "String", frame.part.recipe),
         ("Properties/Model", "String", verdict.model),
         ("Counters/Judged", "UInt64", counts.total()),
-        *((f"Counters/{decision.capitalize()}", "UInt64", counts[decision]) for decision in DECISIONS),
+        *((f"Counters/{decision.capitalize()}", "UInt64", counts[decision]) for decision in (*DECISIONS, FAULT)),
     ]
     return [Metric(*value, timestamp_ms=at_ms, historical=at_ms < born_ms) for value in values]
 
