@@ -89,6 +89,7 @@ def test_the_map_is_lowered_outside_of_boxes():
         judge_located(words, np.zeros((2, 2, 3), np.uint8), one)
 
 
+@pytest.mark.slow
 def test_a_folder_without_a_grounding_dino_is_refused(tmp_path):
     pytest.importorskip("transformers", reason="Grounding DINO is of transformers")
     with pytest.raises(SettingsError, match="holds no Grounding DINO of transformers"):
