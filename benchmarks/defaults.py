@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from edgead.dataset.folders import Images, find_good_images
+from edgead.dataset.folders import find_good_images
+from edgead.dataset.images import Images
 from edgead.methods import METHODS, find_preset
 from edgead.methods.validation import DrawnTest, score_images
 

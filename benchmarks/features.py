@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 
 from edgead import kernels
-from edgead.dataset.folders import Images, find_good_images, find_test_images
+from edgead.dataset.folders import find_good_images, find_test_images
+from edgead.dataset.images import Images
 from edgead.methods.network import PatchFeatures
 from edgead.methods.patchcore import PatchCore
 

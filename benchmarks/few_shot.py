@@ -20,7 +20,8 @@ import torch
 
 from benchmarks.few import draw, grouped
 from benchmarks.panel_sets import JUDGED, PanelSet, find_sets
-from edgead.dataset.folders import Images, find_test_images
+from edgead.dataset.folders import find_test_images
+from edgead.dataset.images import Images
 from edgead.files.atomic import write_whole
 from edgead.heads.nearest import BANK, NearestHead, NearestScorer
 from edgead.heads.patches import USUAL

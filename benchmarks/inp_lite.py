@@ -22,8 +22,9 @@ import torch
 from benchmarks.panel_sets import LABELS, PanelSet, find_sets
 from benchmarks.panel_settings import read_pair
 from edgead import metrics
-from edgead.dataset.folders import Images, find_good_images, find_test_images
+from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.groups import group_images
+from edgead.dataset.images import Images
 from edgead.images.files import load_image
 from edgead.methods.checkpoint import Checkpoint
 from edgead.methods.inp_lite import InpLite

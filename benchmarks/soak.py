@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,15 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(1)
 
 
-def soak(model: Path, folder: Path, *, minutes: float, rate: float, every_s: float = 5.0) -> Soak:
+def soak(
+    model: Path,
+    folder: Path,
+    *,
+    minutes: float,
+    rate: float,
+    every_s: float = 5.0,
+    realtime: Mapping[str, Any] | None = None,
+) -> Soak:
     """Run a daemon for some minutes and look at it.
 
     Parameters
@@ -123,9 +131,11 @@ def soak(model: Path, folder: Path, *, minutes: float, rate: float, every_s: flo
         Parts a second.
     every_s : float
         Between two samples of the process.
+    realtime : mapping, optional
+        The pipeline's `realtime:` in the site file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    site = write_site(folder, model, rate)
+    site = write_site(folder, model, rate, realtime or {})
     log = folder / "daemon.log"
     command = [sys.executable, "-c", "from edgead.cli import main; main()", "daemon", "-c", str(site)]
     with log.open("wb") as stream, subprocess.Popen(command, stderr=stream) as daemon:
@@ -159,11 +169,12 @@ def soak(model: Path, folder: Path, *, minutes: float, rate: float, every_s: flo
     )
 
 
-def write_site(folder: Path, model: Path, rate: float) -> Path:
+def write_site(folder: Path, model: Path, rate: float, realtime: Mapping[str, Any]) -> Path:
     """Write the site file of a soak: one conveyor that goes round, rejects and reviews with images, one sink."""
+    line = {"camera": "conveyor", "model": str(model.absolute()), "sinks": ["lines"], "realtime": dict(realtime)}
     site = {
         "cameras": {"conveyor": {"uri": f"synthetic:?seed=3&count=40&defect_rate=0.1&rate={rate:g}&repeat=1"}},
-        "pipelines": {"line": {"camera": "conveyor", "model": str(model.absolute()), "sinks": ["lines"]}},
+        "pipelines": {"line": line},
         "sinks": {"lines": {"kind": "uri", "uri": f"jsonl:{folder.absolute() / 'verdicts.jsonl'}"}},
         "store": {"folder": "evidence", "most_mib": 200, "free_mib": 0},
         "http": {"port": 0},

@@ -15,6 +15,14 @@ class SettingsError(EdgeadError):
     """A setting, option or name that cannot be used."""
 
 
+class NotNowError(EdgeadError):
+    """Something that cannot be done now, and was not begun: ask again."""
+
+
+class NoVerdictInTimeError(EdgeadError):
+    """An image was taken, and its verdict is not there in time; it may still come, and is on record then."""
+
+
 def suggestion(word: object, known: Iterable[object]) -> str:
     """Say which known name may be meant by a word; empty where none is near."""
     near = get_close_matches(str(word), map(str, known), 1)

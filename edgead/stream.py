@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from edgead.inspector import FrameError, Inspector
+from edgead.process.real_time import USUAL, Scheduling
 from edgead.profiling.contention import OtherLoad, OtherUse, describe_use
 from edgead.profiling.latency import Latency, latency_table
 from edgead.sinks import Sink, SinkError, StopRequested, open_sink
@@ -91,6 +92,7 @@ def run(
     on_verdict: OnVerdict | None = None,
     stop: threading.Event | None = None,
     late_after_ms: float | None = None,
+    scheduling: Scheduling = USUAL,
 ) -> StreamSummary:
     """Judge every frame of a source until it ends, fails or is stopped.
 
@@ -108,9 +110,14 @@ def run(
         the second SIGINT interrupts. Signals are heard only where `run` is called from the main thread.
     late_after_ms : float, optional
         With a URI: frames that are older when they are handed over are counted as late. None counts nothing.
+    scheduling : Scheduling, optional
+        Of the calling thread, of the network's and of the kernels' while frames are judged; not of the threads of
+        sources and sinks.
 
     Raises
     ------
+    SettingsError
+        The system refuses the scheduling.
     SourceError, SinkError
         A URI cannot be opened. A failure after that ends the stream and stands in `StreamSummary.fault`.
     """
@@ -122,7 +129,8 @@ def run(
         try:
             frames: Source = _opened(source, partial(open_source, stop=stop, late_after_ms=late_after_ms), opened)
             open_sinks: list[Sink] = [_opened(sink, open_sink, opened) for sink in sinks]
-            loop.run(frames, open_sinks, stop)
+            with scheduling.taken():
+                loop.run(frames, open_sinks, stop)
         finally:
             closing_fault = _close_all(opened)
     fault = loop.fault or closing_fault

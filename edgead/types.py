@@ -6,23 +6,53 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
-Decision = Literal["ok", "review", "reject"]
-DECISIONS: tuple[Decision, ...] = get_args(Decision)
+Decision = Literal["ok", "review", "reject", "fault"]
+FAULT: Decision = "fault"
+"""Of a part of which a view is missing; no detector decides so."""
+DECISIONS: tuple[Decision, ...] = ("ok", "review", "reject")
+"""What a detector decides, from good to bad."""
 UNKNOWN_KIND = "unknown kind"
 """The `kind` of a reject that is like none of the kinds that are known."""
+MOST_PART_CHARACTERS = 128
+"""Of each value of a Part: two-dimensional codes hold more, identities of parts do not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Which part a frame shows, as far as somebody said so: each is empty where nobody did."""
+    """Which part a frame shows, as far as somebody said so.
+
+    Attributes
+    ----------
+    serial : str
+        Serial number of the part that the frame shows; empty where nobody said which it is, as the others are.
+    batch : str
+        Batch of the part.
+    recipe : str
+        Recipe of the part: its product.
+
+    Raises
+    ------
+    ValueError
+        A value is too long, or cannot be printed; the message does not repeat it.
+    """
 
     serial: str = ""
     batch: str = ""
     recipe: str = ""
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if not isinstance(value, str):
+                raise ValueError(f"{one.name} is no text")
+            if len(value) > MOST_PART_CHARACTERS:
+                raise ValueError(f"{one.name} has {len(value)} characters, at most {MOST_PART_CHARACTERS} are taken")
+            if not value.isprintable():
+                raise ValueError(f"{one.name} holds a character that cannot be printed")
 
 
 NO_PART = Part()
@@ -146,6 +176,8 @@ class Verdict:
     kind_p_value : float
         Probability that a reject of the known kinds is as far or farther from all known ones, at most: conformal. None
         without `kind`.
+    alignment : float
+        Correlation with the golden image of the part, laid onto it; None where the model lays none.
 
     Examples
     --------
@@ -174,6 +206,7 @@ class Verdict:
     model: str = ""
     kind: str | None = None
     kind_p_value: float | None = None
+    alignment: float | None = None
 
     @property
     def is_reject(self) -> bool:
@@ -187,7 +220,9 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the verdict in values that JSON knows; the anomaly map is left out."""
+        alignment = {} if self.alignment is None else {"alignment": self.alignment}
         return {
+            **alignment,
             "pipeline": self.pipeline,
             "image_score": float(self.image_score),
             "threshold": float(self.threshold),
@@ -227,3 +262,19 @@ class Verdict:
             "a verdict is neither true nor false: ask for verdict.is_reject, or verdict.decision, which is "
             f"{self.decision!r} here"
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class PartVerdict(Verdict):
+    """What several views say of one part: the decision of all, and the scores of the view that stands for it.
+
+    Attributes
+    ----------
+    reason : str
+        Of a fault; otherwise empty.
+    views : tuple of dict
+        pipeline, id of the capture, decision and image_score of each view that was there.
+    """
+
+    reason: str = ""
+    views: tuple[dict[str, Any], ...] = ()

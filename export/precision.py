@@ -14,7 +14,8 @@ import onnx
 
 from edgead.artifact.folder import Artifact, new_artifact, write_manifest
 from edgead.artifact.manifest import Golden, GraphRecord
-from edgead.dataset.folders import Images, StageProgress, no_progress
+from edgead.dataset.folders import StageProgress, no_progress
+from edgead.dataset.images import Images
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.export.build import software_versions
@@ -193,7 +194,7 @@ class _Comparison:
 def _search(trial: _Trial, images: CalibrationImages, progress: StageProgress) -> Found:
     comparison = _Comparison(trial, _spread(images.held_out, SEARCH_IMAGES))
     preprocessing = trial.artifact.manifest.preprocessing
-    calibration_images = RangeImages(Images(_spread(images.ranges, MOST_IMAGES), preprocessing))
+    calibration_images = RangeImages(Images(_spread(images.ranges, MOST_IMAGES), preprocessing).some(MOST_IMAGES))
     scheme = SCHEMES[trial.plan.precision]
     search = Int8Search(load_graph(trial.artifact), scheme, calibration_images, comparison.score_error, progress)
     return search.run(SEARCH_MARGIN * trial.plan.score_tolerance, trial.plan.float_layers)

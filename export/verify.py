@@ -12,12 +12,14 @@ import numpy as np
 import torch
 
 from edgead.artifact.folder import Artifact, ArtifactError, Graph
+from edgead.artifact.manifest import Preprocessing
 from edgead.dataset.folders import Progress
 from edgead.detector import Detector
+from edgead.detector.tiles import Mosaic
 from edgead.export.differences import score_scale
 from edgead.images.files import load_image
 from edgead.methods.load import load_network
-from edgead.preprocess import covered, preprocess
+from edgead.preprocess import Aligned, aligned, inputs_of, map_of_frame, preprocess
 
 SCORE_TOLERANCE = 1e-4
 MAP_TOLERANCE = 1e-3
@@ -124,10 +126,27 @@ class TorchScores:
         self._arrays = artifact.head_arrays()
 
     def __call__(self, image: np.ndarray) -> tuple[float, np.ndarray]:
-        manifest, spec = self._manifest, self._manifest.preprocessing
+        laid = aligned(image, self._manifest.preprocessing)
+        spec = self._manifest.preprocessing.model_copy(update={"alignment": None})
+        if spec.tiles is None:
+            return self._of_input(laid, spec)[:2]
+        mosaic, scores, joined = None, [], np.empty(0)
+        for number, one in enumerate(inputs_of(spec, image.shape)):
+            score, anomaly_map, grid = self._of_input(Aligned(laid.image), one)
+            if mosaic is None:
+                mosaic = Mosaic(spec, grid, image.shape[:2])
+                joined = mosaic.blank(np.float64)
+            mosaic.add(joined, number, anomaly_map)
+            scores.append(score)
+        return max(scores), laid.back(joined, spec.roi or (0, 0, image.shape[1], image.shape[0]))
+
+    def _of_input(self, laid: Aligned, spec: Preprocessing) -> tuple[float, np.ndarray, tuple[int, int]]:
+        """Score, map and the grid of patches of what one run of the network sees."""
+        manifest = self._manifest
         with torch.inference_mode():
-            given = self._network(torch.from_numpy(preprocess(image, spec))[None])
+            given = self._network(torch.from_numpy(preprocess(laid.image, spec))[None])
         tensors = given if isinstance(given, tuple) else (given,)
         outputs = {name: tensor[0].double().numpy() for name, tensor in zip(manifest.outputs, tensors, strict=True)}
         score, anomaly_map = manifest.head.reference(outputs, self._arrays, spec.image_size)
-        return score, anomaly_map[covered(spec, image.shape)]
+        height, width = outputs[manifest.output].shape[:2]
+        return score, map_of_frame(anomaly_map, spec, laid), (height, width)

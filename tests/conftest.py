@@ -53,7 +53,8 @@ def line_data(once: Once) -> Path:
 def trained_model(line_data: Path, once: Once) -> Path:
     """A small patchcore artifact; tests that change it copy it with `model_copy`."""
     pytest.importorskip("torch", reason="training needs the workstation's packages")
-    from edgead.training.from_folder import GoodImages, train_from_folder
+    from edgead.training.from_folder import train_from_folder
+    from edgead.training.good_images import GoodImages
 
     settings = {"backbone": "efficientnet_lite0", "image_size": (160, 160), "memory_bank_size": 500}
     good = GoodImages(line_data, false_reject_rate=0.05)
@@ -73,6 +74,19 @@ def one_thread() -> Iterator[None]:
     yield
     torch.set_num_threads(threads[0])
     kernels.set_threads(threads[1])
+
+
+@pytest.fixture
+def fifo_allowed() -> None:
+    """Skips where the system lets nobody here have a real-time priority."""
+    if not hasattr(os, "sched_setscheduler"):
+        pytest.skip("REAL TIME NOT TESTED: only Linux has SCHED_FIFO")
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        pytest.skip("REAL TIME NOT TESTED: SCHED_FIFO is not permitted here (ulimit -r)")
+    os.sched_setscheduler(0, *before)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,13 +17,15 @@ from fakes import make_verdict, numbered
 from edgead.drift import DriftState
 from edgead.errors import SettingsError
 from edgead.evidence import EvidenceStore
+from edgead.images.files import decode_image
 from edgead.images.overlay import draw_overlay
 from edgead.profiling.latency import LatencyRecorder
 from edgead.serialization import verdict_record
 from edgead.site.schema import HttpSection, Site
-from edgead.types import Frame, Verdict
+from edgead.types import NO_PART, Frame, Part, Verdict
 
 TOKEN = "correct-horse-battery-staple"
+CAP = dict(name="cap", pipelines=("left", "front"))
 WHEN = datetime(2026, 11, 25, 6, 0, tzinfo=timezone.utc)
 
 
@@ -40,7 +42,7 @@ class FakeCamera:
     frame: Frame | None = None
 
     def status(self) -> SimpleNamespace:
-        counts = dict(captured=12, reconnects=3, corrupt=1, duplicates=2)
+        counts = dict(captured=12, reconnects=3, corrupt=1, duplicates=2, lost_packets=5, lost_frames=1)
         reported = dict(uri="rtsp://camera/line", since=WHEN, fps=24.5, age_s=0.04, health=("dark",))
         return SimpleNamespace(name=self.name, state=self.state, reason=self.reason, **counts, **reported)
 
@@ -71,17 +73,34 @@ class FakePipeline:
             **dict(name=self.name, camera="conveyor", model=str(self.model), model_sha256="0" * 64, state=self.state),
             **dict(reason=self.reason, since=WHEN, decisions={"ok": 7, "review": 2, "reject": 1}, taken=11, judged=10),
             kinds={"scratch": 1},
-            **dict(dropped=4, skipped=1, warming_up=0, late=2, restarts=0, fps=9.5, latency=recorder.summary()),
+            **dict(
+                dropped=4,
+                skipped=1,
+                warming_up=0,
+                late=2,
+                parts_missed=0,
+                codes={"read": 9, "unread": 1},
+                restarts=0,
+                fps=9.5,
+                latency=recorder.summary(),
+            ),
             **dict(thresholds=dict(self.thresholds), can_roll_back=False, drift=self.drift),
+            realtime_problem=None,
         )
 
     def latest(self) -> tuple[Frame, Verdict] | None:
         return self.judged
 
-    def fire(self) -> None:
+    def fire(self, part: Part = NO_PART) -> None:
         if self.trigger != "software":
             raise SettingsError(f"{self.name}: its trigger is {self.trigger}, which takes no requests; software does")
-        self.calls.append(("fire",))
+        self.calls.append(("fire", part))
+
+    def judge(self, data: bytes, part: Part, within_s: float) -> tuple[Frame, Verdict]:
+        frame, verdict = make_judged(77, 0.9)
+        decode_image(data)
+        self.calls.append(("judge", part))
+        return replace(frame, part=part), verdict
 
     def self_test(self) -> dict[str, Any]:
         return {"passed": True, "images": []}
@@ -139,6 +158,7 @@ class FakeStore:
         self.folder = folder
         self.rows: list[dict[str, Any]] = []
         self.changes: list[dict[str, Any]] = []
+        self.parts = SimpleNamespace(newest=lambda part, **asked: [])
 
     def add(self, frame: Frame, verdict: Verdict) -> None:
         self.rows.append({**verdict_record(frame, verdict), "false_reject": None})
@@ -148,10 +168,13 @@ class FakeStore:
         for name, image in images.items() if verdict.decision != "ok" else ():
             cv2.imwrite(str(place / f"{name}.jpg"), image)
 
-    def verdicts(self, *, pipeline=None, decision=None, kind=None, before_id=None, limit=50) -> list[dict[str, Any]]:
+    def verdicts(
+        self, *, pipeline=None, decision=None, kind=None, part=NO_PART, before_id=None, limit=50
+    ) -> list[dict[str, Any]]:
         ids = [row["id"] for row in self.rows]
         rows = self.rows[: ids.index(before_id)] if before_id in ids else [] if before_id else self.rows
         asked = {"pipeline": pipeline, "decision": decision, "kind": kind}
+        asked |= {name: value or None for name, value in asdict(part).items()}
         wanted = [row for row in rows if all(value in (None, row[key]) for key, value in asked.items())]
         return wanted[::-1][:limit]
 
@@ -203,6 +226,9 @@ class FakeDaemon:
         self.pipelines = {"front": FakePipeline(model)}
         queued = dict(name="plc", uri="modbus://plc", waiting=1, written=9, dropped=2, failed=3, problem="away")
         self.queued = queued | dict(required=True, failing_s=42.0, blocks=False)
+        counted = dict(decisions={"ok": 3, "review": 0, "reject": 1, "fault": 1}, waiting=1, unmatched=2)
+        said = dict(rule="worst", reason="left: no verdict within 500 ms", problem=None)
+        self.parts = {"cap": SimpleNamespace(status=lambda: SimpleNamespace(**counted, **said, **CAP))}
         self.sinks = {"plc": SimpleNamespace(status=lambda: SimpleNamespace(**self.queued))}
         self.store = store or FakeStore(folder / "images")
         self.pipelines["front"].audit = self.store.add_audit
@@ -212,8 +238,9 @@ class FakeDaemon:
         self.listeners.append(queue.Queue())
         return self.listeners[-1]
 
-    def judge(self, number: int, score: float, kind: str | None = None) -> str:
+    def judge(self, number: int, score: float, kind: str | None = None, part: Part = NO_PART) -> str:
         frame, verdict = make_judged(number, score)
+        frame = replace(frame, part=part)
         verdict = replace(verdict, kind=kind, kind_p_value=None if kind is None else 0.25)
         self.cameras["conveyor"].frame = frame
         self.pipelines["front"].judged = frame, verdict

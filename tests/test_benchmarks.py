@@ -16,6 +16,7 @@ from benchmarks.guarantee import Refused, Scores, measure_guarantee
 from benchmarks.guarantee_band import mean_band
 from benchmarks.guarantee_by_image import TooFew, measure_by_image, parts_by_image, shipped_thresholds
 from benchmarks.interleave import Timing, interleave
+from benchmarks.large_images import draw_panel, read_settings
 from benchmarks.results import FP32, OURS, Row, Target, markdown_table
 from benchmarks.truth import DisagreementError, NearestTruth
 from edgead.calibration.conformal import calibrate
@@ -263,3 +264,19 @@ def test_batches_of_the_line_are_calibrated_both_ways(monkeypatch, capsys, tmp_p
         with pytest.raises(SystemExit) as stopped:
             guarantee_module.main(wrong)
         assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("dot_px", [10, 40])
+def test_a_panel_differs_from_a_good_one_by_its_dot(dot_px):
+    good, flawed = (draw_panel((400, 500), np.random.default_rng(3), dot) for dot in (0, dot_px))
+    different = np.argwhere(np.abs(good.astype(int) - flawed) > 3)
+    height, width = different.max(axis=0) - different.min(axis=0) + 1
+    assert dot_px - 2 <= min(height, width) <= max(height, width) <= dot_px + 6
+    assert flawed[tuple(different.mean(axis=0).astype(int))] < 60
+
+
+def test_settings_of_large_images_are_read():
+    assert list(read_settings("whole;tiles:tiles=auto,preset=fast")) == [
+        ("whole", {}),
+        ("tiles", {"tiles": "auto", "preset": "fast"}),
+    ]

@@ -11,7 +11,7 @@ from edgead import Detector  # noqa: E402
 from edgead.artifact.folder import Artifact, ArtifactError  # noqa: E402
 from edgead.calibration.conformal import CalibrationError
 from edgead.calibration.plan import plan_cross_validation  # noqa: E402
-from edgead.dataset.folders import Images  # noqa: E402
+from edgead.dataset.images import Images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.export.build import write_draft  # noqa: E402
 from edgead.export.calibration_images import find_calibration_images  # noqa: E402
@@ -20,7 +20,8 @@ from edgead.learning.teach import TeachPlan, teach  # noqa: E402
 from edgead.methods.patchcore import PatchCore  # noqa: E402
 from edgead.synthetic import write_dataset  # noqa: E402
 from edgead.training.cross_validation import cross_validate  # noqa: E402
-from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
+from edgead.training.from_folder import train_from_folder  # noqa: E402
+from edgead.training.good_images import GoodImages  # noqa: E402
 
 IMAGES = 12
 SETTINGS = {"backbone": "efficientnet_lite0", "image_size": (96, 96), "memory_bank_size": 5000}

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
+import cv2
 import pytest
 import yaml
 from broker import PASSWORD, USER, Broker, Receiver
 from daemons import START, check_records, conveyor, make_site, started, wait_for, write_site
 from patience import usual_s
+
+from edgead.artifact.limits import LOWEST
+from edgead.synthetic.line import render
 
 HANGS = (
     "import time\nfrom edgead.daemon.active_model import ActiveModel\n"
@@ -104,12 +110,72 @@ def test_a_software_trigger_judges_one_part(trained_model, tmp_path):
     site["pipelines"]["a"]["trigger"] = {"kind": "software"}
     with started(tmp_path, site) as daemon:
         daemon.wait_state("running")
-        for count in (1, 2):
-            assert daemon.api.post("/api/pipelines/a/trigger").status_code == 200
+        for count, part in enumerate(({"serial": "A1", "batch": "b1"}, None), 1):
+            assert daemon.api.post("/api/pipelines/a/trigger", json=part).status_code == 200
             assert wait_for(lambda: daemon.pipeline()["judged"], "a verdict") <= count
             wait_for(lambda count=count: daemon.pipeline()["judged"] == count, f"verdict {count}")
+        assert daemon.pipeline()["parts_missed"] == 0
+        listed = daemon.api.get("/api/verdicts", params={"serial": "A1"}).json()["verdicts"]
         daemon.stop()
-    assert len(daemon.records()) == 2
+    assert [(record["serial"], record["batch"]) for record in daemon.records()] == [("A1", "b1"), ("", "")]
+    assert [verdict["id"] for verdict in listed] == [daemon.records()[0]["id"]]
+
+
+@pytest.mark.slow
+def test_no_part_is_doubled_or_mixed_up_where_calls_come_at_any_time(trained_model, tmp_path):
+    """Calls faster and slower than frames: each part has one verdict, captured after its call, or is counted."""
+    site = make_site(trained_model, cameras={"conveyor": conveyor(30)})
+    site["pipelines"]["a"]["trigger"] = {"kind": "software"}
+    pauses_s = random.Random(1).choices([0, 0.005, 0.03, 0.08, 0.2], k=300)
+    called = {}
+    with started(tmp_path, site) as daemon:
+        daemon.wait_state("running")
+        for number, pause_s in enumerate(pauses_s):
+            called[f"A{number}"] = datetime.now(timezone.utc)
+            part = {"serial": f"A{number}", "batch": f"b{number // 10}"}
+            assert daemon.api.post("/api/pipelines/a/trigger", json=part).status_code == 200
+            time.sleep(pause_s)
+
+        def settled():
+            found = daemon.pipeline()
+            return found if found["judged"] + found["parts_missed"] == len(called) else None
+
+        counted = wait_for(settled, "every part judged or missed")
+        daemon.stop()
+    records = daemon.records()
+    serials = [record["serial"] for record in records]
+    assert len(set(serials)) == len(serials) == counted["judged"] and counted["parts_missed"] > 0
+    assert [int(serial[1:]) for serial in serials] == sorted(int(serial[1:]) for serial in serials)
+    for record in records:
+        captured_at = datetime.fromisoformat(record["captured_at"]).replace(tzinfo=timezone.utc)
+        assert captured_at >= called[record["serial"]]
+        assert record["batch"] == f"b{int(record['serial'][1:]) // 10}"
+        assert not daemon.said(f"part {record['serial']} has no frame")
+
+
+def test_an_image_that_is_sent_goes_the_way_of_every_frame(trained_model, tmp_path):
+    site = make_site(trained_model, cameras={"conveyor": {"uri": "request:"}})
+    never_good = {"review": LOWEST, "reject": LOWEST}
+    site["pipelines"]["a"]["recipes"] = {"lid": {"model": str(trained_model), "thresholds": never_good}}
+    with started(tmp_path, site) as daemon:
+        daemon.wait_state("running")  # though nobody has sent anything
+        answers = []
+        for number in range(3):
+            image = cv2.imencode(".png", render(number)[0])[1].tobytes()
+            sent = {"content": image, "headers": {"Content-Type": "image/png"}, "params": {"serial": f"A{number}"}}
+            answers.append(daemon.api.post("/api/pipelines/a/judge", **sent).raise_for_status().json())
+        sent["params"] = {"serial": "A3", "recipe": "lid"}
+        answers.append(daemon.api.post("/api/pipelines/a/judge", **sent).raise_for_status().json())
+        sent["params"] = {"serial": "A4", "recipe": "cap"}
+        refused = daemon.api.post("/api/pipelines/a/judge", **sent)
+        assert refused.status_code == 422 and "unknown recipe, known are lid" in refused.json()["detail"]
+        found = daemon.pipeline()
+        assert (found["state"], found["judged"], found["parts_missed"]) == ("running", 4, 1)
+        daemon.stop()
+    records = daemon.records()
+    assert (answers[-1]["decision"], answers[-1]["threshold"]) == ("reject", LOWEST)
+    shown = [(answer["id"], answer["serial"], answer["decision"], answer["image_score"]) for answer in answers]
+    assert shown == [(one["id"], one["serial"], one["decision"], one["image_score"]) for one in records]
 
 
 def test_a_message_of_a_broker_judges_one_part(trained_model, tmp_path):
@@ -128,14 +194,16 @@ def test_a_message_of_a_broker_judges_one_part(trained_model, tmp_path):
             def ask():
                 nonlocal published
                 published += 1
-                receiver.publish("line/part", b"{}")
+                receiver.publish("line/part", b'{"serial": "A%d"}' % published)
                 return daemon.pipeline()["judged"]
 
             # Until the daemon has subscribed, nobody hears it.
             wait_for(ask, "a verdict")
             receiver.close()
             daemon.stop()
-        assert 1 <= len(daemon.records()) <= published
+        serials = [record["serial"] for record in daemon.records()]
+        assert 1 <= len(serials) <= published and len(set(serials)) == len(serials)
+        assert set(serials) <= {f"A{number}" for number in range(1, published + 1)}
     finally:
         broker.stop()
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from edgead.artifact.manifest import Preprocessing
-from edgead.dataset.folders import DatasetError, Images, LabelledImage, check_images, find_good_images, find_test_images
+from edgead.dataset.folders import DatasetError, LabelledImage, check_images, find_good_images, find_test_images
+from edgead.dataset.images import Images
 from edgead.images.files import ImageError
 
 

@@ -16,7 +16,8 @@ import onnx  # noqa: E402
 import onnxruntime  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
-from edgead.dataset.folders import DatasetError, Images, find_test_images  # noqa: E402
+from edgead.dataset.folders import DatasetError, find_test_images  # noqa: E402
+from edgead.dataset.images import Images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.export.verify import compare_with_torch  # noqa: E402
 from edgead.heads.map import MapHead, MapScorer  # noqa: E402
@@ -33,7 +34,8 @@ from edgead.methods.perlin import perlin_mask, perlin_noise  # noqa: E402
 from edgead.methods.textures import draw_texture  # noqa: E402
 from edgead.synthetic.made_set import Recipe, make_defects  # noqa: E402
 from edgead.synthetic.rejects import by_masks, find_rejects  # noqa: E402
-from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
+from edgead.training.from_folder import train_from_folder  # noqa: E402
+from edgead.training.good_images import GoodImages  # noqa: E402
 
 TINY = {"image_size": (32, 32), "width": 1 / 32, "steps": 6, "batch_size": 4, "window": 9}
 

@@ -23,6 +23,7 @@ from edgead.evidence import EvidenceError, EvidenceStore
 from edgead.evidence.settings import StoreSection
 from edgead.serialization import verdict_record
 from edgead.stream import run
+from edgead.types import Part
 
 
 def open_store(folder, *, now=lambda: datetime.now(timezone.utc), **settings):
@@ -42,6 +43,7 @@ def read_image(path):
 
 def test_a_record_tells_what_all_sinks_tell(tmp_path):
     frame, verdict = Line().part(0.75)
+    frame = replace(frame, part=Part("A-17", "b 7", "left"))
     verdict = replace(verdict, kind="scratch", kind_p_value=0.25)
     with closing(open_store(tmp_path)) as store:
         before = datetime.now(timezone.utc)
@@ -53,6 +55,26 @@ def test_a_record_tells_what_all_sinks_tell(tmp_path):
         expected = verdict_record(frame, verdict)
         del expected["stage_times"]["sink_ms"]
         assert record == json.loads(json.dumps(expected))
+
+
+def test_verdicts_of_a_part_are_found_by_the_index(tmp_path):
+    parts = [Part("A1", "b1", "left"), Part("A2", "b1", "right"), Part(), Part("A1", "b2", "left")]
+    with closing(open_store(tmp_path)) as store:
+        line = Line()
+        for part in parts:
+            frame, verdict = line.part()
+            store.add(replace(frame, part=part), verdict)
+
+        def found(**values):
+            return [record["number"] for record in store.verdicts(part=Part(**values))]
+
+        assert found() == [3, 2, 1, 0] and found(serial="A1") == [3, 0] and found(batch="b1") == [1, 0]
+        assert found(serial="A1", batch="b1") == [0] and found(recipe="right") == [1] and found(serial="A") == []
+        first = store.verdicts(part=Part("A1"), limit=1)[0]["id"]
+        assert [record["number"] for record in store.verdicts(part=Part("A1"), before_id=first)] == [0]
+    query = "EXPLAIN QUERY PLAN SELECT * FROM verdicts WHERE serial <> '' AND serial = 'A1' ORDER BY seq DESC LIMIT 50"
+    with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
+        assert "verdicts_by_serial" in str(connection.execute(query).fetchall())
 
 
 def test_an_id_that_is_there_is_counted_and_not_doubled(tmp_path):
@@ -357,9 +379,9 @@ def test_a_connection_in_use_while_the_store_closes_is_closed_by_who_returns_it(
 def test_a_newer_schema_is_refused_with_what_to_do(tmp_path):
     open_store(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
-        connection.execute("UPDATE schema_version SET version = 3")
+        connection.execute("UPDATE schema_version SET version = 4")
         connection.commit()
-    with pytest.raises(EvidenceError, match="tables are of version 3, this edgead knows 2: install the newer"):
+    with pytest.raises(EvidenceError, match="tables are of version 4, this edgead knows 3: install the newer"):
         open_store(tmp_path)
 
 

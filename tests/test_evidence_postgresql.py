@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from edgead.evidence import EvidenceError, EvidenceStore
 from edgead.evidence.database import open_engine
 from edgead.evidence.settings import StoreSection
 from edgead.evidence.versions import prepare_tables
+from edgead.types import Part
 
 PASSWORD = "hunter2-is-secret"
 
@@ -158,7 +160,8 @@ def test_a_database_of_version_1_opens_with_its_rows_marks_and_audit(tmp_path, e
     with closing(EvidenceStore(section)) as store:
         check_that_all_is_kept(store)
         frame, verdict = Line().part(0.9, "scratch")
-        assert store.add(frame, verdict) and store.verdict(frame.id)["kind"] == "scratch"
+        assert store.add(replace(frame, part=Part("A-17")), verdict)
+        assert [record["kind"] for record in store.verdicts(part=Part("A-17"))] == ["scratch"]
 
 
 @pytest.mark.parametrize("after", [1, 3, 5])
@@ -186,7 +189,7 @@ def test_whoever_may_not_change_the_tables_is_given_what_to_do(tmp_path, earlier
         connection.execute(f"CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'")
         connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest")
     section = StoreSection(folder=tmp_path, url=earlier.replace("edgead:", "guest:"), keep_days=36_500)
-    with pytest.raises(EvidenceError, match="of version 1 and cannot be brought to version 2: must be owner of table"):
+    with pytest.raises(EvidenceError, match="of version 1 and cannot be brought to version 3: must be owner of table"):
         EvidenceStore(section)
 
 

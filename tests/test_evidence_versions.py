@@ -1,6 +1,6 @@
 """Databases that earlier edgeads made still open, with all that they hold, whatever ends the change under way.
 
-`fixtures/evidence_1.sql` is a database of version 1, as the last edgead of that version wrote it.
+`fixtures/evidence_1.sql` is a database of version 1, as the last edgead of that version wrote it; and so on.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import signal
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,19 +24,24 @@ from edgead.evidence.database import open_engine
 from edgead.evidence.settings import StoreSection
 from edgead.evidence.versions import prepare_tables
 from edgead.learning.kinds.from_store import kept_rejects
+from edgead.types import Part
 
-VERSION_1 = Path(__file__).parent / "fixtures" / "evidence_1.sql"
-# Three of the step, three that make what is new beside it, two that write the version: all in one transaction.
-STATEMENTS = 8
+FIXTURES = Path(__file__).parent / "fixtures"
+# Nine of the steps, seven that make what is new beside it, two that write the version: all in one transaction.
+STATEMENTS = 18
+
+
+def store_of(version, folder):
+    with closing(sqlite3.connect(folder / "verdicts.sqlite")) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.executescript((FIXTURES / f"evidence_{version}.sql").read_text())
+    return folder
 
 
 @pytest.fixture
 def earlier(tmp_path):
     """The folder of a store of version 1."""
-    with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.executescript(VERSION_1.read_text())
-    return tmp_path
+    return store_of(1, tmp_path)
 
 
 def schema_of(folder):
@@ -66,6 +72,7 @@ def check_that_all_is_kept(store):
         (0, "ok"),
     ]
     assert all(record["kind"] is record["kind_p_value"] is record["shown_kind"] is None for record in records)
+    assert all(record["serial"] == record["batch"] == record["recipe"] == "" for record in records)
     assert records[2]["false_reject"]["note"] == "dust" and records[0]["boxes"][0]["peak"] == 0.8
     assert [change["action"] for change in store.audit()] == ["thresholds", "mark_false_reject"]
 
@@ -82,7 +89,7 @@ def test_a_database_of_version_1_opens_with_its_rows_marks_and_audit(earlier):
 
 def test_who_only_reads_says_what_brings_version_1_to_todays(earlier):
     before = schema_of(earlier)
-    with pytest.raises(EvidenceError, match="tables are of version 1, this edgead reads version 2: start this edgead"):
+    with pytest.raises(EvidenceError, match="tables are of version 1, this edgead reads version 3: start this edgead"):
         kept_rejects(earlier, None, timedelta(days=1))
     assert schema_of(earlier) == before
     (earlier / "verdicts.sqlite").write_bytes(b"")
@@ -90,10 +97,22 @@ def test_who_only_reads_says_what_brings_version_1_to_todays(earlier):
         kept_rejects(earlier, None, timedelta(days=1))
 
 
-def test_what_becomes_of_version_1_is_what_a_new_database_is(earlier, tmp_path):
-    open_store(earlier, keep_days=36_500).close()
+def test_a_database_of_version_2_opens_with_its_kinds(tmp_path):
+    with closing(open_store(store_of(2, tmp_path), keep_days=36_500)) as store:
+        kinds = [(record["number"], record["shown_kind"]) for record in store.verdicts()]
+        assert kinds == [(4, "crack"), (3, None), (2, "scuff"), (1, "scuff"), (0, None)]
+        frame, verdict = Line().part(0.9, "scratch")
+        assert store.add(replace(frame, part=Part("A-17", "b 7", "left")), verdict)
+        found = store.verdicts(part=Part("A-17"))
+        assert [(record["id"], record["batch"], record["recipe"]) for record in found] == [(frame.id, "b 7", "left")]
+        assert len(store.verdicts()) == 6
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_becomes_of_an_earlier_one_is_what_a_new_database_is(version, tmp_path):
+    open_store(store_of(version, tmp_path), keep_days=36_500).close()
     open_store(tmp_path / "new").close()
-    made, new = schema_of(earlier), schema_of(tmp_path / "new")
+    made, new = schema_of(tmp_path), schema_of(tmp_path / "new")
     types = {"DOUBLE PRECISION": "DOUBLE", "DOUBLE_PRECISION": "DOUBLE"}
     for found in (made, new):
         for name, columns in found.items():
@@ -114,7 +133,7 @@ def killer_after(count):
     return kill
 
 
-@pytest.mark.parametrize("after", range(1, STATEMENTS + 1))
+@pytest.mark.parametrize("after", [*range(1, STATEMENTS, 2), STATEMENTS])
 def test_a_change_that_is_killed_leaves_a_database_that_opens(earlier, after):
     before = rows_of(earlier)
     pid = os.fork()
@@ -143,7 +162,7 @@ def test_tables_without_their_version_are_those_of_an_earlier_one_that_was_kille
 def test_one_that_cannot_be_changed_is_named_with_what_to_do(earlier):
     before = (earlier / "verdicts.sqlite").read_bytes()
     engine = create_engine(f"sqlite:///file:{earlier}/verdicts.sqlite?mode=ro&uri=true")
-    with pytest.raises(EvidenceError, match="of version 1 and cannot be brought to version 2: attempt to write a read"):
+    with pytest.raises(EvidenceError, match="of version 1 and cannot be brought to version 3: attempt to write a read"):
         prepare_tables(engine)
     engine.dispose()
     assert (earlier / "verdicts.sqlite").read_bytes() == before

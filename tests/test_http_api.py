@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 
 import cv2
@@ -15,8 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edgead.daemon.http.app import build_app
 from edgead.daemon.http.server import serve
-from edgead.errors import SettingsError
+from edgead.errors import NotNowError, NoVerdictInTimeError, SettingsError
 from edgead.site.schema import HttpSection
+from edgead.types import Part
 
 
 @pytest.fixture
@@ -176,13 +180,15 @@ def test_changes_reach_the_pipeline_with_who_made_them(client, daemon):
     changed = client.put(f"{base}/thresholds", json={"review": 0.3, "reject": 0.6, "by": " Anna "})
     assert changed.json()["thresholds"] == {"review": 0.3, "reject": 0.6}
     assert client.post(f"{base}/trigger").status_code == 200
+    assert "part A1" in client.post(f"{base}/trigger", json={"serial": " A1 ", "recipe": "left"}).json()["done"]
     assert client.post(f"{base}/self-test").json()["result"]["passed"] is True
     assert client.post(f"{base}/model", json={"model": "first", "by": "Anna"}).status_code == 200
     assert client.post(f"{base}/roll-back", json={"by": "Anna"}).status_code == 200
     by = "Anna (127.0.0.1)"
     assert pipeline.calls == [
         ("thresholds", 0.3, 0.6, by),
-        ("fire",),
+        ("fire", Part()),
+        ("fire", Part("A1", recipe="left")),
         ("swap", pipeline.model, by),
         ("roll back", by),
     ]
@@ -230,6 +236,92 @@ def test_only_models_beside_the_pipelines_own_can_be_swapped_in(client, daemon, 
         answer = client.post("/api/pipelines/front/model", json={"model": name, "by": "Anna"})
         assert answer.status_code in (409, 422), name
     assert daemon.pipelines["front"].calls == []
+
+
+def test_an_image_that_is_sent_is_answered_with_its_verdict(client, daemon):
+    png = cv2.imencode(".png", np.zeros((40, 60, 3), np.uint8))[1].tobytes()
+    jpeg = cv2.imencode(".jpg", np.zeros((40, 60, 3), np.uint8))[1].tobytes()
+    path, found = "/api/pipelines/front/judge", []
+    for kind, data in (("image/png", png), ("Image/JPEG; q=1", jpeg)):
+        answer = client.post(path, content=data, params={"serial": "A1"}, headers={"Content-Type": kind})
+        found.append((answer.status_code, answer.json()["decision"], answer.json()["serial"]))
+    assert found == [(200, "reject", "A1")] * 2 and daemon.pipelines["front"].calls == [("judge", Part("A1"))] * 2
+    assert client.post(path, content=png, headers={"Content-Type": "text/plain"}).status_code == 415
+    assert client.post(path, content=png, headers={"Content-Type": "image/jpeg"}).status_code == 422
+    assert client.post(path, content=png[:-4], headers={"Content-Type": "image/png"}).status_code == 422
+    assert client.post(path, content=b"", headers={"Content-Type": "image/png"}).status_code == 422
+    assert client.post("/api/pipelines/back/judge", content=png).status_code == 404
+
+
+def test_an_image_may_be_large_and_nothing_else(client, daemon):
+    large = b"\x89PNG\r\n\x1a\n" + bytes(2**20)
+    headers = {"Content-Type": "image/png"}
+    assert client.post("/api/pipelines/front/judge", content=large, headers=headers).status_code == 422
+    with socket.create_connection(("127.0.0.1", client.base_url.port), MOST_S) as connection:
+        head = "POST /api/pipelines/front/judge HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png"
+        connection.sendall(f"{head}\r\nContent-Length: {2**25 + 1}\r\n\r\n".encode())
+        assert b" 413 " in connection.recv(4096)
+    assert client.post("/api/pipelines/front/trigger", content=large, headers=headers).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(NotNowError("front: is busy"), 503), (NoVerdictInTimeError("was taken as 7"), 504)]
+)
+def test_what_was_not_taken_may_be_sent_again_and_what_was_taken_may_not(client, daemon, error, status, monkeypatch):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(daemon.pipelines["front"], "judge", refuse)
+    png = cv2.imencode(".png", np.zeros((40, 60, 3), np.uint8))[1].tobytes()
+    answer = client.post("/api/pipelines/front/judge", content=png, headers={"Content-Type": "image/png"})
+    assert answer.status_code == status and ("retry-after" in answer.headers) == (status == 503)
+    assert str(error) in answer.json()["detail"]
+
+
+def test_more_images_than_there_is_room_for_are_refused_before_they_are_read(client, daemon, monkeypatch):
+    here, go_on = threading.Semaphore(0), threading.Event()
+    judge = daemon.pipelines["front"].judge
+
+    def wait(*given):
+        here.release()
+        go_on.wait(MOST_S)
+        return judge(*given)
+
+    monkeypatch.setattr(daemon.pipelines["front"], "judge", wait)
+    png = cv2.imencode(".png", np.zeros((40, 60, 3), np.uint8))[1].tobytes()
+
+    def send(_=0):
+        return client.post("/api/pipelines/front/judge", content=png, headers={"Content-Type": "image/png"})
+
+    with ThreadPoolExecutor(2) as senders:
+        under_way = senders.map(send, range(2))
+        for _ in range(2):
+            here.acquire()
+        third = send()
+        go_on.set()
+        assert [answer.status_code for answer in under_way] == [200, 200]
+    assert third.status_code == 503 and third.headers["retry-after"] == "1"
+    assert send().status_code == 200
+
+
+@pytest.mark.parametrize("part", [{"serial": "A" * 129}, {"serial": "A\n1"}, {"batch": "\u200b"}, {"part": "A1"}, "A1"])
+def test_what_names_no_part_is_refused_before_a_frame_is_asked_for(client, daemon, part):
+    assert client.post("/api/pipelines/front/trigger", json=part).status_code == 422
+    assert daemon.pipelines["front"].calls == []
+
+
+def test_verdicts_are_listed_by_their_part(client, daemon):
+    first = daemon.judge(1, 0.9, part=Part("A1", "b1"))
+    second = daemon.judge(2, 0.1, part=Part("A2", "b1", "left"))
+    for asked, found in (
+        ({"serial": "A1"}, [first]),
+        ({"batch": "b1"}, [second, first]),
+        ({"batch": "b1", "recipe": "left"}, [second]),
+        ({"serial": "A3"}, []),
+    ):
+        assert [one["id"] for one in client.get("/api/verdicts", params=asked).json()["verdicts"]] == found
+    assert client.get(f"/api/verdicts/{second}").json()["recipe"] == "left"
+    assert client.get("/api/verdicts", params={"serial": "\x00"}).status_code == 422
 
 
 def test_a_refusal_of_the_pipeline_is_a_conflict_with_its_words(client, daemon):

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from edgead.daemon.http.app import build_app
 from edgead.daemon.http.server import serve
 from edgead.site.schema import HttpSection
+from edgead.types import Part
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
 expect = sync_api.expect
@@ -93,6 +94,20 @@ def test_evidence_opens_with_its_images(browser, daemon, url):
         expect(page.locator("#detail .marked-note")).to_contain_text("False reject, says Anna (127.0.0.1)")
         expect(page.locator("#verdicts .marked")).to_have_count(1)
     assert daemon.store.rows[2]["false_reject"]["note"] == "dust"
+
+
+def test_verdicts_of_a_part_are_found_by_its_serial_number(browser, daemon, url):
+    daemon.judge(8, 0.9, part=Part("A-17", "b 7"))
+    with opened_page(browser, url) as page:
+        page.get_by_role("link", name="Evidence").click()
+        expect(page.locator("#verdicts li")).to_have_count(2)
+        page.get_by_label("Value of the part").fill("A-17")
+        page.get_by_label("Value of the part").press("Enter")
+        expect(page.locator("#verdicts li")).to_have_count(1)
+        page.locator("#verdicts button", has_text="A-17").click()
+        expect(page.locator("#detail .facts")).to_contain_text("b 7")
+        page.get_by_label("Part's").select_option("batch")
+        expect(page.locator("#no-verdicts")).to_be_visible()
 
 
 def test_a_verdict_can_be_linked_to(browser, daemon, url):

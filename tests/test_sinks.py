@@ -20,7 +20,7 @@ from edgead.images.overlay import draw_overlay
 from edgead.process.installation import install_command
 from edgead.serialization import frame_label
 from edgead.sinks import SinkError, StopRequested, open_sink, window
-from edgead.types import Frame
+from edgead.types import Frame, Part
 
 WHEN = datetime(2024, 5, 6, 7, 8, 9, 123456, timezone.utc)
 
@@ -35,12 +35,15 @@ def make_frame(number, *, name="", source="camera:0", size=(120, 160)):
 def test_a_line_tells_everything_but_the_map(tmp_path):
     path = tmp_path / "new" / "verdicts.jsonl"
     with closing(open_sink(f"jsonl:{path}")) as sink:
-        sink.write(make_frame(7, name="Gehäuse.png"), make_verdict(0.75))
+        sink.write(replace(make_frame(7, name="Gehäuse.png"), part=Part("A-17", "", "left")), make_verdict(0.75))
         assert json.loads(path.read_text()) == {  # already there, before the close
             "id": "",
             "pipeline": "",
             "number": 7,
             "name": "Gehäuse.png",
+            "serial": "A-17",
+            "batch": "",
+            "recipe": "left",
             "captured_at": "2024-05-06T07:08:09.123456+00:00",
             "source": "camera:0",
             "image_score": 0.75,

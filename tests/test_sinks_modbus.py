@@ -2,88 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
-import threading
 from contextlib import closing, contextmanager
 from functools import partial
 
 import pytest
-from patience import MOST_S, usual_s, wait_until
+from modbus_server import UNIT, ModbusServer
+from patience import usual_s, wait_until
 from verdicts import Line
 
 from edgead.sinks import SinkError, open_queued, open_sink
 from edgead.sinks.modbus import ModbusOptions
 from edgead.types import UNKNOWN_KIND
 
-pytest.importorskip("pymodbus", reason="MODBUS NOT TESTED: pip install 'edgead[daemon]'")
-
-UNIT, COIL, REGISTER = 7, 20, 100
+COIL, REGISTER = 20, 100
 
 
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-class Plc:
-    """A Modbus/TCP server in a thread with 4 coils from 20 and 5 holding registers from 100 on, or more."""
+class Plc(ModbusServer):
+    """4 coils from 20 and 5 holding registers from 100 on, or more."""
 
     def __init__(self, port=None, registers=5):
-        self.port = port or free_port()
-        self.registers = registers
-        self.written = []
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        assert self._ready.wait(MOST_S)
-
-    def close(self):
-        asyncio.run_coroutine_threadsafe(self._server.shutdown(), self._loop).result(MOST_S)
-        self._thread.join(MOST_S)
+        super().__init__(port, coil=COIL, register=REGISTER, registers=registers)
 
     def read(self):
         """What lies there now: coils, count, score, decision."""
-        from pymodbus.client import ModbusTcpClient
-
-        with ModbusTcpClient("127.0.0.1", port=self.port, timeout=MOST_S) as client:
+        with self.client() as client:
             coils = client.read_coils(COIL, count=4, device_id=UNIT).bits[:4]
-            registers = client.read_holding_registers(REGISTER, count=5, device_id=UNIT).registers
-        count, score, decision = struct.unpack(">IfH", struct.pack(">5H", *registers))
+        count, score, decision = struct.unpack(">IfH", struct.pack(">5H", *super().read(REGISTER, 5)))
         return coils, count, score, decision
 
     def read_kind(self):
-        from pymodbus.client import ModbusTcpClient
-
-        with ModbusTcpClient("127.0.0.1", port=self.port, timeout=MOST_S) as client:
-            return client.read_holding_registers(REGISTER + 5, count=1, device_id=UNIT).registers[0]
-
-    def _run(self):
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
-
-    async def _serve(self):
-        from pymodbus.server import ModbusTcpServer
-        from pymodbus.simulator import DataType, SimData, SimDevice
-
-        coils = SimData(COIL, values=[False] * 16, datatype=DataType.BITS)
-        registers = SimData(REGISTER, values=[0] * self.registers, datatype=DataType.REGISTERS)
-        inputs = SimData(0, values=[False] * 16, datatype=DataType.BITS)
-        words = SimData(0, values=[0], datatype=DataType.REGISTERS)
-        device = SimDevice(UNIT, ([coils], [inputs], [registers], [words]))
-        self._server = ModbusTcpServer(device, address=("127.0.0.1", self.port), trace_pdu=self._note)
-        await self._server.serve_forever(background=True)
-        self._ready.set()
-        await self._server.serving
-
-    def _note(self, sending, pdu):
-        if not sending and type(pdu).__name__.startswith("Write"):
-            self.written.append(type(pdu).__name__)
-        return pdu
+        return super().read(REGISTER + 5, 1)[0]
 
 
 @contextmanager
@@ -204,7 +154,7 @@ def test_after_what_nobody_foresaw_the_connection_begins_again(caplog):
     line = Line()
     with closing(Plc()) as plc, queued_to(plc.port) as queued:
         write(queued, line, 0.1)
-        client = queued._sink._client
+        client = queued._sink._plc.client
         client.write_coils, kept = lambda *_, **__: 1 / 0, client.write_coils
         queued.write(*line.part(0.1))
         wait_until(lambda: queued.status().failed == 1)

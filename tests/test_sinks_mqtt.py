@@ -6,13 +6,12 @@ import json
 import logging
 import os
 import signal
-import socket
-import threading
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 
 import pytest
 from broker import PASSWORD, USER, Broker, Receiver
+from cable import Cable
 from patience import MOST_S, wait_until
 from verdicts import Line, ids
 
@@ -115,48 +114,6 @@ def test_a_broker_that_was_away_gets_everything_once_and_in_order(tmp_path, qos,
             assert slowest < 5
 
 
-class Cable:
-    """Passes bytes between a client and a broker, and can be cut."""
-
-    def __init__(self, port):
-        self._port = port
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port = self._server.getsockname()[1]
-        self._ends = []
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
-
-    def cut(self):
-        for end in self._ends:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def close(self):
-        self._server.shutdown(socket.SHUT_RDWR)
-        self.cut()
-        for thread in self._threads:
-            thread.join(MOST_S)
-        for end in (self._server, *self._ends):
-            end.close()
-
-    def _accept(self):
-        with suppress(OSError):
-            while True:
-                ends = (self._server.accept()[0], socket.create_connection(("127.0.0.1", self._port)))
-                self._ends += ends
-                for one, other in (ends, ends[::-1]):
-                    thread = threading.Thread(target=self._pass_on, args=(one, other), daemon=True)
-                    thread.start()
-                    self._threads.append(thread)
-
-    def _pass_on(self, one, other):
-        with suppress(OSError):
-            while data := one.recv(65536):
-                other.sendall(data)
-        with suppress(OSError):
-            other.shutdown(socket.SHUT_RDWR)
-
-
 @pytest.mark.parametrize("qos, most_twice", [(1, 4), (2, 0)])
 def test_a_cable_cut_under_load_loses_nothing_and_what_comes_twice_is_known(tmp_path, qos, most_twice):
     line, sent = Line(), []
@@ -248,7 +205,7 @@ def test_what_is_not_delivered_at_the_end_is_counted_and_delays_no_stop(tmp_path
 
 
 def test_messages_of_a_topic_are_heard_but_none_of_the_past(tmp_path):
-    from edgead.mqtt.subscription import Subscription
+    from edgead.plant.mqtt.subscription import Subscription
 
     heard = []
     with running(tmp_path) as broker, closing(Receiver(broker, "nothing", 1)) as sender:

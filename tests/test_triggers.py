@@ -23,6 +23,7 @@ from edgead.process.installation import install_command
 from edgead.synthetic.line import render
 from edgead.triggers import open_trigger
 from edgead.triggers.gpio import GpioOptions, GpioTrigger
+from edgead.triggers.message import part_of
 from edgead.triggers.part_in_view import PartInViewOptions
 from edgead.triggers.timing import EveryFrameOptions, IntervalOptions, SoftwareOptions
 from edgead.types import Frame, Part
@@ -78,6 +79,103 @@ def test_the_part_of_a_call_is_that_of_its_frame():
     assert trigger.part == Part("A1")  # until its frame has come
     assert trigger.accepts(frame(time.perf_counter_ns()))
     assert trigger.part == Part("A2", "batch 7", "left door")
+
+
+IDENTITIES = st.builds(Part, st.sampled_from(["", "A1", "A2", "A3", "A4", "A5"]))
+
+
+@given(st.lists(st.one_of(st.just("frame"), IDENTITIES), max_size=60), st.integers(0, 3))
+def test_no_part_is_doubled_or_mixed_up_and_those_without_a_frame_are_counted(events, lag):
+    """Of any interleaving, also where a frame is handed over only after some later calls."""
+    trigger = open_trigger(SoftwareOptions(kind="software"))
+    begin_ns = time.perf_counter_ns()
+    calls, judged, on_the_way = [], [], []
+    for at_ns, happens in enumerate([*events, *["frame"] * (lag + 1)], begin_ns):
+        if happens != "frame":
+            calls.append((at_ns, happens))
+            trigger.fire(at_ns, happens)
+            continue
+        on_the_way.append(frame(at_ns))
+        if len(on_the_way) > lag:
+            taken = on_the_way.pop(0)
+            if trigger.accepts(taken):
+                judged.append((taken.captured_ns, trigger.part))
+    before_ns, answered = 0, 0
+    for captured_ns, part in judged:
+        asked = [call for at_ns, call in calls if before_ns < at_ns <= captured_ns]
+        assert asked and part == asked[-1]  # the newest before it, and after the frame before
+        answered += sum(call in (part, Part()) for call in asked)
+        before_ns = captured_ns
+    trigger.close()
+    named = sum(call != Part() for _, call in calls)
+    without = sum(call == Part() for at_ns, call in calls if at_ns <= before_ns)
+    assert trigger.missed == named - (answered - without)
+
+
+def test_a_part_that_another_call_overtakes_is_missed_and_one_that_asks_twice_is_not(caplog):
+    trigger = open_trigger(SoftwareOptions(kind="software"))
+    for serial in ("A1", "A2", "A2"):
+        trigger.fire(part=Part(serial))
+    assert trigger.accepts(frame(time.perf_counter_ns())) and trigger.part == Part("A2")
+    assert trigger.missed == 1 and caplog.messages == ["part A1 has no frame: the next call came before a frame"]
+    trigger.fire(part=Part("A3"))
+    trigger.close()
+    assert trigger.missed == 2 and "part A3 has no frame: the pipeline stopped" in caplog.messages[-1]
+
+
+def test_a_frame_that_comes_too_late_is_not_taken_for_the_part_of_a_call(caplog):
+    trigger = open_trigger(SoftwareOptions(kind="software", within_ms=50))
+    trigger.fire(1_000, Part("A1"))
+    assert not trigger.accepts(frame(60_001_000))
+    assert trigger.missed == 1 and "its frame came 60 ms after the call" in caplog.text
+    trigger.fire(70_000_000, Part("A2"))
+    assert trigger.accepts(frame(120_000_000)) and trigger.part == Part("A2")
+
+
+def test_calls_without_end_take_bounded_memory_and_lose_no_part_unseen():
+    trigger = open_trigger(SoftwareOptions(kind="software"))
+    for number in range(1500):
+        trigger.fire(part=Part(str(number)))
+    assert trigger.missed == 500
+    assert trigger.accepts(frame(time.perf_counter_ns())) and trigger.part == Part("1499") and trigger.missed == 1499
+
+
+@pytest.mark.parametrize(
+    ("message", "part"),
+    [
+        (b"", Part()),
+        (b" A-17\n", Part("A-17")),
+        ("Gehäuse 4".encode(), Part("Gehäuse 4")),
+        (b"17", Part("17")),
+        (b'{"serial": "A1", "batch": 7, "recipe": " left "}', Part("A1", "7", "left")),
+        (b"{}", Part()),
+    ],
+)
+def test_a_message_names_its_part(message, part):
+    assert part_of(message) == part
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (b"\xff\x00", "no UTF-8"),
+        (b"A\x001", "serial holds a character that cannot be printed"),
+        ("A\u200b1".encode(), "serial holds a character"),
+        (b'{"serial": "\\ud800"}', "serial holds a character"),
+        (b"x" * 129, "serial has 129 characters, at most 128"),
+        (b" " * 5000, "5000 bytes, at most 4096"),
+        (b'{"serial": ', "begins as JSON, and is none"),
+        (b'["A1"]', "JSON, but no object with serial, batch, recipe"),
+        (b'"A1"', "JSON, but no object"),
+        (b"[" * 4000, "begins as JSON, and is none"),
+        (b'{"serail": "A1"}', "1 unknown keys: known are serial, batch, recipe"),
+        (b'{"serial": true}', "serial is neither text nor a whole number"),
+        (b'{"batch": 1.5}', "batch is neither"),
+    ],
+)
+def test_a_message_that_names_none_says_why(message, reason):
+    with pytest.raises(ValueError, match=reason):
+        part_of(message)
 
 
 class FakeLine:

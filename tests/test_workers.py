@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from edgead.detector import Detector
+from edgead.process.real_time import Scheduling
 from edgead.runtime.workers import Workers, start_workers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows and places threads")
@@ -45,13 +44,9 @@ class Waiting:
             thread.join()
 
 
-@contextmanager
-def caller_on(core: int) -> Iterator[None]:
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, CORES)
+def caller_on(core: int, workers: Workers) -> Workers:
+    workers._caller_core = lambda: core
+    return workers
 
 
 def name() -> str:
@@ -79,25 +74,47 @@ def test_the_name_comes_back_after_a_failure():
 def test_workers_leave_the_callers_core():
     engine, workers = start_workers(Waiting)
     for core in (CORES[0], CORES[1], CORES[0]):
-        with caller_on(core):
-            workers.keep_off_caller()
+        caller_on(core, workers).follow_caller()
         assert os.sched_getaffinity(engine.ids[0]) == set(CORES) - {core}
     engine.end()
-    with caller_on(CORES[1]):
-        workers.keep_off_caller()  # an ended thread is none to be placed
+    caller_on(CORES[1], workers).follow_caller()  # an ended thread is none to be placed
 
 
 @needs_two_cores
 def test_workers_that_have_no_other_core_stay():
-    with caller_on(CORES[0]):
-        engine, workers = start_workers(Waiting)
-        workers.keep_off_caller()
+    engine, workers = start_workers(Waiting)
+    with Scheduling(cores=(CORES[0],)).taken():
+        workers.follow_caller()
         assert os.sched_getaffinity(engine.ids[0]) == {CORES[0]}
+    workers.follow_caller()
+    assert len(os.sched_getaffinity(engine.ids[0])) == len(CORES) - 1
+    engine.end()
+
+
+def test_workers_are_as_urgent_as_their_caller(fifo_allowed):
+    engine, workers = start_workers(Waiting)
+    with Scheduling(priority=1).taken():
+        workers.follow_caller()
+        assert os.sched_getscheduler(engine.ids[0]) == os.SCHED_FIFO
+    workers.follow_caller()
+    assert os.sched_getscheduler(engine.ids[0]) == os.SCHED_OTHER
+    engine.end()
+
+
+def test_a_system_that_forbids_to_place_threads_is_no_fault(monkeypatch):
+    engine, workers = start_workers(Waiting)
+
+    def forbidden(*given):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden)
+    monkeypatch.setattr(os, "sched_setscheduler", forbidden)
+    workers.follow_caller()
     engine.end()
 
 
 def test_no_workers_no_placing():
-    Workers({}).keep_off_caller()
+    Workers({}).follow_caller()
 
 
 @needs_two_cores
@@ -106,13 +123,13 @@ def test_the_engines_workers_are_kept_off(trained_model, runtime, monkeypatch):
     if runtime == "openvino":
         pytest.importorskip("openvino")
     allowed = []
-    keep_off_caller = Workers.keep_off_caller
+    follow_caller = Workers.follow_caller
 
     def watched(workers: Workers) -> None:
-        keep_off_caller(workers)
+        follow_caller(caller_on(CORES[0], workers))
         allowed.extend(os.sched_getaffinity(thread) for thread in workers.cores)
 
-    with Detector.load(trained_model, runtime=runtime, threads=2) as detector, caller_on(CORES[0]):
-        monkeypatch.setattr(Workers, "keep_off_caller", watched)
+    with Detector.load(trained_model, runtime=runtime, threads=2) as detector:
+        monkeypatch.setattr(Workers, "follow_caller", watched)
         detector._runtime.run(detector._runtime.input)
     assert allowed and all(cores == set(CORES) - {CORES[0]} for cores in allowed)

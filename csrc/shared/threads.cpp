@@ -93,7 +93,13 @@ private:
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
         try {
-            for (; alive_ < wanted_; ++alive_) std::thread([this] { work(); }).detach();
+            for (; alive_ < wanted_; ++alive_) {
+                std::thread worker([this] { work(); });
+#if defined(__linux__)
+                pthread_setname_np(worker.native_handle(), "edgead-kernel");  // whoever schedules them looks for it
+#endif
+                worker.detach();
+            }
         } catch (const std::system_error&) {
             // The system refuses more threads: the ones we have, and the caller, do the job.
         }

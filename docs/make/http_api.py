@@ -15,7 +15,7 @@ _STATUS = dict.fromkeys(("rows_lost", "rows_waiting", "images_written", "images_
 def _daemon() -> Any:
     """A daemon without parts: what it would say of them needs none."""
     store = SimpleNamespace(status=lambda: _STATUS, problems=lambda: ())
-    parts = SimpleNamespace(cameras={}, pipelines={}, sinks={}, store=store)
+    parts = SimpleNamespace(cameras={}, pipelines={}, parts={}, sinks={}, store=store)
     return SimpleNamespace(site=SimpleNamespace(http=None), subscribe_verdicts=None, **vars(parts))
 
 
@@ -84,8 +84,10 @@ def _parameters(parameters: list[dict[str, Any]]) -> str:
 
 
 def _body(made: dict[str, Any], body: dict[str, Any]) -> str:
-    (content,) = body["content"].values()
-    schema = content["schema"]
+    schema = next(iter(body["content"].values()))["schema"]
+    if schema.get("format") == "binary":
+        return f"The body is a file: {', '.join(map(code, body['content']))}."
+    schema = next((each for each in schema.get("anyOf", ()) if "$ref" in each), schema)  # one that may be left out
     if "$ref" in schema:
         schema = made["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     needed = schema.get("required", ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -18,13 +18,16 @@ from edgead.evidence.tables import SCHEMA_VERSION, metadata
 from edgead.heads import Head
 from edgead.serialization import verdict_record
 from edgead.sinks.modbus import OTHER_KIND
-from edgead.types import DECISIONS, Box, Frame, StageTimes, Verdict
+from edgead.triggers.handshake import FLAGS, NOT_JUDGED, Status
+from edgead.triggers.modbus import FIRST_TEXT
+from edgead.types import DECISIONS, FAULT, Box, Frame, Part, StageTimes, Verdict
 
 
 def example() -> dict[str, Any]:
     """The record of a reject."""
     when = datetime(2026, 11, 25, 6, 0, tzinfo=timezone.utc)
     frame = Frame(np.zeros((4, 4, 3), np.uint8), 17, 0, when, "camera:0", id="01939c4e-0000-7000-8000-000000000011")
+    frame = replace(frame, part=Part("A-0017", "2026-48", "cap, blue"))
     verdict = Verdict(
         image_score=1.4,
         decision="reject",
@@ -51,7 +54,7 @@ def record_page() -> str:
     KeyError
         A key of the record that neither Frame nor Verdict describes.
     """
-    known = {**attributes(Verdict.__doc__), **attributes(Frame.__doc__)}
+    known = {**attributes(Verdict.__doc__), **attributes(Frame.__doc__), **attributes(Part.__doc__)}
     own = {
         "image_score": attributes(Verdict.__doc__)["image_score"],
         "stage_times": first_paragraph(StageTimes.__doc__),
@@ -61,7 +64,9 @@ def record_page() -> str:
     rows = [[code(key), own.get(key) or known[key]] for key in example()]
     parts = (
         "# The record of a verdict",
-        "MQTT messages, webhooks and JSON lines carry the same record.",
+        "MQTT messages, webhooks and JSON lines carry the same record. That of a [part](../how-to/parts.md) has "
+        "`reason` and `views` too; where a model [lays parts](../how-to/regions.md#parts-that-do-not-lie-still) it has "
+        f"`alignment`: {known['alignment']}",
         f"```json\n{json.dumps(example(), indent=2, ensure_ascii=False)}\n```",
         table(("key", "is"), rows),
     )
@@ -72,7 +77,7 @@ def modbus_page() -> str:
     """Write the page of the registers and coils of a PLC."""
     coils = [[f"coil +{number}", f"the decision was {decision}"] for number, decision in enumerate(DECISIONS)]
     toggle = "toggles with each verdict; it is written with the others and after the registers: wait for its change"
-    codes = ", ".join(f"{number} {decision}" for number, decision in enumerate(DECISIONS))
+    codes = ", ".join(f"{number} {decision}" for number, decision in enumerate((*DECISIONS, FAULT)))
     rows = [
         *coils,
         [f"coil +{len(DECISIONS)}", toggle],
@@ -83,11 +88,53 @@ def modbus_page() -> str:
     ]
     parts = (
         "# The Modbus map",
+        "## The sink",
         "Addresses count from 0 and begin at the sink's options `coil` and `register`, see "
         "[Components](components.md#modbus). Give each pipeline that talks to a PLC a sink with addresses of its own.",
         table(("address", "holds"), rows),
+        "## The trigger",
+        "Holding registers from the trigger's options `command` and `status` on, see "
+        "[Components](components.md#modbus_1); [how they are used](../how-to/plc-and-plant.md#modbus-in).",
+        table(("the PLC writes", "holds"), _command_rows()),
+        table(("edgead writes, in one request", "holds"), _status_rows()),
     )
     return "\n\n".join(parts) + "\n"
+
+
+def _command_rows() -> Iterator[list[str]]:
+    meanings = (
+        "sequence: number of the part that is asked for, another than before; 0 asks for none",
+        "heartbeat: changes while the PLC's program runs; looked at only with `silent_s`",
+        "recipe: number in `recipes`; 0 for none",
+        "reset: a change of it resets the counters and the fault",
+    )
+    assert len(meanings) == FIRST_TEXT
+    yield from ([f"`command` +{number}", meaning] for number, meaning in enumerate(meanings))
+    yield [f"`command` +{FIRST_TEXT} on", "serial number: `serial_registers` of two ASCII characters, NUL at the end"]
+    yield ["behind it", "batch: `batch_registers`, the same way"]
+
+
+def _status_rows() -> Iterator[list[str]]:
+    codes = ", ".join(f"{number} {decision}" for number, decision in enumerate(DECISIONS))
+    own = {
+        "heartbeat": "heartbeat: counts what edgead writes, at least every `beat_s`",
+        "accepted": "accepted: number of the part that was asked for last",
+        "answered": "answered: number of the last part that has an answer",
+        "decision": f"decision of that part: {codes}, {NOT_JUDGED} not judged",
+        "score": "image score of that part, float32, high word first",
+        "recipe": "recipe: the number that is in force, the acknowledgement of a change",
+        "reset": "reset: the number that was carried out last",
+        "judged": "parts judged since the last reset, modulo 65,536",
+        "rejected": "those of them that were rejected",
+        "not_judged": "parts without a verdict since the last reset",
+    }
+    flags = ", ".join(f"{1 << bit} {name}" for bit, name in enumerate(FLAGS))
+    place = 0
+    for name in ("flags", *(field.name for field in fields(Status) if field.name not in FLAGS)):
+        size = 2 if name == "score" else 1
+        address = ", ".join(f"+{place + one}" for one in range(size))
+        yield [f"`status` {address}", f"flags: {flags}" if name == "flags" else own[name]]
+        place += size
 
 
 def database_page() -> str:

@@ -21,7 +21,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_OF_IMAGES = ("roi", "false_reject_rate", "review_rate", "skip_bad", "folds", "group", "normal_dir", "paths", "clean")
+_OF_IMAGES = (
+    "roi",
+    "false_reject_rate",
+    "review_rate",
+    "skip_bad",
+    "folds",
+    "group",
+    "normal_dir",
+    "paths",
+    "clean",
+    "tiles",
+    "ignore",
+    "align",
+)
 
 
 @names_parameters
@@ -61,7 +74,7 @@ def train(
     progress : callable, optional
         Called with (stage, done, total).
     **settings
-        Fields of `edgead.training.from_folder.GoodImages`, such as `false_reject_rate=0.01` (the share of good parts
+        Fields of `edgead.training.good_images.GoodImages`, such as `false_reject_rate=0.01` (the share of good parts
         that may be rejected, by default the strictest of 1, 2, 5, 10 and 20 % that the images support), `roi`, `folds`
         or `skip_bad`; and settings of the method, such as `backbone`, `image_size`, `memory_bank_size` or `seed`.
 
@@ -80,7 +93,8 @@ def train(
     >>> model = edgead.train("good/", "model", preset="fine", false_reject_rate=0.01)  # doctest: +SKIP
     """
     try:
-        from edgead.training.from_folder import GoodImages, train_from_folder
+        from edgead.training.from_folder import train_from_folder
+        from edgead.training.good_images import GoodImages
         from edgead.tune.preset import preset_settings
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("edgead"):
@@ -102,7 +116,8 @@ def train(
     )
     for problem in skipped:
         logger.warning("left out: %s", problem)
-    for warning in artifact.manifest.training.get("odd_images", ()):
+    training = artifact.manifest.training
+    for warning in [*training.get("odd_images", ()), *([training["shrunk"]] if "shrunk" in training else ())]:
         logger.warning("%s", warning)
     return Model(artifact)
 

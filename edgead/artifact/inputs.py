@@ -1,29 +1,53 @@
-"""What a graph is given: the plane of a frame, and how it is prepared. The ground of the manifest's sections."""
+"""What a graph is given: the plane of a frame, and how it is prepared."""
 
 from __future__ import annotations
 
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from edgead.artifact.section import Section
+from edgead.artifact.tiling import Tiling
 
 MOST_PIXELS = 1 << 24  # of the network's input
 
 PositiveInt = Annotated[int, Field(gt=0)]
 _Side = Annotated[int, Field(gt=0, le=8192)]
+_FrameSide = Annotated[int, Field(gt=0, le=65_535)]
+_Place = Annotated[int, Field(ge=0, le=65_535)]
 
 
-class Section(BaseModel):
-    """A section of the manifest: unknown keys and what is not finite are refused."""
+class Ignored(Section):
+    """Places of a frame that never count: polygons of corners (x, y) in pixels, filled by the even-odd rule.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    `frame_size` is height and width of the frames that they are of.
+    """
+
+    frame_size: tuple[_FrameSide, _FrameSide]
+    polygons: Annotated[
+        tuple[Annotated[tuple[tuple[_Place, _Place], ...], Field(min_length=1)], ...],
+        Field(min_length=1, max_length=10_000),
+    ]
+
+
+class Alignment(Section):
+    """The golden image that parts are laid onto, before a region is cut out.
+
+    `look` is that image in grey levels and few pixels, a PNG in base64. A part that is less alike than
+    `least_correlation`, wherever it is laid, was not found.
+    """
+
+    frame_size: tuple[_FrameSide, _FrameSide]
+    look: Annotated[str, Field(max_length=200_000)]
+    least_correlation: Annotated[float, Field(ge=0, le=1)] = 0.5
 
 
 class Preprocessing(Section):
     """How a frame becomes the network's input; see `edgead.preprocess`.
 
     A frame of other proportions than `image_size` is stretched, or keeps its own and the rest is filled with its
-    reflection.
+    reflection. With `tiles` the frame, or its region `roi`, is cut, and each tile becomes an input.
     """
 
     image_size: tuple[_Side, _Side]
@@ -31,6 +55,9 @@ class Preprocessing(Section):
     resize: Literal["area_linear"] = "area_linear"
     fill: Literal["stretch", "reflect"] = "stretch"
     colour: Literal["rgb"] = "rgb"
+    ignored: Ignored | None = None
+    alignment: Alignment | None = None
+    tiles: Tiling | None = None
 
     @field_validator("image_size")
     @classmethod

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
-from edgead.artifact.inputs import PositiveInt, Preprocessing, Section, TensorInput
+from edgead.artifact.inputs import PositiveInt, Preprocessing, TensorInput
 from edgead.artifact.kinds import Kinds
 from edgead.artifact.limits import HIGHEST, LOWEST, Limits
+from edgead.artifact.section import Section
 from edgead.errors import tell_invalid
 from edgead.heads import Head, read_head
 

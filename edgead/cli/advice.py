@@ -15,6 +15,7 @@ from edgead.calibration.plan import OFFERED_RATES
 from edgead.detector import Detector
 from edgead.images.files import load_image
 from edgead.learning.finalize import kept_images
+from edgead.preprocess import inputs_of
 
 STRICT = 0.01
 # The network pads what it sees with zeros: a band of this share of height and width scores high for no reason.
@@ -34,7 +35,7 @@ def advise(artifact: Artifact, data: Path, replaced: bool) -> list[str]:
     replaced : bool
         Another model was there before.
     """
-    lines = [_of_the_rate(artifact), *_of_the_border(artifact)]
+    lines = [_of_the_rate(artifact), *_of_the_border(artifact), *_of_the_tiles(artifact)]
     if replaced:
         kept, undo = versions_folder(artifact.path), edgead_command("teach", artifact.path, "--undo")
         lines.append(f"The model that was here is the newest in {kept}; `{undo}` puts it back.")
@@ -92,6 +93,22 @@ def _of_the_border(artifact: Artifact) -> list[str]:
     return [
         f"Of the {len(peaks)} held-out images with the highest scores, {at_border} score highest at the image's "
         f"border: where no part lies there, train with --roi {x},{y},{width - 2 * x},{height - 2 * y}."
+    ]
+
+
+def _of_the_tiles(artifact: Artifact) -> list[str]:
+    """What a frame takes that is cut: far more than one that is not."""
+    spec = artifact.manifest.preprocessing
+    if spec.tiles is None:
+        return []
+    image = artifact.image(artifact.graph("fp32").golden[0].image)
+    with Detector(artifact) as detector:
+        times = detector.measure(image).stage_times
+    took_ms = times.preprocess_ms + times.infer_ms + times.score_ms + times.smooth_ms
+    count = len(inputs_of(spec, image.shape))
+    return [
+        f"A frame of {image.shape[1]} x {image.shape[0]} pixels is {count} tiles and takes about {took_ms:.0f} ms on "
+        "this machine."
     ]
 
 

@@ -20,6 +20,7 @@ from edgead.cli.console import (
     stage_bars,
     stderr,
 )
+from edgead.cli.latency import Affinity, Fifo, read_scheduling
 from edgead.errors import SettingsError
 
 Forecast = Annotated[
@@ -168,6 +169,8 @@ def stream(
     build_engine: Annotated[
         bool, typer.Option("--build-engine", help="Go over to TensorRT; ONNX Runtime judges while its engine is built.")
     ] = False,
+    affinity: Affinity = None,
+    fifo: Fifo = None,
     runtime: Runtime = "auto",
     precision: Precision = None,
     language: Language = "en",
@@ -182,9 +185,17 @@ def stream(
         raise SettingsError("--json and jsonl:- both write to standard output: give the sink a file")
     if build_engine and runtime not in ("auto", "tensorrt"):
         raise SettingsError(f"--build-engine goes over to TensorRT, not to {runtime}: leave one of them out")
+    scheduling = read_scheduling(affinity, fifo)
     open_detector = load_building if build_engine else partial(Detector.load, runtime=runtime)
     with open_detector(model, precision=precision) as detector:
-        summary = run(source, detector, sink or [], on_verdict=FrameCount(language), late_after_ms=late_after_ms)
+        summary = run(
+            source,
+            detector,
+            sink or [],
+            on_verdict=FrameCount(language),
+            late_after_ms=late_after_ms,
+            scheduling=scheduling,
+        )
     report = summary.to_dict()
     print_report(report, json, summary.table)
     if summary.fault:

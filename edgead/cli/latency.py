@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from edgead.cli.console import stderr
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
 from edgead.images.files import load_image
+
+if TYPE_CHECKING:
+    from edgead.process.real_time import Scheduling
 
 Rate = Annotated[float | None, typer.Option(min=0, help="Frames a second that arrive by the clock; else back to back.")]
 Jitter = Annotated[float, typer.Option(min=0, help="Deviation of the arrivals, in milliseconds.")]
@@ -54,7 +57,7 @@ def profile(
         return
     if model is None:
         raise SettingsError("name a model, or two reports with --compare A B")
-    _take_place(affinity, fifo)
+    read_scheduling(affinity, fifo).take()  # before anything starts threads: they have what their maker had
     from edgead.detector import Detector
     from edgead.profiling.load_generator import Pace
     from edgead.profiling.page import profile_page
@@ -75,13 +78,17 @@ def profile(
     print_report(report.to_dict(), json, report.table)
 
 
-def _take_place(affinity: str | None, fifo: int | None) -> None:
-    """Before anything starts threads: they have what their maker had."""
-    from edgead.process.cpu_affinity import set_affinity, set_fifo
+def read_scheduling(affinity: str | None, fifo: int | None) -> Scheduling:
+    """Read the options --affinity and --fifo; no more threads than cores compute from now on."""
+    from edgead import kernels
+    from edgead.process.real_time import Scheduling, start_opencv_threads
 
-    if affinity is not None:
-        if not re.fullmatch(r"\d+(,\d+)*", affinity):
-            raise SettingsError(f"affinity {affinity!r}: give numbers of cores, such as 0,1")
-        set_affinity([int(core) for core in affinity.split(",")])
-    if fifo is not None:
-        set_fifo(fifo)
+    if fifo is not None or affinity is not None:
+        start_opencv_threads()
+    if affinity is None:
+        return Scheduling(fifo)
+    if not re.fullmatch(r"\d+(,\d+)*", affinity):
+        raise SettingsError(f"affinity {affinity!r}: give numbers of cores, such as 0,1")
+    cores = tuple(int(core) for core in affinity.split(","))
+    kernels.set_threads(min(len(cores), kernels.threads()))
+    return Scheduling(fifo, cores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -29,6 +30,8 @@ from edgead.tune import AUTO
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from edgead.training.good_images import GoodImages
 
 
 @app.command()
@@ -69,6 +72,20 @@ def train(
     clean: Annotated[
         bool, typer.Option("--clean", help="Do not learn images that stand out among the others as defects do.")
     ] = False,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Places that never count: X,Y,WIDTH,HEIGHT, corners X,Y,X,Y,X,Y,..., or an image, not black there."
+        ),
+    ] = None,
+    align: Annotated[
+        Path | None,
+        typer.Option(exists=True, help="Golden image: each part is laid where its part lies, before anything else."),
+    ] = None,
+    tiles: Annotated[
+        str | None,
+        typer.Option(help="Cut large images into tiles of SIZE[,OVERLAP] pixels; auto shrinks a tile 2 times at most."),
+    ] = None,
     device: Device = DeviceName.auto,
     seed: Seed = 0,
     json: Json = False,
@@ -77,7 +94,8 @@ def train(
 
     A training that was stopped goes on where it was when the same command is given again.
     """
-    from edgead.training.from_folder import GoodImages, train_from_folder
+    from edgead.training.from_folder import train_from_folder
+    from edgead.training.good_images import GoodImages
     from edgead.tune.preset import preset_settings
 
     chosen = {
@@ -92,19 +110,20 @@ def train(
     check_destination(output)
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group, clean=clean)
+    good = replace(good, tiles=tiles, ignore=tuple(ignore or ()), align=align)
     replaced = (output / MANIFEST).is_file()
     with stage_bars() as progress:
         of_preset, account = preset_settings(good, detector, preset, latency_ms, progress, chosen)
         settings = {**of_preset, **chosen}
-        _report_cost(detector, settings)
+        _report_cost(good, detector, settings)
         artifact, problems = train_from_folder(
             good, output, settings, detector=detector, weights=weights, device=device, progress=progress
         )
     report = {"model": str(output), "skipped": problems, **training_facts(artifact)}
     if account and settings["image_size"] == of_preset["image_size"]:
         report["chosen"] = account
-    found = report["groups"].get("warning")
-    for warning in [*report.get("odd_images", ()), *([found] if found else ())]:
+    single = [report.get("shrunk"), report["groups"].get("warning")]
+    for warning in [*report.get("odd_images", ()), *filter(None, single)]:
         stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     print_report(report, json, lambda: _table(report))
     if not json:
@@ -113,7 +132,7 @@ def train(
 
 def _table(report: dict[str, Any]) -> Table:
     """What a user reads of a training; the report as JSON has all of it."""
-    left_out = {"channels", "data_sha256", "device", "odd_images", "skipped_images"}
+    left_out = {"channels", "data_sha256", "device", "odd_images", "shrunk", "skipped_images"}
     left_out |= {"peak_memory_mib", "peak_gpu_memory_mib"}
     if not report["skipped"]:
         left_out.add("skipped")
@@ -121,12 +140,14 @@ def _table(report: dict[str, Any]) -> Table:
     return facts_table(report["model"], {**shown, "groups": report["groups"]["account"]})
 
 
-def _report_cost(detector: str, settings: dict[str, Any]) -> None:
+def _report_cost(good: GoodImages, detector: str, settings: dict[str, Any]) -> None:
     """Say what a frame will take, where that is so much that some budgets exclude it."""
     from edgead.methods.tower_names import TOWERS
-    from edgead.training.frame_time import network_ms
+    from edgead.training.frame_time import network_ms, tiles_account
 
-    if settings.get("backbone") in TOWERS:
+    if account := tiles_account(good, detector, settings):
+        stderr.print(account, soft_wrap=True)
+    elif settings.get("backbone") in TOWERS:
         took_ms = network_ms(detector, settings)
         stderr.print(f"{settings['backbone']}: about {took_ms:.0f} ms a frame on this machine", soft_wrap=True)
 

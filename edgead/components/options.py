@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,6 +71,16 @@ def read_query(query: str, known: Collection[str]) -> dict[str, str]:
             hint = f"known are {', '.join(sorted(known))}" if known else "it takes none"
             raise SettingsError(f"unknown option {name!r}; {hint}")
     return values
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what listens there can be reached from this computer alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _of_a_host(url: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgead.artifact.identity import scorer_sha256
+from edgead.artifact.limits import Limits
 from edgead.daemon import heap
 from edgead.daemon.budget import too_late
 from edgead.daemon.self_test import SelfTest, golden_images, self_test
@@ -48,7 +49,7 @@ class ActiveModel:
     def __init__(self, pipeline: str, section: PipelineSection, kept: KeptThresholds, *, threads: int | None = None):
         self.path = section.model
         self._pipeline, self._section, self._kept = pipeline, section, kept
-        self._threads = section.threads or threads
+        self._threads = section.threads or len(section.realtime.cores) or threads
         self._detector: Detector | None = None
         self._previous: Detector | None = None
         self._superseded: tuple[Thresholds, Thresholds] | None = None
@@ -181,6 +182,16 @@ class ActiveModel:
             self._kept.keep(self._pipeline, _scorers(detector)[0], thresholds.now())
             detector.set_thresholds(**thresholds.values())
             return before
+
+    def judge_by(self, limits: Limits) -> None:
+        """Judge by thresholds of the site file from the next frame on; they are not kept, the file has them.
+
+        Raises
+        ------
+        SettingsError
+            No model is in service.
+        """
+        self._in_service().set_thresholds(**limits.values())
 
     def close(self) -> None:
         """Release the models, unless one is being loaded right now: the end of the daemon does not wait for that."""

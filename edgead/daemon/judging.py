@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from edgead.daemon.active_model import ActiveModel
 from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.pipeline_state import State
+from edgead.daemon.recipes import Recipes
 from edgead.errors import EdgeadError
 from edgead.inspector import FrameError, Inspector
+from edgead.process.log_rate import limited_log
 from edgead.profiling.latency import Latency
-from edgead.types import Frame, Verdict
+from edgead.types import NO_PART, Frame, Verdict
 
 if TYPE_CHECKING:
     from edgead.drift import DriftState
@@ -57,10 +58,16 @@ class PipelineStatus:
         Frames without a verdict because the model remembers frames, and a new stream began.
     late : int
         Verdicts that came later after the capture than `budget_ms`.
+    parts_missed : int
+        Parts that were named and got no verdict: no frame came for them, or theirs could not be judged.
+    codes : dict of int
+        What became of the codes of parts; empty where none are read. See `PartCode.counts`.
     latency : dict of Latency
         Per stage; `total` runs from the capture to the last sink.
     drift : DriftState or None
         What the drift watch said after the last part; None before one, or where none is watched.
+    realtime_problem : str or None
+        What the system refuses of the pipeline's `realtime`.
     """
 
     name: str
@@ -78,12 +85,15 @@ class PipelineStatus:
     skipped: int
     warming_up: int
     late: int
+    parts_missed: int
+    codes: dict[str, int]
     restarts: int
     fps: float | None
     latency: dict[str, Latency]
     thresholds: dict[str, float] | None
     can_roll_back: bool
     drift: DriftState | None
+    realtime_problem: str | None = None
 
 
 class Judging:
@@ -93,7 +103,7 @@ class Judging:
     ----------
     pipeline : str
         Stands in every verdict.
-    slot : ActiveModel
+    models : Recipes
     receivers : Receivers
     drift : PipelineDrift
     budget_ms : float, optional
@@ -103,7 +113,7 @@ class Judging:
     def __init__(
         self,
         pipeline: str,
-        slot: ActiveModel,
+        models: Recipes,
         receivers: Receivers,
         drift: PipelineDrift,
         *,
@@ -112,8 +122,9 @@ class Judging:
         self.receivers = receivers
         self.inspector = Inspector(pipeline, window=_WINDOW, budget_ms=budget_ms)
         self.latest: tuple[Frame, Verdict] | None = None
-        self.taken = self.skipped = 0
-        self._slot, self._drift = slot, drift
+        self.taken = self.skipped = self.parts_missed = 0
+        self._models, self._drift = models, drift
+        self._pipeline, self._log = pipeline, limited_log(__name__, most=20, within_s=60)
         self._before: deque[Frame] = deque(maxlen=receivers.before)
 
     def pass_by(self, frame: Frame, *, wanted: bool) -> None:
@@ -123,11 +134,12 @@ class Judging:
         self._let_pass(frame)
 
     def _let_pass(self, frame: Frame) -> None:
+        self._miss(frame)
         self.receivers.store.follow(frame)
         self._before.append(frame)
 
-    def judge(self, frame: Frame) -> None:
-        """Judge a frame and report the verdict; nothing is reported while the model needs more frames.
+    def judge(self, frame: Frame) -> Verdict | None:
+        """Judge a frame, report the verdict and give it; None while the model needs more frames.
 
         Raises
         ------
@@ -138,20 +150,32 @@ class Judging:
         """
         self.taken += 1
         try:
-            verdict = self.inspector.judge(frame, self._slot.step)
+            verdict = self.inspector.judge(frame, self._models.step)
         except FrameError:
-            self.skipped += 1
+            self._skip(frame)
             raise
         except Exception as error:
-            self.skipped += 1
+            self._skip(frame)
             raise JudgementError(f"{type(error).__name__}: {error}") from error
         if verdict is None:
             self._let_pass(frame)
-            return
+            return None
         self._tell(frame, verdict)
         self.inspector.finish(frame, verdict)
         self.latest = (frame, verdict)
-        self._drift.add(frame, verdict)  # last: the verdict is out
+        if self._models.is_own(frame):
+            self._drift.add(frame, verdict)  # last: the verdict is out
+        return verdict
+
+    def _skip(self, frame: Frame) -> None:
+        self.skipped += 1
+        self._miss(frame)
+
+    def _miss(self, frame: Frame) -> None:
+        if frame.part != NO_PART:
+            self.parts_missed += 1
+            named = frame.part.serial or frame.part
+            self._log.warning("%s: frame %d of part %s has no verdict", self._pipeline, frame.number, named)
 
     def _tell(self, frame: Frame, verdict: Verdict) -> None:
         receivers = self.receivers

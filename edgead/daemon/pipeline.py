@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from edgead.daemon.asking import Asking
 from edgead.daemon.judging import JudgementError, Judging, PipelineStatus
 from edgead.daemon.pipeline_state import State
+from edgead.daemon.requests import Requests
 from edgead.daemon.steering import SteeredModel, Wiring
 from edgead.daemon.supervisor import RestartBudget, Supervisor
-from edgead.errors import EdgeadError, SettingsError
+from edgead.errors import EdgeadError, NotNowError, SettingsError
+from edgead.images.files import ImageError
 from edgead.inspector import FrameError
 from edgead.site.schema import LimitsSection, PipelineSection
 from edgead.sources import SourceError
 from edgead.sources.mailbox import Mailbox
-from edgead.triggers import PartTrigger, RequestTrigger, Trigger, open_trigger
 from edgead.types import NO_PART, Frame, Part, Verdict
 
 if TYPE_CHECKING:
@@ -47,11 +48,14 @@ class Pipeline(SteeredModel):
     def __init__(self, name: str, section: PipelineSection, wiring: Wiring):
         super().__init__(name, section, wiring)
         self.loaded = threading.Event()  # the model was tried, well or not
-        self._judging = Judging(name, self.slot, wiring.receivers, self._drift, budget_ms=section.budget_ms)
+        self._judging = Judging(name, self._recipes, wiring.receivers, self._drift, budget_ms=section.budget_ms)
         self._mailbox: Mailbox | None = wiring.camera.subscribe()
+        self._place_kernels = wiring.place_kernels
+        self._realtime_problem: str | None = None
         self._dropped = 0  # in mailboxes that it has left
+        self._asking = Asking(name, section)
+        self._requests = Requests(name)
         self._starting = threading.Lock()
-        self._trigger: Trigger | None = None
         self._alive_s: float | None = None
         self._loading_s: float | None = None
         self._supervisor = Supervisor(f"pipeline {name}", self._serve, self._died, RestartBudget(wiring.limits))
@@ -81,6 +85,8 @@ class Pipeline(SteeredModel):
         if ended:
             self._leave_camera()
             self.slot.close()
+            self._recipes.close()
+            self._asking.close()
             self._state.stopped(self._state.reason if self.state == "stopped" else None)
         return ended
 
@@ -113,29 +119,27 @@ class Pipeline(SteeredModel):
         return self._judging.latest
 
     def fire(self, part: Part = NO_PART) -> None:
-        """Judge the next frame that the camera captures.
-
-        Parameters
-        ----------
-        part : Part, optional
-            What that frame will show.
+        """Judge the next frame that the camera captures, as that of a part.
 
         Raises
         ------
         SettingsError
             Its trigger takes no requests or none that name a part, or it does not run.
         """
-        options, trigger = self.section.trigger, self._trigger
-        if not options.on_request:
-            raise SettingsError(f"{self.name}: its trigger is {options.kind}, which takes no requests; software does")
-        if not isinstance(trigger, RequestTrigger):
-            raise SettingsError(f"{self.name}: is not running, it cannot be triggered")
-        if isinstance(trigger, PartTrigger):
-            trigger.fire(part=part)
-        elif part != NO_PART:
-            raise SettingsError(f"{self.name}: its trigger {options.kind} takes requests, but no part's name")
-        else:
-            trigger.fire()
+        self._asking.fire(part)
+
+    def judge(self, data: bytes, part: Part, within_s: float) -> tuple[Frame, Verdict]:
+        """Judge the bytes of an image file that somebody sent, and wait for the verdict; see `Requests.ask`.
+
+        Raises
+        ------
+        EdgeadError
+            NotNowError and NoVerdictInTimeError; ImageError where it is none or does not fit the model; SettingsError
+            where the camera takes none, or the trigger did not ask for it.
+        """
+        if self._alive_s is None:
+            raise NotNowError(f"{self.name}: is {self.state}" + (f": {self.reason}" if self.reason else ""))
+        return self._requests.ask(lambda: self._camera.offer(data, part), within_s)
 
     def status(self) -> PipelineStatus:
         """Report the state and the counts."""
@@ -156,40 +160,54 @@ class Pipeline(SteeredModel):
             skipped=self._judging.skipped,
             warming_up=inspector.warming_up,
             late=inspector.late,
+            parts_missed=self._judging.parts_missed + self._asking.missed,
+            codes=self._asking.codes,
             restarts=self._supervisor.restarts,
             fps=inspector.recorder.fps,
             latency=inspector.recorder.summary(),
             thresholds=thresholds.values() if thresholds else None,
             can_roll_back=self.slot.can_roll_back,
             drift=self._drift.state,
+            realtime_problem=self._realtime_problem,
         )
 
     # The thread
 
     def _serve(self, stop: threading.Event) -> None:
         """Judge until stopped, or until the camera has no more frames."""
+        self._take_place()
         self._state.starting("the model is loaded and tested")
-        with closing(open_trigger(self.section.trigger)) as trigger:
-            self._trigger = trigger
+        with self._asking.opened():
             try:
                 self._load()
                 self._state.resolved("program")
                 self._state.starting(f"waits for camera {self.section.camera}")
                 mailbox = self._mailbox
                 self._alive_s = time.monotonic()
-                while not stop.is_set() and mailbox is not None and self._take_one(mailbox, trigger):
+                while not stop.is_set() and mailbox is not None and self._take_one(mailbox):
                     self._alive_s = time.monotonic()
                     self._state.resolved("hang")
             finally:
-                self._trigger = self._alive_s = None
+                self._alive_s = None
                 self._state.resolved("hang")
+                self._state.resolved("trigger")
                 self._drift.save()
+
+    def _take_place(self) -> None:
+        """A line is judged as well as the system allows it: what it refuses is said, and is no reason to stop."""
+        try:
+            self.section.realtime.scheduling.take()
+            self._realtime_problem = None
+        except SettingsError as error:
+            self._realtime_problem = str(error)
+            logger.warning("%s: realtime: %s", self.name, error, extra={"pipeline": self.name})
 
     def _load(self) -> None:
         # No reason to start again: a model that cannot be used will not repair itself.
         self._loading_s = time.monotonic()
         try:
             self._load_model()
+            self._place_kernels()
             self._state.resolved("model")
         except EdgeadError as error:
             self._state.fault("model", str(error))
@@ -197,8 +215,9 @@ class Pipeline(SteeredModel):
             self._loading_s = None
             self.loaded.set()
 
-    def _take_one(self, mailbox: Mailbox, trigger: Trigger) -> bool:
+    def _take_one(self, mailbox: Mailbox) -> bool:
         """Take the next frame through the pipeline; False at the end of the camera's."""
+        self._look_after_trigger()
         try:
             frame = mailbox.get(_POLL_S)
         except TimeoutError:
@@ -212,18 +231,37 @@ class Pipeline(SteeredModel):
             return False
         self._state.resolved("camera")
         self._state.running()
-        wanted = trigger.accepts(frame)
-        if not wanted or self._state.has("model"):
-            self._judging.pass_by(frame, wanted=wanted)
+        wanted = self._asking.wanted(frame)
+        if wanted is None:
+            self._judging.pass_by(frame, wanted=False)
+            kind = self.section.trigger.kind
+            self._requests.answer(frame, SettingsError(f"{self.name}: its trigger {kind} did not ask for the image"))
             return True
-        if isinstance(trigger, PartTrigger):
-            frame = replace(frame, part=trigger.part)
+        verdict = None
         try:
-            self._judging.judge(frame)
-            self._state.resolved("frame")
-        except FrameError as error:
-            self._state.fault("frame", str(error))
+            verdict = self._judge(wanted)
+        finally:
+            self._asking.answer(verdict)
         return True
+
+    def _judge(self, frame: Frame) -> Verdict | None:
+        if self._state.has("model"):
+            self._judging.pass_by(frame, wanted=True)
+            self._requests.answer(frame, NotNowError(f"{self.name}: is in fault: {self._state.reason}"))
+            return None
+        try:
+            verdict = self._judging.judge(frame)
+        except FrameError as error:
+            if not self._requests.answer(frame, ImageError(str(error))):
+                self._state.fault("frame", str(error))
+            return None
+        except JudgementError as error:
+            self._requests.answer(frame, NotNowError(f"{self.name}: {error}"))
+            raise
+        self._state.resolved("frame")
+        more = SettingsError(f"{self.name}: its model needs more images first")
+        self._requests.answer(frame, more if verdict is None else verdict)
+        return verdict
 
     def _leave_camera(self) -> None:
         """Want no more frames: a recording would wait for a pipeline that takes none, and others with it."""
@@ -233,11 +271,21 @@ class Pipeline(SteeredModel):
                 self._dropped += self._mailbox.dropped
                 self._mailbox = None
 
+    def _look_after_trigger(self) -> None:
+        problem = self._asking.problem
+        if problem is None:
+            self._state.resolved("trigger")
+        else:
+            self._state.fault("trigger", f"trigger {self.section.trigger.kind}: {problem}")
+
     def _look_after_camera(self) -> None:
         camera = self._camera.status()
         if camera.state in ("lost", "stalled"):
             reason = camera.reason or "no frames"
             self._state.fault("camera", f"camera {camera.name} is {camera.state}: {reason}")
+        elif camera.state == "streaming":  # also where it gives nothing, as nobody gives it anything
+            self._state.resolved("camera")
+            self._state.running()
 
     def _died(self, error: Exception, again: bool) -> None:
         what = str(error) if isinstance(error, EdgeadError) else f"{type(error).__name__}: {error}"

@@ -12,6 +12,7 @@ from edgead.daemon.broadcast import Subscription, VerdictFeed
 from edgead.daemon.logs import JsonLines
 from edgead.daemon.notify import Notifier
 from edgead.daemon.page import Page
+from edgead.daemon.parts import Parts
 from edgead.daemon.pipeline import Pipeline
 from edgead.daemon.reloading import Reloading
 from edgead.daemon.signals import Requests
@@ -76,6 +77,10 @@ class Daemon:
     @property
     def sinks(self) -> dict[str, QueuedSink]:
         return self._runtime.sinks
+
+    @property
+    def parts(self) -> dict[str, Parts]:
+        return self._runtime.parts.named
 
     @property
     def store(self) -> EvidenceStore:

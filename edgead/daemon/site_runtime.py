@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Set
 from contextlib import ExitStack
+from functools import reduce
 from typing import Any
 
 from edgead import kernels
 from edgead.daemon.judging import Receivers
+from edgead.daemon.parts import PartGroups
 from edgead.daemon.pipeline import Pipeline
 from edgead.daemon.site_diff import SiteDiff, site_diff
 from edgead.daemon.steering import Wiring
@@ -19,6 +21,7 @@ from edgead.daemon.within import all_within
 from edgead.errors import EdgeadError
 from edgead.evidence import EvidenceStore
 from edgead.evidence.folder_lock import FolderLock
+from edgead.process.real_time import Scheduling, start_opencv_threads
 from edgead.sinks import open_queued
 from edgead.sinks.queued import QueuedSink
 from edgead.site.schema import PipelineSection, Site
@@ -50,8 +53,10 @@ class SiteRuntime:
         self.cameras: dict[str, SupervisedCamera] = {}
         self.pipelines: dict[str, Pipeline] = {}
         self.sinks: dict[str, QueuedSink] = {}
+        self.parts = PartGroups()
         self._publish = publish
         self._kept: KeptThresholds
+        self._schedulings: list[Scheduling] = []
         self._is_open = False
         self._lock: FolderLock | None = None
         self._following: dict[str, threading.Thread] = {}
@@ -82,12 +87,15 @@ class SiteRuntime:
         EdgeadError
             The store or a sink cannot be opened, or another daemon has the store.
         """
+        start_opencv_threads()
         self._lock = FolderLock(site.store.folder)
         self.store = EvidenceStore(site.store)
         self._is_open = True
         self._kept = KeptThresholds(site.store.folder / THRESHOLDS)
+        self._schedulings = [section.realtime.scheduling for section in site.pipelines.values()]
         for name, section in site.sinks.items():
             self.sinks[name] = open_queued(name, section)
+        self.parts.follow(site, self.store, self.sinks, _LEAVE_S)
         self._start(site, site.cameras, site.pipelines)
 
     def prepare(self, old: Site, new: Site) -> Callable[[], None]:
@@ -105,13 +113,16 @@ class SiteRuntime:
         return lambda: self._change(new, difference, opened)
 
     def _change(self, new: Site, difference: SiteDiff, opened: dict[str, QueuedSink]) -> None:
+        self._schedulings = [section.realtime.scheduling for section in new.pipelines.values()]
         leaving = [self.sinks[name] for name in difference.sinks.stopped if name in self.sinks]
         self.sinks = {name: opened.get(name) or self.sinks[name] for name in new.sinks}
+        self.parts.follow(new, self.store, self.sinks, _LEAVE_S)
         self._exchange(new, difference)
         for name, pipeline in self.pipelines.items():
             pipeline.send_to(self._sinks_of(new, name))
             pipeline.limit(new.limits)
             pipeline.start()  # where its restarts were used up
+        self._place_kernels()
         all_within(_LEAVE_S, [sink.close for sink in leaving])
         self._follow(new, difference.pipelines.started)
 
@@ -124,6 +135,7 @@ class SiteRuntime:
         if not all(ended):
             late = [pipeline.name for pipeline, well in zip(pipelines, ended, strict=True) if not well]
             logger.error("did not end in time: %s", ", ".join(late))
+        self.parts.close(max(0.1, (deadline - time.monotonic()) / 2))
         left_s = max(0.1, deadline - time.monotonic())
         sinks = [_closing(sink, left_s) for sink in self.sinks.values()]
         all_within(left_s, [*sinks, *(camera.close for camera in self.cameras.values()), *also])
@@ -148,13 +160,21 @@ class SiteRuntime:
     def _wiring(self, site: Site, name: str) -> Wiring:
         return Wiring(
             camera=self.cameras[site.pipelines[name].camera],
-            receivers=Receivers(self.store, self._sinks_of(site, name), self._publish, site.store.before),
+            receivers=Receivers(self.store, self._sinks_of(site, name), self._judged, site.store.before),
             kept=self._kept,
             drift_folder=site.store.folder / DRIFT,
             limits=site.limits,
             # Networks that each take all cores wait for each other in the middle of a layer.
             threads=max(1, kernels.threads() // len(site.pipelines)),
+            place_kernels=self._place_kernels,
         )
+
+    def _judged(self, frame: Frame, verdict: Verdict) -> None:
+        self.parts.add(frame, verdict)
+        self._publish(frame, verdict)
+
+    def _place_kernels(self) -> None:
+        reduce(Scheduling.beside, self._schedulings).give_kernels()
 
     def _sinks_of(self, site: Site, name: str) -> tuple[QueuedSink, ...]:
         return tuple(self.sinks[sink] for sink in site.pipelines[name].sinks)

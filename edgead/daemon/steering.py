@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from edgead.daemon.active_model import ActiveModel, SlotBusyError
 from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.judging import Receivers
 from edgead.daemon.pipeline_state import PipelineState
+from edgead.daemon.recipes import Recipes
 from edgead.daemon.self_test import SelfTestError
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
 from edgead.errors import EdgeadError
@@ -34,6 +36,8 @@ class Wiring:
     drift_folder: Path
     limits: LimitsSection
     threads: int | None = None
+    place_kernels: Callable[[], None] = lambda: None
+    """Schedules the kernels' threads, which pipelines share, once a pipeline has started some."""
 
 
 class SteeredModel(ABC):
@@ -51,6 +55,7 @@ class SteeredModel(ABC):
         self.name = name
         self.section = section
         self.slot = ActiveModel(name, section, wiring.kept, threads=wiring.threads)
+        self._recipes = Recipes(name, section, self.slot, wiring.kept, threads=wiring.threads)
         self._camera = wiring.camera
         self._store = wiring.receivers.store
         self._drift = PipelineDrift(name, self.slot, section.drift, wiring.drift_folder / f"{name}.json")
@@ -156,6 +161,7 @@ class SteeredModel(ABC):
 
     def _load_model(self) -> None:
         self.slot.load()
+        self._recipes.load()
         self._audit_superseded()
         self._camera.compare_with(self.name, self.slot.golden())
 

@@ -11,12 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgead.artifact.manifest import Preprocessing
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.made import refuse_made
 from edgead.dataset.products import contents, find_images, is_pattern
 from edgead.images.files import ImageError, is_image_path, list_images, load_image
-from edgead.preprocess import preprocess
 
 Progress = Callable[[int, int], None]
 """Called with how much is done, and the total."""
@@ -55,25 +53,6 @@ class LabelledImage:
                 f"{self.mask_path} is {mask.shape}, its image {self.path.name} is {shape} (rows, columns)"
             )
         return mask
-
-
-class Images(Sequence[np.ndarray]):
-    """Preprocessed images, uint8 RGB (h, w, 3), read when they are asked for."""
-
-    def __init__(self, paths: Sequence[Path], spec: Preprocessing):
-        self.paths = list(paths)
-        self.spec = spec
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
-        try:
-            return preprocess(load_image(self.paths[index]), self.spec)
-        except ValueError as error:
-            if isinstance(error, ImageError):
-                raise
-            raise ImageError(f"{self.paths[index]}: {error}") from error
 
 
 def common_folder(paths: Sequence[Path]) -> Path:

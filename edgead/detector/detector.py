@@ -219,6 +219,8 @@ class Detector(Measurer):
         decision: Decision = "ok"
         if measured.image_score > limits.review:
             decision = "reject" if measured.image_score > limits.reject else "review"
+        elif not measured.found:  # what was scored is not what was learnt
+            decision = "review"
         kind = None
         if self._kinds and decision != "ok" and measured.descriptor is not None:
             kind = self._kinds.kind_of(measured.descriptor)
@@ -239,6 +241,7 @@ class Detector(Measurer):
             model=self.manifest.manifest_sha256,
             kind=kind and kind.name,
             kind_p_value=kind and kind.p_value,
+            alignment=measured.alignment,
         )
 
     def _shown(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:

@@ -7,17 +7,19 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.manifest import Preprocessing
+from edgead.detector.tiles import Mosaic
 from edgead.errors import EdgeadError, SettingsError
 from edgead.heads.contract import Describer, Outputs, Scored, Scorer
 from edgead.images.files import as_bgr
-from edgead.preprocess import covered, preprocess
+from edgead.preprocess import Aligned, aligned, map_of_frame, preprocess
 from edgead.runtime import choose_runtime
 from edgead.types import StageTimes
 
@@ -25,11 +27,16 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+_STAGES = ("preprocess_ms", "infer_ms", "score_ms", "smooth_ms")
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """Raw scores of one image, before any threshold: image score, anomaly map, its maximum, stage times.
 
     `descriptor` says in what way it is anomalous, where that was asked for; see `edgead.heads.contract.Describer`.
+    `alignment` is the correlation of the part, laid where the golden one lies, with that; None where none is looked
+    for, and below the model's limit where it was not `found`.
     """
 
     image_score: float
@@ -37,6 +44,8 @@ class Measurement:
     map_maximum: float
     stage_times: StageTimes
     descriptor: np.ndarray | None = None
+    alignment: float | None = None
+    found: bool = True
 
 
 class ClosedError(EdgeadError):
@@ -60,6 +69,8 @@ class Measurer:
         self._one_frame = threading.Lock()  # the runtime's buffers and the scorer's are made once, for one frame
         self._closed = False
         self._describer: Describer | None = None
+        self._laid = self.manifest.preprocessing.model_copy(update={"alignment": None})  # of frames that are aligned
+        self._mosaic: Mosaic | None = None
         self._runtime = chosen.open(threads=threads, on_device=self.manifest.head.takes_gpu_arrays)
         try:
             self._scorer = self._open_scorer()
@@ -73,6 +84,11 @@ class Measurer:
             head.check(outputs, arrays)
         except ValueError as error:
             raise ArtifactError(f"{self.artifact.path}: {error}: train the model again") from error
+        if self.manifest.preprocessing.tiles is not None and (head.frames > 1 or head.new_state() is not None):
+            raise SettingsError(
+                f"the head {head.kind!r} of {self.artifact.path} remembers earlier frames, and would take the tiles "
+                "of one frame for frames: train it without --tiles"
+            )
         return head.open(outputs, arrays, self.manifest.preprocessing.image_size)
 
     def _open_describer(self) -> Describer:
@@ -103,30 +119,90 @@ class Measurer:
         self, image: np.ndarray, score: Callable[[Outputs], Scored | None], *, describe_above: float = math.inf
     ) -> Measurement | None:
         """Score one image, and describe it where its score is above `describe_above`: that counts as scoring."""
-        descriptor = None
         with self._one_frame:
             if self._closed:
                 raise ClosedError(f"this detector is closed: open {self.artifact.path} again with edgead.load")
+            frame = as_bgr(image)
             t0 = time.perf_counter_ns()
-            preprocess(as_bgr(image), self.manifest.preprocessing, out=self._runtime.input[0])
-            t1 = time.perf_counter_ns()
-            outputs = self._runtime.run(self._runtime.input)
-            t2 = time.perf_counter_ns()
-            scored = score(outputs)
-            if scored is not None and scored.image_score > describe_above:
-                descriptor = self._open_describer().describe(outputs, scored.patch_scores)
-            t3 = time.perf_counter_ns()
-            if scored is None:
-                return None
-            anomaly_map, maximum = self._of_image(*self._scorer.anomaly_map(scored.patch_scores), image.shape)
-            t4 = time.perf_counter_ns()
-        times = StageTimes((t1 - t0) / 1e6, (t2 - t1) / 1e6, (t3 - t2) / 1e6, (t4 - t3) / 1e6)
-        return Measurement(scored.image_score, anomaly_map, maximum, times, descriptor)
+            laid = aligned(frame, self.manifest.preprocessing)
+            laying_ms = (time.perf_counter_ns() - t0) / 1e6
+            if self._laid.tiles is not None:
+                measured: Measurement | None = self._measure_tiles(laid, score, describe_above)
+            else:
+                measured = self._measure_input(laid, self._laid, score, describe_above)
+        if measured is None or self.manifest.preprocessing.alignment is None:
+            return measured
+        times = measured.stage_times
+        return replace(measured, stage_times=replace(times, preprocess_ms=times.preprocess_ms + laying_ms))
 
-    def _of_image(self, anomaly_map: np.ndarray, maximum: float, shape: tuple[int, ...]) -> tuple[np.ndarray, float]:
-        """The map and its maximum where the input shows the image, not its reflection."""
-        part = anomaly_map[covered(self.manifest.preprocessing, shape)]
-        return (anomaly_map, maximum) if part.shape == anomaly_map.shape else (part.copy(), float(part.max()))
+    def _measure_input(
+        self, laid: Aligned, spec: Preprocessing, score: Callable[[Outputs], Scored | None], describe_above: float
+    ) -> Measurement | None:
+        """Score what one run of the network sees of an image."""
+        descriptor = None
+        t0 = time.perf_counter_ns()
+        preprocess(laid.image, spec, out=self._runtime.input[0])
+        t1 = time.perf_counter_ns()
+        outputs = self._runtime.run(self._runtime.input)
+        t2 = time.perf_counter_ns()
+        scored = score(outputs)
+        if scored is not None and scored.image_score > describe_above:
+            descriptor = self._open_describer().describe(outputs, scored.patch_scores)
+        t3 = time.perf_counter_ns()
+        if scored is None:
+            return None
+        anomaly_map, maximum = self._of_image(*self._scorer.anomaly_map(scored.patch_scores), spec, laid)
+        t4 = time.perf_counter_ns()
+        times = StageTimes((t1 - t0) / 1e6, (t2 - t1) / 1e6, (t3 - t2) / 1e6, (t4 - t3) / 1e6)
+        return Measurement(scored.image_score, anomaly_map, maximum, times, descriptor, laid.correlation, laid.found)
+
+    def _measure_tiles(
+        self, laid: Aligned, score: Callable[[Outputs], Scored | None], describe_above: float
+    ) -> Measurement:
+        """Score every tile of an image; the one with the highest score says in what way it is anomalous."""
+        shape = laid.image.shape
+        mosaic = self._mosaic_of(shape[:2])
+        joined, times, joining_ns = mosaic.blank(), [], 0
+        highest: Measurement | None = None
+        still = Aligned(laid.image)  # the joined map is brought back to the frame, once
+        for number, spec in enumerate(mosaic.inputs):
+            level = describe_above if highest is None else max(describe_above, highest.image_score)
+            one = self._measure_input(still, spec, score, level)
+            assert one is not None  # a head that waits for more frames is refused
+            times.append(one.stage_times)
+            t0 = time.perf_counter_ns()
+            mosaic.add(joined, number, one.anomaly_map)
+            joining_ns += time.perf_counter_ns() - t0
+            if highest is None or one.image_score > highest.image_score:
+                highest = one
+        assert highest is not None
+        t0 = time.perf_counter_ns()
+        anomaly_map = laid.back(joined, self._laid.roi or (0, 0, shape[1], shape[0]))
+        joining_ms = (joining_ns + time.perf_counter_ns() - t0) / 1e6
+        total = StageTimes(*(math.fsum(getattr(one, name) for one in times) for name in _STAGES))
+        return replace(
+            highest,
+            anomaly_map=anomaly_map,
+            map_maximum=float(anomaly_map.max()),
+            stage_times=replace(total, smooth_ms=total.smooth_ms + joining_ms),
+            alignment=laid.correlation,
+            found=laid.found,
+        )
+
+    def _mosaic_of(self, shape: tuple[int, ...]) -> Mosaic:
+        """Where tiles lie in frames of a shape; a camera's frames have one."""
+        height, width = shape[:2]
+        if self._mosaic is None or self._mosaic.shape != (height, width):
+            grid = self._runtime.outputs[self.manifest.output].shape[1:3]
+            self._mosaic = Mosaic(self._laid, grid, (height, width))
+        return self._mosaic
+
+    def _of_image(
+        self, anomaly_map: np.ndarray, maximum: float, spec: Preprocessing, laid: Aligned
+    ) -> tuple[np.ndarray, float]:
+        """The map as the frame lies, and its maximum: without the image's reflection, and without what is ignored."""
+        found = map_of_frame(anomaly_map, spec, laid)
+        return found, maximum if found is anomaly_map else float(found.max())
 
     def close(self) -> None:
         """Release the engine, once no frame is under way."""

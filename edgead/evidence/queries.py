@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, and_, func, select
 
 from edgead.evidence.database import EvidenceError
-from edgead.evidence.tables import WITH_DEFECT, corrections, marks, names, verdicts
+from edgead.evidence.tables import NAMES_PART, WITH_DEFECT, corrections, marks, names, verdicts
+from edgead.types import Part
 
 # What a kind is shown as: what a person said of this one, else the name of the model's kind, else that itself.
 SHOWN: ColumnElement[str] = func.coalesce(corrections.c.kind, names.c.name, verdicts.c.kind)
@@ -64,6 +66,12 @@ def is_shown_as(kind: str, pipeline: str | None) -> ColumnElement[bool]:
     if pipeline is not None:
         found = found.where(verdicts.c.pipeline == pipeline)
     return verdicts.c.seq.in_(found)
+
+
+def is_of_part(part: Part) -> list[ColumnElement[bool]]:
+    """What a verdict is asked for by each value that a part names, looked up in the index of those that name one."""
+    named = {name: value for name, value in asdict(part).items() if value}
+    return [and_(NAMES_PART[name], verdicts.c[name] == value) for name, value in named.items()]
 
 
 def as_record(row: Row) -> dict[str, Any]:

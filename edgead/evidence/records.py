@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import delete, func, select
 
 from edgead.evidence.access import Access
-from edgead.evidence.queries import as_record, defect, is_shown_as, mark_of, one, with_opinions
+from edgead.evidence.queries import as_record, defect, is_of_part, is_shown_as, mark_of, one, with_opinions
 from edgead.evidence.tables import audit, marks, verdicts
-from edgead.types import DECISIONS
+from edgead.types import DECISIONS, NO_PART, Part
 
 _MOST_ROWS = 1000
 _NAME = re.compile(r"[!-~]{1,64}")
@@ -24,12 +24,20 @@ class Records:
         self._access = access
 
     def newest(
-        self, *, pipeline: str | None, decision: str | None, kind: str | None, before_id: str | None, limit: int
+        self,
+        *,
+        limit: int,
+        pipeline: str | None = None,
+        decision: str | None = None,
+        kind: str | None = None,
+        part: Part = NO_PART,
+        before_id: str | None = None,
     ) -> list[tuple[dict[str, Any], str | None]]:
         """Records and the places of their images."""
         if not all(_NAME.fullmatch(name) for name in (pipeline, decision, before_id) if name):
             return []
         query = with_opinions().order_by(verdicts.c.seq.desc()).limit(max(0, min(limit, _MOST_ROWS)))
+        query = query.where(*is_of_part(part))
         if pipeline is not None:
             query = query.where(verdicts.c.pipeline == pipeline)
         if decision is not None:

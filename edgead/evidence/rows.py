@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
 
@@ -56,16 +56,19 @@ class RowWriter:
     engine : Engine
     prepare : callable
         Makes the tables; called once before the first row, again until it succeeds.
+    table : Table
+        Of verdicts, or of parts.
     most : int
     """
 
-    def __init__(self, engine: Engine, prepare: Callable[[], None], *, most: int = 10_000):
+    def __init__(self, engine: Engine, prepare: Callable[[], None], *, table: Table = verdicts, most: int = 10_000):
         self.failing = False
         self._problem: str | None = None
         self._engine = engine
         self._prepare: Callable[[], None] | None = prepare
-        insert = _INSERTS[engine.dialect.name](verdicts).on_conflict_do_nothing(index_elements=["id", "pipeline"])
-        self._insert = insert.returning(verdicts.c.seq)  # gives nothing for what is there
+        key = ["id", "pipeline"] if table is verdicts else ["id", "part"]
+        insert = _INSERTS[engine.dialect.name](table).on_conflict_do_nothing(index_elements=key)
+        self._insert = insert.returning(table.c.seq)  # gives nothing for what is there
         self._most = most
         self._tickets: deque[Ticket] = deque()
         self._changed = threading.Condition()

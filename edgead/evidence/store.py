@@ -16,13 +16,15 @@ from edgead.evidence.database import EvidenceError, close_engine, open_engine, p
 from edgead.evidence.folder import ImageFolder
 from edgead.evidence.image_keeper import ImageKeeper
 from edgead.evidence.kinds import Kinds
+from edgead.evidence.parts import PartRecords
 from edgead.evidence.records import Records
 from edgead.evidence.rows import RowWriter
 from edgead.evidence.settings import StoreSection
+from edgead.evidence.tables import verdicts
 from edgead.evidence.upkeep import Upkeep
 from edgead.evidence.versions import begin_tables, prepare_tables
 from edgead.serialization import verdict_record
-from edgead.types import DECISIONS, Frame, Verdict
+from edgead.types import DECISIONS, NO_PART, Frame, Part, Verdict
 
 _EVIDENCE = {"none": (), "reject": ("reject",), "review": ("review", "reject"), "all": DECISIONS}
 _PLACES = 1000
@@ -39,6 +41,8 @@ class EvidenceStore:
     ----------
     kinds : Kinds
         What people see and say of kinds of defects.
+    parts : PartRecords
+        What several pipelines say of a part together.
 
     Raises
     ------
@@ -67,6 +71,7 @@ class EvidenceStore:
         self.kinds = Kinds(access)
         self._records = Records(access)
         self._rows = RowWriter(self._engine, lambda: prepare_tables(self._engine))
+        self.parts = PartRecords(access, self._engine, section.commit_within_ms / 1e3)
         self._images = ImageKeeper(section, self._folder)
         self._upkeep = Upkeep(self._engine, self._folder, section.keep_days, now)
 
@@ -101,8 +106,9 @@ class EvidenceStore:
         self._images.follow(frame)
 
     def _row(self, frame: Frame, verdict: Verdict) -> dict[str, Any]:
-        row = verdict_record(frame, verdict)
-        times = row.pop("stage_times")
+        record = verdict_record(frame, verdict)
+        times = record.pop("stage_times")
+        row = {name: value for name, value in record.items() if name in verdicts.c}
         times.pop("sink_ms")
         place = None
         if verdict.decision in _EVIDENCE[self._section.evidence]:
@@ -121,6 +127,7 @@ class EvidenceStore:
         pipeline: str | None = None,
         decision: str | None = None,
         kind: str | None = None,
+        part: Part = NO_PART,
         before_id: str | None = None,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
@@ -130,11 +137,15 @@ class EvidenceStore:
         ----------
         kind : str, optional
             Only of this one, as it is shown.
+        part : Part, optional
+            Only of parts with the values that it names.
         before_id : str, optional
             Only what came before this one: the last of the page before.
         """
-        asked = {"pipeline": pipeline, "decision": decision, "kind": kind, "before_id": before_id}
-        return [self._with_images(*found) for found in self._records.newest(**asked, limit=limit)]
+        found = self._records.newest(
+            limit=limit, pipeline=pipeline, decision=decision, kind=kind, part=part, before_id=before_id
+        )
+        return [self._with_images(*one) for one in found]
 
     def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:
         """Give one record, with the names of its `images`; the first one where pipelines share the capture."""
@@ -208,6 +219,7 @@ class EvidenceStore:
         if self._rows.problem:
             rows = self._rows.counts
             found.append(f"records are not written: {self._rows.problem}; {rows.waiting} wait, {rows.lost} lost")
+        found += self.parts.problems()
         if self._images.problem:
             found.append(f"images are not kept: {self._images.problem}; {self._images.counts.dropped} dropped")
         if self._upkeep.problem:
@@ -230,6 +242,6 @@ class EvidenceStore:
     def close(self, within_s: float = 1.0) -> None:
         """Write what waits, as far as the time allows, and let go of the database."""
         deadline = time.monotonic() + within_s
-        for part in (self._rows, self._images, self._upkeep):
+        for part in (self._rows, self.parts, self._images, self._upkeep):
             part.close(max(0.05, deadline - time.monotonic()))
         close_engine(self._engine)

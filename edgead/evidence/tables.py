@@ -22,7 +22,9 @@ from sqlalchemy import (
     literal_column,
 )
 
-SCHEMA_VERSION = 2
+from edgead.types import MOST_PART_CHARACTERS
+
+SCHEMA_VERSION = 3
 
 
 class Utc(TypeDecorator):
@@ -56,6 +58,19 @@ def _sequence() -> Column:
 
 # Written out, and never as a parameter: only so a database sees that the index of these rows answers a query.
 WITH_DEFECT: ColumnElement[bool] = literal_column("decision <> 'ok'")
+# By what a part is looked up: only rows that name one are in the index, so that lines without parts pay nothing.
+NAMES_PART: dict[str, ColumnElement[bool]] = {
+    name: literal_column(f"{name} <> ''") for name in ("serial", "batch", "recipe")
+}
+
+
+def _of_part(name: str, doc: str) -> Column:
+    return Column(name, String(MOST_PART_CHARACTERS), nullable=False, server_default="", doc=doc)
+
+
+def _by_part(name: str) -> Index:
+    return Index(f"verdicts_by_{name}", name, "seq", sqlite_where=NAMES_PART[name], postgresql_where=NAMES_PART[name])
+
 
 verdicts = Table(
     "verdicts",
@@ -88,6 +103,9 @@ verdicts = Table(
     Column("folder", String(64), doc="Of its images, in the store's folder; NULL where none are kept."),
     Column("kind", Text, doc="Of its defect, in the model's words; NULL for ok, and where nobody sorted."),
     Column("kind_p_value", Double, doc="The share of known rejects as far from their kind is at most that."),
+    _of_part("serial", "Serial number of the part, or empty."),
+    _of_part("batch", "Batch of the part, or empty."),
+    _of_part("recipe", "Recipe that the part asked for, or empty."),
     # Two pipelines may judge the same capture.
     Index("verdicts_by_id", "id", "pipeline", unique=True),
     Index("verdicts_by_pipeline", "pipeline", "seq"),
@@ -103,7 +121,28 @@ verdicts = Table(
         sqlite_where=WITH_DEFECT,
         postgresql_where=WITH_DEFECT,
     ),
+    *map(_by_part, NAMES_PART),
     # Without it an SQLite sequence starts again once the last row has been deleted.
+    sqlite_autoincrement=True,
+)
+
+parts = Table(
+    "part_verdicts",
+    metadata,
+    _sequence(),
+    Column("id", String(36), nullable=False, doc="Of the capture of the view that stands for the part."),
+    Column("part", String(64), nullable=False, doc="Which part, as the site file names it."),
+    Column("serial", Text, nullable=False, doc="Serial number, or empty."),
+    Column("batch", Text, nullable=False, doc="Batch, or empty."),
+    Column("recipe", Text, nullable=False, doc="Recipe, or empty."),
+    Column("decision", String(8), nullable=False, doc="ok, review, reject or fault."),
+    Column("reason", Text, nullable=False, doc="Of a fault, or empty."),
+    Column("captured_at", Utc, nullable=False, doc="UTC."),
+    Column("judged_at", Utc, nullable=False, doc="UTC."),
+    Column("views", JSON, nullable=False, doc="JSON: pipeline, id, decision, image_score, boxes of each view."),
+    Index("part_verdicts_by_id", "id", "part", unique=True),
+    Index("part_verdicts_by_part", "part", "seq"),
+    Index("part_verdicts_by_serial", "serial", "seq"),
     sqlite_autoincrement=True,
 )
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from edgead.evidence.database import LOG_MOST, database_file, problem_of
 from edgead.evidence.folder import ImageFolder
-from edgead.evidence.tables import corrections, marks, verdicts
+from edgead.evidence.tables import corrections, marks, parts, verdicts
 from edgead.process.lasting_thread import LastingThread
 
 _DISK_EVERY_S = 1.0
@@ -74,7 +74,7 @@ class Upkeep:
                 if folder is not None:
                     self._folder.remove(folder)
             with self._engine.begin() as connection:
-                for said in (marks, corrections):
+                for said in (marks, corrections, parts):
                     connection.execute(delete(said).where(said.c.id.in_([id for _, id, _ in rows])))
                 connection.execute(delete(verdicts).where(verdicts.c.seq <= rows[-1][0]))
             removed += len(rows)

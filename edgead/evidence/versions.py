@@ -32,6 +32,14 @@ _STEPS: dict[int, tuple[str, ...]] = {
         "CREATE INDEX verdicts_with_defects ON verdicts (pipeline, judged_at, decision, kind, id) "
         "WHERE decision <> 'ok'",
     ),
+    2: (
+        "ALTER TABLE verdicts ADD COLUMN serial VARCHAR(128) DEFAULT '' NOT NULL",
+        "ALTER TABLE verdicts ADD COLUMN batch VARCHAR(128) DEFAULT '' NOT NULL",
+        "ALTER TABLE verdicts ADD COLUMN recipe VARCHAR(128) DEFAULT '' NOT NULL",
+        "CREATE INDEX verdicts_by_serial ON verdicts (serial, seq) WHERE serial <> ''",
+        "CREATE INDEX verdicts_by_batch ON verdicts (batch, seq) WHERE batch <> ''",
+        "CREATE INDEX verdicts_by_recipe ON verdicts (recipe, seq) WHERE recipe <> ''",
+    ),
 }
 
 

@@ -40,7 +40,11 @@ class Placer:
             self._turned.append((cv2.invertAffineTransform(turn), turned))
 
     def find(self, part: np.ndarray) -> np.ndarray:
-        """Find how a part lies.
+        """The transform of `place`."""
+        return self.place(part)[0]
+
+    def place(self, part: np.ndarray) -> tuple[np.ndarray, float]:
+        """Find how a part lies, and how alike it is to the golden one then.
 
         Parameters
         ----------
@@ -52,18 +56,22 @@ class Placer:
         ndarray of shape (2, 3), float64
             Takes a place (x, y) of the part to the golden place, in pixels of these images. `STAYS` where nothing
             better is found: on a surface without marks, or of something else.
+        float
+            Correlation of the part, laid there, with the golden one.
         """
         part = np.ascontiguousarray(part, np.float32)
         if not (part.std() and self._golden.std()):
-            return STAYS
+            return STAYS, 0.0
+        as_it_lies = _correlation(part, self._golden)
         try:
             correlation, found = cv2.findTransformECC(
                 part, self._golden, self._coarse(part), cv2.MOTION_EUCLIDEAN, _STEPS, self._everywhere, _BLUR_PX
             )
         except cv2.error:  # it does not converge, or leaves the image
-            return STAYS
-        better = correlation > max(_LEAST_CORRELATION, _correlation(part, self._golden))
-        return found.astype(np.float64) if better and self._is_near(found) else STAYS
+            return STAYS, as_it_lies
+        if correlation > max(_LEAST_CORRELATION, as_it_lies) and self._is_near(found):
+            return found.astype(np.float64), float(correlation)
+        return STAYS, as_it_lies
 
     def _coarse(self, part: np.ndarray) -> np.ndarray:
         """The turn and its shift that make the golden part most like this one, float32 (2, 3).

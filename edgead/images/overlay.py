@@ -12,7 +12,7 @@ from edgead.images.lettering import strip, text_width
 from edgead.types import Verdict
 
 # BGR. Distinct in grey and for those who do not see red and green: the word is always written as well.
-_STRIP_COLOURS = {"ok": (72, 110, 30), "review": (0, 120, 200), "reject": (40, 40, 200)}
+_STRIP_COLOURS = {"ok": (72, 110, 30), "review": (0, 120, 200), "reject": (40, 40, 200), "fault": (90, 80, 70)}
 _WHITE = (255, 255, 255)
 _TRUTH_STRIP = (90, 80, 70)
 # The outline of a true defect: neither yellow nor red, which are heat.

@@ -1,7 +1,7 @@
 """An exported detector becomes a finished artifact: calibrated on what ships, with golden images.
 
-The held-out good images that thresholds come from are kept too, at the size of the network: when the memory bank
-changes later, they are what the thresholds can be made from again.
+The held-out good images that thresholds come from are kept too, at the size of the network, or uncut where it sees
+tiles: when the memory bank changes later, they are what the thresholds can be made from again.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 
 from edgead.artifact.folder import Artifact, write_manifest
-from edgead.artifact.manifest import Calibration, Golden, Manifest
+from edgead.artifact.manifest import Calibration, Golden, Manifest, Preprocessing
 from edgead.calibration.conformal import calibrate
 from edgead.dataset.folders import Progress
 from edgead.detector import Detector, Measurement
 from edgead.heads.nearest import NearestHead
 from edgead.images.files import load_image, write_image
-from edgead.preprocess import preprocess
+from edgead.preprocess import cut, preprocess
 
 GOLDEN_IMAGES = 3
 
@@ -28,6 +28,7 @@ KEPT = "calibration"
 # At 320 x 320 pixels each is 0.1 to 0.2 MiB. More held-out images than this are not kept at all: a part of them could
 # not support the rates that all of them were held out for.
 MOST_KEPT = 200
+MOST_KEPT_PIXELS = 200_000_000  # of images that are kept uncut
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ def collect_scores(measured: Iterable[Measurement], total: int, progress: Progre
 
 
 def kept_images(artifact: Artifact) -> list[Path]:
-    """List the kept images, at the size of the network, in the order of their scores: lowest first."""
+    """List the kept images in the order of their scores: lowest first."""
     names = sorted(name for name in artifact.manifest.files if name.startswith(f"{KEPT}/"))
     return [artifact.path / name for name in names]
 
@@ -158,9 +159,16 @@ def keep_images(draft: Path, manifest: Manifest, paths: Sequence[Path], scores: 
     """Keep the images that a model with a memory bank was calibrated on, with their fp32 scores, unless too many."""
     if not isinstance(manifest.head, NearestHead) or len(paths) > MOST_KEPT:
         return
+    spec = manifest.preprocessing
+    if spec.tiles is not None and len(paths) * as_kept(load_image(paths[0]), spec).size > 3 * MOST_KEPT_PIXELS:
+        return
     for rank, pick in enumerate(np.argsort(scores, kind="stable")):
-        image = preprocess(load_image(paths[pick]), manifest.preprocessing)
-        write_image(draft / KEPT / f"{rank:03d}.png", image[..., ::-1])
+        write_image(draft / KEPT / f"{rank:03d}.png", as_kept(load_image(paths[pick]), spec))
+
+
+def as_kept(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
+    """What is kept of an image, uint8 BGR: what the network sees of it, or where it sees tiles, what is cut."""
+    return preprocess(image, spec)[..., ::-1] if spec.tiles is None else cut(image, spec.roi)
 
 
 def rank_kept(draft: Path, paths: Sequence[Path], scores: Sequence[float]) -> None:

@@ -129,6 +129,7 @@ class Golden(Method[GoldenConfig]):
         "fine": "tiny differences, as on circuit boards",
     }
     calibrated = False
+    compares_places = True
 
     def __init__(self, config: GoldenConfig = GoldenConfig(), *, weights: Path | None = None, pretrained: bool = True):
         super().__init__(config)

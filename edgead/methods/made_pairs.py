@@ -11,8 +11,9 @@ import numpy as np
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.training_hashes import content_sha256
 from edgead.dataset.errors import DatasetError
-from edgead.dataset.folders import Images
+from edgead.dataset.images import Images
 from edgead.dataset.made import read_made
+from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.methods.perlin import rotate
 from edgead.preprocess import preprocess
@@ -39,12 +40,16 @@ class MadePairs:
 
     Raises
     ------
+    SettingsError
+        The images are cut into tiles.
     DatasetError
         The folder cannot be read, or none of its defects is on a part to learn from.
     """
 
     def __init__(self, folder: Path, images: Sequence[np.ndarray], spec: Preprocessing):
         self._spec = images.spec if isinstance(images, Images) else spec
+        if self._spec.tiles is not None:
+            raise SettingsError("made defects are on whole images: leave out the folder of them, or --tiles")
         made = read_made(folder).images
         if isinstance(images, Images):
             learnt = set(map(content_sha256, images.paths))

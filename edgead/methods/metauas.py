@@ -58,6 +58,7 @@ class MetaUas(Method[MetaUasConfig]):
     purpose = "one golden part, and the authors' weights; everything is for review until `edgead calibrate`"
     preset_purposes = {"default": "with metauas-256.ckpt", "fine": "with metauas-512.ckpt, for small differences"}
     calibrated = False
+    compares_places = True
 
     def __init__(
         self, config: MetaUasConfig = MetaUasConfig(), *, weights: Path | None = None, pretrained: bool = True

@@ -109,6 +109,8 @@ class Method(ABC, Generic[Config]):
     calibrated : bool
         Whether training holds good images out and makes thresholds from them. Otherwise all are learnt, and thresholds
         come with `edgead calibrate`.
+    compares_places : bool
+        Whether it compares a place with the same place of a part it has learnt: it would take a tile for another.
     network : nn.Module
         The module that is exported.
     """
@@ -120,6 +122,7 @@ class Method(ABC, Generic[Config]):
     preset_purposes: ClassVar[Mapping[str, str]] = {}
     learns_from: ClassVar[LearnsFrom] = "good"
     calibrated: ClassVar[bool] = True
+    compares_places: ClassVar[bool] = False
     network: nn.Module
 
     @abstractmethod

@@ -21,6 +21,9 @@ from edgead.types import DECISIONS
 _CASES = 8  # of each kind; the page stays below 2 MB
 _LATENCY_COLUMNS = ("mean_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms")
 
+# Polygons and images, not to be read.
+_DRAWN = {"ignored", "alignment"}
+
 
 def report_page(detector: Detector, found: Findings, *, model: str, data: str) -> str:
     """Write the page.
@@ -203,9 +206,10 @@ def _latency(found: Findings) -> str:
 
 def _model_card(found: Findings) -> str:
     manifest, limits = found.manifest, found.calibration
+    prepared = manifest.preprocessing.model_dump(exclude_none=True, exclude=_DRAWN)
     properties: dict[str, Any] = {
         "detector": manifest.detector,
-        "graph": f"{found.precision}, input {_words(manifest.preprocessing.model_dump(exclude_none=True))}",
+        "graph": f"{found.precision}, input {_words(prepared)}",
         "scoring": _words(manifest.head.model_dump()),
         "thresholds": f"reject above {limits.reject:.6g}, review above {limits.review:.6g}, {limits.method}",
         "threshold changes": "; ".join(

@@ -77,7 +77,7 @@ class OpenVinoRuntime:
         """
         if images is not self.input:
             np.copyto(self.input, images, casting="no")
-        self._workers.keep_off_caller()
+        self._workers.follow_caller()
         self._request.infer()
         return self.outputs
 

@@ -75,7 +75,7 @@ class OrtRuntime:
         """
         if images is not self.input:
             np.copyto(self.input, images, casting="no")
-        self._workers.keep_off_caller()
+        self._workers.follow_caller()
         self._session.run_with_iobinding(self._binding)
         return self.outputs
 

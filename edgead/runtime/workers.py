@@ -12,12 +12,14 @@ import itertools
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import TypeVar
+
+from edgead.process.real_time import Scheduled, called, current, threads_named
 
 Engine = TypeVar("Engine")
 
-_OWN_NAME = Path("/proc/thread-self/comm")
+# An engine may end a thread that it has no work for; a container may forbid to place threads at all.
+_GONE_OR_FORBIDDEN = (ProcessLookupError, PermissionError)
 _numbers = itertools.count(1)
 
 
@@ -32,18 +34,33 @@ class Workers:
 
     def __init__(self, cores: dict[int, set[int]]):
         self.cores = cores
+        self._followed: Scheduled | None = None
         self._caller_core: Callable[[], int] = ctypes.CDLL(None).sched_getcpu if cores else lambda: -1
 
-    def keep_off_caller(self) -> None:
-        """Leave the calling thread's core to it, where the workers may use others.
+    def follow_caller(self) -> None:
+        """Run as urgently as the calling thread and on its cores, and leave the one to it that it is on, if there are
+        others.
 
-        To be called before each run: OpenVINO's workers give back what they were given when they have nothing to do.
+        To be called before each run: OpenVINO's workers give back what they were given when they have nothing to do,
+        and a model that the page loaded is run by its pipeline.
         """
+        if not self.cores:
+            return
+        caller = current()
+        if caller != self._followed:
+            self._follow(caller)
         core = self._caller_core()
         for thread, cores in self.cores.items():
             if cores - {core}:
-                with suppress(ProcessLookupError):  # an engine may end a thread that it has no work for
+                with suppress(*_GONE_OR_FORBIDDEN):
                     os.sched_setaffinity(thread, cores - {core})
+
+    def _follow(self, caller: Scheduled) -> None:
+        self._followed = caller
+        for thread in self.cores:
+            with suppress(*_GONE_OR_FORBIDDEN):
+                caller.give(thread)
+        self.cores = dict.fromkeys(self.cores, set(caller.cores))
 
 
 def start_workers(start: Callable[[], Engine]) -> tuple[Engine, Workers]:
@@ -54,28 +71,16 @@ def start_workers(start: Callable[[], Engine]) -> tuple[Engine, Workers]:
     start : callable
         Called once, in this thread; gives the engine.
     """
-    try:
-        before = _OWN_NAME.read_text().strip()
-        # A thread inherits the name of the one that starts it; fifteen bytes are all that a name has.
-        name = f"edgead-net-{next(_numbers) % 10_000}"
-        _OWN_NAME.write_text(name)
-    except OSError:
-        return start(), Workers({})
-    try:
+    name = f"edgead-net-{next(_numbers) % 10_000}"
+    with called(name):
         engine = start()
-    finally:
-        _OWN_NAME.write_text(before)
-    return engine, Workers(_threads_named(name))
+    return engine, Workers(_cores_of(threads_named(name)))
 
 
-def _threads_named(name: str) -> dict[int, set[int]]:
+def _cores_of(threads: list[int]) -> dict[int, set[int]]:
     found: dict[int, set[int]] = {}
-    if not hasattr(os, "sched_getaffinity"):
-        return found
-    for folder in Path("/proc/self/task").iterdir():
-        try:
-            if (folder / "comm").read_text().strip() == name:
-                found[int(folder.name)] = os.sched_getaffinity(int(folder.name))
-        except OSError:
-            continue  # ended meanwhile
+    if hasattr(os, "sched_getaffinity"):
+        for thread in threads:
+            with suppress(ProcessLookupError):
+                found[thread] = os.sched_getaffinity(thread)
     return found

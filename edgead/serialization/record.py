@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
-from edgead.types import Frame, Verdict
+from edgead.types import Frame, PartVerdict, Verdict
 
 
 def verdict_record(frame: Frame, verdict: Verdict) -> dict[str, Any]:
-    """Describe a verdict and the frame that it is of; the image and the anomaly map are left out."""
-    return {
+    """Describe a verdict and the frame that it is of; the image and the anomaly map are left out.
+
+    That of a part has its views and the reason of a fault beside it.
+    """
+    record = {
         "id": frame.id,
         "pipeline": verdict.pipeline,
         "number": frame.number,
         "name": frame.name,
+        **asdict(frame.part),
         "captured_at": frame.captured_at.isoformat(),
         "source": frame.source,
         **Verdict.to_dict(verdict),  # that of an ImageVerdict has a name of its own
     }
+    if isinstance(verdict, PartVerdict):
+        record |= {"reason": verdict.reason, "views": list(verdict.views)}
+    return record
 
 
 def record_json(frame: Frame, verdict: Verdict) -> str:

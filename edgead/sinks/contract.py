@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Protocol
 
 from edgead.errors import EdgeadError
-from edgead.types import DECISIONS, Frame, Verdict
+from edgead.types import DECISIONS, FAULT, Frame, Verdict
 
-# What `only=` of a sink takes.
+# What `only=` of a sink takes. A part of which a view is missing may be defective: who wants rejects wants to know.
 CHOICES: dict[str, tuple[str, ...]] = {
-    "all": DECISIONS,
-    "review": ("review", "reject"),
-    "reject": ("reject",),
+    "all": (*DECISIONS, FAULT),
+    "review": ("review", "reject", FAULT),
+    "reject": ("reject", FAULT),
 }
 
 

@@ -30,9 +30,8 @@ class SinkComponent(Component):
     read_uri: ReadUri | None
 
 
-SINKS: Registry[SinkComponent] = Registry(
-    "sink", tuple(f"edgead.sinks.{name}" for name in "jsonl images video window store mqtt webhook modbus uri".split())
-)
+_BUILT_IN = "jsonl images video window store mqtt webhook modbus s7 ethernet_ip gpio opcua uri"
+SINKS: Registry[SinkComponent] = Registry("sink", tuple(f"edgead.sinks.{name}" for name in _BUILT_IN.split()))
 
 
 def register(

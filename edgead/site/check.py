@@ -30,10 +30,13 @@ def find_missing(site: Site, file: YamlFile) -> Iterator[str]:
         except EdgeadError as error:
             yield _reported(("cameras", name, "uri"), error, file)
     for name, pipeline in site.pipelines.items():
-        try:
-            Artifact.load(pipeline.model).graph(pipeline.precision)
-        except EdgeadError as error:
-            yield _reported(("pipelines", name, "model"), error, file)
+        models: dict[tuple[str, ...], Path] = {("model",): pipeline.model}
+        models |= {("recipes", recipe, "model"): section.model for recipe, section in pipeline.recipes.items()}
+        for place, model in models.items():
+            try:
+                Artifact.load(model).graph(pipeline.precision)
+            except EdgeadError as error:
+                yield _reported(("pipelines", name, *place), error, file)
 
 
 def _reported(place: Place, error: EdgeadError, file: YamlFile) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgead.mqtt.options import BrokerOptions
+from edgead.plant.mqtt.options import BrokerOptions
 from edgead.site.explain import PlacedError
 
 

@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from edgead.components.options import Host, Name, Seconds, Section
+from edgead.components.options import Host, Name, Seconds, Section, is_loopback
 from edgead.components.registry import OneOf
 from edgead.drift import DriftSection
 from edgead.errors import suggestion
 from edgead.evidence.settings import StoreSection
+from edgead.process.real_time import Scheduling
 from edgead.runtime import AUTO, RUNTIMES, checked_runtime
 from edgead.sinks import SINKS, SinkOptions
 from edgead.site.explain import Place, PlacedError
 from edgead.site.old_forms import renew
+from edgead.site.part_naming import PartNamingSection, RecipeSection
+from edgead.site.parts import PartSection
 from edgead.sources.settings import CameraSection
 from edgead.triggers import TRIGGERS, TriggerOptions
 from edgead.triggers.timing import EveryFrameOptions
+from edgead.types import MOST_PART_CHARACTERS
 
 RuntimeName = Annotated[
     str,
     AfterValidator(checked_runtime),
     Field(description=f"auto, or one of {', '.join(RUNTIMES.all())}; options follow a ?."),
 ]
+
+
+class RealtimeSection(Section):
+    """How the system runs what judges: the pipeline's thread, its network's, and those of the kernels."""
+
+    priority: Annotated[
+        int | None,
+        Field(ge=1, le=99, description="Of SCHED_FIFO: before all that has none. Where it is refused, without."),
+    ] = None
+    cores: Annotated[
+        tuple[Annotated[int, Field(ge=0, le=4095)], ...],
+        Field(max_length=256, description="Cores to stay on, such as [2, 3]; by default all that edgead may use."),
+    ] = ()
+
+    @property
+    def scheduling(self) -> Scheduling:
+        return Scheduling(self.priority, self.cores)
 
 
 class PipelineSection(Section):
@@ -41,11 +61,32 @@ class PipelineSection(Section):
     ] = None
     threads: Annotated[
         int | None,
-        Field(ge=1, le=256, description="Of the kernels and the network; by default all cores that edgead may use."),
+        Field(
+            ge=1,
+            le=256,
+            description="Of the network; by default one for each of its `cores`, else an equal share of all.",
+        ),
     ] = None
+    realtime: Annotated[
+        RealtimeSection, Field(description="Priority and cores, for a latency that other programs do not disturb.")
+    ] = RealtimeSection()
     trigger: Annotated[
         TriggerOptions, OneOf(TRIGGERS), Field(description="Which frames are judged; by default every one.")
     ] = EveryFrameOptions()
+    part: Annotated[
+        PartNamingSection | None, Field(description="How it learns which part a frame shows, besides its trigger.")
+    ] = None
+    recipes: Annotated[
+        dict[Annotated[str, Field(min_length=1, max_length=MOST_PART_CHARACTERS)], RecipeSection],
+        Field(description="Models by the recipe that a part asks for; a part that names none has the pipeline's own."),
+    ] = {}
+    unknown_recipe: Annotated[
+        Literal["fault", "review"],
+        Field(
+            description="A part that asks for another recipe: no verdict, and a fault; or judged by the pipeline's own "
+            "model, and never better than review."
+        ),
+    ] = "fault"
     sinks: Annotated[tuple[Name, ...], Field(description="Sinks, by name.")] = ()
     budget_ms: Annotated[
         float | None,
@@ -57,15 +98,6 @@ class PipelineSection(Section):
         ),
     ] = None
     drift: Annotated[DriftSection | None, Field(description="null watches for none.")] = DriftSection()
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class HttpSection(Section):
@@ -87,7 +119,7 @@ class HttpSection(Section):
 
     @model_validator(mode="after")
     def _guarded(self) -> HttpSection:
-        if not _is_loopback(self.host) and self.token is None:
+        if not is_loopback(self.host) and self.token is None:
             raise ValueError(f"host {self.host} can be reached from elsewhere: give a token, or bind 127.0.0.1")
         if self.token is not None and len(self.token.get_secret_value()) < 16:
             raise ValueError("the token is shorter than 16 characters: `openssl rand -hex 32` makes one")
@@ -112,6 +144,9 @@ class Site(Section):
         min_length=1, description="Pipelines, by name: each judges one camera with one model."
     )
     sinks: Annotated[dict[Name, Annotated[SinkOptions, OneOf(SINKS)]], Field(description="Sinks, by name.")] = {}
+    parts: Annotated[
+        dict[Name, PartSection], Field(description="Parts, by name: each makes one verdict of several pipelines.")
+    ] = {}
     store: Annotated[StoreSection, Field(description="The record of every verdict.")] = StoreSection()
     http: Annotated[HttpSection | None, Field(description="The page and the API; null for none.")] = HttpSection()
     limits: Annotated[LimitsSection, Field(description="What the daemon bears before it gives up.")] = LimitsSection()
@@ -127,6 +162,13 @@ class Site(Section):
             _expect(pipeline.camera, self.cameras, ("pipelines", name, "camera"))
             for sink in pipeline.sinks:
                 _expect(sink, self.sinks, ("pipelines", name, "sinks"))
+        for name, part in self.parts.items():
+            if name in self.pipelines:
+                raise PlacedError(("parts", name), "a pipeline has that name: sinks could not tell them apart")
+            for view in part.pipelines:
+                _expect(view, self.pipelines, ("parts", name, "pipelines"))
+            for sink in part.sinks:
+                _expect(sink, self.sinks, ("parts", name, "sinks"))
         return self
 
 

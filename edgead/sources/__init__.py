@@ -99,6 +99,12 @@ def is_live(uri: str) -> bool:
     return component is not None and component.live
 
 
+def is_on_demand(uri: str) -> bool:
+    """Whether frames come when somebody gives them: none for long is no fault."""
+    component = _component(uri)
+    return component is not None and component.on_demand
+
+
 def has_address(uri: str) -> bool:
     """Whether a URI names a camera that can be read in a process of its own."""
     component = _component(uri)
@@ -108,6 +114,9 @@ def has_address(uri: str) -> bool:
 def beside(uri: str, folder: Path) -> str:
     """Give a URI with the path that it names, if it names one, starting from a folder."""
     component = _component(uri)
+    if component is not None and component.name == "watch":
+        scheme, _, path = uri.partition(":")
+        return f"{scheme}:{folder / path}"
     names_path = component is not None and component.name == "path"
     return str(folder / uri) if names_path or (folder / uri).exists() else uri
 
@@ -125,7 +134,7 @@ def check_there(uri: str) -> None:
         raise _unknown(uri)
     if component.address is not None:
         live_address(uri, Limits())
-    elif component.name == "path":
+    elif component.name in ("path", "watch"):
         open_source(uri).close()
     else:
         _options(component, uri)

@@ -12,6 +12,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from edgead.sources.connection import Lost
 from edgead.types import Frame
 
 CameraState = Literal["connecting", "streaming", "stalled", "lost", "ended"]
@@ -38,6 +39,8 @@ class CameraStatus:
         Age of the newest frame.
     captured, reconnects, corrupt, duplicates : int
         Frames that came, connections after the first, images that were none, frames equal to the one before.
+    lost_packets, lost_frames : int
+        What the camera sent in vain, as far as it counts that: GenICam cameras do.
     health : tuple of str
         What is wrong with the images: "dark", "bright", "blurred", "moved", "frozen".
     """
@@ -53,6 +56,8 @@ class CameraStatus:
     reconnects: int
     corrupt: int
     duplicates: int
+    lost_packets: int
+    lost_frames: int
     health: tuple[str, ...]
 
 
@@ -72,6 +77,7 @@ class CameraRecord:
         self._reason: str | None = None
         self._since = datetime.now(timezone.utc)
         self._captured = self._connections = self._corrupt = self._duplicates = self._equal = 0
+        self._lost = Lost()
         self._times_ns: deque[int] = deque(maxlen=_RATE_FRAMES)
         self._latest: Frame | None = None
         self._connected = False
@@ -115,6 +121,10 @@ class CameraRecord:
         with self._lock:
             self._corrupt += number
 
+    def count_lost(self, lost: Lost) -> None:
+        with self._lock:
+            self._lost = Lost(self._lost.packets + lost.packets, self._lost.frames + lost.frames)
+
     def judge(self, health: tuple[str, ...]) -> None:
         """Take what was found wrong with the newest image."""
         self._health = health
@@ -136,6 +146,8 @@ class CameraRecord:
                 reconnects=max(0, self._connections - 1),
                 corrupt=self._corrupt,
                 duplicates=self._duplicates,
+                lost_packets=self._lost.packets,
+                lost_frames=self._lost.frames,
                 health=(*self._health, *frozen),
             )
 

@@ -41,6 +41,22 @@ class CorruptFrameError(SourceError):
     """What the camera gave is no image; the next one may be."""
 
 
+class NoFrameYetError(SourceError):
+    """None has come so far; where the camera waits for a trigger, that is no fault."""
+
+    def __init__(self, *, triggered: bool):
+        super().__init__("no frame has come so far")
+        self.triggered = triggered
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What a camera knows to have sent in vain: packets, and whole frames."""
+
+    packets: int = 0
+    frames: int = 0
+
+
 class Connection:
     """An open camera. Opening and reading may take as long as the camera likes, so call from where that is no harm.
 
@@ -70,9 +86,29 @@ class Connection:
 
         Raises
         ------
+        NoFrameYetError
+            None has come, and the camera waits for its trigger: ask again.
         SourceError
             There is none, or it is no image: a camera does not end by itself.
         """
+        begin = time.monotonic()
+        while True:
+            try:
+                return self._read()
+            except NoFrameYetError as nothing:
+                waited_s = time.monotonic() - begin
+                if nothing.triggered:
+                    raise
+                if waited_s >= self._read_timeout_s:
+                    raise SourceError(f"{self._frames.uri}: no data for {waited_s:.1f} s") from None
+
+    @property
+    def lost(self) -> Lost:
+        """What the camera knows to have sent in vain since the connection; most cameras know nothing of it."""
+        capture = self._capture
+        return Lost(getattr(capture, "lost_packets", 0), getattr(capture, "lost_frames", 0))
+
+    def _read(self) -> Frame:
         begin = time.monotonic()
         try:
             with quiet_opencv():

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgead.images.files import MOST_MEGAPIXELS
-from edgead.sources.connection import Connection, LiveAddress
+from edgead.sources.connection import Connection, LiveAddress, NoFrameYetError
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.sources.mailbox import Mailbox
 from edgead.types import Frame
@@ -55,6 +55,7 @@ class LiveSource:
         self._mailbox = Mailbox()
         self._opened = threading.Event()
         self._closing = threading.Event()
+        self._waits_until_s = 0.0
         self._open_fault: SourceError | None = None
         # A daemon: a reader that hangs in a driver must not keep the process alive.
         self._reader = threading.Thread(target=self._read, name=f"edgead {uri}", daemon=True)
@@ -87,7 +88,7 @@ class LiveSource:
             try:
                 return self._mailbox.get(_POLL_S)
             except TimeoutError:
-                if time.monotonic() > deadline:
+                if time.monotonic() > max(deadline, self._waits_until_s):
                     raise SourceError(f"{self.uri}: no frame for {self._limits.read_timeout_s:g} s") from None
         return None
 
@@ -101,7 +102,10 @@ class LiveSource:
             self._opened.set()
         try:
             while not self._closing.is_set():
-                self._mailbox.put(connection.read())
+                try:
+                    self._mailbox.put(connection.read())
+                except NoFrameYetError:  # it waits for its trigger, which may take long
+                    self._waits_until_s = time.monotonic() + self._limits.read_timeout_s
         except SourceError as fault:
             self._mailbox.end(fault)
         finally:

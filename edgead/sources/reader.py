@@ -14,7 +14,7 @@ import threading
 from typing import Any, NoReturn
 
 from edgead.sources import live_address
-from edgead.sources.connection import Connection, CorruptFrameError
+from edgead.sources.connection import Connection, CorruptFrameError, Lost, NoFrameYetError
 from edgead.sources.contract import FrameCounter, SourceError
 from edgead.sources.decoder_log import DecoderLog
 from edgead.sources.frame_memory import FrameMemory, create_memory
@@ -53,8 +53,17 @@ def _read(channel: socket.socket, order: dict[str, Any]) -> None:
     _tell(channel, state="open")
     memory: FrameMemory | None = None
     corrupt = 0
+    lost = Lost()
     while corrupt <= _MOST_CORRUPT:
-        frame = _whole_frame(connection, log)
+        try:
+            frame = _whole_frame(connection, log)
+        except NoFrameYetError:
+            _tell(channel, waiting=True)
+            continue
+        finally:
+            before, lost = lost, connection.lost
+            if lost != before:
+                _tell(channel, lost_packets=lost.packets - before.packets, lost_frames=lost.frames - before.frames)
         if frame is None:
             corrupt += 1
             _tell(channel, corrupt=1)

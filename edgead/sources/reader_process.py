@@ -12,6 +12,7 @@ import sys
 import time
 
 from edgead.components.uri import without_credentials
+from edgead.sources.connection import Lost
 from edgead.sources.contract import SourceError
 from edgead.sources.decoder_log import LOG_LEVEL
 from edgead.sources.frame_memory import FrameMemory, SharedFrame
@@ -26,6 +27,11 @@ _REAP_S = 1.0
 class ReaderProcess:
     """A process that reads a camera, from its start to `close`.
 
+    Attributes
+    ----------
+    waits : bool
+        The camera waits for its trigger: no frame for long is no fault.
+
     Raises
     ------
     OSError
@@ -34,6 +40,8 @@ class ReaderProcess:
 
     def __init__(self, section: CameraSection):
         self._corrupt = 0
+        self._lost = Lost()
+        self.waits = False
         self._section = section
         self._uri = without_credentials(section.uri)
         self._memory: FrameMemory | None = None
@@ -75,6 +83,7 @@ class ReaderProcess:
         frame = self._memory.newest(self._last) if self._memory else None
         if frame is not None:
             self._last = frame.number
+            self.waits = False
             return frame
         self._check_limits()
         return None
@@ -83,6 +92,11 @@ class ReaderProcess:
         """Number of damaged frames since the last call."""
         corrupt, self._corrupt = self._corrupt, 0
         return corrupt
+
+    def take_lost(self) -> Lost:
+        """What the camera sent in vain since the last call."""
+        lost, self._lost = self._lost, Lost()
+        return lost
 
     def close(self) -> None:
         """End the process, also one that hangs, and what it has started."""
@@ -114,6 +128,9 @@ class ReaderProcess:
             self._has_begun = True
             self._is_open = self._is_open or message.get("state") == "open"
             self._corrupt += message.get("corrupt", 0)
+            packets, frames = message.get("lost_packets", 0), message.get("lost_frames", 0)
+            self._lost = Lost(self._lost.packets + packets, self._lost.frames + frames)
+            self.waits = self.waits or "waiting" in message
             if descriptors:
                 self._remember(descriptors[0])
 

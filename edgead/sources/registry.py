@@ -29,6 +29,8 @@ class SourceComponent(Component):
         process of its own, which it ends where it hangs.
     live : bool
         Frames come at their own pace, without an end: a source that is lost is opened again.
+    on_demand : bool
+        Its frames come when somebody gives them, and its taker is waited for: none for long is no fault.
     has_query : bool
         What follows a `?` are options; elsewhere it is a part of an address.
     """
@@ -37,10 +39,12 @@ class SourceComponent(Component):
     address: Address | None
     live: bool
     has_query: bool
+    on_demand: bool = False
 
 
 SOURCES: Registry[SourceComponent] = Registry(
-    "source", tuple(f"edgead.sources.{name}" for name in ("camera", "csi", "network", "synthetic", "paths"))
+    "source",
+    tuple(f"edgead.sources.{name}" for name in "camera csi genicam network synthetic paths sent watched".split()),
 )
 
 
@@ -53,6 +57,8 @@ def register(
     address: Address | None = None,
     live: bool = False,
     has_query: bool = True,
+    on_demand: bool = False,
 ) -> None:
     """Register a source; see `SourceComponent`."""
-    SOURCES.add(SourceComponent(name, options, schemes, open, address, live or address is not None, has_query))
+    is_live = live or address is not None
+    SOURCES.add(SourceComponent(name, options, schemes, open, address, is_live, has_query, on_demand))

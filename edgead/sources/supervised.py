@@ -14,15 +14,17 @@ from datetime import datetime, timezone
 import numpy as np
 
 from edgead.components.uri import without_credentials
-from edgead.sources import Source, has_address, is_live, open_source
+from edgead.errors import SettingsError
+from edgead.sources import Source, has_address, is_live, is_on_demand, open_source
 from edgead.sources.camera_record import CameraRecord, CameraStatus
 from edgead.sources.contract import SourceError, new_id
 from edgead.sources.frame_memory import SharedFrame
 from edgead.sources.health import HealthWatch
 from edgead.sources.mailbox import Mailbox
 from edgead.sources.reader_process import ReaderProcess
+from edgead.sources.sent import RequestSource
 from edgead.sources.settings import CameraSection
-from edgead.types import Frame
+from edgead.types import Frame, Part
 
 __all__ = ["CameraStatus", "SupervisedCamera"]
 
@@ -64,6 +66,7 @@ class SupervisedCamera:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._alive_s: float | None = None
+        self._waits = False  # for its trigger
 
     def start(self) -> None:
         """Begin to read; subscribe before, so as to miss nothing."""
@@ -118,11 +121,26 @@ class SupervisedCamera:
         """The newest frame, whoever took it."""
         return self._record.latest
 
+    def offer(self, data: bytes, part: Part) -> Frame:
+        """Take the bytes of an image file that somebody sent: those who subscribe get its frame.
+
+        Raises
+        ------
+        SettingsError
+            It takes none, or is lost.
+        ImageError
+            They are no image, or one that is too large.
+        """
+        source = self._recording
+        if not isinstance(source, RequestSource):
+            raise SettingsError(f"camera {self.name} takes no images: that needs a camera with `uri: request:`")
+        return source.offer(data, part)
+
     def status(self) -> CameraStatus:
         """Report the state of the camera."""
         if self._has_died():
             self._record.become("lost", _DEAD)
-        elif is_live(self._section.uri):
+        elif is_live(self._section.uri) and not (self._waits or is_on_demand(self._section.uri)):
             self._watch_age()
         return self._record.status()
 
@@ -178,10 +196,12 @@ class SupervisedCamera:
             return
         first, live = self._next_number, is_live(self._section.uri)
         with closing(open_source(self._section.uri, max_megapixels=self._section.max_megapixels)) as self._recording:
+            if is_on_demand(self._section.uri):
+                self._record.become("streaming")
             for frame in self._recording:
                 self._next_number = first + frame.number + 1
                 numbered = replace(frame, source=self.name, number=first + frame.number)
-                self._deliver(numbered, waits=not (live or self._recording.live))
+                self._deliver(numbered, waits=not self._recording.live)
                 if self._stop.is_set():
                     return
         if live:
@@ -192,12 +212,17 @@ class SupervisedCamera:
         self._record.become("connecting")
         first = self._next_number
         self._connections += 1
+        self._waits = False
         while not self._stop.is_set():
             self._alive_s = time.monotonic()
             try:
                 frame = reader.newest(_POLL_S)
             finally:  # what it reported before its end counts too
                 self._record.count_corrupt(reader.take_corrupt())
+                self._record.count_lost(reader.take_lost())
+            self._waits = reader.waits
+            if reader.waits:
+                self._record.become("streaming")
             if frame is not None:
                 self._deliver(self._frame(frame, first), waits=False)
 

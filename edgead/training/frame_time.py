@@ -9,7 +9,11 @@ from typing import Any
 import torch
 
 from edgead import kernels
+from edgead.images.files import load_image
 from edgead.methods import METHODS
+from edgead.methods.method import Method
+from edgead.preprocess import inputs_of
+from edgead.training.good_images import GoodImages
 
 
 def network_ms(detector: str, settings: Mapping[str, Any]) -> float:
@@ -22,10 +26,39 @@ def network_ms(detector: str, settings: Mapping[str, Any]) -> float:
     SettingsError
         Settings that cannot be.
     """
-    torch.set_num_threads(kernels.threads())
+    return _timed_ms(METHODS.find(detector).from_settings(settings, pretrained=False))
+
+
+def tiles_account(good: GoodImages, detector: str, settings: Mapping[str, Any]) -> str:
+    """Say into how many tiles the first of the images is cut, and about what that takes; empty without tiles.
+
+    Raises
+    ------
+    SettingsError
+        Settings that cannot be, or tiles that do not fit.
+    DatasetError, ImageError
+        There are no images, or the first cannot be read.
+    """
+    if good.tiles is None:
+        return ""
     method = METHODS.find(detector).from_settings(settings, pretrained=False)
+    shape = load_image(good.find()[0]).shape
+    spec, _ = good.with_tiles(method.preprocessing, [shape[:2]])
+    assert spec.tiles is not None
+    (height, width), count = spec.tiles.size, len(inputs_of(spec, shape))
+    return (
+        f"{count} tiles of {width} x {height} pixels, seen at {spec.image_size[1]} x {spec.image_size[0]}: about "
+        f"{count * _timed_ms(method):.0f} ms a frame on this machine, and the scores"
+    )
+
+
+def _timed_ms(method: Method[Any]) -> float:
+    """Time the second of two runs: the first prepares what all others use."""
+    torch.set_num_threads(kernels.threads())
     image = torch.zeros(1, *method.preprocessing.image_size, 3, dtype=torch.uint8)
-    started = time.perf_counter_ns()
+    network = method.network.eval()
     with torch.inference_mode():
-        method.network.eval()(image)
+        network(image)
+        started = time.perf_counter_ns()
+        network(image)
     return (time.perf_counter_ns() - started) / 1e6

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import operator
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,18 +16,13 @@ from pydantic import ValidationError
 from edgead import kernels
 from edgead.artifact.files import file_sha256
 from edgead.artifact.folder import Artifact, check_destination
-from edgead.artifact.manifest import LearnsFrom, Preprocessing
-from edgead.calibration.plan import IMAGES, plan_calibration, plan_cross_validation
 from edgead.dataset.folders import (
-    Images,
     StageProgress,
     check_images,
-    find_good_images,
     no_progress,
-    split_good,
 )
-from edgead.dataset.groups import AUTO, FOLDERS, Groups, group_images, leak_warning, leaks
-from edgead.dataset.products import is_pattern, rule_of
+from edgead.dataset.groups import FOLDERS
+from edgead.dataset.images import Images
 from edgead.errors import SettingsError, tell_invalid
 from edgead.export.build import build_artifact, software_versions
 from edgead.images.likeness import Look, look_of, odd_ones
@@ -41,103 +34,9 @@ from edgead.methods.device import choose_device, peak_memory
 from edgead.methods.method import Trained
 from edgead.methods.tower_names import TOWERS
 from edgead.training.cross_validation import cross_validate
-
-
-@dataclass(frozen=True, slots=True)
-class GoodImages:
-    """Which images to learn from, and what their thresholds shall guarantee.
-
-    Attributes
-    ----------
-    data : Path
-        MVTec layout, or a folder of good images, or any folder together with `normal_dir`.
-    normal_dir : str, optional
-        See `edgead.dataset.folders.find_good_images`.
-    roi : (int, int, int, int), optional
-        x, y, width and height of the part of the image to look at.
-    false_reject_rate : float, optional
-        By default the strictest of 1, 2, 5, 10 and 20 % that the images support.
-    review_rate : float, optional
-    skip_bad : bool
-        Leave out images that cannot be read instead of stopping.
-    folds : int
-        0 holds images out for the thresholds. Otherwise all are learnt, and thresholds come from cross-validation.
-    group : str
-        Which images belong together and are held out together; see `edgead.dataset.groups.group_images`. For several
-        products the default is "folders".
-    paths : sequence of Path, optional
-        The images, instead of all that lie in the folder; `data` is one that they lie in or below.
-    clean : bool
-        Do not learn images that stand out as defects do, see `edgead.learning.screen.clean`. Those held out for the
-        thresholds all stay: to choose among them would end the guarantee.
-
-    Raises
-    ------
-    SettingsError
-        `roi` is no region, or `clean` with `folds` or several products.
-    """
-
-    data: Path
-    normal_dir: str | None = None
-    roi: tuple[int, int, int, int] | None = None
-    false_reject_rate: float | None = None
-    review_rate: float | None = None
-    skip_bad: bool = False
-    folds: int = 0
-    group: str = AUTO
-    paths: Sequence[Path] | None = None
-    clean: bool = False
-
-    def __post_init__(self) -> None:
-        if self.clean and self.folds:
-            raise SettingsError("--clean holds images out, and --folds none: give one of them")
-        if self.clean and is_pattern(self.normal_dir):
-            raise SettingsError("--clean compares the parts of one product: leave it out for several")
-        if self.roi is not None:
-            object.__setattr__(self, "roi", _region(self.roi))
-        object.__setattr__(self, "group", rule_of(self.group, self.normal_dir))
-
-    def find(self) -> list[Path]:
-        """List the images; raises DatasetError or ImageError where there are none."""
-        return find_good_images(self.data, self.normal_dir) if self.paths is None else list(self.paths)
-
-    def plan(self, count: int, what: str = IMAGES) -> tuple[int, float]:
-        """Number of groups to hold out and the false-reject rate; raises CalibrationError where they are too few."""
-        if self.folds:
-            return 0, plan_cross_validation(count, self.folds, self.false_reject_rate, self.review_rate, what=what)
-        return plan_calibration(count, self.false_reject_rate, self.review_rate, what=what)
-
-    def split(self, paths: Sequence[Path], seed: int) -> Split:
-        """Find the groups of the images and hold some of them out."""
-        groups = group_images(paths, self.group, self.data)
-        held_out, rate = self.plan(groups.count, groups.unit)
-        return Split(*split_good(paths, held_out, seed, groups.of(paths)), rate, groups)
-
-    def keep_all(self, paths: Sequence[Path], learns_from: LearnsFrom) -> Split:
-        """Find the groups of the images and hold none of them out: there will be no thresholds yet."""
-        learnt = [] if learns_from == "nothing" else list(paths)
-        return Split(learnt, [], None, group_images(paths, self.group, self.data))
-
-    def refuse_rates(self, detector: str) -> None:
-        """Raise SettingsError where thresholds are asked for of a detector that gets none from its training."""
-        if self.false_reject_rate is not None or self.review_rate is not None or self.folds:
-            raise SettingsError(
-                f"{detector} makes no thresholds in training: leave out "
-                "--false-reject-rate, --review-rate and --folds, and give the rates to `edgead calibrate`"
-            )
-
-
-def _region(roi: Any) -> tuple[int, int, int, int]:
-    try:
-        x, y, width, height = map(operator.index, roi)
-    except (TypeError, ValueError):
-        pass  # no sequence, or not of four, or not of whole numbers
-    else:
-        if min(x, y) >= 0 and min(width, height) >= 1:
-            return x, y, width, height
-    raise SettingsError(
-        f"roi={roi!r}: give x, y, width and height of a region, four whole numbers of pixels, such as (0, 0, 640, 480)"
-    )
+from edgead.training.good_images import GoodImages
+from edgead.training.places import not_found_warnings
+from edgead.training.tiles import learnt_at_most
 
 
 def _weights_facts(settings: dict[str, Any], sha256: str | None) -> dict[str, Any]:
@@ -145,36 +44,6 @@ def _weights_facts(settings: dict[str, Any], sha256: str | None) -> dict[str, An
     tower = TOWERS.get(settings.get("backbone", ""))
     licence = {} if tower is None else {"weights_licence": tower.family.licence}
     return {**licence, **({"weights_sha256": sha256} if sha256 else {})}
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Images to learn from and held out for thresholds, the rate that they are for, and the groups of all.
-
-    Without a rate none is held out.
-    """
-
-    training: list[Path]
-    calibration: list[Path]
-    rate: float | None
-    groups: Groups
-
-    def cleaned(self, suspicious: Sequence[Path]) -> Split:
-        """The same without some of the images to learn from."""
-        left_out = set(suspicious)
-        return replace(self, training=[path for path in self.training if path not in left_out])
-
-    def facts(self) -> dict[str, Any]:
-        """What the manifest records of the images."""
-        warning = leak_warning(leaks(self.groups, self.training, self.calibration), len(self.calibration))
-        return {
-            "training_images": len(self.training),
-            "calibration_images": len(self.calibration),
-            "groups": {
-                **self.groups.facts(self.training, self.calibration),
-                **({"warning": warning} if warning else {}),
-            },
-        }
 
 
 def train_from_folder(
@@ -222,6 +91,8 @@ def train_from_folder(
     method = METHODS.find(detector)
     where = choose_device(device)
     check_destination(destination)
+    if good.tiles is not None and method.compares_places:
+        raise SettingsError(f"{detector} compares a part place by place, and tiles show any: leave out --tiles")
     paths = good.find()
     # Too few images, and settings that cannot be, are known before the images are read.
     if method.calibrated:
@@ -242,8 +113,10 @@ def train_from_folder(
         look=lambda path, image: looks.update({os.path.relpath(path, good.data): look_of(image)}),
         progress=partial(progress, "read images"),
     )
-    preprocessing = Preprocessing(**{**model.preprocessing.model_dump(), "roi": good.roi})
-    split = good.split(paths, model.config.seed) if method.calibrated else good.keep_all(paths, method.learns_from)
+    preprocessing = good.with_places(model.preprocessing, paths, list(looks.values()))
+    preprocessing, shrunk = good.with_tiles(preprocessing, [(look.height, look.width) for look in looks.values()])
+    seed = model.config.seed
+    split = good.split(paths, seed) if method.calibrated else good.keep_all(paths, method.learns_from)
     suspicious: list[Path] = []
     if good.clean:
         suspicious = suspicious_images(split.training, split.groups.of(split.training), roi=good.roi, progress=progress)
@@ -255,6 +128,7 @@ def train_from_folder(
             "detector": detector,
             "settings": model.settings(),
             "roi": good.roi,
+            **preprocessing.model_dump(include={"ignored", "alignment", "tiles"}, exclude_none=True),
             "weights": weights_sha256,
             "data": digest,
             "number of training images": len(split.training),
@@ -270,13 +144,17 @@ def train_from_folder(
     apart = split.groups.rule == FOLDERS
     odd = odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=stretched)
     odd += clean_warnings(suspicious)
+    odd += not_found_warnings(paths, preprocessing)
+    if shrunk:
+        facts["shrunk"] = shrunk
     if odd:
         facts["odd_images"] = odd
     if good.clean:
         facts["not_learnt"] = [os.path.relpath(path, good.data) for path in suspicious]
+    images = Images(split.training, preprocessing).some(learnt_at_most(preprocessing, len(split.training)), seed)
     trained = model.fit(
-        Images(split.training, preprocessing),
-        groups=split.groups.of(split.training),
+        images,
+        groups=images.spread(split.groups.of(split.training)),
         progress=progress,
         checkpoint=checkpoint,
         device=where,
@@ -300,7 +178,8 @@ def train_from_folder(
 
         def learn(paths: Sequence[Path]) -> Trained:
             fold = method.from_settings(settings, weights=weights)
-            return fold.fit(Images(list(paths), preprocessing), groups=split.groups.of(paths), device=where)
+            images = Images(paths, preprocessing).some(learnt_at_most(preprocessing, len(paths)), seed)
+            return fold.fit(images, groups=images.spread(split.groups.of(paths)), device=where)
 
         scores = cross_validate(
             learn,
@@ -308,7 +187,7 @@ def train_from_folder(
             good.folds,
             groups=split.groups.of(paths),
             preprocessing=preprocessing,
-            seed=model.config.seed,
+            seed=seed,
             progress=partial(progress, "cross-validate"),
         )
         plan = CalibrationPlan(paths, split.rate, good.review_rate, scores, split.groups.of(paths))

@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from edgead.errors import SettingsError
-from edgead.triggers.contract import PartTrigger, RequestTrigger, Trigger, TriggerOptions
+from edgead.triggers.contract import (
+    AnsweringTrigger,
+    NamingTrigger,
+    PartTrigger,
+    RequestTrigger,
+    Trigger,
+    TriggerOptions,
+)
 from edgead.triggers.registry import TRIGGERS, register
 
-__all__ = ["TRIGGERS", "PartTrigger", "RequestTrigger", "Trigger", "TriggerOptions", "open_trigger", "register"]
+__all__ = [
+    "TRIGGERS",
+    "AnsweringTrigger",
+    "NamingTrigger",
+    "PartTrigger",
+    "RequestTrigger",
+    "Trigger",
+    "TriggerOptions",
+    "open_trigger",
+    "register",
+]
 
 
 def open_trigger(options: TriggerOptions) -> Trigger:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Protocol, runtime_checkable
 
 from edgead.components.options import Section
-from edgead.types import NO_PART, Frame, Part
+from edgead.types import NO_PART, Frame, Part, Verdict
 
 
 class Trigger(Protocol):
@@ -28,7 +28,7 @@ class RequestTrigger(Trigger, Protocol):
 
 
 @runtime_checkable
-class PartTrigger(RequestTrigger, Protocol):
+class NamingTrigger(Trigger, Protocol):
     """A trigger that learns which part a frame is asked of."""
 
     @property
@@ -36,7 +36,31 @@ class PartTrigger(RequestTrigger, Protocol):
         """What the frame shows that was accepted last."""
         ...
 
+
+@runtime_checkable
+class PartTrigger(NamingTrigger, RequestTrigger, Protocol):
+    """A trigger that can be asked for a frame of a part."""
+
+    @property
+    def missed(self) -> int:
+        """Parts that were named and that no frame came for."""
+        ...
+
     def fire(self, at_ns: int | None = None, part: Part = NO_PART) -> None: ...
+
+
+@runtime_checkable
+class AnsweringTrigger(Trigger, Protocol):
+    """A trigger by somebody who waits for the verdict."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why nobody can ask for a frame; None while all is well. Asked with every frame, and while none comes."""
+        ...
+
+    def answer(self, verdict: Verdict | None) -> None:
+        """Report what became of the frame accepted last: its verdict, or None where it has none."""
+        ...
 
 
 class TriggerOptions(Section):

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from edgead.mqtt.options import BrokerOptions
+from edgead.plant.mqtt.options import BrokerOptions
 from edgead.triggers.contract import TriggerOptions
+from edgead.triggers.message import part_of
 from edgead.triggers.registry import register
-from edgead.triggers.timing import SoftwareTrigger
+from edgead.triggers.timing import SoftwareTrigger, WithinMs
+from edgead.types import NO_PART
 
 
 class MqttTriggerOptions(TriggerOptions, BrokerOptions):
-    """Judge the first frame that was captured after a message of a topic, whatever it says, or a call over HTTP."""
+    """Judge the first frame that was captured after a message of a topic, or a call over HTTP.
+
+    A message may name the part: as JSON with `serial`, `batch` and `recipe`, or as plain text, its serial number.
+    """
 
     kind: Literal["mqtt"]
     topic: Annotated[str, Field(min_length=1, description="Whose messages ask for a frame.")]
+    within_ms: WithinMs = None
     on_request: ClassVar[bool] = True
 
 
@@ -30,13 +37,23 @@ class MqttTrigger(SoftwareTrigger):
     """
 
     def __init__(self, options: MqttTriggerOptions):
-        from edgead.mqtt.subscription import Subscription  # only those who ask for a broker need its package
+        from edgead.plant.mqtt.subscription import Subscription  # only those who ask for a broker need its package
 
-        super().__init__()
-        self._subscription = Subscription(options, options.topic, lambda _: self.fire())
+        super().__init__(options.within_ms)
+        self._subscription = Subscription(options, options.topic, self._receive)
 
     def close(self) -> None:
         self._subscription.close()
+        super().close()
+
+    def _receive(self, message: bytes) -> None:
+        at_ns = time.perf_counter_ns()
+        try:
+            part = part_of(message)
+        except ValueError as error:
+            self.log.warning("a message names no part, its frame is judged without one: %s", error)
+            part = NO_PART
+        self.fire(at_ns, part)
 
 
 register("mqtt", MqttTriggerOptions, MqttTrigger)

@@ -9,10 +9,13 @@ from edgead.dataset.folders import StageProgress
 from edgead.errors import SettingsError
 from edgead.methods import METHODS, find_preset
 from edgead.methods.tower_names import TOWERS
-from edgead.training.from_folder import GoodImages
+from edgead.training.good_images import GoodImages
 from edgead.training.proportions import STEP_PX, find_proportions, keep_proportions
 from edgead.tune import AUTO, AUTO_DETECTOR
 from edgead.tune.auto import LATENCY_MS, choose_settings
+
+# Tiles give a hundred times the patches of whole images: the bank is chosen from fewer, or it would take an hour.
+TILED_MAX_PATCHES = 500_000
 
 
 def preset_settings(
@@ -31,11 +34,13 @@ def preset_settings(
     Raises
     ------
     SettingsError
-        An unknown detector or preset, or a latency without the preset `auto`.
+        An unknown detector or preset, a latency without the preset `auto`, or that with tiles.
     """
     if preset == AUTO:
         if detector != AUTO_DETECTOR:
             raise SettingsError(f"--preset {AUTO} is of {AUTO_DETECTOR}; {detector} has presets of its own")
+        if good.tiles is not None:
+            raise SettingsError(f"--preset {AUTO} searches for whole images: name another preset, or leave out --tiles")
         paths = good.find()
         budget_ms = LATENCY_MS if latency_ms is None else latency_ms
         choice = choose_settings(paths, budget_ms, roi=good.roi, progress=progress)
@@ -48,6 +53,10 @@ def preset_settings(
     config = variant.config_class(**settings)
     if method.variant({**settings, **chosen}) is not variant or not hasattr(config, "fill"):
         return settings, ""
+    if good.tiles is not None:
+        height, width = config.image_size
+        bounded = {"max_patches": TILED_MAX_PATCHES} if hasattr(config, "max_patches") else {}
+        return {**settings, **bounded, "image_size": [height, width]}, f"{height} x {width} px a tile"
     proportions = find_proportions(good.find(), good.roi)
     tower = TOWERS.get(chosen.get("backbone", config.backbone))
     step = tower.patch if tower else STEP_PX

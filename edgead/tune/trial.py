@@ -14,7 +14,7 @@ import torch
 
 from edgead import kernels
 from edgead.artifact.folder import Artifact, write_arrays, write_manifest
-from edgead.dataset.folders import Images
+from edgead.dataset.images import Images
 from edgead.errors import EdgeadError
 from edgead.export.build import build_artifact
 from edgead.heads.nearest import BANK

@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 
 from edgead import __version__
-from edgead.daemon.http import control, kinds, live, probes, sign_in, static_files, status, verdicts
+from edgead.daemon.http import control, judge, kinds, live, parts, probes, sign_in, static_files, status, verdicts
 from edgead.daemon.http.auth import Guard
 from edgead.daemon.http.contract import Served
 from edgead.daemon.http.crowd import Crowd
@@ -48,13 +48,14 @@ def build_app(daemon: Served) -> FastAPI:
     app.state.guard = Guard(section)
     app.state.events = VerdictEvents(daemon.subscribe_verdicts)
     app.state.live = LiveImages()
+    app.state.desk = judge.Desk()
     app.state.registry = build_registry(daemon)
     app.state.started_s = time.monotonic()
     app.add_middleware(Crowd)
     app.add_middleware(Gate, guard=app.state.guard)  # outside: who is not let in takes nobody's place
     answer_with_problems(app)
     app.include_router(probes.routes)
-    for part in (sign_in, status, live, verdicts, kinds, control):
+    for part in (sign_in, status, live, verdicts, parts, kinds, control, judge):
         app.include_router(part.routes, dependencies=[_BEARER])
     static_files.add(app)
     _describe_problems(app)

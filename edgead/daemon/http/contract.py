@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgead.site.schema import Site
-from edgead.types import Decision, Frame, Verdict
+from edgead.types import NO_PART, Decision, Frame, Part, Verdict
 
 
 class ServedCamera(Protocol):
@@ -23,7 +23,9 @@ class ServedPipeline(Protocol):
 
     def latest(self) -> tuple[Frame, Verdict] | None: ...
 
-    def fire(self) -> None: ...
+    def fire(self, part: Part = NO_PART) -> None: ...
+
+    def judge(self, data: bytes, part: Part, within_s: float) -> tuple[Frame, Verdict]: ...
 
     def self_test(self) -> dict[str, Any]: ...
 
@@ -37,6 +39,10 @@ class ServedPipeline(Protocol):
 
 
 class ServedSink(Protocol):
+    def status(self) -> Any: ...
+
+
+class ServedParts(Protocol):
     def status(self) -> Any: ...
 
 
@@ -62,7 +68,16 @@ class ServedKinds(Protocol):
     def correct(self, id: str, kind: str | None, *, by: str, pipeline: str | None = None) -> None: ...
 
 
+class ServedPartRecords(Protocol):
+    def newest(
+        self, part: str, *, serial: str | None = None, before_id: str | None = None, limit: int = 50
+    ) -> list[dict[str, Any]]: ...
+
+
 class ServedStore(Protocol):
+    @property
+    def parts(self) -> ServedPartRecords: ...
+
     @property
     def kinds(self) -> ServedKinds: ...
 
@@ -72,6 +87,7 @@ class ServedStore(Protocol):
         pipeline: str | None = None,
         decision: str | None = None,
         kind: str | None = None,
+        part: Part = NO_PART,
         before_id: str | None = None,
         limit: int = 50,
     ) -> list[dict[str, Any]]: ...
@@ -100,6 +116,9 @@ class Served(Protocol):
 
     @property
     def pipelines(self) -> Mapping[str, ServedPipeline]: ...
+
+    @property
+    def parts(self) -> Mapping[str, ServedParts]: ...
 
     @property
     def sinks(self) -> Mapping[str, ServedSink]: ...

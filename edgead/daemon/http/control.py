@@ -11,9 +11,11 @@ from edgead.artifact.limits import Limits
 from edgead.daemon.http.actors import By, named
 from edgead.daemon.http.dependencies import ClientAddress, Daemon, Pipeline
 from edgead.daemon.http.models import model_beside, models_beside
+from edgead.daemon.http.named_part import NamedPart
 from edgead.daemon.http.problems import problems
 from edgead.daemon.http.schemas import Done, PipelineAnswer
 from edgead.daemon.http.status import pipeline_answer
+from edgead.types import NO_PART
 
 routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"], responses=problems(404, 409))
 
@@ -50,10 +52,12 @@ def set_thresholds(
 
 
 @routes.post("/trigger")
-def fire(name: str, pipeline: Pipeline) -> Done:
-    """Have the next frame judged; for pipelines whose trigger takes requests."""
-    pipeline.fire()
-    return Done(done=f"the next frame of {name} is judged")
+def fire(name: str, pipeline: Pipeline, given: NamedPart | None = None) -> Done:
+    """Have the next frame judged, as that of a part; for pipelines whose trigger takes requests."""
+    part = given.part() if given else NO_PART
+    pipeline.fire(part)
+    of_part = f" as that of part {part.serial}" if part.serial else ""
+    return Done(done=f"the next frame of {name} is judged{of_part}")
 
 
 @routes.post("/self-test")

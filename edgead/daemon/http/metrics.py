@@ -41,6 +41,7 @@ class DaemonCollector(Collector):
         pipelines = [pipeline.status() for pipeline in list(daemon.pipelines.values())]
         yield from _of_pipelines(pipelines)
         yield _latency(pipelines)
+        yield from _of_parts([parts.status() for parts in list(daemon.parts.values())])
         yield from _of_sinks([sink.status() for sink in list(daemon.sinks.values())])
         yield from _of_evidence(daemon.store.status(), daemon.store.problems())
 
@@ -59,6 +60,10 @@ def _of_cameras(cameras: list[Any]) -> Iterator[Metric]:
     yield _counter("edgead_reconnects", "How often a camera was opened again.", label, rows("reconnects"))
     yield _counter("edgead_frames_corrupt", "Frames that could not be decoded.", label, rows("corrupt"))
     yield _counter("edgead_frames_duplicate", "Frames equal to the one before.", label, rows("duplicates"))
+    yield _counter(
+        "edgead_packets_lost", "Packets of a GenICam camera that did not arrive.", label, rows("lost_packets")
+    )
+    yield _counter("edgead_frames_lost", "Frames of a GenICam camera that did not arrive.", label, rows("lost_frames"))
     states = {(one.name, state): one.state == state for one in cameras for state in _CAMERA_STATES}
     yield _gauge("edgead_camera_state", "1 for the state that a camera is in.", ("camera", "state"), states)
     health = {(one.name, issue): issue in one.health for one in cameras for issue in _HEALTH}
@@ -80,9 +85,15 @@ def _of_pipelines(pipelines: list[Any]) -> Iterator[Metric]:
         dropped,
     )
     yield _counter("edgead_verdicts_late", "Verdicts over the budget.", label, {(p.name,): p.late for p in pipelines})
+    missed = {(p.name,): p.parts_missed for p in pipelines}
+    yield _counter("edgead_parts_missed", "Parts that were named and got no verdict.", label, missed)
+    codes = {(p.name, result): count for p in pipelines for result, count in p.codes.items()}
+    yield _counter("edgead_part_codes", "Codes of parts by what became of them.", ("pipeline", "result"), codes)
     yield _counter("edgead_restarts", "Restarts of a pipeline.", label, {(p.name,): p.restarts for p in pipelines})
     states = {(one.name, state): one.state == state for one in pipelines for state in _PIPELINE_STATES}
     yield _gauge("edgead_pipeline_state", "1 for the state that a pipeline is in.", ("pipeline", "state"), states)
+    refused = {(p.name,): p.realtime_problem is not None for p in pipelines}
+    yield _gauge("edgead_realtime_refused", "1 where the system refuses priority or cores.", label, refused)
     warned = {(p.name, cause): p.drift.cause == cause for p in pipelines if p.drift for cause in ("camera", "product")}
     yield _gauge("edgead_drift_warning", "1 while parts or images have changed.", ("pipeline", "cause"), warned)
     thresholds = {(p.name, kind): value for p in pipelines for kind, value in (p.thresholds or {}).items()}
@@ -102,6 +113,14 @@ def _latency(pipelines: list[Any]) -> Metric:
             metric.add_sample(f"{name}_sum", labels, latency.n * latency.mean_ms / 1e3)
             metric.add_sample(f"{name}_count", labels, latency.n)
     return metric
+
+
+def _of_parts(parts: list[Any]) -> Iterator[Metric]:
+    decided = {(one.name, decision): count for one in parts for decision, count in one.decisions.items()}
+    text = "Verdicts of several pipelines together; fault where a view is missing."
+    yield _counter("edgead_part_verdicts", text, ("part", "decision"), decided)
+    unmatched = {(one.name,): one.unmatched for one in parts}
+    yield _counter("edgead_part_views_unmatched", "Views too late, or of several parts.", ("part",), unmatched)
 
 
 def _of_sinks(sinks: list[Any]) -> Iterator[Metric]:

@@ -18,6 +18,8 @@ OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/docs", "/api/session", "/a
 OPEN_FOLDER = "/page/"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _MOST_BODY_BYTES = 64 * 1024
+_IMAGE_PATH = re.compile(r"/api/pipelines/[^/]+/judge")
+_MOST_IMAGE_BYTES = 32 * 1024 * 1024
 # A name or an address, and a port: no user before it, nothing after it.
 _HOST = re.compile(r"(?:(?P<name>[A-Za-z0-9.-]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
 _HEADERS = {
@@ -99,18 +101,19 @@ def refuse_foreign_origin(method: str, headers: Headers) -> None:
 
 
 def _bounded(scope: Scope, receive: Receive) -> Receive:
-    """Receive a body up to the most that any endpoint reads."""
+    """Receive a body up to the most that its endpoint reads."""
+    most = _MOST_IMAGE_BYTES if _IMAGE_PATH.fullmatch(scope["path"]) else _MOST_BODY_BYTES
     declared = Headers(scope=scope).get("content-length", "0")
-    if declared.isdigit() and int(declared) > _MOST_BODY_BYTES:
-        raise Refused(413, f"more than {_MOST_BODY_BYTES} bytes")
+    if declared.isdigit() and int(declared) > most:
+        raise Refused(413, f"more than {most} bytes")
     received = 0
 
     async def bounded() -> Message:
         nonlocal received
         message = await receive()
         received += len(message.get("body", b""))
-        if received > _MOST_BODY_BYTES:
-            raise HTTPException(413, f"more than {_MOST_BODY_BYTES} bytes")
+        if received > most:
+            raise HTTPException(413, f"more than {most} bytes")
         return message
 
     return bounded

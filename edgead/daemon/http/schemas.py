@@ -43,6 +43,8 @@ class CameraAnswer(Answer):
     reconnects: int
     corrupt: int
     duplicates: int
+    lost_packets: Annotated[int, Field(description="Of a GenICam camera, that did not arrive.")]
+    lost_frames: Annotated[int, Field(description="That a GenICam camera numbered, and that did not arrive.")]
     health: Annotated[tuple[str, ...], Field(description="dark, bright, blurred, moved, frozen.")]
 
 
@@ -73,12 +75,15 @@ class PipelineAnswer(Answer):
     skipped: Annotated[int, Field(description="Frames that came while the pipeline was in fault.")]
     warming_up: Annotated[int, Field(description="Frames that a model which remembers frames needs before it judges.")]
     late: Annotated[int, Field(description="Verdicts that took longer than the budget.")]
+    parts_missed: Annotated[int, Field(description="Parts that were named and got no verdict.")]
+    codes: Annotated[dict[str, int], Field(description="Codes of parts: read, unread, and differs from the trigger.")]
     restarts: int
     fps: Number
     latency: dict[str, LatencyAnswer]
     thresholds: Annotated[dict[str, Number] | None, Field(description="review and reject.")]
     can_roll_back: bool
     drift: DriftAnswer | None
+    realtime_problem: Annotated[str | None, Field(description="What the system refuses of its `realtime`.")] = None
     trigger: Annotated[str, Field(description="Its kind, as in the site file.")] = "every_frame"
     on_request: Annotated[bool, Field(description="The trigger takes requests.")] = False
 
@@ -98,18 +103,6 @@ class SinkAnswer(Answer):
     blocks: Annotated[bool, Field(description="It is required, and has failed for longer than is tolerated.")]
 
 
-class StatusAnswer(Answer):
-    version: str
-    now: datetime
-    uptime_s: float
-    ready: bool
-    cameras: list[CameraAnswer]
-    pipelines: list[PipelineAnswer]
-    sinks: list[SinkAnswer]
-    evidence: Annotated[dict[str, Number], Field(description="What the store wrote, what waits and what was lost.")]
-    evidence_problems: list[str]
-
-
 class BoxAnswer(Answer):
     x: int
     y: int
@@ -119,11 +112,66 @@ class BoxAnswer(Answer):
     place: Annotated[str, Field(description="The ninth of the frame that its centre lies in, such as top left.")] = ""
 
 
+class PartAnswer(Answer):
+    """Parts that several pipelines judge together."""
+
+    name: str
+    pipelines: tuple[str, ...]
+    rule: Literal["worst", "any", "k_of_n"]
+    decisions: Annotated[dict[str, int], Field(description="Verdicts since the start; fault where a view is missing.")]
+    waiting: Annotated[int, Field(description="Parts that wait for a view, or for a part before them.")]
+    unmatched: Annotated[int, Field(description="Views that came too late, or could be of several parts.")]
+    reason: Annotated[str, Field(description="Of the last fault; empty without one.")]
+    problem: str | None
+
+
+class ViewAnswer(Answer):
+    pipeline: str
+    id: Annotated[str, Field(description="Of its verdict, for /api/verdicts/{id}.")]
+    decision: Decision
+    image_score: Number
+    boxes: list[BoxAnswer]
+
+
+class PartVerdictAnswer(Answer):
+    id: Annotated[str, Field(description="Of the capture of the view that stands for the part.")]
+    part: str
+    serial: str
+    batch: str
+    recipe: str
+    decision: Decision
+    reason: Annotated[str, Field(description="Of a fault; otherwise empty.")]
+    captured_at: datetime
+    judged_at: datetime
+    views: list[ViewAnswer]
+
+
+class PartVerdictPage(Answer):
+    verdicts: list[PartVerdictAnswer]
+    next_before_id: Annotated[str | None, Field(description="Ask with it as before_id for older ones.")]
+
+
+class StatusAnswer(Answer):
+    version: str
+    now: datetime
+    uptime_s: float
+    ready: bool
+    cameras: list[CameraAnswer]
+    pipelines: list[PipelineAnswer]
+    parts: list[PartAnswer]
+    sinks: list[SinkAnswer]
+    evidence: Annotated[dict[str, Number], Field(description="What the store wrote, what waits and what was lost.")]
+    evidence_problems: list[str]
+
+
 class VerdictAnswer(Answer):
     id: str
     pipeline: str
     number: int
     name: str
+    serial: Annotated[str, Field(description="Of the part, where somebody said so.")] = ""
+    batch: str = ""
+    recipe: str = ""
     captured_at: datetime
     source: str
     image_score: Number

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from edgead import __version__
 from edgead.daemon.http.contract import Served, ServedPipeline
 from edgead.daemon.http.dependencies import Daemon, Pipeline
+from edgead.daemon.http.parts import list_parts
 from edgead.daemon.http.problems import problems
 from edgead.daemon.http.readiness import failing_sinks, pipelines_waited_for
 from edgead.daemon.http.schemas import CameraAnswer, PipelineAnswer, SinkAnswer, StatusAnswer
@@ -27,6 +28,7 @@ def status(daemon: Daemon, request: Request) -> StatusAnswer:
         ready=not pipelines_waited_for(daemon) and not failing_sinks(daemon),
         cameras=list_cameras(daemon),
         pipelines=list_pipelines(daemon),
+        parts=list_parts(daemon),
         sinks=[SinkAnswer.model_validate(sink.status()) for sink in list(daemon.sinks.values())],
         evidence=daemon.store.status(),
         evidence_problems=list(daemon.store.problems()),

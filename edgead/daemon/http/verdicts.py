@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from edgead.daemon.http.actors import By, Kind, Note, named
 from edgead.daemon.http.dependencies import ID, NAME, ClientAddress, Daemon, ImageName, VerdictId
 from edgead.daemon.http.language import Language, words_of
+from edgead.daemon.http.named_part import AskedPart
 from edgead.daemon.http.problems import problems
 from edgead.daemon.http.schemas import AuditAnswer, Done, VerdictDetail, VerdictPage
 from edgead.types import Decision
@@ -28,15 +29,17 @@ class Mark(BaseModel):
 @routes.get("/verdicts")
 def list_verdicts(
     daemon: Daemon,
+    part: AskedPart,
     pipeline: Annotated[str | None, Query(pattern=NAME)] = None,
     decision: Decision | None = None,
     kind: Annotated[Kind | None, Query(description="Only of this one, as it is shown.")] = None,
     before_id: Annotated[str | None, Query(pattern=ID)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> VerdictPage:
-    """List verdicts, newest first."""
-    asked = {"pipeline": pipeline, "decision": decision, "kind": kind, "before_id": before_id}
-    rows = daemon.store.verdicts(**asked, limit=limit)
+    """List verdicts, newest first; of parts with the values that are named."""
+    rows = daemon.store.verdicts(
+        pipeline=pipeline, decision=decision, kind=kind, part=part, before_id=before_id, limit=limit
+    )
     last = rows[-1]["id"] if len(rows) == limit else None
     return VerdictPage.model_validate({"verdicts": rows, "next_before_id": last})
 

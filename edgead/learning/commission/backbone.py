@@ -142,6 +142,8 @@ def _of_model(artifact: Artifact) -> FrozenBackbone:
     if manifest.detector != "patchcore" or not isinstance(head, NearestHead) or head.graph_weight:
         what = "with a global score" if manifest.detector == "patchcore" else manifest.detector
         raise SettingsError(f"{artifact.path} is a model {what}: a device can learn patchcore without one alone")
+    if manifest.preprocessing.tiles is not None:
+        raise SettingsError(f"{artifact.path} cuts frames into tiles: a device can learn models of whole frames alone")
     graph, channels = artifact.graph("fp32"), manifest.training.get("channels")
     if not graph.arrays or not channels:
         raise SettingsError(
@@ -152,7 +154,7 @@ def _of_model(artifact: Artifact) -> FrozenBackbone:
         graph.read(),
         channels,
         settings,
-        manifest.preprocessing.model_copy(update={"roi": None}),
+        manifest.preprocessing.model_copy(update={"roi": None, "ignored": None, "alignment": None}),
         head.model_copy(update={"by_place": False}),
         {"backbone": artifact.path.name, "backbone_sha256": manifest.files[artifact.model_path.name]},
     )

@@ -15,8 +15,9 @@ from edgead.artifact.folder import Artifact, check_destination, new_artifact
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.calibration.outliers import stand_apart
 from edgead.calibration.plan import plan_calibration
-from edgead.dataset.folders import Images, StageProgress, check_images, check_region, no_progress, split_good
+from edgead.dataset.folders import StageProgress, check_images, check_region, no_progress, split_good
 from edgead.dataset.groups import NONE, group_images
+from edgead.dataset.images import Images
 from edgead.dataset.made import refuse_made
 from edgead.errors import SettingsError
 from edgead.learning.commission.backbone import open_backbone

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from edgead.artifact.folder import Artifact, write_arrays
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.onnx_constants import with_properties
-from edgead.dataset.folders import Images, Progress, StageProgress
+from edgead.dataset.folders import Progress, StageProgress
+from edgead.dataset.images import Images
 from edgead.errors import SettingsError
 from edgead.learning.commission.backbone import FrozenBackbone, open_backbone
 from edgead.learning.screen.mutual import MutualRule, mutual_scores

@@ -16,8 +16,9 @@ from edgead.artifact.folder import Artifact, check_destination, new_artifact
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.calibration.plan import GROUPS, IMAGES
 from edgead.calibration.unlabelled import plan_unlabelled
-from edgead.dataset.folders import Images, StageProgress, common_folder, deal_groups, no_progress
+from edgead.dataset.folders import StageProgress, common_folder, deal_groups, no_progress
 from edgead.dataset.groups import Groups, group_images
+from edgead.dataset.images import Images
 from edgead.learning.commission.backbone import open_backbone
 from edgead.learning.commission.learn import learn
 from edgead.learning.finalize import CalibrationPlan, complete_artifact

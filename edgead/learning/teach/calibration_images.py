@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.training_hashes import refuse_learnt
 from edgead.calibration.conformal import check_support
 from edgead.calibration.group_conformal import have_several
-from edgead.dataset.folders import Images, check_images
+from edgead.dataset.folders import check_images
 from edgead.dataset.groups import group_images
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
-from edgead.learning.finalize import KEPT, keep_images, kept_images, rank_kept
+from edgead.learning.finalize import KEPT, as_kept, keep_images, kept_images, rank_kept
 from edgead.learning.recalibrate import without_copies
 
 # Scores of one machine on another differ by less; those of other images differ by far more.
@@ -29,7 +30,7 @@ PROBES = 5
 
 @dataclass(frozen=True, slots=True)
 class CalibrationImages:
-    """Good images in no memory bank, and the group of each; `kept` ones are cropped and resized already."""
+    """Good images in no memory bank, and the group of each; `kept` ones are as `as_kept` makes them."""
 
     paths: Sequence[Path]
     kept: bool
@@ -40,7 +41,7 @@ class CalibrationImages:
         """The artifact as it takes these images."""
         if not self.kept:
             return artifact
-        return Artifact(artifact.path, artifact.manifest.with_preprocessing(roi=None))
+        return Artifact(artifact.path, artifact.manifest.with_preprocessing(roi=None, ignored=None, alignment=None))
 
     def keep_in(self, draft: Artifact, scores: Sequence[float]) -> None:
         """Keep these images, which have these fp32 scores now, in the draft of a new version."""
@@ -115,14 +116,14 @@ def _kept(artifact: Artifact, taught: Sequence[Path]) -> CalibrationImages:
         raise ArtifactError(
             f"{artifact.path} was calibrated on other images than the {len(images.paths)} that it keeps: {advice}"
         )
-    _refuse_kept(images, Images(taught, artifact.manifest.preprocessing))
+    _refuse_kept(images, taught, artifact.manifest.preprocessing)
     return images
 
 
-def _refuse_kept(images: CalibrationImages, taught: Images) -> None:
+def _refuse_kept(images: CalibrationImages, taught: Sequence[Path], spec: Preprocessing) -> None:
     """Refuse to learn images that are kept: those are lossless, so the same image has the same pixels."""
-    kept = {_sha256(load_image(path)[..., ::-1]) for path in images.paths}
-    both = [path for path, image in zip(taught.paths, taught, strict=True) if _sha256(image) in kept]
+    kept = {_sha256(load_image(path)) for path in images.paths}
+    both = [path for path in taught if _sha256(as_kept(load_image(path), spec)) in kept]
     if both:
         raise SettingsError(
             f"thresholds are made from {len(both)} of the {len(taught)} images to learn, {both[0].name} first: a score "
@@ -131,5 +132,5 @@ def _refuse_kept(images: CalibrationImages, taught: Images) -> None:
         )
 
 
-def _sha256(rgb: np.ndarray) -> str:
-    return hashlib.sha256(rgb.tobytes()).hexdigest()
+def _sha256(image: np.ndarray) -> str:
+    return hashlib.sha256(image.tobytes()).hexdigest()

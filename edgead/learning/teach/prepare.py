@@ -13,8 +13,9 @@ from rich.table import Table
 from edgead import kernels
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.manifest import PROVEN, Manifest
-from edgead.dataset.folders import Images, StageProgress, check_images, no_progress, split_good
+from edgead.dataset.folders import StageProgress, check_images, no_progress, split_good
 from edgead.dataset.groups import AUTO, Groups, group_images
+from edgead.dataset.images import Images
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.heads.nearest import BANK, NearestHead

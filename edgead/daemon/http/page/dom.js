@@ -28,6 +28,8 @@ export const WORDS = { ok: "OK", review: "Review", reject: "Reject" };
 export const badge = (decision) => el("span", { class: "badge", "data-decision": decision }, icon(decision), WORDS[decision]);
 
 // The kind of a verdict as people call it; an event has the model's word alone, which `names` may translate.
+// What a verdict is of, for people: its part where that has a name, else its file, else its number.
+export const titleOf = (verdict) => verdict.serial || verdict.name || `frame ${verdict.number}`;
 export const kindOf = (verdict, names = {}) => verdict.shown_kind ?? (Object.hasOwn(names, verdict.kind) ? names[verdict.kind] : verdict.kind);
 
 const STATE_ICONS = { normal: "up", watch: "review", bad: "fault" };

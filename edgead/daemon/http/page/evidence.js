@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { anotherKind, markFalseReject } from "./dialogs.js";
-import { badge, by, el, kindOf, ms, score, stamp, toast } from "./dom.js";
+import { badge, by, el, kindOf, ms, score, stamp, titleOf, toast } from "./dom.js";
 
 export const linkTo = (verdict) => `evidence/${verdict.id}/${verdict.pipeline}`;
 
@@ -21,6 +21,8 @@ export class EvidenceView {
       });
     }
     by("evidence-pipeline").addEventListener("change", () => this.load());
+    by("evidence-part").addEventListener("change", () => this.load());
+    by("evidence-part-key").addEventListener("change", () => by("evidence-part").value && this.load());
     by("evidence-newest").addEventListener("click", () => this.load());
     by("older").addEventListener("click", () => this.load(this.before));
     by("verdicts").addEventListener("keydown", (event) => this.step(event));
@@ -44,6 +46,7 @@ export class EvidenceView {
     const query = new URLSearchParams({ limit: PAGE });
     if (this.decision) query.set("decision", this.decision);
     if (by("evidence-pipeline").value) query.set("pipeline", by("evidence-pipeline").value);
+    if (by("evidence-part").value.trim()) query.set(by("evidence-part-key").value, by("evidence-part").value.trim());
     if (before) query.set("before_id", before);
     try {
       const page = await get(`/api/verdicts?${query}`);
@@ -59,7 +62,7 @@ export class EvidenceView {
   }
 
   row(verdict) {
-    const about = [[kindOf(verdict), verdict.name || `frame ${verdict.number}`].filter(Boolean).join(" · "), verdict.false_reject && el("span", { class: "marked" }, "false reject")];
+    const about = [[kindOf(verdict), titleOf(verdict)].filter(Boolean).join(" · "), verdict.false_reject && el("span", { class: "marked" }, "false reject")];
     return el(
       "li", {},
       el("button", { "data-link": linkTo(verdict), "aria-current": linkTo(verdict) === this.chosen ? "true" : null, onclick: () => (location.hash = linkTo(verdict)) },
@@ -148,6 +151,9 @@ function facts(verdict) {
   const pairs = [
     ["Pipeline", verdict.pipeline],
     ["Frame", `${verdict.number}${verdict.name ? ` · ${verdict.name}` : ""}`],
+    ["Serial number", verdict.serial || null],
+    ["Batch", verdict.batch || null],
+    ["Recipe", verdict.recipe || null],
     ["Review above", score(verdict.review_threshold)],
     ["Reject above", score(verdict.threshold)],
     ["Kind", kindOf(verdict) && el("a", { href: `#kinds/${verdict.pipeline}/${encodeURIComponent(kindOf(verdict))}` }, kindOf(verdict))],

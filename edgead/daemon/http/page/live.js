@@ -3,7 +3,7 @@
 import { fetchImage, get, post } from "./api.js";
 import { ScoreChart } from "./chart.js";
 import { changeThresholds } from "./dialogs.js";
-import { WORDS, badge, beyond, by, clock, count, el, kindOf, ms, say, score, span, toast } from "./dom.js";
+import { WORDS, badge, beyond, by, clock, count, el, kindOf, ms, say, score, span, titleOf, toast } from "./dom.js";
 
 const LISTED = 60;
 const SEEDED = 200;
@@ -116,7 +116,7 @@ export class LiveView {
       el("button", { onclick: () => this.open(verdict) },
         badge(verdict.decision),
         el("span", { class: "score-of" }, score(verdict.image_score)),
-        el("span", { class: "about" }, [kindOf(verdict, this.names), verdict.name || `frame ${verdict.number}`].filter(Boolean).join(" · ")),
+        el("span", { class: "about" }, [kindOf(verdict, this.names), titleOf(verdict)].filter(Boolean).join(" · ")),
         el("time", { datetime: verdict.captured_at }, clock(verdict.captured_at)),
       ),
     );

@@ -76,6 +76,7 @@ function cameraCard(camera) {
       ["Reconnects", count(camera.reconnects), camera.reconnects > 0],
       ["Corrupt", count(camera.corrupt), camera.corrupt > 0],
       ["Duplicates", count(camera.duplicates), camera.duplicates > 0],
+      ...(camera.lost_packets + camera.lost_frames ? [["Packets lost", count(camera.lost_packets), true], ["Frames lost", count(camera.lost_frames), camera.lost_frames > 0]] : []),
     ],
   );
 }
@@ -93,6 +94,8 @@ function pipelineCard(pipeline) {
       ["Dropped", count(pipeline.dropped)],
       ["Skipped", count(pipeline.skipped), pipeline.skipped > 0],
       ["Late", count(pipeline.late), pipeline.late > 0],
+      ["Parts missed", count(pipeline.parts_missed), pipeline.parts_missed > 0],
+      ...(Object.keys(pipeline.codes).length ? [["Codes unread", count(pipeline.codes.unread), pipeline.codes.unread > 0]] : []),
       ["Restarts", count(pipeline.restarts), pipeline.restarts > 0],
       ["Review above", score(limits?.review)],
       ["Reject above", score(limits?.reject)],

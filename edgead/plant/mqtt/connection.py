@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from edgead.errors import SettingsError
-from edgead.mqtt.options import BrokerOptions
+from edgead.plant.mqtt.options import BrokerOptions
 from edgead.process.installation import install_command
 from edgead.process.log_rate import limited_log
 

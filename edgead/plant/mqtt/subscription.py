@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from edgead.mqtt.connection import Connection
-from edgead.mqtt.options import BrokerOptions
+from edgead.plant.mqtt.connection import Connection
+from edgead.plant.mqtt.options import BrokerOptions
 
 
 class Subscription:

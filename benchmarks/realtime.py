@@ -1,0 +1,79 @@
+"""What priority and cores are worth: verdict latency of the daemon beside a program that takes one core whole.
+
+`python -m benchmarks realtime MODEL --minutes 5 --rounds 3 --json realtime.json`. Rounds with and without the settings
+take turns, each with a daemon of its own, beside the same load; the last pair has no load beside it. Latencies are
+those of the records, from the capture to the verdict, of every frame. Run it on a machine that has nothing else to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.soak import soak
+from edgead.profiling.latency import machine_facts
+
+LIMIT = 1.5
+"""What p99.9 over p50 is to stay within, with the settings and beside the load."""
+_BUSY = "while True: pass"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure, print a table, and exit with 1 where a round with the settings exceeds the limit."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks realtime", description=__doc__)
+    parser.add_argument("model", type=Path, help="an artifact, such as out/demo/model")
+    parser.add_argument("--minutes", type=float, default=5.0, help="of each round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rate", type=float, default=10.0, help="parts a second")
+    parser.add_argument("--priority", type=int, default=50)
+    parser.add_argument("--json", type=Path, help="where all rounds go")
+    options = parser.parse_args(arguments)
+    rounds = []
+    for number in range(options.rounds + 1):
+        for realtime in ({"priority": options.priority}, {}):
+            loaded = number < options.rounds
+            rounds.append(_round(options.model, options.minutes, options.rate, realtime, loaded))
+            print(_row(rounds[-1]), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine_facts(), "rounds": rounds}, indent=1) + "\n")
+    if any(_ratio(one) > LIMIT for one in rounds if one["realtime"] and one["loaded"]):
+        sys.exit(f"p99.9 is more than {LIMIT} times p50")
+
+
+def _round(model: Path, minutes: float, rate: float, realtime: dict[str, Any], loaded: bool) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="edgead-realtime-") as folder, _load(loaded):
+        found = soak(model, Path(folder), minutes=minutes, rate=rate, realtime=realtime)
+    if found.lost or found.doubled or found.exit_code:
+        raise RuntimeError(f"{found.lost} records lost, {found.doubled} doubled, exit code {found.exit_code}")
+    return {"realtime": realtime, "loaded": loaded, "records": found.records, "latency_ms": found.latency_ms}
+
+
+@contextmanager
+def _load(wanted: bool) -> Iterator[None]:
+    """A process that computes all the time, as another program of the same computer would."""
+    if not wanted:
+        yield
+        return
+    with subprocess.Popen([sys.executable, "-c", _BUSY]) as busy:
+        try:
+            yield
+        finally:
+            busy.kill()
+
+
+def _ratio(one: dict[str, Any]) -> float:
+    return one["latency_ms"]["p99.9"] / one["latency_ms"]["p50"]
+
+
+def _row(one: dict[str, Any]) -> str:
+    settings = ", ".join(f"{name} {value}" for name, value in one["realtime"].items()) or "usual"
+    load = "one core busy" if one["loaded"] else "idle"
+    times = ", ".join(f"{name} {ms:.1f}" for name, ms in one["latency_ms"].items())
+    return f"| {settings} | {load} | {one['records']} | {times} | {_ratio(one):.2f} |"

@@ -1,0 +1,72 @@
+"""Tiles over a large frame: of one size in the frame's own pixels, overlapping, together all of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from edgead.artifact.section import Section
+from edgead.errors import SettingsError
+
+Region = tuple[int, int, int, int]
+"""x, y, width and height in pixels of a frame."""
+
+# A manifest is read before anything else is known of a model: it must not ask for time without end.
+MOST_TILES = 1024
+
+_Side = Annotated[int, Field(ge=16, le=8192)]
+
+
+class Tiling(Section):
+    """Height and width of a tile, and the rows and columns that neighbours share at least; pixels of the frame."""
+
+    size: tuple[_Side, _Side]
+    overlap: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+
+    @model_validator(mode="after")
+    def _overlaps_by_half(self) -> Tiling:
+        if any(2 * shared > side for shared, side in zip(self.overlap, self.size, strict=True)):
+            raise ValueError(f"tiles of {self.size} overlap by {self.overlap}: by half of their size at most")
+        return self
+
+    def over(self, shape: tuple[int, ...]) -> list[Region]:
+        """Lay tiles over a frame of shape (H, W) or (H, W, 3), row by row.
+
+        The first and the last of a row are flush with the frame, the others lie evenly between them.
+
+        Raises
+        ------
+        SettingsError
+            The frame is smaller than a tile, or takes more than `MOST_TILES`.
+
+        Examples
+        --------
+        >>> Tiling(size=(40, 40), overlap=(8, 8)).over((40, 100))
+        [(0, 0, 40, 40), (30, 0, 40, 40), (60, 0, 40, 40)]
+        """
+        rows, columns = (
+            _origins(length, side, shared)
+            for length, side, shared in zip(shape[:2], self.size, self.overlap, strict=True)
+        )
+        height, width = self.size
+        if not rows or not columns:
+            raise SettingsError(
+                f"a frame of {shape[1]} x {shape[0]} pixels is smaller than a tile of {width} x {height}: this model "
+                "expects frames of the size that it was trained on"
+            )
+        if len(rows) * len(columns) > MOST_TILES:
+            raise SettingsError(
+                f"a frame of {shape[1]} x {shape[0]} pixels takes {len(rows) * len(columns)} tiles of "
+                f"{width} x {height}, more than {MOST_TILES}: train with larger ones"
+            )
+        return [(x, y, width, height) for y in rows for x in columns]
+
+
+def _origins(length: int, side: int, shared: int) -> list[int]:
+    """Where tiles begin on an axis; none where the axis is shorter than a tile."""
+    if length < side:
+        return []
+    steps = math.ceil((length - side) / (side - shared))
+    return [number * (length - side) // max(steps, 1) for number in range(steps + 1)]

@@ -1,0 +1,215 @@
+"""Parts of several views: their verdicts are brought together, recorded, and sent to the sinks of the part."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from edgead.daemon.part_matching import Joined, Matcher, View, decide
+from edgead.errors import EdgeadError
+from edgead.process.lasting_thread import LastingThread
+from edgead.site.parts import PartSection
+from edgead.types import DECISIONS, FAULT, NO_PART, Frame, PartVerdict, Verdict
+
+if TYPE_CHECKING:
+    from edgead.evidence import EvidenceStore
+    from edgead.sinks.queued import QueuedSink
+    from edgead.site.schema import Site
+
+logger = logging.getLogger(__name__)
+
+# Views whose part the thread has not come to yet: their images must not fill the memory where the database stalls.
+_MOST_WAITING = 256
+
+
+@dataclass(frozen=True, slots=True)
+class PartStatus:
+    """What became of the parts of one name.
+
+    Attributes
+    ----------
+    decisions : dict of int
+        Verdicts since the start: ok, review, reject and fault.
+    waiting : int
+        Parts that wait for a view, or for a part before them.
+    unmatched : int
+        Views that came after their part had gone out, or could be of several parts.
+    reason : str
+        Of the last fault.
+    problem : str or None
+        What is wrong now.
+    """
+
+    name: str
+    pipelines: tuple[str, ...]
+    rule: str
+    decisions: dict[str, int]
+    waiting: int
+    unmatched: int
+    reason: str
+    problem: str | None
+
+
+class Parts:
+    """Makes one verdict of several pipelines' for each part, in a thread of its own.
+
+    Parameters
+    ----------
+    name : str
+    section : PartSection
+    cameras : mapping of str to str
+        The camera of each pipeline.
+    store : EvidenceStore
+    sinks : tuple of QueuedSink
+    """
+
+    def __init__(
+        self,
+        name: str,
+        section: PartSection,
+        cameras: Mapping[str, str],
+        store: EvidenceStore,
+        sinks: tuple[QueuedSink, ...],
+    ):
+        self.sinks = sinks
+        self._name, self._section, self._cameras, self._store = name, section, cameras, store
+        self._matcher = Matcher(section.pipelines, int(section.timeout_ms * 1e6), int(section.apart_ms * 1e6))
+        self._views: deque[View] = deque()
+        self._decisions: Counter[str] = Counter(dict.fromkeys((*DECISIONS, FAULT), 0))
+        self._pushed_out = 0
+        self._reason = ""
+        self._ending: str | None = None
+        self._changed = threading.Condition()
+        self._thread = LastingThread(f"part {name}", self._run)
+        self._thread.start()
+
+    def add(self, frame: Frame, verdict: Verdict) -> None:
+        """Take a verdict; one of a pipeline that is no view of this part is left. Never waits."""
+        if verdict.pipeline not in self._section.pipelines:
+            return
+        with self._changed:
+            self._views.append(View(verdict.pipeline, self._cameras[verdict.pipeline], frame, verdict))
+            if len(self._views) > _MOST_WAITING:
+                self._views.popleft()
+                self._pushed_out += 1
+            self._changed.notify()
+
+    def status(self) -> PartStatus:
+        return PartStatus(
+            name=self._name,
+            pipelines=self._section.pipelines,
+            rule=self._section.rule,
+            decisions=dict(self._decisions),
+            waiting=self._matcher.waiting,
+            unmatched=self._matcher.unmatched + self._pushed_out,
+            reason=self._reason,
+            problem=self._thread.problem,
+        )
+
+    def close(self, reason: str, within_s: float) -> None:
+        """Send out all that wait, those that are not whole as faults."""
+        with self._changed:
+            self._ending = reason
+            self._changed.notify()
+        self._thread.join(within_s)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._views) or self._ending is not None, self._wait_s())
+                view = self._views.popleft() if self._views else None
+                ending = self._ending
+            now_ns = time.perf_counter_ns()
+            if view is not None:
+                self._give(self._matcher.add(view, now_ns))
+            elif ending is not None:
+                self._give(self._matcher.end(ending))
+                return
+            else:
+                self._give(self._matcher.expire(now_ns))
+
+    def _wait_s(self) -> float | None:
+        deadline_ns = self._matcher.deadline_ns
+        return None if deadline_ns is None else max(0.0, (deadline_ns - time.perf_counter_ns()) / 1e9)
+
+    def _give(self, parts: list[Joined]) -> None:
+        for part in parts:
+            frame, verdict = part_verdict(self._name, self._section, part)
+            if verdict.decision == FAULT:
+                logger.warning("%s: fault: %s", self._name, verdict.reason, extra={"part": self._name, "id": frame.id})
+                self._reason = verdict.reason
+            try:
+                self._store.parts.add(frame, verdict)  # first: nobody shall know of a verdict that is on no record
+            except EdgeadError as error:
+                logger.error("%s: a part is not on record: %s", self._name, error, extra={"part": self._name})
+            for sink in self.sinks:
+                sink.write(frame, verdict)
+            self._decisions[verdict.decision] += 1
+
+
+def part_verdict(name: str, section: PartSection, part: Joined) -> tuple[Frame, PartVerdict]:
+    """Make the verdict of a part, and the frame of the view that stands for it.
+
+    That is the first, in the order of the site file, which was decided as the part is; of a fault the worst that came.
+    """
+    views = [part.views[pipeline] for pipeline in section.pipelines if pipeline in part.views]
+    decisions = [view.verdict.decision for view in views]
+    decision = FAULT if part.reason else decide(decisions, section.needed)
+    shown = max(decisions, key=DECISIONS.index) if part.reason else decision
+    stands = views[decisions.index(shown)]
+    named = next((view.frame.part for view in views if view.frame.part != NO_PART), NO_PART)
+    given = {one: getattr(stands.verdict, one) for one in Verdict.__dataclass_fields__}
+    seen = tuple(_described(view) for view in views)
+    verdict = PartVerdict(**{**given, "pipeline": name, "decision": decision}, reason=part.reason, views=seen)
+    return replace(stands.frame, part=named), verdict
+
+
+def _described(view: View) -> dict[str, Any]:
+    verdict = view.verdict
+    return {
+        "pipeline": view.pipeline,
+        "id": view.frame.id,
+        "decision": verdict.decision,
+        "image_score": float(verdict.image_score),
+        "boxes": [asdict(box) for box in verdict.boxes],
+    }
+
+
+class PartGroups:
+    """All `parts:` of a site."""
+
+    def __init__(self) -> None:
+        self.named: dict[str, Parts] = {}
+        self._sections: dict[str, tuple[PartSection, dict[str, str]]] = {}
+
+    def add(self, frame: Frame, verdict: Verdict) -> None:
+        """Take the verdict of a pipeline; never waits."""
+        for parts in list(self.named.values()):
+            parts.add(frame, verdict)
+
+    def follow(self, site: Site, store: EvidenceStore, sinks: Mapping[str, QueuedSink], within_s: float) -> None:
+        """Have the parts of a site; those whose sections are equal go on undisturbed."""
+        wanted = {
+            name: (section, {pipeline: site.pipelines[pipeline].camera for pipeline in section.pipelines})
+            for name, section in site.parts.items()
+        }
+        for name in [name for name in self.named if self._sections[name] != wanted.get(name)]:
+            self.named.pop(name).close("the site file has changed", within_s)
+        for name, (section, cameras) in wanted.items():
+            given = tuple(sinks[sink] for sink in section.sinks)
+            if name in self.named:
+                self.named[name].sinks = given
+            else:
+                self.named[name] = Parts(name, section, cameras, store, given)
+        self._sections = wanted
+
+    def close(self, within_s: float) -> None:
+        """Send out all that wait."""
+        deadline = time.monotonic() + within_s
+        for parts in self.named.values():
+            parts.close("the daemon ends", max(0.05, deadline - time.monotonic()))

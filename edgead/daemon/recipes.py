@@ -1,0 +1,95 @@
+"""The model of each product: a part's recipe chooses which one judges it, and no other does so unsaid."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgead.daemon.active_model import ActiveModel
+from edgead.daemon.thresholds import KeptThresholds
+from edgead.errors import EdgeadError, SettingsError
+from edgead.site.part_naming import RecipeSection
+from edgead.site.schema import PipelineSection
+from edgead.types import Frame, Verdict
+
+
+class Recipes:
+    """Judges each frame by the model of its part's recipe, and one whose part names none by the pipeline's own.
+
+    All models are loaded and tested before the first frame, and each keeps its own memory of its frames, so that a
+    change of recipe costs no time.
+
+    Parameters
+    ----------
+    pipeline : str
+    section : PipelineSection
+    own : ActiveModel
+        Of the pipeline itself; loaded, steered and closed elsewhere.
+    kept : KeptThresholds
+    threads : int, optional
+        Threads of each network, where the section says nothing.
+    """
+
+    def __init__(
+        self,
+        pipeline: str,
+        section: PipelineSection,
+        own: ActiveModel,
+        kept: KeptThresholds,
+        *,
+        threads: int | None = None,
+    ):
+        self._pipeline, self._section, self._own = pipeline, section, own
+        self._slots = {
+            name: ActiveModel(f"{pipeline}/{name}", _as_pipeline(section, recipe), kept, threads=threads)
+            for name, recipe in section.recipes.items()
+        }
+
+    def load(self) -> None:
+        """Load and test the models of all recipes.
+
+        Raises
+        ------
+        EdgeadError
+            One cannot be used; its recipe is named.
+        """
+        for name, slot in self._slots.items():
+            try:
+                slot.load()
+                recipe = self._section.recipes[name]
+                if recipe.thresholds is not None:
+                    slot.judge_by(recipe.thresholds)
+            except EdgeadError as error:
+                raise SettingsError(f"recipe {name}: {error}") from error
+
+    def step(self, frame: Frame) -> Verdict | None:
+        """Judge a frame, as `ActiveModel.step`.
+
+        Raises
+        ------
+        SettingsError
+            Its part asks for a recipe that there is not, and no other model may judge it.
+        """
+        recipe = frame.part.recipe
+        if not recipe or not self._slots:  # where no recipe has a model, they are words for the record
+            return self._own.step(frame)
+        slot = self._slots.get(recipe)
+        if slot is not None:
+            return slot.step(frame)
+        if self._section.unknown_recipe == "fault":
+            raise SettingsError(f"its part asks for an unknown recipe, known are {', '.join(self._slots)}")
+        verdict = self._own.step(frame)
+        if verdict is None or verdict.decision != "ok":
+            return verdict
+        return replace(verdict, decision="review")
+
+    def is_own(self, frame: Frame) -> bool:
+        """Whether a frame is of the product of the pipeline's own model."""
+        return not self._slots or not frame.part.recipe
+
+    def close(self) -> None:
+        for slot in self._slots.values():
+            slot.close()
+
+
+def _as_pipeline(section: PipelineSection, recipe: RecipeSection) -> PipelineSection:
+    return section.model_copy(update={"model": recipe.model, "recipes": {}})

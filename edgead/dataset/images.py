@@ -1,0 +1,82 @@
+"""Images as a network sees them, read when they are asked for; a large one is several, tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from pathlib import Path
+
+import numpy as np
+
+from edgead.artifact.manifest import Preprocessing
+from edgead.images.files import ImageError, load_image
+from edgead.preprocess import inputs_of, preprocess
+
+
+class Images(Sequence[np.ndarray]):
+    """Preprocessed images, uint8 RGB (h, w, 3): one an image, or, where `spec` has tiles, one a tile.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        With tiles, each image is read once to learn its size.
+    spec : Preprocessing
+
+    Attributes
+    ----------
+    origins : list of int
+        Which of the paths each of them is from.
+    """
+
+    def __init__(self, paths: Sequence[Path], spec: Preprocessing):
+        self.paths = list(paths)
+        self.spec = spec
+        self._last: tuple[Path | None, np.ndarray] = None, np.empty(0)
+        inputs = [(number, one) for number, path in enumerate(self.paths) for one in self._inputs_of(path)]
+        self.origins = [number for number, _ in inputs]
+        self._specs = [one for _, one in inputs]
+
+    def _inputs_of(self, path: Path) -> Sequence[Preprocessing]:
+        if self.spec.tiles is None:
+            return [self.spec]
+        with _named(path):
+            return inputs_of(self.spec, load_image(path).shape)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        path = self.paths[self.origins[index]]
+        with _named(path):
+            return preprocess(self._load(path), self._specs[index])
+
+    def _load(self, path: Path) -> np.ndarray:
+        """Read an image; the last one is kept for its other tiles."""
+        if self.spec.tiles is None:
+            return load_image(path)
+        if self._last[0] != path:
+            self._last = path, load_image(path)
+        return self._last[1]
+
+    def spread(self, groups: Sequence[int]) -> list[int]:
+        """The group of each of them from that of each path: tiles of one image stay together."""
+        return [groups[number] for number in self.origins]
+
+    def some(self, most: int, seed: int = 0) -> Images:
+        """At most so many of them, chosen at random, in their order: every few would be the same tile of each image."""
+        chosen = copy(self)
+        picks = np.sort(np.random.default_rng(seed).permutation(len(self))[:most]).tolist()
+        chosen.origins, chosen._specs = ([values[i] for i in picks] for values in (self.origins, self._specs))
+        return chosen
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn what is wrong with an image into an ImageError that names it."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except ValueError as error:
+        raise ImageError(f"{path}: {error}") from error

@@ -1,0 +1,164 @@
+"""How the threads of one pipeline are scheduled: before all that has no real-time priority, and on which cores."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgead.process.cpu_affinity import set_affinity, set_fifo
+
+KERNEL_THREADS, OPENCV_THREADS = "edgead-kernel", "edgead-opencv"
+"""What the threads are called that all pipelines share; see `csrc/shared/threads.cpp` and `start_opencv_threads`."""
+
+_TASKS = Path("/proc/self/task")
+_OWN_NAME = Path("/proc/thread-self/comm")
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduling:
+    """Where and before whom a thread runs.
+
+    Attributes
+    ----------
+    priority : int, optional
+        Of SCHED_FIFO, 1 to 99; None leaves it to the system's usual scheduler.
+    cores : tuple of int
+        Empty for all that this process may use.
+    """
+
+    priority: int | None = None
+    cores: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.priority is not None or bool(self.cores)
+
+    def beside(self, other: Scheduling) -> Scheduling:
+        """How a thread runs that works for both: with the higher priority, on the cores of the two."""
+        cores = sorted({*self.cores, *other.cores}) if self.cores and other.cores else ()
+        return Scheduling(max(self.priority or 0, other.priority or 0) or None, tuple(cores))
+
+    def take(self) -> None:
+        """Schedule the calling thread so, and those that it starts from now on.
+
+        Raises
+        ------
+        SettingsError
+            See `edgead.process.cpu_affinity`; what could be had before that is kept.
+        """
+        if self.cores:
+            set_affinity(self.cores)
+        if self.priority is not None:
+            set_fifo(self.priority)
+
+    def give_kernels(self) -> None:
+        """Schedule the threads that kernels and OpenCV have started until now so; all pipelines share them.
+
+        A system that refuses it has refused it to the calling thread before, which said so.
+        """
+        threads = _shared_threads()
+        if not threads:
+            return
+        policy = os.SCHED_OTHER if self.priority is None else os.SCHED_FIFO
+        cores = frozenset(self.cores or os.sched_getaffinity(os.getpid()))
+        for thread in threads:
+            with suppress(ProcessLookupError, PermissionError):
+                Scheduled(policy, self.priority or 0, cores).give(thread)
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Schedule the calling thread and the kernels' so while the block runs.
+
+        Raises
+        ------
+        SettingsError
+            See `take`; the block does not run then.
+        """
+        if not self:
+            yield
+            return
+        before = current() if sys.platform == "linux" else None
+        try:
+            self.take()
+            self.give_kernels()
+            yield
+        finally:
+            if before is not None:
+                for thread in (0, *_shared_threads()):
+                    with suppress(ProcessLookupError, PermissionError):  # what was refused was not taken
+                        before.give(thread)
+
+
+USUAL = Scheduling()
+"""As the system schedules every thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """How the system schedules a thread, as it says it itself."""
+
+    policy: int
+    priority: int
+    cores: frozenset[int]
+
+    def give(self, thread: int) -> None:
+        """Schedule another thread of this process so, by its kernel id; 0 is the calling one.
+
+        Raises
+        ------
+        ProcessLookupError
+            It has ended.
+        PermissionError
+            The system refuses it.
+        """
+        os.sched_setscheduler(thread, self.policy, os.sched_param(self.priority))
+        os.sched_setaffinity(thread, self.cores)
+
+
+def current() -> Scheduled:
+    """Ask how the calling thread is scheduled; on Linux alone."""
+    return Scheduled(os.sched_getscheduler(0), os.sched_getparam(0).sched_priority, frozenset(os.sched_getaffinity(0)))
+
+
+@contextmanager
+def called(name: str) -> Iterator[None]:
+    """Give the calling thread a name while the block runs, of at most 15 bytes: those that it starts inherit it.
+
+    Outside Linux it has none.
+    """
+    try:
+        before = _OWN_NAME.read_text().strip()
+        _OWN_NAME.write_text(name)
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        _OWN_NAME.write_text(before)
+
+
+def start_opencv_threads() -> None:
+    """Have OpenCV start its threads now, under a name that they are found by; later, whoever needs it first would."""
+    with called(OPENCV_THREADS):
+        cv2.resize(np.zeros((2048, 2048), np.uint8), (1024, 1024), interpolation=cv2.INTER_AREA)
+
+
+def _shared_threads() -> list[int]:
+    return [*threads_named(KERNEL_THREADS), *threads_named(OPENCV_THREADS)]
+
+
+def threads_named(name: str) -> list[int]:
+    """Kernel ids of this process's threads with a name of at most 15 bytes; empty outside Linux."""
+    found = []
+    for folder in _TASKS.iterdir() if _TASKS.is_dir() else ():
+        with suppress(OSError):  # ended meanwhile
+            if (folder / "comm").read_text().strip() == name:
+                found.append(int(folder.name))
+    return found

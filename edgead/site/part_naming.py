@@ -1,0 +1,44 @@
+"""What the site file may say of how a pipeline learns which part a frame shows, besides its trigger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from edgead.artifact.limits import Limits
+from edgead.components.options import Section
+from edgead.images.codes import CodeKind
+
+_Offset = Annotated[int, Field(ge=0, le=100_000)]
+_Side = Annotated[int, Field(ge=1, le=100_000)]
+
+
+class CodeSection(Section):
+    """A code on the part, which is its serial number."""
+
+    region: Annotated[
+        tuple[_Offset, _Offset, _Side, _Side],
+        Field(description="x, y, width and height in pixels of the frame: where the code lies, with some room."),
+    ]
+    kinds: Annotated[
+        tuple[CodeKind, ...],
+        Field(min_length=1, description="qr, and barcode: EAN-8, EAN-13, UPC-A and UPC-E."),
+    ] = ("qr",)
+    within_ms: Annotated[
+        float, Field(gt=0, le=2000, description="What takes longer to read counts as unread, and is not waited for.")
+    ] = 100.0
+
+
+class RecipeSection(Section):
+    """The model that judges one product, and by which thresholds."""
+
+    model: Annotated[Path, Field(description="Of its product; relative to the site file.")]
+    thresholds: Annotated[Limits | None, Field(description="In place of those of the model.")] = None
+
+
+class PartNamingSection(Section):
+    """How a pipeline learns which part a frame shows, besides its trigger."""
+
+    code: Annotated[CodeSection | None, Field(description="A code in the image that is the serial number.")] = None

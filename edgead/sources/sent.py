@@ -1,0 +1,79 @@
+"""Images that somebody sends, as requests to the API do: a camera that captures what it is given."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from queue import Empty, SimpleQueue
+
+from edgead.components.options import Section
+from edgead.images.files import decode_image
+from edgead.sources.contract import Counters, FrameCounter, SourceError
+from edgead.sources.live import Limits
+from edgead.sources.registry import register
+from edgead.types import Frame, Part
+
+# How soon it notices that it should stop.
+_POLL_S = 0.1
+
+
+class RequestOptions(Section):
+    """Images that are sent to `POST /api/pipelines/NAME/judge`: they go the way of a camera's, one by one."""
+
+
+class RequestSource:
+    """Frames of the images that `offer` is given; the next one waits until the last was taken."""
+
+    live = False
+
+    def __init__(self, uri: str, limits: Limits):
+        self.uri = uri
+        if uri.partition(":")[2]:
+            raise SourceError(f"{uri}: takes neither an address nor options: write request:")
+        self._frames = FrameCounter(uri, late_after_ms=limits.late_after_ms, max_megapixels=limits.max_megapixels)
+        self._max_megapixels = limits.max_megapixels
+        self._stop = limits.stop
+        self._lock = threading.Lock()
+        self._offered: SimpleQueue[Frame | None] = SimpleQueue()
+
+    @property
+    def counters(self) -> Counters:
+        return Counters(captured=self._frames.captured, late=self._frames.late)
+
+    def offer(self, data: bytes, part: Part) -> Frame:
+        """Take the bytes of an image file; from any thread.
+
+        Raises
+        ------
+        ImageError
+            They are no image, or one that is too large.
+        """
+        image = decode_image(data, max_megapixels=self._max_megapixels)
+        with self._lock:
+            frame = replace(self._frames.capture(image), part=part)
+            self._offered.put(frame)
+        return frame
+
+    def __iter__(self) -> Iterator[Frame]:
+        while not (self._stop and self._stop.is_set()):
+            try:
+                frame = self._offered.get(timeout=_POLL_S)
+            except Empty:
+                continue
+            if frame is None:
+                return
+            yield self._frames.hand_over(frame)
+
+    def close(self) -> None:
+        self._offered.put(None)
+
+
+register(
+    "request",
+    RequestOptions,
+    lambda uri, options, limits: RequestSource(uri, limits),
+    schemes={"request": "request:"},
+    live=True,
+    on_demand=True,
+)

@@ -1,0 +1,123 @@
+"""Which places of the images never count, and the golden image that parts are laid onto: as a user names them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgead.artifact.inputs import Alignment, Ignored
+from edgead.artifact.manifest import Preprocessing
+from edgead.errors import SettingsError
+from edgead.images.files import ImageError, load_image
+from edgead.preprocess import aligned, alignment_to
+
+_MOST_LOST = 0.1
+_NUMBERS = re.compile(r"\s*\d+(\s*,\s*\d+)+\s*")
+
+
+def read_ignored(asked: Sequence[str | Path], frame_size: tuple[int, int], example: Path) -> Ignored | None:
+    """Read the places to ignore of frames of a size (height, width).
+
+    Parameters
+    ----------
+    asked : sequence of str or Path
+        X,Y,WIDTH,HEIGHT of a rectangle; X,Y,X,Y,X,Y,... the corners of a polygon; or an image whose pixels are ignored
+        where they are not black.
+    frame_size : (int, int)
+    example : Path
+        An image of that size, for errors.
+
+    Raises
+    ------
+    SettingsError
+        It is none of these, of another size, or leaves nothing to look at.
+    """
+    if not asked:
+        return None
+    mask = np.zeros(frame_size, np.uint8)
+    for one in asked:
+        mask |= _drawn(str(one), frame_size, example)
+    if not mask.any():
+        raise SettingsError(f"--ignore {asked[0]} covers no pixel of {example}: leave it out")
+    if mask.all():
+        raise SettingsError(f"--ignore covers all of {example}: leave something to look at")
+    return Ignored(frame_size=frame_size, polygons=polygons_of(mask))
+
+
+def polygons_of(mask: np.ndarray) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """Outline a mask, uint8 (h, w), so that `cv2.fillPoly` of all polygons at once draws it again, hole for hole."""
+    contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    return tuple(tuple((int(x), int(y)) for x, y in contour[:, 0]) for contour in contours)
+
+
+def _drawn(text: str, frame_size: tuple[int, int], example: Path) -> np.ndarray:
+    if _NUMBERS.fullmatch(text):
+        return _drawn_polygon(text, [int(number) for number in text.split(",")], frame_size)
+    try:
+        image = load_image(text)
+    except ImageError as error:
+        raise SettingsError(
+            f"--ignore {text!r}: give X,Y,WIDTH,HEIGHT, or corners X,Y,X,Y,X,Y,..., or an image: {error}"
+        ) from error
+    if image.shape[:2] != frame_size:
+        raise SettingsError(
+            f"--ignore {text}: has {image.shape[1]}x{image.shape[0]} pixels, {example} has "
+            f"{frame_size[1]}x{frame_size[0]}: draw it on one of the images"
+        )
+    return np.asarray(image.any(axis=2), np.uint8)
+
+
+def _drawn_polygon(text: str, numbers: list[int], frame_size: tuple[int, int]) -> np.ndarray:
+    mask = np.zeros(frame_size, np.uint8)
+    if len(numbers) == 4:
+        x, y, width, height = numbers
+        mask[y : y + height, x : x + width] = 1
+        return mask
+    if len(numbers) < 6 or len(numbers) % 2:
+        raise SettingsError(f"--ignore {text}: a polygon has three corners or more, each X,Y; a rectangle four numbers")
+    return cv2.fillPoly(mask, [np.array(numbers, np.int32).reshape(-1, 2)], 1)
+
+
+def read_alignment(golden: str | Path | None, frame_size: tuple[int, int], example: Path) -> Alignment | None:
+    """Read the golden image that parts are laid onto.
+
+    Raises
+    ------
+    SettingsError
+        It is of another size than the images, or shows one grey.
+    ImageError
+        It cannot be read.
+    """
+    if golden is None:
+        return None
+    alignment = alignment_to(load_image(golden))
+    if alignment.frame_size != frame_size:
+        height, width = alignment.frame_size
+        raise SettingsError(
+            f"--align {golden}: has {width}x{height} pixels, {example} has {frame_size[1]}x{frame_size[0]}: take one "
+            "of the images"
+        )
+    return alignment
+
+
+def not_found_warnings(paths: Sequence[Path], spec: Preprocessing) -> list[str]:
+    """Name the images whose part is not found beside the golden one.
+
+    Raises
+    ------
+    SettingsError
+        They are more than a tenth: the golden image is no example of the others, or has no marks.
+    """
+    if spec.alignment is None:
+        return []
+    lost = [path for path in paths if not aligned(load_image(path), spec).found]
+    if len(lost) > _MOST_LOST * len(paths):
+        raise SettingsError(
+            f"in {len(lost)} of {len(paths)} images, such as {lost[0]}, no part is found that is like the golden one: "
+            "take another golden image, or train without --align"
+        )
+    return [f"{path}: no part like the golden one is found: such an image goes to review" for path in lost]

@@ -1,0 +1,250 @@
+"""What is agreed with a PLC that asks for verdicts: which part it asks for, what it was answered. No I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from edgead.plant.modbus import float32_of, float32_registers
+from edgead.types import DECISIONS, NO_PART, Decision, Part
+
+NOT_JUDGED = len(DECISIONS)
+"""The decision of a part that has no verdict."""
+FLAGS = ("ready", "busy", "done", "fault")
+"""The bits of the first register of a status, lowest first."""
+# A camera that shows nothing for so long shows no part either.
+_BLIND_NS = 2 * 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What the PLC says: registers that it alone writes.
+
+    Attributes
+    ----------
+    sequence : int
+        Number of the part that it asks for; 0 asks for none.
+    heartbeat : int
+        Changes while its program runs.
+    recipe : int
+        Number of what it makes; 0 for nothing in particular.
+    reset : int
+        A change of it resets the counters and the fault.
+    serial, batch : str
+        Of the part.
+    """
+
+    sequence: int = 0
+    heartbeat: int = 0
+    recipe: int = 0
+    reset: int = 0
+    serial: str = ""
+    batch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the PLC is answered: registers that edgead alone writes, all of them in one request.
+
+    Attributes
+    ----------
+    ready, busy, done, fault : bool
+        A part may be asked for; one was; the last one asked for is answered; something needs a look.
+    heartbeat : int
+        Counts what was written.
+    accepted, answered : int
+        Number of the part that was asked for last, and of the last one with an answer.
+    decision : int
+        Of the part answered: 0 ok, 1 review, 2 reject, `NOT_JUDGED`.
+    score : float
+        Its image score.
+    recipe, reset : int
+        The numbers of the PLC's that are in force.
+    judged, rejected, not_judged : int
+        Parts since the last reset, modulo 65,536.
+    """
+
+    ready: bool = False
+    busy: bool = False
+    done: bool = False
+    fault: bool = False
+    heartbeat: int = 0
+    accepted: int = 0
+    answered: int = 0
+    decision: int = 0
+    score: float = 0.0
+    recipe: int = 0
+    reset: int = 0
+    judged: int = 0
+    rejected: int = 0
+    not_judged: int = 0
+
+    def registers(self) -> tuple[int, ...]:
+        flags = sum(getattr(self, name) << bit for bit, name in enumerate(FLAGS))
+        asked = (flags, self.heartbeat, self.accepted, self.answered, self.decision, *float32_registers(self.score))
+        return (*asked, self.recipe, self.reset, self.judged, self.rejected, self.not_judged)
+
+    @classmethod
+    def of(cls, registers: Sequence[int]) -> Status:
+        """Read what `registers` gave."""
+        flags, heartbeat, accepted, answered, decision, high, low, *counts = registers
+        ready, busy, done, fault = (bool(flags >> bit & 1) for bit in range(len(FLAGS)))
+        recipe, reset, judged, rejected, not_judged = counts
+        score = float32_of(high, low)
+        asked = (ready, busy, done, fault, heartbeat, accepted, answered)
+        return cls(*asked, decision, score, recipe, reset, judged, rejected, not_judged)
+
+
+STATUS_REGISTERS = len(Status().registers())
+
+
+@dataclass(slots=True)
+class _Asked:
+    sequence: int
+    part: Part
+    at_ns: int
+    taken: bool = False
+
+
+class Handshake:
+    """Which part a PLC asks for, and its answer: each number once, also over a lost connection.
+
+    The PLC writes the part, then another `sequence`; `accepted` shows that it was seen, `answered` that its verdict
+    lies there. A number that is answered is not asked for again until another one was. The PLC keeps its number until
+    it is answered; 0 withdraws it.
+
+    Parameters
+    ----------
+    recipes : mapping of int to str
+        Names of recipes by their numbers; where there are none, a recipe's name is its number.
+    within_ns : int
+        A part without a verdict for so long is answered as not judged.
+
+    Attributes
+    ----------
+    part : Part
+        What the frame shows that was accepted last.
+    unknown_recipe : int or None
+        The recipe that the PLC asks for and `recipes` does not know.
+    """
+
+    def __init__(self, recipes: Mapping[int, str], within_ns: int):
+        self.part = NO_PART
+        self.unknown_recipe: int | None = None
+        self._recipes = recipes
+        self._within_ns = within_ns
+        self._status = Status()
+        self._asked: _Asked | None = None
+        self._frame_ns: int | None = None
+        self._confirmed: tuple[int, ...] | None = None
+        self._under_way: tuple[int, ...] | None = None
+
+    # The connection
+
+    def meet(self, registers: Sequence[int]) -> None:
+        """Learn what the PLC holds as it is connected to.
+
+        One that holds what it was shown last goes on where it was. Any other has started again, or this program has:
+        it says itself what it was answered, and what it asks for counts as new. That is read only after it has
+        taken a first heartbeat, by which it is known again.
+        """
+        if tuple(registers) in (self._confirmed, self._under_way):
+            return
+        self._asked = self._confirmed = None
+        found = Status.of(registers)
+        self._status = replace(found, busy=False, accepted=found.answered)
+
+    def shown(self, now_ns: int, *, beat: bool) -> tuple[int, ...] | None:
+        """Give the registers that are to be written; None where the PLC has them already and needs no heartbeat."""
+        self._give_up(now_ns)
+        blind = self._frame_ns is None or now_ns - self._frame_ns > _BLIND_NS
+        status = replace(
+            self._status,
+            ready=not blind and self._asked is None and self.unknown_recipe is None,
+            fault=blind or self._status.fault or self.unknown_recipe is not None,
+        )
+        if not beat and self._confirmed == status.registers():
+            return None
+        self._status = replace(self._status, heartbeat=(self._status.heartbeat + 1) % 2**16)
+        self._under_way = replace(status, heartbeat=self._status.heartbeat).registers()
+        return self._under_way
+
+    def confirm(self) -> None:
+        """Learn that the PLC has taken what it was shown last."""
+        self._confirmed = self._under_way
+
+    # The PLC
+
+    def read(self, command: Command, now_ns: int) -> None:
+        """Learn what the PLC says now."""
+        if self._confirmed is None:
+            return
+        if command.reset != self._status.reset:
+            self._status = replace(self._status, reset=command.reset, fault=False, judged=0, rejected=0, not_judged=0)
+        known = not self._recipes or command.recipe in self._recipes or command.recipe == 0
+        self.unknown_recipe = None if known else command.recipe
+        if known:
+            self._status = replace(self._status, recipe=command.recipe)
+        if command.sequence == 0:
+            self._asked = None
+            self._status = replace(self._status, busy=False, done=False, accepted=0, answered=0)
+        elif command.sequence != (self._asked.sequence if self._asked else self._status.answered):
+            self._ask(command, now_ns)
+
+    def _ask(self, command: Command, now_ns: int) -> None:
+        if self._asked is not None:
+            if self._asked.taken:
+                return  # its verdict comes first
+            self._answer(NOT_JUDGED, 0.0)
+        self._asked = _Asked(command.sequence, self._named(command), now_ns)
+        self._status = replace(self._status, busy=True, done=False, accepted=command.sequence)
+        if self.unknown_recipe is not None:
+            self._answer(NOT_JUDGED, 0.0)
+
+    def _named(self, command: Command) -> Part:
+        recipe = self._recipes.get(command.recipe, str(command.recipe)) if command.recipe else ""
+        return Part(command.serial, command.batch, recipe)
+
+    # The pipeline
+
+    def accepts(self, captured_ns: int) -> bool:
+        """Whether a frame is the one that the PLC asks for: the first after that."""
+        self._frame_ns = captured_ns
+        asked = self._asked
+        if asked is None or asked.taken or captured_ns < asked.at_ns:
+            return False
+        asked.taken = True
+        self.part = asked.part
+        return True
+
+    def answer(self, decision: Decision | None, score: float = 0.0) -> None:
+        """Learn the verdict of the frame accepted last, or that it has none; one that nobody waits for is dropped."""
+        if self._asked is not None and self._asked.taken:
+            self._answer(NOT_JUDGED if decision is None else DECISIONS.index(decision), score)
+
+    def leave(self) -> None:
+        """Answer a part that is still asked for as not judged: nobody will judge it."""
+        if self._asked is not None:
+            self._answer(NOT_JUDGED, 0.0)
+        self._frame_ns = None
+
+    def _give_up(self, now_ns: int) -> None:
+        if self._asked is not None and now_ns - self._asked.at_ns > self._within_ns:
+            self._answer(NOT_JUDGED, 0.0)
+
+    def _answer(self, decision: int, score: float) -> None:
+        asked, self._asked = self._asked, None
+        assert asked is not None
+        status, judged = self._status, decision != NOT_JUDGED
+        self._status = replace(
+            status,
+            busy=False,
+            done=True,
+            fault=not judged,
+            answered=asked.sequence,
+            decision=decision,
+            score=score,
+            judged=(status.judged + judged) % 2**16,
+            rejected=(status.rejected + (decision == DECISIONS.index("reject"))) % 2**16,
+            not_judged=(status.not_judged + (not judged)) % 2**16,
+        )

@@ -1,0 +1,165 @@
+"""A folder that others fill: each image once, complete, in its order, also over restarts; and what is no image."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import closing
+
+import cv2
+import pytest
+from fakes import numbered, read_number
+from patience import MOST_S, wait_until
+
+from edgead.images.files import write_image
+from edgead.sources import SourceError, beside, open_source
+from edgead.sources.settings import CameraSection
+from edgead.sources.supervised import SupervisedCamera
+
+
+def encoded(number):
+    return cv2.imencode(".png", numbered(number))[1].tobytes()
+
+
+class Taker:
+    """Takes frames of a watched folder, in a thread, until it is closed."""
+
+    def __init__(self, folder, **options):
+        query = "&".join(f"{name}={value}" for name, value in {"stable_ms": 20, **options}.items())
+        self.source = open_source(f"watch:{folder}?{query}")
+        self.frames, self.fault = [], None
+        self._thread = threading.Thread(target=self._take)
+        self._thread.start()
+
+    def _take(self):
+        try:
+            for frame in self.source:
+                self.frames.append(frame)
+        except SourceError as error:
+            self.fault = str(error)
+
+    @property
+    def numbers(self):
+        return [read_number(frame.image) for frame in self.frames]
+
+    def expect(self, *numbers):
+        wait_until(lambda: len(self.frames) >= len(numbers) or self.fault is not None)
+        assert self.numbers == list(numbers) and self.fault is None
+
+    def close(self):
+        self.source.close()
+        self._thread.join(MOST_S)
+        assert not self._thread.is_alive()
+
+
+def taker(folder, **options):
+    return closing(Taker(folder, **options))
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+@pytest.mark.parametrize("after", ["move", "delete", "keep"])
+def test_each_image_is_given_once_also_after_a_restart(tmp_path, after):
+    for number, name in enumerate(["b.png", "a.png"]):
+        write_image(tmp_path / name, numbered(number))
+        os.utime(tmp_path / name, ns=(0, number * 10**9))
+    (tmp_path / "log.txt").write_text("not an image")
+    with taker(tmp_path, after=after) as first:
+        first.expect(0, 1)  # in the order of their times, whatever they are called
+        assert [frame.name for frame in first.frames] == ["b.png", "a.png"]
+        write_image(tmp_path / "c.png", numbered(2))
+        first.expect(0, 1, 2)
+    left = {"move": [], "delete": [], "keep": [".edgead-taken", "a.png", "b.png", "c.png"]}
+    assert sorted({*names(tmp_path)} - {"done", "log.txt"}) == left[after]
+    assert names(tmp_path / "done") == (["a.png", "b.png", "c.png"] if after == "move" else [])
+    write_image(tmp_path / "b.png", numbered(3))  # another image, under a name that was there before
+    with taker(tmp_path, after=after) as second:
+        second.expect(3)
+    if after == "move":
+        assert names(tmp_path / "done") == ["a.png", "b-2.png", "b.png", "c.png"]
+
+
+def test_an_upload_is_waited_for(tmp_path):
+    data = encoded(5)
+    with taker(tmp_path, stable_ms=400) as one:
+        with open(tmp_path / "a.png", "wb") as upload:
+            for begin in range(0, len(data), max(1, len(data) // 4)):
+                upload.write(data[begin : begin + max(1, len(data) // 4)])
+                upload.flush()
+                threading.Event().wait(0.12)
+        one.expect(5)
+    assert names(tmp_path / "failed") == []
+
+
+def test_what_is_no_image_goes_aside_with_its_reason_and_the_next_one_is_given(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(1)[:-20])
+    (tmp_path / "b.jpg").write_bytes(b"")
+    write_image(tmp_path / "c.png", numbered(2))
+    with taker(tmp_path) as one:
+        one.expect(2)
+        wait_until(lambda: len(names(tmp_path / "failed")) == 4)
+    assert names(tmp_path / "failed") == ["a.png", "a.png.txt", "b.jpg", "b.jpg.txt"]
+    assert "truncated PNG" in (tmp_path / "failed" / "a.png.txt").read_text()
+    assert "the file is empty" in (tmp_path / "failed" / "b.jpg.txt").read_text()
+
+
+def test_links_and_fifos_are_never_opened(tmp_path, caplog):
+    watched = tmp_path / "watched"
+    watched.mkdir()
+    write_image(tmp_path / "secret.png", numbered(1))
+    (watched / "link.png").symlink_to(tmp_path / "secret.png")
+    os.mkfifo(watched / "fifo.png")
+    write_image(watched / ".hidden.png", numbered(2))
+    write_image(watched / "c.png", numbered(3))
+    with taker(watched) as one:
+        one.expect(3)
+    assert names(watched) == [".hidden.png", "done", "fifo.png", "link.png"]
+    assert sorted(message.rpartition("/")[2] for message in caplog.messages) == [
+        "fifo.png: is no regular file, it is left alone",
+        "link.png: is no regular file, it is left alone",
+    ]
+
+
+def test_an_image_that_cannot_be_taken_out_is_not_given_and_says_so(tmp_path):
+    write_image(tmp_path / "a.png", numbered(1))
+    (tmp_path / "done").write_text("in the way")
+    with taker(tmp_path) as one:
+        wait_until(lambda: one.fault)
+    assert one.frames == [] and "File exists (done)" in one.fault
+
+
+def test_a_torn_journal_forgets_only_what_was_torn(tmp_path):
+    for number in range(2):
+        write_image(tmp_path / f"{number}.png", numbered(number))
+    with taker(tmp_path, after="keep") as first:
+        first.expect(0, 1)
+    journal = tmp_path / ".edgead-taken"
+    journal.write_bytes(journal.read_bytes()[:-5] + b"\n[1]\n{}\n\xff\n")
+    with taker(tmp_path, after="keep") as second:
+        second.expect(1)
+
+
+def test_a_folder_that_is_not_there_is_no_source(tmp_path):
+    for uri in ("watch:", f"watch:{tmp_path}/gone", f"watch:{tmp_path}?after=burn", f"watch:{tmp_path}?stable_ms=-1"):
+        with pytest.raises(SourceError):
+            open_source(uri)
+    assert beside("watch:in?after=keep", tmp_path) == f"watch:{tmp_path}/in?after=keep"
+    assert beside("watch:/srv/in", tmp_path) == "watch:/srv/in"
+
+
+def test_a_camera_of_a_folder_waits_for_its_taker_and_is_not_stalled_where_nothing_comes(tmp_path):
+    section = CameraSection(uri=f"watch:{tmp_path}?stable_ms=0", stalled_after_s=0.1)
+    camera = SupervisedCamera("top", section)
+    mailbox = camera.subscribe()
+    camera.start()
+    with closing(camera):
+        wait_until(lambda: camera.status().state == "streaming")
+        for number in range(3):
+            write_image(tmp_path / f"{number}.png", numbered(number))
+        wait_until(lambda: camera.status().captured > 0)
+        frames = [mailbox.get(MOST_S) for _ in range(3)]
+        assert sorted(read_number(frame.image) for frame in frames) == [0, 1, 2] and mailbox.dropped == 0
+        wait_until(lambda: (camera.status().age_s or 0) > 0.3)
+        assert camera.status().state == "streaming"
