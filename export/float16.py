@@ -6,18 +6,39 @@ import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
-from edgead.export.layers import body, transformer
+from edgead.export.layers import body, matches, transformer
 
 
 def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Convert a float graph to half floats; `model` is not changed.
 
-    What follows the last layer with weights stays in float: squared distances would leave the range of half floats.
+    What follows the last layer with weights stays in float, and so does what `matches` names: squared distances and
+    products of features would leave the range of half floats.
     """
-    inside = body(model) | transformer(model)
+    exact = matches(model)
+    inside = (body(model) | transformer(model)) - exact
     outside = [node.name for node in model.graph.node if node.name not in inside]
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     half = OnnxModel(convert_float_to_float16(copy, keep_io_types=True, node_block_list=outside))
+    _join(half.model.graph, exact)
     half.topological_sort()
     return half.model
+
+
+def _join(graph: onnx.GraphProto, exact: set[str]) -> None:
+    """Take out half floats from one of these nodes to the next, which the converter puts there."""
+    by_float = {name for node in graph.node if node.name in exact for name in node.output}
+    whole = {
+        node.output[0]: node.input[0] for node in graph.node if node.op_type == "Cast" and node.input[0] in by_float
+    }
+    again = {
+        node.output[0]: whole[node.input[0]] for node in graph.node if node.op_type == "Cast" and node.input[0] in whole
+    }
+    for node in graph.node:
+        if node.name in exact:
+            node.input[:] = [again.get(name, name) for name in node.input]
+    used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    for node in [node for node in graph.node if node.op_type == "Cast" and node.output[0] in again]:
+        if node.output[0] not in used:
+            graph.node.remove(node)

@@ -54,6 +54,23 @@ def transformer(model: onnx.ModelProto) -> set[str]:
     return _with_ancestors(model, [node for node in added if node.output[0] not in damped])
 
 
+def matches(model: onnx.ModelProto) -> set[str]:
+    """Names of the softmaxes of a network of convolutions, and of what lies between them and the layers before.
+
+    They decide by differences of products that nothing scales: of features that a half float holds, products are not.
+    """
+    if transformer(model):
+        return set()
+    producers, found = _producers(model), set()
+    pending = [node for node in model.graph.node if node.op_type == "Softmax"]
+    while pending:
+        node = pending.pop()
+        if node.name not in found and node.op_type not in WEIGHTED:
+            found.add(node.name)
+            pending += [producers[name] for name in node.input if name in producers]
+    return found
+
+
 def _after(model: onnx.ModelProto, constant: str) -> set[str]:
     """Names of all that is computed of the constants of this name, in any part of the network."""
     found = {tensor.name for tensor in model.graph.initializer if tensor.name.rpartition(".")[2] == constant}

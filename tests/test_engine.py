@@ -322,6 +322,7 @@ SMALL = {
     "winclip": {"backbone": "clip_vitb32", "image_size": (64, 64), "scales": (2,)},
     "anomaly_clip": {"backbone": "clip_vitb32", "image_size": (64, 64), "layers": ("block2",), "refined_blocks": 1},
     "crane": {"backbone": "clip_vitb32", "image_size": (64, 64), "layers": ("block1", "block2"), "refined_blocks": 2},
+    "filo": {"backbone": "clip_vitb16", "image_size": (64, 64), "layers": ("block6", "block7"), "place": "map"},
 }
 
 
@@ -333,6 +334,8 @@ _METHODS = [pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow)
 @pytest.mark.parametrize("name", _METHODS)
 def test_every_detector_has_graphs_that_tensorrt_takes(name, tmp_path, flavour, monkeypatch):
     monkeypatch.setitem(TOWERS, "clip_vitb32", replace(TOWERS["clip_vitb32"], width=24, depth=2, heads=3))
+    monkeypatch.setitem(TOWERS, "clip_vitb16", replace(TOWERS["clip_vitb16"], width=24, depth=7, heads=3))
+    monkeypatch.setattr("edgead.methods.clip_text.DEPTH", 1)
     detector = METHODS[name].from_settings(SMALL[name], pretrained=False)
     manifest = Manifest.draft(name, detector.preprocessing, detector.head)
     fp32, int8 = tmp_path / "model.onnx", tmp_path / "model.int8_symmetric.onnx"

@@ -198,6 +198,7 @@ def test_all_is_learnt_from_an_auxiliary_set(files, line_data, tmp_path):
         assert not name.startswith(("tower.", "words.blocks.")) or torch.equal(value, state[name])
 
 
+@pytest.mark.slow
 def test_learnt_files_may_be_safetensors(files, tmp_path):
     state = torch.load(learnt_file(files), weights_only=True)["filo"]
     save_file(state, tmp_path / "filo.safetensors")

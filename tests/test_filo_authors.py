@@ -62,6 +62,7 @@ def test_words_of_one_place_are_those_of_the_authors_code(place, built, files):
     assert len(method.network.anomalous.ends) == len(built.network.anomalous.ends) // 9
 
 
+@pytest.mark.slow
 def test_words_of_the_map_are_ours(files):
     assert difference(build(files, place="map")) > 3 * TOLERANCE
 
@@ -182,6 +183,7 @@ def test_maps_whose_corners_lie_otherwise_are_seen(built, monkeypatch):
     assert difference(built) > 3 * TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", ["antialiased", "bilinear", "offset"])
 def test_positions_resized_otherwise_are_seen(positions, files, monkeypatch):
     monkeypatch.setattr(Filo, "positions", positions)
@@ -195,11 +197,13 @@ WORDS_TURNED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turned", WORDS_TURNED)
 def test_one_setting_turned_is_seen(turned, files):
     assert difference(build(files, **WORDS_TURNED[turned])) > 3 * TOLERANCE
 
 
+@pytest.mark.slow
 def test_other_states_are_seen(files, monkeypatch):
     monkeypatch.setattr(filo_words, "ANOMALOUS", filo_words.ANOMALOUS[1:])
     assert difference(build(files)) > 3 * TOLERANCE
@@ -277,6 +281,7 @@ LOSSES_TURNED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turned", LOSSES_TURNED)
 def test_one_thing_turned_in_the_loss_is_seen(turned, learner, monkeypatch):
     (method, products), (images, masks, _) = learner, batch(0)

@@ -110,7 +110,10 @@ class Alignment(nn.Module):
 
     def forward(self, query: Tensor, prompt: Tensor) -> Tensor:
         """Features (n, d, h, w) and the prompt's (1, d, h, w) -> both, aligned, (n, 2 d, h, w)."""
-        likeness = self.reduce(query).flatten(2).transpose(1, 2) @ self.reduce(prompt).flatten(2)
+        # A product and no convolution: a half-float graph has the prompt as a constant, and OpenVINO 2026.4 computes
+        # convolutions of constants wrongly when it opens a graph.
+        reduced = self.reduce.weight.flatten(1) @ prompt.flatten(2) + self.reduce.bias[:, None]  # type: ignore[index]
+        likeness = self.reduce(query).flatten(2).transpose(1, 2) @ reduced
         weights = likeness.softmax(dim=2)  # over the prompt's places; neither scaled nor with a temperature
         aligned = prompt.flatten(2) @ weights.transpose(1, 2)
         return torch.cat([query, aligned.view_as(query)], dim=1)
