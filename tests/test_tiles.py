@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from edgead import Detector
 from edgead.artifact.folder import Artifact
+from edgead.artifact.inputs import Ignored
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.tiling import MOST_TILES, Tiling
 from edgead.cli.advice import advise
@@ -27,7 +28,7 @@ from edgead.heads.nearest import NearestHead
 from edgead.images.files import ImageError, list_images, load_image
 from edgead.learning.commission.backbone import open_backbone
 from edgead.learning.finalize import kept_images
-from edgead.preprocess import inputs_of, preprocess
+from edgead.preprocess import aligned, alignment_to, inputs_of, preprocess
 from edgead.types import Frame
 
 pytest.importorskip("torch", reason="training needs the workstation's packages")
@@ -205,6 +206,22 @@ def test_calibrated_on_whole_images(detector, tiled_model):
 def test_the_torch_network_agrees(tiled_model):
     parity = compare_with_torch(Artifact.load(tiled_model))
     assert parity.passed and parity.images == 3
+
+
+def test_frames_are_aligned_once_and_ignored_places_hidden_in_the_joined_map(tiled_model, line_data, part):
+    square = ((350, 40), (450, 40), (450, 140), (350, 140))
+    changes = {"ignored": Ignored(frame_size=(480, 480), polygons=(square,)), "alignment": alignment_to(part)}
+    artifact = Artifact(tiled_model, Artifact.load(tiled_model).manifest.with_preprocessing(**changes))
+    spec, paths = artifact.manifest.preprocessing, list_images(line_data / "test" / "good")[1:3]
+    assert compare_with_torch(artifact, paths).passed
+    laid = aligned(load_image(paths[1]), spec).image
+    np.testing.assert_array_equal(Images(paths, spec)[6], preprocess(laid, inputs_of(spec, laid.shape)[2]))
+    cv2.circle(part, (400, 90), 14, (20, 20, 20), -1)
+    with Detector(artifact, runtime="onnxruntime") as detector:
+        measured = detector.measure(part)
+    assert measured.found and measured.alignment > 0.9
+    row, column = round(90 * 67 / 480), round(400 * 67 / 480)
+    assert measured.anomaly_map[row, column] == pytest.approx(measured.anomaly_map.min(), rel=1e-3)
 
 
 def test_a_head_that_remembers_frames_is_refused(tiled_model, monkeypatch):
