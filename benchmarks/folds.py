@@ -18,7 +18,8 @@ from edgead.detector import Detector
 from edgead.images.files import write_image
 from edgead.methods import find_preset
 from edgead.synthetic.line import part_seed, render
-from edgead.training.from_folder import GoodImages, train_from_folder
+from edgead.training.from_folder import train_from_folder
+from edgead.training.good_images import GoodImages
 
 
 def main(arguments: list[str]) -> None:

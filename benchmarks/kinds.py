@@ -90,7 +90,8 @@ def _sets(options: argparse.Namespace) -> list[tuple[str, Callable[[Path], KindS
 def trained(data: KindSet, model: Path, preset: str) -> Path:
     """A model of the good images of a set; one that is there is taken as it is."""
     from edgead.methods import find_preset
-    from edgead.training.from_folder import GoodImages, train_from_folder
+    from edgead.training.from_folder import train_from_folder
+    from edgead.training.good_images import GoodImages
 
     if not model.exists():
         images = GoodImages(data.folder, data.good, group=str(data.groups))

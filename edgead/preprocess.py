@@ -17,6 +17,7 @@ from edgead.artifact.inputs import Alignment, Ignored
 from edgead.artifact.manifest import Preprocessing
 from edgead.errors import SettingsError
 from edgead.heads.placing import Placer
+from edgead.images.files import decode_image
 
 # What networks that learnt from photographs take for nothing: their mean colour.
 _NEUTRAL_BGR = (104, 116, 124)
@@ -109,7 +110,7 @@ def _check_size(size: tuple[int, int], shape: tuple[int, ...], what: str) -> Non
         )
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=128)  # as many as a large frame has tiles
 def _hidden(ignored: Ignored, region: tuple[int, int, int, int] | None, map_shape: tuple[int, int]) -> np.ndarray:
     """Which pixels of a map (h, w) of a region show ignored places, bool."""
     mask = np.zeros(ignored.frame_size, np.uint8)
@@ -175,7 +176,7 @@ class Aligned:
         to_frame = _to_frame(region, anomaly_map.shape)
         to_map = np.linalg.inv(to_frame) @ np.vstack([self.to_golden, (0, 0, 1)]) @ to_frame
         return cv2.warpAffine(
-            anomaly_map,
+            anomaly_map.astype(np.float32),  # OpenCV interpolates other numbers by steps of a pixel's 32nd part
             to_map[:2],
             anomaly_map.shape[::-1],
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
@@ -229,12 +230,10 @@ def _look(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 @lru_cache(maxsize=16)
 def _placer(alignment: Alignment) -> tuple[Placer, tuple[int, int]]:
     try:
-        content = np.frombuffer(base64.b64decode(alignment.look, validate=True), np.uint8)
-        look = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE)
-    except (ValueError, cv2.error):
-        look = None
-    if look is None or max(look.shape) > _LOOK_PX:
-        raise SettingsError("the golden image that the model aligns parts to cannot be read: train it again")
+        content = base64.b64decode(alignment.look, validate=True)
+        look = decode_image(content, max_megapixels=_LOOK_PX**2 / 1e6)[..., 0]
+    except ValueError as error:
+        raise SettingsError(f"the golden image that parts are laid onto is damaged: {error}; train it again") from error
     return Placer(look), look.shape
 
 

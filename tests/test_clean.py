@@ -61,7 +61,7 @@ def test_what_is_not_learnt_is_named(monkeypatch):
 
 def test_folds_hold_nothing_out_to_keep():
     pytest.importorskip("torch", reason="training needs the workstation's packages")
-    from edgead.training.from_folder import GoodImages
+    from edgead.training.good_images import GoodImages
 
     with pytest.raises(SettingsError, match="give one of them"):
         GoodImages(Path(), clean=True, folds=5)

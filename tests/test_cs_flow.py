@@ -25,7 +25,8 @@ from edgead.methods.cs_flow import CsFlow, _drawn  # noqa: E402
 from edgead.methods.load import load_network  # noqa: E402
 from edgead.methods.whitening import Whitening  # noqa: E402
 from edgead.preprocess import preprocess  # noqa: E402
-from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
+from edgead.training.from_folder import train_from_folder  # noqa: E402
+from edgead.training.good_images import GoodImages  # noqa: E402
 
 TINY = {
     "backbone": "efficientnet_lite0",

@@ -34,7 +34,8 @@ from edgead.methods.perlin import perlin_mask, perlin_noise  # noqa: E402
 from edgead.methods.textures import draw_texture  # noqa: E402
 from edgead.synthetic.made_set import Recipe, make_defects  # noqa: E402
 from edgead.synthetic.rejects import by_masks, find_rejects  # noqa: E402
-from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
+from edgead.training.from_folder import train_from_folder  # noqa: E402
+from edgead.training.good_images import GoodImages  # noqa: E402
 
 TINY = {"image_size": (32, 32), "width": 1 / 32, "steps": 6, "batch_size": 4, "window": 9}
 

@@ -23,7 +23,8 @@ from edgead.methods.efficient_ad_lite import EfficientADLite, LiteConfig  # noqa
 from edgead.methods.lite_student import REACH, surround  # noqa: E402
 from edgead.methods.lite_training import hold_out  # noqa: E402
 from edgead.methods.load import load_network  # noqa: E402
-from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
+from edgead.training.from_folder import train_from_folder  # noqa: E402
+from edgead.training.good_images import GoodImages  # noqa: E402
 from edgead.tune.preset import preset_settings  # noqa: E402
 
 TINY = {"model_size": "lite", "backbone": "efficientnet_lite0", "image_size": (64, 80), "width": 8, "steps": 6}

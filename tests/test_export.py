@@ -25,7 +25,8 @@ from edgead.export.verify import Compared, _parity, compare, compare_with_torch,
 from edgead.images.files import load_image  # noqa: E402
 from edgead.learning.commission.backbone import PACKAGED  # noqa: E402
 from edgead.learning.recalibrate import thresholds_by_hand, write_thresholds  # noqa: E402
-from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
+from edgead.training.from_folder import train_from_folder  # noqa: E402
+from edgead.training.good_images import GoodImages  # noqa: E402
 
 
 class FakeCalibrated:

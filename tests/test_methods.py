@@ -19,7 +19,7 @@ from edgead.methods.registry import BUILT_IN  # noqa: E402
 def test_every_method_is_one(name):
     method = METHODS[name]
     assert issubclass(method, Method) and method.name == name
-    from_words = name in ("winclip", "anomaly_clip", "crane")
+    from_words = name in ("winclip", "anomaly_clip", "crane", "filo")
     assert "default" in method.presets and method.learns_from == ("nothing" if from_words else "good")
 
 

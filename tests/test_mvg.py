@@ -184,7 +184,8 @@ def test_exported_graph_scores_like_torch(line_data, tmp_path, reduction):
     from edgead import Detector
     from edgead.dataset.folders import find_test_images
     from edgead.export.verify import compare_with_torch, replay_golden
-    from edgead.training.from_folder import GoodImages, train_from_folder
+    from edgead.training.from_folder import train_from_folder
+    from edgead.training.good_images import GoodImages
 
     good = GoodImages(line_data, false_reject_rate=0.05)
     settings = {"backbone": "efficientnet_lite0", "image_size": (128, 96), "reduction": reduction}

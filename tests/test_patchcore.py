@@ -16,7 +16,8 @@ from edgead.methods.backbones import BACKBONES, LITE_LAYERS, Backbone, build_bac
 from edgead.methods.global_local import FusedFeatures  # noqa: E402
 from edgead.methods.network import PatchFeatures  # noqa: E402
 from edgead.methods.patchcore import PatchCore, PatchCoreConfig  # noqa: E402
-from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
+from edgead.training.from_folder import train_from_folder  # noqa: E402
+from edgead.training.good_images import GoodImages  # noqa: E402
 
 TINY = {"backbone": "efficientnet_lite0", "image_size": (64, 64), "memory_bank_size": 50}
 

@@ -149,7 +149,7 @@ def test_a_golden_image_of_another_size_is_refused(part, tmp_path):
 
 def test_a_golden_image_that_is_none_is_refused_when_the_model_runs(part):
     spec = alignment_to(part).model_copy(update={"look": "AAAA"})
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError, match="is damaged"):
         aligned(part, Preprocessing(image_size=(64, 64), alignment=spec))
 
 
@@ -161,10 +161,10 @@ def test_places_go_with_images_of_one_size_and_without_clean(tmp_path):
     good, spec = training.GoodImages(tmp_path, ignore=["1,2,3,4"]), Preprocessing(image_size=(32, 32))
     looks = [look_of(np.zeros((height, 40, 3), np.uint8)) for height in (30, 31)]
     with pytest.raises(SettingsError, match="a.png has 40x30 pixels and b.png 40x31"):
-        good.prepared(spec, [Path("a.png"), Path("b.png")], looks)
-    prepared = good.prepared(spec, [Path("a.png")], looks[:1])
+        good.with_places(spec, [Path("a.png"), Path("b.png")], looks)
+    prepared = good.with_places(spec, [Path("a.png")], looks[:1])
     assert prepared.ignored.frame_size == (30, 40) and prepared.alignment is None
-    assert training.GoodImages(tmp_path, roi=(0, 0, 5, 5)).prepared(spec, [], []).roi == (0, 0, 5, 5)
+    assert training.GoodImages(tmp_path, roi=(0, 0, 5, 5)).with_places(spec, [], []).roi == (0, 0, 5, 5)
 
 
 def with_places(model, **places):
@@ -206,7 +206,8 @@ def test_parts_that_are_shifted_and_turned_are_judged_as_well_as_those_that_lie_
     degrees more: a detector that compares places and lays no part by itself, trained and tested with and without.
     """
     pytest.importorskip("torch")
-    from edgead.training.from_folder import GoodImages, train_from_folder
+    from edgead.training.from_folder import train_from_folder
+    from edgead.training.good_images import GoodImages
 
     rng = np.random.default_rng(7)
 

@@ -21,7 +21,8 @@ from edgead.methods.load import load_network  # noqa: E402
 from edgead.methods.simplenet import SimpleNet  # noqa: E402
 from edgead.methods.simplenet_selection import BestSoFar, DrawnDefects, hold_out  # noqa: E402
 from edgead.methods.simplenet_training import Batches, add_noise, running_mean, truncated_l1  # noqa: E402
-from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
+from edgead.training.from_folder import train_from_folder  # noqa: E402
+from edgead.training.good_images import GoodImages  # noqa: E402
 
 TINY = {
     "backbone": "efficientnet_lite0",

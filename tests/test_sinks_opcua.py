@@ -161,7 +161,7 @@ def test_with_a_certificate_clients_must_sign_and_encrypt(tmp_path):
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
     async def certify(name, usage):
-        files = tmp_path / f"{name}.key", tmp_path / f"{name}.der"
+        files = tmp_path / f"{name}.pem", tmp_path / f"{name}.der"
         subject = {"commonName": name}
         await setup_self_signed_certificate(*files, f"urn:{name}", "127.0.0.1", [usage], subject)
         return files

@@ -42,7 +42,8 @@ from edgead.learning.teach.versions import new_version
 from edgead.methods.textures import draw_texture
 from edgead.report.page import _model_card
 from edgead.synthetic.line import conveyor, part_seed, render
-from edgead.training.from_folder import GoodImages, train_from_folder
+from edgead.training.from_folder import train_from_folder
+from edgead.training.good_images import GoodImages
 
 GOOD = np.linspace(0.05, 1, 20)  # scores of as many good images as 5 % needs: the threshold is the highest
 

@@ -137,7 +137,7 @@ def test_one_that_is_broken_is_reported_and_the_others_are_there(tmp_path, conte
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [
-        *"jsonl images video window sqlite mqtt webhook modbus gpio opcua uri".split(),
+        *"jsonl images video window sqlite mqtt webhook modbus s7 ethernet_ip gpio opcua uri".split(),
         *"camera v4l2 csi network synthetic path grey".split(),
     ]
     assert done.stderr == (f"entry point broken = broken (edgead.sinks) cannot be used and is left out: {why}\n")

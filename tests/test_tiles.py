@@ -27,15 +27,16 @@ from edgead.errors import SettingsError
 from edgead.heads.nearest import NearestHead
 from edgead.images.files import ImageError, list_images, load_image
 from edgead.learning.commission.backbone import open_backbone
-from edgead.learning.finalize import kept_images
+from edgead.learning.finalize import as_kept, kept_images
 from edgead.preprocess import aligned, alignment_to, inputs_of, preprocess
 from edgead.types import Frame
 
 pytest.importorskip("torch", reason="training needs the workstation's packages")
-from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
+from edgead.export.verify import TorchScores, compare_with_torch, replay_golden  # noqa: E402
 from edgead.methods.made_pairs import MadePairs  # noqa: E402
 from edgead.training.frame_time import tiles_account  # noqa: E402
-from edgead.training.from_folder import GoodImages, train_from_folder  # noqa: E402
+from edgead.training.from_folder import train_from_folder  # noqa: E402
+from edgead.training.good_images import GoodImages  # noqa: E402
 from edgead.training.tiles import AskedTiles, shrink_warning  # noqa: E402
 
 SIDES = st.integers(16, 200)
@@ -208,20 +209,33 @@ def test_the_torch_network_agrees(tiled_model):
     assert parity.passed and parity.images == 3
 
 
-def test_frames_are_aligned_once_and_ignored_places_hidden_in_the_joined_map(tiled_model, line_data, part):
-    square = ((350, 40), (450, 40), (450, 140), (350, 140))
-    changes = {"ignored": Ignored(frame_size=(480, 480), polygons=(square,)), "alignment": alignment_to(part)}
-    artifact = Artifact(tiled_model, Artifact.load(tiled_model).manifest.with_preprocessing(**changes))
-    spec, paths = artifact.manifest.preprocessing, list_images(line_data / "test" / "good")[1:3]
-    assert compare_with_torch(artifact, paths).passed
-    laid = aligned(load_image(paths[1]), spec).image
-    np.testing.assert_array_equal(Images(paths, spec)[6], preprocess(laid, inputs_of(spec, laid.shape)[2]))
-    cv2.circle(part, (400, 90), 14, (20, 20, 20), -1)
-    with Detector(artifact, runtime="onnxruntime") as detector:
-        measured = detector.measure(part)
+def test_an_aligned_part_with_places_to_ignore_is_cut_too(detector, part):
+    ignored = Ignored(frame_size=(480, 480), polygons=(((300, 40), (479, 40), (479, 479), (300, 479)),))
+    manifest = detector.manifest.with_preprocessing(alignment=alignment_to(part), ignored=ignored)
+    turn = cv2.getRotationMatrix2D((239.5, 239.5), 3, 1.0)
+    moved = cv2.warpAffine(part, turn, (480, 480), borderMode=cv2.BORDER_REFLECT_101)
+    cv2.circle(moved, (140, 200), 14, (20, 20, 20), -1)  # counts
+    cv2.circle(moved, (400, 200), 30, (20, 20, 20), -1)  # does not
+    artifact = Artifact(detector.artifact.path, manifest)
+    with Detector(artifact, runtime="onnxruntime") as laid:
+        measured = laid.measure(moved)
+    score, anomaly_map = TorchScores(artifact)(moved)
     assert measured.found and measured.alignment > 0.9
-    row, column = round(90 * 67 / 480), round(400 * 67 / 480)
-    assert measured.anomaly_map[row, column] == pytest.approx(measured.anomaly_map.min(), rel=1e-3)
+    assert measured.image_score == pytest.approx(score, rel=1e-4)
+    np.testing.assert_allclose(measured.anomaly_map, anomaly_map, atol=1e-3 * anomaly_map.max())
+    counted, ignored_place = (measured.anomaly_map[200 * 67 // 480, x * 67 // 480] for x in (140, 400))
+    assert counted > 1.5 * ignored_place
+
+
+def test_images_are_aligned_before_they_are_cut_and_kept_as_they_are(line_data, part):
+    tiles = Tiling(size=(288, 288), overlap=(64, 64))
+    spec = Preprocessing(image_size=(16, 16), tiles=tiles, alignment=alignment_to(part))
+    paths = list_images(line_data / "test" / "good")[1:3]
+    image = load_image(paths[1])
+    laid = aligned(image, spec).image
+    assert not np.array_equal(laid, image)
+    np.testing.assert_array_equal(Images(paths, spec)[6], preprocess(laid, inputs_of(spec, laid.shape)[2]))
+    assert as_kept(image, spec) is image
 
 
 def test_a_head_that_remembers_frames_is_refused(tiled_model, monkeypatch):

@@ -153,7 +153,8 @@ def precisions(axes: Axes) -> None:
     from edgead.export.precision import PrecisionPlan, add_precision
     from edgead.images.files import load_image
     from edgead.synthetic import write_dataset
-    from edgead.training.from_folder import GoodImages, train_from_folder
+    from edgead.training.from_folder import train_from_folder
+    from edgead.training.good_images import GoodImages
 
     with tempfile.TemporaryDirectory() as folder:
         data, model = Path(folder, "data"), Path(folder, "model")

@@ -62,7 +62,7 @@ def train(
         Folder of the model to write.
     detector : str
         The method: "patchcore", "mvg", "simplenet", "efficient_ad", "draem", "cs_flow", "golden", "inp_former",
-        "inp_lite", "metauas", "winclip", "anomaly_clip" or "crane".
+        "inp_lite", "metauas", "winclip", "anomaly_clip", "crane" or "filo".
     preset : str
         Settings of the method: "default", another of its presets, or "auto" for what fits this machine.
     device : {"auto", "cpu", "cuda"}
@@ -74,7 +74,7 @@ def train(
     progress : callable, optional
         Called with (stage, done, total).
     **settings
-        Fields of `edgead.training.from_folder.GoodImages`, such as `false_reject_rate=0.01` (the share of good parts
+        Fields of `edgead.training.good_images.GoodImages`, such as `false_reject_rate=0.01` (the share of good parts
         that may be rejected, by default the strictest of 1, 2, 5, 10 and 20 % that the images support), `roi`, `folds`
         or `skip_bad`; and settings of the method, such as `backbone`, `image_size`, `memory_bank_size` or `seed`.
 
@@ -93,7 +93,8 @@ def train(
     >>> model = edgead.train("good/", "model", preset="fine", false_reject_rate=0.01)  # doctest: +SKIP
     """
     try:
-        from edgead.training.from_folder import GoodImages, train_from_folder
+        from edgead.training.from_folder import train_from_folder
+        from edgead.training.good_images import GoodImages
         from edgead.tune.preset import preset_settings
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("edgead"):

@@ -193,7 +193,8 @@ def _train(data: Path, model: Path, preset: str, rate: float | None, progress: S
     from edgead.export.verify import compare_with_torch
     from edgead.methods import find_preset
     from edgead.methods.patchcore import PatchCoreConfig
-    from edgead.training.from_folder import GoodImages, train_from_folder
+    from edgead.training.from_folder import train_from_folder
+    from edgead.training.good_images import GoodImages
     from edgead.training.proportions import find_proportions, keep_proportions
 
     settings = find_preset("patchcore", preset)

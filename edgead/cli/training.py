@@ -31,7 +31,7 @@ from edgead.tune import AUTO
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from edgead.training.from_folder import GoodImages
+    from edgead.training.good_images import GoodImages
 
 
 @app.command()
@@ -94,7 +94,8 @@ def train(
 
     A training that was stopped goes on where it was when the same command is given again.
     """
-    from edgead.training.from_folder import GoodImages, train_from_folder
+    from edgead.training.from_folder import train_from_folder
+    from edgead.training.good_images import GoodImages
     from edgead.tune.preset import preset_settings
 
     chosen = {

@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select
 from edgead.evidence.access import Access
 from edgead.evidence.queries import as_record, defect, is_of_part, is_shown_as, mark_of, one, with_opinions
 from edgead.evidence.tables import audit, marks, verdicts
-from edgead.types import DECISIONS, Part
+from edgead.types import DECISIONS, NO_PART, Part
 
 _MOST_ROWS = 1000
 _NAME = re.compile(r"[!-~]{1,64}")
@@ -26,12 +26,12 @@ class Records:
     def newest(
         self,
         *,
-        pipeline: str | None,
-        decision: str | None,
-        kind: str | None,
-        part: Part,
-        before_id: str | None,
         limit: int,
+        pipeline: str | None = None,
+        decision: str | None = None,
+        kind: str | None = None,
+        part: Part = NO_PART,
+        before_id: str | None = None,
     ) -> list[tuple[dict[str, Any], str | None]]:
         """Records and the places of their images."""
         if not all(_NAME.fullmatch(name) for name in (pipeline, decision, before_id) if name):

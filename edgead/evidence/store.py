@@ -142,8 +142,10 @@ class EvidenceStore:
         before_id : str, optional
             Only what came before this one: the last of the page before.
         """
-        asked = {"pipeline": pipeline, "decision": decision, "kind": kind, "part": part, "before_id": before_id}
-        return [self._with_images(*found) for found in self._records.newest(**asked, limit=limit)]
+        found = self._records.newest(
+            limit=limit, pipeline=pipeline, decision=decision, kind=kind, part=part, before_id=before_id
+        )
+        return [self._with_images(*one) for one in found]
 
     def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:
         """Give one record, with the names of its `images`; the first one where pipelines share the capture."""

@@ -30,7 +30,7 @@ class CodeReader:
         """Read the codes of an image, (H, W, 3) uint8; each text once, in the order of the alphabet."""
         found: set[str] = set()
         # A border: codes that touch the edge of a region have no quiet zone, and OpenCV finds them only with one.
-        padded = cv2.copyMakeBorder(image, *[16] * 4, cv2.BORDER_REPLICATE)
+        padded = cv2.copyMakeBorder(image, 16, 16, 16, 16, cv2.BORDER_REPLICATE)
         for detector in self._detectors:
             try:
                 with quiet_opencv():

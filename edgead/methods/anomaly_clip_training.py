@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -15,6 +17,9 @@ from edgead.artifact.manifest import Preprocessing
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import LabelledImage, find_test_images
 from edgead.images.files import load_image
+from edgead.methods.checkpoint import Learner
+from edgead.methods.loop import run_steps
+from edgead.methods.method import Course
 from edgead.preprocess import preprocess
 
 MAP_WEIGHT = 4.0
@@ -57,6 +62,41 @@ class LabelledSet:
         # As torchvision resizes, which the authors take.
         covered = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
         return preprocess(image, self._spec), (covered > 0.5).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Epochs:
+    """How often which images are learnt from.
+
+    Attributes
+    ----------
+    images, batch_size, epochs : int
+    seed : int
+        Of the order of images.
+    """
+
+    images: int
+    batch_size: int
+    epochs: int
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * math.ceil(self.images / self.batch_size)
+
+
+def learn_labelled(loss: Callable[[list[int]], Tensor], learner: Learner, epochs: Epochs, course: Course) -> None:
+    """Lower the loss of the images of these numbers, batch by batch, by the learner's only optimizer."""
+    (optimizer,) = learner.optimizers
+
+    def step(number: int, rng: np.random.Generator) -> Tensor:
+        value = loss(order_of(epochs.images, epochs.batch_size, number, epochs.seed).tolist())
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        return value
+
+    run_steps(step, learner, epochs.steps, seed=epochs.seed, checkpoint=course.checkpoint, progress=course.progress)
 
 
 def order_of(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:

@@ -18,6 +18,8 @@ from edgead.process.installation import install_command
 
 HEAD_WIDTH = 64
 """Channels of a head in every published CLIP; a file does not say how many heads it has."""
+DEPTH, LENGTH, VOCABULARY = 12, 77, 49408
+"""Blocks of the text towers of `edgead.methods.tower_names`; tokens of a text; words that there are."""
 _AT_ONCE = 64
 
 
@@ -26,31 +28,46 @@ class TextTower(nn.Module):
 
     Parameters
     ----------
-    state : mapping of str to Tensor
-        By OpenAI's names; sizes follow from the tensors.
-    quick_gelu : bool
-        The activation of OpenAI's trainings; OpenCLIP's have GELU.
-
-    Raises
-    ------
-    SettingsError
-        OpenCLIP is not installed, or the tensors are no text tower of CLIP.
+    network : nn.Module
+        OpenCLIP's.
     """
 
-    def __init__(self, state: Mapping[str, Tensor], *, quick_gelu: bool):
+    def __init__(self, network: Any):
         super().__init__()
-        transformer: Any = _open_clip().transformer
+        self.network = network
+        self.eval().requires_grad_(False)
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor], *, quick_gelu: bool) -> TextTower:
+        """Build a tower from tensors by OpenAI's names, which give its sizes.
+
+        Parameters
+        ----------
+        state : mapping of str to Tensor
+        quick_gelu : bool
+            The activation of OpenAI's trainings; OpenCLIP's have GELU.
+
+        Raises
+        ------
+        SettingsError
+            OpenCLIP is not installed, or the tensors are no text tower of CLIP.
+        """
         try:
-            self.network = transformer.TextTransformer(
-                **_sizes(state), act_layer=transformer.QuickGELU if quick_gelu else nn.GELU
-            )
-            self.network.load_state_dict(dict(state))
+            network = _network(_sizes(state), quick_gelu=quick_gelu)
+            network.load_state_dict(dict(state))
         except (KeyError, RuntimeError, ValueError) as error:
             raise SettingsError(
                 f"these are no weights of a text tower of CLIP ({' '.join(str(error).split())[:200]}): give a whole "
                 "CLIP of OpenAI or OpenCLIP"
             ) from error
-        self.eval().requires_grad_(False)
+        return cls(network)
+
+    @classmethod
+    def untrained(cls, width: int, *, quick_gelu: bool) -> TextTower:
+        """Build a tower with random weights, as deep as the published ones; embeddings are as wide as tokens."""
+        heads = max(1, width // HEAD_WIDTH)
+        sizes = {"width": width, "heads": heads, "layers": DEPTH, "output_dim": width, "vocab_size": VOCABULARY}
+        return cls(_network({"context_length": LENGTH, **sizes}, quick_gelu=quick_gelu))
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Tokens of texts, int64 (n, length), filled up with zeros.
@@ -116,6 +133,11 @@ def _sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
         "layers": len({parts[2] for parts in names}),
         "output_dim": state["text_projection"].shape[1],
     }
+
+
+def _network(sizes: Mapping[str, int], *, quick_gelu: bool) -> Any:
+    transformer = _open_clip().transformer
+    return transformer.TextTransformer(**sizes, act_layer=transformer.QuickGELU if quick_gelu else nn.GELU)
 
 
 def _open_clip() -> Any:

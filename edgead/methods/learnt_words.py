@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +14,11 @@ from torch import Tensor
 
 from edgead.errors import SettingsError
 from edgead.methods.anomaly_clip_prompts import Prompts, read_prompts
-from edgead.methods.anomaly_clip_training import LabelledSet, order_of
+from edgead.methods.anomaly_clip_training import Epochs, LabelledSet, learn_labelled
 from edgead.methods.checkpoint import Learner
 from edgead.methods.device import CPU
-from edgead.methods.loop import run_steps
 from edgead.methods.method import Course
-from edgead.methods.words import WordsMethod, check_clip, check_paths
+from edgead.methods.words import WordsMethod, WordsNetwork, check_clip, check_paths, check_temperature
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,8 @@ class LearntWordsConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_clip(self.backbone, self.temperature)
+        check_clip(self.backbone)
+        check_temperature(self.temperature)
         check_paths(self.backbone, self.layers, self.refined_blocks)
         if not 1 <= self.deep_context <= self.context:
             raise ValueError(f"deep_context {self.deep_context}: give 1 to {self.context}, the tokens of the context")
@@ -98,15 +97,13 @@ class LearntWords(WordsMethod[Config]):
     """
 
     positions = "bilinear"
+    network: WordsNetwork
     prompts_file: ClassVar[str]
     betas: ClassVar[tuple[float, float]]
 
     def __init__(self, config: Config, *, weights: Path | None = None, pretrained: bool = True):
-        if pretrained and (config.prompts is None) == (not config.auxiliary):
-            raise SettingsError(
-                f"{self.name} takes learnt prompts, --set prompts={self.prompts_file}, or learns them from labelled "
-                "images of other products, --set auxiliary=[FOLDER]: give one of the two"
-            )
+        if pretrained:
+            check_source(self.name, config.prompts, config.auxiliary, self.prompts_file)
         super().__init__(config, weights=weights, pretrained=pretrained)
         self.prompts: Prompts | None = None
         if self.text is not None:
@@ -133,27 +130,25 @@ class LearntWords(WordsMethod[Config]):
             module.to(course.device)  # type: ignore[union-attr]
         optimizer = torch.optim.Adam(prompts.parameters(), lr=config.learning_rate, betas=self.betas)
 
-        def step(number: int, rng: np.random.Generator) -> Tensor:
-            picks = order_of(len(labelled), config.batch_size, number, config.seed)
-            image, masks, labels = (each.to(course.device) for each in labelled.batch(picks.tolist()))
-            loss = self.loss(image, masks, labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            return loss
+        def loss(picks: list[int]) -> Tensor:
+            images, masks, labels = (each.to(course.device) for each in labelled.batch(picks))
+            return self.loss(images, masks, labels)
 
-        run_steps(
-            step,
-            Learner(prompts, [optimizer]),
-            config.epochs * math.ceil(len(labelled) / config.batch_size),
-            seed=config.seed,
-            checkpoint=course.checkpoint,
-            progress=course.progress,
-        )
+        epochs = Epochs(len(labelled), config.batch_size, config.epochs, config.seed)
+        learn_labelled(loss, Learner(prompts, [optimizer]), epochs, course)
         for module in (self.network, self.text, prompts):
             module.to(CPU)  # type: ignore[union-attr]
         self._take_texts()
 
     def _take_texts(self) -> None:
         assert self.prompts is not None and self.text is not None
-        self.set_texts(self.prompts(self.text))
+        self.network.set_texts(self.prompts(self.text))
+
+
+def check_source(name: str, prompts: str | None, auxiliary: Sequence[str], file: str) -> None:
+    """Raise SettingsError unless there are learnt prompts, such as those in `file`, or images to learn them from."""
+    if (prompts is None) == (not auxiliary):
+        raise SettingsError(
+            f"{name} takes learnt prompts, --set prompts={file}, or learns them from labelled images of other "
+            "products, --set auxiliary=[FOLDER]: give one of the two"
+        )

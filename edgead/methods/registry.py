@@ -31,6 +31,7 @@ BUILT_IN = {
     "winclip": "WinClip",
     "anomaly_clip": "AnomalyClip",
     "crane": "Crane",
+    "filo": "Filo",
 }
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from edgead.errors import SettingsError
 from edgead.methods.method import Course
-from edgead.methods.words import WordsMethod, WordsNetwork, check_clip
+from edgead.methods.words import WordsMethod, WordsNetwork, check_clip, check_temperature
 
 GOOD = (
     "{}",
@@ -94,7 +94,8 @@ class WinClipConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_clip(self.backbone, self.temperature)
+        check_clip(self.backbone)
+        check_temperature(self.temperature)
         for name in ("good", "anomalous", "templates"):
             texts = getattr(self, name)
             if not texts or not all(text.count("{}") == 1 for text in texts):
@@ -154,6 +155,8 @@ class WinClipNetwork(WordsNetwork):
 class WinClip(WordsMethod[WinClipConfig]):
     """Judges by what words say of good and damaged parts, window by window; nothing is learnt."""
 
+    network: WinClipNetwork
+
     name = "winclip"
     config_class = WinClipConfig
     presets = {"default": {}}
@@ -166,7 +169,7 @@ class WinClip(WordsMethod[WinClipConfig]):
         super().__init__(config, weights=weights, pretrained=pretrained)
         if self.text is not None:
             means = [self.text.encode(self.sentences(states)).mean(dim=0) for states in (config.good, config.anomalous)]
-            self.set_texts(torch.stack(means))
+            self.network.set_texts(torch.stack(means))
 
     def build(self, tower: nn.Module) -> WinClipNetwork:
         return WinClipNetwork(tower, self.config.temperature, self.config.scales)

@@ -22,35 +22,53 @@ from edgead.methods.tower_names import CLIP, TOWERS, Positions
 from edgead.methods.towers import build_tower
 
 
-class WordsNetwork(nn.Module):
-    """A tower of CLIP, and the two texts that an image and its patches are compared with.
+class ClipNetwork(nn.Module):
+    """A tower of CLIP that takes images as they come.
 
     Parameters
     ----------
     tower : nn.Module
         Of timm, for images of one size.
-    temperature : float
-        Cosines are divided by it before the softmax.
     """
 
     mean: Tensor
     std: Tensor
-    texts: Tensor
 
-    def __init__(self, tower: Any, temperature: float):
+    def __init__(self, tower: Any):
         super().__init__()
         self.tower = tower
-        self.temperature = temperature
         self.grid: tuple[int, int] = tower.patch_embed.grid_size
         for name in ("mean", "std"):
             self.register_buffer(name, 255 * torch.tensor(tower.pretrained_cfg[name]).view(1, 3, 1, 1))
-        self.register_buffer("texts", F.normalize(torch.ones(2, tower.num_classes), dim=-1))
 
     def tokens(self, image: Tensor) -> Tensor:
         """uint8 RGB (n, h, w, 3) -> tokens with their positions, that of the class first, (n, 1 + patches, d)."""
         patches = self.tower.patch_embed((image.float().permute(0, 3, 1, 2) - self.mean) / self.std)
         first = self.tower.cls_token.expand(patches.shape[0], -1, -1)  # its len would be a constant of the graph
         return torch.cat([first, patches], dim=1) + self.tower.pos_embed
+
+
+class WordsNetwork(ClipNetwork):
+    """A tower of CLIP, and the two texts that an image and its patches are compared with.
+
+    Parameters
+    ----------
+    tower : nn.Module
+        As for `ClipNetwork`.
+    temperature : float
+        Cosines are divided by it before the softmax.
+    """
+
+    texts: Tensor
+
+    def __init__(self, tower: Any, temperature: float):
+        super().__init__(tower)
+        self.temperature = temperature
+        self.register_buffer("texts", F.normalize(torch.ones(2, tower.num_classes), dim=-1))
+
+    def set_texts(self, texts: Tensor) -> None:
+        """Take embeddings of the good and the anomalous text, (2, d) of any length, as constants of the network."""
+        self.texts.copy_(F.normalize(texts.detach(), dim=-1))
 
     def anomalous(self, embeddings: Tensor) -> Tensor:
         """Share of the anomalous text: embeddings (..., d) -> 0..1, (...)."""
@@ -69,6 +87,8 @@ class WordsMethod(Method[Config]):
 
     Attributes
     ----------
+    plain_gelu : bool
+        Whether the method's authors run OpenAI's CLIP, which was trained with QuickGELU, with GELU.
     positions : {"antialiased", "bilinear"}, optional
         How the method's authors bring positions to another image size; by default as the tower's do.
     text : TextTower, optional
@@ -78,7 +98,8 @@ class WordsMethod(Method[Config]):
     learns_from: ClassVar[LearnsFrom] = "nothing"
     calibrated: ClassVar[bool] = False
     positions: ClassVar[Positions | None] = None
-    network: WordsNetwork
+    plain_gelu: ClassVar[bool] = False
+    network: ClipNetwork
 
     def __init__(self, config: Config, *, weights: Path | None = None, pretrained: bool = True):
         super().__init__(config)
@@ -89,19 +110,26 @@ class WordsMethod(Method[Config]):
                 f"{self.name} needs a whole CLIP, {name}: give its file with --weights, see the page Detect with words "
                 "only"
             )
-        tower = build_tower(name, settings.image_size, weights=weights, pretrained=pretrained, positions=self.positions)
+        tower: Any = build_tower(
+            name, settings.image_size, weights=weights, pretrained=pretrained, positions=self.positions
+        )
+        if self.plain_gelu:
+            for block in tower.blocks:
+                block.mlp.act = nn.GELU()
         self.network = self.build(tower).eval().requires_grad_(False)
         self.text: TextTower | None = None
         if pretrained and weights is not None:
-            self.text = TextTower(read_text_tower(weights, name), quick_gelu=TOWERS[name].family is CLIP)
+            self.text = TextTower.of(read_text_tower(weights, name), quick_gelu=self.quick_gelu)
 
     @abstractmethod
-    def build(self, tower: nn.Module) -> WordsNetwork:
+    def build(self, tower: nn.Module) -> ClipNetwork:
         """Build the network around a tower."""
 
-    def set_texts(self, texts: Tensor) -> None:
-        """Take embeddings of the good and the anomalous text, (2, d) of any length, as constants of the network."""
-        self.network.texts.copy_(F.normalize(texts.detach(), dim=-1))
+    @property
+    def quick_gelu(self) -> bool:
+        """Whether the text tower has the activation of OpenAI's trainings."""
+        settings: Any = self.config
+        return TOWERS[settings.backbone].family is CLIP and not self.plain_gelu
 
     @property
     def notes(self) -> Mapping[str, Any]:
@@ -115,10 +143,14 @@ class WordsMethod(Method[Config]):
         return MapHead(patch_weight=0, graph_weight=1, sigma_px=settings.sigma_px)
 
 
-def check_clip(name: str, temperature: float) -> None:
-    """Raise ValueError unless a backbone is a tower of CLIP, and the temperature positive."""
+def check_temperature(temperature: float) -> None:
+    """Raise ValueError unless it is positive."""
     if temperature <= 0:
         raise ValueError(f"temperature {temperature}: give a positive number, such as 0.07")
+
+
+def check_clip(name: str) -> None:
+    """Raise ValueError unless a backbone is a tower of CLIP."""
     known = [known for known, tower in TOWERS.items() if tower.has_text]
     if name not in known:
         raise ValueError(f"backbone {name!r} has no text tower: choose one of {', '.join(known)}")

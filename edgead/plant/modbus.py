@@ -111,13 +111,15 @@ class ModbusPlc:
         self.client.close()
 
 
-def float32_registers(value: float) -> tuple[int, int]:
-    """Two registers of a float32, the high word first.
-
-    struct refuses what float32 cannot hold; a PLC learns that it is beyond all thresholds.
-    """
+def float32(value: float) -> float:
+    """Bound a value to what a float32 holds: a PLC learns that it is beyond all thresholds."""
     largest = 3.4028234663852886e38
-    high, low = struct.unpack(">2H", struct.pack(">f", max(-largest, min(largest, value))))
+    return max(-largest, min(largest, value))
+
+
+def float32_registers(value: float) -> tuple[int, int]:
+    """Two registers of a float32, the high word first."""
+    high, low = struct.unpack(">2H", struct.pack(">f", float32(value)))
     return high, low
 
 

@@ -94,7 +94,8 @@ class OpcUaServer:
         self.port = options.port
         self._ua, self._options, self._failed = ua, options, failed
         self._names = (folder, event_type, event_fields)
-        self._server: Any = Server(user_manager=_Users(options))
+        users: Any = _Users(options)
+        self._server: Any = Server(user_manager=users)
         self._objects: dict[str, Any] = {}
         self._variables: dict[tuple[str, str], Any] = {}
         self._error: Exception | None = None
@@ -168,12 +169,16 @@ class OpcUaServer:
         from asyncua.crypto.permission_rules import SimpleRoleRuleset
 
         options, policies = self._options, self._ua.SecurityPolicyType
-        if options.certificate_file is None:
+        if options.certificate_file is None or options.key_file is None:
             self._server.set_security_policy([policies.NoSecurity], SimpleRoleRuleset())
         else:
             self._server.set_security_policy([policies.Basic256Sha256_SignAndEncrypt], SimpleRoleRuleset())
-            await self._server.load_certificate(options.certificate_file)
-            await self._server.load_private_key(options.key_file)
+            for file, load in (
+                (options.certificate_file, self._server.load_certificate),
+                (options.key_file, self._server.load_private_key),
+            ):
+                content = file.read_bytes()
+                await load(content, format="pem" if b"-----BEGIN" in content else "der")
         anonymous, named = self._ua.AnonymousIdentityToken, self._ua.UserNameIdentityToken
         self._server.set_identity_tokens([anonymous if options.user is None else named])
 

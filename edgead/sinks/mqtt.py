@@ -15,14 +15,25 @@ from edgead.serialization import record_json
 from edgead.sinks.contract import BaseSink, SinkError
 from edgead.sinks.options import QueueSection, SinkOptions, read_host
 from edgead.sinks.registry import register
+from edgead.sinks.sparkplug import SparkplugSink
 from edgead.types import Frame, Verdict
+
+_Id = Annotated[str, Field(pattern=r"^[^/+#\x00-\x1f]{1,64}$")]
 
 
 class MqttOptions(SinkOptions, BrokerOptions):
-    """Verdicts as JSON to an MQTT broker; what it cannot take waits, in order, until it is back."""
+    """Verdicts as JSON or Sparkplug B to an MQTT broker; what it cannot take waits, in order, until it is back."""
 
     kind: Literal["mqtt"] = "mqtt"
+    payload: Annotated[
+        Literal["json", "sparkplug"],
+        Field(description="sparkplug is Sparkplug B, which has topics and a QoS of its own; an extra."),
+    ] = "json"
     topic: Annotated[str, Field(description="{pipeline} stands for the pipeline's name.")] = "edgead/{pipeline}/verdict"
+    group: Annotated[_Id, Field(description="Of Sparkplug's group.")] = "edgead"
+    node: Annotated[
+        _Id | None, Field(description="Of Sparkplug's edge node, unique in its group; by default the computer's name.")
+    ] = None
     qos: Annotated[int, Field(ge=0, le=2, description="0 at most once, 1 at least once, 2 exactly once.")] = 1
     client_id: Annotated[
         str | None, Field(description="By default a new one; with QoS 2 of computer, sink and topic.")
@@ -53,6 +64,7 @@ class MqttSink(BaseSink):
 
     def __init__(self, name: str, section: MqttOptions):
         from edgead.plant.mqtt.connection import Connection  # only those who have a broker need its package
+        from edgead.plant.mqtt.publisher import Publisher
 
         # With QoS 2 the broker must remember what it has had of this client. Otherwise nobody asks who comes back, and
         # two clients with one id would throw each other out.
@@ -63,8 +75,7 @@ class MqttSink(BaseSink):
         self.uri = f"{self._connection.uri}/{section.topic}"
         self._topic = section.topic
         self._qos = section.qos
-        self._acknowledged: int | None = None
-        self._connection.client.on_publish = self._on_publish
+        self._publisher = Publisher(self._connection, self.uri, SinkError)
         self._connection.start()
 
     @property
@@ -73,35 +84,16 @@ class MqttSink(BaseSink):
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
         """Publish, and wait for the broker for as long as it takes, or until the sink is closed."""
-        connection = self._connection
         topic = self._topic.replace("{pipeline}", verdict.pipeline or "stream")
-        with connection.changed:
-            connection.changed.wait_for(lambda: connection.connected or connection.closed)
-            if connection.closed:
-                raise SinkError(f"{self.uri}: closed before the broker was there")
-        try:
-            sent = connection.client.publish(topic, record_json(frame, verdict), self._qos)
-        except ValueError as error:
-            raise SinkError(f"{self.uri}: topic {topic!r} cannot be used: {error}") from None
-        # No connection is no failure above QoS 0: paho keeps the message and sends it when it has connected again.
-        problem = connection.refused(sent.rc)
-        if self._qos == 0 and problem:
-            raise SinkError(f"{self.uri}: {problem}")
-        with connection.changed:
-            connection.changed.wait_for(
-                # Without acknowledgements what was under way when the connection ended is gone.
-                lambda: self._acknowledged == sent.mid or connection.closed or not (self._qos or connection.connected)
-            )
-            if self._acknowledged != sent.mid:
-                raise SinkError(f"{self.uri}: the connection ended before the verdict was acknowledged")
+        self._publisher.wait_until_there()
+        self._publisher.publish(topic, record_json(frame, verdict), self._qos)
 
     def close(self) -> None:
         self._connection.close()
 
-    def _on_publish(self, _client: Any, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
-        with self._connection.changed:
-            self._acknowledged = mid
-            self._connection.changed.notify_all()
+
+def _open(name: str, section: MqttOptions) -> BaseSink:
+    return MqttSink(name, section) if section.payload == "json" else SparkplugSink(section)
 
 
 def _read_uri(uri: str) -> dict[str, Any]:
@@ -118,7 +110,7 @@ def _read_uri(uri: str) -> dict[str, Any]:
 register(
     "mqtt",
     MqttOptions,
-    MqttSink,
+    _open,
     schemes={scheme: f"{scheme}://USER:PASSWORD@HOST:PORT/TOPIC?qos=1" for scheme in ("mqtt", "mqtts")},
     read_uri=_read_uri,
 )

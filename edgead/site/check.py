@@ -30,7 +30,7 @@ def find_missing(site: Site, file: YamlFile) -> Iterator[str]:
         except EdgeadError as error:
             yield _reported(("cameras", name, "uri"), error, file)
     for name, pipeline in site.pipelines.items():
-        models = {("model",): pipeline.model}
+        models: dict[tuple[str, ...], Path] = {("model",): pipeline.model}
         models |= {("recipes", recipe, "model"): section.model for recipe, section in pipeline.recipes.items()}
         for place, model in models.items():
             try:

@@ -72,7 +72,7 @@ def options_table(options: type[Section], *, without: set[str]) -> list[str]:
 
 
 def _default(value: Any) -> str:
-    if value is None:
+    if value is None or value == {}:
         return "none"
     if isinstance(value, dict):
         return ", ".join(f"`{name}: {_default(item).strip('`')}`" for name, item in value.items())
@@ -95,6 +95,8 @@ def _takes(field: Schema, definitions: Schema) -> str:
         return f"{len(field['prefixItems'])} numbers"
     if field["type"] == "array":
         return f"list of {_takes(field['items'], definitions)}"
+    if field["type"] == "object":
+        return f"{_takes(field['additionalProperties'], definitions)} by number"
     bounds = " ".join(text.format(f"{field[key]:,.10g}") for key, text in _BOUNDS.items() if key in field)
     names = {"integer": "whole number", "boolean": "`true`, `false`", "number": "number", "string": "text"}
     kind = {"path": "path", "password": "secret"}.get(field.get("format", ""), names[field["type"]])

@@ -143,10 +143,10 @@ class Site(Section):
     pipelines: dict[Name, PipelineSection] = Field(
         min_length=1, description="Pipelines, by name: each judges one camera with one model."
     )
+    sinks: Annotated[dict[Name, Annotated[SinkOptions, OneOf(SINKS)]], Field(description="Sinks, by name.")] = {}
     parts: Annotated[
         dict[Name, PartSection], Field(description="Parts, by name: each makes one verdict of several pipelines.")
     ] = {}
-    sinks: Annotated[dict[Name, Annotated[SinkOptions, OneOf(SINKS)]], Field(description="Sinks, by name.")] = {}
     store: Annotated[StoreSection, Field(description="The record of every verdict.")] = StoreSection()
     http: Annotated[HttpSection | None, Field(description="The page and the API; null for none.")] = HttpSection()
     limits: Annotated[LimitsSection, Field(description="What the daemon bears before it gives up.")] = LimitsSection()

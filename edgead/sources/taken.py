@@ -49,7 +49,8 @@ class Journal:
         for line in lines:
             try:
                 name, *signature = json.loads(line)
-                known[name] = tuple(map(int, signature))
+                size, modified, changed = map(int, signature)
+                known[name] = (size, modified, changed)
             except (ValueError, TypeError):
                 continue  # torn by a loss of power
         return known

@@ -13,7 +13,7 @@ from edgead.images.files import load_image
 from edgead.methods import METHODS
 from edgead.methods.method import Method
 from edgead.preprocess import inputs_of
-from edgead.training.from_folder import GoodImages
+from edgead.training.good_images import GoodImages
 
 
 def network_ms(detector: str, settings: Mapping[str, Any]) -> float:

@@ -81,15 +81,18 @@ class Status:
 
     def registers(self) -> tuple[int, ...]:
         flags = sum(getattr(self, name) << bit for bit, name in enumerate(FLAGS))
-        told = (flags, self.heartbeat, self.accepted, self.answered, self.decision, *float32_registers(self.score))
-        return (*told, self.recipe, self.reset, self.judged, self.rejected, self.not_judged)
+        asked = (flags, self.heartbeat, self.accepted, self.answered, self.decision, *float32_registers(self.score))
+        return (*asked, self.recipe, self.reset, self.judged, self.rejected, self.not_judged)
 
     @classmethod
     def of(cls, registers: Sequence[int]) -> Status:
         """Read what `registers` gave."""
-        flags, heartbeat, accepted, answered, decision, high, low, *rest = registers
-        bits = (bool(flags >> bit & 1) for bit in range(len(FLAGS)))
-        return cls(*bits, heartbeat, accepted, answered, decision, float32_of(high, low), *rest)
+        flags, heartbeat, accepted, answered, decision, high, low, *counts = registers
+        ready, busy, done, fault = (bool(flags >> bit & 1) for bit in range(len(FLAGS)))
+        recipe, reset, judged, rejected, not_judged = counts
+        score = float32_of(high, low)
+        asked = (ready, busy, done, fault, heartbeat, accepted, answered)
+        return cls(*asked, decision, score, recipe, reset, judged, rejected, not_judged)
 
 
 STATUS_REGISTERS = len(Status().registers())

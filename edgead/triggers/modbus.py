@@ -149,7 +149,9 @@ class ModbusTrigger:
         registers = self._plc.read(options.command, count)
         first, texts = registers[:FIRST_TEXT], registers[FIRST_TEXT:]
         serial, batch = texts[: options.serial_registers], texts[options.serial_registers :]
-        command = Command(*first, *(text_of(words, options.low_byte_first) for words in (serial, batch)))
+        sequence, heartbeat, recipe, reset = first
+        written = (text_of(words, options.low_byte_first) for words in (serial, batch))
+        command = Command(sequence, heartbeat, recipe, reset, *written)
         now_s = time.monotonic()
         if self._heartbeat is None or self._heartbeat[0] != command.heartbeat:
             self._heartbeat = (command.heartbeat, now_s)

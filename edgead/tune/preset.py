@@ -9,7 +9,7 @@ from edgead.dataset.folders import StageProgress
 from edgead.errors import SettingsError
 from edgead.methods import METHODS, find_preset
 from edgead.methods.tower_names import TOWERS
-from edgead.training.from_folder import GoodImages
+from edgead.training.good_images import GoodImages
 from edgead.training.proportions import STEP_PX, find_proportions, keep_proportions
 from edgead.tune import AUTO, AUTO_DETECTOR
 from edgead.tune.auto import LATENCY_MS, choose_settings

@@ -37,8 +37,9 @@ def list_verdicts(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> VerdictPage:
     """List verdicts, newest first; of parts with the values that are named."""
-    asked = {"pipeline": pipeline, "decision": decision, "kind": kind, "part": part, "before_id": before_id}
-    rows = daemon.store.verdicts(**asked, limit=limit)
+    rows = daemon.store.verdicts(
+        pipeline=pipeline, decision=decision, kind=kind, part=part, before_id=before_id, limit=limit
+    )
     last = rows[-1]["id"] if len(rows) == limit else None
     return VerdictPage.model_validate({"verdicts": rows, "next_before_id": last})
 

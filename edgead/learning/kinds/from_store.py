@@ -76,7 +76,7 @@ def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
 def _rejects(records: Records, after: datetime) -> Iterator[str]:
     """Places of the images of what was judged after an instant, page by page."""
     before: str | None = None
-    while page := records.newest(pipeline=None, decision=None, kind=None, before_id=before, limit=_PAGE):
+    while page := records.newest(before_id=before, limit=_PAGE):
         for record, place in page:
             if datetime.fromisoformat(record["judged_at"]) < after:
                 return

@@ -1,0 +1,179 @@
+"""Verdicts as Sparkplug B: the device is an edge node, and each pipeline a device of it."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import edgead
+from edgead.plant.mqtt.sparkplug import BIRTH_DEATH, REBIRTH, Metric, asks_for_rebirth, encode, topic
+from edgead.process.log_rate import limited_log
+from edgead.sinks.contract import BaseSink, SinkError
+from edgead.types import DECISIONS, Frame, Verdict
+
+if TYPE_CHECKING:
+    from edgead.sinks.mqtt import MqttOptions
+
+_LEAVE_S = 1.0
+
+
+class NotSent(SinkError):
+    """The connection ended before the broker had a message."""
+
+
+class SparkplugSink(BaseSink):
+    """Publishes a DDATA for each verdict, after the births of the node and its devices.
+
+    Verdicts wait while the broker is away, and are marked as historical when they come after that. Sparkplug has its
+    data sent with QoS 0, which no broker acknowledges: after each one the broker is asked another thing, whose answer
+    shows that it has the verdict. So none is lost, and one may come twice after a connection broke, as its id shows.
+
+    Parameters
+    ----------
+    section : MqttOptions
+    """
+
+    needs_image = False
+
+    def __init__(self, section: MqttOptions):
+        from edgead.plant.mqtt.connection import Connection  # only those who have a broker need its package
+        from edgead.plant.mqtt.publisher import Publisher
+
+        self._group, self._node = section.group, section.node or socket.gethostname()
+        # The same id after a restart: so the broker ends what it still has of this node, and says so before its birth.
+        client_id = section.client_id or f"edgead-{self._group}-{self._node}"
+        encode((), 0)  # finds out whether protobuf is there
+        self._connection = Connection(section, client_id, clean=True)
+        self.uri = f"{self._connection.uri}/spBv1.0/{self._group}/{self._node}"
+        self._publisher = Publisher(self._connection, self.uri, NotSent)
+        self._lock = threading.RLock()  # the order of sequence numbers is that of messages
+        self._seq = 0
+        self._log = limited_log(__name__, 20, 60.0)
+        # Any beginning: a death of the process before this one is hardly taken for this one's.
+        self._birth_death = secrets.randbelow(256)
+        self._born_ms: int | None = None
+        self._counts: dict[str, Counter[str]] = {}
+        self._last: dict[str, list[Metric]] = {}
+        client = self._connection.client
+        client.on_pre_connect = self._before_connect
+        client.on_message = self._command
+        self._connection.on_ready = self._connected
+        self._connection.start()
+
+    @property
+    def problem(self) -> str | None:
+        return self._connection.problem
+
+    def write(self, frame: Frame, verdict: Verdict) -> None:
+        """Publish, and wait for the broker for as long as it takes, or until the sink is closed.
+
+        One that the broker may not have received when a connection broke is published again after the next births.
+        """
+        device = verdict.pipeline or "stream"
+        counts = self._counts.setdefault(device, Counter())
+        counts[verdict.decision] += 1
+        connection = self._connection
+        while True:
+            with connection.changed:
+                connection.changed.wait_for(lambda: self._is_born or connection.closed)
+                if connection.closed:
+                    raise SinkError(f"{self.uri}: closed before the broker was there")
+            try:
+                self._publish(device, _metrics(frame, verdict, counts, self._born_ms or 0))
+                return
+            except NotSent as error:
+                self._log.info("%s", error)
+
+    @property
+    def _is_born(self) -> bool:
+        return self._connection.connected and self._born_ms is not None
+
+    def _publish(self, device: str, metrics: list[Metric]) -> None:
+        with self._lock:
+            if device not in self._last:
+                unknown = [Metric(metric.name, metric.kind, None) for metric in metrics]
+                self._publisher.send(*self._message("DBIRTH", unknown, device), 0)
+            self._last[device] = metrics
+            self._publisher.send(*self._message("DDATA", metrics, device), 0)
+        self._publisher.wait_until_received()
+
+    def close(self) -> None:
+        """Say that the node leaves: only of a connection that breaks the broker says so itself."""
+        connection = self._connection
+        with self._lock:
+            if self._is_born and not connection.closed:
+                left = connection.client.publish(*self._death(), qos=1)
+                deadline_s = time.monotonic() + _LEAVE_S
+                while not left.is_published() and connection.connected and time.monotonic() < deadline_s:
+                    time.sleep(0.01)
+        connection.close()
+
+    # paho's thread
+
+    def _before_connect(self, _client: Any, _data: Any) -> None:
+        with self._connection.changed:
+            self._born_ms = None
+        self._birth_death = (self._birth_death + 1) % 256
+        self._connection.client.will_set(*self._death(), qos=1)
+
+    def _connected(self) -> None:
+        self._connection.client.subscribe(topic(self._group, "NCMD", self._node), qos=1)
+        self._bear()
+
+    def _command(self, _client: Any, _data: Any, message: Any) -> None:
+        if asks_for_rebirth(message.payload):
+            self._bear()
+
+    def _bear(self) -> None:
+        """Publish the births of the node and of all devices, by whose order the sequence numbers begin again."""
+        client = self._connection.client
+        metrics = [
+            Metric(BIRTH_DEATH, "UInt64", self._birth_death),
+            Metric(REBIRTH, "Boolean", False),
+            Metric("Properties/Software", "String", f"edgead {edgead.__version__}"),
+        ]
+        with self._lock:
+            self._seq = 0
+            client.publish(*self._message("NBIRTH", metrics), qos=0)
+            for device, last in self._last.items():
+                now = [replace(metric, historical=False) for metric in last]
+                client.publish(*self._message("DBIRTH", now, device), qos=0)
+            with self._connection.changed:
+                self._born_ms = self._born_ms or _now_ms()
+                self._connection.changed.notify_all()
+
+    def _message(self, message: str, metrics: list[Metric], device: str | None = None) -> tuple[str, bytes]:
+        payload = encode(metrics, _now_ms(), self._seq)
+        self._seq = (self._seq + 1) % 256
+        return topic(self._group, message, self._node, device), payload
+
+    def _death(self) -> tuple[str, bytes]:
+        metrics = [Metric(BIRTH_DEATH, "UInt64", self._birth_death)]
+        return topic(self._group, "NDEATH", self._node), encode(metrics, _now_ms())
+
+
+def _metrics(frame: Frame, verdict: Verdict, counts: Counter[str], born_ms: int) -> list[Metric]:
+    at_ms = round(frame.captured_at.timestamp() * 1e3)
+    values: list[tuple[str, Any, Any]] = [
+        ("Verdict/Id", "String", frame.id),
+        ("Verdict/Decision", "String", verdict.decision),
+        ("Verdict/Score", "Double", float(verdict.image_score)),
+        ("Verdict/Threshold", "Double", float(verdict.threshold)),
+        ("Verdict/Kind", "String", verdict.kind or ""),
+        ("Part/Serial", "String", frame.part.serial),
+        ("Part/Batch", "String", frame.part.batch),
+        ("Part/Recipe", "String", frame.part.recipe),
+        ("Properties/Model", "String", verdict.model),
+        ("Counters/Judged", "UInt64", counts.total()),
+        *((f"Counters/{decision.capitalize()}", "UInt64", counts[decision]) for decision in DECISIONS),
+    ]
+    return [Metric(*value, timestamp_ms=at_ms, historical=at_ms < born_ms) for value in values]
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 10**6

@@ -1,0 +1,72 @@
+"""A PLC asks and reads its answer: 1,000 parts, on record, by Sparkplug and OPC UA, and each pulled out meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import closing
+
+import pytest
+from broker import PASSWORD, USER
+from cable import Cable
+from daemons import conveyor, make_site, started, wait_for
+from modbus_server import free_port
+from test_sinks_sparkplug import line7, values
+from test_triggers_modbus import Plc, options
+
+from edgead.types import DECISIONS
+
+asyncua = pytest.importorskip("asyncua", reason="PLANT NOT TESTED: pip install 'edgead[opcua]'")
+PARTS, PULLS = 1000, 10
+
+
+async def opcua_counters(port):
+    """Connects anew, as a client that comes and goes."""
+    async with asyncua.Client(f"opc.tcp://127.0.0.1:{port}", timeout=30) as client:
+        index = await client.get_namespace_index("urn:edgead:machine-vision")
+        path = [f"{index}:{name}" for name in ("VisionSystems", "a", "Counters", "Judged")]
+        return await (await client.nodes.objects.get_child(path)).read_value()
+
+
+@pytest.mark.slow
+def test_no_part_is_lost_doubled_or_mixed_up(trained_model, tmp_path):
+    port = free_port()
+    (tmp_path / "plant").mkdir()
+    with line7(tmp_path / "plant") as (broker, host), closing(Plc()) as plc:
+        with closing(Cable(plc.port)) as to_plc, closing(Cable(broker.port)) as to_broker:
+            mqtt = {"kind": "mqtt", "host": "127.0.0.1", "port": to_broker.port, "user": USER, "password": PASSWORD}
+            site = make_site(
+                trained_model,
+                cameras={"conveyor": conveyor(60, count=60)},
+                sinks={
+                    "sparkplug": {**mqtt, "payload": "sparkplug", "group": "plant", "node": "line7", "retry_most_s": 1},
+                    "opcua": {"kind": "opcua", "port": port},
+                },
+            )
+            trigger = options(to_plc.port, answer_within_s=60).model_dump()
+            site["pipelines"]["a"] |= {"trigger": trigger, "sinks": ["sparkplug", "opcua"]}
+            with started(tmp_path, site) as daemon:
+                wait_for(lambda: plc.status().ready, "the trigger is ready")
+                answers, begin_s = {}, time.monotonic()
+                for number in range(1, PARTS + 1):
+                    plc.ask(f"A{number}")
+                    if number % (PARTS // PULLS) == 0:
+                        to_plc.cut()
+                        to_broker.cut()
+                        wait_for(lambda n=number: asyncio.run(opcua_counters(port)) >= n - 1, "OPC UA")
+                    answers[f"A{number}"] = DECISIONS[plc.answer().decision]
+                rate = PARTS / (time.monotonic() - begin_s)
+                wait_for(lambda: asyncio.run(opcua_counters(port)) == PARTS, "the last verdict by OPC UA")
+                heard = lambda: [values(p) for message, _, p in host.heard if message == "DDATA"]  # noqa: E731
+                wait_for(lambda: len({each["Verdict/Id"] for each in heard()}) == PARTS, "all verdicts by Sparkplug")
+                status = plc.status()
+                assert (status.judged, status.not_judged) == (PARTS, 0)
+                daemon.stop()
+    records = daemon.records()
+    assert {record["serial"]: record["decision"] for record in records} == answers
+    assert [record["serial"] for record in records] == list(answers)
+    ids = [each["Verdict/Id"] for each in heard()]
+    assert list(dict.fromkeys(ids)) == [record["id"] for record in records] and len(ids) - PARTS <= PULLS
+    by_id = {record["id"]: record for record in records}
+    assert all(each["Part/Serial"] == by_id[each["Verdict/Id"]]["serial"] for each in heard())
+    print(f"{rate:.1f} parts a second")
