@@ -72,7 +72,7 @@ def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = 
 
 
 def inputs_of(spec: Preprocessing, shape: tuple[int, ...]) -> list[Preprocessing]:
-    """How each input of a frame of this shape is prepared: one for each tile, or `spec` itself without tiles.
+    """How each input of a frame of this shape is prepared: `spec` itself, or one for each tile of an `aligned` frame.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def inputs_of(spec: Preprocessing, shape: tuple[int, ...]) -> list[Preprocessing
         return [spec]
     left, top, width, height = spec.roi or (0, 0, shape[1], shape[0])
     places = [(left + x, top + y, *size) for x, y, *size in spec.tiles.over((height, width))]
-    return [spec.model_copy(update={"tiles": None, "roi": place}) for place in places]
+    return [spec.model_copy(update={"tiles": None, "alignment": None, "roi": place}) for place in places]
 
 
 def cut(image: np.ndarray, region: Sequence[int] | None) -> np.ndarray:
@@ -120,7 +120,7 @@ def _hidden(ignored: Ignored, region: tuple[int, int, int, int] | None, map_shap
 
 
 def map_of_frame(anomaly_map: np.ndarray, spec: Preprocessing, laid: Aligned) -> np.ndarray:
-    """Bring a map of the network's input to the frame: without the image's reflection, as the frame lies.
+    """Bring a map of the network's input, or of all tiles, to the frame: without its reflection, as the frame lies.
 
     Ignored places have the lowest value of all others.
 
@@ -137,11 +137,11 @@ def map_of_frame(anomaly_map: np.ndarray, spec: Preprocessing, laid: Aligned) ->
         The map itself where there is nothing to do.
     """
     shape = laid.image.shape
-    part = anomaly_map[covered(spec, shape)]
+    part = anomaly_map if spec.tiles is not None else anomaly_map[covered(spec, shape)]
     found = anomaly_map if part.shape == anomaly_map.shape else part.copy()
     if spec.ignored is not None:
         ignored = _hidden(spec.ignored, spec.roi, found.shape)
-        counted = found if ignored.all() else found[~ignored]  # a tile may show nothing else
+        counted = found if ignored.all() else found[~ignored]
         found = np.where(ignored, counted.min(), found)
     return laid.back(found, spec.roi or (0, 0, shape[1], shape[0]))
 

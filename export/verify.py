@@ -19,7 +19,7 @@ from edgead.detector.tiles import Mosaic
 from edgead.export.differences import score_scale
 from edgead.images.files import load_image
 from edgead.methods.load import load_network
-from edgead.preprocess import Aligned, aligned, inputs_of, map_of_frame, preprocess
+from edgead.preprocess import aligned, inputs_of, map_of_frame, preprocess
 
 SCORE_TOLERANCE = 1e-4
 MAP_TOLERANCE = 1e-3
@@ -129,24 +129,25 @@ class TorchScores:
         laid = aligned(image, self._manifest.preprocessing)
         spec = self._manifest.preprocessing.model_copy(update={"alignment": None})
         if spec.tiles is None:
-            return self._of_input(laid, spec)[:2]
+            score, anomaly_map, _ = self._of_input(laid.image, spec)
+            return score, map_of_frame(anomaly_map, spec, laid)
         mosaic, scores, joined = None, [], np.empty(0)
         for number, one in enumerate(inputs_of(spec, image.shape)):
-            score, anomaly_map, grid = self._of_input(Aligned(laid.image), one)
+            score, anomaly_map, grid = self._of_input(laid.image, one)
             if mosaic is None:
                 mosaic = Mosaic(spec, grid, image.shape[:2])
                 joined = mosaic.blank(np.float64)
             mosaic.add(joined, number, anomaly_map)
             scores.append(score)
-        return max(scores), laid.back(joined, spec.roi or (0, 0, image.shape[1], image.shape[0]))
+        return max(scores), map_of_frame(joined, spec, laid)
 
-    def _of_input(self, laid: Aligned, spec: Preprocessing) -> tuple[float, np.ndarray, tuple[int, int]]:
-        """Score, map and the grid of patches of what one run of the network sees."""
+    def _of_input(self, image: np.ndarray, spec: Preprocessing) -> tuple[float, np.ndarray, tuple[int, int]]:
+        """Score, map and the grid of patches of what one run of the network sees of an aligned image."""
         manifest = self._manifest
         with torch.inference_mode():
-            given = self._network(torch.from_numpy(preprocess(laid.image, spec))[None])
+            given = self._network(torch.from_numpy(preprocess(image, spec))[None])
         tensors = given if isinstance(given, tuple) else (given,)
         outputs = {name: tensor[0].double().numpy() for name, tensor in zip(manifest.outputs, tensors, strict=True)}
         score, anomaly_map = manifest.head.reference(outputs, self._arrays, spec.image_size)
         height, width = outputs[manifest.output].shape[:2]
-        return score, map_of_frame(anomaly_map, spec, laid), (height, width)
+        return score, anomaly_map, (height, width)

@@ -27,8 +27,8 @@ from edgead.errors import SettingsError
 from edgead.heads.nearest import NearestHead
 from edgead.images.files import ImageError, list_images, load_image
 from edgead.learning.commission.backbone import open_backbone
-from edgead.learning.finalize import kept_images
-from edgead.preprocess import alignment_to, inputs_of, preprocess
+from edgead.learning.finalize import as_kept, kept_images
+from edgead.preprocess import aligned, alignment_to, inputs_of, preprocess
 from edgead.types import Frame
 
 pytest.importorskip("torch", reason="training needs the workstation's packages")
@@ -225,6 +225,17 @@ def test_an_aligned_part_with_places_to_ignore_is_cut_too(detector, part):
     np.testing.assert_allclose(measured.anomaly_map, anomaly_map, atol=1e-3 * anomaly_map.max())
     counted, ignored_place = (measured.anomaly_map[200 * 67 // 480, x * 67 // 480] for x in (140, 400))
     assert counted > 1.5 * ignored_place
+
+
+def test_images_are_aligned_before_they_are_cut_and_kept_as_they_are(line_data, part):
+    tiles = Tiling(size=(288, 288), overlap=(64, 64))
+    spec = Preprocessing(image_size=(16, 16), tiles=tiles, alignment=alignment_to(part))
+    paths = list_images(line_data / "test" / "good")[1:3]
+    image = load_image(paths[1])
+    laid = aligned(image, spec).image
+    assert not np.array_equal(laid, image)
+    np.testing.assert_array_equal(Images(paths, spec)[6], preprocess(laid, inputs_of(spec, laid.shape)[2]))
+    assert as_kept(image, spec) is image
 
 
 def test_a_head_that_remembers_frames_is_refused(tiled_model, monkeypatch):

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgead.artifact.manifest import Preprocessing
 from edgead.images.files import ImageError, load_image
-from edgead.preprocess import inputs_of, preprocess
+from edgead.preprocess import aligned, inputs_of, preprocess
 
 
 class Images(Sequence[np.ndarray]):
@@ -56,7 +56,7 @@ class Images(Sequence[np.ndarray]):
         if self.spec.tiles is None:
             return load_image(path)
         if self._last[0] != path:
-            self._last = path, load_image(path)
+            self._last = path, aligned(load_image(path), self.spec).image
         return self._last[1]
 
     def spread(self, groups: Sequence[int]) -> list[int]:

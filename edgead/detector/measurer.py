@@ -19,7 +19,7 @@ from edgead.detector.tiles import Mosaic
 from edgead.errors import EdgeadError, SettingsError
 from edgead.heads.contract import Describer, Outputs, Scored, Scorer
 from edgead.images.files import as_bgr
-from edgead.preprocess import Aligned, aligned, map_of_frame, preprocess
+from edgead.preprocess import aligned, map_of_frame, preprocess
 from edgead.runtime import choose_runtime
 from edgead.types import StageTimes
 
@@ -122,26 +122,32 @@ class Measurer:
         with self._one_frame:
             if self._closed:
                 raise ClosedError(f"this detector is closed: open {self.artifact.path} again with edgead.load")
-            frame = as_bgr(image)
             t0 = time.perf_counter_ns()
-            laid = aligned(frame, self.manifest.preprocessing)
-            laying_ms = (time.perf_counter_ns() - t0) / 1e6
-            if self._laid.tiles is not None:
-                measured: Measurement | None = self._measure_tiles(laid, score, describe_above)
+            laid = aligned(as_bgr(image), self.manifest.preprocessing)
+            t1 = time.perf_counter_ns()
+            if self._laid.tiles is None:
+                measured = self._measure_input(laid.image, self._laid, score, describe_above)
             else:
-                measured = self._measure_input(laid, self._laid, score, describe_above)
-        if measured is None or self.manifest.preprocessing.alignment is None:
-            return measured
+                measured = self._measure_tiles(laid.image, score, describe_above)
+            if measured is None:
+                return None
+            t2 = time.perf_counter_ns()
+            found = map_of_frame(measured.anomaly_map, self._laid, laid)
+            maximum = measured.map_maximum if found is measured.anomaly_map else float(found.max())
+            laid_ms, found_ms = (t1 - t0) / 1e6, (time.perf_counter_ns() - t2) / 1e6
         times = measured.stage_times
-        return replace(measured, stage_times=replace(times, preprocess_ms=times.preprocess_ms + laying_ms))
+        times = replace(times, preprocess_ms=times.preprocess_ms + laid_ms, smooth_ms=times.smooth_ms + found_ms)
+        return Measurement(
+            measured.image_score, found, maximum, times, measured.descriptor, laid.correlation, laid.found
+        )
 
     def _measure_input(
-        self, laid: Aligned, spec: Preprocessing, score: Callable[[Outputs], Scored | None], describe_above: float
+        self, image: np.ndarray, spec: Preprocessing, score: Callable[[Outputs], Scored | None], describe_above: float
     ) -> Measurement | None:
-        """Score what one run of the network sees of an image."""
+        """Score what one run of the network sees of an aligned image; the map is that of its input."""
         descriptor = None
         t0 = time.perf_counter_ns()
-        preprocess(laid.image, spec, out=self._runtime.input[0])
+        preprocess(image, spec, out=self._runtime.input[0])
         t1 = time.perf_counter_ns()
         outputs = self._runtime.run(self._runtime.input)
         t2 = time.perf_counter_ns()
@@ -151,23 +157,21 @@ class Measurer:
         t3 = time.perf_counter_ns()
         if scored is None:
             return None
-        anomaly_map, maximum = self._of_image(*self._scorer.anomaly_map(scored.patch_scores), spec, laid)
+        anomaly_map, maximum = self._scorer.anomaly_map(scored.patch_scores)
         t4 = time.perf_counter_ns()
         times = StageTimes((t1 - t0) / 1e6, (t2 - t1) / 1e6, (t3 - t2) / 1e6, (t4 - t3) / 1e6)
-        return Measurement(scored.image_score, anomaly_map, maximum, times, descriptor, laid.correlation, laid.found)
+        return Measurement(scored.image_score, anomaly_map, maximum, times, descriptor)
 
     def _measure_tiles(
-        self, laid: Aligned, score: Callable[[Outputs], Scored | None], describe_above: float
+        self, image: np.ndarray, score: Callable[[Outputs], Scored | None], describe_above: float
     ) -> Measurement:
-        """Score every tile of an image; the one with the highest score says in what way it is anomalous."""
-        shape = laid.image.shape
-        mosaic = self._mosaic_of(shape[:2])
+        """Score every tile of an aligned image; the one with the highest score says in what way it is anomalous."""
+        mosaic = self._mosaic_of(image.shape[:2])
         joined, times, joining_ns = mosaic.blank(), [], 0
         highest: Measurement | None = None
-        still = Aligned(laid.image)  # the joined map is brought back to the frame, once
         for number, spec in enumerate(mosaic.inputs):
             level = describe_above if highest is None else max(describe_above, highest.image_score)
-            one = self._measure_input(still, spec, score, level)
+            one = self._measure_input(image, spec, score, level)
             assert one is not None  # a head that waits for more frames is refused
             times.append(one.stage_times)
             t0 = time.perf_counter_ns()
@@ -176,18 +180,9 @@ class Measurer:
             if highest is None or one.image_score > highest.image_score:
                 highest = one
         assert highest is not None
-        t0 = time.perf_counter_ns()
-        anomaly_map = laid.back(joined, self._laid.roi or (0, 0, shape[1], shape[0]))
-        joining_ms = (joining_ns + time.perf_counter_ns() - t0) / 1e6
         total = StageTimes(*(math.fsum(getattr(one, name) for one in times) for name in _STAGES))
-        return replace(
-            highest,
-            anomaly_map=anomaly_map,
-            map_maximum=float(anomaly_map.max()),
-            stage_times=replace(total, smooth_ms=total.smooth_ms + joining_ms),
-            alignment=laid.correlation,
-            found=laid.found,
-        )
+        total = replace(total, smooth_ms=total.smooth_ms + joining_ns / 1e6)
+        return replace(highest, anomaly_map=joined, map_maximum=float(joined.max()), stage_times=total)
 
     def _mosaic_of(self, shape: tuple[int, ...]) -> Mosaic:
         """Where tiles lie in frames of a shape; a camera's frames have one."""
@@ -196,13 +191,6 @@ class Measurer:
             grid = self._runtime.outputs[self.manifest.output].shape[1:3]
             self._mosaic = Mosaic(self._laid, grid, (height, width))
         return self._mosaic
-
-    def _of_image(
-        self, anomaly_map: np.ndarray, maximum: float, spec: Preprocessing, laid: Aligned
-    ) -> tuple[np.ndarray, float]:
-        """The map as the frame lies, and its maximum: without the image's reflection, and without what is ignored."""
-        found = map_of_frame(anomaly_map, spec, laid)
-        return found, maximum if found is anomaly_map else float(found.max())
 
     def close(self) -> None:
         """Release the engine, once no frame is under way."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgead.artifact.inputs import Preprocessing
 from edgead.artifact.tiling import Region
-from edgead.preprocess import inputs_of
+from edgead.preprocess import covered, inputs_of
 
 # A pixel of the joined map is so many pixels of the network's input, at most: the map of a frame of 12 megapixels would
 # have 12 million values, and patches are 8 pixels wide.
@@ -22,7 +22,7 @@ COARSEST = 4
 
 
 class Mosaic:
-    """Where the tiles of frames of one shape lie in the map that they make together.
+    """Where the tiles of aligned frames of one shape lie in the map that they make together.
 
     Parameters
     ----------
@@ -58,6 +58,7 @@ class Mosaic:
     def add(self, joined: np.ndarray, number: int, anomaly_map: np.ndarray) -> None:
         """Blend a tile's map, (h, w) at the size of the network's input, into the map of the frame."""
         rows, columns = self._rows.places[number], self._columns.places[number]
+        anomaly_map = anomaly_map[covered(self.inputs[number], self.shape)]
         if anomaly_map.shape != self._tile:
             anomaly_map = cv2.resize(anomaly_map, self._tile[::-1], interpolation=cv2.INTER_AREA)
         weights = self._rows.shares[number][:, None] * self._columns.shares[number]

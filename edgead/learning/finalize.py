@@ -20,7 +20,7 @@ from edgead.dataset.folders import Progress
 from edgead.detector import Detector, Measurement
 from edgead.heads.nearest import NearestHead
 from edgead.images.files import load_image, write_image
-from edgead.preprocess import cut, preprocess
+from edgead.preprocess import preprocess
 
 GOLDEN_IMAGES = 3
 
@@ -160,15 +160,15 @@ def keep_images(draft: Path, manifest: Manifest, paths: Sequence[Path], scores: 
     if not isinstance(manifest.head, NearestHead) or len(paths) > MOST_KEPT:
         return
     spec = manifest.preprocessing
-    if spec.tiles is not None and len(paths) * as_kept(load_image(paths[0]), spec).size > 3 * MOST_KEPT_PIXELS:
+    if spec.tiles is not None and len(paths) * load_image(paths[0]).size > 3 * MOST_KEPT_PIXELS:
         return
     for rank, pick in enumerate(np.argsort(scores, kind="stable")):
         write_image(draft / KEPT / f"{rank:03d}.png", as_kept(load_image(paths[pick]), spec))
 
 
 def as_kept(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
-    """What is kept of an image, uint8 BGR: what the network sees of it, or where it sees tiles, what is cut."""
-    return preprocess(image, spec)[..., ::-1] if spec.tiles is None else cut(image, spec.roi)
+    """What is kept of an image, uint8 BGR: what the network sees of it, or all of it where that is cut into tiles."""
+    return image if spec.tiles is not None else preprocess(image, spec)[..., ::-1]
 
 
 def rank_kept(draft: Path, paths: Sequence[Path], scores: Sequence[float]) -> None:

@@ -39,7 +39,7 @@ class CalibrationImages:
 
     def readable(self, artifact: Artifact) -> Artifact:
         """The artifact as it takes these images."""
-        if not self.kept:
+        if not self.kept or artifact.manifest.preprocessing.tiles is not None:
             return artifact
         return Artifact(artifact.path, artifact.manifest.with_preprocessing(roi=None, ignored=None, alignment=None))
 
