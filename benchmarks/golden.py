@@ -31,8 +31,7 @@ from edgead.preprocess import preprocess
 # Pixels in x and y, degrees.
 MOVES = {"as given": (0.0, 0.0), "moved 8 px": (8.0, 0.0), "turned 3 degrees": (0.0, 3.0)}
 MEASURED_STEP = 2  # of the pixels every second in rows and columns: a quarter of the memory
-# As on the public boards that the panel leaves out, whose boxes have 35 x 33 pixels in the median.
-SPOTS, SPOT_PX, BOX_PX = (4, 10), (3, 8), 12
+SPOTS, SPOT_PX, BOX_PX = (3, 8), (3, 8), 6
 
 
 class Pair(NamedTuple):
