@@ -38,7 +38,7 @@ def _join(graph: onnx.GraphProto, exact: set[str]) -> None:
     for node in graph.node:
         if node.name in exact:
             node.input[:] = [again.get(name, name) for name in node.input]
-    used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
-    for node in [node for node in graph.node if node.op_type == "Cast" and node.output[0] in again]:
-        if node.output[0] not in used:
+    for made in (again, whole):  # those to half floats have no use once those back have none
+        used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+        for node in [node for node in graph.node if node.output[0] in made and node.output[0] not in used]:
             graph.node.remove(node)

@@ -110,8 +110,8 @@ class Alignment(nn.Module):
 
     def forward(self, query: Tensor, prompt: Tensor) -> Tensor:
         """Features (n, d, h, w) and the prompt's (1, d, h, w) -> both, aligned, (n, 2 d, h, w)."""
-        # A product and no convolution: a half-float graph has the prompt as a constant, and OpenVINO 2026.4 computes
-        # convolutions of constants wrongly when it opens a graph.
+        # A product and no convolution: a half-float graph has the prompt as a constant, of which OpenVINO 2026.4
+        # computed the convolutions of two levels wrongly, in float32 too.
         reduced = self.reduce.weight.flatten(1) @ prompt.flatten(2) + self.reduce.bias[:, None]  # type: ignore[index]
         likeness = self.reduce(query).flatten(2).transpose(1, 2) @ reduced
         weights = likeness.softmax(dim=2)  # over the prompt's places; neither scaled nor with a temperature
