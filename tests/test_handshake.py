@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgead.triggers.handshake import NOT_JUDGED, STATUS_REGISTERS, Command, Handshake, Status
@@ -91,6 +91,7 @@ STEPS = ["ask", "poll", "frame", "verdict", "lost before", "lost after", "cut"]
 
 
 @given(st.lists(st.sampled_from(STEPS), max_size=120))
+@example(["ask", "poll", "lost after", "frame", "lost before"])
 def test_each_part_is_judged_once_and_answered_whatever_is_lost(steps):
     plant = Plant()
     for name in steps:

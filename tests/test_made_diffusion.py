@@ -17,6 +17,7 @@ pytest.importorskip("transformers", reason="the extra `diffusion` is not install
 from command_line import Ended, run_here  # noqa: E402
 from small_diffusion import write_model  # noqa: E402
 
+from edgead.artifact.manifest import Preprocessing  # noqa: E402
 from edgead.cli import making  # noqa: E402
 from edgead.dataset.made import read_made  # noqa: E402
 from edgead.images.files import load_image, write_image  # noqa: E402
@@ -86,7 +87,7 @@ def test_anogen_through_the_verb(data, weights, tmp_path):
         first, wide = (36, 18) if one.kind == "dent" else (6, 9)
         assert abs(columns.size - wide) <= 3 and first - 0.1 * WIDTH - 4 <= columns[0] <= first + 0.1 * WIDTH + 4
         assert mask.any(axis=0).sum() * mask.any(axis=1).sum() == mask.sum(), "the label is the box"
-    pairs = MadePairs(tmp_path / "made", [], None)
+    pairs = MadePairs(tmp_path / "made", [], Preprocessing(image_size=SHAPE))
     assert len(pairs) == 5
 
 

@@ -141,6 +141,7 @@ def test_births_data_and_death_in_their_order(tmp_path):
     assert values(payloads[7]) == data  # the birth of a device that is known has its values
 
 
+@pytest.mark.slow
 def test_a_broken_connection_is_a_death_and_what_waited_comes_as_historical_after_a_new_birth(tmp_path):
     line = Line("caps")
     with line7(tmp_path) as (broker, host):

@@ -134,8 +134,9 @@ class GateSink(BaseSink):
             with self._process:  # waits for it, and closes what leads to it
                 raise SettingsError(f"{self.uri}: {_refused(answer.decode().strip())}")
         self._under_way, self._ended = 0, False
-        name = f"gate {options.line}"
-        self._reader = threading.Thread(target=self._read, args=(self._process,), name=name, daemon=True)
+        self._reader = threading.Thread(
+            target=self._read, args=(self._process,), name=f"gate {options.line}", daemon=True
+        )
         self._reader.start()
 
     def _start_again(self) -> None:

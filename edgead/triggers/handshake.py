@@ -149,6 +149,7 @@ class Handshake:
         taken a first heartbeat, by which it is known again.
         """
         if tuple(registers) in (self._confirmed, self._under_way):
+            self._confirmed = tuple(registers)  # the next one may be lost too
             return
         self._asked = self._confirmed = None
         found = Status.of(registers)
