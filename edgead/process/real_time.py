@@ -66,7 +66,8 @@ class Scheduling:
         if not threads:
             return
         policy = os.SCHED_OTHER if self.priority is None else os.SCHED_FIFO
-        cores = frozenset(self.cores or os.sched_getaffinity(os.getpid()))
+        there = os.sched_getaffinity(os.getpid())
+        cores = frozenset(there.intersection(self.cores) or there)  # a core that is not there is an error of its own
         for thread in threads:
             with suppress(ProcessLookupError, PermissionError):
                 Scheduled(policy, self.priority or 0, cores).give(thread)
