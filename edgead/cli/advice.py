@@ -80,7 +80,8 @@ def _of_the_border(artifact: Artifact) -> list[str]:
     spec = artifact.manifest.preprocessing
     golden = [artifact.image(one.image).shape[:2] for one in artifact.graph("fp32").golden]
     ranked = kept_images(artifact)
-    if spec.roi is not None or len(set(golden)) != 1 or len(ranked) < FEWEST_RANKED:
+    chosen = any((spec.roi, spec.ignored, spec.alignment))  # somebody has said where to look
+    if chosen or len(set(golden)) != 1 or len(ranked) < FEWEST_RANKED:
         return []
     highest = ranked[-max(FEWEST_RANKED, len(ranked) // 4) :]
     with Detector(artifact, runtime="onnxruntime") as detector:
