@@ -81,7 +81,7 @@ def inputs_of(spec: Preprocessing, shape: tuple[int, ...]) -> list[Preprocessing
     """
     if spec.tiles is None:
         return [spec]
-    left, top, width, height = spec.roi or (0, 0, shape[1], shape[0])
+    left, top, width, height = spec.region(shape)
     places = [(left + x, top + y, *size) for x, y, *size in spec.tiles.over((height, width))]
     return [spec.model_copy(update={"tiles": None, "alignment": None, "roi": place}) for place in places]
 
@@ -143,7 +143,7 @@ def map_of_frame(anomaly_map: np.ndarray, spec: Preprocessing, laid: Aligned) ->
         ignored = _hidden(spec.ignored, spec.roi, found.shape)
         counted = found if ignored.all() else found[~ignored]
         found = np.where(ignored, counted.min(), found)
-    return laid.back(found, spec.roi or (0, 0, shape[1], shape[0]))
+    return laid.back(found, spec.region(shape))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,14 @@ def make_small(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(module, "create", create)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_towers() -> Iterator[None]:
+    """Of every test file that imports this, all tests have them."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(patch)
+        yield
+
+
 def clip_file(folder: Path) -> Path:
     """A whole CLIP, by OpenAI's names."""
     file = folder / "clip.pth"
@@ -57,7 +66,7 @@ def learnt_file(folder: Path) -> Path:
 
 
 def build(folder: Path, **changed: Any) -> Filo:
-    """The detector as the authors' code was run, from files of the weights; `make_small` comes before it."""
+    """The detector as the authors' code was run, from files of the weights; `small_towers` comes before it."""
     settings = {
         "backbone": BACKBONE,
         "image_size": (authors.LARGER, authors.LARGER),

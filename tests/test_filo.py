@@ -13,7 +13,7 @@ pytest.importorskip("open_clip", reason="text towers are OpenCLIP's")
 
 import filo_authors as authors  # noqa: E402
 from command_line import run_here  # noqa: E402
-from filo import THEIRS, build, clip_file, learnt_file, make_small  # noqa: E402
+from filo import THEIRS, build, clip_file, learnt_file, small_towers  # noqa: E402, F401
 from safetensors.torch import save_file  # noqa: E402
 
 from edgead.artifact.folder import Artifact  # noqa: E402
@@ -25,13 +25,6 @@ from edgead.methods.filo_words import PLACES, anomalous_sentences, read_descript
 from edgead.methods.load import load_network  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_towers():
-    with pytest.MonkeyPatch.context() as patch:
-        make_small(patch)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ pytest.importorskip("timm", reason="foundation backbones are timm's")
 pytest.importorskip("open_clip", reason="text towers are OpenCLIP's")
 
 import filo_authors as authors  # noqa: E402
-from filo import DETAILS, THEIRS, build, difference, make_small, relative  # noqa: E402
+from filo import DETAILS, THEIRS, build, difference, relative, small_towers  # noqa: E402, F401
 from words_authors import draw_masks  # noqa: E402
 
 from edgead.methods import filo_network, filo_training, filo_words  # noqa: E402
@@ -23,13 +23,6 @@ from edgead.methods.filo import Filo  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TOLERANCE = 1e-5
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_towers():
-    with pytest.MonkeyPatch.context() as patch:
-        make_small(patch)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ pytest.importorskip("open_clip", reason="text towers are OpenCLIP's")
 import words_authors as authors  # noqa: E402
 from command_line import run_here  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
-from words import DINO, REAL, build, clip_state, make_small  # noqa: E402
+from words import DINO, REAL, build, clip_state, small_towers  # noqa: E402, F401
 
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.dataset.errors import DatasetError  # noqa: E402
@@ -30,13 +30,6 @@ from edgead.methods.tower_files import convert, read_text_tower, read_tower  # n
 from edgead.methods.winclip import WinClip, windows_of  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_towers():
-    with pytest.MonkeyPatch.context() as patch:
-        make_small(patch)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ pytest.importorskip("timm", reason="foundation backbones are timm's")
 pytest.importorskip("open_clip", reason="text towers are OpenCLIP's")
 
 import words_authors as authors  # noqa: E402
-from words import REAL, THEIRS, build, difference, make_small, relative  # noqa: E402
+from words import REAL, THEIRS, build, difference, relative, small_towers  # noqa: E402, F401
 
 from edgead.methods import (  # noqa: E402
     anomaly_clip,
@@ -29,13 +29,6 @@ from edgead.methods import (  # noqa: E402
 pytestmark = pytest.mark.usefixtures("one_thread")
 TOLERANCE = 1e-5
 METHODS = tuple(REAL)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_towers():
-    with pytest.MonkeyPatch.context() as patch:
-        make_small(patch)
-        yield
 
 
 @pytest.fixture(scope="module")

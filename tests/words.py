@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,14 @@ def make_small(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(module, "create", create)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_towers() -> Iterator[None]:
+    """Of every test file that imports this, all tests have them."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(patch)
+        yield
+
+
 def clip_state(method: str) -> dict[str, torch.Tensor]:
     """A whole CLIP, by OpenAI's names."""
     return authors.draw_state(THEIRS[f"{method}/names"], THEIRS[f"{method}/shapes"])
@@ -67,7 +75,7 @@ def clip_state(method: str) -> dict[str, torch.Tensor]:
 def build(folder: Path, method: str, **changed: Any) -> WordsMethod[Any]:
     """A detector as its public code was run, from files of the weights; some settings changed.
 
-    `make_small` comes before it; `fixture` of what it gives names the numbers.
+    `small_towers` comes before it; `fixture` of what it gives names the numbers.
     """
     found = _build(folder, method, changed)
     vars(found)["fixture"] = method

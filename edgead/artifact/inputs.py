@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from edgead.artifact.section import Section
-from edgead.artifact.tiling import Tiling
+from edgead.artifact.tiling import Region, Tiling
 
 MOST_PIXELS = 1 << 24  # of the network's input
 
@@ -58,6 +58,10 @@ class Preprocessing(Section):
     ignored: Ignored | None = None
     alignment: Alignment | None = None
     tiles: Tiling | None = None
+
+    def region(self, shape: tuple[int, ...]) -> Region:
+        """The part of a frame of shape (H, W) or (H, W, 3) that is looked at."""
+        return self.roi or (0, 0, shape[1], shape[0])
 
     @field_validator("image_size")
     @classmethod

@@ -224,7 +224,7 @@ class Detector(Measurer):
         kind = None
         if self._kinds and decision != "ok" and measured.descriptor is not None:
             kind = self._kinds.kind_of(measured.descriptor)
-        where = self._shown(shape)
+        where = self.manifest.preprocessing.region(shape)
         boxes = () if decision == "ok" else find_boxes(measured.anomaly_map, limits.map_threshold, where, shape)
         return make(
             measured.image_score,
@@ -243,10 +243,6 @@ class Detector(Measurer):
             kind_p_value=kind and kind.p_value,
             alignment=measured.alignment,
         )
-
-    def _shown(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-        """The part of a frame of this shape that the map covers."""
-        return self.manifest.preprocessing.roi or (0, 0, shape[1], shape[0])
 
     def set_thresholds(self, *, review: float, reject: float) -> None:
         """Judge by other thresholds than the artifact's, from the next image on; the artifact stays as it is.

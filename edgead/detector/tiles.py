@@ -44,7 +44,7 @@ class Mosaic:
         assert spec.tiles is not None
         self.shape = shape
         self.inputs = inputs_of(spec, shape)
-        left, top, width, height = spec.roi or (0, 0, shape[1], shape[0])
+        left, top, width, height = spec.region(shape)
         step = _step(spec.image_size, grid)
         self._tile = spec.image_size[0] // step, spec.image_size[1] // step
         regions: list[Region] = [one.roi for one in self.inputs if one.roi is not None]

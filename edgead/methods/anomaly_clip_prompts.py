@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +10,7 @@ from torch import Tensor, nn
 
 from edgead.errors import SettingsError
 from edgead.methods.clip_text import TextTower
-from edgead.methods.state_dict import load_safetensors, load_tensors
+from edgead.methods.state_dict import load_named
 
 ENDS = ("object.", "damaged object.")
 INITIAL_STD = 0.02
@@ -69,7 +67,7 @@ def read_prompts(file: Path, width: int) -> Prompts:
     SettingsError
         It is no such file, or of another text tower.
     """
-    state = _read(file)
+    state = load_named(file, "prompt_learner", "learnt prompts", "epoch_15.pth")
     names = sorted((name for name in state if name.startswith("compound_prompts_text.")), key=_number)
     try:
         good, anomalous = (state[f"ctx_{kind}"].float() for kind in ("pos", "neg"))
@@ -90,15 +88,3 @@ def read_prompts(file: Path, width: int) -> Prompts:
 def _number(name: str) -> int:
     last = name.rpartition(".")[2]
     return int(last) if last.isdecimal() else -1
-
-
-def _read(file: Path) -> Mapping[str, Tensor]:
-    if not file.is_file():
-        raise SettingsError(f"there is no file {file}: give learnt prompts, such as the authors' epoch_15.pth")
-    if file.suffix == ".safetensors":
-        return load_safetensors(file)
-    state: Any = load_tensors(file, "or safetensors")
-    inner = state.get("prompt_learner", state) if isinstance(state, Mapping) else None
-    if not isinstance(inner, Mapping) or not all(isinstance(value, Tensor) for value in inner.values()):
-        raise SettingsError(f"{file} holds a {type(state).__name__} without tensors by name: give learnt prompts")
-    return inner

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from edgead.errors import SettingsError
-from edgead.methods.state_dict import load_safetensors, load_tensors
+from edgead.methods.state_dict import load_named
 
 SOURCE = "filo_train_on_mvtec.pth"
 LEARNT = ("linear", "shapes", "narrow", "widen", "words.good", "words.anomalous")
@@ -52,7 +50,7 @@ def load_learnt(network: nn.Module, file: Path) -> None:
     SettingsError
         It is no such file, or was learnt with another CLIP: the message says what was found and what to do.
     """
-    state = _read(file)
+    state = load_named(file, "filo", "what was learnt", SOURCE)
     try:
         learnt = {name: state[authors_name(name)].float() for name in network.state_dict() if is_learnt(name)}
         network.load_state_dict(learnt, strict=False)
@@ -63,15 +61,3 @@ def load_learnt(network: nn.Module, file: Path) -> None:
             f"entries begin with {shown}. Give {SOURCE} or filo_train_on_visa.pth of FantasticGNU/FiLo on the Hugging "
             "Face Hub, and the CLIP and the layers that it was learnt with"
         ) from error
-
-
-def _read(file: Path) -> Mapping[str, Tensor]:
-    if not file.is_file():
-        raise SettingsError(f"there is no file {file}: give what was learnt, such as the authors' {SOURCE}")
-    if file.suffix == ".safetensors":
-        return load_safetensors(file)
-    state: Any = load_tensors(file, "or safetensors")
-    inner = state.get("filo", state) if isinstance(state, Mapping) else None
-    if not isinstance(inner, Mapping) or not all(isinstance(value, Tensor) for value in inner.values()):
-        raise SettingsError(f"{file} holds a {type(state).__name__} without tensors by name: give what was learnt")
-    return inner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,30 @@ def load_safetensors(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except SafetensorError as error:
         raise SettingsError(f"{file} is damaged, or no safetensors ({error}): copy it again") from error
+
+
+def load_named(file: Path, entry: str, what: str, example: str) -> Mapping[str, Tensor]:
+    """Load tensors by name from safetensors or from what torch.save wrote, where they may stand under an entry.
+
+    Parameters
+    ----------
+    file : Path
+    entry : str
+        Under which the authors' file has them.
+    what, example : str
+        What to give, and a file that holds it, for the messages.
+
+    Raises
+    ------
+    SettingsError
+        There is no such file, it is damaged, or holds something else.
+    """
+    if not file.is_file():
+        raise SettingsError(f"there is no file {file}: give {what}, such as the authors' {example}")
+    if file.suffix == ".safetensors":
+        return load_safetensors(file)
+    state = load_tensors(file, "or safetensors")
+    inner = state.get(entry, state) if isinstance(state, Mapping) else None
+    if not isinstance(inner, Mapping) or not all(isinstance(value, Tensor) for value in inner.values()):
+        raise SettingsError(f"{file} holds a {type(state).__name__} without tensors by name: give {what}")
+    return inner
