@@ -70,6 +70,14 @@ export function score(value) {
   return (value !== 0 && (size >= 1e6 || size < 1e-3) ? SMALL : DIGITS).format(value);
 }
 
+// How near a score is to the reject threshold that it was judged by; null where that says nothing.
+// Never rounded across the limit: 100 % has passed, 101 % has not.
+export function limitShare({ image_score: value, threshold }) {
+  if (value == null || threshold == null || threshold <= 0 || beyond(threshold)) return null;
+  const share = Math.round((100 * value) / threshold);
+  return `${(value > threshold ? Math.max(share, 101) : Math.min(share, 100)).toLocaleString(locale)} %`;
+}
+
 export const decimal = (value, places) => value.toLocaleString(locale, { minimumFractionDigits: places, maximumFractionDigits: places });
 export const percent = (part, whole) => (whole ? `${decimal((100 * part) / whole, 1)} %` : "—");
 export const count = (value) => (value == null ? "—" : value.toLocaleString(locale));
