@@ -8,6 +8,7 @@ import sys
 from types import FrameType
 
 from edgead.cli import (  # noqa: F401  for their verbs
+    audit,
     daemon,
     describe,
     device,
