@@ -8,6 +8,7 @@ import sys
 from types import FrameType
 
 from edgead.cli import (  # noqa: F401  for their verbs
+    audit,
     daemon,
     describe,
     device,
@@ -17,6 +18,7 @@ from edgead.cli import (  # noqa: F401  for their verbs
     making,
     presets,
     screening,
+    signing,
     thresholds,
     training,
     weights,

@@ -17,6 +17,7 @@ from edgead.process.real_time import Scheduling
 from edgead.runtime import AUTO, RUNTIMES, checked_runtime
 from edgead.sinks import SINKS, SinkOptions
 from edgead.site.explain import Place, PlacedError
+from edgead.site.models import ModelsSection
 from edgead.site.old_forms import renew
 from edgead.site.part_naming import PartNamingSection, RecipeSection
 from edgead.site.parts import PartSection
@@ -149,6 +150,7 @@ class Site(Section):
     ] = {}
     store: Annotated[StoreSection, Field(description="The record of every verdict.")] = StoreSection()
     http: Annotated[HttpSection | None, Field(description="The page and the API; null for none.")] = HttpSection()
+    models: Annotated[ModelsSection, Field(description="Which models may judge.")] = ModelsSection()
     limits: Annotated[LimitsSection, Field(description="What the daemon bears before it gives up.")] = LimitsSection()
 
     @model_validator(mode="before")
