@@ -16,6 +16,7 @@ from edgead.cli import (  # noqa: F401  for their verbs
     learning,
     making,
     presets,
+    registry,
     screening,
     thresholds,
     training,
