@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("httpx")
 import httpx
+from command_line import run_here
 from registry import PASSWORD, USER, RealRegistry, small_model
 
 from edgead.artifact.folder import ENGINES, Artifact, ArtifactError
@@ -387,13 +388,13 @@ def test_a_file_of_docker_that_is_damaged(liar, tmp_path, content):
         pull(AT_HOME, tmp_path / "here", transport=liar.transport)
 
 
-def test_the_verbs(real, tmp_path, capsys):
-    from edgead.cli import app
-
+def test_the_verbs(real, tmp_path):
     small_model(tmp_path / "m")
-    app(["push", str(tmp_path / "m"), str(real.reference("verbs")), "--json"], standalone_mode=False)
-    pushed = json.loads(capsys.readouterr().out)
-    app(["pull", str(real.reference("verbs")), "-o", str(tmp_path / "here"), "--json"], standalone_mode=False)
-    pulled = json.loads(capsys.readouterr().out)
+    ended = run_here("push", tmp_path / "m", real.reference("verbs"), "--json")
+    pushed = json.loads(ended.stdout)
+    ended = run_here("pull", real.reference("verbs"), "-o", tmp_path / "here", "--json")
+    pulled = json.loads(ended.stdout)
     assert pulled["digest"] == pushed["digest"] and pulled["fetched_bytes"] == pushed["bytes"]
     Artifact.load(tmp_path / "here")
+    ended = run_here("pull", real.reference("nowhere"), "-o", tmp_path / "new")
+    assert ended.returncode == 2 and "line/caps:nowhere: the registry has none" in ended.stderr

@@ -31,7 +31,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class SiteDiff:
-    """What a reload has to do; a pipeline of which only model, sinks or follow differ goes on, and is not in `pipelines`."""
+    """What a reload has to do; a pipeline of which only model, sinks or `follow` differ goes on, and is not in it."""
 
     cameras: Difference
     pipelines: Difference

@@ -11,7 +11,7 @@ from functools import reduce
 from typing import Any
 
 from edgead import kernels
-from edgead.daemon.fleet.followers import Followers
+from edgead.daemon.fleet.member import Member
 from edgead.daemon.judging import Receivers
 from edgead.daemon.parts import PartGroups
 from edgead.daemon.pipeline import Pipeline
@@ -55,7 +55,7 @@ class SiteRuntime:
         self.pipelines: dict[str, Pipeline] = {}
         self.sinks: dict[str, QueuedSink] = {}
         self.parts = PartGroups()
-        self.followers = Followers()
+        self.fleet = Member()
         self._publish = publish
         self._kept: KeptThresholds
         self._schedulings: list[Scheduling] = []
@@ -99,7 +99,7 @@ class SiteRuntime:
             self.sinks[name] = open_queued(name, section)
         self.parts.follow(site, self.store, self.sinks, _LEAVE_S)
         self._start(site, site.cameras, site.pipelines)
-        self.followers.follow(site, self.pipelines, self.store)
+        self.fleet.follow(site, self.pipelines, self.store)
 
     def prepare(self, old: Site, new: Site) -> Callable[[], None]:
         """Make ready for another site; gives what goes over to it. Parts whose sections are equal go on undisturbed.
@@ -128,12 +128,12 @@ class SiteRuntime:
         self._place_kernels()
         all_within(_LEAVE_S, [sink.close for sink in leaving])
         self._follow(new, difference.pipelines.started)
-        self.followers.follow(new, self.pipelines, self.store)
+        self.fleet.follow(new, self.pipelines, self.store)
 
     def close(self, deadline: float, also: Iterable[Callable[[], Any]] = ()) -> dict[str, Any]:
         """Let what is under way end, in time, and close everything; gives what each pipeline has counted."""
         pipelines = list(self.pipelines.values())
-        self.followers.close()
+        self.fleet.close()
         for pipeline in pipelines:
             pipeline.stop()
         ended = [pipeline.join(deadline - time.monotonic()) for pipeline in pipelines]
@@ -171,7 +171,7 @@ class SiteRuntime:
             limits=site.limits,
             # Networks that each take all cores wait for each other in the middle of a layer.
             threads=max(1, kernels.threads() // len(site.pipelines)),
-            model=self.followers.begin(name, site, self.store),
+            model=self.fleet.begin(name, site, self.store),
             place_kernels=self._place_kernels,
         )
 
