@@ -146,6 +146,10 @@ def test_a_changed_threshold_stands_in_the_audit(browser, daemon, url):
         expect(row).to_contain_text("Anna (127.0.0.1)")
         expect(row).to_contain_text("reject 0.5000")
         expect(row).to_contain_text("reject 0.1500")
+        expect(page.locator("#chain")).to_contain_text("The record is whole: 1 changes, hash of the last")
+        daemon.store.audit_chain.problem = "row 1 of 2026-11-28 was changed: its hash is not that of what it says"
+        page.reload()
+        expect(page.locator("#chain")).to_contain_text("The record of changes is broken: row 1 of 2026-11-28")
 
 
 def test_the_trigger_and_the_model_are_reached(browser, daemon, url):
