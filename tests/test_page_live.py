@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -202,11 +203,17 @@ def test_evidence_is_walked_by_keys_and_looked_at_closely(browser, url):
 
 
 @pytest.mark.slow
-def test_the_way_back_to_the_list_on_a_phone(browser, url):
+def test_the_way_back_to_the_list_on_a_phone(browser, daemon, url):
+    folder = daemon.store.folder / daemon.store.rows[9]["id"]
+    for number in range(2, 8):
+        shutil.copy(folder / "before-001.jpg", folder / f"before-{number:03}.jpg")
     with opened_page(browser, f"{url}/#evidence", **PHONE) as page:
         page.locator("#verdicts button").nth(2).click()
-        expect(page.locator("#detail .badge")).to_have_text("Reject")
+        expect(page.locator("#detail .film button")).to_have_count(9)
         page.wait_for_timeout(300)
+        chosen = page.locator("#detail .film [aria-pressed=true]")
+        expect(chosen).to_have_text("Heat map")
+        expect(chosen).to_be_in_viewport(ratio=0.99)
         assert page.evaluate("document.querySelector('#verdicts [aria-current]').getBoundingClientRect().bottom") < 48
         page.get_by_role("button", name="Back").click()
         expect(page.locator("#verdicts [aria-current]")).to_be_focused()

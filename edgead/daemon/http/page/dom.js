@@ -57,6 +57,13 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+// Scrolls a list so far that one of its items is seen, and nothing around it.
+export function reveal(list, item) {
+  const [box, seen] = [list.getBoundingClientRect(), item.getBoundingClientRect()];
+  list.scrollLeft += Math.min(0, seen.left - box.left) || Math.max(0, seen.right - box.right);
+  list.scrollTop += Math.min(0, seen.top - box.top) || Math.max(0, seen.bottom - box.bottom);
+}
+
 // Thresholds that are not known yet lie beyond every score.
 export const beyond = (value) => Math.abs(value) >= 1e30;
 

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { anotherKind, markFalseReject } from "./dialogs.js";
-import { badge, by, el, kindOf, limitShare, ms, score, stamp, titleOf, toast } from "./dom.js";
+import { badge, by, el, kindOf, limitShare, ms, reveal, score, stamp, titleOf, toast } from "./dom.js";
 import { inKiosk } from "./kiosk.js";
 import { t } from "./words.js";
 import { zoomable } from "./zoom.js";
@@ -98,7 +98,7 @@ export class EvidenceView {
     if (!find() && way > 0 && this.before) await this.load(this.before);
     const next = find();
     if (!next) return;
-    next.scrollIntoView({ block: "nearest" });
+    reveal(by("verdicts"), next);
     location.hash = next.dataset.link;
     if (by("verdicts").contains(document.activeElement)) next.focus({ preventScroll: true });
   }
@@ -172,7 +172,7 @@ function images(verdict) {
     large.alt = label(name);
     for (const button of buttons) {
       button.setAttribute("aria-pressed", button.dataset.name === name);
-      if (button.dataset.name === name) button.scrollIntoView({ block: "nearest", inline: "nearest" });
+      if (button.dataset.name === name) requestAnimationFrame(() => reveal(film, button)); // it may not be on the page yet
     }
   };
   const film = el("div", { class: "film", role: "group", "aria-label": t("Images") }, buttons);

@@ -33,6 +33,6 @@ export function offerKiosk() {
   by("leave-kiosk").addEventListener("click", () => (location.hash = "live"));
   document.addEventListener("visibilitychange", stayAwake);
   addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && on() && !document.querySelector("dialog[open]")) location.hash = "live";
+    if (event.key === "Escape" && on() && !by("live").hidden && !document.querySelector("dialog[open]")) location.hash = "live";
   });
 }

@@ -48,7 +48,12 @@ export function zoomable(image) {
   image.addEventListener("pointerdown", (event) => (fingers.set(event.pointerId, event), image.setPointerCapture(event.pointerId)));
   image.addEventListener("pointermove", move);
   for (const end of ["pointerup", "pointercancel"]) image.addEventListener(end, (event) => fingers.delete(event.pointerId));
-  frame.addEventListener("wheel", (event) => (event.preventDefault(), zoomTo(scale * STEP ** Math.sign(-event.deltaY), event)), { passive: false });
+  const wheel = (event) => {
+    if (scale === 1 && event.deltaY > 0) return; // the page scrolls
+    event.preventDefault();
+    zoomTo(scale * STEP ** Math.sign(-event.deltaY), event);
+  };
+  frame.addEventListener("wheel", wheel, { passive: false });
   draw();
   return frame;
 }
