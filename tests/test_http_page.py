@@ -309,7 +309,7 @@ NOT_TRANSLATED = """() => { const found = [];
     }
     return found; }"""
 DATA = re.compile(
-    "edgead|Nov|front|conveyor|plc|first|rtsp:.*|modbus:.*|synthetic:|[0-9a-f-]+|away|preprocess.*"
+    "edgead|MiB|API|Nov|front|conveyor|plc|first|rtsp:.*|modbus:.*|synthetic:|[0-9a-f-]+|away|preprocess.*"
     "|the camera's images look different.*|images are not kept.*"
 )
 
