@@ -41,7 +41,7 @@ export class LiveImage {
       } catch {
         await pause(PROBLEM_MS); // the status shows what is wrong
       }
-      if (this.upToDate()) await Promise.race([new Promise((resolve) => (this.wake = resolve)), pause(LOOK_AGAIN_MS)]);
+      if (this.upToDate()) await new Promise((resolve) => (this.wake = resolve, setTimeout(resolve, LOOK_AGAIN_MS)));
     }
   }
 
@@ -60,7 +60,8 @@ export class LiveImage {
     const width = Math.min(1280, Math.ceil((this.canvas.parentElement.clientWidth * devicePixelRatio) / 160) * 160 || 640);
     const found = await fetchImage(`/api/pipelines/${pipeline}/image?overlay=${overlay}&width=${width}`, this.drawn);
     if (!found) return;
-    const [bitmap, verdict] = await Promise.all([createImageBitmap(found.blob), this.verdict(found.id, pipeline)]);
+    const bitmap = await createImageBitmap(found.blob);
+    const verdict = await this.verdict(found.id, pipeline);
     if (pipeline !== this.wanted() || overlay !== by("overlay").checked) return;
     this.canvas.width = bitmap.width;
     this.canvas.height = bitmap.height;
