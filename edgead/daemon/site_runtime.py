@@ -169,7 +169,7 @@ class SiteRuntime:
             kept=self._kept,
             drift_folder=site.store.folder / DRIFT,
             limits=site.limits,
-            accept=lambda artifact: self._trust.check(artifact),  # that of the last reload
+            trust=lambda: self._trust,
             # Networks that each take all cores wait for each other in the middle of a layer.
             threads=max(1, kernels.threads() // len(site.pipelines)),
             place_kernels=self._place_kernels,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.artifact.folder import Artifact
+from edgead.artifact.signatures.trust import ModelTrust
 from edgead.daemon.active_model import ActiveModel, SlotBusyError
 from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.judging import Receivers
@@ -35,8 +36,8 @@ class Wiring:
     kept: KeptThresholds
     drift_folder: Path
     limits: LimitsSection
-    accept: Callable[[Artifact], None]
-    """Raises where the site does not let a model in."""
+    trust: Callable[[], ModelTrust]
+    """Gives the keys of the last reload."""
     threads: int | None = None
     place_kernels: Callable[[], None] = lambda: None
     """Schedules the kernels' threads, which pipelines share, once a pipeline has started some."""
@@ -56,9 +57,9 @@ class SteeredModel(ABC):
     def __init__(self, name: str, section: PipelineSection, wiring: Wiring):
         self.name = name
         self.section = section
-        opened = {"threads": wiring.threads, "accept": wiring.accept}
-        self.slot = ActiveModel(name, section, wiring.kept, **opened)
-        self._recipes = Recipes(name, section, self.slot, wiring.kept, **opened)
+        self._trust = wiring.trust
+        self.slot = ActiveModel(name, section, wiring.kept, threads=wiring.threads, accept=self._accept)
+        self._recipes = Recipes(name, section, self.slot, wiring.kept, threads=wiring.threads, accept=self._accept)
         self._camera = wiring.camera
         self._store = wiring.receivers.store
         self._drift = PipelineDrift(name, self.slot, section.drift, wiring.drift_folder / f"{name}.json")
@@ -108,6 +109,16 @@ class SteeredModel(ABC):
         before = str(self.slot.path)
         self.slot.swap(model)
         self._exchanged("swap model", by, before)
+
+    def sign_own(self, model: Path, *, by: str) -> None:
+        """Sign a model that was learned on this device, where it has a key for that; to be called before `swap`.
+
+        Raises
+        ------
+        EdgeadError
+            It is damaged, or cannot be written.
+        """
+        self._trust().sign_own(model, by=by)
 
     def follow(self, section: PipelineSection) -> None:
         """Take over what a site file that was read again says: another model, or one that has changed where it lies.
@@ -164,6 +175,9 @@ class SteeredModel(ABC):
         before = self._drift.state
         self._drift.start_again()
         self._audit("accept drift", by, before.reason if before else None, None)
+
+    def _accept(self, artifact: Artifact) -> None:
+        self._trust().check(artifact)
 
     def _load_model(self) -> None:
         self.slot.load()
