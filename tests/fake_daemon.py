@@ -122,6 +122,24 @@ class FakePipeline:
         self.audit(by=by, action="thresholds", pipeline=self.name, before=before, after=self.thresholds)
 
 
+class FakeFollower:
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.status = SimpleNamespace(
+            source="oci://registry.test/line/caps:stable",
+            state="pinned",
+            tag_digest="sha256:" + "b" * 64,
+            digest="sha256:" + "a" * 64,
+            reason="somebody has chosen another model",
+            problem=None,
+            looked_at=WHEN,
+            changed_at=None,
+        )
+
+    def follow_again(self, *, by: str) -> None:
+        self.calls.append(("follow again", by))
+
+
 class FakeKinds:
     """No kinds at all; tests of what is shown of kinds have a real store."""
 
@@ -229,6 +247,7 @@ class FakeDaemon:
         )
         self.cameras = {"conveyor": FakeCamera()}
         self.pipelines = {"front": FakePipeline(model)}
+        self.followers = {"front": FakeFollower()}
         queued = dict(name="plc", uri="modbus://plc", waiting=1, written=9, dropped=2, failed=3, problem="away")
         self.queued = queued | dict(required=True, failing_s=42.0, blocks=False)
         counted = dict(decisions={"ok": 3, "review": 0, "reject": 1, "fault": 1}, waiting=1, unmatched=2)

@@ -12,6 +12,7 @@ from typing import Any
 
 from edgead import kernels
 from edgead.artifact.signatures.trust import ModelTrust
+from edgead.daemon.fleet.member import Member
 from edgead.daemon.judging import Receivers
 from edgead.daemon.parts import PartGroups
 from edgead.daemon.pipeline import Pipeline
@@ -55,6 +56,7 @@ class SiteRuntime:
         self.pipelines: dict[str, Pipeline] = {}
         self.sinks: dict[str, QueuedSink] = {}
         self.parts = PartGroups()
+        self.fleet = Member()
         self._publish = publish
         self._kept: KeptThresholds
         self._trust = ModelTrust(required=False)
@@ -100,6 +102,7 @@ class SiteRuntime:
             self.sinks[name] = open_queued(name, section)
         self.parts.follow(site, self.store, self.sinks, _LEAVE_S)
         self._start(site, site.cameras, site.pipelines)
+        self.fleet.follow(site, self.pipelines, self.store)
 
     def prepare(self, old: Site, new: Site) -> Callable[[], None]:
         """Make ready for another site; gives what goes over to it. Parts whose sections are equal go on undisturbed.
@@ -130,10 +133,12 @@ class SiteRuntime:
         self._place_kernels()
         all_within(_LEAVE_S, [sink.close for sink in leaving])
         self._follow(new, difference.pipelines.started)
+        self.fleet.follow(new, self.pipelines, self.store)
 
     def close(self, deadline: float, also: Iterable[Callable[[], Any]] = ()) -> dict[str, Any]:
         """Let what is under way end, in time, and close everything; gives what each pipeline has counted."""
         pipelines = list(self.pipelines.values())
+        self.fleet.close()
         for pipeline in pipelines:
             pipeline.stop()
         ended = [pipeline.join(deadline - time.monotonic()) for pipeline in pipelines]
@@ -172,6 +177,7 @@ class SiteRuntime:
             trust=lambda: self._trust,
             # Networks that each take all cores wait for each other in the middle of a layer.
             threads=max(1, kernels.threads() // len(site.pipelines)),
+            model=self.fleet.begin(name, site, self.store),
             place_kernels=self._place_kernels,
         )
 
