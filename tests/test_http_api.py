@@ -72,6 +72,7 @@ def test_status_tells_every_part_with_its_reason(client, daemon):
     assert pipeline["trigger"] == "software" and pipeline["on_request"]
     assert (queued["waiting"], queued["dropped"], queued["problem"]) == (1, 2, "away")
     assert status["evidence_problems"] == ["images are not kept: the disk is full"]
+    assert status["audit_head"] == client.get("/api/audit/chain").json()["head"] == "c0de" * 16
     assert client.get("/api/cameras").json() == status["cameras"]
     assert client.get("/api/pipelines").json() == status["pipelines"]
     assert client.get("/api/pipelines/front").json() == pipeline
