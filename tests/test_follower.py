@@ -263,6 +263,15 @@ def test_a_record_or_a_model_that_is_damaged_begins_again(bench):
     assert bench.state == ("current", A) and bench.tag.pulled == [A, A]
 
 
+def test_a_model_that_is_damaged_on_this_disk_is_fetched_again(bench):
+    bench.run(100)
+    (bench.folder / A[7:] / "model.onnx").write_bytes(b"bad sector")
+    bench.restart()
+    bench.line.failed_model, bench.line.model_path = bench.line.model_path, bench.line.own  # as a pipeline that starts
+    bench.run(400)
+    assert bench.state == ("current", A) and bench.tag.pulled == [A, A]
+
+
 def test_a_disk_that_is_full_ends_nothing(bench, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

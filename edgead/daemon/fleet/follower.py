@@ -168,9 +168,17 @@ class Follower:
             update = {"current": here, "previous": record.current, "trying": None, "pinned": here != record.seen}
             self._keep(record.model_copy(update=update))
             if record.current is not None and pipeline.failed_model == self._model(record.current):
-                self._refuse(record.current, "it failed in service, and the model before it judges again")
+                self._failed(record.current)
         elif record.trying == here is not None and self._clock() - self._new_since_s >= PROBATION_S:
             self._keep(record.model_copy(update={"trying": None, "starts": 0}))
+
+    def _failed(self, digest: str) -> None:
+        try:
+            Artifact.load(self._model(digest))
+        except ArtifactError:  # the disk's fault: it is fetched again
+            self._keep(self._record.model_copy(update={"seen": None, "pinned": False}))
+            return
+        self._refuse(digest, "it failed in service, and the model before it judges again")
 
     def _forget_decision(self) -> None:
         self._again = False
