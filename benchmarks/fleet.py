@@ -16,11 +16,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from benchmarks.fleet_devices import BAD
 from benchmarks.fleet_servers import Server, make_broker, make_registry, requests_and_bytes
@@ -51,6 +52,7 @@ class Fleet:
     devices: Devices
     folder: Path
     canaries: int
+    processes: list[psutil.Popen] = field(default_factory=list)
 
     def reference(self, tag: str) -> Reference:
         return Reference.read(f"oci://127.0.0.1:{self.registry.port}/line/caps:{tag}")
@@ -73,13 +75,17 @@ class Fleet:
         begin_s, before = time.monotonic(), self._used()
         yield
         took_s = time.monotonic() - begin_s
-        requests, sent, registry_s, broker_s = (now - then for now, then in zip(self._used(), before, strict=True))
+        requests, sent, registry_s, broker_s, devices_s = (
+            now - then for now, then in zip(self._used(), before, strict=True)
+        )
         result |= {"took_s": round(took_s, 1), "requests": requests, "registry_sent_bytes": sent}
         result |= {"registry_cpu_s": round(registry_s, 2), "broker_cpu_s": round(broker_s, 2)}
+        result["devices_cpu_s"] = round(devices_s, 1)
         result["registry_ms_per_request"] = round(1000 * registry_s / max(1, requests), 3)
 
     def _used(self) -> tuple[float, ...]:
-        return (*requests_and_bytes(self.registry.log), self.registry.cpu_s, self.broker.cpu_s)
+        devices = sum(sum(process.cpu_times()[:2]) for process in self.processes)
+        return (*requests_and_bytes(self.registry.log), self.registry.cpu_s, self.broker.cpu_s, devices)
 
 
 def main(arguments: list[str]) -> None:
@@ -117,7 +123,7 @@ def _live(fleet: Fleet, count: int, every_s: float) -> dict[str, Any]:
     move_tag(fleet.reference("stable").at(first.digest), fleet.reference("canary"))
     found: dict[str, Any] = {"package_bytes": first.bytes, "first": {}, "quiet": {}, "new": {}, "bad": {}, "away": {}}
     with fleet.measured(found["first"]):
-        processes = _start(fleet, count, every_s)
+        fleet.processes = _start(fleet, count, every_s)
         fleet.until(lambda: fleet.judging(first.digest) == count)
     with fleet.measured(found["quiet"]):
         time.sleep(_QUIET_S)
@@ -129,7 +135,7 @@ def _live(fleet: Fleet, count: int, every_s: float) -> dict[str, Any]:
     with fleet.measured(found["away"]):
         found["away"] |= _roll_out(fleet, 4, count, away=True)
     found["registry_mib"], found["broker_mib"] = round(fleet.registry.memory_mib), round(fleet.broker.memory_mib, 1)
-    return found | {"service": _end(processes)}
+    return found | {"service": _end(fleet.processes)}
 
 
 def _roll_out(fleet: Fleet, number: int, count: int, *, away: bool = False) -> dict[str, Any]:
@@ -171,7 +177,7 @@ def _stop_a_bad_one(fleet: Fleet, every_s: float) -> dict[str, Any]:
     }
 
 
-def _start(fleet: Fleet, count: int, every_s: float) -> list[subprocess.Popen]:
+def _start(fleet: Fleet, count: int, every_s: float) -> list[psutil.Popen]:
     own = _model(fleet.folder / "models" / "own", 0)
     names = {
         f"d{number:04}": str(fleet.reference("canary" if number < fleet.canaries else "stable"))
@@ -185,11 +191,11 @@ def _start(fleet: Fleet, count: int, every_s: float) -> list[subprocess.Popen]:
     for share in range(_PROCESSES):
         devices = dict(list(names.items())[share::_PROCESSES])
         command = [sys.executable, "-c", code, json.dumps({**given, "devices": devices})]
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
+        processes.append(psutil.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
     return processes
 
 
-def _end(processes: list[subprocess.Popen]) -> dict[str, Any]:
+def _end(processes: list[psutil.Popen]) -> dict[str, Any]:
     tests: list[float] = []
     without = 0.0
     for process in processes:
@@ -200,6 +206,7 @@ def _end(processes: list[subprocess.Popen]) -> dict[str, Any]:
     return {
         "self_tests": len(tests),
         "self_test_median_ms": round(1000 * statistics.median(tests), 1),
+        "self_test_longest_ms": round(1000 * max(tests), 1),
         "longest_without_a_model_ms": round(1000 * without, 3),
     }
 

@@ -119,6 +119,21 @@ def test_a_registry_with_a_password(tmp_path, monkeypatch, caplog):
     assert PASSWORD not in caplog.text and auth not in caplog.text
 
 
+def test_a_registry_with_a_certificate_of_the_plant(tmp_path, monkeypatch):
+    monkeypatch.setattr("edgead.artifact.oci.reference.is_loopback", lambda host: False)
+    registry = RealRegistry(tmp_path / "encrypted", tls=True)
+    registry.start()
+    try:
+        small_model(tmp_path / "m")
+        with pytest.raises(RegistryError, match="https://127.0.0.1:.* cannot be reached .*CERTIFICATE_VERIFY_FAILED"):
+            push(tmp_path / "m", registry.reference())
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "encrypted" / "ca.pem"))
+        pushed = push(tmp_path / "m", registry.reference())
+        assert pull(registry.reference(), tmp_path / "here").digest == pushed.digest
+    finally:
+        registry.stop()
+
+
 # One that lies
 
 

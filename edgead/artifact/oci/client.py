@@ -168,8 +168,9 @@ class Client:
             raise RegistryError(f"{self.origin} does not answer in time") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             late = f" does not answer within {within_s:g} s" if self._attempts.overdue else ""
-            # The words of others may quote a URL, and in it what opens it.
-            raise RegistryError(f"{self.origin}{late or f' cannot be reached ({type(error).__name__})'}") from None
+            # Words of others may quote a URL, and in it what opens it; those of a connection say why there is none.
+            why = str(error) if isinstance(error, httpx.ConnectError) else type(error).__name__
+            raise RegistryError(f"{self.origin}{late or f' cannot be reached ({why})'}") from None
 
 
 def _origin(url: str) -> str:
