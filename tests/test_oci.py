@@ -297,6 +297,17 @@ def test_who_asks_is_known_to_the_registry_alone(liar, tmp_path, monkeypatch):
     assert "evil.test" not in {request.url.host for request in liar.asked}
 
 
+def test_blobs_that_a_registry_keeps_elsewhere_are_there(liar, tmp_path):
+    def elsewhere(request):
+        if request.method == "HEAD":
+            return sent(b"", 307, location="https://cdn.test/blob")
+        return sent(b"", 201) if request.method == "PUT" else None
+
+    liar.instead = elsewhere
+    pushed = push(tmp_path / "theirs", AT_HOME, transport=liar.transport)
+    assert pushed.sent_bytes == 0 and pushed.digest == digest_of(liar.manifest)
+
+
 def renamed(manifest: bytes, name: str) -> bytes:
     content = json.loads(manifest)
     content["layers"][-1]["annotations"]["org.opencontainers.image.title"] = name

@@ -38,10 +38,6 @@ class Reporter:
         self._fresh = False
         self._thread = LastingThread("fleet report", self._run)
 
-    @property
-    def problem(self) -> str | None:
-        return self._connection.problem
-
     def start(self) -> None:
         self._connection.start()
         self._thread.start()
