@@ -17,6 +17,7 @@ from fakes import make_verdict, numbered
 from edgead.drift import DriftState
 from edgead.errors import SettingsError
 from edgead.evidence import EvidenceStore
+from edgead.evidence.chain import Checked, Head
 from edgead.images.files import decode_image
 from edgead.images.overlay import draw_overlay
 from edgead.profiling.latency import LatencyRecorder
@@ -177,6 +178,10 @@ class FakeStore:
         self.rows: list[dict[str, Any]] = []
         self.changes: list[dict[str, Any]] = []
         self.parts = SimpleNamespace(newest=lambda part, **asked: [])
+        self.audit_chain = SimpleNamespace(head=Head(3, "c0de" * 16), problem=None, check=self._check_chain)
+
+    def _check_chain(self) -> Checked:
+        return Checked(len(self.changes), 0, self.audit_chain.head, self.audit_chain.problem)
 
     def add(self, frame: Frame, verdict: Verdict) -> None:
         self.rows.append({**verdict_record(frame, verdict), "false_reject": None})
@@ -214,7 +219,7 @@ class FakeStore:
                 row["false_reject"] = {"at": WHEN.isoformat(), "by": by, "note": note}
 
     def add_audit(self, **change: Any) -> None:
-        self.changes.insert(0, {"at": WHEN.isoformat(), **change})
+        self.changes.insert(0, {"seq": len(self.changes) + 1, "at": WHEN.isoformat(), "hash": "c0de" * 16, **change})
 
     def audit(self, *, limit: int = 100) -> list[dict[str, Any]]:
         return self.changes[:limit]

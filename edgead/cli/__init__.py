@@ -8,6 +8,7 @@ import sys
 from types import FrameType
 
 from edgead.cli import (  # noqa: F401  for their verbs
+    audit,
     daemon,
     describe,
     device,
@@ -19,6 +20,7 @@ from edgead.cli import (  # noqa: F401  for their verbs
     presets,
     registry,
     screening,
+    signing,
     thresholds,
     training,
     weights,

@@ -35,6 +35,8 @@ class Wiring:
     kept: KeptThresholds
     drift_folder: Path
     limits: LimitsSection
+    accept: Callable[[Artifact], None]
+    """Raises where the site does not let a model in."""
     threads: int | None = None
     model: Path | None = None
     """That is to judge instead of the one that the section names."""
@@ -56,8 +58,9 @@ class SteeredModel(ABC):
     def __init__(self, name: str, section: PipelineSection, wiring: Wiring):
         self.name = name
         self.section = section
-        self.slot = ActiveModel(name, section, wiring.kept, threads=wiring.threads)
-        self._recipes = Recipes(name, section, self.slot, wiring.kept, threads=wiring.threads)
+        opened = {"threads": wiring.threads, "accept": wiring.accept}
+        self.slot = ActiveModel(name, section, wiring.kept, **opened)
+        self._recipes = Recipes(name, section, self.slot, wiring.kept, **opened)
         self._camera = wiring.camera
         self._store = wiring.receivers.store
         self._drift = PipelineDrift(name, self.slot, section.drift, wiring.drift_folder / f"{name}.json")
@@ -124,15 +127,18 @@ class SteeredModel(ABC):
         Raises
         ------
         EdgeadError
-            The model cannot be used; the one in service goes on.
+            The model cannot be used, or the site does not let the one in service in any more, which goes on.
         """
         self._departed = self._departed and section.model == self.section.model
         self.section = section
         if self._departed:
+            self.slot.check_accepted()
             return
-        named = section.model
-        if named != self.slot.path or Artifact.load(named).manifest.manifest_sha256 != self.slot.model:
-            self.swap(named, by="site file")
+        there = Artifact.load(section.model)
+        if section.model != self.slot.path or there.manifest.manifest_sha256 != self.slot.model:
+            self.swap(section.model, by="site file")
+        else:
+            self.slot.check_accepted(there)
 
     def roll_back(self, *, by: str = "edgead") -> None:
         """Judge by the model before this one again.

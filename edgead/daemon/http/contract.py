@@ -81,7 +81,17 @@ class ServedPartRecords(Protocol):
     ) -> list[dict[str, Any]]: ...
 
 
+class ServedChain(Protocol):
+    @property
+    def head(self) -> Any: ...
+
+    def check(self) -> Any: ...
+
+
 class ServedStore(Protocol):
+    @property
+    def audit_chain(self) -> ServedChain: ...
+
     @property
     def parts(self) -> ServedPartRecords: ...
 
