@@ -17,6 +17,8 @@ from registry import RealRegistry
 
 from edgead.artifact.folder import Artifact
 from edgead.artifact.oci.push import push
+from edgead.artifact.signatures.keys import make_key, read_private_key
+from edgead.artifact.signatures.sign import sign
 from edgead.daemon.fleet.devices import Devices
 from edgead.plant.mqtt.options import BrokerOptions
 
@@ -125,5 +127,25 @@ def test_a_model_that_is_damaged_after_a_restart_is_fetched_again(trained_model,
         follows(daemon, "current", digest)  # fetched again
         actions = [entry["action"] for entry in daemon.api.get("/api/audit").json()]
         assert actions == ["swap model", "roll back on fault", "swap model"]
+        daemon.stop()
+    check_records(daemon)
+
+
+def test_an_unsigned_model_is_not_let_in_and_a_signed_one_is(trained_model, tmp_path, registry):
+    make_key(tmp_path / "site.key")
+    key = read_private_key(tmp_path / "site.key")
+    own, good = noted(trained_model, tmp_path / "model"), noted(trained_model, tmp_path / "good")
+    sign(own, key)
+    site = make_site(own, cameras={"conveyor": conveyor(10)})
+    site["models"] = {"require_signed": True, "keys": [str(tmp_path / "site.pub")]}
+    site["pipelines"]["a"]["follow"] = {"from": str(registry.reference()), "every_s": 1}
+    unsigned = push(good, registry.reference()).digest
+    with started(tmp_path, site) as daemon:
+        found = follows(daemon, "refused", None)
+        assert found["tag_digest"] == unsigned and "sign" in found["reason"]
+        sign(good, key)
+        pushed = push(good, registry.reference())
+        assert pushed.sent_bytes < 64 << 10  # the signature alone
+        follows(daemon, "current", pushed.digest)
         daemon.stop()
     check_records(daemon)
