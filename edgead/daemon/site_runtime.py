@@ -138,7 +138,7 @@ class SiteRuntime:
     def close(self, deadline: float, also: Iterable[Callable[[], Any]] = ()) -> dict[str, Any]:
         """Let what is under way end, in time, and close everything; gives what each pipeline has counted."""
         pipelines = list(self.pipelines.values())
-        self.fleet.close()
+        self.fleet.stop()
         for pipeline in pipelines:
             pipeline.stop()
         ended = [pipeline.join(deadline - time.monotonic()) for pipeline in pipelines]
@@ -148,7 +148,7 @@ class SiteRuntime:
         self.parts.close(max(0.1, (deadline - time.monotonic()) / 2))
         left_s = max(0.1, deadline - time.monotonic())
         sinks = [_closing(sink, left_s) for sink in self.sinks.values()]
-        all_within(left_s, [*sinks, *(camera.close for camera in self.cameras.values()), *also])
+        all_within(left_s, [*sinks, *(camera.close for camera in self.cameras.values()), self.fleet.close, *also])
         if self._is_open:
             self.store.close(max(0.1, deadline - time.monotonic()))
         if self._lock is not None:

@@ -66,7 +66,7 @@ class SteeredModel(ABC):
         self._store = wiring.receivers.store
         self._drift = PipelineDrift(name, self.slot, section.drift, wiring.drift_folder / f"{name}.json")
         self._state = PipelineState(name)
-        self.failed_model: Path | None = None  # the last one that had to be given up
+        self.failed_model: Path | None = None  # that was given up last, if nothing was chosen since
         if wiring.model is not None:
             self.slot.path = wiring.model
         self._departed = wiring.model is not None  # from the model that the site file names
@@ -219,6 +219,7 @@ class SteeredModel(ABC):
         self._audit(action, by, before, str(self.slot.path))
         self._audit_superseded()
         self._departed = self.slot.path != self.section.model
+        self.failed_model = None
         self._camera.compare_with(self.name, self.slot.golden())
         self._state.resolved("model")
         self.start()
