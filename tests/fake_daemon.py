@@ -199,11 +199,14 @@ class FakeStore:
         asked = {"pipeline": pipeline, "decision": decision, "kind": kind}
         asked |= {name: value or None for name, value in asdict(part).items()}
         wanted = [row for row in rows if all(value in (None, row[key]) for key, value in asked.items())]
-        return wanted[::-1][:limit]
+        return [{**row, "images": self._images(row["id"])} for row in wanted[::-1][:limit]]
 
     def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:
         found = [row for row in self.rows if row["id"] == id and pipeline in (None, row["pipeline"])]
-        return {**found[0], "images": sorted(file.name for file in (self.folder / id).iterdir())} if found else None
+        return {**found[0], "images": self._images(id)} if found else None
+
+    def _images(self, id: str) -> list[str]:
+        return sorted(file.name for file in (self.folder / id).iterdir())
 
     def image(self, id: str, name: str, *, pipeline: str | None = None) -> Path | None:
         found = self.verdict(id, pipeline=pipeline)
@@ -262,12 +265,14 @@ class FakeDaemon:
         self.listeners.append(queue.Queue())
         return self.listeners[-1]
 
-    def judge(self, number: int, score: float, kind: str | None = None, part: Part = NO_PART) -> str:
-        frame, verdict = make_judged(number, score)
+    def judge(
+        self, number: int, score: float, kind: str | None = None, part: Part = NO_PART, *, pipeline: str = "front"
+    ) -> str:
+        frame, verdict = make_judged(number, score, pipeline=pipeline)
         frame = replace(frame, part=part)
         verdict = replace(verdict, kind=kind, kind_p_value=None if kind is None else 0.25)
         self.cameras["conveyor"].frame = frame
-        self.pipelines["front"].judged = frame, verdict
+        self.pipelines[pipeline].judged = frame, verdict
         self.store.add(frame, verdict)
         if isinstance(self.store, EvidenceStore):
             self.store.keep(frame, verdict)

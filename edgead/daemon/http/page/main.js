@@ -5,6 +5,7 @@ import { showChanges } from "./changes.js";
 import { whenChanged } from "./dialogs.js";
 import { by, clock, say } from "./dom.js";
 import { EvidenceView, linkTo } from "./evidence.js";
+import { enterKiosk, leaveKiosk, offerKiosk } from "./kiosk.js";
 import { KindsView } from "./kinds.js";
 import { LiveView } from "./live.js";
 import { offerSettings } from "./settings.js";
@@ -16,6 +17,7 @@ const VIEWS = ["live", "evidence", "kinds", "system", "changes"];
 
 translatePage();
 offerSettings();
+offerKiosk();
 const live = new LiveView((verdict) => (location.hash = linkTo(verdict)));
 const evidence = new EvidenceView();
 const kinds = new KindsView();
@@ -27,11 +29,14 @@ let seenAt = null;
 function route() {
   const [name, first, second] = location.hash.slice(1).split("/");
   const view = VIEWS.includes(name) ? name : "live";
+  // In the kiosk a reject can be looked at; only the way to Live, with its tabs, leads out.
+  if (name === "kiosk") enterKiosk();
+  else if (view === "live") leaveKiosk();
   by("sign-in").hidden = signedIn;
   document.querySelector(".tabs").hidden = !signedIn;
   for (const each of VIEWS) by(each).hidden = !signedIn || each !== view;
   for (const link of document.querySelectorAll(".tabs a")) {
-    if (link.hash === `#${view}`) link.setAttribute("aria-current", "page");
+    if (link.hash === `#${view}`) link.setAttribute("aria-current", "page"), link.scrollIntoView({ block: "nearest", inline: "nearest" });
     else link.removeAttribute("aria-current");
   }
   if (!signedIn) return;
