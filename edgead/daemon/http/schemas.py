@@ -242,11 +242,5 @@ class AuditAnswer(Answer):
     after: Any = None
 
 
-class SessionAnswer(Answer):
-    token_needed: bool
-    signed_in: bool
-    csrf: Annotated[str | None, Field(description="To be sent back as X-CSRF-Token with every change.")]
-
-
 class Done(Answer):
     done: str
