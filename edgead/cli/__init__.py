@@ -15,6 +15,7 @@ from edgead.cli import (  # noqa: F401  for their verbs
     latency,
     learning,
     making,
+    people,
     presets,
     screening,
     thresholds,

@@ -6,6 +6,7 @@ import re
 import secrets
 import unicodedata
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from edgead.errors import SettingsError
@@ -47,6 +48,12 @@ def is_secret(stored: str | None, given: str) -> bool:
     except (InvalidHashError, VerificationError):
         return False
     return stored is not None
+
+
+def is_easy(pin: str) -> bool:
+    """Whether a PIN is one of those that are tried first: digits that are equal, or in a row."""
+    steps = {int(after) - int(before) for before, after in pairwise(pin)}
+    return len(steps) == 1 and steps <= {-1, 0, 1}
 
 
 @cache

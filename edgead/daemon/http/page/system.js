@@ -101,11 +101,11 @@ function pipelineCard(pipeline) {
       ["Reject above", score(limits?.reject)],
     ],
     [
-      el("button", { onclick: (event) => selfTest(pipeline, event.target) }, "Self-test"),
-      limits && el("button", { onclick: () => changeThresholds(pipeline, []) }, "Thresholds"),
-      el("button", { onclick: () => openModels(pipeline) }, "Change model"),
-      pipeline.drift?.state === "warning" && el("button", { onclick: () => acceptDrift(pipeline) }, "Accept drift"),
-      pipeline.can_roll_back && el("button", { onclick: () => rollBack(pipeline) }, "Roll back"),
+      el("button", { "data-needs": "operate", onclick: (event) => selfTest(pipeline, event.target) }, "Self-test"),
+      limits && el("button", { "data-needs": "engineer", onclick: () => changeThresholds(pipeline, []) }, "Thresholds"),
+      el("button", { "data-needs": "engineer", onclick: () => openModels(pipeline) }, "Change model"),
+      pipeline.drift?.state === "warning" && el("button", { "data-needs": "engineer", onclick: () => acceptDrift(pipeline) }, "Accept drift"),
+      pipeline.can_roll_back && el("button", { "data-needs": "engineer", onclick: () => rollBack(pipeline) }, "Roll back"),
     ].filter(Boolean),
   );
 }
