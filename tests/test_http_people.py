@@ -75,15 +75,19 @@ def running(folder, **more) -> Iterator[Line]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    """For tests that leave its users as they are and no counter behind."""
     with running(tmp_path_factory.mktemp("people"), proxy=PROXY) as line:
         yield line
 
 
 @pytest.fixture
-def line(tmp_path):
-    with running(tmp_path) as line:
-        yield line
+def line(shared):
+    """The same, for tests that change its users or count wrong PINs."""
+    guard = shared.server._app.state.guard
+    make_users(shared.folder / "users.yaml")
+    guard._locks = PinLocks()
+    shared.daemon.store.changes.clear()
+    yield shared
+    make_users(shared.folder / "users.yaml")
 
 
 @pytest.mark.parametrize("name", PASSWORDS)
@@ -304,20 +308,18 @@ def test_a_pin_raises_a_panel_for_a_time_and_every_step_is_audited(line):
     assert line.audit[::-1] == [refused, (at, "unlock"), (at, "thresholds"), (at, "lock")]
 
 
-def test_what_a_pin_raised_ends_with_its_time_and_with_the_person(tmp_path):
-    with running(tmp_path, unlock_minutes=1) as line:
-        panel, csrf = line.signed_in(token=PANEL)
+@pytest.mark.parametrize("end", ["time", "person"])
+def test_what_a_pin_raised_ends_with_its_time_and_with_the_person(line, end, monkeypatch):
+    panel, csrf = line.signed_in(token=PANEL)
+    assert panel.post("/api/unlock", json={"name": "anna", "pin": PIN}, headers=csrf).status_code == 200
+    raised_csrf = csrf_of(panel)
+    if end == "time":
         raised = line.server._app.state.guard.cookies.raised
-        for end in ("time", "person"):
-            assert panel.post("/api/unlock", json={"name": "anna", "pin": PIN}, headers=csrf).status_code == 200
-            raised_csrf = csrf_of(panel)
-            if end == "time":
-                raised._clock = lambda: time.monotonic() + 61
-            else:
-                make_users(line.folder / "users.yaml", anna=User(role="engineer", password=hashed("another password")))
-            assert panel.put(THRESHOLDS, json=LIMITS, headers=raised_csrf).status_code == 403
-            assert panel.get("/api/session").json()["way"] == "panel"
-            raised._clock = time.monotonic
+        monkeypatch.setattr(raised, "_clock", lambda: time.monotonic() + 301)
+    else:
+        make_users(line.folder / "users.yaml", anna=User(role="engineer", password=hashed("another password")))
+    assert panel.put(THRESHOLDS, json=LIMITS, headers=raised_csrf).status_code == 403
+    assert panel.get("/api/session").json()["way"] == "panel"
 
 
 def test_a_pin_is_worth_nothing_elsewhere(line):
