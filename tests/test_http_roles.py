@@ -33,6 +33,7 @@ ENGINEER = {
     "POST /api/pipelines/{name}/model",
     "POST /api/pipelines/{name}/roll-back",
     "POST /api/pipelines/{name}/accept-drift",
+    "POST /api/pipelines/{name}/follow",
     "POST /api/pipelines/{name}/kinds/rename",
     "POST /api/pipelines/{name}/kinds/merge",
     "POST /api/pipelines/{name}/kinds/split",
@@ -42,7 +43,7 @@ EFFECTS = {
     "view": set(),
     "operate": {"fire", "judge", "correct", "false reject"},
     "engineer": {"fire", "judge", "correct", "false reject", "thresholds", "swap", "roll back", "accept drift"}
-    | {"rename", "merge", "split"},
+    | {"rename", "merge", "split", "follow again"},
 }
 VALID: dict[str, dict[str, Any]] = {
     "thresholds": {"review": 0.3, "reject": 0.6, "by": "Eve"},
@@ -79,7 +80,7 @@ def operations(daemon) -> list[str]:
 
 def effects(daemon: FakeDaemon) -> list[str]:
     """What the daemon was made to do since the last look; each is forgotten then."""
-    lists = (daemon.pipelines["front"].calls, daemon.store.kinds.calls)
+    lists = (daemon.pipelines["front"].calls, daemon.store.kinds.calls, daemon.followers["front"].calls)
     found = [str(call[0]) for calls in lists for call in calls] + [row["action"] for row in daemon.store.changes]
     for row in daemon.store.rows:
         found += ["false reject"] if row["false_reject"] else []

@@ -25,6 +25,7 @@ NEEDED: dict[tuple[str, str], Role] = {
     ("POST", "/api/pipelines/{name}/model"): "engineer",
     ("POST", "/api/pipelines/{name}/roll-back"): "engineer",
     ("POST", "/api/pipelines/{name}/accept-drift"): "engineer",
+    ("POST", "/api/pipelines/{name}/follow"): "engineer",
     ("POST", "/api/pipelines/{name}/kinds/rename"): "engineer",
     ("POST", "/api/pipelines/{name}/kinds/merge"): "engineer",
     ("POST", "/api/pipelines/{name}/kinds/split"): "engineer",
