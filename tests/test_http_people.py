@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
@@ -341,6 +343,17 @@ def test_wrong_pins_lock_the_person_and_the_panel(line):
     assert panel.post("/api/unlock", json={"name": "otto", "pin": PIN}, headers=csrf).status_code == 429
     assert [action for _, action in line.audit] == 5 * ["unlock_refused"]
     line.person("anna")  # a password is no PIN
+
+
+def test_of_many_wrong_pins_at_once_no_more_are_looked_at(line):
+    panel, csrf = line.signed_in(token=PANEL)
+
+    def guess(pin: int) -> int:
+        return panel.post("/api/unlock", json={"name": "anna", "pin": f"{pin:04}"}, headers=csrf).status_code
+
+    with ThreadPoolExecutor(20) as pool:
+        statuses = Counter(pool.map(guess, range(20)))
+    assert statuses == {403: 5, 429: 15}
 
 
 def test_locks_double_and_are_forgotten_with_a_right_pin():

@@ -6,12 +6,14 @@ import io
 import json
 import os
 import stat
+import sys
 
 import pytest
 from typer.testing import CliRunner
 
 from edgead.cli.app import app
 from edgead.errors import SettingsError
+from edgead.site import passwords
 from edgead.site.http import HttpSection
 from edgead.site.passwords import hash_secret, is_secret
 from edgead.site.users import User, find_user, read_users, user_name, write_users
@@ -122,6 +124,14 @@ def test_root_leaves_the_file_to_whom_it_belongs(file):
     assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (12345, 0o600)
 
 
+def test_without_the_package_the_error_names_its_extra(file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "argon2", None)
+    passwords._hasher.cache_clear()
+    with pytest.raises(SettingsError, match=r"need argon2-cffi: .*people"):
+        run(file, "add", "Anna", "--role", "view", given=PASSWORD)
+    assert not file.exists()
+
+
 def test_a_hash_differs_each_time_and_is_argon2id():
     one, other = hash_secret(PASSWORD), hash_secret(PASSWORD)
     assert one != other and one.startswith("$argon2id$")
@@ -140,6 +150,8 @@ def test_a_hash_differs_each_time_and_is_argon2id():
         ({"proxy": {"from": ["0.0.0.0/0"], "roles": {"a": "view"}}}, "believes everybody"),
         ({"proxy": {"from": ["::/0"], "roles": {"a": "view"}}}, "believes everybody"),
         ({"proxy": {"from": ["10.0.0.1"], "roles": {}}}, "at least 1"),
+        ({"proxy": {"from": ["10.0.0.1", "127.0.0.1/32"], "roles": {"a": "view"}}}, "needs a secret"),
+        ({"proxy": {"from": ["::1"], "roles": {"a": "view"}}}, "needs a secret"),
         ({"proxy": {"from": ["10.0.0.1"], "roles": {"a": "view"}, "user_header": "X_User"}}, "pattern"),
         ({"proxy": {"from": ["10.0.0.1"], "roles": {"a": "view"}, "groups_header": "x-forwarded-user"}}, "different"),
     ],

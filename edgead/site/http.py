@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,6 +25,10 @@ def _not_all(network: IPvAnyNetwork) -> IPvAnyNetwork:
     if network.prefixlen == 0:
         raise ValueError("believes everybody: name the address of the proxy")
     return network
+
+
+def _is_here(network: IPvAnyNetwork) -> bool:
+    return network.is_loopback or any(ip_address(own) in network for own in ("127.0.0.1", "::1"))
 
 
 Token = Annotated[SecretStr, AfterValidator(_long_enough)]
@@ -65,11 +70,14 @@ class ProxySection(Section):
     secret_header: Annotated[Header, Field(description="Carries `secret`.")] = "X-Proxy-Secret"
     secret: Annotated[
         Token | None,
-        Field(description="What only the proxy knows. Set it where other programs run at the proxy's address."),
+        Field(description="What only the proxy knows; must be set for a proxy on this computer."),
     ] = None
 
     @model_validator(mode="after")
-    def _three_headers(self) -> ProxySection:
+    def _nobody_elses(self) -> ProxySection:
+        # A page whose name was rebound to this computer may set any header, and comes from here as the proxy does.
+        if self.secret is None and any(_is_here(network) for network in self.from_):
+            raise ValueError("a proxy on this computer needs a secret: every program and page here could say the same")
         if len({each.lower() for each in (self.user_header, self.groups_header, self.secret_header)}) < 3:
             raise ValueError("user_header, groups_header and secret_header must be three different headers")
         return self
