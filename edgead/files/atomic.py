@@ -13,7 +13,7 @@ UNFINISHED = ".part"
 _MOST_OF_NAME = 40  # characters, of at most four bytes each: a file name has 255 bytes in all
 
 
-def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
+def write_whole(path: Path, content: bytes, *, durable: bool = True, mode: int | None = None) -> None:
     """Write a file, and the folders above it; of several writers at a time, the last one stays.
 
     A link stays a link to what is written, and a file keeps its permissions. What is no regular file, such as a FIFO
@@ -25,6 +25,8 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
     content : bytes
     durable : bool
         Wait until it is on the disk, so that it is whole after the power has gone too.
+    mode : int, optional
+        Permissions from the first byte on, whatever a file of that name had.
 
     Raises
     ------
@@ -36,17 +38,17 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
         if path.exists() and not path.is_file():
             path.write_bytes(content)
         else:
-            _replace(Path(os.path.realpath(path)), content, durable)
+            _replace(Path(os.path.realpath(path)), content, durable, mode)
 
 
-def _replace(path: Path, content: bytes, durable: bool) -> None:
+def _replace(path: Path, content: bytes, durable: bool, mode: int | None) -> None:
     # Hidden and of another suffix, so that nobody who lists the folder takes it for the file; of a name that nobody
     # foresees, so that no other writer has it open, and nobody has put a link there.
     unfinished = path.with_name(f".{path.name[:_MOST_OF_NAME]}.{secrets.token_hex(8)}{UNFINISHED}")
     try:
         with open(unfinished, "xb") as stream:
-            if path.exists():
-                unfinished.chmod(stat.S_IMODE(path.stat().st_mode))
+            if mode is not None or path.exists():
+                unfinished.chmod(stat.S_IMODE(path.stat().st_mode) if mode is None else mode)
             stream.write(content)
             if durable:
                 stream.flush()

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from edgead.components.options import Host, Name, Seconds, Section, is_loopback
+from edgead.components.options import Name, Seconds, Section
 from edgead.components.registry import OneOf
 from edgead.drift import DriftSection
 from edgead.errors import suggestion
@@ -18,6 +18,7 @@ from edgead.runtime import AUTO, RUNTIMES, checked_runtime
 from edgead.sinks import SINKS, SinkOptions
 from edgead.site.explain import Place, PlacedError
 from edgead.site.follow import FleetSection, FollowSection
+from edgead.site.http import HttpSection as HttpSection
 from edgead.site.models import ModelsSection
 from edgead.site.old_forms import renew
 from edgead.site.part_naming import PartNamingSection, RecipeSection
@@ -104,32 +105,6 @@ class PipelineSection(Section):
         ),
     ] = None
     drift: Annotated[DriftSection | None, Field(description="null watches for none.")] = DriftSection()
-
-
-class HttpSection(Section):
-    """The page and the API. Without a token only this computer can reach them."""
-
-    host: Annotated[Host, Field(description="Address to listen on; any but this computer alone demands a token.")] = (
-        "127.0.0.1"
-    )
-    port: Annotated[int, Field(ge=0, le=65535, description="0 takes a free one.")] = 8080
-    token: Annotated[SecretStr | None, Field(description="16 characters or more; best from the environment.")] = None
-    secure_cookie: Annotated[bool, Field(description="Behind a proxy that speaks HTTPS.")] = False
-    session_hours: Annotated[float, Field(gt=0, le=24 * 365, description="How long a sign-in on the page lasts.")] = (
-        12.0
-    )
-    failures_most: Annotated[
-        int, Field(ge=1, le=10**6, description="Wrong tokens of one address within `failures_within_s`.")
-    ] = 10
-    failures_within_s: Annotated[Seconds, Field(description="The time in which wrong tokens are counted.")] = 60.0
-
-    @model_validator(mode="after")
-    def _guarded(self) -> HttpSection:
-        if not is_loopback(self.host) and self.token is None:
-            raise ValueError(f"host {self.host} can be reached from elsewhere: give a token, or bind 127.0.0.1")
-        if self.token is not None and len(self.token.get_secret_value()) < 16:
-            raise ValueError("the token is shorter than 16 characters: `openssl rand -hex 32` makes one")
-        return self
 
 
 class LimitsSection(Section):

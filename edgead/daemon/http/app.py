@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio import CapacityLimiter
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 
@@ -59,6 +60,7 @@ def build_app(daemon: Served) -> FastAPI:
     )
     app.state.daemon = daemon
     app.state.guard = Guard(section)
+    app.state.hashing = CapacityLimiter(1)
     app.state.events = VerdictEvents(daemon.subscribe_verdicts)
     app.state.live = LiveImages()
     app.state.desk = judge.Desk()

@@ -6,7 +6,7 @@ import asyncio
 import queue
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from edgead.daemon.http.schemas import VerdictAnswer
 from edgead.process.lasting_thread import LastingThread
@@ -43,7 +43,7 @@ class VerdictEvents:
         if thread:
             thread.join(_JOIN_S)
 
-    def listen(self) -> AsyncIterator[str]:
+    def listen(self) -> AsyncGenerator[str, None]:
         """Begin to listen; called on the event loop.
 
         Raises
@@ -60,7 +60,7 @@ class VerdictEvents:
                 self._thread.start()
         return self._events(listener)
 
-    async def _events(self, listener: _Listener) -> AsyncIterator[str]:
+    async def _events(self, listener: _Listener) -> AsyncGenerator[str, None]:
         try:
             yield "retry: 2000\n\n"
             while not self._closed.is_set():

@@ -234,11 +234,5 @@ class PositionsAnswer(Answer):
     counts: Annotated[list[list[int]], Field(description="Boxes that touch each cell, row by row.")]
 
 
-class SessionAnswer(Answer):
-    token_needed: bool
-    signed_in: bool
-    csrf: Annotated[str | None, Field(description="To be sent back as X-CSRF-Token with every change.")]
-
-
 class Done(Answer):
     done: str

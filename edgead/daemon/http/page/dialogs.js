@@ -1,6 +1,6 @@
 // What is asked before something is changed. The name that stands in the audit is remembered by the browser.
 
-import { get, post, put } from "./api.js";
+import { get, me, post, put } from "./api.js";
 import { el, score, toast } from "./dom.js";
 import { t } from "./words.js";
 
@@ -13,7 +13,9 @@ export function whenChanged(callback) {
   onChanged = callback;
 }
 
+// Asked for where nobody is signed in by name: who is stands in the audit whatever a form says.
 function nameField() {
+  if (me().name) return [];
   return [
     el("label", { for: "by" }, t("Your name, for the list of changes")),
     el("input", { id: "by", name: "by", required: true, maxlength: "64", autocomplete: "name", value: remembered() }),
@@ -21,7 +23,7 @@ function nameField() {
 }
 
 // A dialog with a form; `send` gets the form's values, and says by an error why it cannot be.
-function ask({ title, lead, fields, action, danger = false, send, done }) {
+export function ask({ title, lead, fields, action, danger = false, send, done }) {
   const error = el("p", { class: "form-error", role: "alert", hidden: true });
   const submit = el("button", { class: danger ? "danger" : "primary" }, action);
   const cancel = el("button", { type: "button", onclick: () => box.close() }, t("Cancel"));
@@ -31,7 +33,8 @@ function ask({ title, lead, fields, action, danger = false, send, done }) {
     event.preventDefault();
     submit.disabled = true;
     const values = Object.fromEntries(new FormData(form));
-    if (values.by) localStorage.setItem(NAME, values.by);
+    values.by ??= me().name;
+    if (values.by && !me().name) localStorage.setItem(NAME, values.by);
     try {
       await send(values);
       box.close();

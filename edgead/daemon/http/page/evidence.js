@@ -144,8 +144,8 @@ export class EvidenceView {
 }
 
 function detail(verdict) {
-  const mark = verdict.decision === "ok" ? null : el("button", { onclick: () => markFalseReject(verdict) }, verdict.false_reject ? t("Change the mark") : t("This part was good"));
-  const another = verdict.decision === "ok" ? null : el("button", { onclick: () => anotherKind(verdict) }, t("Another kind"));
+  const mark = verdict.decision === "ok" ? null : el("button", { "data-needs": "operate", onclick: () => markFalseReject(verdict) }, verdict.false_reject ? t("Change the mark") : t("This part was good"));
+  const another = verdict.decision === "ok" ? null : el("button", { "data-needs": "operate", onclick: () => anotherKind(verdict) }, t("Another kind"));
   return [
     ...images(verdict),
     el("div", { class: "detail-head" }, badge(verdict.decision), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, scoreOf(verdict)), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, another, mark)),

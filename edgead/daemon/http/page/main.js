@@ -8,6 +8,7 @@ import { EvidenceView, linkTo } from "./evidence.js";
 import { enterKiosk, leaveKiosk, offerKiosk } from "./kiosk.js";
 import { KindsView } from "./kinds.js";
 import { LiveView } from "./live.js";
+import { showPerson, showSignIn, watchPeople } from "./people.js";
 import { offerSettings } from "./settings.js";
 import { SystemView } from "./system.js";
 import { t, translatePage } from "./words.js";
@@ -107,29 +108,14 @@ function signedOut() {
   events = null;
   say(by("connection"), t("Signed out"));
   delete by("connection").dataset.state;
-  by("sign-out").hidden = true;
+  for (const id of ["who", "unlock", "sign-out"]) by(id).hidden = true;
   route();
-  by("token").focus();
+  showSignIn();
 }
-
-by("sign-in").querySelector("form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const error = by("sign-in").querySelector(".form-error");
-  error.hidden = true;
-  try {
-    await post("/api/login", { token: by("token").value });
-    by("token").value = "";
-    await begin();
-  } catch (problem) {
-    error.textContent = problem.message;
-    error.hidden = false;
-    by("token").select();
-  }
-});
 
 by("sign-out").addEventListener("click", async () => {
   await post("/api/logout").catch(() => {});
-  signedOut();
+  begin();
 });
 
 async function begin() {
@@ -137,7 +123,7 @@ async function begin() {
     const found = await session();
     if (!found.signed_in) return signedOut();
     signedIn = true;
-    by("sign-out").hidden = !found.token_needed;
+    showPerson();
     route();
   } catch {
     disconnected();
@@ -145,7 +131,8 @@ async function begin() {
   }
 }
 
-whenSignedOut(signedOut);
+whenSignedOut(() => signedIn && begin());
+watchPeople(begin);
 whenChanged(() => {
   refresh();
   live.again();

@@ -103,11 +103,11 @@ function pipelineCard(pipeline) {
       [t("Reject above"), score(limits?.reject)],
     ],
     [
-      el("button", { onclick: (event) => selfTest(pipeline, event.target) }, t("Self-test")),
-      limits && el("button", { onclick: () => changeThresholds(pipeline, []) }, t("Thresholds")),
-      el("button", { onclick: () => openModels(pipeline) }, t("Change model")),
-      pipeline.drift?.state === "warning" && el("button", { onclick: () => acceptDrift(pipeline) }, t("Accept drift")),
-      pipeline.can_roll_back && el("button", { onclick: () => rollBack(pipeline) }, t("Roll back")),
+      el("button", { "data-needs": "operate", onclick: (event) => selfTest(pipeline, event.target) }, t("Self-test")),
+      limits && el("button", { "data-needs": "engineer", onclick: () => changeThresholds(pipeline, []) }, t("Thresholds")),
+      el("button", { "data-needs": "engineer", onclick: () => openModels(pipeline) }, t("Change model")),
+      pipeline.drift?.state === "warning" && el("button", { "data-needs": "engineer", onclick: () => acceptDrift(pipeline) }, t("Accept drift")),
+      pipeline.can_roll_back && el("button", { "data-needs": "engineer", onclick: () => rollBack(pipeline) }, t("Roll back")),
     ].filter(Boolean),
   );
 }
