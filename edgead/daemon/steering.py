@@ -13,7 +13,7 @@ from edgead.artifact.folder import Artifact
 from edgead.daemon.active_model import ActiveModel, SlotBusyError
 from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.judging import Receivers
-from edgead.daemon.pipeline_state import PipelineState
+from edgead.daemon.pipeline_state import Kind, PipelineState
 from edgead.daemon.recipes import Recipes
 from edgead.daemon.self_test import SelfTestError
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
@@ -21,6 +21,7 @@ from edgead.errors import EdgeadError
 from edgead.site.schema import LimitsSection, PipelineSection
 
 if TYPE_CHECKING:
+    from edgead.drift import DriftState
     from edgead.sources.supervised import SupervisedCamera
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,15 @@ class SteeredModel(ABC):
         self._drift = PipelineDrift(name, self.slot, section.drift, wiring.drift_folder / f"{name}.json")
         self._state = PipelineState(name)
         self._departed = False  # from the model that the site file names
+
+    @property
+    def faults(self) -> dict[Kind, str]:
+        """Reasons of all faults that stand, what is shown first at the front."""
+        return self._state.faults()
+
+    @property
+    def drift(self) -> DriftState | None:
+        return self._drift.state
 
     @abstractmethod
     def start(self) -> None:

@@ -16,6 +16,7 @@ from edgead.evidence.settings import StoreSection
 from edgead.process.real_time import Scheduling
 from edgead.runtime import AUTO, RUNTIMES, checked_runtime
 from edgead.sinks import SINKS, SinkOptions
+from edgead.site.alarms import AlarmsSection, NoticesSection
 from edgead.site.explain import Place, PlacedError
 from edgead.site.old_forms import renew
 from edgead.site.part_naming import PartNamingSection, RecipeSection
@@ -98,6 +99,7 @@ class PipelineSection(Section):
         ),
     ] = None
     drift: Annotated[DriftSection | None, Field(description="null watches for none.")] = DriftSection()
+    alarms: Annotated[AlarmsSection, Field(description="When it raises an alarm; by default never.")] = AlarmsSection()
 
 
 class HttpSection(Section):
@@ -149,6 +151,9 @@ class Site(Section):
     ] = {}
     store: Annotated[StoreSection, Field(description="The record of every verdict.")] = StoreSection()
     http: Annotated[HttpSection | None, Field(description="The page and the API; null for none.")] = HttpSection()
+    notices: Annotated[
+        NoticesSection, Field(description="Who receives notices of alarms, faults and drift, besides the page.")
+    ] = NoticesSection()
     limits: Annotated[LimitsSection, Field(description="What the daemon bears before it gives up.")] = LimitsSection()
 
     @model_validator(mode="before")
@@ -169,6 +174,12 @@ class Site(Section):
                 _expect(view, self.pipelines, ("parts", name, "pipelines"))
             for sink in part.sinks:
                 _expect(sink, self.sinks, ("parts", name, "sinks"))
+        for sink in self.notices.sinks:
+            _expect(sink, self.sinks, ("notices", "sinks"))
+            if not self.sinks[sink].takes_notices:
+                raise PlacedError(
+                    ("notices", "sinks"), f"{sink!r} takes verdicts alone; mqtt (JSON) and webhook do take notices"
+                )
         return self
 
 

@@ -2,6 +2,7 @@
 
 import { get, post, put } from "./api.js";
 import { el, score, toast } from "./dom.js";
+import { t } from "./words.js";
 
 const NAME = "edgead-name";
 const FORESEEN_EVERY_MS = 500;
@@ -211,5 +212,16 @@ export function rollBack(pipeline) {
     danger: true,
     send: (values) => post(`/api/pipelines/${pipeline.name}/roll-back`, values),
     done: "Rolled back",
+  });
+}
+
+export function acknowledge(notice, title) {
+  ask({
+    title: t("Have you seen this?"),
+    lead: `${title}. ${t("The sound ends. The notice stands until its cause is gone.")}`,
+    fields: nameField(),
+    action: t("Acknowledge"),
+    send: (values) => post(`/api/notices/${notice.id}/acknowledge`, values),
+    done: t("Acknowledged"),
   });
 }

@@ -1,5 +1,6 @@
 // The page: signing in, the five views, the state of the connection.
 
+import { NoticesView } from "./alarms.js";
 import { get, post, session, whenSignedOut } from "./api.js";
 import { showChanges } from "./changes.js";
 import { whenChanged } from "./dialogs.js";
@@ -16,6 +17,7 @@ const live = new LiveView((verdict) => (location.hash = linkTo(verdict)));
 const evidence = new EvidenceView();
 const kinds = new KindsView();
 const system = new SystemView();
+const notices = new NoticesView();
 let signedIn = false;
 let events = null;
 let seenAt = null;
@@ -47,6 +49,7 @@ async function refresh() {
     evidence.showStatus(status);
     kinds.showStatus(status);
     system.showStatus(status);
+    notices.refresh();
     document.title = status.ready ? "edgead" : "(!) edgead";
   } catch (problem) {
     if (signedIn && problem.status === 0) disconnected();
@@ -88,11 +91,13 @@ function listen() {
   events?.close();
   events = new EventSource("/api/events");
   events.addEventListener("verdict", (event) => live.hear(JSON.parse(event.data)));
+  events.addEventListener("notice", () => notices.load());
   events.addEventListener("dropped", (event) => live.missed(JSON.parse(event.data).dropped));
 }
 
 function signedOut() {
   signedIn = false;
+  notices.clear();
   events?.close();
   events = null;
   say(by("connection"), "Signed out");
@@ -138,6 +143,7 @@ async function begin() {
 whenSignedOut(signedOut);
 whenChanged(() => {
   refresh();
+  notices.load();
   live.again();
   if (!by("evidence").hidden) evidence.again();
   if (!by("kinds").hidden) kinds.load();
