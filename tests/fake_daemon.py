@@ -249,7 +249,12 @@ class FakeDaemon:
 
     def raise_notice(self, kind: NoticeKind, text: str, **values: float) -> Notice | None:
         name, severity = {"camera": "conveyor"}.get(kind, "front"), KINDS[kind][1][-1]
-        notice = self.notices.stand(Finding(kind, name, text, severity, **values))
+        return self._news(self.notices.stand(Finding(kind, name, text, severity, **values)))
+
+    def resolve_notice(self, notice: Notice) -> Notice | None:
+        return self._news(self.notices.resolve(notice.key))
+
+    def _news(self, notice: Notice | None) -> Notice | None:
         for listener in self.listeners:
             listener.put(notice)
         return notice

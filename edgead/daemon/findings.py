@@ -43,14 +43,13 @@ class Found:
 
 
 def find_faults(parts: SiteParts) -> Found:
-    """Look once at all parts of a site; a camera's fault is not one of its pipelines too."""
+    """Look once at all parts of a site; what a camera lacks is no fault of each pipeline that it feeds."""
     standing: list[Finding] = []
     unknown: set[NoticeKey] = set()
     for camera in list(parts.cameras.values()):  # copied, here and below: a reload may change the dictionary meanwhile
         _of_camera(camera, standing, unknown)
-    without_frames = {finding.name for finding in standing if finding.kind == "camera"}
     for pipeline in list(parts.pipelines.values()):
-        _of_pipeline(pipeline, without_frames, standing, unknown)
+        _of_pipeline(pipeline, standing, unknown)
     standing += _of_sinks(list(parts.sinks.values()))
     if problems := parts.store.problems():
         standing.append(Finding("evidence", STORE, "; ".join(problems), "critical"))
@@ -70,15 +69,9 @@ def _of_camera(camera: SupervisedCamera, standing: list[Finding], unknown: set[N
         standing.append(Finding("images", status.name, f"images are {', '.join(status.health)}", "warning"))
 
 
-def _of_pipeline(
-    pipeline: Pipeline, without_frames: set[str], standing: list[Finding], unknown: set[NoticeKey]
-) -> None:
+def _of_pipeline(pipeline: Pipeline, standing: list[Finding], unknown: set[NoticeKey]) -> None:
     name, drift = pipeline.name, pipeline.drift
-    reasons = [
-        reason
-        for kind, reason in pipeline.faults.items()
-        if kind != "camera" or pipeline.section.camera not in without_frames
-    ]
+    reasons = [reason for kind, reason in pipeline.faults.items() if kind != "camera"]
     if reasons:
         standing.append(Finding("pipeline", name, reasons[0], "critical"))
     if pipeline.state == "starting":

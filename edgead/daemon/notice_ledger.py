@@ -41,6 +41,7 @@ class NoticeLedger:
         self._resolved: deque[Notice] = deque(maxlen=_MOST_RESOLVED)
         self._lock = threading.Lock()
         self._saved: list[Notice] | None = None
+        self._fails = False
         self._restore()
 
     def standing(self) -> list[Notice]:
@@ -109,11 +110,11 @@ class NoticeLedger:
         try:
             write_whole(self._file, _FILE.dump_json(content, indent=1), durable=False)
         except OSError as error:
-            if self._saved is not None:  # comes by twice a second
+            if not self._fails:  # comes by twice a second
                 logger.warning("notices are not kept: %s cannot be written: %s", self._file, error.strerror)
-            self._saved = None
+            self._fails = True
         else:
-            self._saved = content
+            self._saved, self._fails = content, False
 
     def _restore(self) -> None:
         try:

@@ -31,7 +31,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class SiteDiff:
-    """What a reload has to do; a pipeline whose model, sinks or alarms alone differ goes on, and is not in `pipelines`."""
+    """What a reload has to do; a pipeline whose model, sinks or alarms differ goes on, and is not in `pipelines`."""
 
     cameras: Difference
     pipelines: Difference

@@ -7,7 +7,7 @@ import { AlarmSound } from "./sound.js";
 import { t } from "./words.js";
 
 const LOAD_EVERY_MS = 5000;
-const MOST_ROWS = 2;
+const SMALL = matchMedia("(max-height: 700px), (max-width: 760px)");
 const MOST_LISTED = 30;
 const TITLES = {
   rejects_in_a_row: "Rejects in a row",
@@ -77,7 +77,7 @@ export class NoticesView {
 
   showBanner() {
     const unseen = this.standing.filter((notice) => !notice.acknowledged_at);
-    const rows = unseen.slice(0, MOST_ROWS);
+    const rows = unseen.slice(0, SMALL.matches ? 1 : 2);
     const more = this.standing.length - rows.length;
     const focused = document.activeElement?.dataset.notice;
     by("notices").hidden = this.standing.length === 0;

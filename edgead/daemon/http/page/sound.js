@@ -22,19 +22,18 @@ export class AlarmSound {
     return localStorage.getItem(KEPT) === "on";
   }
 
-  // A browser lets a page sound only after somebody has touched it.
   get ready() {
     return this.context?.state === "running";
   }
 
+  // A browser lets a page sound only after somebody has touched it, unless it was started for a kiosk.
   wait() {
     const begin = () => {
       for (const gesture of GESTURES) removeEventListener(gesture, begin);
       if (this.wanted) this.open();
     };
-    if (navigator.userActivation?.hasBeenActive) return this.open();
     for (const gesture of GESTURES) addEventListener(gesture, begin);
-    return null;
+    this.open();
   }
 
   async open() {
