@@ -7,6 +7,7 @@ import re
 import pytest
 from browser import PHONE, opened_page
 from fake_daemon import FakeDaemon
+from patience import wait_until
 
 from edgead.daemon.http.app import build_app
 from edgead.daemon.http.server import serve
@@ -22,6 +23,10 @@ SIZES = {
 LISTEN = """() => { window.beeps = []; const start = OscillatorNode.prototype.start;
     OscillatorNode.prototype.start = function (...when) {
         window.beeps.push(this.frequency.value); return start.apply(this, when); }; }"""
+
+
+def heard(page) -> int:
+    return page.evaluate("window.beeps.length")
 
 
 @pytest.fixture
@@ -73,23 +78,23 @@ def test_the_sound_is_off_until_a_person_wants_it_and_ends_with_the_alarm(browse
         expect(page.locator(".notice")).to_be_visible()
         assert page.evaluate("window.beeps") == []
         page.get_by_text("Sound").click()
-        page.wait_for_function("window.beeps.length >= 6")  # the tone that says that it is on, and the alarm again
+        wait_until(lambda: heard(page) >= 6)  # the tone that says that it is on, and the alarm again
         assert set(page.evaluate("window.beeps")) == {880}
         daemon.resolve_notice(raised)
         warned = daemon.raise_notice("no_part", "no part for 60 s", value=61.0, limit=60.0)
-        page.wait_for_function("window.beeps.includes(523)")
+        wait_until(lambda: 523 in page.evaluate("window.beeps"))
         daemon.resolve_notice(warned)
         expect(page.locator("#notices")).to_be_hidden()
-        heard = page.evaluate("window.beeps.length")
+        before = heard(page)
         page.wait_for_timeout(4000)
-        assert page.evaluate("window.beeps.length") == heard
+        assert heard(page) == before
         page.get_by_role("button", name="Test tone").click()
-        page.wait_for_function(f"window.beeps.length === {heard + 3}")
+        wait_until(lambda: heard(page) == before + 3)
         page.get_by_text("Sound", exact=True).click()
         raise_row(daemon)
         expect(page.locator(".notice")).to_be_visible()
         page.wait_for_timeout(3000)
-        assert page.evaluate("window.beeps.length") == heard + 3
+        assert heard(page) == before + 3
 
 
 @pytest.mark.slow
@@ -102,7 +107,7 @@ def test_the_sound_stays_as_this_browser_was_left_and_says_what_it_waits_for(bro
         expect(page.locator("#sound")).to_be_checked()
         expect(page.locator("#sound-note")).to_contain_text("press Test tone once")
         page.locator("#notice-title").click()
-        page.wait_for_function("window.beeps.length >= 3")
+        wait_until(lambda: heard(page) >= 3)
         expect(page.locator("#sound-note")).to_be_hidden()
 
 
