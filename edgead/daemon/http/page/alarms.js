@@ -32,6 +32,8 @@ const detail = (notice) => DETAILS[notice.kind]?.(notice) ?? notice.text;
 const title = (notice) => `${notice.name}: ${t(TITLES[notice.kind])}`;
 const word = (notice) => t(notice.severity === "warning" ? "Warning" : notice.kind in DETAILS ? "Alarm" : "Fault");
 const graded = (notice) => el("span", { class: "severity", "data-severity": notice.severity }, icon(ICONS[notice.severity]), word(notice));
+const acknowledging = (notice) =>
+  el("button", { "data-notice": notice.id, "aria-label": `${t("Acknowledge")}: ${title(notice)}`, onclick: () => acknowledge(notice, title(notice)) }, t("Acknowledge"));
 const byUrgency = (one, other) => (other.severity === "critical") - (one.severity === "critical") || other.since.localeCompare(one.since);
 
 export class NoticesView {
@@ -93,7 +95,7 @@ export class NoticesView {
       graded(notice),
       el("p", {}, el("b", {}, title(notice)), el("span", {}, detail(notice))),
       el("time", { datetime: notice.since }, stamp(notice.since)),
-      el("button", { "data-notice": notice.id, onclick: () => acknowledge(notice, title(notice)) }, t("Acknowledge")),
+      acknowledging(notice),
     );
   }
 
@@ -123,7 +125,7 @@ export class NoticesView {
       graded(notice),
       el("p", {}, el("b", {}, title(notice)), el("span", {}, detail(notice))),
       el("p", { class: "muted" }, [stamp(notice.since), state, seen].filter(Boolean).join(" · ")),
-      !notice.acknowledged_at && !notice.resolved_at && el("button", { onclick: () => acknowledge(notice, title(notice)) }, t("Acknowledge")),
+      !notice.acknowledged_at && !notice.resolved_at && acknowledging(notice),
     );
   }
 
