@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgead.daemon.broadcast import Subscription, VerdictFeed
+from edgead.daemon.fleet.followers import RunningFollower
 from edgead.daemon.logs import JsonLines
 from edgead.daemon.notices import Notices
 from edgead.daemon.notify import Notifier
@@ -86,6 +87,10 @@ class Daemon:
     @property
     def notices(self) -> Notices:
         return self._runtime.notices
+
+    @property
+    def followers(self) -> dict[str, RunningFollower]:
+        return self._runtime.fleet.followers
 
     @property
     def store(self) -> EvidenceStore:

@@ -11,6 +11,8 @@ from functools import reduce
 from typing import Any
 
 from edgead import kernels
+from edgead.artifact.signatures.trust import ModelTrust
+from edgead.daemon.fleet.member import Member
 from edgead.daemon.judging import Receivers
 from edgead.daemon.notices import Notices
 from edgead.daemon.parts import PartGroups
@@ -61,7 +63,9 @@ class SiteRuntime:
         self.sinks: dict[str, QueuedSink] = {}
         self.parts = PartGroups()
         self._publish, self._publish_notice = publish, publish_notice
+        self.fleet = Member()
         self._kept: KeptThresholds
+        self._trust = ModelTrust(required=False)
         self._schedulings: list[Scheduling] = []
         self._is_open = False
         self._lock: FolderLock | None = None
@@ -91,8 +95,9 @@ class SiteRuntime:
         Raises
         ------
         EdgeadError
-            The store or a sink cannot be opened, or another daemon has the store.
+            The store, a sink or a key cannot be opened, or another daemon has the store.
         """
+        self._trust = site.models.open_trust()
         start_opencv_threads()
         self._lock = FolderLock(site.store.folder)
         self.store = EvidenceStore(site.store)
@@ -106,6 +111,7 @@ class SiteRuntime:
         self.notices.follow(site, self.sinks)
         self._start(site, site.cameras, site.pipelines)
         self.notices.start(self)
+        self.fleet.follow(site, self.pipelines, self.store)
 
     def prepare(self, old: Site, new: Site) -> Callable[[], None]:
         """Make ready for another site; gives what goes over to it. Parts whose sections are equal go on undisturbed.
@@ -113,15 +119,17 @@ class SiteRuntime:
         Raises
         ------
         EdgeadError
-            A new sink cannot be opened: nothing has changed then.
+            A new sink or a key cannot be opened: nothing has changed then.
         """
         difference = site_diff(old, new)
         if difference.store:
             logger.warning("`store:` has changed: that takes a restart")
+        trust = new.models.open_trust()
         opened = self._opened(new, difference)
-        return lambda: self._change(new, difference, opened)
+        return lambda: self._change(new, difference, opened, trust)
 
-    def _change(self, new: Site, difference: SiteDiff, opened: dict[str, QueuedSink]) -> None:
+    def _change(self, new: Site, difference: SiteDiff, opened: dict[str, QueuedSink], trust: ModelTrust) -> None:
+        self._trust = trust
         self._schedulings = [section.realtime.scheduling for section in new.pipelines.values()]
         leaving = [self.sinks[name] for name in difference.sinks.stopped if name in self.sinks]
         self.sinks = {name: opened.get(name) or self.sinks[name] for name in new.sinks}
@@ -135,12 +143,14 @@ class SiteRuntime:
         self._place_kernels()
         all_within(_LEAVE_S, [sink.close for sink in leaving])
         self._follow(new, difference.pipelines.started)
+        self.fleet.follow(new, self.pipelines, self.store)
 
     def close(self, deadline: float, also: Iterable[Callable[[], Any]] = ()) -> dict[str, Any]:
         """Let what is under way end, in time, and close everything; gives what each pipeline has counted."""
         pipelines = list(self.pipelines.values())
         if self._is_open:
             self.notices.close()  # first: what ends now is no fault, and no fault is resolved by it
+        self.fleet.close()
         for pipeline in pipelines:
             pipeline.stop()
         ended = [pipeline.join(deadline - time.monotonic()) for pipeline in pipelines]
@@ -176,8 +186,10 @@ class SiteRuntime:
             kept=self._kept,
             drift_folder=site.store.folder / DRIFT,
             limits=site.limits,
+            accept=lambda artifact: self._trust.check(artifact),  # that of the last reload
             # Networks that each take all cores wait for each other in the middle of a layer.
             threads=max(1, kernels.threads() // len(site.pipelines)),
+            model=self.fleet.begin(name, site, self.store),
             place_kernels=self._place_kernels,
         )
 

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { acknowledge } from "./dialogs.js";
-import { by, el, icon, say, span, stamp } from "./dom.js";
+import { by, count, decimal, el, icon, say, span, stamp } from "./dom.js";
 import { AlarmSound } from "./sound.js";
 import { t } from "./words.js";
 
@@ -10,27 +10,27 @@ const LOAD_EVERY_MS = 5000;
 const SMALL = matchMedia("(max-height: 700px), (max-width: 760px)");
 const MOST_LISTED = 30;
 const TITLES = {
-  rejects_in_a_row: "Rejects in a row",
-  yield_below: "The yield is low",
-  no_part: "No part comes",
-  camera: "Camera without images",
-  images: "The camera's images",
-  pipeline: "Pipeline in fault",
-  drift: "Drift",
-  sink: "Receiver in fault",
-  evidence: "Evidence in fault",
+  rejects_in_a_row: t("Rejects in a row"),
+  yield_below: t("The yield is low"),
+  no_part: t("No part comes"),
+  camera: t("Camera without images"),
+  images: t("The camera's images"),
+  pipeline: t("Pipeline in fault"),
+  drift: t("Drift"),
+  sink: t("Receiver in fault"),
+  evidence: t("Evidence in fault"),
 };
 const ICONS = { critical: "fault", warning: "review" };
 
 // What was measured in the words of the page; of a fault what the device says.
 const DETAILS = {
-  rejects_in_a_row: ({ value }) => t("{count} parts in a row were rejected", { count: value }),
-  yield_below: ({ value, limit }) => t("{value} % of the newest parts passed, the limit is {limit} %", { value: value.toFixed(1), limit }),
+  rejects_in_a_row: ({ value }) => t("{count} parts in a row were rejected", { count: count(value) }),
+  yield_below: ({ value, limit }) => t("{value} % of the newest parts passed, the limit is {limit} %", { value: decimal(value, 1), limit: count(limit) }),
   no_part: ({ limit }) => t("no part for {time}", { time: span(limit) }),
 };
 const detail = (notice) => DETAILS[notice.kind]?.(notice) ?? notice.text;
-const title = (notice) => `${notice.name}: ${t(TITLES[notice.kind])}`;
-const word = (notice) => t(notice.severity === "warning" ? "Warning" : notice.kind in DETAILS ? "Alarm" : "Fault");
+const title = (notice) => `${notice.name}: ${TITLES[notice.kind]}`;
+const word = (notice) => (notice.severity === "warning" ? t("Warning") : notice.kind in DETAILS ? t("Alarm") : t("Fault"));
 const graded = (notice) => el("span", { class: "severity", "data-severity": notice.severity }, icon(ICONS[notice.severity]), word(notice));
 const acknowledging = (notice) =>
   el("button", { "data-notice": notice.id, "aria-label": `${t("Acknowledge")}: ${title(notice)}`, onclick: () => acknowledge(notice, title(notice)) }, t("Acknowledge"));
