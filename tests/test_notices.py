@@ -14,6 +14,7 @@ from verdicts import Line
 from edgead.daemon.alarms import AlarmWatch, Finding
 from edgead.daemon.notice_ledger import NoticeLedger
 from edgead.daemon.notices import Notices
+from edgead.daemon.pipeline_state import PipelineState
 from edgead.drift import DriftState
 from edgead.errors import EdgeadError, SettingsError
 from edgead.serialization.notice import KINDS, notice_record
@@ -191,6 +192,15 @@ def test_every_part_of_a_site_is_looked_at(plant):
     }
     for about, _, severity, _ in found.values():
         assert any(about == known and severity in severities for known, severities in KINDS.values())
+
+
+def test_all_faults_of_a_pipeline_are_given_and_the_gravest_first():
+    state = PipelineState("caps")
+    state.fault("camera", "camera top is lost")
+    state.fault("model", "it fails its self-test")
+    assert list(state.faults().items()) == [("model", "it fails its self-test"), ("camera", "camera top is lost")]
+    state.stopped()
+    assert state.faults() == {}
 
 
 def test_no_part_is_raised_by_its_own_time(plant):

@@ -6,10 +6,9 @@ import queue
 import threading
 import weakref
 
+from edgead.daemon.http.contract import News
 from edgead.serialization.notice import Notice
 from edgead.types import Frame, Verdict
-
-News = tuple[Frame, Verdict] | Notice
 
 
 class Subscription(queue.Queue[News]):

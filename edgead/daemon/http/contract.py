@@ -12,6 +12,9 @@ from edgead.serialization.notice import Notice, NoticeKind, Severity
 from edgead.site.schema import Site
 from edgead.types import NO_PART, Decision, Frame, Part, Verdict
 
+News = tuple[Frame, Verdict] | Notice
+"""What is of interest as it happens: a verdict with its frame, or a notice that was raised, seen or resolved."""
+
 
 class ServedCamera(Protocol):
     def status(self) -> Any: ...
@@ -160,4 +163,4 @@ class Served(Protocol):
     @property
     def store(self) -> ServedStore: ...
 
-    def subscribe_verdicts(self) -> queue.Queue[tuple[Frame, Verdict] | Notice]: ...
+    def subscribe_verdicts(self) -> queue.Queue[News]: ...

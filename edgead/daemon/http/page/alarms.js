@@ -39,6 +39,7 @@ const byUrgency = (one, other) => (other.severity === "critical") - (one.severit
 export class NoticesView {
   constructor() {
     this.loadedAt = 0;
+    this.turn = 0;
     this.known = null;
     this.drawn = "";
     this.standing = [];
@@ -55,14 +56,17 @@ export class NoticesView {
 
   async load() {
     this.loadedAt = Date.now();
+    const turn = ++this.turn;
     try {
-      this.show(await get(`/api/notices?limit=${MOST_LISTED}`));
+      const found = await get(`/api/notices?limit=${MOST_LISTED}`);
+      if (turn === this.turn) this.show(found);
     } catch (problem) {
       if (problem.status === undefined) throw problem; // what the device refuses, or a lost connection, shows elsewhere
     }
   }
 
   clear() {
+    this.turn += 1;
     this.known = null;
     this.show({ standing: [], resolved: [] });
   }
