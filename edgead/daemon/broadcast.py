@@ -6,8 +6,7 @@ import queue
 import threading
 import weakref
 
-from edgead.daemon.http.contract import News
-from edgead.serialization.notice import Notice
+from edgead.serialization.notice import News, Notice
 from edgead.types import Frame, Verdict
 
 

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from edgead.types import Frame, Verdict
+
 NoticeKind = Literal[
     "rejects_in_a_row", "yield_below", "no_part", "camera", "images", "pipeline", "drift", "sink", "evidence"
 ]
@@ -85,6 +87,10 @@ class Notice:
         if self.resolved_at is not None:
             return "resolved"
         return "raised" if self.acknowledged_at is None else "acknowledged"
+
+
+News = tuple[Frame, Verdict] | Notice
+"""What is of interest as it happens: a verdict with its frame, or a notice that was raised, seen or resolved."""
 
 
 def notice_record(notice: Notice) -> dict[str, Any]:

@@ -8,12 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgead.serialization.notice import Notice, NoticeKind, Severity
+from edgead.serialization.notice import News, Notice, NoticeKind, Severity
 from edgead.site.schema import Site
 from edgead.types import NO_PART, Decision, Frame, Part, Verdict
-
-News = tuple[Frame, Verdict] | Notice
-"""What is of interest as it happens: a verdict with its frame, or a notice that was raised, seen or resolved."""
 
 
 class ServedCamera(Protocol):

@@ -8,12 +8,11 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
-from edgead.daemon.http.contract import News
 from edgead.daemon.http.notices import NoticeAnswer
 from edgead.daemon.http.schemas import VerdictAnswer
 from edgead.process.lasting_thread import LastingThread
 from edgead.serialization import verdict_record
-from edgead.serialization.notice import Notice
+from edgead.serialization.notice import News, Notice
 
 _MOST_LISTENERS = 32
 _MOST_WAITING = 200
