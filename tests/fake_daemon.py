@@ -14,6 +14,8 @@ from typing import Any
 import cv2
 from fakes import make_verdict, numbered
 
+from edgead.daemon.alarms import Finding
+from edgead.daemon.notice_ledger import NoticeLedger
 from edgead.drift import DriftState
 from edgead.errors import SettingsError
 from edgead.evidence import EvidenceStore
@@ -22,6 +24,7 @@ from edgead.images.files import decode_image
 from edgead.images.overlay import draw_overlay
 from edgead.profiling.latency import LatencyRecorder
 from edgead.serialization import verdict_record
+from edgead.serialization.notice import KINDS, Notice, NoticeKind
 from edgead.site.schema import HttpSection, Site
 from edgead.types import NO_PART, Frame, Part, Verdict
 
@@ -235,6 +238,11 @@ class FakeStore:
         return ("images are not kept: the disk is full",)
 
 
+class FakeNotices(NoticeLedger):
+    def acknowledge(self, id: str, *, by: str) -> Notice | None:
+        return super().acknowledge(id, by)[0]
+
+
 class FakeDaemon:
     def __init__(self, folder: Path, *, http: HttpSection | None = None, store: EvidenceStore | None = None):
         model = folder / "models" / "first"
@@ -250,9 +258,10 @@ class FakeDaemon:
         )
         self.cameras = {"conveyor": FakeCamera()}
         self.pipelines = {"front": FakePipeline(model)}
+        self.notices = FakeNotices(folder / "notices.json")
         self.followers = {"front": FakeFollower()}
         queued = dict(name="plc", uri="modbus://plc", waiting=1, written=9, dropped=2, failed=3, problem="away")
-        self.queued = queued | dict(required=True, failing_s=42.0, blocks=False)
+        self.queued = queued | dict(required=True, failing_s=42.0, blocks=False, notices_lost=0)
         counted = dict(decisions={"ok": 3, "review": 0, "reject": 1, "fault": 1}, waiting=1, unmatched=2)
         said = dict(rule="worst", reason="left: no verdict within 500 ms", problem=None)
         self.parts = {"cap": SimpleNamespace(status=lambda: SimpleNamespace(**counted, **said, **CAP))}
@@ -264,6 +273,18 @@ class FakeDaemon:
     def subscribe_verdicts(self) -> queue.Queue:
         self.listeners.append(queue.Queue())
         return self.listeners[-1]
+
+    def raise_notice(self, kind: NoticeKind, text: str, **values: float) -> Notice | None:
+        name, severity = {"camera": "conveyor"}.get(kind, "front"), KINDS[kind][1][-1]
+        return self._news(self.notices.stand(Finding(kind, name, text, severity, **values)))
+
+    def resolve_notice(self, notice: Notice) -> Notice | None:
+        return self._news(self.notices.resolve(notice.key))
+
+    def _news(self, notice: Notice | None) -> Notice | None:
+        for listener in self.listeners:
+            listener.put(notice)
+        return notice
 
     def judge(
         self, number: int, score: float, kind: str | None = None, part: Part = NO_PART, *, pipeline: str = "front"

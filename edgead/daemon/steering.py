@@ -14,7 +14,7 @@ from edgead.artifact.signatures.trust import ModelTrust
 from edgead.daemon.active_model import ActiveModel, SlotBusyError
 from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.judging import Receivers
-from edgead.daemon.pipeline_state import PipelineState
+from edgead.daemon.pipeline_state import Kind, PipelineState
 from edgead.daemon.recipes import Recipes
 from edgead.daemon.self_test import SelfTestError
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
@@ -22,6 +22,7 @@ from edgead.errors import EdgeadError
 from edgead.site.schema import LimitsSection, PipelineSection
 
 if TYPE_CHECKING:
+    from edgead.drift import DriftState
     from edgead.sources.supervised import SupervisedCamera
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,15 @@ class SteeredModel(ABC):
     def model_path(self) -> Path:
         """Where the model in service lies, or the one that is loaded first."""
         return self.slot.path
+
+    @property
+    def faults(self) -> dict[Kind, str]:
+        """Reasons of all faults that stand, what is shown first at the front."""
+        return self._state.faults()
+
+    @property
+    def drift(self) -> DriftState | None:
+        return self._drift.state
 
     @abstractmethod
     def start(self) -> None:

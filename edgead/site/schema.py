@@ -16,6 +16,7 @@ from edgead.evidence.settings import StoreSection
 from edgead.process.real_time import Scheduling
 from edgead.runtime import AUTO, RUNTIMES, checked_runtime
 from edgead.sinks import SINKS, SinkOptions
+from edgead.site.alarms import AlarmsSection, NoticesSection
 from edgead.site.explain import Place, PlacedError
 from edgead.site.follow import FleetSection, FollowSection
 from edgead.site.http import HttpSection as HttpSection
@@ -105,6 +106,7 @@ class PipelineSection(Section):
         ),
     ] = None
     drift: Annotated[DriftSection | None, Field(description="null watches for none.")] = DriftSection()
+    alarms: Annotated[AlarmsSection, Field(description="When it raises an alarm; by default never.")] = AlarmsSection()
 
 
 class LimitsSection(Section):
@@ -132,6 +134,9 @@ class Site(Section):
     http: Annotated[HttpSection | None, Field(description="The page and the API; null for none.")] = HttpSection()
     models: Annotated[ModelsSection, Field(description="Which models may judge.")] = ModelsSection()
     fleet: Annotated[FleetSection | None, Field(description="To whom it reports which models judge here.")] = None
+    notices: Annotated[
+        NoticesSection, Field(description="Who receives notices of alarms, faults and drift, besides the page.")
+    ] = NoticesSection()
     limits: Annotated[LimitsSection, Field(description="What the daemon bears before it gives up.")] = LimitsSection()
 
     @model_validator(mode="before")
@@ -152,6 +157,12 @@ class Site(Section):
                 _expect(view, self.pipelines, ("parts", name, "pipelines"))
             for sink in part.sinks:
                 _expect(sink, self.sinks, ("parts", name, "sinks"))
+        for sink in self.notices.sinks:
+            _expect(sink, self.sinks, ("notices", "sinks"))
+            if not self.sinks[sink].takes_notices:
+                raise PlacedError(
+                    ("notices", "sinks"), f"{sink!r} takes verdicts alone; mqtt (JSON) and webhook do take notices"
+                )
         return self
 
 

@@ -18,6 +18,7 @@ from edgead.daemon.http import (
     judge,
     kinds,
     live,
+    notices,
     parts,
     probes,
     sign_in,
@@ -70,7 +71,7 @@ def build_app(daemon: Served) -> FastAPI:
     app.add_middleware(Gate, guard=app.state.guard)  # outside: who is not let in takes nobody's place
     answer_with_problems(app)
     app.include_router(probes.routes)
-    for part in (sign_in, status, live, verdicts, parts, kinds, control, judge, audit, follow):
+    for part in (sign_in, status, live, verdicts, parts, kinds, notices, control, judge, audit, follow):
         app.include_router(part.routes, dependencies=[_BEARER])
     static_files.add(app)
     _describe_problems(app)

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgead.serialization.notice import News, Notice, NoticeKind, Severity
 from edgead.site.schema import Site
 from edgead.types import NO_PART, Decision, Frame, Part, Verdict
 
@@ -44,6 +45,16 @@ class ServedSink(Protocol):
 
 class ServedParts(Protocol):
     def status(self) -> Any: ...
+
+
+class ServedNotices(Protocol):
+    def standing(self) -> list[Notice]: ...
+
+    def resolved(self, limit: int) -> list[Notice]: ...
+
+    def counts(self) -> Mapping[str, Mapping[tuple[NoticeKind, Severity], int]]: ...
+
+    def acknowledge(self, id: str, *, by: str) -> Notice | None: ...
 
 
 class ServedFollower(Protocol):
@@ -146,6 +157,9 @@ class Served(Protocol):
     def sinks(self) -> Mapping[str, ServedSink]: ...
 
     @property
+    def notices(self) -> ServedNotices: ...
+
+    @property
     def store(self) -> ServedStore: ...
 
-    def subscribe_verdicts(self) -> queue.Queue[tuple[Frame, Verdict]]: ...
+    def subscribe_verdicts(self) -> queue.Queue[News]: ...

@@ -68,7 +68,7 @@ def pipeline_image(
 
 @routes.get("/events", response_class=StreamingResponse, responses={200: _EVENTS, **problems(503)})
 async def events(request: Request) -> StreamingResponse:
-    """Verdicts as server-sent events, as they fall."""
+    """Verdicts, and notices of alarms and faults, as server-sent events, as they fall."""
     try:
         stream = request.app.state.events.listen()
     except TooManyListeners as error:

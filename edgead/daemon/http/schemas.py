@@ -101,6 +101,8 @@ class SinkAnswer(Answer):
     required: Annotated[bool, Field(description="The device is ready only while it works.")]
     failing_s: Annotated[Number, Field(description="For how long it has taken nothing.")]
     blocks: Annotated[bool, Field(description="It is required, and has failed for longer than is tolerated.")]
+    notices_waiting: Annotated[int, Field(description="Notices; the other counts are of verdicts.")] = 0
+    notices_lost: int = 0
 
 
 class BoxAnswer(Answer):

@@ -218,3 +218,14 @@ export function rollBack(pipeline) {
     done: t("Rolled back"),
   });
 }
+
+export function acknowledge(notice, title) {
+  ask({
+    title: t("Have you seen this?"),
+    lead: `${title}. ${t("The sound ends. The notice stands until its cause is gone.")}`,
+    fields: nameField(),
+    action: t("Acknowledge"),
+    send: (values) => post(`/api/notices/${notice.id}/acknowledge`, values),
+    done: t("Acknowledged"),
+  });
+}

@@ -1,5 +1,6 @@
 // The page: signing in, the five views, the state of the connection.
 
+import { NoticesView } from "./alarms.js";
 import { get, post, session, whenSignedOut } from "./api.js";
 import { showChanges } from "./changes.js";
 import { whenChanged } from "./dialogs.js";
@@ -23,6 +24,7 @@ const live = new LiveView((verdict) => (location.hash = linkTo(verdict)));
 const evidence = new EvidenceView();
 const kinds = new KindsView();
 const system = new SystemView();
+const notices = new NoticesView();
 let signedIn = false;
 let events = null;
 let seenAt = null;
@@ -57,6 +59,7 @@ async function refresh() {
     evidence.showStatus(status);
     kinds.showStatus(status);
     system.showStatus(status);
+    notices.refresh();
     document.title = status.ready ? "edgead" : "(!) edgead";
   } catch (problem) {
     if (signedIn && problem.status === 0) disconnected();
@@ -99,11 +102,13 @@ function listen() {
   events?.close();
   events = new EventSource("/api/events");
   events.addEventListener("verdict", (event) => live.hear(JSON.parse(event.data)));
+  events.addEventListener("notice", () => notices.load());
   events.addEventListener("dropped", (event) => live.missed(JSON.parse(event.data).dropped));
 }
 
 function signedOut() {
   signedIn = false;
+  notices.clear();
   events?.close();
   events = null;
   say(by("connection"), t("Signed out"));
@@ -135,6 +140,7 @@ whenSignedOut(() => signedIn && begin());
 watchPeople(begin);
 whenChanged(() => {
   refresh();
+  notices.load();
   live.again();
   if (!by("evidence").hidden) evidence.again();
   if (!by("kinds").hidden) kinds.load();
