@@ -16,7 +16,8 @@ def _daemon() -> Any:
     """A daemon without parts: what it would say of them needs none."""
     store = SimpleNamespace(status=lambda: _STATUS, problems=lambda: ())
     parts = SimpleNamespace(cameras={}, pipelines={}, parts={}, sinks={}, store=store)
-    return SimpleNamespace(site=SimpleNamespace(http=None), subscribe_verdicts=None, **vars(parts))
+    site = SimpleNamespace(http=None, pipelines={}, parts={}, shifts={})
+    return SimpleNamespace(site=site, subscribe_verdicts=None, **vars(parts))
 
 
 def openapi() -> dict[str, Any]:

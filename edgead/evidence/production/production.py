@@ -73,9 +73,7 @@ class Production:
             return []
         said = [one.judged_at for one in false_rejects(self._access, unit, hours[0].begin, hours[-1].end)]
         counted = [self._hour(unit, hour, now) for hour in hours]
-        return [
-            tally + Tally(false_rejects=of(hour, said)) for hour, tally in zip(hours, counted, strict=True)
-        ]
+        return [tally + Tally(false_rejects=of(hour, said)) for hour, tally in zip(hours, counted, strict=True)]
 
     def count(self, unit: Unit, period: Period) -> Tally:
         """Count a period up to now, of the hours that are known already."""
@@ -143,7 +141,9 @@ class Production:
                 "or `edgead evidence export --images`"
             )
         if not size_mib:
-            raise EvidenceError("of these verdicts the store keeps no image: `evidence` of `store:` says which it keeps")
+            raise EvidenceError(
+                "the store keeps no image of these verdicts: `evidence` of `store:` says which it keeps"
+            )
         return zip_images(self._folder, kept)
 
     def _hour(self, unit: Unit, hour: Period, now: datetime) -> Tally:

@@ -35,7 +35,7 @@ class Turn:
         left_s = self._ends_s - time.monotonic()
         if left_s <= 0:
             raise EvidenceError(
-                f"these figures take longer than {self._within_s:g} s: choose a shorter time, or `edgead evidence report`"
+                f"this takes longer than {self._within_s:g} s: choose a shorter time, or `edgead evidence report`"
             )
         if self._share < 1:
             time.sleep(min(left_s, worked_s * (1 / self._share - 1)))
