@@ -181,6 +181,9 @@ class FakeProduction:
     def verdicts_file(self, wanted: Any, kind: str) -> Any:
         return iter([b"id"])
 
+    def images_size(self, wanted: Any) -> tuple[int, int]:
+        return 2, 2**20
+
     def images_file(self, wanted: Any) -> Any:
         return iter([b"PK"])
 

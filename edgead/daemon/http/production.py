@@ -18,6 +18,7 @@ from edgead.daemon.http.production_answers import (
     CountersAnswer,
     GroupAnswer,
     HourAnswer,
+    ImagesAnswer,
     OrderAnswer,
     ReportAnswer,
     SeriesAnswer,
@@ -200,6 +201,14 @@ def images(daemon: Daemon, wanted: Chosen, time: Time, downloads: Downloads) -> 
     """Give the images of the verdicts of a time as a ZIP file, while it is made; too many are refused."""
     production = daemon.store.production
     return downloads.hand_out(lambda: production.images_file(wanted), "application/zip", f"{_name('images', time)}.zip")
+
+
+@routes.get("/images/size")
+def images_size(daemon: Daemon, wanted: Chosen, downloads: Downloads) -> ImagesAnswer:
+    """Report what the images of a time take, before they are asked for; too many are refused."""
+    with downloads.turn():
+        verdicts, size = daemon.store.production.images_size(wanted)
+    return ImagesAnswer(verdicts=verdicts, mib=size / 2**20)
 
 
 def _with_orders(daemon: Served, asked: Question, time: tuple[datetime, datetime]) -> Question:

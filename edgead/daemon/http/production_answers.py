@@ -92,6 +92,11 @@ class ReportAnswer(Answer):
     marks: Annotated[list[MarkAnswer], Field(description="The first hundred false rejects of this time.")]
 
 
+class ImagesAnswer(Answer):
+    verdicts: Annotated[int, Field(description="Of which images are kept.")]
+    mib: Annotated[float, Field(description="What these take.")]
+
+
 def tally_answer(tally: Any, answer: type[TallyAnswer] = TallyAnswer, **also: Any) -> Any:
     """Give a tally as an answer."""
     return answer.model_validate({**tally.figures(), **also})

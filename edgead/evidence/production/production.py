@@ -22,7 +22,7 @@ from edgead.evidence.production.report import Group, Question, report, table
 from edgead.evidence.production.rows import COLUMNS, Wanted, as_row, count, kept_images, pages
 from edgead.evidence.production.tally import Tally, total
 from edgead.evidence.production.turn import Turn
-from edgead.evidence.production.zipped import size_of, zip_images
+from edgead.evidence.production.zipped import Kept, size_of, zip_images
 
 _MOST_HOURS = 20_000
 # Of what a browser may fetch, beside a line that runs.
@@ -125,6 +125,16 @@ class Production:
         columns: Columns = COLUMNS
         return encode(kind, columns, ([as_row(row) for row in page] for page in pages(self._access, wanted, Turn())))
 
+    def images_size(self, wanted: Wanted) -> tuple[int, int]:
+        """Count the verdicts of which images are kept, and the bytes of those.
+
+        Raises
+        ------
+        EvidenceError
+            As `images_file` does.
+        """
+        return self._measured(wanted)[1:]
+
     def images_file(self, wanted: Wanted) -> Iterator[bytes]:
         """Write the images of verdicts as a ZIP file, piece by piece.
 
@@ -133,18 +143,21 @@ class Production:
         EvidenceError
             The database cannot be read, it takes too long, there are too many, or none.
         """
+        return zip_images(self._folder, self._measured(wanted)[0])
+
+    def _measured(self, wanted: Wanted) -> tuple[list[Kept], int, int]:
         kept = list(kept_images(self._access, wanted, Turn(_WITHIN_S, _SHARE)))
-        size_mib = size_of(self._folder, kept) / 2**20
-        if size_mib > _MOST_IMAGES_MIB:
+        size = size_of(self._folder, kept)
+        if size > _MOST_IMAGES_MIB * 2**20:
             raise EvidenceError(
-                f"these images take {size_mib:.0f} MiB, at most {_MOST_IMAGES_MIB} are sent: choose a shorter time, "
-                "or `edgead evidence export --images`"
+                f"these images take {size / 2**20:.0f} MiB, at most {_MOST_IMAGES_MIB} are sent: choose a shorter "
+                "time, or `edgead evidence export --images`"
             )
-        if not size_mib:
+        if not size:
             raise EvidenceError(
-                "the store keeps no image of these verdicts: `evidence` of `store:` says which it keeps"
+                "the store keeps no image of these verdicts: see `evidence` in the section `store`"
             )
-        return zip_images(self._folder, kept)
+        return kept, len(kept), size
 
     def _hour(self, unit: Unit, hour: Period, now: datetime) -> Tally:
         key = (unit, hour.begin, hour.end)

@@ -7,15 +7,19 @@ import { by, clock, say } from "./dom.js";
 import { EvidenceView, linkTo } from "./evidence.js";
 import { KindsView } from "./kinds.js";
 import { LiveView } from "./live.js";
+import { ProductionBox } from "./production.js";
+import { ReportView } from "./report.js";
 import { SystemView } from "./system.js";
 
 const STATUS_EVERY_MS = 1000;
-const VIEWS = ["live", "evidence", "kinds", "system", "changes"];
+const VIEWS = ["live", "evidence", "kinds", "report", "system", "changes"];
 
 const live = new LiveView((verdict) => (location.hash = linkTo(verdict)));
 const evidence = new EvidenceView();
 const kinds = new KindsView();
+const report = new ReportView();
 const system = new SystemView();
+let production = null;
 let signedIn = false;
 let events = null;
 let seenAt = null;
@@ -33,6 +37,7 @@ function route() {
   if (!signedIn) return;
   if (view === "evidence") evidence.show(first, second);
   if (view === "kinds") kinds.show(first, second);
+  if (view === "report") report.load();
   if (view === "changes") showChanges();
   refresh();
 }
@@ -46,6 +51,7 @@ async function refresh() {
     live.showStatus(status);
     evidence.showStatus(status);
     kinds.showStatus(status);
+    report.showStatus(status);
     system.showStatus(status);
     document.title = status.ready ? "edgead" : "(!) edgead";
   } catch (problem) {
@@ -127,6 +133,7 @@ async function begin() {
     const found = await session();
     if (!found.signed_in) return signedOut();
     signedIn = true;
+    production ??= new ProductionBox();
     by("sign-out").hidden = !found.token_needed;
     route();
   } catch {
