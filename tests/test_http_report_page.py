@@ -64,11 +64,11 @@ def test_an_order_is_started_and_counted_beside_the_shift(browser, daemon, url):
 def test_a_report_is_chosen_read_and_saved(browser, url):
     with opened_page(browser, f"{url}/#report") as page:
         expect(page.locator("#report-groups tbody tr")).to_have_count(1)
-        page.get_by_label("By", exact=True).select_option("batch")
+        page.locator("#report-by").select_option("batch")
         expect(page.locator("#report-groups tbody th")).to_have_text(["b 0", "b 1"])
         assert figures(page, "#report-total")["yield"] == ["57.1 %"]
         expect(page.locator("#report-kinds li")).to_have_text(["scratch1100.0 %100.0 %"])
-        expect(page.locator("#report-places li")).to_have_text(["D61100.0 %100.0 %"])
+        expect(page.locator("#report-places li")).to_have_text(["C61100.0 %100.0 %"])
         expect(page.locator("#report-marks li")).to_contain_text("dust")
         with page.expect_download() as saved:
             page.get_by_role("button", name="This table, CSV").click()

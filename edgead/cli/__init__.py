@@ -11,6 +11,7 @@ from edgead.cli import (  # noqa: F401  for their verbs
     daemon,
     describe,
     device,
+    evidence,
     kinds,
     latency,
     learning,

@@ -16,6 +16,7 @@ from edgead.evidence.production.turn import Turn
 from edgead.evidence.tables import marks, parts, verdicts
 
 Key = Literal["batch", "recipe"]
+_LOOKED_AT = 100  # parts, to know their views: of one with a fault some are missing
 _GIVEN_AGAIN: ColumnElement[bool] = and_(marks.c.id == verdicts.c.id, marks.c.pipeline == verdicts.c.pipeline)
 
 
@@ -34,6 +35,34 @@ class Unit(NamedTuple):
         table = self.table
         named = (table.c.part if self.is_part else table.c.pipeline) == self.name
         return and_(named, table.c.judged_at >= begin, table.c.judged_at < end)
+
+
+def units_of(access: Access) -> list[tuple[Unit, bool]]:
+    """Name all that a store has verdicts of, and whether each part is counted once by it: a view of a part does not."""
+    names = {True: _distinct(access, parts.c.part), False: _distinct(access, verdicts.c.pipeline)}
+    views: set[str] = set()
+    with access.reading() as connection:
+        for name in names[True]:
+            newest = select(parts.c.views).where(parts.c.part == name).order_by(parts.c.seq.desc()).limit(_LOOKED_AT)
+            views.update(view["pipeline"] for seen in connection.execute(newest).scalars() for view in seen)
+    return [(Unit(name, is_part), is_part or name not in views) for is_part, of in names.items() for name in of]
+
+
+def _distinct(access: Access, column: ColumnElement[str]) -> list[str]:
+    """The values of a column that begins an index: one look for each, however many rows there are."""
+    found: list[str] = []
+    with access.reading() as connection:
+        while True:
+            query = select(func.min(column))
+            name = connection.execute(query.where(column > found[-1]) if found else query).scalar()
+            if name is None:
+                return found
+            found.append(name)
+
+
+def pipelines_of(access: Access) -> list[str]:
+    """Name the pipelines that have verdicts."""
+    return _distinct(access, verdicts.c.pipeline)
 
 
 class Said(NamedTuple):

@@ -154,9 +154,7 @@ class Production:
                 "time, or `edgead evidence export --images`"
             )
         if not size:
-            raise EvidenceError(
-                "the store keeps no image of these verdicts: see `evidence` in the section `store`"
-            )
+            raise EvidenceError("the store keeps no image of these verdicts: see `evidence` in the section `store`")
         return kept, len(kept), size
 
     def _hour(self, unit: Unit, hour: Period, now: datetime) -> Tally:

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, func, or_, select
 
 from edgead.evidence.access import Access
+from edgead.evidence.production.counts import pipelines_of
 from edgead.evidence.production.turn import Turn
 from edgead.evidence.production.zipped import Kept
 from edgead.evidence.queries import with_opinions
@@ -59,19 +60,6 @@ class Wanted:
         found = [verdicts.c[name] == value for name, value in named.items() if value is not None]
         found += [marks.c.id.is_not(None)] if self.marked else []
         return [verdicts.c.pipeline == pipeline, verdicts.c.judged_at < self.end, *found]
-
-
-def pipelines_of(access: Access) -> list[str]:
-    """Name the pipelines that have verdicts, each found by one look into the index."""
-    found: list[str] = []
-    with access.reading() as connection:
-        while True:
-            after = select(func.min(verdicts.c.pipeline))
-            after = after.where(verdicts.c.pipeline > found[-1]) if found else after
-            name = connection.execute(after).scalar()
-            if name is None:
-                return found
-            found.append(name)
 
 
 def pages(access: Access, wanted: Wanted, turn: Turn, *also: ColumnElement[bool]) -> Iterator[list[Row]]:

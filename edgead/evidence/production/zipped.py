@@ -39,6 +39,12 @@ def zip_images(folder: ImageFolder, kept: Iterable[Kept]) -> Iterator[bytes]:
 
 def add_images(archive: zipfile.ZipFile, folder: ImageFolder, one: Kept) -> None:
     """Write the images of one verdict into an archive."""
+    for name, data in images_of(folder, one):
+        archive.writestr(zipfile.ZipInfo(name, one.at.timetuple()[:6]), data)
+
+
+def images_of(folder: ImageFolder, one: Kept) -> Iterator[tuple[str, bytes]]:
+    """Give the images of a verdict by the name that each has elsewhere; what retention has removed is left out."""
     for name in folder.names(one.place):
         path = folder.path(one.place, name)
         try:
@@ -46,4 +52,4 @@ def add_images(archive: zipfile.ZipFile, folder: ImageFolder, one: Kept) -> None
         except FileNotFoundError:
             data = None
         if data is not None:
-            archive.writestr(zipfile.ZipInfo(f"images/{one.name}/{name}", one.at.timetuple()[:6]), data)
+            yield f"images/{one.name}/{name}", data

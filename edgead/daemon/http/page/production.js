@@ -6,7 +6,7 @@ import { by, clock, count, el, say, stamp, toast } from "./dom.js";
 import { t } from "./words.js";
 
 const EVERY_MS = 5000;
-const ROWS = { inspected: "Inspected", ok: "OK", review: "Review", reject: "Reject", yield: "Yield", yield_after_review: "Yield after review" };
+const ROWS = { inspected: t("Inspected"), ok: t("OK"), review: t("Review"), reject: t("Reject"), yield: t("Yield"), yield_after_review: t("Yield after review") };
 
 export const share = (value) =>
   value == null ? "—" : `${(100 * value).toLocaleString(document.documentElement.lang || "en", { minimumFractionDigits: 1, maximumFractionDigits: 1 })} %`;
@@ -62,7 +62,7 @@ export class ProductionBox {
     const name = found.order?.name || t("since {time}", { time: stamp(found.order?.started_at) });
     const heads = [t("This shift"), order && el("span", {}, t("This order"), el("small", {}, name))].filter(Boolean);
     const rows = Object.entries(ROWS).map(([key, word]) =>
-      el("tr", { "data-figure": key }, el("th", { scope: "row" }, t(word)), columns.map((tally) => el("td", { class: "number" }, figure(key, tally[key])))),
+      el("tr", { "data-figure": key }, el("th", { scope: "row" }, word), columns.map((tally) => el("td", { class: "number" }, figure(key, tally[key])))),
     );
     const head = el("tr", {}, el("td", {}), heads.map((each) => el("th", { scope: "col", class: "number" }, each)));
     this.table.replaceChildren(el("thead", {}, head), el("tbody", {}, rows));

@@ -11,13 +11,16 @@ const BUSY = 503;
 const TRIES = 6;
 const AGAIN_MS = 1500;
 const LISTED = 12;
-const COLUMNS = { inspected: "Inspected", ok: "OK", review: "Review", reject: "Reject", false_rejects: "False rejects", yield: "Yield", yield_after_review: "After review" };
-const UNNAMED = { order: "without a name", batch: "without a batch", recipe: "without a recipe" };
+const COLUMNS = {
+  inspected: t("Inspected"), ok: t("OK"), review: t("Review"), reject: t("Reject"),
+  false_rejects: t("False rejects"), yield: t("Yield"), yield_after_review: t("After review"),
+};
+const UNNAMED = { order: t("without a name"), batch: t("without a batch"), recipe: t("without a recipe") };
 const DOWNLOADS = [
-  ["report/table", "csv", "This table, CSV"],
-  ["report/table", "parquet", "This table, Parquet"],
-  ["verdicts", "csv", "All verdicts, CSV"],
-  ["verdicts", "parquet", "All verdicts, Parquet"],
+  ["report/table", "csv", t("This table, CSV")],
+  ["report/table", "parquet", t("This table, Parquet")],
+  ["verdicts", "csv", t("All verdicts, CSV")],
+  ["verdicts", "parquet", t("All verdicts, Parquet")],
 ];
 
 export class ReportView {
@@ -34,7 +37,7 @@ export class ReportView {
     for (const id of ["report-by", "report-unit", "report-since", "report-until"]) by(id).addEventListener("change", () => this.load());
     by("report-print").addEventListener("click", () => print());
     by("report-downloads").replaceChildren(
-      ...DOWNLOADS.map(([path, format, words]) => el("button", { onclick: (event) => this.download(event.target, path, format) }, t(words))),
+      ...DOWNLOADS.map(([path, format, words]) => el("button", { onclick: (event) => this.download(event.target, path, format) }, words)),
       el("button", { onclick: () => this.images() }, t("Images of rejects, ZIP")),
     );
   }
@@ -88,11 +91,11 @@ export class ReportView {
   show(found) {
     say(by("report-note"), t("{begin} to {end}, counted {now}", { begin: stamp(found.begin), end: stamp(found.end), now: stamp(new Date()) }));
     by("report-total").replaceChildren(
-      ...Object.entries(COLUMNS).map(([key, word]) => el("div", { "data-figure": key }, el("dt", {}, t(word)), el("dd", {}, figure(key, found.total[key])))),
+      ...Object.entries(COLUMNS).map(([key, word]) => el("div", { "data-figure": key }, el("dt", {}, word), el("dd", {}, figure(key, found.total[key])))),
     );
     const numbers = (tally) => Object.keys(COLUMNS).map((key) => el("td", { class: "number" }, figure(key, tally[key])));
     const rows = found.groups.map((group) => el("tr", {}, el("th", { scope: "row" }, titleOf(group, found.by)), numbers(group.total)));
-    const head = el("tr", {}, el("td", {}), Object.values(COLUMNS).map((word) => el("th", { scope: "col", class: "number" }, t(word))));
+    const head = el("tr", {}, el("td", {}), Object.values(COLUMNS).map((word) => el("th", { scope: "col", class: "number" }, word)));
     by("report-groups").replaceChildren(el("thead", {}, head), el("tbody", {}, rows));
     by("report-none").hidden = found.groups.length > 0;
     by("report-marks").replaceChildren(...found.marks.map(markRow));
@@ -156,7 +159,7 @@ export class ReportView {
 
 function titleOf(group, grouped) {
   if (grouped === "shift") return `${group.name} · ${stamp(group.begin)}`;
-  return group.name || t(UNNAMED[grouped]);
+  return group.name || UNNAMED[grouped];
 }
 
 function add(counts, name, number) {
