@@ -131,7 +131,8 @@ def _good_verdicts(connection: Connection, wanted: ColumnElement[bool], begin: d
 
 def _good_parts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[Said]:
     """A part is good once people have found so every view of it that was not ok."""
-    good = set(connection.execute(_marked(marks.c.pipeline, marks.c.id).where(marks.c.at >= begin)).tuples())
+    marked = connection.execute(_marked(marks.c.pipeline, marks.c.id).where(marks.c.at >= begin))
+    good = {(pipeline, id) for pipeline, id in marked}
     query = select(parts).where(wanted, parts.c.decision.in_(("review", "reject")))
     for row in connection.execute(query.where(parts.c.id.in_(select(marks.c.id).where(marks.c.at >= begin)))):
         views: list[dict[str, Any]] = row.views
