@@ -8,16 +8,20 @@ import sys
 from types import FrameType
 
 from edgead.cli import (  # noqa: F401  for their verbs
+    audit,
     daemon,
     describe,
     device,
     evidence,
+    fleet,
     kinds,
     latency,
     learning,
     making,
     presets,
+    registry,
     screening,
+    signing,
     thresholds,
     training,
     weights,

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine, inspect, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from edgead.evidence.chain import chain_earlier
 from edgead.evidence.database import (
     DamagedTablesError,
     EvidenceError,
@@ -41,8 +42,13 @@ _STEPS: dict[int, tuple[str, ...]] = {
         "CREATE INDEX verdicts_by_batch ON verdicts (batch, seq) WHERE batch <> ''",
         "CREATE INDEX verdicts_by_recipe ON verdicts (recipe, seq) WHERE recipe <> ''",
     ),
-    3: ("CREATE INDEX verdicts_by_time ON verdicts (pipeline, judged_at, decision, batch, recipe)",),
+    3: (
+        "CREATE INDEX verdicts_by_time ON verdicts (pipeline, judged_at, decision, batch, recipe)",
+        "ALTER TABLE audit ADD COLUMN previous VARCHAR(64) DEFAULT '' NOT NULL",
+        "ALTER TABLE audit ADD COLUMN hash VARCHAR(64) DEFAULT '' NOT NULL",
+    ),
 }
+_CHAINED_SINCE = 4
 
 
 _LOCKED_S = 5
@@ -136,6 +142,8 @@ def _make_or_upgrade(engine: Engine) -> None:
         metadata.create_all(connection)
         for index in parts.indexes:  # a table that not every earlier version has
             index.create(connection, checkfirst=True)
+        if version is not None and version < _CHAINED_SINCE:
+            chain_earlier(connection)
         connection.execute(schema.delete())
         connection.execute(schema.insert().values(version=SCHEMA_VERSION))
     if version not in (None, SCHEMA_VERSION):

@@ -52,6 +52,13 @@ class ServedParts(Protocol):
     def status(self) -> Any: ...
 
 
+class ServedFollower(Protocol):
+    @property
+    def status(self) -> Any: ...
+
+    def follow_again(self, *, by: str) -> None: ...
+
+
 class ServedKinds(Protocol):
     def counts(
         self, pipeline: str, *, since: datetime, until: datetime | None = None, decision: Decision = "reject"
@@ -115,9 +122,19 @@ class ServedProduction(Protocol):
     def images_file(self, wanted: Wanted) -> Iterator[bytes]: ...
 
 
+class ServedChain(Protocol):
+    @property
+    def head(self) -> Any: ...
+
+    def check(self) -> Any: ...
+
+
 class ServedStore(Protocol):
     @property
     def production(self) -> ServedProduction: ...
+
+    @property
+    def audit_chain(self) -> ServedChain: ...
 
     @property
     def parts(self) -> ServedPartRecords: ...
@@ -163,6 +180,9 @@ class Served(Protocol):
 
     @property
     def parts(self) -> Mapping[str, ServedParts]: ...
+
+    @property
+    def followers(self) -> Mapping[str, ServedFollower]: ...
 
     @property
     def sinks(self) -> Mapping[str, ServedSink]: ...

@@ -162,6 +162,7 @@ class StatusAnswer(Answer):
     sinks: list[SinkAnswer]
     evidence: Annotated[dict[str, Number], Field(description="What the store wrote, what waits and what was lost.")]
     evidence_problems: list[str]
+    audit_head: Annotated[str | None, Field(description="Hash of the newest change, to be kept elsewhere.")]
 
 
 class VerdictAnswer(Answer):
@@ -232,15 +233,6 @@ class PositionsAnswer(Answer):
     verdicts: int
     counts: Annotated[list[list[int]], Field(description="Boxes that touch each cell, row by row.")]
     places: Annotated[dict[str, int], Field(description="Boxes by place, A1 at the top left; most frequent first.")]
-
-
-class AuditAnswer(Answer):
-    at: datetime
-    by: str
-    action: str
-    pipeline: str
-    before: Any = None
-    after: Any = None
 
 
 class SessionAnswer(Answer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,10 +50,9 @@ def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
     from edgead.evidence.opened import opened_store
     from edgead.evidence.records import Records
 
-    images = ImageFolder(folder / "pictures")
+    images, after = ImageFolder(folder / "pictures"), datetime.now(timezone.utc) - since
     with opened_store(folder, url) as access:
-        places = _rejects(Records(access), access.now() - since)
-        found = [path for place in places if (path := images.path(place, _FRAME))]
+        found = [path for place in _rejects(Records(access), after) if (path := images.path(place, _FRAME))]
     if not found:
         raise SettingsError(
             f"{folder} keeps no image of a reject or review of that time: see `evidence` in the section `store` of the "

@@ -2,14 +2,13 @@
 
 import { get, post } from "./api.js";
 import { ask, nameField } from "./dialogs.js";
-import { by, clock, count, el, say, stamp, toast } from "./dom.js";
+import { by, clock, count, decimal, el, say, stamp, toast } from "./dom.js";
 import { t } from "./words.js";
 
 const EVERY_MS = 5000;
 const ROWS = { inspected: t("Inspected"), ok: t("OK"), review: t("Review"), reject: t("Reject"), yield: t("Yield"), yield_after_review: t("Yield after review") };
 
-export const share = (value) =>
-  value == null ? "—" : `${(100 * value).toLocaleString(document.documentElement.lang || "en", { minimumFractionDigits: 1, maximumFractionDigits: 1 })} %`;
+export const share = (value) => (value == null ? "—" : `${decimal(100 * value, 1)} %`);
 export const figure = (name, value) => (name.startsWith("yield") ? share(value) : count(value));
 
 export class ProductionBox {
