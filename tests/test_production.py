@@ -117,7 +117,7 @@ def test_every_group_is_what_a_plain_count_gives(store, access, by, rows):
 @given(rows=ROWS, begin=st.integers(0, 3000), hours=st.integers(0, 60))
 def test_counters_are_the_same_when_they_are_asked_again(store, rows, begin, hours):
     rows = fill(store, rows)
-    store.production._hours.clear()
+    store.production._pieces.clear()
     period = Period("", BEGIN + timedelta(minutes=begin), BEGIN + timedelta(minutes=begin, hours=hours))
     expected = plain_count([row for row in rows if period.begin <= row["judged_at"] < period.end])
     for _ in range(2):

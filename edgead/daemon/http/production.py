@@ -26,7 +26,7 @@ from edgead.daemon.http.production_answers import (
     tally_answer,
 )
 from edgead.daemon.http.schemas import Done
-from edgead.daemon.http.units import all_units, counted_once
+from edgead.daemon.http.units import all_units, counted_once, running
 from edgead.evidence.production.counts import Unit
 from edgead.evidence.production.formats import Format
 from edgead.evidence.production.periods import Period, hours_of, within
@@ -113,7 +113,7 @@ def counters(daemon: Daemon) -> CountersAnswer:
     now = datetime.now(timezone.utc)
     shift = shift_at(now, daemon.site.shifts)
     order = next(iter(production.orders.newest(limit=1)), None)
-    since = None if order is None else Period(order["name"], datetime.fromisoformat(order["started_at"]), now)
+    since = None if order is None else running(order, now)
     units, sums = [], {"shift": [], "order": []}  # type: ignore[var-annotated]
     for unit in all_units(daemon.site):
         found = {"shift": production.count(unit, shift), "order": since and production.count(unit, since)}

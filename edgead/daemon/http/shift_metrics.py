@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from edgead.daemon.http.units import all_units
+from edgead.daemon.http.units import all_units, running
 from edgead.errors import EdgeadError
 from edgead.evidence.production.periods import Period
 from edgead.site.shifts import shift_at
@@ -40,7 +40,7 @@ def _order(daemon: Served, now: datetime) -> Period | None:
         found = daemon.store.production.orders.newest(limit=1)
     except EdgeadError:
         return None  # the store reports it itself
-    return Period(found[0]["name"], datetime.fromisoformat(found[0]["started_at"]), now) if found else None
+    return running(found[0], now) if found else None
 
 
 def _of(what: str, daemon: Served, period: Period | None) -> Iterator[Metric]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -94,13 +95,16 @@ def tallies(access: Access, unit: Unit, periods: Sequence[Period], turn: Turn) -
     for period in periods:
         counted.append(decided(access, unit, period.begin, period.end))
         turn.rest()
-    said = [one.judged_at for one in false_rejects(access, unit, *span(periods))] if periods else []
-    return [tally + Tally(false_rejects=of(period, said)) for period, tally in zip(periods, counted, strict=True)]
+    return with_false_rejects(access, unit, periods, counted)
 
 
-def of(period: Period, instants: Sequence[datetime]) -> int:
-    """Count the instants that lie in a period."""
-    return sum(period.begin <= at < period.end for at in instants)
+def with_false_rejects(access: Access, unit: Unit, periods: Sequence[Period], counted: Sequence[Tally]) -> list[Tally]:
+    """Add what people said since to the counts of periods."""
+    said = sorted(one.judged_at for one in false_rejects(access, unit, *span(periods))) if periods else []
+    return [
+        tally + Tally(false_rejects=bisect_left(said, period.end) - bisect_left(said, period.begin))
+        for period, tally in zip(periods, counted, strict=True)
+    ]
 
 
 def tallies_by(access: Access, unit: Unit, key: Key, periods: Sequence[Period], turn: Turn) -> dict[str, Tally]:

@@ -7,13 +7,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import Any
 
 from edgead.evidence.access import Access
 from edgead.evidence.database import EvidenceError
 from edgead.evidence.folder import ImageFolder
-from edgead.evidence.production.counts import Unit, decided, false_rejects, of
+from edgead.evidence.production.counts import Unit, decided, with_false_rejects
 from edgead.evidence.production.formats import Columns, Format, encode
 from edgead.evidence.production.orders import Orders
 from edgead.evidence.production.periods import Period, hours_of
@@ -24,7 +24,7 @@ from edgead.evidence.production.tally import Tally, total
 from edgead.evidence.production.turn import Turn
 from edgead.evidence.production.zipped import Kept, size_of, zip_images
 
-_MOST_HOURS = 20_000
+_MOST_PIECES = 20_000
 # Of what a browser may fetch, beside a line that runs.
 _SHARE = 0.25
 _WITHIN_S = 20.0
@@ -32,14 +32,16 @@ _MOST_ROWS = 200_000
 _MOST_IMAGES_MIB = 1024
 # A row may wait for a disk that is full, and a clock may be set back: an hour that is over may still get some.
 _AGAIN_AFTER = 0.5
+_DAY = timedelta(days=1)
 _NOT_BEFORE = timedelta(seconds=2)
 
 
 class Production:
     """Counts of an evidence store; safe from any thread.
 
-    Whoever looks at a shift asks for it each few seconds, so an hour that is over is counted once, and again when half
-    as much time has gone by as it was over then; the hour that runs is counted at most once in two seconds.
+    Whoever looks at a shift asks for it each few seconds. So an hour that is over, and a day of a long order, is
+    counted once, and again when half as much time has gone by as it was over then; the hour that runs is counted at
+    most once in two seconds.
 
     Parameters
     ----------
@@ -56,7 +58,7 @@ class Production:
     def __init__(self, reading: Access, writing: Access, folder: ImageFolder):
         self.orders = Orders(writing)
         self._access, self._folder = reading, folder
-        self._hours: OrderedDict[tuple[Unit, datetime, datetime], tuple[datetime, Tally]] = OrderedDict()
+        self._pieces: OrderedDict[tuple[Unit, datetime, datetime], tuple[datetime, Tally]] = OrderedDict()
         self._lock = threading.Lock()
 
     def by_hour(self, unit: Unit, period: Period) -> list[Tally]:
@@ -67,17 +69,14 @@ class Production:
         EvidenceError
             The database cannot be read.
         """
-        now = self._access.now()
-        hours = [hour for hour in hours_of(period) if hour.begin < now]
-        if not hours:
-            return []
-        said = [one.judged_at for one in false_rejects(self._access, unit, hours[0].begin, hours[-1].end)]
-        counted = [self._hour(unit, hour, now) for hour in hours]
-        return [tally + Tally(false_rejects=of(hour, said)) for hour, tally in zip(hours, counted, strict=True)]
+        return self._counted(unit, hours_of(period))
 
     def count(self, unit: Unit, period: Period) -> Tally:
-        """Count a period up to now, of the hours that are known already."""
-        return total(self.by_hour(unit, period))
+        """Count a period up to now, of the days and hours that are known already."""
+        days = max(0, (min(period.end, self._access.now()) - period.begin) // _DAY)
+        begins = [period.begin + index * _DAY for index in range(days + 1)]
+        pieces = [Period(period.name, *one) for one in pairwise(begins)]
+        return total(self._counted(unit, [*pieces, *hours_of(period._replace(begin=begins[-1]))]))
 
     def report(self, asked: Question) -> list[Group]:
         """Count what is asked.
@@ -157,16 +156,21 @@ class Production:
             raise EvidenceError("the store keeps no image of these verdicts: see `evidence` in the section `store`")
         return kept, len(kept), size
 
-    def _hour(self, unit: Unit, hour: Period, now: datetime) -> Tally:
-        key = (unit, hour.begin, hour.end)
+    def _counted(self, unit: Unit, pieces: list[Period]) -> list[Tally]:
+        now = self._access.now()
+        begun = [piece for piece in pieces if piece.begin < now]
+        return with_false_rejects(self._access, unit, begun, [self._piece(unit, piece, now) for piece in begun])
+
+    def _piece(self, unit: Unit, piece: Period, now: datetime) -> Tally:
+        key = (unit, piece.begin, piece.end)
         with self._lock:
-            until, tally = self._hours.get(key, (now, Tally()))
+            until, tally = self._pieces.get(key, (now, Tally()))
         if now < until:
             return tally
-        tally = decided(self._access, unit, hour.begin, hour.end)
-        until = now + max(_NOT_BEFORE, _AGAIN_AFTER * (now - hour.end))
+        tally = decided(self._access, unit, piece.begin, piece.end)
+        until = now + max(_NOT_BEFORE, _AGAIN_AFTER * (now - piece.end))
         with self._lock:
-            self._hours[key] = until, tally
-            while len(self._hours) > _MOST_HOURS:
-                self._hours.popitem(last=False)
+            self._pieces[key] = until, tally
+            while len(self._pieces) > _MOST_PIECES:
+                self._pieces.popitem(last=False)
         return tally

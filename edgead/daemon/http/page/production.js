@@ -19,10 +19,11 @@ export class ProductionBox {
     this.title = el("p", { class: "muted", role: "status" });
     this.table = el("table", { class: "figures" });
     this.curve = el("div", { class: "yield-curve", role: "img" });
+    this.caption = el("p", { class: "muted" });
     this.order = el("button", { onclick: () => startOrder(this.found?.order, () => this.load()) }, t("New order"));
     by("production").replaceChildren(
       el("header", {}, el("h2", {}, t("Production")), this.title),
-      el("div", { class: "production-body" }, this.unitSelect, this.table, this.curve, this.order),
+      el("div", { class: "production-body" }, this.unitSelect, this.table, this.curve, this.caption, this.order),
     );
     this.watch();
   }
@@ -66,6 +67,8 @@ export class ProductionBox {
     const head = el("tr", {}, el("td", {}), heads.map((each) => el("th", { scope: "col", class: "number" }, each)));
     this.table.replaceChildren(el("thead", {}, head), el("tbody", {}, rows));
     drawYields(this.curve, series.hours);
+    const yields = series.hours.map((hour) => hour.yield).filter((value) => value != null);
+    say(this.caption, yields.length ? t("Yield by hour, lowest {low}, last {last}", { low: share(Math.min(...yields)), last: share(yields.at(-1)) }) : "");
   }
 
   showUnits(units) {
@@ -78,7 +81,7 @@ export class ProductionBox {
 }
 
 // A column for each hour: as high as its yield, and low where nothing was made.
-export function drawYields(box, hours) {
+function drawYields(box, hours) {
   const low = Math.min(0.9, ...hours.map((hour) => hour.yield ?? 1));
   const columns = hours.map((hour) => {
     const column = el("i", { "data-none": hour.yield == null, title: `${clock(hour.begin)}: ${share(hour.yield)}` });

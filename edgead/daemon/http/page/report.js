@@ -158,8 +158,8 @@ export class ReportView {
 }
 
 function titleOf(group, grouped) {
-  if (grouped === "shift") return `${group.name} · ${stamp(group.begin)}`;
-  return group.name || UNNAMED[grouped];
+  const name = group.name || UNNAMED[grouped];
+  return ["shift", "order"].includes(grouped) ? `${name} · ${stamp(group.begin)}` : name;
 }
 
 function add(counts, name, number) {
