@@ -45,7 +45,8 @@ export class ProductionBox {
     try {
       const unit = this.unit;
       const query = unit ? `?unit=${encodeURIComponent(unit)}` : "";
-      const [found, series] = await Promise.all([get("/api/production/counters"), get(`/api/production/series${query}`)]);
+      const found = await get("/api/production/counters");
+      const series = await get(`/api/production/series${query}`);
       if (unit !== this.unit) return;
       this.found = found;
       this.show(found, series);

@@ -199,7 +199,8 @@ async function patiently(ask, wanted = () => true) {
 }
 
 async function file(path) {
-  const answer = await fetch(path).catch(() => Promise.reject(new Error(t("No connection to the device"))));
+  const answer = await fetch(path).catch(() => null);
+  if (answer === null) throw new Error(t("No connection to the device"));
   if (answer.ok) return answer;
   const { detail } = await answer.json().catch(() => ({}));
   throw Object.assign(new Error(detail || t("The device answered {status}", { status: answer.status })), { status: answer.status });
