@@ -33,7 +33,7 @@ from edgead.evidence.production.periods import Period, hours_of, within
 from edgead.evidence.production.report import By as GroupedBy
 from edgead.evidence.production.report import Question, sum_of
 from edgead.evidence.production.rows import Wanted
-from edgead.evidence.production.tally import total
+from edgead.evidence.production.tally import Tally, total
 from edgead.site.shifts import days_between, shift_at, shifts_between
 from edgead.types import Decision
 
@@ -114,14 +114,16 @@ def counters(daemon: Daemon) -> CountersAnswer:
     shift = shift_at(now, daemon.site.shifts)
     order = next(iter(production.orders.newest(limit=1)), None)
     since = None if order is None else running(order, now)
-    units, sums = [], {"shift": [], "order": []}  # type: ignore[var-annotated]
+    units: list[UnitAnswer] = []
+    sums: dict[str, list[Tally]] = {"shift": [], "order": []}
     for unit in all_units(daemon.site):
         found = {"shift": production.count(unit, shift), "order": since and production.count(unit, since)}
-        for name, tally in found.items():
-            if unit in once and tally is not None:
-                sums[name].append(tally)
-        answers = {name: tally and tally_answer(tally) for name, tally in found.items()}
-        units.append(UnitAnswer(unit=unit.name, is_part=unit.is_part, counts_once=unit in once, **answers))
+        given = {name: tally for name, tally in found.items() if tally is not None}
+        for name, tally in given.items() if unit in once else ():
+            sums[name].append(tally)
+        answer = {"order": None} | {name: tally_answer(tally) for name, tally in given.items()}
+        about = {"unit": unit.name, "is_part": unit.is_part, "counts_once": unit in once}
+        units.append(UnitAnswer.model_validate(about | answer))
     totals = {name: tally_answer(total(of)) if name == "shift" or order else None for name, of in sums.items()}
     return CountersAnswer.model_validate({"shift": shift._asdict(), "order": order, "units": units, "total": totals})
 

@@ -27,7 +27,7 @@ from edgead.evidence.production.zipped import Kept, size_of, zip_images
 _MOST_PIECES = 20_000
 # Of what a browser may fetch, beside a line that runs.
 _SHARE = 0.25
-_WITHIN_S = 20.0
+_WITHIN_S = 60.0
 _MOST_ROWS = 200_000
 _MOST_IMAGES_MIB = 1024
 # A row may wait for a disk that is full, and a clock may be set back: an hour that is over may still get some.

@@ -10,6 +10,7 @@ import { t } from "./words.js";
 const BUSY = 503;
 const TRIES = 6;
 const AGAIN_MS = 1500;
+const COUNTING_MS = 90_000; // longer than the device takes before it refuses
 const LISTED = 12;
 const COLUMNS = {
   inspected: t("Inspected"), ok: t("OK"), review: t("Review"), reject: t("Reject"),
@@ -77,7 +78,7 @@ export class ReportView {
     by("report-own").hidden = this.period !== "own";
     say(by("report-note"), t("Counting …"));
     try {
-      const found = await patiently(() => get(`/api/production/report?${this.query()}`), () => turn === this.turn);
+      const found = await patiently(() => get(`/api/production/report?${this.query()}`, COUNTING_MS), () => turn === this.turn);
       if (turn !== this.turn) return;
       this.show(found);
       await this.defects(found, turn);
@@ -148,7 +149,7 @@ export class ReportView {
     const unit = by("report-unit").value;
     const query = new URLSearchParams({ ...this.time(), decision: "reject", ...(unit ? { pipeline: unit } : {}) });
     try {
-      const size = await patiently(() => get(`/api/production/images/size?${query}`));
+      const size = await patiently(() => get(`/api/production/images/size?${query}`, COUNTING_MS));
       toast(t("{count} verdicts with images, {mib} MiB", { count: count(size.verdicts), mib: count(Math.ceil(size.mib)) }));
       save(`/api/production/images?${query}`, "");
     } catch (problem) {
