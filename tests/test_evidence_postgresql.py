@@ -199,6 +199,9 @@ def test_production_is_counted_and_exported_as_with_sqlite(tmp_path, server):
         with pytest.raises(EvidenceError, match="cannot execute DELETE in a read-only transaction"):
             with store.production._access.writing() as connection:
                 connection.execute(delete(orders))
+    future = now + timedelta(days=91)
+    with closing(EvidenceStore(StoreSection(folder=tmp_path, url=server.url), now=lambda: future)) as store:
+        store.remove_old()
 
 
 def test_a_database_of_version_1_opens_with_its_rows_marks_and_audit(tmp_path, earlier):

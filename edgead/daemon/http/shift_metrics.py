@@ -65,7 +65,9 @@ def _of(what: str, daemon: Served, period: Period | None) -> Iterator[Metric]:
 
 
 def _figures(daemon: Served, period: Period | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    for unit in all_units(daemon.site) if period else ():
+    if period is None:
+        return
+    for unit in all_units(daemon.site):
         try:
             yield unit.name, daemon.store.production.count(unit, period).figures()
         except EdgeadError:
