@@ -20,6 +20,7 @@ from edgead.drift import DriftState
 from edgead.errors import SettingsError
 from edgead.evidence import EvidenceStore
 from edgead.evidence.chain import Checked, Head
+from edgead.evidence.production.tally import Tally
 from edgead.images.files import decode_image
 from edgead.images.overlay import draw_overlay
 from edgead.profiling.latency import LatencyRecorder
@@ -174,6 +175,41 @@ class FakeKinds:
         self.calls.append(("correct", *given, by))
 
 
+class FakeProduction:
+    """A shift with ten parts and an order; tests of production figures have a real store."""
+
+    def __init__(self) -> None:
+        order = {"name": "A-17", "batch": "", "started_at": WHEN.isoformat(), "by": "Anna"}
+        self.orders = SimpleNamespace(newest=lambda limit=50: [order], between=lambda begin, end: [], start=self.start)
+
+    def start(self, *, name: str, batch: str, by: str) -> None:
+        pass
+
+    def count(self, unit: Any, period: Any) -> Tally:
+        return Tally(7, 2, 1, false_rejects=1)
+
+    def by_hour(self, unit: Any, period: Any) -> list[Tally]:
+        return [Tally(7, 2, 1)]
+
+    def report(self, asked: Any) -> list[Any]:
+        return []
+
+    def marks(self, wanted: Any, *, limit: int = 100) -> list[dict[str, Any]]:
+        return []
+
+    def report_file(self, asked: Any, kind: str) -> bytes:
+        return b"group"
+
+    def verdicts_file(self, wanted: Any, kind: str) -> Any:
+        return iter([b"id"])
+
+    def images_size(self, wanted: Any) -> tuple[int, int]:
+        return 2, 2**20
+
+    def images_file(self, wanted: Any) -> Any:
+        return iter([b"PK"])
+
+
 class FakeStore:
     def __init__(self, folder: Path):
         self.kinds = FakeKinds()
@@ -181,6 +217,7 @@ class FakeStore:
         self.rows: list[dict[str, Any]] = []
         self.changes: list[dict[str, Any]] = []
         self.parts = SimpleNamespace(newest=lambda part, **asked: [])
+        self.production = FakeProduction()
         self.audit_chain = SimpleNamespace(head=Head(3, "c0de" * 16), problem=None, check=self._check_chain)
 
     def _check_chain(self) -> Checked:

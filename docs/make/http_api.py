@@ -17,7 +17,8 @@ def _daemon() -> Any:
     store = SimpleNamespace(status=lambda: _STATUS, problems=lambda: ())
     notices = SimpleNamespace(counts=lambda: {"open": {}, "raised": {}})
     parts = SimpleNamespace(cameras={}, pipelines={}, parts={}, sinks={}, store=store, notices=notices)
-    return SimpleNamespace(site=SimpleNamespace(http=None), subscribe_verdicts=None, **vars(parts))
+    site = SimpleNamespace(http=None, pipelines={}, parts={}, shifts={})
+    return SimpleNamespace(site=site, subscribe_verdicts=None, **vars(parts))
 
 
 def openapi() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from edgead.cli import (  # noqa: F401  for their verbs
     daemon,
     describe,
     device,
+    evidence,
     fleet,
     kinds,
     latency,

@@ -68,9 +68,13 @@ class ImageFolder:
         path = self.root / place / name
         return path if path.is_file() else None
 
+    def size(self, place: str) -> int:
+        """Sum the bytes of the images of a verdict."""
+        return _size(self.root / place)
+
     def remove(self, place: str) -> None:
         """Remove the images of a verdict."""
-        freed = _size(self.root / place)
+        freed = self.size(place)
         shutil.rmtree(self.root / place, ignore_errors=True)
         with self._lock:
             self.used -= freed

@@ -18,6 +18,7 @@ from edgead.evidence.folder import ImageFolder
 from edgead.evidence.image_keeper import ImageKeeper
 from edgead.evidence.kinds import Kinds
 from edgead.evidence.parts import PartRecords
+from edgead.evidence.production.production import Production
 from edgead.evidence.records import Records
 from edgead.evidence.rows import RowWriter
 from edgead.evidence.settings import StoreSection
@@ -44,6 +45,8 @@ class EvidenceStore:
         What people see and say of kinds of defects.
     parts : PartRecords
         What several pipelines say of a part together.
+    production : Production
+        Counts and yield by shift, day, order, batch and recipe; files of verdicts and images.
     audit_chain : AuditChain
         Whether the audit is as it was written.
 
@@ -75,6 +78,8 @@ class EvidenceStore:
         self._records = Records(access)
         self._rows = RowWriter(self._engine, lambda: prepare_tables(self._engine))
         self.parts = PartRecords(access, self._engine, section.commit_within_ms / 1e3)
+        self._figures = open_engine(section, read_only=True)
+        self.production = Production(Access(self._figures, now), access, self._folder)
         self._images = ImageKeeper(section, self._folder)
         self._upkeep = Upkeep(self._engine, self._folder, section.keep_days, now)
 
@@ -247,4 +252,5 @@ class EvidenceStore:
         deadline = time.monotonic() + within_s
         for part in (self._rows, self.parts, self._images, self._upkeep):
             part.close(max(0.05, deadline - time.monotonic()))
-        close_engine(self._engine)
+        for engine in (self._figures, self._engine):
+            close_engine(engine)

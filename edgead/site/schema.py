@@ -24,6 +24,7 @@ from edgead.site.models import ModelsSection
 from edgead.site.old_forms import renew
 from edgead.site.part_naming import PartNamingSection, RecipeSection
 from edgead.site.parts import PartSection
+from edgead.site.shifts import ShiftSection, check_shifts
 from edgead.sources.settings import CameraSection
 from edgead.triggers import TRIGGERS, TriggerOptions
 from edgead.triggers.timing import EveryFrameOptions
@@ -130,6 +131,9 @@ class Site(Section):
     parts: Annotated[
         dict[Name, PartSection], Field(description="Parts, by name: each makes one verdict of several pipelines.")
     ] = {}
+    shifts: Annotated[
+        dict[Name, ShiftSection], Field(description="Shifts, by name; by default one a day, from midnight on.")
+    ] = {}
     store: Annotated[StoreSection, Field(description="The record of every verdict.")] = StoreSection()
     http: Annotated[HttpSection | None, Field(description="The page and the API; null for none.")] = HttpSection()
     models: Annotated[ModelsSection, Field(description="Which models may judge.")] = ModelsSection()
@@ -150,6 +154,10 @@ class Site(Section):
             _expect(pipeline.camera, self.cameras, ("pipelines", name, "camera"))
             for sink in pipeline.sinks:
                 _expect(sink, self.sinks, ("pipelines", name, "sinks"))
+        try:
+            check_shifts(self.shifts)
+        except ValueError as error:
+            raise PlacedError(("shifts",), str(error)) from None
         for name, part in self.parts.items():
             if name in self.pipelines:
                 raise PlacedError(("parts", name), "a pipeline has that name: sinks could not tell them apart")

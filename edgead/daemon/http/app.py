@@ -21,6 +21,7 @@ from edgead.daemon.http import (
     notices,
     parts,
     probes,
+    production,
     sign_in,
     static_files,
     status,
@@ -29,6 +30,7 @@ from edgead.daemon.http import (
 from edgead.daemon.http.auth import Guard
 from edgead.daemon.http.contract import Served
 from edgead.daemon.http.crowd import Crowd
+from edgead.daemon.http.downloads import OneAtATime
 from edgead.daemon.http.events import VerdictEvents
 from edgead.daemon.http.live_images import LiveImages
 from edgead.daemon.http.metrics import build_registry
@@ -65,13 +67,14 @@ def build_app(daemon: Served) -> FastAPI:
     app.state.events = VerdictEvents(daemon.subscribe_verdicts)
     app.state.live = LiveImages()
     app.state.desk = judge.Desk()
+    app.state.downloads = OneAtATime()
     app.state.registry = build_registry(daemon)
     app.state.started_s = time.monotonic()
     app.add_middleware(Crowd)
     app.add_middleware(Gate, guard=app.state.guard)  # outside: who is not let in takes nobody's place
     answer_with_problems(app)
     app.include_router(probes.routes)
-    for part in (sign_in, status, live, verdicts, parts, kinds, notices, control, judge, audit, follow):
+    for part in (sign_in, status, live, verdicts, parts, kinds, notices, control, judge, audit, follow, production):
         app.include_router(part.routes, dependencies=[_BEARER])
     static_files.add(app)
     _describe_problems(app)

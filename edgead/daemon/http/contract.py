@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgead.evidence.production.counts import Unit
+from edgead.evidence.production.formats import Format
+from edgead.evidence.production.periods import Period
+from edgead.evidence.production.report import Group, Question
+from edgead.evidence.production.rows import Wanted
+from edgead.evidence.production.tally import Tally
 from edgead.serialization.notice import News, Notice, NoticeKind, Severity
 from edgead.site.schema import Site
 from edgead.types import NO_PART, Decision, Frame, Part, Verdict
@@ -70,7 +76,13 @@ class ServedKinds(Protocol):
     ) -> dict[str, Any]: ...
 
     def boxes(
-        self, pipeline: str, *, since: datetime, kind: str | None = None, decision: Decision = "reject"
+        self,
+        pipeline: str,
+        *,
+        since: datetime,
+        until: datetime | None = None,
+        kind: str | None = None,
+        decision: Decision = "reject",
     ) -> list[list[dict[str, Any]]]: ...
 
     def names(self, pipeline: str) -> dict[str, str]: ...
@@ -92,6 +104,35 @@ class ServedPartRecords(Protocol):
     ) -> list[dict[str, Any]]: ...
 
 
+class ServedOrders(Protocol):
+    def start(self, *, name: str, batch: str, by: str) -> None: ...
+
+    def newest(self, *, limit: int = 50) -> list[dict[str, Any]]: ...
+
+    def between(self, begin: datetime, end: datetime) -> list[Period]: ...
+
+
+class ServedProduction(Protocol):
+    @property
+    def orders(self) -> ServedOrders: ...
+
+    def by_hour(self, unit: Unit, period: Period) -> list[Tally]: ...
+
+    def count(self, unit: Unit, period: Period) -> Tally: ...
+
+    def report(self, asked: Question) -> list[Group]: ...
+
+    def marks(self, wanted: Wanted, *, limit: int = 100) -> list[dict[str, Any]]: ...
+
+    def report_file(self, asked: Question, kind: Format) -> bytes: ...
+
+    def verdicts_file(self, wanted: Wanted, kind: Format) -> Iterator[bytes]: ...
+
+    def images_size(self, wanted: Wanted) -> tuple[int, int]: ...
+
+    def images_file(self, wanted: Wanted) -> Iterator[bytes]: ...
+
+
 class ServedChain(Protocol):
     @property
     def head(self) -> Any: ...
@@ -100,6 +141,9 @@ class ServedChain(Protocol):
 
 
 class ServedStore(Protocol):
+    @property
+    def production(self) -> ServedProduction: ...
+
     @property
     def audit_chain(self) -> ServedChain: ...
 

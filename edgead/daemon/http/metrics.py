@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from edgead import __version__
+from edgead.daemon.http.shift_metrics import shift_metrics
 
 if TYPE_CHECKING:
     from edgead.daemon.http.contract import Served
@@ -44,6 +45,7 @@ class DaemonCollector(Collector):
         yield from _of_parts([parts.status() for parts in list(daemon.parts.values())])
         yield from _of_sinks([sink.status() for sink in list(daemon.sinks.values())])
         yield from _of_notices(daemon.notices.counts())
+        yield from shift_metrics(daemon)
         yield from _of_evidence(daemon.store.status(), daemon.store.problems())
 
     def describe(self) -> Iterable[Metric]:

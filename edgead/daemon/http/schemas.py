@@ -234,6 +234,7 @@ class PositionsAnswer(Answer):
     height: int
     verdicts: int
     counts: Annotated[list[list[int]], Field(description="Boxes that touch each cell, row by row.")]
+    places: Annotated[dict[str, int], Field(description="Boxes by place, A1 at the top left; most frequent first.")]
 
 
 class Done(Answer):

@@ -7,7 +7,7 @@ import { t } from "./words.js";
 const ACTIONS = {
   thresholds: t("thresholds"), "swap model": t("model changed"), "roll back model": t("model rolled back"), "roll back on fault": t("model rolled back after a fault"),
   "accept drift": t("drift accepted"), mark_false_reject: t("marked as a false reject"), rename_kind: t("kind renamed"), merge_kinds: t("kinds merged"),
-  split_kind: t("kind taken apart"), correct_kind: t("kind corrected"),
+  split_kind: t("kind taken apart"), correct_kind: t("kind corrected"), start_order: t("order started"),
 };
 const LABELS = { 4: t("before"), 5: t("after") }; // where there is no place for a head
 const NAMES = { review: t("review"), reject: t("reject"), kind: t("kind"), judged: t("judged to be"), note: t("note"), by: t("by"), at: t("at") };

@@ -14,7 +14,7 @@ export function whenChanged(callback) {
 }
 
 // Asked for where nobody is signed in by name: who is stands in the audit whatever a form says.
-function nameField() {
+export function nameField() {
   if (me().name) return [];
   return [
     el("label", { for: "by" }, t("Your name, for the list of changes")),

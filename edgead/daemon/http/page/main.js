@@ -10,12 +10,14 @@ import { enterKiosk, leaveKiosk, offerKiosk } from "./kiosk.js";
 import { KindsView } from "./kinds.js";
 import { LiveView } from "./live.js";
 import { showPerson, showSignIn, watchPeople } from "./people.js";
+import { ProductionBox } from "./production.js";
+import { ReportView } from "./report.js";
 import { offerSettings } from "./settings.js";
 import { SystemView } from "./system.js";
 import { t, translatePage } from "./words.js";
 
 const STATUS_EVERY_MS = 1000;
-const VIEWS = ["live", "evidence", "kinds", "system", "changes"];
+const VIEWS = ["live", "evidence", "kinds", "report", "system", "changes"];
 
 translatePage();
 offerSettings();
@@ -23,8 +25,10 @@ offerKiosk();
 const live = new LiveView((verdict) => (location.hash = linkTo(verdict)));
 const evidence = new EvidenceView();
 const kinds = new KindsView();
+const report = new ReportView();
 const system = new SystemView();
 const notices = new NoticesView();
+let production = null;
 let signedIn = false;
 let events = null;
 let seenAt = null;
@@ -45,6 +49,7 @@ function route() {
   if (!signedIn) return;
   if (view === "evidence") evidence.show(first, second);
   if (view === "kinds") kinds.show(first, second);
+  if (view === "report") report.load();
   if (view === "changes") showChanges();
   refresh();
 }
@@ -58,6 +63,7 @@ async function refresh() {
     live.showStatus(status);
     evidence.showStatus(status);
     kinds.showStatus(status);
+    report.showStatus(status);
     system.showStatus(status);
     notices.refresh();
     document.title = status.ready ? "edgead" : "(!) edgead";
@@ -129,6 +135,7 @@ async function begin() {
     if (!found.signed_in) return signedOut();
     signedIn = true;
     showPerson();
+    production ??= new ProductionBox();
     route();
   } catch {
     disconnected();
