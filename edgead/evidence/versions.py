@@ -40,6 +40,7 @@ _STEPS: dict[int, tuple[str, ...]] = {
         "CREATE INDEX verdicts_by_batch ON verdicts (batch, seq) WHERE batch <> ''",
         "CREATE INDEX verdicts_by_recipe ON verdicts (recipe, seq) WHERE recipe <> ''",
     ),
+    3: ("ALTER TABLE marks ADD COLUMN verdict VARCHAR(8) DEFAULT 'good' NOT NULL",),
 }
 
 
