@@ -17,6 +17,7 @@ from edgead.cli import (  # noqa: F401  for their verbs
     making,
     presets,
     screening,
+    teaching,
     thresholds,
     training,
     weights,
