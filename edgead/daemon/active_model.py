@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgead.artifact.bring_back import bring_back
 from edgead.artifact.identity import scorer_sha256
 from edgead.artifact.limits import Limits
 from edgead.daemon import heap
@@ -151,11 +152,13 @@ class ActiveModel:
         Raises
         ------
         SettingsError
-            There was no other model since the start, or an exchange is under way.
+            There was no other model since the start, an exchange is under way, or the earlier model was taught where it
+            lies and its version cannot be put back there.
         """
         with self._change(0):
             if self._previous is None:
                 raise SettingsError(f"{self._pipeline}: there is no earlier model to go back to")
+            _bring_back(self._previous)
             self._previous = self._exchange(self._previous)
             self.path = self._in_service().artifact.path
 
@@ -266,6 +269,15 @@ class ActiveModel:
         if self._detector is None:
             raise SettingsError(f"{self._pipeline}: no model is in service")
         return self._detector
+
+
+def _bring_back(detector: Detector) -> None:
+    """Put a model that was taught meanwhile back where it lay, so that a restart finds it too."""
+    path = detector.artifact.path
+    try:
+        bring_back(path, detector.manifest.manifest_sha256)
+    except OSError as error:
+        raise SettingsError(f"{path}: its version before cannot be put back: {error.strerror}") from error
 
 
 def _scorers(detector: Detector) -> tuple[str, str]:

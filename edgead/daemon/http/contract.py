@@ -8,8 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from edgead.site.schema import Site
-from edgead.types import NO_PART, Decision, Frame, Part, Verdict
+from edgead.types import NO_PART, Decision, Frame, Opinion, Part, Verdict
 
 
 class ServedCamera(Protocol):
@@ -74,7 +76,35 @@ class ServedPartRecords(Protocol):
     ) -> list[dict[str, Any]]: ...
 
 
+class ServedMarks(Protocol):
+    def mark(self, id: str, opinion: Opinion, *, by: str, note: str = "", pipeline: str | None = None) -> bool: ...
+
+    def take_back(self, id: str, *, by: str, pipeline: str | None = None) -> None: ...
+
+
+class ServedRecent(Protocol):
+    def find(self, id: str) -> np.ndarray | None: ...
+
+
+class ServedLessons(Protocol):
+    def all(self) -> Sequence[Any]: ...
+
+    def sheet(self, pipeline: str) -> Path | None: ...
+
+    def start(self, pipeline: str, good: Sequence[str], *, by: str, force: bool = False) -> None: ...
+
+    def accept(self, pipeline: str, *, by: str) -> None: ...
+
+    def discard(self, pipeline: str, *, by: str) -> None: ...
+
+
 class ServedStore(Protocol):
+    @property
+    def marks(self) -> ServedMarks: ...
+
+    @property
+    def recent(self) -> ServedRecent: ...
+
     @property
     def parts(self) -> ServedPartRecords: ...
 
@@ -88,6 +118,7 @@ class ServedStore(Protocol):
         decision: str | None = None,
         kind: str | None = None,
         part: Part = NO_PART,
+        mark: Opinion | None = None,
         before_id: str | None = None,
         limit: int = 50,
     ) -> list[dict[str, Any]]: ...
@@ -98,7 +129,7 @@ class ServedStore(Protocol):
 
     def counts(self, *, pipeline: str | None = None, since: datetime | None = None) -> dict[str, int]: ...
 
-    def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> None: ...
+    def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> bool: ...
 
     def audit(self, *, limit: int = 100) -> list[dict[str, Any]]: ...
 
@@ -125,5 +156,8 @@ class Served(Protocol):
 
     @property
     def store(self) -> ServedStore: ...
+
+    @property
+    def lessons(self) -> ServedLessons: ...
 
     def subscribe_verdicts(self) -> queue.Queue[tuple[Frame, Verdict]]: ...

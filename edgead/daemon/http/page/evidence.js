@@ -1,8 +1,10 @@
 // Verdicts of the past: a list on the left, the images and facts of one on the right.
 
 import { get } from "./api.js";
-import { anotherKind, markFalseReject } from "./dialogs.js";
+import { anotherKind } from "./dialogs.js";
 import { badge, by, el, kindOf, ms, score, stamp, titleOf, toast } from "./dom.js";
+import { OPINIONS, markButtons, markNote, opinionOf, recentImage } from "./marking.js";
+import { t } from "./words.js";
 
 export const linkTo = (verdict) => `evidence/${verdict.id}/${verdict.pipeline}`;
 
@@ -62,7 +64,7 @@ export class EvidenceView {
   }
 
   row(verdict) {
-    const about = [[kindOf(verdict), titleOf(verdict)].filter(Boolean).join(" · "), verdict.false_reject && el("span", { class: "marked" }, "false reject")];
+    const about = [[kindOf(verdict), titleOf(verdict)].filter(Boolean).join(" · "), (verdict.false_reject || verdict.mark) && el("span", { class: "marked" }, verdict.false_reject ? "false reject" : OPINIONS[opinionOf(verdict)])];
     return el(
       "li", {},
       el("button", { "data-link": linkTo(verdict), "aria-current": linkTo(verdict) === this.chosen ? "true" : null, onclick: () => (location.hash = linkTo(verdict)) },
@@ -107,19 +109,19 @@ export class EvidenceView {
 }
 
 function detail(verdict) {
-  const mark = verdict.decision === "ok" ? null : el("button", { onclick: () => markFalseReject(verdict) }, verdict.false_reject ? "Change the mark" : "This part was good");
   const another = verdict.decision === "ok" ? null : el("button", { onclick: () => anotherKind(verdict) }, "Another kind");
   return [
     ...images(verdict),
-    el("div", { class: "detail-head" }, badge(verdict.decision), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, `score ${score(verdict.image_score)}`), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, another, mark)),
+    el("div", { class: "detail-head" }, badge(verdict.decision), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, `score ${score(verdict.image_score)}`), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, another, markButtons(verdict))),
     verdict.false_reject && el("p", { class: "marked-note" }, `False reject, says ${verdict.false_reject.by}, ${stamp(verdict.false_reject.at)}`, verdict.false_reject.note && `: ${verdict.false_reject.note}`),
+    markNote(verdict),
     verdict.words && el("p", { class: "words" }, verdict.words),
     facts(verdict),
   ].filter(Boolean);
 }
 
 function images(verdict) {
-  if (!verdict.images.length) return [el("p", { class: "empty" }, "No image was kept of this one")];
+  if (!verdict.images.length) return [verdict.recent ? recentImage(verdict) : el("p", { class: "empty" }, "No image was kept of this one")];
   const large = el("img", { alt: "" });
   const path = (name) => `/api/verdicts/${verdict.id}/images/${name}?pipeline=${verdict.pipeline}`;
   const buttons = verdict.images.map((name) =>
@@ -130,12 +132,13 @@ function images(verdict) {
     large.alt = label(name);
     buttons.forEach((button) => button.setAttribute("aria-pressed", button.dataset.name === name));
   };
-  choose(["heat.jpg", "frame.jpg"].find((name) => verdict.images.includes(name)) ?? verdict.images[0]);
+  choose(["heat.jpg", "frame.jpg", "frame.png"].find((name) => verdict.images.includes(name)) ?? verdict.images[0]);
   return [el("div", { class: "frame" }, large), el("div", { class: "film", role: "group", "aria-label": "Images" }, buttons)];
 }
 
 // before-002.jpg -> 2 before
 function label(name) {
+  if (name === "frame.png") return t("Without loss");
   const [kind, number] = name.replace(".jpg", "").split("-");
   if (number) return `${Number(number)} ${kind}`;
   return { frame: "Frame", heat: "Heat map" }[kind] ?? kind;

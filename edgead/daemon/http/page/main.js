@@ -7,14 +7,17 @@ import { by, clock, say } from "./dom.js";
 import { EvidenceView, linkTo } from "./evidence.js";
 import { KindsView } from "./kinds.js";
 import { LiveView } from "./live.js";
+import { markRecent } from "./marking.js";
 import { SystemView } from "./system.js";
+import { TeachView } from "./teach.js";
 
 const STATUS_EVERY_MS = 1000;
-const VIEWS = ["live", "evidence", "kinds", "system", "changes"];
+const VIEWS = ["live", "evidence", "kinds", "teach", "system", "changes"];
 
 const live = new LiveView((verdict) => (location.hash = linkTo(verdict)));
 const evidence = new EvidenceView();
 const kinds = new KindsView();
+const teach = new TeachView();
 const system = new SystemView();
 let signedIn = false;
 let events = null;
@@ -33,6 +36,7 @@ function route() {
   if (!signedIn) return;
   if (view === "evidence") evidence.show(first, second);
   if (view === "kinds") kinds.show(first, second);
+  if (view === "teach") teach.show(first);
   if (view === "changes") showChanges();
   refresh();
 }
@@ -46,6 +50,7 @@ async function refresh() {
     live.showStatus(status);
     evidence.showStatus(status);
     kinds.showStatus(status);
+    teach.showStatus(status);
     system.showStatus(status);
     document.title = status.ready ? "edgead" : "(!) edgead";
   } catch (problem) {
@@ -141,7 +146,9 @@ whenChanged(() => {
   live.again();
   if (!by("evidence").hidden) evidence.again();
   if (!by("kinds").hidden) kinds.load();
+  if (!by("teach").hidden) teach.load();
   if (!by("changes").hidden) showChanges();
 });
+by("mark-recent").addEventListener("click", () => markRecent(live.pipeline));
 addEventListener("hashchange", route);
 begin().then(watch);
