@@ -87,7 +87,7 @@ export async function markRecent(pipeline) {
     fields: [nameField(), el("ol", { class: "recent-parts" }, rows.length ? rows : el("li", { class: "empty" }, t("No verdict yet")))],
     action: t("Mark"),
     send: async (values) => {
-      const chosen = page.verdicts.filter((verdict) => values[`mark-${verdict.id}`]);
+      const chosen = page.verdicts.filter((verdict) => ![undefined, opinionOf(verdict)].includes(values[`mark-${verdict.id}`]));
       if (!chosen.length) throw new Error(t("Choose good or bad for at least one part"));
       for (const verdict of chosen) await send(verdict, values[`mark-${verdict.id}`], values);
     },
