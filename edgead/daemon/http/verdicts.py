@@ -72,7 +72,7 @@ def image(verdict_id: VerdictId, image_name: ImageName, daemon: Daemon, pipeline
         data = path.read_bytes() if path else None
     except FileNotFoundError:
         data = None  # retention was faster
-    if data is None:
+    if path is None or data is None:
         raise HTTPException(404, f"there is no image {image_name} of {verdict_id}")
     return Response(data, media_type=_TYPES[path.suffix], headers={"Cache-Control": "private, max-age=3600"})
 

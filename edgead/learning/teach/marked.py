@@ -73,7 +73,7 @@ def marked_parts(folder: Path, url: str | None, since: timedelta | None, pipelin
     """
     from edgead.evidence.reading import opened_to_read
 
-    found: dict[str, list[Path]] = {"good": [], "bad": []}
+    found: dict[Opinion, list[Path]] = {"good": [], "bad": []}
     lossy = missing = 0
     pipelines = set()
     after = None if since is None else datetime.now(timezone.utc) - since
