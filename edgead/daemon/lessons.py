@@ -182,7 +182,7 @@ class Lessons:
 
     def _audit(self, lesson: Lesson, by: str, action: str) -> None:
         logger.info(f"{lesson.pipeline}: {action} by {by}", extra={"pipeline": lesson.pipeline, "action": action})
-        after = {"verdicts": list(lesson.good), "bad": lesson.bad, "forced": lesson.forced, "state": lesson.state}
+        after = {"verdicts": list(lesson.good), "bad_parts": lesson.bad, "forced": lesson.forced, "state": lesson.state}
         self._store().add_audit(by=by, action=action, pipeline=lesson.pipeline, before=None, after=after)
 
     # What it takes

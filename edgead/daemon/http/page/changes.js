@@ -22,5 +22,6 @@ function shown(value) {
   if (value == null) return "—";
   if (typeof value === "number") return score(value);
   if (typeof value !== "object") return String(value);
+  if (Array.isArray(value)) return value.slice(0, 3).map(shown).join(" ") + (value.length > 3 ? ` … (${value.length})` : "");
   return Object.entries(value).map(([name, part]) => `${name} ${shown(part)}`).join(", ");
 }

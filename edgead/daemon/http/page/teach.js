@@ -158,7 +158,7 @@ export class TeachView {
       [t("Reject above"), score(before.reject_threshold), `${score(after.reject_threshold)} (${percent(after.reject_threshold / before.reject_threshold)})`],
       [t("Review above"), score(before.review_threshold), score(after.review_threshold)],
     ];
-    const head = el("tr", {}, el("th", { scope: "col" }, named ? precision : ""), el("th", { scope: "col" }, t("now")), el("th", { scope: "col" }, t("after the lesson")));
+    const head = el("tr", {}, el("th", { scope: "col" }, named ? precision : t("Compared")), el("th", { scope: "col" }, t("now")), el("th", { scope: "col" }, t("after the lesson")));
     const body = rows.map(([name, old, now]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, old), el("td", { class: old === now ? null : "differs" }, now)));
     const parts = after.parts.map((part, index) => this.changed(before.parts[index], part, after.good.images));
     return [this.byHand(before), el("div", { class: "scroll" }, el("table", { class: "comparison" }, el("thead", {}, head), el("tbody", {}, body))), el("ol", { class: "lesson-parts" }, parts)].filter(Boolean);
