@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -130,6 +131,25 @@ def test_kinds_are_counted_named_and_corrected_as_with_sqlite(tmp_path, server):
     with closing(EvidenceStore(StoreSection(folder=tmp_path, url=server.url), now=lambda: future)) as store:
         store.remove_old()
         assert store.verdict(first) is None and list(store.kinds.known("kinds")) == ["scratch"]
+
+
+def test_writers_of_two_daemons_keep_one_chain(tmp_path, server):
+    def write(store, name):
+        for index in range(15):
+            change = {"before": {"reject": index / 3}, "after": {"note": "Grüße"}}
+            store.add_audit(by=name, action="thresholds", pipeline="caps", **change)
+
+    with closing(open_store(tmp_path / "one", server)) as one, closing(open_store(tmp_path / "other", server)) as other:
+        before = one.audit_chain.check().rows
+        stores = [one, other, one, other]
+        threads = [threading.Thread(target=write, args=(store, f"{n}")) for n, store in enumerate(stores)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = other.audit_chain.check()
+        assert (found.rows, found.problem) == (before + 60, None)
+        assert {one.audit_chain.head.hash, other.audit_chain.head.hash} >= {found.head.hash}
 
 
 VERSION_1 = Path(__file__).parent / "fixtures"

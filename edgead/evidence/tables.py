@@ -186,6 +186,8 @@ audit = Table(
     Column("pipeline", String(64), nullable=False, doc="Of which pipeline."),
     Column("before", JSON, doc="What it was."),
     Column("after", JSON, doc="What it is."),
+    Column("previous", String(64), nullable=False, doc="Hash of the row before; of the first one, 64 zeros."),
+    Column("hash", String(64), nullable=False, doc="SHA-256 of all that the row says, and of `previous`."),
     sqlite_autoincrement=True,
 )
 

@@ -11,7 +11,9 @@ from fastapi.security import HTTPBearer
 
 from edgead import __version__
 from edgead.daemon.http import (
+    audit,
     control,
+    follow,
     judge,
     kinds,
     lessons,
@@ -68,7 +70,7 @@ def build_app(daemon: Served) -> FastAPI:
     app.add_middleware(Gate, guard=app.state.guard)  # outside: who is not let in takes nobody's place
     answer_with_problems(app)
     app.include_router(probes.routes)
-    for part in (sign_in, status, live, verdicts, marks, parts, kinds, lessons, control, judge):
+    for part in (sign_in, status, live, verdicts, marks, parts, kinds, lessons, control, judge, audit, follow):
         app.include_router(part.routes, dependencies=[_BEARER])
     static_files.add(app)
     _describe_problems(app)

@@ -46,11 +46,13 @@ def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
     EvidenceError
         It cannot be read.
     """
-    from edgead.evidence.reading import opened_to_read
+    from edgead.evidence.folder import ImageFolder
+    from edgead.evidence.opened import opened_store
+    from edgead.evidence.records import Records
 
-    after = datetime.now(timezone.utc) - since
-    with opened_to_read(folder, url) as (records, images):
-        found = [path for place in _rejects(records, after) if (path := images.path(place, _FRAME))]
+    images, after = ImageFolder(folder / "pictures"), datetime.now(timezone.utc) - since
+    with opened_store(folder, url) as access:
+        found = [path for place in _rejects(Records(access), after) if (path := images.path(place, _FRAME))]
     if not found:
         raise SettingsError(
             f"{folder} keeps no image of a reject or review of that time: see `evidence` in the section `store` of the "

@@ -71,15 +71,18 @@ def marked_parts(folder: Path, url: str | None, since: timedelta | None, pipelin
     EvidenceError
         It cannot be read.
     """
-    from edgead.evidence.reading import opened_to_read
+    from edgead.evidence.folder import ImageFolder
+    from edgead.evidence.opened import opened_store
+    from edgead.evidence.records import Records
 
     found: dict[Opinion, list[Path]] = {"good": [], "bad": []}
     lossy = missing = 0
     pipelines = set()
     after = None if since is None else datetime.now(timezone.utc) - since
-    with opened_to_read(folder, url) as (records, images):
+    images = ImageFolder(folder / "pictures")
+    with opened_store(folder, url) as access:
         for opinion in found:
-            for record, place in _marked(records, opinion, pipeline, after):
+            for record, place in _marked(Records(access), opinion, pipeline, after):
                 pipelines.add(record["pipeline"])
                 paths = [path for name in _NAMES if place and (path := images.path(place, name))]
                 found[opinion] += paths[:1]

@@ -1,4 +1,4 @@
-"""An evidence store that is read alone, beside the daemon that writes it or without one."""
+"""A store that is read alone, while a daemon may be writing it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ from pathlib import Path
 from edgead.errors import SettingsError
 from edgead.evidence.access import Access
 from edgead.evidence.database import database_file, open_engine
-from edgead.evidence.folder import ImageFolder
-from edgead.evidence.records import Records
 from edgead.evidence.settings import StoreSection
 from edgead.evidence.versions import check_version
 
 
 @contextmanager
-def opened_to_read(folder: Path, url: str | None) -> Iterator[tuple[Records, ImageFolder]]:
-    """Open the records of a store and its images.
+def opened_store(folder: Path, url: str | None = None) -> Iterator[Access]:
+    """Open the database of a store for one who only reads it.
 
     Parameters
     ----------
     folder : Path
-        Of the store: its images, and its database where `url` names no other.
+        Of the store, with its database where `url` names no other.
     url : str, optional
         SQLAlchemy URL of the database.
 
@@ -32,16 +30,17 @@ def opened_to_read(folder: Path, url: str | None) -> Iterator[tuple[Records, Ima
     SettingsError
         There is no store.
     EvidenceError
-        It cannot be read.
+        It cannot be read, or its tables are of another version.
     """
     engine = open_engine(StoreSection(folder=folder, url=url))
     file = database_file(engine)
     if file is not None and not file.is_file():
         raise SettingsError(f"{file} is not there: name the folder of an evidence store")
+    now = datetime.now(timezone.utc)
     try:
-        access = Access(engine, lambda: datetime.now(timezone.utc))
+        access = Access(engine, lambda: now)
         with access.reading() as connection:
             check_version(connection)
-        yield Records(access), ImageFolder(folder / "pictures")
+        yield access
     finally:
         engine.dispose()
