@@ -117,7 +117,7 @@ export class TeachView {
     const lead = el("p", { class: "muted" }, lesson.forced ? `${asked} · ${t("learnt all the same")}` : asked);
     const discard = (label) => el("button", { onclick: () => this.decide("discard", label) }, label);
     if (lesson.state === "running") {
-      return [lead, el("p", { class: "lesson-state", role: "status" }, t("The lesson is being learnt, beside the line: "), el("span", { id: "lesson-age" })), el("div", { class: "actions" }, discard(t("Cancel the lesson")))];
+      return [lead, el("p", { class: "lesson-state", role: "status" }, t("The lesson is being learnt, beside the line:"), " ", el("span", { id: "lesson-age" })), el("div", { class: "actions" }, discard(t("Cancel the lesson")))];
     }
     if (lesson.state === "failed") return [lead, el("p", { class: "form-error", role: "alert" }, lesson.reason), el("div", { class: "actions" }, discard(t("Discard")))];
     if (lesson.state === "refused") return [lead, ...this.refusal(lesson), el("div", { class: "actions" }, this.insist(lesson), discard(t("Discard")))];
