@@ -23,6 +23,7 @@ from edgead.artifact.versions import earlier_versions
 from edgead.daemon.lesson_process import LessonProcess, Task, Taught, ended
 from edgead.daemon.lessons import Lessons
 from edgead.errors import SettingsError
+from edgead.site.models import ModelsSection
 from edgead.types import Part
 
 SCHEMA_4 = Path(__file__).parent / "fixtures" / "schema_4"
@@ -60,6 +61,7 @@ class World:
             pipelines={"caps": self.section},
             store=SimpleNamespace(folder=folder / "evidence"),
             limits=SimpleNamespace(lesson_s=60.0),
+            models=ModelsSection(),
         )
         self.ids: list[str] = []
 

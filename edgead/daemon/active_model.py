@@ -200,6 +200,10 @@ class ActiveModel:
             if self._previous is None:
                 return
             self.path = self._previous.artifact.path
+            try:
+                _bring_back(self._previous)
+            except SettingsError as error:
+                logger.error("%s: %s", self._pipeline, error, extra={"pipeline": self._pipeline})
             self._previous.close()
             self._previous = None
 

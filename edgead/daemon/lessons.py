@@ -115,7 +115,8 @@ class Lessons:
         Raises
         ------
         EdgeadError
-            There is none, the model was changed meanwhile, or the taught one fails its self-test: nothing changes then.
+            There is none, the model was changed meanwhile, or the taught one fails its self-test or is not let in, as
+            it is not signed: nothing changes then.
         """
         with self._change():
             lesson, folder = self._ready(pipeline)
@@ -125,6 +126,7 @@ class Lessons:
             if not lesson.model_sha256 == served == Artifact.load(path).manifest.manifest_sha256:
                 raise SettingsError(f"{path} was changed since the lesson began: discard the lesson and teach it again")
             Artifact.load(folder.model)  # checks every hash
+            self._site().models.open_trust().sign_own(folder.model, by=by)
             try:
                 keep_and_replace(place, folder.model)
             except OSError as error:
