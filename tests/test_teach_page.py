@@ -113,6 +113,7 @@ def lesson_of(daemon: Any) -> dict[str, Any]:
 def mark(page: Any, daemon: Any, id: str, button: str, action: str) -> None:
     """Mark a part in Evidence."""
     page.goto(f"{daemon.api.base_url}/#evidence/{id}/a")
+    expect(page.locator("#detail .facts")).to_contain_text(id)  # and not the one before any more
     page.locator("#detail").get_by_role("button", name=button).click()
     say_who(page, action)
 
