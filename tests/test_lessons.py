@@ -11,10 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fakes import edit_manifest
+from fakes import content, edit_manifest
 from patience import wait_until
 from test_evidence import open_store
-from test_teach import content
 from verdicts import Line
 
 from edgead.artifact.bring_back import bring_back

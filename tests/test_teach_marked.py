@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import content
 from test_cli import edgead, report
 from test_evidence import open_store
-from test_teach import content
 from verdicts import Line
 
 from edgead.artifact.folder import Artifact

@@ -11,9 +11,9 @@ import pytest
 from browser import opened_page
 from daemons import conveyor, make_site, started
 from fake_daemon import FakeDaemon
+from fakes import content
 from patience import wait_for
 from test_http_page import served
-from test_teach import content
 
 from edgead.artifact.folder import Artifact
 from edgead.artifact.versions import earlier_versions
