@@ -137,7 +137,7 @@ def test_a_model_that_fails_its_self_test_changes_nothing(world):
     assert sha256_of(world.model) == world.slots["caps"].loaded
 
 
-def test_a_model_that_was_changed_meanwhile_is_not_overwritten(world):
+def test_a_model_that_was_changed_meanwhile_stays(world):
     lessons = ready(world)
     edit_manifest(world.model, lambda content: content.update(training={"other": 1}))
     files = content(world.model)
@@ -200,7 +200,7 @@ def test_only_marked_parts_of_this_model_are_taught(world):
     assert lessons.all() == [] and world.left == [] and world.store.audit(limit=1)[0]["action"] == "mark_good"
 
 
-def test_the_process_is_told_what_to_teach_and_its_end_is_read(tmp_path):
+def test_what_the_process_is_given_and_how_its_end_is_read(tmp_path):
     task = Task(tmp_path / "m", [Path("-x/frame.png")], [Path("b.png")], Path("o"), Path("s"), "--by", True)
     words = task.arguments
     assert words[words.index("--") :] == ["--", str(tmp_path / "m"), "-x/frame.png"]

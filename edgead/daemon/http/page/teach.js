@@ -54,7 +54,8 @@ export class TeachView {
     this.pipeline = by("teach-pipeline").value = pipeline;
     const asked = (mark) => get(`/api/verdicts?limit=${MOST}&mark=${mark}&pipeline=${encodeURIComponent(pipeline)}`);
     try {
-      const [good, bad] = await Promise.all([asked("good"), asked("bad")]);
+      const good = await asked("good");
+      const bad = await asked("bad");
       if (pipeline !== this.pipeline) return;
       this.parts = { good: good.verdicts, bad: bad.verdicts };
       by("teach-good").replaceChildren(...this.parts.good.map((part) => goodPart(part)));
