@@ -18,11 +18,14 @@ from verdicts import Line
 
 from edgead.artifact.bring_back import bring_back
 from edgead.artifact.folder import Artifact
-from edgead.artifact.versions import earlier_versions
+from edgead.artifact.versions import earlier_versions, keep_and_replace
+from edgead.daemon.active_model import ActiveModel
 from edgead.daemon.lesson_process import LessonProcess, Task, Taught, ended
 from edgead.daemon.lessons import Lessons
+from edgead.daemon.thresholds import KeptThresholds
 from edgead.errors import SettingsError
 from edgead.site.models import ModelsSection
+from edgead.site.schema import PipelineSection
 from edgead.types import Part
 
 SCHEMA_4 = Path(__file__).parent / "fixtures" / "schema_4"
@@ -222,3 +225,27 @@ def test_a_process_that_fails_or_takes_too_long_says_so(tmp_path, monkeypatch):
     assert LessonProcess().run(task, 60).reason == "no such\nmodel"
     monkeypatch.setattr("edgead.daemon.lesson_process._PROGRAM", "import time; time.sleep(60)")
     assert LessonProcess().run(task, 0.2).reason.startswith("not ready within 0.2 s")
+
+
+def test_a_model_that_was_taught_where_it_lies_is_rolled_back_in_service_and_on_the_disk(tmp_path):
+    model = Path(shutil.copytree(SCHEMA_4, tmp_path / "model"))
+    first = sha256_of(model)
+    slot = ActiveModel(
+        "caps", PipelineSection(camera="top", model=model), KeptThresholds(tmp_path / "kept.json"), threads=1
+    )
+    slot.load()
+    try:
+        taught = Path(shutil.copytree(model, tmp_path / "taught"))
+        edit_manifest(taught, lambda content: content.update(training={"taught": [1]}))
+        keep_and_replace(model, taught)
+        slot.swap(model)
+        second = slot.model
+        for wanted in (first, second, first):  # back, forth, and back again
+            slot.roll_back()
+            assert slot.model == sha256_of(model) == wanted and slot.self_test().passed
+        slot.roll_back()
+        slot.give_up()  # the taught one has failed: what is loaded next is the one before
+        slot.load()
+        assert slot.model == sha256_of(model) == first
+    finally:
+        slot.close()

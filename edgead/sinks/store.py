@@ -56,9 +56,10 @@ class StoreSink(BaseSink):
 
 
 def _open(name: str, options: SqliteOptions) -> StoreSink:
-    kept = {"evidence": options.evidence, "keep_days": options.keep_days}
-    # Nobody marks a part here while it passes.
-    return StoreSink(StoreSection(folder=options.folder, recent=RecentSection(frames=0), **kept))
+    none = RecentSection(frames=0)  # nobody marks a part here while it passes
+    return StoreSink(
+        StoreSection(folder=options.folder, evidence=options.evidence, keep_days=options.keep_days, recent=none)
+    )
 
 
 register(

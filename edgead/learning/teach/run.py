@@ -16,7 +16,7 @@ from edgead.detector import Detector
 from edgead.heads.nearest import BANK
 from edgead.learning.finalize import measure_good, write_golden
 from edgead.learning.recalibrate import threshold_change, without_copies
-from edgead.learning.teach.lesson import Judgement, Lesson, judge, refuse_escapes
+from edgead.learning.teach.lesson import Judgement, Lesson, Role, judge, refuse_escapes
 from edgead.learning.teach.marked import twins
 from edgead.learning.teach.prepare import Prepared, TeachPlan, prepare
 from edgead.learning.teach.thresholds import settle
@@ -76,7 +76,7 @@ def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesso
 
 
 def _judge_all(artifact: Artifact, prepared: Prepared, progress: Progress) -> dict[str, Judgement]:
-    parts = {"taught": prepared.taught, "held out": prepared.held_out, "bad": prepared.bad}
+    parts: dict[Role, list[Path]] = {"taught": prepared.taught, "held out": prepared.held_out, "bad": prepared.bad}
     judgements = {}
     for done, name in enumerate(artifact.precisions, 1):
         with Detector(artifact, runtime="onnxruntime", precision=name) as detector:
