@@ -210,6 +210,47 @@ class FakeProduction:
         return iter([b"PK"])
 
 
+class FakeMarks:
+    def __init__(self, rows: list[dict[str, Any]]):
+        self._rows = rows
+
+    def _set(self, id: str, mark: dict[str, Any] | None) -> None:
+        for row in self._rows:
+            if row["id"] == id:
+                row["mark"] = mark
+                row["false_reject"] = mark if mark and mark["verdict"] == "good" and row["decision"] != "ok" else None
+
+    def mark(self, id: str, opinion: str, *, by: str, note: str = "", pipeline: str | None = None) -> bool:
+        self._set(id, {"verdict": opinion, "at": WHEN.isoformat(), "by": by, "note": note})
+        return True
+
+    def take_back(self, id: str, *, by: str, pipeline: str | None = None) -> None:
+        self._set(id, None)
+
+
+class FakeLessons:
+    """One lesson that a test puts here; what is asked for is only written down."""
+
+    def __init__(self) -> None:
+        self.found: list[Any] = []
+        self.calls: list[tuple[Any, ...]] = []
+
+    def all(self) -> list[Any]:
+        return self.found
+
+    def sheet(self, pipeline: str) -> Path | None:
+        return None
+
+    def start(self, pipeline: str, good: list[str], *, by: str, force: bool = False) -> None:
+        self.calls.append(("start", pipeline, list(good), by, force))
+
+    def accept(self, pipeline: str, *, by: str) -> None:
+        self.calls.append(("accept", pipeline, by))
+
+    def discard(self, pipeline: str, *, by: str) -> None:
+        self.calls.append(("discard", pipeline, by))
+
+
 class FakeStore:
     def __init__(self, folder: Path):
         self.kinds = FakeKinds()
@@ -218,13 +259,17 @@ class FakeStore:
         self.changes: list[dict[str, Any]] = []
         self.parts = SimpleNamespace(newest=lambda part, **asked: [])
         self.production = FakeProduction()
+        self.images: dict[str, Any] = {}
+        self.recent = SimpleNamespace(find=self.images.get)
+        self.marks = FakeMarks(self.rows)
         self.audit_chain = SimpleNamespace(head=Head(3, "c0de" * 16), problem=None, check=self._check_chain)
 
     def _check_chain(self) -> Checked:
         return Checked(len(self.changes), 0, self.audit_chain.head, self.audit_chain.problem)
 
     def add(self, frame: Frame, verdict: Verdict) -> None:
-        self.rows.append({**verdict_record(frame, verdict), "false_reject": None})
+        self.rows.append({**verdict_record(frame, verdict), "false_reject": None, "mark": None, "recent": True})
+        self.images[frame.id] = frame.image
         place = self.folder / frame.id
         place.mkdir()
         images = {"before-001": numbered(999), "frame": frame.image, "heat": draw_overlay(frame.image, verdict)}
@@ -232,13 +277,14 @@ class FakeStore:
             cv2.imwrite(str(place / f"{name}.jpg"), image)
 
     def verdicts(
-        self, *, pipeline=None, decision=None, kind=None, part=NO_PART, before_id=None, limit=50
+        self, *, pipeline=None, decision=None, kind=None, part=NO_PART, mark=None, before_id=None, limit=50
     ) -> list[dict[str, Any]]:
         ids = [row["id"] for row in self.rows]
         rows = self.rows[: ids.index(before_id)] if before_id in ids else [] if before_id else self.rows
         asked = {"pipeline": pipeline, "decision": decision, "kind": kind}
         asked |= {name: value or None for name, value in asdict(part).items()}
         wanted = [row for row in rows if all(value in (None, row[key]) for key, value in asked.items())]
+        wanted = [row for row in wanted if mark in (None, (row["mark"] or {}).get("verdict"))]
         return [{**row, "images": self._images(row["id"])} for row in wanted[::-1][:limit]]
 
     def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:
@@ -256,10 +302,8 @@ class FakeStore:
         rows = [row for row in self.verdicts(pipeline=pipeline) if datetime.fromisoformat(row["captured_at"]) >= since]
         return Counter(row["decision"] for row in rows)
 
-    def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> None:
-        for row in self.rows:
-            if row["id"] == id:
-                row["false_reject"] = {"at": WHEN.isoformat(), "by": by, "note": note}
+    def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> bool:
+        return self.marks.mark(id, "good", by=by, note=note)
 
     def add_audit(self, **change: Any) -> None:
         self.changes.insert(0, {"seq": len(self.changes) + 1, "at": WHEN.isoformat(), "hash": "c0de" * 16, **change})
@@ -305,6 +349,7 @@ class FakeDaemon:
         self.sinks = {"plc": SimpleNamespace(status=lambda: SimpleNamespace(**self.queued))}
         self.store = store or FakeStore(folder / "images")
         self.pipelines["front"].audit = self.store.add_audit
+        self.lessons = FakeLessons()
         self.listeners: list[queue.Queue] = []
 
     def subscribe_verdicts(self) -> queue.Queue:

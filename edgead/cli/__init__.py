@@ -23,6 +23,7 @@ from edgead.cli import (  # noqa: F401  for their verbs
     registry,
     screening,
     signing,
+    teaching,
     thresholds,
     training,
     weights,

@@ -44,6 +44,9 @@ NormalDir = Annotated[
         "'*' takes every folder: one model of several products."
     ),
 ]
+StoreUrl = Annotated[
+    str | None, typer.Option(help="SQLAlchemy URL of the store's database, where it is not in its folder.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is random.")]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgead.daemon.broadcast import Subscription, VerdictFeed
 from edgead.daemon.fleet.followers import RunningFollower
+from edgead.daemon.lessons import Lessons
 from edgead.daemon.logs import JsonLines
 from edgead.daemon.notices import Notices
 from edgead.daemon.notify import Notifier
@@ -62,6 +63,7 @@ class Daemon:
         self._log = log
         self._feed = VerdictFeed()
         self._runtime = SiteRuntime(self._feed.publish, self._feed.publish_notice)
+        self.lessons = Lessons(lambda: self.site, lambda: self.pipelines, lambda: self.store)
         self._notifier = Notifier()
         self._page = Page(self._serve)
         self._watch = Watch(self._runtime, self._page, self._notifier)
@@ -122,6 +124,7 @@ class Daemon:
         """
         self._hide_secrets()
         self._runtime.open(self.site)
+        self.lessons.open()
         self._page.open(self.site.http)
         self._reloading.start()
         logger.info("started", extra={"site": str(self.path), "pipelines": list(self.pipelines)})
@@ -139,7 +142,7 @@ class Daemon:
         self._notifier.stopping()
         deadline = time.monotonic() + self.site.limits.drain_s
         self._reloading.close(_RELOAD_S)
-        counts = self._runtime.close(deadline, also=[self._page.close])
+        counts = self._runtime.close(deadline, also=[self._page.close, self.lessons.close])
         logger.info("stopped", extra={"counts": counts})
         self._notifier.close()
 

@@ -152,11 +152,12 @@ parts = Table(
 marks = Table(
     "marks",
     metadata,
-    Column("id", String(36), primary_key=True, doc="Of the verdict that a person marked as a false reject."),
+    Column("id", String(36), primary_key=True, doc="Of the verdict whose part a person marked as good or bad."),
     Column("pipeline", String(64), primary_key=True, doc="Which pipeline judged."),
     Column("at", Utc, nullable=False, doc="UTC."),
     Column("by", Text, nullable=False, doc="Who marked it."),
     Column("note", Text, nullable=False, doc="What they wrote."),
+    Column("verdict", String(8), nullable=False, server_default="good", doc="good or bad, as they saw the part."),
 )
 
 corrections = Table(

@@ -46,6 +46,7 @@ _STEPS: dict[int, tuple[str, ...]] = {
         "CREATE INDEX verdicts_by_time ON verdicts (pipeline, judged_at, decision, batch, recipe)",
         "ALTER TABLE audit ADD COLUMN previous VARCHAR(64) DEFAULT '' NOT NULL",
         "ALTER TABLE audit ADD COLUMN hash VARCHAR(64) DEFAULT '' NOT NULL",
+        "ALTER TABLE marks ADD COLUMN verdict VARCHAR(8) DEFAULT 'good' NOT NULL",
     ),
 }
 _CHAINED_SINCE = 4

@@ -118,6 +118,9 @@ class LimitsSection(Section):
     ] = 5
     restarts_within_s: Annotated[Seconds, Field(description="The time in which restarts are counted.")] = 600.0
     drain_s: Annotated[float, Field(gt=0, le=60, description="For work in progress when it stops.")] = 1.5
+    lesson_s: Annotated[
+        Seconds, Field(description="Longest that a lesson which was asked for on the page may take.")
+    ] = 1800.0
 
 
 class Site(Section):

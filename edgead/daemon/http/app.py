@@ -17,7 +17,9 @@ from edgead.daemon.http import (
     follow,
     judge,
     kinds,
+    lessons,
     live,
+    marks,
     notices,
     parts,
     probes,
@@ -74,7 +76,22 @@ def build_app(daemon: Served) -> FastAPI:
     app.add_middleware(Gate, guard=app.state.guard)  # outside: who is not let in takes nobody's place
     answer_with_problems(app)
     app.include_router(probes.routes)
-    for part in (sign_in, status, live, verdicts, parts, kinds, notices, control, judge, audit, follow, production):
+    for part in (
+        sign_in,
+        status,
+        live,
+        verdicts,
+        marks,
+        parts,
+        kinds,
+        notices,
+        lessons,
+        control,
+        judge,
+        audit,
+        follow,
+        production,
+    ):
         app.include_router(part.routes, dependencies=[_BEARER])
     static_files.add(app)
     _describe_problems(app)

@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from edgead.evidence.production.counts import Unit
 from edgead.evidence.production.formats import Format
 from edgead.evidence.production.periods import Period
@@ -16,7 +18,7 @@ from edgead.evidence.production.rows import Wanted
 from edgead.evidence.production.tally import Tally
 from edgead.serialization.notice import News, Notice, NoticeKind, Severity
 from edgead.site.schema import Site
-from edgead.types import NO_PART, Decision, Frame, Part, Verdict
+from edgead.types import NO_PART, Decision, Frame, Opinion, Part, Verdict
 
 
 class ServedCamera(Protocol):
@@ -133,6 +135,28 @@ class ServedProduction(Protocol):
     def images_file(self, wanted: Wanted) -> Iterator[bytes]: ...
 
 
+class ServedMarks(Protocol):
+    def mark(self, id: str, opinion: Opinion, *, by: str, note: str = "", pipeline: str | None = None) -> bool: ...
+
+    def take_back(self, id: str, *, by: str, pipeline: str | None = None) -> None: ...
+
+
+class ServedRecent(Protocol):
+    def find(self, id: str) -> np.ndarray | None: ...
+
+
+class ServedLessons(Protocol):
+    def all(self) -> Sequence[Any]: ...
+
+    def sheet(self, pipeline: str) -> Path | None: ...
+
+    def start(self, pipeline: str, good: Sequence[str], *, by: str, force: bool = False) -> None: ...
+
+    def accept(self, pipeline: str, *, by: str) -> None: ...
+
+    def discard(self, pipeline: str, *, by: str) -> None: ...
+
+
 class ServedChain(Protocol):
     @property
     def head(self) -> Any: ...
@@ -143,6 +167,12 @@ class ServedChain(Protocol):
 class ServedStore(Protocol):
     @property
     def production(self) -> ServedProduction: ...
+
+    @property
+    def marks(self) -> ServedMarks: ...
+
+    @property
+    def recent(self) -> ServedRecent: ...
 
     @property
     def audit_chain(self) -> ServedChain: ...
@@ -160,6 +190,7 @@ class ServedStore(Protocol):
         decision: str | None = None,
         kind: str | None = None,
         part: Part = NO_PART,
+        mark: Opinion | None = None,
         before_id: str | None = None,
         limit: int = 50,
     ) -> list[dict[str, Any]]: ...
@@ -170,7 +201,7 @@ class ServedStore(Protocol):
 
     def counts(self, *, pipeline: str | None = None, since: datetime | None = None) -> dict[str, int]: ...
 
-    def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> None: ...
+    def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> bool: ...
 
     def add_audit(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> None: ...
 
@@ -205,5 +236,8 @@ class Served(Protocol):
 
     @property
     def store(self) -> ServedStore: ...
+
+    @property
+    def lessons(self) -> ServedLessons: ...
 
     def subscribe_verdicts(self) -> queue.Queue[News]: ...

@@ -190,11 +190,13 @@ class VerdictAnswer(Answer):
     boxes: list[BoxAnswer]
     stage_times: dict[str, Number]
     false_reject: Annotated[dict[str, Any] | None, Field(description="Who marked it as one, when, and why.")] = None
+    mark: Annotated[dict[str, Any] | None, Field(description="good or bad, who says so, when, and why.")] = None
 
 
 class VerdictDetail(VerdictAnswer):
     words: Annotated[str | None, Field(description="A sentence of what is recorded; null for an ok part.")] = None
     images: Annotated[list[str], Field(description="Names, for /api/verdicts/{id}/images/{name}.")] = []
+    recent: Annotated[bool, Field(description="The frame is still held: /api/verdicts/{id}/recent.")] = False
 
 
 class VerdictPage(Answer):

@@ -12,12 +12,14 @@ import { LiveView } from "./live.js";
 import { showPerson, showSignIn, watchPeople } from "./people.js";
 import { ProductionBox } from "./production.js";
 import { ReportView } from "./report.js";
+import { markRecent } from "./marking.js";
 import { offerSettings } from "./settings.js";
 import { SystemView } from "./system.js";
+import { TeachView } from "./teach.js";
 import { t, translatePage } from "./words.js";
 
 const STATUS_EVERY_MS = 1000;
-const VIEWS = ["live", "evidence", "kinds", "report", "system", "changes"];
+const VIEWS = ["live", "evidence", "kinds", "report", "teach", "system", "changes"];
 
 translatePage();
 offerSettings();
@@ -26,6 +28,7 @@ const live = new LiveView((verdict) => (location.hash = linkTo(verdict)));
 const evidence = new EvidenceView();
 const kinds = new KindsView();
 const report = new ReportView();
+const teach = new TeachView();
 const system = new SystemView();
 const notices = new NoticesView();
 let production = null;
@@ -50,6 +53,7 @@ function route() {
   if (view === "evidence") evidence.show(first, second);
   if (view === "kinds") kinds.show(first, second);
   if (view === "report") report.load();
+  if (view === "teach") teach.show(first);
   if (view === "changes") showChanges();
   refresh();
 }
@@ -64,6 +68,7 @@ async function refresh() {
     evidence.showStatus(status);
     kinds.showStatus(status);
     report.showStatus(status);
+    teach.showStatus(status);
     system.showStatus(status);
     notices.refresh();
     document.title = status.ready ? "edgead" : "(!) edgead";
@@ -151,7 +156,9 @@ whenChanged(() => {
   live.again();
   if (!by("evidence").hidden) evidence.again();
   if (!by("kinds").hidden) kinds.load();
+  if (!by("teach").hidden) teach.load();
   if (!by("changes").hidden) showChanges();
 });
+by("mark-recent").addEventListener("click", () => markRecent(live.pipeline));
 addEventListener("hashchange", route);
 begin().then(watch);
