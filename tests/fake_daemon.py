@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 from fakes import make_verdict, numbered
 
+from edgead.daemon.commission import Commissioning
 from edgead.drift import DriftState
 from edgead.errors import SettingsError
 from edgead.evidence import EvidenceStore
@@ -220,6 +221,7 @@ class FakeDaemon:
                 "cameras": {"conveyor": {"uri": "rtsp://user:password@camera/line"}},
                 "pipelines": {"front": {"camera": "conveyor", "model": model, "trigger": {"kind": "software"}}},
                 "http": http or HttpSection(port=0),
+                "store": {"folder": folder / "evidence", "free_mib": 0},
             }
         )
         self.cameras = {"conveyor": FakeCamera()}
@@ -233,6 +235,7 @@ class FakeDaemon:
         self.store = store or FakeStore(folder / "images")
         self.pipelines["front"].audit = self.store.add_audit
         self.listeners: list[queue.Queue] = []
+        self.commissioning = Commissioning(self)
 
     def subscribe_verdicts(self) -> queue.Queue:
         self.listeners.append(queue.Queue())

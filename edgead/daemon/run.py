@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgead.daemon.broadcast import Subscription, VerdictFeed
+from edgead.daemon.commission import Commissioning
 from edgead.daemon.logs import JsonLines
 from edgead.daemon.notify import Notifier
 from edgead.daemon.page import Page
@@ -59,6 +60,7 @@ class Daemon:
         self.site = load_site(path)
         self._log = log
         self._feed = VerdictFeed()
+        self.commissioning = Commissioning(self)
         self._runtime = SiteRuntime(self._feed.publish)
         self._notifier = Notifier()
         self._page = Page(self._serve)
@@ -129,7 +131,7 @@ class Daemon:
         self._notifier.stopping()
         deadline = time.monotonic() + self.site.limits.drain_s
         self._reloading.close(_RELOAD_S)
-        counts = self._runtime.close(deadline, also=[self._page.close])
+        counts = self._runtime.close(deadline, also=[self._page.close, self.commissioning.close])
         logger.info("stopped", extra={"counts": counts})
         self._notifier.close()
 

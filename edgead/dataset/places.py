@@ -15,13 +15,16 @@ from edgead.errors import SettingsError
 from edgead.images.files import ImageError, load_image
 from edgead.preprocess import aligned, alignment_to
 
+Place = str | Path | np.ndarray
+"""See `read_ignored`."""
+
 _MOST_LOST = 0.1
 _NUMBERS = re.compile(r"\s*\d+(\s*,\s*\d+)+\s*")
 
 
 def with_places(
     spec: Preprocessing,
-    ignore: Sequence[str | Path],
+    ignore: Sequence[Place],
     align: str | Path | None,
     sizes: Mapping[tuple[int, int], Path | str],
 ) -> Preprocessing:
@@ -30,7 +33,7 @@ def with_places(
     Parameters
     ----------
     spec : Preprocessing
-    ignore : sequence of str or Path
+    ignore : sequence of str, Path or ndarray
         See `read_ignored`.
     align : str or Path, optional
         See `read_alignment`.
@@ -57,14 +60,14 @@ def with_places(
     return spec.model_copy(update={"ignored": ignored, "alignment": alignment})
 
 
-def read_ignored(asked: Sequence[str | Path], frame_size: tuple[int, int], example: Path | str) -> Ignored | None:
+def read_ignored(asked: Sequence[Place], frame_size: tuple[int, int], example: Path | str) -> Ignored | None:
     """Read the places to ignore of frames of a size (height, width).
 
     Parameters
     ----------
-    asked : sequence of str or Path
+    asked : sequence of str, Path or ndarray
         X,Y,WIDTH,HEIGHT of a rectangle; X,Y,X,Y,X,Y,... the corners of a polygon; or an image whose pixels are ignored
-        where they are not black.
+        where they are not black, or a mask of shape (height, width), uint8.
     frame_size : (int, int)
     example : Path or str
         Name of an image of that size, for errors.
@@ -78,12 +81,44 @@ def read_ignored(asked: Sequence[str | Path], frame_size: tuple[int, int], examp
         return None
     mask = np.zeros(frame_size, np.uint8)
     for one in asked:
-        mask |= _drawn(str(one), frame_size, example)
+        mask |= one if isinstance(one, np.ndarray) else _drawn(str(one), frame_size, example)
     if not mask.any():
         raise SettingsError(f"--ignore {asked[0]} covers no pixel of {example}: leave it out")
     if mask.all():
         raise SettingsError(f"--ignore covers all of {example}: leave something to look at")
     return Ignored(frame_size=frame_size, polygons=polygons_of(mask))
+
+
+def read_region(
+    numbers: Sequence[int], frame_size: tuple[int, int]
+) -> tuple[tuple[int, int, int, int], np.ndarray | None]:
+    """Read the region to look at as somebody drew it on frames of a size (height, width).
+
+    Parameters
+    ----------
+    numbers : sequence of int
+        Those of a rectangle or a polygon; see `read_ignored`.
+    frame_size : (int, int)
+
+    Returns
+    -------
+    (int, int, int, int)
+        x, y, width and height: the region itself, or the rectangle around its polygon.
+    ndarray of shape (height, width), uint8, or None
+        1 where it is not to be looked at, of a polygon.
+
+    Raises
+    ------
+    SettingsError
+        It is neither, or has no pixel of the frame, or a rectangle sticks out of it.
+    """
+    height, width = frame_size
+    text = ",".join(map(str, numbers))
+    mask = _drawn_polygon(text, list(numbers), frame_size)
+    x, y, columns, rows = cv2.boundingRect(mask)
+    if columns * rows == 0 or (len(numbers) == 4 and (x, y, columns, rows) != tuple(numbers)):
+        raise SettingsError(f"the region {text} does not lie within frames of {width}x{height}: draw it again")
+    return (x, y, columns, rows), None if len(numbers) == 4 else 1 - mask
 
 
 def polygons_of(mask: np.ndarray) -> tuple[tuple[tuple[int, int], ...], ...]:

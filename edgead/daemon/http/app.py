@@ -10,7 +10,19 @@ from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 
 from edgead import __version__
-from edgead.daemon.http import control, judge, kinds, live, parts, probes, sign_in, static_files, status, verdicts
+from edgead.daemon.http import (
+    commission,
+    control,
+    judge,
+    kinds,
+    live,
+    parts,
+    probes,
+    sign_in,
+    static_files,
+    status,
+    verdicts,
+)
 from edgead.daemon.http.auth import Guard
 from edgead.daemon.http.contract import Served
 from edgead.daemon.http.crowd import Crowd
@@ -55,7 +67,7 @@ def build_app(daemon: Served) -> FastAPI:
     app.add_middleware(Gate, guard=app.state.guard)  # outside: who is not let in takes nobody's place
     answer_with_problems(app)
     app.include_router(probes.routes)
-    for part in (sign_in, status, live, verdicts, parts, kinds, control, judge):
+    for part in (sign_in, status, live, verdicts, parts, kinds, control, judge, commission):
         app.include_router(part.routes, dependencies=[_BEARER])
     static_files.add(app)
     _describe_problems(app)

@@ -17,7 +17,7 @@ from edgead.calibration.plan import plan_calibration
 from edgead.dataset.folders import StageProgress, check_images, no_progress, split_good
 from edgead.dataset.groups import NONE, group_images
 from edgead.dataset.images import Images
-from edgead.dataset.places import not_found_warnings, with_places
+from edgead.dataset.places import Place, not_found_warnings, with_places
 from edgead.learning.commission.backbone import open_backbone
 from edgead.learning.commission.collect import Collected
 from edgead.learning.commission.learn import learn
@@ -36,7 +36,7 @@ class CommissionPlan:
         A packaged one, or the directory of a patchcore model; see `edgead.learning.commission.backbone`.
     roi : (int, int, int, int), optional
         x, y, width and height of the part of the image to look at.
-    ignore : sequence of str or Path
+    ignore : sequence of str, Path or ndarray
         Places that never count; see `edgead.dataset.places.read_ignored`. All images are of one size then.
     align : str or Path, optional
         A golden image that parts are laid onto. Likewise.
@@ -59,7 +59,7 @@ class CommissionPlan:
     keep_images: Path | None = None
     patience_s: float = 60.0
     group: str = NONE
-    ignore: Sequence[str | Path] = ()
+    ignore: Sequence[Place] = ()
     align: str | Path | None = None
 
 
