@@ -230,6 +230,14 @@ class _Camera:
     def judged(self) -> queue.Queue[tuple[Frame, Verdict]]:
         return self._daemon.subscribe_verdicts()
 
+    def pipelines(self) -> list[dict[str, Any]]:
+        sections = self._daemon.site.pipelines
+        return [
+            {"name": name, "budget_ms": section.budget_ms}
+            for name, section in sections.items()
+            if section.camera == self._name
+        ]
+
     def is_of_camera(self, pipeline: str) -> bool:
         section = self._daemon.site.pipelines.get(pipeline)
         return section is not None and section.camera == self._name

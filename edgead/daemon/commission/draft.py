@@ -24,7 +24,7 @@ from edgead.images.files import ImageError, load_image, write_image
 from edgead.images.repeats import Repeats
 
 STATE, IMAGES, LEARNT = "draft.json", "images", "learnt-"
-FEWEST_IMAGES, MOST_IMAGES = 20, 400
+FEWEST_IMAGES, MOST_IMAGES = 20, 600
 _MIB = 1 << 20
 
 Numbers = Annotated[tuple[Annotated[int, Field(ge=0, le=65_535)], ...], Field(min_length=4, max_length=400)]

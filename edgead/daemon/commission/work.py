@@ -8,20 +8,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgead.calibration.conformal import CalibrationError
-from edgead.calibration.plan import plan_calibration
+from edgead.calibration.conformal import images_needed
+from edgead.calibration.plan import OFFERED_RATES, plan_calibration
 from edgead.daemon.commission.collecting import Collector, Line
-from edgead.daemon.commission.draft import LEARNT, Draft, DraftError, Drawn, order_of
+from edgead.daemon.commission.draft import FEWEST_IMAGES, LEARNT, Draft, DraftError, Drawn, order_of
 from edgead.daemon.commission.learner import Learner
 from edgead.errors import EdgeadError
 from edgead.images.files import as_bgr
 from edgead.types import Frame
 
 MODEL, MAPS, RESULT = "model", "maps", "result.json"
+# One of so many parts is held out for the limit; see `plan_calibration`.
+HELD_OUT_SHARE = 5
 
 
 class Seen(Line, Protocol):
     """The camera of a draft."""
+
+    def pipelines(self) -> list[dict[str, Any]]:
+        """List the pipelines that judge it, with name and `budget_ms`."""
+        ...
 
     def fresh(self) -> Frame:
         """Give the newest frame; raises DraftError where the camera gives none now."""
@@ -53,7 +59,9 @@ class Work:
         """Report the draft and what is under way."""
         with self._lock:
             draft, state, collector, learner = self._draft, self._draft.state, self._collector, self._learner
-            height, width = state.frame_size or (None, None)
+            height, width = (
+                state.frame_size if draft.images and state.frame_size else self._frame_size() or (None, None)
+            )
             return {
                 "camera": state.camera,
                 "state": "learning"
@@ -73,7 +81,8 @@ class Work:
                 "images": list(draft.images),
                 "mib": draft.mib,
                 "alike": self._alike,
-                "rate": _rate(len(draft.images)),
+                **_rates(len(draft.images)),
+                "pipelines": self._line.pipelines(),
                 "mode": collector.mode if collector else "off",
                 "every_s": collector.every_s if collector else None,
                 "problem": self._problem,
@@ -86,9 +95,7 @@ class Work:
         """Set what is drawn; see `Draft.change`."""
         with self._lock:
             self._refuse_while_learning()
-            newest = self._line.newest()
-            size = None if newest is None else (int(newest.image.shape[0]), int(newest.image.shape[1]))
-            self._draft.change(drawn, revision, by, size)
+            self._draft.change(drawn, revision, by, self._frame_size())
             self._problem = None
 
     def take(self) -> dict[str, Any]:
@@ -215,6 +222,10 @@ class Work:
             except EdgeadError as error:
                 self._problem = str(error)
 
+    def _frame_size(self) -> tuple[int, int] | None:
+        newest = self._line.newest()
+        return None if newest is None else (int(newest.image.shape[0]), int(newest.image.shape[1]))
+
     def _state(self) -> str:
         if self._learner:
             return "learning"
@@ -238,9 +249,15 @@ class Work:
             raise DraftError("a model is being learnt from this draft: wait for it, or cancel it")
 
 
-def _rate(count: int) -> float | None:
-    """The false-reject rate that so many parts support; None where they are too few for any."""
-    try:
-        return plan_calibration(count, None)[1]
-    except CalibrationError:
-        return None
+def _rates(count: int) -> dict[str, Any]:
+    """The false-reject rate that so many parts support, if any, and how many the next stricter one takes."""
+    rate = None
+    if count >= FEWEST_IMAGES:
+        _, rate = plan_calibration(count, None)
+    stricter = [offered for offered in OFFERED_RATES if rate is None or offered < rate]
+    following = stricter[-1] if stricter else None
+    return {
+        "rate": rate,
+        "next_rate": following,
+        "next_parts": following and HELD_OUT_SHARE * images_needed(following),
+    }

@@ -49,6 +49,11 @@ class ResultAnswer(Answer):
     parts: Annotated[list[ShownPart], Field(description="Odd ones first, then those with the highest score.")]
 
 
+class JudgedBy(Answer):
+    name: str
+    budget_ms: Number
+
+
 class DraftAnswer(Answer):
     camera: str
     state: Literal["draft", "collecting", "learning", "learnt"]
@@ -65,6 +70,9 @@ class DraftAnswer(Answer):
     mib: Number
     alike: Annotated[int, Field(description="Frames left out as they show the same as one before them.")]
     rate: Annotated[Number, Field(description="The false-reject rate that so many parts support; null for none.")]
+    next_rate: Annotated[Number, Field(description="The next stricter one.")]
+    next_parts: Annotated[int | None, Field(description="How many parts that takes.")]
+    pipelines: Annotated[list[JudgedBy], Field(description="Those that judge the camera.")]
     mode: Literal["off", "trigger", "interval"]
     every_s: Number
     problem: str | None

@@ -5,14 +5,14 @@ import { el, score, toast } from "./dom.js";
 
 const NAME = "edgead-name";
 const FORESEEN_EVERY_MS = 500;
-const remembered = () => localStorage.getItem(NAME) || "";
+export const remembered = () => localStorage.getItem(NAME) || "";
 
 let onChanged = () => {};
 export function whenChanged(callback) {
   onChanged = callback;
 }
 
-function nameField() {
+export function nameField() {
   return [
     el("label", { for: "by" }, "Your name, for the list of changes"),
     el("input", { id: "by", name: "by", required: true, maxlength: "64", autocomplete: "name", value: remembered() }),
@@ -20,7 +20,7 @@ function nameField() {
 }
 
 // A dialog with a form; `send` gets the form's values, and says by an error why it cannot be.
-function ask({ title, lead, fields, action, danger = false, send, done }) {
+export function ask({ title, lead, fields, action, danger = false, send, done }) {
   const error = el("p", { class: "form-error", role: "alert", hidden: true });
   const submit = el("button", { class: danger ? "danger" : "primary" }, action);
   const cancel = el("button", { type: "button", onclick: () => box.close() }, "Cancel");

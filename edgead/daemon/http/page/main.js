@@ -1,7 +1,8 @@
-// The page: signing in, the five views, the state of the connection.
+// The page: signing in, the views, the state of the connection.
 
 import { get, post, session, whenSignedOut } from "./api.js";
 import { showChanges } from "./changes.js";
+import { CommissionView } from "./commission.js";
 import { whenChanged } from "./dialogs.js";
 import { by, clock, say } from "./dom.js";
 import { EvidenceView, linkTo } from "./evidence.js";
@@ -10,11 +11,12 @@ import { LiveView } from "./live.js";
 import { SystemView } from "./system.js";
 
 const STATUS_EVERY_MS = 1000;
-const VIEWS = ["live", "evidence", "kinds", "system", "changes"];
+const VIEWS = ["live", "evidence", "kinds", "commission", "system", "changes"];
 
 const live = new LiveView((verdict) => (location.hash = linkTo(verdict)));
 const evidence = new EvidenceView();
 const kinds = new KindsView();
+const commission = new CommissionView();
 const system = new SystemView();
 let signedIn = false;
 let events = null;
@@ -33,6 +35,7 @@ function route() {
   if (!signedIn) return;
   if (view === "evidence") evidence.show(first, second);
   if (view === "kinds") kinds.show(first, second);
+  if (view === "commission") commission.show(first);
   if (view === "changes") showChanges();
   refresh();
 }
@@ -46,6 +49,7 @@ async function refresh() {
     live.showStatus(status);
     evidence.showStatus(status);
     kinds.showStatus(status);
+    commission.showStatus(status);
     system.showStatus(status);
     document.title = status.ready ? "edgead" : "(!) edgead";
   } catch (problem) {
