@@ -14,7 +14,8 @@ from patience import wait_for
 
 from edgead.daemon.commission import DraftError
 from edgead.daemon.commission import draft as drafts
-from edgead.daemon.commission.draft import Bounds, Draft, Drawn
+from edgead.daemon.commission.draft import Bounds, Draft
+from edgead.daemon.commission.drawn import Drawn
 from edgead.errors import EdgeadError, SettingsError
 from edgead.files import atomic
 from edgead.images.files import load_image

@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 import logging
-import queue
 import shutil
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import ValidationError
 
 from edgead.artifact.folder import new_artifact
-from edgead.daemon.commission.draft import Bounds, Draft, DraftError, Drawn, discard
+from edgead.daemon.commission.draft import Bounds, Draft, DraftError, discard
+from edgead.daemon.commission.drawn import Drawn
+from edgead.daemon.commission.line import CameraLine, Inspecting
 from edgead.daemon.commission.work import Work
 from edgead.errors import EdgeadError, tell_invalid
-from edgead.site.schema import Site
-from edgead.types import Frame, Verdict
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "commission"
-
-
-class Inspecting(Protocol):
-    """What is needed of a daemon."""
-
-    @property
-    def site(self) -> Site: ...
-
-    @property
-    def cameras(self) -> Mapping[str, Any]: ...
-
-    @property
-    def pipelines(self) -> Mapping[str, Any]: ...
-
-    @property
-    def store(self) -> Any: ...
-
-    def subscribe_verdicts(self) -> queue.Queue[tuple[Frame, Verdict]]: ...
 
 
 class Commissioning:
@@ -72,7 +53,7 @@ class Commissioning:
         """Begin a draft; raises DraftError where the camera has one."""
         with self._lock:
             draft = Draft.begin(self._folder(camera), camera, by, self._bounds())
-            self._works[camera] = Work(draft, _Camera(self._daemon, camera))
+            self._works[camera] = Work(draft, CameraLine(self._daemon, camera))
             logger.info("%s: a draft of a model is begun by %s", camera, by)
 
     def discard(self, camera: str, by: str) -> None:
@@ -197,7 +178,7 @@ class Commissioning:
                 draft = Draft.open(self._folder(camera), self._bounds())
                 if draft is None:
                     return None
-                self._works[camera] = Work(draft, _Camera(self._daemon, camera))
+                self._works[camera] = Work(draft, CameraLine(self._daemon, camera))
             return self._works[camera]
 
     def _folder(self, camera: str) -> Path:
@@ -205,42 +186,6 @@ class Commissioning:
 
     def _bounds(self) -> Bounds:
         return Bounds(free_mib=self._daemon.site.store.free_mib)
-
-
-class _Camera:
-    """The camera of a draft, by its name: a reload may exchange it."""
-
-    def __init__(self, daemon: Inspecting, name: str):
-        self._daemon, self._name = daemon, name
-
-    def newest(self) -> Frame | None:
-        camera = self._daemon.cameras.get(self._name)
-        return None if camera is None or camera.status().state == "lost" else camera.latest()
-
-    def fresh(self) -> Frame:
-        camera = self._daemon.cameras.get(self._name)
-        if camera is None:
-            raise DraftError(f"there is no camera {self._name} any more: the site file has changed")
-        status, frame = camera.status(), camera.latest()
-        if status.state in ("lost", "stalled", "connecting") or frame is None:
-            reason = f": {status.reason}" if status.reason else ""
-            raise DraftError(f"camera {self._name} gives no frames, it is {status.state}{reason}: see System")
-        return frame
-
-    def judged(self) -> queue.Queue[tuple[Frame, Verdict]]:
-        return self._daemon.subscribe_verdicts()
-
-    def pipelines(self) -> list[dict[str, Any]]:
-        sections = self._daemon.site.pipelines
-        return [
-            {"name": name, "budget_ms": section.budget_ms}
-            for name, section in sections.items()
-            if section.camera == self._name
-        ]
-
-    def is_of_camera(self, pipeline: str) -> bool:
-        section = self._daemon.site.pipelines.get(pipeline)
-        return section is not None and section.camera == self._name
 
 
 def _copy(model: Path, place: Path) -> None:

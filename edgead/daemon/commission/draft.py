@@ -11,55 +11,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from edgead.components.options import Section
-from edgead.dataset.places import read_ignored, read_region
+from edgead.daemon.commission.drawn import MOST_IMAGES, Drawn, State, check_places
 from edgead.errors import EdgeadError
 from edgead.files.atomic import write_whole
 from edgead.images.files import ImageError, load_image, write_image
 from edgead.images.repeats import Repeats
 
 STATE, IMAGES, LEARNT = "draft.json", "images", "learnt-"
-FEWEST_IMAGES, MOST_IMAGES = 20, 600
 _MIB = 1 << 20
-
-Numbers = Annotated[tuple[Annotated[int, Field(ge=0, le=65_535)], ...], Field(min_length=4, max_length=400)]
-"""x, y, width and height of a rectangle, or the corners x, y, x, y, ... of a polygon: as `--ignore` takes them."""
 
 
 class DraftError(EdgeadError):
     """Something that cannot be done with a draft; says what to do."""
-
-
-class Drawn(Section):
-    """What an engineer sets: how many parts, where to look, and which places never count."""
-
-    wanted: Annotated[int, Field(ge=FEWEST_IMAGES, le=MOST_IMAGES)] = 60
-    region: Numbers | None = None
-    ignored: Annotated[tuple[Numbers, ...], Field(max_length=50)] = ()
-
-
-class State(Section):
-    """What `draft.json` holds.
-
-    `revision` counts the changes of what is drawn, so that two who change it at once notice each other. `learnt` names
-    the folder of the last result, and `learnt_from` what it was learnt from.
-    """
-
-    camera: str
-    begun_by: str
-    begun_at: datetime
-    changed_by: str
-    revision: int = 0
-    drawn: Drawn = Drawn()
-    frame_size: tuple[int, int] | None = None
-    next_number: int = 1
-    learnt: str | None = None
-    learnt_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,15 +237,6 @@ class Draft:
         except OSError as error:
             raise _unwritten(path, error) from error
         self.state = state
-
-
-def check_places(drawn: Drawn, frame_size: tuple[int, int]) -> None:
-    """Raise SettingsError where what is drawn does not fit frames of a size (height, width)."""
-    ignore: list[Any] = [",".join(map(str, numbers)) for numbers in drawn.ignored]
-    if drawn.region is not None:
-        _, outside = read_region(drawn.region, frame_size)
-        ignore += [] if outside is None else [outside]
-    read_ignored(ignore, frame_size, "the camera's frame")
 
 
 def discard(folder: Path) -> None:

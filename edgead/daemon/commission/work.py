@@ -6,38 +6,25 @@ import json
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from edgead.calibration.conformal import images_needed
-from edgead.calibration.plan import OFFERED_RATES, plan_calibration
-from edgead.daemon.commission.collecting import Collector, Line
-from edgead.daemon.commission.draft import FEWEST_IMAGES, LEARNT, Draft, DraftError, Drawn, order_of
+from edgead.calibration.plan import plan_calibration
+from edgead.daemon.commission.collecting import Collector
+from edgead.daemon.commission.draft import LEARNT, Draft, DraftError, order_of
+from edgead.daemon.commission.drawn import Drawn, rates_of
 from edgead.daemon.commission.learner import Learner
+from edgead.daemon.commission.line import CameraLine
 from edgead.errors import EdgeadError
 from edgead.images.files import as_bgr
 from edgead.types import Frame
 
 MODEL, MAPS, RESULT = "model", "maps", "result.json"
-# One of so many parts is held out for the limit; see `plan_calibration`.
-HELD_OUT_SHARE = 5
-
-
-class Seen(Line, Protocol):
-    """The camera of a draft."""
-
-    def pipelines(self) -> list[dict[str, Any]]:
-        """List the pipelines that judge it, with name and `budget_ms`."""
-        ...
-
-    def fresh(self) -> Frame:
-        """Give the newest frame; raises DraftError where the camera gives none now."""
-        ...
 
 
 class Work:
     """One draft at work; its methods may be called from any thread."""
 
-    def __init__(self, draft: Draft, line: Seen):
+    def __init__(self, draft: Draft, line: CameraLine):
         self._draft, self._line = draft, line
         self._lock = threading.RLock()
         self._collector: Collector | None = None
@@ -81,7 +68,7 @@ class Work:
                 "images": list(draft.images),
                 "mib": draft.mib,
                 "alike": self._alike,
-                **_rates(len(draft.images)),
+                **rates_of(len(draft.images)),
                 "pipelines": self._line.pipelines(),
                 "mode": collector.mode if collector else "off",
                 "every_s": collector.every_s if collector else None,
@@ -247,17 +234,3 @@ class Work:
     def _refuse_while_learning(self) -> None:
         if self._learner is not None:
             raise DraftError("a model is being learnt from this draft: wait for it, or cancel it")
-
-
-def _rates(count: int) -> dict[str, Any]:
-    """The false-reject rate that so many parts support, if any, and how many the next stricter one takes."""
-    rate = None
-    if count >= FEWEST_IMAGES:
-        _, rate = plan_calibration(count, None)
-    stricter = [offered for offered in OFFERED_RATES if rate is None or offered < rate]
-    following = stricter[-1] if stricter else None
-    return {
-        "rate": rate,
-        "next_rate": following,
-        "next_parts": following and HELD_OUT_SHARE * images_needed(following),
-    }

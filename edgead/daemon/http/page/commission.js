@@ -101,9 +101,12 @@ export class CommissionView {
     by("commission-intro").hidden = draft !== null;
     say(by("commission-about"), draft ? t("Begun by {name}, {when}", { name: draft.begun_by, when: stamp(draft.begun_at) }) : "");
     by("commission-problem").hidden = !by("commission-problem").textContent;
-    if (!draft) return void (this.shownFrame = null);
+    if (draft === null) {
+      this.shownFrame = null;
+      by("commission-gone").hidden = true;
+      return;
+    }
     if (!this.unkept) this.drawing.show(draft.frame_width ? [draft.frame_width, draft.frame_height] : null, draft.region, draft.ignored);
-    by("commission-finish").hidden = this.drawing.tool === null;
     this.parts(draft);
     this.learning(draft);
     showResult(this, draft);
@@ -163,20 +166,24 @@ export class CommissionView {
   // One change after another: each names the revision that it was made of.
   keep(drawn) {
     this.unkept += 1;
-    this.keeping = (this.keeping ?? Promise.resolve()).then(async () => {
-      if (!this.draft) return void (this.unkept -= 1);
+    this.keeping = this.send(drawn, this.keeping);
+  }
+
+  async send(drawn, before) {
+    await before;
+    if (this.draft) {
       const { revision, wanted, region, ignored } = this.draft;
       const asked = { region, ignored, wanted: Number(by("commission-wanted").value) || wanted, ...drawn };
       try {
-        this.draft = await put(this.path, { ...asked, revision, by: remembered() || this.draft.begun_by });
+        this.draft = await put(this.path, { ...asked, revision, by: remembered() || t("somebody") });
         say(by("commission-kept"), t("Kept {when}", { when: clock(new Date()) }));
       } catch (problem) {
         toast(problem.message, true);
         this.draft = null; // as it is on the device, whatever is shown
       }
-      this.unkept -= 1;
-      await this.poll();
-    });
+    }
+    this.unkept -= 1;
+    await this.poll();
   }
 
   begin() {

@@ -182,6 +182,7 @@ export class Drawing {
   }
 
   render() {
+    by("commission-finish").hidden = this.tool === null;
     if (!this.size) return;
     const [width, height] = this.size;
     const focused = this.board.contains(document.activeElement) ? { ...document.activeElement.dataset } : null;
