@@ -22,6 +22,7 @@ from benchmarks.approximate import approximate_rows
 from benchmarks.coreset_rows import coreset_row
 from benchmarks.features import STRIDE, Features, load_features, open_cache, product_patches
 from benchmarks.grouped_rows import grouped_row
+from benchmarks.image_rows import image_rows
 from benchmarks.machine import describe, disturbance, limit_threads, measure_peaks
 from benchmarks.map_rows import map_rows
 from benchmarks.nearest_rows import D, input_row, nearest_rows
@@ -30,7 +31,7 @@ from benchmarks.sizes import measure_sizes
 from edgead import kernels
 from edgead.profiling.contention import OtherLoad
 
-GROUPS = ("nearest", "input", "grouped", "approximate", "maps", "coreset", "sizes")
+GROUPS = ("nearest", "input", "grouped", "approximate", "maps", "images", "coreset", "sizes")
 CORESET_SIDE, GROUPED_SIDE = 256, 224
 
 
@@ -109,6 +110,8 @@ def _rows(groups: list[str], features: dict[int, Features], options: argparse.Na
         scores = kernels.NearestPatches(source.coreset).search(source.defect)[0]
         side = round(len(scores) ** 0.5)
         yield from map_rows(scores.reshape(side, side), options.rounds)
+    if "images" in groups:
+        yield from image_rows(options.rounds)
     if "coreset" in groups:
         patches = product_patches(options.data, folder, CORESET_SIDE)
         yield coreset_row(patches, options.coreset_rounds, options.verify_coreset)

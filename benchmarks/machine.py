@@ -18,7 +18,7 @@ from edgead import kernels
 from edgead.profiling.contention import OtherUse, describe_use
 from edgead.profiling.latency import machine_facts
 
-LIBRARIES = ("numpy", "scipy", "torch", "onnxruntime", "opencv-python", "faiss-cpu")
+LIBRARIES = ("numpy", "scipy", "torch", "onnxruntime", "faiss-cpu")
 PEAK_SIDE = 2048
 PEAK_TRIES = 8
 DISTURBED_CORES = 0.1
@@ -35,7 +35,8 @@ def limit_threads(count: int) -> None:
 
 def describe() -> dict[str, Any]:
     """Machine facts, library versions and thread counts."""
-    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    # OpenCV comes from any of several distributions.
+    versions = {name: importlib.metadata.version(name) for name in LIBRARIES} | {"opencv": cv2.__version__}
     pools = [
         {"library": pool["internal_api"], "version": pool["version"], "threads": pool["num_threads"]}
         for pool in threadpoolctl.threadpool_info()

@@ -14,6 +14,7 @@
 #include "nearest/grouped.h"
 #include "nearest/nearest.h"
 #include "nearest/window_search.h"
+#include "resize/shrink.h"
 #include "shared/arrays.h"
 #include "shared/threads.h"
 #include "smooth/smooth.h"
@@ -234,6 +235,27 @@ private:
     std::unique_ptr<WindowSearch> search_;
 };
 
+using Bytes = py::array_t<std::uint8_t, 0>;
+
+// Rows of the image may lie apart, as those of a region of a larger one do.
+void shrink_image(const Bytes& image, Bytes& output, const std::string& isa) {
+    require(image.ndim() == 3 && image.shape(2) == shrink_channels && image.strides(2) == 1 &&
+                image.strides(1) == shrink_channels && image.strides(0) >= image.shape(1) * shrink_channels,
+            "image must be (H, W, 3) with whole rows of pixels");
+    require(output.ndim() == 3 && output.shape(2) == shrink_channels && (output.flags() & Bytes::c_style) != 0,
+            "out must be (h, w, 3) in C order");
+    require(std::max(image.shape(0), image.shape(1)) <= shrink_most_side, "an image has at most 2^20 rows and columns");
+    const int height = static_cast<int>(output.shape(0)), width = static_cast<int>(output.shape(1));
+    require(1 <= height && height <= image.shape(0) && 1 <= width && width <= image.shape(1),
+            "an image shrinks along both axes, to one pixel at least");
+    const PixelRows rows = {image.data(), image.strides(0), static_cast<int>(image.shape(0)),
+                            static_cast<int>(image.shape(1))};
+    std::uint8_t* target = output.mutable_data();
+    const Kernels& kernels = find_kernels(isa);
+    py::gil_scoped_release release;
+    shrink(rows, height, width, kernels.shrink, target);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -281,4 +303,6 @@ PYBIND11_MODULE(_native, m) {
         .def(py::init<const Floats&, int, const std::string&>(), py::arg("parts").noconvert(), py::arg("reach"),
              py::arg("isa"))
         .def("search", &BoundWindows::search, py::arg("features").noconvert(), py::arg("places").noconvert());
+
+    m.def("shrink", &shrink_image, py::arg("image").noconvert(), py::arg("output").noconvert(), py::arg("isa"));
 }

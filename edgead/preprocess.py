@@ -18,10 +18,13 @@ from edgead.artifact.manifest import Preprocessing
 from edgead.errors import SettingsError
 from edgead.heads.placing import Placer
 from edgead.images.files import decode_image
+from edgead.kernels import shrink
 
 # What networks that learnt from photographs take for nothing: their mean colour.
 _NEUTRAL_BGR = (104, 116, 124)
 _LOOK_PX = 128
+# From here on our shrinking is faster than OpenCV's, and the same but for roundings of a few pixels.
+_OFTEN = 3
 
 
 def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = None) -> np.ndarray:
@@ -261,7 +264,9 @@ def covered(spec: Preprocessing, shape: tuple[int, ...]) -> tuple[slice, slice]:
 
 def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     shrunk = (min(height, image.shape[0]), min(width, image.shape[1]))
-    if image.shape[:2] != shrunk:
+    if all(now >= _OFTEN * then for now, then in zip(image.shape, shrunk, strict=False)):
+        image = shrink(image, shrunk)
+    elif image.shape[:2] != shrunk:
         image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)
     if shrunk != (height, width):
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -18,6 +18,7 @@ from edgead.daemon.commission import Commissioning
 from edgead.drift import DriftState
 from edgead.errors import SettingsError
 from edgead.evidence import EvidenceStore
+from edgead.evidence.chain import Checked, Head
 from edgead.images.files import decode_image
 from edgead.images.overlay import draw_overlay
 from edgead.profiling.latency import LatencyRecorder
@@ -122,6 +123,24 @@ class FakePipeline:
         self.audit(by=by, action="thresholds", pipeline=self.name, before=before, after=self.thresholds)
 
 
+class FakeFollower:
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.status = SimpleNamespace(
+            source="oci://registry.test/line/caps:stable",
+            state="pinned",
+            tag_digest="sha256:" + "b" * 64,
+            digest="sha256:" + "a" * 64,
+            reason="somebody has chosen another model",
+            problem=None,
+            looked_at=WHEN,
+            changed_at=None,
+        )
+
+    def follow_again(self, *, by: str) -> None:
+        self.calls.append(("follow again", by))
+
+
 class FakeKinds:
     """No kinds at all; tests of what is shown of kinds have a real store."""
 
@@ -160,6 +179,10 @@ class FakeStore:
         self.rows: list[dict[str, Any]] = []
         self.changes: list[dict[str, Any]] = []
         self.parts = SimpleNamespace(newest=lambda part, **asked: [])
+        self.audit_chain = SimpleNamespace(head=Head(3, "c0de" * 16), problem=None, check=self._check_chain)
+
+    def _check_chain(self) -> Checked:
+        return Checked(len(self.changes), 0, self.audit_chain.head, self.audit_chain.problem)
 
     def add(self, frame: Frame, verdict: Verdict) -> None:
         self.rows.append({**verdict_record(frame, verdict), "false_reject": None})
@@ -197,7 +220,7 @@ class FakeStore:
                 row["false_reject"] = {"at": WHEN.isoformat(), "by": by, "note": note}
 
     def add_audit(self, **change: Any) -> None:
-        self.changes.insert(0, {"at": WHEN.isoformat(), **change})
+        self.changes.insert(0, {"seq": len(self.changes) + 1, "at": WHEN.isoformat(), "hash": "c0de" * 16, **change})
 
     def audit(self, *, limit: int = 100) -> list[dict[str, Any]]:
         return self.changes[:limit]
@@ -226,6 +249,7 @@ class FakeDaemon:
         )
         self.cameras = {"conveyor": FakeCamera()}
         self.pipelines = {"front": FakePipeline(model)}
+        self.followers = {"front": FakeFollower()}
         queued = dict(name="plc", uri="modbus://plc", waiting=1, written=9, dropped=2, failed=3, problem="away")
         self.queued = queued | dict(required=True, failing_s=42.0, blocks=False)
         counted = dict(decisions={"ok": 3, "review": 0, "reject": 1, "fault": 1}, waiting=1, unmatched=2)

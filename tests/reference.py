@@ -61,3 +61,18 @@ def greedy_coreset(features, count, first=0):
         squared[picks] = -1
         picks.append(int(np.argmax(squared)))
     return np.array(picks)
+
+
+def shrink(image, size):
+    """The mean of what each pixel covers, in whole numbers, rounded half to even."""
+
+    def lengths(inputs, outputs):
+        cells, covers = np.arange(inputs), np.arange(outputs)[:, None]
+        ends = np.minimum((cells + 1) * outputs, (covers + 1) * inputs)
+        return np.maximum(ends - np.maximum(cells * outputs, covers * inputs), 0)
+
+    rows, columns = lengths(image.shape[0], size[0]), lengths(image.shape[1], size[1])
+    total = np.einsum("yr,rxc,zx->yzc", rows, image.astype(np.int64), columns, optimize=True)
+    whole, rest = np.divmod(total, image.shape[0] * image.shape[1])
+    twice = 2 * rest - image.shape[0] * image.shape[1]
+    return (whole + ((twice > 0) | ((twice == 0) & (whole % 2 == 1)))).astype(np.uint8)

@@ -38,6 +38,7 @@ def model(few, once):
     return Artifact.load(once("folds", lambda path: train_from_folder(good, path, SETTINGS)))
 
 
+@pytest.mark.slow
 def test_every_image_is_learnt_and_none_scored_by_what_has_seen_it(model, few):
     facts, limits = model.manifest.training, model.graph().calibration
     assert (facts["training_images"], facts["calibration_images"], facts["folds"]) == (IMAGES, 0, 3)

@@ -117,10 +117,11 @@ def test_pages_name_only_verbs_and_options_that_there_are():
             words = words[2:]
         if not words or words[0] in ("VERB", "--help"):
             continue
-        assert words[0] in verbs, f"{page}: there is no edgead {words[0]}"
-        known = {flag for option in commands.options(verbs[words[0]]) for flag in commands.flags(option)} | {"--help"}
+        verb = " ".join(words[:2]) if " ".join(words[:2]) in verbs else words[0]
+        assert verb in verbs, f"{page}: there is no edgead {verb}"
+        known = {flag for option in commands.options(verbs[verb]) for flag in commands.flags(option)} | {"--help"}
         unknown = [word for word in words[1:] if re.match(r"--?[a-z]", word) and word.partition("=")[0] not in known]
-        assert not unknown, f"{page}: edgead {words[0]} has no {unknown}"
+        assert not unknown, f"{page}: edgead {verb} has no {unknown}"
 
 
 def test_pages_name_no_option_that_no_verb_has():

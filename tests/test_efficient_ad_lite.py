@@ -210,6 +210,7 @@ def test_a_stain_stands_out_and_places_are_learnt(trained):
     assert (of_stained > of_good + 0.5).all()
 
 
+@pytest.mark.slow
 def test_exported_graph(trained, tmp_path):
     import onnxruntime
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -132,6 +133,25 @@ def test_kinds_are_counted_named_and_corrected_as_with_sqlite(tmp_path, server):
         assert store.verdict(first) is None and list(store.kinds.known("kinds")) == ["scratch"]
 
 
+def test_writers_of_two_daemons_keep_one_chain(tmp_path, server):
+    def write(store, name):
+        for index in range(15):
+            change = {"before": {"reject": index / 3}, "after": {"note": "Grüße"}}
+            store.add_audit(by=name, action="thresholds", pipeline="caps", **change)
+
+    with closing(open_store(tmp_path / "one", server)) as one, closing(open_store(tmp_path / "other", server)) as other:
+        before = one.audit_chain.check().rows
+        stores = [one, other, one, other]
+        threads = [threading.Thread(target=write, args=(store, f"{n}")) for n, store in enumerate(stores)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = other.audit_chain.check()
+        assert (found.rows, found.problem) == (before + 60, None)
+        assert {one.audit_chain.head.hash, other.audit_chain.head.hash} >= {found.head.hash}
+
+
 VERSION_1 = Path(__file__).parent / "fixtures"
 
 
@@ -189,7 +209,7 @@ def test_whoever_may_not_change_the_tables_is_given_what_to_do(tmp_path, earlier
         connection.execute(f"CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'")
         connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest")
     section = StoreSection(folder=tmp_path, url=earlier.replace("edgead:", "guest:"), keep_days=36_500)
-    with pytest.raises(EvidenceError, match="of version 1 and cannot be brought to version 3: must be owner of table"):
+    with pytest.raises(EvidenceError, match="of version 1 and cannot be brought to version 4: must be owner of table"):
         EvidenceStore(section)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from browser import PHONE, opened_page
 from fake_daemon import TOKEN, FakeDaemon
 from patience import wait_until
 from pydantic import SecretStr
+from test_page_words import PAGE
 
 from edgead.daemon.http.app import build_app
 from edgead.daemon.http.server import serve
@@ -54,7 +56,7 @@ def test_the_live_view_follows_the_line(browser, daemon, url):
         id = daemon.judge(7, 0.9)
         expect(page.locator("#word")).to_have_text("Reject")
         expect(page.locator("#score")).to_have_text("0.9000")
-        expect(page.locator("#stream li").first).to_contain_text("frame 7")
+        expect(page.locator("#stream li").first).to_contain_text("part 7")
         expect(page.locator("#live-image")).to_have_attribute("data-frame", id)
         expect(page.locator("#chart")).to_have_attribute("aria-label", re.compile("5 scores: 2 rejected, 1 for review"))
         expect(page.locator("#latency")).to_contain_text("network")
@@ -141,12 +143,16 @@ def test_a_changed_threshold_stands_in_the_audit(browser, daemon, url):
         expect(row).to_contain_text("Anna (127.0.0.1)")
         expect(row).to_contain_text("reject 0.5000")
         expect(row).to_contain_text("reject 0.1500")
+        expect(page.locator("#chain")).to_contain_text("The record is whole: 1 changes, hash of the last")
+        daemon.store.audit_chain.problem = "row 1 of 2026-11-28 was changed: its hash is not that of what it says"
+        page.reload()
+        expect(page.locator("#chain")).to_contain_text("The record of changes is broken: row 1 of 2026-11-28")
 
 
 def test_the_trigger_and_the_model_are_reached(browser, daemon, url):
     with opened_page(browser, url) as page:
         page.get_by_role("button", name="Trigger").click()
-        expect(page.locator("#toast")).to_contain_text("next frame of front")
+        expect(page.locator("#toast")).to_contain_text("next part of front")
         page.get_by_role("link", name="System").click()
         page.get_by_role("button", name="Self-test").click()
         expect(page.locator("#toast")).to_contain_text("golden images")
@@ -252,7 +258,7 @@ def test_a_wrong_token_is_refused_and_the_right_one_opens(browser, guarded_url):
         expect(page.locator("#word")).to_have_text("Reject")
         assert page.evaluate("document.cookie") == ""
         page.get_by_role("button", name="Trigger").click()  # with the session's CSRF token
-        expect(page.locator("#toast")).to_contain_text("next frame")
+        expect(page.locator("#toast")).to_contain_text("next part")
         page.reload()
         expect(page.locator("#word")).to_have_text("Reject")
         page.get_by_role("button", name="Sign out").click()
@@ -276,6 +282,49 @@ def test_a_reject_is_said_in_words_of_the_browsers_language(browser, daemon, url
     for locale, words in {"en-GB": "Reject: 40 x 20 px; score 0.9", "de-AT": "Ausschuss: 40 x 20 px; Wert 0,9"}.items():
         with opened_page(browser, shown, locale=locale) as page:
             expect(page.locator(".words")).to_contain_text(words)
+
+
+def test_the_page_speaks_the_browsers_language_or_the_chosen_one(browser, daemon, url):
+    with opened_page(browser, url, locale="de-AT") as page:
+        expect(page.locator("html")).to_have_attribute("lang", "de")
+        expect(page.locator("#connection")).to_have_text("Verbunden")
+        expect(page.get_by_role("link", name="Belege")).to_be_visible()
+        page.get_by_role("button", name="Anzeige").click()
+        page.get_by_label("Sprache").select_option("en")
+        expect(page.locator("#connection")).to_have_text("Connected")
+        page.reload()
+        expect(page.locator("#connection")).to_have_text("Connected")
+        expect(page.locator("html")).to_have_attribute("lang", "en")
+
+
+NOT_TRANSLATED = """() => { const found = [];
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+        let [text, before] = [texts.currentNode.data.trim(), null];
+        while (text !== before) [before, text] = [text, text.replaceAll(/«[^«»]*»/g, '')]; // the innermost first
+        if (/[A-Za-z]{3}/.test(text) && texts.currentNode.parentElement.checkVisibility()) found.push(text);
+    }
+    return found; }"""
+DATA = re.compile(
+    "edgead|front|conveyor|plc|first|rtsp:.*|modbus:.*|synthetic:|[0-9a-f-]+|away|preprocess.*"
+    "|the camera's images look different.*|images are not kept.*"
+)
+
+
+def test_no_text_of_the_page_misses_the_table(browser, daemon, url):
+    """Every text in a table that marks it: what stands there without a mark did not come from the table."""
+    table = json.loads((PAGE / "words" / "de.json").read_text("utf-8"))
+    marked = {text: f"«{text}»" for text in table}
+    with opened_page(browser, url, locale="de") as page:
+        page.route("**/page/words/de.json", lambda route: route.fulfill(json=marked))
+        for view in ("live", "evidence", "kinds", "system", "changes"):
+            page.goto(f"{url}/#{view}")
+            page.reload()
+            expect(page.locator(f"#{view}")).to_be_visible()
+            page.wait_for_timeout(300)
+            assert [
+                text for text in page.evaluate(NOT_TRANSLATED) if re.search("[A-Za-z]{3}", DATA.sub("", text))
+            ] == []
 
 
 def test_everything_is_reached_by_keyboard(browser, url):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -12,13 +14,12 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 pytest.importorskip("timm", reason="the encoder is timm's")
 
 from command_line import run_here  # noqa: E402
-from metauas_authors import draw  # noqa: E402
+from metauas_authors import draw, images  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from edgead.artifact.files import file_sha256  # noqa: E402
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.export.verify import replay_golden  # noqa: E402
 from edgead.images.files import list_images  # noqa: E402
 from edgead.methods.load import load_network  # noqa: E402
 from edgead.methods.metauas import MetaUas, MetaUasConfig  # noqa: E402
@@ -117,14 +118,29 @@ def test_one_part_is_its_prompt():
     assert all(x.std() > 0 for x in trained.graph_arrays.values())
 
 
+@pytest.fixture
+def drawn_data(tmp_path) -> Path:
+    """Images that the drawn weights were drawn for, in MVTec layout.
+
+    On others, such as those of the built-in line, they make a network whose map turns around by weights rounded to half
+    floats alone, computed in float64, or by a twentieth of a grey level: it says nothing of a graph.
+    """
+    for kind, count in (("train/good", 40), ("test/good", 2), ("test/other", 2)):
+        folder = tmp_path / "data" / kind
+        folder.mkdir(parents=True)
+        for number, image in enumerate(images(kind, count)):
+            cv2.imwrite(str(folder / f"{number:03d}.png"), image)
+    return tmp_path / "data"
+
+
 @pytest.mark.slow
-def test_from_one_part_to_half_floats(shapes, line_data, tmp_path):
+def test_from_one_part_to_half_floats(shapes, drawn_data, tmp_path):
     state = {name: draw(name, shape) for name, shape in shapes.items()}
     state = {name: x if x.dtype == torch.int64 else x.float() for name, x in state.items()}
     weights, model, folder = tmp_path / "w.ckpt", tmp_path / "model", tmp_path / "golden"
     torch.save(state, weights)
     folder.mkdir()
-    good = list_images(line_data / "train" / "good")
+    good = list_images(drawn_data / "train" / "good")
     shutil.copy(good[0], folder)
     arguments = ["--detector", "metauas", "--weights", weights, "--image-size", "64,96"]
     ended = run_here("train", folder, "-o", model, *arguments)
@@ -139,8 +155,7 @@ def test_from_one_part_to_half_floats(shapes, line_data, tmp_path):
     predicted = json.loads(run_here("predict", model, good[1], "--json").stdout)
     assert predicted["images"][0]["decision"] == "review"
     assert run_here("calibrate", model, *good[2:22], "--group", "none").returncode == 0
-    ended = run_here("export", model, line_data, "--precision", "fp16")
+    ended = run_here("export", model, drawn_data, "--precision", "fp16")
     assert ended.returncode == 0, ended.stderr
-    # OpenVINO computes half floats in less, and with drawn weights the alignment decides between near equals.
-    assert run_here("verify", model).returncode == 0
-    assert replay_golden(Artifact.load(model), runtime="onnxruntime", precision="fp16").passed
+    ended = run_here("verify", model, "--all")
+    assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -114,6 +114,7 @@ def test_a_broker_that_was_away_gets_everything_once_and_in_order(tmp_path, qos,
             assert slowest < 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("qos, most_twice", [(1, 4), (2, 0)])
 def test_a_cable_cut_under_load_loses_nothing_and_what_comes_twice_is_known(tmp_path, qos, most_twice):
     line, sent = Line(), []

@@ -9,6 +9,7 @@ namespace {
 
 #include "coreset/coreset_kernels.inc"
 #include "nearest/nearest_kernels.inc"
+#include "resize/shrink_kernels.inc"
 #include "smooth/smooth_kernels.inc"
 
 }  // namespace
@@ -19,6 +20,7 @@ const Kernels kernels_baseline = {
     .scan = nullptr,
     .smooth = smooth::kernels,
     .coreset = coreset::kernels,
+    .shrink = shrink::kernels,
 };
 
 }  // namespace edgead

@@ -4,6 +4,7 @@
 #include "coreset/coreset_kernels.h"
 #include "nearest/nearest_kernels.h"
 #include "nearest/scan_kernels.h"
+#include "resize/shrink_kernels.h"
 #include "smooth/smooth_kernels.h"
 
 namespace edgead {
@@ -14,6 +15,7 @@ struct Kernels {
     const ScanKernels* scan;  // nullptr where a level has none
     SmoothKernels smooth;
     CoresetKernels coreset;
+    ShrinkKernels shrink;
 };
 
 // Those that exist; isa.h says which of them this machine can run.

@@ -22,6 +22,7 @@ inline I dot4(I sum, I query, I bank) {
 #include "coreset/coreset_kernels.inc"
 #include "nearest/nearest_kernels.inc"
 #include "nearest/scan_kernels.inc"
+#include "resize/shrink_kernels.inc"
 #include "smooth/smooth_kernels.inc"
 
 }  // namespace
@@ -32,6 +33,7 @@ const Kernels kernels_neon = {
     .scan = &scan::kernels,
     .smooth = smooth::kernels,
     .coreset = coreset::kernels,
+    .shrink = shrink::kernels,
 };
 
 }  // namespace edgead

@@ -20,6 +20,7 @@ inline I dot4(I sum, I query, I bank) {
 #include "coreset/coreset_kernels.inc"
 #include "nearest/nearest_kernels.inc"
 #include "nearest/scan_kernels.inc"
+#include "resize/shrink_kernels.inc"
 #include "smooth/smooth_kernels.inc"
 
 }  // namespace
@@ -30,6 +31,7 @@ const Kernels kernels_neondot = {
     .scan = &scan::kernels,
     .smooth = smooth::kernels,
     .coreset = coreset::kernels,
+    .shrink = shrink::kernels,
 };
 
 }  // namespace edgead

@@ -22,12 +22,20 @@ _KINDS: dict[Any, str] = {Path: "path", str: "text", int: "whole number", float:
 
 @cache
 def commands() -> dict[str, Any]:
-    """Every verb with its parameters, whose help is filled in as `--help` fills it in."""
-    group: Any = typer.main.get_command(app)
-    for command in group.commands.values():
+    """Every verb with its parameters, those of groups under both words, with its help filled in as `--help` does."""
+    found = dict(_verbs(typer.main.get_command(app)))
+    for name, command in found.items():
         with redirect_stdout(io.StringIO()):
-            command.get_help(_context(command, f"{PREFIX} {command.name}"))
-    return dict(group.commands)
+            command.get_help(_context(command, f"{PREFIX} {name}"))
+    return found
+
+
+def _verbs(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _verbs(command, f"{name} ")
+        else:
+            yield before + name, command
 
 
 def common() -> Any:
@@ -55,12 +63,17 @@ def page() -> str:
         _options(group),
         "## Verbs",
         table(
-            ("verb", "does"), ([f"[`{PREFIX} {name}`](#{name})", _summary(each)] for name, each in commands().items())
+            ("verb", "does"),
+            ([f"[`{PREFIX} {name}`](#{_anchor(name)})", _summary(each)] for name, each in commands().items()),
         ),
     ]
     for name, command in commands().items():
-        parts += [f"## `{PREFIX} {name}` {{ #{name} }}", *_described(command)]
+        parts += [f"## `{PREFIX} {name}` {{ #{_anchor(name)} }}", *_described(command)]
     return "\n\n".join(parts) + "\n"
+
+
+def _anchor(name: str) -> str:
+    return name.replace(" ", "-")
 
 
 def _context(command: Any, path: str) -> Any:

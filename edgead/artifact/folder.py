@@ -16,6 +16,7 @@ from edgead.artifact.files import MOST_BYTES, ArtifactError, check_file, file_sh
 from edgead.artifact.graph import ArrayFile, Graph
 from edgead.artifact.manifest import PRECISIONS, SCHEMA_VERSION, Manifest
 from edgead.artifact.manifest_file import MANIFEST, content_sha256, read_manifest
+from edgead.artifact.signatures.file import SIGNATURES, SignatureFile, find_signatures
 from edgead.artifact.versions import keep_and_replace, replace
 from edgead.errors import SettingsError
 from edgead.files.disk import writing
@@ -25,7 +26,7 @@ ENGINES = "engines"  # a cache that each device fills for itself; see `edgead.ru
 
 
 class Artifact:
-    """An opened artifact: `path` and the validated `manifest`.
+    """An opened artifact: `path`, the validated `manifest`, and the `signatures` that lay beside it, unchecked.
 
     What is read from a loaded one, by whatever name, is what its manifest was written with, also where its folder has
     been exchanged since. One that is made directly is a draft: its files may be others than a manifest says.
@@ -34,6 +35,7 @@ class Artifact:
     def __init__(self, path: Path, manifest: Manifest):
         self.path = path
         self.manifest = manifest
+        self.signatures = SignatureFile()
         self._sha256: Mapping[str, str] = {}
 
     @classmethod
@@ -54,6 +56,7 @@ class Artifact:
             left -= check_file(path, name, expected, left)
         artifact = cls(path, manifest)
         artifact._sha256 = manifest.files
+        artifact.signatures = find_signatures(path)
         return artifact
 
     def check_unchanged(self) -> None:
@@ -237,10 +240,13 @@ def write_arrays(directory: Path, manifest: Manifest, arrays: Mapping[str, np.nd
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
-    """Write the manifest of `directory` with the hashes of the files that are there now; return it."""
+    """Write the manifest of `directory` with the hashes of the files that are there now; return it.
+
+    Signatures stay beside it: they say who signed what was there before.
+    """
     names = sorted(file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_file())
     temporary = directory / f".{MANIFEST}"
-    own = (MANIFEST, temporary.name)  # the second is what a power cut may have left
+    own = (MANIFEST, SIGNATURES, temporary.name)  # the last is what a power cut may have left
     kept = [name for name in names if name not in own and not name.startswith(f"{ENGINES}/")]
     files = {name: file_sha256(directory / name) for name in kept}
     written = manifest.model_copy(update={"files": files, "schema_version": SCHEMA_VERSION})

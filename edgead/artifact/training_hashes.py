@@ -25,7 +25,7 @@ def keep_learnt(draft: Path, paths: Iterable[Path]) -> None:
 
 def find_learnt(artifact: Artifact, paths: Sequence[Path]) -> list[Path]:
     """Those of the images that the model has learnt from; none where the model does not say."""
-    known = _known(artifact.path)
+    known = _known(artifact.path) if FILE in artifact.manifest.files else set()
     return [path for path in paths if content_sha256(path) in known] if known else []
 
 

@@ -8,15 +8,19 @@ import sys
 from types import FrameType
 
 from edgead.cli import (  # noqa: F401  for their verbs
+    audit,
     daemon,
     describe,
     device,
+    fleet,
     kinds,
     latency,
     learning,
     making,
     presets,
+    registry,
     screening,
+    signing,
     thresholds,
     training,
     weights,

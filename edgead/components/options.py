@@ -47,6 +47,8 @@ def _placed(value: Any, folder: Path) -> Any:
         return folder / value
     if isinstance(value, Section):
         return value.beside(folder)
+    if type(value) is tuple:
+        return tuple(_placed(item, folder) for item in value)
     if isinstance(value, dict):
         return {key: _placed(item, folder) for key, item in value.items()}
     return value

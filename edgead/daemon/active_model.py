@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from edgead.artifact.folder import Artifact
 from edgead.artifact.identity import scorer_sha256
 from edgead.artifact.limits import Limits
 from edgead.daemon import heap
@@ -44,11 +45,21 @@ class ActiveModel:
     kept : KeptThresholds
     threads : int, optional
         Threads of the network, where the section says nothing.
+    accept : callable
+        Raises where the site does not let a model in.
     """
 
-    def __init__(self, pipeline: str, section: PipelineSection, kept: KeptThresholds, *, threads: int | None = None):
+    def __init__(
+        self,
+        pipeline: str,
+        section: PipelineSection,
+        kept: KeptThresholds,
+        *,
+        threads: int | None = None,
+        accept: Callable[[Artifact], None] = lambda artifact: None,
+    ):
         self.path = section.model
-        self._pipeline, self._section, self._kept = pipeline, section, kept
+        self._pipeline, self._section, self._kept, self._accept = pipeline, section, kept, accept
         self._threads = section.threads or len(section.realtime.cores) or threads
         self._detector: Detector | None = None
         self._previous: Detector | None = None
@@ -152,12 +163,33 @@ class ActiveModel:
         ------
         SettingsError
             There was no other model since the start, or an exchange is under way.
+        EdgeadError
+            The site does not let that one in.
         """
         with self._change(0):
             if self._previous is None:
                 raise SettingsError(f"{self._pipeline}: there is no earlier model to go back to")
+            self._accept(self._previous.artifact)
             self._previous = self._exchange(self._previous)
             self.path = self._in_service().artifact.path
+
+    def check_accepted(self, there: Artifact | None = None) -> None:
+        """Ask again whether the site lets the model in service in; it goes on in any case.
+
+        Parameters
+        ----------
+        there : Artifact, optional
+            The same as it lies on the disk now, where others may have signed it since.
+
+        Raises
+        ------
+        EdgeadError
+            It does not, any more.
+        """
+        artifact = self._in_service().artifact
+        if there is not None:
+            artifact.signatures = there.signatures
+        self._accept(artifact)
 
     def give_up(self) -> None:
         """Go back to the model before this one, which has failed; the slot is loaded again from it."""
@@ -218,7 +250,11 @@ class ActiveModel:
 
     def _tested(self, path: Path) -> Detector:
         detector = Detector.load(
-            path, runtime=self._section.runtime, precision=self._section.precision, threads=self._threads
+            path,
+            runtime=self._section.runtime,
+            precision=self._section.precision,
+            threads=self._threads,
+            accept=self._accept,
         )
         try:
             self_test(detector).require()

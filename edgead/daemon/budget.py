@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from edgead.artifact.signatures.trust import ModelTrust
 from edgead.detector import Detector
 from edgead.errors import EdgeadError
 from edgead.files.strict_yaml import YamlFile
@@ -27,7 +28,7 @@ def find_late(site: Site, file: YamlFile) -> Iterator[str]:
         if section.budget_ms is None:
             continue
         try:
-            with _open(section) as detector:
+            with _open(section, site.models.open_trust()) as detector:
                 late = too_late(detector, section.budget_ms)
         except EdgeadError:
             continue
@@ -57,5 +58,11 @@ def _frame_times(detector: Detector) -> Iterator[float]:
         yield (time.perf_counter_ns() - started) / 1e6
 
 
-def _open(section: PipelineSection) -> Detector:
-    return Detector.load(section.model, runtime=section.runtime, precision=section.precision, threads=section.threads)
+def _open(section: PipelineSection, trust: ModelTrust) -> Detector:
+    return Detector.load(
+        section.model,
+        runtime=section.runtime,
+        precision=section.precision,
+        threads=section.threads,
+        accept=trust.check,
+    )

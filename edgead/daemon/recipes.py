@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+from edgead.artifact.folder import Artifact
 from edgead.daemon.active_model import ActiveModel
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.errors import EdgeadError, SettingsError
@@ -27,6 +29,8 @@ class Recipes:
     kept : KeptThresholds
     threads : int, optional
         Threads of each network, where the section says nothing.
+    accept : callable
+        Raises where the site does not let a model in.
     """
 
     def __init__(
@@ -37,10 +41,11 @@ class Recipes:
         kept: KeptThresholds,
         *,
         threads: int | None = None,
+        accept: Callable[[Artifact], None] = lambda artifact: None,
     ):
         self._pipeline, self._section, self._own = pipeline, section, own
         self._slots = {
-            name: ActiveModel(f"{pipeline}/{name}", _as_pipeline(section, recipe), kept, threads=threads)
+            name: ActiveModel(f"{pipeline}/{name}", _as_pipeline(section, recipe), kept, threads=threads, accept=accept)
             for name, recipe in section.recipes.items()
         }
 

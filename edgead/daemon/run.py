@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgead.daemon.broadcast import Subscription, VerdictFeed
 from edgead.daemon.commission import Commissioning
+from edgead.daemon.fleet.followers import RunningFollower
 from edgead.daemon.logs import JsonLines
 from edgead.daemon.notify import Notifier
 from edgead.daemon.page import Page
@@ -83,6 +84,10 @@ class Daemon:
     @property
     def parts(self) -> dict[str, Parts]:
         return self._runtime.parts.named
+
+    @property
+    def followers(self) -> dict[str, RunningFollower]:
+        return self._runtime.fleet.followers
 
     @property
     def store(self) -> EvidenceStore:

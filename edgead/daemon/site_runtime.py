@@ -11,6 +11,8 @@ from functools import reduce
 from typing import Any
 
 from edgead import kernels
+from edgead.artifact.signatures.trust import ModelTrust
+from edgead.daemon.fleet.member import Member
 from edgead.daemon.judging import Receivers
 from edgead.daemon.parts import PartGroups
 from edgead.daemon.pipeline import Pipeline
@@ -54,8 +56,10 @@ class SiteRuntime:
         self.pipelines: dict[str, Pipeline] = {}
         self.sinks: dict[str, QueuedSink] = {}
         self.parts = PartGroups()
+        self.fleet = Member()
         self._publish = publish
         self._kept: KeptThresholds
+        self._trust = ModelTrust(required=False)
         self._schedulings: list[Scheduling] = []
         self._is_open = False
         self._lock: FolderLock | None = None
@@ -85,8 +89,9 @@ class SiteRuntime:
         Raises
         ------
         EdgeadError
-            The store or a sink cannot be opened, or another daemon has the store.
+            The store, a sink or a key cannot be opened, or another daemon has the store.
         """
+        self._trust = site.models.open_trust()
         start_opencv_threads()
         self._lock = FolderLock(site.store.folder)
         self.store = EvidenceStore(site.store)
@@ -97,6 +102,7 @@ class SiteRuntime:
             self.sinks[name] = open_queued(name, section)
         self.parts.follow(site, self.store, self.sinks, _LEAVE_S)
         self._start(site, site.cameras, site.pipelines)
+        self.fleet.follow(site, self.pipelines, self.store)
 
     def prepare(self, old: Site, new: Site) -> Callable[[], None]:
         """Make ready for another site; gives what goes over to it. Parts whose sections are equal go on undisturbed.
@@ -104,15 +110,17 @@ class SiteRuntime:
         Raises
         ------
         EdgeadError
-            A new sink cannot be opened: nothing has changed then.
+            A new sink or a key cannot be opened: nothing has changed then.
         """
         difference = site_diff(old, new)
         if difference.store:
             logger.warning("`store:` has changed: that takes a restart")
+        trust = new.models.open_trust()
         opened = self._opened(new, difference)
-        return lambda: self._change(new, difference, opened)
+        return lambda: self._change(new, difference, opened, trust)
 
-    def _change(self, new: Site, difference: SiteDiff, opened: dict[str, QueuedSink]) -> None:
+    def _change(self, new: Site, difference: SiteDiff, opened: dict[str, QueuedSink], trust: ModelTrust) -> None:
+        self._trust = trust
         self._schedulings = [section.realtime.scheduling for section in new.pipelines.values()]
         leaving = [self.sinks[name] for name in difference.sinks.stopped if name in self.sinks]
         self.sinks = {name: opened.get(name) or self.sinks[name] for name in new.sinks}
@@ -125,10 +133,12 @@ class SiteRuntime:
         self._place_kernels()
         all_within(_LEAVE_S, [sink.close for sink in leaving])
         self._follow(new, difference.pipelines.started)
+        self.fleet.follow(new, self.pipelines, self.store)
 
     def close(self, deadline: float, also: Iterable[Callable[[], Any]] = ()) -> dict[str, Any]:
         """Let what is under way end, in time, and close everything; gives what each pipeline has counted."""
         pipelines = list(self.pipelines.values())
+        self.fleet.close()
         for pipeline in pipelines:
             pipeline.stop()
         ended = [pipeline.join(deadline - time.monotonic()) for pipeline in pipelines]
@@ -164,8 +174,10 @@ class SiteRuntime:
             kept=self._kept,
             drift_folder=site.store.folder / DRIFT,
             limits=site.limits,
+            accept=lambda artifact: self._trust.check(artifact),  # that of the last reload
             # Networks that each take all cores wait for each other in the middle of a layer.
             threads=max(1, kernels.threads() // len(site.pipelines)),
+            model=self.fleet.begin(name, site, self.store),
             place_kernels=self._place_kernels,
         )
 

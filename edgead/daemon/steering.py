@@ -35,7 +35,11 @@ class Wiring:
     kept: KeptThresholds
     drift_folder: Path
     limits: LimitsSection
+    accept: Callable[[Artifact], None]
+    """Raises where the site does not let a model in."""
     threads: int | None = None
+    model: Path | None = None
+    """That is to judge instead of the one that the section names."""
     place_kernels: Callable[[], None] = lambda: None
     """Schedules the kernels' threads, which pipelines share, once a pipeline has started some."""
 
@@ -54,13 +58,22 @@ class SteeredModel(ABC):
     def __init__(self, name: str, section: PipelineSection, wiring: Wiring):
         self.name = name
         self.section = section
-        self.slot = ActiveModel(name, section, wiring.kept, threads=wiring.threads)
-        self._recipes = Recipes(name, section, self.slot, wiring.kept, threads=wiring.threads)
+        opened = {"threads": wiring.threads, "accept": wiring.accept}
+        self.slot = ActiveModel(name, section, wiring.kept, **opened)
+        self._recipes = Recipes(name, section, self.slot, wiring.kept, **opened)
         self._camera = wiring.camera
         self._store = wiring.receivers.store
         self._drift = PipelineDrift(name, self.slot, section.drift, wiring.drift_folder / f"{name}.json")
         self._state = PipelineState(name)
-        self._departed = False  # from the model that the site file names
+        self.failed_model: Path | None = None  # the last one that had to be given up
+        if wiring.model is not None:
+            self.slot.path = wiring.model
+        self._departed = wiring.model is not None  # from the model that the site file names
+
+    @property
+    def model_path(self) -> Path:
+        """Where the model in service lies, or the one that is loaded first."""
+        return self.slot.path
 
     @abstractmethod
     def start(self) -> None:
@@ -114,15 +127,18 @@ class SteeredModel(ABC):
         Raises
         ------
         EdgeadError
-            The model cannot be used; the one in service goes on.
+            The model cannot be used, or the site does not let the one in service in any more, which goes on.
         """
         self._departed = self._departed and section.model == self.section.model
         self.section = section
         if self._departed:
+            self.slot.check_accepted()
             return
-        named = section.model
-        if named != self.slot.path or Artifact.load(named).manifest.manifest_sha256 != self.slot.model:
-            self.swap(named, by="site file")
+        there = Artifact.load(section.model)
+        if section.model != self.slot.path or there.manifest.manifest_sha256 != self.slot.model:
+            self.swap(section.model, by="site file")
+        else:
+            self.slot.check_accepted(there)
 
     def roll_back(self, *, by: str = "edgead") -> None:
         """Judge by the model before this one again.
@@ -160,17 +176,30 @@ class SteeredModel(ABC):
         self._audit("accept drift", by, before.reason if before else None, None)
 
     def _load_model(self) -> None:
-        self.slot.load()
+        try:
+            self.slot.load()
+        except EdgeadError as error:
+            if self.section.follow is None or self.slot.path == self.section.model:
+                raise
+            logger.error("%s: %s; that of the site file judges", self.name, error, extra={"pipeline": self.name})
+            self._fall_back()
+            self.slot.load()
         self._recipes.load()
         self._audit_superseded()
         self._camera.compare_with(self.name, self.slot.golden())
 
     def _give_up_model(self) -> None:
         """Judge by the model before this one, which has failed."""
-        failed = str(self.slot.path)
+        self.failed_model = self.slot.path
         self.slot.give_up()
         self._departed = self.slot.path != self.section.model
-        self._audit("roll back on fault", "edgead", failed, str(self.slot.path))
+        self._audit("roll back on fault", "edgead", str(self.failed_model), str(self.slot.path))
+
+    def _fall_back(self) -> None:
+        """Judge by the model of the site file: the one in its place cannot be used."""
+        self.failed_model, self.slot.path = self.slot.path, self.section.model
+        self._departed = False
+        self._audit("roll back on fault", "edgead", str(self.failed_model), str(self.slot.path))
 
     def _exchanged(self, action: str, by: str, before: str) -> None:
         self._audit(action, by, before, str(self.slot.path))

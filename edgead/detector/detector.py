@@ -76,6 +76,7 @@ class Detector(Measurer):
         precision: str | None = None,
         threads: int | None = None,
         device: str | None = None,
+        accept: Callable[[Artifact], object] = lambda artifact: None,
     ) -> Self:
         """Open an artifact directory.
 
@@ -91,6 +92,8 @@ class Detector(Measurer):
             Threads of the network's engine; by default those of the kernels.
         device : None
             Not taken: the error says which `runtime` runs where.
+        accept : callable
+            Is given the opened artifact before its network runs, and raises where it is not to be used.
 
         Raises
         ------
@@ -104,7 +107,9 @@ class Detector(Measurer):
                 f"device={device!r}: the runtime says where a model runs: runtime='tensorrt' on an NVIDIA GPU, "
                 "'onnxruntime' or 'openvino' on the CPU"
             )
-        detector = cls(Artifact.load(named_path(path)), runtime=runtime, precision=precision, threads=threads)
+        artifact = Artifact.load(named_path(path))
+        accept(artifact)
+        detector = cls(artifact, runtime=runtime, precision=precision, threads=threads)
         if detector.graph.calibration is None:
             detector.close()
             raise ArtifactError(f"{path} has no thresholds: retrain it with `edgead train`")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -10,8 +11,10 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from edgead.evidence import chain
 from edgead.evidence.database import EvidenceError, problem_of, shown_address
-from edgead.evidence.tables import audit
+
+logger = logging.getLogger(__name__)
 
 # A text may hold half of a character, which no database takes.
 _REFUSED = (SQLAlchemyError, UnicodeError)
@@ -23,6 +26,8 @@ class Access:
     def __init__(self, engine: Engine, now: Callable[[], datetime]):
         self._engine = engine
         self.now = now
+        self.audit_head: chain.Head | None = None  # as it was last read or written here
+        self._heads: dict[Connection, chain.Head] = {}
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -37,10 +42,17 @@ class Access:
         """One transaction: all of it is written, or nothing."""
         try:
             with self._engine.begin() as connection:
-                yield connection
+                try:
+                    yield connection
+                finally:
+                    head = self._heads.pop(connection, None)
+            if head is not None:
+                self.audit_head = head
+                # Where logs are collected, this is a copy of the head that who changes the database does not reach.
+                logger.info("audit row %d: %s", head.seq, head.hash, extra={"audit_seq": head.seq, "audit": head.hash})
         except _REFUSED as error:
             raise EvidenceError(f"{shown_address(self._engine)}: cannot be written: {problem_of(error)}") from None
 
     def add_audit(self, connection: Connection, **change: Any) -> None:
-        """Record a change in its own transaction."""
-        connection.execute(audit.insert().values(at=self.now(), **change))
+        """Record a change in its own transaction, as its last step: others wait for it with theirs."""
+        self._heads[connection] = chain.append(connection, {"at": self.now(), **change})

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from edgead.evidence.access import Access
+from edgead.evidence.audit import AuditChain
 from edgead.evidence.database import EvidenceError, close_engine, open_engine, problem_of, shown_address
 from edgead.evidence.folder import ImageFolder
 from edgead.evidence.image_keeper import ImageKeeper
@@ -43,6 +44,8 @@ class EvidenceStore:
         What people see and say of kinds of defects.
     parts : PartRecords
         What several pipelines say of a part together.
+    audit_chain : AuditChain
+        Whether the audit is as it was written.
 
     Raises
     ------
@@ -68,7 +71,7 @@ class EvidenceStore:
         self._folder = ImageFolder(section.folder / "pictures")  # as stores have it since the first version
         self._places: OrderedDict[tuple[str, str], str] = OrderedDict()
         access = Access(self._engine, now)
-        self.kinds = Kinds(access)
+        self.kinds, self.audit_chain = Kinds(access), AuditChain(access)
         self._records = Records(access)
         self._rows = RowWriter(self._engine, lambda: prepare_tables(self._engine))
         self.parts = PartRecords(access, self._engine, section.commit_within_ms / 1e3)

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from edgead.types import MOST_PART_CHARACTERS
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class Utc(TypeDecorator):
@@ -185,6 +185,8 @@ audit = Table(
     Column("pipeline", String(64), nullable=False, doc="Of which pipeline."),
     Column("before", JSON, doc="What it was."),
     Column("after", JSON, doc="What it is."),
+    Column("previous", String(64), nullable=False, doc="Hash of the row before; of the first one, 64 zeros."),
+    Column("hash", String(64), nullable=False, doc="SHA-256 of all that the row says, and of `previous`."),
     sqlite_autoincrement=True,
 )
 

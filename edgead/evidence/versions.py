@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine, inspect, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from edgead.evidence.chain import chain_earlier
 from edgead.evidence.database import (
     DamagedTablesError,
     EvidenceError,
@@ -40,7 +41,12 @@ _STEPS: dict[int, tuple[str, ...]] = {
         "CREATE INDEX verdicts_by_batch ON verdicts (batch, seq) WHERE batch <> ''",
         "CREATE INDEX verdicts_by_recipe ON verdicts (recipe, seq) WHERE recipe <> ''",
     ),
+    3: (
+        "ALTER TABLE audit ADD COLUMN previous VARCHAR(64) DEFAULT '' NOT NULL",
+        "ALTER TABLE audit ADD COLUMN hash VARCHAR(64) DEFAULT '' NOT NULL",
+    ),
 }
+_CHAINED_SINCE = 4
 
 
 _LOCKED_S = 5
@@ -132,6 +138,8 @@ def _make_or_upgrade(engine: Engine) -> None:
             for statement in _STEPS[step]:
                 connection.exec_driver_sql(statement)
         metadata.create_all(connection)
+        if version is not None and version < _CHAINED_SINCE:
+            chain_earlier(connection)
         connection.execute(schema.delete())
         connection.execute(schema.insert().values(version=SCHEMA_VERSION))
     if version not in (None, SCHEMA_VERSION):

@@ -1,4 +1,4 @@
-"""Kernels of the frame loop and of training: nearest patches, anywhere or near a place, map smoothing, greedy coreset.
+"""Kernels of the frame loop and of training: nearest patches, smoothing of maps, shrinking of images, coreset.
 
 Each runs on a backend, chosen when a thing is prepared: "cpu" is native code at the widest instruction set
 level of this machine (or the one that EDGEAD_ISA names), "cpu:avx2" that level, "numpy" the same function
@@ -8,6 +8,7 @@ where there is no native code, "cuda" the GPU. For arrays that already are on th
 from edgead.kernels.backend import available_isas, backends, isa, set_threads, threads
 from edgead.kernels.coreset import greedy_coreset
 from edgead.kernels.grouped import GroupedPatches
+from edgead.kernels.images import shrink
 from edgead.kernels.maps import Smoother, gaussian_blur, smooth
 from edgead.kernels.nearest import NearestPatches
 from edgead.kernels.windows import WindowSearch
@@ -23,6 +24,7 @@ __all__ = [
     "greedy_coreset",
     "isa",
     "set_threads",
+    "shrink",
     "smooth",
     "threads",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -126,3 +127,25 @@ class WindowSearch:
                 np.minimum.at(back, corners + step, squared)
         back = back[corners + self._steps[len(self._steps) // 2]]
         return np.sqrt(there).astype(np.float32), np.sqrt(back).astype(np.float32)
+
+
+def shrink(image: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> None:
+    """Sum the cells that each output cell covers along one axis, then the other, and divide once."""
+    rows, units_of_rows = _covered(image, len(out))
+    columns, units_of_columns = _covered(rows.swapaxes(0, 1), out.shape[1])
+    whole, rest = np.divmod(columns.swapaxes(0, 1), units_of_rows * units_of_columns)
+    twice = 2 * rest - units_of_rows * units_of_columns
+    out[...] = whole + ((twice > 0) | ((twice == 0) & (whole % 2 == 1)))
+
+
+def _covered(cells: npt.NDArray[np.integer], count: int) -> tuple[npt.NDArray[np.int64], int]:
+    """Weighted sums of the rows that each of `count` rows covers, and their weight, in units that are whole numbers."""
+    common = math.gcd(len(cells), count)
+    source, target = count // common, len(cells) // common  # lengths of a row of each
+    sums = np.empty((count, *cells.shape[1:]), np.int64)
+    for i in range(count):
+        begin, end = i * target, (i + 1) * target
+        first, last = begin // source, -(-end // source)
+        edges = np.clip(np.arange(first, last + 1) * source, begin, end)
+        sums[i] = np.tensordot(np.diff(edges), cells[first:last].astype(np.int64), 1)
+    return sums, target

@@ -15,9 +15,9 @@ from pydantic import Field, SecretStr
 from edgead.components.options import Seconds, WebhookUrl
 from edgead.components.uri import origin
 from edgead.errors import SettingsError
+from edgead.process.http_attempt import Attempts
 from edgead.process.installation import install_command
 from edgead.serialization import record_json
-from edgead.sinks.attempt import Attempts
 from edgead.sinks.contract import CHOICES, BaseSink, SinkError
 from edgead.sinks.options import Only, QueueSection, SinkOptions
 from edgead.sinks.registry import register

@@ -14,7 +14,7 @@ from edgead.sources import check_there
 
 
 def find_missing(site: Site, file: YamlFile) -> Iterator[str]:
-    """Report each model that cannot be read, and each source of this computer that is not there.
+    """Report each model that cannot be read or is not let in, and each source of this computer that is not there.
 
     Network cameras are not asked: they may be switched off while the file is written.
 
@@ -29,12 +29,20 @@ def find_missing(site: Site, file: YamlFile) -> Iterator[str]:
             check_there(camera.uri)
         except EdgeadError as error:
             yield _reported(("cameras", name, "uri"), error, file)
+    trust = None
+    try:
+        trust = site.models.open_trust()
+    except EdgeadError as error:
+        yield _reported(("models",), error, file)
     for name, pipeline in site.pipelines.items():
         models: dict[tuple[str, ...], Path] = {("model",): pipeline.model}
         models |= {("recipes", recipe, "model"): section.model for recipe, section in pipeline.recipes.items()}
         for place, model in models.items():
             try:
-                Artifact.load(model).graph(pipeline.precision)
+                artifact = Artifact.load(model)
+                artifact.graph(pipeline.precision)
+                if trust is not None:
+                    trust.check(artifact)
             except EdgeadError as error:
                 yield _reported(("pipelines", name, *place), error, file)
 

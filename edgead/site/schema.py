@@ -17,6 +17,8 @@ from edgead.process.real_time import Scheduling
 from edgead.runtime import AUTO, RUNTIMES, checked_runtime
 from edgead.sinks import SINKS, SinkOptions
 from edgead.site.explain import Place, PlacedError
+from edgead.site.follow import FleetSection, FollowSection
+from edgead.site.models import ModelsSection
 from edgead.site.old_forms import renew
 from edgead.site.part_naming import PartNamingSection, RecipeSection
 from edgead.site.parts import PartSection
@@ -54,6 +56,10 @@ class PipelineSection(Section):
 
     camera: Name
     model: Annotated[Path, Field(description="The model's folder, relative to the site file.")]
+    follow: Annotated[
+        FollowSection | None,
+        Field(description="A registry's tag whose model takes the place of `model`."),
+    ] = None
     runtime: RuntimeName = AUTO
     precision: Annotated[
         Literal["fp32", "fp16", "int8"] | None,
@@ -149,6 +155,8 @@ class Site(Section):
     ] = {}
     store: Annotated[StoreSection, Field(description="The record of every verdict.")] = StoreSection()
     http: Annotated[HttpSection | None, Field(description="The page and the API; null for none.")] = HttpSection()
+    models: Annotated[ModelsSection, Field(description="Which models may judge.")] = ModelsSection()
+    fleet: Annotated[FleetSection | None, Field(description="To whom it reports which models judge here.")] = None
     limits: Annotated[LimitsSection, Field(description="What the daemon bears before it gives up.")] = LimitsSection()
 
     @model_validator(mode="before")

@@ -11,8 +11,10 @@ from fastapi.security import HTTPBearer
 
 from edgead import __version__
 from edgead.daemon.http import (
+    audit,
     commission,
     control,
+    follow,
     judge,
     kinds,
     live,
@@ -67,7 +69,7 @@ def build_app(daemon: Served) -> FastAPI:
     app.add_middleware(Gate, guard=app.state.guard)  # outside: who is not let in takes nobody's place
     answer_with_problems(app)
     app.include_router(probes.routes)
-    for part in (sign_in, status, live, verdicts, parts, kinds, control, judge, commission):
+    for part in (sign_in, status, live, verdicts, parts, kinds, control, judge, audit, follow, commission):
         app.include_router(part.routes, dependencies=[_BEARER])
     static_files.add(app)
     _describe_problems(app)

@@ -46,6 +46,13 @@ class ServedParts(Protocol):
     def status(self) -> Any: ...
 
 
+class ServedFollower(Protocol):
+    @property
+    def status(self) -> Any: ...
+
+    def follow_again(self, *, by: str) -> None: ...
+
+
 class ServedKinds(Protocol):
     def counts(
         self, pipeline: str, *, since: datetime, until: datetime | None = None, decision: Decision = "reject"
@@ -74,7 +81,17 @@ class ServedPartRecords(Protocol):
     ) -> list[dict[str, Any]]: ...
 
 
+class ServedChain(Protocol):
+    @property
+    def head(self) -> Any: ...
+
+    def check(self) -> Any: ...
+
+
 class ServedStore(Protocol):
+    @property
+    def audit_chain(self) -> ServedChain: ...
+
     @property
     def parts(self) -> ServedPartRecords: ...
 
@@ -147,6 +164,9 @@ class Served(Protocol):
 
     @property
     def parts(self) -> Mapping[str, ServedParts]: ...
+
+    @property
+    def followers(self) -> Mapping[str, ServedFollower]: ...
 
     @property
     def sinks(self) -> Mapping[str, ServedSink]: ...

@@ -162,6 +162,7 @@ class StatusAnswer(Answer):
     sinks: list[SinkAnswer]
     evidence: Annotated[dict[str, Number], Field(description="What the store wrote, what waits and what was lost.")]
     evidence_problems: list[str]
+    audit_head: Annotated[str | None, Field(description="Hash of the newest change, to be kept elsewhere.")]
 
 
 class VerdictAnswer(Answer):
@@ -231,15 +232,6 @@ class PositionsAnswer(Answer):
     height: int
     verdicts: int
     counts: Annotated[list[list[int]], Field(description="Boxes that touch each cell, row by row.")]
-
-
-class AuditAnswer(Answer):
-    at: datetime
-    by: str
-    action: str
-    pipeline: str
-    before: Any = None
-    after: Any = None
 
 
 class SessionAnswer(Answer):

@@ -23,6 +23,10 @@ def add(app: FastAPI) -> None:
     def docs() -> FileResponse:
         return FileResponse(_FOLDER / "docs.html")
 
+    @app.get("/page/words", include_in_schema=False)
+    def languages() -> list[str]:
+        return sorted(table.stem for table in (_FOLDER / "words").glob("*.json"))
+
     app.mount("/page", _Files(directory=_FOLDER), name="page")
 
 

@@ -21,6 +21,7 @@ routes = APIRouter(prefix="/api", tags=["status"])
 @routes.get("/status")
 def status(daemon: Daemon, request: Request) -> StatusAnswer:
     """Report the state of cameras, pipelines, sinks and the evidence store."""
+    head = daemon.store.audit_chain.head
     return StatusAnswer(
         version=__version__,
         now=datetime.now(timezone.utc),
@@ -32,6 +33,7 @@ def status(daemon: Daemon, request: Request) -> StatusAnswer:
         sinks=[SinkAnswer.model_validate(sink.status()) for sink in list(daemon.sinks.values())],
         evidence=daemon.store.status(),
         evidence_problems=list(daemon.store.problems()),
+        audit_head=head.hash if head else None,
     )
 
 

@@ -12,7 +12,7 @@ from edgead.daemon.http.dependencies import ID, NAME, ClientAddress, Daemon, Ima
 from edgead.daemon.http.language import Language, words_of
 from edgead.daemon.http.named_part import AskedPart
 from edgead.daemon.http.problems import problems
-from edgead.daemon.http.schemas import AuditAnswer, Done, VerdictDetail, VerdictPage
+from edgead.daemon.http.schemas import Done, VerdictDetail, VerdictPage
 from edgead.types import Decision
 
 routes = APIRouter(prefix="/api", tags=["verdicts"])
@@ -80,9 +80,3 @@ def mark_false_reject(verdict_id: VerdictId, mark: Mark, daemon: Daemon, address
     by = named(mark.by, address)
     daemon.store.mark_false_reject(verdict_id, by=by, note=mark.note, pipeline=mark.pipeline)
     return Done(done="marked as a false reject")
-
-
-@routes.get("/audit")
-def audit(daemon: Daemon, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[AuditAnswer]:
-    """List what people changed, newest first."""
-    return [AuditAnswer.model_validate(row) for row in daemon.store.audit(limit=limit)]

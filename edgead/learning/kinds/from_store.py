@@ -46,25 +46,13 @@ def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
     EvidenceError
         It cannot be read.
     """
-    from edgead.evidence.access import Access
-    from edgead.evidence.database import database_file, open_engine
     from edgead.evidence.folder import ImageFolder
+    from edgead.evidence.opened import opened_store
     from edgead.evidence.records import Records
-    from edgead.evidence.settings import StoreSection
-    from edgead.evidence.versions import check_version
 
-    engine = open_engine(StoreSection(folder=folder, url=url))
-    file = database_file(engine)
-    if file is not None and not file.is_file():
-        raise SettingsError(f"{file} is not there: name the folder of an evidence store")
-    now = datetime.now(timezone.utc)
-    try:
-        access, images = Access(engine, lambda: now), ImageFolder(folder / "pictures")
-        with access.reading() as connection:
-            check_version(connection)
-        found = [path for place in _rejects(Records(access), now - since) if (path := images.path(place, _FRAME))]
-    finally:
-        engine.dispose()
+    images, after = ImageFolder(folder / "pictures"), datetime.now(timezone.utc) - since
+    with opened_store(folder, url) as access:
+        found = [path for place in _rejects(Records(access), after) if (path := images.path(place, _FRAME))]
     if not found:
         raise SettingsError(
             f"{folder} keeps no image of a reject or review of that time: see `evidence` in the section `store` of the "

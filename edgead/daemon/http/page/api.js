@@ -1,5 +1,7 @@
 // Requests to the daemon. Every refusal becomes a Problem whose message can be shown.
 
+import { chosenLanguage, t } from "./words.js";
+
 export class Problem extends Error {
   constructor(status, detail) {
     super(detail);
@@ -27,13 +29,14 @@ export const put = (path, body) => request("PUT", path, body);
 
 async function request(method, path, body, timeout_ms = TIMEOUT_MS) {
   const headers = {};
+  if (chosenLanguage()) headers["Accept-Language"] = chosenLanguage(); // the browser's own otherwise
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (csrf !== null && method !== "GET") headers["X-CSRF-Token"] = csrf;
   let answer;
   try {
     answer = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(timeout_ms) });
   } catch {
-    throw new Problem(0, "No connection to the device");
+    throw new Problem(0, t("No connection to the device"));
   }
   if (!answer.ok) throw await refused(answer, path);
   return answer.json();
@@ -42,7 +45,7 @@ async function request(method, path, body, timeout_ms = TIMEOUT_MS) {
 async function refused(answer, path) {
   if (answer.status === 401 && path !== "/api/login") onSignedOut();
   const body = await answer.json().catch(() => ({}));
-  return new Problem(answer.status, body.detail || `The device answered ${answer.status}`);
+  return new Problem(answer.status, body.detail || t("The device answered {status}", { status: answer.status }));
 }
 
 // The newest image: null where it is still the one named by `known`, or there is none yet.

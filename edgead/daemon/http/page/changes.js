@@ -1,26 +1,43 @@
 // Who changed what: the audit as a table.
 
 import { get } from "./api.js";
-import { by, el, score, stamp, toast } from "./dom.js";
+import { by, el, say, score, stamp, toast } from "./dom.js";
+import { t } from "./words.js";
+
+const ACTIONS = {
+  thresholds: t("thresholds"), "swap model": t("model changed"), "roll back model": t("model rolled back"), "roll back on fault": t("model rolled back after a fault"),
+  "accept drift": t("drift accepted"), mark_false_reject: t("marked as a false reject"), rename_kind: t("kind renamed"), merge_kinds: t("kinds merged"),
+  split_kind: t("kind taken apart"), correct_kind: t("kind corrected"),
+};
+const LABELS = { 4: t("before"), 5: t("after") }; // where there is no place for a head
+const NAMES = { review: t("review"), reject: t("reject"), kind: t("kind"), judged: t("judged to be"), note: t("note"), by: t("by"), at: t("at") };
 
 export async function showChanges() {
   try {
     const rows = await get("/api/audit?limit=200");
     by("audit").replaceChildren(...rows.map(row));
     by("no-changes").hidden = rows.length > 0;
+    showChain(await get("/api/audit/chain"));
   } catch (problem) {
     toast(problem.message, true);
   }
 }
 
+function showChain(chain) {
+  const broken = t("The record of changes is broken: {problem}", { problem: chain.problem });
+  const whole = t("The record is whole: {rows} changes, hash of the last one {head}…", { rows: chain.rows, head: chain.head.slice(0, 12) });
+  say(by("chain"), chain.rows || !chain.whole ? (chain.whole ? whole : broken) : "");
+  by("chain").classList.toggle("form-error", !chain.whole);
+}
+
 function row(change) {
-  const cells = [stamp(change.at), change.by, change.action.replaceAll("_", " "), change.pipeline, shown(change.before), shown(change.after)];
-  return el("tr", {}, cells.map((cell) => el("td", {}, cell)));
+  const cells = [stamp(change.at), change.by, ACTIONS[change.action] ?? change.action.replaceAll("_", " "), change.pipeline, shown(change.before), shown(change.after)];
+  return el("tr", {}, cells.map((cell, index) => el("td", { "data-label": LABELS[index] }, cell)));
 }
 
 function shown(value) {
   if (value == null) return "—";
   if (typeof value === "number") return score(value);
   if (typeof value !== "object") return String(value);
-  return Object.entries(value).map(([name, part]) => `${name} ${shown(part)}`).join(", ");
+  return Object.entries(value).map(([name, part]) => `${NAMES[name] ?? name} ${shown(part)}`).join(", ");
 }

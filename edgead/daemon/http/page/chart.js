@@ -1,6 +1,7 @@
 // The newest scores against the thresholds that they were judged by, drawn by hand on a canvas.
 
-import { WORDS, beyond, clock, score } from "./dom.js";
+import { WORDS, beyond, clock, score, titleOf } from "./dom.js";
+import { locale, t } from "./words.js";
 
 const MOST = 300;
 const STEP_PX = 6;
@@ -84,7 +85,7 @@ export class ScoreChart {
     shown.forEach((verdict, index) => mark(pen, verdict.decision, x(index), y(verdict.image_score), colour, verdict === this.chosen));
     pen.fillStyle = colour("muted");
     pen.textAlign = "right";
-    pen.fillText(`newest ${clock(shown.at(-1).captured_at)}`, width - EDGE.right, height - 7);
+    pen.fillText(t("newest {time}", { time: clock(shown.at(-1).captured_at) }), width - EDGE.right, height - 7);
     pen.textAlign = "left";
     pen.fillText(clock(shown[0].captured_at), EDGE.left, height - 7);
     this.describe(shown);
@@ -92,7 +93,7 @@ export class ScoreChart {
 
   grid(pen, ticks, y, colour) {
     const width = this.canvas.clientWidth;
-    pen.font = '12px system-ui, "Liberation Sans", sans-serif';
+    pen.font = `12px ${getComputedStyle(this.canvas).fontFamily}`;
     pen.textAlign = "right";
     pen.fillStyle = colour("muted");
     pen.strokeStyle = colour("line");
@@ -103,7 +104,7 @@ export class ScoreChart {
       pen.moveTo(EDGE.left, level);
       pen.lineTo(width - EDGE.right, level);
       pen.stroke();
-      pen.fillText(String(tick), EDGE.left - 8, level + 4);
+      pen.fillText(tick.toLocaleString(locale), EDGE.left - 8, level + 4);
     }
   }
 
@@ -129,10 +130,10 @@ export class ScoreChart {
 
   describe(shown) {
     const of = (decision) => shown.filter((verdict) => verdict.decision === decision).length;
-    const text = `The newest ${shown.length} scores: ${of("reject")} rejected, ${of("review")} for review, ${of("ok")} OK`;
+    const text = t("The newest {number} scores: {reject} rejected, {review} for review, {ok} OK", { number: shown.length, reject: of("reject"), review: of("review"), ok: of("ok") });
     this.canvas.setAttribute("aria-label", text);
     const one = this.chosen;
-    this.caption.textContent = one ? `${WORDS[one.decision]} · score ${score(one.image_score)} · frame ${one.number} · ${clock(one.captured_at)}` : text;
+    this.caption.textContent = one ? [WORDS[one.decision], score(one.image_score), titleOf(one), clock(one.captured_at)].join(" · ") : text;
   }
 }
 

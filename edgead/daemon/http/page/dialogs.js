@@ -2,6 +2,7 @@
 
 import { get, post, put } from "./api.js";
 import { el, score, toast } from "./dom.js";
+import { t } from "./words.js";
 
 const NAME = "edgead-name";
 const FORESEEN_EVERY_MS = 500;
@@ -14,7 +15,7 @@ export function whenChanged(callback) {
 
 export function nameField() {
   return [
-    el("label", { for: "by" }, "Your name, for the list of changes"),
+    el("label", { for: "by" }, t("Your name, for the list of changes")),
     el("input", { id: "by", name: "by", required: true, maxlength: "64", autocomplete: "name", value: remembered() }),
   ];
 }
@@ -23,7 +24,7 @@ export function nameField() {
 export function ask({ title, lead, fields, action, danger = false, send, done }) {
   const error = el("p", { class: "form-error", role: "alert", hidden: true });
   const submit = el("button", { class: danger ? "danger" : "primary" }, action);
-  const cancel = el("button", { type: "button", onclick: () => box.close() }, "Cancel");
+  const cancel = el("button", { type: "button", onclick: () => box.close() }, t("Cancel"));
   const form = el("form", { method: "dialog" }, fields, error, el("div", { class: "actions" }, cancel, submit));
   const box = el("dialog", { "aria-labelledby": "dialog-title" }, el("h2", { id: "dialog-title" }, title), lead && el("p", { class: "lead" }, lead), form);
   form.addEventListener("submit", async (event) => {
@@ -56,16 +57,16 @@ export function changeThresholds(pipeline, verdicts) {
   const field = (name, label, value) => el("div", {}, el("label", { for: name }, label), el("input", { id: name, name, type: "number", step: "any", required: true, value: shown(value) }));
   const preview = el("p", { class: "preview", "aria-live": "polite" });
   const box = ask({
-    title: `Thresholds of ${pipeline.name}`,
-    lead: "They hold from the next part on, and after a restart.",
-    fields: [el("div", { class: "row" }, field("review", "Review above", review), field("reject", "Reject above", reject)), preview, nameField()],
-    action: "Continue",
+    title: t("Thresholds of {pipeline}", { pipeline: pipeline.name }),
+    lead: t("They hold from the next part on, and after a restart."),
+    fields: [el("div", { class: "row" }, field("review", t("Review above"), review), field("reject", t("Reject above"), reject)), preview, nameField()],
+    action: t("Continue"),
     send: (values) => {
       // What was not touched stays exactly as it is, also where its digits were too many to show.
       const meant = (text, before) => (text === shown(before) ? before : Number(text));
       const asked = { review: meant(values.review, review), reject: meant(values.reject, reject), by: values.by };
-      if (asked.review === review && asked.reject === reject) throw new Error("Both thresholds are as they were");
-      if (asked.review > asked.reject) throw new Error("The review threshold may not lie above the reject threshold");
+      if (asked.review === review && asked.reject === reject) throw new Error(t("Both thresholds are as they were"));
+      if (asked.review > asked.reject) throw new Error(t("The review threshold may not lie above the reject threshold"));
       confirmThresholds(pipeline, asked);
     },
   });
@@ -81,135 +82,136 @@ export function changeThresholds(pipeline, verdicts) {
 }
 
 function foreseen(verdicts, review, reject) {
-  if (!verdicts.length) return "There are no scores yet to compare with.";
+  if (!verdicts.length) return t("There are no scores yet to compare with.");
   const rejected = verdicts.filter((verdict) => verdict.image_score > reject).length;
   const reviewed = verdicts.filter((verdict) => verdict.image_score > review && verdict.image_score <= reject).length;
   const were = (decision) => verdicts.filter((verdict) => verdict.decision === decision).length;
-  return `Of the newest ${verdicts.length} parts, ${rejected} would be rejected (were: ${were("reject")}) and ${reviewed} sent to review (were: ${were("review")}).`;
+  const numbers = { parts: verdicts.length, rejected, reviewed, rejectedBefore: were("reject"), reviewedBefore: were("review") };
+  return t("Of the newest {parts} parts, {rejected} would be rejected (were: {rejectedBefore}) and {reviewed} sent to review (were: {reviewedBefore}).", numbers);
 }
 
 function confirmThresholds(pipeline, asked) {
-  const changed = (before, after) => (before === after ? `stays ${score(before)}` : [el("del", {}, score(before)), " \u2192 ", el("ins", {}, score(after))]);
+  const changed = (before, after) => (before === after ? t("stays {value}", { value: score(before) }) : [el("del", {}, score(before)), " \u2192 ", el("ins", {}, score(after))]);
   const line = (label, before, after) => el("p", { class: "change" }, `${label} `, changed(before, after));
   ask({
-    title: `Change the thresholds of ${pipeline.name}?`,
-    lead: `Every part from now on is judged by them. ${asked.by} stands in the list of changes.`,
-    fields: [line("Review above", pipeline.thresholds.review, asked.review), line("Reject above", pipeline.thresholds.reject, asked.reject)],
-    action: "Change thresholds",
+    title: t("Change the thresholds of {pipeline}?", { pipeline: pipeline.name }),
+    lead: t("Every part from now on is judged by them. {who} stands in the list of changes.", { who: asked.by }),
+    fields: [line(t("Review above"), pipeline.thresholds.review, asked.review), line(t("Reject above"), pipeline.thresholds.reject, asked.reject)],
+    action: t("Change thresholds"),
     danger: true,
     send: () => put(`/api/pipelines/${pipeline.name}/thresholds`, asked),
-    done: "Thresholds changed",
+    done: t("Thresholds changed"),
   });
 }
 
 export function markFalseReject(verdict) {
   ask({
-    title: "Was this part good?",
-    lead: "It is marked as a false reject, for whoever calibrates or teaches the model. The verdict itself stays on record.",
-    fields: [nameField(), el("label", { for: "note" }, "Note"), el("textarea", { id: "note", name: "note", rows: "2", maxlength: "500" })],
-    action: "Mark as false reject",
+    title: t("Was this part good?"),
+    lead: t("It is marked as a false reject, for whoever calibrates or teaches the model. The verdict itself stays on record."),
+    fields: [nameField(), el("label", { for: "note" }, t("Note")), el("textarea", { id: "note", name: "note", rows: "2", maxlength: "500" })],
+    action: t("Mark as false reject"),
     send: (values) => post(`/api/verdicts/${verdict.id}/false-reject`, { by: values.by, note: values.note.replaceAll(/\s+/g, " "), pipeline: verdict.pipeline }),
-    done: "Marked as a false reject",
+    done: t("Marked as a false reject"),
   });
 }
 
 export async function anotherKind(verdict) {
   const known = await get(`/api/pipelines/${verdict.pipeline}/kinds?hours=1`).then((found) => Object.keys(found.known)).catch(() => []);
-  const back = verdict.kind_correction ? " Left empty, it is again what it was judged to be." : "";
+  const back = verdict.kind_correction ? t("Left empty, it is again what it was judged to be.") : "";
   ask({
-    title: "Which kind is it?",
-    lead: `Choose one that is known, or write a new one. It holds for this part alone.${back}`,
+    title: t("Which kind is it?"),
+    lead: `${t("Choose one that is known, or write a new one. It holds for this part alone.")} ${back}`,
     fields: [
-      el("label", { for: "kind" }, "Kind"),
+      el("label", { for: "kind" }, t("Kind")),
       el("input", { id: "kind", name: "kind", list: "known-kinds", maxlength: "64", autocomplete: "off", required: !back, value: verdict.shown_kind ?? "" }),
       el("datalist", { id: "known-kinds" }, known.map((kind) => el("option", { value: kind }))),
       nameField(),
     ],
-    action: "Set the kind",
+    action: t("Set the kind"),
     send: (values) => post(`/api/verdicts/${verdict.id}/kind`, { kind: values.kind.trim() || null, by: values.by, pipeline: verdict.pipeline }),
-    done: "The kind was set",
+    done: t("The kind was set"),
   });
 }
 
 // `after` is called with the name that stands for the kind from then on.
 export function renameKind(pipeline, kind, after) {
   ask({
-    title: `Rename ${kind}`,
-    lead: "Every reject of this kind is shown under the new name, also those of the past. What the model judged stays on record.",
-    fields: [el("label", { for: "name" }, "New name"), el("input", { id: "name", name: "name", required: true, maxlength: "64", autocomplete: "off" }), nameField()],
-    action: "Rename",
+    title: t("Rename {kind}", { kind }),
+    lead: t("Every reject of this kind is shown under the new name, also those of the past. What the model judged stays on record."),
+    fields: [el("label", { for: "name" }, t("New name")), el("input", { id: "name", name: "name", required: true, maxlength: "64", autocomplete: "off" }), nameField()],
+    action: t("Rename"),
     send: async (values) => {
       await post(`/api/pipelines/${pipeline}/kinds/rename`, { kind, name: values.name, by: values.by });
       after(values.name.trim());
     },
-    done: "The kind was renamed",
+    done: t("The kind was renamed"),
   });
 }
 
 export function mergeKind(pipeline, kind, others, after) {
   ask({
-    title: `Merge ${kind}`,
-    lead: "Both are shown as one kind from now on, also in the past. They can be taken apart again.",
-    fields: [el("label", { for: "into" }, "Is the same as"), el("select", { id: "into", name: "into" }, others.map((other) => el("option", { value: other }, other))), nameField()],
-    action: "Merge",
+    title: t("Merge {kind}", { kind }),
+    lead: t("Both are shown as one kind from now on, also in the past. They can be taken apart again."),
+    fields: [el("label", { for: "into" }, t("Is the same as")), el("select", { id: "into", name: "into" }, others.map((other) => el("option", { value: other }, other))), nameField()],
+    action: t("Merge"),
     send: async (values) => {
       await post(`/api/pipelines/${pipeline}/kinds/merge`, { kind, into: values.into, by: values.by });
       after(values.into);
     },
-    done: "The kinds were merged",
+    done: t("The kinds were merged"),
   });
 }
 
 export function splitKind(pipeline, kind, judged) {
   ask({
-    title: `Take ${kind} apart`,
-    lead: "The model sees these kinds. One of them gets a name of its own again; the model's where none is written.",
+    title: t("Take {kind} apart", { kind }),
+    lead: t("The model sees these kinds. One of them gets a name of its own again; the model's where none is written."),
     fields: [
-      el("label", { for: "judged" }, "Kind of the model"),
+      el("label", { for: "judged" }, t("Kind of the model")),
       el("select", { id: "judged", name: "judged" }, judged.map((each) => el("option", { value: each }, each))),
-      el("label", { for: "name" }, "Its name from now on"),
+      el("label", { for: "name" }, t("Its name from now on")),
       el("input", { id: "name", name: "name", maxlength: "64", autocomplete: "off" }),
       nameField(),
     ],
-    action: "Take it out",
+    action: t("Take it out"),
     send: (values) => post(`/api/pipelines/${pipeline}/kinds/split`, { kind, judged: values.judged, name: values.name.trim() || null, by: values.by }),
-    done: "It is a kind of its own",
+    done: t("It is a kind of its own"),
   });
 }
 
 export function changeModel(pipeline, models) {
   const current = models.current.split("/").at(-1);
-  const options = models.known.map((name) => el("option", { value: name, selected: name === current }, name === current ? `${name} (in service)` : name));
+  const options = models.known.map((name) => el("option", { value: name, selected: name === current }, name === current ? t("{model} (in service)", { model: name }) : name));
   ask({
-    title: `Model of ${pipeline.name}`,
-    lead: "The other model is loaded beside and tested with its golden images. If it passes, it judges from the next part on; the one in service is kept for a roll-back.",
-    fields: [el("label", { for: "model" }, "Model"), el("select", { id: "model", name: "model" }, options), nameField()],
-    action: "Test and change",
+    title: t("Model of {pipeline}", { pipeline: pipeline.name }),
+    lead: t("The other model is loaded beside and tested with its golden images. If it passes, it judges from the next part on; the one in service is kept for a roll-back."),
+    fields: [el("label", { for: "model" }, t("Model")), el("select", { id: "model", name: "model" }, options), nameField()],
+    action: t("Test and change"),
     danger: true,
     send: (values) => post(`/api/pipelines/${pipeline.name}/model`, values),
-    done: "The model was changed",
+    done: t("The model was changed"),
   });
 }
 
 export function acceptDrift(pipeline) {
   ask({
-    title: `Accept the drift of ${pipeline.name}?`,
-    lead: `Since part ${pipeline.drift.alarm_part} ${pipeline.drift.reason}. The warning goes, and the watch starts again. Fix the cause first, or calibrate on good parts of today.`,
+    title: t("Accept the drift of {pipeline}?", { pipeline: pipeline.name }),
+    lead: `${t("Since part {number} {reason}.", { number: pipeline.drift.alarm_part, reason: pipeline.drift.reason })} ${t("The warning goes, and the watch starts again. Fix the cause first, or calibrate on good parts of today.")}`,
     fields: nameField(),
-    action: "Accept",
+    action: t("Accept"),
     send: (values) => post(`/api/pipelines/${pipeline.name}/accept-drift`, values),
-    done: "The drift watch starts again",
+    done: t("The drift watch starts again"),
   });
 }
 
 export function rollBack(pipeline) {
   ask({
-    title: `Roll back the model of ${pipeline.name}?`,
-    lead: "The model before the last change judges again, from the next part on.",
+    title: t("Roll back the model of {pipeline}?", { pipeline: pipeline.name }),
+    lead: t("The model before the last change judges again, from the next part on."),
     fields: nameField(),
-    action: "Roll back",
+    action: t("Roll back"),
     danger: true,
     send: (values) => post(`/api/pipelines/${pipeline.name}/roll-back`, values),
-    done: "Rolled back",
+    done: t("Rolled back"),
   });
 }

@@ -1,5 +1,7 @@
 // Elements and texts. Nothing that was received is ever taken for markup.
 
+import { locale, t } from "./words.js";
+
 export const by = (id) => document.getElementById(id);
 
 export function el(tag, attributes = {}, ...children) {
@@ -23,13 +25,14 @@ export function icon(name) {
   return svg;
 }
 
-export const WORDS = { ok: "OK", review: "Review", reject: "Reject" };
+export const WORDS = { ok: t("OK"), review: t("Review"), reject: t("Reject"), fault: t("Fault") };
 
 export const badge = (decision) => el("span", { class: "badge", "data-decision": decision }, icon(decision), WORDS[decision]);
 
-// The kind of a verdict as people call it; an event has the model's word alone, which `names` may translate.
 // What a verdict is of, for people: its part where that has a name, else its file, else its number.
-export const titleOf = (verdict) => verdict.serial || verdict.name || `frame ${verdict.number}`;
+export const titleOf = (verdict) => verdict.serial || verdict.name || t("part {number}", { number: verdict.number });
+
+// The kind of a verdict as people call it; an event has the model's word alone, which `names` may translate.
 export const kindOf = (verdict, names = {}) => verdict.shown_kind ?? (Object.hasOwn(names, verdict.kind) ? names[verdict.kind] : verdict.kind);
 
 const STATE_ICONS = { normal: "up", watch: "review", bad: "fault" };
@@ -40,8 +43,13 @@ export function grade(state) {
   return ["connecting", "starting", "stalled", "ended"].includes(state) ? "watch" : "bad";
 }
 
-export function stateBadge(word, graded = grade(word)) {
-  return el("span", { class: "badge", "data-state": graded }, icon(STATE_ICONS[graded]), word);
+export const STATES = {
+  connecting: t("connecting"), streaming: t("streaming"), stalled: t("stalled"), lost: t("lost"), ended: t("ended"),
+  starting: t("starting"), running: t("running"), fault: t("fault"), stopped: t("stopped"), working: t("working"), problem: t("problem"),
+};
+
+export function stateBadge(state, graded = grade(state)) {
+  return el("span", { class: "badge", "data-state": graded }, icon(STATE_ICONS[graded]), STATES[state] ?? state);
 }
 
 // Text of an element, changed only where it differs: screen readers and selections stay calm.
@@ -52,35 +60,43 @@ export function say(element, text) {
 // Thresholds that are not known yet lie beyond every score.
 export const beyond = (value) => Math.abs(value) >= 1e30;
 
+const DIGITS = new Intl.NumberFormat(locale, { minimumSignificantDigits: 4, maximumSignificantDigits: 4, useGrouping: false });
+const SMALL = new Intl.NumberFormat(locale, { notation: "scientific", maximumFractionDigits: 2 });
+
 // Always as many digits, so that scores below one another can be compared.
 export function score(value) {
   if (value == null || beyond(value)) return "—";
   const size = Math.abs(value);
-  if (value !== 0 && (size >= 1e6 || size < 1e-3)) return value.toExponential(2);
-  return size >= 1000 ? value.toFixed(0) : value.toPrecision(4);
+  return (value !== 0 && (size >= 1e6 || size < 1e-3) ? SMALL : DIGITS).format(value);
 }
 
-export const count = (value) => (value == null ? "—" : value.toLocaleString("en").replaceAll(",", "\u2009"));
-export const ms = (value) => (value == null ? "—" : value < 10 ? value.toFixed(2) : value < 100 ? value.toFixed(1) : value.toFixed(0));
+export const decimal = (value, places) => value.toLocaleString(locale, { minimumFractionDigits: places, maximumFractionDigits: places });
+export const percent = (part, whole) => (whole ? `${decimal((100 * part) / whole, 1)} %` : "—");
+export const count = (value) => (value == null ? "—" : value.toLocaleString(locale));
+export const ms = (value) => (value == null ? "—" : decimal(value, value < 10 ? 2 : value < 100 ? 1 : 0));
+
+const TIME = new Intl.DateTimeFormat(locale, { timeStyle: "medium", hourCycle: "h23" });
+const DAY = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", year: "numeric" });
 
 export function clock(iso) {
   const date = new Date(iso);
-  return Number.isNaN(date.valueOf()) ? "—" : date.toLocaleTimeString("en-GB");
+  return Number.isNaN(date.valueOf()) ? "—" : TIME.format(date);
 }
 
 // The day is shown where it is not this one.
 export function stamp(iso) {
   const date = new Date(iso);
-  if (date.toDateString() === new Date().toDateString()) return clock(iso);
-  return Number.isNaN(date.valueOf()) ? "—" : `${date.toLocaleDateString("en-CA")} ${date.toLocaleTimeString("en-GB")}`;
+  if (Number.isNaN(date.valueOf()) || date.toDateString() === new Date().toDateString()) return clock(iso);
+  return `${DAY.format(date)} ${TIME.format(date)}`;
 }
 
 export function span(seconds) {
   if (seconds == null) return "—";
-  if (seconds < 10) return `${Number(seconds.toFixed(1))} s`;
-  if (seconds < 100) return `${Math.round(seconds)} s`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
-  return seconds < 172_800 ? `${(seconds / 3600).toFixed(1)} h` : `${Math.round(seconds / 86_400)} days`;
+  if (seconds < 10) return t("{number} s", { number: decimal(seconds, seconds % 1 ? 1 : 0) });
+  if (seconds < 100) return t("{number} s", { number: Math.round(seconds) });
+  if (seconds < 5400) return t("{number} min", { number: Math.round(seconds / 60) });
+  if (seconds < 172_800) return t("{number} h", { number: decimal(seconds / 3600, 1) });
+  return t("{number} days", { number: Math.round(seconds / 86_400) });
 }
 
 let hiding;

@@ -3,11 +3,12 @@
 import { get } from "./api.js";
 import { anotherKind, markFalseReject } from "./dialogs.js";
 import { badge, by, el, kindOf, ms, score, stamp, titleOf, toast } from "./dom.js";
+import { t } from "./words.js";
 
 export const linkTo = (verdict) => `evidence/${verdict.id}/${verdict.pipeline}`;
 
 const PAGE = 50;
-const WIDE = ["Regions", "Stages", "Camera", "Id"];
+const WIDE = [t("Regions"), t("Stages"), t("Camera"), t("Id")];
 
 export class EvidenceView {
   constructor() {
@@ -33,7 +34,7 @@ export class EvidenceView {
     const select = by("evidence-pipeline");
     by("evidence-pipeline-label").hidden = names.length < 2;
     if (select.options.length === names.length + 1) return;
-    select.replaceChildren(el("option", { value: "" }, "all"), ...names.map((name) => el("option", { value: name }, name)));
+    select.replaceChildren(el("option", { value: "" }, t("all")), ...names.map((name) => el("option", { value: name }, name)));
   }
 
   async show(id, pipeline) {
@@ -62,7 +63,7 @@ export class EvidenceView {
   }
 
   row(verdict) {
-    const about = [[kindOf(verdict), titleOf(verdict)].filter(Boolean).join(" · "), verdict.false_reject && el("span", { class: "marked" }, "false reject")];
+    const about = [[kindOf(verdict), titleOf(verdict)].filter(Boolean).join(" · "), verdict.false_reject && el("span", { class: "marked" }, t("false reject"))];
     return el(
       "li", {},
       el("button", { "data-link": linkTo(verdict), "aria-current": linkTo(verdict) === this.chosen ? "true" : null, onclick: () => (location.hash = linkTo(verdict)) },
@@ -107,19 +108,19 @@ export class EvidenceView {
 }
 
 function detail(verdict) {
-  const mark = verdict.decision === "ok" ? null : el("button", { onclick: () => markFalseReject(verdict) }, verdict.false_reject ? "Change the mark" : "This part was good");
-  const another = verdict.decision === "ok" ? null : el("button", { onclick: () => anotherKind(verdict) }, "Another kind");
+  const mark = verdict.decision === "ok" ? null : el("button", { onclick: () => markFalseReject(verdict) }, verdict.false_reject ? t("Change the mark") : t("This part was good"));
+  const another = verdict.decision === "ok" ? null : el("button", { onclick: () => anotherKind(verdict) }, t("Another kind"));
   return [
     ...images(verdict),
-    el("div", { class: "detail-head" }, badge(verdict.decision), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, `score ${score(verdict.image_score)}`), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, another, mark)),
-    verdict.false_reject && el("p", { class: "marked-note" }, `False reject, says ${verdict.false_reject.by}, ${stamp(verdict.false_reject.at)}`, verdict.false_reject.note && `: ${verdict.false_reject.note}`),
+    el("div", { class: "detail-head" }, badge(verdict.decision), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, t("score {score}", { score: score(verdict.image_score) })), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, another, mark)),
+    verdict.false_reject && el("p", { class: "marked-note" }, t("False reject, says {who}, {time}", { who: verdict.false_reject.by, time: stamp(verdict.false_reject.at) }), verdict.false_reject.note && `: ${verdict.false_reject.note}`),
     verdict.words && el("p", { class: "words" }, verdict.words),
     facts(verdict),
   ].filter(Boolean);
 }
 
 function images(verdict) {
-  if (!verdict.images.length) return [el("p", { class: "empty" }, "No image was kept of this one")];
+  if (!verdict.images.length) return [el("p", { class: "empty" }, t("No image was kept of this one"))];
   const large = el("img", { alt: "" });
   const path = (name) => `/api/verdicts/${verdict.id}/images/${name}?pipeline=${verdict.pipeline}`;
   const buttons = verdict.images.map((name) =>
@@ -131,41 +132,41 @@ function images(verdict) {
     buttons.forEach((button) => button.setAttribute("aria-pressed", button.dataset.name === name));
   };
   choose(["heat.jpg", "frame.jpg"].find((name) => verdict.images.includes(name)) ?? verdict.images[0]);
-  return [el("div", { class: "frame" }, large), el("div", { class: "film", role: "group", "aria-label": "Images" }, buttons)];
+  return [el("div", { class: "frame" }, large), el("div", { class: "film", role: "group", "aria-label": t("Images") }, buttons)];
 }
 
 // before-002.jpg -> 2 before
 function label(name) {
   const [kind, number] = name.replace(".jpg", "").split("-");
-  if (number) return `${Number(number)} ${kind}`;
-  return { frame: "Frame", heat: "Heat map" }[kind] ?? kind;
+  const names = { frame: t("Frame"), heat: t("Heat map"), before: t("{number} before", { number: Number(number) }), after: t("{number} after", { number: Number(number) }) };
+  return names[kind] ?? name;
 }
 
 function regions({ boxes, decision }) {
-  if (boxes.length) return boxes.map((box) => `${box.width} × ${box.height} px at ${box.x}, ${box.y}`).join("; ");
-  return decision === "ok" ? "none" : "none stands out alone: the dashed ring marks the highest place of the heat map";
+  if (boxes.length) return boxes.map((box) => t("{width} × {height} px at {x}, {y}", box)).join("; ");
+  return decision === "ok" ? t("none") : t("none stands out alone: the dashed ring marks the highest place of the heat map");
 }
 
 function facts(verdict) {
   const times = Object.entries(verdict.stage_times).filter(([, value]) => value != null);
   const pairs = [
-    ["Pipeline", verdict.pipeline],
-    ["Frame", `${verdict.number}${verdict.name ? ` · ${verdict.name}` : ""}`],
-    ["Serial number", verdict.serial || null],
-    ["Batch", verdict.batch || null],
-    ["Recipe", verdict.recipe || null],
-    ["Review above", score(verdict.review_threshold)],
-    ["Reject above", score(verdict.threshold)],
-    ["Kind", kindOf(verdict) && el("a", { href: `#kinds/${verdict.pipeline}/${encodeURIComponent(kindOf(verdict))}` }, kindOf(verdict))],
-    ["Judged to be", verdict.kind === kindOf(verdict) ? null : (verdict.kind ?? "of no kind")],
-    ["Kind said by", verdict.kind_correction && `${verdict.kind_correction.by}, ${stamp(verdict.kind_correction.at)}`],
-    ["p-value of the kind", verdict.kind_p_value == null ? null : score(verdict.kind_p_value)],
-    ["p-value", verdict.p_value == null ? null : score(verdict.p_value)],
-    ["Regions", regions(verdict)],
-    ["Stages", times.map(([name, value]) => `${name.replace("_ms", "")} ${ms(value)}`).join(", ") + " ms"],
-    ["Camera", verdict.source],
-    ["Model", el("span", { class: "mono" }, verdict.model.slice(0, 16))],
-    ["Id", el("span", { class: "mono" }, verdict.id)],
+    [t("Pipeline"), verdict.pipeline],
+    [t("Frame"), `${verdict.number}${verdict.name ? ` · ${verdict.name}` : ""}`],
+    [t("Serial number"), verdict.serial || null],
+    [t("Batch"), verdict.batch || null],
+    [t("Recipe"), verdict.recipe || null],
+    [t("Review above"), score(verdict.review_threshold)],
+    [t("Reject above"), score(verdict.threshold)],
+    [t("Kind"), kindOf(verdict) && el("a", { href: `#kinds/${verdict.pipeline}/${encodeURIComponent(kindOf(verdict))}` }, kindOf(verdict))],
+    [t("Judged to be"), verdict.kind === kindOf(verdict) ? null : (verdict.kind ?? t("of no kind"))],
+    [t("Kind said by"), verdict.kind_correction && `${verdict.kind_correction.by}, ${stamp(verdict.kind_correction.at)}`],
+    [t("p-value of the kind"), verdict.kind_p_value == null ? null : score(verdict.kind_p_value)],
+    [t("p-value"), verdict.p_value == null ? null : score(verdict.p_value)],
+    [t("Regions"), regions(verdict)],
+    [t("Stages"), times.map(([name, value]) => `${name.replace("_ms", "")} ${ms(value)}`).join(", ") + " ms"],
+    [t("Camera"), verdict.source],
+    [t("Model"), el("span", { class: "mono" }, verdict.model.slice(0, 16))],
+    [t("Id"), el("span", { class: "mono" }, verdict.id)],
   ];
   return el("dl", { class: "facts" }, pairs.filter(([, value]) => value != null).map(([name, value]) => el("div", { class: WIDE.includes(name) ? "wide" : null }, el("dt", {}, name), el("dd", {}, value))));
 }

@@ -2,15 +2,14 @@
 
 import { fetchImage, get } from "./api.js";
 import { mergeKind, renameKind, splitKind } from "./dialogs.js";
-import { by, count, el, score, stamp, toast } from "./dom.js";
+import { by, count, el, percent, score, stamp, toast } from "./dom.js";
 import { linkTo } from "./evidence.js";
 import { drawPositions } from "./positions.js";
+import { t } from "./words.js";
 
 const PAGE = 24;
 const UNKNOWN = "unknown kind";
-const PERIODS = { 8: { interval_hours: 1, words: "the last 8 hours" }, 24: { interval_hours: 8, words: "the last day" }, 168: { interval_hours: 8, words: "the last week" } };
-
-const percent = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(1)} %` : "—");
+const PERIODS = { 8: { interval_hours: 1, words: t("the last 8 hours") }, 24: { interval_hours: 8, words: t("the last day") }, 168: { interval_hours: 8, words: t("the last week") } };
 
 export class KindsView {
   constructor() {
@@ -92,8 +91,9 @@ export class KindsView {
     by("pareto").replaceChildren(...rows.map((each) => this.row(each, (sum += each.count), total)));
     by("no-kinds").hidden = total > 0;
     by("pareto-head").hidden = !total;
-    const marked = false_rejects ? `; ${count(false_rejects)} more were marked as false rejects` : "";
-    by("kinds-note").textContent = `${count(total)} ${total === 1 ? "reject" : "rejects"} in ${PERIODS[this.hours].words}${marked}`;
+    const marked = false_rejects ? `; ${t("{number} more were marked as false rejects", { number: count(false_rejects) })}` : "";
+    const values = { number: count(total), period: PERIODS[this.hours].words };
+    by("kinds-note").textContent = (total === 1 ? t("1 reject in {period}", values) : t("{number} rejects in {period}", values)) + marked;
   }
 
   row({ kind, count: number }, sum, total) {
@@ -101,11 +101,11 @@ export class KindsView {
     all.style.width = `${(100 * sum) / total}%`;
     mine.style.width = `${(100 * number) / total}%`;
     const others = this.judged(kind).filter((each) => each !== kind);
-    const name = el("span", { class: "kind-name" }, kind ?? "without a kind", others.length > 0 && el("small", {}, others.join(", ")));
+    const name = el("span", { class: "kind-name" }, kind ?? t("without a kind"), others.length > 0 && el("small", {}, others.join(", ")));
     const cells = [name, el("span", { class: "bar-of" }, all, mine), this.trend(kind), number_(count(number)), number_(percent(number, total)), number_(percent(sum, total))];
     const about = { class: "pareto-row", "data-kind": kind, "data-unknown": kind === null || kind === UNKNOWN };
     if (kind === null) return el("li", {}, el("div", about, cells));
-    const label = `${kind}: ${number}, ${percent(number, total)}, cumulative ${percent(sum, total)}`;
+    const label = t("{kind}: {number}, {share}, cumulative {sum}", { kind, number, share: percent(number, total), sum: percent(sum, total) });
     return el("li", {}, el("button", { ...about, "aria-label": label, "aria-current": kind === this.kind ? "true" : null, onclick: () => this.go(this.pipeline, kind) }, cells));
   }
 
@@ -123,7 +123,7 @@ export class KindsView {
 
   actions() {
     const known = this.kind !== UNKNOWN && Object.hasOwn(this.found.known, this.kind);
-    by("kind-title").textContent = this.kind ?? "All rejects";
+    by("kind-title").textContent = this.kind ?? t("All rejects");
     by("all-kinds").hidden = this.kind === null;
     by("rename-kind").hidden = !known;
     by("merge-kind").hidden = !known || !this.others().length;
@@ -150,8 +150,8 @@ const number_ = (text) => el("span", { class: "number" }, text);
 
 function thumb(verdict) {
   const name = ["heat.jpg", "frame.jpg"].find((each) => verdict.images.includes(each));
-  const image = name ? el("img", { src: `/api/verdicts/${verdict.id}/images/${name}?pipeline=${verdict.pipeline}`, alt: "", loading: "lazy" }) : el("span", { class: "no-thumb" }, "no image");
-  const about = [el("span", {}, verdict.shown_kind ?? "without a kind"), verdict.false_reject && el("span", { class: "marked" }, "false reject")];
+  const image = name ? el("img", { src: `/api/verdicts/${verdict.id}/images/${name}?pipeline=${verdict.pipeline}`, alt: "", loading: "lazy" }) : el("span", { class: "no-thumb" }, t("no image"));
+  const about = [el("span", {}, verdict.shown_kind ?? t("without a kind")), verdict.false_reject && el("span", { class: "marked" }, t("false reject"))];
   return el(
     "li", {},
     el("button", { onclick: () => (location.hash = linkTo(verdict)) }, image, el("span", { class: "about" }, about), el("span", { class: "muted" }, `${stamp(verdict.captured_at)} · ${score(verdict.image_score)}`)),

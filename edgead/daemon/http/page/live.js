@@ -3,13 +3,14 @@
 import { fetchImage, get, post } from "./api.js";
 import { ScoreChart } from "./chart.js";
 import { changeThresholds } from "./dialogs.js";
-import { WORDS, badge, beyond, by, clock, count, el, kindOf, ms, say, score, span, titleOf, toast } from "./dom.js";
+import { WORDS, badge, beyond, by, clock, count, el, kindOf, ms, percent, say, score, span, titleOf, toast } from "./dom.js";
+import { t } from "./words.js";
 
 const LISTED = 60;
 const SEEDED = 200;
 const IMAGE_EVERY_MS = 200;
 const STAGES = ["age", "preprocess", "infer", "score", "smooth", "sink", "total"];
-const STAGE_WORDS = { age: "waiting", preprocess: "resize", infer: "network", score: "scoring", smooth: "map", sink: "hand over", total: "total" };
+const STAGE_WORDS = { age: t("waiting"), preprocess: t("resize"), infer: t("network"), score: t("scoring"), smooth: t("map"), sink: t("hand over"), total: t("total") };
 
 export class LiveView {
   constructor(open) {
@@ -107,7 +108,7 @@ export class LiveView {
   missed(number) {
     this.dropped += number;
     by("dropped").hidden = false;
-    say(by("dropped"), `${count(this.dropped)} not shown: they came too fast for this browser`);
+    say(by("dropped"), t("{number} not shown: they came too fast for this browser", { number: count(this.dropped) }));
   }
 
   row(verdict) {
@@ -125,13 +126,13 @@ export class LiveView {
   // What stands large: never a decision of a pipeline that does not run, or of a device that does not answer.
   headline() {
     const state = this.state();
-    if (this.lost) return ["fault", "No connection", "The device does not answer; nothing here is live", "fault"];
-    if (!state) return ["none", "Waiting", "", "none"];
-    if (state.state !== "running") return ["fault", { starting: "Starting", fault: "Fault", stopped: "Stopped" }[state.state], state.reason || "", "fault"];
-    if (!this.newest) return ["none", "Waiting", state.on_request ? "Waits for a trigger" : "No verdict yet", "none"];
+    if (this.lost) return ["fault", t("No connection"), t("The device does not answer; nothing here is live"), "fault"];
+    if (!state) return ["none", t("Waiting"), "", "none"];
+    if (state.state !== "running") return ["fault", { starting: t("Starting"), fault: t("Fault"), stopped: t("Stopped") }[state.state], state.reason || "", "fault"];
+    if (!this.newest) return ["none", t("Waiting"), state.on_request ? t("Waits for a trigger") : t("No verdict yet"), "none"];
     const age_s = Math.max(0, (this.now() - new Date(this.newest.captured_at)) / 1000);
     const decision = this.newest.decision;
-    const about = [`Frame ${this.newest.number}`, kindOf(this.newest, this.names), age_s >= 3 && `${span(age_s)} ago`];
+    const about = [titleOf(this.newest), kindOf(this.newest, this.names), age_s >= 3 && t("{time} ago", { time: span(age_s) })];
     return [decision, WORDS[decision], about.filter(Boolean).join(", "), decision];
   }
 
@@ -158,7 +159,7 @@ export class LiveView {
     const total = Object.values(state?.decisions ?? {}).reduce((sum, value) => sum + value, 0);
     for (const cell of by("verdict").querySelectorAll(".tally > div")) {
       const value = state?.decisions[cell.dataset.decision] ?? 0;
-      const share = total ? `${((100 * value) / total).toFixed(1)} %` : "";
+      const share = total ? percent(value, total) : "";
       const dd = cell.querySelector("dd");
       if (dd.dataset.value !== `${value} ${share}`) {
         dd.dataset.value = `${value} ${share}`;
@@ -170,7 +171,7 @@ export class LiveView {
   showDrift() {
     const drift = this.state()?.drift;
     by("drift").hidden = drift?.state !== "warning";
-    if (!by("drift").hidden) say(by("drift-reason"), `since part ${count(drift.alarm_part)}: ${drift.reason}`);
+    if (!by("drift").hidden) say(by("drift-reason"), t("since part {number}: {reason}", { number: count(drift.alarm_part), reason: drift.reason }));
   }
 
   showGauge(limits) {
@@ -192,18 +193,18 @@ export class LiveView {
     button.hidden = !last;
     if (!last) return;
     const age_s = Math.max(0, (this.now() - new Date(last.captured_at)) / 1000);
-    const text = `frame ${last.number}, ${kindOf(last, this.names) ?? score(last.image_score)}`;
-    if (button.dataset.id !== last.id || button.dataset.text !== text) button.replaceChildren(el("span", {}, el("b", {}, "Last reject"), ` ${text}`), el("span", { class: "muted" }));
+    const text = [titleOf(last), kindOf(last, this.names) ?? score(last.image_score)].join(", ");
+    if (button.dataset.id !== last.id || button.dataset.text !== text) button.replaceChildren(el("span", {}, el("b", {}, t("Last reject")), ` ${text}`), el("span", { class: "muted" }));
     Object.assign(button.dataset, { id: last.id, text });
-    say(button.lastChild, `${span(Math.round(age_s))} ago`);
+    say(button.lastChild, t("{time} ago", { time: span(Math.round(age_s)) }));
   }
 
   showLatency() {
     const latency = this.state()?.latency ?? {};
     const stages = STAGES.filter((stage) => stage in latency);
-    say(by("latency-note"), stages.length ? `frames: ${count(latency[stages[0]].n)} · milliseconds` : "");
+    say(by("latency-note"), stages.length ? t("{number} parts, in milliseconds", { number: count(latency[stages[0]].n) }) : "");
     if (!stages.length) {
-      by("latency").replaceChildren(el("p", { class: "empty" }, "No frame was judged yet"));
+      by("latency").replaceChildren(el("p", { class: "empty" }, t("No part was judged yet")));
       return;
     }
     const most = latency.total?.p99_ms || 1;
@@ -211,19 +212,20 @@ export class LiveView {
       const [slow, usual] = [el("i"), el("i")];
       slow.style.width = `${Math.min(100, (100 * latency[stage].p99_ms) / most)}%`;
       usual.style.width = `${Math.min(100, (100 * latency[stage].p50_ms) / most)}%`;
-      return el("span", { class: "bar-of", title: "p50 dark, p99 light" }, slow, usual);
+      return el("span", { class: "bar-of", title: t("p50 dark, p99 light") }, slow, usual);
     };
-    const columns = ["p50", "p90", "p99", "p99_9", "max"];
-    const head = el("tr", {}, el("th", {}, "Stage"), el("th", {}), columns.map((name) => el("th", { class: "number" }, name.replace("_", "."))));
+    const columns = { p50: "p50", p90: "p90", p99: "p99", p99_9: "p99.9", max: t("max") };
+    const head = el("tr", {}, el("th", {}, t("Stage")), el("th", {}), Object.values(columns).map((name) => el("th", { class: "number" }, name)));
     const rows = stages.map((stage) =>
-      el("tr", {}, el("td", {}, STAGE_WORDS[stage]), el("td", { class: "stage-bar" }, bar(stage)), columns.map((name) => el("td", { class: "number" }, ms(latency[stage][`${name}_ms`])))),
+      el("tr", {}, el("td", {}, STAGE_WORDS[stage]), el("td", { class: "stage-bar" }, bar(stage)), Object.keys(columns).map((name) => el("td", { class: "number" }, ms(latency[stage][`${name}_ms`])))),
     );
     by("latency").replaceChildren(el("table", { class: "latency" }, el("thead", {}, head), el("tbody", {}, rows)));
   }
 
   async fire() {
     try {
-      toast((await post(`/api/pipelines/${this.pipeline}/trigger`)).done);
+      await post(`/api/pipelines/${this.pipeline}/trigger`);
+      toast(t("The next part of {pipeline} is judged", { pipeline: this.pipeline }));
     } catch (problem) {
       toast(problem.message, true);
     }
@@ -260,7 +262,7 @@ export class LiveView {
     this.shownImage = image.dataset.frame = found.id;
     image.dataset.overlay = overlay;
     const verdict = this.verdicts.findLast((one) => one.id === found.id);
-    say(by("image-of"), verdict ? `Frame ${verdict.number} · ${clock(verdict.captured_at)} · ${this.state()?.camera ?? ""}` : (this.state()?.camera ?? ""));
+    say(by("image-of"), verdict ? [titleOf(verdict), clock(verdict.captured_at), this.state()?.camera].join(" · ") : (this.state()?.camera ?? ""));
   }
 }
 

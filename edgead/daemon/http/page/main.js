@@ -8,11 +8,15 @@ import { by, clock, say } from "./dom.js";
 import { EvidenceView, linkTo } from "./evidence.js";
 import { KindsView } from "./kinds.js";
 import { LiveView } from "./live.js";
+import { offerSettings } from "./settings.js";
 import { SystemView } from "./system.js";
+import { t, translatePage } from "./words.js";
 
 const STATUS_EVERY_MS = 1000;
 const VIEWS = ["live", "evidence", "kinds", "commission", "system", "changes"];
 
+translatePage();
+offerSettings();
 const live = new LiveView((verdict) => (location.hash = linkTo(verdict)));
 const evidence = new EvidenceView();
 const kinds = new KindsView();
@@ -71,7 +75,7 @@ function connected() {
   delete document.body.dataset.lost;
   by("lost").hidden = true;
   by("connection").dataset.state = "up";
-  say(by("connection"), "Connected");
+  say(by("connection"), t("Connected"));
   if (!events || events.readyState === EventSource.CLOSED) listen();
   if (wasLost) {
     live.connection(false);
@@ -82,9 +86,10 @@ function connected() {
 function disconnected() {
   document.body.dataset.lost = "";
   by("lost").hidden = false;
-  say(by("lost"), `Connection lost. What you see is from ${seenAt ? clock(seenAt) : "before"} and not live. Trying again …`);
+  const shown = seenAt ? t("What you see is from {time} and not live.", { time: clock(seenAt) }) : "";
+  say(by("lost"), [t("Connection lost."), shown, t("Trying again …")].join(" "));
   by("connection").dataset.state = "lost";
-  say(by("connection"), "Connection lost");
+  say(by("connection"), t("Connection lost"));
   live.connection(true);
 }
 
@@ -99,7 +104,7 @@ function signedOut() {
   signedIn = false;
   events?.close();
   events = null;
-  say(by("connection"), "Signed out");
+  say(by("connection"), t("Signed out"));
   delete by("connection").dataset.state;
   by("sign-out").hidden = true;
   route();

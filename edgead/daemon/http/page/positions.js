@@ -1,6 +1,7 @@
 // Where on the part defects lie: a grid of counts over the newest image, or over a plain frame where there is none.
 
 import { count, say } from "./dom.js";
+import { t } from "./words.js";
 
 const WIDTH = 640;
 const WASHED_OUT = "grayscale(1) brightness(.75)";
@@ -19,9 +20,9 @@ export async function drawPositions(canvas, note, found, image) {
   }
   const most = Math.max(0, ...found.counts.flat());
   pen.drawImage(heat(found.counts, most), 0, 0, canvas.width, canvas.height); // enlarged, and so made smooth
-  const text = most ? `${count(found.verdicts)} rejects; at most ${count(most)} at one place` : "no region stood out";
+  const text = most ? t("{rejects} rejects; at most {most} at one place", { rejects: count(found.verdicts), most: count(most) }) : t("no region stood out");
   say(note, text);
-  canvas.setAttribute("aria-label", `Positions of defects on the part: ${text}`);
+  canvas.setAttribute("aria-label", `${t("Positions of defects on the part")}: ${text}`);
 }
 
 // One pixel for each cell: yellow where few boxes lie, red where most do; few are still seen beside many.

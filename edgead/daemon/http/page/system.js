@@ -2,7 +2,8 @@
 
 import { get, post } from "./api.js";
 import { acceptDrift, changeModel, changeThresholds, rollBack } from "./dialogs.js";
-import { by, count, el, grade, score, span, stateBadge, toast } from "./dom.js";
+import { STATES, by, count, decimal, el, grade, score, span, stamp, stateBadge, toast } from "./dom.js";
+import { t } from "./words.js";
 
 export class SystemView {
   constructor() {
@@ -16,11 +17,11 @@ export class SystemView {
     by("system").replaceChildren(
       el(
         "div", { class: "columns" },
-        el("section", { class: "units" }, el("h2", {}, "Cameras"), status.cameras.map(cameraCard)),
-        el("section", { class: "units" }, el("h2", {}, "Pipelines"), status.pipelines.map(pipelineCard)),
-        el("section", { class: "units" }, el("h2", {}, "Sinks and evidence"), status.sinks.map(sinkCard), evidenceCard(status)),
+        el("section", { class: "units" }, el("h2", {}, t("Cameras")), status.cameras.map(cameraCard)),
+        el("section", { class: "units" }, el("h2", {}, t("Pipelines")), status.pipelines.map(pipelineCard)),
+        el("section", { class: "units" }, el("h2", {}, t("Sinks and evidence")), status.sinks.map(sinkCard), evidenceCard(status)),
       ),
-      el("p", { class: "muted" }, `edgead ${status.version}, up for ${span(status.uptime_s)} · `, el("a", { href: "/docs" }, "API")),
+      el("p", { class: "muted" }, `${t("edgead {version}, up for {time}", { version: status.version, time: span(status.uptime_s) })} · `, el("a", { href: "/docs" }, "API")),
     );
   }
 
@@ -34,8 +35,8 @@ export class SystemView {
 }
 
 const EVIDENCE_WORDS = {
-  rows_written: "Records", rows_waiting: "Waiting", rows_lost: "Lost", rows_removed: "Aged out",
-  images_written: "Images", images_waiting: "Waiting", images_dropped: "Not kept", images_mib: "MiB",
+  rows_written: t("Records"), rows_waiting: t("Waiting"), rows_lost: t("Lost"), rows_removed: t("Aged out"),
+  images_written: t("Images"), images_waiting: t("Waiting"), images_dropped: t("Not kept"), images_mib: "MiB",
 };
 
 // Red where something does not work; where all works and only a warning stands, its colour.
@@ -48,7 +49,7 @@ function showIssues(status) {
   mark.hidden = faults + warned.length === 0;
   mark.textContent = faults + warned.length;
   mark.dataset.state = faults ? "bad" : "watch";
-  mark.setAttribute("aria-label", `${faults} faults, ${warned.length} warnings`);
+  mark.setAttribute("aria-label", t("{faults} faults, {warnings} warnings", { faults, warnings: warned.length }));
 }
 
 function card(name, badge, subtitle, reasons, numbers, actions = []) {
@@ -62,21 +63,22 @@ function card(name, badge, subtitle, reasons, numbers, actions = []) {
   );
 }
 
-const since = (part, word) => `${word} since ${new Date(part.since).toLocaleString("en-GB")}`;
+const since = (part) => t("{state} since {time}", { state: STATES[part.state], time: stamp(part.since) });
+const HEALTH = { dark: t("dark"), bright: t("bright"), blurred: t("blurred"), moved: t("moved"), frozen: t("frozen") };
 
 function cameraCard(camera) {
-  const health = camera.health.length ? `The images are ${camera.health.join(", ")}` : null;
+  const health = camera.health.length ? t("The images are {health}", { health: camera.health.map((word) => HEALTH[word] ?? word).join(", ") }) : null;
   return card(
-    camera.name, stateBadge(camera.state), [camera.uri, since(camera, camera.state)],
+    camera.name, stateBadge(camera.state), [camera.uri, since(camera)],
     [[camera.reason, grade(camera.state)], [health, "watch"]],
     [
-      ["Frames/s", camera.fps == null ? "—" : camera.fps.toFixed(1)],
-      ["Newest", camera.age_s == null ? "—" : span(camera.age_s)],
-      ["Captured", count(camera.captured)],
-      ["Reconnects", count(camera.reconnects), camera.reconnects > 0],
-      ["Corrupt", count(camera.corrupt), camera.corrupt > 0],
-      ["Duplicates", count(camera.duplicates), camera.duplicates > 0],
-      ...(camera.lost_packets + camera.lost_frames ? [["Packets lost", count(camera.lost_packets), true], ["Frames lost", count(camera.lost_frames), camera.lost_frames > 0]] : []),
+      [t("Frames/s"), camera.fps == null ? "—" : decimal(camera.fps, 1)],
+      [t("Newest"), camera.age_s == null ? "—" : span(camera.age_s)],
+      [t("Captured"), count(camera.captured)],
+      [t("Reconnects"), count(camera.reconnects), camera.reconnects > 0],
+      [t("Corrupt"), count(camera.corrupt), camera.corrupt > 0],
+      [t("Duplicates"), count(camera.duplicates), camera.duplicates > 0],
+      ...(camera.lost_packets + camera.lost_frames ? [[t("Packets lost"), count(camera.lost_packets), true], [t("Frames lost"), count(camera.lost_frames), camera.lost_frames > 0]] : []),
     ],
   );
 }
@@ -86,26 +88,26 @@ function pipelineCard(pipeline) {
   const limits = pipeline.thresholds;
   return card(
     pipeline.name, stateBadge(pipeline.state),
-    [`camera ${pipeline.camera} · model ${model} ${pipeline.model_sha256.slice(0, 10)}`, since(pipeline, pipeline.state)],
-    [[pipeline.reason, grade(pipeline.state)], [pipeline.drift?.reason && `Drift: ${pipeline.drift.reason}`, "watch"]],
+    [`${t("camera {name}", { name: pipeline.camera })} · ${t("model {name}", { name: model })} ${pipeline.model_sha256.slice(0, 10)}`, since(pipeline)],
+    [[pipeline.reason, grade(pipeline.state)], [pipeline.drift?.reason && `${t("Drift")}: ${pipeline.drift.reason}`, "watch"]],
     [
-      ["Verdicts", count(pipeline.judged)],
-      ["Per second", pipeline.fps == null ? "—" : pipeline.fps.toFixed(1)],
-      ["Dropped", count(pipeline.dropped)],
-      ["Skipped", count(pipeline.skipped), pipeline.skipped > 0],
-      ["Late", count(pipeline.late), pipeline.late > 0],
-      ["Parts missed", count(pipeline.parts_missed), pipeline.parts_missed > 0],
-      ...(Object.keys(pipeline.codes).length ? [["Codes unread", count(pipeline.codes.unread), pipeline.codes.unread > 0]] : []),
-      ["Restarts", count(pipeline.restarts), pipeline.restarts > 0],
-      ["Review above", score(limits?.review)],
-      ["Reject above", score(limits?.reject)],
+      [t("Verdicts"), count(pipeline.judged)],
+      [t("Per second"), pipeline.fps == null ? "—" : decimal(pipeline.fps, 1)],
+      [t("Dropped"), count(pipeline.dropped)],
+      [t("Skipped"), count(pipeline.skipped), pipeline.skipped > 0],
+      [t("Late"), count(pipeline.late), pipeline.late > 0],
+      [t("Parts missed"), count(pipeline.parts_missed), pipeline.parts_missed > 0],
+      ...(Object.keys(pipeline.codes).length ? [[t("Codes unread"), count(pipeline.codes.unread), pipeline.codes.unread > 0]] : []),
+      [t("Restarts"), count(pipeline.restarts), pipeline.restarts > 0],
+      [t("Review above"), score(limits?.review)],
+      [t("Reject above"), score(limits?.reject)],
     ],
     [
-      el("button", { onclick: (event) => selfTest(pipeline, event.target) }, "Self-test"),
-      limits && el("button", { onclick: () => changeThresholds(pipeline, []) }, "Thresholds"),
-      el("button", { onclick: () => openModels(pipeline) }, "Change model"),
-      pipeline.drift?.state === "warning" && el("button", { onclick: () => acceptDrift(pipeline) }, "Accept drift"),
-      pipeline.can_roll_back && el("button", { onclick: () => rollBack(pipeline) }, "Roll back"),
+      el("button", { onclick: (event) => selfTest(pipeline, event.target) }, t("Self-test")),
+      limits && el("button", { onclick: () => changeThresholds(pipeline, []) }, t("Thresholds")),
+      el("button", { onclick: () => openModels(pipeline) }, t("Change model")),
+      pipeline.drift?.state === "warning" && el("button", { onclick: () => acceptDrift(pipeline) }, t("Accept drift")),
+      pipeline.can_roll_back && el("button", { onclick: () => rollBack(pipeline) }, t("Roll back")),
     ].filter(Boolean),
   );
 }
@@ -113,13 +115,13 @@ function pipelineCard(pipeline) {
 function sinkCard(sink) {
   return card(
     sink.name, sink.problem ? stateBadge("problem", "bad") : stateBadge("working", "normal"),
-    sink.required ? [sink.uri, "required: without it the device is not ready"] : [sink.uri],
+    sink.required ? [sink.uri, t("required: without it the device is not ready")] : [sink.uri],
     [[sink.problem, "bad"]],
     [
-      ["Written", count(sink.written)],
-      ["Waiting", count(sink.waiting)],
-      ["Dropped", count(sink.dropped), sink.dropped > 0],
-      ["Failed", count(sink.failed), sink.failed > 0],
+      [t("Written"), count(sink.written)],
+      [t("Waiting"), count(sink.waiting)],
+      [t("Dropped"), count(sink.dropped), sink.dropped > 0],
+      [t("Failed"), count(sink.failed), sink.failed > 0],
     ],
   );
 }
@@ -127,7 +129,7 @@ function sinkCard(sink) {
 function evidenceCard(status) {
   const problems = status.evidence_problems;
   return card(
-    "Evidence store", problems.length ? stateBadge("problem", "bad") : stateBadge("working", "normal"), [],
+    t("Evidence store"), problems.length ? stateBadge("problem", "bad") : stateBadge("working", "normal"), [],
     problems.map((problem) => [problem, "bad"]),
     Object.entries(EVIDENCE_WORDS).map(([name, label]) => [label, count(Math.round(status.evidence[name])), /lost|dropped/.test(name) && status.evidence[name] > 0]),
   );
@@ -145,8 +147,8 @@ async function selfTest(pipeline, button) {
   button.disabled = true;
   try {
     const { result } = await post(`/api/pipelines/${pipeline.name}/self-test`);
-    if (result.passed) toast(`${pipeline.name}: all ${result.images.length} golden images score as on record`);
-    else toast(`${pipeline.name}: the self-test failed`, true);
+    if (result.passed) toast(t("{pipeline}: all {number} golden images score as on record", { pipeline: pipeline.name, number: result.images.length }));
+    else toast(t("{pipeline}: the self-test failed", { pipeline: pipeline.name }), true);
   } catch (problem) {
     toast(problem.message, true);
   }

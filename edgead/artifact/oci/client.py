@@ -1,0 +1,186 @@
+"""Requests to a registry (httpx): each within a time, each answer within a size, no credentials to anybody else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+
+from edgead.artifact.oci.credentials import find_credentials
+from edgead.artifact.oci.reference import Reference
+from edgead.artifact.oci.tokens import RegistryError, authorization
+from edgead.errors import SettingsError
+from edgead.process.http_attempt import Attempts
+from edgead.process.installation import install_command
+
+if TYPE_CHECKING:
+    import httpx
+
+# They log whole URLs, in which a redirect may have put a signature that opens what it leads to.
+for _name in ("httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+TIMEOUT_S = 20.0
+_MOST_ANSWER = 64 << 10
+_MOST_REDIRECTS = 3
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+
+class Client:
+    """Asks one repository of a registry.
+
+    Parameters
+    ----------
+    reference : Reference
+    transport : httpx.BaseTransport, optional
+        In place of the network.
+    """
+
+    def __init__(self, reference: Reference, transport: httpx.BaseTransport | None = None):
+        try:
+            import httpx
+        except ModuleNotFoundError:
+            raise SettingsError(f"a registry needs `{install_command('fleet')}`") from None
+        self.origin = reference.origin
+        self.base = f"{self.origin}/v2/{reference.name}/"
+        self._credentials = find_credentials(reference.host)
+        self._authorization: str | None = None
+        self._attempts = Attempts()
+        # trust_env: a proxy of the environment is used, .netrc is not, as credentials are ours to give.
+        auth = httpx.Auth()
+        limits = httpx.Limits(max_connections=1)
+        self._client = httpx.Client(timeout=TIMEOUT_S, auth=auth, limits=limits, transport=transport)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def answer(self, method: str, path: str, most: int = _MOST_ANSWER, **options: Any) -> tuple[httpx.Response, bytes]:
+        """Ask, and read the whole answer; see `open`.
+
+        Raises
+        ------
+        RegistryError
+            The answer has more than `most` bytes.
+        """
+        with self.open(method, path, **options) as response:
+            body = b"" if method == "HEAD" else _read(response, most, self.origin)
+            return response, body
+
+    @contextmanager
+    def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        within_s: float = TIMEOUT_S,
+        **sent: Any,
+    ) -> Iterator[httpx.Response]:
+        """Ask, signed in where the registry wants that; the body of the answer has not been read.
+
+        Parameters
+        ----------
+        path : str
+            From the repository's own, or a whole URL at the registry.
+        within_s : float
+            For all of it, the reading too.
+
+        Raises
+        ------
+        RegistryError
+            There is no answer, or it did not come in time; also while the body is read.
+        """
+        url = urljoin(self.base, path)
+        own = self._signed_in({"Accept-Encoding": "identity", **(headers or {})})
+        with self._reached(method, url, own, within_s, sent) as response:
+            if response.status_code != 401:
+                yield response
+                return
+            challenge = response.headers.get("www-authenticate", "")
+        self._authorization = authorization(challenge, self.origin, self._credentials, self._ask_for_token)
+        if hasattr(sent.get("content"), "seek"):
+            sent["content"].seek(0)
+        with self._reached(method, url, self._signed_in(own), within_s, sent) as response:
+            if response.status_code == 401:
+                raise RegistryError(f"{self.origin} refuses user and password: check them")
+            yield response
+
+    @contextmanager
+    def followed(self, path: str, headers: Mapping[str, str], within_s: float) -> Iterator[httpx.Response]:
+        """GET what may lie elsewhere, as the blobs of many registries do; nobody else sees who asks."""
+        with self.open("GET", path, headers=headers, within_s=within_s) as response:
+            if response.status_code not in _REDIRECTS:
+                yield response
+                return
+            url = self._elsewhere(str(response.url), response)
+        plain = {"Accept-Encoding": "identity", **headers}
+        for _ in range(_MOST_REDIRECTS):
+            signed = self._signed_in(plain) if _origin(url) == self.origin else plain
+            with self._reached("GET", url, signed, within_s, {}) as response:
+                if response.status_code not in _REDIRECTS:
+                    yield response
+                    return
+                url = self._elsewhere(url, response)
+        raise RegistryError(f"{self.origin} leads on and on, more than {_MOST_REDIRECTS} times")
+
+    def place(self, response: httpx.Response) -> str:
+        """Where the registry wants an upload, which it may want nowhere but at itself: the credentials go there.
+
+        Raises
+        ------
+        RegistryError
+            It wants it elsewhere, or nowhere.
+        """
+        url = urljoin(str(response.url), response.headers.get("location", ""))
+        if not response.headers.get("location") or _origin(url) != self.origin:
+            raise RegistryError(f"{self.origin} wants uploads at another place: nothing is sent there")
+        return url
+
+    def _elsewhere(self, url: str, response: httpx.Response) -> str:
+        there = urljoin(url, response.headers.get("location", ""))
+        if _origin(there) != self.origin and urlsplit(there).scheme != "https":
+            raise RegistryError(f"{self.origin} leads to a place without HTTPS: it is not followed")
+        return there
+
+    def _signed_in(self, headers: Mapping[str, str]) -> dict[str, str]:
+        return {**headers, **({"Authorization": self._authorization} if self._authorization else {})}
+
+    def _ask_for_token(self, url: str, headers: dict[str, str]) -> bytes:
+        with self._reached("GET", url, headers, TIMEOUT_S, {}) as response:
+            if response.status_code != 200:
+                raise RegistryError(f"{self.origin}: its server of tokens answers {response.status_code}")
+            return _read(response, _MOST_ANSWER, self.origin)
+
+    @contextmanager
+    def _reached(
+        self, method: str, url: str, headers: Mapping[str, str], within_s: float, sent: Mapping[str, Any]
+    ) -> Iterator[httpx.Response]:
+        import httpx
+
+        extensions = {"trace": self._attempts.trace}
+        try:
+            with self._attempts.within(within_s):
+                with self._client.stream(method, url, headers=headers, extensions=extensions, **sent) as response:
+                    yield response
+        except httpx.TimeoutException:
+            raise RegistryError(f"{self.origin} does not answer in time") from None
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            late = f" does not answer within {within_s:g} s" if self._attempts.overdue else ""
+            # The words of others may quote a URL, and in it what opens it.
+            raise RegistryError(f"{self.origin}{late or f' cannot be reached ({type(error).__name__})'}") from None
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _read(response: httpx.Response, most: int, origin: str) -> bytes:
+    found = bytearray()
+    for chunk in response.iter_raw():
+        found += chunk
+        if len(found) > most:
+            raise RegistryError(f"{origin} sends more than {most} bytes where that cannot be")
+    return bytes(found)

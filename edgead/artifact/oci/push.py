@@ -1,0 +1,98 @@
+"""A model goes to a registry: only what is not there yet."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import edgead
+from edgead.artifact.files import MOST_BYTES, file_sha256
+from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.oci.package import EMPTY, MOST_FILES, Blob, Package, PackageError, belongs, digest_of
+from edgead.artifact.oci.reference import Reference
+from edgead.artifact.oci.registry import Registry
+from edgead.errors import SettingsError
+from edgead.files.regular import open_regular
+
+if TYPE_CHECKING:
+    import httpx
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What a push has done."""
+
+    reference: str
+    digest: str
+    files: int
+    bytes: int
+    sent_bytes: int
+
+
+def push(model: Path, reference: Reference, *, transport: httpx.BaseTransport | None = None) -> Pushed:
+    """Put a model under a tag of a registry.
+
+    Parameters
+    ----------
+    model : Path
+    reference : Reference
+        Of a tag.
+
+    Raises
+    ------
+    ArtifactError
+        The model is not what was written.
+    RegistryError
+        The registry is away, or refuses it.
+    """
+    if not reference.tag or reference.digest:
+        raise SettingsError(f"{reference} names no tag: push to {reference.tagged('latest')}, for example")
+    package = packed(model)
+    sent = 0
+    with Registry(reference, transport) as registry:
+        empty = Blob(digest=digest_of(EMPTY), size=len(EMPTY))
+        if not registry.has(empty):
+            registry.put(empty, io.BytesIO(EMPTY))
+        for name, blob in package.files.items():
+            if not registry.has(blob):
+                with open_regular(model / name, MOST_BYTES) as (stream, _):
+                    registry.put(blob, stream)
+                sent += blob.size
+        digest = registry.put_manifest(package.dump())
+    return Pushed(str(reference), digest, len(package.files), package.bytes, sent)
+
+
+def packed(model: Path) -> Package:
+    """Describe the folder of a model as a package: every file in it, except what devices make for themselves.
+
+    Raises
+    ------
+    ArtifactError
+        The model is not what was written, or holds what no model holds.
+    """
+    artifact = Artifact.load(model)
+    names = sorted(file.relative_to(model).as_posix() for file in model.rglob("*") if not file.is_dir())
+    names = [name for name in names if belongs(name)]
+    if len(names) > MOST_FILES:
+        raise ArtifactError(f"{model} holds {len(names)} files, a package {MOST_FILES} at most")
+    annotations = {
+        "org.opencontainers.image.title": model.resolve().name,
+        "org.edgead.version": edgead.__version__,
+        "org.edgead.schema": str(artifact.manifest.schema_version),
+        "org.edgead.manifest-sha256": artifact.manifest.manifest_sha256,
+        "org.edgead.detector": artifact.manifest.detector,
+    }
+    package = Package(files={name: _blob(model / name) for name in names}, annotations=annotations)
+    try:
+        Package.read(package.dump())
+    except PackageError as error:
+        raise ArtifactError(f"{model}: {error}") from error
+    return package
+
+
+def _blob(file: Path) -> Blob:
+    if file.is_symlink() or not file.is_file():
+        raise ArtifactError(f"{file} is no regular file: a package holds nothing else")
+    return Blob(digest=f"sha256:{file_sha256(file)}", size=file.stat().st_size)

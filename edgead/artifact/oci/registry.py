@@ -1,0 +1,167 @@
+"""A repository of a registry: digests of tags, manifests, blobs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import urlencode
+
+from edgead.artifact.oci.client import Client
+from edgead.artifact.oci.download import Download, WrongBytesError
+from edgead.artifact.oci.package import MANIFEST_TYPE, MOST_MANIFEST_BYTES, Blob, digest_of
+from edgead.artifact.oci.reference import Reference
+from edgead.artifact.oci.tokens import RegistryError
+
+if TYPE_CHECKING:
+    import httpx
+
+# What is slower on average is taken for a connection that hangs.
+_SLOWEST_BYTES_S = 8192
+_ATTEMPTS = 4
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class Registry:
+    """The repository of a reference; to be closed.
+
+    Parameters
+    ----------
+    reference : Reference
+    transport : httpx.BaseTransport, optional
+        In place of the network.
+    """
+
+    def __init__(self, reference: Reference, transport: httpx.BaseTransport | None = None):
+        self.reference = reference
+        self._client = Client(reference, transport)
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._client.close()
+
+    def digest(self) -> str:
+        """Ask for the digest of the reference's tag.
+
+        Raises
+        ------
+        RegistryError
+            The registry is away, or has no such tag.
+        """
+        response, _ = self._client.answer(
+            "HEAD", f"manifests/{self.reference.wanted}", headers={"Accept": MANIFEST_TYPE}
+        )
+        digest = response.headers.get("docker-content-digest", "")
+        self._expect(response, 200)
+        # The standard leaves the header out of what must be; the manifest itself always says it.
+        return digest if _DIGEST.fullmatch(digest) else self.manifest()[0]
+
+    def manifest(self) -> tuple[str, bytes]:
+        """Read the manifest of the reference, with its digest.
+
+        Raises
+        ------
+        RegistryError
+            It is not there, or not the one that was asked for.
+        """
+        path = f"manifests/{self.reference.wanted}"
+        response, body = self._client.answer("GET", path, MOST_MANIFEST_BYTES, headers={"Accept": MANIFEST_TYPE})
+        self._expect(response, 200)
+        digest = digest_of(body)
+        if self.reference.digest not in ("", digest):
+            raise RegistryError(f"{self.reference}: the registry sends another manifest than was asked for")
+        return digest, body
+
+    def put_manifest(self, content: bytes) -> str:
+        """Put a manifest under the reference's tag; gives its digest."""
+        path, headers = f"manifests/{self.reference.wanted}", {"Content-Type": MANIFEST_TYPE}
+        response, _ = self._client.answer("PUT", path, headers=headers, content=content)
+        self._expect(response, 201)
+        return digest_of(content)
+
+    def has(self, blob: Blob) -> bool:
+        response, _ = self._client.answer("HEAD", f"blobs/{blob.digest}")
+        if response.status_code == 404:
+            return False
+        self._expect(response, 200)
+        return True
+
+    def put(self, blob: Blob, content: BinaryIO) -> None:
+        """Upload a blob in one piece; the registry checks its digest."""
+        response, _ = self._client.answer("POST", "blobs/uploads/")
+        self._expect(response, 202)
+        url = self._client.place(response)
+        url += ("&" if "?" in url else "?") + urlencode({"digest": blob.digest})
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
+        response, _ = self._client.answer("PUT", url, headers=headers, content=content, within_s=_longest_s(blob.size))
+        self._expect(response, 201)
+
+    def fetch(self, blob: Blob, file: Path, pace: Callable[[int], None] = lambda count: None) -> int:
+        """Download a blob into a file, which may have the beginning of it; gives the number of bytes that came.
+
+        Parameters
+        ----------
+        pace : callable
+            Called with the number of bytes of each block; may wait.
+
+        Raises
+        ------
+        RegistryError
+            The registry is away; what came stays in `file`, for the next time.
+        WrongBytesError
+            It sends something else; `file` is gone then.
+        """
+        with file.open("a+b") as stream:
+            download = Download(blob, stream)
+            try:
+                for attempt in range(_ATTEMPTS):
+                    if download.whole:
+                        break
+                    self._go_on(download, pace, last=attempt == _ATTEMPTS - 1)
+                download.check()
+            except WrongBytesError as error:
+                file.unlink()
+                raise WrongBytesError(f"{self.reference}: {error}") from None
+            return download.came
+
+    def _go_on(self, download: Download, pace: Callable[[int], None], *, last: bool) -> None:
+        """Receive what is missing; one that ends too early is an error if it is the last, or brought nothing."""
+        before = download.came
+        try:
+            self._receive(download, pace)
+        except WrongBytesError:
+            raise
+        except RegistryError:
+            if last or download.came == before:
+                raise
+        if not download.whole and (last or download.came == before):
+            raise RegistryError(f"{self.reference}: the transfer ended before its end; it goes on with the next pull")
+
+    def _receive(self, download: Download, pace: Callable[[int], None]) -> None:
+        blob, have = download.blob, download.have
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        with self._client.followed(f"blobs/{blob.digest}", headers, _longest_s(blob.size)) as response:
+            if response.status_code == 206:
+                if not response.headers.get("content-range", "").startswith(f"bytes {have}-"):
+                    raise WrongBytesError("another range comes than was asked for")
+            else:
+                self._expect(response, 200)
+                download.begin_again()
+            for block in response.iter_raw():
+                download.add(block)
+                pace(len(block))
+
+    def _expect(self, response: httpx.Response, status: int) -> None:
+        code = response.status_code
+        if code == status:
+            return
+        if code == 404:
+            raise RegistryError(f"{self.reference}: the registry has none")
+        raise RegistryError(f"{self.reference}: the registry answers {code}, expected was {status}")
+
+
+def _longest_s(size: int) -> float:
+    return 60.0 + size / _SLOWEST_BYTES_S

@@ -1,0 +1,99 @@
+"""The file of signatures beside a manifest, and the very bytes that are signed."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationError
+
+from edgead.artifact.section import Section
+from edgead.artifact.signatures.file import SIGNATURES, SignatureFile
+from edgead.errors import EdgeadError, tell_invalid
+
+MOST_SIGNATURES = 16
+
+_DOMAIN = b"edgead model signature 1\n"
+
+
+class SignatureError(EdgeadError):
+    """A file of signatures that cannot be read; the message is without the model's name."""
+
+
+def _instant(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("has no time zone")
+    return text
+
+
+def _name(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("holds a control character")
+    return text
+
+
+class Signature(Section):
+    """One signature of a model.
+
+    Attributes
+    ----------
+    key : str
+        Id of the key; see `edgead.artifact.signatures.keys.PublicKey.id`.
+    by, at : str
+        Who signed and when, as they say themselves; the time in ISO 8601 with its zone.
+    manifest_sha256 : str
+        Of the manifest that was signed.
+    signature : str
+        64 bytes in hexadecimal digits, of which there is one form alone.
+    """
+
+    algorithm: Literal["ed25519"] = "ed25519"
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    by: Annotated[str, Field(max_length=100), AfterValidator(_name)]
+    at: Annotated[str, Field(max_length=40), AfterValidator(_instant)]
+    manifest_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+
+    @property
+    def message(self) -> bytes:
+        """What is signed; see `message`."""
+        return message(self.manifest_sha256, key=self.key, by=self.by, at=self.at)
+
+    def __str__(self) -> str:
+        return f"{self.by or 'somebody'} with the key {self.key} ({self.at})"
+
+
+class _Content(Section):
+    schema_version: Literal[1] = 1
+    signatures: Annotated[tuple[Signature, ...], Field(max_length=MOST_SIGNATURES)]
+
+
+def message(manifest_sha256: str, *, key: str, by: str, at: str) -> bytes:
+    """Make the bytes that are signed: a line that says what they are, then JSON with sorted keys, ASCII, no spaces."""
+    said = {"algorithm": "ed25519", "at": at, "by": by, "key": key, "manifest_sha256": manifest_sha256}
+    return _DOMAIN + json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+
+
+def read_signatures(file: SignatureFile) -> tuple[Signature, ...]:
+    """Read what an artifact found beside its manifest; none where there is no such file.
+
+    Raises
+    ------
+    SignatureError
+        It could not be read, or is none that edgead writes.
+    """
+    if file.problem:
+        raise SignatureError(f"{SIGNATURES} {file.problem}")
+    if file.content is None:
+        return ()
+    try:
+        return _Content.model_validate_json(file.content, strict=True).signatures
+    except ValidationError as error:
+        problem = tell_invalid(error.errors()[:1], whole="its content")
+        raise SignatureError(f"{SIGNATURES} is damaged or was edited: {problem}") from None
+
+
+def written(signatures: tuple[Signature, ...]) -> bytes:
+    """Write the content of the file."""
+    return (_Content(signatures=signatures).model_dump_json(indent=1) + "\n").encode()

@@ -1,0 +1,81 @@
+"""The verb that checks and exports the audit of an evidence store."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgead.cli.app import Json, app
+from edgead.cli.console import print_json, stderr
+from edgead.errors import SettingsError
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+class AuditWork(str, Enum):
+    """What is done with an audit."""
+
+    verify = "verify"
+    export = "export"
+
+
+@app.command()
+def audit(
+    work: Annotated[AuditWork, typer.Argument(help="verify its chain, or export all of its rows.")],
+    store: Annotated[Path, typer.Argument(help="Folder of an evidence store; or an exported .jsonl file to verify.")],
+    store_url: Annotated[
+        str | None, typer.Option(help="SQLAlchemy URL of the store's database, where it is not in its folder.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Of export: the file, JSON lines or, as .csv, a table.")
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(help="Of verify: the hash that was the last one when it was kept elsewhere; it must be there."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check that no change of the audit was changed or taken out, or export them; exit 1 when its chain is broken."""
+    from edgead.evidence import chain
+    from edgead.evidence.audit import export_audit, read_exported
+    from edgead.evidence.opened import opened_store
+
+    _check_options(work, output, head)
+    if work is AuditWork.verify and store.is_file():
+        found = chain.check(read_exported(store), head)
+    else:
+        with opened_store(store, store_url) as access, access.reading() as connection:
+            rows = list(chain.rows_of(connection))  # what is exported is what was checked
+        found = chain.check(rows, head)
+        if output is not None:
+            export_audit(rows, output)
+    report: dict[str, Any] = {
+        "whole": found.problem is None,
+        "rows": found.rows,
+        "earlier": found.earlier,
+        "seq": found.head.seq,
+        "head": found.head.hash,
+        "problem": found.problem,
+        **({} if output is None else {"file": str(output)}),
+    }
+    if json:
+        print_json(report)
+    elif found.problem is None:
+        earlier = f", {found.earlier} of them older than the chain" if found.earlier else ""
+        print(f"whole: {found.rows} rows{earlier}\nhead: {found.head.hash}")
+    if found.problem is not None:
+        stderr.print(f"broken: {found.problem}; {found.rows} rows before that are whole", style="red", soft_wrap=True)
+        raise typer.Exit(1)
+
+
+def _check_options(work: AuditWork, output: Path | None, head: str | None) -> None:
+    if work is AuditWork.export and output is None:
+        raise SettingsError("--output is missing: name the file to export to, such as -o audit.jsonl")
+    if work is AuditWork.verify and output is not None:
+        raise SettingsError("--output goes with `edgead audit export`")
+    if head is not None and not _HASH.fullmatch(head):
+        raise SettingsError(f"--head {head!r}: expected a hash of 64 hexadecimal digits, as `edgead audit` prints it")

@@ -1,0 +1,47 @@
+"""The verbs `push` and `pull`: models to and from a registry of the OCI standard."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgead.artifact.oci.pull import pull as pull_model
+from edgead.artifact.oci.push import push as push_model
+from edgead.artifact.oci.reference import Reference
+from edgead.cli.app import Json, Model, app, print_report
+from edgead.cli.console import facts_table
+
+
+@app.command()
+def push(
+    model: Model,
+    to: Annotated[str, typer.Argument(help="oci://HOST/NAME:TAG.")],
+    json: Json = False,
+) -> None:
+    """Put a model into a registry, under a tag that devices may follow; what is there already is not sent again.
+
+    User and password come from `docker login`, or from EDGEAD_REGISTRY_USER and EDGEAD_REGISTRY_PASSWORD.
+    """
+    report = asdict(push_model(model, Reference.read(to)))
+    print_report(report, json, lambda: facts_table(str(model), report))
+
+
+@app.command()
+def pull(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="oci://HOST/NAME:TAG, or oci://HOST/NAME@sha256:...")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder of the model; one that is there is kept as an earlier version."),
+    ],
+    json: Json = False,
+) -> None:
+    """Bring a model from a registry, every byte checked; files that the model there has already are not fetched again.
+
+    A pull that was cut off goes on where it ended.
+    """
+    pulled = asdict(pull_model(Reference.read(source), output))
+    report = {"model": str(output), "from": source, **pulled}
+    print_report(report, json, lambda: facts_table(str(output), report))

@@ -1,0 +1,113 @@
+"""The followers of a site: one for each pipeline that has a tag, each in a thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgead.daemon.fleet.contract import FollowStatus
+from edgead.daemon.fleet.fetching import RegistryTag
+from edgead.daemon.fleet.follower import Follower
+from edgead.process.lasting_thread import LastingThread
+from edgead.site.follow import FollowSection
+
+if TYPE_CHECKING:
+    from edgead.daemon.pipeline import Pipeline
+    from edgead.evidence import EvidenceStore
+    from edgead.site.schema import Site
+
+# What is under way may be a model that is loaded: nobody waits for that.
+_LEAVE_S = 0.2
+
+
+class RunningFollower:
+    """Follows a tag for one pipeline until it is closed.
+
+    Parameters
+    ----------
+    name : str
+        Of the pipeline.
+    section : FollowSection
+    folder : Path
+        Where the models are kept.
+    store : EvidenceStore
+    """
+
+    def __init__(self, name: str, section: FollowSection, folder: Path, store: EvidenceStore):
+        self.name, self.section = name, section
+        self.pipeline: Pipeline | None = None
+        self._tag = RegistryTag(section)
+        self._follower = Follower(section, folder, self._tag, time.monotonic)
+        self._store = store
+        self._wake, self._closed = threading.Event(), False
+        self._thread = LastingThread(f"follower {name}", self._run)
+
+    @property
+    def status(self) -> FollowStatus:
+        return self._follower.status
+
+    def begin(self) -> Path | None:
+        """Give the model that is to judge first; see `Follower.begin`."""
+        return self._follower.begin()
+
+    def start(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self._thread.start()
+
+    def follow_again(self, *, by: str) -> None:
+        """Try what the tag leads to, whatever was decided of it."""
+        status = self.status
+        before, after = f"{status.state} {status.digest or 'site file'}", status.source
+        self._store.add_audit(by=by, action="follow again", pipeline=self.name, before=before, after=after)
+        self._follower.follow_again()
+        self._wake.set()
+
+    def close(self) -> None:
+        self._closed = True
+        self._tag.close()
+        self._wake.set()
+        self._thread.join(_LEAVE_S)
+
+    def _run(self) -> None:
+        while not self._closed and self.pipeline is not None:
+            self._wake.wait(self._follower.step(self.pipeline))
+            self._wake.clear()
+
+
+class Followers:
+    """Makes and ends followers as the site file says; `named` has them by pipeline."""
+
+    def __init__(self) -> None:
+        self.named: dict[str, RunningFollower] = {}
+
+    def begin(self, name: str, site: Site, store: EvidenceStore) -> Path | None:
+        """Make the follower of a pipeline that will be made; gives the model that is to judge instead of the site's."""
+        section = site.pipelines[name].follow
+        self._end(name)
+        if section is None:
+            return None
+        self.named[name] = RunningFollower(name, section, site.store.folder / "models" / name, store)
+        return self.named[name].begin()
+
+    def follow(self, site: Site, pipelines: dict[str, Pipeline], store: EvidenceStore) -> None:
+        """Start those that have been made, exchange those whose section has changed, end those that are not wanted."""
+        for name in [name for name in self.named if name not in pipelines]:
+            self._end(name)
+        for name, pipeline in pipelines.items():
+            running = self.named.get(name)
+            if (running.section if running else None) != site.pipelines[name].follow:
+                self.begin(name, site, store)
+            running = self.named.get(name)
+            if running is not None and running.pipeline is None:
+                running.start(pipeline)
+
+    def close(self) -> None:
+        for name in list(self.named):
+            self._end(name)
+
+    def _end(self, name: str) -> None:
+        running = self.named.pop(name, None)
+        if running is not None:
+            running.close()

@@ -1,0 +1,70 @@
+"""One device as a member of a fleet: its followers, and what it reports."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgead.daemon.fleet.followers import Followers, RunningFollower
+from edgead.daemon.fleet.report import make_report
+from edgead.errors import EdgeadError
+from edgead.site.follow import FleetSection
+
+if TYPE_CHECKING:
+    from edgead.daemon.fleet.reporter import Reporter
+    from edgead.daemon.pipeline import Pipeline
+    from edgead.evidence import EvidenceStore
+    from edgead.site.schema import Site
+
+logger = logging.getLogger(__name__)
+
+
+class Member:
+    """Follows tags and reports as the site file says; what cannot be done of that stops no inspection."""
+
+    def __init__(self) -> None:
+        self._followers = Followers()
+        self._reporter: Reporter | None = None
+        self._section: FleetSection | None = None
+
+    @property
+    def followers(self) -> dict[str, RunningFollower]:
+        return self._followers.named
+
+    def begin(self, name: str, site: Site, store: EvidenceStore) -> Path | None:
+        """Get ready for a pipeline that will be made; gives the model that is to judge instead of the site's."""
+        return self._followers.begin(name, site, store)
+
+    def follow(self, site: Site, pipelines: dict[str, Pipeline], store: EvidenceStore) -> None:
+        """Go over to what a site file says.
+
+        Parameters
+        ----------
+        pipelines : dict
+            Of now, and of later: a reload changes it.
+        """
+        self._followers.follow(site, pipelines, store)
+        if site.fleet != self._section:
+            self._report(site.fleet, pipelines)
+
+    def close(self) -> None:
+        self._followers.close()
+        if self._reporter is not None:
+            self._reporter.close()
+
+    def _report(self, section: FleetSection | None, pipelines: dict[str, Pipeline]) -> None:
+        if self._reporter is not None:
+            self._reporter.close()
+        self._reporter, self._section = None, section
+        if section is None:
+            return
+        make = partial(make_report, section.name, section.every_s, pipelines, self._followers.named)
+        try:
+            from edgead.daemon.fleet.reporter import Reporter  # only those who have a broker need its package
+
+            self._reporter = Reporter(section, make)
+            self._reporter.start()
+        except EdgeadError as error:
+            logger.error("nothing is reported to the fleet: %s", error)

@@ -1,0 +1,98 @@
+"""The audit's chain as others ask for it: its head, whether it is whole, and all of it as a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from edgead.errors import SettingsError
+from edgead.evidence import chain
+from edgead.evidence.access import Access
+from edgead.evidence.database import EvidenceError
+from edgead.files.atomic import write_whole
+
+_CHECK_EVERY_S = 60.0
+_FIELDS = ("seq", "at", "by", "action", "pipeline", "before", "after", "previous", "hash")
+_MOST_ROWS = 10_000_000
+
+
+class AuditChain:
+    """The chain of a store that is in use; safe from any thread."""
+
+    def __init__(self, access: Access):
+        self._access = access
+        self._lock = threading.Lock()
+        self._checked: chain.Checked | None = None
+        self._checked_s = 0.0
+        # No more is asked of a database that is away: the first change makes it known.
+        with suppress(EvidenceError), access.reading() as connection:
+            access.audit_head = chain.newest(connection)
+
+    @property
+    def head(self) -> chain.Head | None:
+        """The last row as it was found at the start or written here since; None where neither was."""
+        return self._access.audit_head
+
+    def check(self) -> chain.Checked:
+        """Check all rows, or say what was found less than a minute ago: many may ask.
+
+        Raises
+        ------
+        EvidenceError
+            The database cannot be read.
+        """
+        with self._lock:
+            if self._checked is None or time.monotonic() - self._checked_s > _CHECK_EVERY_S:
+                with self._access.reading() as connection:
+                    self._checked = chain.check(chain.rows_of(connection))
+                self._checked_s = time.monotonic()
+            return self._checked
+
+
+def export_audit(rows: Iterable[chain.Row], file: Path) -> int:
+    """Write all rows as JSON lines or, to a file whose name ends with .csv, as a table; returns their number.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; what was there stays as it was.
+    """
+    found = [{name: row[name] for name in _FIELDS} for row in rows]
+    text = _as_table(found) if file.suffix == ".csv" else "".join(f"{json.dumps(row)}\n" for row in found)
+    write_whole(file, text.encode())
+    return len(found)
+
+
+def read_exported(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of JSON lines that `export_audit` wrote.
+
+    Raises
+    ------
+    SettingsError
+        A line is no such row.
+    """
+    with file.open(encoding="utf-8") as lines:
+        for number, line in zip(range(1, _MOST_ROWS), lines, strict=False):
+            try:
+                row = json.loads(line)
+                fits = isinstance(row, dict) and row.keys() == set(_FIELDS) and isinstance(row["seq"], int)
+            except (ValueError, RecursionError):
+                fits = False
+            if not fits or not all(isinstance(row[name], str) for name in ("at", "previous", "hash")):
+                raise SettingsError(f"{file}:{number}: is no row of an audit, as `edgead audit export` writes it")
+            yield row
+
+
+def _as_table(rows: list[dict[str, Any]]) -> str:
+    table = io.StringIO()
+    writer = csv.DictWriter(table, _FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**row, "before": json.dumps(row["before"]), "after": json.dumps(row["after"])} for row in rows)
+    return table.getvalue()

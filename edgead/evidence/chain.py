@@ -1,0 +1,162 @@
+"""The audit as a chain: the hash of a row is made of all that it says and of the hash of the row before it.
+
+A row that is changed, put in, taken out or moved breaks it. Rows that are cut off at the end break nothing: only a hash
+that was kept elsewhere shows that they were there. Who may write the database may also make the whole chain again; that
+too is seen against a kept hash alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, select, update
+
+from edgead.evidence.tables import audit
+
+FIRST = "0" * 64
+"""What stands for the hash of the row before the first one."""
+
+_FORM = "edgead audit 1"
+# Of rows that were written before there was a chain: it holds what they have been since then.
+_EARLIER_FORM = "edgead audit 1, chained later"
+_SAID = ("seq", "at", "by", "action", "pipeline", "before", "after")
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last row of a chain."""
+
+    seq: int = 0
+    hash: str = FIRST
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What is to be said of a chain.
+
+    Attributes
+    ----------
+    rows : int
+        That are in order, from the first one on.
+    earlier : int
+        Those of them that were written before there was a chain.
+    head : Head
+        The last of them.
+    problem : str or None
+        What is wrong with the first row that is not in order, or with the hash that was kept.
+    """
+
+    rows: int
+    earlier: int
+    head: Head
+    problem: str | None = None
+
+
+def append(connection: Connection, change: Row) -> Head:
+    """Write a row of the audit behind the last one, in the transaction of the connection."""
+    if connection.dialect.name == "postgresql":  # SQLite has one writer at a time: the one that has inserted
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtext("edgead audit"))))
+    connection.execute(audit.insert().values(previous="", hash="", **change))
+    # As the database has them: it may round a time.
+    mine, *before = connection.execute(select(audit).order_by(audit.c.seq.desc()).limit(2))
+    head = Head(mine.seq, hash_of(as_written(mine._mapping), before[0].hash if before else FIRST))
+    _write_hashes(connection, [{"of": head.seq, "to": head.hash, "behind": before[0].hash if before else FIRST}])
+    return head
+
+
+def chain_earlier(connection: Connection) -> None:
+    """Begin the chain with the rows that were written before there was one."""
+    found, previous = [], FIRST
+    for row in connection.execute(select(audit).order_by(audit.c.seq)):
+        hashed = hash_of(as_written(row._mapping), previous, _EARLIER_FORM)
+        found.append({"of": row.seq, "to": hashed, "behind": previous})
+        previous = hashed
+    if found:
+        _write_hashes(connection, found)
+
+
+def _write_hashes(connection: Connection, hashes: list[dict[str, Any]]) -> None:
+    values = {"previous": bindparam("behind"), "hash": bindparam("to")}
+    connection.execute(update(audit).where(audit.c.seq == bindparam("of")).values(values), hashes)
+
+
+def newest(connection: Connection) -> Head:
+    """Look up the head of the chain as it stands, unchecked."""
+    row = connection.execute(select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)).first()
+    return Head() if row is None else Head(row.seq, row.hash)
+
+
+def rows_of(connection: Connection) -> Iterator[dict[str, Any]]:
+    """Yield all rows in their order, as `as_written` gives them."""
+    for row in connection.execute(select(audit).order_by(audit.c.seq).execution_options(yield_per=1000)):
+        yield as_written(row._mapping)
+
+
+def as_written(row: Row) -> dict[str, Any]:
+    """A row of the database as it is hashed and exported: plain JSON, the time in UTC with microseconds."""
+    return {**row, "at": row["at"].isoformat(timespec="microseconds")}
+
+
+def hash_of(row: Row, previous: str, form: str = _FORM) -> str:
+    """SHA-256 of a JSON list, in ASCII without spaces: the form, the hash before, and what the row says."""
+    content = [form, previous, *(row[name] for name in _SAID)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def check(rows: Iterable[Row], kept: str | None = None) -> Checked:
+    """Compare every row with its hash and with the row before it.
+
+    Parameters
+    ----------
+    rows : iterable of mappings
+        In their order, as `as_written` gives them.
+    kept : str, optional
+        The hash of a row that was the last one once, kept where nobody could change it.
+    """
+    left, head, seen, earlier = iter(rows), Head(), {FIRST}, 0
+    for row in left:
+        is_earlier = row["hash"] == hash_of(row, row["previous"], _EARLIER_FORM)
+        if not is_earlier and row["hash"] != hash_of(row, row["previous"]):
+            return Checked(len(seen) - 1, earlier, head, _not_its_own(row))
+        if row["previous"] != head.hash:
+            return Checked(len(seen) - 1, earlier, head, _not_behind(row, head, seen, chain([row], left)))
+        if is_earlier and earlier < len(seen) - 1:
+            problem = f"row {row['seq']} says that it is older than the chain, and is behind rows of it: it was put in"
+            return Checked(len(seen) - 1, earlier, head, problem)
+        earlier += is_earlier
+        head = Head(row["seq"], row["hash"])
+        seen.add(head.hash)
+    return Checked(len(seen) - 1, earlier, head, None if kept is None or kept in seen else _cut_off(kept, head))
+
+
+def _not_its_own(row: Row) -> str:
+    if not row["hash"]:
+        return f"row {row['seq']} of {_day(row)} has no hash: something else than edgead has written it"
+    return f"row {row['seq']} of {_day(row)} was changed: its hash is not that of what it says"
+
+
+def _not_behind(row: Row, head: Head, seen: set[str], left: Iterable[Row]) -> str:
+    """Report why a row that is as it was written does not follow the one before it."""
+    where = f"row {head.seq}" if head.seq else "the beginning"
+    if row["previous"] in seen:
+        return f"row {row['seq']} of {_day(row)} was not written behind {where}: rows were put in between, or moved"
+    if any(other["hash"] == row["previous"] for other in left):
+        return f"row {row['seq']} of {_day(row)} was written behind one that comes later: rows were moved"
+    return f"row {row['seq']} of {_day(row)} was not written behind {where}: rows between them were taken out"
+
+
+def _cut_off(kept: str, head: Head) -> str:
+    end = f"it ends with row {head.seq}, {head.hash}" if head.seq else "it is empty"
+    return f"no row has the hash {kept}: rows were cut off at the end, or the whole chain was made again; {end}"
+
+
+def _day(row: Row) -> str:
+    return datetime.fromisoformat(row["at"]).date().isoformat()

@@ -1,0 +1,220 @@
+"""The audit is a chain: whatever is done to its rows is found, at the first row that is not in order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import threading
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from command_line import run_here
+from test_evidence import open_store
+from test_evidence_versions import store_of
+from verdicts import Line
+
+from edgead.evidence import EvidenceError, chain
+from edgead.evidence.audit import export_audit, read_exported
+from edgead.evidence.opened import opened_store
+
+CHANGES = [
+    {"by": "anna", "action": "thresholds", "before": {"reject": 1.0, "review": 0.5}, "after": {"reject": 3e-7}},
+    {"by": "Jörg", "action": "swap model", "before": "/models/a", "after": "/models/b"},
+    {"by": "anna", "action": "accept drift", "before": None, "after": None},
+    {"by": "tom", "action": "rename_kind", "before": "scratch", "after": "Kratzer"},
+    {"by": "tom", "action": "thresholds", "before": [1, 2.0, True], "after": {"b": {"z": 1, "a": None}}},
+]
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory):
+    """The folder of a store with five rows of its audit."""
+    folder = tmp_path_factory.mktemp("audited")
+    with closing(open_store(folder)) as store:
+        for change in CHANGES:
+            store.add_audit(pipeline="caps", **change)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(audited):
+    with opened_store(audited) as access, access.reading() as connection:
+        return list(chain.rows_of(connection))
+
+
+def edgead(*arguments, expect=0):
+    ended = run_here(*arguments)
+    assert ended.returncode == expect, ended
+    return ended
+
+
+def checked(folder, kept=None):
+    with opened_store(folder) as access, access.reading() as connection:
+        return chain.check(chain.rows_of(connection), kept)
+
+
+def test_a_chain_that_nobody_touched_is_whole(rows):
+    found = chain.check(rows)
+    assert found == chain.Checked(5, 0, chain.Head(5, rows[-1]["hash"]), None)
+    assert [row["previous"] for row in rows] == ["0" * 64, *(row["hash"] for row in rows[:-1])]
+    assert chain.check([]) == chain.Checked(0, 0, chain.Head())
+
+
+def test_the_hash_of_a_row_is_the_one_that_the_documentation_says(rows):
+    row = rows[1]
+    content = '["edgead audit 1","%s",2,"%s","J\\u00f6rg","swap model","caps","/models/a","/models/b"]'
+    assert row["hash"] == hashlib.sha256((content % (row["previous"], row["at"])).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("column", ["seq", "at", "by", "action", "pipeline", "before", "after", "previous", "hash"])
+def test_a_change_of_any_column_of_any_row_is_found_at_that_row(rows, column):
+    other = {"seq": 77, "at": "2026-01-01T00:00:00.000000+00:00", "previous": "0" * 63 + "1", "hash": "f" * 64}
+    for place, row in enumerate(rows):
+        found = chain.check([*rows[:place], {**row, column: other.get(column, "else")}, *rows[place + 1 :]])
+        assert found.rows == place, row
+        where = 77 if column == "seq" else row["seq"]
+        assert found.problem.startswith(f"row {where} of ") and "was changed" in found.problem
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_row_that_was_taken_out_is_missed_by_the_one_behind_it(rows, place):
+    found = chain.check([*rows[:place], *rows[place + 1 :]])
+    where = f"row {place}" if place else "the beginning"
+    assert found.rows == place and f"row {place + 2} of " in found.problem
+    assert f"was not written behind {where}: rows between them were taken out" in found.problem
+
+
+@pytest.mark.parametrize(("one", "other"), [(0, 1), (1, 3), (3, 4)])
+def test_rows_that_were_moved_are_found(rows, one, other):
+    moved = list(rows)
+    moved[one], moved[other] = rows[other], rows[one]
+    found = chain.check(moved)
+    assert found.rows == one and "was written behind one that comes later: rows were moved" in found.problem
+
+
+def test_a_row_that_was_put_in_well_hashed_is_found_by_the_one_behind_it(rows):
+    put = {**rows[2], "by": "mallory", "previous": rows[2]["hash"]}
+    put["hash"] = chain.hash_of(put, put["previous"])
+    found = chain.check([*rows[:3], put, *rows[3:]])
+    assert found.rows == 4 and "row 4 of " in found.problem and "rows were put in between" in found.problem
+    old = {**put, "hash": chain.hash_of(put, put["previous"], "edgead audit 1, chained later")}
+    assert "says that it is older than the chain" in chain.check([*rows[:3], old]).problem
+    bare = {**put, "previous": "", "hash": ""}
+    assert "has no hash: something else than edgead" in chain.check([*rows[:3], bare]).problem
+
+
+def test_what_was_cut_off_is_seen_against_a_hash_that_was_kept(rows):
+    head = rows[-1]["hash"]
+    assert chain.check(rows[:3]).problem is None
+    assert "rows were cut off at the end, or the whole chain was made again; it ends with row 3" in (
+        chain.check(rows[:3], head).problem
+    )
+    assert "it is empty" in chain.check([], head).problem
+    assert chain.check(rows, rows[2]["hash"]).problem is None  # rows came since
+    again, previous = [], chain.FIRST
+    for row in rows:  # by who may write the database
+        forged = {**row, "by": "nobody", "previous": previous}
+        previous = forged["hash"] = chain.hash_of(forged, previous)
+        again.append(forged)
+    assert chain.check(again).problem is None
+    assert "the whole chain was made again" in chain.check(again, head).problem
+
+
+def test_a_database_that_is_changed_by_hand_is_found(tmp_path):
+    with closing(open_store(tmp_path)) as store:
+        for change in CHANGES:
+            store.add_audit(pipeline="caps", **change)
+        head = store.audit_chain.head
+        assert store.audit_chain.check().problem is None
+    with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
+        connection.execute("UPDATE audit SET \"by\" = 'ben' WHERE seq = 4")
+        connection.commit()
+    assert "row 4 of " in checked(tmp_path).problem
+    with closing(open_store(tmp_path)) as store:
+        assert store.audit_chain.head == head
+        assert "was changed" in store.audit_chain.check().problem
+
+
+def test_writers_in_several_threads_and_stores_keep_one_chain(tmp_path):
+    line = Line()
+    with closing(open_store(tmp_path)) as one, closing(open_store(tmp_path)) as other:
+        bad = [line.part(0.9) for _ in range(8)]
+        assert all(one.add(*part) for part in bad)
+
+        def write(store, name):
+            for frame, _ in bad:
+                store.mark_false_reject(frame.id, by=name)
+                store.add_audit(by=name, action="thresholds", pipeline="caps", before=None, after={"reject": 1.0})
+
+        threads = [threading.Thread(target=write, args=(store, f"{k}")) for k, store in enumerate((one, other, one))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    found = checked(tmp_path)
+    assert (found.rows, found.problem) == (48, None)
+
+
+def test_a_change_that_was_not_written_leaves_the_head_where_it_was(tmp_path):
+    with closing(open_store(tmp_path)) as store:
+        store.add_audit(pipeline="caps", **CHANGES[0])
+        head = store.audit_chain.head
+        with pytest.raises(EvidenceError, match="not JSON serializable"):
+            store.add_audit(by="anna", action="x", pipeline="caps", before={1, 2}, after=None)
+        assert store.audit_chain.head == head
+    assert checked(tmp_path).head == head
+
+
+@pytest.mark.parametrize(("version", "count"), [(1, 2), (2, 3), (3, 5)])
+def test_rows_of_an_earlier_version_begin_the_chain(tmp_path, version, count):
+    with closing(open_store(store_of(version, tmp_path), keep_days=36_500)) as store:
+        store.add_audit(pipeline="caps", **CHANGES[0])
+    found = checked(tmp_path)
+    assert (found.rows, found.earlier, found.problem) == (count + 1, count, None)
+    with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
+        connection.execute("UPDATE audit SET \"by\" = 'ben' WHERE seq = 2")
+        connection.commit()
+    assert "row 2 of 2026-11-20 was changed" in checked(tmp_path).problem
+
+
+def test_retention_leaves_the_audit(tmp_path):
+    future = datetime.now(timezone.utc) + timedelta(days=400)
+    line = Line()
+    with closing(open_store(tmp_path)) as store:
+        frame, verdict = line.part(0.9)
+        store.add(frame, verdict)
+        store.mark_false_reject(frame.id, by="anna")
+    with closing(open_store(tmp_path, now=lambda: future)) as store:
+        assert store.remove_old() == 1
+        assert store.audit_chain.check() == checked(tmp_path)
+        assert store.audit_chain.check().rows == 1
+
+
+def test_an_export_is_checked_as_the_store_is(rows, tmp_path):
+    file = tmp_path / "audit.jsonl"
+    assert export_audit(rows, file) == 5
+    assert list(read_exported(file)) == rows
+    assert export_audit(rows, tmp_path / "audit.csv") == 5
+    first, second, *_ = (tmp_path / "audit.csv").read_text().splitlines()
+    assert first == "seq,at,by,action,pipeline,before,after,previous,hash"
+    assert second.endswith(f"{rows[0]['previous']},{rows[0]['hash']}")
+
+
+def test_the_command_verifies_and_exports(audited, rows, tmp_path):
+    file, head = tmp_path / "audit.jsonl", rows[-1]["hash"]
+    assert f"whole: 5 rows\nhead: {head}\n" in edgead("audit", "verify", audited).stdout
+    assert json.loads(edgead("audit", "export", audited, "-o", file, "--json").stdout)["head"] == head
+    report = json.loads(edgead("audit", "verify", file, "--head", head, "--json").stdout)
+    assert report == {"whole": True, "rows": 5, "earlier": 0, "seq": 5, "head": head, "problem": None}
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([*lines[:1], *lines[2:]]))
+    cut = edgead("audit", "verify", file, expect=1)
+    assert "row 3 of" in cut.stdout + cut.stderr and "taken out" in cut.stdout + cut.stderr
+    file.write_text("".join(lines[:4]))
+    assert "cut off at the end" in edgead("audit", "verify", file, "--head", head, expect=1).stderr
+    file.write_text("{}\n")
+    assert "audit.jsonl:1: is no row of an audit" in edgead("audit", "verify", file, expect=2).stderr
+    assert "hash of 64 hexadecimal digits" in edgead("audit", "verify", audited, "--head", "x", expect=2).stderr
+    assert "--output is missing" in edgead("audit", "export", audited, expect=2).stderr

@@ -1,0 +1,77 @@
+"""The page's tables of words: complete, and nothing in them that nobody reads."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import edgead.daemon.http
+
+PAGE = Path(edgead.daemon.http.__file__).parent / "page"
+TABLES = sorted((PAGE / "words").glob("*.json"))
+# The list of the API is made of the English OpenAPI; `words.js` defines t.
+MODULES = [path for path in sorted(PAGE.glob("*.js")) if path.name not in ("docs.js", "words.js")]
+CALL = re.compile(r'\bt\((?:\s*("(?:[^"\\]|\\.)*"))?')
+# Begins like a word that people read, and is nothing that a protocol names.
+SENTENCE = re.compile(r'(?<!\bt\()(["`])([A-Z][a-z]+(?: [^"`]*)?)\1')
+READ_OUT = ("aria-label", "alt", "placeholder", "title")
+# Keys of the keyboard.
+NAMES = {"ArrowDown", "ArrowUp", "ArrowLeft", "ArrowRight", "Escape", "Enter", "Home", "End"}
+
+
+class _Texts(HTMLParser):
+    """What is read of a page: its texts, and the attributes that are read out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+        self._skips = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._skips |= tag == "noscript"
+        self.found |= {value for name, value in attrs if name in READ_OUT and value}
+
+    def handle_endtag(self, tag: str) -> None:
+        self._skips &= tag != "noscript"
+
+    def handle_data(self, data: str) -> None:
+        if not self._skips and re.search("[A-Za-z]{2}", data):
+            self.found.add(data.strip())
+
+
+def _texts() -> set[str]:
+    page = _Texts()
+    page.feed((PAGE / "index.html").read_text("utf-8"))
+    calls = [call for path in MODULES for call in CALL.findall(path.read_text("utf-8"))]
+    return page.found | {json.loads(call) for call in calls if call}
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda path: path.stem)
+def test_a_table_has_every_text_of_the_page_and_no_other(table):
+    words = json.loads(table.read_text("utf-8"))
+    assert set(words) == _texts()
+    for text, translated in words.items():
+        assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", translated)), text
+        assert translated.strip() == translated != ""
+
+
+def test_a_table_holds_each_text_once_and_in_order():
+    for table in TABLES:
+        texts = [text for text, _ in json.loads(table.read_text("utf-8"), object_pairs_hook=list)]
+        assert texts == sorted(set(texts), key=lambda text: (text.casefold(), text))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
+def test_what_a_module_has_people_read_goes_through_the_table(module):
+    text = module.read_text("utf-8")
+    assert all(CALL.findall(text)), "t takes a text as it stands, not one that is made"
+    code = re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE)
+    assert [found for _, found in SENTENCE.findall(code) if found not in NAMES] == []
+
+
+def test_there_is_a_german_table():
+    assert "de" in [table.stem for table in TABLES]
