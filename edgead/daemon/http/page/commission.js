@@ -8,8 +8,14 @@ import { Drawing } from "./drawing.js";
 import { t } from "./words.js";
 
 const STAGES = {
-  begin: "Begin", "read images": "Read the images", "extract features": "Look at each part", "choose memory bank": "Choose what to remember",
-  "compare parts": "Compare the parts", "choose again": "Choose again", calibrate: "Find the limit", "draw heat maps": "Draw heat maps",
+  begin: t("Begin"),
+  "read images": t("Read the images"),
+  "extract features": t("Look at each part"),
+  "choose memory bank": t("Choose what to remember"),
+  "compare parts": t("Compare the parts"),
+  "choose again": t("Choose again"),
+  calibrate: t("Find the limit"),
+  "draw heat maps": t("Draw heat maps"),
 };
 
 export class CommissionView {
@@ -159,7 +165,7 @@ export class CommissionView {
     by("commission-progress").hidden = !under;
     if (under) {
       by("commission-progress").value = under.total ? under.done / under.total : 0;
-      say(by("commission-stage"), `${t(STAGES[under.stage] ?? under.stage)} ${under.total ? `${under.done}/${under.total}` : ""}`);
+      say(by("commission-stage"), `${STAGES[under.stage] ?? under.stage} ${under.total ? `${under.done}/${under.total}` : ""}`);
     } else say(by("commission-stage"), draft.rate === null ? t("At least {number} parts are needed", { number: 20 }) : "");
   }
 
