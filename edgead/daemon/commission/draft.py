@@ -142,11 +142,17 @@ class Draft:
     def remove(self, name: str) -> None:
         """Take an image out; raises DraftError where there is none of that name."""
         path = self.path(name)
-        size = path.stat().st_size
-        path.unlink()
+        try:
+            size = path.stat().st_size
+            path.unlink()
+        except FileNotFoundError:
+            size = 0  # somebody else has removed it
+        except OSError as error:
+            raise _unwritten(path, error) from error
         self.images.remove(name)
         self._bytes -= size
-        self._seen().forget(name)
+        if self._repeats is not None:
+            self._repeats.forget(name)
 
     def path(self, name: str) -> Path:
         """Find an image by its name; raises DraftError where there is none."""

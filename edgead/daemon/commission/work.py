@@ -51,13 +51,7 @@ class Work:
             )
             return {
                 "camera": state.camera,
-                "state": "learning"
-                if learner
-                else "collecting"
-                if collector
-                else "learnt"
-                if self._fresh()
-                else "draft",
+                "state": self._state(),
                 "begun_by": state.begun_by,
                 "begun_at": state.begun_at,
                 "changed_by": state.changed_by,
@@ -108,6 +102,8 @@ class Work:
             return
         self._line.fresh()
         with self._lock:
+            if self._collector is not None:
+                raise DraftError("parts are being collected already: stop that first")
             if len(self._draft.images) >= self._draft.state.drawn.wanted:
                 wanted = self._draft.state.drawn.wanted
                 raise DraftError(f"the draft has the {wanted} parts that were wanted: ask for more, or learn")
