@@ -32,9 +32,9 @@ class Commissioning:
         self._lock = threading.RLock()
         self._going = threading.Lock()
 
-    def list(self) -> list[dict[str, Any]]:
+    def drafts(self) -> list[dict[str, Any]]:
         """Report every camera's draft; one that is damaged says so in `problem`."""
-        found = []
+        found: list[dict[str, Any]] = []
         for camera in list(self._daemon.cameras):
             try:
                 work = self._work(camera)

@@ -120,7 +120,7 @@ class Going(BaseModel):
 @routes.get("")
 def list_drafts(daemon: Daemon) -> list[CameraDraft]:
     """List the cameras, each with its draft."""
-    return [CameraDraft.model_validate(one) for one in daemon.commissioning.list()]
+    return [CameraDraft.model_validate(one) for one in daemon.commissioning.drafts()]
 
 
 @routes.get("/{name}")
