@@ -38,7 +38,10 @@ GOOD = "good"
 
 
 def main(arguments: list[str]) -> None:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.boards and not options.boxes:
+        parser.error("--boards needs --boxes: the types of defects stand in DeepPCB's own files")
     work: Path = options.output
     for name, make in _sets(options):
         data = make(work / "data" / name)
