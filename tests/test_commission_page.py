@@ -25,7 +25,7 @@ from edgead.learning.commission import CommissionPlan, commission
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
 expect = sync_api.expect
 FULL_HD = {"viewport": {"width": 1920, "height": 1080}}
-LEARNING_MS = 240_000  # on cores that others use
+LEARNING_MS = 900_000  # at the lowest priority, on cores that others use
 
 
 @pytest.fixture
