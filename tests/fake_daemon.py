@@ -15,6 +15,7 @@ import cv2
 from fakes import make_verdict, numbered
 
 from edgead.daemon.alarms import Finding
+from edgead.daemon.commission import Commissioning
 from edgead.daemon.notice_ledger import NoticeLedger
 from edgead.drift import DriftState
 from edgead.errors import SettingsError
@@ -335,6 +336,7 @@ class FakeDaemon:
                 "cameras": {"conveyor": {"uri": "rtsp://user:password@camera/line"}},
                 "pipelines": {"front": {"camera": "conveyor", "model": model, "trigger": {"kind": "software"}}},
                 "http": http or HttpSection(port=0),
+                "store": {"folder": folder / "evidence", "free_mib": 0},
             }
         )
         self.cameras = {"conveyor": FakeCamera()}
@@ -351,6 +353,7 @@ class FakeDaemon:
         self.pipelines["front"].audit = self.store.add_audit
         self.lessons = FakeLessons()
         self.listeners: list[queue.Queue] = []
+        self.commissioning = Commissioning(self)
 
     def subscribe_verdicts(self) -> queue.Queue:
         self.listeners.append(queue.Queue())

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from edgead.cli.app import FalseRejectRate, Group, Json, Region, ReviewRate, app, print_report, read_numbers
+from edgead.cli.app import (
+    Align,
+    FalseRejectRate,
+    Group,
+    Ignore,
+    Json,
+    Region,
+    ReviewRate,
+    app,
+    print_report,
+    read_numbers,
+)
 from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
 
 
@@ -20,6 +31,8 @@ def commission(
         str, typer.Option(help="fast, or the directory of a patchcore model to take it from.")
     ] = "fast",
     roi: Region = None,
+    ignore: Ignore = None,
+    align: Align = None,
     false_reject_rate: FalseRejectRate = None,
     review_rate: ReviewRate = None,
     keep_images: Annotated[Path | None, typer.Option(help="Folder where the images of the good parts stay.")] = None,
@@ -32,7 +45,7 @@ def commission(
 
     region = read_numbers("--roi", roi, (4,)) if roi else None
     plan = commissioning.CommissionPlan(
-        images, backbone, region, false_reject_rate, review_rate, keep_images, patience_s, group
+        images, backbone, region, false_reject_rate, review_rate, keep_images, patience_s, group, ignore or (), align
     )
     with stage_bars() as progress:
         done = commissioning.commission(source, output, plan, progress=progress)

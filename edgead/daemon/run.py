@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgead.daemon.broadcast import Subscription, VerdictFeed
+from edgead.daemon.commission import Commissioning
 from edgead.daemon.fleet.followers import RunningFollower
 from edgead.daemon.lessons import Lessons
 from edgead.daemon.logs import JsonLines
@@ -64,6 +65,7 @@ class Daemon:
         self._feed = VerdictFeed()
         self._runtime = SiteRuntime(self._feed.publish, self._feed.publish_notice)
         self.lessons = Lessons(lambda: self.site, lambda: self.pipelines, lambda: self.store)
+        self.commissioning = Commissioning(self)
         self._notifier = Notifier()
         self._page = Page(self._serve)
         self._watch = Watch(self._runtime, self._page, self._notifier)
@@ -142,7 +144,8 @@ class Daemon:
         self._notifier.stopping()
         deadline = time.monotonic() + self.site.limits.drain_s
         self._reloading.close(_RELOAD_S)
-        counts = self._runtime.close(deadline, also=[self._page.close, self.lessons.close])
+        also = [self._page.close, self.lessons.close, self.commissioning.close]
+        counts = self._runtime.close(deadline, also=also)
         logger.info("stopped", extra={"counts": counts})
         self._notifier.close()
 

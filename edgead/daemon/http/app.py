@@ -13,6 +13,7 @@ from fastapi.security import HTTPBearer
 from edgead import __version__
 from edgead.daemon.http import (
     audit,
+    commission,
     control,
     follow,
     judge,
@@ -91,6 +92,7 @@ def build_app(daemon: Served) -> FastAPI:
         audit,
         follow,
         production,
+        commission,
     ):
         app.include_router(part.routes, dependencies=[_BEARER])
     static_files.add(app)

@@ -6,7 +6,7 @@ import { t } from "./words.js";
 
 const NAME = "edgead-name";
 const FORESEEN_EVERY_MS = 500;
-const remembered = () => localStorage.getItem(NAME) || "";
+export const remembered = () => localStorage.getItem(NAME) || "";
 
 let onChanged = () => {};
 export function whenChanged(callback) {

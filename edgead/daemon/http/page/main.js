@@ -1,8 +1,9 @@
-// The page: signing in, the five views, the state of the connection.
+// The page: signing in, the views, the state of the connection.
 
 import { NoticesView } from "./alarms.js";
 import { get, post, session, whenSignedOut } from "./api.js";
 import { showChanges } from "./changes.js";
+import { CommissionView } from "./commission.js";
 import { whenChanged } from "./dialogs.js";
 import { by, clock, say } from "./dom.js";
 import { EvidenceView, linkTo } from "./evidence.js";
@@ -19,7 +20,7 @@ import { TeachView } from "./teach.js";
 import { t, translatePage } from "./words.js";
 
 const STATUS_EVERY_MS = 1000;
-const VIEWS = ["live", "evidence", "kinds", "report", "teach", "system", "changes"];
+const VIEWS = ["live", "evidence", "kinds", "report", "teach", "commission", "system", "changes"];
 
 translatePage();
 offerSettings();
@@ -29,6 +30,7 @@ const evidence = new EvidenceView();
 const kinds = new KindsView();
 const report = new ReportView();
 const teach = new TeachView();
+const commission = new CommissionView();
 const system = new SystemView();
 const notices = new NoticesView();
 let production = null;
@@ -54,6 +56,7 @@ function route() {
   if (view === "kinds") kinds.show(first, second);
   if (view === "report") report.load();
   if (view === "teach") teach.show(first);
+  if (view === "commission") commission.show(first);
   if (view === "changes") showChanges();
   refresh();
 }
@@ -69,6 +72,7 @@ async function refresh() {
     kinds.showStatus(status);
     report.showStatus(status);
     teach.showStatus(status);
+    commission.showStatus(status);
     system.showStatus(status);
     notices.refresh();
     document.title = status.ready ? "edgead" : "(!) edgead";
