@@ -269,7 +269,7 @@ def test_a_wrong_token_is_refused_and_the_right_one_opens(browser, guarded_url):
         expect(page.locator("#live")).to_be_hidden()
 
 
-@pytest.mark.parametrize("view", ["live", "evidence", "kinds", "system", "changes"])
+@pytest.mark.parametrize("view", ["live", "evidence", "kinds", "report", "system", "changes"])
 def test_nothing_sticks_out_of_a_phone(browser, url, view):
     with opened_page(browser, f"{url}/#{view}", **PHONE) as page:
         expect(page.locator(f"#{view}")).to_be_visible()
@@ -321,7 +321,7 @@ def test_no_text_of_the_page_misses_the_table(browser, daemon, url):
     marked = {text: f"«{text}»" for text in table}
     with opened_page(browser, url, locale="de") as page:
         page.route("**/page/words/de.json", lambda route: route.fulfill(json=marked))
-        for view in ("live", "evidence", "kinds", "system", "changes"):
+        for view in ("live", "evidence", "kinds", "report", "system", "changes"):
             page.goto(f"{url}/#{view}")
             page.reload()
             expect(page.locator(f"#{view}")).to_be_visible()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
@@ -15,7 +17,7 @@ from edgead.images.overlay import draw_heat
 from edgead.types import Frame
 
 routes = APIRouter(prefix="/api", tags=["live"])
-_JPEG = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
+JPEG = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
 _NO_FRAME = {"description": "There is no frame yet."}
 _NOT_MODIFIED = {"description": "The image that If-None-Match names is still the newest."}
 _EVENTS = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
@@ -27,7 +29,7 @@ IfNoneMatch = Annotated[str, Header()]
 @routes.get(
     "/cameras/{name}/image",
     response_class=Response,
-    responses={200: _JPEG, 204: _NO_FRAME, 304: _NOT_MODIFIED, **problems(404)},
+    responses={200: JPEG, 204: _NO_FRAME, 304: _NOT_MODIFIED, **problems(404)},
 )
 def camera_image(
     name: str, camera: Camera, request: Request, width: Width = 960, if_none_match: IfNoneMatch = ""
@@ -43,7 +45,7 @@ def camera_image(
 @routes.get(
     "/pipelines/{name}/image",
     response_class=Response,
-    responses={200: _JPEG, 204: _NO_FRAME, 304: _NOT_MODIFIED, **problems(404)},
+    responses={200: JPEG, 204: _NO_FRAME, 304: _NOT_MODIFIED, **problems(404)},
 )
 def pipeline_image(
     name: str,
@@ -66,12 +68,22 @@ def pipeline_image(
 
 @routes.get("/events", response_class=StreamingResponse, responses={200: _EVENTS, **problems(503)})
 async def events(request: Request) -> StreamingResponse:
-    """Verdicts as server-sent events, as they fall."""
+    """Verdicts, and notices of alarms and faults, as server-sent events, as they fall."""
     try:
         stream = request.app.state.events.listen()
     except TooManyListeners as error:
         raise HTTPException(503, str(error)) from None
-    return StreamingResponse(stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    guarded = _while_signed_in(stream, request)
+    return StreamingResponse(guarded, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+
+async def _while_signed_in(stream: AsyncGenerator[str, None], request: Request) -> AsyncIterator[str]:
+    """End a stream with the session that it was begun by, as it ends everything else."""
+    async with aclosing(stream):
+        async for event in stream:
+            if not request.app.state.guard.holds(request):
+                return
+            yield event
 
 
 def _tag(frame: Frame) -> str:

@@ -1,9 +1,10 @@
 // Verdicts of the past: a list on the left, the images and facts of one on the right.
 
 import { get } from "./api.js";
-import { anotherKind, markFalseReject } from "./dialogs.js";
+import { anotherKind } from "./dialogs.js";
 import { badge, by, el, kindOf, limitShare, ms, reveal, score, stamp, titleOf, toast } from "./dom.js";
 import { inKiosk } from "./kiosk.js";
+import { OPINIONS, markButtons, markNote, opinionOf, recentImage } from "./marking.js";
 import { t } from "./words.js";
 import { zoomable } from "./zoom.js";
 
@@ -67,7 +68,7 @@ export class EvidenceView {
   }
 
   row(verdict) {
-    const about = [[kindOf(verdict), titleOf(verdict)].filter(Boolean).join(" · "), verdict.false_reject && el("span", { class: "marked" }, t("false reject"))];
+    const about = [[kindOf(verdict), titleOf(verdict)].filter(Boolean).join(" · "), (verdict.false_reject || verdict.mark) && el("span", { class: "marked" }, verdict.false_reject ? t("false reject") : OPINIONS[opinionOf(verdict)])];
     return el(
       "li", {},
       el("button", { "data-link": linkTo(verdict), "aria-current": linkTo(verdict) === this.chosen ? "true" : null, onclick: () => (location.hash = linkTo(verdict)) },
@@ -144,12 +145,12 @@ export class EvidenceView {
 }
 
 function detail(verdict) {
-  const mark = verdict.decision === "ok" ? null : el("button", { onclick: () => markFalseReject(verdict) }, verdict.false_reject ? t("Change the mark") : t("This part was good"));
-  const another = verdict.decision === "ok" ? null : el("button", { onclick: () => anotherKind(verdict) }, t("Another kind"));
+  const another = verdict.decision === "ok" ? null : el("button", { "data-needs": "operate", onclick: () => anotherKind(verdict) }, t("Another kind"));
   return [
     ...images(verdict),
-    el("div", { class: "detail-head" }, badge(verdict.decision), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, scoreOf(verdict)), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, another, mark)),
+    el("div", { class: "detail-head" }, badge(verdict.decision), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, scoreOf(verdict)), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, another, markButtons(verdict))),
     verdict.false_reject && el("p", { class: "marked-note" }, t("False reject, says {who}, {time}", { who: verdict.false_reject.by, time: stamp(verdict.false_reject.at) }), verdict.false_reject.note && `: ${verdict.false_reject.note}`),
+    markNote(verdict),
     verdict.words && el("p", { class: "words" }, verdict.words),
     facts(verdict),
   ].filter(Boolean);
@@ -161,7 +162,7 @@ function scoreOf(verdict) {
 }
 
 function images(verdict) {
-  if (!verdict.images.length) return [el("p", { class: "empty" }, t("No image was kept of this one"))];
+  if (!verdict.images.length) return [verdict.recent ? recentImage(verdict) : el("p", { class: "empty" }, t("No image was kept of this one"))];
   const large = el("img", { alt: "" });
   const path = (name) => `/api/verdicts/${verdict.id}/images/${name}?pipeline=${verdict.pipeline}`;
   const buttons = verdict.images.map((name) =>
@@ -176,12 +177,13 @@ function images(verdict) {
     }
   };
   const film = el("div", { class: "film", role: "group", "aria-label": t("Images") }, buttons);
-  choose(["heat.jpg", "frame.jpg"].find((name) => verdict.images.includes(name)) ?? verdict.images[0]);
+  choose(["heat.jpg", "frame.jpg", "frame.png"].find((name) => verdict.images.includes(name)) ?? verdict.images[0]);
   return [zoomable(large), film];
 }
 
 // before-002.jpg -> 2 before
 function label(name) {
+  if (name === "frame.png") return t("Without loss");
   const [kind, number] = name.replace(".jpg", "").split("-");
   const names = { frame: t("Frame"), heat: t("Heat map"), before: t("{number} before", { number: Number(number) }), after: t("{number} after", { number: Number(number) }) };
   return names[kind] ?? name;

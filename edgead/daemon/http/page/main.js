@@ -1,19 +1,26 @@
-// The page: signing in, the five views, the state of the connection.
+// The page: signing in, the views, the state of the connection.
 
+import { NoticesView } from "./alarms.js";
 import { get, post, session, whenSignedOut } from "./api.js";
 import { showChanges } from "./changes.js";
+import { CommissionView } from "./commission.js";
 import { whenChanged } from "./dialogs.js";
 import { by, clock, say } from "./dom.js";
 import { EvidenceView, linkTo } from "./evidence.js";
 import { enterKiosk, leaveKiosk, offerKiosk } from "./kiosk.js";
 import { KindsView } from "./kinds.js";
 import { LiveView } from "./live.js";
+import { showPerson, showSignIn, watchPeople } from "./people.js";
+import { ProductionBox } from "./production.js";
+import { ReportView } from "./report.js";
+import { markRecent } from "./marking.js";
 import { offerSettings } from "./settings.js";
 import { SystemView } from "./system.js";
+import { TeachView } from "./teach.js";
 import { t, translatePage } from "./words.js";
 
 const STATUS_EVERY_MS = 1000;
-const VIEWS = ["live", "evidence", "kinds", "system", "changes"];
+const VIEWS = ["live", "evidence", "kinds", "report", "teach", "commission", "system", "changes"];
 
 translatePage();
 offerSettings();
@@ -21,7 +28,12 @@ offerKiosk();
 const live = new LiveView((verdict) => (location.hash = linkTo(verdict)));
 const evidence = new EvidenceView();
 const kinds = new KindsView();
+const report = new ReportView();
+const teach = new TeachView();
+const commission = new CommissionView();
 const system = new SystemView();
+const notices = new NoticesView();
+let production = null;
 let signedIn = false;
 let events = null;
 let seenAt = null;
@@ -42,6 +54,9 @@ function route() {
   if (!signedIn) return;
   if (view === "evidence") evidence.show(first, second);
   if (view === "kinds") kinds.show(first, second);
+  if (view === "report") report.load();
+  if (view === "teach") teach.show(first);
+  if (view === "commission") commission.show(first);
   if (view === "changes") showChanges();
   refresh();
 }
@@ -55,7 +70,11 @@ async function refresh() {
     live.showStatus(status);
     evidence.showStatus(status);
     kinds.showStatus(status);
+    report.showStatus(status);
+    teach.showStatus(status);
+    commission.showStatus(status);
     system.showStatus(status);
+    notices.refresh();
     document.title = status.ready ? "edgead" : "(!) edgead";
   } catch (problem) {
     if (signedIn && problem.status === 0) disconnected();
@@ -98,38 +117,25 @@ function listen() {
   events?.close();
   events = new EventSource("/api/events");
   events.addEventListener("verdict", (event) => live.hear(JSON.parse(event.data)));
+  events.addEventListener("notice", () => notices.load());
   events.addEventListener("dropped", (event) => live.missed(JSON.parse(event.data).dropped));
 }
 
 function signedOut() {
   signedIn = false;
+  notices.clear();
   events?.close();
   events = null;
   say(by("connection"), t("Signed out"));
   delete by("connection").dataset.state;
-  by("sign-out").hidden = true;
+  for (const id of ["who", "unlock", "sign-out"]) by(id).hidden = true;
   route();
-  by("token").focus();
+  showSignIn();
 }
-
-by("sign-in").querySelector("form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const error = by("sign-in").querySelector(".form-error");
-  error.hidden = true;
-  try {
-    await post("/api/login", { token: by("token").value });
-    by("token").value = "";
-    await begin();
-  } catch (problem) {
-    error.textContent = problem.message;
-    error.hidden = false;
-    by("token").select();
-  }
-});
 
 by("sign-out").addEventListener("click", async () => {
   await post("/api/logout").catch(() => {});
-  signedOut();
+  begin();
 });
 
 async function begin() {
@@ -137,7 +143,8 @@ async function begin() {
     const found = await session();
     if (!found.signed_in) return signedOut();
     signedIn = true;
-    by("sign-out").hidden = !found.token_needed;
+    showPerson();
+    production ??= new ProductionBox();
     route();
   } catch {
     disconnected();
@@ -145,13 +152,17 @@ async function begin() {
   }
 }
 
-whenSignedOut(signedOut);
+whenSignedOut(() => signedIn && begin());
+watchPeople(begin);
 whenChanged(() => {
   refresh();
+  notices.load();
   live.again();
   if (!by("evidence").hidden) evidence.again();
   if (!by("kinds").hidden) kinds.load();
+  if (!by("teach").hidden) teach.load();
   if (!by("changes").hidden) showChanges();
 });
+by("mark-recent").addEventListener("click", () => markRecent(live.pipeline));
 addEventListener("hashchange", route);
 begin().then(watch);
