@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Literal, Protocol
 
 from edgead.process.lasting_thread import LastingThread
-from edgead.types import Frame, Verdict
+from edgead.serialization.notice import News, Notice
+from edgead.types import Frame
 
 Mode = Literal["off", "trigger", "interval"]
 
@@ -24,7 +25,7 @@ class Line(Protocol):
         """Give the newest frame of the camera."""
         ...
 
-    def judged(self) -> queue.Queue[tuple[Frame, Verdict]]:
+    def judged(self) -> queue.Queue[News]:
         """Give a queue that gets what all pipelines judge from now on."""
         ...
 
@@ -81,8 +82,11 @@ class Collector:
         judged = self._line.judged()
         while not self._stop.is_set():
             try:
-                frame, verdict = judged.get(timeout=_POLL_S)
+                news = judged.get(timeout=_POLL_S)
             except queue.Empty:
                 continue
+            if isinstance(news, Notice):
+                continue
+            frame, verdict = news
             if self._line.is_of_camera(verdict.pipeline):
                 yield frame

@@ -128,6 +128,7 @@ class Commissioning:
             _copy(learnt, place)
             if pipeline is not None:
                 try:
+                    self._daemon.pipelines[pipeline].sign_own(place, by=by)
                     self._daemon.pipelines[pipeline].swap(place, by=by)
                 except EdgeadError:
                     shutil.rmtree(place, ignore_errors=True)

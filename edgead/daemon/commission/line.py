@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from edgead.daemon.commission.draft import DraftError
+from edgead.serialization.notice import News
 from edgead.site.schema import Site
-from edgead.types import Frame, Verdict
+from edgead.types import Frame
 
 
 class Inspecting(Protocol):
@@ -26,7 +27,7 @@ class Inspecting(Protocol):
     @property
     def store(self) -> Any: ...
 
-    def subscribe_verdicts(self) -> queue.Queue[tuple[Frame, Verdict]]: ...
+    def subscribe_verdicts(self) -> queue.Queue[News]: ...
 
 
 class CameraLine:
@@ -51,8 +52,8 @@ class CameraLine:
             raise DraftError(f"camera {self._name} gives no frames, it is {status.state}{reason}: see System")
         return frame
 
-    def judged(self) -> queue.Queue[tuple[Frame, Verdict]]:
-        """Give a queue that gets what all pipelines judge from now on."""
+    def judged(self) -> queue.Queue[News]:
+        """Give a queue that gets what all pipelines judge from now on, and notices."""
         return self._daemon.subscribe_verdicts()
 
     def pipelines(self) -> list[dict[str, Any]]:

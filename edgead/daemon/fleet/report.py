@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edgead.daemon.fleet.followers import RunningFollower
     from edgead.daemon.pipeline import Pipeline
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 REPORT, STATE = "report", "state"
 ONLINE, OFFLINE = b"online", b"offline"
 _MOST_BYTES = 256 << 10

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+from typing import Any, cast
 
 import uvicorn
 from anyio.to_thread import current_default_thread_limiter
@@ -117,7 +118,9 @@ def _believing(app: FastAPI, section: HttpSection) -> ASGIApp:
     if not (section.secure_cookie or section.proxy):
         return app
     networks = [str(network) for network in section.proxy.from_] if section.proxy else None
-    inner = ProxyHeadersMiddleware(app, networks or os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1"))
+    believed = networks or os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
+    # Starlette and uvicorn name the same interface by types that do not fit.
+    inner = cast(ASGIApp, ProxyHeadersMiddleware(cast(Any, app), believed))
 
     async def keeping_peer(scope: Scope, receive: Receive, send: Send) -> None:
         client = scope.get("client")
