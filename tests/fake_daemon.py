@@ -14,6 +14,8 @@ from typing import Any
 import cv2
 from fakes import make_verdict, numbered
 
+from edgead.daemon.alarms import Finding
+from edgead.daemon.notice_ledger import NoticeLedger
 from edgead.drift import DriftState
 from edgead.errors import SettingsError
 from edgead.evidence import EvidenceStore
@@ -23,6 +25,7 @@ from edgead.images.files import decode_image
 from edgead.images.overlay import draw_overlay
 from edgead.profiling.latency import LatencyRecorder
 from edgead.serialization import verdict_record
+from edgead.serialization.notice import KINDS, Notice, NoticeKind
 from edgead.site.schema import HttpSection, Site
 from edgead.types import NO_PART, Frame, Part, Verdict
 
@@ -236,11 +239,14 @@ class FakeStore:
         asked = {"pipeline": pipeline, "decision": decision, "kind": kind}
         asked |= {name: value or None for name, value in asdict(part).items()}
         wanted = [row for row in rows if all(value in (None, row[key]) for key, value in asked.items())]
-        return wanted[::-1][:limit]
+        return [{**row, "images": self._images(row["id"])} for row in wanted[::-1][:limit]]
 
     def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:
         found = [row for row in self.rows if row["id"] == id and pipeline in (None, row["pipeline"])]
-        return {**found[0], "images": sorted(file.name for file in (self.folder / id).iterdir())} if found else None
+        return {**found[0], "images": self._images(id)} if found else None
+
+    def _images(self, id: str) -> list[str]:
+        return sorted(file.name for file in (self.folder / id).iterdir())
 
     def image(self, id: str, name: str, *, pipeline: str | None = None) -> Path | None:
         found = self.verdict(id, pipeline=pipeline)
@@ -269,6 +275,11 @@ class FakeStore:
         return ("images are not kept: the disk is full",)
 
 
+class FakeNotices(NoticeLedger):
+    def acknowledge(self, id: str, *, by: str) -> Notice | None:
+        return super().acknowledge(id, by)[0]
+
+
 class FakeDaemon:
     def __init__(self, folder: Path, *, http: HttpSection | None = None, store: EvidenceStore | None = None):
         model = folder / "models" / "first"
@@ -284,9 +295,10 @@ class FakeDaemon:
         )
         self.cameras = {"conveyor": FakeCamera()}
         self.pipelines = {"front": FakePipeline(model)}
+        self.notices = FakeNotices(folder / "notices.json")
         self.followers = {"front": FakeFollower()}
         queued = dict(name="plc", uri="modbus://plc", waiting=1, written=9, dropped=2, failed=3, problem="away")
-        self.queued = queued | dict(required=True, failing_s=42.0, blocks=False)
+        self.queued = queued | dict(required=True, failing_s=42.0, blocks=False, notices_lost=0)
         counted = dict(decisions={"ok": 3, "review": 0, "reject": 1, "fault": 1}, waiting=1, unmatched=2)
         said = dict(rule="worst", reason="left: no verdict within 500 ms", problem=None)
         self.parts = {"cap": SimpleNamespace(status=lambda: SimpleNamespace(**counted, **said, **CAP))}
@@ -299,12 +311,26 @@ class FakeDaemon:
         self.listeners.append(queue.Queue())
         return self.listeners[-1]
 
-    def judge(self, number: int, score: float, kind: str | None = None, part: Part = NO_PART) -> str:
-        frame, verdict = make_judged(number, score)
+    def raise_notice(self, kind: NoticeKind, text: str, **values: float) -> Notice | None:
+        name, severity = {"camera": "conveyor"}.get(kind, "front"), KINDS[kind][1][-1]
+        return self._news(self.notices.stand(Finding(kind, name, text, severity, **values)))
+
+    def resolve_notice(self, notice: Notice) -> Notice | None:
+        return self._news(self.notices.resolve(notice.key))
+
+    def _news(self, notice: Notice | None) -> Notice | None:
+        for listener in self.listeners:
+            listener.put(notice)
+        return notice
+
+    def judge(
+        self, number: int, score: float, kind: str | None = None, part: Part = NO_PART, *, pipeline: str = "front"
+    ) -> str:
+        frame, verdict = make_judged(number, score, pipeline=pipeline)
         frame = replace(frame, part=part)
         verdict = replace(verdict, kind=kind, kind_p_value=None if kind is None else 0.25)
         self.cameras["conveyor"].frame = frame
-        self.pipelines["front"].judged = frame, verdict
+        self.pipelines[pipeline].judged = frame, verdict
         self.store.add(frame, verdict)
         if isinstance(self.store, EvidenceStore):
             self.store.keep(frame, verdict)

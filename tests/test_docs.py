@@ -161,8 +161,9 @@ def test_pages_name_only_routes_and_metrics_that_there_are():
 
 
 def test_site_files_of_the_pages_are_valid(tmp_path, monkeypatch):
-    for name in ("CAMERA_PASSWORD", "EDGEAD_TOKEN", "SCADA_PASSWORD"):
-        monkeypatch.setenv(name, "sixteen-characters")
+    secrets = ("CAMERA_PASSWORD", "EDGEAD_TOKEN", "MES_TOKEN", "PANEL_TOKEN", "PROMETHEUS_TOKEN", "PROXY_SECRET")
+    for name in (*secrets, "SCADA_PASSWORD"):
+        monkeypatch.setenv(name, f"{name}-of-sixteen-characters")
     found = [block for block in all_blocks("yaml") if "site" in block.title]
     assert len(found) >= 4
     for block in found:

@@ -10,6 +10,7 @@ import pytest
 from fake_daemon import TOKEN, FakeDaemon
 from pydantic import SecretStr
 
+from edgead.daemon.http.actors import Who
 from edgead.daemon.http.app import build_app
 from edgead.daemon.http.middleware import OPEN_PATHS
 from edgead.daemon.http.rate_limit import FailureLimit
@@ -241,7 +242,7 @@ def test_failures_of_one_ipv6_network_count_together():
 def test_sessions_end_and_are_few():
     now = [0.0]
     sessions = Sessions(lifetime_s=60, clock=lambda: now[0])
-    cookies = [sessions.open() for _ in range(100)]
+    cookies = [sessions.open(Who("view", "token")) for _ in range(100)]
     assert len(sessions) == 64
     assert sessions.find(cookies[0]) is None
     assert sessions.find(cookies[-1]) is not None

@@ -15,7 +15,8 @@ _STATUS = dict.fromkeys(("rows_lost", "rows_waiting", "images_written", "images_
 def _daemon() -> Any:
     """A daemon without parts: what it would say of them needs none."""
     store = SimpleNamespace(status=lambda: _STATUS, problems=lambda: ())
-    parts = SimpleNamespace(cameras={}, pipelines={}, parts={}, sinks={}, store=store)
+    notices = SimpleNamespace(counts=lambda: {"open": {}, "raised": {}})
+    parts = SimpleNamespace(cameras={}, pipelines={}, parts={}, sinks={}, store=store, notices=notices)
     site = SimpleNamespace(http=None, pipelines={}, parts={}, shifts={})
     return SimpleNamespace(site=site, subscribe_verdicts=None, **vars(parts))
 

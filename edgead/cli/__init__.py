@@ -18,6 +18,7 @@ from edgead.cli import (  # noqa: F401  for their verbs
     latency,
     learning,
     making,
+    people,
     presets,
     registry,
     screening,

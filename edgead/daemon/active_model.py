@@ -186,10 +186,12 @@ class ActiveModel:
         EdgeadError
             It does not, any more.
         """
-        artifact = self._in_service().artifact
+        detector = self._detector
+        if detector is None:
+            return
         if there is not None:
-            artifact.signatures = there.signatures
-        self._accept(artifact)
+            detector.artifact.signatures = there.signatures
+        self._accept(detector.artifact)
 
     def give_up(self) -> None:
         """Go back to the model before this one, which has failed; the slot is loaded again from it."""

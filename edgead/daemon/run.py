@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from edgead.daemon.broadcast import Subscription, VerdictFeed
 from edgead.daemon.fleet.followers import RunningFollower
 from edgead.daemon.logs import JsonLines
+from edgead.daemon.notices import Notices
 from edgead.daemon.notify import Notifier
 from edgead.daemon.page import Page
 from edgead.daemon.parts import Parts
@@ -60,7 +61,7 @@ class Daemon:
         self.site = load_site(path)
         self._log = log
         self._feed = VerdictFeed()
-        self._runtime = SiteRuntime(self._feed.publish)
+        self._runtime = SiteRuntime(self._feed.publish, self._feed.publish_notice)
         self._notifier = Notifier()
         self._page = Page(self._serve)
         self._watch = Watch(self._runtime, self._page, self._notifier)
@@ -84,6 +85,10 @@ class Daemon:
         return self._runtime.parts.named
 
     @property
+    def notices(self) -> Notices:
+        return self._runtime.notices
+
+    @property
     def followers(self) -> dict[str, RunningFollower]:
         return self._runtime.fleet.followers
 
@@ -92,7 +97,7 @@ class Daemon:
         return self._runtime.store
 
     def subscribe_verdicts(self) -> Subscription:
-        """Give a bounded queue that gets every verdict from now on, as long as somebody holds it."""
+        """Give a bounded queue that gets every verdict and notice from now on, as long as somebody holds it."""
         return self._feed.subscribe()
 
     def run(self) -> None:

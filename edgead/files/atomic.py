@@ -16,7 +16,7 @@ UNFINISHED = ".part"
 _MOST_OF_NAME = 40  # characters, of at most four bytes each: a file name has 255 bytes in all
 
 
-def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
+def write_whole(path: Path, content: bytes, *, durable: bool = True, mode: int | None = None) -> None:
     """Write a file, and the folders above it; of several writers at a time, the last one stays.
 
     A link stays a link to what is written, and a file keeps its permissions. What is no regular file, such as a FIFO
@@ -28,6 +28,8 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
     content : bytes
     durable : bool
         Wait until it is on the disk, so that it is whole after the power has gone too.
+    mode : int, optional
+        Permissions from the first byte on, whatever a file of that name had.
 
     Raises
     ------
@@ -39,11 +41,11 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
         if path.exists() and not path.is_file():
             path.write_bytes(content)
         else:
-            _replace(Path(os.path.realpath(path)), content, durable)
+            _replace(Path(os.path.realpath(path)), content, durable, mode)
 
 
-def _replace(path: Path, content: bytes, durable: bool) -> None:
-    with _unfinished(path, durable) as stream:
+def _replace(path: Path, content: bytes, durable: bool, mode: int | None) -> None:
+    with _unfinished(path, durable, mode) as stream:
         stream.write(content)
 
 
@@ -60,19 +62,19 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _unfinished(Path(os.path.realpath(path)), durable=True) as stream:
+        with _unfinished(Path(os.path.realpath(path)), durable=True, mode=None) as stream:
             yield stream
 
 
 @contextmanager
-def _unfinished(path: Path, durable: bool) -> Iterator[BinaryIO]:
+def _unfinished(path: Path, durable: bool, mode: int | None) -> Iterator[BinaryIO]:
     # Hidden and of another suffix, so that nobody who lists the folder takes it for the file; of a name that nobody
     # foresees, so that no other writer has it open, and nobody has put a link there.
     unfinished = path.with_name(f".{path.name[:_MOST_OF_NAME]}.{secrets.token_hex(8)}{UNFINISHED}")
     try:
         with open(unfinished, "xb") as stream:
-            if path.exists():
-                unfinished.chmod(stat.S_IMODE(path.stat().st_mode))
+            if mode is not None or path.exists():
+                unfinished.chmod(stat.S_IMODE(path.stat().st_mode) if mode is None else mode)
             yield stream
             if durable:
                 stream.flush()

@@ -10,6 +10,7 @@ from edgead.errors import EdgeadError
 from edgead.files.strict_yaml import YamlFile
 from edgead.site.explain import Place, dotted
 from edgead.site.schema import Site
+from edgead.site.users import read_users
 from edgead.sources import check_there
 
 
@@ -34,6 +35,12 @@ def find_missing(site: Site, file: YamlFile) -> Iterator[str]:
         trust = site.models.open_trust()
     except EdgeadError as error:
         yield _reported(("models",), error, file)
+    if site.http is not None and site.http.users is not None:
+        try:
+            if not read_users(site.http.users):
+                yield f"{file.where(('http', 'users'))}: http.users: {site.http.users} has nobody: `edgead user add`"
+        except EdgeadError as error:
+            yield _reported(("http", "users"), error, file)
     for name, pipeline in site.pipelines.items():
         models: dict[tuple[str, ...], Path] = {("model",): pipeline.model}
         models |= {("recipes", recipe, "model"): section.model for recipe, section in pipeline.recipes.items()}

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from edgead.components.options import Host, Name, Seconds, Section, is_loopback
+from edgead.components.options import Name, Seconds, Section
 from edgead.components.registry import OneOf
 from edgead.drift import DriftSection
 from edgead.errors import suggestion
@@ -16,8 +16,10 @@ from edgead.evidence.settings import StoreSection
 from edgead.process.real_time import Scheduling
 from edgead.runtime import AUTO, RUNTIMES, checked_runtime
 from edgead.sinks import SINKS, SinkOptions
+from edgead.site.alarms import AlarmsSection, NoticesSection
 from edgead.site.explain import Place, PlacedError
 from edgead.site.follow import FleetSection, FollowSection
+from edgead.site.http import HttpSection as HttpSection
 from edgead.site.models import ModelsSection
 from edgead.site.old_forms import renew
 from edgead.site.part_naming import PartNamingSection, RecipeSection
@@ -105,32 +107,7 @@ class PipelineSection(Section):
         ),
     ] = None
     drift: Annotated[DriftSection | None, Field(description="null watches for none.")] = DriftSection()
-
-
-class HttpSection(Section):
-    """The page and the API. Without a token only this computer can reach them."""
-
-    host: Annotated[Host, Field(description="Address to listen on; any but this computer alone demands a token.")] = (
-        "127.0.0.1"
-    )
-    port: Annotated[int, Field(ge=0, le=65535, description="0 takes a free one.")] = 8080
-    token: Annotated[SecretStr | None, Field(description="16 characters or more; best from the environment.")] = None
-    secure_cookie: Annotated[bool, Field(description="Behind a proxy that speaks HTTPS.")] = False
-    session_hours: Annotated[float, Field(gt=0, le=24 * 365, description="How long a sign-in on the page lasts.")] = (
-        12.0
-    )
-    failures_most: Annotated[
-        int, Field(ge=1, le=10**6, description="Wrong tokens of one address within `failures_within_s`.")
-    ] = 10
-    failures_within_s: Annotated[Seconds, Field(description="The time in which wrong tokens are counted.")] = 60.0
-
-    @model_validator(mode="after")
-    def _guarded(self) -> HttpSection:
-        if not is_loopback(self.host) and self.token is None:
-            raise ValueError(f"host {self.host} can be reached from elsewhere: give a token, or bind 127.0.0.1")
-        if self.token is not None and len(self.token.get_secret_value()) < 16:
-            raise ValueError("the token is shorter than 16 characters: `openssl rand -hex 32` makes one")
-        return self
+    alarms: Annotated[AlarmsSection, Field(description="When it raises an alarm; by default never.")] = AlarmsSection()
 
 
 class LimitsSection(Section):
@@ -161,6 +138,9 @@ class Site(Section):
     http: Annotated[HttpSection | None, Field(description="The page and the API; null for none.")] = HttpSection()
     models: Annotated[ModelsSection, Field(description="Which models may judge.")] = ModelsSection()
     fleet: Annotated[FleetSection | None, Field(description="To whom it reports which models judge here.")] = None
+    notices: Annotated[
+        NoticesSection, Field(description="Who receives notices of alarms, faults and drift, besides the page.")
+    ] = NoticesSection()
     limits: Annotated[LimitsSection, Field(description="What the daemon bears before it gives up.")] = LimitsSection()
 
     @model_validator(mode="before")
@@ -185,6 +165,12 @@ class Site(Section):
                 _expect(view, self.pipelines, ("parts", name, "pipelines"))
             for sink in part.sinks:
                 _expect(sink, self.sinks, ("parts", name, "sinks"))
+        for sink in self.notices.sinks:
+            _expect(sink, self.sinks, ("notices", "sinks"))
+            if not self.sinks[sink].takes_notices:
+                raise PlacedError(
+                    ("notices", "sinks"), f"{sink!r} takes verdicts alone; mqtt (JSON) and webhook do take notices"
+                )
         return self
 
 

@@ -1,17 +1,28 @@
-"""Who says so, and what: names, kinds and notes that stand in the audit."""
+"""Who asks, who says so, and what: people, panels and programs, and names, kinds and notes that stand in the audit."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
+from fastapi import HTTPException
 from pydantic import Field, StringConstraints
 
+from edgead.site.users import Role, User
+
 _PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+# What stands in parentheses is ours: no claim may look like it.
+_PLAIN = str.maketrans("()", "[]")
+_HOW = {"password": "signed in", "pin": "PIN at {panel}", "proxy": "proxy", "token": "token"}
 
 By = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=_PRINTABLE),
-    Field(description="Name of who does it, for the audit.", examples=["Anna"]),
+    StringConstraints(strip_whitespace=True, max_length=64, pattern=_PRINTABLE),
+    Field(
+        default="",
+        description="Name of who does it, for the audit. Who is signed in by a name stands there whatever this says.",
+        examples=["Anna"],
+    ),
 ]
 Kind = Annotated[
     str,
@@ -21,6 +32,42 @@ Kind = Annotated[
 Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500, pattern=_PRINTABLE)]
 
 
-def named(by: str, address: str) -> str:
-    """A person and where the request came from: the name is a claim, the address is not."""
-    return f"{by} ({address})"
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Whom a request was let in as."""
+
+    role: Role
+    way: Literal["open", "token", "password", "pin", "panel", "proxy"]
+    name: str = ""
+    """Of a person or a program; empty where nobody is known by name."""
+    panel: str = ""
+    account: User | None = None
+    """What the file of users said at the sign-in; the session ends when it says something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sends a request, and from where."""
+
+    who: Who
+    address: str
+
+
+def named(by: str, caller: Caller) -> str:
+    """Name who makes a change, for the audit: the name that is signed in; where none is, the one that is claimed.
+
+    A claim never looks like a name that is signed in.
+
+    Raises
+    ------
+    HTTPException
+        422: nobody is signed in by name, and no name is claimed.
+    """
+    who = caller.who
+    if who.name:
+        return f"{who.name} ({_HOW[who.way].format(panel=who.panel)}, {caller.address})"
+    if who.panel:
+        return f"{by.translate(_PLAIN) or 'somebody'} (panel {who.panel}, {caller.address})"
+    if not by:
+        raise HTTPException(422, "body.by: must not be empty: nobody is signed in by name")
+    return f"{by.translate(_PLAIN)} ({caller.address})"

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio import CapacityLimiter
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 
@@ -17,6 +18,7 @@ from edgead.daemon.http import (
     judge,
     kinds,
     live,
+    notices,
     parts,
     probes,
     production,
@@ -61,6 +63,7 @@ def build_app(daemon: Served) -> FastAPI:
     )
     app.state.daemon = daemon
     app.state.guard = Guard(section)
+    app.state.hashing = CapacityLimiter(1)
     app.state.events = VerdictEvents(daemon.subscribe_verdicts)
     app.state.live = LiveImages()
     app.state.desk = judge.Desk()
@@ -71,7 +74,7 @@ def build_app(daemon: Served) -> FastAPI:
     app.add_middleware(Gate, guard=app.state.guard)  # outside: who is not let in takes nobody's place
     answer_with_problems(app)
     app.include_router(probes.routes)
-    for part in (sign_in, status, live, verdicts, parts, kinds, production, control, judge, audit, follow):
+    for part in (sign_in, status, live, verdicts, parts, kinds, notices, production, control, judge, audit, follow):
         app.include_router(part.routes, dependencies=[_BEARER])
     static_files.add(app)
     _describe_problems(app)

@@ -1,77 +1,106 @@
-"""Who may come in: a token for programs, a cookie for the page, and neither where only this computer can reach us."""
+"""Who may come in, and as whom: tokens, names, panels, a proxy's word; all who can reach us where none of it is set."""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
-from dataclasses import dataclass
+import secrets
 
 from starlette.requests import HTTPConnection
-from starlette.responses import Response
 
+from edgead.daemon.http.accounts import Accounts
+from edgead.daemon.http.actors import Caller, Who
+from edgead.daemon.http.cookies import Cookies, SignedIn
+from edgead.daemon.http.panels import PinLocks, same
+from edgead.daemon.http.proxy import Proxy
 from edgead.daemon.http.rate_limit import FailureLimit
-from edgead.daemon.http.sessions import Session, Sessions
-from edgead.site.schema import HttpSection
+from edgead.daemon.http.refused import Refused
+from edgead.daemon.http.roles import SAFE_METHODS, higher, may, role_needed
+from edgead.site.http import HttpSection
+from edgead.site.users import same_name
 
 CSRF_HEADER = "x-csrf-token"
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-class Refused(Exception):
-    """A request that may not go on, with the status, the reason and the headers of the answer."""
-
-    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None):
-        super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, headers or {}
-
-
-@dataclass(frozen=True, slots=True)
-class SignedIn:
-    """How a request was let in."""
-
-    way: str
-    """"open" (no token is set), "token" or "cookie"."""
-    session: Session | None = None
+_ANYBODY = Who("engineer", "open")
 
 
 class Guard:
-    """Checks tokens and cookies, and slows down who guesses."""
+    """Finds out who asks, refuses what their role may not, and slows down who guesses.
+
+    Raises
+    ------
+    SettingsError
+        The section names a file of users, and the package of their hashes is not installed.
+    """
 
     def __init__(self, section: HttpSection):
-        self.token = section.token.get_secret_value() if section.token else None
+        self.is_open = section.is_open
+        self.has_tokens = bool(section.token or section.tokens or section.panels)
+        self.has_users, self.has_proxy = section.users is not None, section.proxy is not None
         self.failures = FailureLimit(most=section.failures_most, within_s=section.failures_within_s)
-        self.sessions = Sessions(lifetime_s=section.session_hours * 3600)
-        self._secure = section.secure_cookie
-        # A __Host- cookie can be set by nobody but this host, over HTTPS.
-        self.cookie = "__Host-edgead" if self._secure else "edgead"
+        self._accounts = Accounts(section.users)
+        self.cookies = Cookies(section, self._accounts)
+        self._section = section
+        self._proxy = Proxy(section.proxy) if section.proxy else None
+        self._locks = PinLocks()
+        self._key = secrets.token_bytes(32)
 
     def admit(self, request: HTTPConnection) -> SignedIn:
-        """Let a request in by its token or cookie.
+        """Let a request in, as somebody whose role is enough for it.
 
         Raises
         ------
         Refused
-            401 without either or with a wrong one, 403 for a change without the session's CSRF token, 429 after
-            too many failures.
+            401 from nobody who is known or with a wrong token, 403 for what the role may not, for a change without
+            the session's CSRF token, and for headers of a proxy that are not believed, 429 after too many failures.
         """
-        if self.token is None:
-            return SignedIn("open")
+        found = self.find(request)
+        if found is None:
+            raise Refused(401, "sign in, or send Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+        method, who = request.scope["method"], found.who
+        if found.csrf is not None and method not in SAFE_METHODS:
+            if not same(request.headers.get(CSRF_HEADER, ""), found.csrf):
+                raise Refused(403, f"the header {CSRF_HEADER} is not that of this session: load the page again")
+        needed = role_needed(method, request.scope["path"])
+        if not may(who.role, needed):
+            unlock = ": unlock the panel with a PIN" if who.panel and who.way == "panel" else ""
+            raise Refused(403, f"this needs the role {needed}, {_shown(who)} has the role {who.role}{unlock}")
+        return found
+
+    def find(self, request: HTTPConnection) -> SignedIn | None:
+        """Find out who asks; None where nobody is known.
+
+        Raises
+        ------
+        Refused
+            401 or 429 for a wrong token, 403 for headers of a proxy that are not believed.
+        """
+        if self.is_open:
+            return SignedIn(_ANYBODY)
+        # Before the token: a proxy may pass on one of its own.
+        if self._proxy is not None and (who := self._proxy.find(request)):
+            return SignedIn(who, hmac.new(self._key, who.name.encode(), hashlib.sha256).hexdigest())
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            self.check_token(given.strip(), client_address(request))
-            return SignedIn("token")
-        session = self.sessions.find(request.cookies.get(self.cookie))
-        if session is None:
-            raise Refused(401, "sign in, or send Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
-        if request.scope["method"] not in _SAFE_METHODS:
-            sent = request.headers.get(CSRF_HEADER, "")
-            if not _equal(sent, session.csrf):
-                raise Refused(403, f"the header {CSRF_HEADER} is not that of this session: load the page again")
-        return SignedIn("cookie", session)
+            return SignedIn(self._program(given.strip(), client_address(request)))
+        return self.cookies.find(request)
 
-    def check_token(self, given: str, address: str) -> None:
-        """Compare a token with ours, in a time that shows nothing of it.
+    def holds(self, request: HTTPConnection) -> bool:
+        """Whether somebody who was let in would be so again."""
+        try:
+            return self.find(request) is not None
+        except Refused:
+            return False
 
-        The right one is always let in: behind one proxy all have one address, and anybody there could lock out the
+    def _program(self, given: str, address: str) -> Who:
+        who = self.by_token(given, address)
+        if who.way == "panel":
+            raise Refused(401, "this is the token of a panel: it signs in on the page", {"WWW-Authenticate": "Bearer"})
+        return who
+
+    def by_token(self, given: str, address: str) -> Who:
+        """Find whose token this is, in a time that shows nothing of it.
+
+        A right one is always let in: behind one proxy all have one address, and anybody there could lock out the
         operator.
 
         Raises
@@ -79,35 +108,76 @@ class Guard:
         Refused
             401 for a wrong one, 429 for a wrong one after too many.
         """
-        if self.token is not None and _equal(given, self.token):
-            return
+        section, found = self._section, None
+        if section.token is not None and same(given, section.token.get_secret_value()):
+            found = Who("engineer", "token")
+        for name, program in section.tokens.items():
+            if same(given, program.token.get_secret_value()):
+                found = Who(program.role, "token", name)
+        for name, panel in section.panels.items():
+            if same(given, panel.token.get_secret_value()):
+                found = self.cookies.as_panel(name)
+        if found is None:
+            self._must_wait(address, "tokens")
+            self.failures.add(address)
+            raise Refused(401, "the token is wrong", {"WWW-Authenticate": "Bearer"})
+        return found
+
+    def by_password(self, name: str, password: str, address: str) -> Who:
+        """Find who signs in. After too many failures no password of the address is looked at: they can be guessed.
+
+        Raises
+        ------
+        Refused
+            401 for a wrong name or password, 429 after too many.
+        """
+        self._must_wait(address, "passwords")
+        found = self._accounts.by_password(name, password)
+        if found is None:
+            self.failures.add(address)
+            raise Refused(401, "the name or the password is wrong", {"WWW-Authenticate": "Bearer"})
+        return Who(found[1].role, "password", found[0], account=found[1])
+
+    def by_pin(self, panel: str, name: str, pin: str) -> Who:
+        """Find who raises the role of a panel.
+
+        Raises
+        ------
+        Refused
+            403 for a wrong name or PIN, 429 while the person or the panel must wait.
+        """
+        known = self._accounts.find(name)
+        keys = [("panel", panel), *([("person", same_name(known[0]))] if known else [])]
+        wait_s = self._locks.wait_s(*keys)
+        if wait_s > 0:
+            raise _later("too many wrong PINs", wait_s)
+        found = self._accounts.by_pin(name, pin)
+        if found is None:
+            self._locks.failed(*keys)
+            raise Refused(403, "the name or the PIN is wrong")
+        self._locks.passed(*keys)
+        role = higher(found[1].role, self._section.panels[panel].role)
+        return Who(role, "pin", found[0], panel, found[1])
+
+    def _must_wait(self, address: str, what: str) -> None:
         wait_s = self.failures.wait_s(address)
         if wait_s > 0:
-            retry = str(int(wait_s) + 1)
-            raise Refused(429, f"too many wrong tokens: try again in {retry} s", {"Retry-After": retry})
-        self.failures.add(address)
-        raise Refused(401, "the token is wrong", {"WWW-Authenticate": "Bearer"})
+            raise _later(f"too many wrong {what}", wait_s)
 
-    def sign_in(self, answer: Response) -> None:
-        """Open a session and give its cookie to an answer."""
-        answer.set_cookie(
-            self.cookie,
-            self.sessions.open(),
-            max_age=int(self.sessions.lifetime_s),
-            httponly=True,
-            samesite="strict",
-            secure=self._secure,
-        )
 
-    def sign_out(self, request: HTTPConnection, answer: Response) -> None:
-        """End the session of a request."""
-        self.sessions.close(request.cookies.get(self.cookie))
-        answer.delete_cookie(self.cookie, httponly=True, samesite="strict", secure=self._secure)
+def caller_of(request: HTTPConnection) -> Caller:
+    """Give who sends a request that was let in."""
+    return Caller(request.scope["signed_in"].who, client_address(request))
 
 
 def client_address(request: HTTPConnection) -> str:
     return request.client.host if request.client else "unknown"
 
 
-def _equal(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode("utf-8", "surrogatepass"), other.encode("utf-8", "surrogatepass"))
+def _shown(who: Who) -> str:
+    return who.name or (f"the panel {who.panel}" if who.panel else "this token")
+
+
+def _later(reason: str, wait_s: float) -> Refused:
+    retry = str(int(wait_s) + 1)
+    return Refused(429, f"{reason}: try again in {retry} s", {"Retry-After": retry})

@@ -7,7 +7,8 @@ from typing import Annotated, TypeVar
 
 from fastapi import Depends, HTTPException, Path, Request
 
-from edgead.daemon.http.auth import Guard, client_address
+from edgead.daemon.http.actors import Caller
+from edgead.daemon.http.auth import Guard, caller_of
 from edgead.daemon.http.contract import Served, ServedCamera, ServedPipeline
 
 NAME = r"^[a-z][a-z0-9_-]{0,31}$"
@@ -28,9 +29,14 @@ async def _guard(request: Request) -> Guard:
     return request.app.state.guard
 
 
+async def _caller(request: Request) -> Caller:
+    return caller_of(request)
+
+
 Daemon = Annotated[Served, Depends(_daemon)]
 TheGuard = Annotated[Guard, Depends(_guard)]
-ClientAddress = Annotated[str, Depends(client_address)]
+ClientAddress = Annotated[Caller, Depends(_caller)]
+"""Who asks, and from where: what `named` makes an entry of the audit of."""
 
 
 async def _camera(name: Annotated[str, Path(pattern=NAME)], daemon: Daemon) -> ServedCamera:

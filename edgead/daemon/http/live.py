@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
@@ -66,12 +68,22 @@ def pipeline_image(
 
 @routes.get("/events", response_class=StreamingResponse, responses={200: _EVENTS, **problems(503)})
 async def events(request: Request) -> StreamingResponse:
-    """Verdicts as server-sent events, as they fall."""
+    """Verdicts, and notices of alarms and faults, as server-sent events, as they fall."""
     try:
         stream = request.app.state.events.listen()
     except TooManyListeners as error:
         raise HTTPException(503, str(error)) from None
-    return StreamingResponse(stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    guarded = _while_signed_in(stream, request)
+    return StreamingResponse(guarded, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+
+async def _while_signed_in(stream: AsyncGenerator[str, None], request: Request) -> AsyncIterator[str]:
+    """End a stream with the session that it was begun by, as it ends everything else."""
+    async with aclosing(stream):
+        async for event in stream:
+            if not request.app.state.guard.holds(request):
+                return
+            yield event
 
 
 def _tag(frame: Frame) -> str:

@@ -10,13 +10,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edgead.daemon.http.auth import Guard, Refused
+from edgead.daemon.http.auth import Guard
 from edgead.daemon.http.problems import problem
+from edgead.daemon.http.refused import Refused
+from edgead.daemon.http.roles import SAFE_METHODS
 
 # Open to all who can reach us: probes, the page without its data, and signing in.
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/docs", "/api/session", "/api/login"})
 OPEN_FOLDER = "/page/"
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _MOST_BODY_BYTES = 64 * 1024
 _IMAGE_PATH = re.compile(r"/api/pipelines/[^/]+/judge")
 _MOST_IMAGE_BYTES = 32 * 1024 * 1024
@@ -55,7 +56,7 @@ class Gate:
             await answer(scope, receive, outward)
 
     def _check(self, request: HTTPConnection) -> None:
-        if self._guard.token is None:
+        if self._guard.is_open:
             refuse_foreign_host(request.headers)
         refuse_foreign_origin(request.scope["method"], request.headers)
         path = request.scope["path"]
@@ -78,7 +79,7 @@ def refuse_foreign_host(headers: Headers) -> None:
     except ValueError:
         local = False
     if not local:
-        raise Refused(421, "without a token only 127.0.0.1 and localhost are answered: set http.token")
+        raise Refused(421, "without a token only 127.0.0.1 and localhost are answered: set http.token or http.users")
 
 
 def refuse_foreign_origin(method: str, headers: Headers) -> None:
@@ -90,10 +91,10 @@ def refuse_foreign_origin(method: str, headers: Headers) -> None:
         403.
     """
     foreign_fetch = headers.get("sec-fetch-site", "none") in ("cross-site", "same-site")
-    if foreign_fetch and (method not in _SAFE_METHODS or headers.get("sec-fetch-mode") != "navigate"):
+    if foreign_fetch and (method not in SAFE_METHODS or headers.get("sec-fetch-mode") != "navigate"):
         raise Refused(403, "requests of other sites' pages are refused")
     origin = headers.get("origin")
-    if origin is None or method in _SAFE_METHODS:
+    if origin is None or method in SAFE_METHODS:
         return  # browsers send it with every change; other programs need not
     # The schemes may differ: a proxy in front may speak HTTPS.
     if origin.lower().partition("://")[2] != headers.get("host", "").lower():

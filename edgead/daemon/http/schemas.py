@@ -101,6 +101,8 @@ class SinkAnswer(Answer):
     required: Annotated[bool, Field(description="The device is ready only while it works.")]
     failing_s: Annotated[Number, Field(description="For how long it has taken nothing.")]
     blocks: Annotated[bool, Field(description="It is required, and has failed for longer than is tolerated.")]
+    notices_waiting: Annotated[int, Field(description="Notices; the other counts are of verdicts.")] = 0
+    notices_lost: int = 0
 
 
 class BoxAnswer(Answer):
@@ -233,12 +235,6 @@ class PositionsAnswer(Answer):
     verdicts: int
     counts: Annotated[list[list[int]], Field(description="Boxes that touch each cell, row by row.")]
     places: Annotated[dict[str, int], Field(description="Boxes by place, A1 at the top left; most frequent first.")]
-
-
-class SessionAnswer(Answer):
-    token_needed: bool
-    signed_in: bool
-    csrf: Annotated[str | None, Field(description="To be sent back as X-CSRF-Token with every change.")]
 
 
 class Done(Answer):

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import threading
 
 import uvicorn
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from edgead.daemon.http.connections import BoundedConnection
 from edgead.daemon.http.pace import paced_loop
+from edgead.daemon.http.proxy import PEER
 from edgead.errors import SettingsError
 from edgead.process.log_rate import LogRate
 from edgead.site.schema import HttpSection
@@ -43,12 +47,11 @@ class Server:
         self._socket = _listen(section)
         self.host, self.port = section.host, self._socket.getsockname()[1]
         config = uvicorn.Config(
-            app,
+            _believing(app, section),
             log_config=None,  # the daemon's logging is set up already
             access_log=False,
             server_header=False,
-            # What a proxy says of its client counts only where the site says that there is one.
-            proxy_headers=section.secure_cookie,
+            proxy_headers=False,  # see _believing
             http=BoundedConnection,
             ws="none",
             backlog=_ACCEPT_MOST,
@@ -107,6 +110,21 @@ class _Listener(uvicorn.Server):
         await super().startup(sockets)
         for one in sockets or ():
             one.listen(_BACKLOG)  # asyncio accepts no more in one go than it has asked the kernel to keep
+
+
+def _believing(app: FastAPI, section: HttpSection) -> ASGIApp:
+    """Believe what a proxy says of its client where the site says that there is one, and keep who it is itself."""
+    if not (section.secure_cookie or section.proxy):
+        return app
+    networks = [str(network) for network in section.proxy.from_] if section.proxy else None
+    inner = ProxyHeadersMiddleware(app, networks or os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1"))
+
+    async def keeping_peer(scope: Scope, receive: Receive, send: Send) -> None:
+        client = scope.get("client")
+        scope[PEER] = client[0] if client else ""
+        await inner(scope, receive, send)
+
+    return keeping_peer
 
 
 def serve(app: FastAPI, section: HttpSection) -> Server:

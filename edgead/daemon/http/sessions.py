@@ -10,13 +10,16 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edgead.daemon.http.actors import Who
+
 _MOST_SESSIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a signed-in browser must send with requests that change something, and until when it may."""
+    """Who is signed in, what the browser must send with requests that change something, and until when it may."""
 
+    who: Who
     csrf: str
     ends: float
 
@@ -31,10 +34,10 @@ class Sessions:
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
         self._lock = threading.Lock()
 
-    def open(self) -> str:
+    def open(self, who: Who) -> str:
         """Begin a session; gives the value of its cookie."""
         cookie = secrets.token_urlsafe(32)
-        session = Session(secrets.token_urlsafe(32), self._clock() + self.lifetime_s)
+        session = Session(who, secrets.token_urlsafe(32), self._clock() + self.lifetime_s)
         with self._lock:
             self._sessions[_digest(cookie)] = session
             if len(self._sessions) > _MOST_SESSIONS:
@@ -52,6 +55,10 @@ class Sessions:
                 del self._sessions[key]
                 return None
             return session
+
+    def left_s(self, session: Session) -> float:
+        """How long a session lasts from now on."""
+        return max(0.0, session.ends - self._clock())
 
     def close(self, cookie: str | None) -> None:
         """End a session."""

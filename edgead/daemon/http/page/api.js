@@ -10,7 +10,7 @@ export class Problem extends Error {
 }
 
 const TIMEOUT_MS = 8000;
-let csrf = null;
+let signedInAs = { name: "", ways: [] };
 let onSignedOut = () => {};
 
 export function whenSignedOut(callback) {
@@ -18,10 +18,12 @@ export function whenSignedOut(callback) {
 }
 
 export async function session() {
-  const answer = await request("GET", "/api/session");
-  csrf = answer.csrf;
-  return answer;
+  signedInAs = await request("GET", "/api/session");
+  return signedInAs;
 }
+
+// What the daemon said last of who this browser is.
+export const me = () => signedInAs;
 
 export const get = (path, timeout_ms) => request("GET", path, undefined, timeout_ms);
 export const post = (path, body) => request("POST", path, body, 120_000);
@@ -31,7 +33,7 @@ async function request(method, path, body, timeout_ms = TIMEOUT_MS) {
   const headers = {};
   if (chosenLanguage()) headers["Accept-Language"] = chosenLanguage(); // the browser's own otherwise
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  if (csrf !== null && method !== "GET") headers["X-CSRF-Token"] = csrf;
+  if (signedInAs.csrf && method !== "GET") headers["X-CSRF-Token"] = signedInAs.csrf;
   let answer;
   try {
     answer = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(timeout_ms) });

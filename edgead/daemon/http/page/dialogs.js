@@ -1,6 +1,6 @@
 // What is asked before something is changed. The name that stands in the audit is remembered by the browser.
 
-import { get, post, put } from "./api.js";
+import { get, me, post, put } from "./api.js";
 import { el, score, toast } from "./dom.js";
 import { t } from "./words.js";
 
@@ -13,7 +13,9 @@ export function whenChanged(callback) {
   onChanged = callback;
 }
 
+// Asked for where nobody is signed in by name: who is stands in the audit whatever a form says.
 export function nameField() {
+  if (me().name) return [];
   return [
     el("label", { for: "by" }, t("Your name, for the list of changes")),
     el("input", { id: "by", name: "by", required: true, maxlength: "64", autocomplete: "name", value: remembered() }),
@@ -31,7 +33,8 @@ export function ask({ title, lead, fields, action, danger = false, send, done })
     event.preventDefault();
     submit.disabled = true;
     const values = Object.fromEntries(new FormData(form));
-    if (values.by) localStorage.setItem(NAME, values.by);
+    values.by ??= me().name;
+    if (values.by && !me().name) localStorage.setItem(NAME, values.by);
     try {
       await send(values);
       box.close();
@@ -213,5 +216,16 @@ export function rollBack(pipeline) {
     danger: true,
     send: (values) => post(`/api/pipelines/${pipeline.name}/roll-back`, values),
     done: t("Rolled back"),
+  });
+}
+
+export function acknowledge(notice, title) {
+  ask({
+    title: t("Have you seen this?"),
+    lead: `${title}. ${t("The sound ends. The notice stands until its cause is gone.")}`,
+    fields: nameField(),
+    action: t("Acknowledge"),
+    send: (values) => post(`/api/notices/${notice.id}/acknowledge`, values),
+    done: t("Acknowledged"),
   });
 }

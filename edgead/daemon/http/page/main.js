@@ -1,12 +1,15 @@
 // The page: signing in, the five views, the state of the connection.
 
+import { NoticesView } from "./alarms.js";
 import { get, post, session, whenSignedOut } from "./api.js";
 import { showChanges } from "./changes.js";
 import { whenChanged } from "./dialogs.js";
 import { by, clock, say } from "./dom.js";
 import { EvidenceView, linkTo } from "./evidence.js";
+import { enterKiosk, leaveKiosk, offerKiosk } from "./kiosk.js";
 import { KindsView } from "./kinds.js";
 import { LiveView } from "./live.js";
+import { showPerson, showSignIn, watchPeople } from "./people.js";
 import { ProductionBox } from "./production.js";
 import { ReportView } from "./report.js";
 import { offerSettings } from "./settings.js";
@@ -18,12 +21,14 @@ const VIEWS = ["live", "evidence", "kinds", "report", "system", "changes"];
 
 translatePage();
 offerSettings();
+offerKiosk();
 const live = new LiveView((verdict) => (location.hash = linkTo(verdict)));
 const evidence = new EvidenceView();
 const kinds = new KindsView();
 const report = new ReportView();
 const system = new SystemView();
 let production = null;
+const notices = new NoticesView();
 let signedIn = false;
 let events = null;
 let seenAt = null;
@@ -31,11 +36,14 @@ let seenAt = null;
 function route() {
   const [name, first, second] = location.hash.slice(1).split("/");
   const view = VIEWS.includes(name) ? name : "live";
+  // In the kiosk a reject can be looked at; only the way to Live, with its tabs, leads out.
+  if (name === "kiosk") enterKiosk();
+  else if (view === "live") leaveKiosk();
   by("sign-in").hidden = signedIn;
   document.querySelector(".tabs").hidden = !signedIn;
   for (const each of VIEWS) by(each).hidden = !signedIn || each !== view;
   for (const link of document.querySelectorAll(".tabs a")) {
-    if (link.hash === `#${view}`) link.setAttribute("aria-current", "page");
+    if (link.hash === `#${view}`) link.setAttribute("aria-current", "page"), link.scrollIntoView({ block: "nearest", inline: "nearest" });
     else link.removeAttribute("aria-current");
   }
   if (!signedIn) return;
@@ -57,6 +65,7 @@ async function refresh() {
     kinds.showStatus(status);
     report.showStatus(status);
     system.showStatus(status);
+    notices.refresh();
     document.title = status.ready ? "edgead" : "(!) edgead";
   } catch (problem) {
     if (signedIn && problem.status === 0) disconnected();
@@ -99,38 +108,25 @@ function listen() {
   events?.close();
   events = new EventSource("/api/events");
   events.addEventListener("verdict", (event) => live.hear(JSON.parse(event.data)));
+  events.addEventListener("notice", () => notices.load());
   events.addEventListener("dropped", (event) => live.missed(JSON.parse(event.data).dropped));
 }
 
 function signedOut() {
   signedIn = false;
+  notices.clear();
   events?.close();
   events = null;
   say(by("connection"), t("Signed out"));
   delete by("connection").dataset.state;
-  by("sign-out").hidden = true;
+  for (const id of ["who", "unlock", "sign-out"]) by(id).hidden = true;
   route();
-  by("token").focus();
+  showSignIn();
 }
-
-by("sign-in").querySelector("form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const error = by("sign-in").querySelector(".form-error");
-  error.hidden = true;
-  try {
-    await post("/api/login", { token: by("token").value });
-    by("token").value = "";
-    await begin();
-  } catch (problem) {
-    error.textContent = problem.message;
-    error.hidden = false;
-    by("token").select();
-  }
-});
 
 by("sign-out").addEventListener("click", async () => {
   await post("/api/logout").catch(() => {});
-  signedOut();
+  begin();
 });
 
 async function begin() {
@@ -139,7 +135,7 @@ async function begin() {
     if (!found.signed_in) return signedOut();
     signedIn = true;
     production ??= new ProductionBox();
-    by("sign-out").hidden = !found.token_needed;
+    showPerson();
     route();
   } catch {
     disconnected();
@@ -147,9 +143,11 @@ async function begin() {
   }
 }
 
-whenSignedOut(signedOut);
+whenSignedOut(() => signedIn && begin());
+watchPeople(begin);
 whenChanged(() => {
   refresh();
+  notices.load();
   live.again();
   if (!by("evidence").hidden) evidence.again();
   if (!by("kinds").hidden) kinds.load();

@@ -13,8 +13,8 @@ export class SystemView {
   showStatus(status) {
     showIssues(status);
     // A button that is being pressed or has the focus is not replaced under the finger.
-    if (by("system").hidden || by("system").contains(document.activeElement)) return this.refreshNumbers(status);
-    by("system").replaceChildren(
+    if (by("system").hidden || by("system-parts").contains(document.activeElement)) return this.refreshNumbers(status);
+    by("system-parts").replaceChildren(
       el(
         "div", { class: "columns" },
         el("section", { class: "units" }, el("h2", {}, t("Cameras")), status.cameras.map(cameraCard)),
@@ -28,7 +28,7 @@ export class SystemView {
   refreshNumbers(status) {
     if (by("system").hidden) return;
     const cards = [...status.cameras.map(cameraCard), ...status.pipelines.map(pipelineCard), ...status.sinks.map(sinkCard), evidenceCard(status)];
-    by("system").querySelectorAll(".unit-card").forEach((card, index) => {
+    by("system-parts").querySelectorAll(".unit-card").forEach((card, index) => {
       if (cards[index] && !card.contains(document.activeElement)) card.replaceWith(cards[index]);
     });
   }
@@ -103,11 +103,11 @@ function pipelineCard(pipeline) {
       [t("Reject above"), score(limits?.reject)],
     ],
     [
-      el("button", { onclick: (event) => selfTest(pipeline, event.target) }, t("Self-test")),
-      limits && el("button", { onclick: () => changeThresholds(pipeline, []) }, t("Thresholds")),
-      el("button", { onclick: () => openModels(pipeline) }, t("Change model")),
-      pipeline.drift?.state === "warning" && el("button", { onclick: () => acceptDrift(pipeline) }, t("Accept drift")),
-      pipeline.can_roll_back && el("button", { onclick: () => rollBack(pipeline) }, t("Roll back")),
+      el("button", { "data-needs": "operate", onclick: (event) => selfTest(pipeline, event.target) }, t("Self-test")),
+      limits && el("button", { "data-needs": "engineer", onclick: () => changeThresholds(pipeline, []) }, t("Thresholds")),
+      el("button", { "data-needs": "engineer", onclick: () => openModels(pipeline) }, t("Change model")),
+      pipeline.drift?.state === "warning" && el("button", { "data-needs": "engineer", onclick: () => acceptDrift(pipeline) }, t("Accept drift")),
+      pipeline.can_roll_back && el("button", { "data-needs": "engineer", onclick: () => rollBack(pipeline) }, t("Roll back")),
     ].filter(Boolean),
   );
 }

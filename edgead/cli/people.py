@@ -1,0 +1,142 @@
+"""The verb `user`: who may sign in on the daemon's page by name."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from edgead.cli.app import Json, app, print_report
+from edgead.cli.console import stderr
+from edgead.errors import SettingsError
+
+if TYPE_CHECKING:
+    from edgead.site.users import User
+
+
+class UserAction(str, Enum):
+    add = "add"
+    remove = "remove"
+    list = "list"
+    passwd = "passwd"
+    role = "role"
+    pin = "pin"
+
+
+class RoleName(str, Enum):
+    view = "view"
+    operate = "operate"
+    engineer = "engineer"
+
+
+@app.command()
+def user(
+    action: Annotated[
+        UserAction,
+        typer.Argument(
+            help="`add`, `remove`; `passwd`: another password; `role`: another role; `pin`: a PIN for panels, an empty "
+            "one takes it away; `list` shows all."
+        ),
+    ],
+    name: Annotated[str | None, typer.Argument(help="Of the person; it stands in the list of changes.")] = None,
+    role: Annotated[RoleName | None, typer.Option(help="What the person may do, for `add` and `role`.")] = None,
+    users: Annotated[Path, typer.Option(help="The file that `http.users` of the site file names.")] = Path(
+        "users.yaml"
+    ),
+    json: Json = False,
+) -> None:
+    """Say who may sign in on the daemon's page by name. Passwords and PINs are asked for, or read from a pipe."""
+    from edgead.site.users import read_users, write_users
+
+    known = read_users(users)
+    if action is UserAction.list:
+        listed = {each: {"role": kept.role, "pin": kept.pin is not None} for each, kept in known.items()}
+        print_report({"file": str(users), "users": listed}, json, lambda: _table(users, known))
+        return
+    if name is None:
+        raise SettingsError(f"edgead user {action.value} needs a name")
+    if (role is not None) != (action in (UserAction.add, UserAction.role)):
+        raise SettingsError(f"edgead user {action.value}: {'it takes no --role' if role else '--role is missing'}")
+    name, changed = _changed(users, known, action, name, role)
+    others = {each: kept for each, kept in known.items() if each != name}
+    write_users(users, others | ({name: changed} if changed else {}))
+    if os.name == "posix" and os.geteuid() == 0 and users.stat().st_uid == 0:
+        stderr.print(f"note: {users} belongs to root: a daemon of another user cannot read it", style="yellow")
+    report = {"file": str(users), "name": name, "action": action.value, "role": changed.role if changed else None}
+    print_report(report, json, lambda: f"{action.value} {name}: {users} is written")
+
+
+def _changed(
+    users: Path, known: dict[str, User], action: UserAction, name: str, role: RoleName | None
+) -> tuple[str, User | None]:
+    """Make what is to stand in the file of a person: None where nothing."""
+    from edgead.site.passwords import check_argon2, hash_secret
+    from edgead.site.users import User, find_user, user_name
+
+    check_argon2()  # before anything is asked for
+    found = find_user(known, name)
+    if action is UserAction.add:
+        if found is not None:
+            raise SettingsError(f"{users}: {found[0]} is there already: passwd, role and pin change what is known")
+        try:
+            name = user_name(name)
+        except ValueError as error:
+            raise SettingsError(f"{name!r}: {error}") from None
+        assert role is not None
+        return name, User(role=role.value, password=hash_secret(_asked_password(name)))
+    if found is None:
+        raise SettingsError(f"{users}: there is no {name!r}, known are {', '.join(known) or 'none'}")
+    name, user = found
+    if action is UserAction.passwd:
+        return name, user.model_copy(update={"password": hash_secret(_asked_password(name))})
+    if action is UserAction.pin:
+        pin = _asked_pin(name)
+        return name, user.model_copy(update={"pin": hash_secret(pin) if pin else None})
+    return name, user.model_copy(update={"role": role.value}) if role else None
+
+
+def _asked_password(name: str) -> str:
+    from edgead.site.passwords import FEWEST_CHARACTERS, MOST_CHARACTERS
+
+    password = _asked(f"Password of {name}")
+    if not FEWEST_CHARACTERS <= len(password) <= MOST_CHARACTERS:
+        raise SettingsError(
+            f"a password has {FEWEST_CHARACTERS} to {MOST_CHARACTERS} characters: four words are easy to keep"
+        )
+    if name.casefold() in password.casefold():
+        raise SettingsError("the password holds the name: choose another one")
+    return password
+
+
+def _asked_pin(name: str) -> str:
+    from edgead.site.passwords import PIN, is_easy
+
+    pin = _asked(f"PIN of {name}")
+    if pin and (not PIN.fullmatch(pin) or is_easy(pin)):
+        raise SettingsError("a PIN has 4 to 8 digits, not all the same and not in a row")
+    return pin
+
+
+def _asked(what: str) -> str:
+    """Ask twice where somebody sits at the terminal; else read one line, for whoever sets up many devices."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    given = getpass.getpass(f"{what}: ")
+    if getpass.getpass("Again: ") != given:
+        raise SettingsError("the two differ: nothing is written")
+    return given
+
+
+def _table(users: Path, known: dict[str, User]) -> Table:
+    table = Table(title=str(users), title_justify="left")
+    for column in ("name", "role", "PIN"):
+        table.add_column(column)
+    for name, user in known.items():
+        table.add_row(name, user.role, "yes" if user.pin else "")
+    return table

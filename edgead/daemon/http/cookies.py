@@ -1,0 +1,102 @@
+"""What signed-in browsers bring: the cookie of a session, that of a panel, and that of a PIN which raises its role."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from edgead.daemon.http.accounts import Accounts
+from edgead.daemon.http.actors import Who
+from edgead.daemon.http.panels import Panel, Panels
+from edgead.daemon.http.sessions import Session, Sessions
+from edgead.site.http import HttpSection
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """How a request was let in."""
+
+    who: Who
+    csrf: str | None = None
+    """What it must bring to change something; None where no browser sends what lets it in by itself."""
+
+
+class Cookies:
+    """Opens, finds and ends the sessions of browsers."""
+
+    def __init__(self, section: HttpSection, accounts: Accounts):
+        self.panels = Panels(section.panels)
+        self.sessions = Sessions(lifetime_s=section.session_hours * 3600)
+        self.raised = Sessions(lifetime_s=section.unlock_minutes * 60)
+        self._section, self._accounts = section, accounts
+        # A __Host- cookie can be set by nobody but this host, over HTTPS.
+        self._name = "__Host-edgead" if section.secure_cookie else "edgead"
+        self._panel, self._raised = f"{self._name}-panel", f"{self._name}-raised"
+
+    def find(self, request: HTTPConnection) -> SignedIn | None:
+        """Find out who sends a request: who has unlocked its panel, else who signed in, else the panel."""
+        panel = self.panel_of(request)
+        raised = self._valid(self.raised, request.cookies.get(self._raised)) if panel else None
+        if panel and raised and raised.who.panel == panel.name:
+            return SignedIn(raised.who, raised.csrf)
+        session = self._valid(self.sessions, request.cookies.get(self._name))
+        if session is not None:
+            return SignedIn(session.who, session.csrf)
+        return SignedIn(self.as_panel(panel.name), panel.csrf) if panel else None
+
+    def panel_of(self, request: HTTPConnection) -> Panel | None:
+        """Give the panel that a request comes from."""
+        return self.panels.find(request.cookies.get(self._panel))
+
+    def as_panel(self, name: str) -> Who:
+        """Give whom anybody at a panel is."""
+        return Who(self._section.panels[name].role, "panel", panel=name)
+
+    def raised_s(self, request: HTTPConnection) -> float | None:
+        """How long a PIN raises the role of a panel from now on; None where none does."""
+        session = self.raised.find(request.cookies.get(self._raised))
+        return None if session is None else self.raised.left_s(session)
+
+    def _valid(self, sessions: Sessions, cookie: str | None) -> Session | None:
+        session = sessions.find(cookie)
+        account = session.who.account if session else None
+        if session and account and self._accounts.find(session.who.name) != (session.who.name, account):
+            sessions.close(cookie)  # the file of users says something else of this person now
+            return None
+        return session
+
+    def sign_in(self, request: HTTPConnection, answer: Response, who: Who) -> None:
+        """Open a session, give its cookie to an answer, and end those that the browser had before."""
+        self.sign_out(request, answer)
+        if who.way == "panel":
+            self._give(answer, self._panel, self.panels.open(who.panel), self._section.panels[who.panel].days * 86_400)
+        else:
+            self._give(answer, self._name, self.sessions.open(who), self.sessions.lifetime_s)
+
+    def sign_out(self, request: HTTPConnection, answer: Response) -> None:
+        """End the sessions of a browser."""
+        self.sessions.close(request.cookies.get(self._name))
+        self.panels.close(request.cookies.get(self._panel))
+        self._take(request, answer, self._name)
+        self._take(request, answer, self._panel)
+        self.lock(request, answer)
+
+    def unlock(self, request: HTTPConnection, answer: Response, who: Who) -> None:
+        """Raise the role of a panel for some minutes; its own cookie is worth no more than before."""
+        self.raised.close(request.cookies.get(self._raised))
+        self._give(answer, self._raised, self.raised.open(who), self.raised.lifetime_s)
+
+    def lock(self, request: HTTPConnection, answer: Response) -> None:
+        """End what a PIN has raised."""
+        self.raised.close(request.cookies.get(self._raised))
+        self._take(request, answer, self._raised)
+
+    def _give(self, answer: Response, name: str, value: str, lifetime_s: float) -> None:
+        secure = self._section.secure_cookie
+        answer.set_cookie(name, value, max_age=int(lifetime_s), httponly=True, samesite="strict", secure=secure)
+
+    def _take(self, request: HTTPConnection, answer: Response, name: str) -> None:
+        if name in request.cookies:
+            answer.delete_cookie(name, httponly=True, samesite="strict", secure=self._section.secure_cookie)
