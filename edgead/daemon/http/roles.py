@@ -20,6 +20,7 @@ NEEDED: dict[tuple[str, str], Role] = {
     ("POST", "/api/pipelines/{name}/self-test"): "operate",
     ("POST", "/api/verdicts/{verdict_id}/false-reject"): "operate",
     ("POST", "/api/verdicts/{verdict_id}/kind"): "operate",
+    ("POST", "/api/production/orders"): "operate",
     # What holds for every part from now on, or changes how those of the past are shown.
     ("PUT", "/api/pipelines/{name}/thresholds"): "engineer",
     ("POST", "/api/pipelines/{name}/model"): "engineer",
