@@ -18,6 +18,7 @@ BENCHMARKS = (
     "drift",
     "few",
     "few_shot",
+    "fleet",
     "folds",
     "golden",
     "kernels",

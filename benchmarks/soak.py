@@ -176,7 +176,7 @@ def write_site(folder: Path, model: Path, rate: float, realtime: Mapping[str, An
         "cameras": {"conveyor": {"uri": f"synthetic:?seed=3&count=40&defect_rate=0.1&rate={rate:g}&repeat=1"}},
         "pipelines": {"line": line},
         "sinks": {"lines": {"kind": "uri", "uri": f"jsonl:{folder.absolute() / 'verdicts.jsonl'}"}},
-        "store": {"folder": "evidence", "most_mib": 200, "free_mib": 0},
+        "store": {"folder": "evidence", "most_mib": 200, "free_mib": 0, "recent": {"frames": 40}},
         "http": {"port": 0},
     }
     path = folder / "site.yaml"

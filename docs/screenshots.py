@@ -27,7 +27,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 DOCS = Path(__file__).parent
 PARTS = 130  # on the chart
 RATE_HZ = 4
-DESKTOP = {"viewport": {"width": 1360, "height": 1090}}
+DESKTOP = {"viewport": {"width": 1440, "height": 900}}
 REPORT = {"viewport": {"width": 1060, "height": 1310}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True}
 
@@ -90,8 +90,8 @@ def take(browser: Browser, url: str) -> None:
     page = browser.new_page(**PHONE)
     page.goto(f"{url}/#evidence")
     page.locator("#verdicts button").first.wait_for()
-    scores = [float(score) for score in page.locator("#verdicts .score-of").all_text_contents()]
-    page.locator("#verdicts button").nth(scores.index(max(scores))).click()
+    shares = [int(share.rstrip(" %")) for share in page.locator("#verdicts .score-of").all_text_contents()]
+    page.locator("#verdicts button").nth(shares.index(max(shares))).click()
     page.locator("#detail .film img").last.wait_for()
     page.wait_for_timeout(800)
     save(page, "page_phone.jpg", lambda page: True)
@@ -106,10 +106,10 @@ def set_thresholds(url: str) -> None:
 
 
 def during_a_clear_reject(page: Page) -> bool:
-    score, threshold = (float(page.locator(name).text_content() or "nan") for name in ("#score", "#reject-threshold"))
+    share = page.locator("#score").text_content() or "0 %"
     shown = page.locator("#live-image").get_attribute("data-frame")
-    newest = page.locator("#last-reject").get_attribute("data-id")
-    return page.locator("#word").text_content() == "Reject" and shown == newest and score > 1.1 * threshold
+    newest = page.locator("#rejects button").first.get_attribute("data-id")
+    return page.locator("#word").text_content() == "Reject" and shown == newest and int(share.rstrip(" %")) > 110
 
 
 def save(page: Page, name: str, good: Callable[[Page], bool]) -> None:

@@ -15,6 +15,8 @@ FAULT: Decision = "fault"
 """Of a part of which a view is missing; no detector decides so."""
 DECISIONS: tuple[Decision, ...] = ("ok", "review", "reject")
 """What a detector decides, from good to bad."""
+Opinion = Literal["good", "bad"]
+"""What a person says of a part, whatever was decided."""
 UNKNOWN_KIND = "unknown kind"
 """The `kind` of a reject that is like none of the kinds that are known."""
 MOST_PART_CHARACTERS = 128

@@ -78,14 +78,15 @@ class Broker:
 class Receiver:
     """Receives into `records`, with a session that outlives the broker."""
 
-    def __init__(self, broker: Broker, topic: str, qos: int):
+    def __init__(self, broker: Broker, topic: str, qos: int, *, name: str = "receiver"):
         from paho.mqtt import client as paho
         from paho.mqtt.enums import CallbackAPIVersion
 
         self.records: list[dict] = []
         self.topics: list[str] = []
+        self.retained: list[bool] = []
         self._subscribed = threading.Event()
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, "receiver", clean_session=False)
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, name, clean_session=False)
         self._client.username_pw_set(USER, PASSWORD)
         if broker.ca_file:
             self._client.tls_set(ca_certs=str(broker.ca_file))
@@ -99,6 +100,7 @@ class Receiver:
 
     def _receive(self, _client, _data, message) -> None:
         self.topics.append(message.topic)
+        self.retained.append(message.retain)
         self.records.append(json.loads(message.payload))
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:

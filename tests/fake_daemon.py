@@ -14,14 +14,19 @@ from typing import Any
 import cv2
 from fakes import make_verdict, numbered
 
+from edgead.daemon.alarms import Finding
+from edgead.daemon.commission import Commissioning
+from edgead.daemon.notice_ledger import NoticeLedger
 from edgead.drift import DriftState
 from edgead.errors import SettingsError
 from edgead.evidence import EvidenceStore
 from edgead.evidence.chain import Checked, Head
+from edgead.evidence.production.tally import Tally
 from edgead.images.files import decode_image
 from edgead.images.overlay import draw_overlay
 from edgead.profiling.latency import LatencyRecorder
 from edgead.serialization import verdict_record
+from edgead.serialization.notice import KINDS, Notice, NoticeKind
 from edgead.site.schema import HttpSection, Site
 from edgead.types import NO_PART, Frame, Part, Verdict
 
@@ -171,6 +176,82 @@ class FakeKinds:
         self.calls.append(("correct", *given, by))
 
 
+class FakeProduction:
+    """A shift with ten parts and an order; tests of production figures have a real store."""
+
+    def __init__(self) -> None:
+        order = {"name": "A-17", "batch": "", "started_at": WHEN.isoformat(), "by": "Anna"}
+        self.orders = SimpleNamespace(newest=lambda limit=50: [order], between=lambda begin, end: [], start=self.start)
+
+    def start(self, *, name: str, batch: str, by: str) -> None:
+        pass
+
+    def count(self, unit: Any, period: Any) -> Tally:
+        return Tally(7, 2, 1, false_rejects=1)
+
+    def by_hour(self, unit: Any, period: Any) -> list[Tally]:
+        return [Tally(7, 2, 1)]
+
+    def report(self, asked: Any) -> list[Any]:
+        return []
+
+    def marks(self, wanted: Any, *, limit: int = 100) -> list[dict[str, Any]]:
+        return []
+
+    def report_file(self, asked: Any, kind: str) -> bytes:
+        return b"group"
+
+    def verdicts_file(self, wanted: Any, kind: str) -> Any:
+        return iter([b"id"])
+
+    def images_size(self, wanted: Any) -> tuple[int, int]:
+        return 2, 2**20
+
+    def images_file(self, wanted: Any) -> Any:
+        return iter([b"PK"])
+
+
+class FakeMarks:
+    def __init__(self, rows: list[dict[str, Any]]):
+        self._rows = rows
+
+    def _set(self, id: str, mark: dict[str, Any] | None) -> None:
+        for row in self._rows:
+            if row["id"] == id:
+                row["mark"] = mark
+                row["false_reject"] = mark if mark and mark["verdict"] == "good" and row["decision"] != "ok" else None
+
+    def mark(self, id: str, opinion: str, *, by: str, note: str = "", pipeline: str | None = None) -> bool:
+        self._set(id, {"verdict": opinion, "at": WHEN.isoformat(), "by": by, "note": note})
+        return True
+
+    def take_back(self, id: str, *, by: str, pipeline: str | None = None) -> None:
+        self._set(id, None)
+
+
+class FakeLessons:
+    """One lesson that a test puts here; what is asked for is only written down."""
+
+    def __init__(self) -> None:
+        self.found: list[Any] = []
+        self.calls: list[tuple[Any, ...]] = []
+
+    def all(self) -> list[Any]:
+        return self.found
+
+    def sheet(self, pipeline: str) -> Path | None:
+        return None
+
+    def start(self, pipeline: str, good: list[str], *, by: str, force: bool = False) -> None:
+        self.calls.append(("start", pipeline, list(good), by, force))
+
+    def accept(self, pipeline: str, *, by: str) -> None:
+        self.calls.append(("accept", pipeline, by))
+
+    def discard(self, pipeline: str, *, by: str) -> None:
+        self.calls.append(("discard", pipeline, by))
+
+
 class FakeStore:
     def __init__(self, folder: Path):
         self.kinds = FakeKinds()
@@ -178,13 +259,18 @@ class FakeStore:
         self.rows: list[dict[str, Any]] = []
         self.changes: list[dict[str, Any]] = []
         self.parts = SimpleNamespace(newest=lambda part, **asked: [])
+        self.production = FakeProduction()
+        self.images: dict[str, Any] = {}
+        self.recent = SimpleNamespace(find=self.images.get)
+        self.marks = FakeMarks(self.rows)
         self.audit_chain = SimpleNamespace(head=Head(3, "c0de" * 16), problem=None, check=self._check_chain)
 
     def _check_chain(self) -> Checked:
         return Checked(len(self.changes), 0, self.audit_chain.head, self.audit_chain.problem)
 
     def add(self, frame: Frame, verdict: Verdict) -> None:
-        self.rows.append({**verdict_record(frame, verdict), "false_reject": None})
+        self.rows.append({**verdict_record(frame, verdict), "false_reject": None, "mark": None, "recent": True})
+        self.images[frame.id] = frame.image
         place = self.folder / frame.id
         place.mkdir()
         images = {"before-001": numbered(999), "frame": frame.image, "heat": draw_overlay(frame.image, verdict)}
@@ -192,18 +278,22 @@ class FakeStore:
             cv2.imwrite(str(place / f"{name}.jpg"), image)
 
     def verdicts(
-        self, *, pipeline=None, decision=None, kind=None, part=NO_PART, before_id=None, limit=50
+        self, *, pipeline=None, decision=None, kind=None, part=NO_PART, mark=None, before_id=None, limit=50
     ) -> list[dict[str, Any]]:
         ids = [row["id"] for row in self.rows]
         rows = self.rows[: ids.index(before_id)] if before_id in ids else [] if before_id else self.rows
         asked = {"pipeline": pipeline, "decision": decision, "kind": kind}
         asked |= {name: value or None for name, value in asdict(part).items()}
         wanted = [row for row in rows if all(value in (None, row[key]) for key, value in asked.items())]
-        return wanted[::-1][:limit]
+        wanted = [row for row in wanted if mark in (None, (row["mark"] or {}).get("verdict"))]
+        return [{**row, "images": self._images(row["id"])} for row in wanted[::-1][:limit]]
 
     def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:
         found = [row for row in self.rows if row["id"] == id and pipeline in (None, row["pipeline"])]
-        return {**found[0], "images": sorted(file.name for file in (self.folder / id).iterdir())} if found else None
+        return {**found[0], "images": self._images(id)} if found else None
+
+    def _images(self, id: str) -> list[str]:
+        return sorted(file.name for file in (self.folder / id).iterdir())
 
     def image(self, id: str, name: str, *, pipeline: str | None = None) -> Path | None:
         found = self.verdict(id, pipeline=pipeline)
@@ -213,10 +303,8 @@ class FakeStore:
         rows = [row for row in self.verdicts(pipeline=pipeline) if datetime.fromisoformat(row["captured_at"]) >= since]
         return Counter(row["decision"] for row in rows)
 
-    def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> None:
-        for row in self.rows:
-            if row["id"] == id:
-                row["false_reject"] = {"at": WHEN.isoformat(), "by": by, "note": note}
+    def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> bool:
+        return self.marks.mark(id, "good", by=by, note=note)
 
     def add_audit(self, **change: Any) -> None:
         self.changes.insert(0, {"seq": len(self.changes) + 1, "at": WHEN.isoformat(), "hash": "c0de" * 16, **change})
@@ -232,6 +320,11 @@ class FakeStore:
         return ("images are not kept: the disk is full",)
 
 
+class FakeNotices(NoticeLedger):
+    def acknowledge(self, id: str, *, by: str) -> Notice | None:
+        return super().acknowledge(id, by)[0]
+
+
 class FakeDaemon:
     def __init__(self, folder: Path, *, http: HttpSection | None = None, store: EvidenceStore | None = None):
         model = folder / "models" / "first"
@@ -243,31 +336,49 @@ class FakeDaemon:
                 "cameras": {"conveyor": {"uri": "rtsp://user:password@camera/line"}},
                 "pipelines": {"front": {"camera": "conveyor", "model": model, "trigger": {"kind": "software"}}},
                 "http": http or HttpSection(port=0),
+                "store": {"folder": folder / "evidence", "free_mib": 0},
             }
         )
         self.cameras = {"conveyor": FakeCamera()}
         self.pipelines = {"front": FakePipeline(model)}
+        self.notices = FakeNotices(folder / "notices.json")
         self.followers = {"front": FakeFollower()}
         queued = dict(name="plc", uri="modbus://plc", waiting=1, written=9, dropped=2, failed=3, problem="away")
-        self.queued = queued | dict(required=True, failing_s=42.0, blocks=False)
+        self.queued = queued | dict(required=True, failing_s=42.0, blocks=False, notices_lost=0)
         counted = dict(decisions={"ok": 3, "review": 0, "reject": 1, "fault": 1}, waiting=1, unmatched=2)
         said = dict(rule="worst", reason="left: no verdict within 500 ms", problem=None)
         self.parts = {"cap": SimpleNamespace(status=lambda: SimpleNamespace(**counted, **said, **CAP))}
         self.sinks = {"plc": SimpleNamespace(status=lambda: SimpleNamespace(**self.queued))}
         self.store = store or FakeStore(folder / "images")
         self.pipelines["front"].audit = self.store.add_audit
+        self.lessons = FakeLessons()
         self.listeners: list[queue.Queue] = []
+        self.commissioning = Commissioning(self)
 
     def subscribe_verdicts(self) -> queue.Queue:
         self.listeners.append(queue.Queue())
         return self.listeners[-1]
 
-    def judge(self, number: int, score: float, kind: str | None = None, part: Part = NO_PART) -> str:
-        frame, verdict = make_judged(number, score)
+    def raise_notice(self, kind: NoticeKind, text: str, **values: float) -> Notice | None:
+        name, severity = {"camera": "conveyor"}.get(kind, "front"), KINDS[kind][1][-1]
+        return self._news(self.notices.stand(Finding(kind, name, text, severity, **values)))
+
+    def resolve_notice(self, notice: Notice) -> Notice | None:
+        return self._news(self.notices.resolve(notice.key))
+
+    def _news(self, notice: Notice | None) -> Notice | None:
+        for listener in self.listeners:
+            listener.put(notice)
+        return notice
+
+    def judge(
+        self, number: int, score: float, kind: str | None = None, part: Part = NO_PART, *, pipeline: str = "front"
+    ) -> str:
+        frame, verdict = make_judged(number, score, pipeline=pipeline)
         frame = replace(frame, part=part)
         verdict = replace(verdict, kind=kind, kind_p_value=None if kind is None else 0.25)
         self.cameras["conveyor"].frame = frame
-        self.pipelines["front"].judged = frame, verdict
+        self.pipelines[pipeline].judged = frame, verdict
         self.store.add(frame, verdict)
         if isinstance(self.store, EvidenceStore):
             self.store.keep(frame, verdict)

@@ -86,6 +86,11 @@ def edit_manifest(path: Path, change: Callable[[dict], object], *, stamp: bool =
     (path / "manifest.json").write_text(json.dumps({**content, "manifest_sha256": digest}))
 
 
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
 def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

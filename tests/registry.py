@@ -1,4 +1,4 @@
-"""A real registry (Debian's docker-registry), with or without a password; and models small enough to send."""
+"""A real registry (Debian's docker-registry), with or without TLS and a password; and models small enough to send."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import subprocess
 import time
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
+from broker import write_certificates
 from patience import MOST_S
 
 from edgead.artifact.folder import new_artifact, write_manifest
@@ -34,7 +34,7 @@ def find_registry() -> str:
 class RealRegistry:
     """Keeps what it has in a folder over a restart."""
 
-    def __init__(self, folder: Path, *, guarded: bool = False):
+    def __init__(self, folder: Path, *, guarded: bool = False, tls: bool = False):
         self._program = find_registry()
         folder.mkdir()
         with socket.socket() as free:
@@ -52,6 +52,10 @@ class RealRegistry:
             self._environment["REGISTRY_AUTH"] = "htpasswd"
             self._environment["REGISTRY_AUTH_HTPASSWD_REALM"] = "line"
             self._environment["REGISTRY_AUTH_HTPASSWD_PATH"] = str(folder / "htpasswd")
+        if tls:
+            write_certificates(folder)
+            self._environment["REGISTRY_HTTP_TLS_CERTIFICATE"] = str(folder / "server.pem")
+            self._environment["REGISTRY_HTTP_TLS_KEY"] = str(folder / "server.key")
         self._config.write_text("version: 0.1\nstorage: {filesystem: {}}\nhttp: {}\n")
         self.process: subprocess.Popen | None = None
 
@@ -63,9 +67,9 @@ class RealRegistry:
         while True:
             assert self.process.poll() is None and time.monotonic() < deadline, self._log.read_text()
             try:
-                httpx.get(f"http://127.0.0.1:{self.port}/v2/")
+                socket.create_connection(("127.0.0.1", self.port), timeout=MOST_S).close()
                 return
-            except httpx.TransportError:
+            except OSError:
                 time.sleep(0.02)
 
     def stop(self) -> None:

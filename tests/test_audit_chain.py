@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sqlite3
 import threading
 from contextlib import closing
@@ -122,12 +123,14 @@ def test_what_was_cut_off_is_seen_against_a_hash_that_was_kept(rows):
     assert "the whole chain was made again" in chain.check(again, head).problem
 
 
-def test_a_database_that_is_changed_by_hand_is_found(tmp_path):
+def test_a_database_that_is_changed_by_hand_is_found(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "edgead.evidence.access")
     with closing(open_store(tmp_path)) as store:
         for change in CHANGES:
             store.add_audit(pipeline="caps", **change)
         head = store.audit_chain.head
         assert store.audit_chain.check().problem is None
+    assert caplog.records[-1].getMessage() == f"audit row 5: {head.hash}" and caplog.records[-1].audit == head.hash
     with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
         connection.execute("UPDATE audit SET \"by\" = 'ben' WHERE seq = 4")
         connection.commit()

@@ -16,6 +16,7 @@ from edgead import Detector
 from edgead.artifact.folder import Artifact
 from edgead.calibration.conformal import CalibrationError
 from edgead.dataset.folders import DatasetError
+from edgead.dataset.places import read_ignored
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images.files import list_images, write_image
 from edgead.learning.commission import CommissionPlan, commission
@@ -23,6 +24,7 @@ from edgead.learning.commission.backbone import PACKAGED, open_backbone, package
 from edgead.learning.commission.checks import find_blurred, find_odd
 from edgead.learning.commission.collect import CommissionError, collect
 from edgead.learning.commission.run import _good_parts
+from edgead.preprocess import alignment_to
 from edgead.synthetic.line import conveyor
 from edgead.types import Frame
 
@@ -140,6 +142,25 @@ def test_an_earlier_model_gives_no_backbone(tmp_path):
     earlier = Path(__file__).parent / "fixtures" / "schema_4"
     with pytest.raises(SettingsError, match=r"by an earlier edgead.*Retrain it, or name a packaged backbone \(fast"):
         commission("synthetic:", tmp_path / "model", CommissionPlan(backbone=str(earlier)))
+
+
+def test_places_are_those_of_train(tmp_path, parts):
+    for number, image in enumerate(parts):
+        write_image(tmp_path / "parts" / f"{number}.png", image)
+    rate = dict(false_reject_rate=0.3)
+    asked, golden = ("20,30,90,40", "300,300,460,300,460,460"), tmp_path / "parts" / "1.png"
+    plan = CommissionPlan(10, roi=(10, 10, 460, 460), ignore=asked, align=golden, **rate)
+    spec = commission(str(tmp_path / "parts"), tmp_path / "model", plan).artifact.manifest.preprocessing
+    assert spec.ignored == read_ignored(asked, parts[0].shape[:2], "a part")
+    assert spec.alignment == alignment_to(parts[1]) and spec.roi == (10, 10, 460, 460)
+
+
+@pytest.mark.parametrize("asked", ["500,0,9,9", "0,0,480,480", "1,2,3"])
+def test_places_that_cannot_be_are_refused_at_the_first_part(tmp_path, asked):
+    plan = CommissionPlan(30, ignore=[asked], keep_images=tmp_path / "parts")
+    with pytest.raises(SettingsError, match="--ignore"):
+        commission("synthetic:", tmp_path / "model", plan)
+    assert list((tmp_path / "parts").iterdir()) == []
 
 
 def test_nothing_is_left_when_the_source_ends_too_soon(tmp_path, parts):

@@ -68,6 +68,44 @@ def test_prometheus_takes_the_rules(tmp_path):
         assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+# Each alert that has a story here: what was measured every minute, and when it is to be on.
+STORIES = {
+    "EdgeadRejectsInARow": (['edgead_notices_open{kind="rejects_in_a_row"} 0x9 1x9'], "5m", "11m"),
+    "EdgeadYieldIsBelowItsLimit": (['edgead_notices_open{kind="yield_below"} 0x9 1x9'], "5m", "11m"),
+    "EdgeadNoPartComes": (['edgead_notices_open{kind="no_part"} 0x9 1x9'], "5m", "12m"),
+    "EdgeadYieldHasFallen": (
+        [
+            'edgead_verdicts_total{pipeline="a",decision="ok"} 0+90x40 3600+60x40',
+            'edgead_verdicts_total{pipeline="a",decision="reject"} 0+10x40 400+40x40',
+        ],
+        "40m",
+        "75m",
+    ),
+    "EdgeadNoticesAreLost": (['edgead_sink_notices_lost_total{sink="hook"} 0x9 1x9'], "5m", "11m"),
+    "EdgeadSinkFails": (['edgead_sink_faulty{sink="hook"} 0x9 1x9'], "9m", "13m"),
+    "EdgeadDrift": (['edgead_drift_warning{pipeline="a",cause="camera"} 0x9 1x9'], "9m", "16m"),
+}
+
+
+def test_alerts_come_when_they_should_and_not_before(tmp_path):
+    if not shutil.which("promtool"):
+        pytest.skip("RULES NOT TESTED BY PROMETHEUS: promtool is not installed")
+    tests = []
+    for alert, (series, calm, alarmed) in STORIES.items():
+        given = [{"series": name, "values": values} for name, _, values in (one.partition(" ") for one in series)]
+        firing = f'count(ALERTS{{alertname="{alert}", alertstate="firing"}}) or vector(0)'
+        checks = [
+            {"expr": firing, "eval_time": at, "exp_samples": [{"value": value}]}
+            for at, value in ((calm, 0), (alarmed, 1))
+        ]
+        tests.append({"interval": "1m", "input_series": given, "promql_expr_test": checks})
+    file = tmp_path / "test.yaml"
+    rules = [str(MONITORING / "alerts.yaml")]
+    file.write_text(yaml.safe_dump({"rule_files": rules, "evaluation_interval": "1m", "tests": tests}))
+    checked = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
 def test_the_site_of_the_container_loads_and_lies_in_its_volume(monkeypatch):
     monkeypatch.setenv("EDGEAD_TOKEN", "of-nobody-but-this-test")
     site = load_site(DEPLOY / "container-site.yaml")

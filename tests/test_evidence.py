@@ -51,7 +51,7 @@ def test_a_record_tells_what_all_sinks_tell(tmp_path):
         record = store.verdict(frame.id)
         assert before <= datetime.fromisoformat(record.pop("judged_at")) <= datetime.now(timezone.utc)
         assert (record.pop("images"), record.pop("false_reject"), record.pop("kind_correction")) == ([], None, None)
-        assert record.pop("shown_kind") == verdict.kind
+        assert (record.pop("shown_kind"), record.pop("mark"), record.pop("recent")) == (verdict.kind, None, False)
         expected = verdict_record(frame, verdict)
         del expected["stage_times"]["sink_ms"]
         assert record == json.loads(json.dumps(expected))
@@ -118,7 +118,7 @@ def test_an_image_that_cannot_be_drawn_is_reported_and_stops_no_other(tmp_path):
         store.add(wide, verdict)
         store.keep(wide, verdict, ())
         wait_until(lambda: store.status()["images_dropped"])
-        assert "cannot be written as JPEG" in store.problems()[0]
+        assert "cannot be written as an image" in store.problems()[0]
         good = keep(store, line, 0.9)
         wait_until(lambda: store.problems() == ())
         wait_until(lambda: store.status()["images_waiting"] == 0)

@@ -20,14 +20,20 @@ from pathlib import Path
 
 import pytest
 from patience import wait_until
-from sqlalchemy import event
+from sqlalchemy import delete, event
 from test_evidence import keep
 from test_evidence_versions import check_that_all_is_kept, killer_after
 from verdicts import Line, ids
 
 from edgead.evidence import EvidenceError, EvidenceStore
 from edgead.evidence.database import open_engine
+from edgead.evidence.production.counts import Unit
+from edgead.evidence.production.periods import Period
+from edgead.evidence.production.report import Question
+from edgead.evidence.production.rows import Wanted
+from edgead.evidence.production.tally import Tally
 from edgead.evidence.settings import StoreSection
+from edgead.evidence.tables import orders
 from edgead.evidence.versions import prepare_tables
 from edgead.types import Part
 
@@ -173,6 +179,29 @@ def earlier(server):
         for table in ("verdicts", "audit"):
             connection.execute(f"SELECT setval('{table}_seq_seq', (SELECT max(seq) FROM {table}))")
     return url
+
+
+def test_production_is_counted_and_exported_as_with_sqlite(tmp_path, server):
+    line, now = Line("made"), datetime.now(timezone.utc)
+    unit, hour = Unit("made"), Period("", now - timedelta(hours=1), now + timedelta(hours=1))
+    with closing(open_store(tmp_path, server)) as store:
+        parts = [line.part(score) for score in (0.1, 0.1, 0.45, 0.9)]
+        assert all(store.add(replace(frame, part=Part(batch="b")), verdict) for frame, verdict in parts)
+        store.mark_false_reject(parts[-1][0].id, by="anna")
+        store.production.orders.start(name="A-17", batch="b", by="anna")
+        expected = Tally(2, 1, 1, false_rejects=1)
+        assert store.production.count(unit, hour) == expected
+        found = {by: store.production.report(Question(by, (hour,), (unit,))) for by in ("day", "batch")}
+        assert [group.units["made"] for groups in found.values() for group in groups] == [expected, expected]
+        table = b"".join(store.production.verdicts_file(Wanted(hour.begin, hour.end, "made"), "csv"))
+        assert len(table.splitlines()) == 5
+        assert [period.name for period in store.production.orders.between(*hour[1:])] == ["A-17"]
+        with pytest.raises(EvidenceError, match="cannot execute DELETE in a read-only transaction"):
+            with store.production._access.writing() as connection:
+                connection.execute(delete(orders))
+    future = now + timedelta(days=91)
+    with closing(EvidenceStore(StoreSection(folder=tmp_path, url=server.url), now=lambda: future)) as store:
+        store.remove_old()
 
 
 def test_a_database_of_version_1_opens_with_its_rows_marks_and_audit(tmp_path, earlier):

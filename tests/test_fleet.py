@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -21,12 +22,15 @@ from edgead.artifact.oci.promote import tag_digest
 from edgead.artifact.oci.push import push
 from edgead.artifact.oci.tokens import RegistryError
 from edgead.daemon.fleet.devices import Device, Devices
+from edgead.daemon.fleet.followers import Followers
 from edgead.daemon.fleet.gate import Gate
+from edgead.daemon.fleet.member import Member
 from edgead.daemon.fleet.report import DeviceReport, PipelineReport, make_report, read_report
 from edgead.daemon.fleet.reporter import Reporter
 from edgead.errors import EdgeadError
 from edgead.plant.mqtt.options import BrokerOptions
 from edgead.site.follow import FleetSection
+from edgead.site.schema import Site
 
 SOURCE = "oci://registry.test/line/caps:canary"
 OLD, NEW = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
@@ -156,6 +160,53 @@ def test_a_broker_that_is_away_is_said(broker):
     nowhere = BrokerOptions.model_validate({"host": "127.0.0.1", "port": 9})
     with pytest.raises(EdgeadError, match="mqtt://127.0.0.1:9: "):
         Devices(nowhere, "edgead/fleet", within_s=3)
+
+
+# Of a site
+
+
+def test_a_reload_exchanges_what_follows_and_leaves_the_rest(tmp_path):
+    def site(**follow):
+        followed = {"from": "oci://127.0.0.1:9/line/caps:stable", **follow} if follow else None
+        pipelines = {"a": {"camera": "top", "model": "m", "follow": followed}}
+        cameras = {"top": {"uri": "synthetic:"}}
+        return Site.model_validate({"cameras": cameras, "pipelines": pipelines, "store": {"folder": tmp_path}})
+
+    audit = []
+    store = SimpleNamespace(add_audit=lambda **change: audit.append(change))
+    pipelines = {"a": SimpleNamespace(name="a", model_path=tmp_path / "m", failed_model=None)}
+    followers = Followers()
+    assert followers.begin("a", site(every_s=1), store) is None
+    first = followers.named["a"]
+    for _ in range(2):
+        followers.follow(site(every_s=1), pipelines, store)
+        assert followers.named["a"] is first
+    wait_until(lambda: first.status.problem)
+    assert "127.0.0.1:9 cannot be reached" in first.status.problem
+    first.follow_again(by="Anna")
+    assert [(change["by"], change["action"], change["pipeline"]) for change in audit] == [("Anna", "follow again", "a")]
+    followers.follow(site(every_s=5), pipelines, store)
+    second = followers.named["a"]
+    assert second is not first and second.section.every_s == 5
+    followers.follow(site(), pipelines, store)
+    assert followers.named == {}
+    wait_until(lambda: not [one for one in threading.enumerate() if one.name == "follower a"])
+
+
+def test_a_broker_that_cannot_be_used_stops_no_inspection(tmp_path, caplog):
+    cameras, pipelines = {"top": {"uri": "synthetic:"}}, {"a": {"camera": "top", "model": "m"}}
+    fleet = {"host": "127.0.0.1", "port": 9, "tls": True, "ca_file": str(tmp_path / "gone.pem")}
+    site = Site.model_validate({"cameras": cameras, "pipelines": pipelines, "fleet": fleet})
+    member = Member()
+    member.follow(site, {}, SimpleNamespace())
+    member.close()
+    assert "nothing is reported to the fleet: " in caplog.text and "gone.pem" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "+", "#", "$SYS", " a", "x" * 65, "a\nb"])
+def test_a_device_has_a_name_that_a_topic_can_have(name):
+    with pytest.raises(ValueError, match="is no level of a topic"):
+        FleetSection(host="broker", device=name)
 
 
 # The verbs

@@ -72,6 +72,7 @@ def test_status_tells_every_part_with_its_reason(client, daemon):
     assert pipeline["trigger"] == "software" and pipeline["on_request"]
     assert (queued["waiting"], queued["dropped"], queued["problem"]) == (1, 2, "away")
     assert status["evidence_problems"] == ["images are not kept: the disk is full"]
+    assert status["audit_head"] == client.get("/api/audit/chain").json()["head"] == "c0de" * 16
     assert client.get("/api/cameras").json() == status["cameras"]
     assert client.get("/api/pipelines").json() == status["pipelines"]
     assert client.get("/api/pipelines/front").json() == pipeline
@@ -371,3 +372,13 @@ def test_a_port_that_is_taken_is_named(daemon):
             serve(build_app(daemon), HttpSection(port=server.port))
     finally:
         server.close()
+
+
+def test_a_pipeline_that_follows_a_tag_says_so_and_may_be_sent_after_it_again(client, daemon):
+    followed = client.get("/api/pipelines/front/follow").json()
+    assert (followed["state"], followed["source"]) == ("pinned", "oci://registry.test/line/caps:stable")
+    assert client.post("/api/pipelines/front/follow", json={"by": "Anna"}).status_code == 200
+    assert daemon.followers["front"].calls == [("follow again", "Anna (127.0.0.1)")]
+    daemon.followers.clear()
+    answer = client.get("/api/pipelines/front/follow")
+    assert answer.status_code == 404 and "front follows no tag" in answer.json()["detail"]

@@ -43,6 +43,7 @@ def daemon(tmp_path_factory):
     daemon = FakeDaemon(folder, http=section)
     for number in range(3):
         daemon.judge(number, 0.3 * (number + 1))
+    daemon.raise_notice("camera", "lost: no route")
     return daemon
 
 
@@ -63,6 +64,7 @@ def api(client):
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_the_api_is_as_it_says(api, daemon, mode):
     known = {"verdict_id": daemon.store.rows[0]["id"], "image_name": "frame.jpg"}
+    known["notice_id"] = daemon.notices.standing()[0].id
     tried = 0
     for found in api.get_all_operations():
         operation = found.ok()

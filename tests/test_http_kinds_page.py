@@ -56,7 +56,7 @@ def row_of(page, kind):
 def test_a_reject_gets_its_kind_the_kind_its_name_and_both_stand_in_the_pareto(browser, daemon, url):
     with opened_page(browser, url) as page:
         expect(page.locator("#verdict-note")).to_contain_text("part 5, kind 3")
-        page.get_by_role("button", name=re.compile("Last reject")).click()
+        page.get_by_role("button", name=re.compile("Reject, part 5")).click()
         expect(page.locator("#detail .kind")).to_have_text("kind 3")
         page.get_by_role("button", name="Another kind").click()
         page.get_by_label("Kind", exact=True).fill("kind 1")
@@ -80,10 +80,10 @@ def test_a_reject_gets_its_kind_the_kind_its_name_and_both_stand_in_the_pareto(b
         expect(page.locator("#kinds-note")).to_have_text("6 rejects in the last 8 hours")
         page.get_by_role("link", name="Live", exact=True).click()
         expect(page.locator("#stream li").last).to_contain_text("scratch · part 0")
-        expect(page.locator("#last-reject")).to_contain_text("part 5, scratch")
+        expect(page.locator("#rejects button").first).to_contain_text("scratch")
         page.get_by_role("link", name="Changes").click()
-        expect(page.locator("#audit tr").first).to_contain_text("rename kind")
-        expect(page.locator("#audit tr").last).to_contain_text("correct kind")
+        expect(page.locator("#audit tr").first).to_contain_text("kind renamed")
+        expect(page.locator("#audit tr").last).to_contain_text("kind corrected")
     assert daemon.store.kinds.names("front") == {"kind 1": "scratch"}
 
 

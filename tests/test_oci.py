@@ -119,6 +119,21 @@ def test_a_registry_with_a_password(tmp_path, monkeypatch, caplog):
     assert PASSWORD not in caplog.text and auth not in caplog.text
 
 
+def test_a_registry_with_a_certificate_of_the_plant(tmp_path, monkeypatch):
+    monkeypatch.setattr("edgead.artifact.oci.reference.is_loopback", lambda host: False)
+    registry = RealRegistry(tmp_path / "encrypted", tls=True)
+    registry.start()
+    try:
+        small_model(tmp_path / "m")
+        with pytest.raises(RegistryError, match="https://127.0.0.1:.* cannot be reached .*CERTIFICATE_VERIFY_FAILED"):
+            push(tmp_path / "m", registry.reference())
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "encrypted" / "ca.pem"))
+        pushed = push(tmp_path / "m", registry.reference())
+        assert pull(registry.reference(), tmp_path / "here").digest == pushed.digest
+    finally:
+        registry.stop()
+
+
 # One that lies
 
 
@@ -280,6 +295,17 @@ def test_who_asks_is_known_to_the_registry_alone(liar, tmp_path, monkeypatch):
     with pytest.raises(RegistryError, match="wants uploads at another place: nothing is sent there"):
         push(tmp_path / "theirs", AT_HOME, transport=liar.transport)
     assert "evil.test" not in {request.url.host for request in liar.asked}
+
+
+def test_blobs_that_a_registry_keeps_elsewhere_are_there(liar, tmp_path):
+    def elsewhere(request):
+        if request.method == "HEAD":
+            return sent(b"", 307, location="https://cdn.test/blob")
+        return sent(b"", 201) if request.method == "PUT" else None
+
+    liar.instead = elsewhere
+    pushed = push(tmp_path / "theirs", AT_HOME, transport=liar.transport)
+    assert pushed.sent_bytes == 0 and pushed.digest == digest_of(liar.manifest)
 
 
 def renamed(manifest: bytes, name: str) -> bytes:

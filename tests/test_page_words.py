@@ -20,7 +20,7 @@ CALL = re.compile(r'\bt\((?:\s*("(?:[^"\\]|\\.)*"))?')
 SENTENCE = re.compile(r'(?<!\bt\()(["`])([A-Z][a-z]+(?: [^"`]*)?)\1')
 READ_OUT = ("aria-label", "alt", "placeholder", "title")
 # Keys of the keyboard.
-NAMES = {"ArrowDown", "ArrowUp", "ArrowLeft", "ArrowRight", "Escape", "Enter", "Home", "End"}
+NAMES = {"ArrowDown", "ArrowUp", "ArrowLeft", "ArrowRight", "Delete", "Escape", "Enter", "Home", "End"}
 
 
 class _Texts(HTMLParser):

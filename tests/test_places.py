@@ -12,6 +12,7 @@ import pytest
 from edgead.artifact.folder import Artifact
 from edgead.artifact.inputs import Ignored
 from edgead.artifact.manifest import Preprocessing
+from edgead.dataset.places import polygons_of, read_alignment, read_ignored
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
@@ -20,7 +21,6 @@ from edgead.metrics.ranking import auroc
 from edgead.preprocess import aligned, alignment_to, map_of_frame, preprocess
 from edgead.synthetic.defects import DEFECTS
 from edgead.synthetic.line import render
-from edgead.training.places import polygons_of, read_alignment, read_ignored
 
 SIZE = (48, 64)
 

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 from patience import MOST_S, usual_s, wait_until
-from verdicts import Line
+from verdicts import Line, notice
 
 from edgead.sinks import BaseSink, SinkError, StopRequested, open_queued
 from edgead.sinks.queued import QueuedSink
@@ -219,3 +219,52 @@ def test_sinks_of_the_camera_loop_can_be_named(tmp_path):
     assert len((tmp_path / "verdicts.jsonl").read_text().splitlines()) == 2
     assert [path.name for path in (tmp_path / "rejects").iterdir()] == ["000001_top_reject.jpg"]
     assert [queued.status().written for queued in sinks] == [2, 1]
+
+
+def test_notices_go_first_and_push_out_no_verdict():
+    class Both(Gate):
+        def notify(self, notice):
+            self.numbers.append(notice.text)
+
+    sink = Both()
+    queued = QueuedSink("gate", sink, most=2)
+    parts = Line().parts(4)
+    queued.write(*parts[0])
+    assert sink.entered.wait(MOST_S)
+    for part in parts[1:]:
+        queued.write(*part)
+    for text in ("lost", "found"):
+        queued.notify(notice(text))
+    assert counts(queued) == (3, 0, 1, 0) and queued.status().notices_waiting == 2
+    sink.opened.set()
+    queued.close(MOST_S)
+    assert sink.numbers == [0, "lost", "found", 2, 3]
+    assert counts(queued) == (0, 3, 1, 0)
+    queued.notify(notice("too late"))
+    status = queued.status()
+    assert (status.notices_waiting, status.notices_written, status.notices_lost) == (0, 2, 1)
+
+
+def test_a_notice_that_is_refused_is_a_problem_and_no_verdict_that_failed():
+    class Refusing(Gate):
+        def notify(self, notice):
+            raise SinkError("gate: takes none")
+
+    queued = QueuedSink("gate", Refusing(), most=2)
+    queued.notify(notice("lost"))
+    wait_until(lambda: queued.status().notices_lost == 1)
+    assert queued.status().problem == "gate: takes none" and counts(queued) == (0, 0, 0, 0)
+    queued.close(1)
+
+
+def test_notices_for_which_nobody_comes_are_bounded():
+    sink = Gate()
+    queued = QueuedSink("gate", sink, most=2)
+    queued.write(*Line().part())
+    assert sink.entered.wait(MOST_S)
+    for number in range(1200):
+        queued.notify(notice(str(number)))
+    assert (queued.status().notices_waiting, queued.status().notices_lost) == (1000, 200)
+    sink.opened.set()
+    queued.close(MOST_S)
+    assert queued.status().notices_written == 1000  # a sink for verdicts alone takes them, and does nothing

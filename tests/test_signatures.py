@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 from datetime import datetime, timezone
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 pytest.importorskip("cryptography", reason="SIGNATURES NOT TESTED: pip install 'edgead[signatures]'")
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from edgead.artifact.files import file_sha256
 from edgead.artifact.folder import Artifact, ArtifactError, new_artifact, write_manifest
 from edgead.artifact.manifest import Golden, GraphRecord, Manifest, Preprocessing
 from edgead.artifact.signatures.file import SIGNATURES
@@ -187,6 +189,14 @@ def test_a_signed_model_is_let_in_and_says_by_whom(model, site, keys):
     assert held.by == "Anna" and held.key == site[0].id
     assert abs((datetime.fromisoformat(held.at) - before).total_seconds()) < 600
     ModelTrust(required=True, keys=[keys / "site.pub"]).check(Artifact.load(model))
+
+
+def test_a_model_of_an_earlier_schema_is_signed_as_it_is(site, keys, tmp_path):
+    model = shutil.copytree(Path(__file__).parent / "fixtures" / "schema_4", tmp_path / "model")
+    sign(model, read_private_key(keys / "site.key"), by="Anna")
+    assert check_signed(Artifact.load(model), site)
+    edit_manifest(model, lambda content: content["training"].update(note="other"))
+    assert "was changed since" in refused(model, site)
 
 
 def test_several_may_sign_and_each_signs_once(model, site, keys):
@@ -374,7 +384,13 @@ def test_nobody_signs_what_is_damaged_or_what_an_earlier_edgead_mixed_up(model, 
     key = read_private_key(keys / "site.key")
     with pytest.raises(SettingsError, match="a name of at most 100 characters"):
         sign(model, key, by="a\nb")
-    edit_manifest(model, lambda content: content["files"].update({SIGNATURES: "0" * 64}))
+    manifest = Artifact.load(model).manifest
+    edit_manifest(model, lambda content: content["files"].update({SIGNATURES: file_sha256(model / SIGNATURES)}))
+    with pytest.raises(ArtifactError, match="has taken manifest.sig for a file of the model: calibrate it again"):
+        sign(model, key)
+    write_manifest(model, manifest)  # as a calibration does
+    assert sign(model, key, by="Anna")
+    (model / "model.onnx").write_bytes(b"damaged")
     with pytest.raises(ArtifactError, match="sha256 differs"):
         sign(model, key)
 

@@ -8,15 +8,17 @@ import os
 import signal
 import time
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
 import pytest
 from broker import PASSWORD, USER, Broker, Receiver
 from cable import Cable
 from patience import MOST_S, wait_until
-from verdicts import Line, ids
+from verdicts import Line, ids, notice
 
 from edgead.errors import SettingsError
 from edgead.serialization import verdict_record
+from edgead.serialization.notice import notice_record
 from edgead.sinks import open_queued, open_sink
 from edgead.sinks.contract import SinkError
 from edgead.sinks.mqtt import MqttOptions
@@ -75,6 +77,48 @@ def test_a_verdict_arrives_with_its_pipeline_in_the_topic(tmp_path, tls):
             assert queued.status().problem is None
     assert receiver.topics == ["edgead/caps/verdict"]
     assert receiver.records == [json.loads(json.dumps(verdict_record(frame, verdict)))]
+
+
+def test_a_notice_is_retained_so_that_who_comes_later_sees_what_stands(tmp_path):
+    raised = notice()
+    resolved = replace(raised, resolved_at=raised.since)
+    with running(tmp_path) as broker, closing(Receiver(broker, "edgead/#", 1)) as receiver, queued_of(broker) as queued:
+        queued.notify(raised)
+        wait_until(lambda: len(receiver.records) == 1)
+        with closing(Receiver(broker, "edgead/+/notice/+", 1, name="later")) as later:
+            wait_until(lambda: later.records)
+            assert (later.topics, later.retained) == (["edgead/caps/notice/rejects_in_a_row"], [True])
+            assert later.records == [json.loads(json.dumps(notice_record(raised)))]
+        queued.notify(resolved)
+        wait_until(lambda: queued.status().notices_written == 2)
+        wait_until(lambda: len(receiver.records) == 2)
+        assert [record["event"] for record in receiver.records] == ["raised", "resolved"]
+        assert receiver.retained == [False, False] and queued.status().written == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("qos", [1, 2])
+def test_an_alarm_that_comes_while_the_broker_is_away_arrives_once(tmp_path, qos):
+    """Among verdicts, of which more wait than may: they push out none of the notices."""
+    line, raised = Line(), notice()
+    with running(tmp_path) as broker, closing(Receiver(broker, "edgead/+/notice/+", qos)) as receiver:
+        with queued_of(broker, qos=qos, queue={"messages": 50}) as queued:
+            queued.write(*line.part())
+            wait_until(lambda: queued.status().written == 1)
+            broker.stop()
+            wait_until(lambda: queued.status().problem is not None)
+            for number in range(200):
+                queued.write(*line.part())
+                if number == 20:
+                    queued.notify(raised)
+            time.sleep(2)
+            assert queued.status().notices_waiting == 1 and queued.status().dropped > 100
+            broker.start()
+            wait_until(lambda: queued.status().waiting == queued.status().notices_waiting == 0)
+            wait_until(lambda: receiver.records)
+            time.sleep(1)  # for what would come twice
+            assert [record["id"] for record in receiver.records] == [raised.id]
+            assert (queued.status().notices_written, queued.status().notices_lost) == (1, 0)
 
 
 @pytest.mark.parametrize("qos, away_s", [(1, 1.5), (2, 1.5), pytest.param(2, 30.0, marks=pytest.mark.slow)])

@@ -8,15 +8,17 @@ import socket
 import threading
 import time
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from patience import MOST_S, usual_s, wait_until
-from verdicts import Line, ids
+from verdicts import Line, ids, notice
 
 from edgead.errors import SettingsError
 from edgead.serialization import verdict_record
+from edgead.serialization.notice import notice_record
 from edgead.sinks import SinkError, open_queued, open_sink
 from edgead.sinks.webhook import WebhookOptions
 
@@ -94,6 +96,22 @@ def test_a_verdict_is_posted_and_signed_so_that_the_readme_can_check_it():
     assert not example["is_from_edgead"]("another secret", headers, body)
     assert not example["is_from_edgead"](SECRET, headers, body.replace(b"reject", b"ok"))
     assert not example["is_from_edgead"](SECRET, {**headers, "X-Edgead-Timestamp": "1"}, body)
+
+
+def test_a_notice_is_posted_until_it_is_taken_and_is_no_verdict():
+    raised = notice()
+    resolved = replace(raised, resolved_at=raised.since)
+    with closing(Hook(500, 503)) as hook, queued_to(hook.url, secret=SECRET, only="reject") as queued:
+        queued.notify(raised), queued.notify(resolved)
+        queued.write(*Line().part(0.9))
+        wait_until(lambda: len(hook.taken) == 3)
+        wait_until(lambda: queued.status().written == 1)
+        assert queued.status().notices_written == 2 and queued.status().problem is None
+    assert hook.taken[:2] == [json.loads(json.dumps(notice_record(one))) for one in (raised, resolved)]
+    assert [record.get("type") for record in hook.taken] == ["notice", "notice", None]
+    keys = [headers["X-Edgead-Id"] for _, headers, _, _ in hook.requests]
+    assert keys[:4] == ["n-1-raised"] * 3 + ["n-1-resolved"]
+    assert page_example("def is_from_edgead")["is_from_edgead"](SECRET, *hook.requests[0][1:3])
 
 
 def page_example(start):

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from fakes import edit_manifest
+from fakes import content, edit_manifest
 from test_cli import edgead, report
 from test_imports import REFUSE, run
 
@@ -55,10 +55,6 @@ def new_batch(tmp_path_factory) -> list[Path]:
     for number, (image, _, _) in enumerate(conveyor(21, 15, 0.0)):
         write_image(folder / f"{number:02d}.png", cv2.convertScaleAbs(image, alpha=1.25, beta=8))
     return sorted(folder.iterdir())
-
-
-def content(path: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
 def check_golden(path: Path, precision: str) -> None:

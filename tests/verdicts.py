@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timezone
 
 from fakes import make_verdict, numbered
 
+from edgead.serialization.notice import Notice
 from edgead.sources.contract import FrameCounter
 from edgead.types import Frame, Verdict
 
@@ -26,6 +28,12 @@ class Line:
 
     def parts(self, count: int, score: float = 0.1) -> list[tuple[Frame, Verdict]]:
         return [self.part(score) for _ in range(count)]
+
+
+def notice(text: str = "5 parts in a row were rejected") -> Notice:
+    """An alarm of the pipeline caps."""
+    when = datetime(2026, 11, 25, 6, 0, tzinfo=timezone.utc)
+    return Notice("n-1", "rejects_in_a_row", "pipeline", "caps", "critical", text, when, 5.0, 5.0)
 
 
 def ids(records: list[dict]) -> list[str]:

@@ -15,8 +15,10 @@ _STATUS = dict.fromkeys(("rows_lost", "rows_waiting", "images_written", "images_
 def _daemon() -> Any:
     """A daemon without parts: what it would say of them needs none."""
     store = SimpleNamespace(status=lambda: _STATUS, problems=lambda: ())
-    parts = SimpleNamespace(cameras={}, pipelines={}, parts={}, sinks={}, store=store)
-    return SimpleNamespace(site=SimpleNamespace(http=None), subscribe_verdicts=None, **vars(parts))
+    notices = SimpleNamespace(counts=lambda: {"open": {}, "raised": {}})
+    parts = SimpleNamespace(cameras={}, pipelines={}, parts={}, sinks={}, store=store, notices=notices)
+    site = SimpleNamespace(http=None, pipelines={}, parts={}, shifts={})
+    return SimpleNamespace(site=site, subscribe_verdicts=None, **vars(parts))
 
 
 def openapi() -> dict[str, Any]:

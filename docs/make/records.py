@@ -1,4 +1,4 @@
-"""What programs read: the record of a verdict, the registers of a PLC, the tables of the database, the manifest."""
+"""What programs read: records of verdicts and notices, the registers of a PLC, the database, the manifest."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from edgead.artifact.manifest import Manifest
 from edgead.evidence.tables import SCHEMA_VERSION, metadata
 from edgead.heads import Head
 from edgead.serialization import verdict_record
+from edgead.serialization.notice import KINDS, Notice, notice_record
 from edgead.sinks.modbus import OTHER_KIND
 from edgead.triggers.handshake import FLAGS, NOT_JUDGED, Status
 from edgead.triggers.modbus import FIRST_TEXT
@@ -69,8 +70,30 @@ def record_page() -> str:
         f"`alignment`: {known['alignment']}",
         f"```json\n{json.dumps(example(), indent=2, ensure_ascii=False)}\n```",
         table(("key", "is"), rows),
+        *_notice_parts(),
     )
     return "\n\n".join(parts) + "\n"
+
+
+def _notice_parts() -> Iterator[str]:
+    when = datetime(2026, 11, 25, 6, 0, tzinfo=timezone.utc)
+    text = "5 parts in a row were rejected"
+    raised = Notice("01939c4e-…", "rejects_in_a_row", "pipeline", "caps", "critical", text, when, 5.0, 5.0)
+    own = {
+        "type": "Always `notice`: what has no `type` is a verdict.",
+        "event": "What happened last: `raised`, `acknowledged` or `resolved`. A message comes for each.",
+    }
+    known = {**attributes(Notice.__doc__), **own}
+    yield "## The record of a notice"
+    yield (
+        "MQTT messages on `notice_topic`, webhooks and the event `notice` of `GET /api/events` carry it; "
+        "[Alarms](../how-to/alarms.md) has what it is for."
+    )
+    record = notice_record(raised)
+    yield f"```json\n{json.dumps(record, indent=2, ensure_ascii=False)}\n```"
+    yield table(("key", "is"), ([code(key), known[key]] for key in record))
+    severities = ([code(kind), about, ", ".join(severity)] for kind, (about, severity) in KINDS.items())
+    yield table(("kind", "about", "severity"), severities)
 
 
 def modbus_page() -> str:

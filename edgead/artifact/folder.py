@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -21,6 +22,8 @@ from edgead.artifact.versions import keep_and_replace, replace
 from edgead.errors import SettingsError
 from edgead.files.disk import writing
 from edgead.images.files import ImageError, decode_image
+
+logger = logging.getLogger(__name__)
 
 ENGINES = "engines"  # a cache that each device fills for itself; see `edgead.runtime.engine`
 
@@ -259,6 +262,8 @@ def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
             temporary.replace(directory / MANIFEST)
     finally:
         temporary.unlink(missing_ok=True)
+    if (directory / SIGNATURES).exists():
+        logger.warning("the model was signed before this change: sign it again with `edgead sign`")
     return Manifest.model_validate(content)
 
 

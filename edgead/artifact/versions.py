@@ -32,7 +32,7 @@ def keep_and_replace(path: Path, draft: Path) -> None:
     earlier = earlier_versions(path)
     kept = versions_folder(path) / str(int(earlier[-1].name) + 1 if earlier else 1)
     kept.parent.mkdir(exist_ok=True)
-    _exchange(path, draft, kept)
+    exchange(path, draft, kept)
     for old in earlier_versions(path)[:-MOST_VERSIONS]:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -43,11 +43,11 @@ def replace(path: Path, draft: Path) -> None:
         draft.rename(path)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    _exchange(path, draft, old / "model")
+    exchange(path, draft, old / "model")
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _exchange(path: Path, draft: Path, aside: Path) -> None:
+def exchange(path: Path, draft: Path, aside: Path) -> None:
     """Move what is at `path` to `aside`, and the draft to where it was; on an error all goes back where it was."""
     try:
         path.rename(aside)

@@ -44,6 +44,19 @@ NormalDir = Annotated[
         "'*' takes every folder: one model of several products."
     ),
 ]
+StoreUrl = Annotated[
+    str | None, typer.Option(help="SQLAlchemy URL of the store's database, where it is not in its folder.")
+]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Places that never count: X,Y,WIDTH,HEIGHT, corners X,Y,X,Y,X,Y,..., or an image, not black there."
+    ),
+]
+Align = Annotated[
+    Path | None,
+    typer.Option(exists=True, help="Golden image: each part is laid where its part lies, before anything else."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is random.")]
 
 

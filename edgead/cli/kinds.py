@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from edgead.cli.advice import edgead_command
-from edgead.cli.app import Group, Json, Model, Seed, app, find_images, print_report
+from edgead.cli.app import Group, Json, Model, Seed, StoreUrl, app, find_images, print_report
 from edgead.cli.choices import DeviceName, SortMethod
 from edgead.cli.console import stage_bars, stderr
 from edgead.errors import SettingsError
@@ -31,9 +31,7 @@ def sort(
     store: Annotated[
         Path | None, typer.Option(help="Folder of an evidence store, whose rejects and reviews are sorted.")
     ] = None,
-    store_url: Annotated[
-        str | None, typer.Option(help="SQLAlchemy URL of the store's database, where it is not in its folder.")
-    ] = None,
+    store_url: StoreUrl = None,
     since: Annotated[str | None, typer.Option(help="How far back into the store: 12h, 7d, 2w; by default 7d.")] = None,
     link: Annotated[bool, typer.Option("--link", help="Write links to the images, no copies.")] = False,
     method: Annotated[

@@ -10,7 +10,7 @@ import typer
 
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import PROVEN
-from edgead.cli.app import Group, Json, Model, app, find_images, print_report
+from edgead.cli.app import Group, Json, Model, StoreUrl, app, find_images, print_report
 from edgead.cli.choices import Precision, Runtime
 from edgead.cli.console import facts_table, stage_bars, stderr
 from edgead.errors import SettingsError
@@ -39,6 +39,15 @@ def calibrate(
         bool,
         typer.Option("--accept-outliers", help="Take images as good whose scores stand apart as those of defects do."),
     ] = False,
+    bad: Annotated[
+        list[Path] | None,
+        typer.Option(help="Defective parts: thresholds that let pass one that was stopped are refused."),
+    ] = None,
+    marked: Annotated[
+        Path | None, typer.Option(help="Folder of an evidence store: its parts that people marked as bad.")
+    ] = None,
+    store_url: StoreUrl = None,
+    pipeline: Annotated[str | None, typer.Option(help="Of the store: whose marked parts.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the new thresholds and write nothing.")] = False,
     runtime: Runtime = "auto",
     precision: Precision = None,
@@ -46,7 +55,9 @@ def calibrate(
 ) -> None:
     """Set a model's thresholds again, from good images or by hand; each change is kept in the model."""
     from edgead.detector import Detector
+    from edgead.learning.escapes import refuse_thresholds
     from edgead.learning.recalibrate import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
+    from edgead.learning.teach.marked import marked_parts
 
     by_hand = reject is not None or review is not None
     from_images = bool(good_images) or extrapolate or false_reject_rate is not None or review_rate is not None
@@ -64,9 +75,14 @@ def calibrate(
         report = change.model_dump(mode="json")
     else:
         asked = AskedRates(false_reject_rate, review_rate, extrapolate, group, accept_outliers or dry_run)
-        paths = find_images(good_images or [])
+        paths, defective = find_images(good_images or []), find_images(bad or [])
+        if marked is not None:
+            defective += marked_parts(marked, store_url, None, pipeline).bad
         with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
+            before = detector.artifact.graph(detector.graph.precision).calibration
             found = recalibrate(detector, paths, asked, progress=partial(progress, "score good images"))
+            if before is not None and before.scores and not dry_run:
+                refuse_thresholds(detector, defective, before, found.calibration)
         if not dry_run:
             write_thresholds(detector.artifact, found.change, found.calibration)
         report = found.to_dict()

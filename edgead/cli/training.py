@@ -12,8 +12,10 @@ from edgead.artifact.folder import check_destination
 from edgead.artifact.manifest_file import MANIFEST
 from edgead.cli.advice import advise
 from edgead.cli.app import (
+    Align,
     FalseRejectRate,
     Group,
+    Ignore,
     Json,
     NormalDir,
     Region,
@@ -72,16 +74,8 @@ def train(
     clean: Annotated[
         bool, typer.Option("--clean", help="Do not learn images that stand out among the others as defects do.")
     ] = False,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Places that never count: X,Y,WIDTH,HEIGHT, corners X,Y,X,Y,X,Y,..., or an image, not black there."
-        ),
-    ] = None,
-    align: Annotated[
-        Path | None,
-        typer.Option(exists=True, help="Golden image: each part is laid where its part lies, before anything else."),
-    ] = None,
+    ignore: Ignore = None,
+    align: Align = None,
     tiles: Annotated[
         str | None,
         typer.Option(help="Cut large images into tiles of SIZE[,OVERLAP] pixels; auto shrinks a tile 2 times at most."),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgead.artifact.bring_back import bring_back
 from edgead.artifact.folder import Artifact
 from edgead.artifact.identity import scorer_sha256
 from edgead.artifact.limits import Limits
@@ -162,7 +163,8 @@ class ActiveModel:
         Raises
         ------
         SettingsError
-            There was no other model since the start, or an exchange is under way.
+            There was no other model since the start, an exchange is under way, or the earlier model was taught where it
+            lies and its version cannot be put back there.
         EdgeadError
             The site does not let that one in.
         """
@@ -170,6 +172,7 @@ class ActiveModel:
             if self._previous is None:
                 raise SettingsError(f"{self._pipeline}: there is no earlier model to go back to")
             self._accept(self._previous.artifact)
+            _bring_back(self._previous)
             self._previous = self._exchange(self._previous)
             self.path = self._in_service().artifact.path
 
@@ -186,10 +189,12 @@ class ActiveModel:
         EdgeadError
             It does not, any more.
         """
-        artifact = self._in_service().artifact
+        detector = self._detector
+        if detector is None:
+            return
         if there is not None:
-            artifact.signatures = there.signatures
-        self._accept(artifact)
+            detector.artifact.signatures = there.signatures
+        self._accept(detector.artifact)
 
     def give_up(self) -> None:
         """Go back to the model before this one, which has failed; the slot is loaded again from it."""
@@ -197,6 +202,10 @@ class ActiveModel:
             if self._previous is None:
                 return
             self.path = self._previous.artifact.path
+            try:
+                _bring_back(self._previous)
+            except SettingsError as error:
+                logger.error("%s: %s", self._pipeline, error, extra={"pipeline": self._pipeline})
             self._previous.close()
             self._previous = None
 
@@ -302,6 +311,15 @@ class ActiveModel:
         if self._detector is None:
             raise SettingsError(f"{self._pipeline}: no model is in service")
         return self._detector
+
+
+def _bring_back(detector: Detector) -> None:
+    """Put a model that was taught meanwhile back where it lay, so that a restart finds it too."""
+    path = detector.artifact.path
+    try:
+        bring_back(path, detector.manifest.manifest_sha256)
+    except OSError as error:
+        raise SettingsError(f"{path}: its version before cannot be put back: {error.strerror}") from error
 
 
 def _scorers(detector: Detector) -> tuple[str, str]:

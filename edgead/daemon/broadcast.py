@@ -1,4 +1,4 @@
-"""Verdicts as they fall, for everyone who watches; who does not keep up misses the oldest."""
+"""Verdicts and notices as they fall, for everyone who watches; who does not keep up misses the oldest."""
 
 from __future__ import annotations
 
@@ -6,29 +6,28 @@ import queue
 import threading
 import weakref
 
+from edgead.serialization.notice import News, Notice
 from edgead.types import Frame, Verdict
 
-Judged = tuple[Frame, Verdict]
 
-
-class Subscription(queue.Queue[Judged]):
-    """A bounded queue of (frame, verdict); when it is full, the oldest is dropped and counted in `dropped`."""
+class Subscription(queue.Queue[News]):
+    """A bounded queue of (frame, verdict) and notices; when it is full, the oldest is dropped, counted in `dropped`."""
 
     def __init__(self, most: int):
         super().__init__(maxsize=most)
         self.dropped = 0
 
-    def offer(self, judged: Judged) -> None:
+    def offer(self, news: News) -> None:
         with self.mutex:
             if self._qsize() >= self.maxsize:
                 self._get()
                 self.dropped += 1
-            self._put(judged)
+            self._put(news)
             self.not_empty.notify()
 
 
 class VerdictFeed:
-    """Hands every verdict to every subscription that is still held by someone."""
+    """Hands every verdict and every notice to every subscription that is still held by someone."""
 
     def __init__(self, *, most: int = 32):
         self._most = most
@@ -48,7 +47,14 @@ class VerdictFeed:
 
     def publish(self, frame: Frame, verdict: Verdict) -> None:
         """Offer a verdict to all; never waits for any of them."""
+        self._offer((frame, verdict))
+
+    def publish_notice(self, notice: Notice) -> None:
+        """Offer a notice to all, likewise."""
+        self._offer(notice)
+
+    def _offer(self, news: News) -> None:
         with self._lock:
             watching = tuple(self._subscriptions)
         for subscription in watching:
-            subscription.offer((frame, verdict))
+            subscription.offer(news)

@@ -59,6 +59,13 @@ class PipelineState:
     def has(self, kind: Kind) -> bool:
         return kind in self._faults
 
+    def faults(self) -> dict[Kind, str]:
+        """Give the reasons of all faults that stand, what is shown first at the front; none of what has stopped."""
+        with self._lock:
+            return (
+                {} if self.state == "stopped" else {kind: self._faults[kind] for kind in _KINDS if kind in self._faults}
+            )
+
     def _become(self, state: State, reason: str | None) -> None:
         if (self._base, self._base_reason) != (state, reason):
             with self._lock:

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgead.daemon.broadcast import Subscription, VerdictFeed
+from edgead.daemon.commission import Commissioning
 from edgead.daemon.fleet.followers import RunningFollower
+from edgead.daemon.lessons import Lessons
 from edgead.daemon.logs import JsonLines
+from edgead.daemon.notices import Notices
 from edgead.daemon.notify import Notifier
 from edgead.daemon.page import Page
 from edgead.daemon.parts import Parts
@@ -60,7 +63,9 @@ class Daemon:
         self.site = load_site(path)
         self._log = log
         self._feed = VerdictFeed()
-        self._runtime = SiteRuntime(self._feed.publish)
+        self._runtime = SiteRuntime(self._feed.publish, self._feed.publish_notice)
+        self.lessons = Lessons(lambda: self.site, lambda: self.pipelines, lambda: self.store)
+        self.commissioning = Commissioning(self)
         self._notifier = Notifier()
         self._page = Page(self._serve)
         self._watch = Watch(self._runtime, self._page, self._notifier)
@@ -84,6 +89,10 @@ class Daemon:
         return self._runtime.parts.named
 
     @property
+    def notices(self) -> Notices:
+        return self._runtime.notices
+
+    @property
     def followers(self) -> dict[str, RunningFollower]:
         return self._runtime.fleet.followers
 
@@ -92,7 +101,7 @@ class Daemon:
         return self._runtime.store
 
     def subscribe_verdicts(self) -> Subscription:
-        """Give a bounded queue that gets every verdict from now on, as long as somebody holds it."""
+        """Give a bounded queue that gets every verdict and notice from now on, as long as somebody holds it."""
         return self._feed.subscribe()
 
     def run(self) -> None:
@@ -117,6 +126,7 @@ class Daemon:
         """
         self._hide_secrets()
         self._runtime.open(self.site)
+        self.lessons.open()
         self._page.open(self.site.http)
         self._reloading.start()
         logger.info("started", extra={"site": str(self.path), "pipelines": list(self.pipelines)})
@@ -134,7 +144,8 @@ class Daemon:
         self._notifier.stopping()
         deadline = time.monotonic() + self.site.limits.drain_s
         self._reloading.close(_RELOAD_S)
-        counts = self._runtime.close(deadline, also=[self._page.close])
+        also = [self._page.close, self.lessons.close, self.commissioning.close]
+        counts = self._runtime.close(deadline, also=also)
         logger.info("stopped", extra={"counts": counts})
         self._notifier.close()
 

@@ -31,7 +31,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class SiteDiff:
-    """What a reload has to do; a pipeline of which only model, sinks or `follow` differ goes on, and is not in it."""
+    """What a reload has to do; a pipeline whose model, sinks, alarms or `follow` differ goes on, and is not in it."""
 
     cameras: Difference
     pipelines: Difference
@@ -43,7 +43,7 @@ class SiteDiff:
 def site_diff(old: Site, new: Site) -> SiteDiff:
     """Compare two sites, section by section."""
     cameras = _difference(old.cameras, new.cameras)
-    kept = {"model", "sinks", "follow"}
+    kept = {"model", "sinks", "alarms", "follow"}
     pipelines = _difference(
         {name: section.model_dump(exclude=kept) for name, section in old.pipelines.items()},
         {name: section.model_dump(exclude=kept) for name, section in new.pipelines.items()},

@@ -14,6 +14,7 @@ from edgead import kernels
 from edgead.artifact.signatures.trust import ModelTrust
 from edgead.daemon.fleet.member import Member
 from edgead.daemon.judging import Receivers
+from edgead.daemon.notices import Notices
 from edgead.daemon.parts import PartGroups
 from edgead.daemon.pipeline import Pipeline
 from edgead.daemon.site_diff import SiteDiff, site_diff
@@ -24,6 +25,7 @@ from edgead.errors import EdgeadError
 from edgead.evidence import EvidenceStore
 from edgead.evidence.folder_lock import FolderLock
 from edgead.process.real_time import Scheduling, start_opencv_threads
+from edgead.serialization.notice import Notice
 from edgead.sinks import open_queued
 from edgead.sinks.queued import QueuedSink
 from edgead.site.schema import PipelineSection, Site
@@ -34,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 THRESHOLDS = "thresholds.json"
 DRIFT = "drift"
+NOTICES = "notices.json"
 # How long parts that a reload takes out may take to end.
 _LEAVE_S = 2.0
 # How long a reload waits for models before it leaves them to their threads.
@@ -47,17 +50,20 @@ class SiteRuntime:
     ----------
     publish : callable
         Receives every verdict; must not wait.
+    publish_notice : callable
+        Receives every notice; must not wait.
     """
 
     store: EvidenceStore
+    notices: Notices
 
-    def __init__(self, publish: Callable[[Frame, Verdict], None]):
+    def __init__(self, publish: Callable[[Frame, Verdict], None], publish_notice: Callable[[Notice], None]):
         self.cameras: dict[str, SupervisedCamera] = {}
         self.pipelines: dict[str, Pipeline] = {}
         self.sinks: dict[str, QueuedSink] = {}
         self.parts = PartGroups()
+        self._publish, self._publish_notice = publish, publish_notice
         self.fleet = Member()
-        self._publish = publish
         self._kept: KeptThresholds
         self._trust = ModelTrust(required=False)
         self._schedulings: list[Scheduling] = []
@@ -95,13 +101,16 @@ class SiteRuntime:
         start_opencv_threads()
         self._lock = FolderLock(site.store.folder)
         self.store = EvidenceStore(site.store)
+        self.notices = Notices(site.store.folder / NOTICES, self._publish_notice)
         self._is_open = True
         self._kept = KeptThresholds(site.store.folder / THRESHOLDS)
         self._schedulings = [section.realtime.scheduling for section in site.pipelines.values()]
         for name, section in site.sinks.items():
             self.sinks[name] = open_queued(name, section)
         self.parts.follow(site, self.store, self.sinks, _LEAVE_S)
+        self.notices.follow(site, self.sinks)
         self._start(site, site.cameras, site.pipelines)
+        self.notices.start(self)
         self.fleet.follow(site, self.pipelines, self.store)
 
     def prepare(self, old: Site, new: Site) -> Callable[[], None]:
@@ -125,6 +134,7 @@ class SiteRuntime:
         leaving = [self.sinks[name] for name in difference.sinks.stopped if name in self.sinks]
         self.sinks = {name: opened.get(name) or self.sinks[name] for name in new.sinks}
         self.parts.follow(new, self.store, self.sinks, _LEAVE_S)
+        self.notices.follow(new, self.sinks)
         self._exchange(new, difference)
         for name, pipeline in self.pipelines.items():
             pipeline.send_to(self._sinks_of(new, name))
@@ -138,7 +148,9 @@ class SiteRuntime:
     def close(self, deadline: float, also: Iterable[Callable[[], Any]] = ()) -> dict[str, Any]:
         """Let what is under way end, in time, and close everything; gives what each pipeline has counted."""
         pipelines = list(self.pipelines.values())
-        self.fleet.close()
+        if self._is_open:
+            self.notices.close()  # first: what ends now is no fault, and no fault is resolved by it
+        self.fleet.stop()
         for pipeline in pipelines:
             pipeline.stop()
         ended = [pipeline.join(deadline - time.monotonic()) for pipeline in pipelines]
@@ -148,7 +160,7 @@ class SiteRuntime:
         self.parts.close(max(0.1, (deadline - time.monotonic()) / 2))
         left_s = max(0.1, deadline - time.monotonic())
         sinks = [_closing(sink, left_s) for sink in self.sinks.values()]
-        all_within(left_s, [*sinks, *(camera.close for camera in self.cameras.values()), *also])
+        all_within(left_s, [*sinks, *(camera.close for camera in self.cameras.values()), self.fleet.close, *also])
         if self._is_open:
             self.store.close(max(0.1, deadline - time.monotonic()))
         if self._lock is not None:
@@ -174,7 +186,7 @@ class SiteRuntime:
             kept=self._kept,
             drift_folder=site.store.folder / DRIFT,
             limits=site.limits,
-            accept=lambda artifact: self._trust.check(artifact),  # that of the last reload
+            trust=lambda: self._trust,
             # Networks that each take all cores wait for each other in the middle of a layer.
             threads=max(1, kernels.threads() // len(site.pipelines)),
             model=self.fleet.begin(name, site, self.store),
@@ -184,6 +196,7 @@ class SiteRuntime:
     def _judged(self, frame: Frame, verdict: Verdict) -> None:
         self.parts.add(frame, verdict)
         self._publish(frame, verdict)
+        self.notices.add(frame, verdict)
 
     def _place_kernels(self) -> None:
         reduce(Scheduling.beside, self._schedulings).give_kernels()

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.artifact.folder import Artifact
+from edgead.artifact.signatures.trust import ModelTrust
 from edgead.daemon.active_model import ActiveModel, SlotBusyError
 from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.judging import Receivers
-from edgead.daemon.pipeline_state import PipelineState
+from edgead.daemon.pipeline_state import Kind, PipelineState
 from edgead.daemon.recipes import Recipes
 from edgead.daemon.self_test import SelfTestError
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
@@ -21,6 +22,7 @@ from edgead.errors import EdgeadError
 from edgead.site.schema import LimitsSection, PipelineSection
 
 if TYPE_CHECKING:
+    from edgead.drift import DriftState
     from edgead.sources.supervised import SupervisedCamera
 
 logger = logging.getLogger(__name__)
@@ -35,8 +37,8 @@ class Wiring:
     kept: KeptThresholds
     drift_folder: Path
     limits: LimitsSection
-    accept: Callable[[Artifact], None]
-    """Raises where the site does not let a model in."""
+    trust: Callable[[], ModelTrust]
+    """Gives the keys of the last reload."""
     threads: int | None = None
     model: Path | None = None
     """That is to judge instead of the one that the section names."""
@@ -58,14 +60,14 @@ class SteeredModel(ABC):
     def __init__(self, name: str, section: PipelineSection, wiring: Wiring):
         self.name = name
         self.section = section
-        opened = {"threads": wiring.threads, "accept": wiring.accept}
-        self.slot = ActiveModel(name, section, wiring.kept, **opened)
-        self._recipes = Recipes(name, section, self.slot, wiring.kept, **opened)
+        self._trust = wiring.trust
+        self.slot = ActiveModel(name, section, wiring.kept, threads=wiring.threads, accept=self._accept)
+        self._recipes = Recipes(name, section, self.slot, wiring.kept, threads=wiring.threads, accept=self._accept)
         self._camera = wiring.camera
         self._store = wiring.receivers.store
         self._drift = PipelineDrift(name, self.slot, section.drift, wiring.drift_folder / f"{name}.json")
         self._state = PipelineState(name)
-        self.failed_model: Path | None = None  # the last one that had to be given up
+        self.failed_model: Path | None = None  # that was given up last, if nothing was chosen since
         if wiring.model is not None:
             self.slot.path = wiring.model
         self._departed = wiring.model is not None  # from the model that the site file names
@@ -74,6 +76,15 @@ class SteeredModel(ABC):
     def model_path(self) -> Path:
         """Where the model in service lies, or the one that is loaded first."""
         return self.slot.path
+
+    @property
+    def faults(self) -> dict[Kind, str]:
+        """Reasons of all faults that stand, what is shown first at the front."""
+        return self._state.faults()
+
+    @property
+    def drift(self) -> DriftState | None:
+        return self._drift.state
 
     @abstractmethod
     def start(self) -> None:
@@ -118,6 +129,16 @@ class SteeredModel(ABC):
         before = str(self.slot.path)
         self.slot.swap(model)
         self._exchanged("swap model", by, before)
+
+    def sign_own(self, model: Path, *, by: str) -> None:
+        """Sign a model that was learned on this device, where it has a key for that; to be called before `swap`.
+
+        Raises
+        ------
+        EdgeadError
+            It is damaged, or cannot be written.
+        """
+        self._trust().sign_own(model, by=by)
 
     def follow(self, section: PipelineSection) -> None:
         """Take over what a site file that was read again says: another model, or one that has changed where it lies.
@@ -175,6 +196,9 @@ class SteeredModel(ABC):
         self._drift.start_again()
         self._audit("accept drift", by, before.reason if before else None, None)
 
+    def _accept(self, artifact: Artifact) -> None:
+        self._trust().check(artifact)
+
     def _load_model(self) -> None:
         try:
             self.slot.load()
@@ -205,6 +229,7 @@ class SteeredModel(ABC):
         self._audit(action, by, before, str(self.slot.path))
         self._audit_superseded()
         self._departed = self.slot.path != self.section.model
+        self.failed_model = None
         self._camera.compare_with(self.name, self.slot.golden())
         self._state.resolved("model")
         self.start()

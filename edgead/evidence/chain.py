@@ -16,6 +16,7 @@ from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Row as DatabaseRow
 
 from edgead.evidence.tables import audit
 
@@ -67,7 +68,7 @@ def append(connection: Connection, change: Row) -> Head:
     connection.execute(audit.insert().values(previous="", hash="", **change))
     # As the database has them: it may round a time.
     mine, *before = connection.execute(select(audit).order_by(audit.c.seq.desc()).limit(2))
-    head = Head(mine.seq, hash_of(as_written(mine._mapping), before[0].hash if before else FIRST))
+    head = Head(mine.seq, hash_of(as_written(mine), before[0].hash if before else FIRST))
     _write_hashes(connection, [{"of": head.seq, "to": head.hash, "behind": before[0].hash if before else FIRST}])
     return head
 
@@ -76,7 +77,7 @@ def chain_earlier(connection: Connection) -> None:
     """Begin the chain with the rows that were written before there was one."""
     found, previous = [], FIRST
     for row in connection.execute(select(audit).order_by(audit.c.seq)):
-        hashed = hash_of(as_written(row._mapping), previous, _EARLIER_FORM)
+        hashed = hash_of(as_written(row), previous, _EARLIER_FORM)
         found.append({"of": row.seq, "to": hashed, "behind": previous})
         previous = hashed
     if found:
@@ -84,7 +85,7 @@ def chain_earlier(connection: Connection) -> None:
 
 
 def _write_hashes(connection: Connection, hashes: list[dict[str, Any]]) -> None:
-    values = {"previous": bindparam("behind"), "hash": bindparam("to")}
+    values: dict[str, Any] = {"previous": bindparam("behind"), "hash": bindparam("to")}
     connection.execute(update(audit).where(audit.c.seq == bindparam("of")).values(values), hashes)
 
 
@@ -97,12 +98,12 @@ def newest(connection: Connection) -> Head:
 def rows_of(connection: Connection) -> Iterator[dict[str, Any]]:
     """Yield all rows in their order, as `as_written` gives them."""
     for row in connection.execute(select(audit).order_by(audit.c.seq).execution_options(yield_per=1000)):
-        yield as_written(row._mapping)
+        yield as_written(row)
 
 
-def as_written(row: Row) -> dict[str, Any]:
+def as_written(row: DatabaseRow) -> dict[str, Any]:
     """A row of the database as it is hashed and exported: plain JSON, the time in UTC with microseconds."""
-    return {**row, "at": row["at"].isoformat(timespec="microseconds")}
+    return {**row._asdict(), "at": row.at.isoformat(timespec="microseconds")}
 
 
 def hash_of(row: Row, previous: str, form: str = _FORM) -> str:

@@ -34,6 +34,7 @@ _POSTGRESQL = {
     "tcp_user_timeout": _WAIT_S * 1000,
     "options": f"-c statement_timeout={_WAIT_S * 1000}",
 }
+_READ_ONLY = f"{_POSTGRESQL['options']} -c default_transaction_read_only=on"
 
 
 class EvidenceError(EdgeadError):
@@ -44,8 +45,14 @@ class DamagedTablesError(EvidenceError):
     """The tables of the store hold what no edgead has written into them."""
 
 
-def open_engine(section: StoreSection) -> Engine:
+def open_engine(section: StoreSection, *, read_only: bool = False) -> Engine:
     """Make the engine of a store; nothing is connected yet.
+
+    Parameters
+    ----------
+    section : StoreSection
+    read_only : bool
+        The database itself refuses whatever would change it.
 
     Raises
     ------
@@ -56,7 +63,7 @@ def open_engine(section: StoreSection) -> Engine:
     shown = without_credentials(str(url))
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, hide_parameters=True, connect_args={"timeout": _WAIT_S})
-        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", _only_read if read_only else _prepare_sqlite)
         return engine
     if url.get_backend_name() != "postgresql":
         raise SettingsError(f"store.url {shown}: only sqlite and postgresql are known")
@@ -66,7 +73,7 @@ def open_engine(section: StoreSection) -> Engine:
             hide_parameters=True,
             pool_pre_ping=True,
             pool_timeout=_WAIT_S,
-            connect_args=_POSTGRESQL,
+            connect_args=_POSTGRESQL | ({"options": _READ_ONLY} if read_only else {}),
         )
     except (ModuleNotFoundError, NoSuchModuleError):
         raise SettingsError(f"store.url {shown}: needs `{install_command('postgresql')}`") from None
@@ -92,6 +99,10 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     except sqlite3.Error:
         connection.close()
         raise
+
+
+def _only_read(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.execute("PRAGMA query_only=1").close()
 
 
 def close_engine(engine: Engine) -> None:

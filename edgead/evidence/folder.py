@@ -13,13 +13,14 @@ from edgead.files.atomic import UNFINISHED, write_whole
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHELF = re.compile(r"[0-9]{8}")
-_IMAGE = re.compile(r"(before-[0-9]{3}|frame|heat|after-[0-9]{3})\.jpg")
+LOSSLESS = "frame.png"
+_IMAGE = re.compile(r"(before-[0-9]{3}|frame|heat|after-[0-9]{3})\.jpg|frame\.png")
 _ORDER = {"before": 0, "frame": 1, "heat": 2, "after": 3}
 _FULL_SHELF = 256
 
 
 class ImageFolder:
-    """Places images as `SHELF/ID/NAME.jpg`.
+    """Places images as `SHELF/ID/NAME.jpg`, and those of marked parts without loss as `frame.png`.
 
     Shelves are numbered. One takes some hundred ids, as long as they come in their own order: where the clock has been
     set back a new shelf begins. So the order of the names is the order of arrival, whatever the clock and the
@@ -68,9 +69,13 @@ class ImageFolder:
         path = self.root / place / name
         return path if path.is_file() else None
 
+    def size(self, place: str) -> int:
+        """Sum the bytes of the images of a verdict."""
+        return _size(self.root / place)
+
     def remove(self, place: str) -> None:
         """Remove the images of a verdict."""
-        freed = _size(self.root / place)
+        freed = self.size(place)
         shutil.rmtree(self.root / place, ignore_errors=True)
         with self._lock:
             self.used -= freed
@@ -102,10 +107,10 @@ class ImageFolder:
         return [Path(entry) for entry in os.scandir(self.root) if _SHELF.fullmatch(entry.name) and entry.is_dir()]
 
 
-def _in_time(name: str) -> tuple[int, int]:
-    kind, _, number = name.removesuffix(".jpg").partition("-")
+def _in_time(name: str) -> tuple[int, int, str]:
+    kind, _, number = name.partition(".")[0].partition("-")
     steps = int(number or 0)
-    return _ORDER[kind], -steps if kind == "before" else steps
+    return _ORDER[kind], -steps if kind == "before" else steps, name
 
 
 def _size(folder: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import threading
 from collections import deque
@@ -54,17 +55,23 @@ class ImageCounts:
 
 
 class ImageKeeper:
-    """Writes JPEGs; when the disk is full, or more comes than it takes, images are dropped and counted."""
+    """Writes JPEGs, and PNGs of marked parts.
+
+    When the disk is full, or more comes than it takes, images are dropped and counted.
+    """
 
     def __init__(self, section: StoreSection, folder: ImageFolder):
         self._problem: str | None = None
         self._section = section
+        # Each is taken by its own format alone. A higher level of PNG takes five times as long for a tenth of the size.
+        self._quality = [cv2.IMWRITE_JPEG_QUALITY, section.jpeg_quality, cv2.IMWRITE_PNG_COMPRESSION, 1]
         self._folder = folder
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._followed: list[_Followed] = []
         self._written = self._dropped = 0
         self._closing = self._in_work = self._is_tidy = False
+        self._writing = threading.Lock()  # room is made for one image at a time
         self._changed = threading.Condition()
         self._thread = LastingThread("evidence images", self._run)
         self._thread.start()
@@ -101,6 +108,14 @@ class ImageKeeper:
                     self._queue(followed.place, f"after-{followed.kept:03d}.jpg", frame.image)
             if wanting:
                 self._followed = [other for other in self._followed if other.kept < self._section.after]
+
+    def keep_now(self, place: str, name: str, image: np.ndarray) -> bool:
+        """Write an image for a person who waits for it; False where it cannot be, and `problem` says why."""
+        written = self._write(_Waiting(place, name, lambda: image, image.nbytes))
+        with self._changed:
+            self._written += written
+            self._dropped += not written
+        return written
 
     @property
     def counts(self) -> ImageCounts:
@@ -163,10 +178,11 @@ class ImageKeeper:
                 return False
             data = self._encode(waiting)
             if data is None:
-                self._problem = f"{waiting.name} of {waiting.place} cannot be written as JPEG"
+                self._problem = f"{waiting.name} of {waiting.place} cannot be written as an image"
                 return False
-            self._make_room(len(data), waiting.place)
-            self._folder.write(waiting.place, waiting.name, data)
+            with self._writing:
+                self._make_room(len(data), waiting.place)
+                self._folder.write(waiting.place, waiting.name, data)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             self._problem = "the disk is full" if full else f"{self._folder.root}: {error.strerror}"
@@ -177,9 +193,7 @@ class ImageKeeper:
     def _encode(self, waiting: _Waiting) -> bytes | None:
         try:
             with quiet_opencv():
-                encoded, data = cv2.imencode(
-                    ".jpg", waiting.draw(), [cv2.IMWRITE_JPEG_QUALITY, self._section.jpeg_quality]
-                )
+                encoded, data = cv2.imencode(os.path.splitext(waiting.name)[1], waiting.draw(), self._quality)
         except cv2.error:
             return None
         return data.tobytes() if encoded else None

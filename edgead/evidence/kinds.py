@@ -57,10 +57,16 @@ class Kinds:
         return {"kinds": kinds, "unsorted": unsorted, "false_rejects": sum(row[-1] for row in found)}
 
     def boxes(
-        self, pipeline: str, *, since: datetime, kind: str | None = None, decision: Decision = "reject"
+        self,
+        pipeline: str,
+        *,
+        since: datetime,
+        until: datetime | None = None,
+        kind: str | None = None,
+        decision: Decision = "reject",
     ) -> list[list[dict[str, Any]]]:
         """List the boxes of each verdict in a time, newest first; of 20,000 verdicts at most."""
-        query = select(verdicts.c.boxes).select_from(with_kinds()).where(*_within(pipeline, since, None, decision))
+        query = select(verdicts.c.boxes).select_from(with_kinds()).where(*_within(pipeline, since, until, decision))
         query = query.where(marks.c.id.is_(None)).order_by(verdicts.c.judged_at.desc()).limit(_MOST_VERDICTS)
         if kind is not None:
             query = query.where(SHOWN == kind)

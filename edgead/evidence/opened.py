@@ -32,7 +32,7 @@ def opened_store(folder: Path, url: str | None = None) -> Iterator[Access]:
     EvidenceError
         It cannot be read, or its tables are of another version.
     """
-    engine = open_engine(StoreSection(folder=folder, url=url))
+    engine = open_engine(StoreSection(folder=folder, url=url), read_only=True)
     file = database_file(engine)
     if file is not None and not file.is_file():
         raise SettingsError(f"{file} is not there: name the folder of an evidence store")

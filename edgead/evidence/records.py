@@ -1,4 +1,4 @@
-"""Reads the evidence store, and writes what people say and do: marks and changes."""
+"""Reads the evidence store, and writes what people change."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 
 from edgead.evidence.access import Access
-from edgead.evidence.queries import as_record, defect, is_of_part, is_shown_as, mark_of, one, with_opinions
-from edgead.evidence.tables import audit, marks, verdicts
-from edgead.types import DECISIONS, NO_PART, Part
+from edgead.evidence.queries import as_record, is_marked, is_of_part, is_shown_as, one, with_opinions
+from edgead.evidence.tables import audit, verdicts
+from edgead.types import DECISIONS, NO_PART, Opinion, Part
 
 _MOST_ROWS = 1000
 _NAME = re.compile(r"[!-~]{1,64}")
@@ -31,6 +31,7 @@ class Records:
         decision: str | None = None,
         kind: str | None = None,
         part: Part = NO_PART,
+        mark: Opinion | None = None,
         before_id: str | None = None,
     ) -> list[tuple[dict[str, Any], str | None]]:
         """Records and the places of their images."""
@@ -44,6 +45,8 @@ class Records:
             query = query.where(verdicts.c.decision == decision)
         if kind is not None:
             query = query.where(is_shown_as(kind, pipeline))
+        if mark is not None:
+            query = query.where(is_marked(mark))
         if before_id is not None:
             before = select(func.min(verdicts.c.seq)).where(verdicts.c.id == before_id)
             if pipeline is not None:
@@ -72,15 +75,6 @@ class Records:
         with self._access.reading() as connection:
             found = {decision: count for decision, count in connection.execute(query)}
         return {decision: found.get(decision, 0) for decision in DECISIONS}
-
-    def mark(self, id: str, pipeline: str | None, *, by: str, note: str) -> None:
-        with self._access.writing() as connection:
-            row = defect(connection, id, pipeline, "so it is no false reject")
-            mark = {"id": id, "pipeline": row.pipeline, "at": self._access.now(), "by": by, "note": note}
-            connection.execute(delete(marks).where(marks.c.id == id, marks.c.pipeline == row.pipeline))
-            connection.execute(marks.insert().values(mark))
-            change = {"before": mark_of(row), "after": {"id": id, "note": note}}
-            self._access.add_audit(connection, by=by, action="mark_false_reject", pipeline=row.pipeline, **change)
 
     def add_audit(self, **change: Any) -> None:
         with self._access.writing() as connection:

@@ -16,6 +16,13 @@ KeepDays = Annotated[float, Field(gt=0, le=36_500, description="Older rows, and 
 _RELATIVE_SQLITE = re.compile(r"^(sqlite(?:\+\w+)?:///)(?=[^/:?])")
 
 
+class RecentSection(Section):
+    """Frames that stay in memory without loss, so that a part can be marked after it has passed."""
+
+    frames: Annotated[int, Field(ge=0, le=100_000, description="Most frames that are held; 0 holds none.")] = 500
+    megabytes: Annotated[int, Field(ge=1, le=10**6, description="Most memory that they take, of all cameras.")] = 256
+
+
 class StoreSection(Section):
     """The record of every verdict, and images of some."""
 
@@ -27,6 +34,10 @@ class StoreSection(Section):
     before: Annotated[int, Field(ge=0, le=100, description="Frames kept from before a verdict with evidence.")] = 2
     after: Annotated[int, Field(ge=0, le=100, description="Frames kept from after it.")] = 2
     jpeg_quality: Annotated[int, Field(ge=1, le=100, description="Of the images that are kept.")] = 90
+    recent: Annotated[
+        RecentSection,
+        Field(description="The newest frames without loss, from which a marked part is kept."),
+    ] = RecentSection()
     keep_days: KeepDays = 90.0
     most_mib: Annotated[int, Field(ge=1, le=10**9, description="Most that images may take.")] = 10_000
     free_mib: Annotated[

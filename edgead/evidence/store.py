@@ -1,4 +1,4 @@
-"""The evidence store: one row for every verdict, images of some, marks of false rejects, and who changed what."""
+"""The evidence store: one row for every verdict, images of some, marks, and who changed what."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from edgead.evidence.database import EvidenceError, close_engine, open_engine, p
 from edgead.evidence.folder import ImageFolder
 from edgead.evidence.image_keeper import ImageKeeper
 from edgead.evidence.kinds import Kinds
+from edgead.evidence.marks import Marks
 from edgead.evidence.parts import PartRecords
+from edgead.evidence.production.production import Production
+from edgead.evidence.recent import RecentFrames
 from edgead.evidence.records import Records
 from edgead.evidence.rows import RowWriter
 from edgead.evidence.settings import StoreSection
@@ -25,7 +28,7 @@ from edgead.evidence.tables import verdicts
 from edgead.evidence.upkeep import Upkeep
 from edgead.evidence.versions import begin_tables, prepare_tables
 from edgead.serialization import verdict_record
-from edgead.types import DECISIONS, NO_PART, Frame, Part, Verdict
+from edgead.types import DECISIONS, NO_PART, Frame, Opinion, Part, Verdict
 
 _EVIDENCE = {"none": (), "reject": ("reject",), "review": ("review", "reject"), "all": DECISIONS}
 _PLACES = 1000
@@ -44,6 +47,12 @@ class EvidenceStore:
         What people see and say of kinds of defects.
     parts : PartRecords
         What several pipelines say of a part together.
+    production : Production
+        Counts and yield by shift, day, order, batch and recipe; files of verdicts and images.
+    marks : Marks
+        Which parts people found good or bad.
+    recent : RecentFrames
+        The newest frames, without loss.
     audit_chain : AuditChain
         Whether the audit is as it was written.
 
@@ -75,7 +84,11 @@ class EvidenceStore:
         self._records = Records(access)
         self._rows = RowWriter(self._engine, lambda: prepare_tables(self._engine))
         self.parts = PartRecords(access, self._engine, section.commit_within_ms / 1e3)
+        self._figures = open_engine(section, read_only=True)
+        self.production = Production(Access(self._figures, now), access, self._folder)
         self._images = ImageKeeper(section, self._folder)
+        self.recent = RecentFrames(section.recent)
+        self.marks = Marks(access, self._folder, self._images, self.recent)
         self._upkeep = Upkeep(self._engine, self._folder, section.keep_days, now)
 
     # Writing
@@ -93,13 +106,14 @@ class EvidenceStore:
         return self._rows.commit(self._row(frame, verdict), self._section.commit_within_ms / 1e3)
 
     def keep(self, frame: Frame, verdict: Verdict, before: Sequence[Frame] = ()) -> None:
-        """Queue the images of a verdict that was added, where its decision wants them; never blocks.
+        """Hold the frame of a verdict that was added, and queue images where its decision wants them; never blocks.
 
         Parameters
         ----------
         before : sequence of Frame
             What the camera gave before, oldest first.
         """
+        self.recent.add(frame)
         place = self._places.pop((frame.id, verdict.pipeline), None)
         if place is not None:
             self._images.keep(place, frame, verdict, before)
@@ -131,6 +145,7 @@ class EvidenceStore:
         decision: str | None = None,
         kind: str | None = None,
         part: Part = NO_PART,
+        mark: Opinion | None = None,
         before_id: str | None = None,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
@@ -142,11 +157,13 @@ class EvidenceStore:
             Only of this one, as it is shown.
         part : Part, optional
             Only of parts with the values that it names.
+        mark : {"good", "bad"}, optional
+            Only what a person marked so.
         before_id : str, optional
             Only what came before this one: the last of the page before.
         """
         found = self._records.newest(
-            limit=limit, pipeline=pipeline, decision=decision, kind=kind, part=part, before_id=before_id
+            limit=limit, pipeline=pipeline, decision=decision, kind=kind, part=part, mark=mark, before_id=before_id
         )
         return [self._with_images(*one) for one in found]
 
@@ -156,7 +173,8 @@ class EvidenceStore:
         return None if found is None else self._with_images(*found)
 
     def _with_images(self, record: dict[str, Any], place: str | None) -> dict[str, Any]:
-        return {**record, "images": self._folder.names(place) if place else []}
+        images = self._folder.names(place) if place else []
+        return {**record, "images": images, "recent": self.recent.find(record["id"]) is not None}
 
     def image(self, id: str, name: str, *, pipeline: str | None = None) -> Path | None:
         """Find the file of one of the `images` of a record."""
@@ -175,15 +193,9 @@ class EvidenceStore:
 
     # Marks and changes
 
-    def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> None:
-        """Say that a part which was rejected, or sent to review, is good; a second mark replaces the first.
-
-        Raises
-        ------
-        EvidenceError
-            There is no such record, it is of a part that was found good, or it cannot be written.
-        """
-        self._records.mark(id, pipeline, by=by, note=note)
+    def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> bool:
+        """See `edgead.evidence.marks.Marks.mark_false_reject`."""
+        return self.marks.mark_false_reject(id, by=by, note=note, pipeline=pipeline)
 
     def add_audit(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> None:
         """Record who changed what; `before` and `after` are values of JSON.
@@ -247,4 +259,5 @@ class EvidenceStore:
         deadline = time.monotonic() + within_s
         for part in (self._rows, self.parts, self._images, self._upkeep):
             part.close(max(0.05, deadline - time.monotonic()))
-        close_engine(self._engine)
+        for engine in (self._figures, self._engine):
+            close_engine(engine)

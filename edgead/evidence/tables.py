@@ -122,6 +122,8 @@ verdicts = Table(
         postgresql_where=WITH_DEFECT,
     ),
     *map(_by_part, NAMES_PART),
+    # All that production figures need of a row: a shift costs a shift's part of it, and no row is read.
+    Index("verdicts_by_time", "pipeline", "judged_at", "decision", "batch", "recipe"),
     # Without it an SQLite sequence starts again once the last row has been deleted.
     sqlite_autoincrement=True,
 )
@@ -143,17 +145,19 @@ parts = Table(
     Index("part_verdicts_by_id", "id", "part", unique=True),
     Index("part_verdicts_by_part", "part", "seq"),
     Index("part_verdicts_by_serial", "serial", "seq"),
+    Index("part_verdicts_by_time", "part", "judged_at", "decision", "batch", "recipe"),
     sqlite_autoincrement=True,
 )
 
 marks = Table(
     "marks",
     metadata,
-    Column("id", String(36), primary_key=True, doc="Of the verdict that a person marked as a false reject."),
+    Column("id", String(36), primary_key=True, doc="Of the verdict whose part a person marked as good or bad."),
     Column("pipeline", String(64), primary_key=True, doc="Which pipeline judged."),
     Column("at", Utc, nullable=False, doc="UTC."),
     Column("by", Text, nullable=False, doc="Who marked it."),
     Column("note", Text, nullable=False, doc="What they wrote."),
+    Column("verdict", String(8), nullable=False, server_default="good", doc="good or bad, as they saw the part."),
 )
 
 corrections = Table(
@@ -173,6 +177,17 @@ names = Table(
     Column("pipeline", String(64), primary_key=True, doc="Of which pipeline."),
     Column("kind", Text, primary_key=True, doc="A kind in the model's words."),
     Column("name", Text, nullable=False, doc="What it is shown as; kinds of one name are shown as one."),
+)
+
+orders = Table(
+    "orders",
+    metadata,
+    _sequence(),
+    Column("name", Text, nullable=False, doc="Of the order, or empty."),
+    Column("batch", Text, nullable=False, doc="What its parts are of, or empty."),
+    Column("started_at", Utc, nullable=False, doc="UTC; it lasts until the next one starts."),
+    Column("by", Text, nullable=False, doc="Who started it."),
+    sqlite_autoincrement=True,
 )
 
 audit = Table(

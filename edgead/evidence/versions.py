@@ -20,12 +20,13 @@ from edgead.evidence.database import (
     set_aside,
     shown_address,
 )
-from edgead.evidence.tables import SCHEMA_VERSION, metadata, schema, verdicts
+from edgead.evidence.tables import SCHEMA_VERSION, metadata, parts, schema, verdicts
 
 logger = logging.getLogger(__name__)
 
 # What makes the tables of a version into those of the next, for SQLite and PostgreSQL. It never changes once it is
-# released: the columns of today are not those that it was written for. Tables that are missing are made afterwards.
+# released: the columns of today are not those that it was written for. Tables and indexes that are
+# missing are made afterwards.
 _STEPS: dict[int, tuple[str, ...]] = {
     1: (
         "ALTER TABLE verdicts ADD COLUMN kind TEXT",
@@ -42,8 +43,10 @@ _STEPS: dict[int, tuple[str, ...]] = {
         "CREATE INDEX verdicts_by_recipe ON verdicts (recipe, seq) WHERE recipe <> ''",
     ),
     3: (
+        "CREATE INDEX verdicts_by_time ON verdicts (pipeline, judged_at, decision, batch, recipe)",
         "ALTER TABLE audit ADD COLUMN previous VARCHAR(64) DEFAULT '' NOT NULL",
         "ALTER TABLE audit ADD COLUMN hash VARCHAR(64) DEFAULT '' NOT NULL",
+        "ALTER TABLE marks ADD COLUMN verdict VARCHAR(8) DEFAULT 'good' NOT NULL",
     ),
 }
 _CHAINED_SINCE = 4
@@ -138,6 +141,8 @@ def _make_or_upgrade(engine: Engine) -> None:
             for statement in _STEPS[step]:
                 connection.exec_driver_sql(statement)
         metadata.create_all(connection)
+        for index in parts.indexes:  # a table that not every earlier version has
+            index.create(connection, checkfirst=True)
         if version is not None and version < _CHAINED_SINCE:
             chain_earlier(connection)
         connection.execute(schema.delete())

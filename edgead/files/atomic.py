@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from edgead.files.disk import writing
 
@@ -42,6 +45,29 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True, mode: int |
 
 
 def _replace(path: Path, content: bytes, durable: bool, mode: int | None) -> None:
+    with _unfinished(path, durable, mode) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def open_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to write that is there once the block has ended, and not at all where it fails.
+
+    For what is too large to be held, as `write_whole` demands it.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; what was there before stays as it was.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _unfinished(Path(os.path.realpath(path)), durable=True) as stream:
+            yield stream
+
+
+@contextmanager
+def _unfinished(path: Path, durable: bool, mode: int | None = None) -> Iterator[BinaryIO]:
     # Hidden and of another suffix, so that nobody who lists the folder takes it for the file; of a name that nobody
     # foresees, so that no other writer has it open, and nobody has put a link there.
     unfinished = path.with_name(f".{path.name[:_MOST_OF_NAME]}.{secrets.token_hex(8)}{UNFINISHED}")
@@ -49,7 +75,7 @@ def _replace(path: Path, content: bytes, durable: bool, mode: int | None) -> Non
         with open(unfinished, "xb") as stream:
             if mode is not None or path.exists():
                 unfinished.chmod(stat.S_IMODE(path.stat().st_mode) if mode is None else mode)
-            stream.write(content)
+            yield stream
             if durable:
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 _COLUMNS = 64
+_PLACES = 8
 
 
 def box_density(boxes: Iterable[Mapping[str, int]], size: tuple[int, int]) -> np.ndarray:
@@ -35,3 +37,29 @@ def box_density(boxes: Iterable[Mapping[str, int]], size: tuple[int, int]) -> np
     for y, x, sign in ((top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1)):
         np.add.at(steps, (y, x), sign)
     return steps.cumsum(axis=0).cumsum(axis=1)[:rows, :_COLUMNS]
+
+
+def box_places(boxes: Iterable[Mapping[str, int]], size: tuple[int, int]) -> dict[str, int]:
+    """Count boxes by the place of their centre, most frequent first.
+
+    Parameters
+    ----------
+    boxes : iterable of mapping
+        As for `box_density`; each counts once.
+    size : (int, int)
+        Width and height of the image in pixels.
+
+    Returns
+    -------
+    dict of str to int
+        Places as on a chessboard: a letter for the row, from the top, and a number for one of eight columns.
+    """
+    width, height = size
+    rows = max(1, min(26, round(_PLACES * height / width)))
+    counted: Counter[str] = Counter()
+    for box in boxes:
+        column = int((box["x"] + box["width"] / 2) * _PLACES // width)
+        row = int((box["y"] + box["height"] / 2) * rows // height)
+        if 0 <= column < _PLACES and 0 <= row < rows:
+            counted[f"{chr(ord('A') + row)}{column + 1}"] += 1
+    return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))

@@ -105,10 +105,11 @@ def check_size(size: tuple[int, int], max_megapixels: float) -> None:
         )
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
+def write_image(path: Path, image: np.ndarray, *, durable: bool = False) -> None:
     """Write an image, making its folder; the suffix of `path` picks the format.
 
-    It is written under another name and renamed, so that nothing half-written is left.
+    It is written under another name and renamed, so that nothing half-written is left; `durable` waits until it is on
+    the disk.
 
     Raises
     ------
@@ -120,7 +121,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise ImageError(f"{path}: an image ends in one of {' '.join(sorted(IMAGE_SUFFIXES))}")
     data = cv2.imencode(path.suffix, image)[1].tobytes()
-    write_whole(path, data, durable=False)
+    write_whole(path, data, durable=durable)
 
 
 def list_images(folder: str | Path, *, below: bool = False) -> list[Path]:

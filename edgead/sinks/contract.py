@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edgead.errors import EdgeadError
+from edgead.serialization.notice import Notice
 from edgead.types import DECISIONS, FAULT, Frame, Verdict
 
 # What `only=` of a sink takes. A part of which a view is missing may be defective: who wants rejects wants to know.
@@ -49,12 +50,15 @@ class BaseSink(ABC):
         It gets verdicts of these alone.
     can_check : bool
         Whether `check` finds out something.
+    retains_notices : bool
+        It shows the last notice of each kind and name to whoever comes later, so that a new one is given what stands.
     """
 
     uri: str
     needs_image: bool = True
     decisions: tuple[str, ...] = CHOICES["all"]
     can_check: bool = False
+    retains_notices: bool = False
 
     @property
     def problem(self) -> str | None:
@@ -64,6 +68,9 @@ class BaseSink(ABC):
     @abstractmethod
     def write(self, frame: Frame, verdict: Verdict) -> None:
         """Take a verdict; may take as long as it wants, and raises SinkError where it could not."""
+
+    def notify(self, notice: Notice) -> None:  # noqa: B027  most sinks are for verdicts alone
+        """Take a notice, as `write` takes a verdict; called where the site file names the sink for notices."""
 
     def skip(self, count: int) -> None:  # noqa: B027  most sinks do not count
         """Learn that so many verdicts were dropped before the next one."""

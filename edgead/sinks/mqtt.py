@@ -1,4 +1,4 @@
-"""Verdicts to an MQTT broker, and messages from it (paho-mqtt)."""
+"""Verdicts and notices to an MQTT broker (paho-mqtt)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import Field
 
 from edgead.plant.mqtt.options import BrokerOptions
 from edgead.serialization import record_json
+from edgead.serialization.notice import Notice, notice_json
 from edgead.sinks.contract import BaseSink, SinkError
 from edgead.sinks.options import QueueSection, SinkOptions, read_host
 from edgead.sinks.registry import register
@@ -30,6 +31,10 @@ class MqttOptions(SinkOptions, BrokerOptions):
         Field(description="sparkplug is Sparkplug B, which has topics and a QoS of its own; an extra."),
     ] = "json"
     topic: Annotated[str, Field(description="{pipeline} stands for the pipeline's name.")] = "edgead/{pipeline}/verdict"
+    notice_topic: Annotated[
+        str,
+        Field(description="Of notices, retained: {name} stands for what it is of, {kind} for its kind."),
+    ] = "edgead/{name}/notice/{kind}"
     group: Annotated[_Id, Field(description="Of Sparkplug's group.")] = "edgead"
     node: Annotated[
         _Id | None, Field(description="Of Sparkplug's edge node, unique in its group; by default the computer's name.")
@@ -40,6 +45,10 @@ class MqttOptions(SinkOptions, BrokerOptions):
     ] = None
     queue: Annotated[QueueSection, Field(description="How many verdicts may wait.")] = QueueSection()
     queued: ClassVar[bool] = True
+
+    @property
+    def takes_notices(self) -> bool:
+        return self.payload == "json"
 
     @property
     def most_waiting(self) -> int:
@@ -61,6 +70,7 @@ class MqttSink(BaseSink):
     """
 
     needs_image = False
+    retains_notices = True
 
     def __init__(self, name: str, section: MqttOptions):
         from edgead.plant.mqtt.connection import Connection  # only those who have a broker need its package
@@ -73,7 +83,7 @@ class MqttSink(BaseSink):
         client_id = section.client_id or f"edgead-{socket.gethostname()}-{own}"
         self._connection = Connection(section, client_id, clean=not lasting)
         self.uri = f"{self._connection.uri}/{section.topic}"
-        self._topic = section.topic
+        self._topic, self._notice_topic = section.topic, section.notice_topic
         self._qos = section.qos
         self._publisher = Publisher(self._connection, self.uri, SinkError)
         self._connection.start()
@@ -87,6 +97,12 @@ class MqttSink(BaseSink):
         topic = self._topic.replace("{pipeline}", verdict.pipeline or "stream")
         self._publisher.wait_until_there()
         self._publisher.publish(topic, record_json(frame, verdict), self._qos)
+
+    def notify(self, notice: Notice) -> None:
+        """Publish a notice as `write` does a verdict; the broker keeps it for who subscribes later."""
+        topic = self._notice_topic.replace("{name}", notice.name).replace("{kind}", notice.kind)
+        self._publisher.wait_until_there()
+        self._publisher.publish(topic, notice_json(notice), self._qos, retain=True)
 
     def close(self) -> None:
         self._connection.close()

@@ -34,6 +34,11 @@ class SinkOptions(Section):
     """Its receiver may be slow: `edgead stream` too puts a queue before it, as the daemon does before all."""
 
     @property
+    def takes_notices(self) -> bool:
+        """Whether its sink has a `notify` that does something."""
+        return False
+
+    @property
     def most_waiting(self) -> int:
         """Verdicts that may wait for it."""
         return 1000

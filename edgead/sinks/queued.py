@@ -6,15 +6,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from edgead.process.log_rate import limited_log
+from edgead.serialization.notice import Notice
 from edgead.sinks.contract import BaseSink, SinkError, StopRequested
+from edgead.sinks.queue_status import QueueStatus, Tally
 from edgead.types import Frame, Verdict
 
 _MOST_BYTES = 256 * 2**20
+# Far more than a plant has faults: a receiver that is away for months gets the newest.
+_MOST_NOTICES = 1000
 # Tracebacks of one sink: one is enough to find the mistake, and a fault may come with every verdict.
 _TRACEBACK_EVERY_S = 60.0
 # A sink that has worked on one verdict for so long, and says nothing of it, waits for an answer.
@@ -23,44 +28,10 @@ _SILENT_S = 2.0
 _LOOK_EVERY_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class QueueStatus:
-    """What became of the verdicts that were given to a sink.
-
-    Attributes
-    ----------
-    waiting : int
-        Those that the sink has not taken yet, the one in work included.
-    written : int
-        Taken by the sink; for MQTT, HTTP and Modbus acknowledged by the receiver.
-    dropped : int
-        Pushed out of a full queue, oldest first, or left behind at the close.
-    failed : int
-        Refused by the sink, or the sink failed.
-    problem : str or None
-        What is wrong with the sink now.
-    required : bool
-        Without this sink the device is not ready.
-    failing_s : float
-        For how long it has taken nothing; 0 while it works.
-    blocks : bool
-        It is required, and has failed for longer than is tolerated.
-    """
-
-    name: str
-    uri: str
-    waiting: int
-    written: int
-    dropped: int
-    failed: int
-    problem: str | None
-    required: bool = False
-    failing_s: float = 0.0
-    blocks: bool = False
-
-
 class QueuedSink:
     """Hands verdicts to a sink in their order; `write` never blocks, and drops the oldest when too many wait.
+
+    Notices have a queue of their own, which goes first: an alarm waits for no verdict, and is pushed out by none.
 
     Parameters
     ----------
@@ -83,10 +54,12 @@ class QueuedSink:
         self._required, self._tolerated_s = required, tolerated_s
         self._skipped = 0
         self._waiting: deque[tuple[Frame, Verdict]] = deque()
+        self._notices: deque[Notice] = deque()
+        self._of_verdicts, self._of_notices = Tally(), Tally()
         self._bytes = 0
-        self._work_began_s: float | None = None  # of the verdict in work
+        self._in_work: Tally | None = None
+        self._work_began_s: float | None = None  # of what is in work
         self._failing_since_s: float | None = None
-        self._written = self._dropped = self._failed = 0
         self._problem: str | None = None
         self._closing = False
         self._log = limited_log(__name__, 1, _TRACEBACK_EVERY_S)
@@ -103,23 +76,51 @@ class QueuedSink:
             verdict = replace(verdict, anomaly_map=_NO_MAP)
         with self._changed:
             if self._closing:
-                self._dropped += 1
+                self._of_verdicts.dropped += 1
                 return
             self._waiting.append((frame, verdict))
             self._bytes += _size(frame, verdict)
             while len(self._waiting) > self._most or (self._bytes > _MOST_BYTES and len(self._waiting) > 1):
                 self._take()
-                self._dropped += 1
+                self._of_verdicts.dropped += 1
+            self._changed.notify()
+
+    @property
+    def retains_notices(self) -> bool:
+        return self._sink.retains_notices
+
+    def notify(self, notice: Notice) -> None:
+        """Queue a notice for the sink."""
+        with self._changed:
+            if self._closing:
+                self._of_notices.dropped += 1
+                return
+            self._notices.append(notice)
+            if len(self._notices) > _MOST_NOTICES:
+                self._notices.popleft()
+                self._of_notices.dropped += 1
             self._changed.notify()
 
     def status(self) -> QueueStatus:
         with self._changed:
-            waiting = len(self._waiting) + self._in_work
             problem = self._problem_now()
             failing_s = self._failing_s(problem)
-            blocks = self._required and failing_s > self._tolerated_s
-            counts = (waiting, self._written, self._dropped, self._failed)
-            return QueueStatus(self._name, self.uri, *counts, problem, self._required, failing_s, blocks)
+            verdicts, notices = self._of_verdicts, self._of_notices
+            return QueueStatus(
+                name=self._name,
+                uri=self.uri,
+                waiting=len(self._waiting) + (self._in_work is verdicts),
+                written=verdicts.written,
+                dropped=verdicts.dropped,
+                failed=verdicts.failed,
+                problem=problem,
+                required=self._required,
+                failing_s=failing_s,
+                blocks=self._required and failing_s > self._tolerated_s,
+                notices_waiting=len(self._notices) + (self._in_work is notices),
+                notices_written=notices.written,
+                notices_lost=notices.dropped + notices.failed,
+            )
 
     def close(self, within_s: float = 1.0) -> None:
         """Wait for the sink to take what is left, then close it; what it has not taken is counted as dropped."""
@@ -127,10 +128,12 @@ class QueuedSink:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._waiting and not self._in_work, within_s)
-            self._dropped += len(self._waiting)
+            self._changed.wait_for(lambda: not self._has_work and self._in_work is None, within_s)
+            self._of_verdicts.dropped += len(self._waiting)
+            self._of_notices.dropped += len(self._notices)
             self._waiting.clear()
-            idle = not self._in_work
+            self._notices.clear()
+            idle = self._in_work is None
         try:
             self._sink.close()  # also ends a write that waits for its receiver
         except SinkError as error:
@@ -146,8 +149,8 @@ class QueuedSink:
         return frame, verdict
 
     @property
-    def _in_work(self) -> bool:
-        return self._work_began_s is not None
+    def _has_work(self) -> bool:
+        return bool(self._waiting or self._notices)
 
     def _problem_now(self) -> str | None:
         if not self._closing and not self._thread.is_alive():
@@ -171,18 +174,28 @@ class QueuedSink:
         while True:
             with self._changed:
                 called = self._changed.wait_for(
-                    lambda: bool(self._waiting) or self._closing, _LOOK_EVERY_S if self._required else None
+                    lambda: self._has_work or self._closing, _LOOK_EVERY_S if self._required else None
                 )
-                if called and not self._waiting:
+                if called and not self._has_work:
                     return
                 if called:
-                    frame, verdict = self._take()
+                    self._in_work, give = self._next()
                     self._work_began_s = time.monotonic()
-                    skipped, self._skipped = self._dropped - self._skipped, self._dropped
             if called:
-                self._count(self._written_to_sink(frame, verdict, skipped))
+                self._count(self._outcome(give))
             else:
                 self._look_after_sink()
+
+    def _next(self) -> tuple[Tally, Callable[[], None]]:
+        if self._notices:
+            return self._of_notices, partial(self._sink.notify, self._notices.popleft())
+        frame, verdict = self._take()
+        skipped, self._skipped = self._of_verdicts.dropped - self._skipped, self._of_verdicts.dropped
+        return self._of_verdicts, partial(self._give, frame, verdict, skipped)
+
+    def _give(self, frame: Frame, verdict: Verdict, skipped: int) -> None:
+        self._sink.skip(skipped)
+        self._sink.write(frame, verdict)
 
     def _look_after_sink(self) -> None:
         """Find out whether a sink with nothing to do would work: a line that stands still for it gives it nothing."""
@@ -190,13 +203,6 @@ class QueuedSink:
         with self._changed:
             self._problem = problem
             self._failing_s(self._problem_now())
-
-    def _written_to_sink(self, frame: Frame, verdict: Verdict, skipped: int) -> str | None:
-        def write() -> None:
-            self._sink.skip(skipped)
-            self._sink.write(frame, verdict)
-
-        return self._outcome(write)
 
     def _outcome(self, call: Callable[[], None]) -> str | None:
         """Call a sink; gives what went wrong."""
@@ -219,13 +225,9 @@ class QueuedSink:
         with self._changed:
             self._problem = problem
             self._failing_s(problem)
-            self._work_began_s = None
-            if problem is None:
-                self._written += 1
-            elif self._closing:
-                self._dropped += 1
-            else:
-                self._failed += 1
+            assert self._in_work is not None
+            self._in_work.count(problem, closing=self._closing)
+            self._in_work = self._work_began_s = None
             self._changed.notify_all()
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edgead.evidence.settings import KeepDays, Kept, StoreSection
+from edgead.evidence.settings import KeepDays, Kept, RecentSection, StoreSection
 from edgead.sinks.contract import BaseSink, SinkError
 from edgead.sinks.options import SinkOptions, read_path
 from edgead.sinks.registry import register
@@ -56,7 +56,10 @@ class StoreSink(BaseSink):
 
 
 def _open(name: str, options: SqliteOptions) -> StoreSink:
-    return StoreSink(StoreSection(folder=options.folder, evidence=options.evidence, keep_days=options.keep_days))
+    none = RecentSection(frames=0)  # nobody marks a part here while it passes
+    return StoreSink(
+        StoreSection(folder=options.folder, evidence=options.evidence, keep_days=options.keep_days, recent=none)
+    )
 
 
 register(

@@ -33,6 +33,10 @@ class UriOptions(SinkOptions):
         return named.model_copy(update={"required": self.required, "tolerated_s": self.tolerated_s})
 
     @property
+    def takes_notices(self) -> bool:
+        return read_uri(self.uri)[1].takes_notices
+
+    @property
     def most_waiting(self) -> int:
         return read_uri(self.uri)[1].most_waiting
 

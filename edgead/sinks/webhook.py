@@ -1,4 +1,4 @@
-"""Verdicts to a URL: JSON by POST, signed where there is a secret, tried again until it is taken (httpx)."""
+"""Verdicts and notices to a URL: JSON by POST, signed where there is a secret, tried again until taken (httpx)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from edgead.errors import SettingsError
 from edgead.process.http_attempt import Attempts
 from edgead.process.installation import install_command
 from edgead.serialization import record_json
+from edgead.serialization.notice import Notice, notice_json
 from edgead.sinks.contract import CHOICES, BaseSink, SinkError
 from edgead.sinks.options import Only, QueueSection, SinkOptions
 from edgead.sinks.registry import register
@@ -51,6 +52,10 @@ class WebhookOptions(SinkOptions):
     only: Annotated[Only, Field(description="Which verdicts; review has the rejects too.")] = "all"
     queue: Annotated[QueueSection, Field(description="How many verdicts may wait.")] = QueueSection(messages=1_000)
     queued: ClassVar[bool] = True
+
+    @property
+    def takes_notices(self) -> bool:
+        return True
 
     @property
     def most_waiting(self) -> int:
@@ -96,22 +101,27 @@ class WebhookSink(BaseSink):
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
         """Post, again and again if need be, until it is taken, refused, given up or the sink is closed."""
-        if verdict.decision not in self.decisions:
-            return
-        body = record_json(frame, verdict).encode()
+        if verdict.decision in self.decisions:
+            self._deliver(frame.id, record_json(frame, verdict).encode(), "the verdict")
+
+    def notify(self, notice: Notice) -> None:
+        """Post a notice as `write` does a verdict; its id goes with its event, for each id comes up to three times."""
+        self._deliver(f"{notice.id}-{notice.event}", notice_json(notice).encode(), "the notice")
+
+    def _deliver(self, id: str, body: bytes, what: str) -> None:
         deadline = time.monotonic() + self._section.give_up_after_s
         pause_s = self._section.retry_first_s
         while not self._closed.is_set():
-            problem, again = self._post(frame.id, body)
+            problem, again = self._post(id, body)
             self._problem = problem and f"{self.uri}: {problem}"
             if problem is None:
                 return
             if not again or time.monotonic() + pause_s > deadline:
                 self._problem = None  # it waits for nothing any more; the queue reports the error
-                raise SinkError(f"{self.uri}: {problem}; the verdict was not taken")
+                raise SinkError(f"{self.uri}: {problem}; {what} was not taken")
             self._closed.wait(pause_s)
             pause_s = min(2 * pause_s, self._section.retry_most_s)
-        raise SinkError(f"{self.uri}: closed before the verdict was taken")
+        raise SinkError(f"{self.uri}: closed before {what} was taken")
 
     def close(self) -> None:
         self._closed.set()

@@ -16,6 +16,7 @@ from edgead.evidence.settings import StoreSection
 from edgead.process.real_time import Scheduling
 from edgead.runtime import AUTO, RUNTIMES, checked_runtime
 from edgead.sinks import SINKS, SinkOptions
+from edgead.site.alarms import AlarmsSection, NoticesSection
 from edgead.site.explain import Place, PlacedError
 from edgead.site.follow import FleetSection, FollowSection
 from edgead.site.http import HttpSection as HttpSection
@@ -23,6 +24,7 @@ from edgead.site.models import ModelsSection
 from edgead.site.old_forms import renew
 from edgead.site.part_naming import PartNamingSection, RecipeSection
 from edgead.site.parts import PartSection
+from edgead.site.shifts import ShiftSection, check_shifts
 from edgead.sources.settings import CameraSection
 from edgead.triggers import TRIGGERS, TriggerOptions
 from edgead.triggers.timing import EveryFrameOptions
@@ -105,6 +107,7 @@ class PipelineSection(Section):
         ),
     ] = None
     drift: Annotated[DriftSection | None, Field(description="null watches for none.")] = DriftSection()
+    alarms: Annotated[AlarmsSection, Field(description="When it raises an alarm; by default never.")] = AlarmsSection()
 
 
 class LimitsSection(Section):
@@ -115,6 +118,9 @@ class LimitsSection(Section):
     ] = 5
     restarts_within_s: Annotated[Seconds, Field(description="The time in which restarts are counted.")] = 600.0
     drain_s: Annotated[float, Field(gt=0, le=60, description="For work in progress when it stops.")] = 1.5
+    lesson_s: Annotated[
+        Seconds, Field(description="Longest that a lesson which was asked for on the page may take.")
+    ] = 1800.0
 
 
 class Site(Section):
@@ -128,10 +134,16 @@ class Site(Section):
     parts: Annotated[
         dict[Name, PartSection], Field(description="Parts, by name: each makes one verdict of several pipelines.")
     ] = {}
+    shifts: Annotated[
+        dict[Name, ShiftSection], Field(description="Shifts, by name; by default one a day, from midnight on.")
+    ] = {}
     store: Annotated[StoreSection, Field(description="The record of every verdict.")] = StoreSection()
     http: Annotated[HttpSection | None, Field(description="The page and the API; null for none.")] = HttpSection()
     models: Annotated[ModelsSection, Field(description="Which models may judge.")] = ModelsSection()
     fleet: Annotated[FleetSection | None, Field(description="To whom it reports which models judge here.")] = None
+    notices: Annotated[
+        NoticesSection, Field(description="Who receives notices of alarms, faults and drift, besides the page.")
+    ] = NoticesSection()
     limits: Annotated[LimitsSection, Field(description="What the daemon bears before it gives up.")] = LimitsSection()
 
     @model_validator(mode="before")
@@ -145,6 +157,10 @@ class Site(Section):
             _expect(pipeline.camera, self.cameras, ("pipelines", name, "camera"))
             for sink in pipeline.sinks:
                 _expect(sink, self.sinks, ("pipelines", name, "sinks"))
+        try:
+            check_shifts(self.shifts)
+        except ValueError as error:
+            raise PlacedError(("shifts",), str(error)) from None
         for name, part in self.parts.items():
             if name in self.pipelines:
                 raise PlacedError(("parts", name), "a pipeline has that name: sinks could not tell them apart")
@@ -152,6 +168,12 @@ class Site(Section):
                 _expect(view, self.pipelines, ("parts", name, "pipelines"))
             for sink in part.sinks:
                 _expect(sink, self.sinks, ("parts", name, "sinks"))
+        for sink in self.notices.sinks:
+            _expect(sink, self.sinks, ("notices", "sinks"))
+            if not self.sinks[sink].takes_notices:
+                raise PlacedError(
+                    ("notices", "sinks"), f"{sink!r} takes verdicts alone; mqtt (JSON) and webhook do take notices"
+                )
         return self
 
 

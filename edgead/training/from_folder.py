@@ -23,6 +23,7 @@ from edgead.dataset.folders import (
 )
 from edgead.dataset.groups import FOLDERS
 from edgead.dataset.images import Images
+from edgead.dataset.places import not_found_warnings
 from edgead.errors import SettingsError, tell_invalid
 from edgead.export.build import build_artifact, software_versions
 from edgead.images.likeness import Look, look_of, odd_ones
@@ -35,7 +36,6 @@ from edgead.methods.method import Trained
 from edgead.methods.tower_names import TOWERS
 from edgead.training.cross_validation import cross_validate
 from edgead.training.good_images import GoodImages
-from edgead.training.places import not_found_warnings
 from edgead.training.tiles import learnt_at_most
 
 

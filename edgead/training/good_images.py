@@ -15,10 +15,10 @@ from edgead.dataset.folders import (
     split_good,
 )
 from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
+from edgead.dataset.places import with_places
 from edgead.dataset.products import is_pattern, rule_of
 from edgead.errors import SettingsError
 from edgead.images.likeness import Look
-from edgead.training.places import read_alignment, read_ignored
 from edgead.training.tiles import AskedTiles, shrink_warning, smallest
 
 
@@ -80,7 +80,7 @@ class GoodImages:
         Do not learn images that stand out as defects do, see `edgead.learning.screen.clean`. Those held out for the
         thresholds all stay: to choose among them would end the guarantee.
     ignore : sequence of str or Path
-        Places that never count; see `edgead.training.places.read_ignored`. All images are of one size then.
+        Places that never count; see `edgead.dataset.places.read_ignored`. All images are of one size then.
     align : str or Path, optional
         A golden image: parts are laid where its part lies, by shift and small rotation. Likewise.
     tiles : "auto", int or str, optional
@@ -127,21 +127,11 @@ class GoodImages:
         Raises
         ------
         SettingsError
-            See `edgead.training.places`; or sizes differ where places are named.
+            See `edgead.dataset.places.with_places`.
         """
         spec = spec.model_copy(update={"roi": self.roi})
-        if not self.ignore and self.align is None:
-            return spec
         sizes = {(int(look.height), int(look.width)): path for look, path in zip(looks, paths, strict=True)}
-        if len(sizes) > 1:
-            (first, one), (second, other), *_ = sizes.items()
-            raise SettingsError(
-                f"--ignore and --align name places of images of one size, {one} has {first[1]}x{first[0]} pixels and "
-                f"{other} {second[1]}x{second[0]}"
-            )
-        ((size, example),) = sizes.items()
-        ignored, alignment = read_ignored(self.ignore, size, example), read_alignment(self.align, size, example)
-        return spec.model_copy(update={"ignored": ignored, "alignment": alignment})
+        return with_places(spec, self.ignore, self.align, sizes)
 
     def find(self) -> list[Path]:
         """List the images; raises DatasetError or ImageError where there are none."""

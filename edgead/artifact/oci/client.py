@@ -25,7 +25,7 @@ for _name in ("httpx", "httpcore"):
 TIMEOUT_S = 20.0
 _MOST_ANSWER = 64 << 10
 _MOST_REDIRECTS = 3
-_REDIRECTS = (301, 302, 303, 307, 308)
+REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class Client:
@@ -111,7 +111,7 @@ class Client:
     def followed(self, path: str, headers: Mapping[str, str], within_s: float) -> Iterator[httpx.Response]:
         """GET what may lie elsewhere, as the blobs of many registries do; nobody else sees who asks."""
         with self.open("GET", path, headers=headers, within_s=within_s) as response:
-            if response.status_code not in _REDIRECTS:
+            if response.status_code not in REDIRECTS:
                 yield response
                 return
             url = self._elsewhere(str(response.url), response)
@@ -119,7 +119,7 @@ class Client:
         for _ in range(_MOST_REDIRECTS):
             signed = self._signed_in(plain) if _origin(url) == self.origin else plain
             with self._reached("GET", url, signed, within_s, {}) as response:
-                if response.status_code not in _REDIRECTS:
+                if response.status_code not in REDIRECTS:
                     yield response
                     return
                 url = self._elsewhere(url, response)
@@ -168,8 +168,9 @@ class Client:
             raise RegistryError(f"{self.origin} does not answer in time") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             late = f" does not answer within {within_s:g} s" if self._attempts.overdue else ""
-            # The words of others may quote a URL, and in it what opens it.
-            raise RegistryError(f"{self.origin}{late or f' cannot be reached ({type(error).__name__})'}") from None
+            # Words of others may quote a URL, and in it what opens it; those of a connection say why there is none.
+            why = str(error) if isinstance(error, httpx.ConnectError) else type(error).__name__
+            raise RegistryError(f"{self.origin}{late or f' cannot be reached ({why})'}") from None
 
 
 def _origin(url: str) -> str:

@@ -14,7 +14,7 @@ from edgead.artifact.oci.package import EMPTY, MOST_FILES, Blob, Package, Packag
 from edgead.artifact.oci.reference import Reference
 from edgead.artifact.oci.registry import Registry
 from edgead.errors import SettingsError
-from edgead.files.regular import open_regular
+from edgead.files.regular import UnreadableFileError, open_regular
 
 if TYPE_CHECKING:
     import httpx
@@ -57,8 +57,11 @@ def push(model: Path, reference: Reference, *, transport: httpx.BaseTransport | 
             registry.put(empty, io.BytesIO(EMPTY))
         for name, blob in package.files.items():
             if not registry.has(blob):
-                with open_regular(model / name, MOST_BYTES) as (stream, _):
-                    registry.put(blob, stream)
+                try:
+                    with open_regular(model / name, MOST_BYTES) as (stream, _):
+                        registry.put(blob, stream)
+                except UnreadableFileError as error:
+                    raise ArtifactError(f"{model}: {name} {error}: it was changed meanwhile") from error
                 sent += blob.size
         digest = registry.put_manifest(package.dump())
     return Pushed(str(reference), digest, len(package.files), package.bytes, sent)

@@ -93,9 +93,10 @@ class Reference:
 
 
 def _tagged(text: str) -> str:
-    if not Reference.read(text).tag:
-        raise ValueError(f"names no tag, as {_EXAMPLE} does")
-    return text
+    reference = Reference.read(text)
+    if not reference.tag or reference.digest:
+        raise ValueError(f"names no tag alone, as {_EXAMPLE} does")
+    return str(reference)
 
 
 TaggedModel = Annotated[str, AfterValidator(_tagged)]

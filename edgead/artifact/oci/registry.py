@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlencode
 
-from edgead.artifact.oci.client import Client
+from edgead.artifact.oci.client import REDIRECTS, Client
 from edgead.artifact.oci.download import Download, WrongBytesError
 from edgead.artifact.oci.package import MANIFEST_TYPE, MOST_MANIFEST_BYTES, Blob, digest_of
 from edgead.artifact.oci.reference import Reference
@@ -86,7 +86,8 @@ class Registry:
         response, _ = self._client.answer("HEAD", f"blobs/{blob.digest}")
         if response.status_code == 404:
             return False
-        self._expect(response, 200)
+        if response.status_code not in REDIRECTS:  # to where it lies
+            self._expect(response, 200)
         return True
 
     def put(self, blob: Blob, content: BinaryIO) -> None:

@@ -96,6 +96,7 @@ def make_key(file: Path, passphrase: str | None = None) -> PublicKey:
     secret = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, locked)
     shown = key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
     with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
         _write_new(file, secret, 0o600)
         try:
             _write_new(public, shown, 0o644)

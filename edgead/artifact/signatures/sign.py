@@ -33,15 +33,14 @@ def sign(path: Path, key: PrivateKey, *, by: str = "") -> Signature:
     artifact = Artifact.load(path)
     if SIGNATURES in artifact.manifest.files:
         raise ArtifactError(
-            f"{path}: an earlier edgead has taken {SIGNATURES} for a file of the model: remove that file and calibrate "
-            "it again with this edgead, then sign it"
+            f"{path}: an earlier edgead has taken {SIGNATURES} for a file of the model: calibrate it again with this "
+            "edgead, then sign it"
         )
     digest = artifact.manifest.manifest_sha256
     at = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    said = {"key": key.public.id, "by": by, "at": at}
-    signed = key.sign(message(digest, **said)).hex()
+    signed = key.sign(message(digest, key=key.public.id, by=by, at=at)).hex()
     try:
-        signature = Signature(manifest_sha256=digest, signature=signed, **said)
+        signature = Signature(key=key.public.id, by=by, at=at, manifest_sha256=digest, signature=signed)
     except ValueError:
         raise SettingsError(f"--by {by[:40]!r}: a name of at most 100 characters that can be printed") from None
     kept = [other for other in _of_this(artifact) if other.key != signature.key]

@@ -78,11 +78,8 @@ class Follower:
     def begin(self) -> Path | None:
         """Count a start of the daemon; gives the model that is to judge, None for that of the site file."""
         record = self._record
-        if record.trying is not None:
-            starts = record.starts + 1
-            self._keep(record.model_copy(update={"starts": starts}))
-            if starts >= MOST_STARTS:
-                self._refuse(record.trying, f"the daemon ended {starts} times while it was new here")
+        if record.trying is not None and record.trying == record.current:
+            self._count_start(record.trying)
         current = self._record.current
         if current is None or self._model(current).is_dir():
             return None if current is None else self._model(current)
@@ -147,11 +144,13 @@ class Follower:
             self._tag.pull(digest, model, [pipeline.model_path, *self._models()])
 
     def _try(self, digest: str, model: Path, pipeline: Followable) -> None:
-        starts = self._record.starts if self._record.trying == digest else 0
-        self._keep(self._record.model_copy(update={"trying": digest, "starts": starts}))
+        before = self._record
+        if not self._count_start(digest):
+            return
         try:
             pipeline.swap(model, by=f"follows {self._section.source}")
-        except SlotBusyError:
+        except (SlotBusyError, OSError):  # nothing of the model
+            self._keep(before)
             raise
         except EdgeadError as error:
             self._refuse(digest, str(error))
@@ -159,6 +158,16 @@ class Follower:
         self._new_since_s = self._clock()
         self._keep(self._record.serving(digest))
         self._tidy()
+
+    def _count_start(self, digest: str) -> bool:
+        """Count that a model is started on trial; False where it did not end well too often, of whatever."""
+        record = self._record
+        starts = record.starts + 1 if record.trying == digest else 1
+        if starts > MOST_STARTS:
+            self._refuse(digest, f"it was started {MOST_STARTS} times and did not last for {PROBATION_S:.0f} s")
+            return False
+        self._keep(record.model_copy(update={"trying": digest, "starts": starts}))
+        return True
 
     def _see_who_judges(self, pipeline: Followable) -> None:
         """Take note where a person or a fault has gone to another model, and where a new one has stood its trial."""
@@ -168,9 +177,17 @@ class Follower:
             update = {"current": here, "previous": record.current, "trying": None, "pinned": here != record.seen}
             self._keep(record.model_copy(update=update))
             if record.current is not None and pipeline.failed_model == self._model(record.current):
-                self._refuse(record.current, "it failed in service, and the model before it judges again")
+                self._failed(record.current)
         elif record.trying == here is not None and self._clock() - self._new_since_s >= PROBATION_S:
             self._keep(record.model_copy(update={"trying": None, "starts": 0}))
+
+    def _failed(self, digest: str) -> None:
+        try:
+            Artifact.load(self._model(digest))
+        except ArtifactError:  # the disk's fault: it is fetched again
+            self._keep(self._record.model_copy(update={"seen": None, "pinned": False}))
+            return
+        self._refuse(digest, "it failed in service, and the model before it judges again")
 
     def _forget_decision(self) -> None:
         self._again = False

@@ -64,10 +64,14 @@ class RunningFollower:
         self._follower.follow_again()
         self._wake.set()
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """Begin nothing more; `close` waits for what is under way."""
         self._closed = True
         self._tag.close()
         self._wake.set()
+
+    def close(self) -> None:
+        self.stop()
         self._thread.join(_LEAVE_S)
 
     def _run(self) -> None:
@@ -103,7 +107,13 @@ class Followers:
             if running is not None and running.pipeline is None:
                 running.start(pipeline)
 
+    def stop(self) -> None:
+        """Begin nothing more; never waits."""
+        for running in list(self.named.values()):
+            running.stop()
+
     def close(self) -> None:
+        self.stop()
         for name in list(self.named):
             self._end(name)
 

@@ -49,7 +49,12 @@ class Member:
         if site.fleet != self._section:
             self._report(site.fleet, pipelines)
 
+    def stop(self) -> None:
+        """Follow nothing more; never waits."""
+        self._followers.stop()
+
     def close(self) -> None:
+        """Say that the device is off; waits for the broker for some seconds at most."""
         self._followers.close()
         if self._reporter is not None:
             self._reporter.close()

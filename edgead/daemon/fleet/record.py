@@ -28,7 +28,7 @@ class FollowRecord(BaseModel, frozen=True, extra="forbid"):
     pinned : bool
         Somebody has gone away from what the tag leads to.
     trying : str or None
-        What is tested, or new in service; `starts` counts the starts of the daemon since.
+        What is tested, or new in service; `starts` counts how often it was started since.
     refused : dict of str
         What will not be tried again, with the reason.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from edgead.daemon.fleet.report import OFFLINE, ONLINE, REPORT, STATE, DeviceReport
@@ -37,10 +38,6 @@ class Reporter:
         self._fresh = False
         self._thread = LastingThread("fleet report", self._run)
 
-    @property
-    def problem(self) -> str | None:
-        return self._connection.problem
-
     def start(self) -> None:
         self._connection.start()
         self._thread.start()
@@ -50,7 +47,8 @@ class Reporter:
         self._closing.set()
         self._thread.join(_LEAVE_S)
         if self._connection.connected:
-            self._publish(STATE, OFFLINE).wait_for_publish(_LEAVE_S)
+            with suppress(RuntimeError, ValueError):  # the connection has just ended: the last will says it
+                self._publish(STATE, OFFLINE).wait_for_publish(_LEAVE_S)
         self._connection.close()
 
     def _greet(self) -> None:

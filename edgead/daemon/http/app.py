@@ -13,13 +13,18 @@ from fastapi.security import HTTPBearer
 from edgead import __version__
 from edgead.daemon.http import (
     audit,
+    commission,
     control,
     follow,
     judge,
     kinds,
+    lessons,
     live,
+    marks,
+    notices,
     parts,
     probes,
+    production,
     sign_in,
     static_files,
     status,
@@ -28,6 +33,7 @@ from edgead.daemon.http import (
 from edgead.daemon.http.auth import Guard
 from edgead.daemon.http.contract import Served
 from edgead.daemon.http.crowd import Crowd
+from edgead.daemon.http.downloads import OneAtATime
 from edgead.daemon.http.events import VerdictEvents
 from edgead.daemon.http.live_images import LiveImages
 from edgead.daemon.http.metrics import build_registry
@@ -64,13 +70,30 @@ def build_app(daemon: Served) -> FastAPI:
     app.state.events = VerdictEvents(daemon.subscribe_verdicts)
     app.state.live = LiveImages()
     app.state.desk = judge.Desk()
+    app.state.downloads = OneAtATime()
     app.state.registry = build_registry(daemon)
     app.state.started_s = time.monotonic()
     app.add_middleware(Crowd)
     app.add_middleware(Gate, guard=app.state.guard)  # outside: who is not let in takes nobody's place
     answer_with_problems(app)
     app.include_router(probes.routes)
-    for part in (sign_in, status, live, verdicts, parts, kinds, control, judge, audit, follow):
+    for part in (
+        sign_in,
+        status,
+        live,
+        verdicts,
+        marks,
+        parts,
+        kinds,
+        notices,
+        lessons,
+        control,
+        judge,
+        audit,
+        follow,
+        production,
+        commission,
+    ):
         app.include_router(part.routes, dependencies=[_BEARER])
     static_files.add(app)
     _describe_problems(app)

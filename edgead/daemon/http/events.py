@@ -1,4 +1,4 @@
-"""Verdicts as they fall, to several listeners: one thread takes them from the daemon, each listener has a queue."""
+"""Verdicts and notices as they fall: one thread takes them from the daemon, each of several listeners has a queue."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 
+from edgead.daemon.http.notices import NoticeAnswer
 from edgead.daemon.http.schemas import VerdictAnswer
 from edgead.process.lasting_thread import LastingThread
 from edgead.serialization import verdict_record
-from edgead.types import Frame, Verdict
+from edgead.serialization.notice import News, Notice
 
 _MOST_LISTENERS = 32
 _MOST_WAITING = 200
@@ -24,9 +25,9 @@ class TooManyListeners(Exception):
 
 
 class VerdictEvents:
-    """Server-sent events: `verdict` with a verdict's record, `dropped` with how many a slow listener missed."""
+    """Server-sent events: `verdict` and `notice` with their records, `dropped` with how many a slow listener missed."""
 
-    def __init__(self, subscribe: Callable[[], queue.Queue[tuple[Frame, Verdict]]], *, heartbeat_s: float = 5.0):
+    def __init__(self, subscribe: Callable[[], queue.Queue[News]], *, heartbeat_s: float = 5.0):
         self._subscribe, self._heartbeat_s = subscribe, heartbeat_s
         self._listeners: set[_Listener] = set()
         self._lock = threading.Lock()
@@ -75,14 +76,12 @@ class VerdictEvents:
 
     def _pump(self) -> None:
         """Run as long as someone listens."""
-        verdicts = self._subscribe()
+        news = self._subscribe()
         while listeners := self._listening():
             try:
-                frame, verdict = verdicts.get(timeout=_LOOK_EVERY_S)
+                event = _written(news.get(timeout=_LOOK_EVERY_S))
             except queue.Empty:
                 continue
-            answer = VerdictAnswer.model_validate(verdict_record(frame, verdict))
-            event = f"id: {frame.id}\nevent: verdict\ndata: {answer.model_dump_json()}\n\n"
             for listener in listeners:
                 listener.offer(event)
 
@@ -92,6 +91,14 @@ class VerdictEvents:
             if not listeners:
                 self._thread = None
             return listeners
+
+
+def _written(news: News) -> str:
+    if isinstance(news, Notice):
+        return f"event: notice\ndata: {NoticeAnswer.model_validate(news).model_dump_json()}\n\n"
+    frame, verdict = news
+    answer = VerdictAnswer.model_validate(verdict_record(frame, verdict))
+    return f"id: {frame.id}\nevent: verdict\ndata: {answer.model_dump_json()}\n\n"
 
 
 class _Listener:

@@ -13,7 +13,7 @@ from edgead.daemon.http.actors import By, Kind, named
 from edgead.daemon.http.dependencies import NAME, ClientAddress, Daemon, Pipeline, VerdictId
 from edgead.daemon.http.problems import problems
 from edgead.daemon.http.schemas import Done, IntervalAnswer, KindsAnswer, PositionsAnswer
-from edgead.images.density import box_density
+from edgead.images.density import box_density, box_places
 
 routes = APIRouter(prefix="/api", tags=["kinds"], responses=problems(404, 409))
 _MOST_INTERVALS = 100
@@ -21,14 +21,16 @@ _EARLIEST = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 Hours = Annotated[float, Query(gt=0, le=1_000_000, description="How far back from now, by the device's clock.")]
 Since = Annotated[AwareDatetime | None, Query(description="From when on, in the place of `hours`.")]
+Until = Annotated[AwareDatetime | None, Query(description="Up to when; by default now.")]
 IntervalHours = Annotated[
     float | None, Query(ge=1, le=168, description="Counts by intervals of this length as well, from `since` on.")
 ]
 Rejected = Annotated[Literal["reject", "review"], Query(description="Which verdicts count.")]
 
 
-def _period(hours: Hours = 24.0, since: Since = None) -> tuple[datetime, datetime]:
+def _period(hours: Hours = 24.0, since: Since = None, until: Until = None) -> tuple[datetime, datetime]:
     now = datetime.now(timezone.utc)
+    now = now if until is None else min(max(until, _EARLIEST), now)
     begin = now - timedelta(hours=min(hours, (now - _EARLIEST) / timedelta(hours=1))) if since is None else since
     return min(max(begin, _EARLIEST), now), now
 
@@ -72,7 +74,7 @@ def count_kinds(
 ) -> KindsAnswer:
     """Count the kinds of defects in a time, most frequent first; parts marked as false rejects count for none."""
     kinds, (since, until) = daemon.store.kinds, period
-    found = kinds.counts(name, since=since, decision=decision)
+    found = kinds.counts(name, since=since, until=until, decision=decision)
     intervals = [] if interval_hours is None else _intervals(since, until, timedelta(hours=interval_hours))
     if len(intervals) > _MOST_INTERVALS:
         most = f"at most {_MOST_INTERVALS} are counted: ask for longer ones"
@@ -101,7 +103,7 @@ def count_positions(
     decision: Rejected = "reject",
 ) -> PositionsAnswer:
     """Count the boxes of a time on a grid over the image: where on the part defects lie."""
-    found = daemon.store.kinds.boxes(name, since=period[0], kind=kind, decision=decision)
+    found = daemon.store.kinds.boxes(name, since=period[0], until=period[1], kind=kind, decision=decision)
     boxes = list(chain.from_iterable(found))
     latest = pipeline.latest()
     if latest is None:  # since the start nothing was judged: as far as the boxes reach
@@ -109,8 +111,9 @@ def count_positions(
         height = max((box["y"] + box["height"] for box in boxes), default=1)
     else:
         height, width = latest[0].image.shape[:2]
-    counts = box_density(boxes, (width, height))
-    return PositionsAnswer(width=width, height=height, verdicts=len(found), counts=counts.tolist())
+    size = (width, height)
+    counts, places = box_density(boxes, size).tolist(), box_places(boxes, size)
+    return PositionsAnswer(width=width, height=height, verdicts=len(found), counts=counts, places=places)
 
 
 @routes.post("/pipelines/{name}/kinds/rename")

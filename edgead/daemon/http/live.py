@@ -17,7 +17,7 @@ from edgead.images.overlay import draw_heat
 from edgead.types import Frame
 
 routes = APIRouter(prefix="/api", tags=["live"])
-_JPEG = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
+JPEG = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
 _NO_FRAME = {"description": "There is no frame yet."}
 _NOT_MODIFIED = {"description": "The image that If-None-Match names is still the newest."}
 _EVENTS = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
@@ -29,7 +29,7 @@ IfNoneMatch = Annotated[str, Header()]
 @routes.get(
     "/cameras/{name}/image",
     response_class=Response,
-    responses={200: _JPEG, 204: _NO_FRAME, 304: _NOT_MODIFIED, **problems(404)},
+    responses={200: JPEG, 204: _NO_FRAME, 304: _NOT_MODIFIED, **problems(404)},
 )
 def camera_image(
     name: str, camera: Camera, request: Request, width: Width = 960, if_none_match: IfNoneMatch = ""
@@ -45,7 +45,7 @@ def camera_image(
 @routes.get(
     "/pipelines/{name}/image",
     response_class=Response,
-    responses={200: _JPEG, 204: _NO_FRAME, 304: _NOT_MODIFIED, **problems(404)},
+    responses={200: JPEG, 204: _NO_FRAME, 304: _NOT_MODIFIED, **problems(404)},
 )
 def pipeline_image(
     name: str,
@@ -68,7 +68,7 @@ def pipeline_image(
 
 @routes.get("/events", response_class=StreamingResponse, responses={200: _EVENTS, **problems(503)})
 async def events(request: Request) -> StreamingResponse:
-    """Verdicts as server-sent events, as they fall."""
+    """Verdicts, and notices of alarms and faults, as server-sent events, as they fall."""
     try:
         stream = request.app.state.events.listen()
     except TooManyListeners as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from edgead import __version__
+from edgead.daemon.http.shift_metrics import shift_metrics
 
 if TYPE_CHECKING:
     from edgead.daemon.http.contract import Served
@@ -43,6 +44,8 @@ class DaemonCollector(Collector):
         yield _latency(pipelines)
         yield from _of_parts([parts.status() for parts in list(daemon.parts.values())])
         yield from _of_sinks([sink.status() for sink in list(daemon.sinks.values())])
+        yield from _of_notices(daemon.notices.counts())
+        yield from shift_metrics(daemon)
         yield from _of_evidence(daemon.store.status(), daemon.store.problems())
 
     def describe(self) -> Iterable[Metric]:
@@ -133,8 +136,15 @@ def _of_sinks(sinks: list[Any]) -> Iterator[Metric]:
     yield _counter("edgead_sink_dropped", "Verdicts pushed out of a full queue.", label, rows("dropped"))
     yield _counter("edgead_sink_failed", "Verdicts that a sink refused.", label, rows("failed"))
     yield _gauge("edgead_sink_failing_seconds", "How long a sink has taken nothing.", label, rows("failing_s"))
+    yield _counter("edgead_sink_notices_lost", "Notices that a sink did not take.", label, rows("notices_lost"))
     faulty = {(sink.name,): sink.problem is not None for sink in sinks}
     yield _gauge("edgead_sink_faulty", "1 where something is wrong with a sink.", label, faulty)
+
+
+def _of_notices(counts: Mapping[str, Mapping[Any, int]]) -> Iterator[Metric]:
+    label = ("kind", "severity")
+    yield _gauge("edgead_notices_open", "Alarms, faults and warnings that stand.", label, dict(counts["open"]))
+    yield _counter("edgead_notices", "Those that were raised.", label, dict(counts["raised"]))
 
 
 def _of_evidence(status: dict[str, Any], problems: Iterable[str]) -> Iterator[Metric]:

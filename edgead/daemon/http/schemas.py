@@ -101,6 +101,8 @@ class SinkAnswer(Answer):
     required: Annotated[bool, Field(description="The device is ready only while it works.")]
     failing_s: Annotated[Number, Field(description="For how long it has taken nothing.")]
     blocks: Annotated[bool, Field(description="It is required, and has failed for longer than is tolerated.")]
+    notices_waiting: Annotated[int, Field(description="Notices; the other counts are of verdicts.")] = 0
+    notices_lost: int = 0
 
 
 class BoxAnswer(Answer):
@@ -188,11 +190,13 @@ class VerdictAnswer(Answer):
     boxes: list[BoxAnswer]
     stage_times: dict[str, Number]
     false_reject: Annotated[dict[str, Any] | None, Field(description="Who marked it as one, when, and why.")] = None
+    mark: Annotated[dict[str, Any] | None, Field(description="good or bad, who says so, when, and why.")] = None
 
 
 class VerdictDetail(VerdictAnswer):
     words: Annotated[str | None, Field(description="A sentence of what is recorded; null for an ok part.")] = None
     images: Annotated[list[str], Field(description="Names, for /api/verdicts/{id}/images/{name}.")] = []
+    recent: Annotated[bool, Field(description="The frame is still held: /api/verdicts/{id}/recent.")] = False
 
 
 class VerdictPage(Answer):
@@ -232,6 +236,7 @@ class PositionsAnswer(Answer):
     height: int
     verdicts: int
     counts: Annotated[list[list[int]], Field(description="Boxes that touch each cell, row by row.")]
+    places: Annotated[dict[str, int], Field(description="Boxes by place, A1 at the top left; most frequent first.")]
 
 
 class Done(Answer):

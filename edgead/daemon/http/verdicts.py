@@ -13,11 +13,15 @@ from edgead.daemon.http.language import Language, words_of
 from edgead.daemon.http.named_part import AskedPart
 from edgead.daemon.http.problems import problems
 from edgead.daemon.http.schemas import Done, VerdictDetail, VerdictPage
-from edgead.types import Decision
+from edgead.types import Decision, Opinion
 
 routes = APIRouter(prefix="/api", tags=["verdicts"])
 OfPipeline = Annotated[str | None, Query(pattern=NAME, description="Where several pipelines judged the same frame.")]
-_JPEG = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_IMAGE = {"content": {"image/jpeg": _BINARY, "image/png": _BINARY}}
+
+
+_TYPES = {".jpg": "image/jpeg", ".png": "image/png"}
 
 
 class Mark(BaseModel):
@@ -31,6 +35,7 @@ def list_verdicts(
     daemon: Daemon,
     part: AskedPart,
     pipeline: Annotated[str | None, Query(pattern=NAME)] = None,
+    mark: Annotated[Opinion | None, Query(description="Only what a person marked so.")] = None,
     decision: Decision | None = None,
     kind: Annotated[Kind | None, Query(description="Only of this one, as it is shown.")] = None,
     before_id: Annotated[str | None, Query(pattern=ID)] = None,
@@ -38,7 +43,7 @@ def list_verdicts(
 ) -> VerdictPage:
     """List verdicts, newest first; of parts with the values that are named."""
     rows = daemon.store.verdicts(
-        pipeline=pipeline, decision=decision, kind=kind, part=part, before_id=before_id, limit=limit
+        pipeline=pipeline, decision=decision, kind=kind, part=part, mark=mark, before_id=before_id, limit=limit
     )
     last = rows[-1]["id"] if len(rows) == limit else None
     return VerdictPage.model_validate({"verdicts": rows, "next_before_id": last})
@@ -58,7 +63,7 @@ def one_verdict(
 @routes.get(
     "/verdicts/{verdict_id}/images/{image_name}",
     response_class=Response,
-    responses={200: _JPEG, **problems(404)},
+    responses={200: _IMAGE, **problems(404)},
 )
 def image(verdict_id: VerdictId, image_name: ImageName, daemon: Daemon, pipeline: OfPipeline = None) -> Response:
     """Give one image of a verdict."""
@@ -67,9 +72,9 @@ def image(verdict_id: VerdictId, image_name: ImageName, daemon: Daemon, pipeline
         data = path.read_bytes() if path else None
     except FileNotFoundError:
         data = None  # retention was faster
-    if data is None:
+    if path is None or data is None:
         raise HTTPException(404, f"there is no image {image_name} of {verdict_id}")
-    return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+    return Response(data, media_type=_TYPES[path.suffix], headers={"Cache-Control": "private, max-age=3600"})
 
 
 @routes.post("/verdicts/{verdict_id}/false-reject", responses=problems(404, 409))

@@ -10,7 +10,8 @@ from pathlib import Path
 from edgead.dataset.folders import Progress
 from edgead.errors import EdgeadError
 from edgead.images.files import as_bgr, write_image
-from edgead.learning.commission.checks import Duplicates, find_blurred, sharpness
+from edgead.images.repeats import Repeats
+from edgead.learning.commission.checks import find_blurred, sharpness
 from edgead.types import Frame
 
 BLURRED = "blurred"
@@ -51,12 +52,13 @@ def collect(
     CommissionError
         Nothing new came for so long, or nothing at all.
     """
-    seen, paths, sharpnesses, duplicates = Duplicates(), [], [], 0
+    seen, paths, sharpnesses, duplicates = Repeats(), [], [], 0
     last_s = time.monotonic()
     for frame in frames:
         image = as_bgr(frame.image)
-        if seen.is_new(image):
-            paths.append(folder / f"{frame.number:06d}.png")
+        name = f"{frame.number:06d}.png"
+        if seen.take(name, image) is None:
+            paths.append(folder / name)
             write_image(paths[-1], image)
             sharpnesses.append(sharpness(image))
             last_s = time.monotonic()

@@ -39,7 +39,21 @@ MOST_TILES = 24
 
 
 class LessonRefusedError(SettingsError):
-    """Some of the images stand far from anything good; the message names them and what they look like."""
+    """What shall be learnt is not good, or would let pass what is bad; the message names the images.
+
+    Attributes
+    ----------
+    doubtful : list of Offered
+        Images that stand far from anything good, which may be taught all the same; empty where nothing may.
+    """
+
+    def __init__(self, message: str, doubtful: Sequence[Offered] = ()):
+        super().__init__(message)
+        self.doubtful = list(doubtful)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the refusal as plain JSON types."""
+        return {"refused": str(self), "doubtful": [one.to_dict() for one in self.doubtful]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,9 @@ class Offered:
     score: float
     limit: float
     doubt: str
+
+    def to_dict(self) -> dict[str, object]:
+        return {"image": str(self.path), "score": self.score, "limit": self.limit, "doubt": self.doubt}
 
     @property
     def label(self) -> str:
@@ -116,5 +133,6 @@ def refuse_doubtful(offered: Sequence[Offered], sheet: Path | None) -> None:
     look = f"look at {sheet}; " if sheet else ""
     raise LessonRefusedError(
         f"{len(doubtful)} of {len(offered)} images stand far from anything good, and nothing was learnt:{named}{more}\n"
-        f"{look}leave them out, or, if they are good, teach them with --force"
+        f"{look}leave them out, or, if they are good, teach them with --force",
+        doubtful,
     )

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.table import Table
 
+from edgead.artifact.manifest import Calibration
 from edgead.detector import Detector
 from edgead.images.files import load_image
+from edgead.learning.teach.guard import LessonRefusedError
+from edgead.types import Decision
+
+Role = Literal["taught", "held out", "bad"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +43,37 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgedPart:
+    """One image of a lesson: why it is there, its score beside the limit, and what follows of it.
+
+    `good_above` of the good images that thresholds come from score as high or higher: a limit that stops this part
+    stops those as well.
+    """
+
+    image: str
+    role: Role
+    score: float
+    of_limit: float
+    decision: Decision
+    good_above: int
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
-    """What one graph says: thresholds, taught and held-out images, golden scores."""
+    """What one graph says: thresholds, their rate, taught, held-out and bad images, golden scores.
+
+    `good` are the images that the thresholds come from.
+    """
 
     reject_threshold: float
     review_threshold: float
+    false_reject_rate: float
     taught: Counts
     held_out: Counts
+    bad: Counts
+    good: Counts
     golden_scores: list[float]
+    parts: list[JudgedPart]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +108,12 @@ class Lesson:
             rows = {
                 "taught parts": (before.taught.text(), after.taught.text()),
                 "held-out parts": (before.held_out.text(), after.held_out.text()),
+                "good parts of the thresholds": (before.good.text(), after.good.text()),
                 "golden scores": (_numbers(before.golden_scores), _numbers(after.golden_scores)),
                 "threshold": (f"{before.reject_threshold:.4g}", f"{after.reject_threshold:.4g}"),
             }
+            if before.bad.images:
+                rows["bad parts"] = before.bad.text(), after.bad.text()
             for label, (old, new) in rows.items():
                 table.add_row(label + graph, old, new)
         table.add_row("memory bank", f"{self.bank_rows} rows", f"{self.rows_added} of them new")
@@ -94,19 +125,49 @@ def _numbers(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.4g}" for value in values)
 
 
-def judge(detector: Detector, taught: Sequence[Path], held_out: Sequence[Path]) -> Judgement:
-    """Run a calibrated detector over the images of a lesson."""
+def judge(detector: Detector, images: Mapping[Role, Sequence[Path]]) -> Judgement:
+    """Run a calibrated detector over the images of a lesson, and its golden images."""
     limits = detector.graph.calibration
     assert limits is not None
     golden = [detector.artifact.path / image.image for image in detector.graph.golden]
-    scores = [
-        [detector.measure(load_image(path)).image_score for path in paths] for paths in (taught, held_out, golden)
-    ]
-    thresholds = {"reject": limits.reject, "review": limits.review}
+    parts = [_judged(detector, limits, path, role) for role, paths in images.items() for path in paths]
+
+    def counts(scores: Sequence[float]) -> Counts:
+        return Counts.of(scores, reject=limits.reject, review=limits.review)
+
+    taught, held_out, bad = (
+        counts([part.score for part in parts if part.role == role]) for role in ("taught", "held out", "bad")
+    )
     return Judgement(
         limits.reject,
         limits.review,
-        Counts.of(scores[0], **thresholds),
-        Counts.of(scores[1], **thresholds),
-        scores[2],
+        limits.false_reject_rate,
+        taught,
+        held_out,
+        bad,
+        counts(limits.scores),
+        [detector.measure(load_image(path)).image_score for path in golden],
+        parts,
     )
+
+
+def _judged(detector: Detector, limits: Calibration, path: Path, role: Role) -> JudgedPart:
+    score = detector.measure(load_image(path)).image_score
+    decision: Decision = "reject" if score > limits.reject else "review" if score > limits.review else "ok"
+    above = sum(good >= score for good in limits.scores)
+    return JudgedPart(str(path), role, score, score / limits.reject, decision, above)
+
+
+def refuse_escapes(before: Mapping[str, Judgement], after: Mapping[str, Judgement]) -> None:
+    """Raise LessonRefusedError where a bad part that a graph stopped would be ok; nobody can force that."""
+    for name, old in before.items():
+        pairs = zip(old.parts, after[name].parts, strict=True)
+        escapes = [(was, now) for was, now in pairs if was.role == "bad" and was.decision != "ok" == now.decision]
+        if escapes:
+            was, now = escapes[0]
+            raise LessonRefusedError(
+                f"{len(escapes)} bad parts that are stopped now would be ok ({name}), and nothing was learnt: "
+                f"{Path(*Path(was.image).parts[-2:])} would fall from {100 * was.of_limit:.0f} to "
+                f"{100 * now.of_limit:.0f} % of the limit. Leave out the good parts that look like it, or take the "
+                "bad part back if it was good"
+            )

@@ -13,6 +13,7 @@ from rich.table import Table
 from edgead import kernels
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.manifest import PROVEN, Manifest
+from edgead.artifact.training_hashes import content_sha256
 from edgead.dataset.folders import StageProgress, check_images, no_progress, split_good
 from edgead.dataset.groups import AUTO, Groups, group_images
 from edgead.dataset.images import Images
@@ -48,6 +49,10 @@ class TeachPlan:
         Who teaches; stands in the manifest.
     sheet : Path, optional
         Where an image of what is about to be learnt is written, refused or not.
+    bad : sequence of Path
+        Defective parts, which are never learnt: a lesson that makes one of them ok that was not is refused.
+    output : Path, optional
+        Where the taught model is written; by default it takes the place of the model that is taught.
     """
 
     images: Sequence[Path]
@@ -57,6 +62,8 @@ class TeachPlan:
     force: bool = False
     by: str = ""
     sheet: Path | None = None
+    bad: Sequence[Path] = ()
+    output: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.held_out_share <= 0.5:
@@ -69,7 +76,7 @@ class Prepared:
 
     Attributes
     ----------
-    taught, held_out : list of Path
+    taught, held_out, bad : list of Path
     offered : list of Offered
         All of them, those in doubt first, then by their scores.
     digest : str
@@ -86,6 +93,7 @@ class Prepared:
     plan: TeachPlan
     taught: list[Path]
     held_out: list[Path]
+    bad: list[Path]
     offered: list[Offered]
     digest: str
     good: CalibrationImages
@@ -94,14 +102,12 @@ class Prepared:
 
     def to_dict(self) -> dict[str, object]:
         """Return what would be learnt as plain JSON types."""
-        images = [
-            {"image": str(one.path), "score": one.score, "limit": one.limit, "doubt": one.doubt} for one in self.offered
-        ]
         return {
             "model": str(self.artifact.path),
-            "images": images,
+            "images": [one.to_dict() for one in self.offered],
             "taught": len(self.taught),
             "held_out": len(self.held_out),
+            "bad": len(self.bad),
             "bank_rows": len(self.merged.bank),
             "rows_replaced": self.merged.added,
             "sheet": str(self.plan.sheet) if self.plan.sheet else None,
@@ -116,7 +122,9 @@ class Prepared:
         if len(self.offered) > _MOST_ROWS:
             table.add_row(f"and {len(self.offered) - _MOST_ROWS} more", "", "")
         table.caption = (
-            f"{len(self.taught)} images to learn, {len(self.held_out)} held out; {self.merged.added} of "
+            f"{len(self.taught)} images to learn, {len(self.held_out)} held out"
+            + f", {len(self.bad)} bad ones to test it" * bool(self.bad)
+            + f"; {self.merged.added} of "
             f"{len(self.merged.bank)} rows of the memory bank are replaced."
         )
         table.caption_justify = "left"
@@ -129,7 +137,7 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
     Raises
     ------
     SettingsError
-        A model without a memory bank, or calibration images that are taught too.
+        A model without a memory bank, calibration images that are taught too, or images that are good and bad.
     LessonRefusedError
         Some images stand far from anything good, and the plan does not force them.
     ArtifactError, CalibrationError, DatasetError
@@ -138,6 +146,7 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
     artifact = Artifact.load(path)
     _check(artifact)
     paths, _, digest = check_images(plan.images, progress=partial(progress, "read images"))
+    bad = _check_bad(plan.bad, paths)
     groups = group_images(paths, plan.group)
     taught, held_out = _split(paths, plan.held_out_share, groups)
     good = find_calibration_images(artifact, plan.calibration, taught=paths, group=plan.group)
@@ -152,7 +161,7 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
     images = Images(taught, artifact.manifest.preprocessing)
     new = _uncovered(artifact, bank, max(width, _harmless(artifact.manifest)), images, progress)
     merged = merge(bank, new, progress=partial(progress, "merge memory bank"))
-    return Prepared(artifact, plan, taught, held_out, offered, digest, good, merged, width)
+    return Prepared(artifact, plan, taught, held_out, bad, offered, digest, good, merged, width)
 
 
 def _check(artifact: Artifact) -> None:
@@ -171,6 +180,20 @@ def _check(artifact: Artifact) -> None:
                 f"the thresholds of {artifact.path} ({name}) are {limits.method.replace('_', ' ')}, which good images "
                 "alone cannot make again: calibrate it for a rate that they support, then teach"
             )
+
+
+def _check_bad(bad: Sequence[Path], good: Sequence[Path]) -> list[Path]:
+    """Read the bad images once; raises SettingsError where one of them is among the good ones too."""
+    if not bad:
+        return []
+    known = {content_sha256(path): path for path in good}
+    for path in bad:
+        same = known.get(content_sha256(path))
+        if same is not None:
+            raise SettingsError(
+                f"{same} is to be learnt as good, and {path}, the same image, is bad: which of them is it?"
+            )
+    return check_images(bad)[0]
 
 
 def _split(paths: list[Path], share: float, groups: Groups) -> tuple[list[Path], list[Path]]:

@@ -16,7 +16,8 @@ from edgead.detector import Detector
 from edgead.heads.nearest import BANK
 from edgead.learning.finalize import measure_good, write_golden
 from edgead.learning.recalibrate import threshold_change, without_copies
-from edgead.learning.teach.lesson import Judgement, Lesson, judge
+from edgead.learning.teach.lesson import Judgement, Lesson, Role, judge, refuse_escapes
+from edgead.learning.teach.marked import twins
 from edgead.learning.teach.prepare import Prepared, TeachPlan, prepare
 from edgead.learning.teach.thresholds import settle
 from edgead.learning.teach.versions import new_version
@@ -45,38 +46,41 @@ def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesso
     ------
     SettingsError
         The model was changed since the lesson was prepared: nothing of that change is lost.
+    LessonRefusedError
+        A bad part that was stopped would be ok.
     """
     artifact, merged, good = prepared.artifact, prepared.merged, prepared.good
-    taught, held_out = prepared.taught, prepared.held_out
+    taught = prepared.taught
     artifact.check_unchanged()
-    with new_version(artifact.path) as draft:
-        before = _judge_all(artifact, taught, held_out, partial(progress, "judge before"))
+    with new_version(artifact.path, prepared.plan.output) as draft:
+        before = _judge_all(artifact, prepared, partial(progress, "judge before"))
         write_arrays(draft, artifact.manifest, {BANK: merged.bank})
-        keep_learnt(draft, taught)
+        keep_learnt(draft, [*taught, *twins(taught)])
         facts = {
             "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "by": prepared.plan.by,
             "data_sha256": prepared.digest,
             "images": len(taught),
-            "held_out_images": len(held_out),
+            "held_out_images": len(prepared.held_out),
+            "bad_images": len(prepared.bad),
             "in_doubt": sum(bool(one.doubt) for one in prepared.offered),
             "rows_added": merged.added,
             "calibrated_on": good.source,
         }
         manifest = _calibrate_all(Artifact(draft, artifact.manifest), prepared, progress)
         written = write_manifest(draft, _with_lesson(manifest, facts))
-        after = _judge_all(Artifact(draft, written), taught, held_out, partial(progress, "judge after"))
+        after = _judge_all(Artifact(draft, written), prepared, partial(progress, "judge after"))
+        refuse_escapes(before, after)
         artifact.check_unchanged()
     return _lesson(prepared, before, after)
 
 
-def _judge_all(
-    artifact: Artifact, taught: list[Path], held_out: list[Path], progress: Progress
-) -> dict[str, Judgement]:
+def _judge_all(artifact: Artifact, prepared: Prepared, progress: Progress) -> dict[str, Judgement]:
+    parts: dict[Role, list[Path]] = {"taught": prepared.taught, "held out": prepared.held_out, "bad": prepared.bad}
     judgements = {}
     for done, name in enumerate(artifact.precisions, 1):
         with Detector(artifact, runtime="onnxruntime", precision=name) as detector:
-            judgements[name] = judge(detector, taught, held_out)
+            judgements[name] = judge(detector, parts)
         progress(done, len(artifact.precisions))
     return judgements
 
@@ -114,9 +118,10 @@ def _with_lesson(manifest: Manifest, facts: dict[str, Any]) -> Manifest:
 
 def _lesson(prepared: Prepared, before: dict[str, Judgement], after: dict[str, Judgement]) -> Lesson:
     path, merged = prepared.artifact.path, prepared.merged
+    output = prepared.plan.output
     return Lesson(
-        str(path),
-        str(earlier_versions(path)[-1]),
+        str(output or path),
+        str(path if output else earlier_versions(path)[-1]),
         prepared.good.source,
         len(merged.bank),
         merged.added,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edgead.artifact.folder import Artifact, ArtifactError, check_destination, sync_tree
+from edgead.artifact.folder import Artifact, ArtifactError, check_destination, new_artifact, sync_tree
 from edgead.artifact.versions import earlier_versions, keep_and_replace, replace, versions_folder
 from edgead.files.disk import writing
 
@@ -20,11 +20,11 @@ def sheet_of(path: Path) -> Path:
 
 
 @contextmanager
-def new_version(path: Path) -> Iterator[Path]:
+def new_version(path: Path, output: Path | None = None) -> Iterator[Path]:
     """Yield a copy of the model at `path` that takes its place when the block ends without an error.
 
-    The model as it was goes to `MODEL.versions/NUMBER`, of which the last are kept. On an error
-    nothing changes.
+    The model as it was goes to `MODEL.versions/NUMBER`, of which the last are kept. With an `output`, the copy becomes
+    that, and the model stays where it is. On an error nothing changes.
 
     Raises
     ------
@@ -32,6 +32,11 @@ def new_version(path: Path) -> Iterator[Path]:
         Nothing can take the place of what is at `path`.
     """
     path = path.resolve()
+    if output is not None:
+        with new_artifact(output) as draft:
+            shutil.copytree(path, draft, dirs_exist_ok=True)
+            yield draft
+        return
     check_destination(path)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:

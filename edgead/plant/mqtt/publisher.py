@@ -37,12 +37,12 @@ class Publisher:
             if connection.closed:
                 raise self._failed(f"{self._uri}: closed before the broker was there")
 
-    def publish(self, topic: str, payload: bytes | str, qos: int) -> None:
+    def publish(self, topic: str, payload: bytes | str, qos: int, *, retain: bool = False) -> None:
         """Publish, and wait until the broker has acknowledged it; see `send` and `wait`."""
-        self.wait(self.send(topic, payload, qos), qos)
+        self.wait(self.send(topic, payload, qos, retain=retain), qos)
 
-    def send(self, topic: str, payload: bytes | str, qos: int) -> int:
-        """Hand a message to the connection; gives its number.
+    def send(self, topic: str, payload: bytes | str, qos: int, *, retain: bool = False) -> int:
+        """Hand a message to the connection, which the broker keeps for later subscribers where asked; gives its number.
 
         Raises
         ------
@@ -50,7 +50,7 @@ class Publisher:
             `failed`: the topic cannot be used or, with QoS 0, there is no connection.
         """
         try:
-            sent = self._connection.client.publish(topic, payload, qos)
+            sent = self._connection.client.publish(topic, payload, qos, retain)
         except ValueError as error:
             raise self._failed(f"{self._uri}: topic {topic!r} cannot be used: {error}") from None
         # No connection is no failure above QoS 0: paho keeps the message and sends it when it has connected again.

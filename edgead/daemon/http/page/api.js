@@ -25,7 +25,7 @@ export async function session() {
 // What the daemon said last of who this browser is.
 export const me = () => signedInAs;
 
-export const get = (path) => request("GET", path);
+export const get = (path, timeout_ms) => request("GET", path, undefined, timeout_ms);
 export const post = (path, body) => request("POST", path, body, 120_000);
 export const put = (path, body) => request("PUT", path, body);
 

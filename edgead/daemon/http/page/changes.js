@@ -7,10 +7,12 @@ import { t } from "./words.js";
 const ACTIONS = {
   thresholds: t("thresholds"), "swap model": t("model changed"), "roll back model": t("model rolled back"), "roll back on fault": t("model rolled back after a fault"),
   "accept drift": t("drift accepted"), mark_false_reject: t("marked as a false reject"), rename_kind: t("kind renamed"), merge_kinds: t("kinds merged"),
-  split_kind: t("kind taken apart"), correct_kind: t("kind corrected"),
+  split_kind: t("kind taken apart"), correct_kind: t("kind corrected"), start_order: t("order started"),
+  mark_good: t("marked good"), mark_bad: t("marked bad"), take_back_mark: t("mark taken back"), teach: t("taught"), "accept lesson": t("lesson accepted"),
+  "discard lesson": t("lesson discarded"),
 };
 const LABELS = { 4: t("before"), 5: t("after") }; // where there is no place for a head
-const NAMES = { review: t("review"), reject: t("reject"), kind: t("kind"), judged: t("judged to be"), note: t("note"), by: t("by"), at: t("at") };
+const NAMES = { review: t("review"), reject: t("reject"), kind: t("kind"), judged: t("judged to be"), note: t("note"), by: t("by"), at: t("at"), verdict: t("mark"), verdicts: t("parts"), bad_parts: t("bad parts"), forced: t("forced"), state: t("state") };
 
 export async function showChanges() {
   try {
@@ -39,5 +41,6 @@ function shown(value) {
   if (value == null) return "—";
   if (typeof value === "number") return score(value);
   if (typeof value !== "object") return String(value);
+  if (Array.isArray(value)) return value.slice(0, 3).map(shown).join(" ") + (value.length > 3 ? ` … (${value.length})` : "");
   return Object.entries(value).map(([name, part]) => `${NAMES[name] ?? name} ${shown(part)}`).join(", ");
 }

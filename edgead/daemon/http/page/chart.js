@@ -1,6 +1,6 @@
 // The newest scores against the thresholds that they were judged by, drawn by hand on a canvas.
 
-import { WORDS, beyond, clock, score, titleOf } from "./dom.js";
+import { WORDS, beyond, clock, limitShare, score, titleOf } from "./dom.js";
 import { locale, t } from "./words.js";
 
 const MOST = 300;
@@ -15,7 +15,7 @@ export class ScoreChart {
     this.chosen = null;
     this.waiting = false;
     new ResizeObserver(() => this.draw()).observe(canvas);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+    addEventListener("theme", () => this.draw());
     canvas.addEventListener("pointermove", (event) => this.choose(this.at(event)));
     canvas.addEventListener("pointerleave", () => this.choose(null));
     canvas.addEventListener("click", (event) => this.at(event) && open(this.at(event)));
@@ -72,17 +72,23 @@ export class ScoreChart {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(`--${name}`).trim();
     const shown = this.verdicts.slice(-this.slots()).filter((verdict) => verdict.image_score != null);
-    const values = shown.flatMap((v) => [v.image_score, v.threshold, v.review_threshold]).filter((value) => value != null && !beyond(value));
+    // Per cent of the limit that each was judged by, where the limit is a number that scores can be a part of.
+    const relative = shown.length > 0 && limitShare(shown.at(-1)) !== null;
+    const level = (v, value) => (value == null || beyond(value) ? null : !relative ? value : v.threshold > 0 ? (100 * value) / v.threshold : null);
+    const values = shown.flatMap((v) => [v.image_score, v.threshold, v.review_threshold].map((value) => level(v, value))).filter((value) => value !== null);
     if (!values.length) return;
     const ticks = niceTicks(Math.min(...values), Math.max(...values));
     const [low, high] = [ticks[0], ticks.at(-1)];
     // The newest is at the right edge, also when there are few.
     const x = (index) => EDGE.left + (index + Math.max(0, this.slots() - shown.length)) * this.step();
     const y = (value) => height - EDGE.bottom - ((value - low) / (high - low)) * (height - EDGE.top - EDGE.bottom);
-    this.grid(pen, ticks, y, colour);
-    this.line(pen, shown, x, (v) => v.review_threshold, y, colour("review-text"), [6, 4]);
-    this.line(pen, shown, x, (v) => v.threshold, y, colour("reject"), []);
-    shown.forEach((verdict, index) => mark(pen, verdict.decision, x(index), y(verdict.image_score), colour, verdict === this.chosen));
+    this.grid(pen, ticks, y, colour, relative ? " %" : "");
+    this.line(pen, shown, x, (v) => level(v, v.review_threshold), y, colour("review-text"), [6, 4]);
+    this.line(pen, shown, x, (v) => level(v, v.threshold), y, colour("reject"), []);
+    shown.forEach((verdict, index) => {
+      const value = level(verdict, verdict.image_score);
+      if (value !== null) mark(pen, verdict.decision, x(index), y(value), colour, verdict === this.chosen);
+    });
     pen.fillStyle = colour("muted");
     pen.textAlign = "right";
     pen.fillText(t("newest {time}", { time: clock(shown.at(-1).captured_at) }), width - EDGE.right, height - 7);
@@ -91,7 +97,7 @@ export class ScoreChart {
     this.describe(shown);
   }
 
-  grid(pen, ticks, y, colour) {
+  grid(pen, ticks, y, colour, unit) {
     const width = this.canvas.clientWidth;
     pen.font = `12px ${getComputedStyle(this.canvas).fontFamily}`;
     pen.textAlign = "right";
@@ -104,7 +110,7 @@ export class ScoreChart {
       pen.moveTo(EDGE.left, level);
       pen.lineTo(width - EDGE.right, level);
       pen.stroke();
-      pen.fillText(tick.toLocaleString(locale), EDGE.left - 8, level + 4);
+      pen.fillText(tick.toLocaleString(locale) + unit, EDGE.left - 8, level + 4);
     }
   }
 
@@ -117,7 +123,7 @@ export class ScoreChart {
     let last = null;
     shown.forEach((verdict, index) => {
       const value = threshold(verdict);
-      if (value == null || beyond(value)) return (last = null);
+      if (value === null) return (last = null);
       const left = x(index) - this.step() / 2;
       if (last === null) pen.moveTo(index ? left : EDGE.left, y(value));
       else if (last !== value) pen.lineTo(left, y(last)), pen.lineTo(left, y(value));
@@ -133,7 +139,7 @@ export class ScoreChart {
     const text = t("The newest {number} scores: {reject} rejected, {review} for review, {ok} OK", { number: shown.length, reject: of("reject"), review: of("review"), ok: of("ok") });
     this.canvas.setAttribute("aria-label", text);
     const one = this.chosen;
-    this.caption.textContent = one ? [WORDS[one.decision], score(one.image_score), titleOf(one), clock(one.captured_at)].join(" · ") : text;
+    this.caption.textContent = one ? [WORDS[one.decision], limitShare(one) ?? score(one.image_score), titleOf(one), clock(one.captured_at)].join(" · ") : text;
   }
 }
 

@@ -6,7 +6,7 @@ import { t } from "./words.js";
 
 const NAME = "edgead-name";
 const FORESEEN_EVERY_MS = 500;
-const remembered = () => localStorage.getItem(NAME) || "";
+export const remembered = () => localStorage.getItem(NAME) || "";
 
 let onChanged = () => {};
 export function whenChanged(callback) {
@@ -14,7 +14,7 @@ export function whenChanged(callback) {
 }
 
 // Asked for where nobody is signed in by name: who is stands in the audit whatever a form says.
-function nameField() {
+export function nameField() {
   if (me().name) return [];
   return [
     el("label", { for: "by" }, t("Your name, for the list of changes")),
@@ -216,5 +216,16 @@ export function rollBack(pipeline) {
     danger: true,
     send: (values) => post(`/api/pipelines/${pipeline.name}/roll-back`, values),
     done: t("Rolled back"),
+  });
+}
+
+export function acknowledge(notice, title) {
+  ask({
+    title: t("Have you seen this?"),
+    lead: `${title}. ${t("The sound ends. The notice stands until its cause is gone.")}`,
+    fields: nameField(),
+    action: t("Acknowledge"),
+    send: (values) => post(`/api/notices/${notice.id}/acknowledge`, values),
+    done: t("Acknowledged"),
   });
 }

@@ -57,6 +57,13 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+// Scrolls a list so far that one of its items is seen, and nothing around it.
+export function reveal(list, item) {
+  const [box, seen] = [list.getBoundingClientRect(), item.getBoundingClientRect()];
+  list.scrollLeft += Math.min(0, seen.left - box.left) || Math.max(0, seen.right - box.right);
+  list.scrollTop += Math.min(0, seen.top - box.top) || Math.max(0, seen.bottom - box.bottom);
+}
+
 // Thresholds that are not known yet lie beyond every score.
 export const beyond = (value) => Math.abs(value) >= 1e30;
 
@@ -68,6 +75,14 @@ export function score(value) {
   if (value == null || beyond(value)) return "—";
   const size = Math.abs(value);
   return (value !== 0 && (size >= 1e6 || size < 1e-3) ? SMALL : DIGITS).format(value);
+}
+
+// How near a score is to the reject threshold that it was judged by; null where that says nothing.
+// Never rounded across the limit: 100 % has passed, 101 % has not.
+export function limitShare({ image_score: value, threshold }) {
+  if (value == null || threshold == null || threshold <= 0 || beyond(threshold)) return null;
+  const share = Math.round((100 * value) / threshold);
+  return `${(value > threshold ? Math.max(share, 101) : Math.min(share, 100)).toLocaleString(locale)} %`;
 }
 
 export const decimal = (value, places) => value.toLocaleString(locale, { minimumFractionDigits: places, maximumFractionDigits: places });

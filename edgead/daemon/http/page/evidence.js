@@ -1,13 +1,18 @@
 // Verdicts of the past: a list on the left, the images and facts of one on the right.
 
 import { get } from "./api.js";
-import { anotherKind, markFalseReject } from "./dialogs.js";
-import { badge, by, el, kindOf, ms, score, stamp, titleOf, toast } from "./dom.js";
+import { anotherKind } from "./dialogs.js";
+import { badge, by, el, kindOf, limitShare, ms, reveal, score, stamp, titleOf, toast } from "./dom.js";
+import { inKiosk } from "./kiosk.js";
+import { OPINIONS, markButtons, markNote, opinionOf, recentImage } from "./marking.js";
 import { t } from "./words.js";
+import { zoomable } from "./zoom.js";
 
 export const linkTo = (verdict) => `evidence/${verdict.id}/${verdict.pipeline}`;
 
 const PAGE = 50;
+// Newer stands above older.
+const WAYS = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
 const WIDE = [t("Regions"), t("Stages"), t("Camera"), t("Id")];
 
 export class EvidenceView {
@@ -26,7 +31,7 @@ export class EvidenceView {
     by("evidence-part-key").addEventListener("change", () => by("evidence-part").value && this.load());
     by("evidence-newest").addEventListener("click", () => this.load());
     by("older").addEventListener("click", () => this.load(this.before));
-    by("verdicts").addEventListener("keydown", (event) => this.step(event));
+    addEventListener("keydown", (event) => this.key(event));
   }
 
   showStatus(status) {
@@ -63,25 +68,57 @@ export class EvidenceView {
   }
 
   row(verdict) {
-    const about = [[kindOf(verdict), titleOf(verdict)].filter(Boolean).join(" · "), verdict.false_reject && el("span", { class: "marked" }, t("false reject"))];
+    const about = [[kindOf(verdict), titleOf(verdict)].filter(Boolean).join(" · "), (verdict.false_reject || verdict.mark) && el("span", { class: "marked" }, verdict.false_reject ? t("false reject") : OPINIONS[opinionOf(verdict)])];
     return el(
       "li", {},
       el("button", { "data-link": linkTo(verdict), "aria-current": linkTo(verdict) === this.chosen ? "true" : null, onclick: () => (location.hash = linkTo(verdict)) },
         badge(verdict.decision),
-        el("span", { class: "score-of" }, score(verdict.image_score)),
+        el("span", { class: "score-of" }, limitShare(verdict) ?? score(verdict.image_score)),
         el("span", { class: "about" }, about),
         el("time", { datetime: verdict.captured_at }, stamp(verdict.captured_at)),
       ),
     );
   }
 
-  step(event) {
-    const way = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
-    const next = way && event.target.closest("li")?.[way]?.querySelector("button");
-    if (!next) return;
+  // Where a key means nothing else: in no field, and in no dialog.
+  key(event) {
+    if (by("evidence").hidden || event.altKey || event.ctrlKey || event.metaKey || event.target.closest("input, select, textarea, dialog")) return;
+    if (event.key === "Escape" && this.chosen) return this.back();
+    if (!(event.key in WAYS)) return;
     event.preventDefault();
-    next.focus();
-    next.click();
+    this.step(WAYS[event.key]);
+  }
+
+  // To the next older or newer one of the list; older ones are loaded where it ends.
+  async step(way) {
+    const find = () => {
+      const links = [...by("verdicts").querySelectorAll("button")];
+      const at = links.findIndex((button) => button.dataset.link === this.chosen);
+      return at < 0 ? links[0] : links[at + way];
+    };
+    if (!find() && way > 0 && this.before) await this.load(this.before);
+    const next = find();
+    if (!next) return;
+    reveal(by("verdicts"), next);
+    location.hash = next.dataset.link;
+    if (by("verdicts").contains(document.activeElement)) next.focus({ preventScroll: true });
+  }
+
+  // To the list: on a phone it lies above, and in the kiosk to the line.
+  back() {
+    if (inKiosk()) return (location.hash = "kiosk");
+    const row = [...by("verdicts").querySelectorAll("button")].find((button) => button.dataset.link === this.chosen);
+    (row ?? by("verdicts")).scrollIntoView({ block: "center" });
+    row?.focus({ preventScroll: true });
+  }
+
+  steps() {
+    return el(
+      "div", { class: "steps" },
+      el("button", { class: "back", onclick: () => this.back() }, t("Back")),
+      el("button", { onclick: () => this.step(-1) }, t("Previous")),
+      el("button", { onclick: () => this.step(1) }, t("Next")),
+    );
   }
 
   async open(id, pipeline = "") {
@@ -94,7 +131,7 @@ export class EvidenceView {
     try {
       const verdict = await get(`/api/verdicts/${encodeURIComponent(id)}${pipeline && `?pipeline=${encodeURIComponent(pipeline)}`}`);
       if (this.chosen !== chosen) return;
-      by("detail").replaceChildren(...detail(verdict));
+      by("detail").replaceChildren(this.steps(), ...detail(verdict));
       if (matchMedia("(max-width: 980px)").matches) by("detail").scrollIntoView({ block: "start" });
     } catch (problem) {
       by("detail").replaceChildren(el("p", { class: "empty" }, problem.message));
@@ -108,19 +145,24 @@ export class EvidenceView {
 }
 
 function detail(verdict) {
-  const mark = verdict.decision === "ok" ? null : el("button", { "data-needs": "operate", onclick: () => markFalseReject(verdict) }, verdict.false_reject ? t("Change the mark") : t("This part was good"));
   const another = verdict.decision === "ok" ? null : el("button", { "data-needs": "operate", onclick: () => anotherKind(verdict) }, t("Another kind"));
   return [
     ...images(verdict),
-    el("div", { class: "detail-head" }, badge(verdict.decision), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, t("score {score}", { score: score(verdict.image_score) })), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, another, mark)),
+    el("div", { class: "detail-head" }, badge(verdict.decision), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, scoreOf(verdict)), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, another, markButtons(verdict))),
     verdict.false_reject && el("p", { class: "marked-note" }, t("False reject, says {who}, {time}", { who: verdict.false_reject.by, time: stamp(verdict.false_reject.at) }), verdict.false_reject.note && `: ${verdict.false_reject.note}`),
+    markNote(verdict),
     verdict.words && el("p", { class: "words" }, verdict.words),
     facts(verdict),
   ].filter(Boolean);
 }
 
+function scoreOf(verdict) {
+  const share = limitShare(verdict);
+  return share ? t("{share} of the limit", { share }) : t("score {score}", { score: score(verdict.image_score) });
+}
+
 function images(verdict) {
-  if (!verdict.images.length) return [el("p", { class: "empty" }, t("No image was kept of this one"))];
+  if (!verdict.images.length) return [verdict.recent ? recentImage(verdict) : el("p", { class: "empty" }, t("No image was kept of this one"))];
   const large = el("img", { alt: "" });
   const path = (name) => `/api/verdicts/${verdict.id}/images/${name}?pipeline=${verdict.pipeline}`;
   const buttons = verdict.images.map((name) =>
@@ -129,14 +171,19 @@ function images(verdict) {
   const choose = (name) => {
     large.src = path(name);
     large.alt = label(name);
-    buttons.forEach((button) => button.setAttribute("aria-pressed", button.dataset.name === name));
+    for (const button of buttons) {
+      button.setAttribute("aria-pressed", button.dataset.name === name);
+      if (button.dataset.name === name) requestAnimationFrame(() => reveal(film, button)); // it may not be on the page yet
+    }
   };
-  choose(["heat.jpg", "frame.jpg"].find((name) => verdict.images.includes(name)) ?? verdict.images[0]);
-  return [el("div", { class: "frame" }, large), el("div", { class: "film", role: "group", "aria-label": t("Images") }, buttons)];
+  const film = el("div", { class: "film", role: "group", "aria-label": t("Images") }, buttons);
+  choose(["heat.jpg", "frame.jpg", "frame.png"].find((name) => verdict.images.includes(name)) ?? verdict.images[0]);
+  return [zoomable(large), film];
 }
 
 // before-002.jpg -> 2 before
 function label(name) {
+  if (name === "frame.png") return t("Without loss");
   const [kind, number] = name.replace(".jpg", "").split("-");
   const names = { frame: t("Frame"), heat: t("Heat map"), before: t("{number} before", { number: Number(number) }), after: t("{number} after", { number: Number(number) }) };
   return names[kind] ?? name;
@@ -155,6 +202,7 @@ function facts(verdict) {
     [t("Serial number"), verdict.serial || null],
     [t("Batch"), verdict.batch || null],
     [t("Recipe"), verdict.recipe || null],
+    [t("Score"), score(verdict.image_score)],
     [t("Review above"), score(verdict.review_threshold)],
     [t("Reject above"), score(verdict.threshold)],
     [t("Kind"), kindOf(verdict) && el("a", { href: `#kinds/${verdict.pipeline}/${encodeURIComponent(kindOf(verdict))}` }, kindOf(verdict))],

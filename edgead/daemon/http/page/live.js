@@ -1,16 +1,20 @@
-// The live view: the newest image and verdict of one pipeline, its scores, its latency.
+// The live view: the newest verdict of one pipeline with its image, its last rejects, its scores; and how all other lines are.
 
-import { fetchImage, get, post } from "./api.js";
+import { get, post } from "./api.js";
 import { ScoreChart } from "./chart.js";
 import { changeThresholds } from "./dialogs.js";
-import { WORDS, badge, beyond, by, clock, count, el, kindOf, ms, percent, say, score, span, titleOf, toast } from "./dom.js";
+import { badge, by, clock, count, el, kindOf, limitShare, say, score, titleOf, toast } from "./dom.js";
+import { LiveImage } from "./live_image.js";
+import { showLatency } from "./live_latency.js";
+import { RejectStrip } from "./live_rejects.js";
+import { Tiles } from "./live_tiles.js";
+import { showVerdict } from "./live_verdict.js";
 import { t } from "./words.js";
 
 const LISTED = 60;
 const SEEDED = 200;
-const IMAGE_EVERY_MS = 200;
-const STAGES = ["age", "preprocess", "infer", "score", "smooth", "sink", "total"];
-const STAGE_WORDS = { age: t("waiting"), preprocess: t("resize"), infer: t("network"), score: t("scoring"), smooth: t("map"), sink: t("hand over"), total: t("total") };
+// Where no image comes any more, verdicts still do.
+const WITHOUT_IMAGE_MS = 2000;
 
 export class LiveView {
   constructor(open) {
@@ -18,18 +22,21 @@ export class LiveView {
     this.pipeline = null;
     this.status = null;
     this.verdicts = [];
-    this.newest = null;
+    this.shown = null; // the verdict whose image is drawn
     this.lost = false;
-    this.shownImage = null;
     this.dropped = 0;
     this.names = {};
     this.turn = 0;
     this.chart = new ScoreChart(by("chart"), by("chart-caption"), open);
-    by("overlay").addEventListener("change", () => (this.shownImage = null));
+    this.rejects = new RejectStrip(open);
+    this.tiles = new Tiles((name) => this.choose(name).catch((problem) => toast(problem.message, true)));
+    this.image = new LiveImage({
+      wanted: () => (this.lost ? null : this.pipeline),
+      find: (id) => this.verdicts.findLast((verdict) => verdict.id === id),
+      show: (verdict) => this.show(verdict),
+    });
     by("fire").addEventListener("click", () => this.fire());
-    by("last-reject").addEventListener("click", () => open(this.verdicts.findLast((one) => one.decision === "reject")));
     by("change-thresholds").addEventListener("click", () => changeThresholds(this.state(), () => this.verdicts));
-    this.watchImage();
   }
 
   state() {
@@ -39,9 +46,8 @@ export class LiveView {
   async choose(name) {
     this.pipeline = name;
     this.verdicts = [];
-    this.newest = null;
-    this.shownImage = null;
-    by("live-image").hidden = true;
+    this.shown = null;
+    this.image.forget();
     by("stream").replaceChildren();
     this.showStatus(this.status);
     await this.load(name);
@@ -58,10 +64,11 @@ export class LiveView {
     const known = new Set(page.verdicts.map((verdict) => verdict.id));
     const since = this.verdicts.filter((verdict) => !known.has(verdict.id));
     this.verdicts = [...page.verdicts.reverse(), ...since];
-    this.newest = this.verdicts.at(-1) || null;
     this.chart.show(this.verdicts);
     by("stream").replaceChildren(...this.verdicts.slice(-LISTED).reverse().map((verdict) => this.row(verdict)));
-    this.showVerdict();
+    this.image.wake();
+    this.catchUp();
+    await this.rejects.load(name, names);
   }
 
   // What people have said of the past may be shown here.
@@ -73,19 +80,15 @@ export class LiveView {
     this.status = status;
     if (!status) return;
     const names = status.pipelines.map((pipeline) => pipeline.name);
-    const box = by("pipelines");
-    if (box.children.length !== names.length) {
-      box.replaceChildren(...names.map((name) => el("button", { onclick: () => this.choose(name) }, name)));
-    }
-    box.hidden = names.length < 2;
-    [...box.children].forEach((button) => button.setAttribute("aria-pressed", button.textContent === this.pipeline));
+    this.tiles.showStatus(status, this.pipeline, () => this.now());
     if (!names.includes(this.pipeline)) {
       if (names.length) this.choose(names[0]).catch((problem) => toast(problem.message, true));
       return;
     }
+    this.catchUp();
     this.showVerdict();
     this.showDrift();
-    this.showLatency();
+    showLatency(this.state()?.latency ?? {});
   }
 
   connection(lost) {
@@ -94,15 +97,17 @@ export class LiveView {
   }
 
   hear(verdict) {
+    this.tiles.hear(verdict);
     if (verdict.pipeline !== this.pipeline) return;
-    this.newest = verdict;
+    this.heardAt ??= performance.now();
     this.verdicts.push(verdict);
     if (this.verdicts.length > 2 * SEEDED) this.verdicts.splice(0, SEEDED);
     this.chart.add(verdict);
     const stream = by("stream");
     stream.prepend(this.row(verdict));
     while (stream.children.length > LISTED) stream.lastChild.remove();
-    this.showVerdict();
+    this.rejects.hear(verdict);
+    this.image.heard(verdict.id);
   }
 
   missed(number) {
@@ -116,24 +121,28 @@ export class LiveView {
       "li", {},
       el("button", { onclick: () => this.open(verdict) },
         badge(verdict.decision),
-        el("span", { class: "score-of" }, score(verdict.image_score)),
+        el("span", { class: "score-of" }, limitShare(verdict) ?? score(verdict.image_score)),
         el("span", { class: "about" }, [kindOf(verdict, this.names), titleOf(verdict)].filter(Boolean).join(" · ")),
         el("time", { datetime: verdict.captured_at }, clock(verdict.captured_at)),
       ),
     );
   }
 
-  // What stands large: never a decision of a pipeline that does not run, or of a device that does not answer.
-  headline() {
-    const state = this.state();
-    if (this.lost) return ["fault", t("No connection"), t("The device does not answer; nothing here is live"), "fault"];
-    if (!state) return ["none", t("Waiting"), "", "none"];
-    if (state.state !== "running") return ["fault", { starting: t("Starting"), fault: t("Fault"), stopped: t("Stopped") }[state.state], state.reason || "", "fault"];
-    if (!this.newest) return ["none", t("Waiting"), state.on_request ? t("Waits for a trigger") : t("No verdict yet"), "none"];
-    const age_s = Math.max(0, (this.now() - new Date(this.newest.captured_at)) / 1000);
-    const decision = this.newest.decision;
-    const about = [titleOf(this.newest), kindOf(this.newest, this.names), age_s >= 3 && t("{time} ago", { time: span(age_s) })];
-    return [decision, WORDS[decision], about.filter(Boolean).join(", "), decision];
+  // The verdict of the image that has just been drawn.
+  show(verdict) {
+    this.shown = verdict;
+    this.heardAt = verdict.id === this.verdicts.at(-1)?.id ? null : performance.now();
+    say(by("image-of"), [titleOf(verdict), clock(verdict.captured_at), this.state()?.camera].filter(Boolean).join(" · "));
+    this.showVerdict();
+  }
+
+  // The newest verdict without an image, where none was drawn of it for long: before the first part, or when images fail.
+  catchUp() {
+    const newest = this.verdicts.at(-1);
+    const waited = this.heardAt && performance.now() - this.heardAt > WITHOUT_IMAGE_MS;
+    if (!newest || (this.shown && !waited)) return;
+    this.image.forget();
+    this.show(newest);
   }
 
   // By the device's clock: that of a phone may be wrong.
@@ -142,84 +151,16 @@ export class LiveView {
   }
 
   showVerdict() {
-    const [look, word, note, shape] = this.headline();
-    by("verdict").dataset.decision = look;
-    say(by("word"), word);
-    say(by("verdict-note"), note);
-    by("verdict").querySelector("use").setAttribute("href", `#i-${shape}`);
     const state = this.state();
-    const limits = state?.thresholds;
-    say(by("score"), score(this.newest?.image_score));
-    say(by("review-threshold"), score(limits?.review));
-    say(by("reject-threshold"), score(limits?.reject));
+    showVerdict({ lost: this.lost, state, verdict: this.shown, names: this.names, now: this.now() });
     by("fire").hidden = !state?.on_request;
-    by("fire").disabled = by("change-thresholds").disabled = this.lost || !limits;
-    this.showGauge(limits);
-    this.showLastReject();
-    const total = Object.values(state?.decisions ?? {}).reduce((sum, value) => sum + value, 0);
-    for (const cell of by("verdict").querySelectorAll(".tally > div")) {
-      const value = state?.decisions[cell.dataset.decision] ?? 0;
-      const share = total ? percent(value, total) : "";
-      const dd = cell.querySelector("dd");
-      if (dd.dataset.value !== `${value} ${share}`) {
-        dd.dataset.value = `${value} ${share}`;
-        dd.replaceChildren(count(value), el("small", {}, share));
-      }
-    }
+    by("fire").disabled = by("change-thresholds").disabled = this.lost || !state?.thresholds;
   }
 
   showDrift() {
     const drift = this.state()?.drift;
     by("drift").hidden = drift?.state !== "warning";
     if (!by("drift").hidden) say(by("drift-reason"), t("since part {number}: {reason}", { number: count(drift.alarm_part), reason: drift.reason }));
-  }
-
-  showGauge(limits) {
-    const gauge = by("gauge");
-    gauge.hidden = !limits || beyond(limits.reject) || this.newest?.image_score == null;
-    if (gauge.hidden) return;
-    const most = Math.max(limits.reject * 1.5, this.newest.image_score * 1.05, 1e-9);
-    const place = (value) => `${Math.min(100, Math.max(0, (100 * value) / most))}%`;
-    gauge.querySelector(".reach").style.width = place(this.newest.image_score);
-    gauge.querySelector(".needle").style.left = place(this.newest.image_score);
-    gauge.querySelector(".mark.review").style.left = place(limits.review);
-    gauge.querySelector(".mark.reject").style.left = place(limits.reject);
-  }
-
-  // A fast line shows a reject for a moment only.
-  showLastReject() {
-    const button = by("last-reject");
-    const last = this.verdicts.findLast((verdict) => verdict.decision === "reject");
-    button.hidden = !last;
-    if (!last) return;
-    const age_s = Math.max(0, (this.now() - new Date(last.captured_at)) / 1000);
-    const text = [titleOf(last), kindOf(last, this.names) ?? score(last.image_score)].join(", ");
-    if (button.dataset.id !== last.id || button.dataset.text !== text) button.replaceChildren(el("span", {}, el("b", {}, t("Last reject")), ` ${text}`), el("span", { class: "muted" }));
-    Object.assign(button.dataset, { id: last.id, text });
-    say(button.lastChild, t("{time} ago", { time: span(Math.round(age_s)) }));
-  }
-
-  showLatency() {
-    const latency = this.state()?.latency ?? {};
-    const stages = STAGES.filter((stage) => stage in latency);
-    say(by("latency-note"), stages.length ? t("{number} parts, in milliseconds", { number: count(latency[stages[0]].n) }) : "");
-    if (!stages.length) {
-      by("latency").replaceChildren(el("p", { class: "empty" }, t("No part was judged yet")));
-      return;
-    }
-    const most = latency.total?.p99_ms || 1;
-    const bar = (stage) => {
-      const [slow, usual] = [el("i"), el("i")];
-      slow.style.width = `${Math.min(100, (100 * latency[stage].p99_ms) / most)}%`;
-      usual.style.width = `${Math.min(100, (100 * latency[stage].p50_ms) / most)}%`;
-      return el("span", { class: "bar-of", title: t("p50 dark, p99 light") }, slow, usual);
-    };
-    const columns = { p50: "p50", p90: "p90", p99: "p99", p99_9: "p99.9", max: t("max") };
-    const head = el("tr", {}, el("th", {}, t("Stage")), el("th", {}), Object.values(columns).map((name) => el("th", { class: "number" }, name)));
-    const rows = stages.map((stage) =>
-      el("tr", {}, el("td", {}, STAGE_WORDS[stage]), el("td", { class: "stage-bar" }, bar(stage)), Object.keys(columns).map((name) => el("td", { class: "number" }, ms(latency[stage][`${name}_ms`])))),
-    );
-    by("latency").replaceChildren(el("table", { class: "latency" }, el("thead", {}, head), el("tbody", {}, rows)));
   }
 
   async fire() {
@@ -230,40 +171,4 @@ export class LiveView {
       toast(problem.message, true);
     }
   }
-
-  // One request at a time, and none while nobody looks.
-  async watchImage() {
-    for (;;) {
-      if (this.pipeline && !this.lost && !document.hidden && !by("live").hidden) {
-        try {
-          await this.loadImage();
-        } catch {
-          await pause(1000); // the status shows what is wrong
-        }
-      }
-      await pause(IMAGE_EVERY_MS);
-    }
-  }
-
-  async loadImage() {
-    const name = this.pipeline;
-    const overlay = by("overlay").checked;
-    const frame = by("live-image").parentElement;
-    const width = Math.min(1280, Math.ceil((frame.clientWidth * devicePixelRatio) / 160) * 160 || 640);
-    const found = await fetchImage(`/api/pipelines/${name}/image?overlay=${overlay}&width=${width}`, this.shownImage);
-    if (!found || name !== this.pipeline || overlay !== by("overlay").checked) return;
-    const image = by("live-image");
-    const before = image.src;
-    image.src = URL.createObjectURL(found.blob);
-    await image.decode();
-    if (before.startsWith("blob:")) URL.revokeObjectURL(before);
-    image.hidden = false;
-    by("no-image").hidden = true;
-    this.shownImage = image.dataset.frame = found.id;
-    image.dataset.overlay = overlay;
-    const verdict = this.verdicts.findLast((one) => one.id === found.id);
-    say(by("image-of"), verdict ? [titleOf(verdict), clock(verdict.captured_at), this.state()?.camera].join(" · ") : (this.state()?.camera ?? ""));
-  }
 }
-
-const pause = (time_ms) => new Promise((resolve) => setTimeout(resolve, time_ms));

@@ -1,26 +1,39 @@
-// The page: signing in, the five views, the state of the connection.
+// The page: signing in, the views, the state of the connection.
 
+import { NoticesView } from "./alarms.js";
 import { get, post, session, whenSignedOut } from "./api.js";
 import { showChanges } from "./changes.js";
+import { CommissionView } from "./commission.js";
 import { whenChanged } from "./dialogs.js";
 import { by, clock, say } from "./dom.js";
 import { EvidenceView, linkTo } from "./evidence.js";
+import { enterKiosk, leaveKiosk, offerKiosk } from "./kiosk.js";
 import { KindsView } from "./kinds.js";
 import { LiveView } from "./live.js";
 import { showPerson, showSignIn, watchPeople } from "./people.js";
+import { ProductionBox } from "./production.js";
+import { ReportView } from "./report.js";
+import { markRecent } from "./marking.js";
 import { offerSettings } from "./settings.js";
 import { SystemView } from "./system.js";
+import { TeachView } from "./teach.js";
 import { t, translatePage } from "./words.js";
 
 const STATUS_EVERY_MS = 1000;
-const VIEWS = ["live", "evidence", "kinds", "system", "changes"];
+const VIEWS = ["live", "evidence", "kinds", "report", "teach", "commission", "system", "changes"];
 
 translatePage();
 offerSettings();
+offerKiosk();
 const live = new LiveView((verdict) => (location.hash = linkTo(verdict)));
 const evidence = new EvidenceView();
 const kinds = new KindsView();
+const report = new ReportView();
+const teach = new TeachView();
+const commission = new CommissionView();
 const system = new SystemView();
+const notices = new NoticesView();
+let production = null;
 let signedIn = false;
 let events = null;
 let seenAt = null;
@@ -28,16 +41,22 @@ let seenAt = null;
 function route() {
   const [name, first, second] = location.hash.slice(1).split("/");
   const view = VIEWS.includes(name) ? name : "live";
+  // In the kiosk a reject can be looked at; only the way to Live, with its tabs, leads out.
+  if (name === "kiosk") enterKiosk();
+  else if (view === "live") leaveKiosk();
   by("sign-in").hidden = signedIn;
   document.querySelector(".tabs").hidden = !signedIn;
   for (const each of VIEWS) by(each).hidden = !signedIn || each !== view;
   for (const link of document.querySelectorAll(".tabs a")) {
-    if (link.hash === `#${view}`) link.setAttribute("aria-current", "page");
+    if (link.hash === `#${view}`) link.setAttribute("aria-current", "page"), link.scrollIntoView({ block: "nearest", inline: "nearest" });
     else link.removeAttribute("aria-current");
   }
   if (!signedIn) return;
   if (view === "evidence") evidence.show(first, second);
   if (view === "kinds") kinds.show(first, second);
+  if (view === "report") report.load();
+  if (view === "teach") teach.show(first);
+  if (view === "commission") commission.show(first);
   if (view === "changes") showChanges();
   refresh();
 }
@@ -51,7 +70,11 @@ async function refresh() {
     live.showStatus(status);
     evidence.showStatus(status);
     kinds.showStatus(status);
+    report.showStatus(status);
+    teach.showStatus(status);
+    commission.showStatus(status);
     system.showStatus(status);
+    notices.refresh();
     document.title = status.ready ? "edgead" : "(!) edgead";
   } catch (problem) {
     if (signedIn && problem.status === 0) disconnected();
@@ -94,11 +117,13 @@ function listen() {
   events?.close();
   events = new EventSource("/api/events");
   events.addEventListener("verdict", (event) => live.hear(JSON.parse(event.data)));
+  events.addEventListener("notice", () => notices.load());
   events.addEventListener("dropped", (event) => live.missed(JSON.parse(event.data).dropped));
 }
 
 function signedOut() {
   signedIn = false;
+  notices.clear();
   events?.close();
   events = null;
   say(by("connection"), t("Signed out"));
@@ -119,6 +144,7 @@ async function begin() {
     if (!found.signed_in) return signedOut();
     signedIn = true;
     showPerson();
+    production ??= new ProductionBox();
     route();
   } catch {
     disconnected();
@@ -130,10 +156,13 @@ whenSignedOut(() => signedIn && begin());
 watchPeople(begin);
 whenChanged(() => {
   refresh();
+  notices.load();
   live.again();
   if (!by("evidence").hidden) evidence.again();
   if (!by("kinds").hidden) kinds.load();
+  if (!by("teach").hidden) teach.load();
   if (!by("changes").hidden) showChanges();
 });
+by("mark-recent").addEventListener("click", () => markRecent(live.pipeline));
 addEventListener("hashchange", route);
 begin().then(watch);

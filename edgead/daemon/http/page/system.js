@@ -13,8 +13,8 @@ export class SystemView {
   showStatus(status) {
     showIssues(status);
     // A button that is being pressed or has the focus is not replaced under the finger.
-    if (by("system").hidden || by("system").contains(document.activeElement)) return this.refreshNumbers(status);
-    by("system").replaceChildren(
+    if (by("system").hidden || by("system-parts").contains(document.activeElement)) return this.refreshNumbers(status);
+    by("system-parts").replaceChildren(
       el(
         "div", { class: "columns" },
         el("section", { class: "units" }, el("h2", {}, t("Cameras")), status.cameras.map(cameraCard)),
@@ -28,7 +28,7 @@ export class SystemView {
   refreshNumbers(status) {
     if (by("system").hidden) return;
     const cards = [...status.cameras.map(cameraCard), ...status.pipelines.map(pipelineCard), ...status.sinks.map(sinkCard), evidenceCard(status)];
-    by("system").querySelectorAll(".unit-card").forEach((card, index) => {
+    by("system-parts").querySelectorAll(".unit-card").forEach((card, index) => {
       if (cards[index] && !card.contains(document.activeElement)) card.replaceWith(cards[index]);
     });
   }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -15,21 +15,62 @@ from edgead.errors import SettingsError
 from edgead.images.files import ImageError, load_image
 from edgead.preprocess import aligned, alignment_to
 
+Place = str | Path | np.ndarray
+"""See `read_ignored`."""
+
 _MOST_LOST = 0.1
 _NUMBERS = re.compile(r"\s*\d+(\s*,\s*\d+)+\s*")
 
 
-def read_ignored(asked: Sequence[str | Path], frame_size: tuple[int, int], example: Path) -> Ignored | None:
+def with_places(
+    spec: Preprocessing,
+    ignore: Sequence[Place],
+    align: str | Path | None,
+    sizes: Mapping[tuple[int, int], Path | str],
+) -> Preprocessing:
+    """How images are prepared, with the places that a user names.
+
+    Parameters
+    ----------
+    spec : Preprocessing
+    ignore : sequence of str, Path or ndarray
+        See `read_ignored`.
+    align : str or Path, optional
+        See `read_alignment`.
+    sizes : mapping
+        Sizes (height, width) of the images, each with the name of one of that size.
+
+    Raises
+    ------
+    SettingsError
+        See `read_ignored` and `read_alignment`; or sizes differ where places are named.
+    ImageError
+        The golden image cannot be read.
+    """
+    if not ignore and align is None:
+        return spec
+    if len(sizes) > 1:
+        (first, one), (second, other), *_ = sizes.items()
+        raise SettingsError(
+            f"--ignore and --align name places of images of one size, {one} has {first[1]}x{first[0]} pixels and "
+            f"{other} {second[1]}x{second[0]}"
+        )
+    ((size, example),) = sizes.items()
+    ignored, alignment = read_ignored(ignore, size, example), read_alignment(align, size, example)
+    return spec.model_copy(update={"ignored": ignored, "alignment": alignment})
+
+
+def read_ignored(asked: Sequence[Place], frame_size: tuple[int, int], example: Path | str) -> Ignored | None:
     """Read the places to ignore of frames of a size (height, width).
 
     Parameters
     ----------
-    asked : sequence of str or Path
+    asked : sequence of str, Path or ndarray
         X,Y,WIDTH,HEIGHT of a rectangle; X,Y,X,Y,X,Y,... the corners of a polygon; or an image whose pixels are ignored
-        where they are not black.
+        where they are not black, or a mask of shape (height, width), uint8.
     frame_size : (int, int)
-    example : Path
-        An image of that size, for errors.
+    example : Path or str
+        Name of an image of that size, for errors.
 
     Raises
     ------
@@ -40,12 +81,44 @@ def read_ignored(asked: Sequence[str | Path], frame_size: tuple[int, int], examp
         return None
     mask = np.zeros(frame_size, np.uint8)
     for one in asked:
-        mask |= _drawn(str(one), frame_size, example)
+        mask |= one if isinstance(one, np.ndarray) else _drawn(str(one), frame_size, example)
     if not mask.any():
         raise SettingsError(f"--ignore {asked[0]} covers no pixel of {example}: leave it out")
     if mask.all():
         raise SettingsError(f"--ignore covers all of {example}: leave something to look at")
     return Ignored(frame_size=frame_size, polygons=polygons_of(mask))
+
+
+def read_region(
+    numbers: Sequence[int], frame_size: tuple[int, int]
+) -> tuple[tuple[int, int, int, int], np.ndarray | None]:
+    """Read the region to look at as somebody drew it on frames of a size (height, width).
+
+    Parameters
+    ----------
+    numbers : sequence of int
+        Those of a rectangle or a polygon; see `read_ignored`.
+    frame_size : (int, int)
+
+    Returns
+    -------
+    (int, int, int, int)
+        x, y, width and height: the region itself, or the rectangle around its polygon.
+    ndarray of shape (height, width), uint8, or None
+        1 where it is not to be looked at, of a polygon.
+
+    Raises
+    ------
+    SettingsError
+        It is neither, or has no pixel of the frame, or a rectangle sticks out of it.
+    """
+    height, width = frame_size
+    text = ",".join(map(str, numbers))
+    mask = _drawn_polygon(text, list(numbers), frame_size)
+    x, y, columns, rows = cv2.boundingRect(mask)
+    if columns * rows == 0 or (len(numbers) == 4 and (x, y, columns, rows) != tuple(numbers)):
+        raise SettingsError(f"the region {text} does not lie within frames of {width}x{height}: draw it again")
+    return (x, y, columns, rows), None if len(numbers) == 4 else 1 - mask
 
 
 def polygons_of(mask: np.ndarray) -> tuple[tuple[tuple[int, int], ...], ...]:
@@ -54,7 +127,7 @@ def polygons_of(mask: np.ndarray) -> tuple[tuple[tuple[int, int], ...], ...]:
     return tuple(tuple((int(x), int(y)) for x, y in contour[:, 0]) for contour in contours)
 
 
-def _drawn(text: str, frame_size: tuple[int, int], example: Path) -> np.ndarray:
+def _drawn(text: str, frame_size: tuple[int, int], example: Path | str) -> np.ndarray:
     if _NUMBERS.fullmatch(text):
         return _drawn_polygon(text, [int(number) for number in text.split(",")], frame_size)
     try:
@@ -82,7 +155,7 @@ def _drawn_polygon(text: str, numbers: list[int], frame_size: tuple[int, int]) -
     return cv2.fillPoly(mask, [np.array(numbers, np.int32).reshape(-1, 2)], 1)
 
 
-def read_alignment(golden: str | Path | None, frame_size: tuple[int, int], example: Path) -> Alignment | None:
+def read_alignment(golden: str | Path | None, frame_size: tuple[int, int], example: Path | str) -> Alignment | None:
     """Read the golden image that parts are laid onto.
 
     Raises
@@ -118,6 +191,6 @@ def not_found_warnings(paths: Sequence[Path], spec: Preprocessing) -> list[str]:
     if len(lost) > _MOST_LOST * len(paths):
         raise SettingsError(
             f"in {len(lost)} of {len(paths)} images, such as {lost[0]}, no part is found that is like the golden one: "
-            "take another golden image, or train without --align"
+            "take another golden image, or leave out --align"
         )
     return [f"{path}: no part like the golden one is found: such an image goes to review" for path in lost]

@@ -1,0 +1,34 @@
+"""A version of a model that judges again takes the model's place again, so that a restart finds what was in service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgead.artifact.files import ArtifactError
+from edgead.artifact.manifest_file import read_manifest
+from edgead.artifact.versions import earlier_versions, keep_and_replace
+
+
+def bring_back(path: Path, manifest_sha256: str) -> None:
+    """Put the version of a model with this manifest in the model's place; what is there becomes its newest version.
+
+    Nothing changes where it lies there already, or where no version has that manifest.
+
+    Raises
+    ------
+    OSError
+        The folders cannot be exchanged; all is as it was.
+    """
+    path = path.resolve()
+    if _sha256(path) == manifest_sha256:
+        return
+    wanted = next((each for each in reversed(earlier_versions(path)) if _sha256(each) == manifest_sha256), None)
+    if wanted is not None:
+        keep_and_replace(path, wanted)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return read_manifest(path).manifest_sha256
+    except ArtifactError:
+        return ""

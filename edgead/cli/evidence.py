@@ -1,0 +1,227 @@
+"""The verb that takes verdicts, images and production figures out of an evidence store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from edgead.cli.app import Json, app, print_report
+from edgead.cli.console import stage_bars, stderr
+from edgead.errors import SettingsError
+
+if TYPE_CHECKING:
+    from edgead.evidence.access import Access
+    from edgead.evidence.production.counts import Unit
+    from edgead.evidence.production.page import Printed
+    from edgead.evidence.production.rows import Wanted
+
+
+class EvidenceWork(str, Enum):
+    """What is made of a store."""
+
+    export = "export"
+    report = "report"
+
+
+class GroupedBy(str, Enum):
+    """What a report counts by."""
+
+    shift = "shift"
+    day = "day"
+    order = "order"
+    batch = "batch"
+    recipe = "recipe"
+
+
+class TableFormat(str, Enum):
+    """What a table is written as."""
+
+    csv = "csv"
+    parquet = "parquet"
+    jsonl = "jsonl"
+
+
+class Decided(str, Enum):
+    """What was decided."""
+
+    ok = "ok"
+    review = "review"
+    reject = "reject"
+
+
+@app.command()
+def evidence(
+    work: Annotated[EvidenceWork, typer.Argument(help="export verdicts and images, or report counts and yield.")],
+    store: Annotated[Path, typer.Argument(help="Folder of an evidence store; a daemon may be writing it.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Of export: a new folder, or a file .zip. Of report: a page .html, or a table."
+        ),
+    ] = None,
+    since: Annotated[
+        str, typer.Option(help="From when on: 12h, 7d, 2w before now, or a date and time such as 2026-11-18T06:00.")
+    ] = "7d",
+    until: Annotated[str | None, typer.Option(help="Up to when, written likewise; by default now.")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Only of this one, or of this part of several views.")] = None,
+    decision: Annotated[Decided | None, typer.Option(help="Of export: only what was so decided.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Of export: only parts of this batch.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Of export: only parts of this recipe.")] = None,
+    marked: Annotated[bool, typer.Option("--marked", help="Of export: only what a person marked.")] = False,
+    table: Annotated[TableFormat, typer.Option("--format", help="Of the table; parquet needs its extra.")] = (
+        TableFormat.csv
+    ),
+    images: Annotated[bool, typer.Option("--images", help="Of export: with the images that are kept.")] = False,
+    by: Annotated[GroupedBy, typer.Option(help="Of report: what is counted by.")] = GroupedBy.shift,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Of report: the site file whose shifts count; by default one a day."),
+    ] = None,
+    store_url: Annotated[
+        str | None, typer.Option(help="SQLAlchemy URL of the store's database, where it is not in its folder.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Take verdicts with their images out of an evidence store, or report its counts and yield."""
+    from edgead.evidence.opened import opened_store
+    from edgead.evidence.production.rows import Wanted
+
+    with opened_store(store, store_url) as access:
+        begin, end = _time(since, until, access.now())
+        if work is EvidenceWork.report:
+            _refuse(work, decision=decision, batch=batch, recipe=recipe, marked=marked, images=images)
+            found = _report(access, (begin, end), by.value, pipeline, config)
+            _write_report(found, output, table)
+            print_report(_as_json(found), json, lambda: _table(found))
+            return
+        if output is None:
+            raise SettingsError("--output is missing: a new folder, or a file such as -o verdicts.zip")
+        chosen: Any = decision.value if decision else None
+        wanted = Wanted(begin, end, pipeline, chosen, batch, recipe, marked)
+        report = _export(access, wanted, store if images else None, table, output)
+    print_report(report, json, lambda: f"{report['verdicts']} verdicts, {report['with_images']} with images: {output}")
+
+
+def _time(since: str, until: str | None, now: datetime) -> tuple[datetime, datetime]:
+    begin, end = _instant("--since", since, now), now if until is None else _instant("--until", until, now)
+    if begin >= end:
+        raise SettingsError(f"--since {since} is not before {until or 'now'}")
+    return begin, end
+
+
+def _instant(option: str, text: str, now: datetime) -> datetime:
+    """Read a span before now, or a date and time; of the local clock where it names no time zone."""
+    from edgead.learning.kinds.from_store import read_span
+
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return now - read_span(text)
+    except (SettingsError, OverflowError):
+        raise SettingsError(f"{option} {text!r}: write 12h, 7d or 2w, or a date and time as 2026-11-18T06:00") from None
+
+
+def _refuse(work: EvidenceWork, **given: Any) -> None:
+    for name, value in given.items():
+        if value:
+            raise SettingsError(f"--{name} does not go with `edgead evidence {work.value}`")
+
+
+def _export(access: Access, wanted: Wanted, store: Path | None, table: TableFormat, output: Path) -> dict[str, Any]:
+    from edgead.evidence.folder import ImageFolder
+    from edgead.evidence.production.export import Export, export_to_folder, export_to_zip
+
+    folder = None if store is None else ImageFolder(store / "pictures")
+    export = Export(access, wanted, table.value, folder)
+    verdicts = export.count()
+    if not verdicts:
+        raise SettingsError("there are no such verdicts: choose a longer time with --since, or fewer conditions")
+    write = export_to_zip if output.suffix.lower() == ".zip" else export_to_folder
+    with stage_bars() as progress:
+        with_images = write(export, output, progress)
+    return {"verdicts": verdicts, "with_images": with_images, "output": str(output)}
+
+
+def _report(access: Access, time: tuple[datetime, datetime], by: Any, only: str | None, config: Path | None) -> Printed:
+    from edgead.evidence.kinds import Kinds
+    from edgead.evidence.production.counts import pipelines_of, units_of
+    from edgead.evidence.production.orders import Orders
+    from edgead.evidence.production.page import Printed
+    from edgead.evidence.production.periods import within
+    from edgead.evidence.production.report import Question, report
+    from edgead.evidence.production.turn import Turn
+    from edgead.site.load import load_site
+    from edgead.site.shifts import days_between, shifts_between
+
+    shifts = load_site(config).shifts if config else {}
+    if by == "order":
+        periods = Orders(access).between(*time)
+    else:
+        periods = shifts_between(*time, shifts) if by == "shift" else days_between(*time)
+    units = _chosen(units_of(access), only)
+    groups = report(access, Question(by, tuple(within(periods, *time)), units), Turn())
+    kinds: Counter[str] = Counter()
+    for pipeline in [only] if only else pipelines_of(access):
+        for each in Kinds(access).counts(pipeline, since=time[0], until=time[1])["kinds"]:
+            kinds[each["kind"]] += each["count"]
+    return Printed(by, *time, groups, kinds)
+
+
+def _chosen(units: list[tuple[Unit, bool]], only: str | None) -> tuple[Unit, ...]:
+    if only is None:
+        return tuple(unit for unit, counts_once in units if counts_once)
+    found = tuple(unit for unit, _ in units if unit.name == only)
+    if not found:
+        names = ", ".join(unit.name for unit, _ in units) or "none"
+        raise SettingsError(f"--pipeline {only}: the store has no such pipeline or part, these are: {names}")
+    return found
+
+
+def _write_report(found: Printed, output: Path | None, table: TableFormat) -> None:
+    from edgead.evidence.production.formats import encode
+    from edgead.evidence.production.page import report_page
+    from edgead.evidence.production.report import COLUMNS
+    from edgead.evidence.production.report import table as rows_of
+    from edgead.files.atomic import write_whole
+
+    if output is None:
+        return
+    if output.suffix.lower() == ".html":
+        write_whole(output, report_page(found).encode())
+    else:
+        write_whole(output, b"".join(encode(table.value, COLUMNS, [rows_of(found.groups)])))
+    stderr.print(f"written: {output}", soft_wrap=True)
+
+
+def _as_json(found: Printed) -> dict[str, Any]:
+    from edgead.evidence.production.report import sum_of, table
+
+    plain = [
+        {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+        for row in table(found.groups)
+    ]
+    head = {"by": found.by, "begin": found.begin.isoformat(), "end": found.end.isoformat()}
+    return {**head, "total": sum_of(found.groups).figures(), "groups": plain, "kinds": dict(found.kinds)}
+
+
+def _table(found: Printed) -> Table:
+    from edgead.evidence.production.page import COLUMNS, cells, title_of
+    from edgead.evidence.production.report import sum_of
+    from edgead.evidence.production.tally import total
+
+    shown = Table(title=f"by {found.by}", title_justify="left")
+    for column in COLUMNS:
+        shown.add_column(column, justify="right" if column else "left")
+    for group in found.groups:
+        shown.add_row(*cells(title_of(group), total(group.units.values())))
+    shown.add_section()
+    shown.add_row(*cells("all", sum_of(found.groups)))
+    return shown

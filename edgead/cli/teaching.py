@@ -1,0 +1,148 @@
+"""The verb that teaches a model good parts, and those that people marked on the line."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgead.cli.advice import edgead_command
+from edgead.cli.app import Group, Json, Model, StoreUrl, app, find_images, print_report
+from edgead.cli.console import facts_table, print_json, stage_bars, stderr
+from edgead.errors import SettingsError
+
+if TYPE_CHECKING:
+    from edgead.learning.teach import Marked
+
+
+@app.command()
+def teach(
+    model: Model,
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="Good parts to learn, such as false rejects: images or folders.")
+    ] = None,
+    bad: Annotated[
+        list[Path] | None,
+        typer.Option(help="Defective parts, never learnt: a lesson that lets pass one that was stopped is refused."),
+    ] = None,
+    marked: Annotated[
+        Path | None, typer.Option(help="Folder of an evidence store: its parts that people marked as good and bad.")
+    ] = None,
+    store_url: StoreUrl = None,
+    since: Annotated[str | None, typer.Option(help="How far back into the store: 12h, 7d, 2w; by default all.")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Of the store: whose marked parts.")] = None,
+    calibration: Annotated[
+        list[Path] | None,
+        typer.Option(help="Good images that thresholds are made from; by default those that the model keeps."),
+    ] = None,
+    held_out: Annotated[
+        float, typer.Option(help="Share of the images that is not learnt and shows what was gained.")
+    ] = 0.2,
+    group: Group = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Teach also what stands far from anything good.")] = False,
+    by: Annotated[str | None, typer.Option(help="Who teaches, for the record; by default the login name.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Where the images with heat maps go; by default MODEL.lesson.jpg.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where the taught model goes; by default it takes the model's place."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; nobody is asked without a terminal.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be learnt, and learn nothing.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Put the version before the last lesson back.")] = False,
+    json: Json = False,
+) -> None:
+    """Add good parts to a model's memory bank, and make its thresholds again."""
+    from edgead.learning import teach as teaching
+
+    if undo:
+        if images or calibration or bad or marked:
+            raise SettingsError("--undo puts the last version back, it takes no images")
+        _undo(model, json)
+        return
+    good, defective = find_images(images or []), find_images(bad or [])
+    if marked is not None:
+        found = _marked(model, marked, store_url, since, pipeline)
+        good, defective = [*good, *found.good], [*defective, *found.bad]
+    if not good:
+        raise SettingsError("name good images to learn, a store with --marked, or --undo")
+    given = good, held_out, find_images(calibration or []), group
+    shown = sheet or teaching.sheet_of(output or model)
+    plan = teaching.TeachPlan(*given, force, by or _login_name(), shown, defective, output)
+    with _refusals_as(json), stage_bars() as progress:
+        prepared = teaching.prepare(model, plan, progress=progress)
+    if dry_run:
+        print_report(prepared.to_dict(), json, prepared.table)
+    else:
+        stderr.print(prepared.table())
+    stderr.print(f"With heat maps: {plan.sheet}", soft_wrap=True)
+    if dry_run:
+        return
+    if not yes and sys.stdin.isatty():
+        typer.confirm("Are all of these good parts?", abort=True, err=True)
+    with _refusals_as(json), stage_bars() as progress:
+        lesson = teaching.learn(prepared, progress=progress)
+    print_report(lesson.to_dict(), json, lesson.table)
+    if not json:
+        back = "" if output else f" {edgead_command('teach', model, '--undo')}"
+        print(f"Thresholds are made from {lesson.calibrated_on}.{back}")
+
+
+def _marked(model: Path, store: Path, url: str | None, since: str | None, pipeline: str | None) -> Marked:
+    """The marked parts of a store but for those good ones that the model has learnt from."""
+    from edgead.artifact.folder import Artifact
+    from edgead.artifact.training_hashes import find_learnt
+    from edgead.learning.kinds.from_store import read_span
+    from edgead.learning.teach import marked_parts
+
+    found = marked_parts(store, url, read_span(since) if since else None, pipeline)
+    for note in found.notes():
+        stderr.print(f"note: {note}", style="yellow", soft_wrap=True)
+    learnt = set(find_learnt(Artifact.load(model), found.good))
+    new = [path for path in found.good if path not in learnt]
+    if not new:
+        marks = f"{len(found.good)} good parts are marked" + f", and {model} has learnt them all" * bool(learnt)
+        raise SettingsError(
+            f"{store}: there is nothing to teach: {marks}. Mark parts on the page of the daemon, or go further back"
+        )
+    return replace(found, good=new)
+
+
+@contextmanager
+def _refusals_as(json: bool) -> Iterator[None]:
+    """Print a refused lesson as a report too, where one is asked for."""
+    from edgead.learning.teach import LessonRefusedError
+
+    try:
+        yield
+    except LessonRefusedError as refused:
+        if json:
+            print_json(refused.to_dict())
+        raise
+
+
+def _undo(model: Path, json: bool) -> None:
+    from edgead.learning import teach as teaching
+
+    artifact = teaching.undo(model)
+    facts = {
+        "model": str(model),
+        "sha256": artifact.manifest.manifest_sha256,
+        "earlier versions left": len(teaching.earlier_versions(model)),
+    }
+    print_report(facts, json, lambda: facts_table(f"{model}", facts))
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without an entry, as in a container
+        return f"user {os.getuid()}"

@@ -1,0 +1,196 @@
+"""Where engineers work on drafts: one for each camera, begun, resumed, discarded, and put into service."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from edgead.artifact.folder import new_artifact
+from edgead.daemon.commission.draft import Bounds, Draft, DraftError, discard
+from edgead.daemon.commission.drawn import Drawn
+from edgead.daemon.commission.line import CameraLine, Inspecting
+from edgead.daemon.commission.work import Work
+from edgead.errors import EdgeadError, tell_invalid
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "commission"
+
+
+class Commissioning:
+    """The drafts of a site; they lie in the store's folder, and outlive the daemon."""
+
+    def __init__(self, daemon: Inspecting):
+        self._daemon = daemon
+        self._works: dict[str, Work] = {}
+        self._lock = threading.RLock()
+        self._going = threading.Lock()
+
+    def drafts(self) -> list[dict[str, Any]]:
+        """Report every camera's draft; one that is damaged says so in `problem`."""
+        found: list[dict[str, Any]] = []
+        for camera in list(self._daemon.cameras):
+            try:
+                work = self._work(camera)
+            except DraftError as error:
+                found.append({"camera": camera, "draft": None, "problem": str(error)})
+            else:
+                found.append({"camera": camera, "draft": work.status() if work else None, "problem": None})
+        return found
+
+    def draft(self, camera: str) -> dict[str, Any] | None:
+        """Report the draft of a camera; None where there is none."""
+        work = self._work(camera)
+        return work.status() if work else None
+
+    def begin(self, camera: str, by: str) -> None:
+        """Begin a draft; raises DraftError where the camera has one."""
+        with self._lock:
+            draft = Draft.begin(self._folder(camera), camera, by, self._bounds())
+            self._works[camera] = Work(draft, CameraLine(self._daemon, camera))
+            logger.info("%s: a draft of a model is begun by %s", camera, by)
+
+    def discard(self, camera: str, by: str) -> None:
+        """Remove a draft with its images, also one that is damaged."""
+        with self._lock:
+            work = self._works.pop(camera, None)
+            if work is not None:
+                work.close()
+            discard(self._folder(camera))
+            logger.info("%s: the draft of a model is discarded by %s", camera, by)
+
+    def change(self, camera: str, drawn: Mapping[str, Any], *, revision: int, by: str) -> None:
+        """Set how many parts are wanted, the region and the places that never count: the fields of `Drawn`."""
+        try:
+            meant = Drawn.model_validate(drawn)
+        except ValidationError as error:
+            raise DraftError(tell_invalid(error.errors())) from None
+        self._needed(camera).change(meant, revision, by)
+
+    def take(self, camera: str) -> dict[str, Any]:
+        """Take the newest frame as a good part."""
+        return self._needed(camera).take()
+
+    def collect(self, camera: str, mode: str, every_s: float | None) -> None:
+        """Begin or stop to collect by itself."""
+        self._needed(camera).collect(mode, every_s)
+
+    def remove(self, camera: str, name: str) -> None:
+        """Take an image out."""
+        self._needed(camera).remove(name)
+
+    def image(self, camera: str, name: str) -> Path:
+        """Find an image of a good part."""
+        return self._needed(camera).image(name)
+
+    def map_of(self, camera: str, name: str) -> Path | None:
+        """Find the heat map of a part that was held out or is odd."""
+        return self._needed(camera).map_of(name)
+
+    def learn(self, camera: str) -> None:
+        """Begin to learn; one camera at a time, as it takes memory and a core."""
+        with self._lock:
+            busy = [name for name, work in self._works.items() if work.is_learning]
+            if busy:
+                raise DraftError(f"a model is being learnt for camera {busy[0]}: wait for it, or cancel it")
+            self._needed(camera).learn()
+
+    def cancel(self, camera: str) -> None:
+        """Stop learning."""
+        self._needed(camera).cancel()
+
+    def go(self, camera: str, model: str, pipeline: str | None, by: str) -> dict[str, Any]:
+        """Put the learnt model beside the others, and give it to a pipeline, if one is named.
+
+        Returns
+        -------
+        dict
+            `model`, its folder, and `yaml`, what to write into the site file.
+
+        Raises
+        ------
+        EdgeadError
+            There is no such model yet, one of that name is there, or the pipeline refuses it: nothing is left then.
+        """
+        if not self._going.acquire(blocking=False):
+            raise DraftError("another model is being put into service: try again when that has ended")
+        try:
+            learnt = self._needed(camera).finished()
+            place = self._beside(camera, pipeline) / model
+            if place.exists():
+                raise DraftError(f"there is a model {model} in {place.parent} already: choose another name")
+            _copy(learnt, place)
+            if pipeline is not None:
+                try:
+                    self._daemon.pipelines[pipeline].swap(place, by=by)
+                except EdgeadError:
+                    shutil.rmtree(place, ignore_errors=True)
+                    raise
+            else:
+                self._daemon.store.add_audit(
+                    by=by, action="commission model", pipeline="", before=None, after=str(place)
+                )
+        finally:
+            self._going.release()
+        return {"model": str(place), "yaml": self._yaml(camera, pipeline, place)}
+
+    def close(self) -> None:
+        """End what is under way; drafts stay."""
+        with self._lock:
+            works = list(self._works.values())
+        for work in works:
+            work.close()
+
+    def _beside(self, camera: str, pipeline: str | None) -> Path:
+        """The folder of a pipeline's model; for a new pipeline that of one of the same camera, or of any."""
+        sections = self._daemon.site.pipelines
+        if pipeline is None:
+            of_camera = [name for name, section in sections.items() if section.camera == camera]
+            pipeline = (of_camera or list(sections))[0]
+        elif pipeline not in sections or pipeline not in self._daemon.pipelines:
+            raise DraftError(f"there is no pipeline {pipeline}, known are {', '.join(sections)}")
+        elif sections[pipeline].camera != camera:
+            raise DraftError(
+                f"pipeline {pipeline} judges camera {sections[pipeline].camera}, the model is of camera {camera}: "
+                "choose another pipeline"
+            )
+        return sections[pipeline].model.absolute().parent.resolve()
+
+    def _yaml(self, camera: str, pipeline: str | None, place: Path) -> str:
+        name = pipeline or "NAME"
+        return f"pipelines:\n  {name}:\n    camera: {camera}\n    model: {place}\n"
+
+    def _needed(self, camera: str) -> Work:
+        work = self._work(camera)
+        if work is None:
+            raise DraftError(f"camera {camera} has no draft: begin one, it may have been discarded meanwhile")
+        return work
+
+    def _work(self, camera: str) -> Work | None:
+        with self._lock:
+            if camera not in self._works:
+                draft = Draft.open(self._folder(camera), self._bounds())
+                if draft is None:
+                    return None
+                self._works[camera] = Work(draft, CameraLine(self._daemon, camera))
+            return self._works[camera]
+
+    def _folder(self, camera: str) -> Path:
+        return self._daemon.site.store.folder / FOLDER / camera
+
+    def _bounds(self) -> Bounds:
+        return Bounds(free_mib=self._daemon.site.store.free_mib)
+
+
+def _copy(model: Path, place: Path) -> None:
+    try:
+        with new_artifact(place) as unfinished:
+            shutil.copytree(model, unfinished, dirs_exist_ok=True)
+    except OSError as error:
+        raise DraftError(f"{place} cannot be written: {error.strerror or error}; free some space") from error

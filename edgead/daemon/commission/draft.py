@@ -1,0 +1,275 @@
+"""The draft of a model: a folder with what was drawn and the images of good parts, whole at any time.
+
+`draft.json` is written atomically, images are lossless and appear whole, and the list of images is what lies in the
+folder: after a crash the draft is what it was before or after the last step.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from edgead.daemon.commission.drawn import MOST_IMAGES, Drawn, State, check_places
+from edgead.errors import EdgeadError
+from edgead.files.atomic import write_whole
+from edgead.images.files import ImageError, load_image, write_image
+from edgead.images.repeats import Repeats
+
+STATE, IMAGES, LEARNT = "draft.json", "images", "learnt-"
+_MIB = 1 << 20
+
+
+class DraftError(EdgeadError):
+    """Something that cannot be done with a draft; says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much a draft may take."""
+
+    images: int = MOST_IMAGES
+    mib: float = 4096
+    free_mib: float = 500
+
+
+class Draft:
+    """One draft, opened; its methods are called by one thread at a time.
+
+    Attributes
+    ----------
+    folder : Path
+    state : State
+    images : list of str
+        Names of the images, oldest first.
+    """
+
+    def __init__(self, folder: Path, state: State, bounds: Bounds):
+        self.folder, self.state, self.bounds = folder, state, bounds
+        place = folder / IMAGES
+        self.images = sorted(path.name for path in place.glob("*.png")) if place.is_dir() else []
+        self._bytes = sum((place / name).stat().st_size for name in self.images)
+        self._repeats: Repeats | None = None
+
+    @classmethod
+    def begin(cls, folder: Path, camera: str, by: str, bounds: Bounds = Bounds()) -> Draft:  # noqa: B008  frozen
+        """Begin a draft; raises DraftError where there is one, or it cannot be written."""
+        if (folder / STATE).exists():
+            raise DraftError(f"camera {camera} has a draft already: go on with it, or discard it")
+        discard(folder)  # what somebody wrote into one while it was discarded
+        now = datetime.now(timezone.utc)
+        draft = cls(folder, State(camera=camera, begun_by=by, begun_at=now, changed_by=by), bounds)
+        draft._write(draft.state)
+        return draft
+
+    @classmethod
+    def open(cls, folder: Path, bounds: Bounds = Bounds()) -> Draft | None:  # noqa: B008  frozen
+        """Open the draft in a folder and remove what was left unfinished there; None where there is none.
+
+        Raises
+        ------
+        DraftError
+            It is damaged.
+        """
+        try:
+            state = State.model_validate_json((folder / STATE).read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError):
+            raise DraftError(f"the draft in {folder} cannot be read: discard it and begin again") from None
+        draft = cls(folder, state, bounds)
+        draft.tidy()
+        return draft
+
+    def tidy(self) -> None:
+        """Remove what a learning or a write that was stopped has left, and results that a newer one replaced."""
+        for path in self.folder.iterdir():
+            old = path.name.startswith(LEARNT) and path.name != self.state.learnt
+            if old or path.name.startswith("."):
+                _remove(path)
+        place = self.folder / IMAGES
+        for path in place.glob(".*") if place.is_dir() else ():
+            _remove(path)
+
+    def add(self, image: np.ndarray) -> tuple[str | None, str | None]:
+        """Keep the image of a good part, losslessly, unless it shows the same as another one.
+
+        Parameters
+        ----------
+        image : ndarray of shape (H, W, 3), uint8, BGR
+
+        Returns
+        -------
+        (str or None, str or None)
+            Its name, or the name of the one that it repeats.
+
+        Raises
+        ------
+        DraftError
+            There is no room, or it has another size than the others: nothing has changed then.
+        """
+        size = (int(image.shape[0]), int(image.shape[1]))
+        self._check_room(image)
+        if self.images and size != self.state.frame_size:
+            raise DraftError(
+                f"the camera gives {size[1]}x{size[0]} pixels now, the images of this draft have {self._size()}: set "
+                "the camera back, or discard the draft"
+            )
+        name = f"{self.state.next_number:06d}.png"
+        repeated = self._seen().take(name, image)
+        if repeated is not None:
+            return None, repeated
+        path = self.folder / IMAGES / name
+        try:
+            self._write(self.state.model_copy(update={"next_number": self.state.next_number + 1, "frame_size": size}))
+            write_image(path, image, durable=True)
+        except OSError as error:
+            self._seen().forget(name)
+            raise _unwritten(path, error) from error
+        except DraftError:
+            self._seen().forget(name)
+            raise
+        self.images.append(name)
+        self._bytes += path.stat().st_size
+        return name, None
+
+    def remove(self, name: str) -> None:
+        """Take an image out; raises DraftError where there is none of that name."""
+        path = self.path(name)
+        try:
+            size = path.stat().st_size
+            path.unlink()
+        except FileNotFoundError:
+            size = 0  # somebody else has removed it
+        except OSError as error:
+            raise _unwritten(path, error) from error
+        self.images.remove(name)
+        self._bytes -= size
+        if self._repeats is not None:
+            self._repeats.forget(name)
+
+    def path(self, name: str) -> Path:
+        """Find an image by its name; raises DraftError where there is none."""
+        if name not in self.images:
+            raise DraftError(f"there is no image {name} in the draft of {self.state.camera}: it was taken out")
+        return self.folder / IMAGES / name
+
+    def change(self, drawn: Drawn, revision: int, by: str, frame_size: tuple[int, int] | None) -> None:
+        """Set what is drawn.
+
+        Parameters
+        ----------
+        drawn : Drawn
+        revision : int
+            Of what the engineer saw when changing it.
+        by : str
+        frame_size : (int, int), optional
+            Height and width of the camera's frames, where there is no image yet.
+
+        Raises
+        ------
+        DraftError
+            Somebody else has changed it meanwhile.
+        SettingsError
+            A place does not fit, see `edgead.dataset.places`.
+        """
+        if revision != self.state.revision:
+            raise DraftError(
+                f"{self.state.changed_by} has changed this draft meanwhile: look at it as it is now, and change it then"
+            )
+        size = self.state.frame_size if self.images else frame_size
+        if size is not None:
+            check_places(drawn, size)
+        update = {"drawn": drawn, "revision": revision + 1, "changed_by": by, "frame_size": size}
+        self._write(self.state.model_copy(update=update))
+
+    def keep_result(self, name: str, learnt_from: str) -> None:
+        """Name the folder of a finished result; the one before it goes."""
+        self._write(self.state.model_copy(update={"learnt": name, "learnt_from": learnt_from}))
+        self.tidy()
+
+    @property
+    def source(self) -> str:
+        """What a model would be learnt from now: a text that changes with the images and the places."""
+        drawn = self.state.drawn
+        return f"{' '.join(self.images)} | {drawn.region} | {drawn.ignored}"
+
+    @property
+    def mib(self) -> float:
+        return self._bytes / _MIB
+
+    def discard(self) -> None:
+        """Remove the draft with all its images."""
+        discard(self.folder)
+
+    def _seen(self) -> Repeats:
+        """The images that there are, for comparisons; read once, when the first one is compared."""
+        if self._repeats is None:
+            self._repeats = Repeats()
+            for name in self.images:
+                try:
+                    self._repeats.take(name, load_image(self.folder / IMAGES / name))
+                except ImageError as error:
+                    raise DraftError(f"{error}; take this image out of the draft") from error
+        return self._repeats
+
+    def _check_room(self, image: np.ndarray) -> None:
+        if len(self.images) >= self.bounds.images:
+            raise DraftError(f"the draft holds {len(self.images)} images, as many as it may: take some out, or learn")
+        if self.mib + image.nbytes / _MIB > self.bounds.mib:
+            most = f"at most {self.bounds.mib:.0f}: take some out, or learn"
+            raise DraftError(f"the images take {self.mib:.0f} MiB, {most}")
+        free_mib = shutil.disk_usage(self.folder).free / _MIB
+        if free_mib - image.nbytes / _MIB < self.bounds.free_mib:
+            raise DraftError(
+                f"the disk has {free_mib:.0f} MiB left, {self.bounds.free_mib:g} are kept free (`store.free_mib`): "
+                "free some space, or discard drafts"
+            )
+
+    def _size(self) -> str:
+        height, width = self.state.frame_size or (0, 0)
+        return f"{width}x{height}"
+
+    def _write(self, state: State) -> None:
+        path = self.folder / STATE
+        try:
+            write_whole(path, state.model_dump_json(indent=1).encode())
+        except OSError as error:
+            raise _unwritten(path, error) from error
+        self.state = state
+
+
+def discard(folder: Path) -> None:
+    """Remove the draft in a folder, whatever state it is in; without its state it is none, also after a crash."""
+    (folder / STATE).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def order_of(draft: Draft, images: Sequence[str], folder: str) -> dict[str, Any]:
+    """What the process that learns is asked for."""
+    drawn = draft.state.drawn
+    return {
+        "images": [str((draft.folder / IMAGES / name).absolute()) for name in images],
+        "frame_size": draft.state.frame_size,
+        "region": drawn.region,
+        "ignored": drawn.ignored,
+        "data": draft.state.camera,
+        "folder": str((draft.folder / folder).absolute()),
+    }
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _unwritten(path: Path, error: OSError) -> DraftError:
+    return DraftError(f"{path} cannot be written: {error.strerror or error}; free some space, or discard drafts")

@@ -1,0 +1,142 @@
+// Alarms, faults and drift: a banner over every view, a sound, and the newest of them on System.
+
+import { get } from "./api.js";
+import { acknowledge } from "./dialogs.js";
+import { by, count, decimal, el, icon, say, span, stamp } from "./dom.js";
+import { AlarmSound } from "./sound.js";
+import { t } from "./words.js";
+
+const LOAD_EVERY_MS = 5000;
+const SMALL = matchMedia("(max-height: 700px), (max-width: 760px)");
+const MOST_LISTED = 30;
+const TITLES = {
+  rejects_in_a_row: t("Rejects in a row"),
+  yield_below: t("The yield is low"),
+  no_part: t("No part comes"),
+  camera: t("Camera without images"),
+  images: t("The camera's images"),
+  pipeline: t("Pipeline in fault"),
+  drift: t("Drift"),
+  sink: t("Receiver in fault"),
+  evidence: t("Evidence in fault"),
+};
+const ICONS = { critical: "fault", warning: "review" };
+
+// What was measured in the words of the page; of a fault what the device says.
+const DETAILS = {
+  rejects_in_a_row: ({ value }) => t("{count} parts in a row were rejected", { count: count(value) }),
+  yield_below: ({ value, limit }) => t("{value} % of the newest parts passed, the limit is {limit} %", { value: decimal(value, 1), limit: count(limit) }),
+  no_part: ({ limit }) => t("no part for {time}", { time: span(limit) }),
+};
+const detail = (notice) => DETAILS[notice.kind]?.(notice) ?? notice.text;
+const title = (notice) => `${notice.name}: ${TITLES[notice.kind]}`;
+const word = (notice) => (notice.severity === "warning" ? t("Warning") : notice.kind in DETAILS ? t("Alarm") : t("Fault"));
+const graded = (notice) => el("span", { class: "severity", "data-severity": notice.severity }, icon(ICONS[notice.severity]), word(notice));
+const acknowledging = (notice) =>
+  el("button", { "data-notice": notice.id, "aria-label": `${t("Acknowledge")}: ${title(notice)}`, onclick: () => acknowledge(notice, title(notice)) }, t("Acknowledge"));
+const byUrgency = (one, other) => (other.severity === "critical") - (one.severity === "critical") || other.since.localeCompare(one.since);
+
+export class NoticesView {
+  constructor() {
+    this.loadedAt = 0;
+    this.turn = 0;
+    this.known = null;
+    this.drawn = "";
+    this.standing = [];
+    this.sound = new AlarmSound(() => this.showSound());
+    by("sound").addEventListener("change", (event) => this.sound.turn(event.target.checked));
+    by("test-tone").addEventListener("click", () => this.sound.test());
+    this.showSound();
+  }
+
+  // Events bring what is new at once; this finds what one of them has lost.
+  refresh() {
+    if (Date.now() - this.loadedAt > LOAD_EVERY_MS) this.load();
+  }
+
+  async load() {
+    this.loadedAt = Date.now();
+    const turn = ++this.turn;
+    try {
+      const found = await get(`/api/notices?limit=${MOST_LISTED}`);
+      if (turn === this.turn) this.show(found);
+    } catch (problem) {
+      if (problem.status === undefined) throw problem; // what the device refuses, or a lost connection, shows elsewhere
+    }
+  }
+
+  clear() {
+    this.turn += 1;
+    this.known = null;
+    this.show({ standing: [], resolved: [] });
+  }
+
+  show({ standing, resolved }) {
+    const drawn = JSON.stringify([standing, resolved]);
+    if (drawn === this.drawn) return;
+    this.drawn = drawn;
+    this.standing = standing.toSorted(byUrgency);
+    this.showBanner();
+    this.announce();
+    this.showList([...this.standing, ...resolved]);
+  }
+
+  showBanner() {
+    const unseen = this.standing.filter((notice) => !notice.acknowledged_at);
+    const rows = unseen.slice(0, SMALL.matches ? 1 : 2);
+    const more = this.standing.length - rows.length;
+    const focused = document.activeElement?.dataset.notice;
+    by("notices").hidden = this.standing.length === 0;
+    by("notices").replaceChildren(...rows.map((notice) => this.row(notice)), ...(more ? [this.summary(more, unseen.length > rows.length)] : []));
+    if (focused) by("notices").querySelector(`[data-notice="${focused}"]`)?.focus();
+    this.sound.ring(unseen[0]?.severity ?? null);
+    this.showSound();
+  }
+
+  row(notice) {
+    return el(
+      "div", { class: "notice", "data-severity": notice.severity },
+      graded(notice),
+      el("p", {}, el("b", {}, title(notice)), el("span", {}, detail(notice))),
+      el("time", { datetime: notice.since }, stamp(notice.since)),
+      acknowledging(notice),
+    );
+  }
+
+  summary(more, unseen) {
+    const text = unseen ? t("{count} more on System", { count: more }) : t("{count} acknowledged, on System", { count: more });
+    return el("a", { class: "notice-more", href: "#system" }, text);
+  }
+
+  announce() {
+    const unseen = this.standing.filter((notice) => !notice.acknowledged_at);
+    const news = unseen.filter((notice) => !this.known?.has(notice.id));
+    this.known = new Set(unseen.map((notice) => notice.id));
+    if (news.length) say(by("notice-said"), news.map((notice) => `${word(notice)}. ${title(notice)}. ${detail(notice)}`).join(" "));
+  }
+
+  showList(notices) {
+    by("notice-list").replaceChildren(...notices.slice(0, MOST_LISTED).map((notice) => this.listed(notice)));
+    by("no-notices").hidden = notices.length > 0;
+  }
+
+  listed(notice) {
+    const lasted = (new Date(notice.resolved_at) - new Date(notice.since)) / 1000;
+    const seen = notice.acknowledged_by && t("acknowledged by {name}", { name: notice.acknowledged_by });
+    const state = notice.resolved_at ? t("resolved after {time}", { time: span(lasted) }) : t("stands");
+    return el(
+      "li", { "data-stands": !notice.resolved_at },
+      graded(notice),
+      el("p", {}, el("b", {}, title(notice)), el("span", {}, detail(notice))),
+      el("p", { class: "muted" }, [stamp(notice.since), state, seen].filter(Boolean).join(" · ")),
+      !notice.acknowledged_at && !notice.resolved_at && acknowledging(notice),
+    );
+  }
+
+  showSound() {
+    by("sound").checked = this.sound.wanted;
+    const waits = this.sound.wanted && !this.sound.ready;
+    by("sound-note").hidden = !waits;
+    say(by("sound-note"), waits ? t("The browser lets no page sound before somebody touches it: press Test tone once.") : "");
+  }
+}

@@ -1,0 +1,256 @@
+// Commissioning: from a camera to a model in service. One draft for each camera; it lies on the device, not in the page.
+
+import { fetchImage, get, post, put } from "./api.js";
+import { showResult } from "./commissioned.js";
+import { ask, nameField, remembered } from "./dialogs.js";
+import { by, clock, count, el, say, stamp, toast } from "./dom.js";
+import { Drawing } from "./drawing.js";
+import { t } from "./words.js";
+
+const STAGES = {
+  begin: t("Begin"),
+  "read images": t("Read the images"),
+  "extract features": t("Look at each part"),
+  "choose memory bank": t("Choose what to remember"),
+  "compare parts": t("Compare the parts"),
+  "choose again": t("Choose again"),
+  calibrate: t("Find the limit"),
+  "draw heat maps": t("Draw heat maps"),
+};
+
+export class CommissionView {
+  constructor() {
+    this.camera = null;
+    this.draft = null;
+    this.status = null;
+    this.url = null;
+    this.unkept = 0; // changes that are on their way to the device
+    this.drawing = new Drawing((drawn) => this.keep(drawn));
+    by("commission-camera").addEventListener("change", () => (location.hash = `commission/${by("commission-camera").value}`));
+    by("commission-begin").addEventListener("click", () => this.begin());
+    by("commission-discard").addEventListener("click", () => this.discard());
+    for (const button of by("commission-tools").querySelectorAll("[data-kind]")) {
+      button.addEventListener("click", () => this.drawing.begin(button.dataset.kind, button.dataset.form === "rectangle"));
+    }
+    by("commission-finish").addEventListener("click", () => this.drawing.finish());
+    by("commission-reset").addEventListener("click", () => this.drawing.reset());
+    by("commission-wanted").addEventListener("change", () => this.keep({}));
+    by("commission-take").addEventListener("click", () => this.take());
+    by("commission-collect").addEventListener("click", () => this.collect());
+    by("commission-learn").addEventListener("click", () => this.act("learn"));
+    by("commission-cancel").addEventListener("click", () => this.act("cancel"));
+  }
+
+  get path() {
+    return `/api/commission/${this.camera}`;
+  }
+
+  show(camera) {
+    if (camera && camera !== this.camera) {
+      this.camera = camera;
+      this.take_over(null);
+    }
+    this.poll();
+  }
+
+  // Comes by with every status; the draft is asked for with it, while it is looked at.
+  showStatus(status) {
+    this.status = status;
+    if (by("commission").hidden) return;
+    const names = status.cameras.map((camera) => camera.name);
+    const select = by("commission-camera");
+    if ([...select.options].map((option) => option.value).join() !== names.join()) select.replaceChildren(...names.map((name) => el("option", { value: name }, name)));
+    this.camera ??= names[0] ?? null;
+    if (this.camera) select.value = this.camera;
+    this.poll();
+  }
+
+  async poll() {
+    if (!this.camera || this.polling || by("commission").hidden) return;
+    this.polling = true;
+    try {
+      const camera = this.camera;
+      const found = (await get("/api/commission")).find((one) => one.camera === camera);
+      if (camera !== this.camera) return;
+      say(by("commission-problem"), found?.problem ?? found?.draft?.problem ?? "");
+      this.take_over(found?.draft ?? null, Boolean(found?.problem));
+      await this.look();
+    } catch (problem) {
+      if (problem.status) toast(problem.message, true);
+    } finally {
+      this.polling = false;
+    }
+  }
+
+  // The image of now; drawn shapes stay where they are.
+  async look() {
+    const camera = this.status?.cameras.find((one) => one.name === this.camera);
+    const lost = camera && !["streaming", "ended"].includes(camera.state);
+    by("commission-lost").hidden = !lost;
+    if (lost) say(by("commission-lost"), t("Camera {camera} gives no images: {reason}", { camera: this.camera, reason: camera.reason ?? camera.state }));
+    const found = await fetchImage(`/api/cameras/${this.camera}/image?width=1280`, this.shownFrame);
+    if (!found) return;
+    this.shownFrame = found.id;
+    if (this.url) URL.revokeObjectURL(this.url);
+    this.url = URL.createObjectURL(found.blob);
+    by("commission-image").src = this.url;
+    by("commission-image").hidden = false;
+  }
+
+  take_over(draft, damaged = false) {
+    // What was asked for before a change, and comes after it, is older than what is shown.
+    if (draft && this.draft && draft.begun_at === this.draft.begun_at && draft.revision < this.draft.revision) return;
+    this.draft = draft;
+    by("commission-begin").hidden = draft !== null || damaged;
+    by("commission-discard").hidden = draft === null && !damaged;
+    by("commission-steps").hidden = draft === null;
+    by("commission-intro").hidden = draft !== null;
+    say(by("commission-about"), draft ? t("Begun by {name}, {when}", { name: draft.begun_by, when: stamp(draft.begun_at) }) : "");
+    by("commission-problem").hidden = !by("commission-problem").textContent;
+    if (draft === null) {
+      this.shownFrame = null;
+      by("commission-gone").hidden = true;
+      return;
+    }
+    if (!this.unkept) this.drawing.show(draft.frame_width ? [draft.frame_width, draft.frame_height] : null, draft.region, draft.ignored);
+    this.parts(draft);
+    this.learning(draft);
+    showResult(this, draft);
+  }
+
+  parts(draft) {
+    say(by("commission-count"), t("{number} of {wanted}", { number: count(draft.images.length), wanted: count(draft.wanted) }));
+    by("commission-bar").max = draft.wanted;
+    by("commission-bar").value = draft.images.length;
+    const wanted = by("commission-wanted");
+    if (document.activeElement !== wanted) wanted.value = draft.wanted;
+    say(by("commission-alike"), draft.alike ? t("{number} images showed a part once more and were left out: parts must differ", { number: count(draft.alike) }) : "");
+    say(by("commission-rate"), rateWords(draft));
+    const running = draft.mode !== "off";
+    say(by("commission-collect"), running ? t("Stop collecting") : t("Collect"));
+    by("commission-collect").classList.toggle("primary", !running);
+    by("commission-mode").disabled = running;
+    by("commission-take").disabled = draft.state === "learning";
+    const trigger = by("commission-mode").querySelector("[value=trigger]");
+    trigger.disabled = draft.pipelines.length === 0;
+    if (trigger.disabled && by("commission-mode").value === "trigger") by("commission-mode").value = "2";
+    this.thumbs(draft);
+  }
+
+  // Images that are there stay as they are: only what came or went is changed.
+  thumbs(draft) {
+    const list = by("commission-parts");
+    const key = `${this.camera} ${draft.begun_at}`;
+    if (list.dataset.of !== key) list.replaceChildren();
+    list.dataset.of = key;
+    const wanted = new Set(draft.images);
+    for (const item of [...list.children]) if (!wanted.delete(item.dataset.name)) item.remove();
+    for (const name of wanted) list.prepend(this.thumb(name, draft)); // newest first
+    by("commission-no-parts").hidden = draft.images.length > 0;
+  }
+
+  thumb(name, draft) {
+    const number = Number.parseInt(name, 10);
+    const image = el("img", { src: `${this.path}/images/${name}?width=240&of=${encodeURIComponent(draft.begun_at)}`, alt: t("Part {number}", { number }), loading: "lazy" });
+    const out = el("button", { type: "button", class: "take-out", "aria-label": t("Take part {number} out", { number }), onclick: () => this.remove(name) }, "\u00d7");
+    return el("li", { "data-name": name }, image, out);
+  }
+
+  learning(draft) {
+    const under = draft.learning;
+    by("commission-learn").hidden = Boolean(under);
+    by("commission-learn").disabled = draft.rate === null;
+    say(by("commission-learn"), draft.result ? t("Learn again") : t("Learn"));
+    by("commission-cancel").hidden = !under;
+    by("commission-progress").hidden = !under;
+    if (under) {
+      by("commission-progress").value = under.total ? under.done / under.total : 0;
+      say(by("commission-stage"), `${STAGES[under.stage] ?? under.stage} ${under.total ? `${under.done}/${under.total}` : ""}`);
+    } else say(by("commission-stage"), draft.rate === null ? t("At least {number} parts are needed", { number: 20 }) : "");
+  }
+
+  // One change after another: each names the revision that it was made of.
+  keep(drawn) {
+    this.unkept += 1;
+    this.keeping = this.send(drawn, this.keeping);
+  }
+
+  async send(drawn, before) {
+    await before;
+    if (this.draft) {
+      const { revision, wanted, region, ignored } = this.draft;
+      const asked = { region, ignored, wanted: Number(by("commission-wanted").value) || wanted, ...drawn };
+      try {
+        this.draft = await put(this.path, { ...asked, revision, by: remembered() || t("somebody") });
+        say(by("commission-kept"), t("Kept {when}", { when: clock(new Date()) }));
+      } catch (problem) {
+        toast(problem.message, true);
+        this.draft = null; // as it is on the device, whatever is shown
+      }
+    }
+    this.unkept -= 1;
+    await this.poll();
+  }
+
+  begin() {
+    ask({
+      title: t("Commission a model for {camera}", { camera: this.camera }),
+      lead: t("The draft stays on the device until it is discarded: you can go on later, or on another computer."),
+      fields: nameField(),
+      action: t("Begin"),
+      send: async ({ by: name }) => this.take_over(await post(this.path, { by: name })),
+    });
+  }
+
+  discard() {
+    ask({
+      title: t("Discard this draft?"),
+      lead: t("Its images and its model are removed. A model that went into service stays."),
+      fields: nameField(),
+      action: t("Discard"),
+      danger: true,
+      send: async ({ by: name }) => {
+        await post(`${this.path}/discard`, { by: name });
+        this.take_over(null);
+      },
+      done: t("Discarded"),
+    });
+  }
+
+  async take() {
+    try {
+      const taken = await post(`${this.path}/take`);
+      if (taken.like) toast(t("It shows the same as part {number}: put another part under the camera", { number: Number.parseInt(taken.like, 10) }), true);
+    } catch (problem) {
+      toast(problem.message, true);
+    }
+    await this.poll();
+  }
+
+  collect() {
+    const mode = by("commission-mode").value;
+    if (this.draft.mode !== "off") return this.act("collect", { mode: "off" });
+    return this.act("collect", mode === "trigger" ? { mode } : { mode: "interval", every_s: Number(mode) });
+  }
+
+  remove(name) {
+    return this.act(`images/${name}/remove`);
+  }
+
+  async act(what, body) {
+    try {
+      this.take_over(await post(`${this.path}/${what}`, body));
+    } catch (problem) {
+      toast(problem.message, true);
+      await this.poll();
+    }
+  }
+}
+
+export const oneIn = (rate) => Math.round(1 / rate);
+
+export function rateWords({ rate, next_rate, next_parts, images }) {
+  if (rate === null) return t("{number} more parts are needed to learn", { number: Math.max(1, next_parts - images.length) });
+  const now = t("Enough for at most 1 good part in {number} rejected.", { number: oneIn(rate) });
+  return next_rate ? `${now} ${t("1 in {number} takes {parts} parts.", { number: oneIn(next_rate), parts: next_parts })}` : now;
+}

@@ -1,0 +1,75 @@
+// What was learnt: the limit and what it means, the parts that stand out with their heat maps, and the way into service.
+
+import { post } from "./api.js";
+import { ask, nameField } from "./dialogs.js";
+import { by, el, ms, say } from "./dom.js";
+import { t } from "./words.js";
+
+const oneIn = (rate) => Math.round(1 / rate);
+const MOST_USUAL = 8; // parts that are shown beside the odd ones
+
+export function showResult(view, draft) {
+  const { result } = draft;
+  by("commission-result").hidden = result === null;
+  if (!result) return;
+  by("commission-stale").hidden = !draft.stale;
+  by("commission-go").disabled = draft.stale || draft.state === "learning";
+  by("commission-go").onclick = () => go(view, draft);
+  const key = JSON.stringify([draft.camera, draft.begun_at, result, draft.images, draft.pipelines]);
+  if (by("commission-found").dataset.of === key) return;
+  by("commission-found").dataset.of = key;
+  by("commission-words").replaceChildren(...words(draft).map((text) => el("li", {}, text)));
+  const odd = result.parts.filter((part) => part.odd);
+  const usual = result.parts.filter((part) => !part.odd).slice(0, MOST_USUAL);
+  by("commission-odd-part").hidden = odd.length === 0;
+  by("commission-odd").replaceChildren(...odd.map((part) => tile(view, draft, part)));
+  by("commission-usual").replaceChildren(...usual.map((part) => tile(view, draft, part)));
+}
+
+function words({ result, pipelines, next_rate, next_parts }) {
+  const said = [
+    t("Learnt from {learnt} parts. {held_out} others were held out: the limit comes from them.", result),
+    t("Expect about 1 good part in {number} to be rejected, at most.", { number: oneIn(result.false_reject_rate) }),
+  ];
+  if (next_rate) said.push(t("For 1 in {number}, collect {parts} parts and learn again.", { number: oneIn(next_rate), parts: next_parts }));
+  if (result.blurred.length) said.push(t("{number} blurred images were left out.", { number: result.blurred.length }));
+  const budgets = pipelines.filter((pipeline) => pipeline.budget_ms);
+  const took = t("{ms} ms a part, on one core beside the running line", { ms: ms(result.frame_ms) });
+  said.push(budgets.length ? `${took}; ${budgets.map(({ name, budget_ms }) => t("{name} allows {ms} ms", { name, ms: ms(budget_ms) })).join(", ")}.` : `${took}.`);
+  return said;
+}
+
+function tile(view, draft, part) {
+  const number = Number.parseInt(part.name, 10);
+  const there = draft.images.includes(part.name);
+  const score = t("{number} % of the limit", { number: Math.round(part.percent) });
+  const why = part.odd && (part.held_out ? t("unlike the others; the limit lets it pass") : t("unlike the others; not learnt"));
+  const image = el("img", { src: `${view.path}/maps/${part.name}?of=${encodeURIComponent(draft.begun_at)}-${draft.revision}-${draft.result.learnt}`, alt: t("Heat map of part {number}", { number }), loading: "lazy" });
+  const out = el("button", { type: "button", "aria-label": t("Take part {number} out", { number }), onclick: () => view.remove(part.name) }, t("Take it out"));
+  return el("li", { "data-odd": part.odd }, there ? image : el("span", { class: "gone" }, t("taken out")), el("b", {}, score), el("span", { class: "muted" }, t("Part {number}", { number }), why && `: ${why}`), there && out);
+}
+
+function go(view, draft) {
+  const options = draft.pipelines.map(({ name }) => el("option", { value: name }, name));
+  ask({
+    title: t("Put the model into service"),
+    lead: t("It is loaded beside the one in service and tested. If it passes, it judges from the next part on; the one before is kept for a roll-back, under System."),
+    fields: [
+      el("label", { for: "commission-model" }, t("Name of the model")),
+      el("input", { id: "commission-model", name: "model", required: true, maxlength: "64", pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", autocomplete: "off", value: `${view.camera}-${new Date().toISOString().slice(0, 10)}` }),
+      el("label", { for: "commission-pipeline" }, t("Pipeline")),
+      el("select", { id: "commission-pipeline", name: "pipeline" }, options, el("option", { value: "" }, t("a new one: show what to write into the site file"))),
+      nameField(),
+    ],
+    action: t("Test and change"),
+    danger: true,
+    send: async (values) => shown(await post(`${view.path}/go`, { ...values, pipeline: values.pipeline || null }), values.pipeline),
+    done: t("The model is in its place"),
+  });
+}
+
+function shown(gone, pipeline) {
+  by("commission-gone").hidden = false;
+  say(by("commission-gone-words"), pipeline ? t("{pipeline} judges by the new model now. So that it does after a restart too, write this into the site file:", { pipeline }) : t("The model lies beside the others. Write this into the site file, with a name for the pipeline, and reload the daemon:"));
+  say(by("commission-yaml"), gone.yaml);
+}

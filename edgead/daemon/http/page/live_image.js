@@ -1,0 +1,87 @@
+// The newest image, and the verdict that is of it: both change at once, so that what stands beside an image is never of another part.
+
+import { fetchImage, get } from "./api.js";
+import { by } from "./dom.js";
+
+const EVERY_MS = 200;
+const LOOK_AGAIN_MS = 1000;
+const VERDICT_WITHIN_MS = 1000;
+const PROBLEM_MS = 1000;
+
+const pause = (time_ms) => new Promise((resolve) => setTimeout(resolve, time_ms));
+
+export class LiveImage {
+  // `find` gives a verdict by its id where it is known already; `show` gets each verdict whose image has just been drawn.
+  constructor({ wanted, find, show }) {
+    Object.assign(this, { wanted, find, show });
+    this.canvas = by("live-image");
+    this.wake = () => {};
+    this.forget();
+    by("overlay").addEventListener("change", () => {
+      this.drawn = null;
+      this.wake();
+    });
+    this.watch();
+  }
+
+  // No image is shown until the next one was drawn.
+  forget() {
+    this.drawn = this.newest = null;
+    this.canvas.hidden = true;
+    by("no-image").hidden = false;
+  }
+
+  // One request at a time, and none while nobody looks.
+  async watch() {
+    for (;;) {
+      const pipeline = by("live").hidden || document.hidden ? null : this.wanted();
+      try {
+        if (pipeline) await this.load(pipeline);
+        await pause(EVERY_MS);
+      } catch {
+        await pause(PROBLEM_MS); // the status shows what is wrong
+      }
+      if (this.upToDate()) await new Promise((resolve) => (this.wake = resolve, setTimeout(resolve, LOOK_AGAIN_MS)));
+    }
+  }
+
+  // A verdict fell; its image may come a moment later.
+  heard(id) {
+    this.newest = id;
+    this.wake();
+  }
+
+  upToDate() {
+    return this.newest === this.drawn;
+  }
+
+  async load(pipeline) {
+    const overlay = by("overlay").checked;
+    const width = Math.min(1280, Math.ceil((this.canvas.parentElement.clientWidth * devicePixelRatio) / 160) * 160 || 640);
+    const found = await fetchImage(`/api/pipelines/${pipeline}/image?overlay=${overlay}&width=${width}`, this.drawn);
+    if (!found) return;
+    const bitmap = await createImageBitmap(found.blob);
+    const verdict = await this.verdict(found.id, pipeline);
+    if (pipeline !== this.wanted() || overlay !== by("overlay").checked) return;
+    this.canvas.width = bitmap.width;
+    this.canvas.height = bitmap.height;
+    this.canvas.getContext("bitmaprenderer").transferFromImageBitmap(bitmap);
+    this.canvas.hidden = false;
+    by("no-image").hidden = true;
+    this.drawn = found.id;
+    this.newest ??= found.id;
+    Object.assign(this.canvas.dataset, { frame: found.id, overlay });
+    this.show(verdict);
+  }
+
+  // It comes as an event, before its image or soon after; one that an event has lost is asked for.
+  async verdict(id, pipeline) {
+    const until = performance.now() + VERDICT_WITHIN_MS;
+    while (performance.now() < until) {
+      const found = this.find(id);
+      if (found) return found;
+      await pause(EVERY_MS / 8);
+    }
+    return get(`/api/verdicts/${encodeURIComponent(id)}?pipeline=${encodeURIComponent(pipeline)}`);
+  }
+}

@@ -1,0 +1,75 @@
+// The last rejects of a pipeline as a strip of images: a fast line shows each for a moment only.
+
+import { get } from "./api.js";
+import { WORDS, by, clock, el, icon, kindOf, limitShare, titleOf, toast } from "./dom.js";
+import { t } from "./words.js";
+
+const MOST = 8;
+const LOOK_MS = 700;
+const LOOKS = 6;
+const NEW_MS = 4000;
+
+// Of a verdict that the store gave: the heat map's file where there is one.
+export const imageOf = (verdict) => {
+  const name = ["heat.jpg", "frame.jpg"].find((each) => verdict.images?.includes(each));
+  return name ? `/api/verdicts/${verdict.id}/images/${name}?pipeline=${verdict.pipeline}` : null;
+};
+
+export class RejectStrip {
+  constructor(open) {
+    this.open = open;
+    this.rejects = [];
+    this.looking = null;
+  }
+
+  async load(pipeline, names) {
+    if (pipeline !== this.pipeline) this.rejects = [];
+    Object.assign(this, { pipeline, names });
+    const page = await get(`/api/verdicts?decision=reject&limit=${MOST}&pipeline=${encodeURIComponent(pipeline)}`);
+    if (pipeline !== this.pipeline) return;
+    // What came as an event is kept until it is stored, and is still new when it is.
+    const heard = new Map(this.rejects.filter((verdict) => verdict.heard).map((verdict) => [verdict.id, verdict]));
+    const stored = page.verdicts.map((verdict) => ({ ...verdict, heard: heard.get(verdict.id)?.heard }));
+    stored.forEach((verdict) => heard.delete(verdict.id));
+    this.rejects = [...heard.values(), ...stored].slice(0, MOST);
+    this.show();
+  }
+
+  hear(verdict) {
+    if (verdict.decision !== "reject") return;
+    this.rejects = [{ ...verdict, heard: Date.now() }, ...this.rejects].slice(0, MOST);
+    this.show();
+    this.look(LOOKS);
+  }
+
+  // Images are written after the verdict: the store is asked some times, one request for all that came meanwhile.
+  look(left) {
+    clearTimeout(this.looking);
+    if (!left || this.rejects.every((verdict) => imageOf(verdict))) return;
+    this.looking = setTimeout(() => {
+      this.load(this.pipeline, this.names).then(() => this.look(left - 1), (problem) => toast(problem.message, true));
+    }, LOOK_MS);
+  }
+
+  show() {
+    by("no-rejects").hidden = this.rejects.length > 0;
+    const known = new Map([...by("rejects").children].map((item) => [item.dataset.shown, item]));
+    by("rejects").replaceChildren(...this.rejects.map((verdict) => {
+      const shown = [verdict.id, imageOf(verdict), kindOf(verdict, this.names)].join();
+      return known.get(shown) ?? this.item(verdict, shown); // an image that is there is not loaded again
+    }));
+  }
+
+  item(verdict, shown) {
+    const source = imageOf(verdict);
+    const about = [limitShare(verdict), kindOf(verdict, this.names)].filter(Boolean).join(" · ");
+    const image = source ? el("img", { src: source, alt: "" }) : el("span", { class: "no-thumb" }, icon("reject"));
+    const label = [WORDS.reject, titleOf(verdict), about, clock(verdict.captured_at)].filter(Boolean).join(", ");
+    const isNew = Date.now() - (verdict.heard ?? 0) < NEW_MS;
+    return el(
+      "li", { "data-shown": shown, "data-new": isNew },
+      el("button", { "data-id": verdict.id, "aria-label": label, onclick: () => this.open(verdict) },
+        image, el("span", { class: "about" }, about || titleOf(verdict)), el("time", { datetime: verdict.captured_at }, clock(verdict.captured_at))),
+    );
+  }
+}

@@ -1,0 +1,106 @@
+// What a person says of a part: good or bad, also of one that was OK. Marked parts are kept without loss, for teaching.
+
+import { get, post } from "./api.js";
+import { ask, markFalseReject, nameField } from "./dialogs.js";
+import { badge, clock, el, stamp, titleOf, toast } from "./dom.js";
+import { t } from "./words.js";
+
+const LISTED = 8;
+
+export const opinionOf = (verdict) => verdict.mark?.verdict ?? null;
+export const OPINIONS = { good: t("marked good"), bad: t("marked bad") };
+
+// A score beside the limit: people know what 97 % means, whatever the model's numbers are.
+export const share = (of_limit) => (of_limit == null ? "—" : t("{number} % of the limit", { number: Math.round(100 * of_limit) }));
+export const ofLimit = (verdict) => (verdict.threshold > 0 ? verdict.image_score / verdict.threshold : null);
+
+// The best image of a verdict that there is, small where it is made for that.
+export function thumb(verdict) {
+  const kept = ["frame.jpg", "frame.png"].find((name) => verdict.images.includes(name));
+  const path = kept ? `images/${kept}?pipeline=${verdict.pipeline}` : verdict.recent && "recent?width=320";
+  if (!path) return el("span", { class: "no-thumb" }, t("no image"));
+  return el("img", { src: `/api/verdicts/${verdict.id}/${path}`, alt: "", loading: "lazy" });
+}
+
+export function recentImage(verdict) {
+  return el("div", { class: "frame" }, el("img", { src: `/api/verdicts/${verdict.id}/recent`, alt: t("The part, as it is still in memory") }));
+}
+
+// What can be said of a part, beside its images.
+export function markButtons(verdict) {
+  const mark = opinionOf(verdict);
+  const good = el("button", { "data-needs": "operate", onclick: () => (verdict.decision === "ok" ? markPart(verdict, "good") : markFalseReject(verdict)) }, mark === "good" ? t("Change the mark") : t("This part was good"));
+  const bad = el("button", { "data-needs": "operate", onclick: () => markPart(verdict, "bad") }, mark === "bad" ? t("Change the mark") : t("This part was bad"));
+  return [good, bad, mark && el("button", { "data-needs": "operate", onclick: () => takeBack(verdict) }, t("Take the mark back"))];
+}
+
+export function markNote(verdict) {
+  if (!verdict.mark || verdict.false_reject) return null;
+  const { verdict: opinion, by, at, note } = verdict.mark;
+  const said = opinion === "bad" ? t("Bad, says {who}, {time}", { who: by, time: stamp(at) }) : t("Good, says {who}, {time}", { who: by, time: stamp(at) });
+  return el("p", { class: "marked-note" }, note ? `${said}: ${note}` : said);
+}
+
+async function send(verdict, opinion, values) {
+  const note = (values.note ?? "").replaceAll(/\s+/g, " ");
+  const answer = await post(`/api/verdicts/${verdict.id}/mark`, { verdict: opinion, by: values.by, note, pipeline: verdict.pipeline });
+  if (opinion && !answer.lossless) toast(t("Marked. Its frame is no longer in memory: only what was kept as JPEG is there to be taught."));
+  else toast(opinion ? t("Marked, and its frame is kept without loss") : t("The mark is taken back"));
+}
+
+function markPart(verdict, opinion) {
+  const bad = opinion === "bad";
+  ask({
+    title: bad ? t("Was this part bad?") : t("Was this part good?"),
+    lead: bad
+      ? t("It is never learnt, and tests every lesson: none may let it pass. The verdict itself stays on record.")
+      : t("It is kept as an example of a good part. The verdict itself stays on record."),
+    fields: [nameField(), el("label", { for: "note" }, t("Note")), el("textarea", { id: "note", name: "note", rows: "2", maxlength: "500" })],
+    action: bad ? t("Mark as bad") : t("Mark as good"),
+    send: (values) => send(verdict, opinion, values),
+  });
+}
+
+function takeBack(verdict) {
+  ask({
+    title: t("Take the mark back?"),
+    lead: t("The part is neither good nor bad then, for whoever teaches the model."),
+    fields: nameField(),
+    action: t("Take it back"),
+    send: (values) => send(verdict, null, values),
+  });
+}
+
+// The last parts of a line, held still, so that none moves away under the finger.
+export async function markRecent(pipeline) {
+  let page;
+  try {
+    page = await get(`/api/verdicts?limit=${LISTED}&pipeline=${encodeURIComponent(pipeline)}`);
+  } catch (problem) {
+    toast(problem.message, true);
+    return;
+  }
+  const rows = page.verdicts.map((verdict) => recentRow(verdict));
+  ask({
+    title: t("Which of the last parts?"),
+    lead: t("Choose what a part was, whatever was decided. Parts that are not chosen stay unmarked."),
+    fields: [nameField(), el("ol", { class: "recent-parts" }, rows.length ? rows : el("li", { class: "empty" }, t("No verdict yet")))],
+    action: t("Mark"),
+    send: async (values) => {
+      const chosen = page.verdicts.filter((verdict) => ![undefined, opinionOf(verdict)].includes(values[`mark-${verdict.id}`]));
+      if (!chosen.length) throw new Error(t("Choose good or bad for at least one part"));
+      for (const verdict of chosen) await send(verdict, values[`mark-${verdict.id}`], values);
+    },
+  });
+}
+
+function recentRow(verdict) {
+  const name = `mark-${verdict.id}`;
+  const choice = (opinion, label) => el("label", { class: "choice", "data-opinion": opinion }, el("input", { type: "radio", name, value: opinion, checked: opinionOf(verdict) === opinion }), label);
+  return el(
+    "li", {},
+    thumb(verdict),
+    el("div", {}, badge(verdict.decision), el("p", { class: "muted" }, `${titleOf(verdict)} · ${clock(verdict.captured_at)}`), el("p", { class: "muted" }, share(ofLimit(verdict)))),
+    el("div", { class: "choices", role: "radiogroup", "aria-label": titleOf(verdict) }, choice("good", t("Good")), choice("bad", t("Bad"))),
+  );
+}

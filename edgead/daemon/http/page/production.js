@@ -1,0 +1,115 @@
+// The production of this shift and of this order: counts, yield, and the yield of each hour.
+
+import { get, post } from "./api.js";
+import { ask, nameField } from "./dialogs.js";
+import { by, clock, count, decimal, el, say, stamp, toast } from "./dom.js";
+import { t } from "./words.js";
+
+const EVERY_MS = 5000;
+const ROWS = { inspected: t("Inspected"), ok: t("OK"), review: t("Review"), reject: t("Reject"), yield: t("Yield"), yield_after_review: t("Yield after review") };
+
+export const share = (value) => (value == null ? "—" : `${decimal(100 * value, 1)} %`);
+export const figure = (name, value) => (name.startsWith("yield") ? share(value) : count(value));
+
+export class ProductionBox {
+  constructor() {
+    this.unit = "";
+    this.found = null;
+    this.unitSelect = el("select", { "aria-label": t("What is counted"), onchange: () => this.choose(this.unitSelect.value) });
+    this.title = el("p", { class: "muted", role: "status" });
+    this.table = el("table", { class: "figures" });
+    this.curve = el("div", { class: "yield-curve", role: "img" });
+    this.caption = el("p", { class: "muted" });
+    this.order = el("button", { onclick: () => startOrder(this.found?.order, () => this.load()) }, t("New order"));
+    by("production").replaceChildren(
+      el("header", {}, el("h2", {}, t("Production")), this.title),
+      el("div", { class: "production-body" }, this.unitSelect, this.table, this.curve, this.caption, this.order),
+    );
+    this.watch();
+  }
+
+  // Nothing is asked while nobody looks.
+  async watch() {
+    for (;;) {
+      if (!document.hidden && !by("live").hidden) await this.load();
+      await new Promise((resolve) => setTimeout(resolve, by("live").hidden ? 500 : EVERY_MS));
+    }
+  }
+
+  choose(unit) {
+    this.unit = unit;
+    this.load();
+  }
+
+  async load() {
+    try {
+      const unit = this.unit;
+      const query = unit ? `?unit=${encodeURIComponent(unit)}` : "";
+      const found = await get("/api/production/counters");
+      const series = await get(`/api/production/series${query}`);
+      if (unit !== this.unit) return;
+      this.found = found;
+      this.show(found, series);
+    } catch {
+      // The status shows what is wrong; the figures stay until the next look.
+    }
+  }
+
+  show(found, series) {
+    this.showUnits(found.units);
+    const { shift, order } = found.units.find((each) => each.unit === this.unit) ?? found.total;
+    say(this.title, t("Shift {name}, since {time}", { name: found.shift.name, time: stamp(found.shift.begin) }));
+    const columns = order ? [shift, order] : [shift];
+    const name = found.order?.name || t("since {time}", { time: stamp(found.order?.started_at) });
+    const heads = [t("This shift"), order && el("span", {}, t("This order"), el("small", {}, name))].filter(Boolean);
+    const rows = Object.entries(ROWS).map(([key, word]) =>
+      el("tr", { "data-figure": key }, el("th", { scope: "row" }, word), columns.map((tally) => el("td", { class: "number" }, figure(key, tally[key])))),
+    );
+    const head = el("tr", {}, el("td", {}), heads.map((each) => el("th", { scope: "col", class: "number" }, each)));
+    this.table.replaceChildren(el("thead", {}, head), el("tbody", {}, rows));
+    drawYields(this.curve, series.hours);
+    const yields = series.hours.map((hour) => hour.yield).filter((value) => value != null);
+    say(this.caption, yields.length ? t("Yield by hour, lowest {low}, last {last}", { low: share(Math.min(...yields)), last: share(yields.at(-1)) }) : "");
+  }
+
+  showUnits(units) {
+    this.unitSelect.hidden = units.length < 2;
+    const names = ["", ...units.map((each) => each.unit)];
+    if ([...this.unitSelect.options].map((option) => option.value).join() === names.join()) return;
+    if (!names.includes(this.unit)) this.unit = "";
+    this.unitSelect.replaceChildren(...names.map((name) => el("option", { value: name, selected: name === this.unit }, name || t("All, each part once"))));
+  }
+}
+
+// A column for each hour: as high as its yield, and low where nothing was made.
+function drawYields(box, hours) {
+  const low = Math.min(0.9, ...hours.map((hour) => hour.yield ?? 1));
+  const columns = hours.map((hour) => {
+    const column = el("i", { "data-none": hour.yield == null, title: `${clock(hour.begin)}: ${share(hour.yield)}` });
+    column.style.height = `${hour.yield == null ? 4 : 10 + (90 * (hour.yield - low)) / (1 - low || 1)}%`;
+    return column;
+  });
+  box.replaceChildren(...columns);
+  box.hidden = !hours.length;
+  box.setAttribute("aria-label", t("Yield by hour: {list}", { list: hours.map((hour) => `${clock(hour.begin)} ${share(hour.yield)}`).join(", ") }));
+}
+
+function startOrder(order, started) {
+  const last = order ? t("The order {name}, started {time} by {person}, ends with it.", { name: order.name || "—", time: stamp(order.started_at), person: order.by }) : "";
+  ask({
+    title: t("Start a new order?"),
+    lead: `${t("Its counters begin at 0.")} ${last}`,
+    fields: [
+      el("label", { for: "order-name" }, t("Name of the order")),
+      el("input", { id: "order-name", name: "name", maxlength: "128", autocomplete: "off" }),
+      el("label", { for: "order-batch" }, t("Batch")),
+      el("input", { id: "order-batch", name: "batch", maxlength: "128", autocomplete: "off" }),
+      nameField(),
+    ],
+    action: t("Start"),
+    send: async (values) => {
+      toast((await post("/api/production/orders", values)).done);
+      started();
+    },
+  });
+}

@@ -1,0 +1,214 @@
+// A production report: a time, its groups with counts and yield, what was rejected and where, what people marked.
+
+import { fetchImage, get } from "./api.js";
+import { badge, by, count, el, say, stamp, toast } from "./dom.js";
+import { linkTo } from "./evidence.js";
+import { drawPositions } from "./positions.js";
+import { figure, share } from "./production.js";
+import { t } from "./words.js";
+
+const BUSY = 503;
+const TRIES = 6;
+const AGAIN_MS = 1500;
+const COUNTING_MS = 90_000; // longer than the device takes before it refuses
+const LISTED = 12;
+const COLUMNS = {
+  inspected: t("Inspected"), ok: t("OK"), review: t("Review"), reject: t("Reject"),
+  false_rejects: t("False rejects"), yield: t("Yield"), yield_after_review: t("After review"),
+};
+const UNNAMED = { order: t("without a name"), batch: t("without a batch"), recipe: t("without a recipe") };
+const DOWNLOADS = [
+  ["report/table", "csv", t("This table, CSV")],
+  ["report/table", "parquet", t("This table, Parquet")],
+  ["verdicts", "csv", t("All verdicts, CSV")],
+  ["verdicts", "parquet", t("All verdicts, Parquet")],
+];
+
+export class ReportView {
+  constructor() {
+    this.period = "shift";
+    this.turn = 0;
+    this.names = [];
+    for (const button of by("report-period").children) {
+      button.addEventListener("click", () => {
+        this.period = button.dataset.period;
+        this.load();
+      });
+    }
+    for (const id of ["report-by", "report-unit", "report-since", "report-until"]) by(id).addEventListener("change", () => this.load());
+    by("report-print").addEventListener("click", () => print());
+    by("report-downloads").replaceChildren(
+      ...DOWNLOADS.map(([path, format, words]) => el("button", { onclick: (event) => this.download(event.target, path, format) }, words)),
+      el("button", { onclick: () => this.images() }, t("Images of rejects, ZIP")),
+    );
+  }
+
+  showStatus(status) {
+    const names = status.pipelines.map((pipeline) => pipeline.name);
+    if (names.join() === this.names.join()) return;
+    this.names = names;
+    by("report-unit-label").hidden = names.length < 2;
+    by("report-unit").replaceChildren(el("option", { value: "" }, t("all, each part once")), ...names.map((name) => el("option", { value: name }, name)));
+    if (!by("report").hidden) this.load();
+  }
+
+  // The time as the API takes it; of a shift the device knows the begin.
+  time() {
+    const midnight = new Date(new Date().setHours(0, 0, 0, 0));
+    if (this.period === "day") return { since: midnight.toISOString() };
+    if (this.period === "week") return { since: new Date(midnight.setDate(midnight.getDate() - 6)).toISOString() };
+    if (this.period !== "own") return {};
+    const given = { since: by("report-since").value, until: by("report-until").value };
+    return Object.fromEntries(Object.entries(given).filter(([, value]) => value).map(([name, value]) => [name, new Date(value).toISOString()]));
+  }
+
+  query(also = {}) {
+    const unit = by("report-unit").value;
+    return new URLSearchParams({ ...this.time(), by: by("report-by").value, ...(unit ? { unit } : {}), ...also });
+  }
+
+  chosen() {
+    const unit = by("report-unit").value;
+    return unit ? [unit] : this.names;
+  }
+
+  async load() {
+    const turn = ++this.turn; // what was asked before and comes late is not shown
+    for (const button of by("report-period").children) button.setAttribute("aria-pressed", button.dataset.period === this.period);
+    by("report-own").hidden = this.period !== "own";
+    say(by("report-note"), t("Counting …"));
+    try {
+      const found = await patiently(() => get(`/api/production/report?${this.query()}`, COUNTING_MS), () => turn === this.turn);
+      if (turn !== this.turn) return;
+      this.show(found);
+      await this.defects(found, turn);
+    } catch (problem) {
+      if (turn !== this.turn) return;
+      say(by("report-note"), problem.message);
+      toast(problem.message, true);
+    }
+  }
+
+  show(found) {
+    say(by("report-note"), t("{begin} to {end}, counted {now}", { begin: stamp(found.begin), end: stamp(found.end), now: stamp(new Date()) }));
+    by("report-total").replaceChildren(
+      ...Object.entries(COLUMNS).map(([key, word]) => el("div", { "data-figure": key }, el("dt", {}, word), el("dd", {}, figure(key, found.total[key])))),
+    );
+    const numbers = (tally) => Object.keys(COLUMNS).map((key) => el("td", { class: "number" }, figure(key, tally[key])));
+    const rows = found.groups.map((group) => el("tr", {}, el("th", { scope: "row" }, titleOf(group, found.by)), numbers(group.total)));
+    const head = el("tr", {}, el("td", {}), Object.values(COLUMNS).map((word) => el("th", { scope: "col", class: "number" }, word)));
+    by("report-groups").replaceChildren(el("thead", {}, head), el("tbody", {}, rows));
+    by("report-none").hidden = found.groups.length > 0;
+    by("report-marks").replaceChildren(...found.marks.map(markRow));
+    by("report-no-marks").hidden = found.marks.length > 0;
+  }
+
+  async defects(found, turn) {
+    const time = new URLSearchParams({ since: found.begin, until: found.end });
+    const kinds = new Map();
+    const places = new Map();
+    const maps = [];
+    for (const name of this.chosen()) {
+      const counted = await get(`/api/pipelines/${name}/kinds?${time}`);
+      for (const each of counted.kinds) add(kinds, each.kind, each.count);
+      add(kinds, t("without a kind"), counted.unsorted);
+      const positions = await get(`/api/pipelines/${name}/positions?${time}`);
+      const several = this.chosen().length > 1;
+      for (const [place, number] of Object.entries(positions.places)) add(places, several ? `${name} ${place}` : place, number);
+      maps.push(await this.map(name, positions));
+      if (turn !== this.turn) return;
+    }
+    by("report-kinds").replaceChildren(...pareto(kinds));
+    by("report-places").replaceChildren(...pareto(places));
+    by("report-maps").replaceChildren(...maps);
+    by("report-no-kinds").hidden = kinds.size > 0;
+  }
+
+  async map(name, positions) {
+    const [canvas, note] = [el("canvas", { role: "img" }), el("figcaption", {})];
+    const behind = await fetchImage(`/api/pipelines/${name}/image?overlay=false&width=640`).catch(() => null);
+    await drawPositions(canvas, note, positions, behind?.blob);
+    note.prepend(`${name}: `);
+    return el("figure", {}, canvas, note);
+  }
+
+  // Fetched, and not left to a link: what is refused is said in words.
+  async download(button, path, format) {
+    button.disabled = true;
+    try {
+      const answer = await patiently(() => file(`/api/production/${path}?${this.query({ format })}`));
+      save(URL.createObjectURL(await answer.blob()), answer.headers.get("Content-Disposition").match(/"(.*)"/)[1]);
+    } catch (problem) {
+      toast(problem.message, true);
+    }
+    button.disabled = false;
+  }
+
+  // Many images go to the disk as they come, so a link fetches them; their size is asked first.
+  async images() {
+    const unit = by("report-unit").value;
+    const query = new URLSearchParams({ ...this.time(), decision: "reject", ...(unit ? { pipeline: unit } : {}) });
+    try {
+      const size = await patiently(() => get(`/api/production/images/size?${query}`, COUNTING_MS));
+      toast(t("{count} verdicts with images, {mib} MiB", { count: count(size.verdicts), mib: count(Math.ceil(size.mib)) }));
+      save(`/api/production/images?${query}`, "");
+    } catch (problem) {
+      toast(problem.message, true);
+    }
+  }
+}
+
+function titleOf(group, grouped) {
+  const name = group.name || UNNAMED[grouped];
+  return ["shift", "order"].includes(grouped) ? `${name} · ${stamp(group.begin)}` : name;
+}
+
+function add(counts, name, number) {
+  if (number) counts.set(name, (counts.get(name) ?? 0) + number);
+}
+
+// Most frequent first, with its share and the sum up to it.
+function pareto(counts) {
+  const sorted = [...counts].sort((one, other) => other[1] - one[1]);
+  const total = sorted.reduce((sum, [, number]) => sum + number, 0);
+  let sum = 0;
+  return sorted.slice(0, LISTED).map(([name, number]) => {
+    sum += number;
+    const [all, mine] = [el("i"), el("i")];
+    all.style.width = `${(100 * sum) / total}%`;
+    mine.style.width = `${(100 * number) / total}%`;
+    const cells = [count(number), share(number / total), share(sum / total)].map((text) => el("span", { class: "number" }, text));
+    return el("li", { class: "report-row" }, el("span", { class: "kind-name" }, name), el("span", { class: "bar-of", "aria-hidden": "true" }, all, mine), cells);
+  });
+}
+
+function markRow(mark) {
+  const link = el("a", { href: `#${linkTo(mark)}` }, stamp(mark.judged_at));
+  return el("li", { class: "mark-row" }, badge(mark.decision), link, el("span", {}, mark.pipeline), el("span", {}, mark.mark_note || "—"), el("span", { class: "muted" }, mark.marked_by));
+}
+
+// One report is counted at a time: who comes second asks again.
+async function patiently(ask, wanted = () => true) {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await ask();
+    } catch (problem) {
+      if (problem.status !== BUSY || tries === TRIES || !wanted()) throw problem;
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    }
+  }
+}
+
+async function file(path) {
+  const answer = await fetch(path).catch(() => null);
+  if (answer === null) throw new Error(t("No connection to the device"));
+  if (answer.ok) return answer;
+  const { detail } = await answer.json().catch(() => ({}));
+  throw Object.assign(new Error(detail || t("The device answered {status}", { status: answer.status })), { status: answer.status });
+}
+
+function save(url, name) {
+  const link = el("a", { href: url, download: name });
+  link.click();
+  if (url.startsWith("blob:")) setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}

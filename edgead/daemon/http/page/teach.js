@@ -1,0 +1,231 @@
+// Teaching: parts that people marked, what is learnt of them, what that changes, and whether it shall hold.
+
+import { get, post } from "./api.js";
+import { ask, nameField, rollBack } from "./dialogs.js";
+import { badge, by, el, say, score, span, stamp, titleOf, toast } from "./dom.js";
+import { linkTo } from "./evidence.js";
+import { ofLimit, share, thumb } from "./marking.js";
+import { t } from "./words.js";
+
+const MOST = 200;
+const ROLES = { taught: t("learnt"), "held out": t("good, not learnt"), bad: t("bad") };
+
+export class TeachView {
+  constructor() {
+    this.pipeline = null;
+    this.status = null;
+    this.parts = { good: [], bad: [] };
+    this.chosen = new Set();
+    this.lessons = [];
+    this.shown = "";
+    by("teach-pipeline").addEventListener("change", () => this.load(by("teach-pipeline").value));
+    by("teach-all").addEventListener("click", () => this.choose(this.parts.good.map((part) => part.id)));
+    by("teach-none").addEventListener("click", () => this.choose([]));
+    by("teach-start").addEventListener("click", () => this.start([...this.chosen], false));
+    by("teach-good").addEventListener("change", (event) => this.tick(event.target));
+    by("teach-roll-back").addEventListener("click", () => rollBack(this.state()));
+  }
+
+  state() {
+    return this.status?.pipelines.find((pipeline) => pipeline.name === this.pipeline);
+  }
+
+  lesson() {
+    return this.lessons.find((lesson) => lesson.pipeline === this.pipeline);
+  }
+
+  show(pipeline) {
+    this.load(pipeline || this.pipeline);
+  }
+
+  showStatus(status) {
+    this.status = status;
+    const names = status.pipelines.map((pipeline) => pipeline.name);
+    const select = by("teach-pipeline");
+    by("teach-pipeline-label").hidden = names.length < 2;
+    if ([...select.options].map((option) => option.value).join() !== names.join()) select.replaceChildren(...names.map((name) => el("option", { value: name }, name)));
+    if (by("teach").hidden) return;
+    if (!names.includes(this.pipeline)) this.load(names[0]);
+    else this.follow();
+  }
+
+  async load(pipeline = this.pipeline ?? this.status?.pipelines[0]?.name) {
+    if (!pipeline) return;
+    this.pipeline = by("teach-pipeline").value = pipeline;
+    const asked = (mark) => get(`/api/verdicts?limit=${MOST}&mark=${mark}&pipeline=${encodeURIComponent(pipeline)}`);
+    try {
+      const good = await asked("good");
+      const bad = await asked("bad");
+      if (pipeline !== this.pipeline) return;
+      this.parts = { good: good.verdicts, bad: bad.verdicts };
+      by("teach-good").replaceChildren(...this.parts.good.map((part) => goodPart(part)));
+      by("teach-bad").replaceChildren(...this.parts.bad.map((part) => el("li", {}, el("a", { href: `#${linkTo(part)}` }, thumb(part), facts(part)))));
+      this.choose(this.parts.good.filter((part) => part.decision !== "ok" && part.images.length).map((part) => part.id));
+      await this.follow();
+    } catch (problem) {
+      toast(problem.message, true);
+    }
+  }
+
+  choose(ids) {
+    this.chosen = new Set(ids.filter((id) => this.part(id)?.images.length));
+    for (const box of by("teach-good").querySelectorAll("input")) box.checked = this.chosen.has(box.value);
+    this.showChoice();
+  }
+
+  tick(box) {
+    if (box.checked) this.chosen.add(box.value);
+    else this.chosen.delete(box.value);
+    this.showChoice();
+  }
+
+  part(id) {
+    return [...this.parts.good, ...this.parts.bad].find((part) => part.id === id);
+  }
+
+  showChoice() {
+    const busy = this.lessons.some((lesson) => lesson.state === "running") || this.lesson()?.state === "ready";
+    by("teach-start").disabled = !this.chosen.size || busy;
+    say(by("teach-start"), t("Teach {number} parts", { number: this.chosen.size }));
+    say(by("teach-note"), t("{good} parts are marked good, {bad} bad", { good: this.parts.good.length, bad: this.parts.bad.length }));
+    by("no-teach-good").hidden = this.parts.good.length > 0;
+    by("no-teach-bad").hidden = this.parts.bad.length > 0;
+    by("teach-roll-back").hidden = !this.state()?.can_roll_back;
+  }
+
+  async follow() {
+    try {
+      this.take((await get("/api/lessons")).lessons);
+    } catch {
+      return; // the connection's state is shown above
+    }
+  }
+
+  take(lessons) {
+    this.lessons = lessons;
+    const lesson = this.lesson();
+    // A button that has the focus is not replaced under the finger: only what has changed is drawn again.
+    const shown = JSON.stringify([this.pipeline, lesson ?? null, this.parts.good.length, this.parts.bad.length]);
+    if (shown !== this.shown) by("lesson").replaceChildren(...this.draw(lesson));
+    this.shown = shown;
+    if (lesson?.state === "running") say(by("lesson-age"), span(Math.max(0, (Date.now() + (this.status?.ahead_ms ?? 0) - new Date(lesson.since)) / 1000)));
+    this.showChoice();
+  }
+
+  draw(lesson) {
+    if (!lesson) return [el("p", { class: "empty" }, t("Choose parts that were good, and teach them. The model in service stays until you accept what came of it."))];
+    const asked = t("{number} parts, asked by {who}, {time}", { number: lesson.good.length, who: lesson.by, time: stamp(lesson.since) });
+    const lead = el("p", { class: "muted" }, lesson.forced ? `${asked} · ${t("learnt all the same")}` : asked);
+    const discard = (label) => el("button", { onclick: () => this.decide("discard", label) }, label);
+    if (lesson.state === "running") {
+      return [lead, el("p", { class: "lesson-state", role: "status" }, t("The lesson is being learnt, beside the line:"), " ", el("span", { id: "lesson-age" })), el("div", { class: "actions" }, discard(t("Cancel the lesson")))];
+    }
+    if (lesson.state === "failed") return [lead, el("p", { class: "form-error", role: "alert" }, lesson.reason), el("div", { class: "actions" }, discard(t("Discard")))];
+    if (lesson.state === "refused") return [lead, ...this.refusal(lesson), el("div", { class: "actions" }, this.insist(lesson), discard(t("Discard")))];
+    return [
+      lead,
+      ...Object.keys(lesson.report.before).flatMap((precision, _, all) => this.comparison(lesson.report, precision, all.length > 1)),
+      el("div", { class: "actions" }, el("button", { class: "primary", onclick: () => this.decide("accept", t("Accept")) }, t("Accept")), discard(t("Discard")), this.sheet(lesson)),
+    ];
+  }
+
+  refusal(lesson) {
+    if (!lesson.doubtful.length) return [el("p", { class: "form-error", role: "alert" }, lesson.reason)];
+    const lead = t("{number} of these parts stand far from anything good. Nothing was learnt.", { number: lesson.doubtful.length });
+    const rows = lesson.doubtful.map(({ verdict, of_limit, doubt }) => this.row(verdict, share(of_limit), doubt));
+    return [el("p", { class: "form-error", role: "alert" }, lead), el("ol", { class: "lesson-parts" }, rows), el("p", {}, this.sheet(lesson))];
+  }
+
+  insist(lesson) {
+    if (!lesson.doubtful.length) return null;
+    return el("button", { class: "danger", onclick: () => this.start(lesson.good, true) }, t("They are good: learn them all the same"));
+  }
+
+  sheet(lesson) {
+    return el("a", { href: `/api/lessons/${lesson.pipeline}/sheet`, target: "_blank", rel: "noopener" }, t("Look at all of them with heat maps"));
+  }
+
+  comparison(report, precision, named) {
+    const [before, after] = [report.before[precision], report.after[precision]];
+    const golden = ({ golden_scores, reject_threshold }) => golden_scores.map((value) => `${Math.round((100 * value) / reject_threshold)} %`).join(", ");
+    const percent = (value) => `${Number((100 * value).toPrecision(2))} %`;
+    const rows = [
+      [t("Learnt parts"), counts(before.taught), counts(after.taught)],
+      [t("Good parts that were not learnt"), counts(before.held_out), counts(after.held_out)],
+      [t("Bad parts"), counts(before.bad), counts(after.bad)],
+      [t("Good images that the limit comes from"), counts(before.good), counts(after.good)],
+      [t("Good parts rejected, at most"), percent(before.false_reject_rate), percent(after.false_reject_rate)],
+      [t("Golden images, of the limit"), golden(before), golden(after)],
+      [t("Reject above"), score(before.reject_threshold), `${score(after.reject_threshold)} (${percent(after.reject_threshold / before.reject_threshold)})`],
+      [t("Review above"), score(before.review_threshold), score(after.review_threshold)],
+    ];
+    const head = el("tr", {}, el("th", { scope: "col" }, named ? precision : t("Compared")), el("th", { scope: "col" }, t("now")), el("th", { scope: "col" }, t("after the lesson")));
+    const body = rows.map(([name, old, now]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, old), el("td", { class: old === now ? null : "differs" }, now)));
+    const parts = after.parts.map((part, index) => this.changed(before.parts[index], part, after.good.images));
+    return [this.byHand(before), el("div", { class: "scroll" }, el("table", { class: "comparison" }, el("thead", {}, head), el("tbody", {}, body))), el("ol", { class: "lesson-parts" }, parts)].filter(Boolean);
+  }
+
+  // A limit that somebody set for the model in service does not hold for the taught one.
+  byHand(before) {
+    const limits = this.state()?.thresholds;
+    if (!limits || Math.abs(limits.reject - before.reject_threshold) <= 1e-9 * Math.abs(limits.reject)) return null;
+    return el("p", { class: "marked-note" }, t("The limit in force, {limit}, was set by hand: the taught model judges by its own.", { limit: score(limits.reject) }));
+  }
+
+  changed(before, after, images) {
+    const text = `${share(before.of_limit)} → ${share(after.of_limit)}`;
+    const missed = after.role === "bad" && after.decision === "ok";
+    const note = missed ? t("still passes: a limit that stops it stops {number} of {all} good images as well", { number: after.good_above, all: images }) : null;
+    return this.row(after.verdict, [ROLES[after.role], " · ", text], note, [badge(before.decision), el("span", { "aria-hidden": "true" }, "→"), badge(after.decision)]);
+  }
+
+  row(id, text, note, badges = []) {
+    const part = this.part(id);
+    const name = part ? titleOf(part) : id.slice(0, 8);
+    return el("li", {}, part ? thumb(part) : el("span", { class: "no-thumb" }), el("div", {}, el("a", { href: `#evidence/${id}/${this.pipeline}` }, name), el("p", {}, text), note && el("p", { class: "doubt" }, note)), el("div", { class: "badges" }, badges));
+  }
+
+  start(ids, force) {
+    ask({
+      title: force ? t("Learn them all the same?") : t("Teach {number} parts?", { number: ids.length }),
+      lead: force
+        ? t("Whatever stands out in these parts is accepted from then on, a defect too. Your name stands in the list of changes.")
+        : t("A copy of the model learns them as good, beside the line. Parts that are marked bad test it. You decide on what comes of it."),
+      fields: nameField(),
+      action: force ? t("Learn all the same") : t("Teach"),
+      danger: force,
+      send: async (values) => this.take((await post("/api/lessons", { pipeline: this.pipeline, verdicts: ids, force, by: values.by })).lessons),
+    });
+  }
+
+  decide(what, label) {
+    const accept = what === "accept";
+    ask({
+      title: accept ? t("Accept the taught model?") : t("Discard the lesson?"),
+      lead: accept
+        ? t("It is tested with its golden images. If it passes, it judges from the next part on, also after a restart. The model of before can be rolled back to.")
+        : t("What was learnt is removed. The model in service and the marks stay."),
+      fields: nameField(),
+      action: label,
+      danger: accept,
+      send: async (values) => this.take((await post(`/api/lessons/${this.pipeline}/${what}`, { by: values.by })).lessons),
+      done: accept ? t("The taught model judges now") : t("The lesson was discarded"),
+    });
+  }
+}
+
+function goodPart(part) {
+  const box = el("input", { type: "checkbox", value: part.id, disabled: !part.images.length });
+  return el("li", {}, el("label", {}, thumb(part), el("span", { class: "tick" }, box, titleOf(part)), facts(part)));
+}
+
+function facts(part) {
+  const lossy = !part.images.length ? t("no image is kept") : part.images.includes("frame.png") ? null : t("JPEG only");
+  return [badge(part.decision), el("span", { class: "muted" }, [share(ofLimit(part)), stamp(part.captured_at), lossy].filter(Boolean).join(" · ")), el("span", { class: "muted about" }, [part.mark?.by, part.mark?.note].filter(Boolean).join(": "))];
+}
+
+function counts({ images, reject, review }) {
+  if (!images) return t("none");
+  const text = t("{reject} of {all} rejected", { reject, all: images });
+  return review ? `${text}, ${t("{review} to review", { review })}` : text;
+}

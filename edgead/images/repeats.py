@@ -1,0 +1,43 @@
+"""Is an image one of a part that was photographed before?"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+# The same part photographed twice differs by noise alone, which the mean over a cell of the thumbnail takes away.
+THUMBNAIL_PX = 32
+SAME_GREY_LEVELS = 2.0
+
+
+class Repeats:
+    """Remembers images by name, and reports when one comes again: a part that still lies under the camera."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, np.ndarray] = {}
+
+    def take(self, name: str, image: np.ndarray) -> str | None:
+        """Remember an image unless it differs from one before it by noise alone.
+
+        Parameters
+        ----------
+        name : str
+        image : ndarray of shape (H, W, 3), uint8, BGR
+
+        Returns
+        -------
+        str or None
+            Name of the one before it; this one is not remembered then.
+        """
+        size = (THUMBNAIL_PX, THUMBNAIL_PX)
+        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32)
+        thumbnail = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+        for other, seen in self._seen.items():
+            if np.abs(seen - thumbnail).max() <= SAME_GREY_LEVELS:
+                return other
+        self._seen[name] = thumbnail
+        return None
+
+    def forget(self, name: str) -> None:
+        """Take the image of that name for one that never came."""
+        self._seen.pop(name, None)

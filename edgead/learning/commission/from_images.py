@@ -1,0 +1,173 @@
+"""From images of good parts to a calibrated model on the device: features, a memory bank, thresholds; no torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from edgead.artifact.folder import Artifact, new_artifact
+from edgead.artifact.training_hashes import keep_learnt
+from edgead.calibration.outliers import stand_apart
+from edgead.calibration.plan import plan_calibration
+from edgead.dataset.folders import StageProgress, check_images, no_progress, split_good
+from edgead.dataset.groups import NONE, group_images
+from edgead.dataset.images import Images
+from edgead.dataset.places import Place, not_found_warnings, with_places
+from edgead.learning.commission.backbone import open_backbone
+from edgead.learning.commission.collect import Collected
+from edgead.learning.commission.learn import learn
+from edgead.learning.finalize import CalibrationPlan, complete_artifact
+
+
+@dataclass(frozen=True, slots=True)
+class CommissionPlan:
+    """What to commission.
+
+    Attributes
+    ----------
+    images : int
+        Different good parts to photograph.
+    backbone : str
+        A packaged one, or the directory of a patchcore model; see `edgead.learning.commission.backbone`.
+    roi : (int, int, int, int), optional
+        x, y, width and height of the part of the image to look at.
+    ignore : sequence of str, Path or ndarray
+        Places that never count; see `edgead.dataset.places.read_ignored`. All images are of one size then.
+    align : str or Path, optional
+        A golden image that parts are laid onto. Likewise.
+    false_reject_rate, review_rate : float, optional
+        As in `edgead train`.
+    keep_images : Path, optional
+        Where the images go and stay; by default they are removed.
+    patience_s : float
+        How long to wait for a part that is not there yet.
+    group : str
+        Which images belong together, see `edgead.dataset.groups.group_images`. By default none: each image shows
+        another part.
+    """
+
+    images: int = 100
+    backbone: str = "fast"
+    roi: tuple[int, ...] | None = None
+    false_reject_rate: float | None = None
+    review_rate: float | None = None
+    keep_images: Path | None = None
+    patience_s: float = 60.0
+    group: str = NONE
+    ignore: Sequence[Place] = ()
+    align: str | Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Commissioned:
+    """The finished model, and what its images were like.
+
+    Attributes
+    ----------
+    odd : list of str
+        Images that are far from all others; they are not in the memory bank.
+    odd_held_out : list of str
+        The same among those that thresholds come from. They stay: without them the thresholds would guarantee too much.
+    not_found : list of str
+        What is wrong with images whose part is not found beside the golden one.
+    held_out : dict of float
+        Scores of the images that thresholds come from, by name.
+    """
+
+    artifact: Artifact
+    collected: Collected
+    odd: list[str]
+    odd_held_out: list[str]
+    not_found: list[str]
+    held_out: dict[str, float]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the operator should know, sentence by sentence."""
+        found = list(self.not_found)
+        if self.collected.duplicates:
+            found.append(f"{self.collected.duplicates} images showed a part once more and were left out")
+        if self.collected.blurred:
+            found.append(f"blurred, left out: {_named(self.collected.blurred)}")
+        if self.odd:
+            found.append(f"unlike the other parts, not learnt: {_named(self.odd)}; are they good?")
+        if self.odd_held_out:
+            found.append(
+                f"unlike the other parts, and thresholds are made to let them pass: {_named(self.odd_held_out)}; "
+                "if they are not good, commission again without them"
+            )
+        return found
+
+
+def commission_images(
+    collected: Collected,
+    folder: Path,
+    destination: Path,
+    plan: CommissionPlan,
+    *,
+    data: str,
+    progress: StageProgress = no_progress,
+) -> Commissioned:
+    """Make a model from images of good parts.
+
+    Parameters
+    ----------
+    collected : Collected
+        All images are there, in `folder` or below it.
+    folder : Path
+        What the names of groups start from.
+    destination : Path
+        Directory of the model.
+    plan : CommissionPlan
+    data : str
+        Where the images come from, for the manifest.
+    progress : callable, optional
+        Called with (stage, done, total).
+
+    Raises
+    ------
+    SettingsError, CommissionError, DatasetError, CalibrationError, ArtifactError
+        Before anything is written at `destination`.
+    """
+    started = time.perf_counter()
+    backbone = open_backbone(plan.backbone)
+    sizes: dict[tuple[int, int], Path | str] = {}
+
+    def look(path: Path, image: np.ndarray) -> None:
+        sizes.setdefault((image.shape[0], image.shape[1]), path)
+
+    paths, _, digest = check_images(collected.paths, roi=plan.roi, look=look, progress=partial(progress, "read images"))
+    groups = group_images(paths, plan.group, folder)
+    held_out, rate = plan_calibration(groups.count, plan.false_reject_rate, plan.review_rate, what=groups.unit)
+    training, calibration = split_good(paths, held_out, backbone.settings["seed"], groups.of(paths))
+    manifest = backbone.manifest(plan.roi)
+    spec = with_places(manifest.preprocessing, plan.ignore, plan.align, sizes)
+    manifest = manifest.with_preprocessing(ignored=spec.ignored, alignment=spec.alignment)
+    not_found = not_found_warnings(paths, spec)
+    with new_artifact(destination) as draft:
+        odd = [training[i].name for i in learn(draft, manifest, backbone, Images(training, spec), progress)]
+        facts = {
+            "data": data,
+            "data_sha256": digest,
+            "training_images": len(training),
+            "calibration_images": len(calibration),
+            "groups": groups.facts(training, calibration),
+            "commissioned": {"duplicates": collected.duplicates, "blurred": collected.blurred, "odd": odd},
+            "fit_seconds": round(time.perf_counter() - started, 1),
+        }
+        manifest = manifest.model_copy(update={"training": {**manifest.training, **facts}})
+        keep_learnt(draft, training)
+        completed = CalibrationPlan(calibration, rate, plan.review_rate, groups=groups.of(calibration))
+        good = complete_artifact(draft, manifest, completed, progress=partial(progress, "calibrate"))
+    odd_held_out = [calibration[i].name for i in stand_apart(good.scores)]
+    scores = {path.name: score for path, score in zip(calibration, good.scores, strict=True)}
+    return Commissioned(Artifact.load(destination), collected, odd, odd_held_out, not_found, scores)
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

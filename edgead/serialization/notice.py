@@ -1,0 +1,107 @@
+"""A notice: an alarm, a fault or a warning that a person should know of, for people and for other programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from edgead.types import Frame, Verdict
+
+NoticeKind = Literal[
+    "rejects_in_a_row", "yield_below", "no_part", "camera", "images", "pipeline", "drift", "sink", "evidence"
+]
+About = Literal["pipeline", "camera", "sink", "store"]
+Severity = Literal["warning", "critical"]
+NoticeEvent = Literal["raised", "acknowledged", "resolved"]
+NoticeKey = tuple[NoticeKind, str]
+
+KINDS: dict[NoticeKind, tuple[About, tuple[Severity, ...]]] = {
+    "rejects_in_a_row": ("pipeline", ("critical",)),
+    "yield_below": ("pipeline", ("critical",)),
+    "no_part": ("pipeline", ("warning",)),
+    "camera": ("camera", ("critical",)),
+    "images": ("camera", ("warning",)),
+    "pipeline": ("pipeline", ("critical",)),
+    "drift": ("pipeline", ("warning",)),
+    "sink": ("sink", ("warning", "critical")),
+    "evidence": ("store", ("critical",)),
+}
+"""Of each kind: what it is about, and how severe it may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that stands, or stood, and that a person should know of.
+
+    Attributes
+    ----------
+    id : str
+        The same from the moment it is raised until it is resolved, and for no other notice.
+    kind : str
+        Alarms: "rejects_in_a_row", "yield_below", "no_part". Faults: "camera" (it gives no frames), "images" (they are
+        dark, blurred, moved), "pipeline", "sink", "evidence". And "drift".
+    about : {"pipeline", "camera", "sink", "store"}
+        What it is of.
+    name : str
+        Name of that in the site file; "evidence" for the store. Of one kind and name one notice stands at most.
+    severity : {"warning", "critical"}
+        Critical: parts are not inspected or not on record, or many are rejected.
+    text : str
+        In words, in English.
+    since : datetime
+        When it was raised: UTC, ISO 8601.
+    value : float
+        Of an alarm what was found when it was raised: parts in a row, yield in per cent, seconds. Else null.
+    limit : float
+        Of an alarm the limit of the site file. Else null.
+    resolved_at : datetime
+        When it was resolved; null while it stands.
+    acknowledged_by : str
+        Who has seen it, and from which address; null while nobody said so.
+    acknowledged_at : datetime
+        When that was.
+    """
+
+    id: str
+    kind: NoticeKind
+    about: About
+    name: str
+    severity: Severity
+    text: str
+    since: datetime
+    value: float | None = None
+    limit: float | None = None
+    resolved_at: datetime | None = None
+    acknowledged_by: str | None = None
+    acknowledged_at: datetime | None = None
+
+    @property
+    def key(self) -> NoticeKey:
+        return self.kind, self.name
+
+    @property
+    def event(self) -> NoticeEvent:
+        """What happened to it last."""
+        if self.resolved_at is not None:
+            return "resolved"
+        return "raised" if self.acknowledged_at is None else "acknowledged"
+
+
+News = tuple[Frame, Verdict] | Notice
+"""What is of interest as it happens: a verdict with its frame, or a notice that was raised, seen or resolved."""
+
+
+def notice_record(notice: Notice) -> dict[str, Any]:
+    """Describe a notice in values that JSON knows; `type` tells it from a verdict, `event` is what happened last."""
+    times = {
+        name: None if (at := getattr(notice, name)) is None else at.isoformat()
+        for name in ("since", "resolved_at", "acknowledged_at")
+    }
+    return {"type": "notice", "event": notice.event, **asdict(notice), **times}
+
+
+def notice_json(notice: Notice) -> str:
+    """Write the record of a notice as one line of JSON."""
+    return json.dumps(notice_record(notice), allow_nan=False, ensure_ascii=False)

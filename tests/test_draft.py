@@ -1,0 +1,207 @@
+"""The draft of a model: whole at any time, bounded, and without loss."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_daemon import FakeDaemon
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from patience import wait_for
+
+from edgead.daemon.commission import DraftError
+from edgead.daemon.commission import draft as drafts
+from edgead.daemon.commission.draft import Bounds, Draft
+from edgead.daemon.commission.drawn import Drawn
+from edgead.errors import EdgeadError, SettingsError
+from edgead.files import atomic
+from edgead.images.files import load_image
+from edgead.types import Frame
+
+
+def part(number: int, size: tuple[int, int] = (24, 32)) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def draft(tmp_path) -> Draft:
+    return Draft.begin(tmp_path / "conveyor", "conveyor", "Anna", Bounds(images=5, free_mib=0))
+
+
+STEPS = st.lists(st.tuples(st.sampled_from(["add", "remove", "reopen"]), st.integers(0, 7)), max_size=14)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(steps=STEPS)
+def test_whatever_is_done_images_are_as_they_came_and_no_more_than_allowed(tmp_path, steps):
+    shutil.rmtree(tmp_path / "conveyor", ignore_errors=True)
+    bounds = Bounds(images=4, free_mib=0)
+    draft = Draft.begin(tmp_path / "conveyor", "conveyor", "Anna", bounds)
+    kept: dict[str, int] = {}
+    for step, number in steps:
+        if step == "reopen":
+            draft = Draft.open(draft.folder, bounds)
+        elif step == "remove" and kept:
+            name = sorted(kept)[number % len(kept)]
+            draft.remove(name)
+            del kept[name]
+        elif step == "add" and len(kept) == bounds.images:
+            with pytest.raises(DraftError, match="as many as it may"):
+                draft.add(part(number))
+        elif step == "add":
+            name, like = draft.add(part(number))
+            if name is None:
+                assert kept[like] == number
+            else:
+                assert number not in kept.values() and name not in kept
+                kept[name] = number
+    assert draft.images == sorted(kept)
+    again = Draft.open(draft.folder, bounds)
+    assert again.state == draft.state and again.images == draft.images and again.mib == draft.mib
+    for name, number in kept.items():
+        np.testing.assert_array_equal(load_image(draft.path(name)), part(number))
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_disk_that_is_full_leaves_the_draft_as_it_was(draft, monkeypatch, failing):
+    draft.add(part(0))
+    calls = []
+
+    def replace(path, content, durable):
+        calls.append(path)
+        if len(calls) == failing:
+            raise OSError(28, "No space left on device", str(path))
+        return real(path, content, durable)
+
+    real = atomic._replace
+    monkeypatch.setattr(atomic, "_replace", replace)
+    with pytest.raises(DraftError, match="No space left on device; free some space, or discard drafts"):
+        draft.add(part(1))
+    monkeypatch.undo()
+    assert draft.images == ["000001.png"] == Draft.open(draft.folder).images
+    name, _ = draft.add(part(1))  # it is not taken for one that is there
+    assert name is not None
+
+
+def test_too_much_for_the_disk_or_the_draft_is_refused(draft, monkeypatch):
+    before = contents(draft.folder)
+    draft.bounds = Bounds(mib=0.001, free_mib=0)
+    with pytest.raises(DraftError, match="take some out, or learn"):
+        draft.add(part(0))
+    draft.bounds = Bounds(free_mib=500)
+    monkeypatch.setattr(drafts.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 400 << 20}))
+    with pytest.raises(DraftError, match=r"400 MiB left, 500 are kept free \(`store.free_mib`\)"):
+        draft.add(part(0))
+    assert contents(draft.folder) == before
+
+
+def test_what_was_left_unfinished_goes_when_it_is_opened(draft):
+    draft.add(part(0))
+    before = contents(draft.folder)
+    (draft.folder / "images" / ".000002.png.ab.part").write_bytes(b"half")
+    (draft.folder / ".learnt-2-20.x").mkdir()
+    (draft.folder / "learnt-1-20").mkdir()
+    (draft.folder / "learnt-1-20" / "result.json").write_text("{}")
+    assert Draft.open(draft.folder).images == ["000001.png"]
+    assert contents(draft.folder) == before
+
+
+def test_a_draft_that_is_damaged_says_so_and_can_be_discarded(draft):
+    (draft.folder / "draft.json").write_text('{"camera": ')
+    with pytest.raises(DraftError, match="cannot be read: discard it and begin again"):
+        Draft.open(draft.folder)
+    drafts.discard(draft.folder)
+    assert Draft.open(draft.folder) is None and not draft.folder.exists()
+
+
+def test_of_two_engineers_the_second_is_refused(draft):
+    draft.change(Drawn(region=(1, 2, 10, 12)), 0, "Anna", (24, 32))
+    with pytest.raises(DraftError, match="Anna has changed this draft meanwhile"):
+        draft.change(Drawn(region=(0, 0, 5, 5)), 0, "Ben", (24, 32))
+    assert Draft.open(draft.folder).state.drawn.region == (1, 2, 10, 12)
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        Drawn(region=(30, 0, 10, 10)),
+        Drawn(region=(0, 0, 10, 0)),
+        Drawn(region=(1, 2, 3, 4, 5)),
+        Drawn(ignored=((40, 0, 10, 10),)),
+        Drawn(ignored=((0, 0, 32, 24),)),
+    ],
+)
+def test_places_that_cannot_be_are_refused(draft, drawn):
+    before = contents(draft.folder)
+    with pytest.raises(SettingsError):
+        draft.change(drawn, 0, "Anna", (24, 32))
+    assert contents(draft.folder) == before
+
+
+def test_a_camera_that_changes_its_size_is_refused(draft):
+    draft.add(part(0))
+    with pytest.raises(DraftError, match="gives 40x20 pixels now, the images of this draft have 32x24"):
+        draft.add(part(1, (20, 40)))
+
+
+def frame_of(image: np.ndarray, number: int) -> Frame:
+    from fake_daemon import WHEN
+
+    return Frame(image, number, number, WHEN, "conveyor", id=f"{number}")
+
+
+def test_collecting_stops_when_there_are_enough_or_the_camera_is_lost(tmp_path):
+    daemon = FakeDaemon(tmp_path)
+    desk, camera = daemon.commissioning, daemon.cameras["conveyor"]
+    desk.begin("conveyor", "Anna")
+    with pytest.raises(DraftError, match="gives no frames"):
+        desk.take("conveyor")
+    desk.change("conveyor", {"wanted": 20}, revision=0, by="Anna")
+    numbers = iter(range(1000))
+
+    def latest():
+        number = next(numbers)
+        return frame_of(part(number // 3), number)  # each part is seen three times
+
+    camera.latest = latest
+    desk.collect("conveyor", "interval", 0.001)
+    found = wait_for(lambda: (now := desk.draft("conveyor"))["mode"] == "off" and now, "enough parts")
+    assert len(found["images"]) == 20 and found["alike"] > 15 and found["problem"] is None
+    with pytest.raises(DraftError, match="has the 20 parts"):
+        desk.collect("conveyor", "interval", 1.0)
+    for name in found["images"][:5]:
+        desk.remove("conveyor", name)
+    with pytest.raises(EdgeadError, match="at least 20 are needed"):
+        desk.learn("conveyor")
+    camera.state, camera.reason = "lost", "no route to host"
+    with pytest.raises(DraftError, match="is lost: no route to host"):
+        desk.collect("conveyor", "interval", 1.0)
+    with pytest.raises(DraftError, match="learn first"):
+        desk.go("conveyor", "second", "front", "Anna")
+
+
+def test_what_pipelines_judge_is_collected_by_their_trigger(tmp_path):
+    daemon = FakeDaemon(tmp_path)
+    desk = daemon.commissioning
+    desk.begin("conveyor", "Anna")
+    daemon.judge(0, 0.1)
+    desk.collect("conveyor", "trigger", None)
+    wait_for(lambda: daemon.listeners, "it listens")
+    daemon.judge(1, 0.1)
+    assert wait_for(lambda: desk.draft("conveyor")["images"], "the part") == ["000001.png"]
+    desk.collect("conveyor", "off", None)
+    daemon.judge(2, 0.1)
+    assert desk.draft("conveyor")["mode"] == "off" and len(desk.draft("conveyor")["images"]) == 1

@@ -1,0 +1,139 @@
+"""Alarms on the page, in a real browser: the banner over every view, who has seen it, the sound, the list."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from browser import PHONE, opened_page
+from fake_daemon import FakeDaemon
+from patience import wait_until
+
+from edgead.daemon.http.app import build_app
+from edgead.daemon.http.server import serve
+from edgead.serialization.notice import Notice
+
+expect = pytest.importorskip("playwright.sync_api", reason="drives the browser").expect
+SIZES = {
+    "desk": {"viewport": {"width": 1920, "height": 1080}},
+    "panel": {"viewport": {"width": 1024, "height": 600}},
+    "phone": PHONE,
+}
+# Counts what the page would play: a test has no ears.
+LISTEN = """() => { window.beeps = []; const start = OscillatorNode.prototype.start;
+    OscillatorNode.prototype.start = function (...when) {
+        window.beeps.push(this.frequency.value); return start.apply(this, when); }; }"""
+
+
+def heard(page) -> int:
+    return page.evaluate("window.beeps.length")
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    daemon = FakeDaemon(tmp_path)
+    daemon.judge(1, 0.1)
+    return daemon
+
+
+@pytest.fixture
+def url(daemon):
+    server = serve(build_app(daemon), daemon.site.http)
+    yield f"http://127.0.0.1:{server.port}"
+    server.close()
+
+
+def raise_row(daemon: FakeDaemon) -> Notice:
+    return daemon.raise_notice("rejects_in_a_row", "5 parts in a row were rejected", value=5.0, limit=5.0)
+
+
+def test_an_alarm_stands_over_every_view_until_somebody_has_seen_it(browser, daemon, url):
+    with opened_page(browser, url) as page:
+        expect(page.locator("#word")).to_have_text("OK")
+        expect(page.locator("#notices")).to_be_hidden()
+        raised = raise_row(daemon)
+        notice = page.locator(".notice")
+        expect(notice).to_contain_text("Alarmfront: Rejects in a row5 parts in a row were rejected")
+        expect(page.locator("#notice-said")).to_have_text(re.compile("^Alarm. front: Rejects in a row"))
+        for view in ("Evidence", "System", "Changes"):
+            page.get_by_role("link", name=view).click()
+            expect(notice).to_be_visible()
+        notice.get_by_role("button", name="Acknowledge").click()
+        page.get_by_label("Your name").fill("Anna")
+        page.get_by_role("dialog").get_by_role("button", name="Acknowledge").click()
+        expect(notice).to_have_count(0)
+        expect(page.locator("#notices")).to_have_text("1 acknowledged, on System")
+        expect(page.locator("#notice-list li")).to_have_count(1)
+        expect(page.locator("#notice-list")).to_contain_text("stands · acknowledged by Anna (127.0.0.1)")
+        daemon.resolve_notice(raised)
+        expect(page.locator("#notices")).to_be_hidden()
+        expect(page.locator("#notice-list")).to_contain_text("resolved after")
+
+
+@pytest.mark.slow
+def test_the_sound_is_off_until_a_person_wants_it_and_ends_with_the_alarm(browser, daemon, url):
+    with opened_page(browser, f"{url}/#system") as page:
+        page.evaluate(LISTEN)
+        raised = raise_row(daemon)
+        expect(page.locator(".notice")).to_be_visible()
+        assert page.evaluate("window.beeps") == []
+        page.get_by_text("Sound").click()
+        wait_until(lambda: heard(page) >= 6)  # the tone that says that it is on, and the alarm again
+        assert set(page.evaluate("window.beeps")) == {880}
+        daemon.resolve_notice(raised)
+        warned = daemon.raise_notice("no_part", "no part for 60 s", value=61.0, limit=60.0)
+        wait_until(lambda: 523 in page.evaluate("window.beeps"))
+        daemon.resolve_notice(warned)
+        expect(page.locator("#notices")).to_be_hidden()
+        before = heard(page)
+        page.wait_for_timeout(4000)
+        assert heard(page) == before
+        page.get_by_role("button", name="Test tone").click()
+        wait_until(lambda: heard(page) == before + 3)
+        page.get_by_text("Sound", exact=True).click()
+        raise_row(daemon)
+        expect(page.locator(".notice")).to_be_visible()
+        page.wait_for_timeout(3000)
+        assert heard(page) == before + 3
+
+
+@pytest.mark.slow
+def test_the_sound_stays_as_this_browser_was_left_and_says_what_it_waits_for(browser, daemon, url):
+    with opened_page(browser, f"{url}/#system", expected=("AudioContext",)) as page:
+        page.evaluate("localStorage.setItem('edgead-sound', 'on')")
+        raise_row(daemon)
+        page.reload()
+        page.evaluate(LISTEN)
+        expect(page.locator("#sound")).to_be_checked()
+        expect(page.locator("#sound-note")).to_contain_text("press Test tone once")
+        page.locator("#notice-title").click()
+        wait_until(lambda: heard(page) >= 3)
+        expect(page.locator("#sound-note")).to_be_hidden()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_banner_and_the_list_fit_and_can_be_used_by_keys(browser, daemon, url, tmp_path, size, scheme):
+    raise_row(daemon)
+    daemon.raise_notice("camera", "lost: no route to " + "a-host-with-a-long-name." * 6)
+    daemon.raise_notice("no_part", "no part for 60 s", value=61.0, limit=60.0)
+    with opened_page(browser, url, color_scheme=scheme, **SIZES[size]) as page:
+        expect(page.locator(".notice")).to_have_count(2 if size == "desk" else 1)
+        wide = "() => document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        assert page.evaluate(wide)
+        expect(page.locator(".notice-more")).to_have_text(f"{1 if size == 'desk' else 2} more on System")
+        height = page.locator("#notices").bounding_box()["height"]
+        assert height < 0.3 * SIZES[size]["viewport"]["height"]
+        page.screenshot(path=tmp_path / "live.png")
+        page.locator(".notice-more").click()
+        expect(page.locator("#notice-list li")).to_have_count(3)
+        assert page.evaluate(wide)
+        page.screenshot(path=tmp_path / "system.png")
+        page.locator(".notice button").first.focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog")).to_be_visible()
+        page.keyboard.type("Anna")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        expect(page.locator("#notice-list")).to_contain_text("acknowledged by Anna")

@@ -1,0 +1,170 @@
+"""Production figures over the API, with a real store behind it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+
+import httpx
+import pytest
+from fake_daemon import FakeDaemon
+from patience import wait_until
+from test_evidence import open_store
+
+from edgead.daemon.http.app import build_app
+from edgead.daemon.http.server import serve
+from edgead.types import Part
+
+SCORES = (0.1, 0.2, 0.45, 0.9, 0.9)
+TWO_DAYS = {"since": (datetime.now(timezone.utc) - timedelta(days=2)).isoformat()}
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    with closing(open_store(tmp_path / "evidence", before=0, after=0)) as store:
+        yield FakeDaemon(tmp_path, store=store)
+
+
+@pytest.fixture
+def client(daemon):
+    server = serve(build_app(daemon), daemon.site.http)
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}/api", timeout=30) as client:
+        yield client
+    server.close()
+
+
+@pytest.fixture
+def judged(daemon):
+    batches = ("b 1", "b 1", "b 1", "b 2", "=HYPERLINK()")
+    return [
+        daemon.judge(number, score, part=Part(batch=batch))
+        for number, (score, batch) in enumerate(zip(SCORES, batches, strict=True))
+    ]
+
+
+def test_counters_count_the_shift_and_the_order_since_it_was_started(client, daemon, judged):
+    found = client.get("/production/counters").json()
+    assert found["order"] is None and found["shift"]["name"] == "day"
+    (unit,) = found["units"]
+    assert (unit["unit"], unit["is_part"], unit["counts_once"], unit["order"]) == ("front", False, True, None)
+    assert unit["shift"] == found["total"]["shift"]
+    expected = {"inspected": 5, "ok": 2, "review": 1, "reject": 2, "fault": 0, "false_rejects": 0}
+    assert unit["shift"] == {**expected, "yield": 0.4, "yield_after_review": 0.4}
+    answer = client.post("/production/orders", json={"name": "A-17", "batch": "b 3", "by": "Anna"})
+    assert answer.json() == {"done": "order A-17 has started"}
+    daemon.judge(9, 0.1)
+    found = client.get("/production/counters").json()
+    assert (found["order"]["name"], found["order"]["batch"], found["order"]["by"]) == (
+        "A-17",
+        "b 3",
+        "Anna (127.0.0.1)",
+    )
+    assert found["units"][0]["order"]["inspected"] == found["total"]["order"]["ok"] == 1
+    assert [change["action"] for change in client.get("/audit").json()] == ["start_order"]
+    assert client.post("/production/orders", json={"name": "x"}).status_code == 422
+
+
+def test_a_marked_false_reject_is_good_after_review(client, judged):
+    client.post(f"/verdicts/{judged[3]}/false-reject", json={"by": "Anna", "note": "=dust"})
+    found = client.get("/production/report", params={**TWO_DAYS, "by": "batch"}).json()
+    assert (found["total"]["yield"], found["total"]["yield_after_review"]) == (0.4, 0.6)
+    assert {each["name"]: each["total"]["false_rejects"] for each in found["groups"]} == {
+        "=HYPERLINK()": 0,
+        "b 1": 0,
+        "b 2": 1,
+    }
+    (mark,) = found["marks"]
+    assert (mark["id"], mark["decision"], mark["mark_note"]) == (judged[3], "reject", "=dust")
+
+
+def test_hours_add_up_to_the_shift(client, judged):
+    found = client.get("/production/series").json()
+    assert sum(hour["inspected"] for hour in found["hours"]) == 5
+    begins = [datetime.fromisoformat(hour["begin"]) for hour in found["hours"]]
+    assert begins[0] == datetime.fromisoformat(found["begin"])
+    assert {after - begin for begin, after in zip(begins, begins[1:], strict=False)} <= {timedelta(hours=1)}
+    assert client.get("/production/series", params={"of": "day", "unit": "front"}).json()["hours"] == found["hours"]
+
+
+def test_a_report_is_the_same_in_every_form(client, judged):
+    pytest.importorskip("pyarrow", reason="PARQUET IS NOT TESTED: pyarrow is not installed")
+    import pyarrow.parquet
+
+    for by in ("shift", "day", "batch", "recipe"):
+        query = {**TWO_DAYS, "by": by}
+        sums = client.get("/production/report", params=query).json()["total"]
+        table = list(csv.DictReader(io.StringIO(client.get("/production/report/table", params=query).text)))
+        answer = client.get("/production/report/table", params={**query, "format": "parquet"})
+        columns = pyarrow.parquet.read_table(io.BytesIO(answer.content)).to_pydict()
+        for name in ("inspected", "ok", "review", "reject", "false_rejects"):
+            assert sums[name] == sum(int(row[name]) for row in table) == sum(columns[name]), (by, name)
+    groups = [row["group"] for row in table]
+    assert groups == [""]
+
+
+def test_verdicts_come_as_a_table_that_no_spreadsheet_takes_for_formulas(client, judged):
+    answer = client.get("/production/verdicts", params=TWO_DAYS)
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert answer.headers["content-disposition"].startswith('attachment; filename="verdicts-')
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [row["id"] for row in rows] == judged
+    assert rows[4]["batch"] == "'=HYPERLINK()" and rows[0]["image_score"] == "0.1"
+    rejects = client.get("/production/verdicts", params={**TWO_DAYS, "decision": "reject", "format": "jsonl"})
+    assert len(rejects.text.splitlines()) == 2 and '"=HYPERLINK()"' in rejects.text
+    of_batch = client.get("/production/verdicts", params={**TWO_DAYS, "batch": "b 1"})
+    assert len(of_batch.text.splitlines()) == 4
+
+
+def test_images_come_as_a_zip(client, daemon, judged):
+    wait_until(lambda: daemon.store.status()["images_written"] == 6)
+    answer = client.get("/production/images", params={**TWO_DAYS, "decision": "reject"})
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        assert sorted(archive.namelist()) == sorted(
+            f"images/front/{id}/{name}.jpg" for id in judged[3:] for name in ("frame", "heat")
+        )
+    none = client.get("/production/images", params={**TWO_DAYS, "decision": "ok"})
+    assert none.status_code == 409 and "keeps no image of these verdicts" in none.json()["detail"]
+
+
+def test_one_file_at_a_time_and_none_that_is_too_large(client, daemon, judged, monkeypatch):
+    wait_until(lambda: daemon.store.status()["images_written"] == 6)
+    monkeypatch.setattr("edgead.evidence.production.production._MOST_ROWS", 4)
+    monkeypatch.setattr("edgead.evidence.production.production._MOST_IMAGES_MIB", 0.001)
+    for path, words in (("verdicts", "these are 5 verdicts, at most 4 are sent"), ("images", "these images take")):
+        for _ in range(2):  # a refusal leaves the way free
+            answer = client.get(f"/production/{path}", params=TWO_DAYS)
+            assert answer.status_code == 409 and words in answer.json()["detail"]
+    with client.stream("GET", "/production/report", params=TWO_DAYS) as answer:
+        assert answer.status_code == 200
+
+
+def test_who_comes_while_a_file_is_made_is_asked_to_try_again(client, daemon, judged):
+    made = iter([b"a"])
+
+    def slow(wanted, kind):
+        assert client.get("/production/report").status_code == 503
+        return made
+
+    daemon.store.production.verdicts_file = slow
+    assert client.get("/production/verdicts").text == "a"
+    assert client.get("/production/report").status_code == 200
+
+
+REFUSED = [
+    ("/production/series", {"unit": "back"}, 404),
+    ("/production/report", {"by": "weather"}, 422),
+    ("/production/report", {"since": "2026-01-01"}, 422),
+    ("/production/report/table", {"format": "xlsx"}, 422),
+    ("/production/verdicts", {"decision": "fault"}, 422),
+]
+
+
+def test_what_cannot_be_is_refused(client):
+    for path, query, status in REFUSED:
+        assert client.get(path, params=query).status_code == status, (path, query)
+    for since in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"):
+        assert client.get("/production/report", params={"since": since, "by": "day"}).status_code in (200, 409), since

@@ -1,0 +1,84 @@
+"""The report and the counters of the page in a real browser, with a real store."""
+
+from __future__ import annotations
+
+import csv
+import io
+from contextlib import closing
+
+import pytest
+from browser import PHONE, opened_page
+from fake_daemon import FakeDaemon
+from patience import wait_until
+from test_evidence import open_store
+
+from edgead.daemon.http.app import build_app
+from edgead.daemon.http.server import serve
+from edgead.types import Part
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
+expect = sync_api.expect
+SCORES = (0.1, 0.2, 0.1, 0.3, 0.45, 0.9, 0.9)
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    with closing(open_store(tmp_path / "evidence", before=0, after=0)) as store:
+        daemon = FakeDaemon(tmp_path, store=store)
+        ids = [
+            daemon.judge(number, score, "scratch" if score > 0.5 else None, Part(batch=f"b {number % 2}"))
+            for number, score in enumerate(SCORES)
+        ]
+        store.mark_false_reject(ids[-1], by="Anna", note="dust")
+        wait_until(lambda: store.status()["images_written"] == 6)
+        yield daemon
+
+
+@pytest.fixture
+def url(daemon):
+    server = serve(build_app(daemon), daemon.site.http)
+    yield f"http://127.0.0.1:{server.port}"
+    server.close()
+
+
+def figures(page, place):
+    rows = page.locator(f"{place} [data-figure]").all()
+    return {row.get_attribute("data-figure"): row.locator("td, dd").all_inner_texts() for row in rows}
+
+
+def test_an_order_is_started_and_counted_beside_the_shift(browser, daemon, url):
+    with opened_page(browser, url) as page:
+        expect(page.locator("#production [data-figure=inspected] td")).to_have_text(["7"])
+        assert figures(page, "#production")["yield_after_review"] == ["71.4 %"]
+        page.get_by_role("button", name="New order").click()
+        page.get_by_label("Name of the order").fill("A-17")
+        page.get_by_label("Your name").fill("Anna")
+        page.locator("dialog").get_by_role("button", name="Start").click()
+        expect(page.locator("#production thead")).to_contain_text("A-17")
+        daemon.judge(8, 0.1)
+        expect(page.locator("#production [data-figure=inspected] td")).to_have_text(["8", "1"])
+        assert figures(page, "#production")["yield"] == ["62.5 %", "100.0 %"]
+    assert daemon.store.production.orders.newest()[0]["by"] == "Anna (127.0.0.1)"
+
+
+def test_a_report_is_chosen_read_and_saved(browser, url):
+    with opened_page(browser, f"{url}/#report") as page:
+        expect(page.locator("#report-groups tbody tr")).to_have_count(1)
+        page.locator("#report-by").select_option("batch")
+        expect(page.locator("#report-groups tbody th")).to_have_text(["b 0", "b 1"])
+        assert figures(page, "#report-total")["yield"] == ["57.1 %"]
+        expect(page.locator("#report-kinds li")).to_have_text(["scratch1100.0 %100.0 %"])
+        expect(page.locator("#report-places li")).to_have_text(["C61100.0 %100.0 %"])
+        expect(page.locator("#report-marks li")).to_contain_text("dust")
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="This table, CSV").click()
+        rows = list(csv.DictReader(io.StringIO(saved.value.path().read_text())))
+        assert [(row["group"], row["inspected"]) for row in rows] == [("b 0", "4"), ("b 1", "3")]
+        page.locator("#report-marks a").click()
+        expect(page.locator("#detail")).to_contain_text("dust")
+
+
+def test_nothing_of_the_report_sticks_out_of_a_phone(browser, url):
+    with opened_page(browser, f"{url}/#report", **PHONE) as page:
+        expect(page.locator("#report-kinds li")).to_have_count(1)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390

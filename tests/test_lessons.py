@@ -1,0 +1,251 @@
+"""Lessons of the daemon: one at a time, whole or not there, accepted into the model's place and back."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fakes import content, edit_manifest
+from patience import wait_until
+from test_evidence import open_store
+from verdicts import Line
+
+from edgead.artifact.bring_back import bring_back
+from edgead.artifact.folder import Artifact
+from edgead.artifact.versions import earlier_versions, keep_and_replace
+from edgead.daemon.active_model import ActiveModel
+from edgead.daemon.lesson_process import LessonProcess, Task, Taught, ended
+from edgead.daemon.lessons import Lessons
+from edgead.daemon.thresholds import KeptThresholds
+from edgead.errors import SettingsError
+from edgead.site.models import ModelsSection
+from edgead.site.schema import PipelineSection
+from edgead.types import Part
+
+SCHEMA_4 = Path(__file__).parent / "fixtures" / "schema_4"
+
+
+def sha256_of(model: Path) -> str:
+    return Artifact.load(model).manifest.manifest_sha256
+
+
+class Slot:
+    """A pipeline of which only the model counts."""
+
+    def __init__(self, model: Path):
+        self.model, self.loaded = model, sha256_of(model)
+        self.refuses = False
+
+    def status(self) -> SimpleNamespace:
+        return SimpleNamespace(model=str(self.model), model_sha256=self.loaded)
+
+    def swap(self, model: Path, *, by: str) -> None:
+        if self.refuses:
+            raise SettingsError("self-test failed")
+        self.loaded = sha256_of(model)
+
+
+class World:
+    """A store with marked parts, a pipeline with a model, and its lessons."""
+
+    def __init__(self, folder: Path, store: Any):
+        self.folder, self.store = folder, store
+        self.model = Path(shutil.copytree(SCHEMA_4, folder / "model"))
+        self.slots = {"caps": Slot(self.model)}
+        self.section = SimpleNamespace(recipes={"left": None})
+        self.site: Any = SimpleNamespace(
+            pipelines={"caps": self.section},
+            store=SimpleNamespace(folder=folder / "evidence"),
+            limits=SimpleNamespace(lesson_s=60.0),
+            models=ModelsSection(),
+        )
+        self.ids: list[str] = []
+
+    def judge(self, opinion: str | None, part: Part | None = None) -> str:
+        frame, verdict = self.line.part(0.9)
+        frame = frame if part is None else replace(frame, part=part)
+        self.store.add(frame, verdict)
+        self.store.keep(frame, verdict)
+        if opinion:
+            self.store.marks.mark(frame.id, opinion, by="anna")
+        return frame.id
+
+    line = Line()
+
+    def lessons(self) -> Lessons:
+        made = Lessons(lambda: self.site, lambda: self.slots, lambda: self.store)
+        made.open()
+        return made
+
+    @property
+    def left(self) -> list[str]:
+        return [path.name for path in self.folder.iterdir() if ".lesson." in path.name]
+
+
+def teach_quickly(process: LessonProcess, task: Task, within_s: float) -> Taught:
+    """Make a draft as the process does, without learning anything."""
+    shutil.copytree(task.model, task.output)
+    edit_manifest(task.output, lambda content: content.update(training={"taught": [str(path) for path in task.good]}))
+    return Taught(report={"before": {}, "after": {}})
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch) -> Iterator[World]:
+    monkeypatch.setattr(LessonProcess, "run", teach_quickly)
+    with closing(open_store(tmp_path / "evidence")) as store:
+        yield World(tmp_path, store)
+
+
+def ready(world: World, *, by: str = "ben") -> Lessons:
+    lessons = world.lessons()
+    lessons.start("caps", [world.judge("good")], by=by)
+    wait_until(lambda: lessons.all()[0].state == "ready")
+    return lessons
+
+
+def test_an_accepted_lesson_takes_the_models_place_and_can_be_rolled_back(world):
+    first, files = sha256_of(world.model), content(world.model)
+    lessons = ready(world)
+    assert content(world.model) == files and len(world.left) == 1
+    lessons.accept("caps", by="ben")
+    taught = sha256_of(world.model)
+    assert world.slots["caps"].loaded == taught != first
+    assert content(earlier_versions(world.model)[-1]) == files
+    assert world.left == [] and lessons.all() == [] and world.lessons().all() == []
+    assert [row["action"] for row in world.store.audit(limit=2)] == ["accept lesson", "teach"]
+    for wanted in (first, taught, first):  # back, forth, and back again
+        bring_back(world.model, wanted)
+        assert sha256_of(world.model) == wanted and len(earlier_versions(world.model)) == 1
+    assert content(world.model) == files
+    bring_back(world.model, "0" * 64)  # is no version of it
+    assert sha256_of(world.model) == first
+
+
+def test_a_model_that_fails_its_self_test_changes_nothing(world):
+    files = content(world.model)
+    lessons = ready(world)
+    world.slots["caps"].refuses = True
+    with pytest.raises(SettingsError, match="self-test failed"):
+        lessons.accept("caps", by="ben")
+    assert content(world.model) == files and earlier_versions(world.model) == []
+    assert lessons.all()[0].state == "ready"  # and may be tried again
+    world.slots["caps"].refuses = False
+    lessons.accept("caps", by="ben")
+    assert sha256_of(world.model) == world.slots["caps"].loaded
+
+
+def test_a_model_that_was_changed_meanwhile_stays(world):
+    lessons = ready(world)
+    edit_manifest(world.model, lambda content: content.update(training={"other": 1}))
+    files = content(world.model)
+    with pytest.raises(SettingsError, match="was changed since the lesson began: discard"):
+        lessons.accept("caps", by="ben")
+    assert content(world.model) == files
+    lessons.discard("caps", by="ben")
+    assert world.left == [] and world.store.audit(limit=1)[0]["action"] == "discard lesson"
+    with pytest.raises(SettingsError, match="there is no lesson"):
+        lessons.accept("caps", by="ben")
+
+
+def test_a_restart_takes_up_what_is_whole_and_removes_the_rest(world):
+    ready(world)
+    again = world.lessons()
+    assert [lesson.state for lesson in again.all()] == ["ready"] and len(world.left) == 1
+    shutil.rmtree(world.folder / world.left[0] / "model")
+    assert world.lessons().all() == [] and world.left == []
+    file = world.folder / "evidence" / "lessons" / "caps.json"
+    assert not file.exists()
+    file.write_text("half of it")
+    assert world.lessons().all() == [] and not file.exists()
+
+
+def test_one_lesson_at_a_time_which_ends_when_it_is_discarded(world, monkeypatch):
+    def run(process: LessonProcess, task: Task, within_s: float) -> Taught:
+        wait_until(lambda: process.stopped)
+        return Taught(reason="ended")
+
+    monkeypatch.setattr(LessonProcess, "run", run)
+    lessons, id = world.lessons(), world.judge("good")
+    lessons.start("caps", [id], by="ben")
+    with pytest.raises(SettingsError, match="one at a time"):
+        lessons.start("caps", [id], by="ben")
+    with pytest.raises(SettingsError, match="is running: there is nothing to accept"):
+        lessons.accept("caps", by="ben")
+    lessons.discard("caps", by="ben")
+    assert lessons.all() == [] and world.left == []
+    lessons.start("caps", [id], by="ben")
+    lessons.close()
+    assert world.lessons().all() == [] and world.left == []  # what was under way at the end is gone
+
+
+def test_only_marked_parts_of_this_model_are_taught(world):
+    lessons = world.lessons()
+    good, bad, unmarked = world.judge("good"), world.judge("bad"), world.judge(None)
+    other = world.judge("good", Part(recipe="left"))
+    for ids, refusal in (
+        ([bad], "no part of caps with that id is marked good"),
+        ([unmarked], "is marked good"),
+        (["missing"], "is marked good"),
+        ([other], "was judged by the model of the recipe left"),
+        ([good] * 201, "at most 200"),
+    ):
+        with pytest.raises(SettingsError, match=refusal):
+            lessons.start("caps", ids, by="ben")
+    world.slots["lids"] = Slot(world.model)
+    with pytest.raises(SettingsError, match="caps and lids judge by the same model"):
+        lessons.start("caps", [good], by="ben")
+    assert lessons.all() == [] and world.left == [] and world.store.audit(limit=1)[0]["action"] == "mark_good"
+
+
+def test_what_the_process_is_given_and_how_its_end_is_read(tmp_path):
+    task = Task(tmp_path / "m", [Path("-x/frame.png")], [Path("b.png")], Path("o"), Path("s"), "--by", True)
+    words = task.arguments
+    assert words[words.index("--") :] == ["--", str(tmp_path / "m"), "-x/frame.png"]
+    assert words[words.index("--bad") + 1] == "b.png" and "--force" in words
+    lesson: Any = SimpleNamespace(model_copy=lambda update: update)
+    part = {"image": "shelf/ID/frame.png", "score": 0.9}
+    report = {when: {"fp32": {"parts": [part], "reject_threshold": 1}} for when in ("before", "after")}
+    done: Any = ended(lesson, Taught(report=report))
+    assert done["state"] == "ready" and done["report"]["after"]["fp32"]["parts"][0]["verdict"] == "ID"
+    refused = {"refused": "no", "doubtful": [{"image": "shelf/ID/frame.png", "score": 0.9, "limit": 0.5, "doubt": "?"}]}
+    assert ended(lesson, Taught(refusal=refused))["doubtful"][0].of_limit == 1.8  # type: ignore[index]
+    assert ended(lesson, Taught(reason="full")) == {"state": "failed", "reason": "full"}
+
+
+def test_a_process_that_fails_or_takes_too_long_says_so(tmp_path, monkeypatch):
+    task = Task(tmp_path / "none", [tmp_path / "none.png"], [], tmp_path / "o", tmp_path / "s", "ben", False)
+    failing = "import sys; print('note: x'); print('error: no such\\nmodel', file=sys.stderr); sys.exit(2)"
+    monkeypatch.setattr("edgead.daemon.lesson_process._PROGRAM", failing)
+    assert LessonProcess().run(task, 60).reason == "no such\nmodel"
+    monkeypatch.setattr("edgead.daemon.lesson_process._PROGRAM", "import time; time.sleep(60)")
+    assert LessonProcess().run(task, 0.2).reason.startswith("not ready within 0.2 s")
+
+
+def test_a_model_that_was_taught_where_it_lies_is_rolled_back_in_service_and_on_the_disk(tmp_path):
+    model = Path(shutil.copytree(SCHEMA_4, tmp_path / "model"))
+    first = sha256_of(model)
+    slot = ActiveModel(
+        "caps", PipelineSection(camera="top", model=model), KeptThresholds(tmp_path / "kept.json"), threads=1
+    )
+    slot.load()
+    try:
+        taught = Path(shutil.copytree(model, tmp_path / "taught"))
+        edit_manifest(taught, lambda content: content.update(training={"taught": [1]}))
+        keep_and_replace(model, taught)
+        slot.swap(model)
+        second = slot.model
+        for wanted in (first, second, first):  # back, forth, and back again
+            slot.roll_back()
+            assert slot.model == sha256_of(model) == wanted and slot.self_test().passed
+        slot.roll_back()
+        slot.give_up()  # the taught one has failed: what is loaded next is the one before
+        slot.load()
+        assert slot.model == sha256_of(model) == first
+    finally:
+        slot.close()

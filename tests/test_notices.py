@@ -1,0 +1,328 @@
+"""Alarms of verdicts, faults of parts, and the notices that are made of them: raised once, resolved once."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from verdicts import Line
+
+from edgead.daemon.alarms import AlarmWatch, Finding
+from edgead.daemon.notice_ledger import NoticeLedger
+from edgead.daemon.notices import Notices
+from edgead.daemon.pipeline_state import PipelineState
+from edgead.drift import DriftState
+from edgead.errors import EdgeadError, SettingsError
+from edgead.serialization.notice import KINDS, notice_record
+from edgead.site.alarms import AlarmsSection
+from edgead.site.load import load_site
+from edgead.site.schema import Site
+
+GOOD, BAD = 0.1, 0.9
+
+
+def changes(watch: AlarmWatch, decisions: str) -> str:
+    """Feed o(k), w (review), r(eject), f(ault); gives what each does: R raises a row, r resolves it, Y and y a yield"""
+    words = {"o": "ok", "w": "review", "r": "reject", "f": "fault"}
+    found = ""
+    for letter in decisions:
+        changed = watch.add(words[letter])
+        marks = {"rejects_in_a_row": "R", "yield_below": "Y"}
+        found += "".join(marks[one.key[0]] if one.finding else marks[one.key[0]].lower() for one in changed) or "."
+    return found
+
+
+def test_rejects_in_a_row_are_raised_and_resolved_by_as_many():
+    watch = AlarmWatch("caps", AlarmsSection(rejects_in_a_row=3))
+    assert changes(watch, "rroorwrr" + "rf" + "oro" + "wow" + "rrr") == "........" + "R." + "..." + ".r." + "..R"
+
+
+def test_a_low_yield_does_not_flicker():
+    watch = AlarmWatch("caps", AlarmsSection(yield_below=80, of=10))
+    # Two of ten may be rejected: the third raises it, also before there are ten.
+    assert changes(watch, "ororr") == "....Y"
+    # It stays while more than one of ten is, whatever comes and goes around the limit.
+    assert changes(watch, "oooooorooroo") == "............"
+    assert changes(watch, "ooooooooo").count("y") == 1
+    assert changes(watch, "ooroooo") == "......."
+
+
+def test_the_limit_itself_is_no_alarm_and_what_was_found_is_said():
+    watch = AlarmWatch("caps", AlarmsSection(yield_below=99.9, of=1000))
+    assert changes(watch, "o" * 600 + "r" + "o" * 300) == "." * 901
+    (change,) = watch.add("reject")
+    assert change.finding == Finding(
+        "yield_below", "caps", "2 of the last 902 parts were rejected: yield 99.8 %", "critical", 99.78, 99.9
+    )
+
+
+def test_alarms_that_nobody_asked_for_are_never_raised():
+    watch = AlarmWatch("caps", AlarmsSection())
+    assert changes(watch, "r" * 500).strip(".") == "" and watch.kinds == frozenset()
+    assert watch.no_part(running=True) is None
+
+
+def test_no_part_counts_only_while_the_pipeline_runs():
+    now_s = itertools.count(0, 10).__next__
+    watch = AlarmWatch("caps", AlarmsSection(no_part_for_s=25), clock=now_s)
+    assert [watch.no_part(running=running) is not None for running in (True, True, True, False, True, True, True)] == [
+        *(False, False, True),
+        *(False, False, False, True),
+    ]
+    watch.add("ok")
+    assert watch.no_part(running=True) is None
+
+
+def test_a_verdict_costs_next_to_nothing():
+    watch = AlarmWatch("caps", AlarmsSection(rejects_in_a_row=5, yield_below=95, of=1000, no_part_for_s=60))
+    durations = []
+    for number in range(5000):
+        begin_s = time.thread_time()
+        watch.add("reject" if number % 7 == 0 else "ok")
+        durations.append(time.thread_time() - begin_s)
+    assert sorted(durations)[len(durations) // 2] < 20e-6
+
+
+class Plant:
+    """Parts of a site that say what a test wants, and a clock that stands still until it is set."""
+
+    def __init__(self, folder: Path, **pipeline):
+        self.folder, self.now_s, self.sent = folder, 0.0, []
+        camera = {"cameras": {"top": {"uri": "synthetic:"}}}
+        alarms = {"rejects_in_a_row": 3, "no_part_for_s": 100}
+        caps = {"camera": "top", "model": "model", "alarms": alarms, **pipeline}
+        self.site = Site.model_validate({**camera, "pipelines": {"caps": caps}, "notices": {"settle_s": 3}})
+        self.camera = dict(name="top", state="streaming", reason=None, health=())
+        self.sink = dict(name="plc", problem=None, required=True)
+        self.cameras = {"top": SimpleNamespace(status=lambda: SimpleNamespace(**self.camera))}
+        self.caps = SimpleNamespace(
+            name="caps", state="running", faults={}, drift=None, section=self.site.pipelines["caps"]
+        )
+        self.pipelines = {"caps": self.caps}
+        self.sinks = {"plc": SimpleNamespace(status=lambda: SimpleNamespace(**self.sink))}
+        self.problems, self.audited, self.refuses = (), [], False
+        self.store = SimpleNamespace(problems=lambda: self.problems, add_audit=self.add_audit)
+        self.line = Line()
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin as after a start of the daemon."""
+        self.notices = Notices(self.folder / "notices.json", self.sent.append, clock=lambda: self.now_s)
+        self.notices._parts = self
+        self.notices.follow(self.site, {})
+
+    def add_audit(self, **change) -> None:
+        if self.refuses:
+            raise EdgeadError("the disk is full")
+        self.audited.append(change)
+
+    def judge(self, *scores: float) -> None:
+        for score in scores:
+            self.notices.add(*self.line.part(score))
+
+    def after(self, seconds: float) -> list[str]:
+        """Look as often as the thread does; gives what was sent since the last time."""
+        end_s = self.now_s + seconds
+        while True:
+            self.notices.look(self)
+            if self.now_s >= end_s:
+                break
+            self.now_s += 0.5
+        news, self.sent[:] = [f"{notice.kind} {notice.name} {notice.event}" for notice in self.sent], []
+        return news
+
+
+@pytest.fixture
+def plant(tmp_path):
+    return Plant(tmp_path)
+
+
+def test_an_alarm_is_sent_at_once_and_once(plant):
+    plant.judge(BAD, BAD, BAD, BAD, BAD)
+    assert plant.after(0) == ["rejects_in_a_row caps raised"]
+    assert plant.after(20) == []
+    plant.judge(GOOD, GOOD, GOOD)
+    assert plant.after(0) == ["rejects_in_a_row caps resolved"]
+    # Both between two looks are both sent.
+    plant.judge(*[BAD] * 3, *[GOOD] * 3)
+    assert plant.after(0) == ["rejects_in_a_row caps raised", "rejects_in_a_row caps resolved"]
+
+
+def test_a_fault_is_raised_once_it_has_settled_and_not_twice(plant):
+    plant.camera.update(state="lost", reason="no route")
+    plant.caps.state, plant.caps.faults = "fault", {"camera": "camera top is lost: no route"}
+    assert plant.after(2.5) == []
+    assert plant.after(1) == ["camera top raised"]  # and not one more of each pipeline that it feeds
+    plant.camera.update(state="connecting", reason="timed out")
+    assert plant.after(60) == []
+    plant.camera.update(state="lost", reason="timed out")
+    assert plant.after(60) == [] and plant.notices.standing()[0].text == "lost: timed out"
+    plant.camera.update(state="streaming")
+    plant.caps.state, plant.caps.faults = "running", {}
+    assert plant.after(2.5) == []
+    assert plant.after(1) == ["camera top resolved"]
+
+
+def test_what_comes_and_goes_is_no_fault(plant):
+    for problem in ["answered 500", None] * 10:
+        plant.sink["problem"] = problem
+        assert plant.after(2) == []
+
+
+def test_every_part_of_a_site_is_looked_at(plant):
+    plant.camera["health"] = ("dark", "blurred")
+    plant.caps.state, plant.caps.faults = "fault", {"model": "it fails its self-test", "frame": "too small"}
+    plant.caps.drift = DriftState("warning", "camera", "the camera's images look different (darker)", 90, 80, 3.0)
+    plant.sink["problem"] = "no connection"
+    plant.problems = ("records are not written: the disk is full; 3 wait, 0 lost",)
+    plant.after(4)
+    found = {
+        notice.kind: (notice.about, notice.name, notice.severity, notice.text) for notice in plant.notices.standing()
+    }
+    assert found == {
+        "images": ("camera", "top", "warning", "images are dark, blurred"),
+        "pipeline": ("pipeline", "caps", "critical", "it fails its self-test"),
+        "drift": ("pipeline", "caps", "warning", "the camera's images look different (darker)"),
+        "sink": ("sink", "plc", "critical", "no connection"),
+        "evidence": ("store", "evidence", "critical", plant.problems[0]),
+    }
+    for about, _, severity, _ in found.values():
+        assert any(about == known and severity in severities for known, severities in KINDS.values())
+
+
+def test_all_faults_of_a_pipeline_are_given_and_the_gravest_first():
+    state = PipelineState("caps")
+    state.fault("camera", "camera top is lost")
+    state.fault("model", "it fails its self-test")
+    assert list(state.faults().items()) == [("model", "it fails its self-test"), ("camera", "camera top is lost")]
+    state.stopped()
+    assert state.faults() == {}
+
+
+def test_no_part_is_raised_by_its_own_time(plant):
+    plant.judge(GOOD)
+    assert plant.after(99) == []
+    assert plant.after(2) == ["no_part caps raised"]
+    plant.caps.state = "starting"  # nobody can say
+    assert plant.after(10) == []
+    plant.caps.state = "running"
+    plant.judge(GOOD)
+    assert plant.after(0) == ["no_part caps resolved"]
+
+
+def test_a_reload_keeps_what_stands_and_a_restart_too(plant):
+    plant.judge(BAD, BAD, BAD)
+    plant.camera.update(state="lost")
+    assert plant.after(4) == ["rejects_in_a_row caps raised", "camera top raised"]
+    ids = [notice.id for notice in plant.notices.standing()]
+    plant.notices.follow(plant.site.model_copy(deep=True), {})
+    assert plant.after(10) == []
+    plant.camera.update(state="connecting")
+    plant.begin()
+    assert plant.after(10) == [] and [notice.id for notice in plant.notices.standing()] == ids
+    plant.judge(GOOD, GOOD, GOOD)
+    plant.camera.update(state="streaming")
+    assert plant.after(4) == ["rejects_in_a_row caps resolved", "camera top resolved"]
+
+
+def test_an_alarm_that_the_site_file_no_longer_has_is_resolved(plant):
+    plant.judge(BAD, BAD, BAD)
+    plant.after(0)
+    other = plant.site.pipelines["caps"].model_copy(update={"alarms": AlarmsSection(rejects_in_a_row=50)})
+    plant.notices.follow(plant.site.model_copy(update={"pipelines": {"caps": other}}), {})
+    assert plant.after(10) == []  # it stands until as many good ones have come
+    plant.notices.follow(plant.site.model_copy(update={"pipelines": {}}), {})
+    assert plant.after(4) == ["rejects_in_a_row caps resolved"]
+
+
+def test_who_has_seen_it_is_on_record_once(plant, caplog):
+    plant.judge(BAD, BAD, BAD)
+    plant.after(0)
+    (notice,) = plant.notices.standing()
+    assert plant.notices.acknowledge("nothing", by="Anna") is None
+    seen = plant.notices.acknowledge(notice.id, by="Anna (127.0.0.1)")
+    assert seen.acknowledged_by == "Anna (127.0.0.1)" and plant.notices.acknowledge(notice.id, by="Ben") == seen
+    assert plant.after(0) == ["rejects_in_a_row caps acknowledged"]
+    (change,) = plant.audited
+    assert (change["by"], change["action"], change["pipeline"]) == ("Anna (127.0.0.1)", "acknowledge", "caps")
+    plant.judge(GOOD, GOOD, GOOD)
+    plant.after(0)
+    assert plant.notices.resolved(5)[0].acknowledged_by == "Anna (127.0.0.1)"
+    plant.judge(BAD, BAD, BAD)
+    plant.after(0)
+    plant.refuses = True
+    assert plant.notices.acknowledge(plant.notices.standing()[0].id, by="Ben").acknowledged_by == "Ben"
+    assert "is not in the audit: the disk is full" in caplog.text
+
+
+def test_a_new_sink_that_retains_notices_is_given_the_newest_of_each(plant):
+    given = []
+    sink = SimpleNamespace(retains_notices=True, notify=lambda notice: given.append((notice.kind, notice.event)))
+    plant.judge(*[BAD] * 3, *[GOOD] * 3, *[BAD] * 3, *[GOOD] * 3)
+    plant.camera.update(state="lost")
+    plant.after(4)
+    site = plant.site.model_copy(update={"notices": plant.site.notices.model_copy(update={"sinks": ("broker",)})})
+    plant.notices.follow(site, {"broker": sink})
+    assert sorted(given) == [("camera", "raised"), ("rejects_in_a_row", "resolved")]
+    plant.notices.follow(site, {"broker": sink})
+    assert len(given) == 2
+    other = SimpleNamespace(retains_notices=False, notify=sink.notify)
+    plant.notices.follow(site, {"broker": other})
+    assert len(given) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'[{"id": "x"}]', b"\xff\xfe"])
+def test_a_damaged_file_of_notices_is_dropped_and_written_again(tmp_path, content, caplog):
+    file = tmp_path / "notices.json"
+    file.write_bytes(content)
+    ledger = NoticeLedger(file)
+    assert ledger.standing() == [] and "dropped: it is damaged" in caplog.text
+    notice = ledger.stand(Finding("sink", "plc", "no connection", "warning"))
+    ledger.save()
+    assert NoticeLedger(file).standing() == [notice]
+
+
+def test_a_disk_that_takes_no_notices_is_logged_once(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    ledger = NoticeLedger(tmp_path / "file" / "notices.json")
+    for _ in range(3):
+        ledger.save()
+    assert caplog.text.count("are not kept") == 1
+
+
+def test_only_so_many_resolved_ones_are_kept(tmp_path):
+    ledger = NoticeLedger(tmp_path / "notices.json")
+    for number in range(250):
+        ledger.stand(Finding("sink", "plc", f"no connection {number}", "warning"))
+        ledger.resolve(("sink", "plc"))
+    assert len(ledger.resolved()) == 200 and ledger.resolved(1)[0].text == "no connection 249"
+    assert ledger.counts()["raised"]["sink", "warning"] == 250 and ledger.counts()["open"]["sink", "warning"] == 0
+
+
+def test_the_record_is_json_and_no_verdict(plant):
+    plant.judge(BAD, BAD, BAD)
+    plant.notices.look(plant)
+    record = json.loads(json.dumps(notice_record(plant.sent[0])))
+    assert record["type"] == "notice" and record["event"] == "raised"
+    assert (record["value"], record["limit"], record["resolved_at"]) == (3.0, 3.0, None)
+
+
+def test_a_site_names_only_sinks_that_take_notices(tmp_path):
+    def load(kind: str) -> None:
+        sinks = {"broker": {"kind": "mqtt", "host": "h"}, "lines": {"kind": "uri", "uri": "jsonl:-"}}
+        sinks |= {"hook": {"kind": "uri", "uri": "webhook:http://h"}}
+        sinks |= {"plant": {"kind": "mqtt", "host": "h", "payload": "sparkplug"}}
+        site = {"cameras": {"top": {"uri": "synthetic:"}}, "pipelines": {"caps": {"camera": "top", "model": "m"}}}
+        (tmp_path / "site.yaml").write_text(json.dumps({**site, "sinks": sinks, "notices": {"sinks": [kind]}}))
+        load_site(tmp_path / "site.yaml")
+
+    load("broker"), load("hook")
+    for kind in ("lines", "plant"):
+        with pytest.raises(SettingsError, match=f"notices.sinks: '{kind}' takes verdicts alone"):
+            load(kind)
+    with pytest.raises(SettingsError, match=r"notices.sinks: there is no 'brokr'.*broker"):
+        load("brokr")

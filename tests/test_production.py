@@ -1,0 +1,236 @@
+"""Production figures equal what a plain count over all rows gives, for every grouping and in every form."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, insert
+from test_evidence import open_store
+
+from edgead.evidence import EvidenceError
+from edgead.evidence.production.counts import Unit, units_of
+from edgead.evidence.production.formats import encode, safe_cell
+from edgead.evidence.production.periods import Period, within
+from edgead.evidence.production.report import COLUMNS, Question, report, sum_of, table
+from edgead.evidence.production.rows import Wanted, as_row, count, pages
+from edgead.evidence.production.tally import Tally, total
+from edgead.evidence.production.turn import Turn
+from edgead.evidence.tables import marks, orders, parts, verdicts
+from edgead.site.shifts import ShiftSection, days_between, shifts_between
+
+BERLIN = ZoneInfo("Europe/Berlin")
+BEGIN = datetime(2026, 10, 23, tzinfo=timezone.utc)  # the clock is changed on the 25th
+SPAN = timedelta(days=4)
+SHIFTS = {name: ShiftSection(starts=at) for name, at in (("early", "06:00"), ("late", "14:00"), ("night", "22:00"))}
+UNIT, LINE = Unit("caps"), Unit("cap", is_part=True)
+
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "at": st.integers(0, 4 * 24 * 60 - 1),
+            "pipeline": st.sampled_from(["caps", "lids"]),
+            "decision": st.sampled_from(["ok", "ok", "ok", "review", "reject"]),
+            "batch": st.sampled_from(["", "a", "=b"]),
+            "recipe": st.sampled_from(["", "left"]),
+            "marked": st.booleans(),
+        }
+    ),
+    max_size=40,
+)
+PLAIN = dict(number=0, name="", source="top", threshold=0.5, model="0", serial="", image_score=0.5)
+PLAIN |= dict(preprocess_ms=1.0, infer_ms=1.0, score_ms=1.0, smooth_ms=1.0)
+CHECK = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    with closing(open_store(tmp_path_factory.mktemp("evidence"), evidence="none", keep_days=36_500)) as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def access(store):
+    return store.production._access
+
+
+def fill(store, rows):
+    """Put rows into an empty store; gives what a plain count needs of each."""
+    with store._engine.begin() as connection:
+        for one in (verdicts, marks, parts, orders):
+            connection.execute(delete(one))
+        for index, row in enumerate(rows):
+            at = BEGIN + timedelta(minutes=row["at"])
+            named = {key: row[key] for key in ("pipeline", "decision", "batch", "recipe")}
+            given = {"id": f"{index:08x}", "captured_at": at, "judged_at": at, "boxes": [], **named}
+            connection.execute(insert(verdicts).values({**PLAIN, **given}))
+            if row["marked"] and row["decision"] != "ok":
+                mark = {"id": given["id"], "pipeline": row["pipeline"], "at": at, "by": "a", "note": ""}
+                connection.execute(insert(marks).values(mark))
+            row["judged_at"] = at
+    return [row for row in rows if row["pipeline"] == "caps"]
+
+
+def plain_count(rows):
+    counted = Counter(row["decision"] for row in rows)
+    false_rejects = sum(row["marked"] and row["decision"] != "ok" for row in rows)
+    return Tally(counted["ok"], counted["review"], counted["reject"], false_rejects=false_rejects)
+
+
+def periods_by(by):
+    if by == "shift":
+        return within(shifts_between(BEGIN, BEGIN + SPAN, SHIFTS, BERLIN), BEGIN, BEGIN + SPAN)
+    return within(days_between(BEGIN, BEGIN + SPAN, BERLIN), BEGIN, BEGIN + SPAN)
+
+
+@pytest.mark.parametrize("by", ["shift", "day", "batch", "recipe"])
+@CHECK
+@given(rows=ROWS)
+def test_every_group_is_what_a_plain_count_gives(store, access, by, rows):
+    rows = fill(store, rows)
+    found = report(access, Question(by, tuple(periods_by(by)), (UNIT,)), Turn())
+    if by in ("shift", "day"):
+        sets = {period: [r for r in rows if period.begin <= r["judged_at"] < period.end] for period in periods_by(by)}
+        expected = {(period.name, period.begin): plain_count(of) for period, of in sets.items() if of}
+    else:
+        values = {row[by] for row in rows}
+        expected = {(value, None): plain_count([row for row in rows if row[by] == value]) for value in values}
+    assert {(group.name, group.begin): group.units["caps"] for group in found} == expected
+    assert sum_of(found) == plain_count(rows)
+    pieces = {kind: b"".join(encode(kind, COLUMNS, [table(found)])) for kind in ("csv", "jsonl")}
+    of_csv = list(csv.DictReader(io.StringIO(pieces["csv"].decode())))
+    of_json = list(map(json.loads, pieces["jsonl"].decode().splitlines()))
+    for name in ("inspected", "ok", "review", "reject", "false_rejects"):
+        sums = [sum(int(row[name]) for row in of) for of in (of_csv, of_json)]
+        assert sums == 2 * [sum_of(found).figures()[name]]
+
+
+@CHECK
+@given(rows=ROWS, begin=st.integers(0, 3000), hours=st.integers(0, 60))
+def test_counters_are_the_same_when_they_are_asked_again(store, rows, begin, hours):
+    rows = fill(store, rows)
+    store.production._pieces.clear()
+    period = Period("", BEGIN + timedelta(minutes=begin), BEGIN + timedelta(minutes=begin, hours=hours))
+    expected = plain_count([row for row in rows if period.begin <= row["judged_at"] < period.end])
+    for _ in range(2):
+        assert store.production.count(UNIT, period) == expected == total(store.production.by_hour(UNIT, period))
+
+
+@CHECK
+@given(
+    rows=ROWS, decision=st.sampled_from([None, "reject"]), batch=st.sampled_from([None, "", "=b"]), marked=st.booleans()
+)
+def test_an_export_has_each_row_once_and_in_order(store, access, rows, decision, batch, marked):
+    rows = fill(store, rows)
+    wanted = Wanted(BEGIN, BEGIN + SPAN, "caps", decision, batch, marked=marked)
+    chosen = [
+        row
+        for row in sorted(rows, key=lambda row: row["judged_at"])
+        if decision in (None, row["decision"])
+        and batch in (None, row["batch"])
+        and (not marked or (row["marked"] and row["decision"] != "ok"))
+    ]
+    found = [as_row(row) for page in pages(access, wanted, Turn()) for row in page]
+    assert [(row["judged_at"], row["batch"]) for row in found] == [(row["judged_at"], row["batch"]) for row in chosen]
+    assert count(access, wanted, Turn()) == len(chosen)
+
+
+def test_pages_lose_and_repeat_no_row_of_one_instant(store, access, monkeypatch):
+    fill(store, [dict(at=7, pipeline="caps", decision="ok", batch="", recipe="", marked=False) for _ in range(10)])
+    monkeypatch.setattr("edgead.evidence.production.rows.PAGE", 3)
+    found = [row.id for page in pages(access, Wanted(BEGIN, BEGIN + SPAN), Turn()) for row in page]
+    assert len(set(found)) == len(found) == 10
+
+
+def add_part(store, number, decision, views, batch=""):
+    at = BEGIN + timedelta(hours=number)
+    seen = [{"pipeline": name, "id": f"{number:08x}", "decision": said} for name, said in views.items()]
+    row = {"id": f"{number:08x}", "part": "cap", "serial": "", "batch": batch, "recipe": "", "decision": decision}
+    with store._engine.begin() as connection:
+        connection.execute(
+            insert(parts).values({**row, "reason": "", "captured_at": at, "judged_at": at, "views": seen})
+        )
+        for name, said in views.items():
+            given = {"id": row["id"], "pipeline": name, "decision": said, "captured_at": at, "judged_at": at}
+            connection.execute(insert(verdicts).values({**PLAIN, "batch": batch, "recipe": "", "boxes": [], **given}))
+
+
+def mark(store, number, pipeline):
+    values = {"id": f"{number:08x}", "pipeline": pipeline, "at": BEGIN + SPAN, "by": "a", "note": ""}
+    with store._engine.begin() as connection:
+        connection.execute(insert(marks).values(values))
+
+
+def test_a_part_of_several_views_counts_once_and_is_good_once_all_its_views_are(store, access):
+    fill(store, [])
+    add_part(store, 1, "ok", {"caps": "ok", "side": "ok"}, "a")
+    add_part(store, 2, "reject", {"caps": "reject", "side": "reject"}, "a")
+    add_part(store, 3, "review", {"caps": "ok", "side": "review"}, "b")
+    add_part(store, 4, "fault", {"caps": "ok"}, "b")
+    assert units_of(access) == [(LINE, True), (UNIT, False), (Unit("side"), False)]
+    whole = Period("", BEGIN, BEGIN + SPAN)
+    asked = Question("batch", (whole,), (LINE,))
+    assert sum_of(report(access, asked, Turn())) == Tally(1, 1, 1, 1)
+    mark(store, 2, "caps")
+    mark(store, 3, "side")
+    found = {group.name: group.units["cap"] for group in report(access, asked, Turn())}
+    assert found == {"a": Tally(1, 0, 1), "b": Tally(0, 1, 0, 1, false_rejects=1)}
+    mark(store, 2, "side")
+    counted = store.production.count(LINE, whole)
+    assert counted == Tally(1, 1, 1, 1, false_rejects=2)
+    assert (counted.inspected, counted.first_yield, counted.reviewed_yield) == (3, 1 / 3, 1.0)
+
+
+def test_an_order_lasts_until_the_next_one_and_survives_a_restart(tmp_path):
+    clock = iter(BEGIN + timedelta(hours=hour) for hour in range(100))
+    with closing(open_store(tmp_path, now=lambda: next(clock), keep_days=36_500)) as store:
+        store.production.orders.start(name="one", batch="b", by="anna")
+        store.production.orders.start(name="", batch="", by="ben")
+    with closing(open_store(tmp_path, keep_days=36_500)) as store:
+        newest = store.production.orders.newest()
+        assert [(row["name"], row["by"]) for row in newest] == [("", "ben"), ("one", "anna")]
+        starts = [datetime.fromisoformat(row["started_at"]) for row in newest[::-1]]
+        end = BEGIN + SPAN
+        assert store.production.orders.between(BEGIN, end) == [Period("one", *starts), Period("", starts[1], end)]
+        assert store.production.orders.between(BEGIN - SPAN, BEGIN) == []
+        assert [(row["action"], row["after"]["name"]) for row in store.audit()] == [
+            ("start_order", ""),
+            ("start_order", "one"),
+        ]
+
+
+def test_who_counts_cannot_write(store, access):
+    with pytest.raises(EvidenceError, match="cannot be written: attempt to write a readonly database"):
+        with access.writing() as connection:
+            connection.execute(delete(verdicts))
+
+
+def test_what_takes_too_long_or_is_too_much_is_refused_in_words(store, access):
+    whole = Period("", BEGIN, BEGIN + SPAN)
+    with pytest.raises(EvidenceError, match="takes longer than 0 s: choose a shorter time"):
+        report(access, Question("shift", (whole,), (UNIT,)), Turn(0.0))
+    with pytest.raises(EvidenceError, match="these are 2001 groups, at most 2000 fit"):
+        report(access, Question("shift", (whole,) * 2001, (UNIT,)), Turn())
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "＝1"])
+def test_no_text_is_a_formula_and_numbers_stay_numbers(text):
+    assert safe_cell(text) == f"'{text}"
+    assert (safe_cell(-1.5), safe_cell("a=b"), safe_cell("")) == (-1.5, "a=b", "")
+
+
+def test_a_time_is_counted_by_the_index_alone(store):
+    asked = (
+        "SELECT decision, count(*) FROM verdicts WHERE pipeline='caps' AND judged_at >= '2026' AND judged_at < '2027'"
+    )
+    with store._engine.connect() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked} GROUP BY decision").all()
+    assert "USING COVERING INDEX verdicts_by_time (pipeline=? AND judged_at>? AND judged_at<?)" in plan[0][-1]

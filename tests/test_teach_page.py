@@ -1,0 +1,259 @@
+"""The loop from operator to model in a real browser: parts are marked, taught, compared, accepted and rolled back."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import opened_page
+from daemons import conveyor, make_site, started
+from fake_daemon import FakeDaemon
+from fakes import content
+from patience import wait_for
+from test_http_page import served
+
+from edgead.artifact.folder import Artifact
+from edgead.artifact.versions import earlier_versions
+from edgead.daemon.lesson import Doubt, Lesson
+from edgead.synthetic.line import schedule
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
+expect = sync_api.expect
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    daemon = FakeDaemon(tmp_path)
+    for number, score in enumerate([0.1, 0.9]):
+        daemon.judge(number, score)
+    return daemon
+
+
+def say_who(page: Any, action: str, name: str = "Anna") -> None:
+    """Answer the dialog that is open."""
+    box = page.locator("dialog").last
+    box.get_by_label("Your name").fill(name)
+    box.get_by_role("button", name=action, exact=True).click()
+    expect(page.locator("dialog")).to_have_count(0)
+
+
+def test_an_ok_part_of_the_last_ones_is_marked_bad_and_the_mark_is_taken_back(browser, daemon):
+    with served(daemon) as url, opened_page(browser, url) as page:
+        page.get_by_role("button", name="Mark a part").click()
+        rows = page.locator(".recent-parts li")
+        expect(rows).to_have_count(2)
+        rows.nth(1).get_by_label("Bad").check()  # the newest comes first
+        say_who(page, "Mark")
+        expect(page.locator("#toast")).to_contain_text("kept without loss")
+        assert [row["mark"] and row["mark"]["verdict"] for row in daemon.store.rows] == ["bad", None]
+        page.goto(f"{url}/#evidence/{daemon.store.rows[0]['id']}/front")
+        expect(page.locator("#detail .marked-note")).to_contain_text("Bad, says Anna (127.0.0.1)")
+        page.get_by_role("button", name="Take the mark back").click()
+        say_who(page, "Take it back")
+        expect(page.locator("#detail .marked-note")).to_have_count(0)
+    assert daemon.store.rows[0]["mark"] is None
+
+
+def test_what_the_guard_refuses_is_learnt_only_when_somebody_insists(browser, daemon):
+    id = daemon.store.rows[1]["id"]
+    daemon.store.mark_false_reject(id, by="Anna")
+    doubt = Doubt(verdict=id, of_limit=1.8, doubt="one place stands out 1.43 times as far as in good images: a defect?")
+    lesson = Lesson(
+        pipeline="front",
+        state="refused",
+        by="Anna",
+        since=datetime.now(timezone.utc),
+        good=(id,),
+        bad=0,
+        forced=False,
+        model_sha256="0" * 64,
+        doubtful=(doubt,),
+    )
+    daemon.lessons.found = [lesson]
+    with served(daemon) as url, opened_page(browser, f"{url}/#teach") as page:
+        expect(page.locator("#lesson")).to_contain_text("1 of these parts stand far from anything good")
+        expect(page.locator("#lesson .doubt")).to_have_text(doubt.doubt)
+        page.get_by_role("button", name="They are good: learn them all the same").click()
+        say_who(page, "Learn all the same", "Ben")
+        daemon.lessons.found = [lesson.model_copy(update={"doubtful": (), "reason": "1 bad parts would be ok"})]
+        expect(page.locator("#lesson")).to_contain_text("1 bad parts would be ok")
+        expect(page.get_by_role("button", name="learn them all the same")).to_have_count(0)
+        page.get_by_role("button", name="Discard").click()
+        say_who(page, "Discard", "Ben")
+    by = "Ben (127.0.0.1)"
+    assert daemon.lessons.calls == [("start", "front", [id], by, True), ("discard", "front", by)]
+
+
+# On the built-in line, with a real model
+
+SEED, COUNT, BATCH, RATE = 7, 12, 4, 0.4
+LESSON_S = 900.0
+DEFECTS = [defect for _, defect in schedule(SEED, COUNT, RATE)]
+
+
+def decisions(daemon: Any) -> dict[int, tuple[str, str]]:
+    """What was last said of each part that goes round, and the id of that verdict."""
+    found = daemon.api.get("/api/verdicts", params={"limit": COUNT}).raise_for_status().json()["verdicts"]
+    return {one["number"] % COUNT: (one["decision"], one["id"]) for one in reversed(found)}
+
+
+def wait_turn(daemon: Any) -> dict[int, tuple[str, str]]:
+    """Wait until each part has come again."""
+    daemon.wait_judged(COUNT + 1)
+    return decisions(daemon)
+
+
+def lesson_of(daemon: Any) -> dict[str, Any]:
+    (lesson,) = daemon.api.get("/api/lessons").raise_for_status().json()["lessons"]
+    return lesson
+
+
+def wait_lesson(daemon: Any) -> dict[str, Any]:
+    """Wait for the end of a lesson; it comes after all other work of the machine, and so may take its time."""
+    deadline = time.monotonic() + LESSON_S
+    while (lesson := lesson_of(daemon))["state"] == "running":
+        assert time.monotonic() < deadline, lesson
+        time.sleep(0.2)
+    return lesson
+
+
+def mark(page: Any, daemon: Any, id: str, button: str, action: str) -> None:
+    """Mark a part in Evidence."""
+    page.goto(f"{daemon.api.base_url}/#evidence/{id}/a")
+    expect(page.locator("#detail .facts")).to_contain_text(id)  # and not the one before any more
+    page.locator("#detail").get_by_role("button", name=button).click()
+    say_who(page, action)
+
+
+def teach(page: Any, daemon: Any) -> dict[str, Any]:
+    """Start a lesson on the page and wait for its end."""
+    page.get_by_role("link", name="Teach").click()
+    page.locator("#teach-start").click()
+    say_who(page, "Teach")
+    return wait_lesson(daemon)
+
+
+@pytest.mark.slow
+def test_the_loop_from_operator_to_model(browser, model_copy, tmp_path):
+    shots = tmp_path / "shots"
+    more = f"&repeat=1&defect_rate={RATE}&batch={BATCH}"
+    site = make_site(model_copy, cameras={"conveyor": conveyor(2, seed=SEED, count=COUNT, more=more)})
+    first, first_files = Artifact.load(model_copy).manifest.manifest_sha256, content(model_copy)
+    with started(tmp_path, site) as daemon:
+        daemon.wait_state("running")
+        found = wait_turn(daemon)
+        wrong = [number for number, defect in enumerate(DEFECTS) if not defect and found[number][0] == "reject"]
+        missed = [number for number, defect in enumerate(DEFECTS) if defect and found[number][0] == "ok"]
+        stopped = [number for number, defect in enumerate(DEFECTS) if defect and found[number][0] == "reject"]
+        assert len(wrong) >= 2 and missed and stopped, found
+        worst = DEFECTS.index("stain")
+        with opened_page(browser, str(daemon.api.base_url), viewport={"width": 1024, "height": 600}) as page:
+            for number in wrong:
+                mark(page, daemon, found[number][1], "This part was good", "Mark as false reject")
+            for number in (missed[0], worst):
+                mark(page, daemon, found[number][1], "This part was bad", "Mark as bad")
+            page.get_by_role("link", name="Teach").click()
+            expect(page.locator("#teach-note")).to_have_text(f"{len(wrong)} parts are marked good, 2 bad")
+            page.screenshot(path=shots / "chosen.png")
+            lesson = teach(page, daemon)
+            assert lesson["state"] == "ready", lesson
+            assert content(model_copy) == first_files  # the model in service is as it was
+            bad = {
+                part["verdict"]: part for part in lesson["report"]["after"]["fp32"]["parts"] if part["role"] == "bad"
+            }
+            assert bad[found[worst][1]]["decision"] == "reject"
+            expect(page.locator("#lesson")).to_contain_text("Good images that the limit comes from")
+            page.screenshot(path=shots / "compared.png", full_page=True)
+            page.get_by_role("button", name="Accept").click()
+            say_who(page, "Accept")
+            assert daemon.pipeline()["model_sha256"] == Artifact.load(model_copy).manifest.manifest_sha256 != first
+            again = wait_turn(daemon)
+            taught = {
+                part["verdict"] for part in lesson["report"]["after"]["fp32"]["parts"] if part["role"] == "taught"
+            }
+            passing = [number for number in wrong if found[number][1] in taught]
+            assert passing and all(again[number][0] != "reject" for number in passing)
+            assert again[worst][0] == "reject"
+
+            # The defect that is found is taught as good: nobody can let it pass, for it is marked bad too.
+            page.goto(f"{daemon.api.base_url}/#teach")
+            page.get_by_role("button", name="Roll back the model").click()
+            say_who(page, "Roll back")
+            assert daemon.pipeline()["model_sha256"] == first
+            assert content(model_copy) == first_files and len(earlier_versions(model_copy)) == 1
+            assert wait_turn(daemon)[passing[0]][0] == "reject"
+            actions = [row["action"] for row in daemon.api.get("/api/audit").json()]
+            assert actions[:4] == ["roll back model", "accept lesson", "swap model", "teach"]
+        daemon.stop()
+    check_reopened(tmp_path, site, first)
+
+
+def check_reopened(folder: Path, site: dict[str, Any], sha256: str) -> None:
+    """After a restart the model judges that was rolled back to."""
+    with started(folder, site) as daemon:
+        daemon.wait_state("running")
+        assert daemon.pipeline()["model_sha256"] == sha256
+
+
+@pytest.mark.slow
+def test_a_missed_defect_that_is_found_once_may_not_be_taught_away(browser, model_copy, tmp_path):
+    """A second look-alike of a part that is marked bad is offered as good: the lesson is refused, forced or not."""
+    more = f"&repeat=1&defect_rate={RATE}&batch={BATCH}"
+    site = make_site(model_copy, cameras={"conveyor": conveyor(2, seed=SEED, count=COUNT, more=more)})
+    worst = DEFECTS.index("stain")
+    with started(tmp_path, site) as daemon:
+        daemon.wait_state("running")
+        once, twice = wait_turn(daemon)[worst], wait_turn(daemon)[worst]
+        assert once[1] != twice[1] and once[0] == "reject"
+        with opened_page(browser, str(daemon.api.base_url)) as page:
+            mark(page, daemon, once[1], "This part was bad", "Mark as bad")
+            mark(page, daemon, twice[1], "This part was good", "Mark as false reject")
+            lesson = teach(page, daemon)
+            assert lesson["state"] in ("refused", "failed")
+            expect(page.locator("#lesson")).to_contain_text(re.compile("is bad: which of them is it|would be ok"))
+            page.get_by_role("button", name="Discard").click()
+            say_who(page, "Discard")
+        assert daemon.api.get("/api/lessons").json()["lessons"] == []
+        assert [path for path in tmp_path.iterdir() if ".lesson." in path.name] == []
+        daemon.stop()
+
+
+@pytest.mark.slow
+def test_a_kill_in_the_middle_leaves_nothing_half_written_and_a_lesson_that_waits_stays(model_copy, tmp_path):
+    more = f"&repeat=1&defect_rate={RATE}&batch={BATCH}"
+    site = make_site(model_copy, cameras={"conveyor": conveyor(2, seed=SEED, count=COUNT, more=more)})
+    files = content(model_copy)
+
+    def left() -> list[str]:
+        return [path.name for path in tmp_path.iterdir() if ".lesson." in path.name]
+
+    with started(tmp_path, site) as daemon:
+        daemon.wait_state("running")
+        found = wait_turn(daemon)
+        wrong = [id for number, (decision, id) in found.items() if decision == "reject" and not DEFECTS[number]]
+        for id in wrong:
+            daemon.api.post(f"/api/verdicts/{id}/false-reject", json={"by": "Anna"}).raise_for_status()
+        asked = {"pipeline": "a", "verdicts": wrong, "by": "Anna"}
+        daemon.api.post("/api/lessons", json=asked).raise_for_status()
+        refused = daemon.api.post("/api/lessons", json=asked)
+        assert refused.status_code == 409 and "one at a time" in refused.json()["detail"]
+        wait_for(left, "the folder of the lesson")
+        daemon.process.kill()
+        daemon.process.wait()
+    with started(tmp_path, site) as daemon:
+        daemon.wait_state("running")
+        assert daemon.api.get("/api/lessons").json()["lessons"] == [] and left() == []
+        assert content(model_copy) == files and earlier_versions(model_copy) == []
+        daemon.api.post("/api/lessons", json=asked).raise_for_status()
+        assert wait_lesson(daemon)["state"] == "ready"
+        daemon.stop()
+    with started(tmp_path, site) as daemon:
+        daemon.wait_state("running")
+        assert lesson_of(daemon)["state"] == "ready"
+        daemon.api.post("/api/lessons/a/accept", json={"by": "Ben"}).raise_for_status()
+        assert left() == [] and len(earlier_versions(model_copy)) == 1
+        daemon.stop()
