@@ -61,7 +61,7 @@ class Package(BaseModel, frozen=True):
     annotations: dict[str, str]
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         return sum(blob.size for blob in self.files.values())
 
     def dump(self) -> bytes:
@@ -97,8 +97,8 @@ class Package(BaseModel, frozen=True):
             name: Blob(digest=layer.digest, size=layer.size) for name, layer in zip(names, found.layers, strict=True)
         }
         package = cls(files=files, annotations=found.annotations)
-        if package.bytes > MOST_BYTES:
-            raise PackageError(f"its files have {package.bytes} bytes, a model has {MOST_BYTES} at most")
+        if package.size > MOST_BYTES:
+            raise PackageError(f"its files have {package.size} bytes, a model has {MOST_BYTES} at most")
         return package
 
 

@@ -80,7 +80,7 @@ def pull(
     here |= {digest: parts / blob.sha256 for digest, blob in missing.items()}
     _lay_out(package, here, destination)
     shutil.rmtree(parts, ignore_errors=True)
-    return Pulled(digest, len(package.files), package.bytes, fetched, package.annotations)
+    return Pulled(digest, len(package.files), package.size, fetched, package.annotations)
 
 
 def _lay_out(package: Package, here: dict[str, Path], destination: Path) -> None:
@@ -132,6 +132,6 @@ def _check_space(destination: Path, package: Package) -> None:
     folder = next(folder for folder in destination.absolute().parents if folder.exists())
     free = shutil.disk_usage(folder).free
     # Once as it came, and once in the model's folder.
-    needed = 2 * package.bytes + _SPARE_BYTES
+    needed = 2 * package.size + _SPARE_BYTES
     if free < needed:
         raise SettingsError(f"{folder} has {free >> 20} MiB free, the model needs {needed >> 20}: free some space")

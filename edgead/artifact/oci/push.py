@@ -64,7 +64,7 @@ def push(model: Path, reference: Reference, *, transport: httpx.BaseTransport | 
                     raise ArtifactError(f"{model}: {name} {error}: it was changed meanwhile") from error
                 sent += blob.size
         digest = registry.put_manifest(package.dump())
-    return Pushed(str(reference), digest, len(package.files), package.bytes, sent)
+    return Pushed(str(reference), digest, len(package.files), package.size, sent)
 
 
 def packed(model: Path) -> Package:
