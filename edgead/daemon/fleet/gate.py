@@ -53,7 +53,9 @@ class Gate:
         return Opinion("go", f"{healthy} have judged by it for {self._for_s:.0f} s")
 
     def _count(self, devices: Iterable[Device], now_s: float) -> tuple[int, list[str], list[str]]:
-        healthy, faults, refusals = 0, [], []
+        healthy = 0
+        faults: list[str] = []
+        refusals: list[str] = []
         for device in devices:
             if device.report is None:
                 continue
