@@ -146,4 +146,5 @@ def _good_parts(connection: Connection, wanted: ColumnElement[bool], begin: date
 
 def _marked(*columns: ColumnElement[Any]) -> Select:
     """Rejects and reviews that a person found good."""
-    return select(*columns).select_from(marks.join(verdicts, _GIVEN_AGAIN)).where(verdicts.c.decision != "ok")
+    good = marks.c.verdict == "good"
+    return select(*columns).select_from(marks.join(verdicts, _GIVEN_AGAIN)).where(verdicts.c.decision != "ok", good)

@@ -38,6 +38,7 @@ COLUMNS = {
     "marked_at": "instant",
     "marked_by": "text",
     "mark_note": "text",
+    "mark_verdict": "text",
     "images": "text",
 }
 """The columns of an export, with what each holds; `boxes` is JSON, `images` where those of the verdict lie."""

@@ -184,7 +184,7 @@ function pareto(counts) {
 
 function markRow(mark) {
   const link = el("a", { href: `#${linkTo(mark)}` }, stamp(mark.judged_at));
-  return el("li", { class: "mark-row" }, badge(mark.decision), link, el("span", {}, mark.pipeline), el("span", {}, mark.mark_note || "—"), el("span", { class: "muted" }, mark.marked_by));
+  return el("li", { class: "mark-row" }, badge(mark.decision), link, el("span", {}, mark.pipeline), el("b", {}, mark.mark_verdict === "bad" ? t("marked bad") : t("marked good")), el("span", {}, mark.mark_note || "—"), el("span", { class: "muted" }, mark.marked_by));
 }
 
 // One report is counted at a time: who comes second asks again.
