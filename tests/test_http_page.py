@@ -321,7 +321,7 @@ def test_no_text_of_the_page_misses_the_table(browser, daemon, url):
     marked = {text: f"«{text}»" for text in table}
     with opened_page(browser, url, locale="de") as page:
         page.route("**/page/words/de.json", lambda route: route.fulfill(json=marked))
-        for view in ("live", "evidence", "kinds", "report", "system", "changes"):
+        for view in ("live", "evidence", "kinds", "report", "teach", "commission", "system", "changes"):
             page.goto(f"{url}/#{view}")
             page.reload()
             expect(page.locator(f"#{view}")).to_be_visible()
