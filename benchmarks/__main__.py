@@ -26,6 +26,7 @@ BENCHMARKS = (
     "kinds_ncd",
     "large_images",
     "layers",
+    "page_clients",
     "panel",
     "guarantee",
     "guard",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from edgead.daemon.http.schemas import Answer
-from edgead.types import Decision
+from edgead.types import Decision, Opinion
 
 Share = Annotated[float | None, Field(ge=0, le=1)]
 
@@ -81,6 +81,7 @@ class MarkAnswer(Answer):
     marked_at: datetime
     marked_by: str
     mark_note: str
+    mark_verdict: Annotated[Opinion, Field(description="What the person said: good or bad.")]
 
 
 class ReportAnswer(Answer):
