@@ -111,6 +111,9 @@ class FakePipeline:
     def self_test(self) -> dict[str, Any]:
         return {"passed": True, "images": []}
 
+    def sign_own(self, model: Path, *, by: str) -> None:
+        self.calls.append(("sign", model, by))
+
     def swap(self, model: Path, *, by: str) -> None:
         self.calls.append(("swap", model, by))
 

@@ -57,7 +57,12 @@ def test_a_zip_holds_the_same(store, tmp_path):
     assert json.loads(said.stdout) == {"verdicts": 1, "with_images": 1, "output": str(tmp_path / "out.zip")}
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
         assert archive.testzip() is None
-        assert [name.rpartition("/")[2] for name in archive.namelist()] == ["verdicts.csv", "frame.jpg", "heat.jpg"]
+        assert [name.rpartition("/")[2] for name in archive.namelist()] == [
+            "verdicts.csv",
+            "frame.jpg",
+            "frame.png",
+            "heat.jpg",
+        ]
     assert [path.name for path in tmp_path.iterdir()] == ["out.zip"]
 
 

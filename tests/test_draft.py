@@ -80,11 +80,11 @@ def test_a_disk_that_is_full_leaves_the_draft_as_it_was(draft, monkeypatch, fail
     draft.add(part(0))
     calls = []
 
-    def replace(path, content, durable):
+    def replace(path, content, durable, mode):
         calls.append(path)
         if len(calls) == failing:
             raise OSError(28, "No space left on device", str(path))
-        return real(path, content, durable)
+        return real(path, content, durable, mode)
 
     real = atomic._replace
     monkeypatch.setattr(atomic, "_replace", replace)

@@ -22,7 +22,7 @@ from edgead.artifact.signatures.sign import sign
 from edgead.daemon.fleet.devices import Devices
 from edgead.plant.mqtt.options import BrokerOptions
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -63,7 +63,9 @@ def test_everything_but_probes_and_the_empty_page_demands_the_token(patient):
     assert len(paths) > 15
     for path, methods in paths.items():
         for method in methods:
-            answer = patient.request(method, path.format_map(dict.fromkeys(("name", "verdict_id", "image_name"), "x")))
+            answer = patient.request(
+                method, path.format_map(dict.fromkeys(("name", "verdict_id", "image_name", "notice_id"), "x"))
+            )
             refused = answer.status_code == 401
             assert refused == (path not in OPEN_PATHS) or path == "/api/login", (method, path)
     assert patient.get("/openapi.json").status_code == 401

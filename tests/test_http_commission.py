@@ -122,7 +122,7 @@ def test_a_model_goes_beside_the_others_or_nowhere(daemon, learnt, order):
     gone = desk.go("conveyor", "second", "front", "Anna")
     model = daemon.site.pipelines["front"].model.parent / "second"
     assert gone["model"] == str(model) and str(model) in gone["yaml"]
-    assert daemon.pipelines["front"].calls == [("swap", model, "Anna")]
+    assert daemon.pipelines["front"].calls == [("sign", model, "Anna"), ("swap", model, "Anna")]
     assert Artifact.load(model).manifest.training["data"] == "conveyor"
     with pytest.raises(DraftError, match="choose another name"):
         desk.go("conveyor", "second", "front", "Anna")

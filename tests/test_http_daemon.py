@@ -88,6 +88,7 @@ def test_the_line_is_seen_and_steered_from_the_page(browser, url):
             expect(page.locator("#live-image")).not_to_have_attribute("data-frame", seen[-1])
             seen.append(page.locator("#live-image").get_attribute("data-frame"))
         assert seen == sorted(set(seen))
+        page.get_by_text("Details").click()
         expect(page.locator("#latency")).to_contain_text("total")
 
         page.get_by_role("button", name="Change thresholds").click()

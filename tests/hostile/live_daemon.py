@@ -42,7 +42,7 @@ class Slot:
     can_roll_back = False
     thresholds = Thresholds(review=0.4, reject=0.5)
 
-    def __init__(self, pipeline, section, kept, *, threads=None):
+    def __init__(self, pipeline, section, kept, *, threads=None, accept=None):
         self.path = section.model
         self._count = 0
 

@@ -24,6 +24,7 @@ from edgead.daemon import pipeline as pipelines
 from edgead.daemon.broadcast import VerdictFeed
 from edgead.daemon.http import events
 from edgead.daemon.judging import Judging
+from edgead.daemon.notices import Notices
 from edgead.daemon.site_runtime import SiteRuntime
 from edgead.errors import SettingsError
 from edgead.evidence.image_keeper import ImageKeeper
@@ -99,6 +100,7 @@ THREADS = {
     "verdict events": Kill(
         events, "verdict_record", logged('the thread "verdict events" failed'), listen, lambda daemon: daemon.event()
     ),
+    "notices": Kill(Notices, "look", logged('the thread "notices" failed')),
     "reload": Kill(SiteRuntime, "prepare", logged("not reloaded as a whole"), Running.reload),
     "model": Kill(pipelines.Pipeline, "follow", logged("a: keeps its model: the program failed"), follow_another_model),
     "closing": Kill(JsonlSink, "close", logged("failed by RuntimeError"), drop_the_sink),
@@ -118,6 +120,13 @@ BESIDE = {
     "edgead": "of a live source in the camera loop and in a reader process, not of the daemon",
     "mqtt close": "leaves a broker, at the end of a sink",
     "end of the parent": "of a reader process",
+    "collect": "lasting, of commissioning: it comes back by itself",
+    "commission": "follows the process that learns a draft: what fails in it is that the draft was not learnt",
+    "lesson": "catches everything: the lesson has failed then, and says why",
+    "follower": "lasting: a pipeline that follows a tag looks again later",
+    "model pull": "catches everything, for the follower that waits for it",
+    "fleet report": "lasting: it reports again",
+    "?": "of the process that learns a draft: ends it with the daemon",
     "errors of": "of a program that reads a camera, in a reader process",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -22,6 +23,9 @@ class Progress:
     stage: str = "begin"
     done: int = 0
     total: int = 0
+
+
+logger = logging.getLogger(__name__)
 
 
 class Learner:
@@ -67,7 +71,8 @@ class Learner:
     def _follow(self, order: dict[str, Any]) -> None:
         try:
             problem = self._hear(order)
-        except (OSError, ValueError, KeyError):  # it ended early, or said what nobody foresaw
+        except Exception:  # noqa: BLE001  the edge of a thread: it ended early, or said what nobody foresaw
+            logger.exception("what the process that learns says is not understood")
             self._process.kill()
             problem = ""
         code = self._process.wait()
