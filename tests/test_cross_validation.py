@@ -49,6 +49,7 @@ def test_every_image_is_learnt_and_none_scored_by_what_has_seen_it(model, few):
     assert max(seen) < 0.5 * min(limits.scores)
 
 
+@pytest.mark.slow
 def test_one_fold_is_what_a_training_on_the_others_says(model, few, tmp_path):
     fold_of = np.random.default_rng(0).permutation(IMAGES) % 3
     paths = sorted((few / "train/good").iterdir())

@@ -364,6 +364,7 @@ def test_bfloat16_is_for_the_products_alone(teacher_file):
     assert torch.linalg.norm(exact[weight] - rounded[weight]) < 0.05 * torch.linalg.norm(exact[weight])
 
 
+@pytest.mark.slow
 def test_exported_graph(teacher_file, tmp_path):
     import onnxruntime
 

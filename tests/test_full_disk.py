@@ -38,7 +38,7 @@ VERBS = {
 }
 
 
-_VERBS = [pytest.param(verb, marks=pytest.mark.slow if verb == "train again" else ()) for verb in VERBS]
+_VERBS = [pytest.param(verb, marks=pytest.mark.slow if verb in ("train", "train again") else ()) for verb in VERBS]
 
 
 @pytest.mark.parametrize("verb", _VERBS)

@@ -220,6 +220,7 @@ def test_seeded_and_resumed_bit_for_bit(trained, tmp_path):
     assert not torch.equal(weights["adaptor.weight"], other["adaptor.weight"])
 
 
+@pytest.mark.slow
 def test_the_generator_is_absent_from_the_graph(model):
     graph = onnx.load(model / "model.onnx").graph
     operators = {node.op_type for node in graph.node}

@@ -82,6 +82,7 @@ def test_what_is_wrong_with_them_is_reported(environment, trained_model, argumen
     assert what in edgead(environment, "stream", trained_model, *arguments, fails=True)
 
 
+@pytest.mark.slow
 def test_they_run_in_the_daemon(environment, trained_model, tmp_path):
     site = make_site(trained_model, cameras={"grey": {"uri": "grey:?level=90&count=60"}})
     site["pipelines"]["a"] |= {

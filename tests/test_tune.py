@@ -260,6 +260,7 @@ def test_what_is_too_slow_takes_part_with_fewer_rows(good_only, small_space, mon
     assert [one.latency_ms for one in judged] == [20, 10]
 
 
+@pytest.mark.slow
 def test_finalists_are_timed_in_turns_and_a_precision_that_fails_is_reported(
     good_only, small_space, monkeypatch, tmp_path
 ):
