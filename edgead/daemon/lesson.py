@@ -84,9 +84,14 @@ class LessonFolder:
         write_whole(self._file, _Record(folder=self._path, lesson=lesson).model_dump_json().encode())
 
     def remove(self) -> None:
-        """Remove all of it, the draft first: what is left after a kill is found again by its file."""
-        if _MARK in self._path.name:
-            shutil.rmtree(self._path, ignore_errors=True)
+        """Remove all of it, the drafts first: what is left after a kill is found again by its file.
+
+        A process of a daemon that was killed may have made its own folder again after that was removed.
+        """
+        before, mark, _ = self._path.name.partition(_MARK)
+        if mark:
+            for path in self._path.parent.glob(f"{before}{mark}*"):
+                shutil.rmtree(path, ignore_errors=True)
         self._file.unlink(missing_ok=True)
 
 

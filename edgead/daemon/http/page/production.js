@@ -18,7 +18,7 @@ export class ProductionBox {
     this.unitSelect = el("select", { "aria-label": t("What is counted"), onchange: () => this.choose(this.unitSelect.value) });
     this.title = el("p", { class: "muted", role: "status" });
     this.table = el("table", { class: "figures" });
-    this.curve = el("div", { class: "yield-curve", role: "img" });
+    this.curve = el("div", { class: "yield-curve", role: "img", "aria-label": t("Yield by hour: {list}", { list: "—" }) });
     this.caption = el("p", { class: "muted" });
     this.order = el("button", { onclick: () => startOrder(this.found?.order, () => this.load()) }, t("New order"));
     by("production").replaceChildren(
