@@ -3,6 +3,7 @@
 import { post } from "./api.js";
 import { ask, nameField } from "./dialogs.js";
 import { by, el, ms, say } from "./dom.js";
+import { share } from "./marking.js";
 import { t } from "./words.js";
 
 const oneIn = (rate) => Math.round(1 / rate);
@@ -42,7 +43,7 @@ function words({ result, pipelines, next_rate, next_parts }) {
 function tile(view, draft, part) {
   const number = Number.parseInt(part.name, 10);
   const there = draft.images.includes(part.name);
-  const score = t("{number} % of the limit", { number: Math.round(part.percent) });
+  const score = share(part.percent / 100);
   const why = part.odd && (part.held_out ? t("unlike the others; the limit lets it pass") : t("unlike the others; not learnt"));
   const image = el("img", { src: `${view.path}/maps/${part.name}?of=${encodeURIComponent(draft.begun_at)}-${draft.revision}-${draft.result.learnt}`, alt: t("Heat map of part {number}", { number }), loading: "lazy" });
   const out = el("button", { type: "button", "aria-label": t("Take part {number} out", { number }), onclick: () => view.remove(part.name) }, t("Take it out"));
