@@ -33,7 +33,7 @@ const title = (notice) => `${notice.name}: ${TITLES[notice.kind]}`;
 const word = (notice) => (notice.severity === "warning" ? t("Warning") : notice.kind in DETAILS ? t("Alarm") : t("Fault"));
 const graded = (notice) => el("span", { class: "severity", "data-severity": notice.severity }, icon(ICONS[notice.severity]), word(notice));
 const acknowledging = (notice) =>
-  el("button", { "data-notice": notice.id, "aria-label": `${t("Acknowledge")}: ${title(notice)}`, onclick: () => acknowledge(notice, title(notice)) }, t("Acknowledge"));
+  el("button", { "data-needs": "operate", "data-notice": notice.id, "aria-label": `${t("Acknowledge")}: ${title(notice)}`, onclick: () => acknowledge(notice, title(notice)) }, t("Acknowledge"));
 const byUrgency = (one, other) => (other.severity === "critical") - (one.severity === "critical") || other.since.localeCompare(one.since);
 
 export class NoticesView {

@@ -152,7 +152,7 @@ export class CommissionView {
   thumb(name, draft) {
     const number = Number.parseInt(name, 10);
     const image = el("img", { src: `${this.path}/images/${name}?width=240&of=${encodeURIComponent(draft.begun_at)}`, alt: t("Part {number}", { number }), loading: "lazy" });
-    const out = el("button", { type: "button", class: "take-out", "aria-label": t("Take part {number} out", { number }), onclick: () => this.remove(name) }, "\u00d7");
+    const out = el("button", { type: "button", class: "take-out", "data-needs": "engineer", "aria-label": t("Take part {number} out", { number }), onclick: () => this.remove(name) }, "\u00d7");
     return el("li", { "data-name": name }, image, out);
   }
 

@@ -46,7 +46,7 @@ function tile(view, draft, part) {
   const score = share(part.percent / 100);
   const why = part.odd && (part.held_out ? t("unlike the others; the limit lets it pass") : t("unlike the others; not learnt"));
   const image = el("img", { src: `${view.path}/maps/${part.name}?of=${encodeURIComponent(draft.begun_at)}-${draft.revision}-${draft.result.learnt}`, alt: t("Heat map of part {number}", { number }), loading: "lazy" });
-  const out = el("button", { type: "button", "aria-label": t("Take part {number} out", { number }), onclick: () => view.remove(part.name) }, t("Take it out"));
+  const out = el("button", { type: "button", "data-needs": "engineer", "aria-label": t("Take part {number} out", { number }), onclick: () => view.remove(part.name) }, t("Take it out"));
   return el("li", { "data-odd": part.odd }, there ? image : el("span", { class: "gone" }, t("taken out")), el("b", {}, score), el("span", { class: "muted" }, t("Part {number}", { number }), why && `: ${why}`), there && out);
 }
 

@@ -5,8 +5,6 @@ import { ask } from "./dialogs.js";
 import { by, el, say, toast } from "./dom.js";
 import { t } from "./words.js";
 
-// As the daemon's table has it, which refuses whatever this page shows: buttons that stand in index.html.
-const NEEDED = { fire: "operate", "change-thresholds": "engineer", "rename-kind": "engineer", "merge-kind": "engineer", "split-kind": "engineer" };
 const AFTER_END_MS = 500;
 
 let onSignedIn = () => {};
@@ -15,11 +13,11 @@ let ending;
 // `signedIn` is called when a browser was let in, or as somebody else.
 export function watchPeople(signedIn) {
   onSignedIn = signedIn;
-  for (const [id, role] of Object.entries(NEEDED)) by(id)?.setAttribute("data-needs", role);
   by("unlock").addEventListener("click", () => (me().way === "pin" ? lock() : unlock()));
 }
 
-// What the bar says of who is signed in. Buttons that the role may not use are absent: people.css takes them out.
+// What the bar says of who is signed in. Buttons name the role that they need, `data-needs`, as the daemon's table has it,
+// which refuses whatever this page shows; those that the role may not use are absent: people.css takes them out.
 export function showPerson() {
   const { role, way, name, panel, signed_in, can_unlock, raised_s } = me();
   const roles = { view: t("may look"), operate: t("may operate"), engineer: t("engineer") };

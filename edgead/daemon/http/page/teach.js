@@ -116,7 +116,7 @@ export class TeachView {
     if (!lesson) return [el("p", { class: "empty" }, t("Choose parts that were good, and teach them. The model in service stays until you accept what came of it."))];
     const asked = t("{number} parts, asked by {who}, {time}", { number: lesson.good.length, who: lesson.by, time: stamp(lesson.since) });
     const lead = el("p", { class: "muted" }, lesson.forced ? `${asked} · ${t("learnt all the same")}` : asked);
-    const discard = (label) => el("button", { onclick: () => this.decide("discard", label) }, label);
+    const discard = (label) => el("button", { "data-needs": "engineer", onclick: () => this.decide("discard", label) }, label);
     if (lesson.state === "running") {
       return [lead, el("p", { class: "lesson-state", role: "status" }, t("The lesson is being learnt, beside the line:"), " ", el("span", { id: "lesson-age" })), el("div", { class: "actions" }, discard(t("Cancel the lesson")))];
     }
@@ -125,7 +125,7 @@ export class TeachView {
     return [
       lead,
       ...Object.keys(lesson.report.before).flatMap((precision, _, all) => this.comparison(lesson.report, precision, all.length > 1)),
-      el("div", { class: "actions" }, el("button", { class: "primary", onclick: () => this.decide("accept", t("Accept")) }, t("Accept")), discard(t("Discard")), this.sheet(lesson)),
+      el("div", { class: "actions" }, el("button", { class: "primary", "data-needs": "engineer", onclick: () => this.decide("accept", t("Accept")) }, t("Accept")), discard(t("Discard")), this.sheet(lesson)),
     ];
   }
 
@@ -138,7 +138,7 @@ export class TeachView {
 
   insist(lesson) {
     if (!lesson.doubtful.length) return null;
-    return el("button", { class: "danger", onclick: () => this.start(lesson.good, true) }, t("They are good: learn them all the same"));
+    return el("button", { class: "danger", "data-needs": "engineer", onclick: () => this.start(lesson.good, true) }, t("They are good: learn them all the same"));
   }
 
   sheet(lesson) {
