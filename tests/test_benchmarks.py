@@ -36,6 +36,7 @@ def test_median_and_percentiles_are_samples():
     assert (summary.p10_ms, summary.median_ms, summary.p90_ms, summary.rounds) == (1.0, 3.0, 1000.0, 5)
 
 
+@pytest.mark.slow
 def test_every_contender_goes_first_in_some_round():
     calls = []
     contenders = {name: lambda name=name: (calls.append(name), slowly()) for name in "abc"}

@@ -52,6 +52,7 @@ def frames(images: list[np.ndarray]) -> list[Frame]:
     return [frame(image, number) for number, image in enumerate(images)]
 
 
+@pytest.mark.slow
 def test_works_without_the_workstation(commissioned):
     manifest = Artifact.load(commissioned).manifest
     assert manifest.detector == "patchcore"

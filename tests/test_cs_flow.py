@@ -161,6 +161,7 @@ def test_each_epoch_takes_every_image():
     assert sorted(_drawn(3, 16, 0, 7).tolist()) == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_image_score_is_the_mean_square_of_all_z(trained):
     network = trained.network
     image = torch.from_numpy(np.stack([texture(50), 255 - texture(51)]))

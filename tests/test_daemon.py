@@ -72,6 +72,7 @@ def test_the_end_of_a_source_is_reported_and_ends_nothing_else(trained_model, tm
     check_records(daemon)
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_it_at_once(trained_model, tmp_path):
     # The end waits for a model that takes its time.
     site = make_site(trained_model, limits={"drain_s": 60})
@@ -84,6 +85,7 @@ def test_a_second_signal_ends_it_at_once(trained_model, tmp_path):
         assert daemon.process.wait(30) == 128 + signal.SIGINT
 
 
+@pytest.mark.slow
 def test_what_hangs_does_not_hold_up_the_end(trained_model, tmp_path):
     with started(tmp_path, make_site(trained_model, limits={"drain_s": 1}), code=HANGS + START) as daemon:
         daemon.wait_state("running")
@@ -91,6 +93,7 @@ def test_what_hangs_does_not_hold_up_the_end(trained_model, tmp_path):
     assert daemon.said("did not end in time: a")
 
 
+@pytest.mark.slow
 def test_what_holds_the_interpreter_is_ended_by_the_kernel(trained_model, tmp_path):
     holds = (
         "import ctypes\nfrom edgead.daemon.site_runtime import SiteRuntime\n"
@@ -178,6 +181,7 @@ def test_an_image_that_is_sent_goes_the_way_of_every_frame(trained_model, tmp_pa
     assert shown == [(one["id"], one["serial"], one["decision"], one["image_score"]) for one in records]
 
 
+@pytest.mark.slow
 def test_a_message_of_a_broker_judges_one_part(trained_model, tmp_path):
     broker = Broker(tmp_path / "broker")
     broker.start()
@@ -208,6 +212,7 @@ def test_a_message_of_a_broker_judges_one_part(trained_model, tmp_path):
         broker.stop()
 
 
+@pytest.mark.slow
 def test_the_service_manager_is_reported(trained_model, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
@@ -282,6 +287,7 @@ def test_the_demo_site_runs(trained_model, tmp_path):
     check_records(daemon)
 
 
+@pytest.mark.slow
 def test_a_calibration_after_thresholds_of_the_page_is_in_force_after_a_reload_and_in_the_audit(model_copy, tmp_path):
     with started(tmp_path, make_site(model_copy)) as daemon:
         daemon.wait_state("running")

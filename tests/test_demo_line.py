@@ -41,6 +41,7 @@ def test_parts_differ():
     assert np.abs(images[1] - images[2]).mean() > 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_mask_is_what_the_defect_changed(defect):
     for seed in SEEDS:
@@ -52,6 +53,7 @@ def test_mask_is_what_the_defect_changed(defect):
         assert 24 <= mask.sum() < 0.04 * mask.size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_defects_vary_and_can_be_seen(defect):
     areas, contrasts = [], []

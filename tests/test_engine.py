@@ -327,7 +327,7 @@ SMALL = {
 
 
 # Export and engines of one take up to half a minute: the others are among the slow tests.
-_QUICK = {"golden", "patchcore"}
+_QUICK = {"golden"}
 _METHODS = [pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow) for name in METHODS]
 
 

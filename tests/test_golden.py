@@ -203,6 +203,7 @@ def others(line_data) -> list[Path]:
     return list_images(line_data / "train" / "good")[2:22]
 
 
+@pytest.mark.slow
 def test_everything_is_for_review_until_it_is_calibrated(golden_model, line_data, others):
     with Detector.load(golden_model) as detector:
         bad = list_images(line_data / "test" / "scratch")[0]

@@ -82,6 +82,7 @@ def test_bank_size_settings():
     np.testing.assert_array_equal(thinned.arrays["memory_bank"], again.arrays["memory_bank"])
 
 
+@pytest.mark.slow
 def test_fused_graph_gives_patches_and_a_score_of_the_whole_image():
     images = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8) for seed in range(12)]
     plain = PatchCore.from_settings(TINY).fit(images)

@@ -26,6 +26,8 @@ from edgead.export.verify_matrix import all_pairs, verify_pairs  # noqa: E402
 from edgead.images.files import load_image, write_image  # noqa: E402
 from edgead.synthetic.line import render  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 # The layers that matter most; to search for them would take the tests a minute.
 FIRST = [
     "backbone.stages.stem.0",

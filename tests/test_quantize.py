@@ -182,6 +182,7 @@ def relative_error(model, expected, images):
     return np.linalg.norm(run(model, images) - expected) / np.linalg.norm(expected)
 
 
+@pytest.mark.slow
 def test_a_backbone_rounded_for_its_sums_needs_no_layer_in_float(damped):
     model, images, ranges, moments = damped
     images = images[:4]

@@ -152,6 +152,7 @@ TRAPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trap", TRAPS)
 def test_what_would_differ_is_seen(trap, expected, monkeypatch):
     (*target, value), seen = TRAPS[trap]

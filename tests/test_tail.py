@@ -54,6 +54,7 @@ def test_anderson_darling_is_scipys():
     assert anderson_darling(x, fit) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", ["gamma", "normal", "beta"])
 def test_the_extrapolated_rate_is_right_on_average(draw):
     """300 good parts, asked for a rate that needs 999: the true rates are known, and their median must be near."""

@@ -214,6 +214,7 @@ def test_truth_of_the_line_before_and_after(line_data, tmp_path):
     assert after[0][1] >= before[0][1], "defects escape that were found"
 
 
+@pytest.mark.slow
 def test_one_command_goes_back(model_copy, new_batch):
     versions = [content(model_copy)]
     for images in (new_batch[:6], new_batch[6:]):
@@ -327,6 +328,7 @@ def test_a_failure_changes_nothing(model_copy, new_batch, monkeypatch):
     assert [entry.name for entry in model_copy.parent.iterdir()] == ["model"]
 
 
+@pytest.mark.slow
 def test_every_graph_is_calibrated_again(model_copy, new_batch, line_data):
     from edgead.export.calibration_images import find_calibration_images
     from edgead.export.precision import PrecisionPlan, add_precision

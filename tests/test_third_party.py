@@ -67,6 +67,7 @@ def test_they_run_in_the_camera_loop(environment, trained_model, tmp_path):
     assert re.fullmatch(r"(x (ok|review|reject)\n){8}", tally.read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, what",
     [
@@ -101,6 +102,7 @@ def test_they_run_in_the_daemon(environment, trained_model, tmp_path):
     assert "pipelines.a.trigger.n: must be at least 2" in reported
 
 
+@pytest.mark.slow
 def test_they_are_in_the_help_the_schema_and_the_reference(environment):
     reported = edgead(environment, "stream", "--help")
     assert "grey:?level=90" in reported and "tally:PATH?mark=x" in reported and "dimmed" in reported

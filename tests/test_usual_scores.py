@@ -131,6 +131,7 @@ def test_training_brings_down_the_conveyor(trained_model):
     assert usual is not None and usual.min() == 0 < usual.max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "found"), [({}, True), ({"by_place": False}, False), ({"fill": "reflect"}, False)]
 )

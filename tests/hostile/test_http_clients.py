@@ -9,6 +9,8 @@ from hostile.http_clients import KNOWN, WINDOWS, window
 from hostile.served import MOST_FILES, served
 from patience import wait_until
 
+pytestmark = pytest.mark.slow
+
 FOR_S = 3.0
 QUICK = {"nobody", "garbage_8", "half_requests_64", "idle_3000"}
 ALL = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in WINDOWS]

@@ -18,6 +18,7 @@ from edgead.sinks.modbus import ModbusOptions
 MAY_BE_TAKEN = {"twice", "echo"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_plc_that_answers_with_garbage(kind, caplog):
     line = Line()

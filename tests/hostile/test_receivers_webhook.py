@@ -17,6 +17,7 @@ from edgead.sinks.webhook import WebhookOptions
 TIMES = {"timeout_s": 1.0, "give_up_after_s": 1.6, "retry_first_s": 0.4, "retry_most_s": 0.4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_endpoint_that_is_not_decent(kind, caplog):
     line = Line()
