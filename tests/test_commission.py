@@ -28,6 +28,8 @@ from edgead.preprocess import alignment_to
 from edgead.synthetic.line import conveyor
 from edgead.types import Frame
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def parts() -> list[np.ndarray]:

@@ -23,6 +23,8 @@ from edgead.training.cross_validation import cross_validate  # noqa: E402
 from edgead.training.from_folder import train_from_folder  # noqa: E402
 from edgead.training.good_images import GoodImages  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 12
 SETTINGS = {"backbone": "efficientnet_lite0", "image_size": (96, 96), "memory_bank_size": 5000}
 

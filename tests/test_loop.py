@@ -21,6 +21,8 @@ from edgead.methods.checkpoint import Checkpoint, Learner  # noqa: E402
 from edgead.methods.device import choose_device, peak_memory  # noqa: E402
 from edgead.methods.loop import run_steps  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 STEPS = 12
 KEY = {"settings": {"size": (2, 3)}, "data": "abc"}
 

@@ -21,6 +21,8 @@ from edgead.images.files import load_image, write_image
 from edgead.learning.recalibrate import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
 from edgead.synthetic.line import part_seed, render
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory) -> Path:

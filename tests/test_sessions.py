@@ -24,6 +24,8 @@ from edgead.sources.supervised import SupervisedCamera
 from edgead.stream import run
 from edgead.types import Frame
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = Path(__file__).parent / "plugin"
 WHEN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 THREADS, IMAGES = 8, 80

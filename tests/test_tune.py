@@ -37,6 +37,8 @@ from edgead.tune.trial import Outcome, Trial, run_trial  # noqa: E402
 from edgead.tune.trial_runner import Team  # noqa: E402
 from edgead.tune.workers import open_workers  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Point:
