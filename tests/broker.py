@@ -19,6 +19,18 @@ from patience import MOST_S
 USER, PASSWORD = "line7", "hunter2-is-secret"
 
 
+def wait_for_port(process: subprocess.Popen, port: int, log: Path) -> None:
+    """Wait until a server answers; fails with its log where it has ended."""
+    deadline = time.monotonic() + MOST_S
+    while True:
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=MOST_S).close()
+            return
+        except OSError:
+            time.sleep(0.02)
+
+
 def find_mosquitto() -> str:
     found = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
     if not found or not shutil.which("mosquitto_passwd"):
@@ -58,14 +70,7 @@ class Broker:
     def start(self) -> None:
         with open(self._log, "ab") as log:
             self.process = subprocess.Popen([self._program, "-c", self._config], stdout=log, stderr=log)
-        deadline = time.monotonic() + MOST_S
-        while True:
-            assert self.process.poll() is None and time.monotonic() < deadline, self._log.read_text()
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=MOST_S).close()
-                return
-            except OSError:
-                time.sleep(0.02)
+        wait_for_port(self.process, self.port, self._log)
 
     def stop(self) -> None:
         if self.process is not None:

@@ -6,12 +6,11 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from broker import write_certificates
+from broker import wait_for_port, write_certificates
 from patience import MOST_S
 
 from edgead.artifact.folder import new_artifact, write_manifest
@@ -63,14 +62,7 @@ class RealRegistry:
         with open(self._log, "ab") as log:
             command = [self._program, "serve", str(self._config)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
-        deadline = time.monotonic() + MOST_S
-        while True:
-            assert self.process.poll() is None and time.monotonic() < deadline, self._log.read_text()
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=MOST_S).close()
-                return
-            except OSError:
-                time.sleep(0.02)
+        wait_for_port(self.process, self.port, self._log)
 
     def stop(self) -> None:
         if self.process is not None:

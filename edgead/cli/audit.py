@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgead.cli.app import Json, app
+from edgead.cli.app import Json, StoreUrl, app
 from edgead.cli.console import print_json, stderr
 from edgead.errors import SettingsError
 
@@ -27,9 +27,7 @@ class AuditWork(str, Enum):
 def audit(
     work: Annotated[AuditWork, typer.Argument(help="verify its chain, or export all of its rows.")],
     store: Annotated[Path, typer.Argument(help="Folder of an evidence store; or an exported .jsonl file to verify.")],
-    store_url: Annotated[
-        str | None, typer.Option(help="SQLAlchemy URL of the store's database, where it is not in its folder.")
-    ] = None,
+    store_url: StoreUrl = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Of export: the file, JSON lines or, as .csv, a table.")
     ] = None,

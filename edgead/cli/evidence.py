@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from edgead.cli.app import Json, app, print_report
+from edgead.cli.app import Json, StoreUrl, app, print_report
 from edgead.cli.console import stage_bars, stderr
 from edgead.errors import SettingsError
 
@@ -83,9 +83,7 @@ def evidence(
         Path | None,
         typer.Option("--config", "-c", help="Of report: the site file whose shifts count; by default one a day."),
     ] = None,
-    store_url: Annotated[
-        str | None, typer.Option(help="SQLAlchemy URL of the store's database, where it is not in its folder.")
-    ] = None,
+    store_url: StoreUrl = None,
     json: Json = False,
 ) -> None:
     """Take verdicts with their images out of an evidence store, or report its counts and yield."""
