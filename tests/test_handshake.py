@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgead.triggers.handshake import NOT_JUDGED, STATUS_REGISTERS, Command, Handshake, Status
-from edgead.triggers.modbus import text_of
+from edgead.triggers.modbus import words_text
 from edgead.types import DECISIONS, Part
 
 MS = 10**6
@@ -263,4 +263,4 @@ def test_a_plc_may_hold_anything_at_first(registers):
 )
 def test_texts_of_registers(data, text, low_byte_first):
     words = struct.unpack(f"{'<' if low_byte_first else '>'}{len(data) // 2}H", data)
-    assert text_of(words, low_byte_first) == text
+    assert words_text(words, low_byte_first) == text

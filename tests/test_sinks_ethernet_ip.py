@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import pytest
 from modbus_server import free_port
-from patience import MOST_S, wait_for, wait_until
+from patience import wait_until
+from plc_servers import LogixServer
 from verdicts import Line
 
 from edgead.sinks import open_queued
 from edgead.sinks.ethernet_ip import EthernetIpOptions
 from edgead.types import Part
 
-pylogix = pytest.importorskip("pylogix", reason="ETHERNET/IP NOT TESTED: pip install 'edgead[ethernet-ip]'")
+pytest.importorskip("pylogix", reason="ETHERNET/IP NOT TESTED: pip install 'edgead[ethernet-ip]'")
 pytest.importorskip("cpppo", reason="ETHERNET/IP NOT TESTED: pip install cpppo")
 # pylogix makes a socket that it drops when it makes the next one.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Exception ignored in. <socket")]
@@ -32,26 +31,16 @@ def dropped():
 TAGS = "Edgead.Count=DINT Edgead.Score=REAL Edgead.Decision=INT Edgead.Serial.LEN=DINT Edgead.Serial.DATA=SINT[82]"
 
 
-class Plc:
+class Plc(LogixServer):
     """A server with the tags of a verdict."""
 
-    def __init__(self, port, tags=TAGS):
-        command = [sys.executable, "-m", "cpppo.server.enip", "--no-udp", "--no-config", "-a", f"127.0.0.1:{port}"]
-        self._process = subprocess.Popen(
-            [*command, *tags.split()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        self._client = pylogix.PLC("127.0.0.1", timeout=MOST_S, port=port)
-        wait_for(lambda: self._client.Read("Edgead.Count").Status == "Success", "the server")
+    def __init__(self, port):
+        super().__init__(port, TAGS)
 
     def read(self):
         names = ("Count", "Score", "Decision", "Serial.LEN")
-        *values, length = (answer.Value for answer in self._client.Read([f"Edgead.{name}" for name in names]))
-        return (*values, bytes(self._client.Read("Edgead.Serial.DATA[0]", 82).Value[:length]).decode())
-
-    def close(self):
-        self._client.Close()
-        self._process.kill()
-        self._process.wait(MOST_S)
+        *values, length = (answer.Value for answer in self.client.Read([f"Edgead.{name}" for name in names]))
+        return (*values, bytes(self.client.Read("Edgead.Serial.DATA[0]", 82).Value[:length]).decode())
 
 
 @contextmanager

@@ -3,60 +3,37 @@
 from __future__ import annotations
 
 import struct
-import subprocess
-import sys
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import pytest
 from modbus_server import free_port
-from patience import MOST_S, wait_for, wait_until
+from patience import wait_until
+from plc_servers import S7Server
 from verdicts import Line
 
 from edgead.sinks import open_queued
 from edgead.sinks.s7 import S7Options, block
 from edgead.types import Part
 
-snap7 = pytest.importorskip("snap7", reason="S7 NOT TESTED: pip install 'edgead[s7]'")
+pytest.importorskip("snap7", reason="S7 NOT TESTED: pip install 'edgead[s7]'")
 pytestmark = pytest.mark.slow
 DB, START, SIZE, WRITTEN = 5, 10, 100, 48
 
 
-SERVER = f"""
-import sys, time
-from snap7.server import Server
-from snap7.type import SrvArea
-server = Server(log=False)
-server.register_area(SrvArea.DB, {DB}, bytearray({SIZE}))
-server.start(int(sys.argv[1]))
-time.sleep(600)
-"""
-
-
-class Plc:
+class Plc(S7Server):
     """A server in a process of its own, with one data block."""
 
     def __init__(self, port):
-        self._process = subprocess.Popen([sys.executable, "-c", SERVER, str(port)], stderr=subprocess.DEVNULL)
-        self._client = snap7.Client()
-        wait_for(lambda: self._connects(port), "the server")
-
-    def _connects(self, port):
-        with suppress(snap7.error.S7Error):
-            return self._client.connect("127.0.0.1", 0, 1, port)
+        super().__init__(port, DB, SIZE)
 
     def block(self):
-        return bytes(self._client.db_read(DB, 0, SIZE))
+        return bytes(self.client.db_read(DB, 0, SIZE))
 
     def read(self):
         count, score, decision, most, length, text, again = struct.unpack_from(">Ifh BB32s I", self.block(), START)
         assert most == 32 and again == count
         return count, score, decision, text[:length].decode()
-
-    def close(self):
-        self._client.disconnect()
-        self._process.kill()
-        self._process.wait(MOST_S)
 
 
 @contextmanager

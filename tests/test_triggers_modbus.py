@@ -56,10 +56,14 @@ def options(port, **settings):
     return ModbusTriggerOptions.model_validate({**values, **texts, **settings})
 
 
-@contextmanager
 def judging(port, decide=lambda part: "ok", **settings):
+    return judging_by(options(port, **settings), decide)
+
+
+@contextmanager
+def judging_by(section, decide=lambda part: "ok"):
     """A pipeline at a trigger; `judged` has the parts in the order of their verdicts."""
-    trigger, line, judged, stop = open_trigger(options(port, **settings)), Line(), [], threading.Event()
+    trigger, line, judged, stop = open_trigger(section), Line(), [], threading.Event()
 
     def judge():
         while not stop.wait(0.001):
@@ -101,7 +105,7 @@ def test_a_plc_asks_and_reads_the_verdict_of_its_part():
 
 
 def test_a_cable_that_is_pulled_ten_times_loses_and_doubles_no_part(monkeypatch):
-    monkeypatch.setattr("edgead.triggers.modbus._AGAIN_S", 0.02)
+    monkeypatch.setattr("edgead.triggers.plc._AGAIN_S", 0.02)
     with closing(Plc()) as plc, closing(Cable(plc.port)) as cable:
         with judging(cable.port, by_serial) as (trigger, judged):
             for number in range(30):

@@ -18,7 +18,8 @@ class TriggerComponent(Component):
 
 
 TRIGGERS: Registry[TriggerComponent] = Registry(
-    "trigger", tuple(f"edgead.triggers.{name}" for name in "timing mqtt modbus gpio part_in_view".split())
+    "trigger",
+    tuple(f"edgead.triggers.{name}" for name in "timing mqtt modbus s7 ethernet_ip gpio part_in_view".split()),
 )
 
 

@@ -111,7 +111,7 @@ BESIDE = {
     "AnyIO worker thread": "answers one request of the page: what fails in it is the 500 of that request",
     "gpio": "see below",
     "gate": "reads what became of each pulse: the end of the gate's process is reported and counted",
-    "modbus trigger": "catches everything: the trigger has a problem then, and its pipeline is in fault",
+    "plc trigger": "catches everything: the trigger has a problem then, and its pipeline is in fault",
     "opc ua": "its sink fails with each verdict then, and its problem says so",
     "part": "lasting: it comes back by itself, and the part has its reason",
     "codes of": "lasting: what fails in it is a code that is not read",

@@ -1,0 +1,128 @@
+"""A Rockwell or compatible PLC that is asked by EtherNet/IP: connected to when needed, and again after a failure."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from edgead.components.options import Host, Port, Seconds, Section
+from edgead.errors import EdgeadError, SettingsError
+from edgead.process.installation import install_command
+
+# What pylogix raises of an answer that is none.
+_GARBLED = (struct.error, LookupError, ValueError, TypeError)
+
+Tag = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_:.]{0,79}$")]
+
+
+class LogixPlcOptions(Section):
+    """A Rockwell or compatible PLC."""
+
+    host: Annotated[Host, Field(description="Name or address of the PLC.")]
+    port: Annotated[Port, Field(description="Of the PLC.")] = 44818
+    slot: Annotated[int, Field(ge=0, le=31, description="Of the CPU in its rack.")] = 0
+    timeout_s: Annotated[Seconds, Field(description="Of one request, and of connecting.")] = 1.0
+
+
+class LogixPlc:
+    """One connection to a PLC, for one thread.
+
+    Parameters
+    ----------
+    options : LogixPlcOptions
+    tag : str
+        What is shown of it in `uri`.
+    failed : type of EdgeadError
+        What is raised where the PLC is away, refuses or answers something else.
+    micro800 : bool
+
+    Attributes
+    ----------
+    connections : int
+        How often it was connected to: a PLC may have started again in between.
+
+    Raises
+    ------
+    SettingsError
+        The package `pylogix` is missing.
+    """
+
+    def __init__(self, options: LogixPlcOptions, tag: str, failed: type[EdgeadError], *, micro800: bool = False):
+        try:
+            from edgead.plant.ethernet_ip_client import open_client
+        except ModuleNotFoundError:
+            raise SettingsError(f"EtherNet/IP needs `{install_command('ethernet-ip')}`") from None
+        self.uri = f"ethernet-ip://{options.host}:{options.port}/{tag}"
+        self.connections = 0
+        self._options, self._micro800, self._failed = options, micro800, failed
+        self._open = open_client
+        self._client: Any = None
+
+    @property
+    def is_connected(self) -> bool:
+        return self._client is not None
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Connect where there is no connection, and end one that has failed: half an answer may be left in it."""
+        try:
+            if self._client is None:
+                self._connect()
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, tag: str, count: int = 1) -> list[Any]:
+        """Read elements of a tag from the one that it names on, within `connected`."""
+        values = self._ask(tag, "Read", count)
+        values = values if isinstance(values, list) else [values]
+        if len(values) != count:
+            raise self._failed(f"{self.uri}: {tag}: {count} elements were asked for, {len(values)} came")
+        return values
+
+    def write(self, tag: str, value: Any) -> None:
+        """Write a tag, or elements of one from the one that it names on, in one request, within `connected`."""
+        self._ask(tag, "Write", value)
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.conn.limit(self._options.timeout_s)
+            client.Close()
+
+    def _connect(self) -> None:
+        options = self._options
+        # A new client each time: the old one knows types of tags that the PLC may have no more, or never had.
+        self._client = self._open(options.host, options.port, options.slot, options.timeout_s, self._micro800)
+        self._client.conn.limit(options.timeout_s)
+        try:
+            is_there, why = self._client.conn.connect()
+        except _GARBLED as error:
+            raise self._failed(f"{self.uri}: no connection: {_unreadable(error)}") from None
+        except OSError as error:
+            raise self._failed(f"{self.uri}: no connection: {error}") from None
+        if not is_there:
+            raise self._failed(f"{self.uri}: no connection: {why}")
+        self.connections += 1
+
+    def _ask(self, tag: str, request: str, argument: Any) -> Any:
+        client = self._client
+        client.conn.limit(self._options.timeout_s)
+        try:
+            answer = getattr(client, request)(tag, argument)
+        except _GARBLED as error:
+            raise self._failed(f"{self.uri}: {tag}: {_unreadable(error)}") from None
+        except OSError as error:
+            raise self._failed(f"{self.uri}: {tag} cannot be written or read: {error}") from None
+        if answer.Status != "Success":
+            raise self._failed(f"{self.uri}: {tag} cannot be written or read: {answer.Status}")
+        return answer.Value
+
+
+def _unreadable(error: Exception) -> str:
+    return f"the answer cannot be read ({type(error).__name__}: {error})"

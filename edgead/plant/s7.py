@@ -1,0 +1,99 @@
+"""A Siemens PLC that is asked by the S7 protocol: connected to when it is needed, and again after a failure."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+from pydantic import Field
+
+from edgead.components.options import Host, Port, Seconds, Section
+from edgead.errors import EdgeadError, SettingsError
+from edgead.process.installation import install_command
+
+# It logs each failed attempt by itself; who asks says it once.
+logging.getLogger("snap7").setLevel(logging.CRITICAL)
+
+
+class S7PlcOptions(Section):
+    """A Siemens PLC and one of its data blocks."""
+
+    host: Annotated[Host, Field(description="Name or address of the PLC.")]
+    port: Annotated[Port, Field(description="Of the PLC.")] = 102
+    rack: Annotated[int, Field(ge=0, le=7, description="Of the CPU.")] = 0
+    slot: Annotated[int, Field(ge=0, le=31, description="Of the CPU: 1 of an S7-1200 or 1500, 2 of an S7-300.")] = 1
+    db: Annotated[int, Field(ge=1, le=65_535, description="Number of the data block, not optimised.")]
+    timeout_s: Annotated[Seconds, Field(description="Of one request, and of connecting.")] = 1.0
+
+
+class S7Plc:
+    """One connection to a PLC, for one thread.
+
+    Parameters
+    ----------
+    options : S7PlcOptions
+    failed : type of EdgeadError
+        What is raised where the PLC is away, refuses or answers something else.
+
+    Attributes
+    ----------
+    connections : int
+        How often it was connected to: a PLC may have started again in between.
+
+    Raises
+    ------
+    SettingsError
+        The package `python-snap7` is missing.
+    """
+
+    def __init__(self, options: S7PlcOptions, failed: type[EdgeadError]):
+        try:
+            from snap7.error import S7Error
+
+            from edgead.plant.s7_client import LimitedClient
+        except ModuleNotFoundError:
+            raise SettingsError(f"S7 needs `{install_command('s7')}`") from None
+        self.uri = f"s7://{options.host}:{options.port}/db{options.db}"
+        self.connections = 0
+        self._options = options
+        self._failed, self._failure = failed, S7Error
+        self._client = LimitedClient(options.timeout_s)
+
+    @property
+    def is_connected(self) -> bool:
+        return bool(self._client.connected)
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Connect where there is no connection, and end one that has failed: half an answer may be left in it."""
+        options, client = self._options, self._client
+        try:
+            if not client.get_connected():
+                client.disconnect()  # it would leave what is left of the last connection open
+                client.connect(options.host, options.rack, options.slot, options.port)
+                self.connections += 1
+            yield
+        except self._failed:
+            client.disconnect()
+            raise
+        except (self._failure, OSError) as error:
+            client.disconnect()
+            raise self._failed(f"{self.uri}: cannot be written or read: {error}") from None
+        except BaseException:
+            client.disconnect()
+            raise
+
+    def read(self, start: int, size: int) -> bytes:
+        """Read bytes of the data block, within `connected`."""
+        with self._client.limited():
+            return bytes(self._client.db_read(self._options.db, start, size))
+
+    def write(self, start: int, data: bytes) -> None:
+        """Write bytes of the data block in one request, within `connected`."""
+        with self._client.limited():
+            self._client.db_write(self._options.db, start, bytearray(data))
+
+    def close(self) -> None:
+        self._client.disconnect()

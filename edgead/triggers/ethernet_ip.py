@@ -1,0 +1,117 @@
+"""A trigger by a Rockwell or compatible PLC over EtherNet/IP: command and status are members of a tag."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from edgead.plant.ethernet_ip import LogixPlc, LogixPlcOptions, Tag
+from edgead.triggers.contract import TriggerOptions
+from edgead.triggers.handshake import Command
+from edgead.triggers.plc import HandshakeOptions, PlcError, PlcTrigger, settled, text_of
+from edgead.triggers.registry import register
+
+COMMAND_SIZE = 4
+"""DINTs of a command: sequence, heartbeat, recipe and reset."""
+STATUS_SIZE = 12
+"""DINTs of a status: what all three handshakes show, the score as the bits of a REAL, and the number answered again."""
+_SCORE, _ANSWERED = 5, 3
+_LONGEST = 255  # characters of a text; Rockwell's own STRING has 82
+
+
+class EthernetIpTriggerOptions(TriggerOptions, LogixPlcOptions, HandshakeOptions):
+    """Judge the part that a Rockwell PLC asks for, and answer it in a tag (`pip install 'edgead[ethernet-ip]'`)."""
+
+    kind: Literal["ethernet_ip"]
+    tag: Annotated[Tag, Field(description="Whose members Command, Serial, Batch and Status are used.")] = "EdgeadPart"
+    serial: Annotated[bool, Field(description="The PLC writes a serial number to Serial.")] = True
+    batch: Annotated[bool, Field(description="It writes a batch to Batch.")] = False
+
+
+class LogixLink:
+    """Command and status in tags of a PLC; see `PlcLink`.
+
+    Raises
+    ------
+    SettingsError
+        The package `pylogix` is missing.
+    """
+
+    kind = "ethernet_ip"
+
+    def __init__(self, options: EthernetIpTriggerOptions):
+        self._options = options
+        self._plc = LogixPlc(options, options.tag, PlcError)
+        self._last: Command | None = None
+        self.timeout_s = options.timeout_s
+
+    @property
+    def uri(self) -> str:
+        return self._plc.uri
+
+    @property
+    def connections(self) -> int:
+        return self._plc.connections
+
+    @property
+    def is_connected(self) -> bool:
+        return self._plc.is_connected
+
+    def connected(self) -> AbstractContextManager[None]:
+        return self._plc.connected()
+
+    def read_command(self) -> Command:
+        self._last = settled(self._look, self._last, self.uri)
+        return self._last
+
+    def read_status(self) -> tuple[int, ...]:
+        self._last = None  # the PLC may have started again
+        values = self._integers("Status", STATUS_SIZE)
+        score = divmod(values[_SCORE] % 2**32, 2**16)
+        return (*values[:_SCORE], *score, *values[_SCORE + 1 : -1])
+
+    def write_status(self, registers: tuple[int, ...]) -> None:
+        high, low = registers[_SCORE : _SCORE + 2]
+        values = (*registers[:_SCORE], high << 16 | low, *registers[_SCORE + 2 :], registers[_ANSWERED])
+        self._plc.write(f"{self._options.tag}.Status[0]", [_signed(value) for value in values])
+
+    def close(self) -> None:
+        self._plc.close()
+
+    def _look(self) -> Command:
+        sequence, heartbeat, recipe, reset = self._integers("Command", COMMAND_SIZE)
+        last, options = self._last, self._options
+        if last is not None and sequence == last.sequence:
+            return Command(sequence, heartbeat, recipe, reset, last.serial, last.batch)
+        # After the number: the PLC writes it last, and keeps the texts until it is answered.
+        serial = self._text("Serial") if options.serial else ""
+        batch = self._text("Batch") if options.batch else ""
+        return Command(sequence, heartbeat, recipe, reset, serial, batch)
+
+    def _text(self, member: str) -> str:
+        (length,) = self._integers(f"{member}.LEN", 1)
+        if not 0 <= length <= _LONGEST:
+            raise PlcError(f"{self.uri}: {member}.LEN is {length}: is it a STRING?")
+        if length == 0:
+            return ""
+        return text_of(bytes(value % 256 for value in self._integers(f"{member}.DATA", length)))
+
+    def _integers(self, member: str, count: int) -> tuple[int, ...]:
+        name = f"{self._options.tag}.{member}"
+        values = self._plc.read(f"{name}[0]" if member in _ARRAYS else name, count)
+        if not all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+            raise PlcError(f"{self.uri}: {name} holds no whole numbers: make it as the documentation says")
+        return tuple(values)
+
+
+_ARRAYS = {"Command", "Status", "Serial.DATA", "Batch.DATA"}
+
+
+def _signed(value: Any) -> int:
+    """What a DINT holds of it."""
+    return int((value + 2**31) % 2**32 - 2**31)
+
+
+register("ethernet_ip", EthernetIpTriggerOptions, lambda options: PlcTrigger(LogixLink(options), options))
