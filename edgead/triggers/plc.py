@@ -96,6 +96,8 @@ class PlcTrigger:
         self._link, self._options = link, options
         self._handshake = Handshake(options.recipes, round(options.answer_within_s * 1e9))
         self._problem: str | None = f"{link.uri}: not connected yet"
+        self._before: str | None = self._problem  # what the last look found
+        self._has_looked = False
         self._connection = 0
         self._beat_s = float("-inf")
         self._heartbeat: tuple[int, float] | None = None  # the PLC's, and when it changed
@@ -194,7 +196,10 @@ class PlcTrigger:
         return None
 
     def _report(self, problem: str | None) -> None:
-        if problem != self._problem:
+        # A PLC that sends noise is another problem with each look: one that stands gives way to what comes twice.
+        passing = problem is not None and problem != self._before and self._before is not None and self._has_looked
+        self._before, self._has_looked = problem, True
+        if problem != self._problem and not passing:
             self._log.log(logging.WARNING if problem else logging.INFO, "%s", problem or f"{self._link.uri}: connected")
             self._problem = problem
 

@@ -1,0 +1,112 @@
+"""PLCs on S7 and EtherNet/IP whose answers are spoilt: each attempt ends in time, is said, and is made again."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import closing
+
+import pytest
+from hostile.wire import KINDS, MAY_BE_TAKEN, Wire
+from modbus_server import free_port
+from patience import wait_until
+from test_sinks_ethernet_ip import Plc as SinkLogix
+from test_sinks_s7 import DB, START
+from test_sinks_s7 import Plc as SinkS7
+from test_triggers_plc import LogixPlc, S7Plc, by_serial, judging_on
+from verdicts import Line
+
+from edgead.sinks import open_queued
+from edgead.sinks.ethernet_ip import EthernetIpOptions
+from edgead.sinks.s7 import S7Options
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Exception ignored in. <socket")]
+TIMEOUT_S = 0.4
+
+
+@pytest.fixture(autouse=True)
+def dropped():
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope="module", params=["s7", "ethernet_ip"])
+def receiver(request):
+    """A server, and how a sink's section for it is made."""
+    port = free_port()
+    plc, options, own = {
+        "s7": (SinkS7, S7Options, {"db": DB, "start": START}),
+        "ethernet_ip": (SinkLogix, EthernetIpOptions, {}),
+    }[request.param]
+    with closing(plc(port)) as server:
+
+        def section(port):
+            values = {"kind": request.param, "host": "127.0.0.1", "port": port, "timeout_s": TIMEOUT_S}
+            return options.model_validate({**values, **own})
+
+        yield server, section
+
+
+@pytest.fixture(scope="module", params=[S7Plc, LogixPlc], ids=["s7", "ethernet_ip"])
+def asking_plc(request):
+    with closing(request.param(free_port())) as plc:
+        yield plc
+
+
+@pytest.mark.parametrize("from_the_first", [True, False], ids=["from_the_first", "later"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sink_whose_plc_answers_so(receiver, kind, from_the_first, caplog):
+    plc, section = receiver
+    line = Line()
+    with closing(Wire(plc.port)) as wire:
+        queued = open_queued("plc", section(wire.port))
+        try:
+            if not from_the_first:
+                queued.write(*line.part(0.1))
+                wait_until(lambda: queued.status().written == 1)
+            wire.spoil = KINDS[kind]
+            for count in range(1, 4):
+                before = queued.status()
+                queued.write(*line.part(0.9))
+                wait_until(lambda before=before: done(queued.status()) == done(before) + 1)
+                if kind not in MAY_BE_TAKEN:
+                    assert queued.status().failed == count
+                    assert queued.status().problem.startswith(f"{queued.uri}: ")
+            assert "see the log" not in (queued.status().problem or "") and not caplog.records
+            wire.spoil = None
+            before = queued.status().written
+            wait_until(lambda: (queued.write(*line.part(0.5)), queued.status().written > before)[1])
+            assert queued.status().problem is None
+        finally:
+            queued.close(0.5)
+
+
+def done(status):
+    return status.failed + status.written
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_trigger_whose_plc_answers_so_in_the_middle(asking_plc, kind, caplog, monkeypatch):
+    monkeypatch.setattr("edgead.triggers.plc._AGAIN_S", 0.05)
+    plc = asking_plc
+    plc.sequence = 0
+    plc.say()
+    with closing(Wire(plc.port)) as wire:
+        with judging_on(plc, by_serial, wire.port, timeout_s=TIMEOUT_S) as (trigger, judged):
+            wait_until(lambda: plc.status().ready)
+            asked = []
+            for number in range(1, 4):
+                plc.ask(str(number))
+                asked.append(str(number))
+                wire.spoil = KINDS[kind]
+                if kind not in MAY_BE_TAKEN:
+                    wait_until(lambda: trigger.problem is not None)
+                    attempts = wire.accepted
+                    wait_until(lambda attempts=attempts: wire.accepted >= attempts + 3)
+                    assert trigger.problem.startswith(f"{trigger._link.uri}: ")
+                wire.spoil = None
+                wait_until(lambda: trigger.problem is None)
+                assert plc.answer().decision == number % 3
+            if kind != "flipped":
+                assert [part.serial for part in judged] == asked
+            assert "see the log" not in caplog.text
+            assert len(caplog.records) <= 3 * 4 + 1, caplog.text
