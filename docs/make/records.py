@@ -117,7 +117,7 @@ def modbus_page() -> str:
         table(("address", "holds"), rows),
         "## The trigger",
         "Holding registers from the trigger's options `command` and `status` on, see "
-        "[Components](components.md#modbus_1); [how they are used](../how-to/plc-and-plant.md#modbus-in).",
+        "[Components](components.md#modbus_1); [how they are used](../how-to/plc-and-plant.md#a-plc-that-asks).",
         table(("the PLC writes", "holds"), _command_rows()),
         table(("edgead writes, in one request", "holds"), _status_rows()),
     )

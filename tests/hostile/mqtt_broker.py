@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
-CONNECT, PUBLISH, SUBSCRIBE, PINGREQ = 1, 3, 8, 12
+CONNECT, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, PINGREQ = 1, 3, 8, 10, 12
 CONNACK_OK = b"\x20\x02\x00\x00"
 TOPIC = b"line7/trigger"
 _LONGEST_S = 8.0
@@ -69,6 +69,7 @@ KINDS: dict[str, Callable[[], Packets]] = {
     "noise_after_connack": lambda: (CONNACK_OK, _noise()),
     "http": lambda: (b"HTTP/1.1 400 Bad Request\r\n\r\n",),
     "silence": lambda: (),
+    "silence_after_connack": _after_connack(),
     "half_a_connack": lambda: (CONNACK_OK[:3],),
     "connack_without_body": lambda: (b"\x20\x00",),
     "connack_of_100_bytes": lambda: (packet(0x20, bytes(100)),),
@@ -101,7 +102,12 @@ KINDS: dict[str, Callable[[], Packets]] = {
     "qos_2_flood": lambda: _flood(lambda mid: message(bytes(100_000), qos=2, mid=mid)),
 }
 # The connection is closed at once after what is sent.
-BREAKS = {"accepts_and_breaks": _after_connack(), "breaks": lambda: ()}
+BREAKS = {
+    "accepts_and_breaks": _after_connack(),
+    "breaks": lambda: (),
+    "breaks_in_connack": lambda: (CONNACK_OK[:3],),
+    "breaks_in_a_message": _after_connack(message(b"x" * 50)[:-9]),
+}
 
 
 class HostileBroker:
@@ -148,7 +154,8 @@ class HostileBroker:
     def _serve(self, client: socket.socket) -> None:
         with suppress(OSError, IndexError), client, client.makefile("rb") as stream:
             while True:
-                kind, body = _read(stream)
+                head, body = _read(stream)
+                kind = head >> 4
                 if kind == CONNECT:
                     self.connects.append(time.monotonic())
                 if kind == CONNECT and self.attack is not None:
@@ -158,9 +165,10 @@ class HostileBroker:
                     if not self._holds:
                         return
                 elif self.attack is None:
-                    self._answer(client, kind, body)
+                    self._answer(client, head, body)
 
-    def _answer(self, client: socket.socket, kind: int, body: bytes) -> None:
+    def _answer(self, client: socket.socket, head: int, body: bytes) -> None:
+        kind, qos = head >> 4, head >> 1 & 3
         if kind == CONNECT:
             client.sendall(CONNACK_OK)
         elif kind == SUBSCRIBE:
@@ -170,15 +178,18 @@ class HostileBroker:
             client.sendall(b"\xd0\x00")
         elif kind == PUBLISH:
             end = 2 + struct.unpack(">H", body[:2])[0]
-            self.published.append(body[end + 2 :])
-            client.sendall(packet(0x40, body[end : end + 2]))
+            self.published.append(body[end + 2 * bool(qos) :])
+            if qos:
+                client.sendall(packet(0x40, body[end : end + 2]))
+        elif kind == UNSUBSCRIBE:
+            client.sendall(packet(0xB0, body[:2]))
 
 
 def _read(stream) -> tuple[int, bytes]:
-    kind, size, shift = stream.read(1)[0] >> 4, 0, 0
+    head, size, shift = stream.read(1)[0], 0, 0
     while True:
         byte = stream.read(1)[0]
         size |= (byte & 127) << shift
         shift += 7
         if byte < 128:
-            return kind, stream.read(size)
+            return head, stream.read(size)

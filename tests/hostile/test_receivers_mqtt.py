@@ -41,9 +41,21 @@ def paho_threads():
 
 @pytest.mark.parametrize("kind", [*KINDS, *BREAKS])
 def test_a_broker_that_means_harm(kind, caplog):
+    attacked(kind, caplog)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*KINDS, *BREAKS])
+def test_a_broker_that_means_harm_to_sparkplug(kind, caplog):
+    pytest.importorskip("google.protobuf", reason="SPARKPLUG NOT TESTED: pip install 'edgead[sparkplug]'")
+    attacked(kind, caplog, payload="sparkplug", group="plant", node="line7")
+
+
+def attacked(kind, caplog, **settings):
     attack = KINDS.get(kind) or BREAKS[kind]
     before = len(paho_threads())
-    with closing(HostileBroker(attack, holds=kind in KINDS)) as broker, clients_of(broker) as (queued, heard):
+    with closing(HostileBroker(attack, holds=kind in KINDS)) as broker, clients_of(broker, **settings) as clients:
+        queued, heard = clients
         line = Line()
         queued.write(*line.part(0.9))
         wait_until(lambda: broker.connects)
@@ -59,7 +71,7 @@ def test_a_broker_that_means_harm(kind, caplog):
         queued.write(*line.part(0.9))
         wait_until(lambda: queued.status().written >= 2)
         assert len(broker.published) >= 1 and queued.status().problem is None
-    assert len([record for record in caplog.records if record.name.startswith("edgead.sinks")]) <= 40
+    assert len([record for record in caplog.records if record.name.startswith("edgead.")]) <= 40
 
 
 def test_a_connection_that_fails_unforeseen_is_made_again(monkeypatch, caplog):
