@@ -52,7 +52,7 @@ class Program:
 
 
 class S7Plc(Program, S7Server):
-    DB, COMMAND, STATUS = 7, 4, 100
+    kind, DB, COMMAND, STATUS = "s7", 7, 4, 100
 
     def __init__(self, port):
         super().__init__(port, self.DB, 200)
@@ -81,6 +81,7 @@ class S7Plc(Program, S7Server):
 
 
 class LogixPlc(Program, LogixServer):
+    kind = "ethernet_ip"
     TAGS = (
         "Cap.Command=DINT[4] Cap.Serial.LEN=DINT Cap.Serial.DATA=SINT[82] Cap.Batch.LEN=DINT Cap.Batch.DATA=SINT[82] "
         "Cap.Status=DINT[12] Cap.Real=REAL[4]"

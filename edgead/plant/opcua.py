@@ -87,7 +87,9 @@ class OpcUaServer:
         failed: type[EdgeadError],
     ):
         try:
-            from asyncua import Server, ua
+            from asyncua import ua
+
+            from edgead.plant.opcua_guard import GuardedServer
         except ModuleNotFoundError:
             raise SettingsError(f"OPC UA needs `{install_command('opcua')}`") from None
         self.uri = f"opc.tcp://{options.host}:{options.port}"
@@ -95,7 +97,7 @@ class OpcUaServer:
         self._ua, self._options, self._failed = ua, options, failed
         self._names = (folder, event_type, event_fields)
         users: Any = _Users(options)
-        self._server: Any = Server(user_manager=users)
+        self._server: Any = GuardedServer(user_manager=users)
         self._objects: dict[str, Any] = {}
         self._variables: dict[tuple[str, str], Any] = {}
         self._error: Exception | None = None

@@ -20,7 +20,8 @@ from edgead.sinks.ethernet_ip import EthernetIpOptions
 from edgead.sinks.s7 import S7Options
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Exception ignored in. <socket")]
-TIMEOUT_S = 0.4
+# Of one request. cpppo takes long to answer where other work shares the machine.
+TIMEOUTS_S = {"s7": 0.5, "ethernet_ip": 3.0}
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,7 @@ def receiver(request):
     with closing(plc(port)) as server:
 
         def section(port):
-            values = {"kind": request.param, "host": "127.0.0.1", "port": port, "timeout_s": TIMEOUT_S}
+            values = {"kind": request.param, "host": "127.0.0.1", "port": port, "timeout_s": TIMEOUTS_S[request.param]}
             return options.model_validate({**values, **own})
 
         yield server, section
@@ -64,7 +65,7 @@ def test_a_sink_whose_plc_answers_so(receiver, kind, from_the_first, caplog):
                 queued.write(*line.part(0.1))
                 wait_until(lambda: queued.status().written == 1)
             wire.spoil = KINDS[kind]
-            for count in range(1, 4):
+            for count in range(1, 3):
                 before = queued.status()
                 queued.write(*line.part(0.9))
                 wait_until(lambda before=before: done(queued.status()) == done(before) + 1)
@@ -91,17 +92,17 @@ def test_a_trigger_whose_plc_answers_so_in_the_middle(asking_plc, kind, caplog, 
     plc.sequence = 0
     plc.say()
     with closing(Wire(plc.port)) as wire:
-        with judging_on(plc, by_serial, wire.port, timeout_s=TIMEOUT_S) as (trigger, judged):
+        with judging_on(plc, by_serial, wire.port, timeout_s=TIMEOUTS_S[plc.kind]) as (trigger, judged):
             wait_until(lambda: plc.status().ready)
             asked = []
-            for number in range(1, 4):
+            for number in range(1, 3):
                 plc.ask(str(number))
                 asked.append(str(number))
                 wire.spoil = KINDS[kind]
                 if kind not in MAY_BE_TAKEN:
                     wait_until(lambda: trigger.problem is not None)
                     attempts = wire.accepted
-                    wait_until(lambda attempts=attempts: wire.accepted >= attempts + 3)
+                    wait_until(lambda attempts=attempts: wire.accepted >= attempts + 2)
                     assert trigger.problem.startswith(f"{trigger._link.uri}: ")
                 wire.spoil = None
                 wait_until(lambda: trigger.problem is None)
@@ -109,4 +110,4 @@ def test_a_trigger_whose_plc_answers_so_in_the_middle(asking_plc, kind, caplog, 
             if kind != "flipped":
                 assert [part.serial for part in judged] == asked
             assert "see the log" not in caplog.text
-            assert len(caplog.records) <= 3 * 4 + 1, caplog.text
+            assert len(caplog.records) <= 2 * 4 + 1, caplog.text
