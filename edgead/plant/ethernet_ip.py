@@ -74,7 +74,7 @@ class LogixPlc:
                 self._connect()
             yield
         except BaseException:
-            self.close()
+            self._leave(0.0)
             raise
 
     def read(self, tag: str, count: int = 1) -> list[Any]:
@@ -90,9 +90,13 @@ class LogixPlc:
         self._ask(tag, "Write", value)
 
     def close(self) -> None:
+        self._leave(self._options.timeout_s)
+
+    def _leave(self, within_s: float) -> None:
+        """Say good-bye, and wait so long for the answer."""
         client, self._client = self._client, None
         if client is not None:
-            client.conn.limit(self._options.timeout_s)
+            client.conn.limit(within_s)
             client.Close()
 
     def _connect(self) -> None:
