@@ -85,7 +85,8 @@ def done(status):
     return status.failed + status.written
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# Without those that are another command, as far as anybody can see.
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "flipped"])
 def test_a_trigger_whose_plc_answers_so_in_the_middle(asking_plc, kind, caplog, monkeypatch):
     monkeypatch.setattr("edgead.triggers.plc._AGAIN_S", 0.05)
     plc = asking_plc
@@ -107,7 +108,6 @@ def test_a_trigger_whose_plc_answers_so_in_the_middle(asking_plc, kind, caplog, 
                 wire.spoil = None
                 wait_until(lambda: trigger.problem is None)
                 assert plc.answer().decision == number % 3
-            if kind != "flipped":
-                assert [part.serial for part in judged] == asked
+            assert [part.serial for part in judged] == asked
             assert "see the log" not in caplog.text
             assert len(caplog.records) <= 2 * 4 + 1, caplog.text

@@ -48,8 +48,8 @@ KINDS: dict[str, Spoil] = {
     "flipped": _flipped,
     "twice": lambda answer: iter((answer, answer)),
 }
-# What may be taken: no harm comes of the second answer, and some bytes of an answer mean nothing.
-MAY_BE_TAKEN = {"flipped", "twice"}
+# What may be taken: no harm comes of what follows a whole answer, and some bytes of an answer mean nothing.
+MAY_BE_TAKEN = {"flipped", "twice", "one_more_byte_each"}
 
 
 class Wire(Cable):
