@@ -10,7 +10,7 @@ import { t } from "./words.js";
 const LOAD_EVERY_MS = 5000;
 const SMALL = matchMedia("(max-height: 700px), (max-width: 760px)");
 const MOST_LISTED = 30;
-export const TITLES = {
+const TITLES = {
   rejects_in_a_row: t("Rejects in a row"),
   yield_below: t("The yield is low"),
   no_part: t("No part comes"),
@@ -40,6 +40,8 @@ function withState(text) {
   return [STATES[state] ?? state, cameraReason(reason.join(": "))].filter(Boolean).join(": ");
 }
 const detail = (notice) => DETAILS[notice.kind]?.(notice) ?? notice.text;
+// Of one that is remembered without what was measured.
+export const remembered = (notice) => (ALARMS.includes(notice.kind) ? TITLES[notice.kind] : `${TITLES[notice.kind]}: ${detail(notice)}`);
 // Of the store there is one alone.
 const title = (notice) => (notice.about === "store" ? TITLES[notice.kind] : `${notice.name}: ${TITLES[notice.kind]}`);
 const word = (notice) => (notice.severity === "warning" ? t("Warning") : ALARMS.includes(notice.kind) ? t("Alarm") : t("Fault"));

@@ -1,6 +1,6 @@
 // Who changed what: the audit as a table.
 
-import { TITLES } from "./alarms.js";
+import { remembered } from "./alarms.js";
 import { get } from "./api.js";
 import { by, el, say, score, stamp, toast } from "./dom.js";
 import { driftReason } from "./reasons.js";
@@ -41,7 +41,7 @@ function row(change) {
 }
 
 function values({ action, before, after }) {
-  if (action === "acknowledge") return ["—", `${TITLES[after.kind] ?? after.kind}: ${after.text}`];
+  if (action === "acknowledge") return ["—", remembered(after)];
   if (action === "accept drift" && before) return [driftReason(before), "—"];
   return [shown(before), shown(after)];
 }
