@@ -113,7 +113,8 @@ export class NoticesView {
     return el(
       "div", { class: "notice", "data-severity": notice.severity },
       graded(notice),
-      el("p", {}, el("b", {}, title(notice)), el("span", {}, detail(notice), notice.kind === "drift" && [" ", el("a", { href: "#system" }, t("What to do"))])),
+      // What may be cut, where the screen is small, comes last.
+      el("p", {}, el("b", {}, title(notice)), notice.kind === "drift" && el("a", { href: "#system" }, t("What to do")), el("span", {}, detail(notice))),
       el("time", { datetime: notice.since }, stamp(notice.since)),
       acknowledging(notice),
     );
