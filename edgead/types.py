@@ -6,15 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-Decision = Literal["ok", "review", "reject", "fault"]
+DetectorDecision = Literal["ok", "review", "reject"]
+"""What a detector decides, from good to bad."""
+Decision = Literal[DetectorDecision, "fault"]
+DECISIONS: tuple[Decision, ...] = get_args(DetectorDecision)
 FAULT: Decision = "fault"
 """Of a part of which a view is missing; no detector decides so."""
-DECISIONS: tuple[Decision, ...] = ("ok", "review", "reject")
-"""What a detector decides, from good to bad."""
 Opinion = Literal["good", "bad"]
 """What a person says of a part, whatever was decided."""
 UNKNOWN_KIND = "unknown kind"

@@ -13,10 +13,15 @@ import pytest
 from browser import chromium
 from exported import share_tracings
 from fakes import full_disk
+from hypothesis import settings
 
 from edgead.synthetic import write_dataset
 
 Once = Callable[[str, Callable[[Path], object]], Path]
+
+# How long an example takes is up to what else the machine does.
+settings.register_profile("edgead", deadline=None)
+settings.load_profile("edgead")
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -14,11 +12,10 @@ import pytest
 from browser import HALL, SIZES, opened_page, shot
 from daemons import make_site, started
 from fake_daemon import FakeDaemon
+from http_side import served
 from patience import wait_for, wait_until
 
 from edgead.artifact.folder import Artifact
-from edgead.daemon.http.app import build_app
-from edgead.daemon.http.server import serve
 from edgead.dataset.places import read_ignored, read_region
 from edgead.learning.commission import CommissionPlan, commission
 
@@ -32,15 +29,6 @@ def daemon(tmp_path):
     daemon = FakeDaemon(tmp_path)
     daemon.judge(0, 0.1)
     return daemon
-
-
-@contextmanager
-def served(daemon: FakeDaemon) -> Iterator[str]:
-    server = serve(build_app(daemon), daemon.site.http)
-    try:
-        yield f"http://127.0.0.1:{server.port}"
-    finally:
-        server.close()
 
 
 def begin(page, name: str = "Anna") -> None:

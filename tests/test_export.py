@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,6 +26,7 @@ from edgead.export.verify import Compared, _parity, compare, compare_with_torch,
 from edgead.images.files import load_image  # noqa: E402
 from edgead.learning.commission.backbone import PACKAGED  # noqa: E402
 from edgead.learning.recalibrate import thresholds_by_hand, write_thresholds  # noqa: E402
+from edgead.methods.load import load_network  # noqa: E402
 from edgead.training.from_folder import train_from_folder  # noqa: E402
 from edgead.training.good_images import GoodImages  # noqa: E402
 
@@ -189,6 +191,19 @@ def test_device_copy_without_weights(model_copy):
     Detector.load(model_copy).close()
     with pytest.raises(ArtifactError, match="holds no weights.safetensors"):
         compare_with_torch(artifact)
+
+
+def test_weights_are_those_that_the_manifest_lists(trained_model, model_copy):
+    weights = model_copy / "weights.safetensors"
+    loaded = Artifact.load(model_copy)
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")  # exchanged since
+    with pytest.raises(ArtifactError, match=r"weights.safetensors is not the file that was written"):
+        load_network(loaded)
+    weights.unlink()
+    stamp(model_copy)
+    shutil.copy(trained_model / weights.name, weights)  # that nobody vouches for
+    with pytest.raises(ArtifactError, match=r"holds no weights.safetensors that its manifest lists"):
+        load_network(Artifact.load(model_copy))
 
 
 def test_thresholds_come_from_the_shipped_detector(trained_model, line_data):

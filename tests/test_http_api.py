@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 from fake_daemon import FakeDaemon
+from http_side import client_of
 from patience import MOST_S
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -30,10 +31,8 @@ def daemon(tmp_path):
 
 @pytest.fixture
 def client(daemon):
-    server = serve(build_app(daemon), daemon.site.http)
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as client:
+    with client_of(daemon) as client:
         yield client
-    server.close()
 
 
 def decoded(answer) -> np.ndarray:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from urllib.parse import quote
 
-import httpx
 import pytest
 import schemathesis
 from fake_daemon import TOKEN, FakeDaemon
+from http_side import client_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -20,8 +20,6 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from edgead.daemon.http.app import build_app
-from edgead.daemon.http.server import serve
 from edgead.site.schema import HttpSection
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -49,10 +47,8 @@ def daemon(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(daemon):
-    server = serve(build_app(daemon), daemon.site.http)
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", headers=BEARER, timeout=30) as client:
+    with client_of(daemon, headers=BEARER) as client:
         yield client
-    server.close()
 
 
 @pytest.fixture

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
-import httpx
 import numpy as np
 import pytest
-from fake_daemon import FakeDaemon
 from fakes import make_verdict
-from test_evidence import open_store
+from http_side import client_of, daemon_with_store
 from verdicts import Line
 
-from edgead.daemon.http.app import build_app
-from edgead.daemon.http.server import serve
 from edgead.images.density import box_density
 from edgead.inspector import MOST_KINDS, OTHER_KINDS, Inspector
 from edgead.types import UNKNOWN_KIND
@@ -26,16 +21,14 @@ BY = {"by": "Anna"}
 
 @pytest.fixture
 def daemon(tmp_path):
-    with closing(open_store(tmp_path / "evidence")) as store:
-        yield FakeDaemon(tmp_path, store=store)
+    with daemon_with_store(tmp_path) as daemon:
+        yield daemon
 
 
 @pytest.fixture
 def client(daemon):
-    server = serve(build_app(daemon), daemon.site.http)
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as client:
+    with client_of(daemon) as client:
         yield client
-    server.close()
 
 
 @pytest.fixture

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-from contextlib import closing
 
 import pytest
 from browser import PHONE, opened_page
-from fake_daemon import FakeDaemon
+from http_side import daemon_with_store, served
 from patience import wait_until
-from test_evidence import open_store
 
-from edgead.daemon.http.app import build_app
-from edgead.daemon.http.server import serve
 from edgead.types import UNKNOWN_KIND
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
@@ -22,19 +18,17 @@ KINDS = ["kind 1", "kind 2", "kind 1", UNKNOWN_KIND, "kind 1", "kind 3"]
 
 @pytest.fixture
 def daemon(tmp_path):
-    with closing(open_store(tmp_path / "evidence", before=0, after=0)) as store:
-        daemon = FakeDaemon(tmp_path, store=store)
+    with daemon_with_store(tmp_path, before=0, after=0) as daemon:
         for number, kind in enumerate(KINDS):
             daemon.judge(number, 0.9, kind)
-        wait_until(lambda: store.status()["images_written"] == 2 * len(KINDS))
+        wait_until(lambda: daemon.store.status()["images_written"] == 2 * len(KINDS))
         yield daemon
 
 
 @pytest.fixture
 def url(daemon):
-    server = serve(build_app(daemon), daemon.site.http)
-    yield f"http://127.0.0.1:{server.port}"
-    server.close()
+    with served(daemon) as url:
+        yield url
 
 
 def pareto(page):

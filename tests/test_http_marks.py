@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import cv2
-import httpx
 import numpy as np
 import pytest
-from fake_daemon import FakeDaemon, make_judged
-
-from edgead.daemon.http.app import build_app
-from edgead.daemon.http.server import serve
-from edgead.evidence import EvidenceStore
-from edgead.evidence.settings import StoreSection
+from fake_daemon import make_judged
+from http_side import client_of, daemon_with_store
 
 
 @pytest.fixture
 def daemon(tmp_path):
-    store = EvidenceStore(StoreSection(folder=tmp_path / "evidence", free_mib=0, commit_within_ms=10_000))
-    yield FakeDaemon(tmp_path, store=store)
-    store.close()
+    with daemon_with_store(tmp_path) as daemon:
+        yield daemon
 
 
 @pytest.fixture
 def client(daemon):
-    server = serve(build_app(daemon), daemon.site.http)
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as client:
+    with client_of(daemon) as client:
         yield client
-    server.close()
 
 
 def test_an_ok_part_is_seen_marked_bad_and_kept_as_it_was(client, daemon):

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-import httpx
 import pytest
 from fake_daemon import FakeDaemon
-from patience import MOST_S, wait_until
+from http_side import client_of
+from patience import wait_until
 
-from edgead.daemon.http.app import build_app
-from edgead.daemon.http.server import serve
 from edgead.serialization.notice import notice_record
 
 
@@ -22,10 +20,8 @@ def daemon(tmp_path):
 
 @pytest.fixture
 def client(daemon):
-    server = serve(build_app(daemon), daemon.site.http)
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=MOST_S) as client:
+    with client_of(daemon) as client:
         yield client
-    server.close()
 
 
 def test_what_stands_and_what_stood_is_listed_and_can_be_acknowledged_once(client, daemon):

@@ -7,10 +7,9 @@ import re
 import pytest
 from browser import SIZES, opened_page, shot
 from fake_daemon import FakeDaemon
+from http_side import served
 from patience import wait_until
 
-from edgead.daemon.http.app import build_app
-from edgead.daemon.http.server import serve
 from edgead.serialization.notice import Notice
 
 expect = pytest.importorskip("playwright.sync_api", reason="drives the browser").expect
@@ -33,9 +32,8 @@ def daemon(tmp_path):
 
 @pytest.fixture
 def url(daemon):
-    server = serve(build_app(daemon), daemon.site.http)
-    yield f"http://127.0.0.1:{server.port}"
-    server.close()
+    with served(daemon) as url:
+        yield url
 
 
 def raise_row(daemon: FakeDaemon) -> Notice:

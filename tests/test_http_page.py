@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from browser import PHONE, opened_page
 from fake_daemon import TOKEN, FakeDaemon
+from http_side import served
 from patience import wait_until
 from pydantic import SecretStr
 from test_page_words import PAGE
 
-from edgead.daemon.http.app import build_app
-from edgead.daemon.http.server import serve
 from edgead.site.schema import HttpSection
 from edgead.types import Part
 
@@ -29,15 +26,6 @@ def daemon(tmp_path):
     for number, score in enumerate([0.1, 0.45, 0.9, 0.2]):
         daemon.judge(number, score)
     return daemon
-
-
-@contextmanager
-def served(daemon: FakeDaemon, port: int = 0) -> Iterator[str]:
-    server = serve(build_app(daemon), daemon.site.http.model_copy(update={"port": port}))
-    try:
-        yield f"http://127.0.0.1:{server.port}"
-    finally:
-        server.close()
 
 
 @pytest.fixture

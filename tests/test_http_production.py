@@ -5,17 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from contextlib import closing
 from datetime import datetime, timedelta, timezone
 
-import httpx
 import pytest
-from fake_daemon import FakeDaemon
+from http_side import client_of, daemon_with_store
 from patience import wait_until
-from test_evidence import open_store
 
-from edgead.daemon.http.app import build_app
-from edgead.daemon.http.server import serve
 from edgead.types import Part
 
 SCORES = (0.1, 0.2, 0.45, 0.9, 0.9)
@@ -24,16 +19,14 @@ TWO_DAYS = {"since": (datetime.now(timezone.utc) - timedelta(days=2)).isoformat(
 
 @pytest.fixture
 def daemon(tmp_path):
-    with closing(open_store(tmp_path / "evidence", before=0, after=0)) as store:
-        yield FakeDaemon(tmp_path, store=store)
+    with daemon_with_store(tmp_path, before=0, after=0) as daemon:
+        yield daemon
 
 
 @pytest.fixture
 def client(daemon):
-    server = serve(build_app(daemon), daemon.site.http)
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}/api", timeout=30) as client:
+    with client_of(daemon, "/api") as client:
         yield client
-    server.close()
 
 
 @pytest.fixture

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from contextlib import closing
 
 import pytest
 from browser import PHONE, opened_page
-from fake_daemon import FakeDaemon
+from http_side import daemon_with_store, served
 from patience import wait_until
-from test_evidence import open_store
 
-from edgead.daemon.http.app import build_app
-from edgead.daemon.http.server import serve
 from edgead.types import Part
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
@@ -23,22 +19,20 @@ SCORES = (0.1, 0.2, 0.1, 0.3, 0.45, 0.9, 0.9)
 
 @pytest.fixture
 def daemon(tmp_path):
-    with closing(open_store(tmp_path / "evidence", before=0, after=0)) as store:
-        daemon = FakeDaemon(tmp_path, store=store)
+    with daemon_with_store(tmp_path, before=0, after=0) as daemon:
         ids = [
             daemon.judge(number, score, "scratch" if score > 0.5 else None, Part(batch=f"b {number % 2}"))
             for number, score in enumerate(SCORES)
         ]
-        store.mark_false_reject(ids[-1], by="Anna", note="dust")
-        wait_until(lambda: store.status()["images_written"] == 7)  # the marked one without loss as well
+        daemon.store.mark_false_reject(ids[-1], by="Anna", note="dust")
+        wait_until(lambda: daemon.store.status()["images_written"] == 7)  # the marked one without loss as well
         yield daemon
 
 
 @pytest.fixture
 def url(daemon):
-    server = serve(build_app(daemon), daemon.site.http)
-    yield f"http://127.0.0.1:{server.port}"
-    server.close()
+    with served(daemon) as url:
+        yield url
 
 
 def figures(page, place):

@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import httpx
 import pytest
 import schemathesis
 from fake_daemon import FakeDaemon
+from http_side import client_of
 from hypothesis import HealthCheck, given, settings
 from people import TOKENS, make_section
 
 from edgead.daemon.http.app import build_app
 from edgead.daemon.http.middleware import OPEN_PATHS
 from edgead.daemon.http.roles import NEEDED, may, role_needed
-from edgead.daemon.http.server import serve
 from edgead.site.users import ROLES
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
@@ -81,10 +80,8 @@ def daemon(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(daemon):
-    server = serve(build_app(daemon), daemon.site.http)
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as client:
+    with client_of(daemon) as client:
         yield client
-    server.close()
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,6 @@ def test_agree_with_scikit_learn(data):
 
 
 @given(labelled_scores())
-@settings(deadline=None)
 def test_auroc_depends_on_the_order_only(data):
     labels, scores = data
     value = metrics.auroc(labels, scores)
@@ -53,7 +52,6 @@ def test_auroc_depends_on_the_order_only(data):
 
 
 @given(labelled_scores(), st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_the_order_of_images_does_not_matter(data, random):
     labels, scores = data
     order = list(range(len(labels)))

@@ -12,8 +12,9 @@ import pytest
 from accessibility import grave_findings
 from browser import HALL, PANEL, PHONE, SIZES, opened_page
 from fake_daemon import FakeDaemon, FakePipeline, make_judged
+from http_side import served
 from patience import wait_until
-from test_http_page import HIDDEN_UNDER_THE_BAR, served
+from test_http_page import HIDDEN_UNDER_THE_BAR
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
 expect = sync_api.expect

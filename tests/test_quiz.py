@@ -16,7 +16,7 @@ import pytest
 from chat_server import ChatServer
 from command_line import run_here
 from fakes import make_verdict
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgead.dataset.folders import DatasetError, find_test_images
@@ -192,7 +192,6 @@ def test_questions_on_one_image_count_as_one_where_they_go_together(data):
     assert ratio == pytest.approx(math.sqrt(3), rel=0.1)
 
 
-@settings(deadline=None)
 @given(n=st.integers(1, 500), share=st.floats(0, 1), confidence=st.floats(0.5, 0.999))
 def test_wilsons_bounds_are_where_the_score_test_just_rejects(n, share, confidence):
     count = round(share * n)

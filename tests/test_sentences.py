@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from command_line import run_here
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from verdicts import Line
 
@@ -84,7 +84,6 @@ def rarities(record):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@settings(deadline=None)
 @given(record=records, counted=counts)
 def test_all_that_is_said_is_in_the_record(language, record, counted):
     said = sentence(record, language, counted)
@@ -99,7 +98,6 @@ def test_all_that_is_said_is_in_the_record(language, record, counted):
     assert words <= set(in_table), words - set(in_table)
 
 
-@settings(deadline=None)
 @given(record=records, counted=counts)
 def test_scores_are_on_the_right_side_of_what_is_said_to_be_their_limit(record, counted):
     if record.get("image_score") is not None and not math.isfinite(record["image_score"]):
@@ -113,7 +111,6 @@ def test_scores_are_on_the_right_side_of_what_is_said_to_be_their_limit(record, 
         assert (score > shown) == (record["image_score"] > limit)
 
 
-@settings(deadline=None)
 @given(p=st.floats(1e-12, 1, exclude_max=True))
 def test_what_is_said_of_rarity_is_true_where_the_p_value_is(p):
     said = sentence({"decision": "reject", "p_value": p})

@@ -13,8 +13,8 @@ from browser import SIZES, opened_page, shot
 from daemons import conveyor, make_site, started
 from fake_daemon import FakeDaemon
 from fakes import content
+from http_side import served
 from patience import wait_for
-from test_http_page import served
 
 from edgead.artifact.folder import Artifact
 from edgead.artifact.versions import earlier_versions

@@ -253,6 +253,7 @@ def test_every_family_is_exported_with_mvg(name, line_data, tmp_path):
     arguments += ["--image-size", f"{5 * patch},{4 * patch}", "--weights", tmp_path / "w.safetensors"]
     ended = run_here("train", line_data, "-o", tmp_path / "m", "--detector", "mvg", *arguments)
     assert ended.returncode == 0, ended.stderr
-    ended = run_here("export", tmp_path / "m", line_data, "--precision", "fp16")
+    # Of random weights half floats change more than of learnt ones.
+    ended = run_here("export", tmp_path / "m", line_data, "--precision", "fp16", "--tolerance", "0.01")
     assert ended.returncode == 0, ended.stderr
     assert run_here("verify", tmp_path / "m", "--all").returncode == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from edgead.artifact.files import ArtifactError
 from edgead.artifact.manifest_file import read_manifest
 from edgead.artifact.versions import earlier_versions, keep_and_replace
+from edgead.errors import SettingsError
 
 
 def bring_back(path: Path, manifest_sha256: str) -> None:
@@ -16,10 +17,16 @@ def bring_back(path: Path, manifest_sha256: str) -> None:
 
     Raises
     ------
-    OSError
+    SettingsError
         The folders cannot be exchanged; all is as it was.
     """
-    path = path.resolve()
+    try:
+        _bring_back(path.resolve(), manifest_sha256)
+    except OSError as error:
+        raise SettingsError(f"{path}: its version before cannot be put back: {error.strerror}") from error
+
+
+def _bring_back(path: Path, manifest_sha256: str) -> None:
     if _sha256(path) == manifest_sha256:
         return
     wanted = next((each for each in reversed(earlier_versions(path)) if _sha256(each) == manifest_sha256), None)

@@ -125,6 +125,21 @@ class Artifact:
         except ImageError as error:
             raise ArtifactError(f"{self.path}: {name} is no image: {error}; copy the model again") from error
 
+    def optional_file(self, name: str) -> bytes | None:
+        """Read a file that not every model has; None where the manifest does not list it, whatever lies there.
+
+        Of a draft, whose manifest lists no files yet, what lies there is read.
+
+        Raises
+        ------
+        ArtifactError
+            It cannot be read, or is not what was written.
+        """
+        expected = self._sha256.get(name)
+        if expected is None and (self._sha256 or not (self.path / name).is_file()):
+            return None
+        return read_file(self.path, name, expected)
+
     def array(self, name: str) -> np.ndarray:
         """Read one of the arrays, float32 (rows, columns), read only.
 

@@ -28,14 +28,6 @@ class DeviceName(Word):
     cuda = "cuda"
 
 
-class MadeMethod(Word):
-    ratio = "ratio"
-    paste = "paste"
-    drawn = "drawn"
-    seas = "seas"
-    anogen = "anogen"
-
-
 class SortMethod(Word):
     residuals = "residuals"
     anomaly_ncd = "anomaly_ncd"

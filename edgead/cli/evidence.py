@@ -14,6 +14,9 @@ from rich.table import Table
 from edgead.cli.app import Json, StoreUrl, app, print_report
 from edgead.cli.console import stage_bars, stderr
 from edgead.errors import SettingsError
+from edgead.evidence.production.formats import Format
+from edgead.evidence.production.periods import By
+from edgead.types import DetectorDecision
 
 if TYPE_CHECKING:
     from edgead.evidence.access import Access
@@ -27,32 +30,6 @@ class EvidenceWork(str, Enum):
 
     export = "export"
     report = "report"
-
-
-class GroupedBy(str, Enum):
-    """What a report counts by."""
-
-    shift = "shift"
-    day = "day"
-    order = "order"
-    batch = "batch"
-    recipe = "recipe"
-
-
-class TableFormat(str, Enum):
-    """What a table is written as."""
-
-    csv = "csv"
-    parquet = "parquet"
-    jsonl = "jsonl"
-
-
-class Decided(str, Enum):
-    """What was decided."""
-
-    ok = "ok"
-    review = "review"
-    reject = "reject"
 
 
 @app.command()
@@ -70,15 +47,13 @@ def evidence(
     ] = "7d",
     until: Annotated[str | None, typer.Option(help="Up to when, written likewise; by default now.")] = None,
     pipeline: Annotated[str | None, typer.Option(help="Only of this one, or of this part of several views.")] = None,
-    decision: Annotated[Decided | None, typer.Option(help="Of export: only what was so decided.")] = None,
+    decision: Annotated[DetectorDecision | None, typer.Option(help="Of export: only what was so decided.")] = None,
     batch: Annotated[str | None, typer.Option(help="Of export: only parts of this batch.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Of export: only parts of this recipe.")] = None,
     marked: Annotated[bool, typer.Option("--marked", help="Of export: only what a person marked.")] = False,
-    table: Annotated[TableFormat, typer.Option("--format", help="Of the table; parquet needs its extra.")] = (
-        TableFormat.csv
-    ),
+    table: Annotated[Format, typer.Option("--format", help="Of the table; parquet needs its extra.")] = "csv",
     images: Annotated[bool, typer.Option("--images", help="Of export: with the images that are kept.")] = False,
-    by: Annotated[GroupedBy, typer.Option(help="Of report: what is counted by.")] = GroupedBy.shift,
+    by: Annotated[By, typer.Option(help="Of report: what is counted by.")] = "shift",
     config: Annotated[
         Path | None,
         typer.Option("--config", "-c", help="Of report: the site file whose shifts count; by default one a day."),
@@ -94,14 +69,13 @@ def evidence(
         begin, end = _time(since, until, access.now())
         if work is EvidenceWork.report:
             _refuse(work, decision=decision, batch=batch, recipe=recipe, marked=marked, images=images)
-            found = _report(access, (begin, end), by.value, pipeline, config)
+            found = _report(access, (begin, end), by, pipeline, config)
             _write_report(found, output, table)
             print_report(_as_json(found), json, lambda: _table(found))
             return
         if output is None:
             raise SettingsError("--output is missing: a new folder, or a file such as -o verdicts.zip")
-        chosen: Any = decision.value if decision else None
-        wanted = Wanted(begin, end, pipeline, chosen, batch, recipe, marked)
+        wanted = Wanted(begin, end, pipeline, decision, batch, recipe, marked)
         report = _export(access, wanted, store if images else None, table, output)
     print_report(report, json, lambda: f"{report['verdicts']} verdicts, {report['with_images']} with images: {output}")
 
@@ -133,12 +107,12 @@ def _refuse(work: EvidenceWork, **given: Any) -> None:
             raise SettingsError(f"--{name} does not go with `edgead evidence {work.value}`")
 
 
-def _export(access: Access, wanted: Wanted, store: Path | None, table: TableFormat, output: Path) -> dict[str, Any]:
+def _export(access: Access, wanted: Wanted, store: Path | None, table: Format, output: Path) -> dict[str, Any]:
     from edgead.evidence.folder import ImageFolder
     from edgead.evidence.production.export import Export, export_to_folder, export_to_zip
 
     folder = None if store is None else ImageFolder(store / "pictures")
-    export = Export(access, wanted, table.value, folder)
+    export = Export(access, wanted, table, folder)
     verdicts = export.count()
     if not verdicts:
         raise SettingsError("there are no such verdicts: choose a longer time with --since, or fewer conditions")
@@ -148,7 +122,7 @@ def _export(access: Access, wanted: Wanted, store: Path | None, table: TableForm
     return {"verdicts": verdicts, "with_images": with_images, "output": str(output)}
 
 
-def _report(access: Access, time: tuple[datetime, datetime], by: Any, only: str | None, config: Path | None) -> Printed:
+def _report(access: Access, time: tuple[datetime, datetime], by: By, only: str | None, config: Path | None) -> Printed:
     from edgead.evidence.kinds import Kinds
     from edgead.evidence.production.counts import pipelines_of, units_of
     from edgead.evidence.production.orders import Orders
@@ -183,7 +157,7 @@ def _chosen(units: list[tuple[Unit, bool]], only: str | None) -> tuple[Unit, ...
     return found
 
 
-def _write_report(found: Printed, output: Path | None, table: TableFormat) -> None:
+def _write_report(found: Printed, output: Path | None, table: Format) -> None:
     from edgead.evidence.production.formats import encode
     from edgead.evidence.production.page import report_page
     from edgead.evidence.production.report import COLUMNS
@@ -195,7 +169,7 @@ def _write_report(found: Printed, output: Path | None, table: TableFormat) -> No
     if output.suffix.lower() == ".html":
         write_whole(output, report_page(found).encode())
     else:
-        write_whole(output, b"".join(encode(table.value, COLUMNS, [rows_of(found.groups)])))
+        write_whole(output, b"".join(encode(table, COLUMNS, [rows_of(found.groups)])))
     stderr.print(f"written: {output}", soft_wrap=True)
 
 

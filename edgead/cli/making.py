@@ -6,13 +6,13 @@ import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 
 from edgead.cli.app import Group, Json, Seed, app, print_report, read_setting
-from edgead.cli.choices import Device, DeviceName, MadeMethod
+from edgead.cli.choices import Device, DeviceName
 from edgead.cli.console import facts_table, stage_bars, stderr
 from edgead.dataset.folders import resize_map
 from edgead.dataset.made import LEARNT, Method
@@ -51,12 +51,12 @@ def defects(
         Path | None, typer.Option(help="Mask of the places where defects may be; by default near where they were.")
     ] = None,
     method: Annotated[
-        MadeMethod,
+        Method,
         typer.Option(
             help="ratio multiplies a part by what the defect did to its surroundings, paste takes the pixels of the "
             "reject, drawn needs no rejects; seas and anogen learn with a Stable Diffusion, on a GPU."
         ),
-    ] = MadeMethod.ratio,
+    ] = "ratio",
     weights: Annotated[
         Path | None, typer.Option(help="Of seas and anogen: folder of a Stable Diffusion, as diffusers writes it.")
     ] = None,
@@ -75,7 +75,7 @@ def defects(
     """Put real defects onto good parts, with exact masks; `edgead report MODEL MADE --forecast` judges them."""
     from edgead.synthetic.made_set import Recipe, make_defects
 
-    recipe = Recipe(count, cast(Method, method.value), where, group, seed)
+    recipe = Recipe(count, method, where, group, seed)
     chosen = {**({} if steps is None else {"steps": steps}), **dict(map(read_setting, setting or []))}
     if (weights is None) == (recipe.method in LEARNT):
         raise SettingsError(

@@ -7,7 +7,7 @@ import os
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -15,9 +15,7 @@ from rich.table import Table
 from edgead.cli.app import Json, app, print_report
 from edgead.cli.console import stderr
 from edgead.errors import SettingsError
-
-if TYPE_CHECKING:
-    from edgead.site.users import User
+from edgead.site.users import Role, User, find_user, read_users, user_name, write_users
 
 
 class UserAction(str, Enum):
@@ -27,12 +25,6 @@ class UserAction(str, Enum):
     passwd = "passwd"
     role = "role"
     pin = "pin"
-
-
-class RoleName(str, Enum):
-    view = "view"
-    operate = "operate"
-    engineer = "engineer"
 
 
 @app.command()
@@ -45,15 +37,13 @@ def user(
         ),
     ],
     name: Annotated[str | None, typer.Argument(help="Of the person; it stands in the list of changes.")] = None,
-    role: Annotated[RoleName | None, typer.Option(help="What the person may do, for `add` and `role`.")] = None,
+    role: Annotated[Role | None, typer.Option(help="What the person may do, for `add` and `role`.")] = None,
     users: Annotated[Path, typer.Option(help="The file that `http.users` of the site file names.")] = Path(
         "users.yaml"
     ),
     json: Json = False,
 ) -> None:
     """Say who may sign in on the daemon's page by name. Passwords and PINs are asked for, or read from a pipe."""
-    from edgead.site.users import read_users, write_users
-
     known = read_users(users)
     if action is UserAction.list:
         listed = {each: {"role": kept.role, "pin": kept.pin is not None} for each, kept in known.items()}
@@ -73,11 +63,10 @@ def user(
 
 
 def _changed(
-    users: Path, known: dict[str, User], action: UserAction, name: str, role: RoleName | None
+    users: Path, known: dict[str, User], action: UserAction, name: str, role: Role | None
 ) -> tuple[str, User | None]:
     """Make what is to stand in the file of a person: None where nothing."""
     from edgead.site.passwords import check_argon2, hash_secret
-    from edgead.site.users import User, find_user, user_name
 
     check_argon2()  # before anything is asked for
     found = find_user(known, name)
@@ -89,7 +78,7 @@ def _changed(
         except ValueError as error:
             raise SettingsError(f"{name!r}: {error}") from None
         assert role is not None
-        return name, User(role=role.value, password=hash_secret(_asked_password(name)))
+        return name, User(role=role, password=hash_secret(_asked_password(name)))
     if found is None:
         raise SettingsError(f"{users}: there is no {name!r}, known are {', '.join(known) or 'none'}")
     name, user = found
@@ -98,7 +87,7 @@ def _changed(
     if action is UserAction.pin:
         pin = _asked_pin(name)
         return name, user.model_copy(update={"pin": hash_secret(pin) if pin else None})
-    return name, user.model_copy(update={"role": role.value}) if role else None
+    return name, user.model_copy(update={"role": role}) if role else None
 
 
 def _asked_password(name: str) -> str:

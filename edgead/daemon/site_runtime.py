@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import reduce
 from typing import Any
@@ -14,6 +13,7 @@ from edgead import kernels
 from edgead.artifact.signatures.trust import ModelTrust
 from edgead.daemon.fleet.member import Member
 from edgead.daemon.judging import Receivers
+from edgead.daemon.model_changes import ModelChanges
 from edgead.daemon.notices import Notices
 from edgead.daemon.parts import PartGroups
 from edgead.daemon.pipeline import Pipeline
@@ -21,14 +21,13 @@ from edgead.daemon.site_diff import SiteDiff, site_diff
 from edgead.daemon.steering import Wiring
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.daemon.within import all_within
-from edgead.errors import EdgeadError
 from edgead.evidence import EvidenceStore
 from edgead.evidence.folder_lock import FolderLock
 from edgead.process.real_time import Scheduling, start_opencv_threads
 from edgead.serialization.notice import Notice
 from edgead.sinks import open_queued
 from edgead.sinks.queued import QueuedSink
-from edgead.site.schema import PipelineSection, Site
+from edgead.site.schema import Site
 from edgead.sources.supervised import SupervisedCamera
 from edgead.types import Frame, Verdict
 
@@ -39,8 +38,6 @@ DRIFT = "drift"
 NOTICES = "notices.json"
 # How long parts that a reload takes out may take to end.
 _LEAVE_S = 2.0
-# How long a reload waits for models before it leaves them to their threads.
-_FOLLOW_S = 20.0
 
 
 class SiteRuntime:
@@ -69,7 +66,7 @@ class SiteRuntime:
         self._schedulings: list[Scheduling] = []
         self._is_open = False
         self._lock: FolderLock | None = None
-        self._following: dict[str, threading.Thread] = {}
+        self._model_changes = ModelChanges()
 
     @property
     def settled(self) -> bool:
@@ -142,7 +139,8 @@ class SiteRuntime:
             pipeline.start()  # where its restarts were used up
         self._place_kernels()
         all_within(_LEAVE_S, [sink.close for sink in leaving])
-        self._follow(new, difference.pipelines.started)
+        running = [self.pipelines[name] for name in self.pipelines.keys() - difference.pipelines.started]
+        self._model_changes.follow(running, new.pipelines)
         self.fleet.follow(new, self.pipelines, self.store)
 
     def close(self, deadline: float, also: Iterable[Callable[[], Any]] = ()) -> dict[str, Any]:
@@ -222,34 +220,6 @@ class SiteRuntime:
         cameras = [self.cameras.pop(name) for name in difference.cameras.stopped if name in self.cameras]
         all_within(_LEAVE_S, [camera.close for camera in cameras])
         self._start(new, difference.cameras.started, difference.pipelines.started)
-
-    def _follow(self, new: Site, started: Set[str]) -> None:
-        """Apply the new site file to running pipelines; where a model is refused, the old one stays.
-
-        One that is loaded for longer is left to its thread: the next reload must not wait for it.
-        """
-        for name in self.pipelines.keys() - started:
-            busy = self._following.get(name)
-            if busy is not None and busy.is_alive():
-                logger.error("%s: keeps its model: the one of an earlier reload is still being loaded", name)
-                continue
-            work = (self.pipelines[name], new.pipelines[name])
-            self._following[name] = threading.Thread(target=_follow_one, args=work, name=f"model {name}", daemon=True)
-            self._following[name].start()
-        deadline = time.monotonic() + _FOLLOW_S
-        for name, thread in self._following.items():
-            thread.join(max(0.0, deadline - time.monotonic()))
-            if thread.is_alive():
-                logger.error("%s: its model is not loaded after %g s; the old one judges meanwhile", name, _FOLLOW_S)
-
-
-def _follow_one(pipeline: Pipeline, section: PipelineSection) -> None:
-    try:
-        pipeline.follow(section)
-    except EdgeadError as error:
-        logger.error("%s: keeps its model: %s", pipeline.name, error, extra={"pipeline": pipeline.name})
-    except Exception:  # noqa: BLE001  a reload's edge: the model in service goes on
-        logger.exception("%s: keeps its model: the program failed", pipeline.name, extra={"pipeline": pipeline.name})
 
 
 def _closing(sink: QueuedSink, within_s: float) -> Callable[[], None]:

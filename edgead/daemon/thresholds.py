@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from datetime import datetime, timezone
 from pathlib import Path
 
 from pydantic import RootModel, ValidationError
 
+from edgead.artifact.identity import scorer_sha256
 from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Manifest, ThresholdChange
+from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
+
+logger = logging.getLogger(__name__)
 
 
 class Thresholds(Limits):
@@ -26,10 +31,12 @@ class Thresholds(Limits):
         return self.model_copy(update={"at": datetime.now(timezone.utc)})
 
 
-def last_change(manifest: Manifest, precision: str) -> ThresholdChange | None:
-    """Find the last change of a graph's thresholds in the model itself; None where they never were changed."""
-    changes = (change for change in manifest.threshold_changes if change.precision == precision)
-    return max(changes, key=lambda change: change.changed_at, default=None)
+def thresholds_of(detector: Detector) -> Thresholds:
+    """Read the thresholds that a detector judges by; raises SettingsError where it has none."""
+    limits = detector.graph.calibration
+    if limits is None:
+        raise SettingsError(f"{detector.artifact.path} has no thresholds")
+    return Thresholds(review=limits.review, reject=limits.reject)
 
 
 class _Content(RootModel[dict[str, dict[str, Thresholds]]]):
@@ -78,3 +85,72 @@ class KeptThresholds:
             write_whole(self._file, json.dumps(content, indent=1).encode())
         except OSError as error:
             raise SettingsError(f"{self._file} cannot be written: {error.strerror}") from error
+
+
+class PipelineThresholds:
+    """What the detectors of one pipeline judge by: what a person set, or the calibration of a model since.
+
+    Parameters
+    ----------
+    pipeline : str
+    kept : KeptThresholds
+    """
+
+    def __init__(self, pipeline: str, kept: KeptThresholds):
+        self._pipeline, self._kept = pipeline, kept
+        self._superseded: tuple[Thresholds, Thresholds] | None = None
+
+    def apply(self, detector: Detector) -> None:
+        """Let a detector judge by what a person set for this pipeline, unless the model has been calibrated since.
+
+        Raises
+        ------
+        SettingsError
+            What was set cannot be read.
+        """
+        scorer, legacy = _scorers(detector)
+        kept = self._kept.find(self._pipeline, scorer, legacy)
+        if kept is None:
+            return
+        change = _last_change(detector.manifest, detector.graph.precision)
+        if kept.at is not None and change is not None and change.changed_at > kept.at:
+            now = thresholds_of(detector).model_copy(update={"by": change.author, "at": change.changed_at})
+            self._superseded = kept, now
+            self._kept.keep(self._pipeline, scorer, now)
+            text = f"{self._pipeline}: judges by the thresholds of a calibration, newer than those that {kept.by} set"
+            logger.warning(text, extra={"pipeline": self._pipeline, **now.values()})
+            return
+        detector.set_thresholds(**kept.values())
+        text = f"{self._pipeline}: judges by thresholds that {kept.by} set"
+        logger.info(text, extra={"pipeline": self._pipeline, **kept.values()})
+
+    def set(self, detector: Detector, thresholds: Thresholds) -> Thresholds:
+        """Keep thresholds, and let a detector judge by them; returns those before.
+
+        Raises
+        ------
+        SettingsError
+            They cannot be kept, and nothing changes.
+        """
+        before = thresholds_of(detector)
+        self._kept.keep(self._pipeline, _scorers(detector)[0], thresholds.now())
+        detector.set_thresholds(**thresholds.values())
+        return before
+
+    def take_superseded(self) -> tuple[Thresholds, Thresholds] | None:
+        """Give, once, the thresholds of a person and those of the model, changed since, that are in force instead."""
+        superseded, self._superseded = self._superseded, None
+        return superseded
+
+
+def _last_change(manifest: Manifest, precision: str) -> ThresholdChange | None:
+    """Find the last change of a graph's thresholds in the model itself; None where they never were changed."""
+    changes = (change for change in manifest.threshold_changes if change.precision == precision)
+    return max(changes, key=lambda change: change.changed_at, default=None)
+
+
+def _scorers(detector: Detector) -> tuple[str, str]:
+    """Name what thresholds belong to: what makes the scores; and what they belonged to before, the whole manifest."""
+    precision = detector.graph.precision
+    scorer = scorer_sha256(detector.manifest, detector.graph)
+    return f"{scorer}/{precision}", f"{detector.manifest.manifest_sha256}/{precision}"

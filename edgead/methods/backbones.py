@@ -95,6 +95,12 @@ def build_backbone(
     return backbone.eval().requires_grad_(False)
 
 
+def layer_shapes(backbone: Backbone, image_size: tuple[int, int]) -> list[tuple[int, int, int]]:
+    """Find the channels, rows and columns of each layer, finest first, for images of a size (height, width)."""
+    with torch.inference_mode():
+        return [tuple(layer.shape[1:]) for layer in backbone(torch.zeros(1, 3, *image_size))]
+
+
 def check_backbone(name: str, layers: Sequence[str]) -> None:
     """Raise SettingsError unless there is a backbone of that name with these layers, at least one."""
     if name not in (*BACKBONES, *TOWERS):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
-from edgead.methods.backbones import Backbone, build_backbone
+from edgead.methods.backbones import Backbone, build_backbone, layer_shapes
 from edgead.methods.checkpoint import Learner
 from edgead.methods.cross_scale_flow import CrossScaleFlow, FlowShape, negative_log_likelihood
 from edgead.methods.device import CPU, bfloat16_products
@@ -147,9 +147,8 @@ class CsFlow(Method[CsFlowConfig]):
         backbone = build_backbone(
             config.backbone, (config.layer,), image_size=config.image_size, weights=weights, pretrained=pretrained
         )
-        with torch.inference_mode():
-            channels, *grid = backbone(torch.zeros(1, 3, *config.image_size))[0].shape[1:]
-        stride = config.image_size[0] // grid[0]
+        ((channels, rows, _),) = layer_shapes(backbone, config.image_size)
+        stride = config.image_size[0] // rows
         multiple = stride * 2 ** (config.scales - 1)
         if any(side % multiple for side in config.image_size):
             raise SettingsError(

@@ -14,7 +14,7 @@ from edgead.artifact.manifest import Preprocessing
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.heads.patches import USUAL
-from edgead.methods.backbones import LITE, build_backbone
+from edgead.methods.backbones import LITE, build_backbone, layer_shapes
 from edgead.methods.lite_student import SEEN, TAUGHT, LiteStudent
 from edgead.methods.lite_training import learn_lite
 from edgead.methods.method import Course, Method
@@ -107,8 +107,7 @@ class EfficientADLite(Method[LiteConfig]):
         backbone = build_backbone(
             config.backbone, (SEEN, *TAUGHT), image_size=config.image_size, weights=weights, pretrained=pretrained
         )
-        with torch.inference_mode():
-            channels = [level.shape[1] for level in backbone(torch.zeros(1, 3, *config.image_size))]
+        channels = [shape[0] for shape in layer_shapes(backbone, config.image_size)]
         with torch.random.fork_rng([]):
             torch.manual_seed(config.seed)
             self.network = LiteStudent(backbone, channels, config.width, own_grids=config.own_grids).eval()

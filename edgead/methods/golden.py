@@ -23,7 +23,7 @@ from edgead.artifact.manifest import Preprocessing
 from edgead.errors import SettingsError
 from edgead.heads.local import GOLDEN, GOLDEN_LOOK, LocalHead
 from edgead.heads.placing import STAYS, Placer
-from edgead.methods.backbones import Backbone, build_backbone, check_backbone
+from edgead.methods.backbones import Backbone, build_backbone, check_backbone, layer_shapes
 from edgead.methods.extraction import extract_patches
 from edgead.methods.method import Course, Method
 from edgead.methods.network import PatchFeatures
@@ -136,10 +136,9 @@ class Golden(Method[GoldenConfig]):
         backbone = build_backbone(
             config.backbone, config.layers, image_size=config.image_size, weights=weights, pretrained=pretrained
         )
-        with torch.inference_mode():
-            levels = backbone(torch.zeros(1, 3, *config.image_size))
-        self.grid: tuple[int, int] = tuple(levels[0].shape[-2:])  # type: ignore[assignment]
-        channels = [level.shape[1] for level in levels]
+        shapes = layer_shapes(backbone, config.image_size)
+        self.grid = shapes[0][1:]
+        channels = [shape[0] for shape in shapes]
         self.network = (
             GoldenFeatures(backbone, channels, damp_length=config.damp_length, look_px=config.look_px)
             if config.look_px

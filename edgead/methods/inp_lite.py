@@ -20,7 +20,7 @@ from edgead.artifact.manifest import Preprocessing
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.memory_bank.feature_metric import inverse_root
-from edgead.methods.backbones import LITE, build_backbone
+from edgead.methods.backbones import LITE, build_backbone, layer_shapes
 from edgead.methods.checkpoint import Learner
 from edgead.methods.device import CPU
 from edgead.methods.extraction import extract_patches
@@ -147,10 +147,9 @@ class InpLite(Method[InpLiteConfig]):
         backbone = build_backbone(
             config.backbone, LAYERS, image_size=config.image_size, weights=weights, pretrained=pretrained
         )
-        with torch.inference_mode():
-            levels = backbone(torch.zeros(1, 3, *config.image_size))
-        self.grid = tuple(levels[0].shape[-2:])
-        channels = [level.shape[1] for level in levels]
+        shapes = layer_shapes(backbone, config.image_size)
+        self.grid = shapes[0][1:]
+        channels = [shape[0] for shape in shapes]
         if sum(channels) % config.heads:
             raise SettingsError(f"heads={config.heads}: the {sum(channels)} channels of a patch are no multiple of it")
         with torch.random.fork_rng([]):
@@ -183,7 +182,7 @@ class InpLite(Method[InpLiteConfig]):
         patches = extract_patches(
             self.network.features,
             images,
-            self.grid,  # type: ignore[arg-type]
+            self.grid,
             max_patches=min(config.max_patches, config.seen_patches * len(images)),
             groups=course.groups,
             rng=np.random.default_rng(config.seed),

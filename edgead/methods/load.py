@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,22 +26,25 @@ def load_network(artifact: Artifact) -> nn.Module:
     Raises
     ------
     ArtifactError
-        Unknown detector, or weights that are missing or do not fit.
+        Unknown detector, or weights that are missing, not what was written, or do not fit.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     name = artifact.manifest.detector
     if name not in METHODS:
         raise ArtifactError(f"{artifact.path}: unknown detector {name!r}, this edgead knows {', '.join(METHODS)}")
-    weights = artifact.path / "weights.safetensors"
-    if not weights.is_file() and "commissioned" in artifact.manifest.training:
+    weights = artifact.optional_file("weights.safetensors")
+    if weights is None and "commissioned" in artifact.manifest.training:
         return _commissioned_network(artifact)
-    if not weights.is_file():
-        raise ArtifactError(f"{artifact.path} holds no weights.safetensors: use the model as it left the workstation")
+    if weights is None:
+        raise ArtifactError(
+            f"{artifact.path} holds no weights.safetensors that its manifest lists: use the model as it left the "
+            "workstation"
+        )
     try:
         network = METHODS.find(name).from_settings(_settings(artifact), pretrained=False).network
-        network.load_state_dict({**load_file(weights), **_learnt(artifact)})
+        network.load_state_dict({**load(weights), **_learnt(artifact)})
     except (KeyError, RuntimeError, SafetensorError) as error:
         raise ArtifactError(f"{artifact.path}: settings and weights do not fit ({error}): retrain the model") from error
     return network.eval()
@@ -51,7 +53,7 @@ def load_network(artifact: Artifact) -> nn.Module:
 def _commissioned_network(artifact: Artifact) -> nn.Module:
     """Rebuild the network of a model that a device made: the packaged weights, and what it has learnt."""
     network = PatchCore.from_settings(_settings(artifact)).network
-    learnt = _learnt(artifact) or _constants(artifact.model_path)
+    learnt = _learnt(artifact) or _constants(artifact.graph("fp32").read())
     for name, buffer in network.named_buffers(recurse=False):
         if name in learnt:
             buffer.copy_(learnt[name].reshape(buffer.shape))
@@ -62,13 +64,12 @@ def _learnt(artifact: Artifact) -> dict[str, Tensor]:
     return {name: torch.tensor(file.read()) for name, file in artifact.graph("fp32").arrays.items()}
 
 
-def _constants(graph: Path) -> dict[str, Tensor]:
+def _constants(content: bytes) -> dict[str, Tensor]:
     """Where earlier models have what they learnt."""
     import onnx
 
-    return {
-        tensor.name: torch.tensor(onnx.numpy_helper.to_array(tensor)) for tensor in onnx.load(graph).graph.initializer
-    }
+    graph = onnx.load_from_string(content).graph
+    return {tensor.name: torch.tensor(onnx.numpy_helper.to_array(tensor)) for tensor in graph.initializer}
 
 
 def _settings(artifact: Artifact) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
-from edgead.methods.backbones import LITE_LAYERS, Backbone, build_backbone, check_backbone
+from edgead.methods.backbones import LITE_LAYERS, Backbone, build_backbone, check_backbone, layer_shapes
 from edgead.methods.gaussian import Gaussian, Reduction, check_reduction, chi_quantile, gaussians, sum_distances
 from edgead.methods.method import Course, Method
 from edgead.methods.pyramid import each_batch, on_finest_grid, pool
@@ -133,8 +133,7 @@ class Mvg(Method[MvgConfig]):
         backbone = build_backbone(
             config.backbone, config.layers, image_size=config.image_size, weights=weights, pretrained=pretrained
         )
-        with torch.inference_mode():
-            channels = [level.shape[1] for level in backbone(torch.zeros(1, 3, *config.image_size))]
+        channels = [shape[0] for shape in layer_shapes(backbone, config.image_size)]
         self.network = GaussianLevels(backbone, channels, config.map_layers).eval()
 
     @property

@@ -19,7 +19,7 @@ from edgead.heads.patches import USUAL
 from edgead.memory_bank.coreset import BankRule, choose_memory_bank
 from edgead.memory_bank.usual_scores import fit_usual_scores, fold_of_groups, left_out_maps, look_at
 from edgead.methods.augmented import CHANGES, Augmented
-from edgead.methods.backbones import build_backbone, check_backbone
+from edgead.methods.backbones import build_backbone, check_backbone, layer_shapes
 from edgead.methods.extraction import extract_patches
 from edgead.methods.global_local import FusedFeatures
 from edgead.methods.method import Course, Method
@@ -148,10 +148,9 @@ class PatchCore(Method[PatchCoreConfig]):
             weights=weights,
             pretrained=pretrained,
         )
-        with torch.inference_mode():
-            levels = dict(zip(backbone.layers, backbone(torch.zeros(1, 3, *config.image_size)), strict=True))
-        self.grid = tuple(next(level for name, level in levels.items() if name in config.layers).shape[-2:])
-        channels = [level.shape[1] for level in levels.values()]
+        shapes = dict(zip(backbone.layers, layer_shapes(backbone, config.image_size), strict=True))
+        self.grid = next(shape[1:] for name, shape in shapes.items() if name in config.layers)
+        channels = [shape[0] for shape in shapes.values()]
         network: PatchFeatures
         if config.global_weight:
             network = FusedFeatures(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from edgead.artifact.manifest import Preprocessing
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
-from edgead.methods.backbones import build_backbone, check_backbone
+from edgead.methods.backbones import build_backbone, check_backbone, layer_shapes
 from edgead.methods.checkpoint import Learner
 from edgead.methods.chosen import Chosen
 from edgead.methods.device import CPU
@@ -170,13 +170,12 @@ class SimpleNet(Method[SimpleNetConfig]):
         backbone = build_backbone(
             config.backbone, config.layers, image_size=config.image_size, weights=weights, pretrained=pretrained
         )
-        with torch.inference_mode():
-            layers = backbone(torch.zeros(1, 3, *config.image_size))
-        self.grid = tuple(layers[0].shape[-2:])
+        shapes = layer_shapes(backbone, config.image_size)
+        self.grid = shapes[0][1:]
         if config.features == "unfolded":
             features: PatchFeatures = UnfoldedFeatures(backbone, config.embedding)
         else:
-            channels = [layer.shape[1] for layer in layers]
+            channels = [shape[0] for shape in shapes]
             features = PatchFeatures(backbone, channels, damp_length=config.damp_length, whiten=config.whiten)
         with torch.random.fork_rng([]):
             torch.manual_seed(config.seed)

@@ -25,9 +25,18 @@ class Runtime(Protocol):
     """What `run` returns."""
 
     def run(self, images: np.ndarray) -> dict[str, Any]:
-        """Run the network; the arrays returned are overwritten by the next call.
+        """Run the network on one image.
 
-        They are ndarrays; what patches are scored by may be a DeviceArray if the runtime was opened with `on_device`.
+        Parameters
+        ----------
+        images : ndarray of shape (1, h, w, 3), uint8, RGB
+            `self.input` itself is used as it is, anything else is copied into it.
+
+        Returns
+        -------
+        dict of str to ndarray or DeviceArray
+            float32 output by name, which the next call writes over. What patches are scored by may be a DeviceArray if
+            the runtime was opened with `on_device`.
         """
         ...
 

@@ -61,18 +61,7 @@ class OrtRuntime:
             raise ArtifactError(f"{graph.path} cannot be run by ONNX Runtime: {error}") from error
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Run the network on one image.
-
-        Parameters
-        ----------
-        images : ndarray of shape (1, h, w, 3), uint8, RGB
-            `self.input` itself is used as it is, anything else is copied into it.
-
-        Returns
-        -------
-        dict of str to ndarray
-            float32 output by name; overwritten by the next call.
-        """
+        """Run the network on one image; see `edgead.runtime.contract.Runtime.run`."""
         if images is not self.input:
             np.copyto(self.input, images, casting="no")
         self._workers.follow_caller()

@@ -103,18 +103,7 @@ class TensorRtRuntime:
         return done
 
     def run(self, images: np.ndarray) -> dict[str, Any]:
-        """Run the network on one image.
-
-        Parameters
-        ----------
-        images : ndarray of shape (1, h, w, 3), uint8, RGB
-            `self.input` itself is used as it is, anything else is copied into it.
-
-        Returns
-        -------
-        dict of str to ndarray or DeviceArray
-            float32 output by name; overwritten by the next call.
-        """
+        """Run the network on one image; see `edgead.runtime.contract.Runtime.run`."""
         if self._closed:
             raise RuntimeError("this runtime was closed")
         if images is not self.input:

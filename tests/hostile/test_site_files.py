@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -158,14 +159,14 @@ def test_a_daemon_that_reads_it_goes_on_judging(name, daemon):
 @pytest.mark.slow
 def test_a_model_that_is_loaded_for_ever_holds_up_no_signal(trained_model, tmp_path):
     hangs = (
-        "import time\nfrom edgead.daemon import site_runtime\nfrom edgead.daemon.active_model import ActiveModel\n"
-        "site_runtime._FOLLOW_S = 1.0\n"
+        "import time\nfrom edgead.daemon import model_changes\nfrom edgead.daemon.active_model import ActiveModel\n"
+        "model_changes._FOLLOW_S = 1.0\n"
         "ActiveModel.swap = lambda slot, model: time.sleep(600)\n"
     )
     site = make_site(trained_model, limits={"drain_s": 1.5})
     with started(tmp_path, site, code=hangs + START) as daemon:
         daemon.wait_state("running")
-        site["pipelines"]["a"]["model"] = str(tmp_path / "another")
+        site["pipelines"]["a"]["model"] = str(shutil.copytree(trained_model, tmp_path / "another"))
         write_site(tmp_path, site)
         daemon.process.send_signal(signal.SIGHUP)
         wait_for(lambda: daemon.said("is not loaded after 1 s"), "the report")

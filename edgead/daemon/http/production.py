@@ -29,13 +29,13 @@ from edgead.daemon.http.schemas import Done
 from edgead.daemon.http.units import all_units, counted_once, running
 from edgead.evidence.production.counts import Unit
 from edgead.evidence.production.formats import Format
+from edgead.evidence.production.periods import By as GroupedBy
 from edgead.evidence.production.periods import Period, hours_of, within
-from edgead.evidence.production.report import By as GroupedBy
 from edgead.evidence.production.report import Question, sum_of
 from edgead.evidence.production.rows import Wanted
 from edgead.evidence.production.tally import Tally, total
 from edgead.site.shifts import days_between, shift_at, shifts_between
-from edgead.types import Decision
+from edgead.types import DetectorDecision
 
 routes = APIRouter(prefix="/api/production", tags=["production"], responses=problems(404, 409, 503))
 
@@ -93,13 +93,12 @@ async def _question(daemon: Daemon, time: Time, units: Units, by: GroupedBy = "s
 async def _wanted(
     time: Time,
     pipeline: Annotated[str | None, Query(pattern=NAME)] = None,
-    decision: Annotated[Literal["ok", "review", "reject"] | None, Query()] = None,
+    decision: Annotated[DetectorDecision | None, Query()] = None,
     batch: Annotated[Value | None, Query()] = None,
     recipe: Annotated[Value | None, Query()] = None,
     marked: Annotated[bool, Query(description="Only what a person marked.")] = False,
 ) -> Wanted:
-    chosen: Decision | None = decision
-    return Wanted(*time, pipeline=pipeline, decision=chosen, batch=batch, recipe=recipe, marked=marked)
+    return Wanted(*time, pipeline=pipeline, decision=decision, batch=batch, recipe=recipe, marked=marked)
 
 
 Asked = Annotated[Question, Depends(_question)]

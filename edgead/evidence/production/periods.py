@@ -1,9 +1,12 @@
-"""Stretches of time that parts are counted in."""
+"""What parts are counted by: stretches of time, and what they are of."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+By = Literal["shift", "day", "order", "batch", "recipe"]
+"""What a report counts by."""
 
 _HOUR = timedelta(hours=1)
 

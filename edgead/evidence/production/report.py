@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any
 
 from edgead.evidence.access import Access
 from edgead.evidence.database import EvidenceError
 from edgead.evidence.production.counts import Unit, tallies, tallies_by
-from edgead.evidence.production.periods import Period
+from edgead.evidence.production.periods import By, Period
 from edgead.evidence.production.tally import Tally, total
 from edgead.evidence.production.turn import Turn
 
-By = Literal["shift", "day", "order", "batch", "recipe"]
-BY: tuple[By, ...] = get_args(By)
 MOST_GROUPS = 2000
 """Of a report: a year of three shifts a day has 1095."""
 COLUMNS = {
