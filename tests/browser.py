@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +13,10 @@ import pytest
 
 # Ends what hangs; measures nothing, for other tests share the cores.
 MOST_S = 30
+HALL = {"viewport": {"width": 1920, "height": 1080}}
+PANEL = {"viewport": {"width": 1024, "height": 600}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+SIZES = {"hall": HALL, "panel": PANEL, "phone": PHONE}
 
 
 @contextmanager
@@ -25,8 +29,10 @@ def chromium() -> Iterator[Any]:
     if path is None:
         pytest.skip("THE PAGE IS NOT TESTED: no chromium (Debian: apt install chromium)")
     with sync_playwright() as playwright:
-        # As root it has no sandbox, and containers often have a small /dev/shm.
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        # As root it has no sandbox, and containers often have a small /dev/shm. Whatever its build's default: no sound
+        # before somebody has touched the page.
+        args = ["--no-sandbox", "--disable-dev-shm-usage", "--autoplay-policy=document-user-activation-required"]
+        browser = playwright.chromium.launch(executable_path=path, args=args)
         yield browser
         browser.close()
 
@@ -50,3 +56,11 @@ def opened_page(browser: Any, url: str, *, expected: tuple[str, ...] = (), **con
     opened.close()
     assert hosts == {urlsplit(url).netloc}
     assert [error for error in errors if not any(part in error for part in expected)] == []
+
+
+def shot(page: Any, folder: Path, name: str) -> None:
+    """Save what is on the screen, where nothing sticks out at its side; `--basetemp` says where tests keep it."""
+    folder.mkdir(exist_ok=True)
+    page.wait_for_timeout(300)  # images that come in, and what fades
+    page.screenshot(path=folder / f"{name}.png")
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"], name

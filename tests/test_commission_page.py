@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from browser import PHONE, opened_page
+from browser import HALL, SIZES, opened_page, shot
 from daemons import make_site, started
 from fake_daemon import FakeDaemon
 from http_side import served
@@ -21,7 +21,6 @@ from edgead.learning.commission import CommissionPlan, commission
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
 expect = sync_api.expect
-FULL_HD = {"viewport": {"width": 1920, "height": 1080}}
 LEARNING_MS = 900_000  # at the lowest priority, on cores that others use
 
 
@@ -42,6 +41,7 @@ def begin(page, name: str = "Anna") -> None:
 
 def at(page, x: float, y: float) -> tuple[float, float]:
     """Where a pixel of the camera's frame lies on the screen."""
+    page.locator("#commission-board").scroll_into_view_if_needed()
     box = page.locator("#commission-board").bounding_box()
     width, height = (int(one) for one in page.locator("#commission-board").get_attribute("viewBox").split()[2:])
     return box["x"] + x * box["width"] / width, box["y"] + y * box["height"] / height
@@ -56,7 +56,7 @@ def drag(page, begin: tuple[int, int], end: tuple[int, int]) -> None:
 
 def test_places_are_drawn_by_mouse_keyboard_and_numbers_and_kept(browser, daemon):
     draft = daemon.commissioning.draft
-    with served(daemon) as url, opened_page(browser, url, **FULL_HD) as page:
+    with served(daemon) as url, opened_page(browser, url, **HALL) as page:
         begin(page)
         page.get_by_role("button", name="Region: rectangle").click()
         drag(page, (20, 10), (120, 90))
@@ -117,23 +117,17 @@ def first_model(tmp_path_factory) -> Path:
     return path
 
 
-def shot(page, folder: Path, name: str) -> None:
-    folder.mkdir(exist_ok=True)
-    page.screenshot(path=folder / f"{name}.png", full_page=True)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("screen", ["desktop", "phone"])
-def test_the_whole_way_from_the_camera_to_the_model_in_service(browser, first_model, tmp_path, screen):
+@pytest.mark.parametrize("size", SIZES)
+def test_the_whole_way_from_the_camera_to_the_model_in_service(browser, first_model, tmp_path, size):
     shutil.copytree(first_model, tmp_path / "models" / "first")
     camera = {"uri": "synthetic:?rate=3&seed=9&count=100000&defect_rate=0"}
     pipeline = {"camera": "conveyor", "model": "models/first", "budget_ms": 60_000}
     site = make_site(tmp_path / "models" / "first", cameras={"conveyor": camera}, pipelines={"a": pipeline})
     shots = tmp_path / "shots"
-    size = {"desktop": FULL_HD, "phone": PHONE}[screen]
     with started(tmp_path, site) as daemon:
         daemon.wait_state("running")
-        with opened_page(browser, str(daemon.api.base_url), **size) as page:
+        with opened_page(browser, str(daemon.api.base_url), **SIZES[size]) as page:
             begin(page)
             shot(page, shots, "1-begun")
             page.get_by_role("button", name="Region: rectangle").click()
@@ -160,12 +154,14 @@ def test_the_whole_way_from_the_camera_to_the_model_in_service(browser, first_mo
             expect(page.locator("#commission-result")).to_be_visible(timeout=LEARNING_MS)
             assert daemon.pipeline()["judged"] > judged  # the line went on
             expect(page.locator("#commission-words")).to_contain_text("Expect about 1 good part in 5")
+            page.locator("#commission-result").scroll_into_view_if_needed()
             shot(page, shots, "5-result")
             page.get_by_role("button", name="Put it into service").click()
             page.get_by_label("Name of the model").fill("second")
             shot(page, shots, "6-going")
             page.get_by_role("button", name="Test and change").click()
             expect(page.locator("#commission-yaml")).to_contain_text("models/second", timeout=LEARNING_MS)
+            page.locator("#commission-yaml").scroll_into_view_if_needed()
             shot(page, shots, "7-gone")
         assert daemon.pipeline()["model"].endswith("models/second")
         changes = daemon.api.get("/api/audit").json()

@@ -179,22 +179,24 @@ def test_a_verdict_opened_on_a_phone_has_its_image_below_the_bar(browser, url):
         assert -60 < page.evaluate(HIDDEN_UNDER_THE_BAR, "detail") <= 0
 
 
-def test_drift_stands_on_the_live_view_and_is_a_warning_and_no_fault(browser, daemon, url):
+def test_drift_stands_over_the_live_view_once_and_is_a_warning_and_no_fault(browser, daemon, url):
     daemon.store.problems = lambda: ()
     daemon.queued["problem"] = None
+    notice = daemon.raise_notice("drift", daemon.pipelines["front"].drift.reason)
     with opened_page(browser, url) as page:
-        expect(page.locator("#drift")).to_have_text(
-            "Drift since part 80: the camera's images look different (darker). What to do"
-        )
+        drifted = page.locator("#live, #notices").get_by_text("the camera's images look different (darker)")
+        expect(drifted).to_have_count(1)
+        expect(page.locator(".notice")).to_contain_text("Warningfront: Drift")
         expect(page.locator("#system-issues")).to_have_attribute("data-state", "watch")
         expect(page.locator("#system-issues")).to_have_attribute("aria-label", "0 faults, 2 warnings")
         page.get_by_role("link", name="What to do").click()
         page.get_by_role("button", name="Accept drift").click()
-        expect(page.locator("dialog")).to_contain_text("Since part 80 the camera's images look different (darker).")
+        expect(page.locator("dialog")).to_contain_text("Since part 80: the camera's images look different (darker).")
         page.get_by_label("Your name").fill("Anna")
         page.locator("dialog").get_by_role("button", name="Accept").click()
+        daemon.resolve_notice(notice)
         page.get_by_role("link", name="Live", exact=True).click()
-        expect(page.locator("#drift")).to_be_hidden()
+        expect(page.locator("#notices")).to_be_hidden()
         daemon.pipelines["front"].state = "fault"
         expect(page.locator("#system-issues")).to_have_attribute("data-state", "bad")
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 from accessibility import grave_findings
-from browser import PHONE, opened_page
+from browser import HALL, PANEL, PHONE, SIZES, opened_page
 from fake_daemon import FakeDaemon, FakePipeline, make_judged
 from http_side import served
 from patience import wait_until
@@ -18,9 +18,6 @@ from test_http_page import HIDDEN_UNDER_THE_BAR
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
 expect = sync_api.expect
-HALL = {"viewport": {"width": 1920, "height": 1080}}
-PANEL = {"viewport": {"width": 1024, "height": 600}}
-SIZES = {"hall": HALL, "panel": PANEL, "phone": PHONE}
 
 
 @pytest.fixture
@@ -152,6 +149,10 @@ def test_a_kiosk_is_the_line_alone_and_leads_out_again(browser, url):
         page.keyboard.press("Escape")
         expect(page.locator(".bar")).to_be_visible()
         assert page.evaluate("location.hash") == "#live"
+        page.goto(f"{url}/#kiosk")
+        expect(page.locator(".bar")).to_be_hidden()
+        page.goto(f"{url}/#system")  # as a link in the banner of alarms does
+        expect(page.locator(".bar")).to_be_visible()
 
 
 @pytest.mark.slow

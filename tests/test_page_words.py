@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import edgead.daemon.http
+from edgead.drift.words import _SPREAD, _WORDS, drift_reason
+from edgead.sources.supervised import _DEAD
 
 PAGE = Path(edgead.daemon.http.__file__).parent / "page"
 TABLES = sorted((PAGE / "words").glob("*.json"))
@@ -75,3 +77,15 @@ def test_what_a_module_has_people_read_goes_through_the_table(module):
 
 def test_there_is_a_german_table():
     assert "de" in [table.stem for table in TABLES]
+
+
+def test_what_drift_and_cameras_say_of_a_closed_list_is_in_the_table():
+    """The page finds these texts again by how they read: `reasons.js` and the device must agree."""
+    changes = [(name, change) for name, words in _WORDS.items() for change in words]
+    changes += [(name, change) for name in _WORDS if name != "flagged parts" for change in _SPREAD]
+    asked = [(name, change, camera) for name, change in changes for camera in (True, False, None)]
+    reasons = {drift_reason({name: change}, camera=camera) for name, change, camera in asked}
+    said = {part for reason in reasons for part in reason.removesuffix(")").split(" (")}
+    said |= {_DEAD, "dark", "bright", "blurred", "moved", "frozen"}
+    known = set(re.findall(r't\("([^"]+)"\)', (PAGE / "reasons.js").read_text("utf-8")))
+    assert said <= known

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import opened_page
+from browser import SIZES, opened_page, shot
 from daemons import conveyor, make_site, started
 from fake_daemon import FakeDaemon
 from fakes import content
@@ -75,7 +75,7 @@ def test_what_the_guard_refuses_is_learnt_only_when_somebody_insists(browser, da
     )
     daemon.lessons.found = [lesson]
     with served(daemon) as url, opened_page(browser, f"{url}/#teach") as page:
-        expect(page.locator("#lesson")).to_contain_text("1 of these parts stand far from anything good")
+        expect(page.locator("#lesson")).to_contain_text("Parts that stand far from anything good: 1")
         expect(page.locator("#lesson .doubt")).to_have_text(doubt.doubt)
         page.get_by_role("button", name="They are good: learn them all the same").click()
         say_who(page, "Learn all the same", "Ben")
@@ -121,12 +121,47 @@ def wait_lesson(daemon: Any) -> dict[str, Any]:
     return lesson
 
 
-def mark(page: Any, daemon: Any, id: str, button: str, action: str) -> None:
-    """Mark a part in Evidence."""
-    page.goto(f"{daemon.api.base_url}/#evidence/{id}/a")
+def look_at(page: Any, id: str, decision: str) -> None:
+    """Find a part in Evidence, and open it."""
+    page.get_by_role("link", name="Evidence").click()
+    with page.expect_response("**/api/verdicts?*"):
+        page.locator(f"#decisions [data-decision={decision}]").click()
+    rows, row = page.locator("#verdicts button"), page.locator(f"#verdicts [data-link='evidence/{id}/a']")
+    expect(rows.first).to_be_visible()
+    while row.count() == 0:  # where others use the machine many parts have come since
+        listed = rows.count()
+        page.get_by_role("button", name="Older").click()
+        expect(rows).not_to_have_count(listed)
+    row.click()
     expect(page.locator("#detail .facts")).to_contain_text(id)  # and not the one before any more
+    expect(page.locator("#detail .detail-head .badge")).to_have_attribute("data-decision", decision)
+
+
+def mark(page: Any, id: str, button: str, action: str) -> None:
+    """Mark a rejected part in Evidence."""
+    look_at(page, id, "reject")
     page.locator("#detail").get_by_role("button", name=button).click()
     say_who(page, action)
+
+
+def mark_missed(page: Any, daemon: Any, number: int, shots: Path) -> None:
+    """Mark a defect that has just passed, among the last parts on Live."""
+    page.get_by_role("link", name="Live", exact=True).click()
+    newest = {"limit": 1}
+    came = wait_for(
+        lambda: [
+            one["number"]
+            for one in daemon.api.get("/api/verdicts", params=newest).json()["verdicts"]
+            if one["number"] % COUNT == number
+        ],
+        "the part that is missed",
+    )
+    page.get_by_role("button", name="Mark a part").click()
+    row = page.locator(".recent-parts li").filter(has_text=re.compile(rf"part {came[0]}\b"))
+    row.get_by_label("Bad").check()
+    shot(page, shots, "3-missed")
+    say_who(page, "Mark")
+    expect(page.locator("#toast")).to_contain_text("kept without loss")
 
 
 def teach(page: Any, daemon: Any) -> dict[str, Any]:
@@ -138,7 +173,8 @@ def teach(page: Any, daemon: Any) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_the_loop_from_operator_to_model(browser, model_copy, tmp_path):
+@pytest.mark.parametrize("size", SIZES)
+def test_the_loop_from_operator_to_model(browser, model_copy, tmp_path, size):
     shots = tmp_path / "shots"
     more = f"&repeat=1&defect_rate={RATE}&batch={BATCH}"
     site = make_site(model_copy, cameras={"conveyor": conveyor(2, seed=SEED, count=COUNT, more=more)})
@@ -151,14 +187,18 @@ def test_the_loop_from_operator_to_model(browser, model_copy, tmp_path):
         stopped = [number for number, defect in enumerate(DEFECTS) if defect and found[number][0] == "reject"]
         assert len(wrong) >= 2 and missed and stopped, found
         worst = DEFECTS.index("stain")
-        with opened_page(browser, str(daemon.api.base_url), viewport={"width": 1024, "height": 600}) as page:
+        with opened_page(browser, str(daemon.api.base_url), **SIZES[size]) as page:
+            expect(page.locator("#live-image")).to_be_visible()
+            shot(page, shots, "1-live")
             for number in wrong:
-                mark(page, daemon, found[number][1], "This part was good", "Mark as false reject")
-            for number in (missed[0], worst):
-                mark(page, daemon, found[number][1], "This part was bad", "Mark as bad")
+                mark(page, found[number][1], "This part was good", "Mark as false reject")
+            look_at(page, found[wrong[0]][1], "reject")
+            shot(page, shots, "2-false-reject")
+            mark_missed(page, daemon, missed[0], shots)
+            mark(page, found[worst][1], "This part was bad", "Mark as bad")
             page.get_by_role("link", name="Teach").click()
-            expect(page.locator("#teach-note")).to_have_text(f"{len(wrong)} parts are marked good, 2 bad")
-            page.screenshot(path=shots / "chosen.png")
+            expect(page.locator("#teach-note")).to_have_text(f"Marked good: {len(wrong)}, bad: 2")
+            shot(page, shots, "4-chosen")
             lesson = teach(page, daemon)
             assert lesson["state"] == "ready", lesson
             assert content(model_copy) == first_files  # the model in service is as it was
@@ -167,7 +207,9 @@ def test_the_loop_from_operator_to_model(browser, model_copy, tmp_path):
             }
             assert bad[found[worst][1]]["decision"] == "reject"
             expect(page.locator("#lesson")).to_contain_text("Good images that the limit comes from")
-            page.screenshot(path=shots / "compared.png", full_page=True)
+            shot(page, shots, "5-compared")
+            page.get_by_role("button", name="Accept").scroll_into_view_if_needed()
+            shot(page, shots, "6-accept")
             page.get_by_role("button", name="Accept").click()
             say_who(page, "Accept")
             assert daemon.pipeline()["model_sha256"] == Artifact.load(model_copy).manifest.manifest_sha256 != first
@@ -178,14 +220,18 @@ def test_the_loop_from_operator_to_model(browser, model_copy, tmp_path):
             passing = [number for number in wrong if found[number][1] in taught]
             assert passing and all(again[number][0] != "reject" for number in passing)
             assert again[worst][0] == "reject"
+            look_at(page, again[passing[0]][1], again[passing[0]][0])
+            shot(page, shots, "7-passes")
 
-            # The defect that is found is taught as good: nobody can let it pass, for it is marked bad too.
-            page.goto(f"{daemon.api.base_url}/#teach")
+            page.get_by_role("link", name="Teach").click()
             page.get_by_role("button", name="Roll back the model").click()
+            shot(page, shots, "8-roll-back")
             say_who(page, "Roll back")
             assert daemon.pipeline()["model_sha256"] == first
             assert content(model_copy) == first_files and len(earlier_versions(model_copy)) == 1
-            assert wait_turn(daemon)[passing[0]][0] == "reject"
+            rejected = wait_turn(daemon)[passing[0]]
+            look_at(page, rejected[1], "reject")
+            shot(page, shots, "9-rolled-back")
             actions = [row["action"] for row in daemon.api.get("/api/audit").json()]
             assert actions[:4] == ["roll back model", "accept lesson", "swap model", "teach"]
         daemon.stop()
@@ -210,8 +256,8 @@ def test_a_missed_defect_that_is_found_once_may_not_be_taught_away(browser, mode
         once, twice = wait_turn(daemon)[worst], wait_turn(daemon)[worst]
         assert once[1] != twice[1] and once[0] == "reject"
         with opened_page(browser, str(daemon.api.base_url)) as page:
-            mark(page, daemon, once[1], "This part was bad", "Mark as bad")
-            mark(page, daemon, twice[1], "This part was good", "Mark as false reject")
+            mark(page, once[1], "This part was bad", "Mark as bad")
+            mark(page, twice[1], "This part was good", "Mark as false reject")
             lesson = teach(page, daemon)
             assert lesson["state"] in ("refused", "failed")
             expect(page.locator("#lesson")).to_contain_text(re.compile("is bad: which of them is it|would be ok"))

@@ -2,7 +2,8 @@
 
 import { get } from "./api.js";
 import { acknowledge } from "./dialogs.js";
-import { by, count, decimal, el, icon, say, span, stamp } from "./dom.js";
+import { STATES, by, count, decimal, el, icon, say, span, stamp } from "./dom.js";
+import { cameraReason, driftReason, imagesAre } from "./reasons.js";
 import { AlarmSound } from "./sound.js";
 import { t } from "./words.js";
 
@@ -22,15 +23,28 @@ const TITLES = {
 };
 const ICONS = { critical: "fault", warning: "review" };
 
-// What was measured in the words of the page; of a fault what the device says.
+// What was measured, and what comes of a closed list, in the words of the page; of other faults what the device says.
 const DETAILS = {
   rejects_in_a_row: ({ value }) => t("{count} parts in a row were rejected", { count: count(value) }),
   yield_below: ({ value, limit }) => t("{value} % of the newest parts passed, the limit is {limit} %", { value: decimal(value, 1), limit: count(limit) }),
   no_part: ({ limit }) => t("no part for {time}", { time: span(limit) }),
+  camera: ({ text }) => withState(text),
+  images: ({ text }) => imagesAre(text.replace(/^images are /, "").split(", ")),
+  drift: ({ text }) => driftReason(text),
 };
+const ALARMS = ["rejects_in_a_row", "yield_below", "no_part"];
+
+// "lost: no route to host"
+function withState(text) {
+  const [state, ...reason] = text.split(": ");
+  return [STATES[state] ?? state, cameraReason(reason.join(": "))].filter(Boolean).join(": ");
+}
 const detail = (notice) => DETAILS[notice.kind]?.(notice) ?? notice.text;
-const title = (notice) => `${notice.name}: ${TITLES[notice.kind]}`;
-const word = (notice) => (notice.severity === "warning" ? t("Warning") : notice.kind in DETAILS ? t("Alarm") : t("Fault"));
+// Of one that is remembered without what was measured.
+export const remembered = (notice) => (ALARMS.includes(notice.kind) ? TITLES[notice.kind] : `${TITLES[notice.kind]}: ${detail(notice)}`);
+// Of the store there is one alone.
+const title = (notice) => (notice.about === "store" ? TITLES[notice.kind] : `${notice.name}: ${TITLES[notice.kind]}`);
+const word = (notice) => (notice.severity === "warning" ? t("Warning") : ALARMS.includes(notice.kind) ? t("Alarm") : t("Fault"));
 const graded = (notice) => el("span", { class: "severity", "data-severity": notice.severity }, icon(ICONS[notice.severity]), word(notice));
 const acknowledging = (notice) =>
   el("button", { "data-needs": "operate", "data-notice": notice.id, "aria-label": `${t("Acknowledge")}: ${title(notice)}`, onclick: () => acknowledge(notice, title(notice)) }, t("Acknowledge"));
@@ -46,6 +60,8 @@ export class NoticesView {
     this.sound = new AlarmSound(() => this.showSound());
     by("sound").addEventListener("change", (event) => this.sound.turn(event.target.checked));
     by("test-tone").addEventListener("click", () => this.sound.test());
+    // The line below the banner still fits on the screen.
+    new ResizeObserver(([{ target }]) => document.body.style.setProperty("--notices", `${target.offsetHeight}px`)).observe(by("notices"));
     this.showSound();
   }
 
@@ -97,7 +113,8 @@ export class NoticesView {
     return el(
       "div", { class: "notice", "data-severity": notice.severity },
       graded(notice),
-      el("p", {}, el("b", {}, title(notice)), el("span", {}, detail(notice))),
+      // What may be cut, where the screen is small, comes last.
+      el("p", {}, el("b", {}, title(notice)), notice.kind === "drift" && el("a", { href: "#system" }, t("What to do")), el("span", {}, detail(notice))),
       el("time", { datetime: notice.since }, stamp(notice.since)),
       acknowledging(notice),
     );

@@ -1,7 +1,9 @@
 // Who changed what: the audit as a table.
 
+import { remembered } from "./alarms.js";
 import { get } from "./api.js";
 import { by, el, say, score, stamp, toast } from "./dom.js";
+import { driftReason } from "./reasons.js";
 import { t } from "./words.js";
 
 const ACTIONS = {
@@ -9,10 +11,11 @@ const ACTIONS = {
   "accept drift": t("drift accepted"), mark_false_reject: t("marked as a false reject"), rename_kind: t("kind renamed"), merge_kinds: t("kinds merged"),
   split_kind: t("kind taken apart"), correct_kind: t("kind corrected"), start_order: t("order started"),
   mark_good: t("marked good"), mark_bad: t("marked bad"), take_back_mark: t("mark taken back"), teach: t("taught"), "accept lesson": t("lesson accepted"),
-  "discard lesson": t("lesson discarded"),
+  "discard lesson": t("lesson discarded"), acknowledge: t("notice acknowledged"),
+  "commission model": t("model commissioned"), "follow again": t("follows its tag again"), unlock: t("panel unlocked"), unlock_refused: t("unlocking refused"), lock: t("panel locked"),
 };
 const LABELS = { 4: t("before"), 5: t("after") }; // where there is no place for a head
-const NAMES = { review: t("review"), reject: t("reject"), kind: t("kind"), judged: t("judged to be"), note: t("note"), by: t("by"), at: t("at"), verdict: t("mark"), verdicts: t("parts"), bad_parts: t("bad parts"), forced: t("forced"), state: t("state") };
+const NAMES = { review: t("review"), reject: t("reject"), kind: t("kind"), judged: t("judged to be"), note: t("note"), by: t("by"), at: t("at"), verdict: t("mark"), verdicts: t("parts"), bad_parts: t("bad parts"), forced: t("forced"), state: t("state"), role: t("role"), minutes: t("minutes") };
 
 export async function showChanges() {
   try {
@@ -33,8 +36,14 @@ function showChain(chain) {
 }
 
 function row(change) {
-  const cells = [stamp(change.at), change.by, ACTIONS[change.action] ?? change.action.replaceAll("_", " "), change.pipeline, shown(change.before), shown(change.after)];
+  const cells = [stamp(change.at), change.by, ACTIONS[change.action] ?? change.action.replaceAll("_", " "), change.pipeline, ...values(change)];
   return el("tr", {}, cells.map((cell, index) => el("td", { "data-label": LABELS[index] }, cell)));
+}
+
+function values({ action, before, after }) {
+  if (action === "acknowledge") return ["—", remembered(after)];
+  if (action === "accept drift" && before) return [driftReason(before), "—"];
+  return [shown(before), shown(after)];
 }
 
 function shown(value) {

@@ -3,8 +3,9 @@
 import { fetchImage, get, post, put } from "./api.js";
 import { showResult } from "./commissioned.js";
 import { ask, nameField, remembered } from "./dialogs.js";
-import { by, clock, count, el, say, stamp, toast } from "./dom.js";
+import { STATES, by, clock, count, el, say, stamp, toast } from "./dom.js";
 import { Drawing } from "./drawing.js";
+import { cameraReason } from "./reasons.js";
 import { t } from "./words.js";
 
 const STAGES = {
@@ -87,7 +88,7 @@ export class CommissionView {
     const camera = this.status?.cameras.find((one) => one.name === this.camera);
     const lost = camera && !["streaming", "ended"].includes(camera.state);
     by("commission-lost").hidden = !lost;
-    if (lost) say(by("commission-lost"), t("Camera {camera} gives no images: {reason}", { camera: this.camera, reason: camera.reason ?? camera.state }));
+    if (lost) say(by("commission-lost"), t("Camera {camera} gives no images: {reason}", { camera: this.camera, reason: cameraReason(camera.reason) ?? STATES[camera.state] }));
     const found = await fetchImage(`/api/cameras/${this.camera}/image?width=1280`, this.shownFrame);
     if (!found) return;
     this.shownFrame = found.id;
@@ -124,7 +125,7 @@ export class CommissionView {
     by("commission-bar").value = draft.images.length;
     const wanted = by("commission-wanted");
     if (document.activeElement !== wanted) wanted.value = draft.wanted;
-    say(by("commission-alike"), draft.alike ? t("{number} images showed a part once more and were left out: parts must differ", { number: count(draft.alike) }) : "");
+    say(by("commission-alike"), draft.alike ? t("Images left out that show a part again: {number}. Parts must differ.", { number: count(draft.alike) }) : "");
     say(by("commission-rate"), rateWords(draft));
     const running = draft.mode !== "off";
     say(by("commission-collect"), running ? t("Stop collecting") : t("Collect"));
@@ -250,7 +251,7 @@ export class CommissionView {
 export const oneIn = (rate) => Math.round(1 / rate);
 
 export function rateWords({ rate, next_rate, next_parts, images }) {
-  if (rate === null) return t("{number} more parts are needed to learn", { number: Math.max(1, next_parts - images.length) });
+  if (rate === null) return t("Parts still needed to learn: {number}", { number: Math.max(1, next_parts - images.length) });
   const now = t("Enough for at most 1 good part in {number} rejected.", { number: oneIn(rate) });
   return next_rate ? `${now} ${t("1 in {number} takes {parts} parts.", { number: oneIn(next_rate), parts: next_parts })}` : now;
 }

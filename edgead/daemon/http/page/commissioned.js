@@ -33,7 +33,7 @@ function words({ result, pipelines, next_rate, next_parts }) {
     t("Expect about 1 good part in {number} to be rejected, at most.", { number: oneIn(result.false_reject_rate) }),
   ];
   if (next_rate && next_rate < result.false_reject_rate) said.push(t("For 1 in {number}, collect {parts} parts and learn again.", { number: oneIn(next_rate), parts: next_parts }));
-  if (result.blurred.length) said.push(t("{number} blurred images were left out.", { number: result.blurred.length }));
+  if (result.blurred.length) said.push(t("Blurred images left out: {number}.", { number: result.blurred.length }));
   const budgets = pipelines.filter((pipeline) => pipeline.budget_ms);
   const took = t("{ms} ms a part, on one core beside the running line", { ms: ms(result.frame_ms) });
   said.push(budgets.length ? `${took}; ${budgets.map(({ name, budget_ms }) => t("{name} allows {ms} ms", { name, ms: ms(budget_ms) })).join(", ")}.` : `${took}.`);

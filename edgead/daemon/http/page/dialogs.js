@@ -2,6 +2,7 @@
 
 import { get, me, post, put } from "./api.js";
 import { el, score, toast } from "./dom.js";
+import { driftReason } from "./reasons.js";
 import { t } from "./words.js";
 
 const NAME = "edgead-name";
@@ -199,7 +200,7 @@ export function changeModel(pipeline, models) {
 export function acceptDrift(pipeline) {
   ask({
     title: t("Accept the drift of {pipeline}?", { pipeline: pipeline.name }),
-    lead: `${t("Since part {number} {reason}.", { number: pipeline.drift.alarm_part, reason: pipeline.drift.reason })} ${t("The warning goes, and the watch starts again. Fix the cause first, or calibrate on good parts of today.")}`,
+    lead: `${t("Since part {number}: {reason}.", { number: pipeline.drift.alarm_part, reason: driftReason(pipeline.drift.reason) })} ${t("The warning goes, and the watch starts again. Fix the cause first, or calibrate on good parts of today.")}`,
     fields: nameField(),
     action: t("Accept"),
     send: (values) => post(`/api/pipelines/${pipeline.name}/accept-drift`, values),

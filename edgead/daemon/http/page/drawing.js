@@ -186,6 +186,7 @@ export class Drawing {
     if (!this.size) return;
     const [width, height] = this.size;
     const focused = this.board.contains(document.activeElement) ? { ...document.activeElement.dataset } : null;
+    this.board.parentElement.style.setProperty("--aspect", width / height);
     this.board.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.board.toggleAttribute("data-tool", this.tool !== null);
     const outside = this.region && svg("path", { class: "outside", d: `M0 0H${width}V${height}H0Z M${points(this.region).replaceAll(" ", " L")}Z` });

@@ -87,7 +87,6 @@ export class LiveView {
     }
     this.catchUp();
     this.showVerdict();
-    this.showDrift();
     showLatency(this.state()?.latency ?? {});
   }
 
@@ -155,12 +154,6 @@ export class LiveView {
     showVerdict({ lost: this.lost, state, verdict: this.shown, names: this.names, now: this.now() });
     by("fire").hidden = !state?.on_request;
     by("fire").disabled = by("change-thresholds").disabled = this.lost || !state?.thresholds;
-  }
-
-  showDrift() {
-    const drift = this.state()?.drift;
-    by("drift").hidden = drift?.state !== "warning";
-    if (!by("drift").hidden) say(by("drift-reason"), t("since part {number}: {reason}", { number: count(drift.alarm_part), reason: drift.reason }));
   }
 
   async fire() {

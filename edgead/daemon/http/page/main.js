@@ -41,9 +41,9 @@ let seenAt = null;
 function route() {
   const [name, first, second] = location.hash.slice(1).split("/");
   const view = VIEWS.includes(name) ? name : "live";
-  // In the kiosk a reject can be looked at; only the way to Live, with its tabs, leads out.
+  // In the kiosk a reject can be looked at, which leads back; every other way leads out of it, to the tabs.
   if (name === "kiosk") enterKiosk();
-  else if (view === "live") leaveKiosk();
+  else if (view !== "evidence") leaveKiosk();
   by("sign-in").hidden = signedIn;
   document.querySelector(".tabs").hidden = !signedIn;
   for (const each of VIEWS) by(each).hidden = !signedIn || each !== view;

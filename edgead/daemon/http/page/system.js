@@ -3,6 +3,7 @@
 import { get, post } from "./api.js";
 import { acceptDrift, changeModel, changeThresholds, rollBack } from "./dialogs.js";
 import { STATES, by, count, decimal, el, grade, score, span, stamp, stateBadge, toast } from "./dom.js";
+import { cameraReason, driftReason, imagesAre } from "./reasons.js";
 import { t } from "./words.js";
 
 export class SystemView {
@@ -64,13 +65,12 @@ function card(name, badge, subtitle, reasons, numbers, actions = []) {
 }
 
 const since = (part) => t("{state} since {time}", { state: STATES[part.state], time: stamp(part.since) });
-const HEALTH = { dark: t("dark"), bright: t("bright"), blurred: t("blurred"), moved: t("moved"), frozen: t("frozen") };
 
 function cameraCard(camera) {
-  const health = camera.health.length ? t("The images are {health}", { health: camera.health.map((word) => HEALTH[word] ?? word).join(", ") }) : null;
+  const health = camera.health.length ? imagesAre(camera.health) : null;
   return card(
     camera.name, stateBadge(camera.state), [camera.uri, since(camera)],
-    [[camera.reason, grade(camera.state)], [health, "watch"]],
+    [[cameraReason(camera.reason), grade(camera.state)], [health, "watch"]],
     [
       [t("Frames/s"), camera.fps == null ? "—" : decimal(camera.fps, 1)],
       [t("Newest"), camera.age_s == null ? "—" : span(camera.age_s)],
@@ -89,7 +89,7 @@ function pipelineCard(pipeline) {
   return card(
     pipeline.name, stateBadge(pipeline.state),
     [`${t("camera {name}", { name: pipeline.camera })} · ${t("model {name}", { name: model })} ${pipeline.model_sha256.slice(0, 10)}`, since(pipeline)],
-    [[pipeline.reason, grade(pipeline.state)], [pipeline.drift?.reason && `${t("Drift")}: ${pipeline.drift.reason}`, "watch"]],
+    [[pipeline.reason, grade(pipeline.state)], [pipeline.drift?.reason && `${t("Drift")}: ${driftReason(pipeline.drift.reason)}`, "watch"]],
     [
       [t("Verdicts"), count(pipeline.judged)],
       [t("Per second"), pipeline.fps == null ? "—" : decimal(pipeline.fps, 1)],

@@ -86,8 +86,8 @@ export class TeachView {
   showChoice() {
     const busy = this.lessons.some((lesson) => lesson.state === "running") || this.lesson()?.state === "ready";
     by("teach-start").disabled = !this.chosen.size || busy;
-    say(by("teach-start"), t("Teach {number} parts", { number: this.chosen.size }));
-    say(by("teach-note"), t("{good} parts are marked good, {bad} bad", { good: this.parts.good.length, bad: this.parts.bad.length }));
+    say(by("teach-start"), choiceWords(this.chosen.size));
+    say(by("teach-note"), t("Marked good: {good}, bad: {bad}", { good: this.parts.good.length, bad: this.parts.bad.length }));
     by("no-teach-good").hidden = this.parts.good.length > 0;
     by("no-teach-bad").hidden = this.parts.bad.length > 0;
     by("teach-roll-back").hidden = !this.state()?.can_roll_back;
@@ -114,7 +114,7 @@ export class TeachView {
 
   draw(lesson) {
     if (!lesson) return [el("p", { class: "empty" }, t("Choose parts that were good, and teach them. The model in service stays until you accept what came of it."))];
-    const asked = t("{number} parts, asked by {who}, {time}", { number: lesson.good.length, who: lesson.by, time: stamp(lesson.since) });
+    const asked = t("Parts: {number}, asked by {who}, {time}", { number: lesson.good.length, who: lesson.by, time: stamp(lesson.since) });
     const lead = el("p", { class: "muted" }, lesson.forced ? `${asked} · ${t("learnt all the same")}` : asked);
     const discard = (label) => el("button", { "data-needs": "engineer", onclick: () => this.decide("discard", label) }, label);
     if (lesson.state === "running") {
@@ -131,7 +131,7 @@ export class TeachView {
 
   refusal(lesson) {
     if (!lesson.doubtful.length) return [el("p", { class: "form-error", role: "alert" }, lesson.reason)];
-    const lead = t("{number} of these parts stand far from anything good. Nothing was learnt.", { number: lesson.doubtful.length });
+    const lead = t("Parts that stand far from anything good: {number}. Nothing was learnt.", { number: lesson.doubtful.length });
     const rows = lesson.doubtful.map(({ verdict, of_limit, doubt }) => this.row(verdict, share(of_limit), doubt));
     return [el("p", { class: "form-error", role: "alert" }, lead), el("ol", { class: "lesson-parts" }, rows), el("p", {}, this.sheet(lesson))];
   }
@@ -187,7 +187,7 @@ export class TeachView {
 
   start(ids, force) {
     ask({
-      title: force ? t("Learn them all the same?") : t("Teach {number} parts?", { number: ids.length }),
+      title: force ? t("Learn them all the same?") : ids.length === 1 ? t("Teach this part?") : t("Teach {number} parts?", { number: ids.length }),
       lead: force
         ? t("Whatever stands out in these parts is accepted from then on, a defect too. Your name stands in the list of changes.")
         : t("A copy of the model learns them as good, beside the line. Parts that are marked bad test it. You decide on what comes of it."),
@@ -212,6 +212,11 @@ export class TeachView {
       done: accept ? t("The taught model judges now") : t("The lesson was discarded"),
     });
   }
+}
+
+function choiceWords(number) {
+  if (number < 2) return number ? t("Teach 1 part") : t("Teach");
+  return t("Teach {number} parts", { number });
 }
 
 function goodPart(part) {

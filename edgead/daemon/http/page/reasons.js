@@ -1,0 +1,50 @@
+// What the device says in words of a closed list, in the words of the page. Texts of errors are in no list, and stay as they are.
+
+import { decimal } from "./dom.js";
+import { t } from "./words.js";
+
+export const HEALTH = { dark: t("dark"), bright: t("bright"), blurred: t("blurred"), moved: t("moved"), frozen: t("frozen") };
+
+const CAMERA = {
+  "its thread has died, see the log": t("its thread has died, see the log"),
+  "no frame for more than {number} s": t("no frame for more than {number} s"),
+};
+
+const DRIFT = {
+  "the camera's images look different": t("the camera's images look different"),
+  "parts look different, while light, focus and position are as before": t("parts look different, while light, focus and position are as before"),
+  "parts look different, or the camera's images do": t("parts look different, or the camera's images do"),
+  "parts that pass score higher": t("parts that pass score higher"),
+  "parts that pass score lower": t("parts that pass score lower"),
+  "heat maps are warmer all over": t("heat maps are warmer all over"),
+  "heat maps are cooler all over": t("heat maps are cooler all over"),
+  "more parts than usual are rejected or sent to review": t("more parts than usual are rejected or sent to review"),
+  brighter: t("brighter"), darker: t("darker"), sharper: t("sharper"), "less sharp": t("less sharp"),
+  "moved to the right": t("moved to the right"), "moved to the left": t("moved to the left"), "moved down": t("moved down"), "moved up": t("moved up"),
+  "the score of parts that pass varies more": t("the score of parts that pass varies more"),
+  "the score of parts that pass varies less": t("the score of parts that pass varies less"),
+  "the warmth of heat maps varies more": t("the warmth of heat maps varies more"),
+  "the warmth of heat maps varies less": t("the warmth of heat maps varies less"),
+  "brightness varies more": t("brightness varies more"), "brightness varies less": t("brightness varies less"),
+  "sharpness varies more": t("sharpness varies more"), "sharpness varies less": t("sharpness varies less"),
+  "place from left to right varies more": t("place from left to right varies more"),
+  "place from left to right varies less": t("place from left to right varies less"),
+  "place from top to bottom varies more": t("place from top to bottom varies more"),
+  "place from top to bottom varies less": t("place from top to bottom varies less"),
+};
+
+export const imagesAre = (health) => t("The images are {health}", { health: health.map((word) => HEALTH[word] ?? word).join(", ") });
+
+// Why a camera gives no images.
+export function cameraReason(text) {
+  const [number] = text?.match(/\d+(\.\d+)?/) ?? [];
+  const known = CAMERA[number ? text.replace(number, "{number}") : text];
+  return known?.replace("{number}", number && decimal(Number(number), number.includes(".") ? 1 : 0)) ?? text;
+}
+
+// What has changed, with what was measured in brackets.
+export function driftReason(text) {
+  const [, what, changes] = /^(.*) \((.*)\)$/.exec(text) ?? [];
+  if (!what) return text;
+  return `${DRIFT[what] ?? what} (${changes.split(", ").map((change) => DRIFT[change] ?? change).join(", ")})`;
+}

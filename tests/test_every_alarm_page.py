@@ -1,0 +1,135 @@
+"""Every kind of alarm of a real daemon, as a shift has them: seen on the page, acknowledged, ended from the page."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import SIZES, opened_page, shot
+from daemons import RunningDaemon, conveyor, make_site, started
+from fakes import edit_manifest
+from patience import wait_for
+
+from edgead.serialization.notice import KINDS
+
+expect = pytest.importorskip("playwright.sync_api", reason="drives the browser").expect
+
+
+def wrong_score(content: dict[str, Any]) -> None:
+    """As if the golden images had scored differently where the model was made."""
+    content["graphs"]["fp32"]["golden"][0]["image_score"] *= 1.01
+
+
+def bad_day(model: Path, folder: Path) -> dict[str, Any]:
+    """A site of which all is wrong that an alarm knows, but for what a threshold on the page makes wrong."""
+    shutil.copytree(model, folder / "broken")
+    edit_manifest(folder / "broken", wrong_score)
+    cameras = {
+        "conveyor": conveyor(5, count=40),
+        "side": conveyor(2, seed=2) | {"health": {"dark_below": 255}},
+        "top": {"uri": str(folder / "unplugged.mp4")},
+    }
+    alarms = {"rejects_in_a_row": 3, "yield_below": 90, "of": 20}
+    pipelines = {
+        "caps": {
+            **{"camera": "conveyor", "model": str(model), "alarms": alarms},
+            "drift": {"most_flagged": 0.1, "average_run_length": 100, "images": False},
+        },
+        "labels": {
+            **{"camera": "conveyor", "model": str(model), "trigger": {"kind": "software"}},
+            "alarms": {"no_part_for_s": 3},
+        },
+        "seals": {"camera": "conveyor", "model": str(folder / "broken")},
+    }
+    sinks = {"plc": {"kind": "webhook", "url": "http://127.0.0.1:9/", "retry_most_s": 1}}
+    store = {"folder": "evidence", "free_mib": 10**9}
+    notices = {"sinks": ["plc"], "settle_s": 1}
+    return make_site(model, cameras=cameras, pipelines=pipelines, sinks=sinks, store=store, notices=notices)
+
+
+def standing(daemon: RunningDaemon) -> set[str]:
+    return {one["kind"] for one in daemon.api.get("/api/notices").raise_for_status().json()["standing"]}
+
+
+def set_limits(page: Any, value: str) -> None:
+    """As an engineer does it on Live."""
+    page.get_by_role("link", name="Live", exact=True).click()
+    if page.locator("#change-thresholds").is_hidden():
+        page.get_by_text("Details").click()
+    page.locator("#change-thresholds").click()
+    page.get_by_label("Review above").fill(value)
+    page.get_by_label("Reject above").fill(value)
+    page.get_by_label("Your name").fill("Anna")
+    page.get_by_role("button", name="Continue").click()
+    page.locator("dialog").last.get_by_role("button", name="Change thresholds").click()
+    expect(page.locator("dialog")).to_have_count(0)
+
+
+def confirm(page: Any, action: str) -> None:
+    page.get_by_label("Your name").fill("Anna")
+    page.get_by_role("dialog").get_by_role("button", name=action).click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", SIZES)
+def test_every_alarm_is_seen_acknowledged_and_ended_on_the_page(browser, trained_model, tmp_path, size):
+    shots = tmp_path / "shots"
+    with started(tmp_path, bad_day(trained_model, tmp_path)) as daemon:
+        daemon.wait_judged(3, "caps")
+        with opened_page(browser, str(daemon.api.base_url), **SIZES[size]) as page:
+            set_limits(page, "0")
+            wait_for(lambda: standing(daemon) == set(KINDS), f"one alarm of each kind: {standing(daemon)}")
+            page.evaluate("scrollTo(0, 0)")
+            shot(page, shots, "1-live")
+            page.locator(".tabs a[href='#system']").click()
+            rows = page.locator("#notice-list [data-stands]")
+            expect(rows).to_have_count(len(KINDS))
+            shot(page, shots, "2-system")
+            for left in range(len(KINDS), 0, -1):
+                row = page.locator("#notice-list li:has(button)").first
+                row.get_by_role("button").click()
+                if left == len(KINDS):
+                    shot(page, shots, "3-seen")
+                confirm(page, "Acknowledge")
+                expect(page.locator("#notice-list li:has(button)")).to_have_count(left - 1)
+            expect(page.locator("#notices")).to_have_text(f"{len(KINDS)} acknowledged, on System")
+            shot(page, shots, "4-acknowledged")
+            in_german(page, shots)
+
+            page.get_by_role("button", name="Accept drift").click()
+            shot(page, shots, "6-accept-drift")
+            confirm(page, "Accept")
+            shutil.rmtree(tmp_path / "broken")
+            shutil.copytree(trained_model, tmp_path / "broken")
+            card = page.locator(".unit-card").filter(has=page.get_by_role("heading", name="seals"))
+            card.get_by_role("button", name="Self-test").click()
+            expect(page.locator("#toast")).to_contain_text("golden images")
+            set_limits(page, "1000")
+            wait_for(lambda: not standing(daemon) & {"rejects_in_a_row", "yield_below", "drift", "pipeline"}, "ends")
+            page.locator(".tile[data-name=labels]").click()
+            page.get_by_role("button", name="Trigger").click()
+            wait_for(lambda: "no_part" not in standing(daemon), "a part ends its alarm")
+            page.locator(".tabs a[href='#system']").click()
+            expect(page.locator("#notice-list")).to_contain_text("resolved after")
+            shot(page, shots, "7-resolved")
+            page.get_by_role("link", name="Changes").click()
+            expect(page.locator("#audit")).to_contain_text("notice acknowledged")
+            shot(page, shots, "8-changes")
+
+
+def in_german(page: Any, shots: Path) -> None:
+    """The list speaks German of all that comes from a closed list."""
+    page.evaluate("localStorage.setItem('edgead-language', 'de')")
+    page.reload()
+    listed = page.locator("#notice-list")
+    for words in ("side: Die Bilder der KameraDie Bilder sind zu dunkel", "top: Kamera ohne Bilderverloren: "):
+        expect(listed).to_contain_text(words)
+    expect(listed).to_contain_text(re.compile("caps: Drift(Teile|die Bilder)[^(]* \\([^a-z]*mehr Teile als sonst"))
+    shot(page, shots, "5-german")
+    page.evaluate("localStorage.removeItem('edgead-language')")
+    page.reload()
+    expect(listed).to_contain_text("acknowledged by Anna")
