@@ -14,7 +14,7 @@ demo: $(VENV)/train,daemon.stamp
 	$(VENV)/bin/edgead demo --output out/demo --preset $(PRESET) $(if $(DATA),--data "$(DATA)")
 
 test: $(VENV)/dev.stamp
-	$(VENV)/bin/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
+	$(VENV)/bin/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
 
 # Everything, also what takes long: half an hour and more.
 test-all: $(VENV)/dev.stamp

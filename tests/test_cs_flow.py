@@ -176,6 +176,7 @@ def test_image_score_is_the_mean_square_of_all_z(trained):
     assert patch_scores.shape == (2, 4, 4)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_separates(trained):
     untrained = CsFlow.from_settings({**TINY, "steps": 1, "learning_rate": 0.0}).fit(IMAGES)
     images = torch.from_numpy(np.stack(IMAGES))

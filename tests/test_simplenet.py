@@ -231,6 +231,7 @@ def test_the_generator_is_absent_from_the_graph(model):
     assert "LeakyRelu" in operators
 
 
+@pytest.mark.slow
 def test_deployed_scores_are_the_trained_ones(model, line_data):
     artifact = Artifact.load(model)
     parity = compare_with_torch(artifact, [image.path for image in find_test_images(line_data)])

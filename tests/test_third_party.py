@@ -52,6 +52,7 @@ def edgead(environment, *arguments, fails=False):
     return done.stderr if fails else done.stdout
 
 
+@pytest.mark.slow
 def test_they_run_in_the_camera_loop(environment, trained_model, tmp_path):
     tally = tmp_path / "tally.txt"
 

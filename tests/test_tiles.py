@@ -204,6 +204,7 @@ def test_calibrated_on_whole_images(detector, tiled_model):
     assert replay_golden(detector.artifact, runtime="onnxruntime").passed
 
 
+@pytest.mark.slow
 def test_the_torch_network_agrees(tiled_model):
     parity = compare_with_torch(Artifact.load(tiled_model))
     assert parity.passed and parity.images == 3
