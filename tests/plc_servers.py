@@ -61,6 +61,8 @@ class LogixServer(_Process):
         flags = ("--no-udp", "--no-config", "-a", f"127.0.0.1:{port}")
         super().__init__("-m", "cpppo.server.enip", *flags, *tags.split())
         self.client = pylogix.PLC("127.0.0.1", timeout=MOST_S, port=port)
+        for unused in (self.client.conn.Socket, self.client.conn.msg_socket):
+            unused.close()  # pylogix makes others when it connects
         first = tags.partition("=")[0]
         wait_for(lambda: self.client.Read(first).Status == "Success", "the server")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
@@ -18,14 +17,7 @@ from edgead.types import Part
 
 pytest.importorskip("pylogix", reason="ETHERNET/IP NOT TESTED: pip install 'edgead[ethernet-ip]'")
 pytest.importorskip("cpppo", reason="ETHERNET/IP NOT TESTED: pip install cpppo")
-# pylogix makes a socket that it drops when it makes the next one.
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Exception ignored in. <socket")]
-
-
-@pytest.fixture(autouse=True)
-def dropped():
-    yield
-    gc.collect()  # here, where those sockets may be warned of
+pytestmark = pytest.mark.slow
 
 
 TAGS = "Edgead.Count=DINT Edgead.Score=REAL Edgead.Decision=INT Edgead.Serial.LEN=DINT Edgead.Serial.DATA=SINT[82]"

@@ -126,6 +126,7 @@ def look_at(page: Any, id: str, decision: str) -> None:
     page.get_by_role("link", name="Evidence").click()
     with page.expect_response("**/api/verdicts?*"):
         page.locator(f"#decisions [data-decision={decision}]").click()
+    expect(page.locator(f"#verdicts .badge:not([data-decision={decision}])")).to_have_count(0)
     rows, row = page.locator("#verdicts button"), page.locator(f"#verdicts [data-link='evidence/{id}/a']")
     expect(rows.first).to_be_visible()
     while row.count() == 0:  # where others use the machine many parts have come since

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import struct
 from contextlib import closing
 
@@ -18,15 +17,6 @@ from edgead.triggers import ethernet_ip, s7
 from edgead.triggers.handshake import NOT_JUDGED, Command, Status
 from edgead.triggers.plc import PlcError, settled
 from edgead.types import Part
-
-# pylogix makes a socket that it drops when it makes the next one.
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket")
-
-
-@pytest.fixture(autouse=True)
-def dropped():
-    yield
-    gc.collect()  # here, where those sockets may be warned of
 
 
 def flags_of(number):

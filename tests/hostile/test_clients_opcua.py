@@ -85,7 +85,8 @@ def test_a_client_that_means_harm(kind, holds, caplog):
         finally:
             for client in clients:
                 client.close()
-    assert not caplog.records
+    # asyncio says that what it still had to send to who hung up did not go.
+    assert not [one for one in caplog.records if one.name != "asyncio"]
 
 
 def resident_bytes():

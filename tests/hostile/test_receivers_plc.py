@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from contextlib import closing
 
 import pytest
@@ -19,15 +18,9 @@ from edgead.sinks import open_queued
 from edgead.sinks.ethernet_ip import EthernetIpOptions
 from edgead.sinks.s7 import S7Options
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Exception ignored in. <socket")]
+pytestmark = pytest.mark.slow
 # Of one request. cpppo takes long to answer where other work shares the machine.
 TIMEOUTS_S = {"s7": 0.5, "ethernet_ip": 3.0}
-
-
-@pytest.fixture(autouse=True)
-def dropped():
-    yield
-    gc.collect()
 
 
 @pytest.fixture(scope="module", params=["s7", "ethernet_ip"])

@@ -54,8 +54,10 @@ export class EvidenceView {
     if (by("evidence-pipeline").value) query.set("pipeline", by("evidence-pipeline").value);
     if (by("evidence-part").value.trim()) query.set(by("evidence-part-key").value, by("evidence-part").value.trim());
     if (before) query.set("before_id", before);
+    const asked = (this.asked = {});
     try {
       const page = await get(`/api/verdicts?${query}`);
+      if (asked !== this.asked) return; // for another choice, meanwhile
       const rows = page.verdicts.map((verdict) => this.row(verdict));
       if (before) by("verdicts").append(...rows);
       else by("verdicts").replaceChildren(...rows);
