@@ -45,6 +45,19 @@ def test_the_rate_in_words(trained_model, tmp_path, changes, sentence):
     assert advice.advise(artifact, tmp_path, replaced=False)[0] == sentence
 
 
+@pytest.mark.parametrize(
+    ("highest", "reject", "hint"),
+    [([3.0, 3.1], 3.1, True), ([3.0, 3.1], 1.2, False), ([1.2, 1.21], 1.21, False)],
+    ids=["make the limit", "lie above the limit", "are none"],
+)
+def test_held_out_images_that_raise_the_limit_are_reported(trained_model, tmp_path, highest, reject, hint):
+    scores = [*np.linspace(1, 1.2, 17), *highest]
+    artifact = with_calibration(Artifact.load(trained_model), scores=scores, reject=reject, review=reject)
+    said = " ".join(advice.advise(artifact, tmp_path, replaced=False))
+    assert ("2 of 19 held-out images score far above the others (up to 3.1, the others at most 1.2)" in said) is hint
+    assert (f"They are the last 2 in {trained_model}/calibration." in said) is hint
+
+
 def test_the_next_commands_can_be_copied(trained_model, line_data, tmp_path):
     artifact = Artifact.load(trained_model)
     lines = advice.advise(artifact, line_data, replaced=False)

@@ -11,6 +11,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import PROVEN
 from edgead.artifact.versions import versions_folder
 from edgead.calibration.conformal import images_needed
+from edgead.calibration.outliers import stand_apart
 from edgead.calibration.plan import OFFERED_RATES
 from edgead.detector import Detector
 from edgead.images.files import load_image
@@ -35,7 +36,7 @@ def advise(artifact: Artifact, data: Path, replaced: bool) -> list[str]:
     replaced : bool
         Another model was there before.
     """
-    lines = [_of_the_rate(artifact), *_of_the_border(artifact), *_of_the_tiles(artifact)]
+    lines = [_of_the_rate(artifact), *_of_those_apart(artifact), *_of_the_border(artifact), *_of_the_tiles(artifact)]
     if replaced:
         kept, undo = versions_folder(artifact.path), edgead_command("teach", artifact.path, "--undo")
         lines.append(f"The model that was here is the newest in {kept}; `{undo}` puts it back.")
@@ -73,6 +74,24 @@ def without_thresholds(model: Path) -> str:
         f"{images_needed(OFFERED_RATES[-1])} or more good images that it has not learnt from "
         f"({images_needed(STRICT)} for 1 false reject in 100)."
     )
+
+
+def _of_those_apart(artifact: Artifact) -> list[str]:
+    """Held-out images that raise the limit far above what all others need: defects of as high a score pass."""
+    calibration = artifact.graph("fp32").calibration
+    assert calibration is not None
+    apart = stand_apart(calibration.scores) if calibration.scores else []
+    rest = max((score for i, score in enumerate(calibration.scores) if i not in apart), default=0.0)
+    if not apart or calibration.reject <= rest:
+        return []
+    kept = kept_images(artifact)[-len(apart) :]
+    where = f" They are the last {len(apart)} in {kept[0].parent}." if kept else ""
+    return [
+        f"{len(apart)} of {len(calibration.scores)} held-out images score far above the others (up to "
+        f"{calibration.scores[apart[0]]:.4g}, the others at most {rest:.4g}) and make the limit "
+        f"{calibration.reject:.4g}: what scores less passes.{where} Are these defects? Leave them out and train again. "
+        "Are they good? Train with more parts like them."
+    ]
 
 
 def _of_the_border(artifact: Artifact) -> list[str]:
