@@ -121,6 +121,8 @@ def test_a_model_that_is_damaged_after_a_restart_is_fetched_again(trained_model,
     with started(tmp_path, site) as daemon:
         follows(daemon, "current", digest)
         daemon.stop()
+    check_records(daemon)
+    before = len(daemon.records())
     bank = tmp_path / "evidence" / "models" / "a" / digest[7:] / "memory_bank.npy"
     bank.write_bytes(b"bad sector" + bank.read_bytes()[10:])
     with started(tmp_path, site) as daemon:
@@ -128,7 +130,7 @@ def test_a_model_that_is_damaged_after_a_restart_is_fetched_again(trained_model,
         actions = [entry["action"] for entry in daemon.api.get("/api/audit").json()]
         assert actions == ["swap model", "roll back on fault", "swap model"]
         daemon.stop()
-    check_records(daemon)
+    assert len(daemon.records()) - before == daemon.counts()["a"]["judged"]
 
 
 def test_an_unsigned_model_is_not_let_in_and_a_signed_one_is(trained_model, tmp_path, registry):
