@@ -120,7 +120,7 @@ class Golden(Method[GoldenConfig]):
     presets = {
         "fast": {"backbone": "efficientnet_lite0", "image_size": (320, 320)},
         "default": {},
-        "fine": {"image_size": (640, 640)},
+        "fine": {"image_size": (640, 640), "sigma_px": 6.0},
     }
     purpose = "one to sixteen golden parts and no more; everything is for review until `edgead calibrate`"
     preset_purposes = {
