@@ -62,11 +62,15 @@ class ModbusPlc:
         self._unit = options.unit
         self._failed, self._failure = failed, ModbusException
 
+    @property
+    def is_connected(self) -> bool:
+        return bool(self.client.connected)
+
     @contextmanager
     def connected(self) -> Iterator[None]:
         """Connect where there is no connection, and end one that has failed: half an answer may be left in it."""
         try:
-            if not self.client.connected:
+            if not self.is_connected:
                 if not self.client.connect():
                     raise self._failed(f"{self.uri}: no connection")
                 self.connections += 1

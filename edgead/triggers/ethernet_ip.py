@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -43,27 +42,12 @@ class LogixLink:
 
     def __init__(self, options: EthernetIpTriggerOptions):
         self._options = options
-        self._plc = LogixPlc(options, options.tag, PlcError)
+        self.plc = LogixPlc(options, options.tag, PlcError)
         self._last: Command | None = None
         self.timeout_s = options.timeout_s
 
-    @property
-    def uri(self) -> str:
-        return self._plc.uri
-
-    @property
-    def connections(self) -> int:
-        return self._plc.connections
-
-    @property
-    def is_connected(self) -> bool:
-        return self._plc.is_connected
-
-    def connected(self) -> AbstractContextManager[None]:
-        return self._plc.connected()
-
     def read_command(self) -> Command:
-        self._last = settled(self._look, self._last, self.uri)
+        self._last = settled(self._look, self._last, self.plc.uri)
         return self._last
 
     def read_status(self) -> tuple[int, ...]:
@@ -75,10 +59,7 @@ class LogixLink:
     def write_status(self, registers: tuple[int, ...]) -> None:
         high, low = registers[_SCORE : _SCORE + 2]
         values = (*registers[:_SCORE], high << 16 | low, *registers[_SCORE + 2 :], registers[_ANSWERED])
-        self._plc.write(f"{self._options.tag}.Status[0]", [_signed(value) for value in values])
-
-    def close(self) -> None:
-        self._plc.close()
+        self.plc.write(f"{self._options.tag}.Status[0]", [_signed(value) for value in values])
 
     def _look(self) -> Command:
         sequence, heartbeat, recipe, reset = self._integers("Command", COMMAND_SIZE)
@@ -93,16 +74,16 @@ class LogixLink:
     def _text(self, member: str) -> str:
         (length,) = self._integers(f"{member}.LEN", 1)
         if not 0 <= length <= _LONGEST:
-            raise PlcError(f"{self.uri}: {member}.LEN is {length}: is it a STRING?")
+            raise PlcError(f"{self.plc.uri}: {member}.LEN is {length}: is it a STRING?")
         if length == 0:
             return ""
         return text_of(bytes(value % 256 for value in self._integers(f"{member}.DATA", length)))
 
     def _integers(self, member: str, count: int) -> tuple[int, ...]:
         name = f"{self._options.tag}.{member}"
-        values = self._plc.read(f"{name}[0]" if member in _ARRAYS else name, count)
+        values = self.plc.read(f"{name}[0]" if member in _ARRAYS else name, count)
         if not all(isinstance(value, int) and not isinstance(value, bool) for value in values):
-            raise PlcError(f"{self.uri}: {name} holds no whole numbers: make it as the documentation says")
+            raise PlcError(f"{self.plc.uri}: {name} holds no whole numbers: make it as the documentation says")
         return tuple(values)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from contextlib import AbstractContextManager
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -48,28 +47,13 @@ class ModbusLink:
 
     def __init__(self, options: ModbusTriggerOptions):
         self._options = options
-        self._plc = ModbusPlc(options, PlcError)
+        self.plc = ModbusPlc(options, PlcError)
         self.timeout_s = options.timeout_s
-
-    @property
-    def uri(self) -> str:
-        return self._plc.uri
-
-    @property
-    def connections(self) -> int:
-        return self._plc.connections
-
-    @property
-    def is_connected(self) -> bool:
-        return bool(self._plc.client.connected)
-
-    def connected(self) -> AbstractContextManager[None]:
-        return self._plc.connected()
 
     def read_command(self) -> Command:
         options = self._options
         count = FIRST_TEXT + options.serial_registers + options.batch_registers
-        registers = self._plc.read(options.command, count)
+        registers = self.plc.read(options.command, count)
         first, texts = registers[:FIRST_TEXT], registers[FIRST_TEXT:]
         serial, batch = texts[: options.serial_registers], texts[options.serial_registers :]
         sequence, heartbeat, recipe, reset = first
@@ -77,13 +61,10 @@ class ModbusLink:
         return Command(sequence, heartbeat, recipe, reset, *written)
 
     def read_status(self) -> tuple[int, ...]:
-        return self._plc.read(self._options.status, STATUS_REGISTERS)
+        return self.plc.read(self._options.status, STATUS_REGISTERS)
 
     def write_status(self, registers: tuple[int, ...]) -> None:
-        self._plc.write(self._options.status, registers)
-
-    def close(self) -> None:
-        self._plc.close()
+        self.plc.write(self._options.status, registers)
 
 
 def words_text(registers: tuple[int, ...], low_byte_first: bool = False) -> str:

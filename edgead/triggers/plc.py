@@ -43,34 +43,45 @@ class PlcError(EdgeadError):
     """The PLC is away, refuses, or answers something else."""
 
 
-class PlcLink(Protocol):
-    """How a PLC is reached, and where in it command and status lie; used by one thread.
+class Plc(Protocol):
+    """A connection to a PLC, for one thread; all that is asked of it raises PlcError.
 
-    `read_command`, `read_status` and `write_status` are called within `connected`. All raise PlcError.
+    Attributes
+    ----------
+    uri : str
+        Of the PLC.
+    connections : int
+        How often it was connected to: a PLC may have started again in between.
+    """
+
+    uri: str
+    connections: int
+
+    @property
+    def is_connected(self) -> bool: ...
+
+    def connected(self) -> AbstractContextManager[None]: ...
+
+    def close(self) -> None: ...
+
+
+class PlcLink(Protocol):
+    """Where in a PLC command and status lie; used by one thread, within `plc.connected`. All raise PlcError.
 
     Attributes
     ----------
     kind : str
         Of the trigger.
+    plc : Plc
     timeout_s : float
         Of one request.
-    connections : int
-        How often it was connected to: a PLC may have started again in between.
     """
 
     kind: str
     timeout_s: float
 
     @property
-    def uri(self) -> str: ...
-
-    @property
-    def connections(self) -> int: ...
-
-    @property
-    def is_connected(self) -> bool: ...
-
-    def connected(self) -> AbstractContextManager[None]: ...
+    def plc(self) -> Plc: ...
 
     def read_command(self) -> Command: ...
 
@@ -82,8 +93,6 @@ class PlcLink(Protocol):
         """Write `Status.registers()` in one request."""
         ...
 
-    def close(self) -> None: ...
-
 
 class PlcTrigger:
     """Accepts the first frame that was captured after a PLC asked for it, and answers with its verdict.
@@ -93,9 +102,9 @@ class PlcTrigger:
     """
 
     def __init__(self, link: PlcLink, options: HandshakeOptions):
-        self._link, self._options = link, options
+        self._link, self._plc, self._options = link, link.plc, options
         self._handshake = Handshake(options.recipes, round(options.answer_within_s * 1e9))
-        self._problem: str | None = f"{link.uri}: not connected yet"
+        self._problem: str | None = f"{self._plc.uri}: not connected yet"
         self._before: str | None = self._problem  # what the last look found
         self._has_looked = False
         self._connection = 0
@@ -139,32 +148,32 @@ class PlcTrigger:
     def _watch(self) -> None:
         while not self._closing:
             self._report(self._step())
-            pause_s = self._options.poll_ms / 1e3 if self._link.is_connected else _AGAIN_S
+            pause_s = self._options.poll_ms / 1e3 if self._plc.is_connected else _AGAIN_S
             if self._wake.wait(pause_s):
                 self._wake.clear()
         with self._lock:
             self._handshake.leave()
         self._step()
-        self._link.close()
+        self._plc.close()
 
     def _step(self) -> str | None:
         """Read what the PLC says and write what it is answered; gives what is wrong."""
-        link = self._link
+        plc = self._plc
         try:
-            with link.connected():
-                if self._connection != link.connections:
-                    registers = link.read_status()
+            with plc.connected():
+                if self._connection != plc.connections:
+                    registers = self._link.read_status()
                     with self._lock:
                         self._handshake.meet(registers)
-                    self._connection = link.connections
+                    self._connection = plc.connections
                 if not self._closing:
                     self._read()
                 self._write()
         except PlcError as error:
             return str(error)
         except Exception as error:  # noqa: BLE001  a trigger that ends in silence lets every part pass
-            self._log.error("%s: the trigger failed", link.uri, exc_info=error)
-            return f"{link.uri}: the trigger failed by {type(error).__name__}, see the log"
+            self._log.error("%s: the trigger failed", plc.uri, exc_info=error)
+            return f"{plc.uri}: the trigger failed by {type(error).__name__}, see the log"
         return self._complaint()
 
     def _read(self) -> None:
@@ -187,7 +196,7 @@ class PlcTrigger:
             self._beat_s = now_s
 
     def _complaint(self) -> str | None:
-        uri, silent_s = self._link.uri, self._options.silent_s
+        uri, silent_s = self._plc.uri, self._options.silent_s
         if (unknown := self._handshake.unknown_recipe) is not None:
             known = ", ".join(map(str, self._options.recipes))
             return f"{uri}: the PLC asks for recipe {unknown}, known are {known}: add it to recipes"
@@ -200,7 +209,7 @@ class PlcTrigger:
         passing = problem is not None and problem != self._before and self._before is not None and self._has_looked
         self._before, self._has_looked = problem, True
         if problem != self._problem and not passing:
-            self._log.log(logging.WARNING if problem else logging.INFO, "%s", problem or f"{self._link.uri}: connected")
+            self._log.log(logging.WARNING if problem else logging.INFO, "%s", problem or f"{self._plc.uri}: connected")
             self._problem = problem
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from contextlib import AbstractContextManager
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -60,45 +59,27 @@ class S7Link:
 
     def __init__(self, options: S7TriggerOptions):
         self._options = options
-        self._plc = S7Plc(options, PlcError)
+        self.plc = S7Plc(options, PlcError)
         self._last: Command | None = None
         self.timeout_s = options.timeout_s
 
-    @property
-    def uri(self) -> str:
-        return self._plc.uri
-
-    @property
-    def connections(self) -> int:
-        return self._plc.connections
-
-    @property
-    def is_connected(self) -> bool:
-        return self._plc.is_connected
-
-    def connected(self) -> AbstractContextManager[None]:
-        return self._plc.connected()
-
     def read_command(self) -> Command:
-        self._last = settled(self._look, self._last, self.uri)
+        self._last = settled(self._look, self._last, self.plc.uri)
         return self._last
 
     def read_status(self) -> tuple[int, ...]:
         self._last = None  # the PLC may have started again
-        flags, _, *registers, _again = STATUS.unpack(self._plc.read(self._options.status, STATUS.size))
+        flags, _, *registers, _again = STATUS.unpack(self.plc.read(self._options.status, STATUS.size))
         return (flags, *registers)
 
     def write_status(self, registers: tuple[int, ...]) -> None:
         # The flags stand in the first byte, so that they are DBX0.0, DBX0.1, ...
-        self._plc.write(self._options.status, STATUS.pack(registers[0], 0, *registers[1:], registers[_ANSWERED]))
-
-    def close(self) -> None:
-        self._plc.close()
+        self.plc.write(self._options.status, STATUS.pack(registers[0], 0, *registers[1:], registers[_ANSWERED]))
 
     def _look(self) -> Command:
         options = self._options
         lengths = (options.serial_length, options.batch_length)
-        data = self._plc.read(options.command, options.command_size)
+        data = self.plc.read(options.command, options.command_size)
         texts, place = [], COMMAND.size
         for length in lengths:
             texts.append(self._text(data, place, length))
@@ -111,7 +92,7 @@ class S7Link:
         most, used = data[place], data[place + 1]
         if used > length or most not in (0, length):  # 0: the PLC's program has not begun with it yet
             where = f"DBB{self._options.command + place}"
-            raise PlcError(f"{self.uri}: {where} is no String[{length}]: it says {used} characters of {most}")
+            raise PlcError(f"{self.plc.uri}: {where} is no String[{length}]: it says {used} characters of {most}")
         return text_of(data[place + 2 : place + 2 + used])
 
 

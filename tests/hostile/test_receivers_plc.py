@@ -97,7 +97,7 @@ def test_a_trigger_whose_plc_answers_so_in_the_middle(asking_plc, kind, caplog, 
                     wait_until(lambda: trigger.problem is not None)
                     attempts = wire.accepted
                     wait_until(lambda attempts=attempts: wire.accepted >= attempts + 2)
-                    assert trigger.problem.startswith(f"{trigger._link.uri}: ")
+                    assert trigger.problem.startswith(f"{trigger._plc.uri}: ")
                 wire.spoil = None
                 wait_until(lambda: trigger.problem is None)
                 assert plc.answer().decision == number % 3
