@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -47,3 +49,8 @@ def stand_apart(scores: npt.ArrayLike) -> list[int]:
     gaps = np.flatnonzero((np.diff(ascending) > GAP) & (ascending[1:] > FAR)) + 1
     gaps = gaps[gaps >= first]
     return order[gaps[0] :][::-1].tolist() if len(gaps) else []
+
+
+def others_at_most(scores: Sequence[float], apart: Collection[int]) -> float:
+    """The highest score but for those that stand apart, which are a quarter of all at most."""
+    return max(score for i, score in enumerate(scores) if i not in apart)

@@ -11,7 +11,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import PROVEN
 from edgead.artifact.versions import versions_folder
 from edgead.calibration.conformal import images_needed
-from edgead.calibration.outliers import stand_apart
+from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.calibration.plan import OFFERED_RATES
 from edgead.detector import Detector
 from edgead.images.files import load_image
@@ -81,8 +81,10 @@ def _of_those_apart(artifact: Artifact) -> list[str]:
     calibration = artifact.graph("fp32").calibration
     assert calibration is not None
     apart = stand_apart(calibration.scores) if calibration.scores else []
-    rest = max((score for i, score in enumerate(calibration.scores) if i not in apart), default=0.0)
-    if not apart or calibration.reject <= rest:
+    if not apart:
+        return []
+    rest = others_at_most(calibration.scores, apart)
+    if calibration.reject <= rest:
         return []
     kept = kept_images(artifact)[-len(apart) :]
     where = f" They are the last {len(apart)} in {kept[0].parent}." if kept else ""

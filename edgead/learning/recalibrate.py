@@ -15,7 +15,7 @@ from edgead.artifact.manifest import Calibration, Manifest, ThresholdChange, Thr
 from edgead.artifact.training_hashes import content_sha256, refuse_learnt
 from edgead.calibration.conformal import calibrate, share_above
 from edgead.calibration.group_conformal import one_of_each
-from edgead.calibration.outliers import stand_apart
+from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.calibration.plan import check_recalibration, strictest_rate
 from edgead.calibration.two_sample import same_distribution_p_value
 from edgead.dataset.folders import Progress, common_folder
@@ -188,7 +188,7 @@ def _outliers(paths: Sequence[Path], scores: Sequence[float]) -> str:
         return ""
     named = ", ".join(f"{Path(*paths[i].parts[-2:])} ({scores[i]:.4g})" for i in apart[:MOST_NAMED])
     more = f" and {len(apart) - MOST_NAMED} more" if len(apart) > MOST_NAMED else ""
-    rest = max(score for i, score in enumerate(scores) if i not in apart)
+    rest = others_at_most(scores, apart)
     return f"{len(apart)} of {len(paths)} images score far above the others (at most {rest:.4g}): {named}{more}"
 
 
