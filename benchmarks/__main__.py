@@ -28,6 +28,7 @@ BENCHMARKS = (
     "layers",
     "page_clients",
     "panel",
+    "panel_int8",
     "guarantee",
     "guard",
     "inp_lite",

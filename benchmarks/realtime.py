@@ -1,8 +1,9 @@
 """What priority and cores are worth: verdict latency of the daemon beside a program that takes one core whole.
 
 `python -m benchmarks realtime MODEL --minutes 5 --rounds 3 --json realtime.json`. Rounds with and without the settings
-take turns, each with a daemon of its own, beside the same load; the last pair has no load beside it. Latencies are
-those of the records, from the capture to the verdict, of every frame. Run it on a machine that has nothing else to do.
+take turns, each with a daemon of its own, and with a loop that has the priority and nothing of edgead, beside the same
+load; the last rounds have no load beside them. Latencies are those of the records, from the capture to the verdict, of
+every frame. Run it on a machine that has nothing else to do.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bare_loop import bare_latency
 from benchmarks.soak import soak
 from edgead.profiling.latency import machine_facts
 
@@ -37,14 +39,22 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     rounds = []
     for number in range(options.rounds + 1):
-        for realtime in ({"priority": options.priority}, {}):
-            loaded = number < options.rounds
-            rounds.append(_round(options.model, options.minutes, options.rate, realtime, loaded))
-            print(_row(rounds[-1]), flush=True)
+        loaded = number < options.rounds
+        for one in _turns(options, loaded):
+            rounds.append(one)
+            print(_row(one), flush=True)
     if options.json:
         options.json.write_text(json.dumps({"machine": machine_facts(), "rounds": rounds}, indent=1) + "\n")
     if any(_ratio(one) > LIMIT for one in rounds if one["realtime"] and one["loaded"]):
         sys.exit(f"p99.9 is more than {LIMIT} times p50")
+
+
+def _turns(options: argparse.Namespace, loaded: bool) -> Iterator[dict[str, Any]]:
+    for realtime in ({"priority": options.priority}, {}):
+        yield _round(options.model, options.minutes, options.rate, realtime, loaded)
+    with _load(loaded):
+        latency_ms = bare_latency(options.minutes, options.rate, options.priority)
+    yield {"realtime": {}, "bare": True, "loaded": loaded, "latency_ms": latency_ms}
 
 
 def _round(model: Path, minutes: float, rate: float, realtime: dict[str, Any], loaded: bool) -> dict[str, Any]:
@@ -74,6 +84,7 @@ def _ratio(one: dict[str, Any]) -> float:
 
 def _row(one: dict[str, Any]) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in one["realtime"].items()) or "usual"
+    settings = "a loop without edgead" if one.get("bare") else settings
     load = "one core busy" if one["loaded"] else "idle"
     times = ", ".join(f"{name} {ms:.1f}" for name, ms in one["latency_ms"].items())
-    return f"| {settings} | {load} | {one['records']} | {times} | {_ratio(one):.2f} |"
+    return f"| {settings} | {load} | {times} | {_ratio(one):.2f} |"

@@ -160,7 +160,7 @@ def soak(
         sink_records=len(sink_ids),
         lost=counts["taken"] - counts["skipped"] - len(set(ids)) + len(set(ids) - set(sink_ids)),
         doubled=len(ids) - len(set(ids)) + len(sink_ids) - len(set(sink_ids)),
-        latency_ms=_percentiles(latencies),
+        latency_ms=percentiles(latencies),
         memory_mib=_growth(samples, "rss_mib"),
         descriptors=_growth(samples, "descriptors"),
         threads=_growth(samples, "threads"),
@@ -235,7 +235,8 @@ def _records(database: Path) -> tuple[list[str], np.ndarray]:
     return [row[0] for row in rows], np.array([row[1] for row in rows])
 
 
-def _percentiles(latencies: np.ndarray) -> dict[str, float]:
+def percentiles(latencies: np.ndarray) -> dict[str, float]:
+    """Milliseconds by name; each is one that was measured."""
     if latencies.size == 0:
         raise RuntimeError("the store holds no record")
     ranks = {"p50": 50, "p90": 90, "p99": 99, "p99.9": 99.9, "max": 100}

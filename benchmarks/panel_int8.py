@@ -1,0 +1,89 @@
+"""What int8 costs and gains on the panel: each setting trained, exported in int8, and judged in both on both engines.
+
+`python -m benchmarks panel_int8 PANEL_FOLDER --tiles MAGNETIC_TILES -o WORK --presets default,fast`. Each pair of data
+set and setting is one JSON file in WORK/int8; what is there is not measured again. A graph that `edgead export`
+refuses for its error is said so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.panel import measure_setting
+from benchmarks.panel_measures import RUNTIMES, frame_times, measure_outcomes
+from benchmarks.panel_results import Results, result_key
+from benchmarks.panel_sets import PanelSet, find_sets
+from benchmarks.panel_settings import Setting, build_settings, read_presets
+from edgead.artifact.folder import Artifact
+from edgead.dataset.folders import find_test_images
+from edgead.detector import Detector
+from edgead.export.calibration_images import find_calibration_images
+from edgead.export.precision import PrecisionPlan, add_precision
+from edgead.export.rewrite import ToleranceError
+from edgead.report.evaluate import evaluate
+
+PRECISION = "int8"
+
+
+def main(arguments: list[str]) -> None:
+    """Measure what is missing, and print a row for each set and setting and the mean of each setting."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks panel_int8", description=__doc__)
+    parser.add_argument("panel", type=Path, help="folder of data sets in MVTec layout")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder of data and results")
+    parser.add_argument("--tiles", type=Path, help="folder of the magnetic tiles, with lay_by_tile.py")
+    parser.add_argument("--sets", default="", metavar="NAME,...", help="only these; tiles and line are two of them")
+    parser.add_argument("--presets", default="default", metavar="NAME,...", help="as for `panel`")
+    options = parser.parse_args(arguments)
+    results = Results(options.output / "int8")
+    only = [name for name in options.sets.split(",") if name]
+    for data in find_sets(options.panel, options.output, tiles=options.tiles, only=only):
+        for setting in build_settings(read_presets(options.presets)):
+            key = result_key(data, setting.detector, setting.of(data))
+            found = results.find(data, setting.name, key)
+            if found is None:
+                with tempfile.TemporaryDirectory(prefix="edgead-panel-") as folder:
+                    found = results.write(data, setting.name, key, measure_int8(data, setting, Path(folder) / "model"))
+            print(_row(found.content), flush=True)
+
+
+def measure_int8(data: PanelSet, setting: Setting, model: Path) -> dict[str, Any]:
+    """What `benchmarks.panel.measure_setting` gives, and under `int8` what each engine has in that precision."""
+    measured = measure_setting(data, setting, model)
+    images = find_calibration_images(Artifact.load(model), data.folder, group=data.group)
+    try:
+        artifact = add_precision(model, PrecisionPlan(PRECISION), images)
+    except ToleranceError as error:
+        return {**measured, PRECISION: {"refused": str(error)}}
+    tests = find_test_images(data.folder)
+    engines = {}
+    for runtime in RUNTIMES:
+        with Detector.load(model, runtime=runtime, precision=PRECISION) as detector:
+            evaluation = evaluate(detector, tests)
+        engines[runtime] = measure_outcomes(evaluation.outcomes, evaluation.threshold)
+    method = artifact.manifest.graphs[PRECISION].method
+    return {
+        **measured,
+        PRECISION: {
+            "engines": engines,
+            "frame_times": frame_times(model, tests, precision=PRECISION),
+            "float_layers": method["float_layers"],
+            "mean_score_error": method["differences"]["mean_score_error"],
+        },
+    }
+
+
+def _row(content: dict[str, Any]) -> str:
+    fp32, int8 = content["measures"], content[PRECISION]
+    begin = f"| {content['set']} | {content['setting']} | {fp32['image_AUROC']:.4f}"
+    if "refused" in int8:
+        return f"{begin} | refused: {int8['refused']} |"
+    aurocs = " / ".join(f"{int8['engines'][name]['image_AUROC']:.4f}" for name in RUNTIMES)
+    times = " / ".join(
+        f"{content['frame_times'][name]['median_ms'] / int8['frame_times'][name]['median_ms']:.2f} x"
+        for name in RUNTIMES
+    )
+    kept = len(int8["float_layers"])
+    return f"{begin} | {aurocs} | {100 * int8['mean_score_error']:.2f} % | {kept} in float | {times} |"
