@@ -60,9 +60,7 @@ def escapes_at(labels: np.ndarray, scores: np.ndarray, rate: float) -> float:
     return float(np.mean(scores[labels] <= good[len(good) - 1 - allowed]))
 
 
-def frame_times(
-    model: Path, images: Sequence[LabelledImage], *, precision: str | None = None
-) -> dict[str, dict[str, float]]:
+def frame_times(model: Path, images: Sequence[LabelledImage]) -> dict[str, dict[str, float]]:
     """Milliseconds of a frame, from the image in memory to its map, on every engine for the CPU that is installed."""
     chosen = spread(images, TIMED_FRAMES)
     frames = [load_image(image.path) for image in chosen]
@@ -70,7 +68,7 @@ def frame_times(
     with Detector.load(model) as detector:
         runtimes = [name for name in available_runtimes(detector.artifact) if name in RUNTIMES]
     for runtime in runtimes:
-        with Detector.load(model, runtime=runtime, precision=precision) as detector:
+        with Detector.load(model, runtime=runtime) as detector:
             times[runtime] = time_frames(lambda frame, judge=detector: judge.measure(frame), frames)
     return times
 

@@ -21,7 +21,9 @@ from patience import MOST_S, wait_until
 
 from edgead.components.options import NoOptions
 from edgead.images.files import write_image
+from edgead.process.real_time import Scheduling
 from edgead.sources import SOURCES, Limits, SourceError, live_address, open_source
+from edgead.sources.health import HealthWatch
 from edgead.sources.redirects import ffmpeg_refuses
 from edgead.sources.registry import SourceComponent
 from edgead.sources.settings import CameraSection
@@ -450,6 +452,30 @@ def test_health_is_measured_by_the_golden_images_of_the_models_in_service(tmp_pa
             while mailbox.get(MOST_S) is not None:
                 pass
             assert top.status().health == health
+
+
+def test_no_frame_waits_for_a_check_of_health(tmp_path, monkeypatch):
+    write_image(tmp_path / "0.png", render(0)[0])
+    taken = []
+    monkeypatch.setattr(HealthWatch, "check", lambda _, frame: taken.append(mailbox.get(0)) or ())
+    with camera(str(tmp_path)) as (top, mailbox):
+        wait_for(top, "ended")
+    assert [frame.number for frame in taken] == [0]
+
+
+def test_its_thread_and_its_reader_are_as_urgent_as_asked_but_not_what_measures_health(fifo_allowed, monkeypatch):
+    checked_as = []
+    monkeypatch.setattr(HealthWatch, "check", lambda *_: checked_as.append(os.sched_getscheduler(0)) or ())
+    with images(endless) as url:
+        top = SupervisedCamera("top", CameraSection(uri=url, **FAST))
+        top.scheduling = Scheduling(1)
+        with closing(top):
+            top.start()
+            wait_for(top, "streaming")
+            (thread,) = (one for one in threading.enumerate() if one.name == "camera top")
+            wait_until(lambda: checked_as and os.sched_getscheduler(thread.native_id) == os.SCHED_FIFO)
+            assert [os.sched_getscheduler(reader.pid) for reader in readers()] == [os.SCHED_FIFO]
+    assert set(checked_as) == {os.SCHED_OTHER}
 
 
 def test_a_recording_that_fails_is_not_begun_again(tmp_path):

@@ -174,6 +174,7 @@ class SiteRuntime:
             started.append(self.pipelines[name])
         for pipeline in started:
             pipeline.start()
+        self._place_cameras(site)
         for name in cameras:
             self.cameras[name].start()
 
@@ -198,6 +199,12 @@ class SiteRuntime:
 
     def _place_kernels(self) -> None:
         reduce(Scheduling.beside, self._schedulings).give_kernels()
+
+    def _place_cameras(self, site: Site) -> None:
+        """A frame is read as urgently as it is judged; on any core, for those of a pipeline are its network's."""
+        for name, camera in self.cameras.items():
+            priorities = [section.realtime.priority for section in site.pipelines.values() if section.camera == name]
+            camera.scheduling = Scheduling(max((priority or 0 for priority in priorities), default=0) or None)
 
     def _sinks_of(self, site: Site, name: str) -> tuple[QueuedSink, ...]:
         return tuple(self.sinks[sink] for sink in site.pipelines[name].sinks)

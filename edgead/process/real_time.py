@@ -62,15 +62,21 @@ class Scheduling:
 
         A system that refuses it has refused it to the calling thread before, which said so.
         """
-        threads = _shared_threads()
-        if not threads:
+        for thread in _shared_threads():
+            self.give(thread)
+
+    def give(self, thread: int = 0) -> None:
+        """Schedule a thread of this process so, by its kernel id; by default the calling one.
+
+        What the system refuses is left as it was, and so is a thread that has ended; outside Linux, all are.
+        """
+        if sys.platform != "linux":
             return
         policy = os.SCHED_OTHER if self.priority is None else os.SCHED_FIFO
         there = os.sched_getaffinity(os.getpid())
         cores = frozenset(there.intersection(self.cores) or there)  # a core that is not there is an error of its own
-        for thread in threads:
-            with suppress(ProcessLookupError, PermissionError):
-                Scheduled(policy, self.priority or 0, cores).give(thread)
+        with suppress(ProcessLookupError, PermissionError):
+            Scheduled(policy, self.priority or 0, cores).give(thread)
 
     @contextmanager
     def taken(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from edgead.components.uri import without_credentials
 from edgead.errors import SettingsError
+from edgead.process.real_time import USUAL
 from edgead.sources import Source, has_address, is_live, is_on_demand, open_source
 from edgead.sources.camera_record import CameraRecord, CameraStatus
 from edgead.sources.contract import SourceError, new_id
@@ -49,10 +50,17 @@ class SupervisedCamera:
     ----------
     name : str
         Stands in every frame as its source.
+
+    Attributes
+    ----------
+    scheduling : Scheduling
+        How its thread runs from the next connection on, and the process that reads for it. The camera's health is
+        measured as the system schedules every thread, after the frame was handed over: no frame waits for it.
     """
 
     def __init__(self, name: str, section: CameraSection):
         self.name = name
+        self.scheduling = USUAL
         self._section = section
         self._record = CameraRecord(name, without_credentials(section.uri), section.frozen_after)
         self._comparing = threading.Lock()
@@ -190,6 +198,7 @@ class SupervisedCamera:
 
     def _serve(self) -> None:
         """Read until the end of a recording, or until stopped."""
+        self.scheduling.give()
         if has_address(self._section.uri):
             with closing(ReaderProcess(self._section)) as reader:
                 self._serve_live(reader)
@@ -242,20 +251,26 @@ class SupervisedCamera:
 
     def _deliver(self, frame: Frame, *, waits: bool) -> None:
         self._record.arrived(frame)
-        self._check_health(frame)
         for mailbox in self._mailboxes:
             while waits and not self._stop.is_set() and not mailbox.wait_until_empty(_POLL_S):
                 pass
             mailbox.put(frame)
+        self._check_health(frame)
 
     def _check_health(self, frame: Frame) -> None:
         health = self._health
         if not health.is_due(frame):
             return
+        scheduling = self.scheduling
+        if scheduling:
+            USUAL.give()  # it may wait; the frame that was handed over may not
         try:
             self._record.judge(health.check(frame))
         except Exception:  # noqa: BLE001  it warns beside the inspection, and must not take its frames away
             logger.exception("camera %s: its health cannot be checked", self.name)
+        finally:
+            if scheduling:
+                scheduling.give()
 
     def _end_mailboxes(self) -> None:
         self._ended = True
