@@ -17,12 +17,11 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 
-from benchmarks.soak import percentiles
+from benchmarks.soak import WARM_UP_FRAMES, percentiles
 from edgead.process.cpu_affinity import set_affinity, set_fifo
 
 _SIZE = 256
 """Of the matrices: three of them fit the second cache of any core."""
-_WARM_UP = 10
 
 
 def bare_latency(minutes: float, rate: float, priority: int | None) -> dict[str, float]:
@@ -53,7 +52,7 @@ def _loop(minutes: float, rate: float, priority: int | None, busy_ms: float) -> 
     """Milliseconds of each frame, from the clock's tick to the end of the slower thread."""
     matrix = np.random.default_rng(0).random((_SIZE, _SIZE), np.float32)
     threads = [_thread(core, priority) for core in sorted(os.sched_getaffinity(0))]
-    each_s = min(threads[0].submit(_multiply, matrix, 20).result() for _ in range(_WARM_UP)) / 20
+    each_s = min(threads[0].submit(_multiply, matrix, 20).result() for _ in range(WARM_UP_FRAMES)) / 20
     times = max(1, round(busy_ms / 1e3 / each_s))
     frames = []
     begin_s = time.perf_counter()
@@ -62,7 +61,7 @@ def _loop(minutes: float, rate: float, priority: int | None, busy_ms: float) -> 
         time.sleep(max(0.0, at_s - time.perf_counter()))
         wait([thread.submit(_multiply, matrix, times) for thread in threads])
         frames.append((time.perf_counter() - at_s) * 1e3)
-    return np.array(frames[_WARM_UP:])
+    return np.array(frames[WARM_UP_FRAMES:])
 
 
 def _thread(core: int, priority: int | None) -> ThreadPoolExecutor:

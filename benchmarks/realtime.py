@@ -3,7 +3,7 @@
 `python -m benchmarks realtime MODEL --minutes 5 --rounds 3 --json realtime.json`. Rounds with and without the settings
 take turns, each with a daemon of its own, and with a loop that has the priority and nothing of edgead, beside the same
 load; the last rounds have no load beside them. Latencies are those of the records, from the capture to the verdict, of
-every frame. Run it on a machine that has nothing else to do.
+every frame but the first. Run it on a machine that has nothing else to do.
 """
 
 from __future__ import annotations

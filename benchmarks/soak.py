@@ -29,6 +29,8 @@ from edgead.profiling.latency import machine_facts
 
 # What a process takes in while it warms up (caches, pools, first images) is no leak.
 WARM_UP_SHARE = 0.25
+# A daemon that runs for months starts once: the latencies of the frames that wait for its model are left out.
+WARM_UP_FRAMES = 50
 _STAGES = ("age_ms", "preprocess_ms", "infer_ms", "score_ms", "smooth_ms")
 
 
@@ -54,7 +56,8 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class Soak:
-    """What a soak gave; `lost` and `doubled` are records, `latency_ms` is from the capture to the verdict."""
+    """What a soak gave; `lost` and `doubled` are records, `latency_ms` is from the capture to the verdict, without
+    the first frames."""
 
     minutes: float
     rate: float
@@ -160,7 +163,7 @@ def soak(
         sink_records=len(sink_ids),
         lost=counts["taken"] - counts["skipped"] - len(set(ids)) + len(set(ids) - set(sink_ids)),
         doubled=len(ids) - len(set(ids)) + len(sink_ids) - len(set(sink_ids)),
-        latency_ms=percentiles(latencies),
+        latency_ms=percentiles(latencies[WARM_UP_FRAMES:]),
         memory_mib=_growth(samples, "rss_mib"),
         descriptors=_growth(samples, "descriptors"),
         threads=_growth(samples, "threads"),
@@ -238,6 +241,6 @@ def _records(database: Path) -> tuple[list[str], np.ndarray]:
 def percentiles(latencies: np.ndarray) -> dict[str, float]:
     """Milliseconds by name; each is one that was measured."""
     if latencies.size == 0:
-        raise RuntimeError("the store holds no record")
+        raise RuntimeError(f"there are no more than {WARM_UP_FRAMES} records: run it for longer")
     ranks = {"p50": 50, "p90": 90, "p99": 99, "p99.9": 99.9, "max": 100}
     return {name: float(np.percentile(latencies, rank, method="higher")) for name, rank in ranks.items()}
