@@ -28,6 +28,7 @@ from typing import Any
 import httpx
 
 from benchmarks.soak import soak
+from benchmarks.stalls import watched_stalls
 from edgead.profiling.latency import machine_facts
 
 LIMIT = 2.0
@@ -63,11 +64,17 @@ def main(arguments: Sequence[str]) -> None:
 def _round(options: argparse.Namespace, realtime: dict[str, Any], clients: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="edgead-clients-") as name:
         folder = Path(name)
-        with _ten_clients(folder / "daemon.log", clients) as answers:
+        with _ten_clients(folder / "daemon.log", clients) as answers, watched_stalls() as stalls:
             found = soak(options.model, folder, minutes=options.minutes, rate=options.rate, realtime=realtime)
     if found.lost or found.doubled or found.exit_code:
         raise RuntimeError(f"{found.lost} records lost, {found.doubled} doubled, exit code {found.exit_code}")
-    return {"realtime": realtime, "records": found.records, "latency_ms": found.latency_ms, "answers": dict(answers)}
+    return {
+        "realtime": realtime,
+        "records": found.records,
+        "latency_ms": found.latency_ms,
+        "answers": dict(answers),
+        "machine": str(stalls),
+    }
 
 
 @contextmanager
@@ -188,6 +195,7 @@ def _ratio(one: dict[str, Any]) -> float:
 
 
 def _row(one: dict[str, Any]) -> str:
-    beside = f"ten clients ({', '.join(f'{count} x {name}' for name, count in one['answers'].items())})"
+    answers = ", ".join(f"{count} x {name}" for name, count in one["answers"].items())
     times = ", ".join(f"{name} {ms:.1f}" for name, ms in one["latency_ms"].items())
-    return f"| {beside if one['answers'] else 'nobody'} | {one['records']} | {times} | {_ratio(one):.2f} |"
+    beside = f"ten clients ({answers})" if answers else "nobody"
+    return f"| {beside} | {one['records']} | {times} | {_ratio(one):.2f} | {one['machine']} |"
