@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from edgead.artifact.folder import Artifact, new_artifact, write_manifest
+from edgead.artifact.inputs import Preprocessing
 from edgead.artifact.manifest import Golden, GraphRecord
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.dataset.images import Images
@@ -27,10 +28,14 @@ from edgead.export.int8_search import Found, Int8Search
 from edgead.export.layers import layers, transformer
 from edgead.export.quantize import MOST_IMAGES, SCHEMES
 from edgead.export.rewrite import ToleranceError
+from edgead.images.files import load_image
 from edgead.learning.finalize import measure_good, write_golden
+from edgead.preprocess import inputs_of
 
-# Held-out images that the search measures its graphs on; as the result is measured on all, it aims a little lower.
-SEARCH_IMAGES = 48
+# Inputs of the network, from held-out images, that the search measures its graphs on, and the fewest images, where one
+# is cut into many tiles. As the result is measured on all held-out images, it aims a little lower.
+SEARCH_INPUTS = 48
+LEAST_SEARCH_IMAGES = 8
 SEARCH_MARGIN = 0.9
 
 # Largest mean relative difference of the image scores from those of fp32. Good parts differ among themselves by some
@@ -192,12 +197,18 @@ class _Comparison:
 
 
 def _search(trial: _Trial, images: CalibrationImages, progress: StageProgress) -> Found:
-    comparison = _Comparison(trial, _spread(images.held_out, SEARCH_IMAGES))
     preprocessing = trial.artifact.manifest.preprocessing
+    comparison = _Comparison(trial, search_images(images.held_out, preprocessing))
     calibration_images = RangeImages(Images(_spread(images.ranges, MOST_IMAGES), preprocessing).some(MOST_IMAGES))
     scheme = SCHEMES[trial.plan.precision]
     search = Int8Search(load_graph(trial.artifact), scheme, calibration_images, comparison.score_error, progress)
     return search.run(SEARCH_MARGIN * trial.plan.score_tolerance, trial.plan.float_layers)
+
+
+def search_images(held_out: Sequence[Path], spec: Preprocessing) -> list[Path]:
+    """Those of the held-out images that every graph of the search is measured on."""
+    inputs = len(inputs_of(spec, load_image(held_out[0]).shape))
+    return _spread(held_out, max(LEAST_SEARCH_IMAGES, SEARCH_INPUTS // inputs))
 
 
 def _spread(paths: Sequence[Path], most: int) -> list[Path]:

@@ -15,11 +15,12 @@ from test_export import change_a_weight, stamp  # noqa: E402
 
 from edgead import Detector  # noqa: E402
 from edgead.artifact.folder import Artifact, ArtifactError  # noqa: E402
+from edgead.artifact.inputs import Preprocessing, Tiling  # noqa: E402
 from edgead.calibration.conformal import MARGIN, CalibrationError, conformal_threshold  # noqa: E402
 from edgead.dataset.folders import find_test_images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.export.calibration_images import RangeImages, find_calibration_images  # noqa: E402
-from edgead.export.precision import PrecisionPlan, add_precision  # noqa: E402
+from edgead.export.precision import PrecisionPlan, add_precision, search_images  # noqa: E402
 from edgead.export.rewrite import ExportError  # noqa: E402
 from edgead.export.verify import replay_golden  # noqa: E402
 from edgead.export.verify_matrix import all_pairs, verify_pairs  # noqa: E402
@@ -190,3 +191,11 @@ def test_ranges_come_from_good_images_and_from_drawn_anomalies():
         assert image.dtype == np.uint8 and image.shape == (64, 64, 3)
         assert np.array_equal(image, good[number]) == (number % 2 == 0)
         np.testing.assert_array_equal(image, RangeImages(good)[number])
+
+
+@pytest.mark.parametrize(("side", "searched"), [(64, 48), (32, 12), (16, 8)])
+def test_the_search_looks_at_fewer_frames_where_each_is_many_tiles(tmp_path, side, searched):
+    paths = [tmp_path / f"{number}.png" for number in range(60)]
+    write_image(paths[0], np.zeros((64, 64, 3), np.uint8))
+    tiles = Tiling(size=(side, side), overlap=(0, 0)) if side < 64 else None
+    assert len(search_images(paths, Preprocessing(image_size=(16, 16), tiles=tiles))) == searched
