@@ -23,7 +23,7 @@ from edgead.daemon.thresholds import KeptThresholds
 from edgead.daemon.within import all_within
 from edgead.evidence import EvidenceStore
 from edgead.evidence.folder_lock import FolderLock
-from edgead.process.real_time import Scheduling, start_opencv_threads
+from edgead.process.real_time import USUAL, Scheduling, start_opencv_threads
 from edgead.serialization.notice import Notice
 from edgead.sinks import open_queued
 from edgead.sinks.queued import QueuedSink
@@ -201,10 +201,11 @@ class SiteRuntime:
         reduce(Scheduling.beside, self._schedulings).give_kernels()
 
     def _place_cameras(self, site: Site) -> None:
-        """A frame is read as urgently as it is judged; on any core, for those of a pipeline are its network's."""
+        """A frame is read before what has no priority, on any core; one that is judged meanwhile is not held up."""
         for name, camera in self.cameras.items():
-            priorities = [section.realtime.priority for section in site.pipelines.values() if section.camera == name]
-            camera.scheduling = Scheduling(max((priority or 0 for priority in priorities), default=0) or None)
+            sections = [section for section in site.pipelines.values() if section.camera == name]
+            priority = max((section.realtime.priority or 0 for section in sections), default=0)
+            camera.scheduling = Scheduling(max(1, priority - 1)) if priority else USUAL
 
     def _sinks_of(self, site: Site, name: str) -> tuple[QueuedSink, ...]:
         return tuple(self.sinks[sink] for sink in site.pipelines[name].sinks)
