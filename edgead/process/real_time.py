@@ -75,7 +75,7 @@ class Scheduling:
         policy = os.SCHED_OTHER if self.priority is None else os.SCHED_FIFO
         there = os.sched_getaffinity(os.getpid())
         cores = frozenset(there.intersection(self.cores) or there)  # a core that is not there is an error of its own
-        with suppress(ProcessLookupError, PermissionError):
+        with suppress(OSError):
             Scheduled(policy, self.priority or 0, cores).give(thread)
 
     @contextmanager

@@ -75,6 +75,7 @@ class SupervisedCamera:
         self._thread: threading.Thread | None = None
         self._alive_s: float | None = None
         self._waits = False  # for its trigger
+        self._urgent = False
 
     def start(self) -> None:
         """Begin to read; subscribe before, so as to miss nothing."""
@@ -198,7 +199,7 @@ class SupervisedCamera:
 
     def _serve(self) -> None:
         """Read until the end of a recording, or until stopped."""
-        self.scheduling.give()
+        self._take_place()
         if has_address(self._section.uri):
             with closing(ReaderProcess(self._section)) as reader:
                 self._serve_live(reader)
@@ -216,6 +217,11 @@ class SupervisedCamera:
         if live:
             raise SourceError("the stream has come to its end")
         self._record.become("ended", "the recording has come to its end")
+
+    def _take_place(self) -> None:
+        if self.scheduling or self._urgent:  # else it runs as whoever started the program wanted
+            self.scheduling.give()
+        self._urgent = bool(self.scheduling)
 
     def _serve_live(self, reader: ReaderProcess) -> None:
         self._record.become("connecting")
@@ -261,16 +267,15 @@ class SupervisedCamera:
         health = self._health
         if not health.is_due(frame):
             return
-        scheduling = self.scheduling
-        if scheduling:
+        if self._urgent:
             USUAL.give()  # it may wait; the frame that was handed over may not
         try:
             self._record.judge(health.check(frame))
         except Exception:  # noqa: BLE001  it warns beside the inspection, and must not take its frames away
             logger.exception("camera %s: its health cannot be checked", self.name)
         finally:
-            if scheduling:
-                scheduling.give()
+            if self._urgent:
+                self.scheduling.give()
 
     def _end_mailboxes(self) -> None:
         self._ended = True
