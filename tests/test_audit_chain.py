@@ -12,6 +12,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from command_line import run_here
+from patience import MOST_S
+from sqlalchemy import event
 from test_evidence import open_store
 from test_evidence_versions import store_of
 from verdicts import Line
@@ -158,6 +160,26 @@ def test_writers_in_several_threads_and_stores_keep_one_chain(tmp_path):
             thread.join()
     found = checked(tmp_path)
     assert (found.rows, found.problem) == (48, None)
+
+
+def test_the_head_does_not_go_back_where_the_first_to_write_is_the_last_to_say_so(tmp_path):
+    written, may_return = threading.Event(), threading.Event()
+
+    def hold_the_first(*_):
+        if threading.current_thread() is first:
+            written.set()
+            may_return.wait(MOST_S)
+
+    with closing(open_store(tmp_path)) as store:
+        event.listen(store._engine, "checkin", hold_the_first)  # after the commit
+        first = threading.Thread(target=lambda: store.add_audit(pipeline="caps", **CHANGES[0]))
+        first.start()
+        assert written.wait(MOST_S)
+        store.add_audit(pipeline="caps", **CHANGES[1])
+        may_return.set()
+        first.join()
+        assert store.audit_chain.head == store.audit_chain.check().head
+        assert store.audit_chain.head.seq == 2
 
 
 def test_a_change_that_was_not_written_leaves_the_head_where_it_was(tmp_path):

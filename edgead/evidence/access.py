@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -28,6 +29,7 @@ class Access:
         self.now = now
         self.audit_head: chain.Head | None = None  # as it was last read or written here
         self._heads: dict[Connection, chain.Head] = {}
+        self._advancing = threading.Lock()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -47,11 +49,17 @@ class Access:
                 finally:
                     head = self._heads.pop(connection, None)
             if head is not None:
-                self.audit_head = head
+                self._advance(head)
                 # Where logs are collected, this is a copy of the head that who changes the database does not reach.
                 logger.info("audit row %d: %s", head.seq, head.hash, extra={"audit_seq": head.seq, "audit": head.hash})
         except _REFUSED as error:
             raise EvidenceError(f"{shown_address(self._engine)}: cannot be written: {problem_of(error)}") from None
+
+    def _advance(self, head: chain.Head) -> None:
+        """Keep the newer head: who was first to write may be last to come here."""
+        with self._advancing:
+            if self.audit_head is None or head.seq > self.audit_head.seq:
+                self.audit_head = head
 
     def add_audit(self, connection: Connection, **change: Any) -> None:
         """Record a change in its own transaction, as its last step: others wait for it with theirs."""
