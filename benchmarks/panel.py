@@ -37,13 +37,14 @@ from edgead.report.evaluate import evaluate
 FALSE_REJECT_RATE = 0.05
 
 Work = Callable[[PanelSet], dict[str, Any]]
+Measure = Callable[[PanelSet, Setting, Path], dict[str, Any]]
 
 
 def main(arguments: list[str]) -> None:
     """Measure what is missing, then print the tables."""
     options = _parser().parse_args(arguments)
     results = Results(options.output / "results")
-    only = _names(options.sets)
+    only = read_names(options.sets)
     if not options.table:
         try:
             _measure_missing(options, results, only)
@@ -121,7 +122,12 @@ def _measure_missing(options: argparse.Namespace, results: Results, only: list[s
 def _settings_work(options: argparse.Namespace) -> list[tuple[str, str, Work, Work]]:
     presets = read_presets(options.presets)
     return [
-        (setting.name, setting.detector, setting.of, lambda data, setting=setting: _in_passing(data, setting))
+        (
+            setting.name,
+            setting.detector,
+            setting.of,
+            lambda data, setting=setting: in_passing(measure_setting, data, setting),
+        )
         for setting in build_settings(presets, options.set)
     ]
 
@@ -141,13 +147,14 @@ def _anomalib_work() -> list[tuple[str, str, Work, Work]]:
     ]
 
 
-def _in_passing(data: PanelSet, setting: Setting) -> dict[str, Any]:
-    """The model is not kept: its settings and its seed make it again."""
+def in_passing(measure: Measure, data: PanelSet, setting: Setting) -> dict[str, Any]:
+    """Measure a model that is not kept: its settings and its seed make it again."""
     with tempfile.TemporaryDirectory(prefix="edgead-panel-") as folder:
-        return measure_setting(data, setting, Path(folder) / "model")
+        return measure(data, setting, Path(folder) / "model")
 
 
-def _names(text: str) -> list[str]:
+def read_names(text: str) -> list[str]:
+    """Read NAME,..., empty for all."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgead.errors import SettingsError
 from edgead.process.cpu_affinity import set_affinity, set_fifo
 
 _STEP_S = 0.005
@@ -23,17 +24,20 @@ _STALL_S = 0.010
 
 @dataclass(slots=True)
 class Stalls:
-    """Milliseconds of each stall, over all cores, once the block has ended."""
+    """Milliseconds of each stall, over all cores, once the block has ended; `watched` where that was permitted."""
 
     ms: list[float] = field(default_factory=list)
+    watched: bool = True
 
     def __str__(self) -> str:
+        if not self.watched:
+            return "not watched: SCHED_FIFO is not permitted"
         return f"still {len(self.ms)} x, at most {max(self.ms, default=0.0):.0f} ms"
 
 
 @contextmanager
 def watched_stalls() -> Iterator[Stalls]:
-    """Watch while the block runs; it takes the right to the highest priority of SCHED_FIFO."""
+    """Watch while the block runs, where the system permits the highest priority of SCHED_FIFO."""
     context = multiprocessing.get_context("spawn")
     over, said = context.Event(), context.SimpleQueue()
     cores = sorted(os.sched_getaffinity(0))
@@ -46,13 +50,19 @@ def watched_stalls() -> Iterator[Stalls]:
     finally:
         over.set()
         for sleeper in sleepers:
-            stalls.ms.extend(said.get())
+            found = said.get()
+            stalls.watched = stalls.watched and found is not None
+            stalls.ms.extend(found or ())
             sleeper.join()
 
 
 def _sleep(core: int, over: Any, said: Any) -> None:
     set_affinity([core])
-    set_fifo(os.sched_get_priority_max(os.SCHED_FIFO))
+    try:
+        set_fifo(os.sched_get_priority_max(os.SCHED_FIFO))
+    except SettingsError:
+        said.put(None)
+        return
     stalls: list[float] = []
     slept_s = time.monotonic()
     while not over.is_set():

@@ -257,11 +257,11 @@ def test_what_makes_a_result_another_one(small_panel, tmp_path, monkeypatch, cap
     pytest.importorskip("torch", reason="settings are resolved by the workstation's packages")
     made = []
 
-    def measured(data, setting):
+    def measured(_, data, setting):
         made.append((data.name, setting.name))
         return {"measures": {"image_AUROC": 0.5, "frame_ms": 1.0}}
 
-    monkeypatch.setattr(panel, "_in_passing", measured)
+    monkeypatch.setattr(panel, "in_passing", measured)
     arguments = [str(small_panel), "-o", str(tmp_path / "work"), "--sets", "cookie", "--presets", TINY]
     for more, fresh in (
         ([], ["tiny"]),
