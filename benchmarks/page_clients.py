@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from typing import Any
 import httpx
 
 from benchmarks.soak import soak
-from benchmarks.stalls import watched_stalls
+from benchmarks.stalls import Stalls
 from edgead.profiling.latency import machine_facts
 
 LIMIT = 2.0
@@ -64,16 +65,15 @@ def main(arguments: Sequence[str]) -> None:
 def _round(options: argparse.Namespace, realtime: dict[str, Any], clients: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="edgead-clients-") as name:
         folder = Path(name)
-        with _ten_clients(folder / "daemon.log", clients) as answers, watched_stalls() as stalls:
+        with _ten_clients(folder / "daemon.log", clients) as answers:
             found = soak(options.model, folder, minutes=options.minutes, rate=options.rate, realtime=realtime)
-    if found.lost or found.doubled or found.exit_code:
-        raise RuntimeError(f"{found.lost} records lost, {found.doubled} doubled, exit code {found.exit_code}")
+    found.require_whole()
     return {
         "realtime": realtime,
         "records": found.records,
         "latency_ms": found.latency_ms,
         "answers": dict(answers),
-        "machine": str(stalls),
+        "stalls": asdict(found.stalls),
     }
 
 
@@ -198,4 +198,4 @@ def _row(one: dict[str, Any]) -> str:
     answers = ", ".join(f"{count} x {name}" for name, count in one["answers"].items())
     times = ", ".join(f"{name} {ms:.1f}" for name, ms in one["latency_ms"].items())
     beside = f"ten clients ({answers})" if answers else "nobody"
-    return f"| {beside} | {one['records']} | {times} | {_ratio(one):.2f} | {one['machine']} |"
+    return f"| {beside} | {one['records']} | {times} | {_ratio(one):.2f} | {Stalls(**one['stalls'])} |"

@@ -15,12 +15,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bare_loop import bare_latency
 from benchmarks.soak import soak
-from benchmarks.stalls import watched_stalls
+from benchmarks.stalls import Stalls, watched_stalls
 from edgead.profiling.latency import machine_facts
 
 LIMIT = 1.5
@@ -55,20 +56,18 @@ def _turns(options: argparse.Namespace, loaded: bool) -> Iterator[dict[str, Any]
         yield _round(options.model, options.minutes, options.rate, realtime, loaded)
     with _load(loaded), watched_stalls() as stalls:
         latency_ms = bare_latency(options.minutes, options.rate, options.priority)
-    yield {"realtime": {}, "bare": True, "loaded": loaded, "latency_ms": latency_ms, "machine": str(stalls)}
+    yield {"realtime": {}, "bare": True, "loaded": loaded, "latency_ms": latency_ms, "stalls": asdict(stalls)}
 
 
 def _round(model: Path, minutes: float, rate: float, realtime: dict[str, Any], loaded: bool) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="edgead-realtime-") as folder, _load(loaded), watched_stalls() as stalls:
-        found = soak(model, Path(folder), minutes=minutes, rate=rate, realtime=realtime)
-    if found.lost or found.doubled or found.exit_code:
-        raise RuntimeError(f"{found.lost} records lost, {found.doubled} doubled, exit code {found.exit_code}")
+    with tempfile.TemporaryDirectory(prefix="edgead-realtime-") as folder, _load(loaded):
+        found = soak(model, Path(folder), minutes=minutes, rate=rate, realtime=realtime).require_whole()
     return {
         "realtime": realtime,
         "loaded": loaded,
         "records": found.records,
         "latency_ms": found.latency_ms,
-        "machine": str(stalls),
+        "stalls": asdict(found.stalls),
     }
 
 
@@ -94,4 +93,4 @@ def _row(one: dict[str, Any]) -> str:
     settings = "a loop without edgead" if one.get("bare") else settings
     load = "one core busy" if one["loaded"] else "idle"
     times = ", ".join(f"{name} {ms:.1f}" for name, ms in one["latency_ms"].items())
-    return f"| {settings} | {load} | {times} | {_ratio(one):.2f} | {one['machine']} |"
+    return f"| {settings} | {load} | {times} | {_ratio(one):.2f} | {Stalls(**one['stalls'])} |"

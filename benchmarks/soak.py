@@ -25,6 +25,7 @@ import numpy as np
 import psutil
 import yaml
 
+from benchmarks.stalls import Stalls, watched_stalls
 from edgead.profiling.latency import machine_facts
 
 # What a process takes in while it warms up (caches, pools, first images) is no leak.
@@ -72,8 +73,15 @@ class Soak:
     memory_mib: Growth
     descriptors: Growth
     threads: Growth
+    stalls: Stalls
     samples: list[Sample]
     machine: dict[str, Any]
+
+    def require_whole(self) -> Soak:
+        """Give itself; RuntimeError where a record is lost or doubled, or the daemon ended with a fault."""
+        if self.lost or self.doubled or self.exit_code:
+            raise RuntimeError(f"{self.lost} records lost, {self.doubled} doubled, exit code {self.exit_code}")
+        return self
 
     def table(self) -> str:
         """Lay the result out as Markdown."""
@@ -89,6 +97,7 @@ class Soak:
             ("memory, MiB", _growth_text(self.memory_mib)),
             ("descriptors", _growth_text(self.descriptors)),
             ("threads", _growth_text(self.threads)),
+            ("machine", str(self.stalls)),
             ("SIGTERM to the end, s; exit code", f"{self.stopped_within_s:.2f}; {self.exit_code}"),
         ]
         return "\n".join(["| what | measured |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
@@ -143,7 +152,8 @@ def soak(
     command = [sys.executable, "-c", "from edgead.cli import main; main()", "daemon", "-c", str(site)]
     with log.open("wb") as stream, subprocess.Popen(command, stderr=stream) as daemon:
         try:
-            samples = _watch(daemon, minutes * 60, every_s)
+            with watched_stalls() as stalls:
+                samples = _watch(daemon, minutes * 60, every_s)
             begin_s = time.monotonic()
             daemon.send_signal(signal.SIGTERM)
             exit_code = daemon.wait(30)
@@ -167,6 +177,7 @@ def soak(
         memory_mib=_growth(samples, "rss_mib"),
         descriptors=_growth(samples, "descriptors"),
         threads=_growth(samples, "threads"),
+        stalls=stalls,
         samples=samples,
         machine=machine_facts(),
     )
