@@ -174,6 +174,7 @@ def test_an_image_that_is_sent_goes_the_way_of_every_frame(trained_model, tmp_pa
         assert refused.status_code == 422 and "unknown recipe, known are lid" in refused.json()["detail"]
         found = daemon.pipeline()
         assert (found["state"], found["judged"], found["parts_missed"]) == ("running", 4, 1)
+        assert found["drift"]["parts"] == 1, "the product of recipe lid has a watch of its own"
         daemon.stop()
     records = daemon.records()
     assert (answers[-1]["decision"], answers[-1]["threshold"]) == ("reject", LOWEST)

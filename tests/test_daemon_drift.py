@@ -12,7 +12,7 @@ from daemons import conveyor, make_site, started, wait_for
 from fakes import make_verdict, numbered
 from test_drift import calibration
 
-from edgead.daemon.drift import PipelineDrift
+from edgead.daemon.drift import ModelDrift
 from edgead.drift import DriftSection, DriftWatch
 from edgead.errors import SettingsError
 from edgead.types import Frame
@@ -69,7 +69,7 @@ class Slot:
 
 def test_the_watch_goes_with_the_model_and_is_kept(tmp_path):
     slot, file = Slot(), tmp_path / "drift" / "a.json"
-    drift = PipelineDrift("a", slot, DriftSection(), file)
+    drift = ModelDrift("a", slot, DriftSection(), file)
     with pytest.raises(SettingsError, match="no drift is watched"):
         drift.start_again()
     good = np.sort(calibration().scores)[:40]
@@ -78,7 +78,7 @@ def test_the_watch_goes_with_the_model_and_is_kept(tmp_path):
     drift.save()
     parts(drift, good[:5], model="another")
     assert slot.asked == 2
-    other = PipelineDrift("a", Slot(), DriftSection(), file)
+    other = ModelDrift("a", Slot(), DriftSection(), file)
     parts(other, good[:1])
     assert other.state.parts == 41
     other.start_again()
@@ -89,7 +89,7 @@ def test_the_watch_goes_with_the_model_and_is_kept(tmp_path):
 @pytest.mark.parametrize("content", ["", "[]", "{", json.dumps({"made_for": "others"})])
 def test_a_state_that_cannot_be_used_begins_again(tmp_path, content, caplog):
     (tmp_path / "a.json").write_text(content)
-    drift = PipelineDrift("a", Slot(), DriftSection(), tmp_path / "a.json")
+    drift = ModelDrift("a", Slot(), DriftSection(), tmp_path / "a.json")
     with caplog.at_level(logging.INFO):
         parts(drift, [1.0])
     assert drift.state.parts == 1
@@ -98,7 +98,7 @@ def test_a_state_that_cannot_be_used_begins_again(tmp_path, content, caplog):
 
 def test_a_disk_that_takes_nothing_stops_nothing(tmp_path, caplog):
     (tmp_path / "file").write_text("")
-    drift = PipelineDrift("a", Slot(), DriftSection(), tmp_path / "file" / "a.json")
+    drift = ModelDrift("a", Slot(), DriftSection(), tmp_path / "file" / "a.json")
     parts(drift, [1.0])
     drift.save()
     assert "is not kept" in caplog.text
@@ -106,7 +106,7 @@ def test_a_disk_that_takes_nothing_stops_nothing(tmp_path, caplog):
 
 def test_nothing_is_watched_where_nothing_is_to_be(tmp_path):
     slot = Slot()
-    drift = PipelineDrift("a", slot, None, tmp_path / "a.json")
+    drift = ModelDrift("a", slot, None, tmp_path / "a.json")
     parts(drift, [1.0])
     drift.save()
     assert (slot.asked, drift.state, list(tmp_path.iterdir())) == (0, None, [])

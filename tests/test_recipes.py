@@ -65,6 +65,18 @@ def test_an_unknown_recipe_may_be_for_review_and_is_never_ok(trained_model, open
         assert judge("cap, green").decision == decision
 
 
+def test_a_part_of_an_unknown_recipe_belongs_to_no_product_that_is_watched(tmp_path, trained_model):
+    one = section(trained_model)
+    kept = KeptThresholds(tmp_path / "thresholds.json")
+    recipes = Recipes("line", one, ActiveModel("line", one, kept), kept)
+    frame = FrameCounter("top").capture(render(1)[0])
+    asked = ("", "lid", "cap, green")
+    assert [recipes.recipe_of(replace(frame, part=Part("A1", recipe=name))) for name in asked] == ["", "lid", None]
+    words = section(trained_model, recipes={})
+    recipes = Recipes("line", words, ActiveModel("line", words, kept), kept)
+    assert recipes.recipe_of(replace(frame, part=Part("A1", recipe="lid"))) == ""
+
+
 def test_without_models_recipes_are_words_for_the_record(trained_model, opened):
     _, judge = opened(section(trained_model, recipes={}))
     assert judge("cap, green").decision == judge("").decision

@@ -1,4 +1,4 @@
-"""The drift watch of a pipeline: one for each model in service, kept over a restart of the daemon."""
+"""The drift watch of a model in service, kept over a restart of the daemon."""
 
 from __future__ import annotations
 
@@ -47,12 +47,13 @@ def drift_watch(detector: Detector, section: DriftSection) -> DriftWatch:
     return DriftWatch(limits, golden_images(detector), section)
 
 
-class PipelineDrift:
-    """Watches what a pipeline judges; `add` and `save` are its thread's, `state` may be read from any.
+class ModelDrift:
+    """Watches what a model judges; `add` and `save` are its pipeline's thread's, `state` may be read from any.
 
     Parameters
     ----------
     pipeline : str
+        With its recipe, where the model is that of one.
     slot : ActiveModel
         Whose model's good parts the stream is compared with.
     section : DriftSection or None

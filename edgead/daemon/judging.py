@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from edgead.daemon.drift import PipelineDrift
+from edgead.daemon.pipeline_drift import PipelineDrift
 from edgead.daemon.pipeline_state import State
 from edgead.daemon.recipes import Recipes
 from edgead.errors import EdgeadError
@@ -163,8 +163,9 @@ class Judging:
         self._tell(frame, verdict)
         self.inspector.finish(frame, verdict)
         self.latest = (frame, verdict)
-        if self._models.is_own(frame):
-            self._drift.add(frame, verdict)  # last: the verdict is out
+        recipe = self._models.recipe_of(frame)
+        if recipe is not None:
+            self._drift.add(recipe, frame, verdict)  # last: the verdict is out
         return verdict
 
     def _skip(self, frame: Frame) -> None:

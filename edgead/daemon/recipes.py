@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+
+import numpy as np
 
 from edgead.artifact.folder import Artifact
 from edgead.daemon.active_model import ActiveModel
@@ -44,10 +46,12 @@ class Recipes:
         accept: Callable[[Artifact], None] = lambda artifact: None,
     ):
         self._pipeline, self._section, self._own = pipeline, section, own
-        self._slots = {
+        self._of_recipes = {
             name: ActiveModel(f"{pipeline}/{name}", _as_pipeline(section, recipe), kept, threads=threads, accept=accept)
             for name, recipe in section.recipes.items()
         }
+        self.slots: Mapping[str, ActiveModel] = {"": own, **self._of_recipes}
+        """By recipe; "" is the pipeline's own."""
 
     def load(self) -> None:
         """Load and test the models of all recipes.
@@ -57,7 +61,7 @@ class Recipes:
         EdgeadError
             One cannot be used; its recipe is named.
         """
-        for name, slot in self._slots.items():
+        for name, slot in self._of_recipes.items():
             try:
                 slot.load()
                 recipe = self._section.recipes[name]
@@ -74,25 +78,27 @@ class Recipes:
         SettingsError
             Its part asks for a recipe that there is not, and no other model may judge it.
         """
-        recipe = frame.part.recipe
-        if not recipe or not self._slots:  # where no recipe has a model, they are words for the record
-            return self._own.step(frame)
-        slot = self._slots.get(recipe)
-        if slot is not None:
-            return slot.step(frame)
+        recipe = self.recipe_of(frame)
+        if recipe is not None:
+            return self.slots[recipe].step(frame)
         if self._section.unknown_recipe == "fault":
-            raise SettingsError(f"its part asks for an unknown recipe, known are {', '.join(self._slots)}")
+            raise SettingsError(f"its part asks for an unknown recipe, known are {', '.join(self._of_recipes)}")
         verdict = self._own.step(frame)
         if verdict is None or verdict.decision != "ok":
             return verdict
         return replace(verdict, decision="review")
 
-    def is_own(self, frame: Frame) -> bool:
-        """Whether a frame is of the product of the pipeline's own model."""
-        return not self._slots or not frame.part.recipe
+    def recipe_of(self, frame: Frame) -> str | None:
+        """The name in `slots` of the model that a frame's product has; None where it has none."""
+        recipe = frame.part.recipe if self._of_recipes else ""  # without models recipes are words for the record
+        return recipe if recipe in self.slots else None
+
+    def golden(self) -> list[np.ndarray]:
+        """Read the golden images of every model in service, the pipeline's own among them; uint8 BGR."""
+        return [image for slot in self.slots.values() if slot.model for image in slot.golden()]
 
     def close(self) -> None:
-        for slot in self._slots.values():
+        for slot in self._of_recipes.values():
             slot.close()
 
 

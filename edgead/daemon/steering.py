@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from edgead.artifact.folder import Artifact
 from edgead.artifact.signatures.trust import ModelTrust
 from edgead.daemon.active_model import ActiveModel, SlotBusyError
-from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.judging import Receivers
+from edgead.daemon.pipeline_drift import PipelineDrift
 from edgead.daemon.pipeline_state import Kind, PipelineState
 from edgead.daemon.recipes import Recipes
 from edgead.daemon.self_test import SelfTestError
@@ -65,7 +65,7 @@ class SteeredModel(ABC):
         self._recipes = Recipes(name, section, self.slot, wiring.kept, threads=wiring.threads, accept=self._accept)
         self._camera = wiring.camera
         self._store = wiring.receivers.store
-        self._drift = PipelineDrift(name, self.slot, section.drift, wiring.drift_folder / f"{name}.json")
+        self._drift = PipelineDrift(name, self._recipes.slots, section.drift, wiring.drift_folder)
         self._state = PipelineState(name)
         self.failed_model: Path | None = None  # that was given up last, if nothing was chosen since
         if wiring.model is not None:
@@ -210,7 +210,7 @@ class SteeredModel(ABC):
             self.slot.load()
         self._recipes.load()
         self._audit_superseded()
-        self._camera.compare_with(self.name, self.slot.golden())
+        self._camera.compare_with(self.name, self._recipes.golden())
 
     def _give_up_model(self) -> None:
         """Judge by the model before this one, which has failed."""
@@ -230,7 +230,7 @@ class SteeredModel(ABC):
         self._audit_superseded()
         self._departed = self.slot.path != self.section.model
         self.failed_model = None
-        self._camera.compare_with(self.name, self.slot.golden())
+        self._camera.compare_with(self.name, self._recipes.golden())
         self._state.resolved("model")
         self.start()
 

@@ -17,7 +17,7 @@ from daemons import START, make_site, started, write_site
 from test_drift import calibration, verdict
 from verdicts import Line
 
-from edgead.daemon.drift import PipelineDrift
+from edgead.daemon.drift import ModelDrift
 from edgead.drift import DriftSection, DriftWatch
 from edgead.evidence import EvidenceError, EvidenceStore
 from edgead.evidence.folder_lock import FolderLock
@@ -125,7 +125,7 @@ def judge(drift, count=3):
 
 
 def kept_state(file):
-    drift = PipelineDrift("a", Slot(), DriftSection(), file)
+    drift = ModelDrift("a", Slot(), DriftSection(), file)
     judge(drift)
     drift.save()
     return json.loads(file.read_text())
@@ -146,7 +146,7 @@ def test_a_damaged_state_of_the_drift_watch_is_no_fault(damage, tmp_path, caplog
         file.write_bytes(damage)
     else:
         file.write_text(json.dumps(kept_state(file) | damage))
-    drift = PipelineDrift("a", Slot(), DriftSection(), file)
+    drift = ModelDrift("a", Slot(), DriftSection(), file)
     judge(drift)
     drift.save()
     watched = drift.state is not None and drift.state.state == "ok"

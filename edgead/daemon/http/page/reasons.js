@@ -42,9 +42,10 @@ export function cameraReason(text) {
   return known?.replace("{number}", number && decimal(Number(number), number.includes(".") ? 1 : 0)) ?? text;
 }
 
-// What has changed, with what was measured in brackets.
+// What has changed, with what was measured in brackets; of which product, where recipes choose the model.
 export function driftReason(text) {
-  const [, what, changes] = /^(.*) \((.*)\)$/.exec(text) ?? [];
+  const [, recipe, what, changes] = /^(?:recipe (.+): )?([^:]*) \((.*)\)$/.exec(text) ?? [];
   if (!what) return text;
-  return `${DRIFT[what] ?? what} (${changes.split(", ").map((change) => DRIFT[change] ?? change).join(", ")})`;
+  const reason = `${DRIFT[what] ?? what} (${changes.split(", ").map((change) => DRIFT[change] ?? change).join(", ")})`;
+  return recipe ? t("recipe {name}: {reason}", { name: recipe, reason }) : reason;
 }
