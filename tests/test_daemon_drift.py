@@ -59,6 +59,8 @@ def parts(drift, scores, *, model="m"):
 class Slot:
     """Has a model; counts how often its good parts are asked for."""
 
+    model = "m"
+
     def __init__(self):
         self.asked = 0
 

@@ -17,6 +17,12 @@ NAMES = ("", "lid", "cap / blue: 2")
 SECTION = DriftSection(average_run_length=100_000)
 
 
+class SlotOf(Slot):
+    def __init__(self, recipe):
+        super().__init__()
+        self.model = f"of {recipe}"
+
+
 class OfRecipe:
     """Takes parts of one recipe, as `parts` gives them."""
 
@@ -32,7 +38,7 @@ def opened(tmp_path):
     """Makes the drift of a pipeline with two recipes, with what gives it parts."""
 
     def opened(section=SECTION):
-        drift = PipelineDrift("line", {name: Slot() for name in NAMES}, section, tmp_path / "drift")
+        drift = PipelineDrift("line", {name: SlotOf(name) for name in NAMES}, section, tmp_path / "drift")
         return drift, lambda recipe, scores: parts(OfRecipe(drift, recipe), scores, model=f"of {recipe}")
 
     return opened
@@ -92,6 +98,16 @@ def test_states_of_all_products_are_kept_whatever_their_names(opened, tmp_path):
     for recipe, count in zip(NAMES, (3, 5, 7), strict=True):
         judge(recipe, good(1))
         assert again.state.parts == count + 1
+
+
+def test_a_warning_of_a_product_that_has_not_come_since_the_start_stands(opened):
+    drift, judge = opened()
+    judge("lid", [*good(20), *[100.0] * 60])
+    drift.save()
+    again, judge = opened()
+    judge("", good(1))
+    assert again.state.state == "warning" and again.state.reason.startswith("recipe lid: ")
+    assert again.state.parts == 80
 
 
 def test_nothing_is_watched_where_nothing_is_to_be(opened, tmp_path):

@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,12 +73,20 @@ class ModelDrift:
         self._may_restore = True
         self._save_s = time.monotonic() + _SAVE_EVERY_S
 
+    def begin(self) -> None:
+        """Go on from what was kept, before the first part comes: a warning of before the start still stands."""
+        self._watching(lambda section: self._open_for(self._slot.model, section))
+
     def add(self, frame: Frame, verdict: Verdict) -> None:
-        """Look at the next part; a warning is logged once. What fails in it is logged, and no fault: it only warns."""
+        """Look at the next part; a warning is logged once."""
+        self._watching(lambda section: self._look(section, frame, verdict))
+
+    def _watching(self, do: Callable[[DriftSection], None]) -> None:
+        """Do it where drift is watched; what fails in it is logged, and no fault: it only warns."""
         if self._section is None or time.monotonic() < self._off_until_s:
             return
         try:
-            self._look(self._section, frame, verdict)
+            do(self._section)
         except Exception:  # noqa: BLE001  beside the inspection, which must not stop for it
             logger.exception("%s: the drift watch failed and is off for %g s", self._pipeline, _OFF_S)
             self._model, self._watch, self.state = "", None, None
@@ -85,8 +94,7 @@ class ModelDrift:
             self._off_until_s = time.monotonic() + _OFF_S
 
     def _look(self, section: DriftSection, frame: Frame, verdict: Verdict) -> None:
-        if verdict.model != self._model:
-            self._model, self._watch, self.state = verdict.model, self._open(section), None
+        self._open_for(verdict.model, section)
         if self._watch is None:
             return
         if self._start_again.is_set():
@@ -124,6 +132,11 @@ class ModelDrift:
             write_whole(self._file, json.dumps(self._watch.to_dict()).encode(), durable=False)
         except OSError as error:
             logger.warning("%s: the state of the drift watch is not kept: %s", self._pipeline, error.strerror)
+
+    def _open_for(self, model: str, section: DriftSection) -> None:
+        if model != self._model:
+            self._model, self._watch = model, self._open(section)
+            self.state = None if self._watch is None else self._watch.state
 
     def _open(self, section: DriftSection) -> DriftWatch | None:
         try:

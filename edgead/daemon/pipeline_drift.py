@@ -35,7 +35,7 @@ class PipelineDrift:
     """
 
     def __init__(self, pipeline: str, slots: Mapping[str, ActiveModel], section: DriftSection | None, folder: Path):
-        self._pipeline, self._newest = pipeline, ""
+        self._pipeline, self._newest, self._begun = pipeline, "", False
         self._watches = {
             recipe: ModelDrift(
                 f"{pipeline}/{recipe}" if recipe else pipeline, slot, section, folder / _file_name(pipeline, recipe)
@@ -54,6 +54,10 @@ class PipelineDrift:
 
     def add(self, recipe: str, frame: Frame, verdict: Verdict) -> None:
         """Look at the next part, which the model of a recipe has judged; see `ModelDrift.add`."""
+        if not self._begun:  # a warning of a product that has not come since the start stands, too
+            self._begun = True
+            for watch in self._watches.values():
+                watch.begin()
         self._newest = recipe
         self._watches[recipe].add(frame, verdict)
 
