@@ -41,6 +41,21 @@ def body(model: onnx.ModelProto) -> set[str]:
     return found
 
 
+def with_followers(model: onnx.ModelProto, in_float: set[str]) -> set[str]:
+    """Names of layers' nodes that stay in float, and of the activations, sums and pools right behind them.
+
+    In 8 bits those would have an error of their own, which a layer in float would change nothing of. A sum stays in
+    float where one of the layers that it adds does.
+    """
+    producers, found = _producers(model), set(in_float)
+    for node in model.graph.node:  # in the order of computation
+        before = [producers[name] for name in node.input if name in producers]
+        weighted = [one for one in before if one.op_type in WEIGHTED]
+        if node.op_type not in WEIGHTED and any(one.name in found for one in weighted or before):
+            found.add(node.name)
+    return found
+
+
 def transformer(model: onnx.ModelProto) -> set[str]:
     """Names of the nodes of a transformer, and of all that they depend on; empty where there is none.
 

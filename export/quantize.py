@@ -19,7 +19,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
 from edgead.export.fuse_normalization import find_normalisation, fold_normalisation
-from edgead.export.layers import ACTIVATIONS, METRIC, WEIGHTED, body, layers
+from edgead.export.layers import ACTIVATIONS, METRIC, WEIGHTED, body, layers, with_followers
 from edgead.export.metric import quantise_metric
 from edgead.export.rounding import Moments, round_weights
 
@@ -144,8 +144,7 @@ def quantize(
 
 def _quantise_body(model: onnx.ModelProto, ranges: TensorsData, scheme: Scheme, kept: set[str]) -> onnx.ModelProto:
     """Quantise what `body` names, but for the layers that are kept; the model is used up."""
-    in_float = {node.name for name, node in layers(model).items() if name in kept}
-    inside = body(model) - in_float
+    inside = body(model) - with_followers(model, {node.name for name, node in layers(model).items() if name in kept})
     options: dict[str, Any] = {
         "ActivationSymmetric": scheme.symmetric,
         "QuantizeBias": not scheme.symmetric,  # TensorRT refuses int32 biases, ONNX Runtime wants them

@@ -46,7 +46,7 @@ def second_moments(model: onnx.ModelProto, images: Sequence[np.ndarray]) -> Mome
     Returns
     -------
     dict of str to ndarray
-        float64; layers of other forms (transposed, dilated, in groups, with long rows) are left out.
+        float64; layers of other forms (transposed, in groups, with long rows) are left out.
     """
     known = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     nodes = {name: node for name, node in layers(model).items() if _is_plain(node, known[node.input[1]])}
@@ -129,18 +129,19 @@ def open_graph(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 def _is_plain(node: onnx.NodeProto, sides: Sequence[int]) -> bool:
     attributes = _attributes(node)
     single = attributes.get("group", 1) == 1 or sides[1] == 1 == sides[0] // attributes["group"]
-    unusual = attributes.get("auto_pad", b"NOTSET") != b"NOTSET" or max(attributes.get("dilations", [1])) > 1
-    return node.op_type == "Conv" and single and not unusual and int(np.prod(sides[1:])) <= _MOST_INPUTS
+    padded_as_said = attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
+    return node.op_type == "Conv" and single and padded_as_said and int(np.prod(sides[1:])) <= _MOST_INPUTS
 
 
 def _moments(image: np.ndarray, node: onnx.NodeProto, sides: Sequence[int], rng: np.random.Generator) -> np.ndarray:
     """Input (c, h, w) of a layer -> the mean of x x over some positions of its kernel."""
     attributes = _attributes(node)
-    height, width = sides[2:]
+    (height, width), (deep, wide) = sides[2:], attributes.get("dilations", [1, 1])
     top, left, bottom, right = attributes.get("pads", [0] * 4)
     down, across = attributes.get("strides", [1, 1])
     padded = np.pad(image, ((0, 0), (top, bottom), (left, right)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))[:, ::down, ::across]
+    reach = (height - 1) * deep + 1, (width - 1) * wide + 1
+    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(1, 2))[:, ::down, ::across, ::deep, ::wide]
     places = rng.permutation(windows.shape[1] * windows.shape[2])[:_POSITIONS]
     rows, columns = np.unravel_index(places, windows.shape[1:3])
     seen = windows[:, rows, columns].reshape(len(image), len(places), -1).astype(np.float64)

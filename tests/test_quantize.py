@@ -149,6 +149,36 @@ def test_moments_are_those_of_what_a_layer_multiplies(small):
     np.testing.assert_allclose(moments["b"][0], seen.T @ seen / len(seen), rtol=0.1)
 
 
+@pytest.mark.parametrize(("sides", "attributes"), [
+    ((2, 3, 3, 3), {"dilations": [2, 2]}),
+    ((2, 3, 3, 2), {"dilations": [2, 3], "strides": [2, 1], "pads": [1, 0, 2, 1]}),
+    ((3, 1, 3, 3), {"dilations": [3, 2], "group": 3}),
+])  # fmt: skip
+def test_moments_give_the_mean_square_of_a_layer_of_any_form(sides, attributes):
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=sides).astype(np.float32)
+    image = rng.integers(0, 256, (16, 16, 3), np.uint8)
+    helper = onnx.helper
+    nodes = [
+        helper.make_node("Cast", ["image"], ["cast"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["cast"], ["nchw"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["nchw", "a.weight"], ["output"], name="conv_a", **attributes),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 16, 16, 3])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(weight, "a.weight")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    moments = second_moments(model, [image])["a"]  # of all positions: they are few
+    rows = weight.reshape(len(weight), -1).astype(np.float64)
+    squares = np.einsum("on,onm,om->o", rows, np.broadcast_to(moments, (len(rows), *moments.shape[1:])), rows)
+    output = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"image": image[None]})[0]
+    np.testing.assert_allclose(squares, np.square(output[0], dtype=np.float64).mean(axis=(1, 2)), rtol=1e-4)
+
+
 def test_rounding_for_sums_comes_closer_than_the_nearest(small):
     noise = np.random.default_rng(2)
     images = [noise.integers(level, level + 8, (SIZE, SIZE, 3), np.uint8) for level in range(0, 240, 10)]  # plain
@@ -210,6 +240,16 @@ def test_the_metric_of_damped_features_is_a_product_of_integers(damped):
     (stored,) = [tensor for tensor in alone.graph.initializer if tensor.name == "metric_quantized"]
     stored.CopyFrom(numpy_helper.from_array(np.roll(values["metric_quantized"], 1, axis=0), stored.name))
     assert changed_weights(model, alone) == ["metric"]
+
+
+@pytest.mark.parametrize(("kind", "most"), [("_expand_conv", 2), ("_depthwise_conv", 2), ("_project_conv", 4)])
+def test_around_layers_in_float_nothing_is_rounded_but_what_the_others_read_and_give(damped, kind, most):
+    model, images, ranges, moments = damped
+    names = list(layers(model))
+    for name in (name for name in names if name.endswith(kind)):
+        alone = quantize(model, ranges, SCHEMES["int8"], [other for other in names if other != name], moments)
+        # Of a block's last layer the sum with what goes past it, too.
+        assert sum(node.op_type == "QuantizeLinear" for node in alone.graph.node) <= most, name
 
 
 def test_the_metric_stays_in_float_where_nothing_bounds_what_it_multiplies(damped):
