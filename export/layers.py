@@ -27,6 +27,20 @@ def layers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     }
 
 
+def depthwise(model: onnx.ModelProto) -> set[str]:
+    """Names of the layers that have one kernel for each channel alone."""
+    sides = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    return {
+        name
+        for name, node in layers(model).items()
+        if node.op_type == "Conv" and sides[node.input[1]][1] == 1 and _groups(node) == sides[node.input[1]][0]
+    }
+
+
+def _groups(node: onnx.NodeProto) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+
+
 def body(model: onnx.ModelProto) -> set[str]:
     """Names of the layers' nodes, of all nodes that they depend on, and of the activations right behind them.
 

@@ -19,7 +19,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
 from edgead.export.fuse_normalization import find_normalisation, fold_normalisation
-from edgead.export.layers import ACTIVATIONS, METRIC, WEIGHTED, body, layers, with_followers
+from edgead.export.layers import ACTIVATIONS, METRIC, WEIGHTED, body, depthwise, layers, with_followers
 from edgead.export.metric import quantise_metric
 from edgead.export.rounding import Moments, round_weights
 
@@ -43,7 +43,7 @@ class Scheme:
     """How activations become 8-bit numbers; weights are signed, symmetric and scaled per channel in each.
 
     Weights have 7 bits: 8-bit products of two neighbours overflow the 16-bit sums of x86 CPUs without VNNI
-    (vpmaddubsw), and the scores would depend on the CPU.
+    (vpmaddubsw), and the scores would depend on the CPU. Depthwise layers, which these sums are not used for, have 8.
     """
 
     activation: QuantType
@@ -149,9 +149,12 @@ def _quantise_body(model: onnx.ModelProto, ranges: TensorsData, scheme: Scheme, 
         "ActivationSymmetric": scheme.symmetric,
         "QuantizeBias": not scheme.symmetric,  # TensorRT refuses int32 biases, ONNX Runtime wants them
     }
+    known = layers(model)
+    eight_bits = {known[name].input[1]: [{"axis": 0, "reduce_range": False}] for name in depthwise(model) - kept}
+    options["TensorQuantOverrides"] = eight_bits
     normalisation = None if scheme.symmetric else find_normalisation(model)
     if normalisation is not None:
-        options["TensorQuantOverrides"] = {normalisation.output: [normalisation.quantisation()]}
+        options["TensorQuantOverrides"][normalisation.output] = [normalisation.quantisation()]
     constants = {constant.name for constant in model.graph.initializer}
 
     def takes(node: onnx.NodeProto) -> bool:

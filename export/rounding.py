@@ -17,7 +17,7 @@ import onnx
 import onnxruntime
 from onnx import numpy_helper
 
-from edgead.export.layers import layers
+from edgead.export.layers import depthwise, layers
 from edgead.runtime.ort import WITHOUT
 
 Moments = dict[str, np.ndarray]
@@ -28,8 +28,8 @@ _MOST_IMAGES = 24
 _POSITIONS = 200
 # Of a row of weights. Their moments would take longer than they help: rounding errors of long rows cancel anyway.
 _MOST_INPUTS = 1536
-# Weights of 7 bits, signed and symmetric, as the quantizer makes them.
-LARGEST = 64
+# Weights of 7 bits, signed and symmetric, as the quantizer makes them, and of 8 where each channel has a kernel alone.
+LARGEST, LARGEST_DEPTHWISE = 64, 127
 # Of the mean moment, added to each input's own: what images do not show counts a little.
 _DAMPING = 1e-6
 
@@ -70,6 +70,7 @@ def round_weights(quantised: onnx.ModelProto, model: onnx.ModelProto, moments: M
     """Round the weights of a quantised graph again, each up or down, with the float graph's as what they stand for."""
     stored = {tensor.name: tensor for tensor in quantised.graph.initializer}
     exact = {tensor.name: tensor for tensor in model.graph.initializer}
+    alone = depthwise(model)
     for layer, moment in moments.items():
         weight = stored.get(f"{layer}.weight_quantized")
         if weight is None:
@@ -77,11 +78,12 @@ def round_weights(quantised: onnx.ModelProto, model: onnx.ModelProto, moments: M
         values = numpy_helper.to_array(exact[f"{layer}.weight"]).astype(np.float64)
         scale = numpy_helper.to_array(stored[f"{layer}.weight_scale"]).astype(np.float64)
         rows = values.reshape(len(values), -1) / scale.reshape(-1, 1)
-        rounded = up_or_down(rows, moment).reshape(values.shape).astype(np.int8)
+        largest = LARGEST_DEPTHWISE if layer in alone else LARGEST
+        rounded = up_or_down(rows, moment, largest).reshape(values.shape).astype(np.int8)
         weight.CopyFrom(numpy_helper.from_array(rounded, weight.name))
 
 
-def up_or_down(rows: np.ndarray, moments: np.ndarray) -> np.ndarray:
+def up_or_down(rows: np.ndarray, moments: np.ndarray, largest: int = LARGEST) -> np.ndarray:
     """Round rows of weights such that e H e is small: from the nearest, change what lowers it most until nothing does.
 
     Parameters
@@ -90,11 +92,12 @@ def up_or_down(rows: np.ndarray, moments: np.ndarray) -> np.ndarray:
         In steps of the quantisation.
     moments : ndarray of shape (1 or rows, n, n), float64
         H, that of all rows or one of each.
+    largest : int
 
     Returns
     -------
     ndarray of shape (rows, n), float64
-        Whole numbers, each next to its weight, none above `LARGEST`.
+        Whole numbers, each next to its weight, none above the largest.
     """
     count, inputs = rows.shape
     means = np.einsum("hnn->h", moments) / inputs
@@ -102,14 +105,14 @@ def up_or_down(rows: np.ndarray, moments: np.ndarray) -> np.ndarray:
     of_row = np.arange(count) if len(matrices) > 1 else np.zeros(count, int)
     diagonal = np.einsum("hnn->hn", matrices)[of_row]
     down = np.floor(rows)
-    rounded = np.clip(np.round(rows), -LARGEST, LARGEST)
+    rounded = np.clip(np.round(rows), -largest, largest)
     # What one change of a row alters: e H e changes by 2 step (H e)_j + H_jj.
     errors = rounded - rows
     products = np.einsum("on,onm->om", errors, matrices) if len(matrices) > 1 else errors @ matrices[0]
     every = np.arange(count)
     for _ in range(4 * inputs):  # each change lowers e H e, so that it ends by itself, mostly much sooner
         steps = np.where(rounded > down, -1.0, 1.0)
-        changes = np.where(np.abs(rounded + steps) <= LARGEST, 2 * steps * products + diagonal, 0.0)
+        changes = np.where(np.abs(rounded + steps) <= largest, 2 * steps * products + diagonal, 0.0)
         best = changes.argmin(axis=1)
         step = np.where(changes[every, best] < -1e-9 * diagonal[every, best], steps[every, best], 0.0)
         if not step.any():

@@ -20,7 +20,7 @@ from edgead.errors import SettingsError  # noqa: E402
 from edgead.export.float16 import to_float16  # noqa: E402
 from edgead.export.fuse_normalization import find_normalisation, share_normalisation  # noqa: E402
 from edgead.export.int8_search import Int8Search, _fewest  # noqa: E402
-from edgead.export.layers import body, layers  # noqa: E402
+from edgead.export.layers import body, depthwise, layers  # noqa: E402
 from edgead.export.quantize import LEAST_IMAGES, METHODS, SCHEMES, measure_ranges, quantize  # noqa: E402
 from edgead.export.rounding import LARGEST, second_moments, up_or_down  # noqa: E402
 from edgead.export.weights import changed_weights  # noqa: E402
@@ -240,6 +240,17 @@ def test_the_metric_of_damped_features_is_a_product_of_integers(damped):
     (stored,) = [tensor for tensor in alone.graph.initializer if tensor.name == "metric_quantized"]
     stored.CopyFrom(numpy_helper.from_array(np.roll(values["metric_quantized"], 1, axis=0), stored.name))
     assert changed_weights(model, alone) == ["metric"]
+
+
+def test_depthwise_layers_have_eight_bits_and_others_seven(damped):
+    model, _, ranges, moments = damped
+    alone = depthwise(model)
+    assert len(alone) == sum(name.endswith("_depthwise_conv") for name in layers(model)) > 5
+    for given in (None, moments):
+        values = constants(quantize(model, ranges, SCHEMES["int8"], (), given))
+        for name in layers(model):
+            largest = np.abs(values[f"{name}.weight_quantized" if name != "metric" else "metric_quantized"]).max()
+            assert (largest == 127) if name in alone else (largest <= LARGEST), name
 
 
 @pytest.mark.parametrize(("kind", "most"), [("_expand_conv", 2), ("_depthwise_conv", 2), ("_project_conv", 4)])
