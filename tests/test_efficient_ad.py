@@ -385,7 +385,7 @@ def test_exported_graph(teacher_file, tmp_path):
 
 
 def test_settings_and_presets(teacher_file):
-    assert {"default", "fast", "nano", "small", "medium", "paper", "paper_medium"} <= set(EfficientAD.presets)
+    assert {"default", "fine", "nano", "small", "medium", "paper", "paper_medium"} <= set(EfficientAD.presets)
     for preset, size in (("paper", "small"), ("paper_medium", "medium")):
         published = EfficientADConfig(**EfficientAD.presets[preset])
         assert (published.model_size, published.steps, published.learning_rate) == (size, 70_000, 1e-4)

@@ -113,7 +113,7 @@ class EfficientAD(Method[EfficientADConfig]):
     config_class = EfficientADConfig
     presets = {
         "default": {"model_size": "lite"},
-        "fast": {"model_size": "lite", "backbone": "efficientnet_lite0", "image_size": (320, 320)},
+        "fine": {"model_size": "lite", "backbone": "efficientnet_lite2", "image_size": (384, 384)},
         "nano": {},
         "small": {**AS_PUBLISHED, "steps": 2_000},
         "medium": {**AS_PUBLISHED, "model_size": "medium", "steps": 2_000},
@@ -123,7 +123,7 @@ class EfficientAD(Method[EfficientADConfig]):
     purpose = "a frame time without a memory bank; as published, with a GPU and a public teacher (--weights)"
     preset_purposes = {
         "default": "a CPU to train on: ours, a packaged backbone as the teacher; learns in minutes",
-        "fast": "the same with a smaller network and fewer pixels: half of the time, and blind to small defects",
+        "fine": "the same with a larger network and more pixels: twice the time, and sharper eyes for small defects",
         "nano": "a CPU to train on: a slight network and its packaged teacher, both ours; weaker",
         "small": f"EfficientAD-S with 2,000 steps; --weights {SOURCES.format(size='small')}",
         "medium": f"EfficientAD-M with 2,000 steps; --weights {SOURCES.format(size='medium')}",

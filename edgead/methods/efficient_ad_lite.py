@@ -61,12 +61,12 @@ class LiteConfig:
     """
 
     model_size: Literal["lite"] = "lite"
-    backbone: str = "efficientnet_lite2"
-    image_size: tuple[int, int] = (384, 384)
+    backbone: str = "efficientnet_lite0"
+    image_size: tuple[int, int] = (320, 320)
     fill: Literal["stretch", "reflect"] = "stretch"
     width: int = 48
     own_grids: bool = True
-    steps: int = 800
+    steps: int = 3_200
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     hard_quantile: float = 0.999
