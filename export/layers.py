@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx
 
 WEIGHTED = ("Conv", "ConvTranspose")
@@ -33,12 +35,15 @@ def depthwise(model: onnx.ModelProto) -> set[str]:
     return {
         name
         for name, node in layers(model).items()
-        if node.op_type == "Conv" and sides[node.input[1]][1] == 1 and _groups(node) == sides[node.input[1]][0]
+        if node.op_type == "Conv"
+        and sides[node.input[1]][1] == 1
+        and attributes(node).get("group", 1) == sides[node.input[1]][0]
     }
 
 
-def _groups(node: onnx.NodeProto) -> int:
-    return next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """The attributes of a node that are given, by name."""
+    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def body(model: onnx.ModelProto) -> set[str]:

@@ -144,12 +144,12 @@ def quantize(
 
 def _quantise_body(model: onnx.ModelProto, ranges: TensorsData, scheme: Scheme, kept: set[str]) -> onnx.ModelProto:
     """Quantise what `body` names, but for the layers that are kept; the model is used up."""
-    inside = body(model) - with_followers(model, {node.name for name, node in layers(model).items() if name in kept})
+    known = layers(model)
+    inside = body(model) - with_followers(model, {node.name for name, node in known.items() if name in kept})
     options: dict[str, Any] = {
         "ActivationSymmetric": scheme.symmetric,
         "QuantizeBias": not scheme.symmetric,  # TensorRT refuses int32 biases, ONNX Runtime wants them
     }
-    known = layers(model)
     eight_bits = {known[name].input[1]: [{"axis": 0, "reduce_range": False}] for name in depthwise(model) - kept}
     options["TensorQuantOverrides"] = eight_bits
     normalisation = None if scheme.symmetric else find_normalisation(model)

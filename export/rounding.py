@@ -10,14 +10,13 @@ looks for edges answers to a plain surface.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import numpy_helper
 
-from edgead.export.layers import depthwise, layers
+from edgead.export.layers import attributes, depthwise, layers
 from edgead.runtime.ort import WITHOUT
 
 Moments = dict[str, np.ndarray]
@@ -49,7 +48,8 @@ def second_moments(model: onnx.ModelProto, images: Sequence[np.ndarray]) -> Mome
         float64; layers of other forms (transposed, in groups, with long rows) are left out.
     """
     known = {tensor.name: tensor.dims for tensor in model.graph.initializer}
-    nodes = {name: node for name, node in layers(model).items() if _is_plain(node, known[node.input[1]])}
+    alone = depthwise(model)
+    nodes = {name: node for name, node in layers(model).items() if _is_plain(node, known[node.input[1]], name in alone)}
     with_inputs = onnx.ModelProto()
     with_inputs.CopyFrom(model)
     read = sorted({node.input[0] for node in nodes.values()})
@@ -129,29 +129,25 @@ def open_graph(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model.SerializeToString(), options, disabled_optimizers=WITHOUT)
 
 
-def _is_plain(node: onnx.NodeProto, sides: Sequence[int]) -> bool:
-    attributes = _attributes(node)
-    single = attributes.get("group", 1) == 1 or sides[1] == 1 == sides[0] // attributes["group"]
-    padded_as_said = attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
+def _is_plain(node: onnx.NodeProto, sides: Sequence[int], alone: bool) -> bool:
+    given = attributes(node)
+    single = alone or given.get("group", 1) == 1
+    padded_as_said = given.get("auto_pad", b"NOTSET") == b"NOTSET"
     return node.op_type == "Conv" and single and padded_as_said and int(np.prod(sides[1:])) <= _MOST_INPUTS
 
 
 def _moments(image: np.ndarray, node: onnx.NodeProto, sides: Sequence[int], rng: np.random.Generator) -> np.ndarray:
     """Input (c, h, w) of a layer -> the mean of x x over some positions of its kernel."""
-    attributes = _attributes(node)
-    (height, width), (deep, wide) = sides[2:], attributes.get("dilations", [1, 1])
-    top, left, bottom, right = attributes.get("pads", [0] * 4)
-    down, across = attributes.get("strides", [1, 1])
+    given = attributes(node)
+    (height, width), (deep, wide) = sides[2:], given.get("dilations", [1, 1])
+    top, left, bottom, right = given.get("pads", [0] * 4)
+    down, across = given.get("strides", [1, 1])
     padded = np.pad(image, ((0, 0), (top, bottom), (left, right)))
     reach = (height - 1) * deep + 1, (width - 1) * wide + 1
     windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(1, 2))[:, ::down, ::across, ::deep, ::wide]
     places = rng.permutation(windows.shape[1] * windows.shape[2])[:_POSITIONS]
     rows, columns = np.unravel_index(places, windows.shape[1:3])
     seen = windows[:, rows, columns].reshape(len(image), len(places), -1).astype(np.float64)
-    if attributes.get("group", 1) == 1:
+    if given.get("group", 1) == 1:
         seen = seen.transpose(1, 0, 2).reshape(1, len(places), -1)
     return np.asarray(seen.transpose(0, 2, 1) @ seen / len(places))
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}

@@ -35,7 +35,8 @@ class PipelineDrift:
     """
 
     def __init__(self, pipeline: str, slots: Mapping[str, ActiveModel], section: DriftSection | None, folder: Path):
-        self._pipeline, self._newest, self._begun = pipeline, "", False
+        self._pipeline = pipeline
+        self._newest: str | None = None  # until the first part comes
         self._watches = {
             recipe: ModelDrift(
                 f"{pipeline}/{recipe}" if recipe else pipeline, slot, section, folder / _file_name(pipeline, recipe)
@@ -50,12 +51,11 @@ class PipelineDrift:
             state = watch.state
             if state is not None and state.state == "warning":
                 return replace(state, reason=f"recipe {recipe}: {state.reason}") if recipe else state
-        return self._watches[self._newest].state
+        return None if self._newest is None else self._watches[self._newest].state
 
     def add(self, recipe: str, frame: Frame, verdict: Verdict) -> None:
         """Look at the next part, which the model of a recipe has judged; see `ModelDrift.add`."""
-        if not self._begun:  # a warning of a product that has not come since the start stands, too
-            self._begun = True
+        if self._newest is None:  # a warning of a product that has not come since the start stands, too
             for watch in self._watches.values():
                 watch.begin()
         self._newest = recipe

@@ -45,7 +45,7 @@ class Recipes:
         threads: int | None = None,
         accept: Callable[[Artifact], None] = lambda artifact: None,
     ):
-        self._pipeline, self._section, self._own = pipeline, section, own
+        self._section = section
         self._of_recipes = {
             name: ActiveModel(f"{pipeline}/{name}", _as_pipeline(section, recipe), kept, threads=threads, accept=accept)
             for name, recipe in section.recipes.items()
@@ -83,7 +83,7 @@ class Recipes:
             return self.slots[recipe].step(frame)
         if self._section.unknown_recipe == "fault":
             raise SettingsError(f"its part asks for an unknown recipe, known are {', '.join(self._of_recipes)}")
-        verdict = self._own.step(frame)
+        verdict = self.slots[""].step(frame)
         if verdict is None or verdict.decision != "ok":
             return verdict
         return replace(verdict, decision="review")
