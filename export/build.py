@@ -31,6 +31,7 @@ def build_artifact(
     preprocessing: Preprocessing | None = None,
     provenance: dict[str, Any] | None = None,
     learnt: Sequence[Path] = (),
+    folds: Sequence[int] = (),
     progress: Progress | None = None,
 ) -> Artifact:
     """Export, calibrate with the exported detector, add golden images, and put the artifact in its place.
@@ -47,12 +48,14 @@ def build_artifact(
         Facts for the manifest's `training` section.
     learnt : sequence of Path
         Images that it has learnt from, for the record.
+    folds : sequence of int, optional
+        The fold of each of those.
     progress : callable, optional
         Called with (done, total) calibration images.
     """
     with new_artifact(destination) as draft:
         manifest = write_draft(trained, draft, preprocessing, provenance)
-        keep_learnt(draft, learnt)
+        keep_learnt(draft, learnt, folds)
         complete_artifact(draft, manifest, plan, progress=progress)
     return Artifact.load(destination)
 

@@ -1,16 +1,16 @@
-"""The images that a precision is calibrated with: those that training held out, where they can be found again."""
+"""Calibration images of a precision: those that thresholds came from in training, where they can be found again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from edgead.artifact.folder import Artifact, ArtifactError
-from edgead.artifact.training_hashes import FILE, find_learnt
+from edgead.artifact.training_hashes import FILE, find_folds, find_learnt
 from edgead.calibration.conformal import check_support
 from edgead.calibration.group_conformal import dense
 from edgead.calibration.plan import plan_calibration
@@ -22,7 +22,7 @@ from edgead.methods.anomaly_textures import built_in_textures
 
 @dataclass(frozen=True, slots=True)
 class CalibrationImages:
-    """Good images in two parts.
+    """Good images in two parts, which are the same for a model whose images were learnt in folds.
 
     Attributes
     ----------
@@ -34,12 +34,23 @@ class CalibrationImages:
         "training data" when these are the images that the model was trained and calibrated with, else "other images".
     groups : sequence of int
         Group of each held-out image; empty where each is its own.
+    folds : sequence of int
+        Where they were learnt, the fold without which each is scored.
     """
 
     ranges: Sequence[Path]
     held_out: Sequence[Path]
     source: str
     groups: Sequence[int] = ()
+    folds: Sequence[int] = ()
+
+    def some(self, most: int) -> CalibrationImages:
+        """The same with at most so many held-out images, evenly over all."""
+        picks = np.linspace(0, len(self.held_out) - 1, min(most, len(self.held_out))).round().astype(int).tolist()
+        held_out, groups, folds = (
+            [values[i] for i in picks] if len(values) else [] for values in (self.held_out, self.groups, self.folds)
+        )
+        return replace(self, held_out=held_out, groups=groups, folds=folds)
 
 
 def find_calibration_images(
@@ -52,8 +63,9 @@ def find_calibration_images(
 ) -> CalibrationImages:
     """Find the good images in `data`, and hold out such as the model has not learnt from.
 
-    Of images that training saw, these are those that it held out. Enough are held out for the rate that the model
-    guarantees, group by group: an image whose group the model has learnt from is not held out.
+    Of images that training saw, these are those that it held out, or all, where it learnt them in folds. Enough are
+    held out for the rate that the model guarantees, group by group: an image whose group the model has learnt from is
+    not held out.
 
     Parameters
     ----------
@@ -85,6 +97,10 @@ def find_calibration_images(
     learnt = set(find_learnt(artifact, paths))
     rule = artifact.manifest.training.get("groups", {}).get("rule", NONE) if group is None else group
     groups = group_images(paths, rule, data)
+    source = "training data" if digest == artifact.manifest.training.get("data_sha256") else "other images"
+    folds = find_folds(artifact, paths)
+    if folds and source == "training data":
+        return CalibrationImages(paths, list(folds), source, groups.of(folds), list(folds.values()))
     learnt_groups = set(groups.of(learnt))
     others = [path for path in paths if groups.numbers[path] not in learnt_groups]
     if not others:
@@ -98,7 +114,6 @@ def find_calibration_images(
     check_support(len(held_out), rate, groups.of(held_out))
     learnt |= set(more)
     ranges = [path for path in paths if path in learnt]
-    source = "training data" if digest == artifact.manifest.training.get("data_sha256") else "other images"
     return CalibrationImages(ranges, held_out, source, groups.of(held_out))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from edgead.artifact.folder import Artifact
 from edgead.calibration.conformal import score_scale
 from edgead.detector import Detector, Measurement
-from edgead.images.files import load_image
+from edgead.learning.finalize import each_measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,12 @@ class Differences:
     correlation: float
 
 
-def measure_images(artifact: Artifact, precision: str, paths: Sequence[Path]) -> list[Measurement]:
-    """Score images with the artifact's graph of a precision."""
+def measure_images(
+    artifact: Artifact, precision: str, paths: Sequence[Path], folds: Sequence[int] = ()
+) -> list[Measurement]:
+    """Score images with the artifact's graph of a precision; with `folds`, each without the fold that it is of."""
     with Detector(artifact, runtime="onnxruntime", precision=precision) as detector:
-        return [detector.measure(load_image(path)) for path in paths]
+        return list(each_measured(detector, paths, folds))
 
 
 def differences(expected: Sequence[Measurement], measured: Sequence[Measurement]) -> Differences:

@@ -17,7 +17,7 @@ from edgead.artifact.inputs import Preprocessing
 from edgead.artifact.manifest import Golden, GraphRecord
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.dataset.images import Images
-from edgead.detector import Detector
+from edgead.detector import Detector, Measurement
 from edgead.errors import SettingsError
 from edgead.export.build import software_versions
 from edgead.export.calibration_images import CalibrationImages, RangeImages
@@ -131,7 +131,7 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
             "float_layers": found.float_layers,
             "sensitivity": found.sensitivity,
         }
-    error = _Comparison(trial, images.held_out).run()
+    error = _Comparison(trial, images).run()
     if not error.mean_score_error <= plan.score_tolerance:
         problem = (
             f"the {plan.precision} graph changes the scores of {error.images} good images by "
@@ -141,7 +141,7 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
     calibration = draft.graph("fp32").calibration
     assert calibration is not None  # without it there are no held-out images
     with Detector(trial.artifact, runtime="onnxruntime", precision=plan.precision) as detector:
-        good = measure_good(detector, images.held_out, partial(progress, "calibrate"))
+        good = measure_good(detector, images.held_out, partial(progress, "calibrate"), folds=images.folds)
         golden = _replay(detector, draft, plan.precision)
     return trial.record.model_copy(
         update={
@@ -149,6 +149,7 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
                 calibration.false_reject_rate,
                 calibration.review_rate,
                 groups=images.groups,
+                method="cross_conformal" if len(images.folds) else None,
                 most_defective=calibration.most_defective,
             ),
             "golden": golden,
@@ -180,15 +181,16 @@ class _Trial:
 class _Comparison:
     """Compares the trial's graph with fp32 on some of the held-out images."""
 
-    def __init__(self, trial: _Trial, paths: Sequence[Path]):
+    def __init__(self, trial: _Trial, images: CalibrationImages):
         self._trial = trial
-        self._paths = paths
-        self._expected = measure_images(trial.artifact, "fp32", paths)
+        self._images = images
+        self._expected = self._measure("fp32")
+
+    def _measure(self, precision: str) -> list[Measurement]:
+        return measure_images(self._trial.artifact, precision, self._images.held_out, self._images.folds)
 
     def run(self) -> Differences:
-        return differences(
-            self._expected, measure_images(self._trial.artifact, self._trial.plan.precision, self._paths)
-        )
+        return differences(self._expected, self._measure(self._trial.plan.precision))
 
     def score_error(self, model: onnx.ModelProto) -> float:
         """What the search lowers."""
@@ -198,17 +200,17 @@ class _Comparison:
 
 def _search(trial: _Trial, images: CalibrationImages, progress: StageProgress) -> Found:
     preprocessing = trial.artifact.manifest.preprocessing
-    comparison = _Comparison(trial, search_images(images.held_out, preprocessing))
+    comparison = _Comparison(trial, search_images(images, preprocessing))
     calibration_images = RangeImages(Images(_spread(images.ranges, MOST_IMAGES), preprocessing).some(MOST_IMAGES))
     scheme = SCHEMES[trial.plan.precision]
     search = Int8Search(load_graph(trial.artifact), scheme, calibration_images, comparison.score_error, progress)
     return search.run(SEARCH_MARGIN * trial.plan.score_tolerance, trial.plan.float_layers)
 
 
-def search_images(held_out: Sequence[Path], spec: Preprocessing) -> list[Path]:
+def search_images(images: CalibrationImages, spec: Preprocessing) -> CalibrationImages:
     """Those of the held-out images that every graph of the search is measured on."""
-    inputs = len(inputs_of(spec, load_image(held_out[0]).shape))
-    return _spread(held_out, max(LEAST_SEARCH_IMAGES, SEARCH_INPUTS // inputs))
+    inputs = len(inputs_of(spec, load_image(images.held_out[0]).shape))
+    return images.some(max(LEAST_SEARCH_IMAGES, SEARCH_INPUTS // inputs))
 
 
 def _spread(paths: Sequence[Path], most: int) -> list[Path]:

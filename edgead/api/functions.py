@@ -27,6 +27,7 @@ _OF_IMAGES = (
     "review_rate",
     "skip_bad",
     "folds",
+    "guarantee",
     "group",
     "normal_dir",
     "paths",
@@ -75,8 +76,8 @@ def train(
         Called with (stage, done, total).
     **settings
         Fields of `edgead.training.good_images.GoodImages`, such as `false_reject_rate=0.01` (the share of good parts
-        that may be rejected, by default the strictest of 1, 2, 5, 10 and 20 % that the images support), `roi`, `folds`
-        or `skip_bad`; and settings of the method, such as `backbone`, `image_size`, `memory_bank_size` or `seed`.
+        that may be rejected, by default 5 %, or 10 or 20 % where the images are few), `roi`, `guarantee` or
+        `skip_bad`; and settings of the method, such as `backbone`, `image_size`, `memory_bank_size` or `seed`.
 
     Returns
     -------

@@ -190,7 +190,8 @@ def _needed(manifest: Manifest) -> set[str]:
     records = manifest.graphs.values()
     golden = {name for record in records for image in record.golden for name in (image.image, image.anomaly_map)}
     kinds = {manifest.kinds.file} if manifest.kinds else set()
-    return {*manifest.arrays.values(), *(record.file for record in records), *golden, *kinds}
+    kept = {one.image for one in manifest.kept}
+    return {*manifest.arrays.values(), *(record.file for record in records), *golden, *kinds, *kept}
 
 
 @contextmanager

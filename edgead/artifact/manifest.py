@@ -32,14 +32,25 @@ _Score = Annotated[float, Field(ge=LOWEST, le=HIGHEST)]  # differences and sums 
 Rate = Annotated[float, Field(gt=0, le=1)]
 
 
-# split_conformal and, by group, group_conformal keep their rates by proof; cross_validated by experience, for what
-# ships is not what was scored; unlabelled if no more parts were defective than was said; extrapolated trusts a fitted
-# tail; by_hand guarantees nothing; none is before the first good image was scored: everything goes to review.
+# split_conformal and, by group, group_conformal keep their rates by proof. cross_conformal keeps at most twice its rate
+# by proof, and its rate by experience: every good image is scored by what was learnt from the others, and what ships
+# has learnt from all. cross_validated is the same without a proof, by detectors that were trained apart. unlabelled
+# keeps it if no more parts were defective than was said; extrapolated trusts a fitted tail; by_hand guarantees nothing;
+# none is before the first good image was scored: everything goes to review.
 CalibrationMethod = Literal[
-    "split_conformal", "group_conformal", "cross_validated", "unlabelled", "extrapolated", "by_hand", "none"
+    "split_conformal",
+    "group_conformal",
+    "cross_conformal",
+    "cross_validated",
+    "unlabelled",
+    "extrapolated",
+    "by_hand",
+    "none",
 ]
 
 PROVEN: tuple[CalibrationMethod, ...] = ("split_conformal", "group_conformal")
+# Those that good images alone can make again.
+FROM_GOOD: tuple[CalibrationMethod, ...] = (*PROVEN, "cross_conformal")
 
 
 class TailFit(Section):
@@ -140,6 +151,19 @@ class Golden(Section):
     image_score: _Score
 
 
+class Kept(Section):
+    """One of the good images that thresholds can be made from again when the memory bank changes.
+
+    `image` is inside the artifact, `image_score` what the fp32 graph says of it. One that was learnt has the `fold`
+    without which it is scored; `group` is that of images which belong together.
+    """
+
+    image: str
+    group: Annotated[int, Field(ge=0)]
+    fold: Annotated[int, Field(ge=0)] | None = None
+    image_score: _Score
+
+
 GoldenImages = Annotated[list[Golden], Field(max_length=MOST_GOLDEN)]
 
 
@@ -189,6 +213,8 @@ class Manifest(Section):
         What its images had to be.
     kinds : Kinds
         The kinds of rejects that it knows; None where nobody named any.
+    kept : list of Kept
+        In the order of their scores; see `edgead.learning.kept`.
     """
 
     schema_version: Literal[5] = SCHEMA_VERSION
@@ -200,6 +226,7 @@ class Manifest(Section):
     arrays: dict[str, str] = {}
     learns_from: LearnsFrom = "good"
     kinds: Kinds | None = None
+    kept: Annotated[list[Kept], Field(max_length=MOST_FILES)] = []
     threshold_changes: list[ThresholdChange] = []
     training: dict[str, Any] = {}
     versions: dict[str, str] = {}

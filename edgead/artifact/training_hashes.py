@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgead.artifact.folder import Artifact
@@ -17,16 +17,25 @@ def content_sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def keep_learnt(draft: Path, paths: Iterable[Path]) -> None:
-    """Add images to those that the model in `draft` has learnt from: a line of SHA-256 for each."""
-    digests = {*_known(draft), *map(content_sha256, paths)}
-    (draft / FILE).write_text("".join(f"{digest}\n" for digest in sorted(digests)), encoding="ascii")
+def keep_learnt(draft: Path, paths: Sequence[Path], folds: Sequence[int] = ()) -> None:
+    """Add images to those that the model in `draft` has learnt from: a line each, its SHA-256 and its fold if any."""
+    of_fold = [str(fold) for fold in folds] if len(folds) else [""] * len(paths)
+    known = {content_sha256(path): fold for path, fold in zip(paths, of_fold, strict=True)} | _known(draft)
+    lines = (f"{digest} {fold}".rstrip() for digest, fold in sorted(known.items()))
+    (draft / FILE).write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
 
 
 def find_learnt(artifact: Artifact, paths: Sequence[Path]) -> list[Path]:
     """Those of the images that the model has learnt from; none where the model does not say."""
-    known = _known(artifact.path) if FILE in artifact.manifest.files else set()
+    known = _known(artifact.path) if FILE in artifact.manifest.files else {}
     return [path for path in paths if content_sha256(path) in known] if known else []
+
+
+def find_folds(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int]:
+    """The fold of each of the images that was learnt in one."""
+    known = _known(artifact.path) if FILE in artifact.manifest.files else {}
+    found = {path: known.get(content_sha256(path), "") for path in paths} if any(known.values()) else {}
+    return {path: int(fold) for path, fold in found.items() if fold}
 
 
 def refuse_learnt(artifact: Artifact, paths: Sequence[Path]) -> None:
@@ -39,6 +48,8 @@ def refuse_learnt(artifact: Artifact, paths: Sequence[Path]) -> None:
         )
 
 
-def _known(folder: Path) -> set[str]:
+def _known(folder: Path) -> dict[str, str]:
+    """The digest of each image, and its fold or ''."""
     file = folder / FILE
-    return set(file.read_text(encoding="ascii").split()) if file.is_file() else set()
+    lines = file.read_text(encoding="ascii").splitlines() if file.is_file() else []
+    return {digest: fold for digest, _, fold in (line.partition(" ") for line in lines)}

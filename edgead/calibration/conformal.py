@@ -126,7 +126,7 @@ def calibrate(
     review_rate: float | None = None,
     groups: Sequence[int] | None = None,
     extrapolate: bool = False,
-    cross_validated: bool = False,
+    method: CalibrationMethod | None = None,
     most_defective: float = 0.0,
 ) -> Calibration:
     """Make thresholds from what the shipped detector says of held-out good images.
@@ -146,8 +146,9 @@ def calibrate(
         calibration is then
         marked as extrapolated; what marks pixels is for the strictest rate that the images support. Refused for groups
         of several images: the fit and its test take the scores as independent.
-    cross_validated : bool
-        The scores are of images that the shipped detector has learnt from, each by one that had not.
+    method : str, optional
+        "cross_conformal" or "cross_validated" where the scores are of images that the shipped detector has learnt from,
+        each by what had not; by default they are of held-out ones.
     most_defective : float
         The images are unlabelled, and at most this share of them, or of their groups, is defective
         (`edgead.calibration.unlabelled`).
@@ -171,9 +172,9 @@ def calibrate(
         return raised(conformal_threshold(image_scores, rate * of_all, grouped)), None
 
     reject, tail = threshold(false_reject_rate)
-    method: CalibrationMethod = "group_conformal" if grouped else "split_conformal"
-    if cross_validated or most_defective:
-        method = "cross_validated" if cross_validated else "unlabelled"
+    if method is None:
+        held_out: CalibrationMethod = "group_conformal" if grouped else "split_conformal"
+        method = "unlabelled" if most_defective else held_out
     order = np.argsort(image_scores, kind="stable")
     mapped = false_reject_rate if tail is None else 1 / (count + 1)
     review = reject if review_rate == false_reject_rate else threshold(review_rate)[0]

@@ -1,15 +1,19 @@
-"""How many good images to hold out for thresholds, and for which rate; where images come in groups, how many groups."""
+"""Operating point: the rates that thresholds are for, and how many good images, or groups of them, are held out."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from edgead.calibration.conformal import CalibrationError, check_review_rate, images_needed, rounded_up
 from edgead.calibration.extreme_value import FEWEST_SCORES, FURTHEST
 from edgead.calibration.group_conformal import have_several
 
-# Rates offered when none is asked for, the strictest that the images can support first.
-OFFERED_RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
+# Rates taken when none is asked for, the strictest that the images support comfortably first. A stricter one passes
+# more defects than it saves good parts, unless those are dear: see `docs/how-to/thresholds.md`.
+OFFERED_RATES = (0.05, 0.1, 0.2)
+# A limit is at least the third highest of the good scores: what one image says does not move it far.
+ABOVE = 3
 
 IMAGES, GROUPS = "good images", "groups of good images"
 
@@ -20,7 +24,7 @@ def plan_calibration(
     """Decide how many of the good images, or of their groups, to hold out, and for which rate.
 
     A fifth is held out, more when the asked rate needs it, never more than half: the memory bank needs the rest.
-    Without an asked rate, the strictest of `OFFERED_RATES` that a fifth supports is taken.
+    Without an asked rate, the strictest of `OFFERED_RATES` that a fifth supports is taken, comfortably or not.
 
     Parameters
     ----------
@@ -45,31 +49,40 @@ def plan_calibration(
     return held_out, rate
 
 
-def plan_cross_validation(
-    count: int, folds: int, false_reject_rate: float | None, review_rate: float | None, *, what: str = IMAGES
-) -> float:
-    """Decide for which rate thresholds are made when every good image is scored, each by a model that has not seen it.
+def choose_rates(
+    count: int, false_reject_rate: float | None, review_rate: float | None, *, what: str = IMAGES
+) -> tuple[float, float]:
+    """Choose the rates of thresholds that are made from every good image, each scored by what had not learnt it.
 
-    `count` and `what` are those of `plan_calibration`; whole groups are dealt to the folds.
+    Parameters
+    ----------
+    count : int
+        Images, or groups of them.
+    false_reject_rate, review_rate : float, optional
+        By default those of `default_rates`.
+    what : str
+        As for `plan_calibration`.
 
     Returns
     -------
-    float
-        The asked false-reject rate, or the strictest of `OFFERED_RATES` that the images support.
+    (float, float)
+        The false-reject rate and the review rate.
 
     Raises
     ------
     CalibrationError
-        Too few images for the folds or the rate, or a review rate that does not fit.
+        The images cannot support the rate, or the review rate does not fit.
     """
-    if not 2 <= folds <= count:
-        raise CalibrationError(f"{count} {what} can be split into 2 to {count} folds, found {folds}")
-    rate = _strictest(count) if false_reject_rate is None else false_reject_rate
-    if rate is None or images_needed(rate) > count:
-        needed = images_needed(OFFERED_RATES[-1] if rate is None else rate)
-        raise CalibrationError(f"found {count} {what}, but at least {needed} are needed for the threshold")
+    rate = false_reject_rate
+    if rate is None:
+        rate = strictest_rate(count, what)
+    elif images_needed(rate) > count:
+        raise CalibrationError(
+            f"a false-reject rate of {rate:.4g} needs {images_needed(rate)} {what}, found {count}: add "
+            f"{images_needed(rate) - count} or ask for a rate of at least {rounded_up(1 / (count + 1))}"
+        )
     check_review_rate(rate, review_rate)
-    return rate
+    return rate, rate if review_rate is None else review_rate
 
 
 def check_recalibration(images: int, rate: float, extrapolate: bool, groups: Sequence[int]) -> None:
@@ -90,32 +103,32 @@ def check_recalibration(images: int, rate: float, extrapolate: bool, groups: Seq
     )
 
 
+def comfortable(rate: float) -> int:
+    """How many images, or groups of them, support a rate with some of them above the threshold."""
+    return math.ceil(ABOVE / rate - 1 - 1e-9)
+
+
 def strictest_rate(count: int, what: str = IMAGES) -> float:
-    """The strictest of `OFFERED_RATES` that so many held-out images or groups support.
+    """The strictest of `OFFERED_RATES` that so many images or groups support comfortably, or else the last.
 
     Raises
     ------
     CalibrationError
-        They support none; says how many are needed.
+        They do not support that either; says how many are needed.
     """
-    rate = _strictest(count)
-    if rate is None:
-        needed = images_needed(OFFERED_RATES[-1])
+    rate = next((rate for rate in OFFERED_RATES if comfortable(rate) <= count), OFFERED_RATES[-1])
+    needed = images_needed(rate)
+    if needed > count:
         raise CalibrationError(
             f"found {count} {what}, but at least {needed} are needed for a threshold: give {needed - count} more"
         )
     return rate
 
 
-def _strictest(held_out: int) -> float | None:
-    """The strictest of `OFFERED_RATES` that so many images or groups support."""
-    return next((rate for rate in OFFERED_RATES if images_needed(rate) <= held_out), None)
-
-
 def _plan(count: int, false_reject_rate: float | None, what: str) -> tuple[int, float]:
     held_out = max(1, count // 5)
     if false_reject_rate is None:
-        rate = _strictest(held_out)
+        rate = next((rate for rate in OFFERED_RATES if images_needed(rate) <= held_out), None)
         if rate is not None:
             return held_out, rate
         needed = 5 * images_needed(OFFERED_RATES[-1])

@@ -14,8 +14,7 @@ from edgead.calibration.conformal import images_needed
 from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.calibration.plan import OFFERED_RATES
 from edgead.detector import Detector
-from edgead.images.files import load_image
-from edgead.learning.finalize import kept_images
+from edgead.learning.kept import kept_images, measure_kept
 from edgead.preprocess import inputs_of
 
 STRICT = 0.01
@@ -48,22 +47,17 @@ def _of_the_rate(artifact: Artifact) -> str:
     assert calibration is not None
     if calibration.method == "none":
         return without_thresholds(artifact.path)
-    training, rate = artifact.manifest.training, calibration.false_reject_rate
+    rate = calibration.false_reject_rate
     groups = len(set(calibration.groups))
     several = 0 < groups < len(calibration.scores)
     count, unit = (groups, "groups of images") if several else (len(calibration.scores), "images")
-    folds = "folds" in training
-    how = "by cross-validation" if folds else "held out"
+    how = "held out" if calibration.method in PROVEN else "each scored by what was learnt from the others"
     bound = "at most" if calibration.method in PROVEN else "about"
     sentence = f"About {_one_in(rate)} will be rejected ({bound} {100 * rate:.3g} %, from {count} {unit} {how})."
-    if rate <= STRICT:
+    if rate <= STRICT or count >= images_needed(STRICT):
         return sentence
-    needed = images_needed(STRICT)
-    total = needed if folds else 2 * needed
-    return (
-        f"{sentence} For 1 in 100 it takes {needed} {unit} {how}: train with {total} good {unit} and "
-        f"--false-reject-rate {STRICT:g}."
-    )
+    needed = images_needed(STRICT) * (2 if calibration.method in PROVEN else 1)
+    return f"{sentence} For 1 in 100, train with {needed} good {unit} and --false-reject-rate {STRICT:g}."
 
 
 def without_thresholds(model: Path) -> str:
@@ -89,7 +83,7 @@ def _of_those_apart(artifact: Artifact) -> list[str]:
     kept = kept_images(artifact)[-len(apart) :]
     where = f" They are the last {len(apart)} in {kept[0].parent}." if kept else ""
     return [
-        f"{len(apart)} of {len(calibration.scores)} held-out images score far above the others (up to "
+        f"{len(apart)} of {len(calibration.scores)} good images score far above the others (up to "
         f"{calibration.scores[apart[0]]:.4g}, the others at most {rest:.4g}) and make the limit "
         f"{calibration.reject:.4g}: what scores less passes.{where} Are these defects? Leave them out and train again. "
         "Are they good? Train with more parts like them."
@@ -100,20 +94,20 @@ def _of_the_border(artifact: Artifact) -> list[str]:
     """A region to try where good images score highest at the image's border, which is seldom a part of the product."""
     spec = artifact.manifest.preprocessing
     golden = [artifact.image(one.image).shape[:2] for one in artifact.graph("fp32").golden]
-    ranked = kept_images(artifact)
+    ranked = artifact.manifest.kept
     chosen = any((spec.roi, spec.ignored, spec.alignment))  # somebody has said where to look
     if chosen or len(set(golden)) != 1 or len(ranked) < FEWEST_RANKED:
         return []
     highest = ranked[-max(FEWEST_RANKED, len(ranked) // 4) :]
     with Detector(artifact, runtime="onnxruntime") as detector:
-        peaks = [_peak(detector.measure(load_image(path)).anomaly_map) for path in highest]
+        peaks = [_peak(measure_kept(detector, one).anomaly_map) for one in highest]
     at_border = sum(any(not BORDER <= place < 1 - BORDER for place in peak) for peak in peaks)
     if 2 * at_border <= len(peaks):
         return []
     height, width = golden[0]
     y, x = round(BORDER * height), round(BORDER * width)
     return [
-        f"Of the {len(peaks)} held-out images with the highest scores, {at_border} score highest at the image's "
+        f"Of the {len(peaks)} good images with the highest scores, {at_border} score highest at the image's "
         f"border: where no part lies there, train with --roi {x},{y},{width - 2 * x},{height - 2 * y}."
     ]
 

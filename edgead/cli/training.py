@@ -65,9 +65,15 @@ def train(
     roi: Region = None,
     false_reject_rate: FalseRejectRate = None,
     review_rate: ReviewRate = None,
+    guarantee: Annotated[
+        str | None,
+        typer.Option(
+            help="cross: all images are learnt, and each makes thresholds by what was learnt from the others (default "
+            "of patchcore). split: a fifth is held out for thresholds, and the rate has a proof (default of others).",
+        ),
+    ] = None,
     folds: Annotated[
-        int,
-        typer.Option(min=0, help="Hold no image out; thresholds by cross-validation in so many folds (few images)."),
+        int, typer.Option(min=0, help="Of detectors that train a network: cross, by so many more trainings.")
     ] = 0,
     group: Group = "auto",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
@@ -104,7 +110,7 @@ def train(
     check_destination(output)
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group, clean=clean)
-    good = replace(good, tiles=tiles, ignore=tuple(ignore or ()), align=align)
+    good = replace(good, tiles=tiles, ignore=tuple(ignore or ()), align=align, guarantee=guarantee)
     replaced = (output / MANIFEST).is_file()
     with stage_bars() as progress:
         of_preset, account = preset_settings(good, detector, preset, latency_ms, progress, chosen)

@@ -166,6 +166,12 @@ class Detector(Measurer):
             return self._predict_given(image, name_of(image), colour)
         return (self._predict_given(one, name, colour) for one, name in several)
 
+    def predict_left_out(self, image: np.ndarray, fold: int) -> ImageVerdict:
+        """Judge an image, uint8 BGR (H, W, 3), that was learnt, as if it had not been; see `measure_left_out`."""
+        verdict = self._judge(image, self._score_left_out(fold), partial(ImageVerdict, image=image))
+        assert verdict is not None
+        return verdict
+
     def _predict_given(self, image: Any, name: str, colour: Colour | None) -> ImageVerdict:
         array = read_image(image, colour)
         if not name:

@@ -18,6 +18,7 @@ from edgead.artifact.manifest import Preprocessing
 from edgead.detector.tiles import Mosaic
 from edgead.errors import EdgeadError, SettingsError
 from edgead.heads.contract import Describer, Outputs, Scored, Scorer
+from edgead.heads.nearest import NearestHead
 from edgead.images.files import as_bgr
 from edgead.preprocess import aligned, map_of_frame, preprocess
 from edgead.runtime import choose_runtime
@@ -69,6 +70,7 @@ class Measurer:
         self._one_frame = threading.Lock()  # the runtime's buffers and the scorer's are made once, for one frame
         self._closed = False
         self._describer: Describer | None = None
+        self._left_out: dict[int, Scorer] = {}
         self._laid = self.manifest.preprocessing.model_copy(update={"alignment": None})  # of frames that are aligned
         self._mosaic: Mosaic | None = None
         self._runtime = chosen.open(threads=threads, on_device=self.manifest.head.takes_gpu_arrays)
@@ -114,6 +116,34 @@ class Measurer:
         measured = self._measure(image, partial(self.manifest.head.score_still, self._scorer))
         assert measured is not None  # score_still gives a score or raises
         return measured
+
+    def measure_left_out(self, image: np.ndarray, fold: int) -> Measurement:
+        """Score one image as if the model had learnt nothing from a fold of its images: that which the image is of.
+
+        Parameters
+        ----------
+        image : ndarray of shape (H, W, 3), uint8, BGR
+        fold : int
+
+        Raises
+        ------
+        SettingsError
+            What the model has learnt does not come in folds, or not in so many.
+        ValueError
+            See `measure`.
+        """
+        measured = self._measure(image, self._score_left_out(fold))
+        assert measured is not None  # score_still gives a score or raises
+        return measured
+
+    def _score_left_out(self, fold: int) -> Callable[[Outputs], Scored | None]:
+        head = self.manifest.head
+        if not isinstance(head, NearestHead) or not 0 <= fold < head.folds:
+            raise SettingsError(f"{self.artifact.path} has learnt no fold {fold} that can be left out: retrain it")
+        if fold not in self._left_out:
+            arrays, image_size = self.artifact.head_arrays(), self.manifest.preprocessing.image_size
+            self._left_out[fold] = head.open_left_out(self._runtime.outputs, arrays, image_size, fold)
+        return partial(head.score_still, self._left_out[fold])
 
     def _measure(
         self, image: np.ndarray, score: Callable[[Outputs], Scored | None], *, describe_above: float = math.inf

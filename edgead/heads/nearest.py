@@ -14,11 +14,15 @@ from edgead.kernels import NearestPatches
 from edgead.kernels.backend import cuda_problem
 
 BANK = "memory_bank"
+MOST_FOLDS = 100
 _ROWS_AT_ONCE = 512  # of the reference: all of them would take gigabytes
 
 
 class NearestHead(PatchHead):
     """The score of a patch is its mean Euclidean distance to `num_neighbors` nearest rows of the memory bank.
+
+    With `folds` the rows of the memory bank come from so many folds of good images, one of each in turn, and an image
+    of a fold can be scored as if that had not been learnt; see `edgead.memory_bank.folds`. 0 is without.
 
     With `reweight_neighbors` the score of the patches is multiplied by the weight of Roth et al. 2022, equation 7, from
     that many neighbours; 0 is without.
@@ -27,6 +31,7 @@ class NearestHead(PatchHead):
     kind: Literal["nearest"] = "nearest"
     num_neighbors: Annotated[int, Field(ge=1, le=16)] = 1
     reweight_neighbors: Annotated[int, Field(ge=0, le=16)] = 0
+    folds: Annotated[int, Field(ge=0, le=MOST_FOLDS)] = 0
 
     @property
     def patches(self) -> Output:
@@ -66,6 +71,18 @@ class NearestHead(PatchHead):
         from edgead.heads.gpu import GpuScorer
 
         return GpuScorer(ImageScorer(self, grid, usual), image_size, features.device, arrays[BANK])
+
+    def open_left_out(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int], fold: int) -> Scorer:
+        """Open what scores an image of a fold as if the bank had learnt nothing from it.
+
+        Raises
+        ------
+        ValueError
+            The bank is not in folds, or there is none of that number.
+        """
+        if not 0 <= fold < self.folds:
+            raise ValueError(f"the memory bank has {self.folds} folds, asked for number {fold}")
+        return self.open(outputs, {**arrays, BANK: without_fold(arrays[BANK], self.folds, fold)}, image_size)
 
     def open_describer(self, outputs: Outputs, arrays: Arrays, scorer: Scorer) -> Describer:
         if isinstance(scorer, NearestScorer):
@@ -132,6 +149,11 @@ class NearestScorer(PatchScorer):
         distances = np.linalg.norm(rows - patch, axis=1)
         exponentials = np.exp(distances - distances.max())  # without the largest taken off they would overflow
         return float(1 - exponentials[0] / exponentials[1:].sum())
+
+
+def without_fold(bank: np.ndarray, folds: int, fold: int) -> np.ndarray:
+    """The rows that the other folds gave, (k, d): row r of a bank in folds is of the fold r % folds."""
+    return np.ascontiguousarray(bank[np.arange(len(bank)) % folds != fold])
 
 
 def _distances(rows: np.ndarray, bank: np.ndarray) -> np.ndarray:

@@ -1,12 +1,8 @@
-"""An exported detector becomes a finished artifact: calibrated on what ships, with golden images.
-
-The held-out good images that thresholds come from are kept too, at the size of the network, or uncut where it sees
-tiles: when the memory bank changes later, they are what the thresholds can be made from again.
-"""
+"""An exported detector becomes a finished artifact: calibrated on what ships, with golden images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,31 +10,25 @@ import cv2
 import numpy as np
 
 from edgead.artifact.folder import Artifact, write_manifest
-from edgead.artifact.manifest import Calibration, Golden, Manifest, Preprocessing
+from edgead.artifact.manifest import Calibration, CalibrationMethod, Golden, Manifest
 from edgead.calibration.conformal import calibrate
 from edgead.dataset.folders import Progress
 from edgead.detector import Detector, Measurement
-from edgead.heads.nearest import NearestHead
 from edgead.images.files import load_image, write_image
-from edgead.preprocess import preprocess
+from edgead.learning.kept import keep_images
 
 GOLDEN_IMAGES = 3
-
-KEPT = "calibration"
-# At 320 x 320 pixels each is 0.1 to 0.2 MiB. More held-out images than this are not kept at all: a part of them could
-# not support the rates that all of them were held out for.
-MOST_KEPT = 200
-MOST_KEPT_PIXELS = 200_000_000  # of images that are kept uncut
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationPlan:
     """Good images and the rates that their thresholds guarantee.
 
-    The images are held out of training, unless they come with `scores` from cross-validation. `groups` has the group of
-    each; it is empty where each is its own. At most `most_defective` of them are defective, where nobody has labelled
-    them. Without a `false_reject_rate` there are no thresholds yet, and the images are golden parts, which were learnt,
-    or what a detector that learns from nothing will see.
+    The images are held out of training, unless they come with `folds`, the one of each without which it is scored, or
+    with `scores` from cross-validation. `groups` has the group of each; it is empty where each is its own. At most
+    `most_defective` of them are defective, where nobody has labelled them. Without a `false_reject_rate` there are no
+    thresholds yet, and the images are golden parts, which were learnt, or what a detector that learns from nothing will
+    see.
     """
 
     images: Sequence[Path]
@@ -47,6 +37,14 @@ class CalibrationPlan:
     scores: GoodScores | None = None
     groups: Sequence[int] = ()
     most_defective: float = 0.0
+    folds: Sequence[int] = ()
+
+    @property
+    def method(self) -> CalibrationMethod | None:
+        """How thresholds come from images that were learnt; None where they were not."""
+        if self.scores is not None:
+            return "cross_validated"
+        return "cross_conformal" if len(self.folds) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ class GoodScores:
         review_rate: float | None,
         *,
         groups: Sequence[int] = (),
-        cross_validated: bool = False,
+        method: CalibrationMethod | None = None,
         most_defective: float = 0.0,
     ) -> Calibration:
         """Make thresholds; see `edgead.calibration.conformal.calibrate`."""
@@ -74,7 +72,7 @@ class GoodScores:
             false_reject_rate=false_reject_rate,
             review_rate=review_rate,
             groups=groups,
-            cross_validated=cross_validated,
+            method=method,
             most_defective=most_defective,
         )
 
@@ -92,18 +90,26 @@ def complete_artifact(
     with Detector(Artifact(draft, manifest), runtime="onnxruntime") as detector:
         if plan.false_reject_rate is None:
             return _complete_without_thresholds(detector, draft, plan.images)
-        good = plan.scores or measure_good(detector, plan.images, progress)
-        golden = _write_golden(detector, plan.images, good.scores, draft)
-    cross_validated = plan.scores is not None
+        good = plan.scores or measure_good(detector, plan.images, progress, folds=plan.folds)
+        golden = _write_golden(detector, plan, good.scores, draft)
     calibration = good.calibrate(
         plan.false_reject_rate,
         plan.review_rate,
         groups=plan.groups,
-        cross_validated=cross_validated,
+        method=plan.method,
         most_defective=plan.most_defective,
     )
-    if not cross_validated:  # thresholds cannot be made again from images that were learnt
-        keep_images(draft, manifest, plan.images, good.scores)
+    if plan.scores is None:  # nothing that ships can score images again that other detectors had not learnt
+        kept = keep_images(
+            draft,
+            manifest,
+            plan.images,
+            good.scores,
+            false_reject_rate=plan.false_reject_rate,
+            groups=plan.groups,
+            folds=plan.folds,
+        )
+        manifest = manifest.model_copy(update={"kept": kept})
     write_manifest(draft, manifest.with_graph("fp32", calibration=calibration, golden=golden))
     return good
 
@@ -132,9 +138,21 @@ def moved(image: np.ndarray) -> np.ndarray:
     return cv2.warpAffine(image, turn, (width, height), borderMode=cv2.BORDER_REFLECT_101)
 
 
-def measure_good(detector: Detector, paths: Sequence[Path], progress: Progress | None = None) -> GoodScores:
-    """Run the detector over good images; what it says of them becomes thresholds."""
-    return collect_scores((detector.measure(load_image(path)) for path in paths), len(paths), progress)
+def measure_good(
+    detector: Detector, paths: Sequence[Path], progress: Progress | None = None, *, folds: Sequence[int] = ()
+) -> GoodScores:
+    """Run the detector over good images; what it says of them becomes thresholds.
+
+    With `folds`, the one of each image, an image is scored as if its fold had not been learnt.
+    """
+    return collect_scores(each_measured(detector, paths, folds), len(paths), progress)
+
+
+def each_measured(detector: Detector, paths: Sequence[Path], folds: Sequence[int] = ()) -> Iterator[Measurement]:
+    """Score images one after the other; see `measure_good`."""
+    for number, path in enumerate(paths):
+        image = load_image(path)
+        yield detector.measure_left_out(image, folds[number]) if len(folds) else detector.measure(image)
 
 
 def collect_scores(measured: Iterable[Measurement], total: int, progress: Progress | None = None) -> GoodScores:
@@ -149,44 +167,18 @@ def collect_scores(measured: Iterable[Measurement], total: int, progress: Progre
     return good
 
 
-def kept_images(artifact: Artifact) -> list[Path]:
-    """List the kept images in the order of their scores: lowest first."""
-    names = sorted(name for name in artifact.manifest.files if name.startswith(f"{KEPT}/"))
-    return [artifact.path / name for name in names]
+def _write_golden(detector: Detector, plan: CalibrationPlan, scores: Sequence[float], draft: Path) -> list[Golden]:
+    """Keep the images with the lowest, the middle and the highest score, losslessly, with what is said of them.
 
-
-def keep_images(draft: Path, manifest: Manifest, paths: Sequence[Path], scores: Sequence[float]) -> None:
-    """Keep the images that a model with a memory bank was calibrated on, with their fp32 scores, unless too many."""
-    if not isinstance(manifest.head, NearestHead) or len(paths) > MOST_KEPT:
-        return
-    spec = manifest.preprocessing
-    if spec.tiles is not None and len(paths) * load_image(paths[0]).size > 3 * MOST_KEPT_PIXELS:
-        return
-    for rank, pick in enumerate(np.argsort(scores, kind="stable")):
-        write_image(draft / KEPT / f"{rank:03d}.png", as_kept(load_image(paths[pick]), spec))
-
-
-def as_kept(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
-    """What is kept of an image, uint8 BGR: what the network sees of it, or all of it where that is cut into tiles."""
-    return image if spec.tiles is not None else preprocess(image, spec)[..., ::-1]
-
-
-def rank_kept(draft: Path, paths: Sequence[Path], scores: Sequence[float]) -> None:
-    """Name the kept images of a draft again after their fp32 scores have changed."""
-    contents = [path.read_bytes() for path in paths]
-    for rank, pick in enumerate(np.argsort(scores, kind="stable")):
-        (draft / KEPT / f"{rank:03d}.png").write_bytes(contents[pick])
-
-
-def _write_golden(detector: Detector, paths: Sequence[Path], scores: Sequence[float], draft: Path) -> list[Golden]:
-    """Keep the images with the lowest, the middle and the highest score, losslessly, with what was said of them."""
+    Those that were learnt are moved: their own patches in the memory bank would score 0, and prove nothing.
+    """
     order = np.argsort(scores)
     picks = dict.fromkeys(int(order[i]) for i in np.linspace(0, len(order) - 1, GOLDEN_IMAGES).round().astype(int))
     golden = []
     for number, pick in enumerate(picks):
-        image = load_image(paths[pick])
+        image = load_image(plan.images[pick])
         names = (f"golden/{number}.png", f"golden/{number}.npy")
-        write_image(draft / names[0], image)
+        write_image(draft / names[0], image if plan.method is None else moved(image))
         golden.append(write_golden(detector, draft, *names))
     return golden
 

@@ -12,22 +12,15 @@ from collections.abc import Iterable, Iterator, Sequence
 import cv2
 import numpy as np
 
+from edgead.heads.nearest import without_fold
 from edgead.kernels import NearestPatches
 
-# Each fold's parts are compared with the rows of the others; their groups are never separated.
-FOLDS = 5
 # So many images are looked at, and with fewer groups nothing is usual yet.
 MOST_IMAGES, LEAST_GROUPS = 120, 20
 # The mean is smoothed by this share of the shorter side of the grid: parts do not lie exactly alike.
 SMOOTHING = 0.05
 # The middle, where parts are: all but this share of the grid on each side.
 AROUND = 0.25
-
-
-def fold_of_groups(groups: Sequence[int] | np.ndarray, seed: int) -> np.ndarray:
-    """The fold of each image, (n,); images of one group share it."""
-    distinct, number = np.unique(np.asarray(groups), return_inverse=True)
-    return (np.random.default_rng(seed).permutation(len(distinct)) % FOLDS)[number]
 
 
 def look_at(groups: Sequence[int] | np.ndarray, seed: int) -> np.ndarray:
@@ -38,9 +31,9 @@ def look_at(groups: Sequence[int] | np.ndarray, seed: int) -> np.ndarray:
 
 
 def left_out_maps(
-    features: Iterable[np.ndarray], fold: np.ndarray, bank: np.ndarray, fold_of_row: np.ndarray, num_neighbors: int
+    features: Iterable[np.ndarray], fold: np.ndarray, bank: np.ndarray, folds: int, num_neighbors: int
 ) -> Iterator[np.ndarray]:
-    """Patch scores of images by the rows that other folds gave.
+    """Patch scores of images by the rows that other folds gave; see `edgead.memory_bank.folds`.
 
     Parameters
     ----------
@@ -49,7 +42,7 @@ def left_out_maps(
     fold : ndarray of shape (n,)
         The fold of each of these images.
     bank : ndarray of shape (m, d), float32
-    fold_of_row : ndarray of shape (m,)
+        Its rows are of so many `folds`.
     num_neighbors : int
 
     Yields
@@ -59,7 +52,7 @@ def left_out_maps(
     others: dict[int, NearestPatches] = {}
     for own, image in zip(fold.tolist(), features, strict=True):
         if own not in others:
-            others[own] = NearestPatches(np.ascontiguousarray(bank[fold_of_row != own]))
+            others[own] = NearestPatches(without_fold(bank, folds, own))
         distance, _ = others[own].search(image.reshape(-1, image.shape[-1]), num_neighbors)
         yield distance.mean(axis=1).reshape(image.shape[:2])
 

@@ -65,7 +65,7 @@ class Trained:
         return replace(self, head=head, settings={**self.settings, "window": window})
 
     def with_rows(self, rows: int) -> Trained:
-        """The same with the first rows of the memory bank alone, which greedy k-centre would have chosen."""
+        """The same with the first rows of the memory bank alone, which each fold would have given it."""
         return replace(self, arrays={**self.arrays, BANK: self.arrays[BANK][:rows]})
 
 
@@ -77,6 +77,9 @@ class Course:
     ----------
     groups : sequence of int
         The group of each image, which a method that compares images learns across; empty where each is its own.
+    folds : sequence of int
+        The fold of each image, for a method that `leaves_out`: see `edgead.memory_bank.folds`. Empty where the method
+        may deal them.
     progress : callable
         Called with (stage, done, total).
     checkpoint : Checkpoint, optional
@@ -86,6 +89,7 @@ class Course:
     """
 
     groups: Sequence[int] = ()
+    folds: Sequence[int] = ()
     progress: StageProgress = no_progress
     checkpoint: Checkpoint | None = None
     device: torch.device = CPU
@@ -109,6 +113,9 @@ class Method(ABC, Generic[Config]):
     calibrated : bool
         Whether training holds good images out and makes thresholds from them. Otherwise all are learnt, and thresholds
         come with `edgead calibrate`.
+    leaves_out : bool
+        Whether what it learns comes in folds, so that each image can be scored as one that it has not learnt; see
+        `edgead.memory_bank.folds`.
     compares_places : bool
         Whether it compares a place with the same place of a part it has learnt: it would take a tile for another.
     network : nn.Module
@@ -134,6 +141,11 @@ class Method(ABC, Generic[Config]):
     @abstractmethod
     def head(self) -> Head:
         """What the network's outputs are scored by."""
+
+    @property
+    def leaves_out(self) -> bool:
+        """See the attributes."""
+        return False
 
     @property
     def arrays(self) -> Mapping[str, np.ndarray]:
@@ -188,6 +200,7 @@ class Method(ABC, Generic[Config]):
         images: Sequence[np.ndarray],
         *,
         groups: Sequence[int] = (),
+        folds: Sequence[int] = (),
         progress: StageProgress = no_progress,
         checkpoint: Checkpoint | None = None,
         device: torch.device = CPU,
@@ -198,7 +211,7 @@ class Method(ABC, Generic[Config]):
         ----------
         images : sequence of ndarray of shape (h, w, 3), uint8, RGB
             Already preprocessed to `preprocessing`; good ones, unless `learns_from` says otherwise.
-        groups, progress, checkpoint, device
+        groups, folds, progress, checkpoint, device
             See `Course`.
 
         Raises
@@ -208,7 +221,7 @@ class Method(ABC, Generic[Config]):
         DatasetError
             A folder that the settings name holds no images.
         """
-        self.learn(images, Course(groups, progress, checkpoint, device))
+        self.learn(images, Course(groups, folds, progress, checkpoint, device))
         return self.trained()
 
     def trained(self) -> Trained:

@@ -17,7 +17,8 @@ from edgead.errors import SettingsError
 from edgead.heads.nearest import BANK, NearestHead, NearestScorer
 from edgead.heads.patches import USUAL
 from edgead.memory_bank.coreset import BankRule, choose_memory_bank
-from edgead.memory_bank.usual_scores import fit_usual_scores, fold_of_groups, left_out_maps, look_at
+from edgead.memory_bank.folds import deal_folds
+from edgead.memory_bank.usual_scores import fit_usual_scores, left_out_maps, look_at
 from edgead.methods.augmented import CHANGES, Augmented
 from edgead.methods.backbones import build_backbone, check_backbone, layer_shapes
 from edgead.methods.extraction import extract_patches
@@ -49,7 +50,8 @@ class PatchCoreConfig:
     coreset_sampling_ratio : float
         At most this share of all patches goes into the memory bank ...
     memory_bank_size : int
-        ... and at most this many rows: it bounds the search time on the device.
+        ... and at most this many rows: it bounds the search time on the device. Every fold of the images gives as many
+        of them, see `edgead.memory_bank.folds`; the paper chooses among all patches at once.
     augment : tuple of str
         Kinds of changes of which each good image is learnt once more, see `edgead.methods.augmented`.
     max_patches : int
@@ -165,11 +167,17 @@ class PatchCore(Method[PatchCoreConfig]):
             network = PatchFeatures(backbone, channels, damp_length=config.damp_length, whiten=config.whiten)
         self.network = network.eval()
         self.memory_bank: np.ndarray | None = None
+        self.folds = 0
         self.usual_scores: np.ndarray | None = None
 
     @property
     def preprocessing(self) -> Preprocessing:
         return Preprocessing(image_size=self.config.image_size, fill=self.config.fill)
+
+    @property
+    def leaves_out(self) -> bool:
+        """Not with a global score: it knows the whole of every image."""
+        return not self.config.global_weight
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -190,6 +198,7 @@ class PatchCore(Method[PatchCoreConfig]):
         config = self.config
         return NearestHead(
             num_neighbors=config.num_neighbors,
+            folds=self.folds,
             window=config.window,
             top_patches=config.top_patches,
             margin=config.margin,
@@ -208,6 +217,7 @@ class PatchCore(Method[PatchCoreConfig]):
         """Fill the memory bank; there is nothing to resume. Metric and usual scores are learnt across groups."""
         changed = Augmented(images, self.config.augment)
         groups = course.groups or range(len(images))
+        folds = np.asarray(course.folds) if len(course.folds) else deal_folds(groups, self.config.seed)
         patches = extract_patches(
             self.network,
             changed,
@@ -218,24 +228,30 @@ class PatchCore(Method[PatchCoreConfig]):
             device=course.device,
             progress=partial(course.progress, "extract features"),
         )
-        chosen = choose_memory_bank(patches, self.bank_rule, progress=partial(course.progress, "choose memory bank"))
+        of_image = len(patches) // len(images)
+        chosen = choose_memory_bank(
+            patches,
+            np.repeat(folds, of_image),
+            self.bank_rule,
+            progress=partial(course.progress, "choose memory bank"),
+        )
         self.memory_bank = patches[chosen]
-        origin = chosen // (len(patches) // len(changed)) // changed.per_image
+        self.folds = int(folds.max()) + 1 if folds.max() else 0
         del patches
         if self.config.by_place and self.config.fill == "stretch":
-            self._fit_usual(images, origin, groups, partial(course.progress, "compare parts"))
+            self._fit_usual(images, folds, groups, partial(course.progress, "compare parts"))
         if isinstance(self.network, FusedFeatures):
-            self._fit_global(self.network, images, origin, course.device, partial(course.progress, "fit global score"))
+            progress = partial(course.progress, "fit global score")
+            self._fit_global(self.network, images, chosen // of_image, course.device, progress)
 
     def _fit_usual(
-        self, images: Sequence[np.ndarray], origin: np.ndarray, groups: Sequence[int], progress: Progress
+        self, images: Sequence[np.ndarray], folds: np.ndarray, groups: Sequence[int], progress: Progress
     ) -> None:
-        """Find what is usual at each place; `origin` (m,) is the image that each row of the memory bank came from."""
+        """Find what is usual at each place."""
         assert self.memory_bank is not None
         looked_at = look_at(groups, self.config.seed)
-        if not len(looked_at):
+        if not len(looked_at) or not self.folds:
             return
-        fold = fold_of_groups(groups, self.config.seed)
 
         def features() -> Iterator[np.ndarray]:
             for done, pick in enumerate(looked_at, 1):
@@ -245,7 +261,7 @@ class PatchCore(Method[PatchCoreConfig]):
                 progress(done, len(looked_at))
 
         neighbors = self.config.num_neighbors
-        maps = left_out_maps(features(), fold[looked_at], self.memory_bank, fold[origin], neighbors)
+        maps = left_out_maps(features(), folds[looked_at], self.memory_bank, self.folds, neighbors)
         self.usual_scores = fit_usual_scores(np.array(list(maps)))
 
     def _fit_global(

@@ -22,6 +22,9 @@ from edgead.files.disk import writing
 from edgead.learning.finalize import GoodScores, measure_good
 from edgead.methods.method import Trained
 
+# Of trainings, where nobody says how many.
+FOLDS = 5
+
 
 def cross_validate(
     learn: Callable[[Sequence[Path]], Trained],

@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from edgead.methods.checkpoint import Checkpoint
 from edgead.methods.device import choose_device, peak_memory
 from edgead.methods.method import Trained
 from edgead.methods.tower_names import TOWERS
-from edgead.training.cross_validation import cross_validate
+from edgead.training.cross_validation import FOLDS, cross_validate
 from edgead.training.good_images import GoodImages
 from edgead.training.tiles import learnt_at_most
 
@@ -95,12 +96,12 @@ def train_from_folder(
         raise SettingsError(f"{detector} compares a part place by place, and tiles show any: leave out --tiles")
     paths = good.find()
     # Too few images, and settings that cannot be, are known before the images are read.
+    model = method.from_settings(settings, weights=weights)
     if method.calibrated:
-        good.plan(len(paths))
+        good.check_count(len(paths), leaves_out=model.leaves_out)
     else:
         good.refuse_rates(detector)
     torch.set_num_threads(kernels.threads())
-    model = method.from_settings(settings, weights=weights)
     try:
         model.head  # noqa: B018  what it refuses would be reported after hours of training otherwise
     except ValidationError as error:
@@ -116,7 +117,10 @@ def train_from_folder(
     preprocessing = good.with_places(model.preprocessing, paths, list(looks.values()))
     preprocessing, shrunk = good.with_tiles(preprocessing, [(look.height, look.width) for look in looks.values()])
     seed = model.config.seed
-    split = good.split(paths, seed) if method.calibrated else good.keep_all(paths, method.learns_from)
+    if method.calibrated:
+        split = good.split(paths, seed, leaves_out=model.leaves_out)
+    else:
+        split = good.keep_all(paths, method.learns_from)
     suspicious: list[Path] = []
     if good.clean:
         suspicious = suspicious_images(split.training, split.groups.of(split.training), roi=good.roi, progress=progress)
@@ -152,9 +156,12 @@ def train_from_folder(
     if good.clean:
         facts["not_learnt"] = [os.path.relpath(path, good.data) for path in suspicious]
     images = Images(split.training, preprocessing).some(learnt_at_most(preprocessing, len(split.training)), seed)
+    fold_of = split.folds(seed) if model.leaves_out and split.crosses else {}
+    learnt_folds = [fold_of[path] for path in split.training if fold_of]
     trained = model.fit(
         images,
         groups=images.spread(split.groups.of(split.training)),
+        folds=images.spread(learnt_folds) if learnt_folds else (),
         progress=progress,
         checkpoint=checkpoint,
         device=where,
@@ -172,9 +179,15 @@ def train_from_folder(
         **_weights_facts(model.settings(), weights_sha256),
     }
     calibration = split.calibration if method.calibrated else paths
-    plan = CalibrationPlan(calibration, split.rate, good.review_rate, groups=split.groups.of(calibration))
-    if good.folds:
-        provenance["folds"] = good.folds
+    plan = CalibrationPlan(
+        calibration,
+        split.rate,
+        split.review_rate,
+        groups=split.groups.of(calibration),
+        folds=[fold_of[path] for path in calibration if fold_of],
+    )
+    if split.crosses and not model.leaves_out:
+        provenance["folds"] = good.folds or FOLDS
 
         def learn(paths: Sequence[Path]) -> Trained:
             fold = method.from_settings(settings, weights=weights)
@@ -184,13 +197,13 @@ def train_from_folder(
         scores = cross_validate(
             learn,
             paths,
-            good.folds,
-            groups=split.groups.of(paths),
+            good.folds or FOLDS,
+            groups=plan.groups,
             preprocessing=preprocessing,
             seed=seed,
             progress=partial(progress, "cross-validate"),
         )
-        plan = CalibrationPlan(paths, split.rate, good.review_rate, scores, split.groups.of(paths))
+        plan = replace(plan, scores=scores)
     artifact = build_artifact(
         trained,
         destination,
@@ -198,6 +211,7 @@ def train_from_folder(
         preprocessing=preprocessing,
         provenance=provenance,
         learnt=split.training,
+        folds=learnt_folds,
         progress=partial(progress, "calibrate"),
     )
     checkpoint.remove()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgead.artifact.manifest import LearnsFrom, Preprocessing
-from edgead.calibration.plan import IMAGES, plan_calibration, plan_cross_validation
+from edgead.calibration.plan import choose_rates, plan_calibration
 from edgead.dataset.folders import (
     find_good_images,
     split_good,
@@ -19,29 +19,39 @@ from edgead.dataset.places import with_places
 from edgead.dataset.products import is_pattern, rule_of
 from edgead.errors import SettingsError
 from edgead.images.likeness import Look
+from edgead.memory_bank.folds import deal_folds
 from edgead.training.tiles import AskedTiles, shrink_warning, smallest
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Images to learn from and held out for thresholds, the rate that they are for, and the groups of all.
+    """Images to learn from and to make thresholds from, the rates that they are for, and the groups of all.
 
-    Without a rate none is held out.
+    No image is for both, unless it `crosses`: then all are. Without a rate there are no thresholds.
     """
 
     training: list[Path]
     calibration: list[Path]
     rate: float | None
+    review_rate: float | None
     groups: Groups
+    crosses: bool = False
 
     def cleaned(self, suspicious: Sequence[Path]) -> Split:
         """The same without some of the images to learn from."""
         left_out = set(suspicious)
         return replace(self, training=[path for path in self.training if path not in left_out])
 
+    def folds(self, seed: int) -> dict[Path, int]:
+        """The fold of each image to make thresholds from, where those are learnt; see `edgead.memory_bank.folds`."""
+        learnt = set(self.training)
+        found = deal_folds(self.groups.of(self.calibration), seed, learnt=[path in learnt for path in self.calibration])
+        return dict(zip(self.calibration, found.tolist(), strict=True))
+
     def facts(self) -> dict[str, Any]:
         """What the manifest records of the images."""
-        warning = leak_warning(leaks(self.groups, self.training, self.calibration), len(self.calibration))
+        learnt = [] if self.crosses else self.training
+        warning = leak_warning(leaks(self.groups, learnt, self.calibration), len(self.calibration))
         return {
             "training_images": len(self.training),
             "calibration_images": len(self.calibration),
@@ -64,13 +74,16 @@ class GoodImages:
         See `edgead.dataset.folders.find_good_images`.
     roi : (int, int, int, int), optional
         x, y, width and height of the part of the image to look at.
-    false_reject_rate : float, optional
-        By default the strictest of 1, 2, 5, 10 and 20 % that the images support.
-    review_rate : float, optional
+    false_reject_rate, review_rate : float, optional
+        See `edgead.calibration.plan.choose_rates`.
+    guarantee : {"cross", "split"}, optional
+        How good images make thresholds: "cross" scores each by what was learnt from the others, and all are learnt;
+        "split" holds some out, which a proof of the rate needs. By default "cross" where the detector can leave images
+        out without another training, with `folds`, and else "split".
     skip_bad : bool
         Leave out images that cannot be read instead of stopping.
     folds : int
-        0 holds images out for the thresholds. Otherwise all are learnt, and thresholds come from cross-validation.
+        Trainings of which each leaves out a part of the images, for "cross" with a detector that needs them.
     group : str
         Which images belong together and are held out together; see `edgead.dataset.groups.group_images`. For several
         products the default is "folders".
@@ -105,10 +118,15 @@ class GoodImages:
     ignore: Sequence[str | Path] = ()
     align: str | Path | None = None
     tiles: AskedTiles | str | int | None = None
+    guarantee: str | None = None
 
     def __post_init__(self) -> None:
+        if self.guarantee not in (None, "cross", "split"):
+            raise SettingsError(f"guarantee {self.guarantee!r}: choose cross or split")
+        if self.guarantee == "split" and self.folds:
+            raise SettingsError("--guarantee split holds images out, and --folds none: give one of them")
         if self.clean and self.folds:
-            raise SettingsError("--clean holds images out, and --folds none: give one of them")
+            raise SettingsError("--clean leaves images out of one training, --folds makes several: give one of them")
         if self.clean and is_pattern(self.normal_dir):
             raise SettingsError("--clean compares the parts of one product: leave it out for several")
         if self.clean and (self.ignore or self.align is not None):
@@ -145,29 +163,44 @@ class GoodImages:
         prepared = spec.model_copy(update={"roi": self.roi, "tiles": tiles})
         return prepared, shrink_warning(shape, prepared)
 
-    def plan(self, count: int, what: str = IMAGES) -> tuple[int, float]:
-        """Number of groups to hold out and the false-reject rate; raises CalibrationError where they are too few."""
-        if self.folds:
-            return 0, plan_cross_validation(count, self.folds, self.false_reject_rate, self.review_rate, what=what)
-        return plan_calibration(count, self.false_reject_rate, self.review_rate, what=what)
+    def crosses(self, leaves_out: bool) -> bool:
+        """Are all images learnt and calibrated on, by a detector that leaves images out or does not?"""
+        return self.guarantee == "cross" or (self.guarantee is None and (leaves_out or self.folds > 0))
 
-    def split(self, paths: Sequence[Path], seed: int) -> Split:
-        """Find the groups of the images and hold some of them out."""
+    def split(self, paths: Sequence[Path], seed: int, *, leaves_out: bool) -> Split:
+        """Find the groups of the images, hold some of them out or deal all to folds, and choose the rates.
+
+        Raises
+        ------
+        CalibrationError
+            The images are too few for the rates.
+        """
         groups = group_images(paths, self.group, self.data)
-        held_out, rate = self.plan(groups.count, groups.unit)
-        return Split(*split_good(paths, held_out, seed, groups.of(paths)), rate, groups)
+        if self.crosses(leaves_out):
+            rates = choose_rates(groups.count, self.false_reject_rate, self.review_rate, what=groups.unit)
+            return Split(list(paths), list(paths), *rates, groups, crosses=True)
+        held_out, rate = plan_calibration(groups.count, self.false_reject_rate, self.review_rate, what=groups.unit)
+        learnt, calibration = split_good(paths, held_out, seed, groups.of(paths))
+        return Split(learnt, calibration, rate, self.review_rate, groups)
+
+    def check_count(self, count: int, *, leaves_out: bool) -> None:
+        """Raise CalibrationError where so many images are too few, whatever their groups are."""
+        if self.crosses(leaves_out):
+            choose_rates(count, self.false_reject_rate, self.review_rate)
+        else:
+            plan_calibration(count, self.false_reject_rate, self.review_rate)
 
     def keep_all(self, paths: Sequence[Path], learns_from: LearnsFrom) -> Split:
         """Find the groups of the images and hold none of them out: there will be no thresholds yet."""
         learnt = [] if learns_from == "nothing" else list(paths)
-        return Split(learnt, [], None, group_images(paths, self.group, self.data))
+        return Split(learnt, [], None, None, group_images(paths, self.group, self.data))
 
     def refuse_rates(self, detector: str) -> None:
         """Raise SettingsError where thresholds are asked for of a detector that gets none from its training."""
-        if self.false_reject_rate is not None or self.review_rate is not None or self.folds:
+        if self.false_reject_rate is not None or self.review_rate is not None or self.folds or self.guarantee:
             raise SettingsError(
-                f"{detector} makes no thresholds in training: leave out "
-                "--false-reject-rate, --review-rate and --folds, and give the rates to `edgead calibrate`"
+                f"{detector} makes no thresholds in training: leave out --false-reject-rate, --review-rate, "
+                "--guarantee and --folds, and give the rates to `edgead calibrate`"
             )
 
 

@@ -7,14 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from edgead.calibration.conformal import images_needed
-from edgead.calibration.plan import OFFERED_RATES, plan_calibration
+from edgead.calibration.plan import OFFERED_RATES, comfortable, strictest_rate
 from edgead.components.options import Section
 from edgead.dataset.places import Place, read_ignored, read_region
 
 FEWEST_IMAGES, MOST_IMAGES = 20, 600
-# One of so many parts is held out for the limit; see `plan_calibration`.
-_HELD_OUT_SHARE = 5
 
 Numbers = Annotated[tuple[Annotated[int, Field(ge=0, le=65_535)], ...], Field(min_length=4, max_length=400)]
 """x, y, width and height of a rectangle, or the corners x, y, x, y, ... of a polygon: as `--ignore` takes them."""
@@ -58,13 +55,11 @@ def check_places(drawn: Drawn, frame_size: tuple[int, int]) -> None:
 
 def rates_of(count: int) -> dict[str, Any]:
     """The false-reject rate that so many parts support, if any, and how many the next stricter one takes."""
-    rate = None
-    if count >= FEWEST_IMAGES:
-        _, rate = plan_calibration(count, None)
+    rate = strictest_rate(count) if count >= FEWEST_IMAGES else None
     stricter = [offered for offered in OFFERED_RATES if rate is None or offered < rate]
     following = stricter[-1] if stricter else None
     return {
         "rate": rate,
         "next_rate": following,
-        "next_parts": following and _HELD_OUT_SHARE * images_needed(following),
+        "next_parts": following and comfortable(following),
     }

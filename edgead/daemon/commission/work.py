@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgead.calibration.plan import plan_calibration
+from edgead.calibration.plan import choose_rates
 from edgead.daemon.commission.collecting import Collector
 from edgead.daemon.commission.draft import LEARNT, Draft, DraftError, order_of
 from edgead.daemon.commission.drawn import Drawn, rates_of
@@ -121,7 +121,7 @@ class Work:
         with self._lock:
             self._refuse_while_learning()
             draft = self._draft
-            plan_calibration(len(draft.images), None)  # says how many are needed
+            choose_rates(len(draft.images), None, None)  # says how many are needed
             draft.tidy()
             folder, source = f"{LEARNT}{draft.state.next_number}-{len(draft.images)}", draft.source
             if folder == draft.state.learnt:

@@ -37,12 +37,12 @@ class ShownPart(Answer):
     name: str
     percent: Annotated[Number, Field(description="Its score, in per cent of the limit.")]
     odd: Annotated[bool, Field(description="Unlike all others.")]
-    held_out: Annotated[bool, Field(description="The limit comes from it; else it was left out as an odd one.")]
+    learnt: Annotated[bool, Field(description="Its patches are in the memory bank; an odd one's may not be.")]
 
 
 class ResultAnswer(Answer):
     learnt: Annotated[int, Field(description="Parts in the memory bank.")]
-    held_out: int
+    calibrated: Annotated[int, Field(description="Parts that the limit comes from, each as one that was not learnt.")]
     false_reject_rate: Number
     frame_ms: Annotated[Number, Field(description="On one core, beside the line.")]
     blurred: Annotated[list[str], Field(description="Images that were left out.")]

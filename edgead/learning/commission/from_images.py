@@ -13,8 +13,8 @@ import numpy as np
 from edgead.artifact.folder import Artifact, new_artifact
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.calibration.outliers import stand_apart
-from edgead.calibration.plan import plan_calibration
-from edgead.dataset.folders import StageProgress, check_images, no_progress, split_good
+from edgead.calibration.plan import choose_rates
+from edgead.dataset.folders import StageProgress, check_images, no_progress
 from edgead.dataset.groups import NONE, group_images
 from edgead.dataset.images import Images
 from edgead.dataset.places import Place, not_found_warnings, with_places
@@ -70,21 +70,22 @@ class Commissioned:
     Attributes
     ----------
     odd : list of str
-        Images that are far from all others; they are not in the memory bank.
-    odd_held_out : list of str
-        The same among those that thresholds come from. They stay: without them the thresholds would guarantee too much.
+        Images that are far from all others; they are not in the memory bank. Thresholds come from them all the same:
+        without them they would guarantee too much.
+    apart : list of str
+        Images that are learnt, and whose scores stand far above those of all others.
     not_found : list of str
         What is wrong with images whose part is not found beside the golden one.
-    held_out : dict of float
-        Scores of the images that thresholds come from, by name.
+    folds : dict of int
+        Of the images that thresholds come from, odd ones too, by name: without which each is scored.
     """
 
     artifact: Artifact
     collected: Collected
     odd: list[str]
-    odd_held_out: list[str]
+    apart: list[str]
     not_found: list[str]
-    held_out: dict[str, float]
+    folds: dict[str, int]
 
     @property
     def warnings(self) -> list[str]:
@@ -96,10 +97,9 @@ class Commissioned:
             found.append(f"blurred, left out: {_named(self.collected.blurred)}")
         if self.odd:
             found.append(f"unlike the other parts, not learnt: {_named(self.odd)}; are they good?")
-        if self.odd_held_out:
+        if self.apart:
             found.append(
-                f"unlike the other parts, and thresholds are made to let them pass: {_named(self.odd_held_out)}; "
-                "if they are not good, commission again without them"
+                f"unlike the other parts, and learnt: {_named(self.apart)}; leave them out if they are not good"
             )
         return found
 
@@ -143,30 +143,32 @@ def commission_images(
 
     paths, _, digest = check_images(collected.paths, roi=plan.roi, look=look, progress=partial(progress, "read images"))
     groups = group_images(paths, plan.group, folder)
-    held_out, rate = plan_calibration(groups.count, plan.false_reject_rate, plan.review_rate, what=groups.unit)
-    training, calibration = split_good(paths, held_out, backbone.settings["seed"], groups.of(paths))
+    rate, review_rate = choose_rates(groups.count, plan.false_reject_rate, plan.review_rate, what=groups.unit)
+    numbers = groups.of(paths)
     manifest = backbone.manifest(plan.roi)
     spec = with_places(manifest.preprocessing, plan.ignore, plan.align, sizes)
     manifest = manifest.with_preprocessing(ignored=spec.ignored, alignment=spec.alignment)
     not_found = not_found_warnings(paths, spec)
     with new_artifact(destination) as draft:
-        odd = [training[i].name for i in learn(draft, manifest, backbone, Images(training, spec), progress)]
+        manifest, not_learnt, folds = learn(draft, manifest, backbone, Images(paths, spec), numbers, progress)
+        learnt = [number for number in range(len(paths)) if number not in not_learnt]
+        odd = [paths[number].name for number in not_learnt]
         facts = {
             "data": data,
             "data_sha256": digest,
-            "training_images": len(training),
-            "calibration_images": len(calibration),
-            "groups": groups.facts(training, calibration),
+            "training_images": len(learnt),
+            "calibration_images": len(paths),
+            "groups": groups.facts([paths[number] for number in learnt], paths),
             "commissioned": {"duplicates": collected.duplicates, "blurred": collected.blurred, "odd": odd},
             "fit_seconds": round(time.perf_counter() - started, 1),
         }
         manifest = manifest.model_copy(update={"training": {**manifest.training, **facts}})
-        keep_learnt(draft, training)
-        completed = CalibrationPlan(calibration, rate, plan.review_rate, groups=groups.of(calibration))
+        keep_learnt(draft, [paths[number] for number in learnt], [folds[number] for number in learnt])
+        completed = CalibrationPlan(paths, rate, review_rate, groups=numbers, folds=folds)
         good = complete_artifact(draft, manifest, completed, progress=partial(progress, "calibrate"))
-    odd_held_out = [calibration[i].name for i in stand_apart(good.scores)]
-    scores = {path.name: score for path, score in zip(calibration, good.scores, strict=True)}
-    return Commissioned(Artifact.load(destination), collected, odd, odd_held_out, not_found, scores)
+    apart = [paths[number].name for number in stand_apart(good.scores) if number not in not_learnt]
+    of_name = {path.name: fold for path, fold in zip(paths, folds, strict=True)}
+    return Commissioned(Artifact.load(destination), collected, odd, apart, not_found, of_name)
 
 
 def _named(names: list[str]) -> str:

@@ -14,7 +14,7 @@ from edgead.artifact.folder import Artifact, write_arrays
 from edgead.artifact.manifest import Manifest
 from edgead.artifact.onnx_constants import with_properties
 from edgead.dataset.folders import Progress, StageProgress
-from edgead.heads.nearest import BANK
+from edgead.heads.nearest import BANK, without_fold
 from edgead.learning.commission.backbone import FrozenBackbone
 from edgead.learning.commission.checks import find_odd
 from edgead.learning.commission.collect import CommissionError
@@ -22,6 +22,7 @@ from edgead.learning.patch_features import each_features
 from edgead.memory_bank.coreset import BankRule, choose_memory_bank
 from edgead.memory_bank.feature_metric import fit_metric
 from edgead.memory_bank.feature_scale import fit_scale
+from edgead.memory_bank.folds import deal_folds
 
 # 0.2 GiB of features of the packaged backbone; a device has less memory than a workstation.
 MOST_PATCHES = 300_000
@@ -30,14 +31,28 @@ FURTHEST = 0.01
 
 
 def learn(
-    draft: Path, manifest: Manifest, backbone: FrozenBackbone, images: Sequence[np.ndarray], progress: StageProgress
-) -> list[int]:
+    draft: Path,
+    manifest: Manifest,
+    backbone: FrozenBackbone,
+    images: Sequence[np.ndarray],
+    groups: Sequence[int],
+    progress: StageProgress,
+) -> tuple[Manifest, list[int], list[int]]:
     """Learn from preprocessed images of good parts; writes the graph and the arrays into the draft.
+
+    Parameters
+    ----------
+    groups : sequence of int
+        The group of each image.
 
     Returns
     -------
-    list of int
+    manifest : Manifest
+        With the folds of the memory bank.
+    odd : list of int
         Images that are far from all others; their patches are not in the bank.
+    folds : list of int
+        Of each image, odd ones too: that without which it is scored as one that was not learnt.
     """
     graph = with_properties(backbone.graph, manifest.graph_properties)
     (draft / manifest.graphs["fp32"].file).write_bytes(graph)
@@ -48,16 +63,22 @@ def learn(
         metric = fit_metric(patches, range(len(images)), seed=backbone.settings["seed"])
         scale = replace(scale, metric=metric)
         patches @= metric
-    rule = _bank_rule(backbone)
-    origin = np.arange(len(patches)) // (len(patches) // len(images))
-    chosen = choose_memory_bank(patches, rule, progress=partial(progress, "choose memory bank"))
-    scores = _left_out_scores(patches, origin, chosen, partial(progress, "compare parts"))
-    odd = find_odd(scores)
+    rule, of_image = _bank_rule(backbone), len(patches) // len(images)
+    folds = deal_folds(groups, rule.seed)
+    fold_of_patch = np.repeat(folds, of_image)
+    chosen = choose_memory_bank(patches, fold_of_patch, rule, progress=partial(progress, "choose memory bank"))
+    bank = patches[chosen]
+    odd = find_odd(_left_out_scores(patches, folds, bank, partial(progress, "compare parts")))
     if odd:
-        patches = np.ascontiguousarray(patches[~np.isin(origin, odd)])
-        chosen = choose_memory_bank(patches, rule, progress=partial(progress, "choose again"))
-    write_arrays(draft, manifest, {BANK: patches[chosen], **backbone.inputs(scale)})
-    return odd
+        learnt = ~np.isin(np.arange(len(images)), odd)
+        folds = deal_folds(groups, rule.seed, learnt=learnt)
+        rows = np.repeat(learnt, of_image)
+        patches, fold_of_patch = patches[rows], np.repeat(folds, of_image)[rows]
+        bank = patches[choose_memory_bank(patches, fold_of_patch, rule, progress=partial(progress, "choose again"))]
+    write_arrays(draft, manifest, {BANK: bank, **backbone.inputs(scale)})
+    count = int(folds.max()) + 1
+    head = backbone.head.model_copy(update={"folds": count if count > 1 else 0})
+    return manifest.model_copy(update={"head": head}), odd, folds.tolist()
 
 
 def _bank_rule(backbone: FrozenBackbone) -> BankRule:
@@ -83,16 +104,15 @@ def _raw_patches(
     return patches
 
 
-def _left_out_scores(patches: np.ndarray, origin: np.ndarray, chosen: np.ndarray, progress: Progress) -> np.ndarray:
-    """How far the furthest patches of each image are from the bank without the image's own rows, (images,)."""
-    count = int(origin[-1]) + 1
-    scores = np.zeros(count)
-    for image in range(count):
-        rest = chosen[origin[chosen] != image]
-        if len(rest):
-            own = patches[origin == image]
-            distance, _ = kernels.NearestPatches(np.ascontiguousarray(patches[rest])).search(own)
-            furthest = max(1, round(FURTHEST * len(own)))
+def _left_out_scores(patches: np.ndarray, folds: np.ndarray, bank: np.ndarray, progress: Progress) -> np.ndarray:
+    """How far the furthest patches of each image are from the rows of the bank that other folds gave, (images,)."""
+    own = patches.reshape(len(folds), -1, patches.shape[1])
+    furthest = max(1, round(FURTHEST * own.shape[1]))
+    scores = np.zeros(len(folds))
+    for fold in range(int(folds.max()) + 1):
+        others = kernels.NearestPatches(without_fold(bank, int(folds.max()) + 1, fold))
+        for image in np.flatnonzero(folds == fold):
+            distance, _ = others.search(own[image])
             scores[image] = np.sort(distance[:, 0])[-furthest:].mean()
-        progress(image + 1, count)
+        progress(int(np.sum(folds <= fold)), len(folds))
     return scores

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgead.artifact.folder import check_destination
 from edgead.artifact.manifest import Preprocessing
-from edgead.calibration.plan import plan_calibration
+from edgead.calibration.plan import choose_rates
 from edgead.dataset.folders import StageProgress, check_region, no_progress
 from edgead.dataset.made import refuse_made
 from edgead.dataset.places import with_places
@@ -51,7 +51,7 @@ def commission(
     spec = open_backbone(plan.backbone).manifest(plan.roi).preprocessing
     check_destination(destination)
     refuse_made(map(Path, glob.glob(split_options(source)[0])))
-    plan_calibration(plan.images, plan.false_reject_rate, plan.review_rate)  # known before an image is taken
+    choose_rates(plan.images, plan.false_reject_rate, plan.review_rate)  # known before an image is taken
     with _images_folder(plan.keep_images, destination) as folder:
         with closing(open_source(_good_parts(source))) as frames:
             collected = collect(

@@ -81,26 +81,25 @@ def _plan(order: dict[str, Any]) -> CommissionPlan:
 
 
 def _shown(done: Commissioned, images: Path, folder: Path, progress: Any) -> dict[str, Any]:
-    """Score the parts that were held out or are odd, draw their heat maps, and say what the model does."""
-    names = [*done.held_out, *done.odd]
-    odd = {*done.odd, *done.odd_held_out}
+    """Score each part by what was learnt from the others, draw the heat maps, and say what the model does."""
+    odd = {*done.odd, *done.apart}
     parts, fastest_ms = [], float("inf")
     with Detector.load(folder / MODEL, runtime="onnxruntime", threads=1) as detector:
         limits = detector.graph.calibration
         assert limits is not None
-        for number, name in enumerate(names, 1):
+        for number, (name, fold) in enumerate(done.folds.items(), 1):
             image = load_image(images / name)
             begin_ns = time.perf_counter_ns()
-            verdict = detector.predict(image)
+            verdict = detector.predict_left_out(image, fold)
             fastest_ms = min(fastest_ms, (time.perf_counter_ns() - begin_ns) / 1e6)
             write_image(folder / MAPS / f"{Path(name).stem}.jpg", _small(draw_heat(image, verdict)))
             percent = 100 * verdict.image_score / limits.reject
-            parts.append({"name": name, "percent": percent, "odd": name in odd, "held_out": name in done.held_out})
-            progress("draw heat maps", number, len(names))
+            parts.append({"name": name, "percent": percent, "odd": name in odd, "learnt": name not in done.odd})
+            progress("draw heat maps", number, len(done.folds))
     training = done.artifact.manifest.training
     return {
-        "learnt": training["training_images"] - len(done.odd),
-        "held_out": len(done.held_out),
+        "learnt": training["training_images"],
+        "calibrated": training["calibration_images"],
         "false_reject_rate": limits.false_reject_rate,
         "frame_ms": fastest_ms,
         "blurred": done.collected.blurred,

@@ -96,7 +96,8 @@ def make_model(
     learnt = [path for path in reference if path not in set(left_out)]
     with new_artifact(destination) as draft:
         manifest = backbone.manifest(plan.roi)
-        odd = learn(draft, manifest, backbone, Images(learnt, manifest.preprocessing), progress)
+        images = Images(learnt, manifest.preprocessing)
+        manifest, odd, _ = learn(draft, manifest, backbone, images, groups.of(learnt), progress)
         unlabelled = {
             "most_defective": model.most_defective,
             "left_out": [path.name for path in left_out],

@@ -11,16 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from edgead.artifact.folder import Artifact, ArtifactError
-from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.manifest import Kept, Preprocessing
 from edgead.artifact.training_hashes import refuse_learnt
 from edgead.calibration.conformal import check_support
 from edgead.calibration.group_conformal import have_several
-from edgead.dataset.folders import check_images
+from edgead.dataset.folders import Progress, check_images
 from edgead.dataset.groups import group_images
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
-from edgead.learning.finalize import KEPT, as_kept, keep_images, kept_images, rank_kept
+from edgead.learning.finalize import GoodScores, measure_good
+from edgead.learning.kept import FOLDER, as_kept, keep_images, kept_images, measure_kept, scored_again
 from edgead.learning.recalibrate import without_copies
 
 # Scores of one machine on another differ by less; those of other images differ by far more.
@@ -30,12 +31,16 @@ PROBES = 5
 
 @dataclass(frozen=True, slots=True)
 class CalibrationImages:
-    """Good images in no memory bank, and the group of each; `kept` ones are as `as_kept` makes them."""
+    """Good images, the group of each, and of those that the model has learnt the fold without which they are scored.
+
+    `kept` ones are as `edgead.learning.kept.as_kept` makes them; of others it is empty.
+    """
 
     paths: Sequence[Path]
-    kept: bool
     source: str
     groups: Sequence[int] = ()
+    folds: Sequence[int] = ()
+    kept: Sequence[Kept] = ()
 
     def readable(self, artifact: Artifact) -> Artifact:
         """The artifact as it takes these images."""
@@ -43,13 +48,23 @@ class CalibrationImages:
             return artifact
         return Artifact(artifact.path, artifact.manifest.with_preprocessing(roi=None, ignored=None, alignment=None))
 
-    def keep_in(self, draft: Artifact, scores: Sequence[float]) -> None:
-        """Keep these images, which have these fp32 scores now, in the draft of a new version."""
+    def measure(self, detector: Detector, progress: Progress | None = None) -> GoodScores:
+        """Score them as images that the model has not learnt."""
+        return measure_good(detector, self.paths, progress, folds=self.folds)
+
+    def keep_in(self, draft: Artifact, scores: Sequence[float], false_reject_rate: float) -> list[Kept]:
+        """Keep these images, which have these fp32 scores now, in the draft of a new version; gives its manifest's."""
         if self.kept:
-            rank_kept(draft.path, self.paths, scores)
-        else:
-            shutil.rmtree(draft.path / KEPT, ignore_errors=True)
-            keep_images(draft.path, draft.manifest, self.paths, scores)
+            return scored_again(self.kept, scores)
+        shutil.rmtree(draft.path / FOLDER, ignore_errors=True)
+        return keep_images(
+            draft.path,
+            draft.manifest,
+            self.paths,
+            scores,
+            false_reject_rate=false_reject_rate,
+            groups=self.groups,
+        )
 
 
 def find_calibration_images(
@@ -92,29 +107,29 @@ def find_calibration_images(
     groups = found.of(usable)
     check_support(len(usable), calibration.false_reject_rate, groups)
     source = f"{len(usable)} images given" + f" in {len(set(groups))} groups" * have_several(groups)
-    return CalibrationImages(usable, False, source, groups)
+    return CalibrationImages(usable, source, groups)
 
 
 def _kept(artifact: Artifact, taught: Sequence[Path]) -> CalibrationImages:
-    calibration = artifact.manifest.graphs["fp32"].calibration
-    assert calibration is not None
-    # Kept in the order of their scores, as the manifest has their groups.
-    images = CalibrationImages(
-        kept_images(artifact), True, "the images held out when the model was made", calibration.groups
-    )
+    kept = artifact.manifest.kept
     advice = "name good images that it has not learnt from with --calibration"
-    if not images.paths:
+    if not kept:
         raise ArtifactError(f"{artifact.path} keeps no images to calibrate on: {advice}")
-    expected = np.array(calibration.scores)
-    same = len(expected) == len(images.paths)
-    if same:
-        picks = np.unique(np.linspace(0, len(expected) - 1, PROBES).round().astype(int))
-        with Detector(images.readable(artifact), runtime="onnxruntime", precision="fp32") as detector:
-            found = np.array([detector.measure(load_image(images.paths[i])).image_score for i in picks])
-        same = bool((np.abs(found - expected[picks]) <= SAME_SCORE * np.abs(expected[picks])).all())
-    if not same:
+    learnt = any(one.fold is not None for one in kept)
+    images = CalibrationImages(
+        kept_images(artifact),
+        "the good images that it keeps" if learnt else "the images held out when the model was made",
+        [one.group for one in kept],
+        [one.fold for one in kept if one.fold is not None],
+        kept,
+    )
+    probes = [kept[i] for i in np.unique(np.linspace(0, len(kept) - 1, PROBES).round().astype(int))]
+    with Detector(images.readable(artifact), runtime="onnxruntime", precision="fp32") as detector:
+        found = np.array([measure_kept(detector, one).image_score for one in probes])
+    expected = np.array([one.image_score for one in probes])
+    if not (np.abs(found - expected) <= SAME_SCORE * np.abs(expected)).all():
         raise ArtifactError(
-            f"{artifact.path} was calibrated on other images than the {len(images.paths)} that it keeps: {advice}"
+            f"{artifact.path} does not score the {len(kept)} images that it keeps as it did before: {advice}"
         )
     _refuse_kept(images, taught, artifact.manifest.preprocessing)
     return images

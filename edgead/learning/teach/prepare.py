@@ -12,7 +12,7 @@ from rich.table import Table
 
 from edgead import kernels
 from edgead.artifact.folder import Artifact, ArtifactError
-from edgead.artifact.manifest import PROVEN, Manifest
+from edgead.artifact.manifest import FROM_GOOD, Manifest
 from edgead.artifact.training_hashes import content_sha256
 from edgead.dataset.folders import StageProgress, check_images, no_progress, split_good
 from edgead.dataset.groups import AUTO, Groups, group_images
@@ -175,7 +175,7 @@ def _check(artifact: Artifact) -> None:
         limits = artifact.graph(name).calibration
         if limits is None:
             raise ArtifactError(f"{artifact.path} has no thresholds: retrain it with `edgead train`")
-        if limits.method not in PROVEN:
+        if limits.method not in FROM_GOOD:
             raise SettingsError(
                 f"the thresholds of {artifact.path} ({name}) are {limits.method.replace('_', ' ')}, which good images "
                 "alone cannot make again: calibrate it for a rate that they support, then teach"

@@ -94,9 +94,12 @@ def _calibrate_all(draft: Artifact, prepared: Prepared, progress: StageProgress)
         graph = draft.graph(name)
         assert graph.calibration is not None
         with Detector(good.readable(draft), runtime="onnxruntime", precision=name) as detector:
-            scores = measure_good(detector, good.paths, partial(progress, f"calibrate {name}"))
+            scores = good.measure(detector, partial(progress, f"calibrate {name}"))
         renewed = scores.calibrate(
-            graph.calibration.false_reject_rate, graph.calibration.review_rate, groups=good.groups
+            graph.calibration.false_reject_rate,
+            graph.calibration.review_rate,
+            groups=good.groups,
+            method="cross_conformal" if len(good.folds) else None,
         )
         with Detector(draft, runtime="onnxruntime", precision=name) as detector:
             settled = settle(renewed, graph.calibration, measure_good(detector, prepared.taught))
@@ -106,9 +109,9 @@ def _calibrate_all(draft: Artifact, prepared: Prepared, progress: StageProgress)
         found = threshold_change(name, *changed, images=len(good.paths), images_sha256=digest)
         changes.append(found.model_copy(update={"by": prepared.plan.by, "verb": "teach"}))
         if name == "fp32":
-            fp32_scores = scores.scores
-    good.keep_in(draft, fp32_scores)
-    return manifest.model_copy(update={"threshold_changes": [*manifest.threshold_changes, *changes]})
+            kept = good.keep_in(draft, scores.scores, settled.false_reject_rate)
+    changes = [*manifest.threshold_changes, *changes]
+    return manifest.model_copy(update={"threshold_changes": changes, "kept": kept})
 
 
 def _with_lesson(manifest: Manifest, facts: dict[str, Any]) -> Manifest:

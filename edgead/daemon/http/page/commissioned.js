@@ -29,7 +29,7 @@ export function showResult(view, draft) {
 
 function words({ result, pipelines, next_rate, next_parts }) {
   const said = [
-    t("Learnt from {learnt} parts. {held_out} others were held out: the limit comes from them.", result),
+    t("Learnt from {learnt} parts. The limit comes from {calibrated}, each scored by what was learnt from the others.", result),
     t("Expect about 1 good part in {number} to be rejected, at most.", { number: oneIn(result.false_reject_rate) }),
   ];
   if (next_rate && next_rate < result.false_reject_rate) said.push(t("For 1 in {number}, collect {parts} parts and learn again.", { number: oneIn(next_rate), parts: next_parts }));
@@ -44,7 +44,7 @@ function tile(view, draft, part) {
   const number = Number.parseInt(part.name, 10);
   const there = draft.images.includes(part.name);
   const score = share(part.percent / 100);
-  const why = part.odd && (part.held_out ? t("unlike the others; the limit lets it pass") : t("unlike the others; not learnt"));
+  const why = part.odd && (part.learnt ? t("unlike the others; learnt") : t("unlike the others; not learnt"));
   const image = el("img", { src: `${view.path}/maps/${part.name}?of=${encodeURIComponent(draft.begun_at)}-${draft.revision}-${draft.result.learnt}`, alt: t("Heat map of part {number}", { number }), loading: "lazy" });
   const out = el("button", { type: "button", "data-needs": "engineer", "aria-label": t("Take part {number} out", { number }), onclick: () => view.remove(part.name) }, t("Take it out"));
   return el("li", { "data-odd": part.odd }, there ? image : el("span", { class: "gone" }, t("taken out")), el("b", {}, score), el("span", { class: "muted" }, t("Part {number}", { number }), why && `: ${why}`), there && out);

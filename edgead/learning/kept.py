@@ -1,0 +1,108 @@
+"""Kept images: good parts inside a model that thresholds are made from again when its memory bank changes.
+
+They are kept losslessly at the size of the network, or uncut where it sees tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgead.artifact.folder import Artifact
+from edgead.artifact.manifest import Kept, Manifest, Preprocessing
+from edgead.calibration.conformal import images_needed
+from edgead.dataset.folders import deal_groups
+from edgead.detector import Detector, Measurement
+from edgead.heads.nearest import NearestHead
+from edgead.images.files import load_image, write_image
+from edgead.preprocess import preprocess
+
+FOLDER = "calibration"
+# At 320 x 320 pixels each is 0.1 to 0.2 MiB. Of images that were learnt, of which there may be hundreds, so many are
+# enough; they must leave some above the threshold. Where more than the most are needed, none are kept.
+ENOUGH, ABOVE, MOST = 60, 3, 200
+MOST_PIXELS = 200_000_000  # of images that are kept uncut
+
+
+def kept_images(artifact: Artifact) -> list[Path]:
+    """List the kept images in the order of their scores: lowest first."""
+    return [artifact.path / one.image for one in artifact.manifest.kept]
+
+
+def keep_images(
+    draft: Path,
+    manifest: Manifest,
+    paths: Sequence[Path],
+    scores: Sequence[float],
+    *,
+    false_reject_rate: float,
+    groups: Sequence[int] = (),
+    folds: Sequence[int] = (),
+) -> list[Kept]:
+    """Write images that a model with a memory bank was calibrated on, unless they are too many.
+
+    Parameters
+    ----------
+    draft : Path
+        Folder of the model.
+    manifest : Manifest
+    paths, scores : sequences of Path and float
+        The images and their fp32 scores.
+    false_reject_rate : float
+        Of the thresholds that they must support again.
+    groups : sequence of int, optional
+        Group of each; empty where each is its own.
+    folds : sequence of int, optional
+        Of learnt images: the fold without which each is scored.
+
+    Returns
+    -------
+    list of Kept
+        For the manifest; empty where none are kept.
+    """
+    if not isinstance(manifest.head, NearestHead):
+        return []
+    group_of = list(groups) if len(groups) else list(range(len(paths)))
+    picks = _enough(group_of, false_reject_rate) if len(folds) else list(range(len(paths)))
+    spec = manifest.preprocessing
+    if len(picks) > MOST:
+        return []
+    if spec.tiles is not None and len(picks) * load_image(paths[0]).size > 3 * MOST_PIXELS:
+        return []
+    kept = []
+    for rank, pick in enumerate(sorted(picks, key=lambda pick: scores[pick])):
+        name = f"{FOLDER}/{rank:03d}.png"
+        write_image(draft / name, as_kept(load_image(paths[pick]), spec))
+        fold = folds[pick] if len(folds) else None
+        kept.append(Kept(image=name, group=group_of[pick], fold=fold, image_score=scores[pick]))
+    return kept
+
+
+def _enough(groups: Sequence[int], false_reject_rate: float) -> list[int]:
+    """Images of so many groups, chosen at random, that they are enough."""
+    needed = ABOVE * images_needed(false_reject_rate)
+    picks: list[int] = []
+    for taken, members in enumerate(deal_groups(groups, [1] * len(set(groups)), seed=0)):
+        if taken >= needed and len(picks) >= ENOUGH:
+            break
+        picks += members
+    return picks
+
+
+def as_kept(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
+    """What is kept of an image, uint8 BGR: what the network sees of it, or all of it where that is cut into tiles."""
+    return image if spec.tiles is not None else preprocess(image, spec)[..., ::-1]
+
+
+def measure_kept(detector: Detector, one: Kept) -> Measurement:
+    """Score a kept image as one that was not learnt."""
+    image = load_image(detector.artifact.path / one.image)
+    return detector.measure(image) if one.fold is None else detector.measure_left_out(image, one.fold)
+
+
+def scored_again(kept: Sequence[Kept], scores: Sequence[float]) -> list[Kept]:
+    """The kept images with new fp32 scores, in the order of those."""
+    again = [one.model_copy(update={"image_score": score}) for one, score in zip(kept, scores, strict=True)]
+    return sorted(again, key=lambda one: one.image_score)
