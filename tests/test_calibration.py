@@ -84,7 +84,7 @@ def test_review_is_not_above_reject():
 @pytest.mark.parametrize(
     ("images", "rate", "plan"),
     [
-        (761, None, (152, 0.01)),
+        (761, None, (152, 0.05)),
         (200, None, (40, 0.05)),
         (20, None, (4, 0.2)),
         (200, 0.01, (99, 0.01)),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgead.heads.nearest import without_fold
 from edgead.memory_bank.coreset import BankRule, choose_memory_bank, merge, spacing
+from edgead.memory_bank.folds import FOLDS, deal_folds, find_stand_ins
 
 
 def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -27,6 +29,64 @@ def test_as_many_rows_as_the_rule_says(patches, rule, count):
     assert (chosen == choose_memory_bank(patches, rule)).all()
 
 
+@pytest.fixture
+def stood_in(patches):
+    """A bank of patches in four folds, and its stand-ins."""
+    fold = np.arange(600) % 4
+    chosen = choose_memory_bank(patches, BankRule(1.0, 100, seed=3))
+    return fold, chosen, find_stand_ins(patches, fold, chosen)
+
+
+def test_nothing_that_a_fold_gave_is_left_without_it(patches, stood_in):
+    fold, chosen, stand_ins = stood_in
+    for left_out in range(4):
+        bank = without_fold(patches[chosen], fold[chosen], stand_ins, left_out)
+        assert len(bank) == 100
+        assert (distances(bank, patches[fold != left_out]).min(axis=1) == 0).all()
+
+
+def test_a_stand_in_is_the_farthest_of_what_its_row_stands_for(patches, stood_in):
+    """By distance from the rows that stay, as greedy k-centre would choose next; over all patches, one by one."""
+    fold, chosen, stand_ins = stood_in
+    bank, of_row = patches[chosen], fold[chosen]
+    nearest = distances(patches, bank).argmin(axis=1)
+    for row in range(100):
+        mine = np.flatnonzero((nearest == row) & (fold != of_row[row]))
+        if len(mine):
+            away = distances(patches[mine], bank[of_row != of_row[row]]).min(axis=1)
+            assert (stand_ins[row] == patches[mine[away.argmax()]]).all()
+        else:
+            assert (bank[of_row != of_row[row]] == stand_ins[row]).all(axis=1).any()
+
+
+def test_what_other_folds_have_is_as_near_as_in_a_bank_of_their_own(patches, stood_in):
+    fold, chosen, stand_ins = stood_in
+    trap, made, fresh = [], [], []
+    for left_out in range(4):
+        rest, own = patches[fold != left_out], patches[fold == left_out]
+        alone = rest[choose_memory_bank(rest, BankRule(1.0, 100, seed=3))]
+        bank = patches[chosen]
+        trap.append(distances(own, bank[fold[chosen] != left_out]).min(axis=1).mean())
+        made.append(distances(own, without_fold(bank, fold[chosen], stand_ins, left_out)).min(axis=1).mean())
+        fresh.append(distances(own, alone).min(axis=1).mean())
+    assert np.mean(made) == pytest.approx(np.mean(fresh), rel=0.02)
+    assert np.mean(trap) > 1.03 * np.mean(fresh)
+
+
+def test_folds_are_dealt_by_whole_groups():
+    groups = np.repeat(np.arange(20), 3)
+    fold = deal_folds(groups, 0)
+    assert all(len(set(fold[groups == group])) == 1 for group in groups)
+    assert np.bincount(fold).tolist() == [6] * FOLDS
+    assert sorted(deal_folds([5, 5, 9], 1).tolist()) in ([0, 0, 1], [0, 1, 1])
+
+
+def test_what_is_learnt_is_dealt_evenly():
+    learnt = [number != 3 for number in range(FOLDS)]
+    fold = deal_folds(range(FOLDS), 0, learnt=learnt)
+    assert sorted(fold[learnt].tolist()) == list(range(FOLDS - 1)) and fold[3] == 0
+
+
 def test_spacing_is_the_smallest_distance_of_two_rows(patches):
     between = distances(patches, patches)
     np.fill_diagonal(between, np.inf)
@@ -40,7 +100,8 @@ def test_merge_keeps_the_size_and_covers_old_and_new(patches):
     merged = merge(bank, new)
     assert merged.bank.shape == bank.shape
     assert 0 < merged.added < 100
-    old = distances(merged.bank, bank).min(axis=1) == 0
+    old = (merged.bank == bank).all(axis=1)  # each in its place, which says of which fold it is
+    assert (merged.new == ~old).all()
     assert merged.added == 100 - old.sum()
     both = np.concatenate([bank, new])
     assert distances(both, merged.bank).min(axis=1).max() == pytest.approx(merged.radius, rel=1e-5)

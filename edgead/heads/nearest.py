@@ -13,16 +13,18 @@ from edgead.heads.patches import USUAL, ImageScorer, PatchHead, PatchScorer
 from edgead.kernels import NearestPatches
 from edgead.kernels.backend import cuda_problem
 
-BANK = "memory_bank"
+BANK, ROW_FOLDS, STAND_INS = "memory_bank", "bank_folds", "stand_ins"
 MOST_FOLDS = 100
+OF_ROWS = (BANK, ROW_FOLDS, STAND_INS)  # arrays with one row for each row of the bank
 _ROWS_AT_ONCE = 512  # of the reference: all of them would take gigabytes
 
 
 class NearestHead(PatchHead):
     """The score of a patch is its mean Euclidean distance to `num_neighbors` nearest rows of the memory bank.
 
-    With `folds` the rows of the memory bank come from so many folds of good images, one of each in turn, and an image
-    of a fold can be scored as if that had not been learnt; see `edgead.memory_bank.folds`. 0 is without.
+    With `folds` the good images were dealt to so many folds, and an image of a fold can be scored as if that had not
+    been learnt: the array `bank_folds` has the fold of each row, or -1, and `stand_ins` what takes its place; see
+    `edgead.memory_bank.folds`. 0 is without.
 
     With `reweight_neighbors` the score of the patches is multiplied by the weight of Roth et al. 2022, equation 7, from
     that many neighbours; 0 is without.
@@ -39,7 +41,7 @@ class NearestHead(PatchHead):
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        return (BANK, *super().arrays)
+        return (BANK, *((ROW_FOLDS, STAND_INS) if self.folds else ()), *super().arrays)
 
     @property
     def least_rows(self) -> int:
@@ -60,6 +62,11 @@ class NearestHead(PatchHead):
         if bank.shape[1:] != tuple(features.shape[-1:]):
             raise ValueError(
                 f"the memory bank has rows of {bank.shape[1:]}, the network gives {tuple(features.shape[-1:])}"
+            )
+        if self.folds and (arrays[ROW_FOLDS].shape != (len(bank), 1) or arrays[STAND_INS].shape != bank.shape):
+            raise ValueError(
+                f"the memory bank is {bank.shape}, its folds {arrays[ROW_FOLDS].shape} and stand-ins "
+                f"{arrays[STAND_INS].shape} do not fit"
             )
         super().check(outputs, arrays)
 
@@ -82,7 +89,8 @@ class NearestHead(PatchHead):
         """
         if not 0 <= fold < self.folds:
             raise ValueError(f"the memory bank has {self.folds} folds, asked for number {fold}")
-        return self.open(outputs, {**arrays, BANK: without_fold(arrays[BANK], self.folds, fold)}, image_size)
+        bank = without_fold(arrays[BANK], arrays[ROW_FOLDS], arrays[STAND_INS], fold)
+        return self.open(outputs, {**arrays, BANK: bank}, image_size)
 
     def open_describer(self, outputs: Outputs, arrays: Arrays, scorer: Scorer) -> Describer:
         if isinstance(scorer, NearestScorer):
@@ -151,9 +159,9 @@ class NearestScorer(PatchScorer):
         return float(1 - exponentials[0] / exponentials[1:].sum())
 
 
-def without_fold(bank: np.ndarray, folds: int, fold: int) -> np.ndarray:
-    """The rows that the other folds gave, (k, d): row r of a bank in folds is of the fold r % folds."""
-    return np.ascontiguousarray(bank[np.arange(len(bank)) % folds != fold])
+def without_fold(bank: np.ndarray, row_folds: np.ndarray, stand_ins: np.ndarray, fold: int) -> np.ndarray:
+    """The memory bank, (m, d), with the stand-ins of the rows of one fold; `row_folds` is (m, 1) or (m,)."""
+    return np.where(row_folds.reshape(-1, 1) == fold, stand_ins, bank)
 
 
 def _distances(rows: np.ndarray, bank: np.ndarray) -> np.ndarray:

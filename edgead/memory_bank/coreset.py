@@ -21,43 +21,23 @@ class BankRule:
     seed: int = 0
 
 
-def choose_memory_bank(
-    patches: np.ndarray, fold: np.ndarray, rule: BankRule, *, progress: Progress | None = None
-) -> np.ndarray:
-    """Choose which patches to store, fold by fold: greedy k-centre (Roth et al. 2022, algorithm 1) from a random one.
-
-    Each fold gives as many rows, at least one, chosen among its own patches alone; see `edgead.memory_bank.folds`.
+def choose_memory_bank(patches: np.ndarray, rule: BankRule, *, progress: Progress | None = None) -> np.ndarray:
+    """Choose which patches to store: greedy k-centre from a random first one (Roth et al. 2022, algorithm 1).
 
     Parameters
     ----------
     patches : ndarray of shape (n, d), float32
-    fold : ndarray of shape (n,)
-        The fold of each patch, numbered from 0 on.
     rule : BankRule
 
     Returns
     -------
     ndarray of shape (m,), int64
-        Rows of `patches`, one of each fold in turn: the one at r is of the fold r % folds. Of each fold they are in the
-        order of choice, so the first of them are the smaller bank that `most` would give.
+        Rows of `patches` in the order of choice: the first of them are the smaller bank that `most` would give.
     """
-    members = [np.flatnonzero(fold == number) for number in range(int(fold.max()) + 1)]
-    wanted = max(rule.least, min(math.ceil(rule.sampling_ratio * len(patches)), rule.most))
-    # A bank without one fold must do as well, and no fold gives more rows than it has patches.
-    least = rule.least if len(members) == 1 else math.ceil(rule.least / (len(members) - 1))
-    count = min(max(least, wanted // len(members)), *map(len, members))
-    rng = np.random.default_rng(rule.seed)
-    chosen = []
-    for done, rows in enumerate(members):
-        own = patches if len(members) == 1 else np.ascontiguousarray(patches[rows])
-
-        def report(now: int, _: int, before: int = done * count) -> None:
-            if progress:
-                progress(before + now, count * len(members))
-
-        picks = kernels.greedy_coreset(own, count, first=int(rng.integers(len(rows))), progress=report)
-        chosen.append(rows[picks])
-    return np.stack(chosen, axis=1).ravel()
+    wanted = math.ceil(rule.sampling_ratio * len(patches))
+    count = max(rule.least, min(wanted, rule.most, len(patches)))
+    first = int(np.random.default_rng(rule.seed).integers(len(patches)))
+    return kernels.greedy_coreset(patches, count, first=first, progress=progress)
 
 
 def spacing(bank: np.ndarray) -> float:
@@ -72,13 +52,18 @@ def spacing(bank: np.ndarray) -> float:
 class Merged:
     """A bank of the same size with new patches in it.
 
-    `bank` is (m, d); `added` rows of it are new, each in the place of an old one that was given up. Every row given up,
-    and every new patch that was offered, is within `radius` of a row of the bank.
+    `bank` is (m, d); `new` (m,) says which of its rows are new, each in the place of an old one that was given up. Every
+    row given up, and every new patch that was offered, is within `radius` of a row of the bank.
     """
 
     bank: np.ndarray
-    added: int
+    new: np.ndarray
     radius: float
+
+    @property
+    def added(self) -> int:
+        """How many rows are new."""
+        return int(self.new.sum())
 
 
 def merge(bank: np.ndarray, patches: np.ndarray, *, progress: Progress | None = None) -> Merged:
@@ -94,14 +79,13 @@ def merge(bank: np.ndarray, patches: np.ndarray, *, progress: Progress | None = 
         New patches that the bank does not cover yet.
     """
     if not len(patches):
-        return Merged(bank, 0, 0.0)
+        return Merged(bank, np.zeros(len(bank), bool), 0.0)
     both = np.concatenate([bank, patches])
     chosen = kernels.greedy_coreset(both, len(bank), progress=progress)
     left = np.ones(len(both), bool)
     left[chosen] = False
-    new = chosen[chosen >= len(bank)]
-    # A row of the bank is of the fold that its place says: what stays, stays in its place.
+    new = left[: len(bank)]
     merged = bank.copy()
-    merged[np.flatnonzero(left[: len(bank)])] = both[new]
+    merged[new] = both[chosen[chosen >= len(bank)]]
     distance, _ = kernels.NearestPatches(merged).search(np.ascontiguousarray(both[left]))
-    return Merged(merged, len(new), float(distance.max()))
+    return Merged(merged, new, float(distance.max()))

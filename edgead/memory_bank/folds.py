@@ -1,9 +1,10 @@
-"""Folds of good images: what each image is scored by are the rows of the memory bank that other folds gave.
+"""Folds of good images: the memory bank without what one fold gave scores its images as ones that were not learnt.
 
-The rows that one fold gives are chosen without a look at the others. So the bank without the rows of a fold is the bank
-that would have been there had the images of that fold never been seen, and all good images can calibrate what learns
-from all of them: cross-conformal prediction (Vovk, "Cross-conformal predictors", 2015) without a further training. A
-coreset of all images at once has no such part: where it chose a patch of one image, it kept no stand-in among others.
+So all good images can calibrate what has learnt from all of them: cross-conformal prediction (Vovk, "Cross-conformal
+predictors", 2015) without a further training. To leave the rows of a fold out is not enough: where greedy k-centre
+chose a patch of one image, it kept none of those beside it, and what other images have there would seem far from
+everything. So each row has a stand-in: of the patches that it stands for, and that other folds gave, the one that is
+farthest from the other rows, which is what greedy k-centre would have chosen next.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edgead.kernels import NearestPatches
+
 FOLDS = 10
+# Of a patch's nearest rows so many are looked at for one that another fold gave.
+_NEIGHBORS = 8
+_BLOCK = 65536
 
 
 def deal_folds(
@@ -25,7 +31,7 @@ def deal_folds(
     groups : sequence of int of length n
     seed : int
     learnt : sequence of bool of length n, optional
-        Where some images give no rows, no fold is without one that does.
+        Where some images are not learnt, the groups of those that are are dealt evenly.
 
     Returns
     -------
@@ -36,5 +42,46 @@ def deal_folds(
     distinct = np.unique(group_of if learnt is None else group_of[np.asarray(learnt, bool)])
     dealt = np.random.default_rng(seed).permutation(len(distinct)) % FOLDS
     fold_of = dict(zip(distinct.tolist(), dealt.tolist(), strict=True))
-    # Of a group that gives no rows any fold may be left out.
+    # Of a group that was not learnt any fold may be left out.
     return np.array([fold_of.get(group, 0) for group in group_of.tolist()])
+
+
+def find_stand_ins(patches: np.ndarray, fold: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Find what takes the place of each row of a memory bank when the fold that gave it is left out.
+
+    Parameters
+    ----------
+    patches : ndarray of shape (n, d), float32
+        Of all good images.
+    fold : ndarray of shape (n,)
+        The fold of each patch.
+    chosen : ndarray of shape (m,)
+        Which of them are the rows of the memory bank.
+
+    Returns
+    -------
+    ndarray of shape (m, d), float32
+        A row that stands for no patch of another fold has a row of another fold, or itself where there is none.
+    """
+    bank, of_row = np.ascontiguousarray(patches[chosen]), fold[chosen]
+    near = min(_NEIGHBORS, len(bank))
+    stand_ins = bank.copy()
+    farthest = np.full(len(bank), -1.0)
+    search = NearestPatches(bank)
+    for start in range(0, len(patches), _BLOCK):
+        block = patches[start : start + _BLOCK]
+        distance, index = search.search(block, near)
+        row = index[:, 0]
+        # The nearest row that stays; of a patch around which all are of the fold, the farthest of those looked at.
+        stays = of_row[index] != of_row[row][:, None]
+        away = distance[np.arange(len(block)), np.where(stays.any(1), stays.argmax(1), near - 1)]
+        away[fold[start : start + _BLOCK] == of_row[row]] = -1
+        order = np.argsort(away, kind="stable")
+        order = order[away[order] > farthest[row[order]]]
+        farthest[row[order]] = away[order]  # the last of several is the farthest
+        stand_ins[row[order]] = block[order]
+    for number in np.unique(of_row[farthest < 0]).tolist():
+        others = np.flatnonzero(of_row != number)
+        if len(others):
+            stand_ins[(farthest < 0) & (of_row == number)] = bank[others[0]]
+    return stand_ins

@@ -7,12 +7,11 @@ are: a black background brought up to the level of the part would only add what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
 
-from edgead.heads.nearest import without_fold
 from edgead.kernels import NearestPatches
 
 # So many images are looked at, and with fewer groups nothing is usual yet.
@@ -31,9 +30,9 @@ def look_at(groups: Sequence[int] | np.ndarray, seed: int) -> np.ndarray:
 
 
 def left_out_maps(
-    features: Iterable[np.ndarray], fold: np.ndarray, bank: np.ndarray, folds: int, num_neighbors: int
+    features: Iterable[np.ndarray], fold: np.ndarray, bank_without: Callable[[int], np.ndarray], num_neighbors: int
 ) -> Iterator[np.ndarray]:
-    """Patch scores of images by the rows that other folds gave; see `edgead.memory_bank.folds`.
+    """Patch scores of images by memory banks without their folds; see `edgead.memory_bank.folds`.
 
     Parameters
     ----------
@@ -41,8 +40,8 @@ def left_out_maps(
         One an image.
     fold : ndarray of shape (n,)
         The fold of each of these images.
-    bank : ndarray of shape (m, d), float32
-        Its rows are of so many `folds`.
+    bank_without : callable
+        Gives the bank, float32 (m, d), without a fold.
     num_neighbors : int
 
     Yields
@@ -52,7 +51,7 @@ def left_out_maps(
     others: dict[int, NearestPatches] = {}
     for own, image in zip(fold.tolist(), features, strict=True):
         if own not in others:
-            others[own] = NearestPatches(without_fold(bank, folds, own))
+            others[own] = NearestPatches(bank_without(own))
         distance, _ = others[own].search(image.reshape(-1, image.shape[-1]), num_neighbors)
         yield distance.mean(axis=1).reshape(image.shape[:2])
 

@@ -16,7 +16,7 @@ from typing_extensions import Self
 from edgead.artifact.manifest import LearnsFrom, Preprocessing
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.heads import Head
-from edgead.heads.nearest import BANK
+from edgead.heads.nearest import OF_ROWS
 from edgead.methods.checkpoint import Checkpoint
 from edgead.methods.device import CPU
 from edgead.methods.settings import plain_settings, read_settings
@@ -65,8 +65,9 @@ class Trained:
         return replace(self, head=head, settings={**self.settings, "window": window})
 
     def with_rows(self, rows: int) -> Trained:
-        """The same with the first rows of the memory bank alone, which each fold would have given it."""
-        return replace(self, arrays={**self.arrays, BANK: self.arrays[BANK][:rows]})
+        """The same with the first rows of the memory bank alone, which greedy k-centre would have chosen."""
+        of_rows = {name: self.arrays[name][:rows] for name in OF_ROWS if name in self.arrays}
+        return replace(self, arrays={**self.arrays, **of_rows})
 
 
 @dataclass(frozen=True)

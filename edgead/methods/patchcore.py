@@ -14,10 +14,10 @@ import torch
 from edgead.artifact.manifest import Preprocessing
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
-from edgead.heads.nearest import BANK, NearestHead, NearestScorer
+from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS, NearestHead, NearestScorer, without_fold
 from edgead.heads.patches import USUAL
 from edgead.memory_bank.coreset import BankRule, choose_memory_bank
-from edgead.memory_bank.folds import deal_folds
+from edgead.memory_bank.folds import FOLDS, deal_folds, find_stand_ins
 from edgead.memory_bank.usual_scores import fit_usual_scores, left_out_maps, look_at
 from edgead.methods.augmented import CHANGES, Augmented
 from edgead.methods.backbones import build_backbone, check_backbone, layer_shapes
@@ -50,8 +50,7 @@ class PatchCoreConfig:
     coreset_sampling_ratio : float
         At most this share of all patches goes into the memory bank ...
     memory_bank_size : int
-        ... and at most this many rows: it bounds the search time on the device. Every fold of the images gives as many
-        of them, see `edgead.memory_bank.folds`; the paper chooses among all patches at once.
+        ... and at most this many rows: it bounds the search time on the device.
     augment : tuple of str
         Kinds of changes of which each good image is learnt once more, see `edgead.methods.augmented`.
     max_patches : int
@@ -167,7 +166,8 @@ class PatchCore(Method[PatchCoreConfig]):
             network = PatchFeatures(backbone, channels, damp_length=config.damp_length, whiten=config.whiten)
         self.network = network.eval()
         self.memory_bank: np.ndarray | None = None
-        self.folds = 0
+        self.row_folds: np.ndarray | None = None
+        self.stand_ins: np.ndarray | None = None
         self.usual_scores: np.ndarray | None = None
 
     @property
@@ -181,7 +181,12 @@ class PatchCore(Method[PatchCoreConfig]):
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        learnt = {BANK: self.memory_bank, USUAL: self.usual_scores}
+        learnt = {
+            BANK: self.memory_bank,
+            ROW_FOLDS: self.row_folds,
+            STAND_INS: self.stand_ins,
+            USUAL: self.usual_scores,
+        }
         return {name: array for name, array in learnt.items() if array is not None}
 
     @property
@@ -198,7 +203,7 @@ class PatchCore(Method[PatchCoreConfig]):
         config = self.config
         return NearestHead(
             num_neighbors=config.num_neighbors,
-            folds=self.folds,
+            folds=0 if self.row_folds is None else FOLDS,
             window=config.window,
             top_patches=config.top_patches,
             margin=config.margin,
@@ -229,14 +234,13 @@ class PatchCore(Method[PatchCoreConfig]):
             progress=partial(course.progress, "extract features"),
         )
         of_image = len(patches) // len(images)
-        chosen = choose_memory_bank(
-            patches,
-            np.repeat(folds, of_image),
-            self.bank_rule,
-            progress=partial(course.progress, "choose memory bank"),
-        )
+        progress = partial(course.progress, "choose memory bank")
+        chosen = choose_memory_bank(patches, self.bank_rule, progress=progress)
         self.memory_bank = patches[chosen]
-        self.folds = int(folds.max()) + 1 if folds.max() else 0
+        if folds.max():
+            of_patch = np.repeat(folds, of_image)
+            self.row_folds = of_patch[chosen, None].astype(np.float32)
+            self.stand_ins = find_stand_ins(patches, of_patch, chosen)
         del patches
         if self.config.by_place and self.config.fill == "stretch":
             self._fit_usual(images, folds, groups, partial(course.progress, "compare parts"))
@@ -248,9 +252,8 @@ class PatchCore(Method[PatchCoreConfig]):
         self, images: Sequence[np.ndarray], folds: np.ndarray, groups: Sequence[int], progress: Progress
     ) -> None:
         """Find what is usual at each place."""
-        assert self.memory_bank is not None
         looked_at = look_at(groups, self.config.seed)
-        if not len(looked_at) or not self.folds:
+        if not len(looked_at) or self.memory_bank is None or self.row_folds is None or self.stand_ins is None:
             return
 
         def features() -> Iterator[np.ndarray]:
@@ -260,8 +263,8 @@ class PatchCore(Method[PatchCoreConfig]):
                 yield (outputs[0] if isinstance(outputs, tuple) else outputs)[0].numpy()
                 progress(done, len(looked_at))
 
-        neighbors = self.config.num_neighbors
-        maps = left_out_maps(features(), folds[looked_at], self.memory_bank, self.folds, neighbors)
+        bank_without = partial(without_fold, self.memory_bank, self.row_folds, self.stand_ins)
+        maps = left_out_maps(features(), folds[looked_at], bank_without, self.config.num_neighbors)
         self.usual_scores = fit_usual_scores(np.array(list(maps)))
 
     def _fit_global(

@@ -97,6 +97,8 @@ def train_from_folder(
     paths = good.find()
     # Too few images, and settings that cannot be, are known before the images are read.
     model = method.from_settings(settings, weights=weights)
+    if good.folds and model.leaves_out:
+        raise SettingsError(f"{detector} scores each image by what it has learnt from the others: leave out --folds")
     if method.calibrated:
         good.check_count(len(paths), leaves_out=model.leaves_out)
     else:

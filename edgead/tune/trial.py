@@ -17,7 +17,7 @@ from edgead.artifact.folder import Artifact, write_arrays, write_manifest
 from edgead.dataset.images import Images
 from edgead.errors import EdgeadError
 from edgead.export.build import build_artifact
-from edgead.heads.nearest import BANK
+from edgead.heads.nearest import BANK, OF_ROWS
 from edgead.learning.finalize import CalibrationPlan
 from edgead.methods import METHODS
 from edgead.methods.method import Trained
@@ -112,7 +112,8 @@ def cut_bank(path: Path, rows: int | None) -> None:
     """Leave an artifact the first rows of its memory bank, which greedy k-centre would have chosen alone."""
     artifact = Artifact.load(path)
     if BANK in artifact.manifest.arrays and rows is not None:
-        write_arrays(path, artifact.manifest, {BANK: artifact.array(BANK)[:rows]})
+        of_rows = [name for name in OF_ROWS if name in artifact.manifest.arrays]
+        write_arrays(path, artifact.manifest, {name: artifact.array(name)[:rows] for name in of_rows})
         write_manifest(path, artifact.manifest)
 
 

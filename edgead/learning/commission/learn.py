@@ -14,7 +14,7 @@ from edgead.artifact.folder import Artifact, write_arrays
 from edgead.artifact.manifest import Manifest
 from edgead.artifact.onnx_constants import with_properties
 from edgead.dataset.folders import Progress, StageProgress
-from edgead.heads.nearest import BANK, without_fold
+from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS, without_fold
 from edgead.learning.commission.backbone import FrozenBackbone
 from edgead.learning.commission.checks import find_odd
 from edgead.learning.commission.collect import CommissionError
@@ -22,7 +22,7 @@ from edgead.learning.patch_features import each_features
 from edgead.memory_bank.coreset import BankRule, choose_memory_bank
 from edgead.memory_bank.feature_metric import fit_metric
 from edgead.memory_bank.feature_scale import fit_scale
-from edgead.memory_bank.folds import deal_folds
+from edgead.memory_bank.folds import FOLDS, deal_folds, find_stand_ins
 
 # 0.2 GiB of features of the packaged backbone; a device has less memory than a workstation.
 MOST_PATCHES = 300_000
@@ -54,6 +54,9 @@ def learn(
     folds : list of int
         Of each image, odd ones too: that without which it is scored as one that was not learnt.
     """
+    head = backbone.head.model_copy(update={"folds": FOLDS})
+    arrays = {**manifest.arrays, **{name: f"{name}.npy" for name in head.arrays}}
+    manifest = manifest.model_copy(update={"head": head, "arrays": arrays})
     graph = with_properties(backbone.graph, manifest.graph_properties)
     (draft / manifest.graphs["fp32"].file).write_bytes(graph)
     patches = _raw_patches(Artifact(draft, manifest), backbone, images, progress)
@@ -65,20 +68,25 @@ def learn(
         patches @= metric
     rule, of_image = _bank_rule(backbone), len(patches) // len(images)
     folds = deal_folds(groups, rule.seed)
-    fold_of_patch = np.repeat(folds, of_image)
-    chosen = choose_memory_bank(patches, fold_of_patch, rule, progress=partial(progress, "choose memory bank"))
-    bank = patches[chosen]
-    odd = find_odd(_left_out_scores(patches, folds, bank, partial(progress, "compare parts")))
+    learnt = _bank_arrays(patches, np.repeat(folds, of_image), rule, partial(progress, "choose memory bank"))
+    odd = find_odd(_left_out_scores(patches, folds, learnt, partial(progress, "compare parts")))
     if odd:
-        learnt = ~np.isin(np.arange(len(images)), odd)
-        folds = deal_folds(groups, rule.seed, learnt=learnt)
-        rows = np.repeat(learnt, of_image)
-        patches, fold_of_patch = patches[rows], np.repeat(folds, of_image)[rows]
-        bank = patches[choose_memory_bank(patches, fold_of_patch, rule, progress=partial(progress, "choose again"))]
-    write_arrays(draft, manifest, {BANK: bank, **backbone.inputs(scale)})
-    count = int(folds.max()) + 1
-    head = backbone.head.model_copy(update={"folds": count if count > 1 else 0})
-    return manifest.model_copy(update={"head": head}), odd, folds.tolist()
+        fit = ~np.isin(np.arange(len(images)), odd)
+        folds = deal_folds(groups, rule.seed, learnt=fit)
+        rows = np.repeat(fit, of_image)
+        fold_of_patch = np.repeat(folds, of_image)[rows]
+        learnt = _bank_arrays(patches[rows], fold_of_patch, rule, partial(progress, "choose again"))
+    write_arrays(draft, manifest, {**learnt, **backbone.inputs(scale)})
+    return manifest, odd, folds.tolist()
+
+
+def _bank_arrays(patches: np.ndarray, fold: np.ndarray, rule: BankRule, progress: Progress) -> dict[str, np.ndarray]:
+    chosen = choose_memory_bank(patches, rule, progress=progress)
+    return {
+        BANK: patches[chosen],
+        ROW_FOLDS: fold[chosen, None].astype(np.float32),
+        STAND_INS: find_stand_ins(patches, fold, chosen),
+    }
 
 
 def _bank_rule(backbone: FrozenBackbone) -> BankRule:
@@ -104,13 +112,15 @@ def _raw_patches(
     return patches
 
 
-def _left_out_scores(patches: np.ndarray, folds: np.ndarray, bank: np.ndarray, progress: Progress) -> np.ndarray:
-    """How far the furthest patches of each image are from the rows of the bank that other folds gave, (images,)."""
+def _left_out_scores(
+    patches: np.ndarray, folds: np.ndarray, arrays: dict[str, np.ndarray], progress: Progress
+) -> np.ndarray:
+    """How far the furthest patches of each image are from the bank without the image's fold, (images,)."""
     own = patches.reshape(len(folds), -1, patches.shape[1])
     furthest = max(1, round(FURTHEST * own.shape[1]))
     scores = np.zeros(len(folds))
-    for fold in range(int(folds.max()) + 1):
-        others = kernels.NearestPatches(without_fold(bank, int(folds.max()) + 1, fold))
+    for fold in np.unique(folds).tolist():
+        others = kernels.NearestPatches(without_fold(arrays[BANK], arrays[ROW_FOLDS], arrays[STAND_INS], fold))
         for image in np.flatnonzero(folds == fold):
             distance, _ = others.search(own[image])
             scores[image] = np.sort(distance[:, 0])[-furthest:].mean()

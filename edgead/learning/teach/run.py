@@ -7,13 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgead.artifact.folder import Artifact, write_arrays, write_manifest
 from edgead.artifact.manifest import Manifest
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.artifact.versions import earlier_versions
 from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.detector import Detector
-from edgead.heads.nearest import BANK
+from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS
 from edgead.learning.finalize import measure_good, write_golden
 from edgead.learning.recalibrate import threshold_change, without_copies
 from edgead.learning.teach.lesson import Judgement, Lesson, Role, judge, refuse_escapes
@@ -21,6 +23,7 @@ from edgead.learning.teach.marked import twins
 from edgead.learning.teach.prepare import Prepared, TeachPlan, prepare
 from edgead.learning.teach.thresholds import settle
 from edgead.learning.teach.versions import new_version
+from edgead.memory_bank.coreset import Merged
 
 
 def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress) -> Lesson:
@@ -54,7 +57,7 @@ def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesso
     artifact.check_unchanged()
     with new_version(artifact.path, prepared.plan.output) as draft:
         before = _judge_all(artifact, prepared, partial(progress, "judge before"))
-        write_arrays(draft, artifact.manifest, {BANK: merged.bank})
+        write_arrays(draft, artifact.manifest, merged_arrays(artifact, merged))
         keep_learnt(draft, [*taught, *twins(taught)])
         facts = {
             "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -73,6 +76,15 @@ def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesso
         refuse_escapes(before, after)
         artifact.check_unchanged()
     return _lesson(prepared, before, after)
+
+
+def merged_arrays(artifact: Artifact, merged: Merged) -> dict[str, np.ndarray]:
+    """What a model with a merged bank has; its new rows are of no fold, and are never left out."""
+    arrays = {BANK: merged.bank}
+    if ROW_FOLDS in artifact.manifest.arrays:
+        arrays[ROW_FOLDS] = np.where(merged.new[:, None], np.float32(-1), artifact.array(ROW_FOLDS))
+        arrays[STAND_INS] = np.where(merged.new[:, None], merged.bank, artifact.array(STAND_INS))
+    return arrays
 
 
 def _judge_all(artifact: Artifact, prepared: Prepared, progress: Progress) -> dict[str, Judgement]:

@@ -1,0 +1,116 @@
+"""Cross-conformal thresholds: each good image is scored by what a memory bank has learnt from the others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgead.artifact.folder import Artifact, write_manifest
+from edgead.artifact.training_hashes import find_folds, find_learnt
+from edgead.calibration.conformal import CalibrationError, conformal_threshold
+from edgead.calibration.plan import choose_rates
+from edgead.detector import Detector
+from edgead.errors import SettingsError
+from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS, without_fold
+from edgead.images.files import load_image
+from edgead.kernels import NearestPatches
+from edgead.learning.finalize import measure_good
+from edgead.memory_bank.coreset import BankRule, choose_memory_bank
+from edgead.memory_bank.folds import FOLDS, deal_folds, find_stand_ins
+
+
+@pytest.fixture(scope="module")
+def learnt(line_data):
+    return sorted((line_data / "train" / "good").iterdir())
+
+
+def test_every_good_image_is_learnt_and_calibrated_on(trained_model, learnt):
+    artifact = Artifact.load(trained_model)
+    limits, facts = artifact.graph().calibration, artifact.manifest.training
+    assert limits.method == "cross_conformal" and artifact.manifest.head.folds == FOLDS
+    assert len(limits.scores) == facts["training_images"] == facts["calibration_images"] == len(learnt)
+    assert find_learnt(artifact, learnt) == learnt
+    folds = find_folds(artifact, learnt)
+    with Detector(artifact, runtime="onnxruntime") as detector:
+        again = measure_good(detector, learnt, folds=[folds[path] for path in learnt])
+    assert sorted(again.scores) == pytest.approx(limits.scores)
+
+
+def test_a_left_out_score_is_that_of_a_bank_without_the_fold(model_copy, learnt):
+    artifact = Artifact.load(model_copy)
+    image, fold = load_image(learnt[0]), find_folds(artifact, learnt)[learnt[0]]
+    with Detector(artifact, runtime="onnxruntime") as detector:
+        seen, left_out = detector.measure(image), detector.measure_left_out(image, fold)
+        verdict = detector.predict_left_out(image, fold)
+    bank, row_folds, stand_ins = (artifact.array(name) for name in (BANK, ROW_FOLDS, STAND_INS))
+    np.save(model_copy / "memory_bank.npy", without_fold(bank, row_folds, stand_ins, fold))
+    write_manifest(model_copy, artifact.manifest)
+    with Detector.load(model_copy, runtime="onnxruntime") as detector:
+        expected = detector.measure(image)
+    assert left_out.image_score == verdict.image_score == expected.image_score
+    assert (left_out.anomaly_map == expected.anomaly_map).all()
+    assert seen.image_score < left_out.image_score  # its own patches are in the bank
+
+
+def test_a_fold_that_there_is_not_is_refused(model_copy, learnt):
+    image = load_image(learnt[0])
+    with Detector.load(model_copy) as detector, pytest.raises(SettingsError, match="no fold 10 .* retrain it"):
+        detector.measure_left_out(image, FOLDS)
+    manifest = Artifact.load(model_copy).manifest
+    head = manifest.head.model_copy(update={"folds": 0})  # as of a model that was learnt by an earlier edgead
+    write_manifest(model_copy, manifest.model_copy(update={"head": head}))
+    with Detector.load(model_copy) as detector, pytest.raises(SettingsError, match="no fold 0 .* retrain it"):
+        detector.measure_left_out(image, 0)
+
+
+def test_rates_without_asking():
+    """Some good images lie above the limit, so that none of them makes it alone."""
+    assert [choose_rates(count, None, None)[0] for count in (1000, 59, 58, 29, 28, 4)] == [
+        0.05,
+        0.05,
+        0.1,
+        0.1,
+        0.2,
+        0.2,
+    ]
+    assert choose_rates(99, 0.01, None) == (0.01, 0.01)
+    assert choose_rates(99, 0.01, 0.1) == (0.01, 0.1)
+    with pytest.raises(CalibrationError, match="found 3 good images, but at least 4 are needed .* give 1 more"):
+        choose_rates(3, None, None)
+    with pytest.raises(CalibrationError, match="needs 99 good images, found 60: add 39 or ask .* at least 0.0164"):
+        choose_rates(60, 0.01, None)
+    with pytest.raises(CalibrationError, match="review rate"):
+        choose_rates(60, 0.1, 0.05)
+
+
+@pytest.mark.parametrize(("groups", "per_group"), [(60, 1), (24, 4)])
+def test_the_rate_is_kept_on_average_and_at_most_twice(groups, per_group):
+    """On drawn parts: images of patches around a part's own direction, the score the farthest patch."""
+    rate, parts, patches, rejected, naive = 0.1, 40, 12, [], []
+    for repeat in range(60):
+        rng = np.random.default_rng(repeat)
+
+        def draw(count, each, rng=rng):
+            of_group = np.repeat(rng.normal(0, 1, (count, 1, 6)), each, axis=0)
+            return (of_group + rng.normal(0, 0.5, (count * each, patches, 6))).astype(np.float32)
+
+        good, new = draw(groups, per_group), draw(parts, 1)
+        group_of = np.repeat(np.arange(groups), per_group)
+        fold = deal_folds(group_of, repeat)
+        rows = good.reshape(-1, 6)
+        of_row = np.repeat(fold, patches)
+        chosen = choose_memory_bank(rows, BankRule(1.0, 200, seed=repeat))
+        bank, stand_ins = rows[chosen], find_stand_ins(rows, of_row, chosen)
+
+        def score(images, bank):
+            distance, _ = NearestPatches(bank).search(images.reshape(-1, 6))
+            return distance.reshape(len(images), patches).max(axis=1)
+
+        without = [without_fold(bank, of_row[chosen], stand_ins, number) for number in range(FOLDS)]
+        left_out = np.concatenate([score(good[[i]], without[fold[i]]) for i in range(len(good))])
+        limit = conformal_threshold(left_out, rate, group_of.tolist())
+        rejected.append(np.mean(score(new, bank) > limit))
+        naive.append(np.mean(score(new, bank) > conformal_threshold(score(good, bank), rate, group_of.tolist())))
+    error = 3 * np.std(rejected) / len(rejected) ** 0.5
+    assert rate / 4 < np.mean(rejected) < rate + error
+    assert np.mean(naive) > 2 * rate  # scored with their own rows in the bank, good images promise what nobody keeps
