@@ -11,6 +11,7 @@ import sys
 BENCHMARKS = (
     "batches",
     "clean",
+    "cross",
     "cuda",
     "defaults",
     "defects",
@@ -19,7 +20,6 @@ BENCHMARKS = (
     "few",
     "few_shot",
     "fleet",
-    "folds",
     "golden",
     "kernels",
     "kinds",

@@ -1,10 +1,9 @@
-"""What few good images are worth: 5, 10 and 20 parts of each set of the panel, thresholds by cross-validation.
+"""What few good images are worth: 5, 10 and 20 parts of each set of the panel, thresholds from all of them.
 
     python -m benchmarks few PANEL_FOLDER --tiles MAGNETIC_TILES -o WORK --good 5,10,20 --draws 3
 
-Each draw takes that many parts at random, one image of each, and trains `patchcore --preset default --folds 5` on them.
-The rate asked for is the strictest that so many images can support; cross-validation guarantees none, so what came of
-it on the test images stands beside it.
+Each draw takes that many parts at random, one image of each, and trains `patchcore --preset default` on them. The
+rate is the default for so many images, and what came of it on the test images stands beside it.
 """
 
 from __future__ import annotations
@@ -24,8 +23,6 @@ from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.groups import group_images
 from edgead.detector import Detector
 from edgead.report.evaluate import evaluate
-
-FOLDS = 5
 
 
 def main(arguments: list[str]) -> None:
@@ -58,7 +55,7 @@ def measure(data: PanelSet, count: int, seed: int) -> tuple[float, float, float,
         for path in draw(data, count, seed):
             (good / path.name).symlink_to(path.resolve())
         (setting,) = build_settings(["default"])
-        plan = GoodImages(Path(work), "good", folds=FOLDS, group="none")
+        plan = GoodImages(Path(work), "good", group="none")
         artifact, _ = train_from_folder(plan, Path(work) / "model", setting.of(data))
         with Detector(artifact, runtime="onnxruntime") as detector:
             evaluation = evaluate(detector, find_test_images(data.folder))

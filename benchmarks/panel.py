@@ -15,8 +15,6 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +23,11 @@ from benchmarks.panel_results import Results, image_rows, result_key
 from benchmarks.panel_sets import PanelSet, find_sets
 from benchmarks.panel_settings import Setting, build_settings, read_presets
 from benchmarks.panel_tables import tables
-from edgead.calibration.conformal import CalibrationError
-from edgead.calibration.plan import OFFERED_RATES, plan_calibration
-from edgead.dataset.folders import find_good_images, find_test_images
-from edgead.dataset.groups import group_images
+from edgead.dataset.folders import find_test_images
 from edgead.detector import Detector
 from edgead.errors import EdgeadError
 from edgead.profiling.contention import OtherLoad, describe_use
 from edgead.report.evaluate import evaluate
-
-FALSE_REJECT_RATE = 0.05
 
 Work = Callable[[PanelSet], dict[str, Any]]
 Measure = Callable[[PanelSet, Setting, Path], dict[str, Any]]
@@ -61,9 +54,8 @@ def measure_setting(data: PanelSet, setting: Setting, model: Path) -> dict[str, 
     from edgead.training.from_folder import train_from_folder
     from edgead.training.good_images import GoodImages
 
-    asked = asked_rate(data)
     started = time.perf_counter()
-    good = GoodImages(data.folder, false_reject_rate=asked, group=data.group)
+    good = GoodImages(data.folder, group=data.group)
     artifact, _ = train_from_folder(good, model, setting.of(data), detector=setting.detector)
     train_s = time.perf_counter() - started
     tests = find_test_images(data.folder)
@@ -77,7 +69,6 @@ def measure_setting(data: PanelSet, setting: Setting, model: Path) -> dict[str, 
     return {
         "measures": {**measures, "train_s": train_s, **fastest(times)},
         "images": image_rows(evaluation.outcomes, data),
-        "asked_rate": asked,
         "groups": groups["groups"],
         "calibration_groups": groups["held_out_groups"],
         "calibration": limits.model_dump(mode="json") if limits else None,
@@ -85,23 +76,6 @@ def measure_setting(data: PanelSet, setting: Setting, model: Path) -> dict[str, 
         "frame_times": times,
         "other_load": describe_use(load.use()).removeprefix("; "),
     }
-
-
-@cache
-def asked_rate(data: PanelSet) -> float:
-    """The rate that the panel asks for, or the strictest of those offered that the groups of the good images support.
-
-    Raises
-    ------
-    CalibrationError
-        The groups are too few for any of them.
-    """
-    groups = group_images(find_good_images(data.folder), data.group, data.folder)
-    *stricter, last = (rate for rate in OFFERED_RATES if rate >= FALSE_REJECT_RATE)
-    for rate in stricter:
-        with suppress(CalibrationError):
-            return plan_calibration(groups.count, rate, what=groups.unit)[1]
-    return plan_calibration(groups.count, last, what=groups.unit)[1]
 
 
 def _measure_missing(options: argparse.Namespace, results: Results, only: list[str]) -> None:

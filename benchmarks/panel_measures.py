@@ -32,12 +32,16 @@ def measure_outcomes(outcomes: Sequence[Outcome], threshold: float | None) -> di
     """
     labels = np.array([outcome.image.is_defective for outcome in outcomes])
     scores = np.array([outcome.image_score for outcome in outcomes])
-    shipped = {"false_rejects": None, "escapes": None}
+    shipped = {"false_rejects": None, "reviews": None, "escapes": None, "escapes_same": None, "passed": None}
     if threshold is not None:
         decisions = np.array([outcome.decision for outcome in outcomes])
+        rejected = float(np.mean(decisions[~labels] == "reject"))
         shipped = {
-            "false_rejects": float(np.mean(decisions[~labels] == "reject")),
-            "escapes": float(np.mean(decisions[labels] == "ok")),
+            "false_rejects": rejected,
+            "reviews": float(np.mean(decisions[~labels] == "review")),
+            "escapes": float(np.mean(decisions[labels] != "reject")),
+            "escapes_same": escapes_at(labels, scores, rejected),
+            "passed": float(np.mean(decisions[labels] == "ok")),
         }
     return {
         "image_AUROC": metrics.auroc(labels, scores),

@@ -17,6 +17,8 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.colors import ListedColormap  # noqa: E402
+from matplotlib.patches import Patch  # noqa: E402
 
 from edgead.artifact.manifest import Calibration  # noqa: E402
 from edgead.calibration.conformal import conformal_threshold  # noqa: E402
@@ -24,6 +26,7 @@ from edgead.drift import DriftWatch  # noqa: E402
 from edgead.drift.camera_view import CameraView  # noqa: E402
 from edgead.kernels import NearestPatches  # noqa: E402
 from edgead.memory_bank.coreset import BankRule, choose_memory_bank  # noqa: E402
+from edgead.memory_bank.folds import FOLDS, deal_folds  # noqa: E402
 
 FOLDER = Path(__file__).parent.parent / "figures"
 GOOD, BAD, KEPT = "#9aa5b1", "#d1495b", "#00798c"
@@ -53,6 +56,26 @@ def patchcore(axes: Axes) -> None:
         )
     axes.set(aspect="equal", xticks=[], yticks=[], xlim=(-1.9, 6.6))
     axes.legend(loc="lower right")
+
+
+def folds(axes: Axes) -> None:
+    """Which images teach and which are scored, fold by fold, and in what ships."""
+    count = 60
+    fold = deal_folds(range(count), 0)
+    order = np.argsort(fold, kind="stable")
+    used = np.array([*(fold[order] == number for number in range(FOLDS)), np.zeros(count, bool)], float)
+    axes.imshow(used, cmap=ListedColormap([GOOD, KEPT]), aspect="auto", interpolation="nearest")
+    axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(FOLDS + 2) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", lw=1.5)
+    axes.tick_params(which="both", length=0)
+    axes.axhline(FOLDS - 0.5, color="white", lw=8)
+    axes.set_yticks([*range(FOLDS), FOLDS], [*(f"without fold {number + 1}" for number in range(FOLDS)), "what ships"])
+    axes.set_xticks([])
+    axes.set_xlabel("60 good images")
+    axes.spines[:].set_visible(False)
+    handles = [Patch(color=GOOD, label="learnt"), Patch(color=KEPT, label="scored as a stranger: makes the limit")]
+    axes.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
 
 
 def guarantee(axes: Axes) -> None:
@@ -181,7 +204,7 @@ def precisions(axes: Axes) -> None:
 
 
 DRAWN: dict[str, Callable[[Axes], None]] = {
-    each.__name__: each for each in (patchcore, guarantee, conformal, drift, precisions, exact_search)
+    each.__name__: each for each in (patchcore, folds, guarantee, conformal, drift, precisions, exact_search)
 }
 HEIGHTS = {"conformal": 2.2, "patchcore": 4.6}
 

@@ -28,6 +28,8 @@ _OF_IMAGES = (
     "skip_bad",
     "folds",
     "guarantee",
+    "defects",
+    "costs",
     "group",
     "normal_dir",
     "paths",

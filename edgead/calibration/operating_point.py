@@ -125,15 +125,12 @@ def cheapest_rate(
 
     best = chosen(np.ones(count), np.ones(len(found)))
     rng = np.random.default_rng(seed)
-    again = [
-        chosen(
-            rng.multinomial(count, np.full(count, 1 / count)),
-            rng.multinomial(len(found), np.full(len(found), 1 / len(found))),
-        )
-        for _ in range(_RESAMPLES)
-    ]
+
+    def drawn(size: int) -> np.ndarray:
+        return rng.multinomial(size, np.full(size, 1 / size))
+
+    again = [chosen(drawn(count), drawn(len(found))) for _ in range(_RESAMPLES)]
     low, high = np.percentile([rate_of(limits[i]) for i in again], (5, 95))
     rejected = float((above[best] * share).sum() / count)
-    return Cheapest(
-        rate_of(limits[best]), float(costs.of(float(passed[best].mean()), rejected)), float(low), float(high)
-    )
+    cost = float(costs.of(float(passed[best].mean()), rejected))
+    return Cheapest(rate_of(limits[best]), cost, float(low), float(high))

@@ -10,6 +10,7 @@ import typer
 
 from edgead.artifact.folder import check_destination
 from edgead.artifact.manifest_file import MANIFEST
+from edgead.calibration.operating_point import Costs
 from edgead.cli.advice import advise
 from edgead.cli.app import (
     Align,
@@ -22,12 +23,15 @@ from edgead.cli.app import (
     ReviewRate,
     Seed,
     app,
+    find_images,
     print_report,
     read_numbers,
     read_setting,
 )
 from edgead.cli.choices import Detector, Device, DeviceName, TeacherSize
 from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
+from edgead.cli.limits import print_points
+from edgead.errors import SettingsError
 from edgead.tune import AUTO
 
 if TYPE_CHECKING:
@@ -75,6 +79,15 @@ def train(
     folds: Annotated[
         int, typer.Option(min=0, help="Of detectors that train a network: cross, by so many more trainings.")
     ] = 0,
+    defects: Annotated[
+        list[Path] | None,
+        typer.Option(help="Images of known defects or folders of them: never learnt, they show what each limit finds."),
+    ] = None,
+    cost_escape: Annotated[
+        float | None, typer.Option(help="Cost of a defect that passes: with the next two, take the cheapest limit.")
+    ] = None,
+    cost_reject: Annotated[float | None, typer.Option(help="Cost of a good part that is rejected.")] = None,
+    defect_rate: Annotated[float | None, typer.Option(help="Share of the parts that come which is defective.")] = None,
     group: Group = "auto",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     clean: Annotated[
@@ -111,6 +124,7 @@ def train(
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group, clean=clean)
     good = replace(good, tiles=tiles, ignore=tuple(ignore or ()), align=align, guarantee=guarantee)
+    good = replace(good, defects=find_images(defects or []), costs=_costs(cost_escape, cost_reject, defect_rate))
     replaced = (output / MANIFEST).is_file()
     with stage_bars() as progress:
         of_preset, account = preset_settings(good, detector, preset, latency_ms, progress, chosen)
@@ -127,7 +141,16 @@ def train(
         stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     print_report(report, json, lambda: _table(report))
     if not json:
+        print_points(artifact, good.defects)
         print(*advise(artifact, data, replaced), sep="\n")
+
+
+def _costs(escape: float | None, reject: float | None, defective: float | None) -> Costs | None:
+    if escape is None and reject is None and defective is None:
+        return None
+    if escape is None or reject is None or defective is None:
+        raise SettingsError("--cost-escape, --cost-reject and --defect-rate are for each other: give all three")
+    return Costs(escape, reject, defective)
 
 
 def _table(report: dict[str, Any]) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
@@ -12,6 +12,7 @@ import numpy as np
 from edgead.artifact.folder import Artifact, write_manifest
 from edgead.artifact.manifest import Calibration, CalibrationMethod, Golden, Manifest
 from edgead.calibration.conformal import calibrate
+from edgead.calibration.operating_point import Costs, cheapest_rate
 from edgead.dataset.folders import Progress
 from edgead.detector import Detector, Measurement
 from edgead.images.files import load_image, write_image
@@ -28,7 +29,8 @@ class CalibrationPlan:
     with `scores` from cross-validation. `groups` has the group of each; it is empty where each is its own. At most
     `most_defective` of them are defective, where nobody has labelled them. Without a `false_reject_rate` there are no
     thresholds yet, and the images are golden parts, which were learnt, or what a detector that learns from nothing will
-    see.
+    see. With `costs` the rates are those at which a part costs least, by images of known `defects`; they are never
+    learnt.
     """
 
     images: Sequence[Path]
@@ -38,6 +40,8 @@ class CalibrationPlan:
     groups: Sequence[int] = ()
     most_defective: float = 0.0
     folds: Sequence[int] = ()
+    defects: Sequence[Path] = ()
+    costs: Costs | None = None
 
     @property
     def method(self) -> CalibrationMethod | None:
@@ -92,9 +96,16 @@ def complete_artifact(
             return _complete_without_thresholds(detector, draft, plan.images)
         good = plan.scores or measure_good(detector, plan.images, progress, folds=plan.folds)
         golden = _write_golden(detector, plan, good.scores, draft)
+        defects = [detector.measure(load_image(path)).image_score for path in plan.defects]
+    rates = plan.false_reject_rate, plan.review_rate
+    if plan.costs is not None:
+        cheapest = cheapest_rate(good.scores, plan.groups, defects, plan.costs)
+        rates = cheapest.rate, None
+        facts = {"rate": cheapest.rate, "cost": cheapest.cost, "low": cheapest.low, "high": cheapest.high}
+        training = {**manifest.training, "costs": {**asdict(plan.costs), "defects": len(defects), **facts}}
+        manifest = manifest.model_copy(update={"training": training})
     calibration = good.calibrate(
-        plan.false_reject_rate,
-        plan.review_rate,
+        *rates,
         groups=plan.groups,
         method=plan.method,
         most_defective=plan.most_defective,
@@ -105,7 +116,7 @@ def complete_artifact(
             manifest,
             plan.images,
             good.scores,
-            false_reject_rate=plan.false_reject_rate,
+            false_reject_rate=calibration.false_reject_rate,
             groups=plan.groups,
             folds=plan.folds,
         )

@@ -52,8 +52,8 @@ def spacing(bank: np.ndarray) -> float:
 class Merged:
     """A bank of the same size with new patches in it.
 
-    `bank` is (m, d); `new` (m,) says which of its rows are new, each in the place of an old one that was given up. Every
-    row given up, and every new patch that was offered, is within `radius` of a row of the bank.
+    `bank` is (m, d); `new` (m,) says which of its rows are new, each in the place of an old one that was given up.
+    Every row given up, and every new patch that was offered, is within `radius` of a row of the bank.
     """
 
     bank: np.ndarray

@@ -17,7 +17,7 @@ from edgead.kernels import NearestPatches
 
 FOLDS = 10
 # Of a patch's nearest rows so many are looked at for one that another fold gave.
-_NEIGHBORS = 8
+_NEIGHBORS = 4
 _BLOCK = 65536
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -241,30 +242,39 @@ class PatchCore(Method[PatchCoreConfig]):
             of_patch = np.repeat(folds, of_image)
             self.row_folds = of_patch[chosen, None].astype(np.float32)
             self.stand_ins = find_stand_ins(patches, of_patch, chosen)
-        del patches
         if self.config.by_place and self.config.fill == "stretch":
-            self._fit_usual(images, folds, groups, partial(course.progress, "compare parts"))
+            whole = patches.reshape(len(images), *self.grid, -1) if of_image == math.prod(self.grid) else None
+            self._fit_usual(images, whole, folds, groups, partial(course.progress, "compare parts"))
+        del patches
         if isinstance(self.network, FusedFeatures):
             progress = partial(course.progress, "fit global score")
             self._fit_global(self.network, images, chosen // of_image, course.device, progress)
 
     def _fit_usual(
-        self, images: Sequence[np.ndarray], folds: np.ndarray, groups: Sequence[int], progress: Progress
+        self,
+        images: Sequence[np.ndarray],
+        features: np.ndarray | None,
+        folds: np.ndarray,
+        groups: Sequence[int],
+        progress: Progress,
     ) -> None:
-        """Find what is usual at each place."""
+        """Find what is usual at each place; `features` (n, h, w, d) of the images are None where not all were kept."""
         looked_at = look_at(groups, self.config.seed)
         if not len(looked_at) or self.memory_bank is None or self.row_folds is None or self.stand_ins is None:
             return
 
-        def features() -> Iterator[np.ndarray]:
-            for done, pick in enumerate(looked_at, 1):
-                with torch.inference_mode():
-                    outputs = self.network(torch.from_numpy(images[int(pick)])[None])
-                yield (outputs[0] if isinstance(outputs, tuple) else outputs)[0].numpy()
+        def each() -> Iterator[np.ndarray]:
+            for done, pick in enumerate(looked_at.tolist(), 1):
+                if features is not None:
+                    yield features[pick]
+                else:
+                    with torch.inference_mode():
+                        outputs = self.network(torch.from_numpy(images[pick])[None])
+                    yield (outputs[0] if isinstance(outputs, tuple) else outputs)[0].numpy()
                 progress(done, len(looked_at))
 
         bank_without = partial(without_fold, self.memory_bank, self.row_folds, self.stand_ins)
-        maps = left_out_maps(features(), folds[looked_at], bank_without, self.config.num_neighbors)
+        maps = left_out_maps(each(), folds[looked_at], bank_without, self.config.num_neighbors)
         self.usual_scores = fit_usual_scores(np.array(list(maps)))
 
     def _fit_global(

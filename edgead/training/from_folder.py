@@ -187,6 +187,8 @@ def train_from_folder(
         split.review_rate,
         groups=split.groups.of(calibration),
         folds=[fold_of[path] for path in calibration if fold_of],
+        defects=good.defects,
+        costs=good.costs,
     )
     if split.crosses and not model.leaves_out:
         provenance["folds"] = good.folds or FOLDS

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgead.artifact.manifest import LearnsFrom, Preprocessing
+from edgead.calibration.operating_point import Costs
 from edgead.calibration.plan import choose_rates, plan_calibration
 from edgead.dataset.folders import (
     find_good_images,
@@ -99,6 +100,11 @@ class GoodImages:
     tiles : "auto", int or str, optional
         Cut each image, or its region, into tiles: their size, or "SIZE,OVERLAP", in pixels of the images.
 
+    defects : sequence of Path
+        Images of known defects, which are never learnt: they show what a limit finds.
+    costs : Costs, optional
+        Take the limit at which a part costs least, by the defects, instead of a rate.
+
     Raises
     ------
     SettingsError
@@ -119,8 +125,14 @@ class GoodImages:
     align: str | Path | None = None
     tiles: AskedTiles | str | int | None = None
     guarantee: str | None = None
+    defects: Sequence[Path] = ()
+    costs: Costs | None = None
 
     def __post_init__(self) -> None:
+        if self.costs is not None and not self.defects:
+            raise SettingsError("costs need known defects: name some with --defects")
+        if self.costs is not None and (self.false_reject_rate is not None or self.review_rate is not None):
+            raise SettingsError("give either costs, which choose the limit, or --false-reject-rate and --review-rate")
         if self.guarantee not in (None, "cross", "split"):
             raise SettingsError(f"guarantee {self.guarantee!r}: choose cross or split")
         if self.guarantee == "split" and self.folds:
