@@ -104,8 +104,8 @@ def what_to_install(reasons: list[str]) -> str:
         return ""
     counts = ", ".join(f"{count} {packages.split()[0]}" for packages, count in sorted(skipped.items()))
     return (
-        f"{sum(skipped.values())} tests were skipped for lack of packages ({counts}): "
-        f"sudo apt install {' '.join(sorted(skipped))}"
+        f"tests skipped for lack of packages: {sum(skipped.values())} ({counts}); "
+        f"they need: sudo apt install {' '.join(sorted(skipped))}"
     )
 
 
