@@ -14,10 +14,12 @@ demo: $(VENV)/train,daemon.stamp
 	$(VENV)/bin/edgead demo --output out/demo --preset $(PRESET) $(if $(DATA),--data "$(DATA)")
 
 test: $(VENV)/dev.stamp
+	@$(VENV)/bin/python tests/system_packages.py
 	$(VENV)/bin/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
 
 # Everything, also what takes long: half an hour and more.
 test-all: $(VENV)/dev.stamp
+	@$(VENV)/bin/python tests/system_packages.py
 	$(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal -m '' $(ARGS)
 	.ci/sanitize
 	.ci/versions

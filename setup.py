@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
@@ -17,12 +18,17 @@ HERE = Path(__file__).resolve().parent
 NO_COMPILER = """
 edgead compiles its kernels and found no C++20 compiler. Install one (Debian: apt install g++) or name one
 in CXX. To install without native code (numpy kernels, far slower), set EDGEAD_NATIVE=0."""
+NO_HEADERS = """
+edgead compiles its kernels and found no headers of this Python. Install them (Debian: apt install python3-dev). To
+install without native code (numpy kernels, far slower), set EDGEAD_NATIVE=0."""
 
 
 class CMakeBuild(build_ext):
     def build_extension(self, ext: Extension) -> None:
         if not any(map(shutil.which, filter(None, [os.environ.get("CXX"), "c++", "g++", "clang++"]))):
             raise SystemExit(NO_COMPILER)
+        if not Path(sysconfig.get_path("include"), "Python.h").exists():
+            raise SystemExit(NO_HEADERS)
         import pybind11  # a build requirement: absent when only metadata is asked for
 
         build = Path(self.build_temp).resolve()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import json
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,8 +12,8 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
 from patience import MOST_S
+from system_packages import require
 
 USER, PASSWORD = "line7", "hunter2-is-secret"
 
@@ -31,18 +30,11 @@ def wait_for_port(process: subprocess.Popen, port: int, log: Path) -> None:
             time.sleep(0.02)
 
 
-def find_mosquitto() -> str:
-    found = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
-    if not found or not shutil.which("mosquitto_passwd"):
-        pytest.skip("MQTT NOT TESTED: install Debian's mosquitto")
-    return found
-
-
 class Broker:
     """Keeps its sessions in a folder over a restart, as a broker in production does."""
 
     def __init__(self, folder: Path, *, tls: bool = False):
-        self._program = find_mosquitto()
+        self._program = require("mosquitto")
         folder.mkdir()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
+from system_packages import require
 
 # Ends what hangs; measures nothing, for other tests share the cores.
 MOST_S = 30
@@ -25,9 +24,7 @@ def chromium() -> Iterator[Any]:
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=1000 * MOST_S)
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("THE PAGE IS NOT TESTED: no chromium (Debian: apt install chromium)")
+    path = require("chromium")
     with sync_playwright() as playwright:
         # As root it has no sandbox, and containers often have a small /dev/shm. Whatever its build's default: no sound
         # before somebody has touched the page.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,14 +15,46 @@ from browser import chromium
 from exported import share_tracings
 from fakes import full_disk
 from hypothesis import settings
+from system_packages import what_to_install
 
 from edgead.synthetic import write_dataset
+
+# EDGEAD_REQUIRE=all: what is NOT TESTED fails, but for what needs a GPU.
+ALL_REQUIRED = "all" in os.environ.get("EDGEAD_REQUIRE", "").split(",")
+_NOT_TESTED = re.compile(r"(?!.*(CUDA|GPU)).*NOT TESTED", re.IGNORECASE)
 
 Once = Callable[[str, Callable[[Path], object]], Path]
 
 # How long an example takes is up to what else the machine does.
 settings.register_profile("edgead", deadline=None)
 settings.load_profile("edgead")
+
+
+def _refuse_skip(report: Any) -> Any:
+    if ALL_REQUIRED and report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2]
+        if _NOT_TESTED.match(reason):
+            report.outcome, report.longrepr = "failed", f"EDGEAD_REQUIRE=all: {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Iterator[None]:
+    return _refuse_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    return _refuse_skip((yield))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Say what to install in the last line, after what pytest counts."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal and not hasattr(config, "workerinput"):
+        skipped = [report.longrepr[2] for report in terminal.stats.get("skipped", [])]
+        if line := what_to_install(skipped):
+            terminal.write_line(line)
 
 
 @pytest.fixture(scope="session")

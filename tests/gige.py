@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import secrets
@@ -12,7 +11,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+from system_packages import require
 
 PROGRAM = """
 import ctypes, sys, time
@@ -51,10 +50,7 @@ class VirtualCamera:
 @contextmanager
 def virtual_camera():
     """Start one; skips loudly without Aravis. GigE Vision has one port: tests that run side by side take turns."""
-    try:
-        ctypes.CDLL("libaravis-0.8.so.0")
-    except OSError:
-        pytest.skip("the library Aravis (libaravis-0.8-0) is not installed: GigE Vision is not tested")
+    require("aravis")
     with open(Path(tempfile.gettempdir()) / "edgead-test-gige.lock", "w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         camera = VirtualCamera()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 from pathlib import Path
 
 import numpy as np
-import pytest
 from broker import wait_for_port, write_certificates
 from patience import MOST_S
+from system_packages import require
 
 from edgead.artifact.folder import new_artifact, write_manifest
 from edgead.artifact.manifest import Manifest, Preprocessing
@@ -23,18 +22,11 @@ USER, PASSWORD = "line7", "hunter2-is-secret"
 _HASH = "$2b$05$abcdefghijklmnopqrstuulgIDmuT0WuprQt/YPkxHK8OoiL4XjLy"
 
 
-def find_registry() -> str:
-    found = shutil.which("docker-registry") or shutil.which("/usr/bin/docker-registry")
-    if not found:
-        pytest.skip("REGISTRY NOT TESTED: install Debian's docker-registry")
-    return found
-
-
 class RealRegistry:
     """Keeps what it has in a folder over a restart."""
 
     def __init__(self, folder: Path, *, guarded: bool = False, tls: bool = False):
-        self._program = find_registry()
+        self._program = require("docker-registry")
         folder.mkdir()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from fakes import free_port, numbered, read_number, write_video
 from patience import MOST_S, wait_until
+from system_packages import require
 
 from edgead.components.options import NoOptions
 from edgead.images.files import write_image
@@ -99,6 +100,7 @@ class Stream:
 def stream():
     if not ffmpeg_refuses():
         pytest.skip("this OpenCV's cameras are asked for redirects first, and the server has one client")
+    require("ffmpeg")
     server = Stream()
     yield server
     server.kill()

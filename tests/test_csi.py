@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from contextlib import closing
@@ -11,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 from patience import MOST_S
+from system_packages import require
 
 from edgead.sources import Limits, SourceError, csi, open_source
 from edgead.sources.csi import CsiOptions, csi_source, gstreamer_command, rpicam_command
@@ -19,9 +19,6 @@ from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
 
 LIMITS = Limits(open_timeout_s=10, read_timeout_s=1)
-needs_gstreamer = pytest.mark.skipif(
-    not shutil.which("gst-launch-1.0"), reason="GSTREAMER NOT TESTED: apt install gstreamer1.0-tools"
-)
 # rpicam-vid's stand-in: as many frames as the name of its camera says, then it hangs or ends.
 RPICAM = """#!{python}
 import argparse, sys, time
@@ -84,9 +81,9 @@ def test_a_machine_without_a_program_says_what_to_install(monkeypatch, tmp_path)
         open_source("csi://0")
 
 
-@needs_gstreamer
 @pytest.mark.parametrize("width", [64, 61])  # rows of 183 bytes are filled up to 184
 def test_gstreamer_gives_frames(monkeypatch, width):
+    require("gstreamer")
     monkeypatch.setattr(csi, "csi_source", lambda *_, **__: "videotestsrc is-live=true pattern=red")
     monkeypatch.setattr(csi, "_RPICAM", ())
     with closing(open_source(f"csi://0?width={width}&height=49")) as source:
@@ -96,8 +93,8 @@ def test_gstreamer_gives_frames(monkeypatch, width):
     assert len(frames) == 5 and all(np.abs(frame.image.astype(int) - red).max() <= 2 for frame in frames)
 
 
-@needs_gstreamer
 def test_what_gstreamer_lacks_is_quoted():
+    require("gstreamer")
     command = gstreamer_command("nosuchsource", CsiOptions())
     with pytest.raises(SourceError, match='csi://0: gst-launch-1.0 gives no frame: .*no element "nosuchsource"'):
         ProgramCapture("csi://0", command, RawFrames(64, 48, "bgr"), LIMITS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes.util
 import json
 import os
 import random
@@ -11,12 +10,12 @@ import signal
 import socket
 import sqlite3
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from daemons import START, check_records, conveyor, make_site, started, wait_for, write_site
 from fakes import edit_manifest, mjpeg_server
+from system_packages import require
 
 from edgead.artifact.folder import Artifact, write_manifest
 
@@ -358,13 +357,6 @@ def test_a_recording_does_not_wait_for_a_pipeline_that_has_died(trained_model, t
     check_records(daemon)
 
 
-def libfaketime():
-    found = list(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-    if not found or ctypes.util.find_library("c") is None:
-        pytest.skip("THE CLOCK SET BACK NOT TESTED: libfaketime is missing (apt install faketime)")
-    return found[0]
-
-
 def test_the_clock_set_back_changes_nothing_but_what_people_read(trained_model, tmp_path):
     clock = tmp_path / "clock"
 
@@ -375,7 +367,7 @@ def test_the_clock_set_back_changes_nothing_but_what_people_read(trained_model, 
     set_clock("+0s")
     environment = {
         **os.environ,
-        "LD_PRELOAD": str(libfaketime()),
+        "LD_PRELOAD": require("faketime"),
         "FAKETIME_TIMESTAMP_FILE": str(clock),
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",

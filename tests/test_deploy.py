@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 from fake_daemon import FakeDaemon
+from system_packages import require
 
 from edgead.daemon.http.metrics import build_registry
 from edgead.site.load import load_site
@@ -60,10 +60,9 @@ def test_every_alert_says_of_what_it_speaks(rule, samples):
 
 
 def test_prometheus_takes_the_rules(tmp_path):
-    if not shutil.which("promtool"):
-        pytest.skip("RULES NOT TESTED BY PROMETHEUS: promtool is not installed")
+    promtool = require("promtool")
     for kind, name in (("rules", "alerts.yaml"), ("config", "prometheus.yaml")):
-        command = ["promtool", "check", kind, *(["--syntax-only"] if kind == "config" else []), MONITORING / name]
+        command = [promtool, "check", kind, *(["--syntax-only"] if kind == "config" else []), MONITORING / name]
         checked = subprocess.run(command, capture_output=True, text=True)
         assert checked.returncode == 0, checked.stdout + checked.stderr
 
@@ -88,8 +87,7 @@ STORIES = {
 
 
 def test_alerts_come_when_they_should_and_not_before(tmp_path):
-    if not shutil.which("promtool"):
-        pytest.skip("RULES NOT TESTED BY PROMETHEUS: promtool is not installed")
+    promtool = require("promtool")
     tests = []
     for alert, (series, calm, alarmed) in STORIES.items():
         given = [{"series": name, "values": values} for name, _, values in (one.partition(" ") for one in series)]
@@ -102,7 +100,7 @@ def test_alerts_come_when_they_should_and_not_before(tmp_path):
     file = tmp_path / "test.yaml"
     rules = [str(MONITORING / "alerts.yaml")]
     file.write_text(yaml.safe_dump({"rule_files": rules, "evaluation_interval": "1m", "tests": tests}))
-    checked = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True)
+    checked = subprocess.run([promtool, "test", "rules", file], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 

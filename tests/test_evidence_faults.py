@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from fakes import full_disk
 from patience import wait_until
+from system_packages import require
 from test_evidence import keep, open_store, read_image
 from verdicts import Line, ids
 
@@ -331,17 +332,10 @@ store.close()
 """
 
 
-def faketime_library():
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-    if not found:
-        pytest.skip("THE SYSTEM'S CLOCK WAS NOT SET BACK: install Debian's libfaketime")
-    return str(found[0])
-
-
 def test_the_systems_clock_set_back_under_way_changes_no_order(tmp_path):
     (tmp_path / "time").write_text("+0")
     clock = {
-        "LD_PRELOAD": faketime_library(),
+        "LD_PRELOAD": require("faketime"),
         "FAKETIME_TIMESTAMP_FILE": str(tmp_path / "time"),
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",

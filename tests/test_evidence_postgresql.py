@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from patience import wait_until
 from sqlalchemy import delete, event
+from system_packages import require
 from test_evidence import keep
 from test_evidence_versions import check_that_all_is_kept, killer_after
 from verdicts import Line, ids
@@ -74,13 +75,11 @@ class Server:
 @pytest.fixture(scope="module")
 def server():
     pytest.importorskip("psycopg", reason="POSTGRESQL NOT TESTED: pip install 'edgead[postgresql]'")
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not binaries:
-        pytest.skip("POSTGRESQL NOT TESTED: install Debian's postgresql")
+    binaries = Path(require("postgresql")).parent
     if os.geteuid() == 0 and "postgres" not in {entry.pw_name for entry in pwd.getpwall()}:
         pytest.skip("POSTGRESQL NOT TESTED: it refuses to run as root, and there is no user postgres")
     with tempfile.TemporaryDirectory(prefix="edgead-postgresql-") as folder:
-        server = Server(binaries[-1], Path(folder))
+        server = Server(binaries, Path(folder))
         server.start()
         yield server
         server.stop()

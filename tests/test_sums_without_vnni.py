@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from system_packages import require
 
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
@@ -71,9 +71,7 @@ def share(engine: str, kernel: int, group: int, folder) -> float:
     pytest.importorskip(engine)
     emulator = []
     if engine == "onnxruntime":  # chooses its kernels by what the CPU says of itself
-        if shutil.which("qemu-x86_64") is None:
-            pytest.skip("needs qemu-user")
-        emulator = ["qemu-x86_64", "-cpu", "Haswell"]
+        emulator = [require("qemu"), "-cpu", "Haswell"]
     model = graph(kernel, group)
     onnx.save(model, folder / "model.onnx")
     np.save(folder / "image.npy", np.full((1, CHANNELS, SIDE, SIDE), LARGEST_INPUT, np.float32))

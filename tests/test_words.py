@@ -33,8 +33,13 @@ EXEMPT_PARTS = re.compile(r"new Promise\(|[\"/]pictures")
 
 
 def texts():
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
-    names = listed.stdout.split() or [str(path.relative_to(ROOT)) for path in ROOT.rglob("*")]
+    try:
+        names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    except FileNotFoundError:
+        names = []
+    if not names:  # no git here or none that opens this folder: all but what `make` writes
+        found = (path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*"))
+        names = [name for name in found if not name.startswith((".venv/", "build/", "out/"))]
     for name in names:
         path = ROOT / name
         if path.suffix in KINDS and name not in EXEMPT and path.is_file() and not name.startswith("edgead/export/"):

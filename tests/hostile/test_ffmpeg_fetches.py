@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
+from system_packages import require
 
 from edgead.sources import SourceError, network, open_source, redirects
 
@@ -39,7 +40,8 @@ def stream(tmp_path_factory):
     """Two seconds of MPEG-TS."""
     file = tmp_path_factory.mktemp("stream") / "line.ts"
     source = ["-f", "lavfi", "-i", "testsrc=size=160x120:rate=25", "-t", "2"]
-    subprocess.run(["ffmpeg", "-loglevel", "quiet", *source, "-c:v", "mpeg2video", "-f", "mpegts", file], check=True)
+    command = [require("ffmpeg"), "-loglevel", "quiet", *source, "-c:v", "mpeg2video", "-f", "mpegts", file]
+    subprocess.run(command, check=True)
     return file.read_bytes()
 
 
