@@ -21,7 +21,7 @@ from edgead.calibration.conformal import (
 )
 from edgead.calibration.extreme_value import TailError
 from edgead.calibration.group_conformal import Ranking, group_threshold, one_of_each
-from edgead.calibration.plan import GROUPS, choose_rates, plan_calibration
+from edgead.calibration.plan import GROUPS, plan_calibration
 from edgead.metrics import Rate
 
 scores_of = st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=60)
@@ -116,8 +116,6 @@ def test_the_plan_counts_groups():
     with pytest.raises(CalibrationError, match="needs 99 groups of good images held out .* found 112: .* least 0.0176"):
         plan_calibration(112, 0.01, what=GROUPS)
     assert plan_calibration(112, 0.0176, what=GROUPS) == (56, 0.0176)
-    with pytest.raises(CalibrationError, match="needs 99 groups of good images, found 98: add 1 or ask .* 0.0102"):
-        choose_rates(98, 0.01, None, what=GROUPS)
 
 
 def test_one_score_of_each_group():

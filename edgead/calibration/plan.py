@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from edgead.calibration.conformal import CalibrationError, check_review_rate, images_needed, rounded_up
 from edgead.calibration.extreme_value import FEWEST_SCORES, FURTHEST
 from edgead.calibration.group_conformal import have_several
 
-# Rates taken when none is asked for, the strictest that the images support comfortably first. A stricter one passes
-# more defects than it saves good parts, unless those are dear: see `docs/how-to/thresholds.md`.
+# Rates taken when none is asked for, the strictest that the images support comfortably first. Stricter ones pass far
+# more defects: see `docs/explanation/good-images.md`.
 OFFERED_RATES = (0.05, 0.1, 0.2)
-# A limit is at least the third highest of the good scores: what one image says does not move it far.
-ABOVE = 3
+# With the first of them, parts up to this rate go to review. With few images as many are rejected as anybody looks at.
+REVIEW_RATE = 0.1
+# So many good images lie above a limit that is taken without asking: what one image says does not move it far.
+ABOVE = 2
 
 IMAGES, GROUPS = "good images", "groups of good images"
 
@@ -50,18 +51,21 @@ def plan_calibration(
 
 
 def choose_rates(
-    count: int, false_reject_rate: float | None, review_rate: float | None, *, what: str = IMAGES
+    images: int,
+    false_reject_rate: float | None,
+    review_rate: float | None,
+    *,
+    groups: int | None = None,
 ) -> tuple[float, float]:
     """Choose the rates of thresholds that are made from every good image, each scored by what had not learnt it.
 
     Parameters
     ----------
-    count : int
-        Images, or groups of them.
+    images : int
     false_reject_rate, review_rate : float, optional
-        By default those of `default_rates`.
-    what : str
-        As for `plan_calibration`.
+        By default `strictest_rate`, and `REVIEW_RATE` where that is the first of `OFFERED_RATES`.
+    groups : int, optional
+        That the images are in; by default each is its own.
 
     Returns
     -------
@@ -73,9 +77,12 @@ def choose_rates(
     CalibrationError
         The images cannot support the rate, or the review rate does not fit.
     """
+    count, what = _unit(images, groups)
     rate = false_reject_rate
     if rate is None:
-        rate = strictest_rate(count, what)
+        rate = strictest_rate(images, groups)
+        if review_rate is None and rate == OFFERED_RATES[0]:
+            review_rate = REVIEW_RATE
     elif images_needed(rate) > count:
         raise CalibrationError(
             f"a false-reject rate of {rate:.4g} needs {images_needed(rate)} {what}, found {count}: add "
@@ -103,26 +110,33 @@ def check_recalibration(images: int, rate: float, extrapolate: bool, groups: Seq
     )
 
 
-def comfortable(rate: float) -> int:
-    """How many images, or groups of them, support a rate with some of them above the threshold."""
-    return math.ceil(ABOVE / rate - 1 - 1e-9)
+def comfortable(rate: float, images: int, groups: int | None = None) -> bool:
+    """Do `ABOVE` of so many images, in so many groups, lie above the threshold for a rate?"""
+    count, _ = _unit(images, groups)
+    return images / count * (rate * (count + 1) - 1) >= ABOVE - 1e-9 if count else False
 
 
-def strictest_rate(count: int, what: str = IMAGES) -> float:
-    """The strictest of `OFFERED_RATES` that so many images or groups support comfortably, or else the last.
+def strictest_rate(images: int, groups: int | None = None) -> float:
+    """The strictest of `OFFERED_RATES` that the images support comfortably, or else the last.
 
     Raises
     ------
     CalibrationError
         They do not support that either; says how many are needed.
     """
-    rate = next((rate for rate in OFFERED_RATES if comfortable(rate) <= count), OFFERED_RATES[-1])
+    count, what = _unit(images, groups)
+    rate = next((rate for rate in OFFERED_RATES if comfortable(rate, images, groups)), OFFERED_RATES[-1])
     needed = images_needed(rate)
     if needed > count:
         raise CalibrationError(
             f"found {count} {what}, but at least {needed} are needed for a threshold: give {needed - count} more"
         )
     return rate
+
+
+def _unit(images: int, groups: int | None) -> tuple[int, str]:
+    """What is counted, and what it is called."""
+    return (images, IMAGES) if groups is None or groups == images else (groups, GROUPS)
 
 
 def _plan(count: int, false_reject_rate: float | None, what: str) -> tuple[int, float]:

@@ -62,7 +62,7 @@ def recalibrate(
     groups = [] if found.are_single else found.of(unique)
     rate = asked.false_reject_rate
     if rate is None:  # the model's own, where it has one
-        rate = before.false_reject_rate if before.scores else strictest_rate(found.count, found.unit)
+        rate = before.false_reject_rate if before.scores else strictest_rate(len(unique), found.count)
     check_recalibration(len(unique), rate, asked.extrapolate, groups)
     good: list[tuple[float, float, float]] = []
     for done, path in enumerate(unique, 1):

@@ -189,7 +189,7 @@ class GoodImages:
         """
         groups = group_images(paths, self.group, self.data)
         if self.crosses(leaves_out):
-            rates = choose_rates(groups.count, self.false_reject_rate, self.review_rate, what=groups.unit)
+            rates = choose_rates(len(paths), self.false_reject_rate, self.review_rate, groups=groups.count)
             return Split(list(paths), list(paths), *rates, groups, crosses=True)
         held_out, rate = plan_calibration(groups.count, self.false_reject_rate, self.review_rate, what=groups.unit)
         learnt, calibration = split_good(paths, held_out, seed, groups.of(paths))

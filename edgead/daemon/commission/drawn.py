@@ -61,5 +61,5 @@ def rates_of(count: int) -> dict[str, Any]:
     return {
         "rate": rate,
         "next_rate": following,
-        "next_parts": following and comfortable(following),
+        "next_parts": following and next(parts for parts in range(MOST_IMAGES) if comfortable(following, parts)),
     }

@@ -143,7 +143,7 @@ def commission_images(
 
     paths, _, digest = check_images(collected.paths, roi=plan.roi, look=look, progress=partial(progress, "read images"))
     groups = group_images(paths, plan.group, folder)
-    rate, review_rate = choose_rates(groups.count, plan.false_reject_rate, plan.review_rate, what=groups.unit)
+    rate, review_rate = choose_rates(len(paths), plan.false_reject_rate, plan.review_rate, groups=groups.count)
     numbers = groups.of(paths)
     manifest = backbone.manifest(plan.roi)
     spec = with_places(manifest.preprocessing, plan.ignore, plan.align, sizes)
