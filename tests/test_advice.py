@@ -26,16 +26,21 @@ def with_calibration(artifact: Artifact, **changes) -> Artifact:
     [
         (
             {"false_reject_rate": 0.1, "scores": [0.1] * 12},
-            "About 1 good part in 10 will be rejected (at most 10 %, from 12 images held out). For 1 in 100 it takes "
-            "99 images held out: train with 198 good images and --false-reject-rate 0.01.",
+            "About 1 good part in 10 will be rejected (about 10 %, from 12 images, each scored by what was learnt from "
+            "the others). For 1 in 100, train with 99 good images and --false-reject-rate 0.01.",
         ),
         (
-            {"false_reject_rate": 0.2, "scores": [0.1] * 8, "groups": [0, 0, 1, 1, 2, 2, 3, 3]},
-            "About 1 good part in 5 will be rejected (at most 20 %, from 4 groups of images held out). For 1 in 100 it "
-            "takes 99 groups of images held out: train with 198 good groups of images and --false-reject-rate 0.01.",
+            {
+                "false_reject_rate": 0.2,
+                "scores": [0.1] * 8,
+                "groups": [0, 0, 1, 1, 2, 2, 3, 3],
+                "method": "group_conformal",
+            },
+            "About 1 good part in 5 will be rejected (at most 20 %, from 4 groups of images held out). For 1 in 100, "
+            "train with 198 good groups of images and --false-reject-rate 0.01.",
         ),
         (
-            {"false_reject_rate": 0.01, "scores": [0.1] * 99},
+            {"false_reject_rate": 0.01, "scores": [0.1] * 99, "method": "split_conformal"},
             "About 1 good part in 100 will be rejected (at most 1 %, from 99 images held out).",
         ),
     ],
@@ -54,7 +59,7 @@ def test_held_out_images_that_raise_the_limit_are_reported(trained_model, tmp_pa
     scores = [*np.linspace(1, 1.2, 17), *highest]
     artifact = with_calibration(Artifact.load(trained_model), scores=scores, reject=reject, review=reject)
     said = " ".join(advice.advise(artifact, tmp_path, replaced=False))
-    assert ("2 of 19 held-out images score far above the others (up to 3.1, the others at most 1.2)" in said) is hint
+    assert ("2 of 19 good images score far above the others (up to 3.1, the others at most 1.2)" in said) is hint
     assert (f"They are the last 2 in {trained_model}/calibration." in said) is hint
 
 
@@ -74,14 +79,15 @@ def test_scores_at_the_border_suggest_a_region(trained_model, monkeypatch, place
     """Of the four images that score highest, more than half: images of 480 x 480 then lose 30 px on each side."""
     rows = iter(places)
 
-    def measure(_detector, _image):
+    def measure(_detector, _kept):
         anomaly_map = np.zeros((160, 160), np.float32)
         anomaly_map[next(rows), 70] = 1
         return SimpleNamespace(anomaly_map=anomaly_map)
 
-    monkeypatch.setattr(advice.Detector, "measure", measure)
-    monkeypatch.setattr(advice, "kept_images", lambda artifact: [artifact.path / "golden" / "0.png"] * 12)
-    lines = advice._of_the_border(Artifact.load(trained_model))
+    monkeypatch.setattr(advice, "measure_kept", measure)
+    artifact = Artifact.load(trained_model)
+    manifest = artifact.manifest.model_copy(update={"kept": artifact.manifest.kept[:12]})
+    lines = advice._of_the_border(Artifact(artifact.path, manifest))
     assert [line.partition("train with ")[2] for line in lines] == ["--roi 30,30,420,420."] * hint
 
 

@@ -98,10 +98,13 @@ def learnt(order) -> Path:
     return Path(order["folder"])
 
 
-def test_what_was_learnt_shows_the_parts_that_were_held_out(learnt):
+def test_what_was_learnt_shows_every_part_as_one_that_was_not(learnt):
     result = json.loads((learnt / "result.json").read_text())
-    assert (result["learnt"], result["held_out"], result["false_reject_rate"]) == (16, 4, 0.2)
-    assert all(0 < part["percent"] <= 100 for part in result["parts"] if part["held_out"])
+    assert (result["learnt"], result["calibrated"], result["false_reject_rate"]) == (20, 20, 0.2)
+    limits = Artifact.load(learnt / "model").graph().calibration
+    percents = sorted(part["percent"] for part in result["parts"])
+    assert percents == pytest.approx([100 * score / limits.reject for score in limits.scores])
+    assert all(part["learnt"] for part in result["parts"])
     assert sorted(path.stem for path in (learnt / "maps").iterdir()) == sorted(
         part["name"].removesuffix(".png") for part in result["parts"]
     )

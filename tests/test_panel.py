@@ -16,7 +16,6 @@ from benchmarks.panel_sets import PanelSet, find_sets, lay_out_tiles
 from benchmarks.panel_settings import Setting, build_settings, read_presets
 from benchmarks.panel_tables import MEASURES, leave_one_out, measure_table, tables
 from edgead.artifact.folder import Artifact
-from edgead.calibration.conformal import CalibrationError
 from edgead.dataset.folders import LabelledImage, find_good_images
 from edgead.errors import SettingsError
 from edgead.images.files import write_image
@@ -192,8 +191,7 @@ def test_a_run_measures_what_is_missing_and_nothing_again(small_panel, tmp_path,
     assert shown.startswith("cookie, tiny: image AUROC 1.000")
     file = tmp_path / "work/results/cookie.tiny.json"
     content = json.loads(file.read_text())
-    assert content["asked_rate"] == content["calibration"]["false_reject_rate"] == 0.1, "20 images do not support 5 %"
-    assert (content["groups"], content["calibration_groups"]) == (20, 9)
+    assert content["calibration"]["false_reject_rate"] == 0.2 and (content["groups"]) == 20
     assert content["key"]["settings"]["image_size"] == [64, 64] and content["key"]["settings"]["sigma_px"] == 4.0
     assert len(content["images"]) == 24
     spots = [row["score"] for row in content["images"] if row["defect"] == "spot"]
@@ -206,24 +204,7 @@ def test_a_run_measures_what_is_missing_and_nothing_again(small_panel, tmp_path,
     panel.main([*arguments, "--table"])
     shown = capsys.readouterr().out
     assert section(shown.splitlines(), "image AUROC")["cookie"] == ["1.000"]
-    assert "thresholds are from: cookie 20, 9." in shown
-
-
-@pytest.mark.parametrize(
-    ("groups", "rate"), [(40, 0.05), (38, 0.05), (37, 0.1), (20, 0.1), (18, 0.1), (17, 0.2), (8, 0.2)]
-)
-def test_the_rate_asked_for_is_one_that_the_groups_support(groups, rate, tmp_path):
-    """40 images; what supports a rate is the number of groups that they are in."""
-    folder = tmp_path / "set"
-    for number in range(40):
-        write_image(folder / f"train/good/{number}.png", np.zeros((8, 8, 3), np.uint8))
-    rows = [f"train/good/{number}.png,{number % groups}" for number in range(40)]
-    (tmp_path / "groups.csv").write_text("\n".join(["path,group", *rows]))
-    assert panel.asked_rate(PanelSet("set", folder, str(tmp_path / "groups.csv"))) == rate
-    assert panel.asked_rate(PanelSet("set", folder, "none")) == 0.05
-    (tmp_path / "one.csv").write_text("\n".join(["path,group", *(row.rpartition(",")[0] + ",1" for row in rows)]))
-    with pytest.raises(CalibrationError, match="found 1: add"):
-        panel.asked_rate(PanelSet("set", folder, str(tmp_path / "one.csv")))
+    assert "thresholds are from: cookie 20, 20." in shown
 
 
 def test_a_setting_is_measured_by_the_groups_of_its_set(small_panel, trained_model, tmp_path, monkeypatch):
@@ -233,7 +214,7 @@ def test_a_setting_is_measured_by_the_groups_of_its_set(small_panel, trained_mod
     asked = []
 
     def train(good, destination, *_, **__):
-        asked.append((good.false_reject_rate, good.split(find_good_images(good.data), 0)))
+        asked.append((good.false_reject_rate, good.split(find_good_images(good.data), 0, leaves_out=True)))
         shutil.copytree(trained_model, destination)
         return Artifact.load(destination), []
 
@@ -243,10 +224,8 @@ def test_a_setting_is_measured_by_the_groups_of_its_set(small_panel, trained_mod
     data = PanelSet("cookie", small_panel / "cookie", str(tmp_path / "groups.csv"))
     measured = panel.measure_setting(data, Setting("tiny", "patchcore", {"image_size": [64, 64]}), tmp_path / "model")
     ((rate, split),) = asked
-    assert rate == measured["asked_rate"] == 0.2, "10 groups of 20 images support no 10 %"
+    assert rate is None and split.rate == 0.2
     assert split.groups.count == 10
-    learnt, held_out = ({int(path.stem) // 2 for path in paths} for paths in (split.training, split.calibration))
-    assert learnt.isdisjoint(held_out)
     groups = measured["training"]["groups"]
     assert (measured["groups"], measured["calibration_groups"]) == (groups["groups"], groups["held_out_groups"])
     assert len(measured["images"]) == 24 and measured["measures"]["frame_ms"] > 0

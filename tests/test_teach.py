@@ -25,7 +25,8 @@ from edgead.artifact.manifest import Calibration
 from edgead.calibration.conformal import MARGIN, CalibrationError, calibrate, conformal_threshold
 from edgead.errors import SettingsError
 from edgead.images.files import load_image, write_image
-from edgead.learning.finalize import GoodScores, kept_images
+from edgead.learning.finalize import GoodScores
+from edgead.learning.kept import kept_images
 from edgead.learning.recalibrate import thresholds_by_hand, write_thresholds
 from edgead.learning.teach import (
     LessonRefusedError,

@@ -27,7 +27,7 @@ from edgead.errors import SettingsError
 from edgead.heads.nearest import NearestHead
 from edgead.images.files import ImageError, list_images, load_image
 from edgead.learning.commission.backbone import open_backbone
-from edgead.learning.finalize import as_kept, kept_images
+from edgead.learning.kept import as_kept, kept_images
 from edgead.preprocess import aligned, alignment_to, inputs_of, preprocess
 from edgead.types import Frame
 

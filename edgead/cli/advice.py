@@ -51,9 +51,9 @@ def _of_the_rate(artifact: Artifact) -> str:
     groups = len(set(calibration.groups))
     several = 0 < groups < len(calibration.scores)
     count, unit = (groups, "groups of images") if several else (len(calibration.scores), "images")
-    how = "held out" if calibration.method in PROVEN else "each scored by what was learnt from the others"
+    how = " held out" if calibration.method in PROVEN else ", each scored by what was learnt from the others"
     bound = "at most" if calibration.method in PROVEN else "about"
-    sentence = f"About {_one_in(rate)} will be rejected ({bound} {100 * rate:.3g} %, from {count} {unit} {how})."
+    sentence = f"About {_one_in(rate)} will be rejected ({bound} {100 * rate:.3g} %, from {count} {unit}{how})."
     if rate <= STRICT or count >= images_needed(STRICT):
         return sentence
     needed = images_needed(STRICT) * (2 if calibration.method in PROVEN else 1)

@@ -8,10 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgead.calibration.plan import choose_rates
 from edgead.daemon.commission.collecting import Collector
 from edgead.daemon.commission.draft import LEARNT, Draft, DraftError, order_of
-from edgead.daemon.commission.drawn import Drawn, rates_of
+from edgead.daemon.commission.drawn import FEWEST_IMAGES, Drawn, rates_of
 from edgead.daemon.commission.learner import Learner
 from edgead.daemon.commission.line import CameraLine
 from edgead.errors import EdgeadError
@@ -121,7 +120,10 @@ class Work:
         with self._lock:
             self._refuse_while_learning()
             draft = self._draft
-            choose_rates(len(draft.images), None, None)  # says how many are needed
+            if len(draft.images) < FEWEST_IMAGES:
+                raise DraftError(
+                    f"found {len(draft.images)} good parts, but at least {FEWEST_IMAGES} are needed to learn"
+                )
             draft.tidy()
             folder, source = f"{LEARNT}{draft.state.next_number}-{len(draft.images)}", draft.source
             if folder == draft.state.learnt:
