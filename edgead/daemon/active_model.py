@@ -67,6 +67,7 @@ class ActiveModel:
         self._in_service = InService(pipeline)
         self._previous: Detector | None = None
         self._changing = threading.RLock()  # one change at a time
+        self._closed = False
 
     @property
     def model(self) -> str:
@@ -95,7 +96,7 @@ class ActiveModel:
         EdgeadError
             A model that cannot be used, or that fails its self-test: nothing is in service then.
         """
-        with self._changing:
+        with self.changing(None):
             old = self._in_service.exchange(None)
             if old is not None:
                 old.close()
@@ -118,7 +119,7 @@ class ActiveModel:
         EdgeadError
             No model is in service, one is being exchanged, or its files are no longer what was written.
         """
-        with self._change(_PATIENCE_S):
+        with self.changing(_PATIENCE_S):
             return self_test(self._in_service.require(), self._in_service.measure)
 
     def golden(self) -> tuple[np.ndarray, ...]:
@@ -138,7 +139,7 @@ class ActiveModel:
             A model that cannot be used or is too slow for `budget_ms`, or another exchange is under way: the one in
             service goes on.
         """
-        with self._change(0):
+        with self.changing():
             new = self._in_time(self._tested(model))
             oldest = self._previous
             self._previous = self._in_service.exchange(new)
@@ -158,7 +159,7 @@ class ActiveModel:
         EdgeadError
             The site does not let that one in.
         """
-        with self._change(0):
+        with self.changing():
             if self._previous is None:
                 raise SettingsError(f"{self._pipeline}: there is no earlier model to go back to")
             self._accept(self._previous.artifact)
@@ -188,7 +189,7 @@ class ActiveModel:
 
     def give_up(self) -> None:
         """Go back to the model before this one, which has failed; the slot is loaded again from it."""
-        with self._changing:
+        with self.changing():
             if self._previous is None:
                 return
             self.path = self._previous.artifact.path
@@ -207,7 +208,7 @@ class ActiveModel:
         SettingsError
             They cannot be kept, no model is in service, or one is being exchanged; nothing changes then.
         """
-        with self._change(_PATIENCE_S):
+        with self.changing(_PATIENCE_S):
             return self._thresholds.set(self._in_service.require(), thresholds)
 
     def judge_by(self, limits: Limits) -> None:
@@ -221,25 +222,40 @@ class ActiveModel:
         self._in_service.require().set_thresholds(**limits.values())
 
     def close(self) -> None:
-        """Release the models, unless one is being loaded right now: the end of the daemon does not wait for that."""
-        if not self._changing.acquire(timeout=_CLOSE_S):
-            return
-        try:
-            for detector in (self._in_service.exchange(None), self._previous):
-                if detector is not None:
-                    detector.close()
-            self._previous = None
-        finally:
-            self._changing.release()
+        """Release the models; while another change is under way that is done at its end, for which nobody waits."""
+        self._closed = True
+        if self._changing.acquire(timeout=_CLOSE_S):
+            self._end_change()
 
     @contextmanager
-    def _change(self, within_s: float) -> Iterator[None]:
-        if not self._changing.acquire(timeout=within_s):
+    def changing(self, within_s: float | None = 0) -> Iterator[None]:
+        """Keep other changes away for the time of a block; None waits for the one under way, however long it takes.
+
+        Raises
+        ------
+        SlotBusyError
+            Another one is under way, and did not end in time.
+        SettingsError
+            The slot was closed.
+        """
+        if not self._changing.acquire(timeout=-1 if within_s is None else within_s):
             raise SlotBusyError(
                 f"{self._pipeline}: its model is being exchanged or tested: try again when that has ended"
             )
         try:
+            if self._closed:
+                raise SettingsError(f"{self._pipeline}: has ended, and takes no model any more")
             yield
+        finally:
+            self._end_change()
+
+    def _end_change(self) -> None:
+        try:
+            if self._closed:
+                for detector in (self._in_service.exchange(None), self._previous):
+                    if detector is not None:
+                        detector.close()
+                self._previous = None
         finally:
             self._changing.release()
 

@@ -62,6 +62,7 @@ class SteeredModel(ABC):
         self.section = section
         self._trust = wiring.trust
         self.slot = ActiveModel(name, section, wiring.kept, threads=wiring.threads, accept=self._accept)
+        self._place_kernels = wiring.place_kernels
         self._recipes = Recipes(name, section, self.slot, wiring.kept, threads=wiring.threads, accept=self._accept)
         self._camera = wiring.camera
         self._store = wiring.receivers.store
@@ -85,6 +86,11 @@ class SteeredModel(ABC):
     @property
     def drift(self) -> DriftState | None:
         return self._drift.state
+
+    @property
+    @abstractmethod
+    def used_up(self) -> bool:
+        """Whether it has failed too often, and judges nothing until it is started again."""
 
     @abstractmethod
     def start(self) -> None:
@@ -143,23 +149,28 @@ class SteeredModel(ABC):
     def follow(self, section: PipelineSection) -> None:
         """Take over what a site file that was read again says: another model, or one that has changed where it lies.
 
-        A model that was exchanged otherwise meanwhile, or gone back from, stays until the file names another.
+        A model that is being loaded is waited for. One that was exchanged otherwise meanwhile, or gone back from, stays
+        until the file names another. A pipeline that judges nothing begins again, as at the start: what is wrong with
+        its model then is a fault.
 
         Raises
         ------
         EdgeadError
             The model cannot be used, or the site does not let the one in service in any more, which goes on.
         """
-        self._departed = self._departed and section.model == self.section.model
-        self.section = section
-        if self._departed:
-            self.slot.check_accepted()
-            return
-        there = Artifact.load(section.model)
-        if section.model != self.slot.path or there.manifest.manifest_sha256 != self.slot.model:
-            self.swap(section.model, by="site file")
-        else:
-            self.slot.check_accepted(there)
+        with self.slot.changing(None):
+            self._departed = self._departed and section.model == self.section.model
+            self.section = section
+            if self.used_up or self._state.has("model"):
+                self._begin_again()
+            elif self._departed:
+                self.slot.check_accepted()
+            else:
+                there = Artifact.load(section.model)
+                if section.model != self.slot.path or there.manifest.manifest_sha256 != self.slot.model:
+                    self.swap(section.model, by="site file")
+                else:
+                    self.slot.check_accepted(there)
 
     def roll_back(self, *, by: str = "edgead") -> None:
         """Judge by the model before this one again.
@@ -199,6 +210,26 @@ class SteeredModel(ABC):
     def _accept(self, artifact: Artifact) -> None:
         self._trust().check(artifact)
 
+    def _begin_again(self) -> None:
+        """Start again what has ended of a fault, with the model that the site file names."""
+        if not self._departed and self.slot.path != self.section.model:
+            before, self.slot.path = str(self.slot.path), self.section.model
+            self._audit("swap model", "site file", before, str(self.slot.path))
+        if self.used_up:
+            self.start()
+        else:
+            self._try_model()
+
+    def _try_model(self) -> None:
+        """Load the model as at the start; one that cannot be used is a fault, for which nothing is started again."""
+        with self.slot.changing(None):
+            try:
+                self._load_model()
+                self._place_kernels()
+                self._state.resolved("model")
+            except EdgeadError as error:
+                self._state.fault("model", str(error))
+
     def _load_model(self) -> None:
         try:
             self.slot.load()
@@ -213,11 +244,16 @@ class SteeredModel(ABC):
         self._camera.compare_with(self.name, self._recipes.golden())
 
     def _give_up_model(self) -> None:
-        """Judge by the model before this one, which has failed."""
-        self.failed_model = self.slot.path
-        self.slot.give_up()
-        self._departed = self.slot.path != self.section.model
-        self._audit("roll back on fault", "edgead", str(self.failed_model), str(self.slot.path))
+        """Judge by the model before this one, which has failed; where another one is on its way, by that."""
+        try:
+            with self.slot.changing():
+                failed = self.slot.path
+                self.slot.give_up()
+                self.failed_model = failed
+                self._departed = self.slot.path != self.section.model
+                self._audit("roll back on fault", "edgead", str(failed), str(self.slot.path))
+        except SlotBusyError as error:
+            logger.warning("%s: does not go back to the model before: %s", self.name, error)
 
     def _fall_back(self) -> None:
         """Judge by the model of the site file: the one in its place cannot be used."""
