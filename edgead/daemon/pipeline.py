@@ -81,12 +81,12 @@ class Pipeline(SteeredModel):
     def stop(self) -> None:
         """Take no further frame; the one under way gets its verdict. `join` waits for that."""
         self._supervisor.stop()
+        self._leave_camera()
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the end and release the model; False when it did not come in time."""
         ended = self._supervisor.join(timeout_s)
         if ended:
-            self._leave_camera()
             self._release()
         return ended
 
@@ -194,6 +194,8 @@ class Pipeline(SteeredModel):
                 self._state.resolved("hang")
                 self._state.resolved("trigger")
                 self._drift.save()
+                if stop.is_set():
+                    self._release()  # whoever waited for it may have given up
 
     def _take_place(self) -> None:
         """A line is judged as well as the system allows it: what it refuses is said, and is no reason to stop."""

@@ -120,3 +120,21 @@ def test_a_pipeline_that_has_ended_loads_no_model_at_a_reload(once, tmp_path, mo
         daemon.reload()
         daemon.reload()
         assert daemon.status().state == "stopped" and models.loads == ["one"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "watch"])
+def test_a_pipeline_that_leaves_while_it_loads_does_not_stop_the_others_of_its_camera(once, tmp_path, models, kind):
+    images = write_images(tmp_path / "images", 40)
+    uri = str(images) if kind == "folder" else f"watch:{images}?stable_ms=0"
+    site = site_of(write_model(once, tmp_path / "one"), camera={"uri": uri})
+    site["pipelines"]["b"] = {"camera": "c", "model": str(write_model(once, tmp_path / "two"))}
+    models.hold("two")
+    with small_daemon(tmp_path, site, models) as daemon:
+        wait_for(lambda: daemon.status().judged, "a verdict")
+        leaving = daemon.daemon.pipelines["b"]
+        del site["pipelines"]["b"]
+        daemon.reload()
+        wait_for(lambda: daemon.status().judged == 40, "all images, though b still loads")
+        models.release()
+        wait_for(lambda: leaving.join(0), "the end of b")
+        assert leaving.status().model_sha256 == "" and leaving.state == "stopped"
