@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from contextlib import closing
 
 import cv2
@@ -163,3 +164,19 @@ def test_a_camera_of_a_folder_waits_for_its_taker_and_is_not_stalled_where_nothi
         assert sorted(read_number(frame.image) for frame in frames) == [0, 1, 2] and mailbox.dropped == 0
         wait_until(lambda: (camera.status().age_s or 0) > 0.3)
         assert camera.status().state == "streaming"
+
+
+def test_the_time_of_whoever_takes_the_images_holds_up_no_later_one(tmp_path):
+    for number in range(20):
+        write_image(tmp_path / f"{number:02}.png", numbered(number))
+    source = open_source(f"watch:{tmp_path}?stable_ms=0")
+    with closing(source):
+        images, begin_s = iter(source), time.monotonic()
+        for _ in range(20):
+            next(images)
+            time.sleep(0.1)  # judges it
+        took_s = time.monotonic() - begin_s
+        write_image(tmp_path / "20.png", numbered(20))
+        begin_s = time.monotonic()
+        assert read_number(next(images).image) == 20
+        assert time.monotonic() - begin_s < took_s

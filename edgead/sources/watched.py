@@ -26,7 +26,8 @@ from edgead.types import Frame
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.1
-# Of the time, for looking into the folder: one with very many files is looked into less often.
+# Of the time, for looking into the folder: one with very many files is looked into less often. The time of those who take
+# the images passes between two looks.
 _SHARE = 0.2
 _MOST_BYTES = 1 << 30
 DONE, FAILED = "done", "failed"
@@ -79,13 +80,15 @@ class WatchSource:
             journal = Journal(self.folder) if self._after == "keep" else None
             while not self._ended():
                 begin_s = time.monotonic()
-                for name, signature in self._arrivals.complete(journal.names if journal else {}):
+                complete = self._arrivals.complete(journal.names if journal else {})
+                next_s = begin_s + max(_POLL_S, (time.monotonic() - begin_s) / _SHARE)
+                for name, signature in complete:
                     if self._ended():
                         return
                     frame = self._take(name, signature, journal)
                     if frame is not None:
                         yield self._frames.hand_over(frame)
-                self._closing.wait(max(_POLL_S, (time.monotonic() - begin_s) / _SHARE))
+                self._closing.wait(max(0.0, next_s - time.monotonic()))
         except OSError as error:
             raise SourceError(f"{self.uri}: {error.strerror} ({Path(error.filename or self.folder).name})") from None
 
