@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 _CLOSE_S = 0.3
 # How long small changes wait for another one; who asks holds one of the few threads that the page has.
-_PATIENCE_S = 0.5
+PATIENCE_S = 0.5
 
 
 class SlotBusyError(SettingsError):
@@ -119,7 +119,7 @@ class ActiveModel:
         EdgeadError
             No model is in service, one is being exchanged, or its files are no longer what was written.
         """
-        with self.changing(_PATIENCE_S):
+        with self.changing(PATIENCE_S):
             return self_test(self._in_service.require(), self._in_service.measure)
 
     def golden(self) -> tuple[np.ndarray, ...]:
@@ -130,8 +130,14 @@ class ActiveModel:
         """Make a watch that compares parts with those that the model in service was calibrated on."""
         return drift_watch(self._in_service.require(), section)
 
-    def swap(self, model: Path) -> None:
+    def swap(self, model: Path, record: Callable[[Path], object] = lambda model: None) -> None:
         """Load another model beside the one in service, test it, and let it judge from the next frame on.
+
+        Parameters
+        ----------
+        model : Path
+        record : callable
+            Receives its path once it is tested, before it judges; what that raises refuses it.
 
         Raises
         ------
@@ -141,6 +147,11 @@ class ActiveModel:
         """
         with self.changing():
             new = self._in_time(self._tested(model))
+            try:
+                record(model)
+            except BaseException:
+                new.close()
+                raise
             oldest = self._previous
             self._previous = self._in_service.exchange(new)
             self.path = model
@@ -148,8 +159,13 @@ class ActiveModel:
                 oldest.close()
             heap.give_back()
 
-    def roll_back(self) -> None:
+    def roll_back(self, record: Callable[[Path], object] = lambda model: None) -> None:
         """Let the model before this one judge again; the two change places.
+
+        Parameters
+        ----------
+        record : callable
+            As that of `swap`.
 
         Raises
         ------
@@ -163,6 +179,7 @@ class ActiveModel:
             if self._previous is None:
                 raise SettingsError(f"{self._pipeline}: there is no earlier model to go back to")
             self._accept(self._previous.artifact)
+            record(self._previous.artifact.path)
             bring_back(self._previous.artifact.path, self._previous.manifest.manifest_sha256)
             self._previous = self._in_service.exchange(self._previous)
             self.path = self._in_service.require().artifact.path
@@ -200,16 +217,20 @@ class ActiveModel:
             self._previous.close()
             self._previous = None
 
-    def set_thresholds(self, thresholds: Thresholds) -> Thresholds:
-        """Judge by these from the next frame on, also after a restart; returns those before.
+    def require_thresholds(self) -> Thresholds:
+        """Give the thresholds in force; raises SettingsError where there is no model."""
+        return thresholds_of(self._in_service.require())
+
+    def set_thresholds(self, thresholds: Thresholds) -> None:
+        """Judge by these from the next frame on, also after a restart.
 
         Raises
         ------
         SettingsError
             They cannot be kept, no model is in service, or one is being exchanged; nothing changes then.
         """
-        with self.changing(_PATIENCE_S):
-            return self._thresholds.set(self._in_service.require(), thresholds)
+        with self.changing(PATIENCE_S):
+            self._thresholds.set(self._in_service.require(), thresholds)
 
     def judge_by(self, limits: Limits) -> None:
         """Judge by thresholds of the site file from the next frame on; they are not kept, the file has them.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.artifact.folder import Artifact
 from edgead.artifact.signatures.trust import ModelTrust
-from edgead.daemon.active_model import ActiveModel, SlotBusyError
+from edgead.daemon.active_model import PATIENCE_S, ActiveModel, SlotBusyError
 from edgead.daemon.judging import Receivers
 from edgead.daemon.pipeline_drift import PipelineDrift
 from edgead.daemon.pipeline_state import Kind, PipelineState
@@ -132,9 +134,7 @@ class SteeredModel(ABC):
         EdgeadError
             The model cannot be used; the one in service goes on.
         """
-        before = str(self.slot.path)
-        self.slot.swap(model)
-        self._exchanged("swap model", by, before)
+        self._exchange("swap model", by, partial(self.slot.swap, model))
 
     def sign_own(self, model: Path, *, by: str) -> None:
         """Sign a model that was learned on this device, where it has a key for that; to be called before `swap`.
@@ -180,9 +180,7 @@ class SteeredModel(ABC):
         SettingsError
             There was none since the start.
         """
-        before = str(self.slot.path)
-        self.slot.roll_back()
-        self._exchanged("roll back model", by, before)
+        self._exchange("roll back model", by, self.slot.roll_back)
 
     def set_thresholds(self, *, review: float, reject: float, by: str) -> None:
         """Judge by these from the next frame on; kept over restarts, for this model.
@@ -192,8 +190,11 @@ class SteeredModel(ABC):
         SettingsError
             They are no thresholds, cannot be kept, or there is no model.
         """
-        before = self.slot.set_thresholds(Thresholds.checked(review=review, reject=reject, by=by))
-        self._audit("thresholds", by, before.values(), {"review": review, "reject": reject})
+        given = Thresholds.checked(review=review, reject=reject, by=by)
+        with self.slot.changing(PATIENCE_S):
+            before = self.slot.require_thresholds()
+            with self._audited("thresholds", by, before.values(), given.values()):
+                self.slot.set_thresholds(given)
 
     def accept_drift(self, *, by: str) -> None:
         """Take parts and images as they are now: the warning goes, and the drift watch starts again.
@@ -203,9 +204,10 @@ class SteeredModel(ABC):
         SettingsError
             No drift is watched.
         """
+        self._drift.require_watched()
         before = self._drift.state
-        self._drift.start_again()
-        self._audit("accept drift", by, before.reason if before else None, None)
+        with self._audited("accept drift", by, before.reason if before else None, None):
+            self._drift.start_again()
 
     def _accept(self, artifact: Artifact) -> None:
         self._trust().check(artifact)
@@ -261,8 +263,15 @@ class SteeredModel(ABC):
         self._departed = False
         self._audit("roll back on fault", "edgead", str(self.failed_model), str(self.slot.path))
 
-    def _exchanged(self, action: str, by: str, before: str) -> None:
-        self._audit(action, by, before, str(self.slot.path))
+    def _exchange(self, action: str, by: str, exchange: Callable[[Callable[[Path], None]], None]) -> None:
+        """Let another model judge; its row is written once it is tested, before it does."""
+        with self.slot.changing():
+            with ExitStack() as row:
+                before = str(self.slot.path)
+                exchange(lambda now: row.enter_context(self._audited(action, by, before, str(now))))
+            self._exchanged()
+
+    def _exchanged(self) -> None:
         self._audit_superseded()
         self._departed = self.slot.path != self.section.model
         self.failed_model = None
@@ -276,11 +285,18 @@ class SteeredModel(ABC):
             before, now = superseded
             self._audit("thresholds", now.by, before.values(), now.values())
 
+    @contextmanager
+    def _audited(self, action: str, by: str, before: Any, after: Any) -> Iterator[None]:
+        """Make a change of somebody: it is on record first, and refused where it cannot be."""
+        with self._store.audited(by=by, action=action, pipeline=self.name, before=before, after=after):
+            yield
+        self._log(action, by, before, after)
+
     def _audit(self, action: str, by: str, before: Any, after: Any) -> None:
+        """Record what was done for the inspection to go on, which a record that cannot be written must not stop."""
+        self._log(action, by, before, after)
+        self._store.note_change(by=by, action=action, pipeline=self.name, before=before, after=after)
+
+    def _log(self, action: str, by: str, before: Any, after: Any) -> None:
         text = f"{self.name}: {action} by {by}: {before} -> {after}"
         logger.info(text, extra={"pipeline": self.name, "by": by, "action": action})
-        try:
-            self._store.add_audit(by=by, action=action, pipeline=self.name, before=before, after=after)
-        except EdgeadError as error:
-            # What was changed is in force; that it is on no record must at least be in the log.
-            logger.error("%s: %s is not in the audit: %s", self.name, action, error, extra={"pipeline": self.name})

@@ -26,8 +26,8 @@ from edgead.types import Frame
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.1
-# Of the time, for looking into the folder: one with very many files is looked into less often. The time of those who take
-# the images passes between two looks.
+# Of the time, for looking into the folder: one with very many files is looked into less often. The time of
+# those who take the images passes between two looks.
 _SHARE = 0.2
 _MOST_BYTES = 1 << 30
 DONE, FAILED = "done", "failed"
