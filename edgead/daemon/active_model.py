@@ -13,6 +13,7 @@ import numpy as np
 from edgead.artifact.bring_back import bring_back
 from edgead.artifact.folder import Artifact
 from edgead.artifact.limits import Limits
+from edgead.artifact.versions import restore_missing
 from edgead.daemon import heap
 from edgead.daemon.budget import too_late
 from edgead.daemon.drift import drift_watch
@@ -89,7 +90,7 @@ class ActiveModel:
         return self._thresholds.take_superseded()
 
     def load(self) -> None:
-        """Load and test the model again, as at the start.
+        """Load and test the model again, as at the start; one that is missing is put back from its newest version.
 
         Raises
         ------
@@ -100,6 +101,7 @@ class ActiveModel:
             old = self._in_service.exchange(None)
             if old is not None:
                 old.close()
+            self._restore_missing()
             new = self._tested(self.path)
             late = too_late(new, self._section.budget_ms)
             if late:  # it judges all the same: every verdict is counted as late, which is better than none
@@ -279,6 +281,17 @@ class ActiveModel:
                 self._previous = None
         finally:
             self._changing.release()
+
+    def _restore_missing(self) -> None:
+        try:
+            found = restore_missing(self.path)
+        except OSError as error:
+            raise SettingsError(
+                f"{self.path} is missing, and its newest version cannot be put back: {error.strerror}"
+            ) from error
+        if found is not None:
+            text = "%s: %s was missing, as where a program is ended while it replaces a model: %s is in its place"
+            logger.warning(text, self._pipeline, self.path, found, extra={"pipeline": self._pipeline})
 
     def _tested(self, path: Path) -> Detector:
         detector = Detector.load(

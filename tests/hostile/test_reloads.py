@@ -138,3 +138,14 @@ def test_a_pipeline_that_leaves_while_it_loads_does_not_stop_the_others_of_its_c
         models.release()
         wait_for(lambda: leaving.join(0), "the end of b")
         assert leaving.status().model_sha256 == "" and leaving.state == "stopped"
+
+
+def test_a_start_that_finds_no_model_puts_its_newest_version_back(once, tmp_path, models, caplog):
+    model = write_model(once, tmp_path / "one")
+    (tmp_path / "one.versions").mkdir()
+    model.rename(tmp_path / "one.versions" / "4")
+    with small_daemon(tmp_path, site_of(model), models) as daemon:
+        daemon.wait_state("running")
+        daemon.wait_judged()
+    assert model.is_dir() and not list((tmp_path / "one.versions").iterdir())
+    assert "one was missing" in caplog.text and "one.versions/4 is in its place" in caplog.text
