@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -15,18 +17,25 @@ import pytest
 from edgead.artifact import versions
 from edgead.artifact.versions import MOST_VERSIONS, earlier_versions, keep_and_replace, restore_missing
 
+# For each line that it gets, a child that replaces the model again and again, from that number on.
 REPLACES = """
-import sys
+import os, sys
 from itertools import count
 from pathlib import Path
 from edgead.artifact.versions import keep_and_replace
 folder = Path(sys.argv[1])
-print("begun", flush=True)
-for number in count(int(sys.argv[2])):
-    draft = folder / f".draft{number}"
-    draft.mkdir()
-    (draft / "manifest.json").write_text(str(number))
-    keep_and_replace(folder / "model", draft)
+for line in sys.stdin:
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+        os.waitpid(child, 0)
+        print("ended", flush=True)
+        continue
+    for number in count(int(line)):
+        draft = folder / f".draft{number}"
+        draft.mkdir()
+        (draft / "manifest.json").write_text(str(number))
+        keep_and_replace(folder / "model", draft)
 """
 
 
@@ -95,25 +104,28 @@ def test_whoever_looks_for_a_model_while_it_is_replaced_finds_one(tmp_path):
     assert missing == []
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="EXCHANGE AT ONCE NOT TESTED: only Linux has renameat2")
 def test_killed_300_times_while_it_is_replaced_a_model_is_in_its_place(tmp_path):
     chance, model, next_number = random.Random(0), write(tmp_path / "model", "-1"), 0
-    for _ in range(300):
-        command = [sys.executable, "-c", REPLACES, str(tmp_path), str(next_number)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
-            assert child.stdout.readline() == b"begun\n"
+    command = [sys.executable, "-c", REPLACES, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    with subprocess.Popen(command, **pipes) as parent:
+        for _ in range(300):
+            parent.stdin.write(f"{next_number}\n")
+            child = int(parent.stdout.readline())
             time.sleep(chance.uniform(0, 0.02))
-            child.kill()
-        assert model.is_dir(), sorted(path.name for path in tmp_path.iterdir())
-        # Nothing that was ever in the place is lost before its time: the newest kept one is the one before, or newer.
-        now = int(words(model))
-        kept = [int(words(each)) for each in earlier_versions(model)[-MOST_VERSIONS:]]  # others are being removed
-        assert not kept or max(kept) >= now - 1
-        next_number = max([now, *kept]) + 1
-        for left in tmp_path.glob(".draft*"):
-            (left / "manifest.json").unlink(missing_ok=True)
-            left.rmdir()
+            os.kill(child, signal.SIGKILL)
+            assert parent.stdout.readline() == "ended\n"
+            assert model.is_dir(), sorted(path.name for path in tmp_path.iterdir())
+            # The newest one that is kept is the one before, or newer.
+            now = int(words(model))
+            kept = [int(words(each)) for each in earlier_versions(model)[-MOST_VERSIONS:]]  # others are being removed
+            assert not kept or max(kept) >= now - 1
+            next_number = max([now, *kept]) + 1
+            for left in tmp_path.glob(".draft*"):
+                (left / "manifest.json").unlink(missing_ok=True)
+                left.rmdir()
+    assert next_number > 300
 
 
 def test_a_model_that_is_missing_is_put_back_from_its_newest_version(tmp_path):
