@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.artifact.folder import Artifact
+from edgead.artifact.signatures.signature import Signature
 from edgead.artifact.signatures.trust import ModelTrust
 from edgead.daemon.active_model import PATIENCE_S, ActiveModel, SlotBusyError
 from edgead.daemon.judging import Receivers
@@ -135,6 +136,16 @@ class SteeredModel(ABC):
             The model cannot be used; the one in service goes on.
         """
         self._exchange("swap model", by, partial(self.slot.swap, model))
+
+    def signatures(self, model: Path) -> list[Signature]:
+        """Give the signatures that let a model in, none where the site demands none.
+
+        Raises
+        ------
+        EdgeadError
+            It is damaged, or the site does not let it in.
+        """
+        return self._trust().check(Artifact.load(model))
 
     def sign_own(self, model: Path, *, by: str) -> None:
         """Sign a model that was learned on this device, where it has a key for that; to be called before `swap`.

@@ -145,6 +145,11 @@ class Follower:
 
     def _try(self, digest: str, model: Path, pipeline: Followable) -> None:
         before = self._record
+        try:
+            signed = before.check_newer(pipeline.signatures(model))
+        except EdgeadError as error:
+            self._refuse(digest, str(error))
+            return
         if not self._count_start(digest):
             return
         try:
@@ -156,7 +161,7 @@ class Follower:
             self._refuse(digest, str(error))
             return
         self._new_since_s = self._clock()
-        self._keep(self._record.serving(digest))
+        self._keep(self._record.serving(digest, signed))
         self._tidy()
 
     def _count_start(self, digest: str) -> bool:
