@@ -25,6 +25,7 @@ from edgead.daemon.fleet.follower import MOST_STARTS, PROBATION_S, RECORD, Follo
 from edgead.daemon.fleet.record import Signed, read_record
 from edgead.daemon.self_test import SelfTestError
 from edgead.errors import SettingsError
+from edgead.evidence.database import StoreAwayError
 from edgead.site.follow import FollowSection
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
@@ -64,7 +65,8 @@ class Line:
         self.model_path = self.own = own
         self.failed_model: Path | None = None
         self.bad: set[str] = set()
-        self.busy = self.dies = False
+        self.busy: Exception | None = None
+        self.dies = False
         self.tried: list[str] = []
         self.before = own
         self.keys: list[PublicKey] = []  # that are demanded
@@ -75,7 +77,7 @@ class Line:
     def swap(self, model: Path, *, by: str) -> None:
         assert by == "follows oci://registry.test/line/caps:stable"
         if self.busy:
-            raise SlotBusyError("busy")
+            raise self.busy
         self.tried.append(f"sha256:{model.name}")
         if self.dies:
             raise MemoryError
@@ -185,11 +187,12 @@ def test_a_registry_that_is_away_or_cuts_off_changes_nothing_and_is_tried_again(
     assert bench.state == ("current", B) and bench.follower.status.problem is None
 
 
-def test_a_pipeline_that_is_busy_is_asked_again_soon(bench):
-    bench.line.busy = True
+@pytest.mark.parametrize("error", [SlotBusyError("busy"), StoreAwayError("the audit cannot be written")])
+def test_a_pipeline_that_is_busy_is_asked_again_soon(bench, error):
+    bench.line.busy = error
     bench.run(100)
     assert bench.state == ("waiting", None) and bench.line.tried == []
-    bench.line.busy = False
+    bench.line.busy = None
     bench.run(10)
     assert bench.state == ("current", A)
 
