@@ -209,8 +209,8 @@ class SupervisedCamera:
             return
         first, live = self._next_number, is_live(self._section.uri)
         # It may be closed before there is a source to close.
-        given = {"stop": self._stop, "max_megapixels": self._section.max_megapixels}
-        with closing(open_source(self._section.uri, **given)) as self._recording:
+        source = open_source(self._section.uri, stop=self._stop, max_megapixels=self._section.max_megapixels)
+        with closing(source) as self._recording:
             if is_on_demand(self._section.uri):
                 self._record.become("streaming")
             for frame in self._recording:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -51,10 +52,11 @@ def sign(path: Path, key: PrivateKey, *, by: str = "", product: str = "", counte
     digest = artifact.manifest.manifest_sha256
     now = datetime.now(timezone.utc)
     counter = int(now.timestamp()) if counter is None else counter
-    said = {"key": key.public.id, "by": by, "at": now.isoformat(timespec="seconds"), "product": product}
-    signed = key.sign(message(digest, counter=counter, **said)).hex()
+    said: dict[str, Any] = {"key": key.public.id, "by": by, "at": now.isoformat(timespec="seconds")}
+    said |= {"product": product, "counter": counter}
+    signed = key.sign(message(digest, **said)).hex()
     try:
-        signature = Signature(manifest_sha256=digest, counter=counter, signature=signed, **said)
+        signature = Signature(manifest_sha256=digest, signature=signed, **said)
     except ValidationError as error:
         raise SettingsError(f"--{tell_invalid(error.errors()[:1])}: names have at most 100 characters") from None
     kept = [other for other in _of_this(artifact) if other.key != signature.key]

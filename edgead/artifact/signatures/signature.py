@@ -81,7 +81,8 @@ class _Content(Section):
 
 def message(manifest_sha256: str, *, key: str, by: str, at: str, product: str = "", counter: int = 0) -> bytes:
     """Make the bytes that are signed: a line that says what they are, then JSON with sorted keys, ASCII, no spaces."""
-    said = {"algorithm": "ed25519", "at": at, "by": by, "key": key, "manifest_sha256": manifest_sha256}
+    said: dict[str, str | int] = {"algorithm": "ed25519", "at": at, "by": by, "key": key}
+    said["manifest_sha256"] = manifest_sha256
     domain = _EARLIER_DOMAIN
     if product or counter:
         domain, said = _DOMAIN, {**said, "product": product, "counter": counter}
