@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -11,12 +12,13 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from edgead.inspector import FrameError, Inspector
+from edgead.errors import EdgeadError
+from edgead.inspector import Inspector
 from edgead.process.real_time import USUAL, Scheduling
 from edgead.profiling.contention import OtherLoad, OtherUse, describe_use
 from edgead.profiling.latency import Latency, latency_table
-from edgead.sinks import Sink, SinkError, StopRequested, open_sink
-from edgead.sources import Source, SourceError, open_source
+from edgead.sinks import Sink, StopRequested, open_sink
+from edgead.sources import Source, open_source
 from edgead.types import Frame, Verdict
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
     from edgead.detector import Detector
     from edgead.detector.handover import Succession
+
+logger = logging.getLogger(__name__)
 
 OnVerdict = Callable[[Frame, Verdict], None]
 
@@ -164,8 +168,8 @@ class _Loop:
         while not stop.is_set():
             try:
                 frame = next(frames, None)
-            except SourceError as error:
-                self.fault = str(error)
+            except Exception as error:  # noqa: BLE001  the stream's edge: its summary must not be lost
+                self.fault = _fault(error)
                 return
             if frame is None:
                 self.ended_by = "stop" if stop.is_set() else "source"
@@ -177,8 +181,8 @@ class _Loop:
         """Take one frame through the detector and the sinks; False ends the stream."""
         try:
             verdict = self.inspector.judge(frame, self._session.step)
-        except FrameError as error:
-            self.fault = str(error)
+        except Exception as error:  # noqa: BLE001  as above
+            self.fault = _fault(error)
             return False
         if verdict is None:
             return True
@@ -196,9 +200,17 @@ class _Loop:
                 sink.write(frame, verdict)
             except StopRequested:
                 self.ended_by, goes_on = sink.uri, False
-            except SinkError as error:
-                self.fault, goes_on = self.fault or str(error), False
+            except Exception as error:  # noqa: BLE001  as above, and the sinks after it get the verdict
+                self.fault, goes_on = self.fault or _fault(error), False
         return goes_on
+
+
+def _fault(error: Exception) -> str:
+    """Put a failure into words; what nobody foresaw is in the log with its traceback."""
+    if isinstance(error, EdgeadError):
+        return str(error)
+    logger.error("the stream ends", exc_info=error)
+    return f"{type(error).__name__}: {error}"
 
 
 def _opened(thing: Any, open_uri: Callable[[str], Any], opened: list) -> Any:
@@ -213,8 +225,8 @@ def _close_all(opened: list[Source | Sink]) -> str | None:
     for thing in reversed(opened):
         try:
             thing.close()
-        except SinkError as error:
-            fault = fault or str(error)
+        except Exception as error:  # noqa: BLE001  what is behind it is closed too
+            fault = fault or _fault(error)
     return fault
 
 

@@ -133,6 +133,17 @@ def test_a_memory_bank_that_cannot_be_searched(tmp_path, bank):
         Artifact.load(path).array("memory_bank")
 
 
+@pytest.fixture
+def two_renames(monkeypatch):
+    """A file system that exchanges no names in one step."""
+
+    def refused(one, other):
+        raise NotImplementedError
+
+    monkeypatch.setattr("edgead.artifact.versions.exchange_names", refused)
+
+
+@pytest.mark.usefixtures("two_renames")
 def test_a_failed_exchange_keeps_the_old_one(tmp_path, monkeypatch):
     make(tmp_path / "m", rows=4)
     rename = Path.rename
@@ -142,14 +153,14 @@ def test_a_failed_exchange_keeps_the_old_one(tmp_path, monkeypatch):
             raise OSError("no")
         return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(OSError, match="no"):
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="no"):
+        patched.setattr(Path, "rename", fail)
         make(tmp_path / "m", rows=7)
-    monkeypatch.undo()
     assert Artifact.load(tmp_path / "m").array("memory_bank").shape == (4, 3)
     assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
 
 
+@pytest.mark.usefixtures("two_renames")
 @pytest.mark.parametrize("keep", [True, False])
 def test_what_cannot_be_moved_stays(tmp_path, monkeypatch, keep):
     make(tmp_path / "m", rows=4)
@@ -167,6 +178,7 @@ def test_what_cannot_be_moved_stays(tmp_path, monkeypatch, keep):
     assert Artifact.load(tmp_path / "m").array("memory_bank").shape == (4, 3)
 
 
+@pytest.mark.usefixtures("two_renames")
 def test_what_cannot_go_back_is_not_lost(tmp_path, monkeypatch):
     make(tmp_path / "m", rows=4)
     rename = Path.rename

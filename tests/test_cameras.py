@@ -541,3 +541,40 @@ def test_a_folder_that_is_missing_is_lost_with_the_reason(tmp_path):
     with camera(str(tmp_path / "nothing")) as (top, _):
         assert "no such file or folder" in wait_for(top, "lost").reason
     assert np.isfinite(top.status().captured)
+
+
+def test_a_camera_that_is_closed_while_its_source_opens_ends_its_thread(monkeypatch):
+    opening, closed = threading.Event(), threading.Event()
+
+    def slowly(uri, **options):
+        opening.set()
+        assert closed.wait(MOST_S)
+        return open_source(uri, **options)
+
+    monkeypatch.setattr("edgead.sources.supervised.open_source", slowly)
+    monkeypatch.setattr("edgead.sources.supervised._JOIN_S", 0.1)
+    camera = SupervisedCamera("top", CameraSection(uri="request:"))
+    camera.start()
+    assert opening.wait(MOST_S)
+    camera.close()
+    closed.set()
+    wait_until(lambda: not camera._thread.is_alive())
+
+
+def test_who_comes_and_goes_at_the_same_time_loses_no_mailbox():
+    camera, interval = SupervisedCamera("top", CameraSection(uri="request:")), sys.getswitchinterval()
+
+    def come_and_go():
+        for _ in range(2000):
+            camera.unsubscribe(camera.subscribe())
+
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=come_and_go) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert camera._mailboxes == []
+    finally:
+        sys.setswitchinterval(interval)

@@ -24,7 +24,9 @@ from test_evidence import keep, open_store, read_image
 from verdicts import Line, ids
 
 from edgead.evidence.database import LOG_MOST
+from edgead.evidence.folder import ImageFolder
 from edgead.evidence.upkeep import bring_to_disk
+from edgead.sources.contract import new_id
 
 HERE = Path(__file__).parent
 KILLS = 50
@@ -351,3 +353,21 @@ def test_the_systems_clock_set_back_under_way_changes_no_order(tmp_path):
         assert datetime.fromisoformat(records[0]["judged_at"]) < datetime.fromisoformat(records[-1]["judged_at"])
         assert [place.partition("/")[2] for place in store._folder.oldest()] == said
         assert all(store.verdict(id)["images"] == ["frame.jpg", "heat.jpg"] for id in said)
+
+
+def test_pipelines_that_share_a_camera_share_shelves_and_never_a_folder(tmp_path):
+    folder = ImageFolder(tmp_path)
+    at = NOW
+    places = []
+    for number in range(600):
+        captured = at + timedelta(milliseconds=50 * number)
+        late, early = new_id(captured), new_id(captured - timedelta(milliseconds=35))
+        places += [folder.place(late), folder.place(late), folder.place(early)]
+    assert len(set(places)) == len(places)
+    shelves = {place.partition("/")[0] for place in places}
+    assert len(shelves) <= 2 * len(places) / 256 + 1
+    for place in places[:6]:
+        folder.write(place, "frame.jpg", b"x")
+    assert sorted(folder.oldest()) == sorted(places[:6])
+    set_back = folder.place(new_id(at - timedelta(hours=1)))
+    assert set_back.partition("/")[0] > max(shelves)

@@ -15,11 +15,17 @@ from registry import small_model
 from edgead.artifact.folder import Artifact
 from edgead.artifact.oci.package import PackageError
 from edgead.artifact.oci.tokens import RegistryError
+from edgead.artifact.signatures.keys import PublicKey, make_key, read_private_key
+from edgead.artifact.signatures.sign import sign
+from edgead.artifact.signatures.signature import Signature
+from edgead.artifact.signatures.trust import check_signed
 from edgead.daemon.active_model import SlotBusyError
 from edgead.daemon.fleet.fetching import Pace
 from edgead.daemon.fleet.follower import MOST_STARTS, PROBATION_S, RECORD, Follower
+from edgead.daemon.fleet.record import Signed, read_record
 from edgead.daemon.self_test import SelfTestError
 from edgead.errors import SettingsError
+from edgead.evidence.database import StoreAwayError
 from edgead.site.follow import FollowSection
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
@@ -59,14 +65,19 @@ class Line:
         self.model_path = self.own = own
         self.failed_model: Path | None = None
         self.bad: set[str] = set()
-        self.busy = self.dies = False
+        self.busy: Exception | None = None
+        self.dies = False
         self.tried: list[str] = []
         self.before = own
+        self.keys: list[PublicKey] = []  # that are demanded
+
+    def signatures(self, model: Path) -> list[Signature]:
+        return check_signed(Artifact.load(model), self.keys) if self.keys else []
 
     def swap(self, model: Path, *, by: str) -> None:
         assert by == "follows oci://registry.test/line/caps:stable"
         if self.busy:
-            raise SlotBusyError("busy")
+            raise self.busy
         self.tried.append(f"sha256:{model.name}")
         if self.dies:
             raise MemoryError
@@ -176,11 +187,12 @@ def test_a_registry_that_is_away_or_cuts_off_changes_nothing_and_is_tried_again(
     assert bench.state == ("current", B) and bench.follower.status.problem is None
 
 
-def test_a_pipeline_that_is_busy_is_asked_again_soon(bench):
-    bench.line.busy = True
+@pytest.mark.parametrize("error", [SlotBusyError("busy"), StoreAwayError("the audit cannot be written")])
+def test_a_pipeline_that_is_busy_is_asked_again_soon(bench, error):
+    bench.line.busy = error
     bench.run(100)
     assert bench.state == ("waiting", None) and bench.line.tried == []
-    bench.line.busy = False
+    bench.line.busy = None
     bench.run(10)
     assert bench.state == ("current", A)
 
@@ -306,3 +318,70 @@ def test_a_transfer_keeps_to_its_rate_and_ends_when_nobody_waits():
 def test_a_section_names_a_tag(source):
     with pytest.raises((SettingsError, ValueError), match="oci://registry.example.com/line/caps:stable"):
         FollowSection.model_validate({"from": source})
+
+
+@pytest.fixture
+def signer(bench, tmp_path):
+    """Signs the models of the registry with the one key that the line demands."""
+    pytest.importorskip("cryptography", reason="REPLAY NOT TESTED: pip install 'edgead[signatures]'")
+    bench.line.keys = [make_key(tmp_path / "site.key")]
+    private = read_private_key(tmp_path / "site.key")
+    return lambda digest, **said: sign(bench.tag.models[digest], private, by="Anna", **said)
+
+
+def test_an_older_signed_model_is_not_brought_back_by_whoever_moves_the_tag(bench, signer):
+    signer(A, counter=7)
+    signer(B, counter=6)
+    bench.run(100)
+    assert bench.state == ("current", A)
+    bench.tag.leads_to = B
+    bench.run(400)
+    bench.restart()
+    bench.run(400)
+    assert bench.state == ("refused", A) and bench.line.tried == [A]
+    assert "older than one that has judged here (its counter is 6, that one's 7)" in bench.follower.status.reason
+    bench.follower.follow_again()  # no person at the page makes it newer
+    bench.run(10)
+    assert bench.state == ("refused", A)
+    bench.tag.leads_to = C  # signed again, it has another digest
+    bench.tag.models[C] = bench.tag.models[B]
+    signer(C)
+    bench.run(400)
+    assert bench.state == ("current", C)
+
+
+def test_a_signed_model_of_another_product_is_not_taken(bench, signer):
+    signer(A, product="caps")
+    signer(B, product="lids")
+    bench.run(100)
+    bench.tag.leads_to = B
+    bench.run(400)
+    assert bench.state == ("refused", A) and bench.line.tried == [A]
+    assert "it is signed for 'lids', and this pipeline's models are of 'caps'" in bench.follower.status.reason
+    signer(B)  # for nothing in particular
+    bench.tag.leads_to, bench.tag.models[C] = C, bench.tag.models[B]
+    bench.run(400)
+    assert bench.state == ("refused", A) and "it is signed for no product" in bench.follower.status.reason
+    signer(B, product="caps")
+    bench.tag.leads_to = f"sha256:{'d' * 64}"
+    bench.tag.models[bench.tag.leads_to] = bench.tag.models[B]
+    bench.run(400)
+    assert bench.state == ("current", bench.tag.leads_to)
+
+
+def test_signatures_from_before_there_were_counters_are_taken_until_one_has_a_counter(bench, signer):
+    signer(A, counter=0)
+    bench.run(100)
+    assert bench.state == ("current", A)
+    signer(B, product="caps", counter=1)
+    bench.tag.leads_to = B
+    bench.run(400)
+    assert bench.state == ("current", B)
+
+
+def test_another_source_in_the_site_file_begins_with_what_it_has(bench, signer):
+    signer(A, counter=7)
+    bench.run(100)
+    record = read_record(bench.folder / RECORD, SECTION["from"])
+    assert record.signed == Signed(product="", counter=7)
+    assert read_record(bench.folder / RECORD, "oci://registry.test/line/lids:stable").signed is None

@@ -427,3 +427,36 @@ def test_no_secret_is_logged(line, caplog):
         assert secret not in written, secret
     shown = repr(line.daemon.site) + str(line.daemon.site.model_dump(mode="json"))
     assert not any(secret in shown for secret in (PANEL, TOKEN, *TOKENS.values()))
+
+
+def test_sign_ins_and_their_refusals_stand_in_the_log(line, caplog):
+    caplog.set_level(logging.INFO)
+    browser = line.browser()
+    for given in (
+        {"name": "anna", "password": "wrong one"},
+        {"name": "no secret?", "password": "wrong"},
+        {"token": "wrong"},
+    ):
+        assert browser.post("/api/login", json=given).status_code == 401
+    assert browser.get("/api/status", headers={"Authorization": "Bearer wrong"}).status_code == 401
+    anna, csrf = line.person("anna")
+    assert anna.post("/api/logout", headers=csrf).status_code == 200
+    said = [(one.levelname, one.getMessage()) for one in caplog.records if one.name == "edgead.daemon.http.auth"]
+    assert said == [
+        ("WARNING", "sign-in refused: a wrong password for anna, from 127.0.0.1"),
+        # What was typed as a name may be a password.
+        ("WARNING", "sign-in refused: a name that nobody has, from 127.0.0.1"),
+        ("WARNING", "sign-in refused: a wrong token, from 127.0.0.1"),
+        ("WARNING", "sign-in refused: a wrong token, from 127.0.0.1"),
+        ("INFO", "signed in: anna (password, engineer), from 127.0.0.1"),
+        ("INFO", "signed out: anna (password, engineer), from 127.0.0.1"),
+    ]
+
+
+def test_guesses_do_not_fill_the_log(tmp_path, caplog):
+    with running(tmp_path, failures_most=2) as line:
+        browser = line.browser()
+        answers = [browser.post("/api/login", json={"token": f"wrong {number}"}).status_code for number in range(60)]
+    said = [one.getMessage() for one in caplog.records if one.name == "edgead.daemon.http.auth"]
+    assert answers == [401, 401, *58 * [429]] and len(said) == 20
+    assert "sign-in refused: too many wrong tokens, from 127.0.0.1" in said

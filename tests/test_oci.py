@@ -41,7 +41,8 @@ def real(tmp_path_factory):
 def nobody(monkeypatch, tmp_path):
     """No credentials of whoever runs the tests."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
-    monkeypatch.delenv("EDGEAD_REGISTRY_USER", raising=False)
+    for name in ("USER", "PASSWORD", "HOST", "TOKEN_HOSTS"):
+        monkeypatch.delenv(f"EDGEAD_REGISTRY_{name}", raising=False)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -110,6 +111,7 @@ def test_a_registry_with_a_password(tmp_path, monkeypatch, caplog):
         pushed = push(model, registry.reference())
         monkeypatch.setenv("EDGEAD_REGISTRY_USER", USER)
         monkeypatch.setenv("EDGEAD_REGISTRY_PASSWORD", PASSWORD)
+        monkeypatch.setenv("EDGEAD_REGISTRY_HOST", f"127.0.0.1:{registry.port}")
         assert pull(registry.reference(), tmp_path / "here").digest == pushed.digest
         monkeypatch.setenv("EDGEAD_REGISTRY_PASSWORD", "wrong")
         with pytest.raises(RegistryError, match="refuses user and password"):
@@ -268,6 +270,8 @@ def test_who_asks_is_known_to_the_registry_alone(liar, tmp_path, monkeypatch):
     """A CDN gets no credentials, nor does a server that names itself as the place of an upload."""
     monkeypatch.setenv("EDGEAD_REGISTRY_USER", USER)
     monkeypatch.setenv("EDGEAD_REGISTRY_PASSWORD", PASSWORD)
+    monkeypatch.setenv("EDGEAD_REGISTRY_HOST", "registry.test")
+    monkeypatch.setenv("EDGEAD_REGISTRY_TOKEN_HOSTS", "other.test, auth.test")
 
     def guarded(request):
         if request.url.host == "auth.test":
@@ -424,3 +428,29 @@ def test_the_verbs(real, tmp_path):
     Artifact.load(tmp_path / "here")
     ended = run_here("pull", real.reference("nowhere"), "-o", tmp_path / "new")
     assert ended.returncode == 2 and "line/caps:nowhere: the registry has none" in ended.stderr
+
+
+def test_a_password_of_the_environment_is_that_of_one_registry(liar, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGEAD_REGISTRY_USER", USER)
+    monkeypatch.setenv("EDGEAD_REGISTRY_PASSWORD", PASSWORD)
+    with pytest.raises(
+        SettingsError, match="EDGEAD_REGISTRY_HOST is missing: name the registry .* such as registry.test"
+    ):
+        pull(AT_HOME, tmp_path / "here", transport=liar.transport)
+    monkeypatch.setenv("EDGEAD_REGISTRY_HOST", "registry.plant:5000")
+    liar.instead = lambda request: httpx.Response(401, headers={"www-authenticate": 'Basic realm="r"'})
+    with pytest.raises(RegistryError, match="wants a user and a password"):
+        pull(AT_HOME, tmp_path / "here", transport=liar.transport)
+    assert all("authorization" not in request.headers for request in liar.asked)
+
+
+@pytest.mark.parametrize("realm", ["https://stranger.test/token", "https://registry.test.stranger.test/token"])
+def test_a_registry_sends_the_password_to_no_other_host(liar, tmp_path, monkeypatch, realm):
+    monkeypatch.setenv("EDGEAD_REGISTRY_USER", USER)
+    monkeypatch.setenv("EDGEAD_REGISTRY_PASSWORD", PASSWORD)
+    monkeypatch.setenv("EDGEAD_REGISTRY_HOST", "registry.test")
+    challenge = {"www-authenticate": f'Bearer realm="{realm}",service="r"'}
+    liar.instead = lambda request: httpx.Response(401, headers=challenge)
+    with pytest.raises(RegistryError, match="stranger.test, another host: .* EDGEAD_REGISTRY_TOKEN_HOSTS"):
+        pull(AT_HOME, tmp_path / "here", transport=liar.transport)
+    assert {request.url.host for request in liar.asked} == {"registry.test"}

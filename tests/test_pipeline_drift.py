@@ -52,7 +52,7 @@ def test_each_product_counts_its_own_parts_and_the_last_one_is_shown(opened):
     drift, judge = opened()
     assert drift.state is None
     with pytest.raises(SettingsError, match="line: no drift is watched"):
-        drift.start_again()
+        drift.require_watched()
     for recipe, count in zip(NAMES, (3, 5, 7), strict=True):
         judge(recipe, good(count))
         assert (drift.state.parts, drift.state.state) == (count, "ok")

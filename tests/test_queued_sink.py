@@ -268,3 +268,48 @@ def test_notices_for_which_nobody_comes_are_bounded():
     sink.opened.set()
     queued.close(MOST_S)
     assert queued.status().notices_written == 1000  # a sink for verdicts alone takes them, and does nothing
+
+
+def test_a_sink_whose_check_hangs_is_left_behind(monkeypatch):
+    monkeypatch.setattr("edgead.sinks.queued._LOOK_EVERY_S", 0.02)
+    sink, hangs = Gate(), threading.Event()
+
+    def check():
+        sink.entered.set()
+        assert hangs.wait(2 * MOST_S)
+
+    sink.can_check, sink.check = True, check
+    queued = QueuedSink("gate", sink, most=5, required=True, tolerated_s=0.1)
+    assert sink.entered.wait(MOST_S)
+    closing = threading.Thread(target=queued.close, args=(0.1,))
+    closing.start()
+    closing.join(MOST_S / 2)
+    assert not closing.is_alive() and sink.closes == 1
+    hangs.set()
+
+
+def test_what_a_sink_does_not_need_of_a_frame_does_not_wait_with_it():
+    sink = Gate()
+    sink.needs_image = False
+    queued = QueuedSink("gate", sink, most=5)
+    line = Line()
+    for _ in range(2):
+        frame, verdict = line.part()
+        queued.write(replace(frame, others={"depth": np.zeros((100, 100), np.float32)}), verdict)
+    sink.opened.set()
+    wait_until(lambda: len(sink.frames) == 2)
+    queued.close(1)
+    assert all(frame.others == {} for frame, _ in sink.frames)
+
+
+def test_all_planes_of_a_frame_count_for_what_may_wait(monkeypatch):
+    monkeypatch.setattr("edgead.sinks.queued._MOST_BYTES", 1 << 20)
+    sink = Gate()
+    sink.needs_image = True
+    queued, line = QueuedSink("gate", sink, most=50), Line()
+    for _ in range(10):
+        frame, verdict = line.part()
+        queued.write(replace(frame, others={"depth": np.zeros((400, 400), np.float32)}), verdict)
+    assert queued.status().waiting <= 3 and queued.status().dropped >= 7
+    sink.opened.set()
+    queued.close(1)

@@ -254,3 +254,10 @@ def test_an_unknown_language_is_refused_with_those_that_there_are():
     assert checked_language("de_DE") == "de"
     with pytest.raises(SettingsError, match="there is no language 'klingon': known are de, en"):
         sentence({"decision": "reject"}, "klingon")
+
+
+@pytest.mark.parametrize("cells", [7, 56, 224, 240, 336, 392, 416, 448])
+@pytest.mark.parametrize("pixels", [29, 40, 900, 1000, 1944, 3036, 3648])
+def test_a_box_never_sticks_out_of_its_frame(cells, pixels):
+    (box,) = find_boxes(np.ones((cells, cells), np.float32), 0.5, (3, 5, pixels, pixels + 1))
+    assert (box.x, box.y, box.width, box.height) == (3, 5, pixels, pixels + 1)

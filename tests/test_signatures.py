@@ -128,6 +128,25 @@ def test_what_is_signed_is_laid_out_as_the_documentation_says():
     assert key.sign(content).hex() == KNOWN
 
 
+def test_a_product_and_a_counter_are_signed_too(keys, tmp_path):
+    model = make_model(tmp_path / "model")
+    key = read_private_key(keys / "site.key")
+    signature = sign(model, key, by="Anna", product="caps", counter=7)
+    assert signature.message.startswith(b"edgead model signature 2\n")
+    assert signature.message.endswith(b'"product":"caps"}') and b'"counter":7,' in signature.message
+    (held,) = check_signed(Artifact.load(model), [key.public])
+    assert (held.product, held.counter) == ("caps", 7)
+    written = (model / SIGNATURES).read_text()
+    for edited in (("caps", "lids"), ('"counter": 7', '"counter": 8')):
+        (model / SIGNATURES).write_text(written.replace(*edited))
+        with pytest.raises(UntrustedModelError, match="its key has not made"):
+            check_signed(Artifact.load(model), [key.public])
+    assert sign(model, key, by="Anna").counter > 1_700_000_000
+    for wrong in ({"product": "a\nb"}, {"counter": -1}, {"counter": 2**53}):
+        with pytest.raises(SettingsError, match=f"--{next(iter(wrong))}: "):
+            sign(model, key, by="Anna", **wrong)
+
+
 def test_a_private_key_is_for_its_owner_alone(keys, tmp_path):
     file = keys / "site.key"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -382,7 +401,7 @@ def test_what_a_device_learns_is_signed_by_its_own_key(keys, tmp_path):
 
 def test_nobody_signs_what_is_damaged_or_what_an_earlier_edgead_mixed_up(model, keys):
     key = read_private_key(keys / "site.key")
-    with pytest.raises(SettingsError, match="a name of at most 100 characters"):
+    with pytest.raises(SettingsError, match="--by: holds a control character"):
         sign(model, key, by="a\nb")
     manifest = Artifact.load(model).manifest
     edit_manifest(model, lambda content: content["files"].update({SIGNATURES: file_sha256(model / SIGNATURES)}))
@@ -411,10 +430,10 @@ def test_the_command_makes_keys_signs_and_verifies(tmp_path, monkeypatch):
     assert made["public"] == str(public) and b"ENCRYPTED" in key.read_bytes()
     assert made["key"] in edgead("key", "show", public).stdout
     assert "is not signed" in edgead("verify-signature", model, "--key", public, expect=1).stderr
-    signed = json.loads(edgead("sign", model, "--key", key, "--by", "Anna", "--json").stdout)
-    assert (signed["by"], signed["key"]) == ("Anna", made["key"])
+    signed = json.loads(edgead("sign", model, "--key", key, "--by", "Anna", "--product", "caps", "--json").stdout)
+    assert (signed["by"], signed["key"], signed["product"]) == ("Anna", made["key"], "caps")
     report = json.loads(edgead("verify-signature", model, "--key", public, "--json").stdout)
-    assert report["signatures"] == [{"key": made["key"], "by": "Anna", "at": signed["at"]}]
+    assert report["signatures"] == [{name: signed[name] for name in ("key", "by", "at", "product", "counter")}]
     assert "signed by Anna" in edgead("verify-signature", model, "--key", public).stdout
     monkeypatch.setenv("EDGEAD_KEY_PASSPHRASE", "donkey")
     assert "the passphrase is wrong" in edgead("sign", model, "--key", key, expect=2).stderr

@@ -107,8 +107,7 @@ def test_what_run_opened_is_closed_also_on_an_error(video, tmp_path, monkeypatch
         def predict(self, image_bgr):
             raise ZeroDivisionError("network broken")
 
-    with pytest.raises(ZeroDivisionError, match="network broken"):
-        run(str(video), Broken(), [])
+    assert run(str(video), Broken(), []).fault == "ZeroDivisionError: network broken"
     with pytest.raises(SinkError, match="unknown sink"):
         run(str(video), FakeDetector(), ["nonsense:"])
     assert [source.close_calls for source in opened] == [1, 1]
@@ -236,3 +235,30 @@ def test_a_sink_that_cannot_finish_is_a_fault(video, tmp_path, monkeypatch):
     summary = run(str(video), FakeDetector(), [f"video:{tmp_path}/out.avi"])
     assert summary.frames == 20 and "20 frames were written and 3 can be read" in summary.fault
     assert sorted(path.name for path in tmp_path.iterdir()) == ["line.avi"]
+
+
+def test_whatever_fails_ends_the_stream_with_its_summary_and_all_is_closed(video, tmp_path, monkeypatch, caplog):
+    class Broken(FakeDetector):
+        def predict(self, image_bgr):
+            if len(self.seen) == 3:
+                raise RuntimeError("the engine broke")
+            return super().predict(image_bgr)
+
+    summary = run(str(video), Broken(), [ListSink()])
+    assert (summary.frames, summary.ended_by) == (3, "fault") and summary.fault == "RuntimeError: the engine broke"
+    healthy = ListSink()
+    summary = run(str(video), FakeDetector(), [ListSink(fails_at=2, error=OSError(5, "Input/output error")), healthy])
+    assert (summary.frames, summary.ended_by) == (3, "fault") and "Input/output error" in summary.fault
+    assert len(healthy.seen) == 3 and "Traceback" in caplog.text
+
+    opened = open_source(str(video))
+    monkeypatch.setattr(opened, "close", lambda: raising(SourceError("cannot be closed")))
+    sink = ListSink()
+    monkeypatch.setattr("edgead.stream.open_source", lambda uri, **options: opened)
+    monkeypatch.setattr("edgead.stream.open_sink", lambda uri: sink)
+    summary = run("camera", FakeDetector(), ["list:"])
+    assert summary.fault == "cannot be closed" and summary.frames == 20 and sink.closed == 1
+
+
+def raising(error):
+    raise error

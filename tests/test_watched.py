@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from contextlib import closing
 
 import cv2
@@ -11,7 +12,7 @@ import pytest
 from fakes import numbered, read_number
 from patience import MOST_S, wait_until
 
-from edgead.images.files import write_image
+from edgead.images.files import decode_image, write_image
 from edgead.sources import SourceError, beside, open_source
 from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
@@ -127,7 +128,7 @@ def test_an_image_that_cannot_be_taken_out_is_not_given_and_says_so(tmp_path):
     (tmp_path / "done").write_text("in the way")
     with taker(tmp_path) as one:
         wait_until(lambda: one.fault)
-    assert one.frames == [] and "File exists (done)" in one.fault
+    assert one.frames == [] and "is a link or no folder (done)" in one.fault
 
 
 def test_a_torn_journal_forgets_only_what_was_torn(tmp_path):
@@ -163,3 +164,100 @@ def test_a_camera_of_a_folder_waits_for_its_taker_and_is_not_stalled_where_nothi
         assert sorted(read_number(frame.image) for frame in frames) == [0, 1, 2] and mailbox.dropped == 0
         wait_until(lambda: (camera.status().age_s or 0) > 0.3)
         assert camera.status().state == "streaming"
+
+
+def test_the_time_of_whoever_takes_the_images_holds_up_no_later_one(tmp_path):
+    for number in range(20):
+        write_image(tmp_path / f"{number:02}.png", numbered(number))
+    source = open_source(f"watch:{tmp_path}?stable_ms=0")
+    with closing(source):
+        images, begin_s = iter(source), time.monotonic()
+        for _ in range(20):
+            next(images)
+            time.sleep(0.1)  # judges it
+        took_s = time.monotonic() - begin_s
+        write_image(tmp_path / "20.png", numbered(20))
+        begin_s = time.monotonic()
+        assert read_number(next(images).image) == 20
+        assert time.monotonic() - begin_s < took_s
+
+
+@pytest.mark.parametrize("name", ["done", "failed"])
+def test_no_image_leaves_the_folder_by_a_link(tmp_path, name):
+    watched, outside = tmp_path / "watched", tmp_path / "outside"
+    watched.mkdir()
+    outside.mkdir()
+    (watched / name).symlink_to(outside)
+    (watched / "a.png").write_bytes(encoded(1) if name == "done" else b"no image")
+    with taker(watched) as one:
+        wait_until(lambda: one.fault)
+        assert one.frames == [] and f"is a link or no folder ({name})" in one.fault
+    assert names(outside) == [] and len(list(watched.rglob("a.png"))) == 1
+
+
+def test_a_reason_overwrites_nothing_and_follows_no_link(tmp_path):
+    watched, victim = tmp_path / "watched", tmp_path / "victim.json"
+    (watched / "failed").mkdir(parents=True)
+    victim.write_text("mine")
+    (watched / "failed" / "a.png.txt").symlink_to(victim)
+    (watched / "a.png").write_bytes(b"no image")
+    with taker(watched) as one:
+        wait_until(lambda: "a.png" in names(watched / "failed"))
+        write_image(watched / "b.png", numbered(2))
+        one.expect(2)
+    assert victim.read_text() == "mine" and (watched / "failed" / "a.png.txt").is_symlink()
+
+
+@pytest.mark.parametrize("kind", ["link", "FIFO", "folder"])
+def test_a_journal_that_is_no_file_of_ours_is_a_fault_and_hangs_nothing(tmp_path, kind):
+    watched, victim = tmp_path / "watched", tmp_path / "victim"
+    watched.mkdir()
+    victim.write_text("mine")
+    journal = watched / ".edgead-taken"
+    {"link": lambda: journal.symlink_to(victim), "FIFO": lambda: os.mkfifo(journal), "folder": journal.mkdir}[kind]()
+    write_image(watched / "a.png", numbered(1))
+    with taker(watched, after="keep") as one:
+        wait_until(lambda: one.fault)
+        assert one.frames == [] and "is no regular file: remove it (.edgead-taken)" in one.fault
+    assert victim.read_text() == "mine"
+
+
+def test_a_journal_that_is_put_in_the_place_of_ours_is_not_followed(tmp_path):
+    watched, victim = tmp_path / "watched", tmp_path / "victim"
+    watched.mkdir()
+    victim.write_text("mine")
+    with taker(watched, after="keep") as one:
+        wait_until(lambda: names(watched) == [".edgead-taken"])
+        (watched / ".edgead-taken").unlink()
+        (watched / ".edgead-taken").symlink_to(victim)
+        write_image(watched / "a.png", numbered(1))
+        wait_until(lambda: one.fault)
+        assert one.frames == []
+    assert victim.read_text() == "mine"
+
+
+def test_numbers_that_no_file_has_do_not_stop_a_journal(tmp_path):
+    (tmp_path / ".edgead-taken").write_text('["a.png", 1e999, 1, 1]\n' + "[" * 100_000 + "\n")
+    write_image(tmp_path / "a.png", numbered(1))
+    with taker(tmp_path, after="keep") as one:
+        one.expect(1)
+
+
+@pytest.mark.parametrize("after", ["move", "delete"])
+def test_what_was_taken_out_is_what_was_read(tmp_path, monkeypatch, after):
+    """An image that another one replaces while it is read is not judged for that one."""
+    write_image(tmp_path / "a.png", numbered(1))
+
+    def replaced_meanwhile(data, **options):
+        if read_number(decode_image(data)) == 1:
+            write_image(tmp_path / "new.part.png", numbered(2))
+            (tmp_path / "new.part.png").rename(tmp_path / "a.png")
+        return decode_image(data, **options)
+
+    monkeypatch.setattr("edgead.sources.watched.decode_image", replaced_meanwhile)
+    with taker(tmp_path, after=after) as one:
+        one.expect(1, 2)
+    assert [name for name in names(tmp_path) if name.endswith(".png")] == []
+    if after == "move":
+        done = [read_number(cv2.imread(str(path))) for path in sorted((tmp_path / "done").iterdir())]
+        assert sorted(done) == [1, 2]

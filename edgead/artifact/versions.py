@@ -7,6 +7,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from edgead.files.exchange import exchange_names
+
 # A version is 10 to 30 MiB.
 MOST_VERSIONS = 5
 
@@ -48,15 +50,53 @@ def replace(path: Path, draft: Path) -> None:
 
 
 def exchange(path: Path, draft: Path, aside: Path) -> None:
-    """Move what is at `path` to `aside`, and the draft to where it was; on an error all goes back where it was."""
+    """Move what is at `path` to `aside`, and the draft to where it was; on an error all goes back where it was.
+
+    Whatever ends the program meanwhile, something whole is at `path`, where the file system can exchange two names in
+    one step. With two renames there is an instant without; see `restore_missing`.
+    """
     try:
-        path.rename(aside)
         try:
-            draft.rename(path)
-        except BaseException:
-            aside.rename(path)
-            raise
+            _exchange_at_once(path, draft, aside)
+        except NotImplementedError:
+            _exchange_by_renames(path, draft, aside)
     except BaseException:
         with suppress(OSError):  # never more than an empty folder: what could not go back stays in it
             aside.parent.rmdir()
         raise
+
+
+def _exchange_at_once(path: Path, draft: Path, aside: Path) -> None:
+    # In this order nothing is ever in a place where nobody looks for it.
+    draft.rename(aside)
+    try:
+        exchange_names(path, aside)
+    except BaseException:
+        aside.rename(draft)
+        raise
+
+
+def _exchange_by_renames(path: Path, draft: Path, aside: Path) -> None:
+    path.rename(aside)
+    try:
+        draft.rename(path)
+    except BaseException:
+        aside.rename(path)
+        raise
+
+
+def restore_missing(path: Path) -> Path | None:
+    """Put the newest version where a model is missing; gives where it lay, None where nothing was to be done.
+
+    So it is where the program was ended between two renames, or by who removed a model and left its versions.
+
+    Raises
+    ------
+    OSError
+        It cannot be put back.
+    """
+    earlier = earlier_versions(path)
+    if not earlier or path.exists():
+        return None
+    earlier[-1].rename(path.resolve())
+    return earlier[-1]

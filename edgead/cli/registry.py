@@ -23,7 +23,8 @@ def push(
 ) -> None:
     """Put a model into a registry, under a tag that devices may follow; what is there already is not sent again.
 
-    User and password come from `docker login`, or from EDGEAD_REGISTRY_USER and EDGEAD_REGISTRY_PASSWORD.
+    User and password come from `docker login`, or from EDGEAD_REGISTRY_USER and EDGEAD_REGISTRY_PASSWORD for the
+    registry EDGEAD_REGISTRY_HOST.
     """
     report = asdict(push_model(model, Reference.read(to)))
     print_report(report, json, lambda: facts_table(str(model), report))

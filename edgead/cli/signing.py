@@ -7,7 +7,7 @@ import os
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from edgead.artifact.folder import Artifact
 from edgead.cli.app import Json, Model, app, print_report
 from edgead.cli.console import facts_table, stderr
 from edgead.errors import SettingsError
+
+if TYPE_CHECKING:
+    from edgead.artifact.signatures.signature import Signature
 
 _PASSPHRASE = "EDGEAD_KEY_PASSPHRASE"
 
@@ -59,6 +62,13 @@ def sign(
     model: Model,
     key: Annotated[Path, typer.Option(help="The private key, as `edgead key new` makes it.")],
     by: Annotated[str | None, typer.Option(help="Who signs, for those who ask; by default the user's name.")] = None,
+    product: Annotated[
+        str, typer.Option(help="What it judges. A device that follows a tag takes no model of another product.")
+    ] = "",
+    counter: Annotated[
+        int | None,
+        typer.Option(help="Rises with each release: such a device takes none with a lower one. By default the time."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Sign a model as it is now; whatever changes it later takes the signature's worth."""
@@ -66,7 +76,8 @@ def sign(
     from edgead.artifact.signatures.sign import sign as sign_model
 
     private = read_private_key(key, lambda: _ask(key))
-    signature = sign_model(model, private, by=getpass.getuser() if by is None else by)
+    name = getpass.getuser() if by is None else by
+    signature = sign_model(model, private, by=name, product=product, counter=counter)
     report = {"model": str(model), **signature.model_dump()}
     print_report(report, json, lambda: facts_table(str(model), report))
 
@@ -91,10 +102,15 @@ def verify_signature(
     report = {
         "model": str(model),
         "manifest_sha256": artifact.manifest.manifest_sha256,
-        "signatures": [each.model_dump(include={"key", "by", "at"}) for each in held],
+        "signatures": [each.model_dump(include={"key", "by", "at", "product", "counter"}) for each in held],
     }
-    facts = {f"signed by {each.by or 'somebody'}": f"{each.at}, key {each.key}" for each in held}
+    facts = {f"signed by {each.by or 'somebody'}": _facts(each) for each in held}
     print_report(report, json, lambda: facts_table(str(model), facts))
+
+
+def _facts(signature: Signature) -> str:
+    product = f"product {signature.product}, " if signature.product else ""
+    return f"{signature.at}, {product}counter {signature.counter}, key {signature.key}"
 
 
 def _ask(file: Path, *, twice: bool = False) -> str:

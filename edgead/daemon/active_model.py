@@ -13,6 +13,7 @@ import numpy as np
 from edgead.artifact.bring_back import bring_back
 from edgead.artifact.folder import Artifact
 from edgead.artifact.limits import Limits
+from edgead.artifact.versions import restore_missing
 from edgead.daemon import heap
 from edgead.daemon.budget import too_late
 from edgead.daemon.drift import drift_watch
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 _CLOSE_S = 0.3
 # How long small changes wait for another one; who asks holds one of the few threads that the page has.
-_PATIENCE_S = 0.5
+PATIENCE_S = 0.5
 
 
 class SlotBusyError(SettingsError):
@@ -67,6 +68,7 @@ class ActiveModel:
         self._in_service = InService(pipeline)
         self._previous: Detector | None = None
         self._changing = threading.RLock()  # one change at a time
+        self._closed = False
 
     @property
     def model(self) -> str:
@@ -88,17 +90,18 @@ class ActiveModel:
         return self._thresholds.take_superseded()
 
     def load(self) -> None:
-        """Load and test the model again, as at the start.
+        """Load and test the model again, as at the start; one that is missing is put back from its newest version.
 
         Raises
         ------
         EdgeadError
             A model that cannot be used, or that fails its self-test: nothing is in service then.
         """
-        with self._changing:
+        with self.changing(None):
             old = self._in_service.exchange(None)
             if old is not None:
                 old.close()
+            self._restore_missing()
             new = self._tested(self.path)
             late = too_late(new, self._section.budget_ms)
             if late:  # it judges all the same: every verdict is counted as late, which is better than none
@@ -118,7 +121,7 @@ class ActiveModel:
         EdgeadError
             No model is in service, one is being exchanged, or its files are no longer what was written.
         """
-        with self._change(_PATIENCE_S):
+        with self.changing(PATIENCE_S):
             return self_test(self._in_service.require(), self._in_service.measure)
 
     def golden(self) -> tuple[np.ndarray, ...]:
@@ -129,8 +132,14 @@ class ActiveModel:
         """Make a watch that compares parts with those that the model in service was calibrated on."""
         return drift_watch(self._in_service.require(), section)
 
-    def swap(self, model: Path) -> None:
+    def swap(self, model: Path, record: Callable[[Path], object] = lambda model: None) -> None:
         """Load another model beside the one in service, test it, and let it judge from the next frame on.
+
+        Parameters
+        ----------
+        model : Path
+        record : callable
+            Receives its path once it is tested, before it judges; what that raises refuses it.
 
         Raises
         ------
@@ -138,8 +147,13 @@ class ActiveModel:
             A model that cannot be used or is too slow for `budget_ms`, or another exchange is under way: the one in
             service goes on.
         """
-        with self._change(0):
+        with self.changing():
             new = self._in_time(self._tested(model))
+            try:
+                record(model)
+            except BaseException:
+                new.close()
+                raise
             oldest = self._previous
             self._previous = self._in_service.exchange(new)
             self.path = model
@@ -147,8 +161,13 @@ class ActiveModel:
                 oldest.close()
             heap.give_back()
 
-    def roll_back(self) -> None:
+    def roll_back(self, record: Callable[[Path], object] = lambda model: None) -> None:
         """Let the model before this one judge again; the two change places.
+
+        Parameters
+        ----------
+        record : callable
+            As that of `swap`.
 
         Raises
         ------
@@ -158,10 +177,11 @@ class ActiveModel:
         EdgeadError
             The site does not let that one in.
         """
-        with self._change(0):
+        with self.changing():
             if self._previous is None:
                 raise SettingsError(f"{self._pipeline}: there is no earlier model to go back to")
             self._accept(self._previous.artifact)
+            record(self._previous.artifact.path)
             bring_back(self._previous.artifact.path, self._previous.manifest.manifest_sha256)
             self._previous = self._in_service.exchange(self._previous)
             self.path = self._in_service.require().artifact.path
@@ -188,7 +208,7 @@ class ActiveModel:
 
     def give_up(self) -> None:
         """Go back to the model before this one, which has failed; the slot is loaded again from it."""
-        with self._changing:
+        with self.changing():
             if self._previous is None:
                 return
             self.path = self._previous.artifact.path
@@ -199,16 +219,20 @@ class ActiveModel:
             self._previous.close()
             self._previous = None
 
-    def set_thresholds(self, thresholds: Thresholds) -> Thresholds:
-        """Judge by these from the next frame on, also after a restart; returns those before.
+    def require_thresholds(self) -> Thresholds:
+        """Give the thresholds in force; raises SettingsError where there is no model."""
+        return thresholds_of(self._in_service.require())
+
+    def set_thresholds(self, thresholds: Thresholds) -> None:
+        """Judge by these from the next frame on, also after a restart.
 
         Raises
         ------
         SettingsError
             They cannot be kept, no model is in service, or one is being exchanged; nothing changes then.
         """
-        with self._change(_PATIENCE_S):
-            return self._thresholds.set(self._in_service.require(), thresholds)
+        with self.changing(PATIENCE_S):
+            self._thresholds.set(self._in_service.require(), thresholds)
 
     def judge_by(self, limits: Limits) -> None:
         """Judge by thresholds of the site file from the next frame on; they are not kept, the file has them.
@@ -221,27 +245,53 @@ class ActiveModel:
         self._in_service.require().set_thresholds(**limits.values())
 
     def close(self) -> None:
-        """Release the models, unless one is being loaded right now: the end of the daemon does not wait for that."""
-        if not self._changing.acquire(timeout=_CLOSE_S):
-            return
-        try:
-            for detector in (self._in_service.exchange(None), self._previous):
-                if detector is not None:
-                    detector.close()
-            self._previous = None
-        finally:
-            self._changing.release()
+        """Release the models; while another change is under way that is done at its end, for which nobody waits."""
+        self._closed = True
+        if self._changing.acquire(timeout=_CLOSE_S):
+            self._end_change()
 
     @contextmanager
-    def _change(self, within_s: float) -> Iterator[None]:
-        if not self._changing.acquire(timeout=within_s):
+    def changing(self, within_s: float | None = 0) -> Iterator[None]:
+        """Keep other changes away for the time of a block; None waits for the one under way, however long it takes.
+
+        Raises
+        ------
+        SlotBusyError
+            Another one is under way, and did not end in time.
+        SettingsError
+            The slot was closed.
+        """
+        if not self._changing.acquire(timeout=-1 if within_s is None else within_s):
             raise SlotBusyError(
                 f"{self._pipeline}: its model is being exchanged or tested: try again when that has ended"
             )
         try:
+            if self._closed:
+                raise SettingsError(f"{self._pipeline}: has ended, and takes no model any more")
             yield
         finally:
+            self._end_change()
+
+    def _end_change(self) -> None:
+        try:
+            if self._closed:
+                for detector in (self._in_service.exchange(None), self._previous):
+                    if detector is not None:
+                        detector.close()
+                self._previous = None
+        finally:
             self._changing.release()
+
+    def _restore_missing(self) -> None:
+        try:
+            found = restore_missing(self.path)
+        except OSError as error:
+            raise SettingsError(
+                f"{self.path} is missing, and its newest version cannot be put back: {error.strerror}"
+            ) from error
+        if found is not None:
+            text = "%s: %s was missing, as where a program is ended while it replaces a model: %s is in its place"
+            logger.warning(text, self._pipeline, self.path, found, extra={"pipeline": self._pipeline})
 
     def _tested(self, path: Path) -> Detector:
         detector = Detector.load(

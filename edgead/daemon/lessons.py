@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,16 +98,16 @@ class Lessons:
                 forced=force,
                 model_sha256=Artifact.load(path).manifest.manifest_sha256,
             )
-            self._audit(lesson, by, "teach")
-            self._forget(pipeline)
-            folder = self._new_folder(path, lesson)
-            task = Task(path, paths, bad, folder.model, folder.sheet, by, force)
-            self._found[pipeline] = lesson, folder
-            self._process = LessonProcess()
-            self._thread = threading.Thread(
-                target=self._teach, args=(self._process, task, lesson, folder), name="lesson", daemon=True
-            )
-            self._thread.start()
+            with self._audited(lesson, by, "teach"):
+                self._forget(pipeline)
+                folder = self._new_folder(path, lesson)
+                task = Task(path, paths, bad, folder.model, folder.sheet, by, force)
+                self._found[pipeline] = lesson, folder
+                self._process = LessonProcess()
+                self._thread = threading.Thread(
+                    target=self._teach, args=(self._process, task, lesson, folder), name="lesson", daemon=True
+                )
+                self._thread.start()
 
     def accept(self, pipeline: str, *, by: str) -> None:
         """Let the taught model take the place of the one that it was made from; that one becomes an earlier version.
@@ -127,17 +127,17 @@ class Lessons:
                 raise SettingsError(f"{path} was changed since the lesson began: discard the lesson and teach it again")
             Artifact.load(folder.model)  # checks every hash
             self._site().models.open_trust().sign_own(folder.model, by=by)
-            try:
-                keep_and_replace(place, folder.model)
-            except OSError as error:
-                raise SettingsError(f"{path}: cannot be replaced: {error.strerror}") from error
-            try:
-                self._pipelines()[pipeline].swap(path, by=by)
-            except BaseException:
-                exchange(place, earlier_versions(place)[-1], folder.model)
-                raise
+            with self._audited(lesson, by, "accept lesson"):
+                try:
+                    keep_and_replace(place, folder.model)
+                except OSError as error:
+                    raise SettingsError(f"{path}: cannot be replaced: {error.strerror}") from error
+                try:
+                    self._pipelines()[pipeline].swap(path, by=by)
+                except BaseException:
+                    exchange(place, earlier_versions(place)[-1], folder.model)
+                    raise
             self._forget(pipeline)
-            self._audit(lesson, by, "accept lesson")
 
     def discard(self, pipeline: str, *, by: str) -> None:
         """Stop a lesson that is under way, or remove what it made.
@@ -149,10 +149,10 @@ class Lessons:
         """
         with self._change():
             lesson, _ = self._of(pipeline)
-            if lesson.state == "running":
-                self._stop()
-            self._audit(lesson, by, "discard lesson")
-            self._forget(pipeline)
+            with self._audited(lesson, by, "discard lesson"):
+                if lesson.state == "running":
+                    self._stop()
+                self._forget(pipeline)
 
     def close(self) -> None:
         """Stop what is under way; what waits for a decision stays, also where that is being made right now."""
@@ -182,10 +182,10 @@ class Lessons:
         if found is not None:
             found[1].remove()
 
-    def _audit(self, lesson: Lesson, by: str, action: str) -> None:
+    def _audited(self, lesson: Lesson, by: str, action: str) -> AbstractContextManager[None]:
         logger.info(f"{lesson.pipeline}: {action} by {by}", extra={"pipeline": lesson.pipeline, "action": action})
         after = {"verdicts": list(lesson.good), "bad_parts": lesson.bad, "forced": lesson.forced, "state": lesson.state}
-        self._store().add_audit(by=by, action=action, pipeline=lesson.pipeline, before=None, after=after)
+        return self._store().audited(by=by, action=action, pipeline=lesson.pipeline, before=None, after=after)
 
     # What it takes
 

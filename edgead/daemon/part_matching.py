@@ -66,7 +66,9 @@ class Matcher:
     """Brings the views of parts together; gives each part once, in the order of their first captures.
 
     A part waits for those before it, so that a PLC which counts parts has them in order; it never waits for longer
-    than its own timeout. Whatever is lost or late, two views that `View.shows_part_of` keeps apart are never joined.
+    than its own timeout. A part whose first view comes only after a later part was given leaves behind that one: a PLC
+    that must know each part by more than its count reads its serial number. Whatever is lost or late, two views that
+    `View.shows_part_of` keeps apart are never joined.
 
     Parameters
     ----------

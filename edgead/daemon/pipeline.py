@@ -50,7 +50,6 @@ class Pipeline(SteeredModel):
         self.loaded = threading.Event()  # the model was tried, well or not
         self._judging = Judging(name, self._recipes, wiring.receivers, self._drift, budget_ms=section.budget_ms)
         self._mailbox: Mailbox | None = wiring.camera.subscribe()
-        self._place_kernels = wiring.place_kernels
         self._realtime_problem: str | None = None
         self._dropped = 0  # in mailboxes that it has left
         self._asking = Asking(name, section)
@@ -68,26 +67,27 @@ class Pipeline(SteeredModel):
     def reason(self) -> str | None:
         return self._state.reason
 
+    @property
+    def used_up(self) -> bool:
+        return self._supervisor.used_up
+
     def start(self) -> None:
         """Start judging, in a thread of its own; also again where the restarts were used up."""
         with self._starting:
-            if self._mailbox is None:
+            if self._mailbox is None and not self._supervisor.stopping:
                 self._mailbox = self._camera.subscribe()
         self._supervisor.start()
 
     def stop(self) -> None:
         """Take no further frame; the one under way gets its verdict. `join` waits for that."""
         self._supervisor.stop()
+        self._leave_camera()
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the end and release the model; False when it did not come in time."""
         ended = self._supervisor.join(timeout_s)
         if ended:
-            self._leave_camera()
-            self.slot.close()
-            self._recipes.close()
-            self._asking.close()
-            self._state.stopped(self._state.reason if self.state == "stopped" else None)
+            self._release()
         return ended
 
     def send_to(self, sinks: tuple[QueuedSink, ...]) -> None:
@@ -187,11 +187,15 @@ class Pipeline(SteeredModel):
                 while not stop.is_set() and mailbox is not None and self._take_one(mailbox):
                     self._alive_s = time.monotonic()
                     self._state.resolved("hang")
+                if not stop.is_set():
+                    self._state.stopped(f"camera {self.section.camera} has ended")
             finally:
                 self._alive_s = None
                 self._state.resolved("hang")
                 self._state.resolved("trigger")
                 self._drift.save()
+                if stop.is_set():
+                    self._release()  # whoever waited for it may have given up
 
     def _take_place(self) -> None:
         """A line is judged as well as the system allows it: what it refuses is said, and is no reason to stop."""
@@ -203,14 +207,9 @@ class Pipeline(SteeredModel):
             logger.warning("%s: realtime: %s", self.name, error, extra={"pipeline": self.name})
 
     def _load(self) -> None:
-        # No reason to start again: a model that cannot be used will not repair itself.
         self._loading_s = time.monotonic()
         try:
-            self._load_model()
-            self._place_kernels()
-            self._state.resolved("model")
-        except EdgeadError as error:
-            self._state.fault("model", str(error))
+            self._try_model()
         finally:
             self._loading_s = None
             self.loaded.set()
@@ -227,7 +226,6 @@ class Pipeline(SteeredModel):
             self._state.fault("camera", f"camera {self.section.camera}: {error}")
             return True
         if frame is None:
-            self._state.stopped(f"camera {self.section.camera} has ended")
             return False
         self._state.resolved("camera")
         self._state.running()
@@ -262,6 +260,12 @@ class Pipeline(SteeredModel):
         more = SettingsError(f"{self.name}: its model needs more images first")
         self._requests.answer(frame, more if verdict is None else verdict)
         return verdict
+
+    def _release(self) -> None:
+        self.slot.close()
+        self._recipes.close()
+        self._asking.close()
+        self._state.stopped(self._state.reason if self.state == "stopped" else None)
 
     def _leave_camera(self) -> None:
         """Want no more frames: a recording would wait for a pipeline that takes none, and others with it."""

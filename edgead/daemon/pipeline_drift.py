@@ -61,20 +61,16 @@ class PipelineDrift:
         self._newest = recipe
         self._watches[recipe].add(frame, verdict)
 
-    def start_again(self) -> None:
-        """Forget all that warn, or all parts where none does; from any thread.
+    def require_watched(self) -> None:
+        """Raise SettingsError where nothing is watched."""
+        if all(watch.state is None for watch in self._watches.values()):
+            raise SettingsError(f"{self._pipeline}: no drift is watched")
 
-        Raises
-        ------
-        SettingsError
-            Nothing is watched.
-        """
+    def start_again(self) -> None:
+        """Forget all that warn, or all parts where none does; from any thread."""
         watched = [(watch, watch.state) for watch in self._watches.values()]
         warn = [watch for watch, state in watched if state is not None and state.state == "warning"]
-        begin = warn or [watch for watch, state in watched if state is not None]
-        if not begin:
-            raise SettingsError(f"{self._pipeline}: no drift is watched")
-        for watch in begin:
+        for watch in warn or [watch for watch, state in watched if state is not None]:
             watch.start_again()
 
     def save(self) -> None:

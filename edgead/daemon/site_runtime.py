@@ -136,7 +136,6 @@ class SiteRuntime:
         for name, pipeline in self.pipelines.items():
             pipeline.send_to(self._sinks_of(new, name))
             pipeline.limit(new.limits)
-            pipeline.start()  # where its restarts were used up
         self._place_kernels()
         all_within(_LEAVE_S, [sink.close for sink in leaving])
         running = [self.pipelines[name] for name in self.pipelines.keys() - difference.pipelines.started]

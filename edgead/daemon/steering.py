@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.artifact.folder import Artifact
+from edgead.artifact.signatures.signature import Signature
 from edgead.artifact.signatures.trust import ModelTrust
-from edgead.daemon.active_model import ActiveModel, SlotBusyError
+from edgead.daemon.active_model import PATIENCE_S, ActiveModel, SlotBusyError
 from edgead.daemon.judging import Receivers
 from edgead.daemon.pipeline_drift import PipelineDrift
 from edgead.daemon.pipeline_state import Kind, PipelineState
@@ -62,6 +65,7 @@ class SteeredModel(ABC):
         self.section = section
         self._trust = wiring.trust
         self.slot = ActiveModel(name, section, wiring.kept, threads=wiring.threads, accept=self._accept)
+        self._place_kernels = wiring.place_kernels
         self._recipes = Recipes(name, section, self.slot, wiring.kept, threads=wiring.threads, accept=self._accept)
         self._camera = wiring.camera
         self._store = wiring.receivers.store
@@ -85,6 +89,11 @@ class SteeredModel(ABC):
     @property
     def drift(self) -> DriftState | None:
         return self._drift.state
+
+    @property
+    @abstractmethod
+    def used_up(self) -> bool:
+        """Whether it has failed too often, and judges nothing until it is started again."""
 
     @abstractmethod
     def start(self) -> None:
@@ -126,9 +135,17 @@ class SteeredModel(ABC):
         EdgeadError
             The model cannot be used; the one in service goes on.
         """
-        before = str(self.slot.path)
-        self.slot.swap(model)
-        self._exchanged("swap model", by, before)
+        self._exchange("swap model", by, partial(self.slot.swap, model))
+
+    def signatures(self, model: Path) -> list[Signature]:
+        """Give the signatures that let a model in, none where the site demands none.
+
+        Raises
+        ------
+        EdgeadError
+            It is damaged, or the site does not let it in.
+        """
+        return self._trust().check(Artifact.load(model))
 
     def sign_own(self, model: Path, *, by: str) -> None:
         """Sign a model that was learned on this device, where it has a key for that; to be called before `swap`.
@@ -143,23 +160,28 @@ class SteeredModel(ABC):
     def follow(self, section: PipelineSection) -> None:
         """Take over what a site file that was read again says: another model, or one that has changed where it lies.
 
-        A model that was exchanged otherwise meanwhile, or gone back from, stays until the file names another.
+        A model that is being loaded is waited for. One that was exchanged otherwise meanwhile, or gone back from, stays
+        until the file names another. A pipeline that judges nothing begins again, as at the start: what is wrong with
+        its model then is a fault.
 
         Raises
         ------
         EdgeadError
             The model cannot be used, or the site does not let the one in service in any more, which goes on.
         """
-        self._departed = self._departed and section.model == self.section.model
-        self.section = section
-        if self._departed:
-            self.slot.check_accepted()
-            return
-        there = Artifact.load(section.model)
-        if section.model != self.slot.path or there.manifest.manifest_sha256 != self.slot.model:
-            self.swap(section.model, by="site file")
-        else:
-            self.slot.check_accepted(there)
+        with self.slot.changing(None):
+            self._departed = self._departed and section.model == self.section.model
+            self.section = section
+            if self.used_up or self._state.has("model"):
+                self._begin_again()
+            elif self._departed:
+                self.slot.check_accepted()
+            else:
+                there = Artifact.load(section.model)
+                if section.model != self.slot.path or there.manifest.manifest_sha256 != self.slot.model:
+                    self.swap(section.model, by="site file")
+                else:
+                    self.slot.check_accepted(there)
 
     def roll_back(self, *, by: str = "edgead") -> None:
         """Judge by the model before this one again.
@@ -169,9 +191,7 @@ class SteeredModel(ABC):
         SettingsError
             There was none since the start.
         """
-        before = str(self.slot.path)
-        self.slot.roll_back()
-        self._exchanged("roll back model", by, before)
+        self._exchange("roll back model", by, self.slot.roll_back)
 
     def set_thresholds(self, *, review: float, reject: float, by: str) -> None:
         """Judge by these from the next frame on; kept over restarts, for this model.
@@ -181,8 +201,11 @@ class SteeredModel(ABC):
         SettingsError
             They are no thresholds, cannot be kept, or there is no model.
         """
-        before = self.slot.set_thresholds(Thresholds.checked(review=review, reject=reject, by=by))
-        self._audit("thresholds", by, before.values(), {"review": review, "reject": reject})
+        given = Thresholds.checked(review=review, reject=reject, by=by)
+        with self.slot.changing(PATIENCE_S):
+            before = self.slot.require_thresholds()
+            with self._audited("thresholds", by, before.values(), given.values()):
+                self.slot.set_thresholds(given)
 
     def accept_drift(self, *, by: str) -> None:
         """Take parts and images as they are now: the warning goes, and the drift watch starts again.
@@ -192,12 +215,33 @@ class SteeredModel(ABC):
         SettingsError
             No drift is watched.
         """
+        self._drift.require_watched()
         before = self._drift.state
-        self._drift.start_again()
-        self._audit("accept drift", by, before.reason if before else None, None)
+        with self._audited("accept drift", by, before.reason if before else None, None):
+            self._drift.start_again()
 
     def _accept(self, artifact: Artifact) -> None:
         self._trust().check(artifact)
+
+    def _begin_again(self) -> None:
+        """Start again what has ended of a fault, with the model that the site file names."""
+        if not self._departed and self.slot.path != self.section.model:
+            before, self.slot.path = str(self.slot.path), self.section.model
+            self._audit("swap model", "site file", before, str(self.slot.path))
+        if self.used_up:
+            self.start()
+        else:
+            self._try_model()
+
+    def _try_model(self) -> None:
+        """Load the model as at the start; one that cannot be used is a fault, for which nothing is started again."""
+        with self.slot.changing(None):
+            try:
+                self._load_model()
+                self._place_kernels()
+                self._state.resolved("model")
+            except EdgeadError as error:
+                self._state.fault("model", str(error))
 
     def _load_model(self) -> None:
         try:
@@ -213,11 +257,16 @@ class SteeredModel(ABC):
         self._camera.compare_with(self.name, self._recipes.golden())
 
     def _give_up_model(self) -> None:
-        """Judge by the model before this one, which has failed."""
-        self.failed_model = self.slot.path
-        self.slot.give_up()
-        self._departed = self.slot.path != self.section.model
-        self._audit("roll back on fault", "edgead", str(self.failed_model), str(self.slot.path))
+        """Judge by the model before this one, which has failed; where another one is on its way, by that."""
+        try:
+            with self.slot.changing():
+                failed = self.slot.path
+                self.slot.give_up()
+                self.failed_model = failed
+                self._departed = self.slot.path != self.section.model
+                self._audit("roll back on fault", "edgead", str(failed), str(self.slot.path))
+        except SlotBusyError as error:
+            logger.warning("%s: does not go back to the model before: %s", self.name, error)
 
     def _fall_back(self) -> None:
         """Judge by the model of the site file: the one in its place cannot be used."""
@@ -225,8 +274,15 @@ class SteeredModel(ABC):
         self._departed = False
         self._audit("roll back on fault", "edgead", str(self.failed_model), str(self.slot.path))
 
-    def _exchanged(self, action: str, by: str, before: str) -> None:
-        self._audit(action, by, before, str(self.slot.path))
+    def _exchange(self, action: str, by: str, exchange: Callable[[Callable[[Path], None]], None]) -> None:
+        """Let another model judge; its row is written once it is tested, before it does."""
+        with self.slot.changing():
+            with ExitStack() as row:
+                before = str(self.slot.path)
+                exchange(lambda now: row.enter_context(self._audited(action, by, before, str(now))))
+            self._exchanged()
+
+    def _exchanged(self) -> None:
         self._audit_superseded()
         self._departed = self.slot.path != self.section.model
         self.failed_model = None
@@ -240,11 +296,18 @@ class SteeredModel(ABC):
             before, now = superseded
             self._audit("thresholds", now.by, before.values(), now.values())
 
+    @contextmanager
+    def _audited(self, action: str, by: str, before: Any, after: Any) -> Iterator[None]:
+        """Make a change of somebody: it is on record first, and refused where it cannot be."""
+        with self._store.audited(by=by, action=action, pipeline=self.name, before=before, after=after):
+            yield
+        self._log(action, by, before, after)
+
     def _audit(self, action: str, by: str, before: Any, after: Any) -> None:
+        """Record what was done for the inspection to go on, which a record that cannot be written must not stop."""
+        self._log(action, by, before, after)
+        self._store.note_change(by=by, action=action, pipeline=self.name, before=before, after=after)
+
+    def _log(self, action: str, by: str, before: Any, after: Any) -> None:
         text = f"{self.name}: {action} by {by}: {before} -> {after}"
         logger.info(text, extra={"pipeline": self.name, "by": by, "action": action})
-        try:
-            self._store.add_audit(by=by, action=action, pipeline=self.name, before=before, after=after)
-        except EdgeadError as error:
-            # What was changed is in force; that it is on no record must at least be in the log.
-            logger.error("%s: %s is not in the audit: %s", self.name, action, error, extra={"pipeline": self.name})

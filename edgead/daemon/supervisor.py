@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Literal
 
 from edgead.site.schema import LimitsSection
 
@@ -14,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 # Long enough that a pipeline which fails at once does not take the processor from the others.
 _PAUSE_S = 0.2
+# What a thread still has to report once its budget is used up; a database is waited for at most half as long.
+_LAST_WORDS_S = 10.0
 
 
 class RestartBudget:
@@ -61,7 +64,16 @@ class Supervisor:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        self._ended = False  # for a reason: the work returned, or the budget is used up
+        self._end: Literal["returned", "used up"] | None = None  # of the work; none where the thread is gone unsaid
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    @property
+    def used_up(self) -> bool:
+        """Whether the work has failed too often: nothing but `start` begins it again."""
+        return self._end == "used up"
 
     @property
     def alive(self) -> bool:
@@ -70,14 +82,16 @@ class Supervisor:
     @property
     def lost(self) -> bool:
         """Whether the thread has ended without a reason: `died` was not called, and nothing starts it again."""
-        return self._thread is not None and not (self.alive or self._ended or self._stop.is_set())
+        return self._thread is not None and not (self.alive or self._end or self._stop.is_set())
 
     def start(self) -> None:
-        """Start the thread, also again after the budget was used up; does nothing while it is alive."""
+        """Start the thread, also again after the budget was used up; does nothing while the work goes on or is done."""
         with self._starting:
-            if self.alive or self._stop.is_set():
+            if self.used_up:
+                self.join(_LAST_WORDS_S)
+            if self.alive or self._stop.is_set() or self._end == "returned":
                 return
-            self._ended = False
+            self._end = None
             # A daemon: what hangs in a driver or an engine must not keep the process alive.
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             thread.start()
@@ -92,7 +106,7 @@ class Supervisor:
                 self.restarts += 1
                 self.start()
             else:
-                self._ended = True
+                self._end = "used up"
 
     def stop(self) -> None:
         """Ask the work to end; `join` waits for it."""
@@ -108,13 +122,14 @@ class Supervisor:
         while not self._stop.is_set():
             try:
                 self._work(self._stop)
-                self._ended = True
+                self._end = "returned"
                 return
             except Exception as error:  # noqa: BLE001  whatever it was, the others run on and the reason is reported
                 again = self.budget.spend()
+                if not again:
+                    self._end = "used up"
                 self._tell(error, again)
                 if not again:
-                    self._ended = True
                     return
                 self.restarts += 1
                 self._stop.wait(_PAUSE_S)

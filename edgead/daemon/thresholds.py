@@ -124,18 +124,16 @@ class PipelineThresholds:
         text = f"{self._pipeline}: judges by thresholds that {kept.by} set"
         logger.info(text, extra={"pipeline": self._pipeline, **kept.values()})
 
-    def set(self, detector: Detector, thresholds: Thresholds) -> Thresholds:
-        """Keep thresholds, and let a detector judge by them; returns those before.
+    def set(self, detector: Detector, thresholds: Thresholds) -> None:
+        """Keep thresholds, and let a detector judge by them.
 
         Raises
         ------
         SettingsError
             They cannot be kept, and nothing changes.
         """
-        before = thresholds_of(detector)
         self._kept.keep(self._pipeline, _scorers(detector)[0], thresholds.now())
         detector.set_thresholds(**thresholds.values())
-        return before
 
     def take_superseded(self) -> tuple[Thresholds, Thresholds] | None:
         """Give, once, the thresholds of a person and those of the model, changed since, that are in force instead."""

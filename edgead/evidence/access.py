@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from edgead.evidence import chain
-from edgead.evidence.database import EvidenceError, problem_of, shown_address
+from edgead.evidence.database import unreachable
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Access:
             with self._engine.connect() as connection:
                 yield connection
         except _REFUSED as error:
-            raise EvidenceError(f"{shown_address(self._engine)}: cannot be read: {problem_of(error)}") from None
+            raise unreachable(self._engine, "cannot be read", error) from None
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -53,7 +53,7 @@ class Access:
                 # Where logs are collected, this is a copy of the head that who changes the database does not reach.
                 logger.info("audit row %d: %s", head.seq, head.hash, extra={"audit_seq": head.seq, "audit": head.hash})
         except _REFUSED as error:
-            raise EvidenceError(f"{shown_address(self._engine)}: cannot be written: {problem_of(error)}") from None
+            raise unreachable(self._engine, "cannot be written", error) from None
 
     def _advance(self, head: chain.Head) -> None:
         """Keep the newer head: who was first to write may be last to come here."""

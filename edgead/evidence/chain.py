@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -23,6 +23,10 @@ from edgead.evidence.tables import audit
 FIRST = "0" * 64
 """What stands for the hash of the row before the first one."""
 
+UNREADABLE = "unreadable"
+"""What a row did of which nobody knows it any more."""
+
+_AT_ONCE = 1000
 _FORM = "edgead audit 1"
 # Of rows that were written before there was a chain: it holds what they have been since then.
 _EARLIER_FORM = "edgead audit 1, chained later"
@@ -66,10 +70,14 @@ def append(connection: Connection, change: Row) -> Head:
     if connection.dialect.name == "postgresql":  # SQLite has one writer at a time: the one that has inserted
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtext("edgead audit"))))
     connection.execute(audit.insert().values(previous="", hash="", **change))
-    # As the database has them: it may round a time.
-    mine, *before = connection.execute(select(audit).order_by(audit.c.seq.desc()).limit(2))
-    head = Head(mine.seq, hash_of(as_written(mine), before[0].hash if before else FIRST))
-    _write_hashes(connection, [{"of": head.seq, "to": head.hash, "behind": before[0].hash if before else FIRST}])
+    # As the database has it: it may round a time.
+    mine = connection.execute(select(audit).order_by(audit.c.seq.desc()).limit(1)).one()
+    # Nothing else of the row before is read: damage to it must not stop what comes after it.
+    hashes = select(audit.c.hash).where(audit.c.seq < mine.seq).order_by(audit.c.seq.desc()).limit(1)
+    before = connection.execute(hashes).first()
+    previous = FIRST if before is None else str(before.hash)
+    head = Head(mine.seq, hash_of(as_written(mine), previous))
+    _write_hashes(connection, [{"of": head.seq, "to": head.hash, "behind": previous}])
     return head
 
 
@@ -96,14 +104,41 @@ def newest(connection: Connection) -> Head:
 
 
 def rows_of(connection: Connection) -> Iterator[dict[str, Any]]:
-    """Yield all rows in their order, as `as_written` gives them."""
-    for row in connection.execute(select(audit).order_by(audit.c.seq).execution_options(yield_per=1000)):
-        yield as_written(row)
+    """Yield all rows in their order, as `read_rows` gives them."""
+    query = select(audit.c.seq).order_by(audit.c.seq).limit(_AT_ONCE)
+    seqs = connection.scalars(query).all()
+    while seqs:
+        yield from read_rows(connection, seqs)
+        seqs = connection.scalars(query.where(audit.c.seq > seqs[-1])).all()
+
+
+def read_rows(connection: Connection, seqs: Sequence[int]) -> list[dict[str, Any]]:
+    """Read rows by their numbers, in that order, as `as_written` gives them; one that is damaged has no words.
+
+    Its `action` is `UNREADABLE`, and it has no hash.
+    """
+    try:
+        found = {row.seq: as_written(row) for row in connection.execute(select(audit).where(audit.c.seq.in_(seqs)))}
+        return [found[seq] for seq in seqs]
+    except (ValueError, TypeError, RecursionError) as error:
+        if len(seqs) > 1:
+            return [row for seq in seqs for row in read_rows(connection, [seq])]
+        why = f"{type(error).__name__}: {error}"
+        nothing = dict.fromkeys(("at", "by", "pipeline", "previous", "hash"), "")
+        return [{"seq": seqs[0], "action": UNREADABLE, "before": None, "after": why, **nothing}]
 
 
 def as_written(row: DatabaseRow) -> dict[str, Any]:
-    """A row of the database as it is hashed and exported: plain JSON, the time in UTC with microseconds."""
-    return {**row._asdict(), "at": row.at.isoformat(timespec="microseconds")}
+    """A row of the database as it is hashed and exported: plain JSON, the time in UTC with microseconds.
+
+    Raises
+    ------
+    ValueError, TypeError, RecursionError
+        It is none that edgead has written.
+    """
+    written = {**row._asdict(), "at": row.at.isoformat(timespec="microseconds")}
+    hash_of(written, written["previous"])
+    return written
 
 
 def hash_of(row: Row, previous: str, form: str = _FORM) -> str:
@@ -139,6 +174,8 @@ def check(rows: Iterable[Row], kept: str | None = None) -> Checked:
 
 
 def _not_its_own(row: Row) -> str:
+    if row["action"] == UNREADABLE:
+        return f"row {row['seq']} cannot be read ({row['after']}): something else than edgead has written it"
     if not row["hash"]:
         return f"row {row['seq']} of {_day(row)} has no hash: something else than edgead has written it"
     return f"row {row['seq']} of {_day(row)} was changed: its hash is not that of what it says"
@@ -160,4 +197,7 @@ def _cut_off(kept: str, head: Head) -> str:
 
 
 def _day(row: Row) -> str:
-    return datetime.fromisoformat(row["at"]).date().isoformat()
+    try:
+        return datetime.fromisoformat(row["at"]).date().isoformat()
+    except ValueError:
+        return "no date"

@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from edgead.components.uri import without_credentials
-from edgead.errors import EdgeadError, SettingsError
+from edgead.errors import EdgeadError, NotNowError, SettingsError
 from edgead.evidence.settings import StoreSection
 from edgead.process.installation import install_command
 
@@ -39,6 +46,10 @@ _READ_ONLY = f"{_POSTGRESQL['options']} -c default_transaction_read_only=on"
 
 class EvidenceError(EdgeadError):
     """The evidence store cannot be opened, read or written; the message holds no credentials."""
+
+
+class StoreAwayError(EvidenceError, NotNowError):
+    """The database cannot be read or written now: it is locked, full, damaged or away; nothing was written."""
 
 
 class DamagedTablesError(EvidenceError):
@@ -132,6 +143,12 @@ def problem_of(error: Exception) -> str:
         return str(error)
     said = str(getattr(error, "orig", None) or type(error).__name__).strip()
     return said.splitlines()[0] if said else type(error).__name__
+
+
+def unreachable(engine: Engine, doing: str, error: Exception) -> EvidenceError:
+    """Make the error of what a database did not do; that of values which it never takes is no StoreAwayError."""
+    values = isinstance(error, (UnicodeError, DataError, IntegrityError))
+    return (EvidenceError if values else StoreAwayError)(f"{shown_address(engine)}: {doing}: {problem_of(error)}")
 
 
 def is_damage(error: Exception) -> bool:

@@ -22,9 +22,10 @@ _FULL_SHELF = 256
 class ImageFolder:
     """Places images as `SHELF/ID/NAME.jpg`, and those of marked parts without loss as `frame.png`.
 
-    Shelves are numbered. One takes some hundred ids, as long as they come in their own order: where the clock has been
-    set back a new shelf begins. So the order of the names is the order of arrival, whatever the clock and the
-    database say, and the oldest can be found when the disk is full. No name is made of anything but ids and numbers.
+    Shelves are numbered. One takes some hundred ids: where the clock has been set back, before the first of them, a new
+    shelf begins. So the order of the names is that of arrival, but for neighbours, whatever the clock and the database
+    say, and the oldest can be found when the disk is full. Where several pipelines judge a capture, its second folder
+    is `ID.2`. No name is made of anything but ids and numbers.
     """
 
     def __init__(self, root: Path):
@@ -32,8 +33,7 @@ class ImageFolder:
         self.used = 0
         self._lock = threading.Lock()
         self._shelf: int | None = None
-        self._on_shelf = 0
-        self._last_id = ""
+        self._on_shelf: list[str] = []
 
     def place(self, id: str) -> str | None:
         """Choose where the images of a verdict go, as `SHELF/ID`; None for an id that is none."""
@@ -42,11 +42,11 @@ class ImageFolder:
         with self._lock:
             if self._shelf is None:
                 self._shelf = 1 + max((int(shelf.name) for shelf in self._shelves()), default=0)
-            elif self._on_shelf == _FULL_SHELF or id <= self._last_id:
-                self._shelf, self._on_shelf = self._shelf + 1, 0
-            self._on_shelf += 1
-            self._last_id = id
-            return f"{self._shelf:08d}/{id}"
+            elif len(self._on_shelf) == _FULL_SHELF or (self._on_shelf and id < self._on_shelf[0]):
+                self._shelf, self._on_shelf = self._shelf + 1, []
+            self._on_shelf.append(id)
+            times = self._on_shelf.count(id)
+            return f"{self._shelf:08d}/{id}" + (f".{times}" if times > 1 else "")
 
     def write(self, place: str, name: str, data: bytes) -> None:
         """Write an image atomically, also where the power fails."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from edgead.evidence import chain
 from edgead.evidence.access import Access
 from edgead.evidence.queries import as_record, is_marked, is_of_part, is_shown_as, one, with_opinions
 from edgead.evidence.tables import audit, verdicts
@@ -81,6 +82,6 @@ class Records:
             self._access.add_audit(connection, **change)
 
     def audit(self, *, limit: int) -> list[dict[str, Any]]:
-        query = select(audit).order_by(audit.c.seq.desc()).limit(max(0, min(limit, _MOST_ROWS)))
+        query = select(audit.c.seq).order_by(audit.c.seq.desc()).limit(max(0, min(limit, _MOST_ROWS)))
         with self._access.reading() as connection:
-            return [{**row._mapping, "at": row.at.isoformat()} for row in connection.execute(query)]
+            return chain.read_rows(connection, connection.scalars(query).all())

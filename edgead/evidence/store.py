@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from edgead.evidence.access import Access
 from edgead.evidence.audit import AuditChain
-from edgead.evidence.database import EvidenceError, close_engine, open_engine, problem_of, shown_address
+from edgead.evidence.database import (
+    EvidenceError,
+    StoreAwayError,
+    close_engine,
+    open_engine,
+    unreachable,
+)
 from edgead.evidence.folder import ImageFolder
 from edgead.evidence.image_keeper import ImageKeeper
 from edgead.evidence.kinds import Kinds
@@ -29,6 +37,8 @@ from edgead.evidence.upkeep import Upkeep
 from edgead.evidence.versions import begin_tables, prepare_tables
 from edgead.serialization import verdict_record
 from edgead.types import DECISIONS, NO_PART, Frame, Opinion, Part, Verdict
+
+logger = logging.getLogger(__name__)
 
 _EVIDENCE = {"none": (), "reject": ("reject",), "review": ("review", "reject"), "all": DECISIONS}
 _PLACES = 1000
@@ -207,6 +217,35 @@ class EvidenceStore:
         """
         self._records.add_audit(by=by, action=action, pipeline=pipeline, before=before, after=after)
 
+    @contextmanager
+    def audited(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> Iterator[None]:
+        """Record a change before the block makes it; one that then fails has a second row, which takes it back.
+
+        Raises
+        ------
+        StoreAwayError
+            The first row cannot be written: the block does not begin.
+        """
+        try:
+            self.add_audit(by=by, action=action, pipeline=pipeline, before=before, after=after)
+        except EvidenceError as error:
+            raise StoreAwayError(
+                f"not changed, as the audit cannot be written: {error}; try again once it can"
+            ) from None
+        try:
+            yield
+        except BaseException:
+            self.note_change(by=by, action=f"{action}, undone", pipeline=pipeline, before=after, after=before)
+            raise
+
+    def note_change(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> None:
+        """Record what was changed already, where nobody is there to refuse it to; the log alone has what cannot be."""
+        try:
+            self.add_audit(by=by, action=action, pipeline=pipeline, before=before, after=after)
+        except EvidenceError as error:
+            text = f"{pipeline}: {action} by {by} is not in the audit ({before} -> {after}): {error}"
+            logger.error(text, extra={"pipeline": pipeline, "by": by, "action": action})
+
     def audit(self, *, limit: int = 100) -> list[dict[str, Any]]:
         """List the changes, newest first."""
         return self._records.audit(limit=limit)
@@ -252,7 +291,7 @@ class EvidenceStore:
         try:
             return self._upkeep.remove_old()
         except SQLAlchemyError as error:
-            raise EvidenceError(f"{shown_address(self._engine)}: cannot be written: {problem_of(error)}") from None
+            raise unreachable(self._engine, "cannot be written", error) from None
 
     def close(self, within_s: float = 1.0) -> None:
         """Write what waits, as far as the time allows, and let go of the database."""

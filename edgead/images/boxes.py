@@ -33,19 +33,20 @@ def find_boxes(
     >>> find_boxes(anomaly_map, 1.0, (0, 0, 30, 30), (30, 30))
     (Box(x=10, y=10, width=20, height=10, peak=3.0, place='centre'),)
     """
-    scale = np.array([region[2] / anomaly_map.shape[1], region[3] / anomaly_map.shape[0]])
+    rows, columns = anomaly_map.shape
     mask = (anomaly_map > threshold).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     boxes = []
     for label in range(1, count):
-        x, y, width, height = stats[label, :4]
+        x, y, width, height = stats[label, :4].tolist()
         inside = labels[y : y + height, x : x + width] == label
         peak = float(anomaly_map[y : y + height, x : x + width][inside].max())
-        # Outwards to whole pixels of the frame, so that the region never sticks out of its box.
-        low = np.floor(np.array([x, y]) * scale).astype(int)
-        high = np.ceil(np.array([x + width, y + height]) * scale).astype(int)
-        left, top = (low + region[:2]).tolist()
-        wide, tall = (high - low).tolist()
+        # Outwards to whole pixels, so that the region never sticks out of its box; in whole numbers, so that the box
+        # never sticks out of the frame.
+        first_x, first_y = x * region[2] // columns, y * region[3] // rows
+        wide = -(-(x + width) * region[2] // columns) - first_x
+        tall = -(-(y + height) * region[3] // rows) - first_y
+        left, top = region[0] + first_x, region[1] + first_y
         place = place_in((left + wide / 2, top + tall / 2), frame) if frame else ""
         boxes.append(Box(left, top, wide, tall, peak, place))
     return tuple(sorted(boxes, key=lambda box: -box.peak))

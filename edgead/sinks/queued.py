@@ -58,6 +58,7 @@ class QueuedSink:
         self._of_verdicts, self._of_notices = Tally(), Tally()
         self._bytes = 0
         self._in_work: Tally | None = None
+        self._calling = False  # the sink, for work or to find out whether it would work
         self._work_began_s: float | None = None  # of what is in work
         self._failing_since_s: float | None = None
         self._problem: str | None = None
@@ -72,7 +73,7 @@ class QueuedSink:
         if verdict.decision not in self._sink.decisions:
             return
         if not self._sink.needs_image:
-            frame = replace(frame, image=_NOTHING)
+            frame = replace(frame, image=_NOTHING, others={})
             verdict = replace(verdict, anomaly_map=_NO_MAP)
         with self._changed:
             if self._closing:
@@ -128,12 +129,12 @@ class QueuedSink:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._has_work and self._in_work is None, within_s)
+            self._changed.wait_for(lambda: not self._has_work and not self._calling, within_s)
             self._of_verdicts.dropped += len(self._waiting)
             self._of_notices.dropped += len(self._notices)
             self._waiting.clear()
             self._notices.clear()
-            idle = self._in_work is None
+            idle = not self._calling
         try:
             self._sink.close()  # also ends a write that waits for its receiver
         except SinkError as error:
@@ -178,6 +179,7 @@ class QueuedSink:
                 )
                 if called and not self._has_work:
                     return
+                self._calling = True
                 if called:
                     self._in_work, give = self._next()
                     self._work_began_s = time.monotonic()
@@ -185,6 +187,9 @@ class QueuedSink:
                 self._count(self._outcome(give))
             else:
                 self._look_after_sink()
+            with self._changed:
+                self._calling = False
+                self._changed.notify_all()
 
     def _next(self) -> tuple[Tally, Callable[[], None]]:
         if self._notices:
@@ -228,7 +233,6 @@ class QueuedSink:
             assert self._in_work is not None
             self._in_work.count(problem, closing=self._closing)
             self._in_work = self._work_began_s = None
-            self._changed.notify_all()
 
 
 _NOTHING = np.zeros((0, 0, 3), np.uint8)
@@ -236,4 +240,4 @@ _NO_MAP = np.zeros((0, 0), np.float32)
 
 
 def _size(frame: Frame, verdict: Verdict) -> int:
-    return frame.image.nbytes + verdict.anomaly_map.nbytes
+    return frame.image.nbytes + sum(each.nbytes for each in frame.others.values()) + verdict.anomaly_map.nbytes

@@ -67,6 +67,7 @@ class SupervisedCamera:
         self._golden: dict[str, Sequence[np.ndarray]] = {}
         self._health = HealthWatch(section.health)
         self._mailboxes: list[Mailbox] = []
+        self._subscribing = threading.Lock()
         self._ended = False
         self._next_number = 0
         self._connections = 0
@@ -102,14 +103,16 @@ class SupervisedCamera:
     def subscribe(self) -> Mailbox:
         """Give a mailbox that holds the newest frame that was not taken from it."""
         mailbox = Mailbox()
-        self._mailboxes = [*self._mailboxes, mailbox]
+        with self._subscribing:
+            self._mailboxes = [*self._mailboxes, mailbox]
         if self._ended:
             mailbox.end()
         return mailbox
 
     def unsubscribe(self, mailbox: Mailbox) -> None:
         """Put nothing into a mailbox any more: a recording does not wait for it."""
-        self._mailboxes = [other for other in self._mailboxes if other is not mailbox]
+        with self._subscribing:
+            self._mailboxes = [other for other in self._mailboxes if other is not mailbox]
         mailbox.end()
 
     def compare_with(self, pipeline: str, golden: Sequence[np.ndarray]) -> None:
@@ -205,7 +208,9 @@ class SupervisedCamera:
                 self._serve_live(reader)
             return
         first, live = self._next_number, is_live(self._section.uri)
-        with closing(open_source(self._section.uri, max_megapixels=self._section.max_megapixels)) as self._recording:
+        # It may be closed before there is a source to close.
+        source = open_source(self._section.uri, stop=self._stop, max_megapixels=self._section.max_megapixels)
+        with closing(source) as self._recording:
             if is_on_demand(self._section.uri):
                 self._record.become("streaming")
             for frame in self._recording:

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +15,7 @@ from pydantic import Field
 
 from edgead.components.options import Section
 from edgead.components.uri import without_credentials
-from edgead.files.regular import UnreadableFileError, open_regular
+from edgead.files.regular import MissingFileError, UnreadableFileError, open_regular
 from edgead.images.files import ImageError, decode_image
 from edgead.sources.arrivals import Arrivals, Signature, signature_of
 from edgead.sources.contract import Counters, FrameCounter, SourceError
@@ -26,7 +27,8 @@ from edgead.types import Frame
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.1
-# Of the time, for looking into the folder: one with very many files is looked into less often.
+# Of the time, for looking into the folder: one with very many files is looked into less often. The time of
+# those who take the images passes between two looks.
 _SHARE = 0.2
 _MOST_BYTES = 1 << 30
 DONE, FAILED = "done", "failed"
@@ -79,13 +81,15 @@ class WatchSource:
             journal = Journal(self.folder) if self._after == "keep" else None
             while not self._ended():
                 begin_s = time.monotonic()
-                for name, signature in self._arrivals.complete(journal.names if journal else {}):
+                complete = self._arrivals.complete(journal.names if journal else {})
+                next_s = begin_s + max(_POLL_S, (time.monotonic() - begin_s) / _SHARE)
+                for name, signature in complete:
                     if self._ended():
                         return
                     frame = self._take(name, signature, journal)
                     if frame is not None:
                         yield self._frames.hand_over(frame)
-                self._closing.wait(max(_POLL_S, (time.monotonic() - begin_s) / _SHARE))
+                self._closing.wait(max(0.0, next_s - time.monotonic()))
         except OSError as error:
             raise SourceError(f"{self.uri}: {error.strerror} ({Path(error.filename or self.folder).name})") from None
 
@@ -97,30 +101,38 @@ class WatchSource:
         return self._closing.is_set() or (stop is not None and stop.is_set())
 
     def _take(self, name: str, signature: Signature, journal: Journal | None) -> Frame | None:
-        """Read an image and take it out of the folder; None where it changed meanwhile, or is no image."""
+        """Take an image out of the folder and read it; None where it changed meanwhile, or is no image."""
         path = self.folder / name
+        # Taken out first and read then: what is read is what was taken, whatever comes under its name meanwhile.
         try:
-            with open_regular(path, _MOST_BYTES) as (stream, found):
-                if signature_of(found) != signature:
-                    return None  # it is looked at again
-                data = stream.read(found.st_size)
-            image = decode_image(data, max_megapixels=self._limits.max_megapixels)
+            taken = path if journal is not None else move_into(path, self.folder / DONE)
+        except FileNotFoundError:
+            return None
+        try:
+            with open_regular(taken, _MOST_BYTES) as (stream, found):
+                data = stream.read(found.st_size) if signature_of(found) == signature else None
+            image = None if data is None else decode_image(data, max_megapixels=self._limits.max_megapixels)
+        except MissingFileError:
+            return None
         except (UnreadableFileError, ImageError) as error:
-            if path.exists():
-                self._fail(path, str(error))
+            self._fail(taken, str(error))
+            return None
+        if image is None:
+            if taken != path:
+                move_into(taken, self.folder)  # it is looked at again
             return None
         if journal is not None:
             journal.add(name, signature)
-        elif self._after == "move":
-            move_into(path, DONE)
-        else:
-            os.unlink(path)
+        elif self._after == "delete":
+            os.unlink(taken)
         # A file's name need not be UTF-8, records are.
         return self._frames.capture(image, os.fsencode(name).decode("utf-8", "backslashreplace"))
 
     def _fail(self, path: Path, reason: str) -> None:
-        moved = move_into(path, FAILED)
-        moved.with_name(f"{moved.name}.txt").write_text(f"{reason}\n", encoding="utf-8")
+        moved = move_into(path, self.folder / FAILED)
+        # Never over a file that is there, nor by a link.
+        with suppress(FileExistsError), moved.with_name(f"{moved.name}.txt").open("x", encoding="utf-8") as stream:
+            stream.write(f"{reason}\n")
         logger.error("%s: %s is no image: it is in %s: %s", self.uri, path.name, moved.parent, reason)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import httpx
@@ -49,10 +49,14 @@ class Slot:
     def load(self):
         pass
 
+    def changing(self, within_s=0):
+        return nullcontext()
+
     def take_superseded(self):
         return None
 
-    def swap(self, model):
+    def swap(self, model, record=lambda model: None):
+        record(model)
         self.path = model
 
     def golden(self):

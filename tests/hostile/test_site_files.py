@@ -161,7 +161,7 @@ def test_a_model_that_is_loaded_for_ever_holds_up_no_signal(trained_model, tmp_p
     hangs = (
         "import time\nfrom edgead.daemon import model_changes\nfrom edgead.daemon.active_model import ActiveModel\n"
         "model_changes._FOLLOW_S = 1.0\n"
-        "ActiveModel.swap = lambda slot, model: time.sleep(600)\n"
+        "ActiveModel.swap = lambda slot, model, record: time.sleep(600)\n"
     )
     site = make_site(trained_model, limits={"drain_s": 1.5})
     with started(tmp_path, site, code=hangs + START) as daemon:

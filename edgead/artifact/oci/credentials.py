@@ -1,4 +1,4 @@
-"""Who asks a registry: from the environment, or from what `docker login` has written."""
+"""Credentials of who asks a registry, from the environment or `docker login`, and the hosts that may see them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,10 +40,16 @@ def find_credentials(host: str) -> Credentials | None:
     Raises
     ------
     SettingsError
-        Docker's file cannot be read.
+        Docker's file cannot be read, or the environment does not say of which registry its password is.
     """
     user = os.environ.get("EDGEAD_REGISTRY_USER")
-    if user:
+    of_host = os.environ.get("EDGEAD_REGISTRY_HOST")
+    if user and not of_host:
+        raise SettingsError(
+            "EDGEAD_REGISTRY_HOST is missing: name the registry that EDGEAD_REGISTRY_USER and its password are of, "
+            f"such as {host}; others do not get them"
+        )
+    if user and host == of_host:
         return Credentials(user, os.environ.get("EDGEAD_REGISTRY_PASSWORD", ""))
     file = Path(os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")) / "config.json"
     try:
@@ -56,3 +63,14 @@ def find_credentials(host: str) -> Credentials | None:
     except (ValueError, AttributeError, TypeError, RecursionError, binascii.Error):
         raise SettingsError(f"{file} is not as `docker login` writes it: log in again") from None
     return Credentials(user, password) if colon else None
+
+
+def may_see_password(host: str, registry: str) -> bool:
+    """Whether the password for a registry may go to a server of tokens: its own host, and those that a person named.
+
+    Parameters
+    ----------
+    host, registry : str
+        Names of hosts without ports.
+    """
+    return host in {registry, *re.split(r"[\s,]+", os.environ.get("EDGEAD_REGISTRY_TOKEN_HOSTS", ""))}

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from urllib.parse import urlencode, urlsplit
 
-from edgead.artifact.oci.credentials import Credentials
+from edgead.artifact.oci.credentials import Credentials, may_see_password
 from edgead.errors import EdgeadError
 
 _PARAMETER = re.compile(r'([a-z_]+)="([^"]*)"')
@@ -28,7 +28,8 @@ def authorization(
     challenge : str
         Its `WWW-Authenticate`.
     origin : str
-        Of the registry. A server of tokens must be there too, or have HTTPS: the password goes to it.
+        Of the registry. A server of tokens must be there too, or have HTTPS. The password goes to one of another host
+        only where `EDGEAD_REGISTRY_TOKEN_HOSTS` names it.
     credentials : Credentials or None
     ask : callable
         Gives the body of an answer to a GET with these headers.
@@ -50,6 +51,12 @@ def authorization(
     parts = urlsplit(realm)
     if parts.scheme != "https" and f"{parts.scheme}://{parts.netloc}" != origin:
         raise RegistryError(f"{origin} sends to a server of tokens without HTTPS: no password goes there")
+    host = parts.hostname or ""
+    if credentials is not None and not may_see_password(host, urlsplit(origin).hostname or ""):
+        raise RegistryError(
+            f"{origin} wants its password sent to {host[:100]}, another host: where that is right, set "
+            "EDGEAD_REGISTRY_TOKEN_HOSTS to it"
+        )
     query = urlencode({name: values[name] for name in ("service", "scope") if name in values})
     headers = {"Authorization": credentials.basic} if credentials else {}
     body = ask(f"{realm}{'&' if parts.query else '?'}{query}", headers)

@@ -14,7 +14,10 @@ from edgead.errors import EdgeadError, tell_invalid
 
 MOST_SIGNATURES = 16
 
-_DOMAIN = b"edgead model signature 1\n"
+_DOMAIN = b"edgead model signature 2\n"
+# Of signatures from before they named a product and a counter.
+_EARLIER_DOMAIN = b"edgead model signature 1\n"
+MAX_COUNTER = 2**53 - 1  # what every reader of JSON has exactly
 
 
 class SignatureError(EdgeadError):
@@ -42,6 +45,10 @@ class Signature(Section):
         Id of the key; see `edgead.artifact.signatures.keys.PublicKey.id`.
     by, at : str
         Who signed and when, as they say themselves; the time in ISO 8601 with its zone.
+    product : str
+        What the model judges, as who signed it calls that; empty where nobody said.
+    counter : int
+        Rises from one release of a product to the next; 0 of signatures from before there was one.
     manifest_sha256 : str
         Of the manifest that was signed.
     signature : str
@@ -52,13 +59,16 @@ class Signature(Section):
     key: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     by: Annotated[str, Field(max_length=100), AfterValidator(_name)]
     at: Annotated[str, Field(max_length=40), AfterValidator(_instant)]
+    product: Annotated[str, Field(max_length=100), AfterValidator(_name)] = ""
+    counter: Annotated[int, Field(ge=0, le=MAX_COUNTER)] = 0
     manifest_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
     @property
     def message(self) -> bytes:
         """What is signed; see `message`."""
-        return message(self.manifest_sha256, key=self.key, by=self.by, at=self.at)
+        said = {"key": self.key, "by": self.by, "at": self.at}
+        return message(self.manifest_sha256, product=self.product, counter=self.counter, **said)
 
     def __str__(self) -> str:
         return f"{self.by or 'somebody'} with the key {self.key} ({self.at})"
@@ -69,10 +79,14 @@ class _Content(Section):
     signatures: Annotated[tuple[Signature, ...], Field(max_length=MOST_SIGNATURES)]
 
 
-def message(manifest_sha256: str, *, key: str, by: str, at: str) -> bytes:
+def message(manifest_sha256: str, *, key: str, by: str, at: str, product: str = "", counter: int = 0) -> bytes:
     """Make the bytes that are signed: a line that says what they are, then JSON with sorted keys, ASCII, no spaces."""
-    said = {"algorithm": "ed25519", "at": at, "by": by, "key": key, "manifest_sha256": manifest_sha256}
-    return _DOMAIN + json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+    said: dict[str, str | int] = {"algorithm": "ed25519", "at": at, "by": by, "key": key}
+    said["manifest_sha256"] = manifest_sha256
+    domain = _EARLIER_DOMAIN
+    if product or counter:
+        domain, said = _DOMAIN, {**said, "product": product, "counter": counter}
+    return domain + json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
 
 
 def read_signatures(file: SignatureFile) -> tuple[Signature, ...]:

@@ -88,10 +88,15 @@ class ModelTrust:
         if self._own:
             self._keys.append(self._own.public)
 
-    def check(self, artifact: Artifact) -> None:
-        """Raise UntrustedModelError where the site demands a signature that an opened model lacks."""
-        if self.required:
-            check_signed(artifact, self._keys)
+    def check(self, artifact: Artifact) -> list[Signature]:
+        """Give the signatures that let an opened model in; none where the site demands none.
+
+        Raises
+        ------
+        UntrustedModelError
+            The site demands one, and the model has none that holds.
+        """
+        return check_signed(artifact, self._keys) if self.required else []
 
     def sign_own(self, path: Path, *, by: str) -> None:
         """Sign what was learned on this device, where it has a key; to be called before the model is opened."""

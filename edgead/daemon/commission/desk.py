@@ -125,18 +125,18 @@ class Commissioning:
             place = self._beside(camera, pipeline) / model
             if place.exists():
                 raise DraftError(f"there is a model {model} in {place.parent} already: choose another name")
-            _copy(learnt, place)
-            if pipeline is not None:
+            if pipeline is None:
+                action = "commission model"
+                with self._daemon.store.audited(by=by, action=action, pipeline="", before=None, after=str(place)):
+                    _copy(learnt, place)
+            else:
+                _copy(learnt, place)
                 try:
                     self._daemon.pipelines[pipeline].sign_own(place, by=by)
                     self._daemon.pipelines[pipeline].swap(place, by=by)
                 except EdgeadError:
                     shutil.rmtree(place, ignore_errors=True)
                     raise
-            else:
-                self._daemon.store.add_audit(
-                    by=by, action="commission model", pipeline="", before=None, after=str(place)
-                )
         finally:
             self._going.release()
         return {"model": str(place), "yaml": self._yaml(camera, pipeline, place)}

@@ -7,6 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
+from edgead.artifact.signatures.signature import Signature
+
 FollowState = Literal["waiting", "current", "refused", "pinned"]
 
 
@@ -28,6 +30,8 @@ class Followable(Protocol):
 
     @property
     def failed_model(self) -> Path | None: ...
+
+    def signatures(self, model: Path) -> list[Signature]: ...
 
     def swap(self, model: Path, *, by: str) -> None: ...
 

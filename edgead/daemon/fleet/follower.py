@@ -17,7 +17,7 @@ from edgead.artifact.oci.package import PackageError
 from edgead.daemon.active_model import SlotBusyError
 from edgead.daemon.fleet.contract import Followable, FollowState, FollowStatus, Tag
 from edgead.daemon.fleet.record import FollowRecord, read_record, write_record
-from edgead.errors import EdgeadError
+from edgead.errors import EdgeadError, NotNowError
 from edgead.site.follow import FollowSection
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,8 @@ RECORD = "following.json"
 # How often it is looked whether somebody has gone back.
 LOOK_S = 1.0
 _BUSY_S = 5.0
+# What says nothing of a model: another change is under way, or the audit cannot be written.
+_NOT_NOW = (SlotBusyError, NotNowError)
 # A model that takes the daemon with it when it judges does that soon.
 PROBATION_S = 60.0
 MOST_STARTS = 3
@@ -112,7 +114,7 @@ class Follower:
             if digest != self._record.seen:
                 self._take(pipeline, digest)
             problem = None
-        except SlotBusyError as error:
+        except _NOT_NOW as error:
             problem, self._ask_at_s = str(error), self._clock() + _BUSY_S
         except (EdgeadError, OSError) as error:
             problem = str(error)
@@ -145,18 +147,23 @@ class Follower:
 
     def _try(self, digest: str, model: Path, pipeline: Followable) -> None:
         before = self._record
+        try:
+            signed = before.check_newer(pipeline.signatures(model))
+        except EdgeadError as error:
+            self._refuse(digest, str(error))
+            return
         if not self._count_start(digest):
             return
         try:
             pipeline.swap(model, by=f"follows {self._section.source}")
-        except (SlotBusyError, OSError):  # nothing of the model
+        except (*_NOT_NOW, OSError):  # nothing of the model
             self._keep(before)
             raise
         except EdgeadError as error:
             self._refuse(digest, str(error))
             return
         self._new_since_s = self._clock()
-        self._keep(self._record.serving(digest))
+        self._keep(self._record.serving(digest, signed))
         self._tidy()
 
     def _count_start(self, digest: str) -> bool:

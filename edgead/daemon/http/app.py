@@ -62,7 +62,7 @@ def build_app(daemon: Served) -> FastAPI:
         docs_url=None,  # FastAPI's pages load scripts from elsewhere; ours is /docs
         redoc_url=None,
         openapi_url="/openapi.json",
-        responses=problems(400, 401, 403, 413, 421, 422, 429),
+        responses=problems(400, 401, 403, 413, 421, 422, 429, 503),
     )
     app.state.daemon = daemon
     app.state.guard = Guard(section)

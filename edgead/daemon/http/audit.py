@@ -16,7 +16,7 @@ routes = APIRouter(prefix="/api", tags=["audit"])
 
 class AuditAnswer(Answer):
     seq: int
-    at: datetime
+    at: Annotated[datetime | None, Field(description="None of a row that is damaged.")]
     by: str
     action: str
     pipeline: str
@@ -36,7 +36,7 @@ class ChainAnswer(Answer):
 @routes.get("/audit")
 def audit(daemon: Daemon, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[AuditAnswer]:
     """List what people changed, newest first."""
-    return [AuditAnswer.model_validate(row) for row in daemon.store.audit(limit=limit)]
+    return [AuditAnswer.model_validate({**row, "at": row["at"] or None}) for row in daemon.store.audit(limit=limit)]
 
 
 @routes.get("/audit/chain")

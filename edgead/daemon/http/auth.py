@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import secrets
 
 from starlette.requests import HTTPConnection
@@ -16,9 +17,13 @@ from edgead.daemon.http.proxy import Proxy
 from edgead.daemon.http.rate_limit import FailureLimit
 from edgead.daemon.http.refused import Refused
 from edgead.daemon.http.roles import SAFE_METHODS, higher, may, role_needed
+from edgead.process.log_rate import limited_log
 from edgead.site.http import HttpSection
 from edgead.site.users import same_name
 
+logger = logging.getLogger(__name__)
+
+_MOST_REFUSALS, _REFUSALS_WITHIN_S = 20, 60.0
 CSRF_HEADER = "x-csrf-token"
 _ANYBODY = Who("engineer", "open")
 
@@ -43,6 +48,8 @@ class Guard:
         self._proxy = Proxy(section.proxy) if section.proxy else None
         self._locks = PinLocks()
         self._key = secrets.token_bytes(32)
+        # Who guesses may fill no disk.
+        self._refusals = limited_log(__name__, _MOST_REFUSALS, _REFUSALS_WITHIN_S)
 
     def admit(self, request: HTTPConnection) -> SignedIn:
         """Let a request in, as somebody whose role is enough for it.
@@ -120,6 +127,7 @@ class Guard:
         if found is None:
             self._must_wait(address, "tokens")
             self.failures.add(address)
+            self._log_refusal("a wrong token", address)
             raise Refused(401, "the token is wrong", {"WWW-Authenticate": "Bearer"})
         return found
 
@@ -135,6 +143,8 @@ class Guard:
         found = self._accounts.by_password(name, password)
         if found is None:
             self.failures.add(address)
+            known = self._accounts.find(name)  # of others nothing is quoted: what was typed there may be a password
+            self._log_refusal(f"a wrong password for {known[0]}" if known else "a name that nobody has", address)
             raise Refused(401, "the name or the password is wrong", {"WWW-Authenticate": "Bearer"})
         return Who(found[1].role, "password", found[0], account=found[1])
 
@@ -162,7 +172,17 @@ class Guard:
     def _must_wait(self, address: str, what: str) -> None:
         wait_s = self.failures.wait_s(address)
         if wait_s > 0:
+            self._log_refusal(f"too many wrong {what}", address)
             raise _later(f"too many wrong {what}", wait_s)
+
+    def _log_refusal(self, what: str, address: str) -> None:
+        self._refusals.warning("sign-in refused: %s, from %s", what, address, extra={"address": address})
+
+
+def log_session(what: str, who: Who, address: str) -> None:
+    """Log that a session begins or ends; changes are in the audit."""
+    text = f"{what}: {who.name or who.panel or 'a token'} ({who.way}, {who.role}), from {address}"
+    logger.info(text, extra={"address": address, "by": who.name or who.panel})
 
 
 def caller_of(request: HTTPConnection) -> Caller:

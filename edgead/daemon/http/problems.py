@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from edgead.errors import EdgeadError, tell_invalid
+from edgead.errors import EdgeadError, NotNowError, tell_invalid
 
 
 class Problem(BaseModel):
@@ -52,10 +52,14 @@ def answer_with_problems(app: FastAPI) -> None:
     async def on_refused(request: Request, error: Exception) -> Response:
         return problem(409, str(error))
 
+    async def on_not_now(request: Request, error: Exception) -> Response:
+        return problem(503, str(error), {"Retry-After": "5"})
+
     async def on_fault(request: Request, error: Exception) -> Response:
         return problem(500, "edgead failed on this request; its log says why")
 
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(EdgeadError, on_refused)
+    app.add_exception_handler(NotNowError, on_not_now)
     app.add_exception_handler(Exception, on_fault)

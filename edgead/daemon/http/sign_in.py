@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel, Field, SecretStr, StringConstraints, model_validator
 
 from edgead.daemon.http.actors import Caller, Who, named
-from edgead.daemon.http.auth import client_address
+from edgead.daemon.http.auth import client_address, log_session
 from edgead.daemon.http.cookies import SignedIn
 from edgead.daemon.http.dependencies import Daemon, TheGuard
 from edgead.daemon.http.problems import problems
@@ -102,13 +102,17 @@ async def login(given: Given, request: Request, response: Response, guard: TheGu
     else:
         who = await _one_at_a_time(request, lambda: guard.by_password(*given.person(), address))
     guard.cookies.sign_in(request, response, who)
+    log_session("signed in", who, address)
     return Done(done="signed in")
 
 
 @routes.post("/logout")
 def logout(request: Request, response: Response, guard: TheGuard) -> Done:
     """End the session of this browser."""
+    found = guard.cookies.find(request)
     guard.cookies.sign_out(request, response)
+    if found is not None:
+        log_session("signed out", found.who, client_address(request))
     return Done(done="signed out")
 
 

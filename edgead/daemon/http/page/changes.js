@@ -36,7 +36,7 @@ function showChain(chain) {
 }
 
 function row(change) {
-  const cells = [stamp(change.at), change.by, ACTIONS[change.action] ?? change.action.replaceAll("_", " "), change.pipeline, ...values(change)];
+  const cells = [change.at ? stamp(change.at) : "", change.by, ACTIONS[change.action] ?? change.action.replaceAll("_", " "), change.pipeline, ...values(change)];
   return el("tr", {}, cells.map((cell, index) => el("td", { "data-label": LABELS[index] }, cell)));
 }
 

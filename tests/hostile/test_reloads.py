@@ -1,0 +1,151 @@
+"""Reloads while something is wrong: what the site file names judges in the end, and nothing else stands still."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+pytest.importorskip("onnx", reason="RELOADS NOT TESTED: the small models need onnx")
+from patience import wait_for
+from small_daemon import Models, small_daemon, write_images, write_model
+
+CONVEYOR = {"uri": "synthetic:?rate=40&count=6&repeat=1"}
+
+
+@pytest.fixture
+def models(monkeypatch):
+    return Models(monkeypatch)
+
+
+def site_of(model, *, camera=CONVEYOR, **changed):
+    return {"cameras": {"c": camera}, "pipelines": {"a": {"camera": "c", "model": str(model)}}} | changed
+
+
+def keeps(caplog):
+    return [record.getMessage() for record in caplog.records if "keeps its model" in record.getMessage()]
+
+
+def test_a_reload_gives_a_sound_model_to_a_pipeline_that_died_of_its_model(once, tmp_path, models, caplog):
+    models.broken.add("broken")
+    site = site_of(write_model(once, tmp_path / "broken"), limits={"restarts": 0})
+    sound = write_model(once, tmp_path / "sound")
+    with small_daemon(tmp_path, site, models) as daemon:
+        daemon.wait_state("fault", reason="the engine broke; restarted 0 times")
+        site["pipelines"]["a"]["model"] = str(sound)
+        daemon.reload()
+        daemon.wait_state("running")
+        daemon.wait_judged()
+        assert daemon.model() == "sound"
+        (row,) = daemon.daemon.store.audit()
+        assert (row["action"], row["by"], row["after"]) == ("swap model", "site file", str(sound))
+    assert not keeps(caplog)
+
+
+def test_a_reload_starts_a_pipeline_again_that_died_of_a_fault_that_has_passed(once, tmp_path, models):
+    models.broken.add("one")
+    with small_daemon(tmp_path, site_of(write_model(once, tmp_path / "one"), limits={"restarts": 0}), models) as daemon:
+        daemon.wait_state("fault", reason="the engine broke")
+        models.broken.clear()
+        daemon.reload()
+        daemon.wait_state("running")
+        daemon.wait_judged()
+        assert daemon.daemon.store.audit() == []
+
+
+def test_a_dead_pipeline_whose_new_model_is_missing_says_so(once, tmp_path, models):
+    models.broken.add("broken")
+    site = site_of(write_model(once, tmp_path / "broken"), limits={"restarts": 0})
+    with small_daemon(tmp_path, site, models) as daemon:
+        daemon.wait_state("fault", reason="the engine broke")
+        site["pipelines"]["a"]["model"] = str(tmp_path / "missing")
+        daemon.reload()
+        daemon.wait_state("fault", reason="missing")
+        write_model(once, tmp_path / "missing")
+        daemon.reload()
+        daemon.wait_state("running")
+        daemon.wait_judged()
+
+
+def test_a_model_that_a_reload_names_while_the_first_one_is_loaded_judges_after_it(once, tmp_path, models, caplog):
+    held = models.hold("first")
+    site = site_of(write_model(once, tmp_path / "first"))
+    with small_daemon(tmp_path, site, models) as daemon:
+        wait_for(lambda: models.loads, "the load")
+        site["pipelines"]["a"]["model"] = str(write_model(once, tmp_path / "second"))
+        reload = threading.Thread(target=daemon.reload)
+        reload.start()
+        wait_for(lambda: daemon.daemon.site.pipelines["a"].model.name == "second", "the reload")
+        held.set()
+        reload.join()
+        wait_for(lambda: daemon.model() == "second", "the second model")
+        daemon.wait_judged()
+    assert not keeps(caplog)
+
+
+def test_a_reload_that_changes_nothing_while_a_model_is_loaded_alarms_nobody(once, tmp_path, models, caplog):
+    held = models.hold("first")
+    with small_daemon(tmp_path, site_of(write_model(once, tmp_path / "first")), models) as daemon:
+        wait_for(lambda: models.loads, "the load")
+        reload = threading.Thread(target=daemon.reload)
+        reload.start()
+        held.set()
+        reload.join()
+        daemon.wait_state("running")
+        assert models.loads == ["first"]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_of_reloads_that_come_while_a_model_is_loaded_the_last_one_counts(once, tmp_path, models, monkeypatch):
+    monkeypatch.setattr("edgead.daemon.model_changes._FOLLOW_S", 0.1)
+    site = site_of(write_model(once, tmp_path / "first"))
+    held = models.hold("second")
+    with small_daemon(tmp_path, site, models) as daemon:
+        daemon.wait_state("running")
+        for name in ("second", "third", "fourth"):
+            site["pipelines"]["a"]["model"] = str(write_model(once, tmp_path / name))
+            daemon.reload()
+        held.set()
+        wait_for(lambda: daemon.model() == "fourth", "the last model")
+        daemon.wait_judged()
+        assert "third" not in models.loads
+
+
+def test_a_pipeline_that_has_ended_loads_no_model_at_a_reload(once, tmp_path, models):
+    site = site_of(write_model(once, tmp_path / "one"), camera={"uri": str(write_images(tmp_path / "images", 3))})
+    with small_daemon(tmp_path, site, models) as daemon:
+        daemon.wait_state("stopped", reason="camera c has ended")
+        site["limits"] = {"restarts": 7}
+        daemon.reload()
+        daemon.reload()
+        assert daemon.status().state == "stopped" and models.loads == ["one"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "watch"])
+def test_a_pipeline_that_leaves_while_it_loads_does_not_stop_the_others_of_its_camera(once, tmp_path, models, kind):
+    images = write_images(tmp_path / "images", 40)
+    uri = str(images) if kind == "folder" else f"watch:{images}?stable_ms=0"
+    site = site_of(write_model(once, tmp_path / "one"), camera={"uri": uri})
+    site["pipelines"]["b"] = {"camera": "c", "model": str(write_model(once, tmp_path / "two"))}
+    models.hold("two")
+    with small_daemon(tmp_path, site, models) as daemon:
+        wait_for(lambda: daemon.status().judged, "a verdict")
+        leaving = daemon.daemon.pipelines["b"]
+        del site["pipelines"]["b"]
+        daemon.reload()
+        wait_for(lambda: daemon.status().judged == 40, "all images, though b still loads")
+        models.release()
+        wait_for(lambda: leaving.join(0), "the end of b")
+        assert leaving.status().model_sha256 == "" and leaving.state == "stopped"
+
+
+def test_a_start_that_finds_no_model_puts_its_newest_version_back(once, tmp_path, models, caplog):
+    model = write_model(once, tmp_path / "one")
+    (tmp_path / "one.versions").mkdir()
+    model.rename(tmp_path / "one.versions" / "4")
+    with small_daemon(tmp_path, site_of(model), models) as daemon:
+        daemon.wait_state("running")
+        daemon.wait_judged()
+    assert model.is_dir() and not list((tmp_path / "one.versions").iterdir())
+    assert "one was missing" in caplog.text and "one.versions/4 is in its place" in caplog.text
