@@ -63,7 +63,7 @@ def model(line_data, once) -> Path:
         options = ["--preset", "fast", "--image-size", "160", "--memory-bank-size", "400"]
         options += ["--false-reject-rate", "0.05", "--json"]
         facts = json.loads(in_a_process("train", line_data, "-o", path, *options).stdout)
-        assert facts["training_images"] == 41 and facts["calibration_images"] == 19
+        assert facts["training_images"] == facts["calibration_images"] == 60
         assert facts["false_reject_rate"] == 0.05
 
     return once("cli", train)
@@ -160,16 +160,16 @@ def test_groups_are_kept_whole_from_training_to_export(line_data, tmp_path):
             (data / place / f"part{number // 5:02d}_{number % 5}.jpg").symlink_to(path)
     options = ["--preset", "fast", "--image-size", "96", "--memory-bank-size", "200", "--group", "^part[0-9]+"]
     facts = report("train", data, "-o", out, *options, "--false-reject-rate", "0.2")
-    assert (facts["training_images"], facts["calibration_images"]) == (40, 20)
+    assert (facts["training_images"], facts["calibration_images"]) == (60, 60)
     groups = facts["groups"]
-    assert (groups["groups"], groups["learnt_groups"], groups["held_out_groups"]) == (12, 8, 4)
+    assert (groups["groups"], groups["learnt_groups"], groups["held_out_groups"]) == (12, 12, 12)
     assert groups["rule"] == "^part[0-9]+" and "12 groups of 60 images" in groups["account"]
     limits = json.loads((out / "manifest.json").read_text())["graphs"]["fp32"]["calibration"]
-    assert limits["method"] == "group_conformal" and sorted(limits["groups"]) == [i // 5 for i in range(20)]
+    assert limits["method"] == "cross_conformal" and sorted(limits["groups"]) == [i // 5 for i in range(60)]
     export = report("export", out, data, "--precision", "fp16", "--tolerance", "1")
     assert export["image_source"] == "training data"
     added = json.loads((out / "manifest.json").read_text())["graphs"]["fp16"]["calibration"]
-    assert added["method"] == "group_conformal" and sorted(added["groups"]) == sorted(limits["groups"])
+    assert added["method"] == "cross_conformal" and sorted(added["groups"]) == sorted(limits["groups"])
     result = report("eval", out, data, "--group", "^part[0-9]+")
     assert result["false_reject_rate"]["groups"] == 2 and result["groups"] == 2
     change = report("calibrate", out, data / "test" / "good", "--group", "none", "--dry-run")
@@ -297,8 +297,8 @@ def test_heat_maps_are_not_judged_by_the_next_run(model, line_data, tmp_path):
         (["train", "{data}", "-o", "out", "--group", "part["], "is no regular expression"),
         (["train", "{data}", "-o", "out", "--group", "missing.csv"], "missing.csv cannot be read"),
         (
-            ["train", "{data}", "-o", "out", "--group", "^..", "--false-reject-rate", "0.2"],
-            "needs 4 groups of good images held out of training, so at least 8 in all, found 6: add 2 groups",
+            ["train", "{data}", "-o", "out", "--group", "^..", "--false-reject-rate", "0.1"],
+            "needs 9 groups of good images, found 6: add 3",
         ),
         (["eval", "{model}", "{data}", "--group", "^[a-z]"], "finds no group in the name 000.jpg"),
         (["stream", "{model}", "synthetic:?count=1", "--sink", "jsonl:-", "--json"], "standard output"),

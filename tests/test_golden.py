@@ -227,10 +227,11 @@ def test_good_images_make_its_thresholds(golden_copy, others):
     with Detector.load(golden_copy) as detector:
         found = recalibrate(detector, others, AskedRates(group="none"))
         write_thresholds(detector.artifact, found.change, found.calibration)
-    assert found.calibration.method == "split_conformal" and found.calibration.false_reject_rate == 0.05
+    assert found.calibration.method == "split_conformal" and found.calibration.false_reject_rate == 0.2
     assert found.change.before.method == "none" and found.change.same_scores_p_value is None
     with Detector.load(golden_copy) as detector:
-        assert detector.predict(load_image(others[0])).decision == "ok"
+        decisions = [detector.predict(load_image(path)).decision for path in others]
+        assert decisions.count("ok") >= 16
         assert detector.predict(255 - load_image(others[0])).decision == "reject"
 
 
@@ -265,7 +266,7 @@ def test_what_needs_thresholds_says_what_to_do(golden_model, line_data, tmp_path
     [
         (17, {}, "compares with 1 to 16 golden parts, found 17 images"),
         (2, {"false_reject_rate": 0.1}, "golden makes no thresholds in training"),
-        (2, {"folds": 2}, "leave out --false-reject-rate, --review-rate and --folds"),
+        (2, {"folds": 2}, "leave out --false-reject-rate, --review-rate, --guarantee and --folds"),
     ],
 )
 def test_what_it_cannot_be_trained_with_is_refused(line_data, tmp_path, count, options, message):
