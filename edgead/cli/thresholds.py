@@ -29,9 +29,6 @@ def calibrate(
     review_rate: Annotated[
         float | None, typer.Option(help="At most this share of good parts is rejected or sent to review.")
     ] = None,
-    extrapolate: Annotated[
-        bool, typer.Option("--extrapolate", help="Too few images for the rate: fit the tail of their scores.")
-    ] = False,
     group: Group = "auto",
     reject: Annotated[float | None, typer.Option(help="Set this threshold by hand, without images.")] = None,
     review: Annotated[float | None, typer.Option(help="Set the review threshold by hand.")] = None,
@@ -60,11 +57,10 @@ def calibrate(
     from edgead.learning.teach.marked import marked_parts
 
     by_hand = reject is not None or review is not None
-    from_images = bool(good_images) or extrapolate or false_reject_rate is not None or review_rate is not None
+    from_images = bool(good_images) or false_reject_rate is not None or review_rate is not None
     if by_hand == from_images or (from_images and not good_images):
         raise SettingsError(
-            "give either good images (with --false-reject-rate, --review-rate, --extrapolate) or thresholds "
-            "(--reject, --review)"
+            "give either good images (with --false-reject-rate, --review-rate) or thresholds (--reject, --review)"
         )
     report: dict[str, Any]
     if by_hand:
@@ -74,7 +70,7 @@ def calibrate(
             write_thresholds(artifact, change, calibration)
         report = change.model_dump(mode="json")
     else:
-        asked = AskedRates(false_reject_rate, review_rate, extrapolate, group, accept_outliers or dry_run)
+        asked = AskedRates(false_reject_rate, review_rate, group, accept_outliers or dry_run)
         paths, defective = find_images(good_images or []), find_images(bad or [])
         if marked is not None:
             defective += marked_parts(marked, store_url, None, pipeline).bad

@@ -13,10 +13,10 @@ from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
 from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Calibration, Manifest, ThresholdChange, Thresholds
 from edgead.artifact.training_hashes import content_sha256, refuse_learnt
-from edgead.calibration.conformal import calibrate, share_above
+from edgead.calibration.conformal import calibrate, check_support, share_above
 from edgead.calibration.group_conformal import one_of_each
 from edgead.calibration.outliers import others_at_most, stand_apart
-from edgead.calibration.plan import check_recalibration, strictest_rate
+from edgead.calibration.plan import strictest_rate
 from edgead.calibration.two_sample import same_distribution_p_value
 from edgead.dataset.folders import Progress, common_folder
 from edgead.dataset.groups import group_images
@@ -46,8 +46,6 @@ def recalibrate(
     ------
     CalibrationError
         The images cannot support the rate; says how many are needed.
-    TailError
-        They cannot support the extrapolation either.
     SettingsError
         The model has learnt from some of them, or the scores of some stand apart as those of defects would
         (`edgead.calibration.outliers`): names them.
@@ -63,7 +61,7 @@ def recalibrate(
     rate = asked.false_reject_rate
     if rate is None:  # the model's own, where it has one
         rate = before.false_reject_rate if before.scores else strictest_rate(found.count, found.unit)
-    check_recalibration(len(unique), rate, asked.extrapolate, groups)
+    check_support(len(unique), rate, groups)
     good: list[tuple[float, float, float]] = []
     for done, path in enumerate(unique, 1):
         good.append(_numbers(detector.measure(load_image(path))))
@@ -84,7 +82,6 @@ def recalibrate(
         false_reject_rate=rate,
         review_rate=review,
         groups=groups,
-        extrapolate=asked.extrapolate,
     )
     change = threshold_change(
         detector.graph.precision,
@@ -135,7 +132,6 @@ def thresholds_by_hand(
             "method": "by_hand",
             "false_reject_rate": share_above(before.scores, limits.reject, before.groups),
             "review_rate": share_above(before.scores, limits.review, before.groups),
-            "tail": None,
         }
     )
     return threshold_change(graph.precision, before, after), after
