@@ -112,10 +112,11 @@ class Calibration(Thresholds):
 
 
 class ThresholdChange(Section):
-    """One change of a graph's thresholds on the device, by which verb and, where they said so, by whom.
+    """One change of a graph's thresholds on the device, by which verb and, where they said so, by whom and why.
 
     `images` good images with the hash `images_sha256` were scored, none for thresholds set by hand;
-    `same_scores_p_value` compares their scores with those of the calibration before.
+    `same_scores_p_value` compares their scores with those of the calibration before. `doubts` were said of the new
+    thresholds, see `edgead.learning.blind`, and `reason` is why they were taken all the same.
     """
 
     changed_at: datetime
@@ -125,6 +126,8 @@ class ThresholdChange(Section):
     images: Annotated[int, Field(ge=0)] = 0
     images_sha256: str = ""
     same_scores_p_value: float | None = None
+    doubts: list[str] = []
+    reason: str = ""
     before: Thresholds
     after: Thresholds
 

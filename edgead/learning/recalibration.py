@@ -45,6 +45,8 @@ class Recalibration:
         How the groups were found.
     outliers : str
         Images whose scores stand apart, with these; empty for none.
+
+    The `doubts` of the change say why the thresholds may be blind; they are not written without a reason.
     """
 
     change: ThresholdChange
@@ -68,6 +70,7 @@ class Recalibration:
                 "camera setting, another batch, or images that the model was trained on. The new thresholds hold for "
                 "parts like these images"
             )
+        found += [f"the new limit may be blind: {doubt}" for doubt in self.change.doubts]
         if self.outliers:
             found.append(f"{self.outliers}: the thresholds let them pass. Look whether they are good")
         if self.copies:
