@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -72,8 +73,9 @@ def recalibrate(
     outliers = _outliers(unique, scores)
     if outliers and not asked.accept_outliers:
         raise SettingsError(
-            f"{outliers}: are these defects? A threshold that lets them pass lets such defects pass. Leave them out, "
-            "or, if they are good, take them with --accept-outliers"
+            f"{outliers}: are these defects? A threshold that lets them pass lets such defects pass. Leave defects "
+            "out. Take good ones with --accept-outliers: without them the threshold would reject "
+            f"{_left_out(scores, rate)}"
         )
     review = _review_rate(before, rate) if asked.review_rate is None else asked.review_rate
     after = good.calibrate(rate, review, groups=groups)
@@ -184,6 +186,13 @@ def write_thresholds(
 def _review_rate(before: Calibration, rate: float) -> float:
     """The model's own review rate, unless the new false-reject rate is above it or nothing was sent to review."""
     return rate if before.review_rate == before.false_reject_rate else max(rate, before.review_rate)
+
+
+def _left_out(scores: Sequence[float], rate: float) -> str:
+    """Say what leaving out those that stand apart costs where they are good: the next good part may be like them."""
+    count, kept = len(scores), len(scores) - len(stand_apart(scores))
+    rank = min(kept, math.ceil((kept + 1) * (1 - rate) - 1e-9))
+    return f"{100 * (1 - rank / (count + 1)):.2g} % of good parts, not {100 * rate:.2g} %"
 
 
 def _outliers(paths: Sequence[Path], scores: Sequence[float]) -> str:
