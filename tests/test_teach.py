@@ -161,7 +161,7 @@ def test_most_images_that_score_like_defects_are_doubted(model_copy, new_batch):
     low = sorted(set(new_batch) - set(high))
     assert high and low
     refused = edgead("teach", model_copy, *high, "--yes", code=2).stderr
-    assert f"like {len(high)} of these {len(high)} it scores like a defect" in refused and "--reason" in refused
+    assert f"{len(high)} of these {len(high)} score like defects" in refused and "--reason" in refused
     mixed = prepare(model_copy, TeachPlan([*low, *high[: len(low)]]))
     assert not any(one.doubt for one in mixed.offered)
 

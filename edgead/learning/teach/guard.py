@@ -89,7 +89,7 @@ def examine(detector: Detector, paths: Sequence[Path], progress: Progress | None
             progress(done, len(paths))
     high = [one for one in offered if one.score > LIKE_DEFECTS * one.limit]
     if len(high) > MOST * len(offered):
-        words = f"like {len(high)} of these {len(offered)} it scores like a defect"
+        words = f"{len(high)} of these {len(offered)} score like defects"
         offered = [replace(one, doubt=one.doubt or words) if one in high else one for one in offered]
     return sorted(offered, key=lambda one: (not one.doubt, -one.score))
 
