@@ -42,7 +42,7 @@ def reason_for(doubts: Sequence[str], *, yes: bool, reason: str) -> str:
     if sys.stdin.isatty() and not yes:
         stderr.print(str(refused), style="yellow", soft_wrap=True)
         typer.confirm("Take the new limit all the same?", abort=True, err=True)
-        return reason or typer.prompt("Why", err=True)
+        return reason or str(typer.prompt("Why", err=True))
     if not reason.strip():
         raise refused
     confirm("May the new limit take the old one's place?", yes=yes)
