@@ -192,7 +192,7 @@ def _left_out(scores: Sequence[float], rate: float) -> str:
     """Say what leaving out those that stand apart costs where they are good: the next good part may be like them."""
     count, kept = len(scores), len(scores) - len(stand_apart(scores))
     rank = min(kept, math.ceil((kept + 1) * (1 - rate) - 1e-9))
-    return f"{100 * (1 - rank / (count + 1)):.2g} % of good parts, not {100 * rate:.2g} %"
+    return f"about {100 * (1 - rank / (count + 1)):.2g} % of good parts, not {100 * rate:.2g} %"
 
 
 def _outliers(paths: Sequence[Path], scores: Sequence[float]) -> str:
