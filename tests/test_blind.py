@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.blind import MEASURED, OWN_BAD, OWN_GOOD, Images, Model, foreign_table, own_table
 from edgead.artifact.manifest import Calibration
 from edgead.calibration.conformal import calibrate
 from edgead.learning.blind import FAR, HIGHER, doubts, rise, shift
@@ -117,3 +118,26 @@ def test_equal_scores_have_a_spread():
     before = calibrate([1.0] * 20, [1.0] * 20, [0.5] * 20, false_reject_rate=0.05)
     assert doubts_of(before, scored([1.0005] * 10)) == []
     assert doubts_of(before, scored([1.1] * 10)) != []
+
+
+def measured(scores, *, per_group: int = 1) -> Images:
+    """What the benchmark keeps of images of 60 x 80 px."""
+    found = np.asarray(scores, np.float64)
+    groups = np.arange(len(found)) // per_group
+    return Images(np.column_stack([found, found, found / 2, *np.tile([[60], [80]], len(found)), groups]))
+
+
+def test_the_benchmark_draws_whole_groups_and_counts_what_is_taken():
+    pile = measured(range(40), per_group=4)
+    for count in (1, 10, 40):
+        drawn = pile.draw_groups(np.random.default_rng(0), count)
+        # Four groups support 20 %, the loosest rate that is offered.
+        assert len(drawn.rows) >= max(count, 16) and set(np.bincount(drawn.groups)) <= {0, 4}
+    far, good = measured(good_scores(MEASURED, shifted=14)), measured(good_scores(MEASURED, seed=2))
+    model, own_images = Model(made(), good.looks[:3], stretched=True), {OWN_GOOD: good, OWN_BAD: far}
+    piles = {"here": {**own_images, "there": far}, "there": {**own_images, "here": good}}
+    foreign = "\n".join(foreign_table({"here": model, "there": model}, piles))
+    assert "| here | there | 20 of 20 | 20 of 20 | 20 of 20 |" in foreign
+    assert "| there | here | 0 of 20 | 0 of 20 | 0 of 20 |" in foreign and "60 of 120 taken" in foreign
+    own = own_table({"here": model}, piles)
+    assert own[2].startswith("| here | 0 doubted |") and "| 20 of 20 | 20 of 20 |" in own[2]
