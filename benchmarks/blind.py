@@ -3,7 +3,8 @@
     python -m benchmarks blind PANEL_FOLDER --tiles MAGNETIC_TILES -o WORK
 
 trains a model of each set with the preset `fast`, once, and measures each pair of model and image once: both stay in
-WORK, and all else is arithmetic. No factor of `edgead.learning.blind` comes from these sets.
+WORK, and all else is arithmetic. The factors of `edgead.learning.blind` come from
+simulated scores.
 """
 
 from __future__ import annotations
