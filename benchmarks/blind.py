@@ -3,8 +3,7 @@
     python -m benchmarks blind PANEL_FOLDER --tiles MAGNETIC_TILES -o WORK
 
 trains a model of each set with the preset `fast`, once, and measures each pair of model and image once: both stay in
-WORK, and all else is arithmetic. The factors of `edgead.learning.blind` come from
-simulated scores.
+WORK, and all else is arithmetic. The factors of `edgead.learning.blind` come from simulated scores.
 """
 
 from __future__ import annotations
