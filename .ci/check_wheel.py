@@ -47,7 +47,7 @@ def check_commissioning() -> None:
         assert np.median(scores[True]) > np.median(scores[False]), scores
         part = Path(folder) / "part.png"
         write_image(part, next(image for image, _, _ in conveyor(8, 1, 0)))
-        edgead_cli("teach", model, str(part))
+        edgead_cli("teach", model, str(part), "--yes")
         edgead_cli("teach", model, "--undo")
     print("commissioned and taught without torch", flush=True)
 

@@ -10,6 +10,7 @@ import sys
 # different extras.
 BENCHMARKS = (
     "batches",
+    "blind",
     "clean",
     "cross",
     "cuda",

@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> None:
                 model = Path(folder) / "model"
                 shutil.copytree(options.model, model)
                 images = photograph(model, number, LIGHTS[light], only_rejected, Path(folder) / "lesson")
-                teach(model, TeachPlan(images))
+                teach(model, TeachPlan(images, reason="measured"))
                 for name in LIGHTS:
                     after[name].append(judge(model, fresh, LIGHTS[name]))
         for name in LIGHTS:

@@ -245,8 +245,8 @@ class FakeLessons:
     def sheet(self, pipeline: str) -> Path | None:
         return None
 
-    def start(self, pipeline: str, good: list[str], *, by: str, force: bool = False) -> None:
-        self.calls.append(("start", pipeline, list(good), by, force))
+    def start(self, pipeline: str, good: list[str], *, by: str, reason: str = "") -> None:
+        self.calls.append(("start", pipeline, list(good), by, reason))
 
     def accept(self, pipeline: str, *, by: str) -> None:
         self.calls.append(("accept", pipeline, by))

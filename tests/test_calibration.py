@@ -15,6 +15,7 @@ from edgead.calibration.conformal import (
     conformal_p_value,
     conformal_threshold,
     images_needed,
+    raised,
 )
 from edgead.calibration.plan import plan_calibration
 
@@ -68,6 +69,23 @@ def test_the_image_that_sets_the_threshold_is_clearly_below_it():
         scores = sign * np.arange(1.0, 200.0)
         exact = conformal_threshold(scores, 0.05)
         assert exact + 1e-4 * abs(exact) < calibrate(scores, scores, scores, false_reject_rate=0.05).reject < exact + 1
+
+
+def test_what_marks_pixels_comes_from_the_maxima_at_the_rate_of_rejects():
+    """The maxima are in another order than the scores, and in groups of 1 to 4: each other choice is another number."""
+    rng = np.random.default_rng(7)
+    groups = [group for group in range(40) for _ in range(1 + group % 4)]
+    scores = rng.permutation(len(groups)) + 1000.0
+    maxima = (rng.permutation(len(groups)) + 1.0) ** 2
+    for of in ([], groups):
+        made = calibrate(scores, maxima, maxima, false_reject_rate=0.05, review_rate=0.2, groups=of)
+        assert made.map_threshold == raised(conformal_threshold(maxima, 0.05, of))
+        others = [(maxima, 0.2, of), (scores, 0.05, of), (maxima, 0.05, [] if of else groups)]
+        assert made.map_threshold not in [raised(conformal_threshold(*other)) for other in others]
+    pile = calibrate(scores, maxima, maxima, false_reject_rate=0.1, groups=groups, most_defective=0.25)
+    # 30 of 40 groups are good: the rate for parts as they come is 0.1 x 31 / 41.
+    assert pile.map_threshold == raised(conformal_threshold(maxima, 0.1 * 31 / 41, groups))
+    assert pile.map_threshold != raised(conformal_threshold(maxima, 0.1, groups))
 
 
 def test_review_is_not_above_reject():

@@ -57,6 +57,14 @@ def test_it_scores_as_it_did(earlier):
                 np.testing.assert_allclose(found.anomaly_map, np.load(earlier / golden.anomaly_map), rtol=1e-4)
 
 
+@pytest.mark.parametrize("change", [{"method": "extrapolated"}, {"tail": {"over": 1.0}}])
+def test_a_threshold_that_was_read_off_a_fitted_tail_is_refused(tmp_path, change):
+    path = Path(shutil.copytree(SCHEMA_4, tmp_path / "model"))
+    edit_manifest(path, lambda content: content["calibration"].update(change))
+    with pytest.raises(ArtifactError, match=next(iter(change))):
+        Artifact.load(path)
+
+
 def test_what_it_says_is_kept_when_it_is_written_again(earlier):
     before = Artifact.load(earlier).manifest
     write_manifest(earlier, before)

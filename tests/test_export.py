@@ -153,7 +153,7 @@ def test_rewriting_restores_the_graph(model_copy, trained_model):
 def test_what_was_calibrated_meanwhile_is_not_lost(model_copy, line_data, monkeypatch):
     def set_threshold(*_) -> None:
         artifact = Artifact.load(model_copy)
-        write_thresholds(artifact, *thresholds_by_hand(artifact, None, reject=3.0))
+        write_thresholds(artifact, *thresholds_by_hand(artifact, None, reject=3.0), reason="as asked")
 
     def replay(draft):
         set_threshold()

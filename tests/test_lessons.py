@@ -204,10 +204,10 @@ def test_only_marked_parts_of_this_model_are_taught(world):
 
 
 def test_what_the_process_is_given_and_how_its_end_is_read(tmp_path):
-    task = Task(tmp_path / "m", [Path("-x/frame.png")], [Path("b.png")], Path("o"), Path("s"), "--by", True)
+    task = Task(tmp_path / "m", [Path("-x/frame.png")], [Path("b.png")], Path("o"), Path("s"), "--by", "--why")
     words = task.arguments
     assert words[words.index("--") :] == ["--", str(tmp_path / "m"), "-x/frame.png"]
-    assert words[words.index("--bad") + 1] == "b.png" and "--force" in words
+    assert words[words.index("--bad") + 1] == "b.png" and words[words.index("--reason") + 1] == "--why"
     lesson: Any = SimpleNamespace(model_copy=lambda update: update)
     part = {"image": "shelf/ID/frame.png", "score": 0.9}
     report = {when: {"fp32": {"parts": [part], "reject_threshold": 1}} for when in ("before", "after")}
@@ -219,7 +219,7 @@ def test_what_the_process_is_given_and_how_its_end_is_read(tmp_path):
 
 
 def test_a_process_that_fails_or_takes_too_long_says_so(tmp_path, monkeypatch):
-    task = Task(tmp_path / "none", [tmp_path / "none.png"], [], tmp_path / "o", tmp_path / "s", "ben", False)
+    task = Task(tmp_path / "none", [tmp_path / "none.png"], [], tmp_path / "o", tmp_path / "s", "ben", "")
     failing = "import sys; print('note: x'); print('error: no such\\nmodel', file=sys.stderr); sys.exit(2)"
     monkeypatch.setattr("edgead.daemon.lesson_process._PROGRAM", failing)
     assert LessonProcess().run(task, 60).reason == "no such\nmodel"

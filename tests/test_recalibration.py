@@ -10,15 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from terminal import COMMAND, at_a_terminal
 from test_imports import REFUSE
 
+from edgead.api.model import Model
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import SCHEMA_VERSION
 from edgead.calibration.conformal import MARGIN, conformal_threshold
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import load_image, write_image
+from edgead.learning.blind import BlindLimitError
 from edgead.learning.recalibrate import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
+from edgead.methods.textures import draw_texture
 from edgead.synthetic.line import part_seed, render
 
 pytestmark = pytest.mark.slow
@@ -76,11 +80,11 @@ def test_what_was_learnt_makes_no_thresholds(model_copy, line_data, good):
 
 
 def test_every_change_is_kept(model_copy, good):
-    edgead("calibrate", model_copy, "--reject", "2.5", "--review", "0.25")
+    edgead("calibrate", model_copy, "--reject", "2.5", "--review", "0.25", "--yes", "--reason", "as asked")
     edgead("calibrate", model_copy, good, "--false-reject-rate", "0.1", "--review-rate", "0.2")
     first, second = Artifact.load(model_copy).manifest.threshold_changes
     assert (first.after.method, first.after.reject, first.after.review, first.images) == ("by_hand", 2.5, 0.25, 0)
-    assert second.before == first.after
+    assert second.before == first.after and (first.reason, second.reason) == ("as asked", "")
     assert second.after.method == "split_conformal"
     assert first.changed_at < second.changed_at
 
@@ -95,10 +99,10 @@ def test_a_dry_run_changes_nothing(model_copy, good):
 def test_thresholds_by_hand_say_what_the_scores_say(model_copy):
     artifact = Artifact.load(model_copy)
     scores = artifact.graph("fp32").calibration.scores
-    middle = scores[9]
+    middle = scores[-10]
     change, calibration = thresholds_by_hand(artifact, None, reject=middle)
-    # 19 scores, 9 of them above the tenth.
-    assert calibration.false_reject_rate == calibration.review_rate == 10 / 20
+    # Nine scores are above the tenth from the end.
+    assert calibration.false_reject_rate == calibration.review_rate == 10 / (len(scores) + 1)
     assert calibration.review == middle
     write_thresholds(artifact, change, calibration)
     with Detector.load(model_copy) as detector:
@@ -110,20 +114,16 @@ def test_thresholds_by_hand_say_what_the_scores_say(model_copy):
 
 def test_a_change_in_between_is_not_lost(model_copy):
     mine, other = Artifact.load(model_copy), Artifact.load(model_copy)
-    write_thresholds(other, *thresholds_by_hand(other, None, reject=3.0))
+    write_thresholds(other, *thresholds_by_hand(other, None, reject=3.0), reason="as asked")
     with pytest.raises(SettingsError, match="changed since it was opened"):
-        write_thresholds(mine, *thresholds_by_hand(mine, None, reject=2.0))
+        write_thresholds(mine, *thresholds_by_hand(mine, None, reject=2.0), reason="as asked")
     assert [change.after.reject for change in Artifact.load(model_copy).manifest.threshold_changes] == [3.0]
 
 
 def test_too_few_images_say_how_many_are_needed(model_copy, good):
     content = (model_copy / "manifest.json").read_bytes()
     error = edgead("calibrate", model_copy, good, "--false-reject-rate", "0.001", code=2)
-    assert "needs 999 good images, found 40: add 959, ask for at least 0.0244" in error
-    assert "--extrapolate" not in error  # forty cannot support that either
-    assert "needs 100 good images" in edgead(
-        "calibrate", model_copy, good, "--false-reject-rate", "0.001", "--extrapolate", code=2
-    )
+    assert "needs 999 held-out good images, found 40: give 959 more or ask for at least 0.0244" in error
     assert (model_copy / "manifest.json").read_bytes() == content
 
 
@@ -146,12 +146,72 @@ def test_defects_among_the_good_images_are_named_and_refused(model_copy, good, t
     given = ("calibrate", model_copy, good, tmp_path / "cut")
     refused = edgead(*given, code=2)
     assert "2 of 42 images score far above the others" in refused and "--accept-outliers" in refused
+    # The rank is ceil(41 x 0.95) = 39 of 40, which is 39 of 42 where the two are good: 1 - 39 / 43.
+    assert "without them the threshold would reject about 9.3 % of good parts, not 5 %" in refused
     assert "cut/0.png" in refused and "cut/1.png" in refused
     assert (model_copy / "manifest.json").read_bytes() == content
     shown = json.loads(edgead(*given, "--dry-run", "--json"))
     assert any("the thresholds let them pass" in warning for warning in shown["warnings"]) and not shown["written"]
     taken = json.loads(edgead(*given, "--accept-outliers", "--json"))
     assert taken["written"] and taken["after"] == shown["after"] and "cut/0.png" in taken["outliers"]
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory) -> Path:
+    """Four images of another product, in other proportions than the line's."""
+    folder = tmp_path_factory.mktemp("other")
+    texture = draw_texture(np.random.default_rng(3), 240)
+    for brighter in range(4):
+        write_image(folder / f"{brighter}.png", np.clip(texture.astype(int) + brighter, 0, 255).astype(np.uint8))
+    return folder
+
+
+def test_a_blind_limit_is_refused_and_taken_for_a_reason(model_copy, other):
+    content = (model_copy / "manifest.json").read_bytes()
+    given = ("calibrate", model_copy, other, "--false-reject-rate", "0.2", "--group", "none")
+    refused = edgead(*given, code=2)
+    for found in ("rejects 4 of the 4 images", "have other proportions", "as usual: another product?", "would rise"):
+        assert found in refused
+    assert '--reason "..."' in refused
+    assert 'reason "..."' in edgead(*given, "--yes", code=2)
+    assert "nobody can be asked here" in edgead(*given, "--reason", "a new lamp", code=2)
+    assert json.loads(edgead(*given, "--dry-run", "--json"))["doubts"]
+    assert (model_copy / "manifest.json").read_bytes() == content
+    taken = json.loads(edgead(*given, "--yes", "--reason", "a new lamp", "--json"))
+    (change,) = Artifact.load(model_copy).manifest.threshold_changes
+    assert taken["reason"] == change.reason == "a new lamp" and change.doubts == taken["doubts"]
+    assert len([warning for warning in taken["warnings"] if "may be blind" in warning]) == len(change.doubts) == 4
+
+
+def test_who_sits_at_a_terminal_is_asked_for_a_reason(model_copy, other):
+    content = (model_copy / "manifest.json").read_bytes()
+    command = [*COMMAND, "calibrate", str(model_copy), str(other), "--false-reject-rate", "0.2", "--group", "none"]
+    no = at_a_terminal(command, "n")
+    assert no.returncode == 1 and "rejects 4 of the 4 images" in no.stderr
+    assert "Take the new limit all the same?" in no.stderr
+    assert (model_copy / "manifest.json").read_bytes() == content
+    assert at_a_terminal(command, "y", "a new lamp").returncode == 0
+    assert Artifact.load(model_copy).manifest.threshold_changes[0].reason == "a new lamp"
+
+
+def test_a_limit_by_hand_far_above_all_good_parts_needs_a_reason(model_copy):
+    before = Artifact.load(model_copy).graph("fp32").calibration
+    high = before.scores[-1] + 20 * np.std(before.scores)
+    assert "the limit would rise from" in edgead("calibrate", model_copy, "--reject", high, code=2)
+    edgead("calibrate", model_copy, "--reject", before.scores[-1])
+    edgead("calibrate", model_copy, "--reject", high, "--yes", "--reason", "only holes count")
+    assert [change.reason for change in Artifact.load(model_copy).manifest.threshold_changes] == [
+        "",
+        "only holes count",
+    ]
+
+
+def test_a_python_program_gives_a_reason(model_copy, other):
+    with Model.load(model_copy) as model:
+        with pytest.raises(BlindLimitError, match="say why with reason"):
+            model.calibrate(other, false_reject_rate=0.2, group="none")
+        model.calibrate(other, false_reject_rate=0.2, group="none", reason="a new lamp")
+        assert model.manifest.threshold_changes[0].reason == "a new lamp"
 
 
 def test_images_are_named_from_here_and_from_the_root(model_copy, good, tmp_path, monkeypatch):
@@ -181,7 +241,7 @@ def test_another_light_is_reported(model_copy, good, tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("--reject", "1", "--false-reject-rate", "0.1"), ("--false-reject-rate", "0.1"), ("--extrapolate",)],
+    [(), ("--reject", "1", "--false-reject-rate", "0.1"), ("--false-reject-rate", "0.1")],
 )
 def test_usage(trained_model, arguments):
     assert "give either good images" in edgead("calibrate", trained_model, *arguments, code=2)

@@ -133,7 +133,7 @@ def test_a_recipe_without_a_signature_is_named(signed, keys, trained_model, tmp_
 def test_who_changes_a_signed_model_is_warned_and_a_restart_refuses_it(slot, signed, caplog):
     slot.active.load()
     artifact = Artifact.load(signed / "first")
-    write_thresholds(artifact, *thresholds_by_hand(artifact, None, reject=9.0))
+    write_thresholds(artifact, *thresholds_by_hand(artifact, None, reject=9.0), reason="as asked")
     assert "the model was signed before this change: sign it again with `edgead sign`" in caplog.text
     with pytest.raises(UntrustedModelError, match="was changed since it was signed by Anna"):
         slot.active.load()

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from fakes import content, edit_manifest
+from terminal import COMMAND, at_a_terminal
 from test_cli import edgead, report
 from test_imports import REFUSE, run
 
@@ -46,6 +43,7 @@ from edgead.synthetic.line import conveyor, part_seed, render
 from edgead.training.from_folder import train_from_folder
 from edgead.training.good_images import GoodImages
 
+LIGHT = "another light"
 GOOD = np.linspace(0.05, 1, 20)  # scores of as many good images as 5 % needs: the threshold is the highest
 
 
@@ -69,7 +67,7 @@ def check_golden(path: Path, precision: str) -> None:
 def test_false_rejects_are_learnt_and_the_guarantee_is_kept(model_copy, new_batch):
     old = Artifact.load(model_copy)
     old_bank = old.array("memory_bank")
-    lesson = teach(model_copy, TeachPlan(new_batch))
+    lesson = teach(model_copy, TeachPlan(new_batch, reason=LIGHT))
     before, after = lesson.before["fp32"], lesson.after["fp32"]
     assert (before.taught.images, before.held_out.images) == (12, 3)
     assert before.taught.reject >= 10
@@ -103,9 +101,9 @@ def holes(tmp_path_factory) -> Path:
 
 def test_defects_are_refused_and_shown(model_copy, new_batch, holes):
     first = content(model_copy)
-    refused = edgead("teach", model_copy, *new_batch, holes, "--by", "Anna", code=2).stderr
-    assert "8 of 23 images stand far from anything good, and nothing was learnt" in refused
-    assert "missing_hole/0.png" in refused and "a defect?" in refused and "--force" in refused
+    refused = edgead("teach", model_copy, holes, "--by", "Anna", "--yes", code=2).stderr
+    assert "8 of 8 images stand far from anything good, and nothing was learnt" in refused
+    assert "missing_hole/0.png" in refused and "a defect?" in refused and "--reason" in refused
     assert content(model_copy) == first and earlier_versions(model_copy) == []
     sheet = load_image(sheet_of(model_copy))
     assert str(sheet_of(model_copy)) in refused and sheet.shape[1] > 1000
@@ -119,11 +117,12 @@ def test_another_product_is_refused(model_copy, tmp_path):
         teach(model_copy, TeachPlan(sorted((tmp_path / "other").iterdir())))
 
 
-def test_force_teaches_and_says_who(model_copy, holes):
-    lesson = report("teach", model_copy, holes, "--force", "--by", "Anna")
+def test_a_reason_teaches_what_is_doubted_and_is_kept(model_copy, holes):
+    lesson = report("teach", model_copy, holes, "--yes", "--reason", "drilled later", "--by", "Anna")
     assert lesson["after"]["fp32"]["taught"]["reject"] < lesson["before"]["fp32"]["taught"]["reject"]
     manifest = Artifact.load(model_copy).manifest
     assert manifest.training["taught"][0]["by"] == "Anna" and manifest.training["taught"][0]["in_doubt"] == 8
+    assert manifest.training["taught"][0]["reason"] == manifest.threshold_changes[0].reason == "drilled later"
     assert manifest.threshold_changes[0].author == "edgead teach (Anna)"
     found = SimpleNamespace(manifest=manifest, calibration=manifest.graphs["fp32"].calibration, precision="fp32")
     assert "edgead teach (Anna)" in _model_card(found)
@@ -141,16 +140,30 @@ def test_a_dry_run_shows_what_would_be_learnt(model_copy, new_batch):
 
 def test_who_sits_at_a_terminal_is_asked(model_copy, new_batch):
     first = content(model_copy)
-    command = [sys.executable, "-c", "from edgead.cli import main; main()", "teach", str(model_copy), str(new_batch[0])]
-    ours, theirs = pty.openpty()
-    try:
-        os.write(ours, b"n\n")
-        result = subprocess.run(command, stdin=theirs, capture_output=True, text=True, timeout=300)
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    command = [*COMMAND, "teach", str(model_copy), str(new_batch[0]), "--reason", LIGHT]
+    result = at_a_terminal(command, "n")
     assert result.returncode == 1 and "Are all of these good parts?" in result.stderr
     assert content(model_copy) == first
+
+
+def test_without_a_terminal_somebody_says_yes(model_copy, new_batch):
+    first = content(model_copy)
+    refused = edgead("teach", model_copy, new_batch[0], "--reason", LIGHT, code=2).stderr
+    assert "nobody can be asked here: Are all of these good parts? If so, say --yes" in refused
+    assert content(model_copy) == first
+
+
+def test_most_images_that_score_like_defects_are_doubted(model_copy, new_batch):
+    """Each alone is what a lesson is for: a good part that was rejected."""
+    with Detector.load(model_copy) as detector:
+        limit = detector.graph.calibration.reject
+        high = [path for path in new_batch if detector.measure(load_image(path)).image_score > 1.1 * limit]
+    low = sorted(set(new_batch) - set(high))
+    assert high and low
+    refused = edgead("teach", model_copy, *high, "--yes", code=2).stderr
+    assert f"{len(high)} of these {len(high)} score like defects" in refused and "--reason" in refused
+    mixed = prepare(model_copy, TeachPlan([*low, *high[: len(low)]]))
+    assert not any(one.doubt for one in mixed.offered)
 
 
 def limits_of(scores: np.ndarray) -> Calibration:
@@ -219,7 +232,7 @@ def test_truth_of_the_line_before_and_after(line_data, tmp_path):
 def test_one_command_goes_back(model_copy, new_batch):
     versions = [content(model_copy)]
     for images in (new_batch[:6], new_batch[6:]):
-        edgead("teach", model_copy, *images)
+        edgead("teach", model_copy, *images, "--yes", "--reason", LIGHT)
         versions.append(content(model_copy))
     assert len({version["memory_bank.npy"] for version in versions}) == 3
     assert [path.name for path in earlier_versions(model_copy)] == ["1", "2"]
@@ -234,7 +247,7 @@ def test_one_command_goes_back(model_copy, new_batch):
 def test_the_way_back_can_be_copied(trained_model, new_batch, tmp_path):
     model = tmp_path / "a long folder name with spaces" / "models of line number seven" / "model"
     shutil.copytree(trained_model, model)
-    done = edgead("teach", model, new_batch[0], columns=80)
+    done = edgead("teach", model, new_batch[0], "--yes", "--reason", LIGHT, columns=80)
     assert shlex.join(["edgead", "teach", str(model), "--undo"]) in done.stdout
     assert f"With heat maps: {model}.lesson.jpg\n" in done.stderr
 
@@ -243,7 +256,7 @@ def test_a_link_to_a_model_stays_one(model_copy, new_batch):
     first = content(model_copy)
     link = model_copy.with_name("current")
     link.symlink_to(model_copy.name)
-    teach(link, TeachPlan(new_batch[:3]))
+    teach(link, TeachPlan(new_batch[:3], reason=LIGHT))
     assert link.is_symlink() and content(link) == content(model_copy) != first
     assert earlier_versions(link) == earlier_versions(model_copy) and content(earlier_versions(link)[0]) == first
     undo(link)
@@ -252,7 +265,7 @@ def test_a_link_to_a_model_stays_one(model_copy, new_batch):
 
 def test_goes_back_where_a_stop_left_no_model(model_copy, new_batch):
     first = content(model_copy)
-    teach(model_copy, TeachPlan(new_batch[:3]))
+    teach(model_copy, TeachPlan(new_batch[:3], reason=LIGHT))
     shutil.rmtree(model_copy)
     undo(model_copy)
     assert content(model_copy) == first
@@ -288,11 +301,11 @@ def test_a_failed_way_back_keeps_the_present_model(model_copy, monkeypatch):
 
 def set_threshold(path: Path, reject: float) -> None:
     artifact = Artifact.load(path)
-    write_thresholds(artifact, *thresholds_by_hand(artifact, None, reject=reject))
+    write_thresholds(artifact, *thresholds_by_hand(artifact, None, reject=reject), reason="as asked")
 
 
 def test_what_was_calibrated_during_a_lesson_is_not_lost(model_copy, new_batch):
-    prepared = prepare(model_copy, TeachPlan(new_batch[:3]))
+    prepared = prepare(model_copy, TeachPlan(new_batch[:3], reason=LIGHT))
 
     def meanwhile(stage: str, done: int, total: int) -> None:
         if stage == "judge after":
@@ -307,7 +320,7 @@ def test_what_was_calibrated_during_a_lesson_is_not_lost(model_copy, new_batch):
 
 
 def test_a_damaged_version_is_not_put_back(model_copy, new_batch):
-    teach(model_copy, TeachPlan(new_batch[:3]))
+    teach(model_copy, TeachPlan(new_batch[:3], reason=LIGHT))
     present = content(model_copy)
     with (earlier_versions(model_copy)[0] / "memory_bank.npy").open("ab") as file:
         file.write(b"x")
@@ -324,7 +337,7 @@ def test_a_failure_changes_nothing(model_copy, new_batch, monkeypatch):
 
     monkeypatch.setattr("edgead.learning.teach.run.measure_good", fails)
     with pytest.raises(OSError, match="no space"):
-        teach(model_copy, TeachPlan(new_batch[:3]))
+        teach(model_copy, TeachPlan(new_batch[:3], reason=LIGHT))
     assert content(model_copy) == first
     assert [entry.name for entry in model_copy.parent.iterdir()] == ["model"]
 
@@ -336,7 +349,7 @@ def test_every_graph_is_calibrated_again(model_copy, new_batch, line_data):
 
     images = find_calibration_images(Artifact.load(model_copy), line_data)
     old = add_precision(model_copy, PrecisionPlan("fp16"), images).manifest
-    lesson = teach(model_copy, TeachPlan(new_batch))
+    lesson = teach(model_copy, TeachPlan(new_batch, reason=LIGHT))
     new = Artifact.load(model_copy).manifest
     assert lesson.after["fp16"].taught.reject <= 1 < lesson.before["fp16"].taught.reject
     for before, after in ((old.graphs[name], new.graphs[name]) for name in ("fp32", "fp16")):
@@ -356,22 +369,22 @@ def test_given_images_take_the_place_of_the_kept_ones(model_copy, new_batch, tmp
         write_image(tmp_path / "other" / f"{number}.png", image)
     paths = sorted((tmp_path / "other").iterdir())
     with pytest.raises(CalibrationError, match="needs 19"):
-        teach(model_copy, TeachPlan(new_batch, calibration=paths[:18]))
+        teach(model_copy, TeachPlan(new_batch, calibration=paths[:18], reason=LIGHT))
     copies = [*paths[:18], Path(shutil.copy(paths[0], tmp_path / "copy.png"))]
     with pytest.raises(CalibrationError, match="needs 19"):
-        teach(model_copy, TeachPlan(new_batch, calibration=copies))
+        teach(model_copy, TeachPlan(new_batch, calibration=copies, reason=LIGHT))
     with pytest.raises(SettingsError, match="to be learnt and to calibrate on"):
-        teach(model_copy, TeachPlan([*new_batch, paths[0]], calibration=paths))
-    lesson = teach(model_copy, TeachPlan(new_batch, calibration=paths))
+        teach(model_copy, TeachPlan([*new_batch, paths[0]], calibration=paths, reason=LIGHT))
+    lesson = teach(model_copy, TeachPlan(new_batch, calibration=paths, reason=LIGHT))
     assert lesson.calibrated_on == "20 images given"
     assert len(kept_images(Artifact.load(model_copy))) == 20
-    teach(model_copy, TeachPlan(new_batch[:2]))  # goes on with the kept ones
+    teach(model_copy, TeachPlan(new_batch[:2], reason=LIGHT))  # goes on with the kept ones
 
 
 def test_an_image_that_thresholds_are_made_from_is_not_learnt(model_copy, new_batch, line_data):
     golden = sorted((model_copy / "golden").glob("*.png"))
     with pytest.raises(SettingsError, match=r"made from 3 of the 5 images to learn, 0.png first.*--calibration"):
-        teach(model_copy, TeachPlan([*new_batch[:2], *golden], group="none"))
+        teach(model_copy, TeachPlan([*new_batch[:2], *golden], group="none", reason=LIGHT))
     good = sorted((line_data / "train" / "good").iterdir())
     held_out = len(Artifact.load(model_copy).graph().calibration.scores)
     with pytest.raises(SettingsError, match=f"made from {held_out} of the {len(good)} images"):
@@ -382,7 +395,7 @@ def test_an_image_that_thresholds_are_made_from_is_not_learnt(model_copy, new_ba
 def test_without_images_to_calibrate_on_there_is_no_guarantee(model_copy, new_batch):
     edit_manifest(model_copy, lambda manifest: manifest["graphs"]["fp32"]["calibration"].update(scores=[1.0] * 19))
     with pytest.raises(ArtifactError, match="calibrated on other images .* --calibration"):
-        teach(model_copy, TeachPlan(new_batch))
+        teach(model_copy, TeachPlan(new_batch, reason=LIGHT))
     shutil.rmtree(model_copy / "calibration")
 
     def forget(manifest):
@@ -390,7 +403,7 @@ def test_without_images_to_calibrate_on_there_is_no_guarantee(model_copy, new_ba
 
     edit_manifest(model_copy, forget)
     with pytest.raises(ArtifactError, match="keeps no images .* --calibration"):
-        teach(model_copy, TeachPlan(new_batch))
+        teach(model_copy, TeachPlan(new_batch, reason=LIGHT))
     assert earlier_versions(model_copy) == []
 
 
@@ -400,7 +413,7 @@ def test_a_model_without_a_bank_is_refused(model_copy, new_batch):
 
     edit_manifest(model_copy, as_map)
     with pytest.raises(SettingsError, match="simplenet model, which has no memory bank"):
-        teach(model_copy, TeachPlan(new_batch))
+        teach(model_copy, TeachPlan(new_batch, reason=LIGHT))
 
 
 def test_needs_no_workstation(model_copy, new_batch):
@@ -413,4 +426,4 @@ def test_usage(model_copy, new_batch):
     assert "name good images" in edgead("teach", model_copy, code=2).stderr
     assert "takes no images" in edgead("teach", model_copy, new_batch[0], "--undo", code=2).stderr
     with pytest.raises(SettingsError, match="0 to 0.5"):
-        TeachPlan(new_batch, held_out_share=0.9)
+        TeachPlan(new_batch, held_out_share=0.9, reason=LIGHT)

@@ -114,7 +114,7 @@ def test_marked_parts_are_taught_into_a_model_beside_and_not_twice(model_copy, t
     marked = dict.fromkeys(range(6), "good") | {7: "bad"}
     ids = real_store(store, model_copy, marked, defect="missing_hole")
     first = content(model_copy)
-    lesson = report("teach", model_copy, "--marked", store, "-o", draft, "--by", "Anna")
+    lesson = report("teach", model_copy, "--marked", store, "-o", draft, "--by", "Anna", "--yes")
     assert content(model_copy) == first and earlier_versions(model_copy) == []
     assert (lesson["model"], lesson["earlier_version"]) == (str(draft), str(model_copy))
     before, after = lesson["before"]["fp32"], lesson["after"]["fp32"]
@@ -133,7 +133,7 @@ def test_marked_parts_are_taught_into_a_model_beside_and_not_twice(model_copy, t
 
 
 @pytest.mark.slow
-def test_a_lesson_that_would_let_a_bad_part_pass_is_refused_whatever_is_forced(model_copy, tmp_path):
+def test_a_lesson_that_would_let_a_bad_part_pass_is_refused_whatever_is_said(model_copy, tmp_path):
     bad, good = tmp_path / "bad.png", tmp_path / "taken_for_good"
     image = render(part_seed(21, 0), "missing_hole")[0]
     write_image(bad, image)
@@ -142,7 +142,7 @@ def test_a_lesson_that_would_let_a_bad_part_pass_is_refused_whatever_is_forced(m
     first = content(model_copy)
     doubted = edgead("teach", model_copy, good, "--bad", bad, "--json", code=2)
     assert len(json.loads(doubted.stdout)["doubtful"]) == 3
-    out = edgead("teach", model_copy, good, "--bad", bad, "--force", "--json", "--held-out", "0", code=2)
+    out = edgead("teach", model_copy, good, "--bad", bad, "--yes", "--reason", "x", "--json", "--held-out", "0", code=2)
     refused = json.loads(out.stdout)
     assert "bad parts that are stopped now would be ok" in refused["refused"] and refused["doubtful"] == []
     assert content(model_copy) == first and earlier_versions(model_copy) == []

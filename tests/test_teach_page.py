@@ -69,7 +69,6 @@ def test_what_the_guard_refuses_is_learnt_only_when_somebody_insists(browser, da
         since=datetime.now(timezone.utc),
         good=(id,),
         bad=0,
-        forced=False,
         model_sha256="0" * 64,
         doubtful=(doubt,),
     )
@@ -78,6 +77,7 @@ def test_what_the_guard_refuses_is_learnt_only_when_somebody_insists(browser, da
         expect(page.locator("#lesson")).to_contain_text("Parts that stand far from anything good: 1")
         expect(page.locator("#lesson .doubt")).to_have_text(doubt.doubt)
         page.get_by_role("button", name="They are good: learn them all the same").click()
+        page.get_by_label("Why they are good").fill("a new\nlamp")
         say_who(page, "Learn all the same", "Ben")
         daemon.lessons.found = [lesson.model_copy(update={"doubtful": (), "reason": "1 bad parts would be ok"})]
         expect(page.locator("#lesson")).to_contain_text("1 bad parts would be ok")
@@ -85,7 +85,7 @@ def test_what_the_guard_refuses_is_learnt_only_when_somebody_insists(browser, da
         page.get_by_role("button", name="Discard").click()
         say_who(page, "Discard", "Ben")
     by = "Ben (127.0.0.1)"
-    assert daemon.lessons.calls == [("start", "front", [id], by, True), ("discard", "front", by)]
+    assert daemon.lessons.calls == [("start", "front", [id], by, "a new lamp"), ("discard", "front", by)]
 
 
 # On the built-in line, with a real model
@@ -248,7 +248,7 @@ def check_reopened(folder: Path, site: dict[str, Any], sha256: str) -> None:
 
 @pytest.mark.slow
 def test_a_missed_defect_that_is_found_once_may_not_be_taught_away(browser, model_copy, tmp_path):
-    """A second look-alike of a part that is marked bad is offered as good: the lesson is refused, forced or not."""
+    """A second look-alike of a part that is marked bad is offered as good: the lesson is refused, whatever is said."""
     more = f"&repeat=1&defect_rate={RATE}&batch={BATCH}"
     site = make_site(model_copy, cameras={"conveyor": conveyor(2, seed=SEED, count=COUNT, more=more)})
     worst = DEFECTS.index("stain")

@@ -295,7 +295,7 @@ def test_int8_teaching_and_calibration_of_tiles(tiled_model, line_data, tmp_path
 
     run("export", model, line_data, "--precision", "int8", "--tolerance", "0.1", "--float-layers", "none")
     run("verify", model, "--all")
-    run("teach", model, *list_images(good)[42:52], "--force")
+    run("teach", model, *list_images(good)[42:52], "--yes", "--reason", "x")
     run("calibrate", model, *list_images(good)[22:42], "--false-reject-rate", "0.1")
     with Detector.load(model, precision="int8", runtime="onnxruntime") as detector:
         image = load_image(list_images(good)[55])

@@ -103,6 +103,7 @@ class Model(SortingDetector):
         asked: AskedRates | None = None,
         *,
         write: bool = True,
+        reason: str = "",
         progress: StageProgress = no_progress,
         **rates: Any,
     ) -> Recalibration:
@@ -117,6 +118,9 @@ class Model(SortingDetector):
         write : bool
             False shows what would change, also where scores stand apart as those of defects do: neither the model's
             folder nor this object changes.
+        reason : str
+            Why thresholds are right that may be blind, as where most of the images are rejected by the old ones; it is
+            kept in the model. Without one they are refused.
 
         Returns
         -------
@@ -127,6 +131,8 @@ class Model(SortingDetector):
         ------
         CalibrationError
             Too few images for the rate; says how many are needed.
+        BlindLimitError
+            The thresholds may be blind, and no reason was given.
         SettingsError
             The model has learnt some of them, its folder was changed since it was opened, or both `asked` and rates
             by name are given.
@@ -145,7 +151,7 @@ class Model(SortingDetector):
         asked = replace(asked, accept_outliers=asked.accept_outliers or not write)
         found = recalibrate(self, image_paths(images), asked, progress=partial(progress, "score good images"))
         if write:
-            write_thresholds(self.artifact, found.change, found.calibration)
+            write_thresholds(self.artifact, found.change, found.calibration, reason=reason)
             self._follow(Artifact.load(self.artifact.path))
         return found
 

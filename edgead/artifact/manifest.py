@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
 from pathlib import PurePosixPath
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
-from edgead.artifact.inputs import PositiveInt, Preprocessing, TensorInput
+from edgead.artifact.inputs import Preprocessing, TensorInput
 from edgead.artifact.kinds import Kinds
 from edgead.artifact.limits import HIGHEST, LOWEST, Limits
 from edgead.artifact.section import Section
@@ -35,15 +36,14 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 # split_conformal and, by group, group_conformal keep their rates by proof. cross_conformal keeps at most twice its rate
 # by proof, and its rate by experience: every good image is scored by what was learnt from the others, and what ships
 # has learnt from all. cross_validated is the same without a proof, by detectors that were trained apart. unlabelled
-# keeps it if no more parts were defective than was said; extrapolated trusts a fitted tail; by_hand guarantees nothing;
-# none is before the first good image was scored: everything goes to review.
+# keeps it if no more parts were defective than was said; by_hand guarantees nothing; none is before the first good
+# image was scored: everything goes to review.
 CalibrationMethod = Literal[
     "split_conformal",
     "group_conformal",
     "cross_conformal",
     "cross_validated",
     "unlabelled",
-    "extrapolated",
     "by_hand",
     "none",
 ]
@@ -51,22 +51,6 @@ CalibrationMethod = Literal[
 PROVEN: tuple[CalibrationMethod, ...] = ("split_conformal", "group_conformal")
 # Those that good images alone can make again.
 FROM_GOOD: tuple[CalibrationMethod, ...] = (*PROVEN, "cross_conformal")
-
-
-class TailFit(Section):
-    """The distribution that a threshold was extrapolated by; see `edgead.calibration.extreme_value`.
-
-    Of the scores, `excesses` are above `over`. The true rate is expected from `rate_low` to `rate_high` (90 %).
-    """
-
-    over: float
-    excesses: PositiveInt
-    shape: float
-    scale: Annotated[float, Field(gt=0)]
-    anderson_darling: float
-    fit_p_value: Annotated[float, Field(gt=0, le=1)]
-    rate_low: float
-    rate_high: float
 
 
 class Thresholds(Limits):
@@ -91,7 +75,14 @@ class Calibration(Thresholds):
     scores: list[_Score]
     groups: list[int] = []
     most_defective: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    tail: TailFit | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_tail(cls, content: Any) -> Any:
+        """Drop the `tail` of earlier manifests where there is none: thresholds are no longer read off a fitted one."""
+        if isinstance(content, Mapping) and content.get("tail", ...) is None:
+            return {name: value for name, value in content.items() if name != "tail"}
+        return content
 
     @model_validator(mode="after")
     def _fits_together(self) -> Calibration:
@@ -121,10 +112,11 @@ class Calibration(Thresholds):
 
 
 class ThresholdChange(Section):
-    """One change of a graph's thresholds on the device, by which verb and, where they said so, by whom.
+    """One change of a graph's thresholds on the device, by which verb and, where they said so, by whom and why.
 
     `images` good images with the hash `images_sha256` were scored, none for thresholds set by hand;
-    `same_scores_p_value` compares their scores with those of the calibration before.
+    `same_scores_p_value` compares their scores with those of the calibration before. `doubts` were said of the new
+    thresholds, see `edgead.learning.blind`, and `reason` is why they were taken all the same.
     """
 
     changed_at: datetime
@@ -134,6 +126,8 @@ class ThresholdChange(Section):
     images: Annotated[int, Field(ge=0)] = 0
     images_sha256: str = ""
     same_scores_p_value: float | None = None
+    doubts: list[str] = []
+    reason: str = ""
     before: Thresholds
     after: Thresholds
 

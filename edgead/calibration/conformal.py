@@ -17,9 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from edgead.artifact.manifest import Calibration, CalibrationMethod, TailFit
-from edgead.calibration.extreme_value import TailError
-from edgead.calibration.extreme_value import extrapolate as extrapolate_tail
+from edgead.artifact.manifest import Calibration, CalibrationMethod
 from edgead.calibration.group_conformal import Ranking, dense, group_threshold, have_several
 from edgead.errors import EdgeadError
 
@@ -89,8 +87,8 @@ def check_support(images: int, false_reject_rate: float, groups: Sequence[int] |
     needed = images_needed(false_reject_rate)
     if found < needed:
         raise CalibrationError(
-            f"a false-reject rate of {false_reject_rate:.4g} needs {needed} held-out {what}, found {found}: give more "
-            f"{'groups' if have_several(groups) else 'images'} or ask for at least {rounded_up(1 / (found + 1))}"
+            f"a false-reject rate of {false_reject_rate:.4g} needs {needed} held-out {what}, found {found}: give "
+            f"{needed - found} more or ask for at least {rounded_up(1 / (found + 1))}"
         )
 
 
@@ -125,7 +123,6 @@ def calibrate(
     false_reject_rate: float,
     review_rate: float | None = None,
     groups: Sequence[int] | None = None,
-    extrapolate: bool = False,
     method: CalibrationMethod | None = None,
     most_defective: float = 0.0,
 ) -> Calibration:
@@ -141,11 +138,6 @@ def calibrate(
         At most this share of good parts is sent to review or rejected; without it nothing is sent to review.
     groups : sequence of int, optional
         Group of each image, where some belong together.
-    extrapolate : bool
-        Read a threshold that the images cannot support off a fitted tail (`edgead.calibration.extreme_value`). The
-        calibration is then
-        marked as extrapolated; what marks pixels is for the strictest rate that the images support. Refused for groups
-        of several images: the fit and its test take the scores as independent.
     method : str, optional
         "cross_conformal" or "cross_validated" where the scores are of images that the shipped detector has learnt from,
         each by what had not; by default they are of held-out ones.
@@ -160,36 +152,24 @@ def calibrate(
     # What the rates of good parts are for parts as they come; 1 where all are good.
     of_all = (good_at_least(count, most_defective) + 1) / (count + 1)
 
-    def threshold(rate: float) -> tuple[float, TailFit | None]:
-        if extrapolate and count < images_needed(rate):
-            if grouped:
-                raise TailError(
-                    f"{len(image_scores)} images in {count} groups are no independent scores to fit a tail to: ask for "
-                    f"a false-reject rate of at least {rounded_up(1 / (count + 1))}, or give more groups"
-                )
-            value, tail = extrapolate_tail(image_scores, rate)
-            return raised(value), tail
-        return raised(conformal_threshold(image_scores, rate * of_all, grouped)), None
+    def threshold(scores: Sequence[float], rate: float) -> float:
+        return raised(conformal_threshold(scores, rate * of_all, grouped))
 
-    reject, tail = threshold(false_reject_rate)
     if method is None:
         held_out: CalibrationMethod = "group_conformal" if grouped else "split_conformal"
         method = "unlabelled" if most_defective else held_out
     order = np.argsort(image_scores, kind="stable")
-    mapped = false_reject_rate if tail is None else 1 / (count + 1)
-    review = reject if review_rate == false_reject_rate else threshold(review_rate)[0]
     return Calibration(
-        method=method if tail is None else "extrapolated",
+        method=method,
         false_reject_rate=false_reject_rate,
         review_rate=review_rate,
-        reject=max(reject, review),  # a fitted tail may end below the highest score
-        review=review,
-        map_threshold=raised(conformal_threshold(map_maxima, mapped * of_all, grouped)),
+        reject=threshold(image_scores, false_reject_rate),
+        review=threshold(image_scores, review_rate),
+        map_threshold=threshold(map_maxima, false_reject_rate),
         map_typical=float(np.median(map_medians)),
         scores=[float(image_scores[i]) for i in order],
         groups=[grouped[i] for i in order] if grouped else [],
         most_defective=most_defective,
-        tail=tail,
     )
 
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from edgead.calibration.conformal import CalibrationError, check_review_rate, images_needed, rounded_up
-from edgead.calibration.extreme_value import FEWEST_SCORES, FURTHEST
-from edgead.calibration.group_conformal import have_several
 
 # Rates taken when none is asked for, the strictest that the images support comfortably first. Stricter ones pass far
 # more defects: see `docs/explanation/good-images.md`.
@@ -90,24 +86,6 @@ def choose_rates(
         )
     check_review_rate(rate, review_rate)
     return rate, rate if review_rate is None else review_rate
-
-
-def check_recalibration(images: int, rate: float, extrapolate: bool, groups: Sequence[int]) -> None:
-    """Raise CalibrationError where images, or the groups that they are in, do not support the rate."""
-    several = have_several(groups)
-    count = len(set(groups)) if several else images
-    what = GROUPS if several else IMAGES
-    needed = images_needed(rate)
-    if count >= needed or (extrapolate and not several):
-        return
-    instead = f"ask for at least {rounded_up(1 / (count + 1))}" if count else "give images"
-    if not several and images >= FEWEST_SCORES and rate >= 1 / (FURTHEST * (images + 1)):
-        instead += ", or take --extrapolate, which fits the tail of the scores and guarantees nothing"
-    elif several and extrapolate:
-        instead += "; --extrapolate takes images that belong to no groups"
-    raise CalibrationError(
-        f"a false-reject rate of {rate:.4g} needs {needed} {what}, found {count}: add {needed - count}, {instead}"
-    )
 
 
 def comfortable(rate: float, images: int, groups: int | None = None) -> bool:

@@ -12,7 +12,7 @@ from edgead.dataset.folders import Progress, common_folder
 from edgead.errors import SettingsError
 from edgead.files.table import write_csv
 from edgead.images.files import ImageError, load_image, write_image
-from edgead.images.likeness import Look, likeness_warnings, look_of
+from edgead.images.likeness import look_of
 from edgead.images.overlay import draw_overlay
 from edgead.images.verdict import drawn_name
 from edgead.serialization import sentence
@@ -49,6 +49,8 @@ def predict_images(
     warnings : list of str
         Of images that do not look as those that the model knows.
     """
+    from edgead.detector.likeness import unlike_golden
+
     top = common_folder(paths)
     rows, looks = [], {}
     for number, path in enumerate(paths):
@@ -60,7 +62,7 @@ def predict_images(
             rows.append({"image": str(path), "problem": str(error).removeprefix(f"{path}: ")})
         if progress:
             progress(number + 1, len(paths))
-    return rows, _unlike_golden(detector, looks)
+    return rows, unlike_golden(detector, looks)
 
 
 def without_heat_maps(paths: Sequence[Path], folders: Sequence[Path], heat_maps: Path) -> list[Path]:
@@ -121,17 +123,6 @@ def _sentences(rows: Sequence[dict[str, Any]], top: Path, language: str) -> Iter
     for row in rows:
         if words := sentence(row, language):
             yield f"{_name_in(top, Path(row['image']))}: {words}"
-
-
-def _unlike_golden(detector: Detector, looks: dict[str, Look]) -> list[str]:
-    artifact = detector.artifact
-    spec = artifact.manifest.preprocessing
-    known = [look_of(artifact.image(golden.image)) for golden in detector.graph.golden]
-    if not known:
-        return []
-    return likeness_warnings(
-        looks, known, "the model's golden images", in_pixels=spec.roi is not None, stretched=spec.fill == "stretch"
-    )
 
 
 def _judge(detector: Detector, path: Path, image: np.ndarray, top: Path, heat_maps: Path | None) -> dict[str, Any]:

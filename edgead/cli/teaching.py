@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +14,7 @@ import typer
 
 from edgead.cli.advice import edgead_command
 from edgead.cli.app import Group, Json, Model, StoreUrl, app, find_images, print_report
+from edgead.cli.consent import confirm
 from edgead.cli.console import facts_table, print_json, stage_bars, stderr
 from edgead.errors import SettingsError
 
@@ -46,7 +46,9 @@ def teach(
         float, typer.Option(help="Share of the images that is not learnt and shows what was gained.")
     ] = 0.2,
     group: Group = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Teach also what stands far from anything good.")] = False,
+    reason: Annotated[
+        str, typer.Option(help="Why what stands far from anything good is good: it is learnt, and the model keeps why.")
+    ] = "",
     by: Annotated[str | None, typer.Option(help="Who teaches, for the record; by default the login name.")] = None,
     sheet: Annotated[
         Path | None, typer.Option(help="Where the images with heat maps go; by default MODEL.lesson.jpg.")
@@ -55,7 +57,9 @@ def teach(
         Path | None,
         typer.Option("--output", "-o", help="Where the taught model goes; by default it takes the model's place."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; nobody is asked without a terminal.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="All are good parts: do not ask, as without a terminal.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be learnt, and learn nothing.")] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Put the version before the last lesson back.")] = False,
     json: Json = False,
@@ -76,7 +80,7 @@ def teach(
         raise SettingsError("name good images to learn, a store with --marked, or --undo")
     given = good, held_out, find_images(calibration or []), group
     shown = sheet or teaching.sheet_of(output or model)
-    plan = teaching.TeachPlan(*given, force, by or _login_name(), shown, defective, output)
+    plan = teaching.TeachPlan(*given, reason, by or _login_name(), shown, defective, output)
     with _refusals_as(json), stage_bars() as progress:
         prepared = teaching.prepare(model, plan, progress=progress)
     if dry_run:
@@ -86,8 +90,7 @@ def teach(
     stderr.print(f"With heat maps: {plan.sheet}", soft_wrap=True)
     if dry_run:
         return
-    if not yes and sys.stdin.isatty():
-        typer.confirm("Are all of these good parts?", abort=True, err=True)
+    confirm("Are all of these good parts?", yes=yes)
     with _refusals_as(json), stage_bars() as progress:
         lesson = teaching.learn(prepared, progress=progress)
     print_report(lesson.to_dict(), json, lesson.table)

@@ -12,6 +12,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import PROVEN
 from edgead.cli.app import Group, Json, Model, StoreUrl, app, find_images, print_report
 from edgead.cli.choices import Precision, Runtime
+from edgead.cli.consent import reason_for
 from edgead.cli.console import facts_table, stage_bars, stderr
 from edgead.errors import SettingsError
 
@@ -29,9 +30,6 @@ def calibrate(
     review_rate: Annotated[
         float | None, typer.Option(help="At most this share of good parts is rejected or sent to review.")
     ] = None,
-    extrapolate: Annotated[
-        bool, typer.Option("--extrapolate", help="Too few images for the rate: fit the tail of their scores.")
-    ] = False,
     group: Group = "auto",
     reject: Annotated[float | None, typer.Option(help="Set this threshold by hand, without images.")] = None,
     review: Annotated[float | None, typer.Option(help="Set the review threshold by hand.")] = None,
@@ -49,6 +47,10 @@ def calibrate(
     store_url: StoreUrl = None,
     pipeline: Annotated[str | None, typer.Option(help="Of the store: whose marked parts.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the new thresholds and write nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask about a limit that may be blind.")] = False,
+    reason: Annotated[
+        str, typer.Option(help="Why a limit that may be blind is right, such as a new lamp; the model keeps it.")
+    ] = "",
     runtime: Runtime = "auto",
     precision: Precision = None,
     json: Json = False,
@@ -60,21 +62,18 @@ def calibrate(
     from edgead.learning.teach.marked import marked_parts
 
     by_hand = reject is not None or review is not None
-    from_images = bool(good_images) or extrapolate or false_reject_rate is not None or review_rate is not None
+    from_images = bool(good_images) or false_reject_rate is not None or review_rate is not None
     if by_hand == from_images or (from_images and not good_images):
         raise SettingsError(
-            "give either good images (with --false-reject-rate, --review-rate, --extrapolate) or thresholds "
-            "(--reject, --review)"
+            "give either good images (with --false-reject-rate, --review-rate) or thresholds (--reject, --review)"
         )
     report: dict[str, Any]
     if by_hand:
         artifact = Artifact.load(model)
         change, calibration = thresholds_by_hand(artifact, precision, reject=reject, review=review)
-        if not dry_run:
-            write_thresholds(artifact, change, calibration)
         report = change.model_dump(mode="json")
     else:
-        asked = AskedRates(false_reject_rate, review_rate, extrapolate, group, accept_outliers or dry_run)
+        asked = AskedRates(false_reject_rate, review_rate, group, accept_outliers or dry_run)
         paths, defective = find_images(good_images or []), find_images(bad or [])
         if marked is not None:
             defective += marked_parts(marked, store_url, None, pipeline).bad
@@ -83,9 +82,12 @@ def calibrate(
             found = recalibrate(detector, paths, asked, progress=partial(progress, "score good images"))
             if before is not None and before.scores and not dry_run:
                 refuse_thresholds(detector, defective, before, found.calibration)
-        if not dry_run:
-            write_thresholds(detector.artifact, found.change, found.calibration)
+        artifact, change, calibration = detector.artifact, found.change, found.calibration
         report = found.to_dict()
+    if not dry_run:
+        reason = reason_for(change.doubts, yes=yes, reason=reason)
+        write_thresholds(artifact, change, calibration, reason=reason)
+        report["reason"] = reason
     for warning in report.get("warnings", []):
         stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     print_report(

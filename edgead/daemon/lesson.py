@@ -29,12 +29,14 @@ class Lesson(BaseModel):
     Attributes
     ----------
     state : str
-        running; refused: the guard stopped it, and where `doubtful` names parts it may be forced; failed; ready: the
-        taught model waits for a decision.
+        running; refused: the guard stopped it, and where `doubtful` names parts a reason lets them be learnt; failed;
+        ready: the taught model waits for a decision.
     good : tuple of str
         Ids of the verdicts whose parts are learnt.
     bad : int
         How many parts that were marked bad test it.
+    because : str
+        Why also what stands far from anything good is learnt; empty where it is not.
     model_sha256 : str
         Of the model that is taught.
     report : dict
@@ -49,7 +51,7 @@ class Lesson(BaseModel):
     since: datetime
     good: tuple[str, ...]
     bad: int
-    forced: bool
+    because: str = ""
     model_sha256: str
     reason: str = ""
     doubtful: tuple[Doubt, ...] = ()

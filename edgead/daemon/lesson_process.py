@@ -39,13 +39,13 @@ class Task:
     output: Path
     sheet: Path
     by: str
-    force: bool
+    reason: str
 
     @property
     def arguments(self) -> list[str]:
         bad = [word for path in self.bad for word in ("--bad", str(path))]
         places = ["--output", str(self.output), "--sheet", str(self.sheet), "--by", self.by]
-        words = ["--threads", "1", "teach", *places, *bad, "--yes", "--json", *["--force"] * self.force]
+        words = ["--threads", "1", "teach", *places, *bad, "--yes", "--json", "--reason", self.reason]
         return [*words, "--", str(self.model), *map(str, self.good)]
 
 

@@ -70,13 +70,15 @@ class Lessons:
         found = self._found.get(pipeline)
         return found[1].sheet if found and found[1].sheet.is_file() else None
 
-    def start(self, pipeline: str, good: Sequence[str], *, by: str, force: bool = False) -> None:
+    def start(self, pipeline: str, good: Sequence[str], *, by: str, reason: str = "") -> None:
         """Teach parts to a copy of a pipeline's model, in a process of its own.
 
         Parameters
         ----------
         good : sequence of str
             Ids of verdicts that were marked good. All parts that were marked bad test the lesson.
+        reason : str
+            Why also what stands far from anything good is learnt; stands in the model and in the audit.
 
         Raises
         ------
@@ -95,13 +97,13 @@ class Lessons:
                 since=datetime.now(timezone.utc),
                 good=tuple(good),
                 bad=len(bad),
-                forced=force,
+                because=reason,
                 model_sha256=Artifact.load(path).manifest.manifest_sha256,
             )
             with self._audited(lesson, by, "teach"):
                 self._forget(pipeline)
                 folder = self._new_folder(path, lesson)
-                task = Task(path, paths, bad, folder.model, folder.sheet, by, force)
+                task = Task(path, paths, bad, folder.model, folder.sheet, by, reason)
                 self._found[pipeline] = lesson, folder
                 self._process = LessonProcess()
                 self._thread = threading.Thread(
@@ -184,7 +186,12 @@ class Lessons:
 
     def _audited(self, lesson: Lesson, by: str, action: str) -> AbstractContextManager[None]:
         logger.info(f"{lesson.pipeline}: {action} by {by}", extra={"pipeline": lesson.pipeline, "action": action})
-        after = {"verdicts": list(lesson.good), "bad_parts": lesson.bad, "forced": lesson.forced, "state": lesson.state}
+        after = {
+            "verdicts": list(lesson.good),
+            "bad_parts": lesson.bad,
+            "because": lesson.because,
+            "state": lesson.state,
+        }
         return self._store().audited(by=by, action=action, pipeline=lesson.pipeline, before=None, after=after)
 
     # What it takes

@@ -62,7 +62,13 @@ def usual_look(looks: Sequence[Look]) -> Look:
 
 
 def likeness_warnings(
-    looks: Mapping[str, Look], known: Sequence[Look], others: str, *, in_pixels: bool = False, stretched: bool = True
+    looks: Mapping[str, Look],
+    known: Sequence[Look],
+    others: str,
+    *,
+    in_pixels: bool = False,
+    stretched: bool = True,
+    share: float = 0.0,
 ) -> list[str]:
     """Name images that do not look as known ones, and say what to do; one sentence for each kind of difference.
 
@@ -78,6 +84,8 @@ def likeness_warnings(
         A region of interest is cut out, so that another size shows another region.
     stretched : bool
         Images of other proportions are stretched; False where each keeps its own.
+    share : float
+        Of the images; a difference that no more of them have is left out.
     """
     usual = usual_look(known)
     alike = np.mean([abs(look.proportions - usual.proportions) < SAME_PROPORTIONS for look in known])
@@ -90,6 +98,7 @@ def likeness_warnings(
         f"{len(names)} of {len(looks)} images, {names[0]} first, "
         + _WORDS[what].format(given=looks[names[0]].size, others=others, usual=usual.size)
         for what, names in found.items()
+        if len(names) > share * len(looks)
     ]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -13,16 +14,20 @@ from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
 from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Calibration, Manifest, ThresholdChange, Thresholds
 from edgead.artifact.training_hashes import content_sha256, refuse_learnt
-from edgead.calibration.conformal import calibrate, share_above
+from edgead.calibration.conformal import check_support, share_above
 from edgead.calibration.group_conformal import one_of_each
 from edgead.calibration.outliers import others_at_most, stand_apart
-from edgead.calibration.plan import check_recalibration, strictest_rate
+from edgead.calibration.plan import strictest_rate
 from edgead.calibration.two_sample import same_distribution_p_value
 from edgead.dataset.folders import Progress, common_folder
 from edgead.dataset.groups import group_images
 from edgead.detector import Detector, Measurement
+from edgead.detector.likeness import unlike_golden
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
+from edgead.images.likeness import Look, look_of
+from edgead.learning.blind import MOST, BlindLimitError, doubts
+from edgead.learning.finalize import collect_scores
 from edgead.learning.recalibration import AskedRates, Recalibration
 from edgead.metrics import Rate
 
@@ -46,8 +51,6 @@ def recalibrate(
     ------
     CalibrationError
         The images cannot support the rate; says how many are needed.
-    TailError
-        They cannot support the extrapolation either.
     SettingsError
         The model has learnt from some of them, or the scores of some stand apart as those of defects would
         (`edgead.calibration.outliers`): names them.
@@ -63,29 +66,19 @@ def recalibrate(
     rate = asked.false_reject_rate
     if rate is None:  # the model's own, where it has one
         rate = before.false_reject_rate if before.scores else strictest_rate(len(unique), found.count)
-    check_recalibration(len(unique), rate, asked.extrapolate, groups)
-    good: list[tuple[float, float, float]] = []
-    for done, path in enumerate(unique, 1):
-        good.append(_numbers(detector.measure(load_image(path))))
-        if progress:
-            progress(done, len(unique))
-    scores, maxima, medians = zip(*good, strict=True)
+    check_support(len(unique), rate, groups)
+    looks: dict[str, Look] = {}
+    good = collect_scores(_measured(detector, unique, looks), len(unique), progress)
+    scores = good.scores
     outliers = _outliers(unique, scores)
     if outliers and not asked.accept_outliers:
         raise SettingsError(
-            f"{outliers}: are these defects? A threshold that lets them pass lets such defects pass. Leave them out, "
-            "or, if they are good, take them with --accept-outliers"
+            f"{outliers}: are these defects? A threshold that lets them pass lets such defects pass. Leave defects "
+            "out. Take good ones with --accept-outliers: without them the threshold would reject "
+            f"{_left_out(scores, rate)}"
         )
     review = _review_rate(before, rate) if asked.review_rate is None else asked.review_rate
-    after = calibrate(
-        scores,
-        maxima,
-        medians,
-        false_reject_rate=rate,
-        review_rate=review,
-        groups=groups,
-        extrapolate=asked.extrapolate,
-    )
+    after = good.calibrate(rate, review, groups=groups)
     change = threshold_change(
         detector.graph.precision,
         before,
@@ -97,6 +90,7 @@ def recalibrate(
         )
         if before.scores
         else None,
+        doubts=doubts(before, after, good, groups, unlike=unlike_golden(detector, looks, share=MOST)),
     )
     rejected = Rate.of_groups([score > before.reject for score in scores], groups)
     medians_of_scores = float(np.median(before.scores or [0.0])), float(np.median(scores))
@@ -135,10 +129,9 @@ def thresholds_by_hand(
             "method": "by_hand",
             "false_reject_rate": share_above(before.scores, limits.reject, before.groups),
             "review_rate": share_above(before.scores, limits.review, before.groups),
-            "tail": None,
         }
     )
-    return threshold_change(graph.precision, before, after), after
+    return threshold_change(graph.precision, before, after, doubts=doubts(before, after)), after
 
 
 def threshold_change(
@@ -149,6 +142,7 @@ def threshold_change(
     images: int = 0,
     images_sha256: str = "",
     same_scores_p_value: float | None = None,
+    doubts: Sequence[str] = (),
 ) -> ThresholdChange:
     """Report what a change of a graph's thresholds, made now, has changed; see `ThresholdChange`."""
     return ThresholdChange(
@@ -157,20 +151,33 @@ def threshold_change(
         images=images,
         images_sha256=images_sha256,
         same_scores_p_value=same_scores_p_value,
+        doubts=list(doubts),
         before=_thresholds(before),
         after=_thresholds(after),
     )
 
 
-def write_thresholds(artifact: Artifact, change: ThresholdChange, calibration: Calibration) -> Manifest:
+def write_thresholds(
+    artifact: Artifact, change: ThresholdChange, calibration: Calibration, *, reason: str = ""
+) -> Manifest:
     """Write new thresholds of one graph and the change into the artifact's manifest, in one step.
+
+    Parameters
+    ----------
+    reason : str
+        Why the thresholds are right, for the record; those that there are `doubts` of need one.
 
     Raises
     ------
+    BlindLimitError
+        There are doubts, and no reason.
     SettingsError
         The artifact was changed since it was opened.
     """
+    if change.doubts and not reason.strip():
+        raise BlindLimitError(change.doubts)
     artifact.check_unchanged()
+    change = change.model_copy(update={"reason": reason.strip()})
     manifest = artifact.manifest
     changed = manifest.model_copy(update={"threshold_changes": [*manifest.threshold_changes, change]})
     return write_manifest(artifact.path, changed.with_graph(change.precision, calibration=calibration))
@@ -179,6 +186,13 @@ def write_thresholds(artifact: Artifact, change: ThresholdChange, calibration: C
 def _review_rate(before: Calibration, rate: float) -> float:
     """The model's own review rate, unless the new false-reject rate is above it or nothing was sent to review."""
     return rate if before.review_rate == before.false_reject_rate else max(rate, before.review_rate)
+
+
+def _left_out(scores: Sequence[float], rate: float) -> str:
+    """Say what leaving out those that stand apart costs where they are good: the next good part may be like them."""
+    count, kept = len(scores), len(scores) - len(stand_apart(scores))
+    rank = min(kept, math.ceil((kept + 1) * (1 - rate) - 1e-9))
+    return f"about {100 * (1 - rank / (count + 1)):.2g} % of good parts, not {100 * rate:.2g} %"
 
 
 def _outliers(paths: Sequence[Path], scores: Sequence[float]) -> str:
@@ -192,8 +206,11 @@ def _outliers(paths: Sequence[Path], scores: Sequence[float]) -> str:
     return f"{len(apart)} of {len(paths)} images score far above the others (at most {rest:.4g}): {named}{more}"
 
 
-def _numbers(measured: Measurement) -> tuple[float, float, float]:
-    return measured.image_score, measured.map_maximum, float(np.median(measured.anomaly_map))
+def _measured(detector: Detector, paths: Sequence[Path], looks: dict[str, Look]) -> Iterator[Measurement]:
+    for path in paths:
+        image = load_image(path)
+        looks[str(path)] = look_of(image)
+        yield detector.measure(image)
 
 
 def _thresholds(calibration: Calibration) -> Thresholds:

@@ -23,7 +23,6 @@ class AskedRates:
 
     false_reject_rate: float | None = None
     review_rate: float | None = None
-    extrapolate: bool = False
     group: str = AUTO
     accept_outliers: bool = False
 
@@ -46,6 +45,8 @@ class Recalibration:
         How the groups were found.
     outliers : str
         Images whose scores stand apart, with these; empty for none.
+
+    The `doubts` of the change say why the thresholds may be blind; they are not written without a reason.
     """
 
     change: ThresholdChange
@@ -69,14 +70,7 @@ class Recalibration:
                 "camera setting, another batch, or images that the model was trained on. The new thresholds hold for "
                 "parts like these images"
             )
-        if self.calibration.tail is not None:
-            tail = self.calibration.tail
-            found.append(
-                f"the threshold is an extrapolation and no guarantee: the true rate is expected from "
-                f"{100 * max(0.0, tail.rate_low):.2g} to {100 * tail.rate_high:.2g} % (90 %), if the tail is what it "
-                f"seems (fit to {tail.excesses} scores, Anderson-Darling {tail.anderson_darling:.2f}, "
-                f"p = {tail.fit_p_value:.2g})"
-            )
+        found += [f"the new limit may be blind: {doubt}" for doubt in self.change.doubts]
         if self.outliers:
             found.append(f"{self.outliers}: the thresholds let them pass. Look whether they are good")
         if self.copies:
@@ -85,11 +79,9 @@ class Recalibration:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON types."""
-        tail = self.calibration.tail
         return {
             **self.change.model_dump(mode="json"),
             "old_threshold_rejects": {"count": self.rejected_before.count, "total": self.rejected_before.total},
-            "tail": None if tail is None else tail.model_dump(),
             "groups": self.groups,
             "groups_account": self.account,
             "outliers": self.outliers,

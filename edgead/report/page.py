@@ -140,8 +140,6 @@ def _guarantees(found: Findings) -> str:
         "seen it: expected, not guaranteed, for the model that ships has learnt from all.",
         "unlabelled": f"Split conformal from {len(limits.scores)} held-out images that nobody has labelled: the rate "
         f"is guaranteed for good parts if at most {_percent(limits.most_defective)} of those were defective.",
-        "extrapolated": f"Extrapolated from {len(limits.scores)} good images by a fitted tail: expected, not "
-        "guaranteed.",
         "by_hand": "Set by hand: the rate is what the calibration's scores say of it, and no guarantee.",
         "none": "There are no thresholds yet.",
     }[limits.method]

@@ -64,9 +64,9 @@ class LessonAnswer(Answer):
     since: datetime
     good: Annotated[list[str], Field(description="Ids of the verdicts whose parts are taught.")]
     bad: Annotated[int, Field(description="Parts that are marked bad, which test it.")]
-    forced: bool
+    because: Annotated[str, Field(description="Why also what stands far from anything good is learnt.")]
     reason: Annotated[str, Field(description="Why it was refused or failed.")]
-    doubtful: Annotated[list[DoubtAnswer], Field(description="Parts in doubt: with `force` they are learnt.")]
+    doubtful: Annotated[list[DoubtAnswer], Field(description="Parts in doubt: with a `reason` they are learnt.")]
     report: ComparisonAnswer | None
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Response
 from pydantic import BaseModel, Field
 
-from edgead.daemon.http.actors import By, named
+from edgead.daemon.http.actors import By, Note, named
 from edgead.daemon.http.dependencies import ID, NAME, ClientAddress, Daemon, Pipeline
 from edgead.daemon.http.lesson_answers import LessonAnswer, LessonsAnswer
 from edgead.daemon.http.live import JPEG
@@ -22,7 +22,9 @@ class NewLesson(BaseModel):
     verdicts: Annotated[
         list[_VerdictId], Field(min_length=1, max_length=200, description="Ids of parts that are marked good.")
     ]
-    force: Annotated[bool, Field(description="Learn also what stands far from anything good.")] = False
+    reason: Annotated[
+        Note, Field(description="Why also what stands far from anything good is learnt; kept in model and audit.")
+    ] = ""
     by: By
 
 
@@ -42,7 +44,7 @@ def start(given: NewLesson, daemon: Daemon, address: ClientAddress) -> LessonsAn
     if given.pipeline not in daemon.pipelines:
         raise HTTPException(404, f"there is no pipeline {given.pipeline}, known are {', '.join(daemon.pipelines)}")
     by = named(given.by, address)
-    daemon.lessons.start(given.pipeline, given.verdicts, by=by, force=given.force)
+    daemon.lessons.start(given.pipeline, given.verdicts, by=by, reason=given.reason)
     return list_lessons(daemon)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +25,16 @@ from edgead.errors import SettingsError
 from edgead.images.files import load_image, write_image
 from edgead.images.overlay import draw_overlay
 from edgead.images.sheet import contact_sheet
+from edgead.learning.blind import MOST, OTHER_PRODUCT
 
-# On the built-in line good parts under other lights, out of focus and in other batches lie below 1.7, six other
-# products and random textures above 2.6.
-OTHER_PRODUCT = 2.0
 # There a quarter more light, half of it, another colour, light from the side, or out of focus stay below 1.2; a missing
 # hole lies above. So do a reflection and clipped exposure, which change one place as a defect does; and half of the
 # dents and stains, most scratches and all cracks lie below, as they change it little.
 ONE_PLACE = 1.2
 # Where good scores themselves are so wide, in robust deviations of their logarithm, one place may stand out more.
 WIDE = 6.0
+# Good parts of the panel's sets seldom score so far beyond the limit; most defects do.
+LIKE_DEFECTS = 1.1
 MOST_TILES = 24
 
 
@@ -75,7 +75,10 @@ class Offered:
 
 
 def examine(detector: Detector, paths: Sequence[Path], progress: Progress | None = None) -> list[Offered]:
-    """Measure images with the model that shall learn them; those in doubt first, then by their scores."""
+    """Measure images with the model that shall learn them; those in doubt first, then by their scores.
+
+    One part that scores like a defect may be a false reject, which is what is taught; where most do, all are in doubt.
+    """
     limits = detector.graph.calibration
     assert limits is not None
     offered = []
@@ -84,6 +87,10 @@ def examine(detector: Detector, paths: Sequence[Path], progress: Progress | None
         offered.append(Offered(path, measured.image_score, limits.reject, doubt_of(measured, limits)))
         if progress:
             progress(done, len(paths))
+    high = [one for one in offered if one.score > LIKE_DEFECTS * one.limit]
+    if len(high) > MOST * len(offered):
+        words = f"{len(high)} of these {len(offered)} score like defects"
+        offered = [replace(one, doubt=one.doubt or words) if one in high else one for one in offered]
     return sorted(offered, key=lambda one: (not one.doubt, -one.score))
 
 
@@ -133,6 +140,6 @@ def refuse_doubtful(offered: Sequence[Offered], sheet: Path | None) -> None:
     look = f"look at {sheet}; " if sheet else ""
     raise LessonRefusedError(
         f"{len(doubtful)} of {len(offered)} images stand far from anything good, and nothing was learnt:{named}{more}\n"
-        f"{look}leave them out, or, if they are good, teach them with --force",
+        f'{look}leave them out, or, if they are good, say why with --reason "...", which the model keeps',
         doubtful,
     )

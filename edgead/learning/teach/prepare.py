@@ -43,8 +43,9 @@ class TeachPlan:
     group : str
         Which images belong together, see `edgead.dataset.groups.group_images`: a group is learnt, held out or
         calibrated on.
-    force : bool
-        Also what stands far from anything good, see `edgead.learning.teach.guard`.
+    reason : str
+        Why also what stands far from anything good is learnt, see `edgead.learning.teach.guard`, and thresholds are
+        written that may be blind, see `edgead.learning.blind`; stands in the manifest. Empty to refuse both.
     by : str
         Who teaches; stands in the manifest.
     sheet : Path, optional
@@ -59,7 +60,7 @@ class TeachPlan:
     held_out_share: float = 0.2
     calibration: Sequence[Path] = ()
     group: str = AUTO
-    force: bool = False
+    reason: str = ""
     by: str = ""
     sheet: Path | None = None
     bad: Sequence[Path] = ()
@@ -139,7 +140,7 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
     SettingsError
         A model without a memory bank, calibration images that are taught too, or images that are good and bad.
     LessonRefusedError
-        Some images stand far from anything good, and the plan does not force them.
+        Some images stand far from anything good, and the plan gives no reason to learn them.
     ArtifactError, CalibrationError, DatasetError
         A damaged model, no or too few images to calibrate on, images that cannot be read.
     """
@@ -154,7 +155,7 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
         offered = examine(detector, paths, partial(progress, "examine images"))
         if plan.sheet:
             write_sheet(detector, offered, plan.sheet)
-    if not plan.force:
+    if not plan.reason.strip():
         refuse_doubtful(offered, plan.sheet)
     bank = artifact.array(BANK)
     width = spacing(bank)

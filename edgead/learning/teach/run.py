@@ -16,8 +16,10 @@ from edgead.artifact.versions import earlier_versions
 from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.detector import Detector
 from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS
+from edgead.learning.blind import BlindLimitError, doubts
 from edgead.learning.finalize import measure_good, write_golden
 from edgead.learning.recalibrate import threshold_change, without_copies
+from edgead.learning.teach.guard import LessonRefusedError
 from edgead.learning.teach.lesson import Judgement, Lesson, Role, judge, refuse_escapes
 from edgead.learning.teach.marked import twins
 from edgead.learning.teach.prepare import Prepared, TeachPlan, prepare
@@ -50,7 +52,7 @@ def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesso
     SettingsError
         The model was changed since the lesson was prepared: nothing of that change is lost.
     LessonRefusedError
-        A bad part that was stopped would be ok.
+        A bad part that was stopped would be ok; or thresholds may be blind, and the plan gives no reason for them.
     """
     artifact, merged, good = prepared.artifact, prepared.merged, prepared.good
     taught = prepared.taught
@@ -67,6 +69,7 @@ def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesso
             "held_out_images": len(prepared.held_out),
             "bad_images": len(prepared.bad),
             "in_doubt": sum(bool(one.doubt) for one in prepared.offered),
+            "reason": prepared.plan.reason,
             "rows_added": merged.added,
             "calibrated_on": good.source,
         }
@@ -118,8 +121,12 @@ def _calibrate_all(draft: Artifact, prepared: Prepared, progress: StageProgress)
             golden = [write_golden(detector, draft.path, old.image, old.anomaly_map) for old in graph.golden]
         manifest = manifest.with_graph(name, calibration=settled, golden=golden)
         changed = graph.calibration, settled
-        found = threshold_change(name, *changed, images=len(good.paths), images_sha256=digest)
-        changes.append(found.model_copy(update={"by": prepared.plan.by, "verb": "teach"}))
+        doubted = doubts(*changed, scores, good.groups)
+        if doubted and not prepared.plan.reason.strip():
+            raise LessonRefusedError(f"{name}: {BlindLimitError(doubted)}")
+        found = threshold_change(name, *changed, images=len(good.paths), images_sha256=digest, doubts=doubted)
+        said = {"by": prepared.plan.by, "verb": "teach", "reason": prepared.plan.reason}
+        changes.append(found.model_copy(update=said))
         if name == "fp32":
             kept = good.keep_in(draft, scores.scores, settled.false_reject_rate)
     changes = [*manifest.threshold_changes, *changes]

@@ -15,7 +15,7 @@ const ACTIONS = {
   "commission model": t("model commissioned"), "follow again": t("follows its tag again"), unlock: t("panel unlocked"), unlock_refused: t("unlocking refused"), lock: t("panel locked"),
 };
 const LABELS = { 4: t("before"), 5: t("after") }; // where there is no place for a head
-const NAMES = { review: t("review"), reject: t("reject"), kind: t("kind"), judged: t("judged to be"), note: t("note"), by: t("by"), at: t("at"), verdict: t("mark"), verdicts: t("parts"), bad_parts: t("bad parts"), forced: t("forced"), state: t("state"), role: t("role"), minutes: t("minutes") };
+const NAMES = { review: t("review"), reject: t("reject"), kind: t("kind"), judged: t("judged to be"), note: t("note"), by: t("by"), at: t("at"), verdict: t("mark"), verdicts: t("parts"), bad_parts: t("bad parts"), because: t("why"), state: t("state"), role: t("role"), minutes: t("minutes") };
 
 export async function showChanges() {
   try {

@@ -115,7 +115,7 @@ export class TeachView {
   draw(lesson) {
     if (!lesson) return [el("p", { class: "empty" }, t("Choose parts that were good, and teach them. The model in service stays until you accept what came of it."))];
     const asked = t("Parts: {number}, asked by {who}, {time}", { number: lesson.good.length, who: lesson.by, time: stamp(lesson.since) });
-    const lead = el("p", { class: "muted" }, lesson.forced ? `${asked} · ${t("learnt all the same")}` : asked);
+    const lead = el("p", { class: "muted" }, lesson.because ? `${asked} · ${t("learnt all the same")}: ${lesson.because}` : asked);
     const discard = (label) => el("button", { "data-needs": "engineer", onclick: () => this.decide("discard", label) }, label);
     if (lesson.state === "running") {
       return [lead, el("p", { class: "lesson-state", role: "status" }, t("The lesson is being learnt, beside the line:"), " ", el("span", { id: "lesson-age" })), el("div", { class: "actions" }, discard(t("Cancel the lesson")))];
@@ -189,12 +189,12 @@ export class TeachView {
     ask({
       title: force ? t("Learn them all the same?") : ids.length === 1 ? t("Teach this part?") : t("Teach {number} parts?", { number: ids.length }),
       lead: force
-        ? t("Whatever stands out in these parts is accepted from then on, a defect too. Your name stands in the list of changes.")
+        ? t("Whatever stands out in these parts is accepted from then on, a defect too. Your name and what you say stand in the list of changes.")
         : t("A copy of the model learns them as good, beside the line. Parts that are marked bad test it. You decide on what comes of it."),
-      fields: nameField(),
+      fields: [force && [el("label", { for: "reason" }, t("Why they are good")), el("textarea", { id: "reason", name: "reason", rows: "2", maxlength: "500", required: true })], nameField()],
       action: force ? t("Learn all the same") : t("Teach"),
       danger: force,
-      send: async (values) => this.take((await post("/api/lessons", { pipeline: this.pipeline, verdicts: ids, force, by: values.by })).lessons),
+      send: async (values) => this.take((await post("/api/lessons", { pipeline: this.pipeline, verdicts: ids, reason: (values.reason ?? "").replaceAll(/\s+/g, " "), by: values.by })).lessons),
     });
   }
 

@@ -1,0 +1,27 @@
+"""Likeness to the golden images that a detector ships with: proportions, size and order of colours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgead.detector.detector import Detector
+from edgead.images.likeness import Look, likeness_warnings, look_of
+
+
+def unlike_golden(detector: Detector, looks: Mapping[str, Look], *, share: float = 0.0) -> list[str]:
+    """Say in what images do not look as the golden ones, where more than this share of them do not.
+
+    See `edgead.images.likeness.likeness_warnings`; a detector without golden images finds nothing.
+    """
+    known = [look_of(detector.artifact.image(golden.image)) for golden in detector.graph.golden]
+    if not known:
+        return []
+    spec = detector.artifact.manifest.preprocessing
+    return likeness_warnings(
+        looks,
+        known,
+        "the model's golden images",
+        in_pixels=spec.roi is not None,
+        stretched=spec.fill == "stretch",
+        share=share,
+    )
