@@ -37,7 +37,8 @@ WHEN = datetime(2026, 11, 25, 6, 0, tzinfo=timezone.utc)
 
 def make_judged(number: int, score: float, *, pipeline: str = "front") -> tuple[Frame, Verdict]:
     frame = Frame(numbered(number), number, number, WHEN, "synthetic:", id=f"{number:08x}-0000-7000-8000-{0:012x}")
-    return frame, replace(make_verdict(score), pipeline=pipeline, review_threshold=0.4, model="0" * 64)
+    scale = {"review_threshold": 0.4, "typical_score": 0.1}
+    return frame, replace(make_verdict(score), pipeline=pipeline, model="0" * 64, **scale)
 
 
 @dataclass

@@ -155,12 +155,12 @@ def _misses(detector: Detector, found: Findings) -> str:
     if not misses:
         nearest = sorted(found.of(good=False), key=lambda one: one.image_score)[:4]
         text = f"<p>All {total} defects are rejected. Nearest to the threshold:</p>"
-        return text + worst_cases(detector, nearest, found.calibration.reject)
+        return text + worst_cases(detector, nearest)
     text = (
         f"<p>{len(misses)} of {total} defects are not rejected; the lowest scores first. "
         "Left the true defect, right where the map is highest.</p>"
     )
-    return text + worst_cases(detector, misses[:_CASES], found.calibration.reject)
+    return text + worst_cases(detector, misses[:_CASES])
 
 
 def _false_rejects(detector: Detector, found: Findings) -> str:
@@ -169,9 +169,9 @@ def _false_rejects(detector: Detector, found: Findings) -> str:
     if not rejects:
         nearest = sorted(found.of(good=True), key=lambda one: -one.image_score)[:4]
         text = f"<p>None of {total} good parts is rejected. Nearest to the threshold:</p>"
-        return text + worst_cases(detector, nearest, found.calibration.reject)
+        return text + worst_cases(detector, nearest)
     text = f"<p>{len(rejects)} of {total} good parts are rejected; the highest scores first.</p>"
-    return text + worst_cases(detector, rejects[:_CASES], found.calibration.reject)
+    return text + worst_cases(detector, rejects[:_CASES])
 
 
 def _drift(found: Findings) -> str:

@@ -180,6 +180,9 @@ class VerdictAnswer(Answer):
     image_score: Number
     threshold: Number
     review_threshold: Number
+    typical_score: Annotated[
+        Number, Field(description="Median score of the good parts of the thresholds; null where none are known.")
+    ] = None
     decision: Decision
     p_value: Annotated[Number, Field(description="Of a score as high or higher for a good part, at most.")] = None
     kind: Annotated[str | None, Field(description="Of its defect, in the model's words.")] = None
