@@ -103,7 +103,13 @@ class Evaluation:
 
     def rate_of(self, outcomes: Sequence[Outcome], decision: Decision) -> metrics.Rate:
         """Share of the outcomes with that decision."""
-        events = [outcome.decision == decision for outcome in outcomes]
+        return self._share(outcomes, [outcome.decision == decision for outcome in outcomes])
+
+    def rate_above(self, outcomes: Sequence[Outcome], limit: float) -> metrics.Rate:
+        """Share of the outcomes that a limit would reject."""
+        return self._share(outcomes, [outcome.image_score > limit for outcome in outcomes])
+
+    def _share(self, outcomes: Sequence[Outcome], events: Sequence[bool]) -> metrics.Rate:
         groups = self.groups.of(outcome.image.path for outcome in outcomes) if self.groups else None
         return metrics.Rate.of_groups(events, groups)
 

@@ -15,6 +15,7 @@ from edgead.metrics import Rate
 from edgead.profiling.page import latency_histogram
 from edgead.report import figures
 from edgead.report.findings import Findings, TypeCount
+from edgead.report.limits import limits_section
 from edgead.report.worst_cases import worst_cases
 from edgead.types import DECISIONS
 
@@ -39,12 +40,13 @@ def report_page(detector: Detector, found: Findings, *, model: str, data: str) -
     Returns
     -------
     str
-        HTML without scripts; nothing is loaded.
+        HTML that loads nothing, and reads without its one script.
     """
     made = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     sections = [
         ("Scores", _scores(found)),
         ("Defects by type", _types(found)),
+        ("Another limit", limits_section(found, str(detector.artifact.path))),
         ("What the thresholds guarantee", _guarantees(found)),
         ("The worst misses", _misses(detector, found)),
         ("The worst false rejects", _false_rejects(detector, found)),
