@@ -17,6 +17,7 @@ from fakes import make_verdict, numbered
 from edgead.daemon.alarms import Finding
 from edgead.daemon.commission import Commissioning
 from edgead.daemon.notice_ledger import NoticeLedger
+from edgead.daemon.thresholds import GoodScores
 from edgead.drift import DriftState
 from edgead.errors import SettingsError
 from edgead.evidence import EvidenceStore
@@ -124,6 +125,9 @@ class FakePipeline:
     def accept_drift(self, *, by: str) -> None:
         self.calls.append(("accept drift", by))
         self.drift = None
+
+    def good_scores(self) -> GoodScores:
+        return GoodScores(0.1, [0.05, 0.08, 0.12, 0.3], [1.0, 0.8, 0.6, 0.4, 0.2])
 
     def set_thresholds(self, *, review: float, reject: float, by: str) -> None:
         self.calls.append(("thresholds", review, reject, by))
