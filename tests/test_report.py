@@ -112,6 +112,31 @@ def test_without_masks_the_page_says_so(trained_model, data, tmp_path):
     with Detector.load(trained_model) as detector:
         page = report_page(detector, examine(detector, find_test_images(bare)), model="m", data="d")
     assert "The test set has no masks" in page
+    assert "AUPRO" not in page and "pixel AUROC" not in page
+
+
+def test_what_has_masks_is_measured_by_pixel(trained_model, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    masks = sorted((tmp_path / "data" / "ground_truth").rglob("*_mask.png"))
+    masks[0].unlink()
+    with Detector.load(trained_model) as detector:
+        found = examine(detector, find_test_images(tmp_path / "data"))
+        page = report_page(detector, found, model="m", data="d")
+    assert f"{len(masks) - 1} of {len(masks)} defects have masks" in page
+    types = found.metrics["defect_types"]
+    assert types.pop(masks[0].parent.name)["AUPRO"] is None
+    assert all(one["AUPRO"] is not None for one in types.values()) and found.metrics["AUPRO"] is not None
+
+
+def test_what_is_counted_stands_beside_the_limit_and_what_another_would_do(examined):
+    found, page = examined
+    assert f"at the limit in force: score 100, raw {found.calibration.reject:.6g}." in page
+    good, defect = found.scores(good=True).max(), found.scores(good=False).min()
+    said = re.search("The (lowest defect|limit in force) [^<]*", page)
+    assert said
+    in_force = good <= found.calibration.reject < defect
+    other = "would make no mistake" if good < defect else "every limit makes a mistake"
+    assert ("makes no mistake on these" if in_force else other) in said[0]
 
 
 def test_each_limit_counts_what_it_would_reject(examined):
@@ -162,8 +187,7 @@ def test_without_scripts_the_limits_are_a_table(browser, examined, tmp_path):
     uri = (tmp_path / "report.html").as_uri()
     with opened_page(browser, uri, java_script_enabled=False) as opened:
         expect(opened.locator("#limits")).to_be_hidden()
-        expect(opened.locator(".listed tr")).to_have_count(10)
-        expect(opened.locator(".listed")).to_contain_text("100, in force")
+        expect(opened.locator(".wraps td").filter(has_text="100, in force")).to_be_visible()
 
 
 def test_the_chance_of_a_count_by_hand():
@@ -177,14 +201,22 @@ def test_the_chance_of_a_count_by_hand():
     assert beta_binomial_tail(0, 500, 2, 90) == pytest.approx(1)
 
 
-def test_a_guarantee_that_was_broken_is_reported():
+def test_what_counts_say_of_a_guarantee_and_what_they_cannot():
     scores = np.random.default_rng(0).normal(1, 0.1, 99)
     limits = calibrate(scores, scores, scores, false_reject_rate=0.05)
-    assert examine_guarantee(limits, "rejected", 0.05, [True] * 5 + [False] * 95).verdict == "kept"
+
+    def said(rejected, total, limits=limits):
+        return examine_guarantee(limits, "rejected", 0.05, [True] * rejected + [False] * (total - rejected)).verdict
+
+    assert said(0, 100) == "kept"
+    assert said(0, 14) == "compatible with 5 %; 14 parts leave up to 23 % possible"
+    assert said(2, 14) == "14 % of 14; compatible with 5 % (chance 16 %): too few to tell"
     broken = examine_guarantee(limits, "rejected", 0.05, [True] * 20 + [False] * 80)
     assert broken.probability < 0.01 and broken.verdict.startswith("not kept")
     by_hand = limits.model_copy(update={"method": "by_hand"})
-    assert examine_guarantee(by_hand, "rejected", 0.05, [True] * 20 + [False] * 80).verdict == "nothing is guaranteed"
+    assert said(20, 100, by_hand) == "more than the 5 % that are expected"
+    assert said(0, 100, by_hand) == "as expected"
+    assert said(2, 14, by_hand) == "14 % of 14; compatible with 5 %: too few to tell"
 
 
 def test_the_area_under_the_drawn_curve_is_aupro():

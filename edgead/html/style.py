@@ -32,8 +32,9 @@ i.reject { background: var(--bad); }
 .limits output { color: var(--ink); font-size: 1.4rem; font-weight: 700; } .limits td { white-space: normal; }
 .limits td:last-child { white-space: nowrap; } .limits table { margin-bottom: .7rem; }
 .limits code { user-select: all; overflow-wrap: anywhere; color: var(--ink); font-size: .87rem; }
-@media (max-width: 600px) { .limits td:last-child { white-space: normal; } .listed td { padding: .28rem .3rem; } }
-.listed th { white-space: normal; }
+.wraps td, .wraps th { white-space: normal; }
+@media (max-width: 600px) { .limits td:last-child { white-space: normal; }
+  .wraps td, .wraps th { padding: .28rem .2rem; font-size: .8rem; } }
 .limits button { font: inherit; color: inherit; background: var(--ground); border: 1px solid var(--line);
   border-radius: 6px; padding: .2rem .8rem; cursor: pointer; }
 .cases { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: 1rem; }

@@ -17,6 +17,7 @@ from edgead.html.charts import Axis, Chart
 from edgead.html.pages import figure, table
 from edgead.metrics import Rate
 from edgead.report.findings import Findings
+from edgead.report.guarantee import percent
 from edgead.types import score_text
 
 _MOST = 150  # steps of the slider
@@ -84,7 +85,7 @@ def limits_section(found: Findings, model: str) -> str:
             "scaled": _scaled(found, step),
             "raw": f"{step.limit:.6g}",
             "rows": _texts(found, step)[: len(names)],
-            "line": _command(found, model, step),
+            "line": _command(found, model, step.limit),
             "at": place,
         }
         for step, place in zip(steps, places, strict=True)
@@ -107,8 +108,30 @@ def limits_section(found: Findings, model: str) -> str:
         "the line: confirm it with other parts.</p>"
     )
     return (
-        f'{caveat}<div class="grid">{slider}{figure(chart, caption)}</div>{_table(found, steps, now)}'
+        f'{caveat}{_between_all(found, model)}<div class="grid">{slider}{figure(chart, caption)}</div>'
+        f"{_table(found, steps, now)}"
         f'<script type="application/json" id="limit-steps">{data}</script><script>{_SCRIPT}</script>'
+    )
+
+
+def _between_all(found: Findings, model: str) -> str:
+    """What a limit between all good parts and all defects of the test set would be, where the one in force is none."""
+    good, defect = float(found.scores(good=True).max()), float(found.scores(good=False).min())
+    limits = found.calibration
+    if good <= limits.reject < defect:
+        return "<p>The limit in force makes no mistake on these test images.</p>"
+
+    def score(raw: float) -> str:
+        return f"{score_text(raw, limits.typical, limits.reject)} (raw {raw:.6g})"
+
+    said = f"The lowest defect scores {score(defect)}, the highest good part {score(good)}"
+    if defect <= good:
+        return f"<p>{said}: every limit makes a mistake on these test images.</p>"
+    line = escape(_command(found, model, between(good, defect)))
+    counts = f"{len(found.of(good=True))} good parts and {len(found.of(good=False))} defects"
+    return (
+        f"<p>{said}: a limit between would make no mistake on these test images. <code>{line}</code> sets it, but "
+        f"{counts} say little of the next ones.</p>"
     )
 
 
@@ -171,13 +194,12 @@ def _one_in(found: Findings, step: Step) -> str:
 
 
 def _rate(rate: Rate) -> str:
-    low, high = (f"{100 * bound:.3g}" for bound in (rate.low, rate.high))
-    return f"{rate.count} of {rate.total} ({low} to {high} %)"
+    return f"{rate.count} of {rate.total} ({percent(rate.low, 2)} to {percent(rate.high, 2)})"
 
 
-def _command(found: Findings, model: str, step: Step) -> str:
+def _command(found: Findings, model: str, limit: float) -> str:
     limits = found.calibration
-    value = repr(float(step.limit))
+    value = repr(float(limit))
     words = ["edgead", "calibrate", model, "--reject", value]
     # Where nothing is sent to review, raising one limit alone would begin to.
     words += ["--review", value] if limits.review == limits.reject else []
@@ -195,7 +217,7 @@ def _table(found: Findings, steps: Sequence[Step], now: int) -> str:
         rates = [*([step.calibrated] if step.calibrated else []), step.good, step.found]
         name = f"{_scaled(found, step)}{', in force' if index == now else ''}"
         rows.append([name, f"{step.limit:.6g}", *(f"{rate.count} of {rate.total}" for rate in rates)])
-    return f'<div class="listed">{table(head, rows)}</div>'
+    return f'<div class="wraps">{table(head, rows)}</div>'
 
 
 _SCRIPT = """

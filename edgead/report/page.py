@@ -15,9 +15,10 @@ from edgead.metrics import Rate
 from edgead.profiling.page import latency_histogram
 from edgead.report import figures
 from edgead.report.findings import Findings, TypeCount
+from edgead.report.guarantee import percent
 from edgead.report.limits import limits_section
 from edgead.report.worst_cases import worst_cases
-from edgead.types import DECISIONS
+from edgead.types import DECISIONS, score_text
 
 _CASES = 8  # of each kind; the page stays below 2 MB
 _LATENCY_COLUMNS = ("mean_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms")
@@ -60,15 +61,25 @@ def report_page(detector: Detector, found: Findings, *, model: str, data: str) -
 def _summary(found: Findings) -> str:
     metrics = found.metrics
     rejects, escapes = metrics["false_reject_rate"], metrics["escape_rate"]
+    by_pixel = []
+    if metrics["AUPRO"] is not None:
+        by_pixel = [(f"{metrics['AUPRO']:.4f}", "AUPRO", f"pixel AUROC {metrics['pixel_AUROC']:.4f}")]
     tiles = [
         (f"{rejects['count']} of {rejects['total']}", "good parts rejected", _interval(rejects)),
         (f"{escapes['count']} of {escapes['total']}", "defects passed as ok", _interval(escapes)),
         (f"{metrics['image_AUROC']:.4f}", "image AUROC", f"F1max {metrics['image_F1Max']:.4f}"),
-        (_number(metrics["AUPRO"]), "AUPRO", f"pixel AUROC {_number(metrics['pixel_AUROC'])}"),
+        *by_pixel,
         (f"{found.latency['total'].p50_ms:.1f} ms", "a frame, p50", f"p99 {found.latency['total'].p99_ms or 0:.1f} ms"),
     ]
     cells = (f"<div><b>{value}</b><span>{name}</span><small>{more}</small></div>" for value, name, more in tiles)
-    return f'<div class="tiles">{"".join(cells)}</div>'
+    limits = found.calibration
+    limit = score_text(limits.reject, limits.typical, limits.reject)
+    asked = f"{'at most ' if limits.method in PROVEN else 'about '}{percent(limits.false_reject_rate)}"
+    said = (
+        f"Counted at the limit in force: score {limit}, raw {limits.reject:.6g}. It is for {asked} false rejects, and "
+        f"rejects {percent(rejects['rate'])} of these good parts."
+    )
+    return f'<div class="tiles">{"".join(cells)}</div><p>{said}</p>'
 
 
 def _scores(found: Findings) -> str:
@@ -91,22 +102,26 @@ def _scores(found: Findings) -> str:
         figure(pro, "PRO: how much of each defect is marked; the area counts to 0.3, and to 0.05 (dashed).")
         if pro
         else "<p>The test set has no masks: what the maps mark was not measured.</p>",
-        table(("measure", "value"), [(name, _number(value)) for name, value in rows]),
+        table(("measure", "value"), [(name, _number(value)) for name, value in rows if value is not None]),
     ]
+    masks, defects = metrics["defects_with_masks"], len(found.of(good=False))
+    if pro and masks < defects:
+        shown.append(f"<p>{masks} of {defects} defects have masks: what is measured by pixel is of these.</p>")
     return f'<div class="grid">{"".join(shown)}</div>'
 
 
 def _types(found: Findings) -> str:
+    names = ["image_AUROC", *(["AUPRO", "AUPIMO"] if found.metrics["AUPRO"] is not None else [])]
     rows = []
     for count in found.types:
         metrics = found.metrics["defect_types"].get(count.kind, {})
-        figures_of_type = [_number(metrics.get(name), 3) for name in ("image_AUROC", "AUPRO", "AUPIMO")]
+        figures_of_type = [_number(metrics.get(name), 3) for name in names]
         good = count.kind == GOOD
         what = "rejected" if good else "passed as ok"
         decided = [str(count.decisions[decision]) for decision in DECISIONS]
         text = f"{count.missed.count} of {count.missed.total} {what}, {_interval(count.missed)}"
-        rows.append((count.kind, *decided, _share_bar(count), text, *(["", "", ""] if good else figures_of_type)))
-    head = ("type", *DECISIONS, "", "mistakes, 95 % interval", "AUROC", "AUPRO", "AUPIMO")
+        rows.append((count.kind, *decided, _share_bar(count), text, *([""] * len(names) if good else figures_of_type)))
+    head = ("type", *DECISIONS, "", "mistakes, 95 % interval", *(name.removeprefix("image_") for name in names))
     legend = '<p class="key"><i class="ok"></i>ok <i class="review"></i>review <i class="reject"></i>reject</p>'
     return legend + table(head, rows, raw=(4,))
 
@@ -127,7 +142,7 @@ def _guarantees(found: Findings) -> str:
     for guarantee in found.guarantees:
         chance = "" if guarantee.probability is None else f"{guarantee.probability:.3g}"
         counted = f"{guarantee.counted.count} of {guarantee.counted.total}"
-        asked = f"{'at most ' if limits.method in PROVEN else 'about '}{_percent(guarantee.asked)}"
+        asked = f"{'at most ' if limits.method in PROVEN else 'about '}{percent(guarantee.asked)}"
         rows.append(
             (f"good parts {guarantee.name}", asked, counted, _interval(guarantee.counted), chance, guarantee.verdict)
         )
@@ -141,14 +156,14 @@ def _guarantees(found: Findings) -> str:
         "cross_validated": f"Cross-validated on {len(limits.scores)} good images, each scored by a model that had not "
         "seen it: expected, not guaranteed, for the model that ships has learnt from all.",
         "unlabelled": f"Split conformal from {len(limits.scores)} held-out images that nobody has labelled: the rate "
-        f"is guaranteed for good parts if at most {_percent(limits.most_defective)} of those were defective.",
+        f"is guaranteed for good parts if at most {percent(limits.most_defective)} of those were defective.",
         "extrapolated": f"Extrapolated from {len(limits.scores)} good images by a fitted tail: expected, not "
         "guaranteed.",
         "by_hand": "Set by hand: the rate is what the calibration's scores say of it, and no guarantee.",
         "none": "There are no thresholds yet.",
     }[limits.method]
-    head = ("", "asked", "counted", "95 % interval (Clopper-Pearson)", "chance", "guarantee")
-    return table(head, rows) + f"<p>{method}</p>"
+    head = ("", "asked", "counted", "95 % interval (Clopper-Pearson)", "chance", "what that says")
+    return f'<div class="wraps">{table(head, rows)}</div><p>{method}</p>'
 
 
 def _misses(detector: Detector, found: Findings) -> str:
@@ -159,7 +174,7 @@ def _misses(detector: Detector, found: Findings) -> str:
         text = f"<p>All {total} defects are rejected. Nearest to the threshold:</p>"
         return text + worst_cases(detector, nearest)
     text = (
-        f"<p>{len(misses)} of {total} defects are not rejected; the lowest scores first. "
+        f"<p>{len(misses)} of {total} defects are not rejected at the limit in force; the lowest scores first. "
         "Left the true defect, right where the map is highest.</p>"
     )
     return text + worst_cases(detector, misses[:_CASES])
@@ -237,13 +252,9 @@ def _words(section: dict[str, Any]) -> str:
 
 
 def _number(value: float | None, digits: int = 4) -> str:
-    return "no masks" if value is None else f"{value:.{digits}f}"
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.3g} %"
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _interval(rate: Rate | dict[str, Any]) -> str:
     low, high = (rate.low, rate.high) if isinstance(rate, Rate) else (rate["low"], rate["high"])
-    return f"{_percent(low)} to {_percent(high)}"
+    return f"{percent(low)} to {percent(high)}"

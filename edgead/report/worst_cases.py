@@ -45,7 +45,10 @@ def write_worst_cases(detector: Detector, evaluation: Evaluation, path: Path, *,
         ),
         ("Judged right, the nearest to the threshold first", right[: _BESIDE if missed or rejects else 2 * _BESIDE]),
     ]
-    title = f"Mistakes on {len(evaluation.outcomes)} test images: {len(missed)} missed, {len(rejects)} false rejects"
+    title = (
+        f"Mistakes on {len(evaluation.outcomes)} test images at a limit of {evaluation.threshold:.4g} (raw): "
+        f"{len(missed)} missed, {len(rejects)} false rejects"
+    )
     tiles = [(heading, [_pair(detector, one) for one in outcomes]) for heading, outcomes in bands]
     write_image(path, pair_sheet(title, tiles))
 
