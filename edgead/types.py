@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -22,6 +23,71 @@ UNKNOWN_KIND = "unknown kind"
 """The `kind` of a reject that is like none of the kinds that are known."""
 MOST_PART_CHARACTERS = 128
 """Of each value of a Part: two-dimensional codes hold more, identities of parts do not."""
+# Of a raw score that people read.
+_DIGITS, _MOST_DIGITS = 4, 17
+
+
+def scaled_score(score: float, typical: float | None, limit: float | None) -> float | None:
+    """Put a score on the scale that people read: 0 is the typical good part, 100 the limit.
+
+    Parameters
+    ----------
+    score : float
+    typical : float or None
+        Median score of the good parts that the limit comes from; None where none are known.
+    limit : float or None
+        Scores above it are rejected.
+
+    Returns
+    -------
+    float or None
+        Below 0 for a part more usual than the typical one. None where there is no scale: no good parts are known, or
+        the limit does not lie above them. People read the raw score there.
+
+    Examples
+    --------
+    >>> scaled_score(0.75, 0.5, 1.0), scaled_score(0.75, None, 1.0)
+    (50.0, None)
+    """
+    if typical is None or limit is None or not limit > typical:
+        return None
+    return 100 * (score - typical) / (limit - typical)
+
+
+def score_texts(score: float, beside: float, typical: float | None, limit: float | None) -> tuple[str, str]:
+    """Write a score and the limit `beside` it for people, on the scale of `scaled_score` where there is one.
+
+    Scaled ones are whole, never below 0; raw ones have four digits. Both have as many more as tell them apart.
+
+    Examples
+    --------
+    >>> score_texts(0.75, 1.0, 0.5, 1.0), score_texts(1.0001, 1.0, 0.5, 1.0), score_texts(0.2, 1.0, 0.5, 1.0)
+    (('50', '100'), ('100.02', '100'), ('0', '100'))
+    >>> score_texts(2.60001, 2.6, None, 2.6)
+    ('2.60001', '2.6')
+    """
+    scaled, other = scaled_score(score, typical, limit), scaled_score(beside, typical, limit)
+    raw = scaled is None or other is None
+    one, two = (score, beside) if raw else (max(scaled or 0.0, 0.0), max(other or 0.0, 0.0))
+    write, digits = (_raw_text, _DIGITS) if raw else (_scaled_text, 0)
+    while one != two and digits < _MOST_DIGITS and write(one, digits) == write(two, digits):
+        digits += 1
+    return write(one, digits), write(two, digits)
+
+
+def score_text(score: float, typical: float | None, limit: float) -> str:
+    """Write a score for people; see `score_texts`."""
+    return score_texts(score, limit, typical, limit)[0]
+
+
+def _scaled_text(value: float, decimals: int) -> str:
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if decimals else text
+
+
+def _raw_text(value: float, digits: int) -> str:
+    text = f"{value:.{digits}g}"
+    return format(Decimal(text), "f") if "e" in text and 1e-9 <= abs(value) < 1e12 else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +232,9 @@ class Verdict:
         Typical value of `anomaly_map` on good parts: where the colours of an image begin.
     review_threshold : float
         `image_score` above this, and not above `threshold`, is sent to review; None where nobody said.
+    typical_score : float
+        Median score of the good parts that the thresholds come from: 0 on the scale that people read, where
+        `threshold` is 100 (`scaled_score`). None where no such scores are known.
     p_value : float
         Probability of a score as high or higher for a good part, at most: conformal, from the good parts that the
         thresholds come from. None where nobody computed it.
@@ -204,6 +273,7 @@ class Verdict:
     region: tuple[int, int, int, int] | None = None
     map_typical: float = 0.0
     review_threshold: float | None = None
+    typical_score: float | None = None
     p_value: float | None = None
     pipeline: str = ""
     model: str = ""
@@ -230,6 +300,7 @@ class Verdict:
             "image_score": float(self.image_score),
             "threshold": float(self.threshold),
             "review_threshold": self.review_threshold,
+            "typical_score": self.typical_score,
             "decision": self.decision,
             "p_value": self.p_value,
             "kind": self.kind,

@@ -17,6 +17,7 @@ from fakes import make_verdict, numbered
 from edgead.daemon.alarms import Finding
 from edgead.daemon.commission import Commissioning
 from edgead.daemon.notice_ledger import NoticeLedger
+from edgead.daemon.thresholds import GoodScores
 from edgead.drift import DriftState
 from edgead.errors import SettingsError
 from edgead.evidence import EvidenceStore
@@ -37,7 +38,8 @@ WHEN = datetime(2026, 11, 25, 6, 0, tzinfo=timezone.utc)
 
 def make_judged(number: int, score: float, *, pipeline: str = "front") -> tuple[Frame, Verdict]:
     frame = Frame(numbered(number), number, number, WHEN, "synthetic:", id=f"{number:08x}-0000-7000-8000-{0:012x}")
-    return frame, replace(make_verdict(score), pipeline=pipeline, review_threshold=0.4, model="0" * 64)
+    scale = {"review_threshold": 0.4, "typical_score": 0.1}
+    return frame, replace(make_verdict(score), pipeline=pipeline, model="0" * 64, **scale)
 
 
 @dataclass
@@ -123,6 +125,9 @@ class FakePipeline:
     def accept_drift(self, *, by: str) -> None:
         self.calls.append(("accept drift", by))
         self.drift = None
+
+    def good_scores(self) -> GoodScores:
+        return GoodScores(0.1, [0.05, 0.08, 0.12, 0.3], [1.0, 0.8, 0.6, 0.4, 0.2])
 
     def set_thresholds(self, *, review: float, reject: float, by: str) -> None:
         self.calls.append(("thresholds", review, reject, by))

@@ -59,7 +59,8 @@ def test_held_out_images_that_raise_the_limit_are_reported(trained_model, tmp_pa
     scores = [*np.linspace(1, 1.2, 17), *highest]
     artifact = with_calibration(Artifact.load(trained_model), scores=scores, reject=reject, review=reject)
     said = " ".join(advice.advise(artifact, tmp_path, replaced=False))
-    assert ("2 of 19 good images score far above the others (up to 3.1, the others at most 1.2)" in said) is hint
+    scale = "up to 100 on the scale where 100 is the limit, the others at most 4"
+    assert (f"2 of 19 good images score far above the others ({scale})" in said) is hint
     assert (f"They are the last 2 in {trained_model}/calibration." in said) is hint
 
 

@@ -25,12 +25,13 @@ CHECKOUT = Path(__file__).parents[1]
 SIDE = 200
 
 
-def judged(score, hottest, *, defect="crack", mask=True, region=None, threshold=1.0):
+def judged(score, hottest, *, defect="crack", mask=True, region=None, threshold=1.0, typical=0.5):
     """A mistake whose map is highest at a place x, y of what is looked at; the defect lies around 100, 100."""
     heat = np.zeros((50, 50), np.float32)
     width = SIDE if region is None else region[2]
     heat[hottest[1] * 50 // width, hottest[0] * 50 // width] = 0.5
     verdict = replace(make_verdict(score), anomaly_map=heat, threshold=threshold, map_threshold=0.9, region=region)
+    verdict = replace(verdict, typical_score=typical)
     marked = np.zeros((SIDE, SIDE), bool)
     marked[90:110, 90:110] = defect is not None
     image = np.full((SIDE, SIDE, 3), 90, np.uint8)
@@ -42,21 +43,24 @@ def judged(score, hottest, *, defect="crack", mask=True, region=None, threshold=
     [
         (
             judged(0.97, (100, 100)),
-            "Seen, but too weak: .* the score is 97 % of the limit. It covers 1 % of",
+            r"Seen, but too weak: .* the score is 94 \(limit 100\). It covers 1 % of",
         ),
         (
             judged(0.97, (20, 20)),
-            "Not seen: the heat is highest elsewhere, at 22, 22, with a score of 97 % of",
+            "Not seen: the heat is highest elsewhere, at 22, 22, with a score of 94 ",
         ),
-        (judged(0.5, (20, 20), mask=False), "The defect passed, 50 % of the limit; nobody marked where it is."),
+        (
+            judged(0.45, (20, 20), mask=False),
+            r"The defect passed with a score of 0 \(limit 100\); nobody marked where it is.",
+        ),
         (
             judged(1.04, (100, 60), defect=None),
-            "A good part, 104 % of the limit; its heat is highest at 102, 62. .* 1",
+            r"A good part of score 108 \(limit 100\); its heat is highest at 102, 62. .* 1",
         ),
         (judged(1.04, (2, 60), defect=None), "highest at the border of what is looked at"),
         (judged(1.04, (2, 50), defect=None, region=(50, 50, 100, 100)), "at the border of what is looked at"),
         (judged(1.04, (50, 50), defect=None, region=(50, 50, 100, 100)), "highest at 101, 101"),
-        (judged(-3.0, (100, 100), threshold=-1.0), r"the score is -3 \(limit -1\)"),
+        (judged(-3.0, (100, 100), threshold=-1.0, typical=None), r"the score is -3 \(limit -1\)"),
     ],
 )
 def test_a_mistake_is_explained(mistake, words):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -83,11 +84,23 @@ def test_mistakes_come_the_worst_first(data):
 
 
 def test_without_masks_there_are_no_pixel_metrics(data):
-    (data / "ground_truth" / "dent" / "inside_mask.png").unlink()
+    shutil.rmtree(data / "ground_truth")
     report = evaluate(Brightness(), find_test_images(data)).to_dict()
     assert report["pixel_AUROC"] is report["AUPRO"] is report["AUPIMO"] is None
     assert report["defect_types"]["dent"]["AUPRO"] is None
-    assert "no masks" in printed(report)
+    text = printed(report)
+    assert "0 of 3 defects have masks" in text and "AUPRO" not in text and "pixel_AUROC" not in text
+
+
+def test_defects_that_have_masks_are_measured_and_types_where_all_have(data):
+    whole = evaluate(Brightness(), find_test_images(data)).to_dict()
+    (data / "ground_truth" / "dent" / "inside_mask.png").unlink()
+    report = evaluate(Brightness(), find_test_images(data)).to_dict()
+    assert (whole["defects_with_masks"], report["defects_with_masks"]) == (3, 2)
+    assert report["defect_types"]["dent"]["AUPRO"] is None
+    assert report["defect_types"]["stain"]["AUPIMO"] == whole["defect_types"]["stain"]["AUPIMO"] == 0
+    assert report["AUPRO"] == pytest.approx(1 / 2)  # one dent that is found, one stain that is not
+    assert "2 of 3 defects have masks" in printed(report)
 
 
 def test_a_defect_with_an_empty_mask_is_named(data):

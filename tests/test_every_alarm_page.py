@@ -60,7 +60,7 @@ def set_limits(page: Any, value: str) -> None:
     if page.locator("#change-thresholds").is_hidden():
         page.get_by_text("Details").click()
     page.locator("#change-thresholds").click()
-    page.get_by_label("Review above").fill(value)
+    page.get_by_label("Another limit, for review").uncheck()
     page.get_by_label("Reject above").fill(value)
     page.get_by_label("Your name").fill("Anna")
     page.get_by_role("button", name="Continue").click()

@@ -27,8 +27,8 @@ from edgead.learning.kinds.from_store import kept_rejects
 from edgead.types import Part
 
 FIXTURES = Path(__file__).parent / "fixtures"
-# Thirteen of the steps, nine that make what is new beside it, two that write the version: all in one transaction.
-STATEMENTS = 24
+# Fourteen of the steps, nine that make what is new beside it, two that write the version: all in one transaction.
+STATEMENTS = 25
 
 
 def store_of(version, folder):
@@ -89,7 +89,7 @@ def test_a_database_of_version_1_opens_with_its_rows_marks_and_audit(earlier):
 
 def test_who_only_reads_says_what_brings_version_1_to_todays(earlier):
     before = schema_of(earlier)
-    with pytest.raises(EvidenceError, match="tables are of version 1, this edgead reads version 4: start this edgead"):
+    with pytest.raises(EvidenceError, match="tables are of version 1, this edgead reads version 5: start this edgead"):
         kept_rejects(earlier, None, timedelta(days=1))
     assert schema_of(earlier) == before
     (earlier / "verdicts.sqlite").write_bytes(b"")
@@ -108,7 +108,15 @@ def test_a_database_of_version_2_opens_with_its_kinds(tmp_path):
         assert len(store.verdicts()) == 6
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+def test_what_was_judged_before_there_was_a_scale_says_its_raw_score(tmp_path):
+    with closing(open_store(store_of(4, tmp_path), keep_days=36_500)) as store:
+        assert {record["typical_score"] for record in store.verdicts()} == {None}
+        frame, verdict = Line().part(0.9)
+        assert store.add(frame, replace(verdict, typical_score=0.1))
+        assert store.verdict(frame.id)["typical_score"] == 0.1
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_what_becomes_of_an_earlier_one_is_what_a_new_database_is(version, tmp_path):
     open_store(store_of(version, tmp_path), keep_days=36_500).close()
     open_store(tmp_path / "new").close()
@@ -162,7 +170,7 @@ def test_tables_without_their_version_are_those_of_an_earlier_one_that_was_kille
 def test_one_that_cannot_be_changed_is_named_with_what_to_do(earlier):
     before = (earlier / "verdicts.sqlite").read_bytes()
     engine = create_engine(f"sqlite:///file:{earlier}/verdicts.sqlite?mode=ro&uri=true")
-    with pytest.raises(EvidenceError, match="of version 1 and cannot be brought to version 4: attempt to write a read"):
+    with pytest.raises(EvidenceError, match="of version 1 and cannot be brought to version 5: attempt to write a read"):
         prepare_tables(engine)
     engine.dispose()
     assert (earlier / "verdicts.sqlite").read_bytes() == before

@@ -118,14 +118,14 @@ def test_a_verdict_comes_in_words_of_the_language_that_is_asked_for(client, daem
     good, reject = (daemon.judge(number, score) for number, score in enumerate([0.1, 0.9]))
     daemon.judge(2, 0.8)
     assert client.get(f"/api/verdicts/{good}").json()["words"] is None
-    assert client.get(f"/api/verdicts/{reject}").json()["words"] == "Reject: 40 x 20 px; score 0.9 (limit 0.5)."
+    assert client.get(f"/api/verdicts/{reject}").json()["words"] == "Reject: 40 x 20 px; score 200 (limit 100)."
     for row in daemon.store.rows:
         row["captured_at"] = datetime.now(timezone.utc).isoformat()
     german = {"Accept-Language": "de-DE, en;q=0.5"}
-    english = "Reject: 40 x 20 px; score 0.9 (limit 0.5); 2 rejects today."
+    english = "Reject: 40 x 20 px; score 200 (limit 100); 2 rejects today."
     for settings, words in (
         ({}, english),
-        ({"headers": german}, "Ausschuss: 40 x 20 px; Wert 0,9 (Grenze 0,5); heute 2 Ausschussteile."),
+        ({"headers": german}, "Ausschuss: 40 x 20 px; Wert 200 (Grenze 100); heute 2 Ausschussteile."),
         ({"headers": german, "params": {"language": "en"}}, english),
         ({"params": {"language": "tlh"}}, english),
     ):

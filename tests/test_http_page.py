@@ -43,7 +43,8 @@ def test_the_live_view_follows_the_line(browser, daemon, url):
         wait_until(lambda: daemon.listeners)
         id = daemon.judge(7, 0.9)
         expect(page.locator("#word")).to_have_text("Reject")
-        expect(page.locator("#score")).to_have_text("180 %")
+        expect(page.locator("#score")).to_have_text("200")
+        expect(page.locator("#score-unit")).to_have_text("limit 100")
         expect(page.locator("#stream li").first).to_contain_text("part 7")
         expect(page.locator("#live-image")).to_have_attribute("data-frame", id)
         expect(page.locator("#chart")).to_have_attribute("aria-label", re.compile("5 scores: 2 rejected, 1 for review"))
@@ -118,8 +119,18 @@ def test_a_changed_threshold_stands_in_the_audit(browser, daemon, url):
     with opened_page(browser, url) as page:
         page.get_by_text("Details").click()
         page.get_by_role("button", name="Change thresholds").click()
-        page.get_by_label("Reject above").fill("0.15")
-        expect(page.locator(".preview")).to_contain_text("3 would be rejected (were: 1)")
+        rows = page.locator(".preview tbody tr")
+        expect(page.locator("dialog output")).to_have_text("100")
+        page.get_by_role("slider", name="Limit").fill("50")  # half way from 0.1 to 0.5
+        expect(page.get_by_label("Reject above")).to_have_value("0.3")
+        expect(rows.nth(0)).to_contain_text("about 1 in 5")
+        expect(rows.nth(1)).to_contain_text("0 of 4")
+        page.get_by_label("Reject above").fill("0.16")
+        expect(page.locator("dialog output")).to_have_text("15")
+        expect(rows.nth(0)).to_contain_text("about 1 in 2")
+        expect(rows.nth(1).locator(".differs")).to_have_text("1 of 4")
+        expect(rows.nth(2)).to_contain_text("1 of 4, 1 to review3 of 4")
+        expect(rows.nth(3)).to_contain_text("none yet")
         page.get_by_label("Your name").fill("Anna")
         page.get_by_role("button", name="Continue").click()
         expect(page.locator("dialog .form-error")).to_contain_text("may not lie above")
@@ -128,16 +139,31 @@ def test_a_changed_threshold_stands_in_the_audit(browser, daemon, url):
         assert daemon.pipelines["front"].calls == []  # not before it was confirmed
         page.locator("dialog").last.get_by_role("button", name="Change thresholds").click()
         expect(page.locator("#toast")).to_have_text("Thresholds changed")
-        expect(page.locator("#reject-threshold")).to_have_text("0.1500")
+        expect(page.locator("#reject-threshold")).to_have_text("0.1600")
         page.get_by_role("link", name="Changes").click()
         row = page.locator("#audit tr").first
         expect(row).to_contain_text("Anna (127.0.0.1)")
         expect(row).to_contain_text("reject 0.5000")
-        expect(row).to_contain_text("reject 0.1500")
+        expect(row).to_contain_text("reject 0.1600")
         expect(page.locator("#chain")).to_contain_text("The record is whole: 1 changes, hash of the last")
         daemon.store.audit_chain.problem = "row 1 of 2026-11-28 was changed: its hash is not that of what it says"
         page.reload()
         expect(page.locator("#chain")).to_contain_text("The record of changes is broken: row 1 of 2026-11-28")
+
+
+def test_without_a_review_limit_there_is_one_limit_to_set(browser, daemon, url):
+    daemon.pipelines["front"].thresholds = {"review": 0.5, "reject": 0.5}
+    with opened_page(browser, f"{url}/#system") as page:
+        page.get_by_role("button", name="Thresholds").click()
+        expect(page.get_by_label("Review above")).to_be_hidden()
+        page.get_by_role("slider", name="Limit").fill("125")
+        page.get_by_label("Your name").fill("Anna")
+        page.get_by_role("button", name="Continue").click()
+        expect(page.locator("dialog").last).to_contain_text("Limit 100 → 125")
+        expect(page.locator("dialog").last).not_to_contain_text("Review above")
+        page.locator("dialog").last.get_by_role("button", name="Change thresholds").click()
+        expect(page.locator("#toast")).to_have_text("Thresholds changed")
+    assert daemon.pipelines["front"].calls == [("thresholds", 0.6, 0.6, "Anna (127.0.0.1)")]
 
 
 def test_the_trigger_and_the_model_are_reached(browser, daemon, url):

@@ -213,8 +213,10 @@ def test_what_the_process_is_given_and_how_its_end_is_read(tmp_path):
     report = {when: {"fp32": {"parts": [part], "reject_threshold": 1}} for when in ("before", "after")}
     done: Any = ended(lesson, Taught(report=report))
     assert done["state"] == "ready" and done["report"]["after"]["fp32"]["parts"][0]["verdict"] == "ID"
-    refused = {"refused": "no", "doubtful": [{"image": "shelf/ID/frame.png", "score": 0.9, "limit": 0.5, "doubt": "?"}]}
-    assert ended(lesson, Taught(refusal=refused))["doubtful"][0].of_limit == 1.8  # type: ignore[index]
+    scores = {"score": 0.9, "typical": 0.25, "limit": 0.5}
+    refused = {"refused": "no", "doubtful": [{"image": "shelf/ID/frame.png", **scores, "doubt": "?"}]}
+    (doubt,) = ended(lesson, Taught(refusal=refused))["doubtful"]  # type: ignore[misc]
+    assert (doubt.of_limit, doubt.scaled_score) == (1.8, 260)
     assert ended(lesson, Taught(reason="full")) == {"state": "failed", "reason": "full"}
 
 

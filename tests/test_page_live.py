@@ -109,7 +109,7 @@ def test_the_last_eight_rejects_stay_and_open(browser, daemon, url):
         strip = page.locator("#rejects button")
         expect(strip).to_have_count(8)
         expect(page.locator("#rejects img")).to_have_count(8)
-        expect(strip.first).to_have_attribute("aria-label", re.compile("^Reject, part 11, 180 %"))
+        expect(strip.first).to_have_attribute("aria-label", re.compile("^Reject, part 11, 200"))
         wait_until(lambda: daemon.listeners)
         daemon.judge(20, 0.9)
         daemon.judge(21, 0.2)

@@ -25,6 +25,7 @@ from edgead.errors import SettingsError
 from edgead.images.boxes import find_boxes, place_in
 from edgead.report import examine, report_page
 from edgead.serialization import Counts, checked_language, language_names, preferred_language, sentence
+from edgead.types import score_text
 
 LANGUAGES = tuple(language_names())
 TABLES = {
@@ -184,6 +185,33 @@ def test_places_are_the_ninths_of_the_frame():
     assert place_in((30, 20), (60, 90)) == "top left"
 
 
+@pytest.mark.parametrize(
+    ("score", "typical", "limit", "text"),
+    [
+        (0.75, 0.5, 1.0, "50"),
+        (0.2, 0.5, 1.0, "0"),  # more usual than the typical part
+        (9.0, 0.5, 1.0, "1700"),
+        (1.002, 0.5, 1.0, "100.4"),  # never rounded onto the limit
+        (0.9999, 0.5, 1.0, "99.98"),
+        (1.0, 0.5, 1.0, "100"),
+        (-3.5, -4.0, -3.0, "50"),
+        (0.75, None, 1.0, "0.75"),
+        (0.75, 1.0, 1.0, "0.75"),
+        (1.0001e-5, None, 1.0, "0.00001"),
+    ],
+)
+def test_a_score_is_read_on_a_scale_from_the_typical_part_to_the_limit(score, typical, limit, text):
+    assert score_text(score, typical, limit) == text
+
+
+def test_a_sentence_says_a_score_on_the_scale_of_its_model():
+    record = {"decision": "review", "image_score": 0.8, "review_threshold": 0.7, "threshold": 1.0, "typical_score": 0.5}
+    assert sentence(record) == "Review: score 60 (limit of review 40)."
+    assert sentence({**record, "image_score": 0.701}) == "Review: score 40.2 (limit of review 40)."
+    reject = {**record, "decision": "reject", "image_score": 1.001}
+    assert sentence(reject, "de") == "Ausschuss: Wert 100,2 (Grenze 100)."
+
+
 def test_boxes_of_a_region_know_their_place_in_the_whole_frame():
     anomaly_map = np.zeros((10, 10), np.float32)
     anomaly_map[0, 0], anomaly_map[9, 9] = 3, 2
@@ -228,8 +256,8 @@ def test_a_report_says_each_reject_in_words(trained_model, line_data):
             words = sentence(detector.predict(image.path).to_dict())
             caption = re.search(rf"<b>{image.defect}/{image.path.name}</b>(.*?)</figcaption>", page)
             if caption:
-                assert caption[1].endswith(f"<br>{escape(words)}") if words else "<br>" not in caption[1]
-    assert page.count("<br>Reject: ") == 8 + 4  # and the defects that are nearest to the threshold
+                assert caption[1] == f" {escape(words)}" if words else caption[1].startswith(" ok, score ")
+    assert page.count("</b> Reject: ") == 8 + 4  # and the defects that are nearest to the threshold
 
 
 @pytest.mark.parametrize(

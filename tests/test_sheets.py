@@ -129,7 +129,7 @@ def test_only_mistakes_count_as_mistakes(data, tmp_path, shown):  # noqa: F811
     evaluation = evaluate(detector, find_test_images(data))
     write_worst_cases(detector, evaluation, tmp_path / "new" / "worst.png")
     ((title, bands),) = shown
-    assert title == "Mistakes on 5 test images: 1 missed, 0 false rejects"
+    assert title == "Mistakes on 5 test images at a limit of 0.5 (raw): 1 missed, 0 false rejects"
     missed, rejects, right = bands.values()
     assert missed == ["stain/dark.png"] and rejects == [] and len(right) == 3
     assert "MISSED: 1 of 3 defects judged ok" in next(iter(bands))
@@ -146,7 +146,7 @@ def test_no_kind_of_mistake_takes_all_the_room(data, tmp_path, shown):  # noqa: 
         wrong = replace(evaluation, outcomes=[*missed, *rejects])
         write_worst_cases(detector, wrong, tmp_path / "worst.png", count=count)
         assert tuple(map(len, shown[-1][1].values()))[:2] == expected
-        assert shown[-1][0] == "Mistakes on 5 test images: 3 missed, 2 false rejects"
+        assert shown[-1][0] == "Mistakes on 5 test images at a limit of 0.5 (raw): 3 missed, 2 false rejects"
 
 
 def test_the_board_of_the_demo(data):  # noqa: F811

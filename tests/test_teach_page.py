@@ -61,7 +61,8 @@ def test_an_ok_part_of_the_last_ones_is_marked_bad_and_the_mark_is_taken_back(br
 def test_what_the_guard_refuses_is_learnt_only_when_somebody_insists(browser, daemon):
     id = daemon.store.rows[1]["id"]
     daemon.store.mark_false_reject(id, by="Anna")
-    doubt = Doubt(verdict=id, of_limit=1.8, doubt="one place stands out 1.43 times as far as in good images: a defect?")
+    why = "one place stands out 1.43 times as far as in good images: a defect?"
+    doubt = Doubt(verdict=id, of_limit=1.8, scaled_score=310.4, doubt=why)
     lesson = Lesson(
         pipeline="front",
         state="refused",
@@ -76,6 +77,7 @@ def test_what_the_guard_refuses_is_learnt_only_when_somebody_insists(browser, da
     with served(daemon) as url, opened_page(browser, f"{url}/#teach") as page:
         expect(page.locator("#lesson")).to_contain_text("Parts that stand far from anything good: 1")
         expect(page.locator("#lesson .doubt")).to_have_text(doubt.doubt)
+        expect(page.locator("#lesson .lesson-parts")).to_contain_text("score 310")
         page.get_by_role("button", name="They are good: learn them all the same").click()
         page.get_by_label("Why they are good").fill("a new\nlamp")
         say_who(page, "Learn all the same", "Ben")

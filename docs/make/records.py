@@ -38,6 +38,7 @@ def example() -> dict[str, Any]:
         boxes=(Box(212, 96, 31, 18, 1.7, "top left"),),
         stage_times=StageTimes(0.7, 10.8, 4.5, 0.1, age_ms=1.2),
         review_threshold=0.9,
+        typical_score=0.6,
         p_value=0.01,
         pipeline="caps",
         model="8f3c…",

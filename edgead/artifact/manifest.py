@@ -96,6 +96,12 @@ class Calibration(Thresholds):
             raise ValueError("there are thresholds or scores, and yet the method is none")
         return self
 
+    @property
+    def typical(self) -> float | None:
+        """The median of the scores: 0 on the scale of `edgead.types.scaled_score`; None without scores."""
+        count = len(self.scores)
+        return (self.scores[(count - 1) // 2] + self.scores[count // 2]) / 2 if count else None
+
     @classmethod
     def none_yet(cls, map_threshold: float, map_typical: float) -> Calibration:
         """Make what sends every image to review; the levels of the map are for people to look at."""

@@ -16,6 +16,7 @@ from edgead.calibration.plan import OFFERED_RATES
 from edgead.detector import Detector
 from edgead.learning.kept import kept_images, measure_kept
 from edgead.preprocess import inputs_of
+from edgead.types import score_text
 
 STRICT = 0.01
 # The network pads what it sees with zeros: a band of this share of height and width scores high for no reason.
@@ -81,12 +82,14 @@ def _of_those_apart(artifact: Artifact) -> list[str]:
     if calibration.reject <= rest:
         return []
     kept = kept_images(artifact)[-len(apart) :]
+    highest, others = (
+        score_text(score, calibration.typical, calibration.reject) for score in (calibration.scores[apart[0]], rest)
+    )
     where = f" They are the last {len(apart)} in {kept[0].parent}." if kept else ""
     return [
-        f"{len(apart)} of {len(calibration.scores)} good images score far above the others (up to "
-        f"{calibration.scores[apart[0]]:.4g}, the others at most {rest:.4g}) and make the limit "
-        f"{calibration.reject:.4g}: what scores less passes.{where} Are these defects? Leave them out and train again. "
-        "Are they good? Train with more parts like them."
+        f"{len(apart)} of {len(calibration.scores)} good images score far above the others (up to {highest} on the "
+        f"scale where 100 is the limit, the others at most {others}) and make the limit: what is below passes.{where}"
+        " Are these defects? Leave them out and train again. Are they good? Train with more parts like them."
     ]
 
 

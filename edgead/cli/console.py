@@ -115,22 +115,25 @@ def _in_groups(rate: dict[str, Any]) -> str:
 
 def evaluation_table(report: dict[str, Any]) -> Group:
     """The report of `edgead eval`: the whole test set, then type by type."""
-    facts: dict[str, Any] = {
-        "image_AUROC, AP, F1Max": _figures(report, "image_AUROC", "image_AP", "image_F1Max"),
-        "pixel_AUROC, AP, F1Max": _figures(report, "pixel_AUROC", "pixel_AP", "pixel_F1Max"),
-        "AUPRO to 0.3, to 0.05": _figures(report, "AUPRO", "AUPRO_0.05"),
-        "AUPIMO": _figures(report, "AUPIMO"),
-        "false_reject_rate": rate_text(report["false_reject_rate"]),
-    }
+    facts: dict[str, Any] = {"image_AUROC, AP, F1Max": _figures(report, "image_AUROC", "image_AP", "image_F1Max")}
+    masks, defects = report["defects_with_masks"], report["escape_rate"]["total"]
+    if report["AUPRO"] is not None:
+        facts["pixel_AUROC, AP, F1Max"] = _figures(report, "pixel_AUROC", "pixel_AP", "pixel_F1Max")
+        facts["AUPRO to 0.3, to 0.05"] = _figures(report, "AUPRO", "AUPRO_0.05")
+        facts["AUPIMO"] = _figures(report, "AUPIMO")
+    if masks < defects:
+        facts["masks"] = f"{masks} of {defects} defects have masks"
+    facts["limit"] = f"rejected above a raw score of {report['threshold']:.4g}"
+    facts["false_reject_rate"] = rate_text(report["false_reject_rate"])
     if report["review_rate_good"]["count"]:
         facts["good sent to review"] = rate_text(report["review_rate_good"])
     facts["escape_rate"] = rate_text(report["escape_rate"])
     facts["groups"] = report["groups_account"]
     types = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("type", "AUROC", "AP", "F1Max", "AUPRO", "AUPIMO", "escapes, 95 %"):
+    names = ["image_AUROC", "image_AP", "image_F1Max", *(["AUPRO", "AUPIMO"] if report["AUPRO"] is not None else [])]
+    for column in ("type", *(name.removeprefix("image_") for name in names), "escapes, 95 %"):
         types.add_column(column, overflow="fold")
     for kind, values in report["defect_types"].items():
-        names = ("image_AUROC", "image_AP", "image_F1Max", "AUPRO", "AUPIMO")
         rate = values["escape_rate"]
         escapes = f"{rate['count']} of {rate['total']} ({100 * rate['low']:.0f} to {100 * rate['high']:.0f} %)"
         types.add_row(kind, *(_figures(values, name) for name in names), escapes)
@@ -152,7 +155,7 @@ def forecast_table(found: Any) -> Table:
 
 
 def _figures(report: dict[str, Any], *names: str) -> str:
-    return ", ".join("no masks" if report[name] is None else f"{report[name]:.4f}" for name in names)
+    return ", ".join("" if report[name] is None else f"{report[name]:.4f}" for name in names)
 
 
 def training_facts(artifact: Artifact) -> dict[str, Any]:

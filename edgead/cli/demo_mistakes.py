@@ -13,7 +13,7 @@ import numpy as np
 from edgead.images.boxes import highest_spot
 from edgead.images.files import write_image
 from edgead.images.overlay import brought_out, draw_heat, outlined
-from edgead.types import Verdict
+from edgead.types import Verdict, score_texts
 
 MOST_SHOWN = 12
 _SIDE_PX, _GAP_PX, _LINE_PX = 420, 12, 26
@@ -81,13 +81,13 @@ def explain(mistake: Mistake, false_reject_rate: float) -> str:
     if mistake.defect is None:
         where = "at the border of what is looked at" if _at_border(mistake, x, y) else f"at {x}, {y}"
         return (
-            f"A good part, {_of_limit(verdict, verdict.threshold)}; its heat is highest {where}. "
+            f"A good part of score {_of_limit(verdict, verdict.threshold)}; its heat is highest {where}. "
             f"The limit lets up to {100 * false_reject_rate:g} % of good parts be rejected."
         )
     limit = verdict.threshold if verdict.review_threshold is None else verdict.review_threshold
     score = _of_limit(verdict, limit)
     if mistake.mask is None or not mistake.mask.any():
-        return f"The defect passed, {score}; nobody marked where it is."
+        return f"The defect passed with a score of {score}; nobody marked where it is."
     size = f"It covers {100 * float(mistake.mask.mean()):.2g} % of the image"
     around = np.ones((2 * _BESIDE_PX + 1,) * 2, np.uint8)
     if cv2.dilate(mistake.mask.astype(np.uint8), around)[y, x]:
@@ -96,9 +96,8 @@ def explain(mistake: Mistake, false_reject_rate: float) -> str:
 
 
 def _of_limit(verdict: Verdict, limit: float) -> str:
-    if limit <= 0:
-        return f"{verdict.image_score:.4g} (limit {limit:.4g})"
-    return f"{100 * verdict.image_score / limit:.0f} % of the limit"
+    score, beside = score_texts(verdict.image_score, limit, verdict.typical_score, verdict.threshold)
+    return f"{score} (limit {beside})"
 
 
 def _at_border(mistake: Mistake, x: int, y: int) -> bool:

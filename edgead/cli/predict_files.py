@@ -16,6 +16,7 @@ from edgead.images.likeness import look_of
 from edgead.images.overlay import draw_overlay
 from edgead.images.verdict import drawn_name
 from edgead.serialization import sentence
+from edgead.types import score_texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,8 +45,8 @@ def predict_images(
     Returns
     -------
     rows : list of dict
-        `image`, `image_score`, `threshold`, `decision`, `boxes`, `kind`, `kind_p_value`, and `heat_map` when one was
-        written; of an image that cannot be judged, `image` and `problem`.
+        `image`, `image_score`, `typical_score`, `threshold`, `decision`, `boxes`, `kind`, `kind_p_value`, and
+        `heat_map` when one was written; of an image that cannot be judged, `image` and `problem`.
     warnings : list of str
         Of images that do not look as those that the model knows.
     """
@@ -91,7 +92,8 @@ def write_verdicts(rows: Sequence[dict[str, Any]], path: Path) -> None:
 def verdict_table(rows: Sequence[dict[str, Any]], language: str) -> Group:
     """Lay verdicts out for a terminal; images are named from the folder on that they have in common.
 
-    Below the table each reject, and each part for review, has a sentence.
+    Scores are on the scale of `edgead.types.scaled_score`. Below the table each reject, and each part for review, has a
+    sentence.
     """
     from rich.console import Group
     from rich.table import Table
@@ -103,7 +105,7 @@ def verdict_table(rows: Sequence[dict[str, Any]], language: str) -> Group:
     table = Table()
     table.add_column("image", overflow="fold", min_width=12)
     with_kinds = any(row.get("kind") for row in rows)
-    for name in ("decision", "score", "threshold", "regions", *["kind"] * with_kinds):
+    for name in ("decision", "score", "limit", "regions", *["kind"] * with_kinds):
         table.add_column(name, no_wrap=True)
     for row, path in zip(rows, paths, strict=True):
         name = _name_in(top, path)
@@ -111,10 +113,10 @@ def verdict_table(rows: Sequence[dict[str, Any]], language: str) -> Group:
             table.add_row(name, "not judged", style="bold red")
             continue
         style = {"ok": None, "review": "yellow", "reject": "red"}[row["decision"]]
-        score = f"{row['image_score']:.4g}"
-        threshold = "none" if row["review_threshold"] is None else f"{row['threshold']:.4g}"
+        score, limit = score_texts(row["image_score"], row["threshold"], row["typical_score"], row["threshold"])
+        limit = "none" if row["review_threshold"] is None else limit
         kind = [row["kind"] or ""] * with_kinds
-        table.add_row(name, row["decision"], score, threshold, str(len(row["boxes"])), *kind, style=style)
+        table.add_row(name, row["decision"], score, limit, str(len(row["boxes"])), *kind, style=style)
     place = f"images in {top.relative_to(here) if top.is_relative_to(here) else top}"
     return Group(Text(place, no_wrap=True, overflow="ignore"), table, *map(Text, _sentences(rows, top, language)))
 
@@ -130,6 +132,7 @@ def _judge(detector: Detector, path: Path, image: np.ndarray, top: Path, heat_ma
     row = {
         "image": str(path),
         "image_score": verdict.image_score,
+        "typical_score": verdict.typical_score,
         "p_value": verdict.p_value,
         "review_threshold": verdict.review_threshold,
         "threshold": verdict.threshold,

@@ -19,7 +19,14 @@ from edgead.daemon.budget import too_late
 from edgead.daemon.drift import drift_watch
 from edgead.daemon.in_service import InService
 from edgead.daemon.self_test import SelfTest, golden_images, self_test
-from edgead.daemon.thresholds import KeptThresholds, PipelineThresholds, Thresholds, thresholds_of
+from edgead.daemon.thresholds import (
+    GoodScores,
+    KeptThresholds,
+    PipelineThresholds,
+    Thresholds,
+    good_scores_of,
+    thresholds_of,
+)
 from edgead.detector import Detector
 from edgead.drift import DriftSection, DriftWatch
 from edgead.errors import SettingsError
@@ -80,6 +87,10 @@ class ActiveModel:
     def thresholds(self) -> Thresholds | None:
         detector = self._in_service.detector
         return thresholds_of(detector) if detector else None
+
+    def good_scores(self) -> GoodScores:
+        """Read what the thresholds of the model in service come from; raises SettingsError where there is none."""
+        return good_scores_of(self._in_service.require())
 
     @property
     def can_roll_back(self) -> bool:

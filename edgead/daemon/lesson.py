@@ -20,6 +20,7 @@ class Doubt(BaseModel):
 
     verdict: str
     of_limit: float
+    scaled_score: float | None = None
     doubt: str
 
 

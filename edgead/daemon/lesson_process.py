@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgead.daemon.lesson import Doubt, Lesson
+from edgead.types import scaled_score
 
 _PROGRAM = "from edgead.process.behind import stay_behind; stay_behind(); from edgead.cli import main; main()"
 # One thread each: a core that is free for a moment is enough.
@@ -106,7 +107,12 @@ def ended(lesson: Lesson, taught: Taught) -> Lesson:
     if taught.refusal is None:
         return lesson.model_copy(update={"state": "failed", "reason": taught.reason})
     doubtful = tuple(
-        Doubt(verdict=_id_of(one["image"]), of_limit=one["score"] / one["limit"], doubt=one["doubt"])
+        Doubt(
+            verdict=_id_of(one["image"]),
+            of_limit=one["score"] / one["limit"],
+            scaled_score=scaled_score(one["score"], one["typical"], one["limit"]),
+            doubt=one["doubt"],
+        )
         for one in taught.refusal["doubtful"]
     )
     update = {"state": "refused", "reason": taught.refusal["refused"], "doubtful": doubtful}

@@ -20,7 +20,7 @@ from edgead.daemon.pipeline_drift import PipelineDrift
 from edgead.daemon.pipeline_state import Kind, PipelineState
 from edgead.daemon.recipes import Recipes
 from edgead.daemon.self_test import SelfTestError
-from edgead.daemon.thresholds import KeptThresholds, Thresholds
+from edgead.daemon.thresholds import GoodScores, KeptThresholds, Thresholds
 from edgead.errors import EdgeadError
 from edgead.site.schema import LimitsSection, PipelineSection
 
@@ -206,6 +206,10 @@ class SteeredModel(ABC):
             before = self.slot.require_thresholds()
             with self._audited("thresholds", by, before.values(), given.values()):
                 self.slot.set_thresholds(given)
+
+    def good_scores(self) -> GoodScores:
+        """Read what the thresholds of the model in service come from; raises SettingsError where there is none."""
+        return self.slot.good_scores()
 
     def accept_drift(self, *, by: str) -> None:
         """Take parts and images as they are now: the warning goes, and the drift watch starts again.

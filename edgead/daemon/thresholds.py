@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -12,7 +14,8 @@ from pydantic import RootModel, ValidationError
 
 from edgead.artifact.identity import scorer_sha256
 from edgead.artifact.limits import Limits
-from edgead.artifact.manifest import Manifest, ThresholdChange
+from edgead.artifact.manifest import Calibration, Manifest, ThresholdChange
+from edgead.calibration.conformal import share_above
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
@@ -31,12 +34,36 @@ class Thresholds(Limits):
         return self.model_copy(update={"at": datetime.now(timezone.utc)})
 
 
+@dataclass(frozen=True, slots=True)
+class GoodScores:
+    """Scores of good images that a model had not learnt from, ascending: what to choose a limit by.
+
+    `false_reject_rates` are expected of a limit at or above so many of them: none, the first, and so on to all.
+    """
+
+    typical_score: float | None
+    good_scores: list[float]
+    false_reject_rates: list[float]
+
+
+def good_scores_of(detector: Detector) -> GoodScores:
+    """Read what the thresholds of a detector come from; raises SettingsError where it has none."""
+    limits = _calibration_of(detector)
+    levels = [-math.inf, *limits.scores]
+    rates = [share_above(limits.scores, level, limits.groups) for level in levels]
+    return GoodScores(limits.typical, limits.scores, rates)
+
+
 def thresholds_of(detector: Detector) -> Thresholds:
     """Read the thresholds that a detector judges by; raises SettingsError where it has none."""
-    limits = detector.graph.calibration
-    if limits is None:
-        raise SettingsError(f"{detector.artifact.path} has no thresholds")
+    limits = _calibration_of(detector)
     return Thresholds(review=limits.review, reject=limits.reject)
+
+
+def _calibration_of(detector: Detector) -> Calibration:
+    if detector.graph.calibration is None:
+        raise SettingsError(f"{detector.artifact.path} has no thresholds")
+    return detector.graph.calibration
 
 
 class _Content(RootModel[dict[str, dict[str, Thresholds]]]):

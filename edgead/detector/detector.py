@@ -248,6 +248,7 @@ class Detector(Measurer):
             self.manifest.preprocessing.roi,
             limits.map_typical,
             review_threshold=None if limits.method == "none" else limits.review,
+            typical_score=limits.typical,
             p_value=self._ranking.p_value(measured.image_score),
             model=self.manifest.manifest_sha256,
             kind=kind and kind.name,

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from edgead.types import MOST_PART_CHARACTERS
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 class Utc(TypeDecorator):
@@ -91,6 +91,7 @@ verdicts = Table(
     Column("image_score", Double, nullable=False, doc="Raw score; higher is more unusual."),
     Column("threshold", Double, nullable=False, doc="A score above it was rejected, at that moment."),
     Column("review_threshold", Double, doc="A score above it was sent to review; NULL where nobody said."),
+    Column("typical_score", Double, doc="Median score of the good parts of the thresholds; NULL where none are known."),
     Column("decision", String(8), nullable=False, doc="ok, review or reject."),
     Column("p_value", Double, doc="The share of good parts that score as high or higher is at most that."),
     Column("model", String(64), nullable=False, doc="Hash of the model's manifest."),

@@ -48,6 +48,7 @@ _STEPS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE audit ADD COLUMN hash VARCHAR(64) DEFAULT '' NOT NULL",
         "ALTER TABLE marks ADD COLUMN verdict VARCHAR(8) DEFAULT 'good' NOT NULL",
     ),
+    4: ("ALTER TABLE verdicts ADD COLUMN typical_score DOUBLE PRECISION",),
 }
 _CHAINED_SINCE = 4
 

@@ -26,7 +26,8 @@ svg.chart text { font: 13px system-ui, sans-serif; fill: var(--soft); }
 .chart .soft { stroke: var(--soft); stroke-dasharray: 4 4; stroke-width: 1.2; }
 .chart .dots { stroke-width: 3; stroke-linecap: round; opacity: .7; }
 .chart rect.good { fill: var(--good); stroke: none; } .chart rect.bad { fill: var(--bad); stroke: none; }
-.chart circle.good { fill: var(--good); }
+.chart circle.good { fill: var(--good); } .chart .ring { fill: none; stroke: var(--ink); stroke-width: 2.2; }
+.chart .band { fill: var(--good); fill-opacity: .16; stroke: none; }
 .chart circle.bad { fill: var(--bad); } .chart circle.warn { fill: var(--warn); }
 """
 
@@ -100,6 +101,13 @@ class Chart:
         path = " ".join(f"{self._at_x(x):.1f} {self._at_y(y):.1f}" for x, y in points)
         self._parts.append(f'<path class="{kind}" d="M{path}"/>')
 
+    def band(self, xs: npt.ArrayLike, lows: npt.ArrayLike, highs: npt.ArrayLike, kind: str) -> None:
+        """Fill what lies between two lines."""
+        xs = np.asarray(xs, float)
+        corners = zip(np.append(xs, xs[::-1]), np.append(highs, np.asarray(lows)[::-1]), strict=True)
+        path = " ".join(f"{self._at_x(x):.1f} {self._at_y(y):.1f}" for x, y in corners)
+        self._parts.append(f'<path class="{kind} band" d="M{path}Z"/>')
+
     def dots(self, xs: npt.ArrayLike, ys: npt.ArrayLike, kind: str) -> None:
         """Set a dot at every point."""
         points = zip(np.asarray(xs, float), np.asarray(ys, float), strict=True)
@@ -120,6 +128,15 @@ class Chart:
         below = self._at_y(y) + (18 if self._at_y(y) < self._height / 2 else -8)
         self._parts.append(f'<circle class="{kind}" cx="{self._at_x(x):.1f}" cy="{self._at_y(y):.1f}" r="5"/>')
         self._parts.append(f'<text {place} y="{below:.1f}">{escape(label)}</text>')
+
+    def movable(self, name: str, x: float, y: float) -> None:
+        """Draw a ring that a script finds by its id, and sets to other places that `place` gives."""
+        at_x, at_y = self.place(x, y)
+        self._parts.append(f'<circle class="ring" id="{name}" cx="{at_x}" cy="{at_y}" r="8"/>')
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point lies in the drawing."""
+        return round(self._at_x(x), 1), round(self._at_y(y), 1)
 
     def mark(self, x: float, kind: str, label: str, *, row: int = 0) -> None:
         """Draw a line across at `x`; labels in different rows do not meet."""

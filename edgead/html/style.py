@@ -28,6 +28,15 @@ th { color: var(--soft); font-weight: 600; } td:first-child, th:first-child { te
 .key { margin: 0 0 .4rem; } .key i:first-child { margin-left: 0; }
 i.ok { background: var(--good); } i.review { background: var(--warn); }
 i.reject { background: var(--bad); }
+.limits input { width: 100%; margin: 0 0 .6rem; accent-color: var(--good); height: 1.6rem; }
+.limits output { color: var(--ink); font-size: 1.4rem; font-weight: 700; } .limits td { white-space: normal; }
+.limits td:last-child { white-space: nowrap; } .limits table { margin-bottom: .7rem; }
+.limits code { user-select: all; overflow-wrap: anywhere; color: var(--ink); font-size: .87rem; }
+.wraps td, .wraps th { white-space: normal; }
+@media (max-width: 600px) { .limits td:last-child { white-space: normal; }
+  .wraps td, .wraps th { padding: .28rem .2rem; font-size: .8rem; } }
+.limits button { font: inherit; color: inherit; background: var(--ground); border: 1px solid var(--line);
+  border-radius: 6px; padding: .2rem .8rem; cursor: pointer; }
 .cases { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: 1rem; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 4px; }
 .pair img { width: 100%; height: 190px; object-fit: contain; background: var(--ground); display: block; }
@@ -37,6 +46,7 @@ figcaption b { color: var(--ink); overflow-wrap: anywhere; }
   body { padding: 0; font-size: 11px; } section, header { border: 0; padding: 0; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   .grid { grid-template-columns: 1fr 1fr; } .cases { grid-template-columns: 1fr 1fr 1fr; }
+  .limits { display: none; }
   h2, h2 + p { break-after: avoid; }
   .wide { overflow: visible; } .pair img { height: 110px; } td, th { padding: .2rem .35rem; }
 }

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgead.images.boxes import highest_spot
 from edgead.images.lettering import strip, text_width
-from edgead.types import Verdict
+from edgead.types import Verdict, score_texts
 
 # BGR. Distinct in grey and for those who do not see red and green: the word is always written as well.
 _STRIP_COLOURS = {"ok": (72, 110, 30), "review": (0, 120, 200), "reject": (40, 40, 200), "fault": (90, 80, 70)}
@@ -141,9 +141,10 @@ def _ring(drawn: np.ndarray, centre: tuple[int, int], thickness: int) -> None:
 
 def _strip(verdict: Verdict, caption: str, shape: tuple[int, ...]) -> np.ndarray:
     width, line_px = shape[1], _line_px(shape)
-    label = f"{verdict.decision.upper()} {verdict.image_score:.4g} (threshold {verdict.threshold:.4g})"
+    score, limit = score_texts(verdict.image_score, verdict.threshold, verdict.typical_score, verdict.threshold)
+    label = f"{verdict.decision.upper()} {score} (limit {limit})"
     if text_width(label, line_px) > width:
-        label = label.replace("(threshold ", "/ ").rstrip(")")
+        label = f"{verdict.decision.upper()} {score} / {limit}"
     one_line = f"{label}  {caption}" if caption else label
     lines = [one_line] if caption == "" or text_width(one_line, line_px) <= width else [label, caption]
     return np.vstack([strip(line, width, line_px, _STRIP_COLOURS[verdict.decision]) for line in lines])

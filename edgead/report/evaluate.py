@@ -49,7 +49,11 @@ class Evaluation:
     empty_masks: Sequence[Path] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Metrics as plain JSON types; pixel metrics are None where a defective image has no mask."""
+        """Metrics as plain JSON types.
+
+        Pixel metrics are of the images that have masks, those of a type of all its images: None where one has no mask,
+        or none has.
+        """
         labels = np.array([outcome.image.is_defective for outcome in self.outcomes])
         scores = np.array([outcome.image_score for outcome in self.outcomes])
         f1, f1_threshold = metrics.f1_max(labels, scores)
@@ -61,6 +65,7 @@ class Evaluation:
             "groups": len(self.outcomes) if self.groups is None else self.groups.count,
             "groups_account": "each image counts alone" if self.groups is None else self.groups.account,
             "empty_masks": [str(path) for path in self.empty_masks],
+            "defects_with_masks": sum(one.image.is_defective for one in self.masked()),
             "image_AUROC": metrics.auroc(labels, scores),
             "image_AP": metrics.average_precision(labels, scores),
             "image_F1Max": f1,
@@ -85,6 +90,15 @@ class Evaluation:
     def kinds(self) -> list[str]:
         return sorted({outcome.image.defect for outcome in self.outcomes if outcome.image.is_defective})
 
+    def masked(self) -> list[Outcome]:
+        """What pixels can be measured of: good parts, and defects with a mask."""
+        return [outcome for outcome in self.outcomes if outcome.mask is not None]
+
+    def pixels(self) -> metrics.Pixels:
+        """Maps and masks of `masked`."""
+        pairs = [(one.anomaly_map, one.mask) for one in self.outcomes if one.mask is not None]
+        return metrics.Pixels([anomaly_map for anomaly_map, _ in pairs], [mask for _, mask in pairs])
+
     def missed(self) -> list[Outcome]:
         """Defects that were judged ok, the lowest score first."""
         found = [one for one in self.outcomes if one.image.is_defective and one.decision == "ok"]
@@ -103,7 +117,13 @@ class Evaluation:
 
     def rate_of(self, outcomes: Sequence[Outcome], decision: Decision) -> metrics.Rate:
         """Share of the outcomes with that decision."""
-        events = [outcome.decision == decision for outcome in outcomes]
+        return self._share(outcomes, [outcome.decision == decision for outcome in outcomes])
+
+    def rate_above(self, outcomes: Sequence[Outcome], limit: float) -> metrics.Rate:
+        """Share of the outcomes that a limit would reject."""
+        return self._share(outcomes, [outcome.image_score > limit for outcome in outcomes])
+
+    def _share(self, outcomes: Sequence[Outcome], events: Sequence[bool]) -> metrics.Rate:
         groups = self.groups.of(outcome.image.path for outcome in outcomes) if self.groups else None
         return metrics.Rate.of_groups(events, groups)
 
@@ -127,11 +147,11 @@ class Evaluation:
         }
 
     def _pixel_metrics(self) -> tuple[dict[str, float | None], dict[str, dict[str, float | None]]]:
-        """Pixel metrics of the whole test set and those of each defect type, all of them None without masks."""
-        masks = [outcome.mask for outcome in self.outcomes if outcome.mask is not None]
-        if len(masks) < len(self.outcomes) or not any(mask.any() for mask in masks):
+        """Pixel metrics of the test set and those of each defect type; see `to_dict`."""
+        masked = self.masked()
+        if not any(one.mask.any() for one in masked if one.mask is not None):
             return dict.fromkeys(PIXEL_METRICS), {kind: dict.fromkeys(REGION_METRICS) for kind in self.kinds()}
-        pixels = metrics.Pixels([outcome.anomaly_map for outcome in self.outcomes], masks)
+        pixels = self.pixels()
         f1, f1_threshold = pixels.f1_max()
         overlaps = pixels.aupimo()
         whole = {
@@ -143,8 +163,9 @@ class Evaluation:
         }
         types = {}
         for kind in self.kinds():
-            images = {index for index, outcome in enumerate(self.outcomes) if outcome.image.defect == kind}
-            types[kind] = _region_metrics(pixels, overlaps, images & overlaps.keys())
+            images = {index for index, outcome in enumerate(masked) if outcome.image.defect == kind}
+            complete = len(images) == len(self._of(kind))
+            types[kind] = _region_metrics(pixels, overlaps, images & overlaps.keys() if complete else set())
         return whole, types
 
 
@@ -176,7 +197,7 @@ def evaluate(
 
 
 def _region_metrics(pixels: metrics.Pixels, overlaps: dict[int, float], images: set[int]) -> dict[str, float | None]:
-    """AUPRO and AUPIMO of some images; None where no defect of theirs is in the region of interest."""
+    """AUPRO and AUPIMO of some images; None where they have no defect in the region of interest."""
     if not images:
         return dict.fromkeys(REGION_METRICS)
     return {

@@ -15,7 +15,7 @@ from edgead.calibration.two_sample import same_distribution_p_value
 from edgead.dataset.folders import GOOD, LabelledImage, Progress
 from edgead.dataset.groups import Groups
 from edgead.detector import Detector
-from edgead.metrics import Pixels, Rate
+from edgead.metrics import Rate
 from edgead.profiling.latency import Latency, LatencyRecorder, machine_facts
 from edgead.report.evaluate import Evaluation, Outcome, evaluate
 from edgead.report.guarantee import Guarantee, examine_guarantee
@@ -129,7 +129,7 @@ def examine(
         precision=detector.graph.precision,
         evaluation=evaluation,
         metrics=metrics,
-        pro_curve=_pro_curve(evaluation) if metrics["AUPRO"] is not None else None,
+        pro_curve=evaluation.pixels().pro_curve() if metrics["AUPRO"] is not None else None,
         types=[_count(evaluation, kind) for kind in (GOOD, *evaluation.kinds())],
         guarantees=_guarantees(calibration, evaluation),
         same_scores_p_value=same_distribution_p_value(
@@ -140,11 +140,6 @@ def examine(
         totals_ms=np.array(timed.totals_ms),
         machine=machine_facts(),
     )
-
-
-def _pro_curve(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
-    masks = [outcome.mask for outcome in evaluation.outcomes if outcome.mask is not None]
-    return Pixels([outcome.anomaly_map for outcome in evaluation.outcomes], masks).pro_curve()
 
 
 def _count(evaluation: Evaluation, kind: str) -> TypeCount:

@@ -24,25 +24,32 @@ class Guarantee:
     counted : Rate
     probability : float or None
         Of so many or more if the guarantee holds; None where the thresholds guarantee nothing, or where images come in
-        groups: a count of images that are not independent tests nothing exactly.
-    by_group : bool
-        The images of the calibration or of the test come in groups.
+        groups: the interval of the count decides then.
+    proven : bool
+        The rate is guaranteed, and not only expected.
     """
 
     name: str
     asked: float
     counted: Rate
     probability: float | None
-    by_group: bool = False
+    proven: bool = True
 
     @property
     def verdict(self) -> str:
-        if self.probability is None and self.by_group:
-            above = self.counted.low > self.asked
-            return "not kept: these groups are not like those of the calibration" if above else "not refuted"
-        if self.probability is None:
-            return "nothing is guaranteed"
-        return "kept" if self.probability >= 0.05 else "not kept: these parts are not like those of the calibration"
+        """What the count says of the rate, and what so few parts cannot say."""
+        counted, asked = self.counted, percent(self.asked)
+        refuted = counted.low > self.asked if self.probability is None else self.probability < 0.05
+        if refuted:
+            if self.proven:
+                return "not kept: these parts are not like those of the calibration"
+            return f"more than the {asked} that are expected"
+        if counted.rate > self.asked:
+            chance = "" if self.probability is None else f" (chance {percent(self.probability, 2)})"
+            return f"{percent(counted.rate, 2)} of {counted.total}; compatible with {asked}{chance}: too few to tell"
+        if counted.high > self.asked:
+            return f"compatible with {asked}; {counted.total} parts leave up to {percent(counted.high, 2)} possible"
+        return "kept" if self.proven else "as expected"
 
 
 def examine_guarantee(
@@ -60,7 +67,13 @@ def examine_guarantee(
     rank = math.ceil((images + 1) * (1 - asked) - 1e-9)
     if calibration.method == "split_conformal" and rank <= images and not by_group:
         probability = beta_binomial_tail(sum(events), len(events), images + 1 - rank, rank)
-    return Guarantee(name, asked, Rate.of_groups(events, groups), probability, by_group)
+    return Guarantee(name, asked, Rate.of_groups(events, groups), probability, calibration.method in PROVEN)
+
+
+def percent(rate: float, digits: int = 3) -> str:
+    """Write a share for people, all digits before the point among them."""
+    value = 100 * rate
+    return f"{value:.0f} %" if value >= 10 ** (digits - 1) else f"{value:.{digits}g} %"
 
 
 def beta_binomial_tail(count: int, total: int, a: int, b: int) -> float:

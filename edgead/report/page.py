@@ -15,8 +15,10 @@ from edgead.metrics import Rate
 from edgead.profiling.page import latency_histogram
 from edgead.report import figures
 from edgead.report.findings import Findings, TypeCount
+from edgead.report.guarantee import percent
+from edgead.report.limits import limits_section
 from edgead.report.worst_cases import worst_cases
-from edgead.types import DECISIONS
+from edgead.types import DECISIONS, score_text
 
 _CASES = 8  # of each kind; the page stays below 2 MB
 _LATENCY_COLUMNS = ("mean_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms")
@@ -39,12 +41,13 @@ def report_page(detector: Detector, found: Findings, *, model: str, data: str) -
     Returns
     -------
     str
-        HTML without scripts; nothing is loaded.
+        HTML that loads nothing, and reads without its one script.
     """
     made = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     sections = [
         ("Scores", _scores(found)),
         ("Defects by type", _types(found)),
+        ("Another limit", limits_section(found, str(detector.artifact.path))),
         ("What the thresholds guarantee", _guarantees(found)),
         ("The worst misses", _misses(detector, found)),
         ("The worst false rejects", _false_rejects(detector, found)),
@@ -58,15 +61,25 @@ def report_page(detector: Detector, found: Findings, *, model: str, data: str) -
 def _summary(found: Findings) -> str:
     metrics = found.metrics
     rejects, escapes = metrics["false_reject_rate"], metrics["escape_rate"]
+    by_pixel = []
+    if metrics["AUPRO"] is not None:
+        by_pixel = [(f"{metrics['AUPRO']:.4f}", "AUPRO", f"pixel AUROC {metrics['pixel_AUROC']:.4f}")]
     tiles = [
         (f"{rejects['count']} of {rejects['total']}", "good parts rejected", _interval(rejects)),
         (f"{escapes['count']} of {escapes['total']}", "defects passed as ok", _interval(escapes)),
         (f"{metrics['image_AUROC']:.4f}", "image AUROC", f"F1max {metrics['image_F1Max']:.4f}"),
-        (_number(metrics["AUPRO"]), "AUPRO", f"pixel AUROC {_number(metrics['pixel_AUROC'])}"),
+        *by_pixel,
         (f"{found.latency['total'].p50_ms:.1f} ms", "a frame, p50", f"p99 {found.latency['total'].p99_ms or 0:.1f} ms"),
     ]
     cells = (f"<div><b>{value}</b><span>{name}</span><small>{more}</small></div>" for value, name, more in tiles)
-    return f'<div class="tiles">{"".join(cells)}</div>'
+    limits = found.calibration
+    limit = score_text(limits.reject, limits.typical, limits.reject)
+    asked = f"{'at most ' if limits.method in PROVEN else 'about '}{percent(limits.false_reject_rate)}"
+    said = (
+        f"Counted at the limit in force: score {limit}, raw {limits.reject:.6g}. It is for {asked} false rejects, and "
+        f"rejects {percent(rejects['rate'])} of these good parts."
+    )
+    return f'<div class="tiles">{"".join(cells)}</div><p>{said}</p>'
 
 
 def _scores(found: Findings) -> str:
@@ -89,22 +102,26 @@ def _scores(found: Findings) -> str:
         figure(pro, "PRO: how much of each defect is marked; the area counts to 0.3, and to 0.05 (dashed).")
         if pro
         else "<p>The test set has no masks: what the maps mark was not measured.</p>",
-        table(("measure", "value"), [(name, _number(value)) for name, value in rows]),
+        table(("measure", "value"), [(name, _number(value)) for name, value in rows if value is not None]),
     ]
+    masks, defects = metrics["defects_with_masks"], len(found.of(good=False))
+    if pro and masks < defects:
+        shown.append(f"<p>{masks} of {defects} defects have masks: what is measured by pixel is of these.</p>")
     return f'<div class="grid">{"".join(shown)}</div>'
 
 
 def _types(found: Findings) -> str:
+    names = ["image_AUROC", *(["AUPRO", "AUPIMO"] if found.metrics["AUPRO"] is not None else [])]
     rows = []
     for count in found.types:
         metrics = found.metrics["defect_types"].get(count.kind, {})
-        figures_of_type = [_number(metrics.get(name), 3) for name in ("image_AUROC", "AUPRO", "AUPIMO")]
+        figures_of_type = [_number(metrics.get(name), 3) for name in names]
         good = count.kind == GOOD
         what = "rejected" if good else "passed as ok"
         decided = [str(count.decisions[decision]) for decision in DECISIONS]
         text = f"{count.missed.count} of {count.missed.total} {what}, {_interval(count.missed)}"
-        rows.append((count.kind, *decided, _share_bar(count), text, *(["", "", ""] if good else figures_of_type)))
-    head = ("type", *DECISIONS, "", "mistakes, 95 % interval", "AUROC", "AUPRO", "AUPIMO")
+        rows.append((count.kind, *decided, _share_bar(count), text, *([""] * len(names) if good else figures_of_type)))
+    head = ("type", *DECISIONS, "", "mistakes, 95 % interval", *(name.removeprefix("image_") for name in names))
     legend = '<p class="key"><i class="ok"></i>ok <i class="review"></i>review <i class="reject"></i>reject</p>'
     return legend + table(head, rows, raw=(4,))
 
@@ -125,7 +142,7 @@ def _guarantees(found: Findings) -> str:
     for guarantee in found.guarantees:
         chance = "" if guarantee.probability is None else f"{guarantee.probability:.3g}"
         counted = f"{guarantee.counted.count} of {guarantee.counted.total}"
-        asked = f"{'at most ' if limits.method in PROVEN else 'about '}{_percent(guarantee.asked)}"
+        asked = f"{'at most ' if limits.method in PROVEN else 'about '}{percent(guarantee.asked)}"
         rows.append(
             (f"good parts {guarantee.name}", asked, counted, _interval(guarantee.counted), chance, guarantee.verdict)
         )
@@ -139,12 +156,12 @@ def _guarantees(found: Findings) -> str:
         "cross_validated": f"Cross-validated on {len(limits.scores)} good images, each scored by a model that had not "
         "seen it: expected, not guaranteed, for the model that ships has learnt from all.",
         "unlabelled": f"Split conformal from {len(limits.scores)} held-out images that nobody has labelled: the rate "
-        f"is guaranteed for good parts if at most {_percent(limits.most_defective)} of those were defective.",
+        f"is guaranteed for good parts if at most {percent(limits.most_defective)} of those were defective.",
         "by_hand": "Set by hand: the rate is what the calibration's scores say of it, and no guarantee.",
         "none": "There are no thresholds yet.",
     }[limits.method]
-    head = ("", "asked", "counted", "95 % interval (Clopper-Pearson)", "chance", "guarantee")
-    return table(head, rows) + f"<p>{method}</p>"
+    head = ("", "asked", "counted", "95 % interval (Clopper-Pearson)", "chance", "what that says")
+    return f'<div class="wraps">{table(head, rows)}</div><p>{method}</p>'
 
 
 def _misses(detector: Detector, found: Findings) -> str:
@@ -153,12 +170,12 @@ def _misses(detector: Detector, found: Findings) -> str:
     if not misses:
         nearest = sorted(found.of(good=False), key=lambda one: one.image_score)[:4]
         text = f"<p>All {total} defects are rejected. Nearest to the threshold:</p>"
-        return text + worst_cases(detector, nearest, found.calibration.reject)
+        return text + worst_cases(detector, nearest)
     text = (
-        f"<p>{len(misses)} of {total} defects are not rejected; the lowest scores first. "
+        f"<p>{len(misses)} of {total} defects are not rejected at the limit in force; the lowest scores first. "
         "Left the true defect, right where the map is highest.</p>"
     )
-    return text + worst_cases(detector, misses[:_CASES], found.calibration.reject)
+    return text + worst_cases(detector, misses[:_CASES])
 
 
 def _false_rejects(detector: Detector, found: Findings) -> str:
@@ -167,9 +184,9 @@ def _false_rejects(detector: Detector, found: Findings) -> str:
     if not rejects:
         nearest = sorted(found.of(good=True), key=lambda one: -one.image_score)[:4]
         text = f"<p>None of {total} good parts is rejected. Nearest to the threshold:</p>"
-        return text + worst_cases(detector, nearest, found.calibration.reject)
+        return text + worst_cases(detector, nearest)
     text = f"<p>{len(rejects)} of {total} good parts are rejected; the highest scores first.</p>"
-    return text + worst_cases(detector, rejects[:_CASES], found.calibration.reject)
+    return text + worst_cases(detector, rejects[:_CASES])
 
 
 def _drift(found: Findings) -> str:
@@ -233,13 +250,9 @@ def _words(section: dict[str, Any]) -> str:
 
 
 def _number(value: float | None, digits: int = 4) -> str:
-    return "no masks" if value is None else f"{value:.{digits}f}"
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.3g} %"
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _interval(rate: Rate | dict[str, Any]) -> str:
     low, high = (rate.low, rate.high) if isinstance(rate, Rate) else (rate["low"], rate["high"])
-    return f"{_percent(low)} to {_percent(high)}"
+    return f"{percent(low)} to {percent(high)}"

@@ -16,6 +16,7 @@ from edgead.images.overlay import brought_out, draw_heat, draw_overlay, draw_tru
 from edgead.images.sheet import Tile, pair, pair_sheet
 from edgead.report.evaluate import Evaluation, Outcome
 from edgead.serialization import sentence
+from edgead.types import score_texts
 
 _LONG_SIDE_PX = 260
 _JPEG_QUALITY = 80
@@ -44,7 +45,10 @@ def write_worst_cases(detector: Detector, evaluation: Evaluation, path: Path, *,
         ),
         ("Judged right, the nearest to the threshold first", right[: _BESIDE if missed or rejects else 2 * _BESIDE]),
     ]
-    title = f"Mistakes on {len(evaluation.outcomes)} test images: {len(missed)} missed, {len(rejects)} false rejects"
+    title = (
+        f"Mistakes on {len(evaluation.outcomes)} test images at a limit of {evaluation.threshold:.4g} (raw): "
+        f"{len(missed)} missed, {len(rejects)} false rejects"
+    )
     tiles = [(heading, [_pair(detector, one) for one in outcomes]) for heading, outcomes in bands]
     write_image(path, pair_sheet(title, tiles))
 
@@ -62,7 +66,7 @@ def _pair(detector: Detector, outcome: Outcome) -> Tile:
     return pair(truth, verdict), f"{outcome.image.defect}/{outcome.image.path.name}"
 
 
-def worst_cases(detector: Detector, outcomes: Sequence[Outcome], limit: float) -> str:
+def worst_cases(detector: Detector, outcomes: Sequence[Outcome]) -> str:
     """Show images beside their heat maps, the true defect outlined.
 
     The colours begin at the map's threshold, as everywhere; where nothing reaches it, at the map's own highest places.
@@ -72,13 +76,11 @@ def worst_cases(detector: Detector, outcomes: Sequence[Outcome], limit: float) -
     detector : Detector
         That judged them.
     outcomes : sequence of Outcome
-    limit : float
-        The threshold that their scores are shown beside.
     """
-    return f'<div class="cases">{"".join(_case(detector, outcome, limit) for outcome in outcomes)}</div>'
+    return f'<div class="cases">{"".join(_case(detector, outcome) for outcome in outcomes)}</div>'
 
 
-def _case(detector: Detector, outcome: Outcome, limit: float) -> str:
+def _case(detector: Detector, outcome: Outcome) -> str:
     image = load_image(outcome.image.path)
     verdict = detector.predict(image)
     heat = draw_heat(image, brought_out(verdict))
@@ -86,13 +88,10 @@ def _case(detector: Detector, outcome: Outcome, limit: float) -> str:
     plain = outlined(image, mask) if mask is not None else image
     name = f"{outcome.image.defect}/{outcome.image.path.name}"
     images = f"{_jpeg(plain, f'{name} as it is')}{_jpeg(heat, f'{name} with its heat map')}"
-    share = f" ({100 * outcome.image_score / limit:.0f} % of the threshold)" if limit > 0 else ""
-    words = sentence(verdict.to_dict())
-    said = f"<br>{escape(words)}" if words else ""
-    return (
-        f'<figure><div class="pair">{images}</div><figcaption><b>{escape(name)}</b> '
-        f"{outcome.decision}, {outcome.image_score:.4g}{share}{said}</figcaption></figure>"
-    )
+    score, limit = score_texts(verdict.image_score, verdict.threshold, verdict.typical_score, verdict.threshold)
+    said = sentence(verdict.to_dict()) or f"{outcome.decision}, score {score} (limit {limit})"
+    caption = f"<b>{escape(name)}</b> {escape(said)}"
+    return f'<figure><div class="pair">{images}</div><figcaption>{caption}</figcaption></figure>'
 
 
 def _jpeg(image: np.ndarray, alt: str) -> str:

@@ -9,17 +9,15 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from edgead.errors import SettingsError
-from edgead.types import UNKNOWN_KIND
+from edgead.types import UNKNOWN_KIND, score_text, score_texts
 
 DEFAULT = "en"
 _FOLDER = Path(__file__).parent / "languages"
-_DIGITS, _MOST_DIGITS = 4, 17
 # No calibration has so many parts.
 _LEAST_P = 1e-12
 # Above this share a percentage is clearer than "1 in 7".
@@ -52,9 +50,9 @@ def sentence(record: Mapping[str, Any], language: str = DEFAULT, counts: Counts 
     Returns
     -------
     str
-        Empty for an "ok" decision. Sizes are in pixels of the frame, of the box with the highest peak. Scores have
-        four digits, and as many more as tell them from their limit. A p-value p becomes "1 in n", n = 1 / p rounded
-        down, or above 0.1 per cent, rounded up: both are true where p is.
+        Empty for an "ok" decision. Sizes are in pixels of the frame, of the box with the highest peak. Scores are on
+        the scale of `edgead.types.scaled_score`, raw where there is none (`edgead.types.score_texts`). A p-value p
+        becomes "1 in n", n = 1 / p rounded down, or above 0.1 per cent, rounded up: both are true where p is.
 
     Raises
     ------
@@ -65,8 +63,8 @@ def sentence(record: Mapping[str, Any], language: str = DEFAULT, counts: Counts 
     --------
     >>> box = {"x": 400, "y": 20, "width": 41, "height": 6, "peak": 3.4, "place": "top right"}
     >>> record = {"decision": "reject", "kind": "scratch", "image_score": 3.1, "threshold": 2.6, "boxes": [box]}
-    >>> sentence(record)
-    'Reject: scratch, 41 x 6 px, top right; score 3.1 (limit 2.6).'
+    >>> sentence({**record, "typical_score": 2.0})
+    'Reject: scratch, 41 x 6 px, top right; score 183 (limit 100).'
     >>> sentence({**record, "kind": None, "p_value": 1 / 900}, "en", Counts({"reject": 14}))
     'Reject: 41 x 6 px, top right; score 3.1 (limit 2.6); at most 1 good part in 900 scores so high; 14 rejects today.'
     >>> sentence(record, "de")
@@ -163,11 +161,9 @@ def _score(record: Mapping[str, Any], table: Mapping[str, Any]) -> str:
     decision = record["decision"]
     limit = _number_in(record, "threshold" if decision == "reject" else "review_threshold")
     if limit is None:
-        return table["score"]["alone"].format(score=_number(score, table))
-    digits = _DIGITS
-    while score != limit and digits < _MOST_DIGITS and f"{score:.{digits}g}" == f"{limit:.{digits}g}":
-        digits += 1
-    shown = {"score": _number(score, table, digits), "limit": _number(limit, table, digits)}
+        return table["score"]["alone"].format(score=_local(score_text(score, None, score), table))
+    texts = score_texts(score, limit, _number_in(record, "typical_score"), _number_in(record, "threshold"))
+    shown = {name: _local(text, table) for name, text in zip(("score", "limit"), texts, strict=True)}
     return table["score"][decision].format(**shown)
 
 
@@ -198,8 +194,5 @@ def _number_in(record: Mapping[str, Any], name: str) -> float | None:
     return value if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
-def _number(value: float, table: Mapping[str, Any], digits: int = _DIGITS) -> str:
-    text = f"{value:.{digits}g}"
-    if "e" in text and 1e-9 <= abs(value) < 1e12:
-        text = format(Decimal(text), "f")
-    return text.replace(".", table["decimal"])
+def _local(number: str, table: Mapping[str, Any]) -> str:
+    return number.replace(".", table["decimal"])

@@ -35,7 +35,9 @@ class ProgressAnswer(Answer):
 
 class ShownPart(Answer):
     name: str
-    percent: Annotated[Number, Field(description="Its score, in per cent of the limit.")]
+    scaled_score: Annotated[
+        Number, Field(description="Its score where 0 is the typical part and 100 the limit; null in drafts of before.")
+    ] = None
     odd: Annotated[bool, Field(description="Unlike all others.")]
     learnt: Annotated[bool, Field(description="Its patches are in the memory bank; an odd one's may not be.")]
 

@@ -13,7 +13,7 @@ from edgead.daemon.http.dependencies import ClientAddress, Daemon, Pipeline
 from edgead.daemon.http.models import model_beside, models_beside
 from edgead.daemon.http.named_part import NamedPart
 from edgead.daemon.http.problems import problems
-from edgead.daemon.http.schemas import Done, PipelineAnswer
+from edgead.daemon.http.schemas import Done, GoodScoresAnswer, PipelineAnswer
 from edgead.daemon.http.status import pipeline_answer
 from edgead.types import NO_PART
 
@@ -40,6 +40,12 @@ class Models(BaseModel):
 
 class SelfTest(BaseModel):
     result: dict[str, Any]
+
+
+@routes.get("/good-scores")
+def good_scores(name: str, pipeline: Pipeline) -> GoodScoresAnswer:
+    """Give the scores of the good images that thresholds come from, each by what had not learnt it."""
+    return GoodScoresAnswer.model_validate(pipeline.good_scores())
 
 
 @routes.put("/thresholds")

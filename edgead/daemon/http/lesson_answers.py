@@ -10,6 +10,8 @@ from pydantic import Field
 from edgead.daemon.http.schemas import Answer, Number
 from edgead.types import Decision
 
+_SCALED = "Its score where 0 is the typical good part and 100 the limit; null where there is no such scale."
+
 
 class CountsAnswer(Answer):
     images: int
@@ -21,6 +23,7 @@ class JudgedPartAnswer(Answer):
     verdict: Annotated[str, Field(description="Id of the verdict whose part it is.")]
     role: Annotated[Literal["taught", "held out", "bad"], Field(description="Why it is in the lesson.")]
     of_limit: Annotated[Number, Field(description="Its score beside the reject threshold; above 1 it is rejected.")]
+    scaled_score: Annotated[Number, Field(description=_SCALED)] = None
     decision: Decision
     good_above: Annotated[
         int, Field(description="Good images of the thresholds that score as high: so many would go too.")
@@ -38,6 +41,7 @@ class JudgementAnswer(Answer):
     bad: CountsAnswer
     good: Annotated[CountsAnswer, Field(description="Held-out good images that the thresholds come from.")]
     golden_scores: list[Number]
+    typical_score: Annotated[Number, Field(description="Median score of `good`.")] = None
     parts: list[JudgedPartAnswer]
 
 
@@ -51,6 +55,7 @@ class ComparisonAnswer(Answer):
 class DoubtAnswer(Answer):
     verdict: str
     of_limit: Number
+    scaled_score: Annotated[Number, Field(description=_SCALED)] = None
     doubt: Annotated[str, Field(description="Why it may show no good part.")]
 
 

@@ -88,6 +88,14 @@ class PipelineAnswer(Answer):
     on_request: Annotated[bool, Field(description="The trigger takes requests.")] = False
 
 
+class GoodScoresAnswer(Answer):
+    typical_score: Annotated[Number, Field(description="Their median; null where there are none.")]
+    good_scores: Annotated[list[Number], Field(description="Ascending.")]
+    false_reject_rates: Annotated[
+        list[Number], Field(description="Of a limit at or above so many of them: none, the first, and so on to all.")
+    ]
+
+
 class SinkAnswer(Answer):
     """A sink and the queue before it."""
 
@@ -180,6 +188,9 @@ class VerdictAnswer(Answer):
     image_score: Number
     threshold: Number
     review_threshold: Number
+    typical_score: Annotated[
+        Number, Field(description="Median score of the good parts of the thresholds; null where none are known.")
+    ] = None
     decision: Decision
     p_value: Annotated[Number, Field(description="Of a score as high or higher for a good part, at most.")] = None
     kind: Annotated[str | None, Field(description="Of its defect, in the model's words.")] = None

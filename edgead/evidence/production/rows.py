@@ -31,7 +31,7 @@ COLUMNS = {
     "batch": "text",
     "recipe": "text",
     "decision": "text",
-    **dict.fromkeys(("image_score", "threshold", "review_threshold", "p_value"), "number"),
+    **dict.fromkeys(("image_score", "threshold", "review_threshold", "typical_score", "p_value"), "number"),
     "kind": "text",
     "model": "text",
     "boxes": "text",

@@ -26,6 +26,7 @@ from edgead.images.overlay import draw_heat
 from edgead.learning.commission.checks import find_blurred, sharpness
 from edgead.learning.commission.collect import Collected
 from edgead.learning.commission.from_images import Commissioned, CommissionPlan, commission_images
+from edgead.types import scaled_score
 
 _LOWEST_PRIORITY = 19
 _MAP_PX = 960
@@ -93,8 +94,9 @@ def _shown(done: Commissioned, images: Path, folder: Path, progress: Any) -> dic
             verdict = detector.predict_left_out(image, fold)
             fastest_ms = min(fastest_ms, (time.perf_counter_ns() - begin_ns) / 1e6)
             write_image(folder / MAPS / f"{Path(name).stem}.jpg", _small(draw_heat(image, verdict)))
-            percent = 100 * verdict.image_score / limits.reject
-            parts.append({"name": name, "percent": percent, "odd": name in odd, "learnt": name not in done.odd})
+            score = verdict.image_score
+            part = {"name": name, "score": score, "odd": name in odd, "learnt": name not in done.odd}
+            parts.append({**part, "scaled_score": scaled_score(score, limits.typical, limits.reject)})
             progress("draw heat maps", number, len(done.folds))
     training = done.artifact.manifest.training
     return {
@@ -103,7 +105,7 @@ def _shown(done: Commissioned, images: Path, folder: Path, progress: Any) -> dic
         "false_reject_rate": limits.false_reject_rate,
         "frame_ms": fastest_ms,
         "blurred": done.collected.blurred,
-        "parts": sorted(parts, key=lambda part: (not part["odd"], -part["percent"])),
+        "parts": sorted(parts, key=lambda part: (not part["odd"], -part["score"])),
     }
 
 

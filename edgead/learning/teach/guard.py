@@ -26,6 +26,7 @@ from edgead.images.files import load_image, write_image
 from edgead.images.overlay import draw_overlay
 from edgead.images.sheet import contact_sheet
 from edgead.learning.blind import MOST, OTHER_PRODUCT
+from edgead.types import score_texts
 
 # There a quarter more light, half of it, another colour, light from the side, or out of focus stay below 1.2; a missing
 # hole lies above. So do a reflection and clipped exposure, which change one place as a defect does; and half of the
@@ -64,14 +65,17 @@ class Offered:
     score: float
     limit: float
     doubt: str
+    typical: float | None = None
 
     def to_dict(self) -> dict[str, object]:
-        return {"image": str(self.path), "score": self.score, "limit": self.limit, "doubt": self.doubt}
+        scores = {"score": self.score, "typical": self.typical, "limit": self.limit}
+        return {"image": str(self.path), **scores, "doubt": self.doubt}
 
     @property
     def label(self) -> str:
         """Folder and name, and the score beside the limit."""
-        return f"{Path(*self.path.parts[-2:])}: {100 * self.score / self.limit:.0f} % of the limit"
+        score, limit = score_texts(self.score, self.limit, self.typical, self.limit)
+        return f"{Path(*self.path.parts[-2:])}: score {score} (limit {limit})"
 
 
 def examine(detector: Detector, paths: Sequence[Path], progress: Progress | None = None) -> list[Offered]:
@@ -84,7 +88,7 @@ def examine(detector: Detector, paths: Sequence[Path], progress: Progress | None
     offered = []
     for done, path in enumerate(paths, 1):
         measured = detector.measure(load_image(path))
-        offered.append(Offered(path, measured.image_score, limits.reject, doubt_of(measured, limits)))
+        offered.append(Offered(path, measured.image_score, limits.reject, doubt_of(measured, limits), limits.typical))
         if progress:
             progress(done, len(paths))
     high = [one for one in offered if one.score > LIKE_DEFECTS * one.limit]
@@ -109,8 +113,8 @@ def ratios(measured: Measurement, limits: Calibration) -> tuple[float, float]:
 
     Scores that are no distances, at or below 0 for good parts, have no ratios: both are 1.
     """
-    usual = float(np.median(limits.scores))
-    if usual <= 0 or limits.map_typical <= 0:
+    usual = limits.typical
+    if usual is None or usual <= 0 or limits.map_typical <= 0:
         return 1.0, 1.0
     everywhere = float(np.median(measured.anomaly_map)) / limits.map_typical
     return everywhere, measured.image_score / usual / max(everywhere, 1.0)

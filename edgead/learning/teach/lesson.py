@@ -13,7 +13,7 @@ from edgead.artifact.manifest import Calibration
 from edgead.detector import Detector
 from edgead.images.files import load_image
 from edgead.learning.teach.guard import LessonRefusedError
-from edgead.types import Decision
+from edgead.types import Decision, scaled_score, score_text
 
 Role = Literal["taught", "held out", "bad"]
 
@@ -35,16 +35,12 @@ class Counts:
         mean = sum(scores) / len(scores) if scores else None
         return cls(len(scores), rejects, flagged - rejects, mean)
 
-    def text(self) -> str:
-        if not self.images:
-            return "none"
-        review = f", {self.review} to review" if self.review else ""
-        return f"{self.reject} of {self.images} rejected{review}; mean score {self.mean_score:.4g}"
-
 
 @dataclass(frozen=True, slots=True)
 class JudgedPart:
     """One image of a lesson: why it is there, its score beside the limit, and what follows of it.
+
+    `scaled_score` is the score on the scale of `edgead.types.scaled_score`.
 
     `good_above` of the good images that thresholds come from score as high or higher: a limit that stops this part
     stops those as well.
@@ -54,6 +50,7 @@ class JudgedPart:
     role: Role
     score: float
     of_limit: float
+    scaled_score: float | None
     decision: Decision
     good_above: int
 
@@ -62,7 +59,7 @@ class JudgedPart:
 class Judgement:
     """What one graph says: thresholds, their rate, taught, held-out and bad images, golden scores.
 
-    `good` are the images that the thresholds come from.
+    `good` are the images that the thresholds come from, `typical_score` is the median of their scores.
     """
 
     reject_threshold: float
@@ -74,6 +71,19 @@ class Judgement:
     good: Counts
     golden_scores: list[float]
     parts: list[JudgedPart]
+    typical_score: float | None
+
+    def score_text(self, score: float) -> str:
+        return score_text(score, self.typical_score, self.reject_threshold)
+
+    def counts_text(self, counts: Counts) -> str:
+        if counts.mean_score is None:
+            return "none"
+        review = f", {counts.review} to review" if counts.review else ""
+        return f"{counts.reject} of {counts.images} rejected{review}; mean score {self.score_text(counts.mean_score)}"
+
+    def golden_text(self) -> str:
+        return ", ".join(map(self.score_text, self.golden_scores))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +108,7 @@ class Lesson:
         return asdict(self)
 
     def table(self) -> Table:
-        """Lay the report out for a terminal."""
+        """Lay the report out for a terminal; scores are on the scale of their own model, of which 100 is the limit."""
         table = Table(title=self.model, title_justify="left")
         for column in ("", "before", "after"):
             table.add_column(column)
@@ -106,23 +116,19 @@ class Lesson:
             after = self.after[name]
             graph = f" ({name})" if len(self.before) > 1 else ""
             rows = {
-                "taught parts": (before.taught.text(), after.taught.text()),
-                "held-out parts": (before.held_out.text(), after.held_out.text()),
-                "good parts of the thresholds": (before.good.text(), after.good.text()),
-                "golden scores": (_numbers(before.golden_scores), _numbers(after.golden_scores)),
-                "threshold": (f"{before.reject_threshold:.4g}", f"{after.reject_threshold:.4g}"),
+                "taught parts": (before.counts_text(before.taught), after.counts_text(after.taught)),
+                "held-out parts": (before.counts_text(before.held_out), after.counts_text(after.held_out)),
+                "good parts of the thresholds": (before.counts_text(before.good), after.counts_text(after.good)),
+                "golden scores, limit 100": (before.golden_text(), after.golden_text()),
+                "limit as a raw score": (f"{before.reject_threshold:.4g}", f"{after.reject_threshold:.4g}"),
             }
             if before.bad.images:
-                rows["bad parts"] = before.bad.text(), after.bad.text()
+                rows["bad parts"] = before.counts_text(before.bad), after.counts_text(after.bad)
             for label, (old, new) in rows.items():
                 table.add_row(label + graph, old, new)
         table.add_row("memory bank", f"{self.bank_rows} rows", f"{self.rows_added} of them new")
         table.add_row("covers patches within", f"{self.spacing:.3g}", f"{max(self.radius, self.spacing):.3g}")
         return table
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.4g}" for value in values)
 
 
 def judge(detector: Detector, images: Mapping[Role, Sequence[Path]]) -> Judgement:
@@ -148,6 +154,7 @@ def judge(detector: Detector, images: Mapping[Role, Sequence[Path]]) -> Judgemen
         counts(limits.scores),
         [detector.measure(load_image(path)).image_score for path in golden],
         parts,
+        limits.typical,
     )
 
 
@@ -155,7 +162,8 @@ def _judged(detector: Detector, limits: Calibration, path: Path, role: Role) -> 
     score = detector.measure(load_image(path)).image_score
     decision: Decision = "reject" if score > limits.reject else "review" if score > limits.review else "ok"
     above = sum(good >= score for good in limits.scores)
-    return JudgedPart(str(path), role, score, score / limits.reject, decision, above)
+    scaled = scaled_score(score, limits.typical, limits.reject)
+    return JudgedPart(str(path), role, score, score / limits.reject, scaled, decision, above)
 
 
 def refuse_escapes(before: Mapping[str, Judgement], after: Mapping[str, Judgement]) -> None:
@@ -167,7 +175,7 @@ def refuse_escapes(before: Mapping[str, Judgement], after: Mapping[str, Judgemen
             was, now = escapes[0]
             raise LessonRefusedError(
                 f"{len(escapes)} bad parts that are stopped now would be ok ({name}), and nothing was learnt: "
-                f"{Path(*Path(was.image).parts[-2:])} would fall from {100 * was.of_limit:.0f} to "
-                f"{100 * now.of_limit:.0f} % of the limit. Leave out the good parts that look like it, or take the "
-                "bad part back if it was good"
+                f"{Path(*Path(was.image).parts[-2:])} would fall from a score of {old.score_text(was.score)} to "
+                f"{after[name].score_text(now.score)}, of which 100 is the limit. Leave out the good parts that look "
+                "like it, or take the bad part back if it was good"
             )

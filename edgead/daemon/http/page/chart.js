@@ -1,6 +1,6 @@
 // The newest scores against the thresholds that they were judged by, drawn by hand on a canvas.
 
-import { WORDS, beyond, clock, limitShare, score, titleOf } from "./dom.js";
+import { WORDS, beyond, clock, scaled, scoreText, titleOf } from "./dom.js";
 import { locale, t } from "./words.js";
 
 const MOST = 300;
@@ -72,9 +72,9 @@ export class ScoreChart {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(`--${name}`).trim();
     const shown = this.verdicts.slice(-this.slots()).filter((verdict) => verdict.image_score != null);
-    // Per cent of the limit that each was judged by, where the limit is a number that scores can be a part of.
-    const relative = shown.length > 0 && limitShare(shown.at(-1)) !== null;
-    const level = (v, value) => (value == null || beyond(value) ? null : !relative ? value : v.threshold > 0 ? (100 * value) / v.threshold : null);
+    // On the scale that each was judged by, where there is one; below 0 lies what is more usual than the typical part.
+    const relative = shown.length > 0 && scaled(shown.at(-1).image_score, shown.at(-1)) !== null;
+    const level = (v, value) => (value == null || beyond(value) ? null : relative ? scaled(value, v) : value);
     const values = shown.flatMap((v) => [v.image_score, v.threshold, v.review_threshold].map((value) => level(v, value))).filter((value) => value !== null);
     if (!values.length) return;
     const ticks = niceTicks(Math.min(...values), Math.max(...values));
@@ -82,7 +82,7 @@ export class ScoreChart {
     // The newest is at the right edge, also when there are few.
     const x = (index) => EDGE.left + (index + Math.max(0, this.slots() - shown.length)) * this.step();
     const y = (value) => height - EDGE.bottom - ((value - low) / (high - low)) * (height - EDGE.top - EDGE.bottom);
-    this.grid(pen, ticks, y, colour, relative ? " %" : "");
+    this.grid(pen, ticks, y, colour);
     this.line(pen, shown, x, (v) => level(v, v.review_threshold), y, colour("review-text"), [6, 4]);
     this.line(pen, shown, x, (v) => level(v, v.threshold), y, colour("reject"), []);
     shown.forEach((verdict, index) => {
@@ -97,7 +97,7 @@ export class ScoreChart {
     this.describe(shown);
   }
 
-  grid(pen, ticks, y, colour, unit) {
+  grid(pen, ticks, y, colour) {
     const width = this.canvas.clientWidth;
     pen.font = `12px ${getComputedStyle(this.canvas).fontFamily}`;
     pen.textAlign = "right";
@@ -110,7 +110,7 @@ export class ScoreChart {
       pen.moveTo(EDGE.left, level);
       pen.lineTo(width - EDGE.right, level);
       pen.stroke();
-      pen.fillText(tick.toLocaleString(locale) + unit, EDGE.left - 8, level + 4);
+      pen.fillText(tick.toLocaleString(locale), EDGE.left - 8, level + 4);
     }
   }
 
@@ -139,7 +139,7 @@ export class ScoreChart {
     const text = t("The newest {number} scores: {reject} rejected, {review} for review, {ok} OK", { number: shown.length, reject: of("reject"), review: of("review"), ok: of("ok") });
     this.canvas.setAttribute("aria-label", text);
     const one = this.chosen;
-    this.caption.textContent = one ? [WORDS[one.decision], limitShare(one) ?? score(one.image_score), titleOf(one), clock(one.captured_at)].join(" · ") : text;
+    this.caption.textContent = one ? [WORDS[one.decision], scoreText(one), titleOf(one), clock(one.captured_at)].join(" · ") : text;
   }
 }
 

@@ -2,8 +2,7 @@
 
 import { post } from "./api.js";
 import { ask, nameField } from "./dialogs.js";
-import { by, el, ms, say } from "./dom.js";
-import { share } from "./marking.js";
+import { by, el, ms, say, scaledText } from "./dom.js";
 import { t } from "./words.js";
 
 const oneIn = (rate) => Math.round(1 / rate);
@@ -43,11 +42,10 @@ function words({ result, pipelines, next_rate, next_parts }) {
 function tile(view, draft, part) {
   const number = Number.parseInt(part.name, 10);
   const there = draft.images.includes(part.name);
-  const score = share(part.percent / 100);
   const why = part.odd && (part.learnt ? t("unlike the others; learnt") : t("unlike the others; not learnt"));
   const image = el("img", { src: `${view.path}/maps/${part.name}?of=${encodeURIComponent(draft.begun_at)}-${draft.revision}-${draft.result.learnt}`, alt: t("Heat map of part {number}", { number }), loading: "lazy" });
   const out = el("button", { type: "button", "data-needs": "engineer", "aria-label": t("Take part {number} out", { number }), onclick: () => view.remove(part.name) }, t("Take it out"));
-  return el("li", { "data-odd": part.odd }, there ? image : el("span", { class: "gone" }, t("taken out")), el("b", {}, score), el("span", { class: "muted" }, t("Part {number}", { number }), why && `: ${why}`), there && out);
+  return el("li", { "data-odd": part.odd }, there ? image : el("span", { class: "gone" }, t("taken out")), el("b", {}, t("score {score}", { score: scaledText(part.scaled_score) })), el("span", { class: "muted" }, t("Part {number}", { number }), why && `: ${why}`), there && out);
 }
 
 function go(view, draft) {

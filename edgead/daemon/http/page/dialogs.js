@@ -1,12 +1,11 @@
 // What is asked before something is changed. The name that stands in the audit is remembered by the browser.
 
-import { get, me, post, put } from "./api.js";
-import { el, score, toast } from "./dom.js";
+import { get, me, post } from "./api.js";
+import { el, toast } from "./dom.js";
 import { driftReason } from "./reasons.js";
 import { t } from "./words.js";
 
 const NAME = "edgead-name";
-const FORESEEN_EVERY_MS = 500;
 export const remembered = () => localStorage.getItem(NAME) || "";
 
 let onChanged = () => {};
@@ -51,61 +50,6 @@ export function ask({ title, lead, fields, action, danger = false, send, done })
   document.body.append(box);
   box.showModal();
   return box;
-}
-
-// `verdicts` gives the newest ones: the line goes on, and a page just opened may not have them yet.
-export function changeThresholds(pipeline, verdicts) {
-  if (!pipeline?.thresholds) return;
-  const { review, reject } = pipeline.thresholds;
-  const shown = (value) => String(Number(value.toPrecision(6)));
-  const field = (name, label, value) => el("div", {}, el("label", { for: name }, label), el("input", { id: name, name, type: "number", step: "any", required: true, value: shown(value) }));
-  const preview = el("p", { class: "preview", "aria-live": "polite" });
-  const box = ask({
-    title: t("Thresholds of {pipeline}", { pipeline: pipeline.name }),
-    lead: t("They hold from the next part on, and after a restart."),
-    fields: [el("div", { class: "row" }, field("review", t("Review above"), review), field("reject", t("Reject above"), reject)), preview, nameField()],
-    action: t("Continue"),
-    send: (values) => {
-      // What was not touched stays exactly as it is, also where its digits were too many to show.
-      const meant = (text, before) => (text === shown(before) ? before : Number(text));
-      const asked = { review: meant(values.review, review), reject: meant(values.reject, reject), by: values.by };
-      if (asked.review === review && asked.reject === reject) throw new Error(t("Both thresholds are as they were"));
-      if (asked.review > asked.reject) throw new Error(t("The review threshold may not lie above the reject threshold"));
-      confirmThresholds(pipeline, asked);
-    },
-  });
-  const foresee = () => {
-    const [low, high] = ["review", "reject"].map((name) => Number(box.querySelector(`[name=${name}]`).value));
-    const text = foreseen(verdicts(), low, high);
-    if (preview.textContent !== text) preview.textContent = text;
-  };
-  box.addEventListener("input", foresee);
-  const again = setInterval(foresee, FORESEEN_EVERY_MS);
-  box.addEventListener("close", () => clearInterval(again));
-  foresee();
-}
-
-function foreseen(verdicts, review, reject) {
-  if (!verdicts.length) return t("There are no scores yet to compare with.");
-  const rejected = verdicts.filter((verdict) => verdict.image_score > reject).length;
-  const reviewed = verdicts.filter((verdict) => verdict.image_score > review && verdict.image_score <= reject).length;
-  const were = (decision) => verdicts.filter((verdict) => verdict.decision === decision).length;
-  const numbers = { parts: verdicts.length, rejected, reviewed, rejectedBefore: were("reject"), reviewedBefore: were("review") };
-  return t("Of the newest {parts} parts, {rejected} would be rejected (were: {rejectedBefore}) and {reviewed} sent to review (were: {reviewedBefore}).", numbers);
-}
-
-function confirmThresholds(pipeline, asked) {
-  const changed = (before, after) => (before === after ? t("stays {value}", { value: score(before) }) : [el("del", {}, score(before)), " \u2192 ", el("ins", {}, score(after))]);
-  const line = (label, before, after) => el("p", { class: "change" }, `${label} `, changed(before, after));
-  ask({
-    title: t("Change the thresholds of {pipeline}?", { pipeline: pipeline.name }),
-    lead: t("Every part from now on is judged by them. {who} stands in the list of changes.", { who: asked.by }),
-    fields: [line(t("Review above"), pipeline.thresholds.review, asked.review), line(t("Reject above"), pipeline.thresholds.reject, asked.reject)],
-    action: t("Change thresholds"),
-    danger: true,
-    send: () => put(`/api/pipelines/${pipeline.name}/thresholds`, asked),
-    done: t("Thresholds changed"),
-  });
 }
 
 export function markFalseReject(verdict) {

@@ -77,12 +77,24 @@ export function score(value) {
   return (value !== 0 && (size >= 1e6 || size < 1e-3) ? SMALL : DIGITS).format(value);
 }
 
-// How near a score is to the reject threshold that it was judged by; null where that says nothing.
-// Never rounded across the limit: 100 % has passed, 101 % has not.
-export function limitShare({ image_score: value, threshold }) {
-  if (value == null || threshold == null || threshold <= 0 || beyond(threshold)) return null;
-  const share = Math.round((100 * value) / threshold);
-  return `${(value > threshold ? Math.max(share, 101) : Math.min(share, 100)).toLocaleString(locale)} %`;
+// A score where 0 is the typical good part and 100 the limit that it was judged by; null where there is no such scale.
+export function scaled(value, { typical_score: typical, threshold: limit }) {
+  if (value == null || typical == null || limit == null || beyond(limit) || !(limit > typical)) return null;
+  return (100 * (value - typical)) / (limit - typical);
+}
+
+// Whole, never below 0, and never rounded onto the limit: 100 has passed, 100.2 has not.
+export function scaledText(value) {
+  if (value == null) return "—";
+  let places = 0;
+  while (value !== 100 && Number(value.toFixed(places)) === 100 && places < 15) places += 1;
+  return Math.max(0, value).toLocaleString(locale, { maximumFractionDigits: places, useGrouping: false });
+}
+
+// A verdict's score as people read it: raw where there is no scale.
+export function scoreText(verdict) {
+  const value = scaled(verdict.image_score, verdict);
+  return value === null ? score(verdict.image_score) : scaledText(value);
 }
 
 export const decimal = (value, places) => value.toLocaleString(locale, { minimumFractionDigits: places, maximumFractionDigits: places });

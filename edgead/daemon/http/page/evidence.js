@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { anotherKind } from "./dialogs.js";
-import { badge, by, el, kindOf, limitShare, ms, reveal, score, stamp, titleOf, toast } from "./dom.js";
+import { badge, by, el, kindOf, ms, reveal, scaled, score, scoreText, stamp, titleOf, toast } from "./dom.js";
 import { inKiosk } from "./kiosk.js";
 import { OPINIONS, markButtons, markNote, opinionOf, recentImage } from "./marking.js";
 import { t } from "./words.js";
@@ -75,7 +75,7 @@ export class EvidenceView {
       "li", {},
       el("button", { "data-link": linkTo(verdict), "aria-current": linkTo(verdict) === this.chosen ? "true" : null, onclick: () => (location.hash = linkTo(verdict)) },
         badge(verdict.decision),
-        el("span", { class: "score-of" }, limitShare(verdict) ?? score(verdict.image_score)),
+        el("span", { class: "score-of" }, scoreText(verdict)),
         el("span", { class: "about" }, about),
         el("time", { datetime: verdict.captured_at }, stamp(verdict.captured_at)),
       ),
@@ -159,8 +159,8 @@ function detail(verdict) {
 }
 
 function scoreOf(verdict) {
-  const share = limitShare(verdict);
-  return share ? t("{share} of the limit", { share }) : t("score {score}", { score: score(verdict.image_score) });
+  const said = { score: scoreText(verdict) };
+  return scaled(verdict.image_score, verdict) === null ? t("score {score}", said) : t("score {score} (limit 100)", said);
 }
 
 function images(verdict) {
@@ -204,7 +204,7 @@ function facts(verdict) {
     [t("Serial number"), verdict.serial || null],
     [t("Batch"), verdict.batch || null],
     [t("Recipe"), verdict.recipe || null],
-    [t("Score"), score(verdict.image_score)],
+    [t("Raw score"), score(verdict.image_score)],
     [t("Review above"), score(verdict.review_threshold)],
     [t("Reject above"), score(verdict.threshold)],
     [t("Kind"), kindOf(verdict) && el("a", { href: `#kinds/${verdict.pipeline}/${encodeURIComponent(kindOf(verdict))}` }, kindOf(verdict))],

@@ -2,7 +2,7 @@
 
 import { fetchImage, get } from "./api.js";
 import { mergeKind, renameKind, splitKind } from "./dialogs.js";
-import { by, count, el, limitShare, percent, score, stamp, toast } from "./dom.js";
+import { by, count, el, percent, scoreText, stamp, toast } from "./dom.js";
 import { linkTo } from "./evidence.js";
 import { drawPositions } from "./positions.js";
 import { t } from "./words.js";
@@ -154,6 +154,6 @@ function thumb(verdict) {
   const about = [el("span", {}, verdict.shown_kind ?? t("without a kind")), verdict.false_reject && el("span", { class: "marked" }, t("false reject"))];
   return el(
     "li", {},
-    el("button", { onclick: () => (location.hash = linkTo(verdict)) }, image, el("span", { class: "about" }, about), el("span", { class: "muted" }, `${stamp(verdict.captured_at)} · ${limitShare(verdict) ?? score(verdict.image_score)}`)),
+    el("button", { onclick: () => (location.hash = linkTo(verdict)) }, image, el("span", { class: "about" }, about), el("span", { class: "muted" }, `${stamp(verdict.captured_at)} · ${scoreText(verdict)}`)),
   );
 }

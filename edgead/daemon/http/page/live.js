@@ -2,13 +2,13 @@
 
 import { get, post } from "./api.js";
 import { ScoreChart } from "./chart.js";
-import { changeThresholds } from "./dialogs.js";
-import { badge, by, clock, count, el, kindOf, limitShare, say, score, titleOf, toast } from "./dom.js";
+import { badge, by, clock, count, el, kindOf, say, scoreText, titleOf, toast } from "./dom.js";
 import { LiveImage } from "./live_image.js";
 import { showLatency } from "./live_latency.js";
 import { RejectStrip } from "./live_rejects.js";
 import { Tiles } from "./live_tiles.js";
 import { showVerdict } from "./live_verdict.js";
+import { changeThresholds } from "./thresholds.js";
 import { t } from "./words.js";
 
 const LISTED = 60;
@@ -36,7 +36,7 @@ export class LiveView {
       show: (verdict) => this.show(verdict),
     });
     by("fire").addEventListener("click", () => this.fire());
-    by("change-thresholds").addEventListener("click", () => changeThresholds(this.state(), () => this.verdicts));
+    by("change-thresholds").addEventListener("click", () => changeThresholds(this.state()));
   }
 
   state() {
@@ -120,7 +120,7 @@ export class LiveView {
       "li", {},
       el("button", { onclick: () => this.open(verdict) },
         badge(verdict.decision),
-        el("span", { class: "score-of" }, limitShare(verdict) ?? score(verdict.image_score)),
+        el("span", { class: "score-of" }, scoreText(verdict)),
         el("span", { class: "about" }, [kindOf(verdict, this.names), titleOf(verdict)].filter(Boolean).join(" · ")),
         el("time", { datetime: verdict.captured_at }, clock(verdict.captured_at)),
       ),

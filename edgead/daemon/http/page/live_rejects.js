@@ -1,7 +1,7 @@
 // The last rejects of a pipeline as a strip of images: a fast line shows each for a moment only.
 
 import { get } from "./api.js";
-import { WORDS, by, clock, el, icon, kindOf, limitShare, titleOf, toast } from "./dom.js";
+import { WORDS, by, clock, el, icon, kindOf, scoreText, titleOf, toast } from "./dom.js";
 import { t } from "./words.js";
 
 const MOST = 8;
@@ -62,7 +62,7 @@ export class RejectStrip {
 
   item(verdict, shown) {
     const source = imageOf(verdict);
-    const about = [limitShare(verdict), kindOf(verdict, this.names)].filter(Boolean).join(" · ");
+    const about = [scoreText(verdict), kindOf(verdict, this.names)].filter(Boolean).join(" · ");
     const image = source ? el("img", { src: source, alt: "" }) : el("span", { class: "no-thumb" }, icon("reject"));
     const label = [WORDS.reject, titleOf(verdict), about, clock(verdict.captured_at)].filter(Boolean).join(", ");
     const isNew = Date.now() - (verdict.heard ?? 0) < NEW_MS;

@@ -1,6 +1,6 @@
 // What stands large: the verdict as a surface in its colour, with its shape and its word, and how near the score is to the limit.
 
-import { WORDS, beyond, by, count, el, kindOf, limitShare, percent, say, score, span, titleOf } from "./dom.js";
+import { WORDS, beyond, by, count, el, kindOf, percent, say, scaled, score, scoreText, span, titleOf } from "./dom.js";
 import { t } from "./words.js";
 
 const OLD_S = 3;
@@ -27,25 +27,26 @@ export function showVerdict(shown) {
   box.style.setProperty("--letters", word.length);
   say(by("verdict-note"), note);
   const judged = look === verdict?.decision;
-  const share = judged ? limitShare(verdict) : null;
+  const level = judged ? scaled(verdict.image_score, verdict) : null;
   by("score").parentElement.hidden = !judged;
-  say(by("score"), share ?? score(verdict?.image_score));
-  say(by("score-unit"), share === null ? t("score") : t("of the limit"));
-  showGauge(share === null ? null : verdict);
+  say(by("score"), judged ? scoreText(verdict) : "");
+  say(by("score-unit"), level === null ? t("score") : t("limit 100"));
+  showGauge(level, verdict);
   showTally(state);
   showDetails(state, verdict);
 }
 
-function showGauge(verdict) {
+function showGauge(level, verdict) {
   const gauge = by("gauge");
-  gauge.hidden = verdict === null;
+  gauge.hidden = level === null;
   if (gauge.hidden) return;
-  const most = Math.max(verdict.threshold * 1.5, verdict.image_score * 1.05);
+  const most = Math.max(150, level * 1.05);
   const place = (value) => `${Math.min(100, Math.max(0, (100 * value) / most))}%`;
-  gauge.querySelector(".reach").style.width = place(verdict.image_score);
-  gauge.querySelector(".mark.review").hidden = beyond(verdict.review_threshold);
-  gauge.querySelector(".mark.review").style.left = place(verdict.review_threshold);
-  gauge.querySelector(".mark.reject").style.left = place(verdict.threshold);
+  const review = scaled(verdict.review_threshold, verdict);
+  gauge.querySelector(".reach").style.width = place(level);
+  gauge.querySelector(".mark.review").hidden = review === null || beyond(verdict.review_threshold);
+  gauge.querySelector(".mark.review").style.left = place(review);
+  gauge.querySelector(".mark.reject").style.left = place(100);
 }
 
 function showTally(state) {

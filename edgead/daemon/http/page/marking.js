@@ -2,20 +2,13 @@
 
 import { get, post } from "./api.js";
 import { ask, markFalseReject, nameField } from "./dialogs.js";
-import { badge, clock, el, limitShare, stamp, titleOf, toast } from "./dom.js";
+import { badge, clock, el, stamp, titleOf, toast } from "./dom.js";
 import { t } from "./words.js";
 
 const LISTED = 8;
 
 export const opinionOf = (verdict) => verdict.mark?.verdict ?? null;
 export const OPINIONS = { good: t("marked good"), bad: t("marked bad") };
-
-// A score beside the limit: people know what 97 % means, whatever the model's numbers are.
-export function share(of_limit) {
-  const shown = limitShare({ image_score: of_limit, threshold: 1 });
-  return shown == null ? "—" : t("{share} of the limit", { share: shown });
-}
-export const ofLimit = (verdict) => (verdict.threshold > 0 ? verdict.image_score / verdict.threshold : null);
 
 // The best image of a verdict that there is, small where it is made for that.
 export function thumb(verdict) {

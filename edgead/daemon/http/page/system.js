@@ -1,9 +1,10 @@
 // Cameras, pipelines, sinks and the store: their states with the reason, and what they count.
 
 import { get, post } from "./api.js";
-import { acceptDrift, changeModel, changeThresholds, rollBack } from "./dialogs.js";
+import { acceptDrift, changeModel, rollBack } from "./dialogs.js";
 import { STATES, by, count, decimal, el, grade, score, span, stamp, stateBadge, toast } from "./dom.js";
 import { cameraReason, driftReason, imagesAre } from "./reasons.js";
+import { changeThresholds } from "./thresholds.js";
 import { t } from "./words.js";
 
 export class SystemView {
@@ -104,7 +105,7 @@ function pipelineCard(pipeline) {
     ],
     [
       el("button", { "data-needs": "operate", onclick: (event) => selfTest(pipeline, event.target) }, t("Self-test")),
-      limits && el("button", { "data-needs": "engineer", onclick: () => changeThresholds(pipeline, []) }, t("Thresholds")),
+      limits && el("button", { "data-needs": "engineer", onclick: () => changeThresholds(pipeline) }, t("Thresholds")),
       el("button", { "data-needs": "engineer", onclick: () => openModels(pipeline) }, t("Change model")),
       pipeline.drift?.state === "warning" && el("button", { "data-needs": "engineer", onclick: () => acceptDrift(pipeline) }, t("Accept drift")),
       pipeline.can_roll_back && el("button", { "data-needs": "engineer", onclick: () => rollBack(pipeline) }, t("Roll back")),

@@ -2,9 +2,9 @@
 
 import { get, post } from "./api.js";
 import { ask, nameField, rollBack } from "./dialogs.js";
-import { badge, by, el, say, score, span, stamp, titleOf, toast } from "./dom.js";
+import { badge, by, el, say, scaled, scaledText, score, scoreText, span, stamp, titleOf, toast } from "./dom.js";
 import { linkTo } from "./evidence.js";
-import { ofLimit, share, thumb } from "./marking.js";
+import { thumb } from "./marking.js";
 import { t } from "./words.js";
 
 const MOST = 200;
@@ -132,7 +132,7 @@ export class TeachView {
   refusal(lesson) {
     if (!lesson.doubtful.length) return [el("p", { class: "form-error", role: "alert" }, lesson.reason)];
     const lead = t("Parts that stand far from anything good: {number}. Nothing was learnt.", { number: lesson.doubtful.length });
-    const rows = lesson.doubtful.map(({ verdict, of_limit, doubt }) => this.row(verdict, share(of_limit), doubt));
+    const rows = lesson.doubtful.map(({ verdict, scaled_score, doubt }) => this.row(verdict, scoreWords(scaled_score), doubt));
     return [el("p", { class: "form-error", role: "alert" }, lead), el("ol", { class: "lesson-parts" }, rows), el("p", {}, this.sheet(lesson))];
   }
 
@@ -147,7 +147,7 @@ export class TeachView {
 
   comparison(report, precision, named) {
     const [before, after] = [report.before[precision], report.after[precision]];
-    const golden = ({ golden_scores, reject_threshold }) => golden_scores.map((value) => `${Math.round((100 * value) / reject_threshold)} %`).join(", ");
+    const golden = ({ golden_scores, typical_score, reject_threshold: threshold }) => golden_scores.map((value) => scaledText(scaled(value, { typical_score, threshold }))).join(", ");
     const percent = (value) => `${Number((100 * value).toPrecision(2))} %`;
     const rows = [
       [t("Learnt parts"), counts(before.taught), counts(after.taught)],
@@ -155,7 +155,7 @@ export class TeachView {
       [t("Bad parts"), counts(before.bad), counts(after.bad)],
       [t("Good images that the limit comes from"), counts(before.good), counts(after.good)],
       [t("Good parts rejected, at most"), percent(before.false_reject_rate), percent(after.false_reject_rate)],
-      [t("Golden images, of the limit"), golden(before), golden(after)],
+      [t("Golden images, of which 100 is the limit"), golden(before), golden(after)],
       [t("Reject above"), score(before.reject_threshold), `${score(after.reject_threshold)} (${percent(after.reject_threshold / before.reject_threshold)})`],
       [t("Review above"), score(before.review_threshold), score(after.review_threshold)],
     ];
@@ -173,7 +173,7 @@ export class TeachView {
   }
 
   changed(before, after, images) {
-    const text = `${share(before.of_limit)} → ${share(after.of_limit)}`;
+    const text = `${scoreWords(before.scaled_score)} → ${scaledText(after.scaled_score)}`;
     const missed = after.role === "bad" && after.decision === "ok";
     const note = missed ? t("still passes: a limit that stops it stops {number} of {all} good images as well", { number: after.good_above, all: images }) : null;
     return this.row(after.verdict, [ROLES[after.role], " · ", text], note, [badge(before.decision), el("span", { "aria-hidden": "true" }, "→"), badge(after.decision)]);
@@ -214,6 +214,8 @@ export class TeachView {
   }
 }
 
+const scoreWords = (value) => t("score {score}", { score: scaledText(value) });
+
 function choiceWords(number) {
   if (number < 2) return number ? t("Teach 1 part") : t("Teach");
   return t("Teach {number} parts", { number });
@@ -226,7 +228,7 @@ function goodPart(part) {
 
 function facts(part) {
   const lossy = !part.images.length ? t("no image is kept") : part.images.includes("frame.png") ? null : t("JPEG only");
-  return [badge(part.decision), el("span", { class: "muted" }, [share(ofLimit(part)), stamp(part.captured_at), lossy].filter(Boolean).join(" · ")), el("span", { class: "muted about" }, [part.mark?.by, part.mark?.note].filter(Boolean).join(": "))];
+  return [badge(part.decision), el("span", { class: "muted" }, [t("score {score}", { score: scoreText(part) }), stamp(part.captured_at), lossy].filter(Boolean).join(" · ")), el("span", { class: "muted about" }, [part.mark?.by, part.mark?.note].filter(Boolean).join(": "))];
 }
 
 function counts({ images, reject, review }) {

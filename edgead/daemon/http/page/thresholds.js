@@ -1,0 +1,140 @@
+// The limit of a pipeline on a slider: what it would reject and find among parts of which that is known, then the question.
+
+import { get, put } from "./api.js";
+import { ask, nameField } from "./dialogs.js";
+import { el, scaled, scaledText, score, toast } from "./dom.js";
+import { t } from "./words.js";
+
+const NEWEST = 200; // parts of the line, and parts marked bad
+const MOST = 300; // of the slider, where 100 is the limit in force
+
+// Numbers in a field have few digits; one that says what it said before means exactly that.
+const shown = (value) => String(Number(value.toPrecision(6)));
+const meant = (text, before) => (text === shown(before) ? before : Number(text));
+
+export async function changeThresholds(pipeline) {
+  if (!pipeline?.thresholds) return;
+  try {
+    const known = await knownParts(pipeline);
+    if (!document.querySelector("dialog")) open(pipeline, known);
+  } catch (problem) {
+    toast(problem.message, true);
+  }
+}
+
+// Scores of another model say nothing of this one's limit.
+async function knownParts({ name, model_sha256: model }) {
+  const asked = encodeURIComponent(name);
+  const scores = ({ verdicts }) => verdicts.filter((verdict) => verdict.model === model && verdict.image_score != null).map((verdict) => verdict.image_score);
+  const [good, newest, bad] = await Promise.all([
+    get(`/api/pipelines/${asked}/good-scores`),
+    get(`/api/verdicts?limit=${NEWEST}&pipeline=${asked}`).then(scores),
+    get(`/api/verdicts?limit=${NEWEST}&mark=bad&pipeline=${asked}`).then(scores),
+  ]);
+  return { good, newest, bad };
+}
+
+function open(pipeline, known) {
+  const { review, reject } = pipeline.thresholds;
+  const scale = { typical_score: known.good.typical_score, threshold: reject };
+  const slides = scaled(reject, scale) !== null;
+  const number = (name, value) => el("input", { id: name, name, type: "number", step: "any", required: true, value: shown(value) });
+  const fields = { review: number("review", review), reject: number("reject", reject) };
+  const slider = el("input", { id: "limit", type: "range", min: "0", max: String(MOST), value: "100" });
+  const level = el("output", { for: "limit" });
+  const banded = el("input", { id: "banded", type: "checkbox", checked: review !== reject });
+  const ofReview = el("div", {}, el("label", { for: "review" }, t("Review above the raw score")), fields.review);
+  const compared = el("tbody", { "aria-live": "polite" });
+  const limits = () => {
+    const now = meant(fields.reject.value, reject);
+    return { reject: now, review: banded.checked ? meant(fields.review.value, review) : now };
+  };
+  const show = () => {
+    const asked = limits();
+    ofReview.hidden = !banded.checked;
+    fields.review.disabled = !banded.checked;
+    if (slides) {
+      level.textContent = scaledText(scaled(asked.reject, scale));
+      slider.setAttribute("aria-valuetext", level.textContent);
+    }
+    compared.replaceChildren(...rows(known, pipeline.thresholds, asked));
+  };
+  slider.addEventListener("input", () => {
+    const { typical_score: typical } = scale;
+    const asked = slider.value === "100" ? reject : typical + (slider.value / 100) * (reject - typical);
+    fields.reject.value = shown(asked);
+    fields.review.value = shown(Math.min(review, asked));
+    show();
+  });
+  fields.reject.addEventListener("input", () => {
+    if (slides) slider.value = Math.round(scaled(limits().reject, scale));
+    show();
+  });
+  fields.review.addEventListener("input", show);
+  banded.addEventListener("input", show);
+  const head = ["", t("rejected now"), t("rejected then")].map((text) => el("th", { scope: "col" }, text));
+  ask({
+    title: t("Thresholds of {pipeline}", { pipeline: pipeline.name }),
+    lead: t("They hold from the next part on, and after a restart."),
+    fields: [
+      slides && el("p", { class: "limit" }, el("label", { for: "limit" }, t("Limit")), level, slider, el("span", { class: "muted" }, t("0 is the typical good part, 100 the limit in force"))),
+      el("table", { class: "comparison preview" }, el("thead", {}, el("tr", {}, head)), compared),
+      el("div", { class: "row" }, el("div", {}, el("label", { for: "reject" }, t("Reject above the raw score")), fields.reject), ofReview),
+      el("label", { class: "check" }, banded, t("Another limit, for review")),
+      nameField(),
+    ],
+    action: t("Continue"),
+    send: ({ by }) => {
+      const asked = { ...limits(), by };
+      if (asked.review === review && asked.reject === reject) throw new Error(t("Both thresholds are as they were"));
+      if (asked.review > asked.reject) throw new Error(t("The review threshold may not lie above the reject threshold"));
+      confirm(pipeline, asked, scale);
+    },
+  });
+  show();
+}
+
+// What is known of good parts, of the line, and of bad parts: under the limits in force, and under those of the form.
+function rows({ good, newest, bad }, before, after) {
+  const tally = (scores, limits) => {
+    if (!scores.length) return t("none yet");
+    const above = (limit) => scores.filter((value) => value > limit).length;
+    const [reject, stopped] = [above(limits.reject), above(limits.review)];
+    const text = t("{reject} of {all}", { reject, all: scores.length });
+    return stopped > reject ? `${text}, ${t("{review} to review", { review: stopped - reject })}` : text;
+  };
+  const expected = ({ reject }) => {
+    const rate = good.false_reject_rates[good.good_scores.filter((value) => value <= reject).length];
+    return t("about 1 in {number}", { number: Math.floor(1 / rate + 1e-9) });
+  };
+  const row = (name, text) => {
+    const [old, now] = [text(before), text(after)];
+    return el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, old), el("td", { class: old === now ? null : "differs" }, now));
+  };
+  return [
+    good.good_scores.length && row(t("Expected of good parts"), expected),
+    row(t("Good images that were not learnt"), (limits) => tally(good.good_scores, limits)),
+    row(t("Newest parts of the line"), (limits) => tally(newest, limits)),
+    row(t("Parts marked bad"), (limits) => tally(bad, limits)),
+  ].filter(Boolean);
+}
+
+function confirm(pipeline, asked, scale) {
+  const { review, reject } = pipeline.thresholds;
+  const changed = (before, after) => (before === after ? t("stays {value}", { value: before }) : [el("del", {}, before), " \u2192 ", el("ins", {}, after)]);
+  const line = (label, before, after) => el("p", { class: "change" }, `${label} `, changed(before, after));
+  const level = scaled(asked.reject, scale);
+  ask({
+    title: t("Change the thresholds of {pipeline}?", { pipeline: pipeline.name }),
+    lead: t("Every part from now on is judged by them. {who} stands in the list of changes.", { who: asked.by }),
+    fields: [
+      level !== null && line(t("Limit"), scaledText(100), scaledText(level)),
+      line(t("Reject above"), score(reject), score(asked.reject)),
+      (review !== reject || asked.review !== asked.reject) && line(t("Review above"), score(review), score(asked.review)),
+    ],
+    action: t("Change thresholds"),
+    danger: true,
+    send: () => put(`/api/pipelines/${pipeline.name}/thresholds`, asked),
+    done: t("Thresholds changed"),
+  });
+}

@@ -1,0 +1,248 @@
+"""Limits that could be in force: what each would reject and find, on a slider and as a curve."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+
+import numpy as np
+
+from edgead.calibration.conformal import share_above
+from edgead.html.charts import Axis, Chart
+from edgead.html.pages import figure, table
+from edgead.metrics import Rate
+from edgead.report.findings import Findings
+from edgead.report.guarantee import percent
+from edgead.types import score_text
+
+_MOST = 150  # steps of the slider
+_LISTED = 8  # rows of the table, which needs no script
+_EXPECTED = "good parts expected to be rejected"
+_CALIBRATED, _GOOD, _FOUND = "good images of the calibration rejected", "good test images rejected", "defects found"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One limit: what it rejects, each by what had not learnt it; `types` are the defects found, by type."""
+
+    limit: float
+    calibrated: Rate | None
+    good: Rate
+    found: Rate
+    types: dict[str, Rate]
+
+
+def examine_limits(found: Findings) -> list[Step]:
+    """Count what limits would reject, from the typical good part to above every score, the one in force among them.
+
+    Each limit lies in the middle between two scores, with no more digits than tell it from both. There are at most
+    150; of more the ranks decide.
+    """
+    limits = found.calibration
+    good, defective = found.of(good=True), found.of(good=False)
+    scores = np.unique([*limits.scores, *(one.image_score for one in (*good, *defective))])
+    typical = limits.typical if limits.typical is not None else float(np.median(found.scores(good=True)))
+    scores = scores[scores >= min(typical, limits.reject)]
+    middles = [between(low, high) for low, high in pairwise([*scores, *_beyond(scores)])]
+    # The one that rejects what the limit in force does is that itself.
+    place = int(np.searchsorted(scores, limits.reject, side="right")) - 1
+    if 0 <= place < len(middles):
+        middles[place] = limits.reject
+    else:
+        middles, place = [limits.reject, *middles], 0
+    kept = sorted({place, *np.linspace(0, len(middles) - 1, min(_MOST, len(middles))).round().astype(int).tolist()})
+    return [_step(found, middles[index]) for index in kept]
+
+
+def between(low: float, high: float) -> float:
+    """The middle of two scores, with as few digits as keep it between them; a part of the lower one passes."""
+    middle = (low + high) / 2
+    shorter = (float(f"{middle:.{digits}g}") for digits in range(3, 17))
+    return next((value for value in shorter if low < value < high), low)
+
+
+def limits_section(found: Findings, model: str) -> str:
+    """Write the slider, what stands in its place without scripts, and the curve of escapes.
+
+    Parameters
+    ----------
+    found : Findings
+    model : str
+        As `edgead calibrate` is to be given it.
+    """
+    steps = examine_limits(found)
+    now = next(index for index, step in enumerate(steps) if step.limit == found.calibration.reject)
+    chart, places = escape_curve(found, steps, now)
+    names = [*([_EXPECTED, _CALIBRATED] if steps[now].calibrated else []), _GOOD, _FOUND]
+    names += [f"of these, {kind}" for kind in steps[now].types] if len(steps[now].types) > 1 else []
+    said = [
+        {
+            "scaled": _scaled(found, step),
+            "raw": f"{step.limit:.6g}",
+            "rows": _texts(found, step)[: len(names)],
+            "line": _command(found, model, step.limit),
+            "at": place,
+        }
+        for step, place in zip(steps, places, strict=True)
+    ]
+    rows = "".join(f"<tr><td>{escape(name)}</td><td></td></tr>" for name in names)
+    data = json.dumps({"now": now, "steps": said}).replace("<", "\\u003c")
+    slider = (
+        '<div id="limits" class="limits" hidden><p><label for="limit">Limit <output id="limit-scaled"></output></label>'
+        ' <span id="limit-raw"></span></p><input id="limit" type="range" min="0" step="1">'
+        f'<table>{rows}</table><p class="line"><code id="limit-line"></code> <button id="limit-copy" type="button">Copy'
+        "</button></p></div>"
+    )
+    caption = (
+        "Escapes against false rejects of the test set, a step at each limit. The band is the 95 % interval of the "
+        "escapes; the cross has both intervals at the limit in force."
+    )
+    caveat = (
+        "<p>What would be rejected and found at another limit. Good images of the calibration were each scored by what "
+        "had not learnt from them. A limit that is chosen by the defects of this test set looks better on it than on "
+        "the line: confirm it with other parts.</p>"
+    )
+    return (
+        f'{caveat}{_between_all(found, model)}<div class="grid">{slider}{figure(chart, caption)}</div>'
+        f"{_table(found, steps, now)}"
+        f'<script type="application/json" id="limit-steps">{data}</script><script>{_SCRIPT}</script>'
+    )
+
+
+def _between_all(found: Findings, model: str) -> str:
+    """What a limit between all good parts and all defects of the test set would be, where the one in force is none."""
+    good, defect = float(found.scores(good=True).max()), float(found.scores(good=False).min())
+    limits = found.calibration
+    if good <= limits.reject < defect:
+        return "<p>The limit in force makes no mistake on these test images.</p>"
+
+    def score(raw: float) -> str:
+        return f"{score_text(raw, limits.typical, limits.reject)} (raw {raw:.6g})"
+
+    said = f"The lowest defect scores {score(defect)}, the highest good part {score(good)}"
+    if defect <= good:
+        return f"<p>{said}: every limit makes a mistake on these test images.</p>"
+    line = escape(_command(found, model, between(good, defect)))
+    counts = f"{len(found.of(good=True))} good parts and {len(found.of(good=False))} defects"
+    return (
+        f"<p>{said}: a limit between would make no mistake on these test images. <code>{line}</code> sets it, but "
+        f"{counts} say little of the next ones.</p>"
+    )
+
+
+def escape_curve(found: Findings, steps: Sequence[Step], now: int) -> tuple[str, list[tuple[float, float]]]:
+    """Share of defects that pass over the share of good parts rejected, and where in the chart each step lies."""
+    rejected = [step.good.rate for step in steps]
+    escaped = [1 - step.found.rate for step in steps]
+    chart = Chart(
+        Axis(0, min(1.0, max(0.1, 1.05 * max(rejected))), "share of good parts rejected"),
+        Axis(0, 1.02, "share of defects that pass"),
+        f"Escapes against false rejects at {len(steps)} limits",
+    )
+    x = np.repeat(rejected, 2)[1:]
+    chart.band(x, *(np.repeat([1 - bound for bound in of], 2)[:-1] for of in _found_bounds(steps)), "good")
+    chart.line(x, np.repeat(escaped, 2)[:-1], "good")
+    at, (high, low) = steps[now], (1 - steps[now].found.low, 1 - steps[now].found.high)
+    chart.line([at.good.low, min(at.good.high, chart.x.high)], [escaped[now]] * 2, "warn")
+    chart.line([rejected[now]] * 2, [low, high], "warn")
+    chart.point(rejected[now], escaped[now], "warn", "in force")
+    chart.movable("limit-dot", rejected[now], escaped[now])
+    return chart.svg(), [chart.place(*point) for point in zip(rejected, escaped, strict=True)]
+
+
+def _found_bounds(steps: Sequence[Step]) -> tuple[list[float], list[float]]:
+    return [step.found.high for step in steps], [step.found.low for step in steps]
+
+
+def _step(found: Findings, limit: float) -> Step:
+    limits, rate = found.calibration, found.evaluation.rate_above
+    defects = found.of(good=False)
+    calibrated = [score > limit for score in limits.scores]
+    kinds = found.evaluation.kinds()
+    return Step(
+        limit,
+        Rate.of_groups(calibrated, limits.groups or None) if calibrated else None,
+        rate(found.of(good=True), limit),
+        rate(defects, limit),
+        {kind: rate([one for one in defects if one.image.defect == kind], limit) for kind in kinds},
+    )
+
+
+def _beyond(scores: np.ndarray) -> list[float]:
+    """A score above all others, as far as the highest two lie apart on average."""
+    return [float(scores[-1] + ((scores[-1] - scores[0]) / len(scores) or abs(scores[-1]) or 1.0))]
+
+
+def _scaled(found: Findings, step: Step) -> str:
+    return score_text(step.limit, found.calibration.typical, found.calibration.reject)
+
+
+def _texts(found: Findings, step: Step) -> list[str]:
+    """What stands beside the names of the slider's rows."""
+    texts = [_rate(step.good), _rate(step.found), *map(_rate, step.types.values())]
+    return texts if step.calibrated is None else [_one_in(found, step), _rate(step.calibrated), *texts]
+
+
+def _one_in(found: Findings, step: Step) -> str:
+    share = share_above(found.calibration.scores, step.limit, found.calibration.groups)
+    return f"about 1 in {math.floor(1 / share + 1e-9)}"
+
+
+def _rate(rate: Rate) -> str:
+    return f"{rate.count} of {rate.total} ({percent(rate.low, 2)} to {percent(rate.high, 2)})"
+
+
+def _command(found: Findings, model: str, limit: float) -> str:
+    limits = found.calibration
+    value = repr(float(limit))
+    words = ["edgead", "calibrate", model, "--reject", value]
+    # Where nothing is sent to review, raising one limit alone would begin to.
+    words += ["--review", value] if limits.review == limits.reject else []
+    words += ["--precision", found.precision] if found.precision != found.manifest.precision else []
+    return shlex.join(words)
+
+
+def _table(found: Findings, steps: Sequence[Step], now: int) -> str:
+    listed = sorted({now, *np.linspace(0, len(steps) - 1, min(_LISTED, len(steps))).round().astype(int).tolist()})
+    calibrated = steps[now].calibrated is not None
+    head = ["limit", "raw score", *([_CALIBRATED] if calibrated else []), _GOOD, _FOUND]
+    rows = []
+    for index in listed:
+        step = steps[index]
+        rates = [*([step.calibrated] if step.calibrated else []), step.good, step.found]
+        name = f"{_scaled(found, step)}{', in force' if index == now else ''}"
+        rows.append([name, f"{step.limit:.6g}", *(f"{rate.count} of {rate.total}" for rate in rates)])
+    return f'<div class="wraps">{table(head, rows)}</div>'
+
+
+_SCRIPT = """
+(() => {
+  const by = (id) => document.getElementById(id);
+  const { now, steps } = JSON.parse(by("limit-steps").textContent);
+  const slider = by("limit"), cells = by("limits").querySelectorAll("td:last-child");
+  const show = () => {
+    const step = steps[slider.value];
+    by("limit-scaled").textContent = step.scaled;
+    by("limit-raw").textContent = `raw score ${step.raw}${Number(slider.value) === now ? ", in force" : ""}`;
+    slider.setAttribute("aria-valuetext", step.scaled);
+    step.rows.forEach((text, index) => (cells[index].textContent = text));
+    by("limit-line").textContent = step.line;
+    by("limit-dot").setAttribute("cx", step.at[0]);
+    by("limit-dot").setAttribute("cy", step.at[1]);
+  };
+  by("limit-copy").addEventListener("click", async () => {
+    getSelection().selectAllChildren(by("limit-line"));
+    await navigator.clipboard?.writeText(by("limit-line").textContent).catch(() => {});
+  });
+  slider.max = steps.length - 1;
+  slider.value = now;
+  slider.addEventListener("input", show);
+  by("limits").hidden = false;
+  show();
+})();
+"""
