@@ -57,8 +57,8 @@ def test_the_new_threshold_is_that_of_the_images(model_copy, good):
     after = Artifact.load(model_copy).manifest
     assert after.graphs["fp32"].calibration.reject == report["after"]["reject"] == pytest.approx(expected, rel=1e-6)
     assert after.graphs["fp32"].calibration.scores == pytest.approx(sorted(scores), rel=1e-6)
-    # Rank ceil(41 x 0.9) = 37 of 40: three good parts are above.
-    assert decisions.count("reject") == 3
+    # Rank ceil(41 x 0.9) = 37 of 40: three good parts are above, but for the margin.
+    assert decisions.count("reject") == sum(score > expected for score in scores) in (2, 3)
     assert after.schema_version == SCHEMA_VERSION
     (change,) = after.threshold_changes
     assert (change.precision, change.images) == ("fp32", 40)
@@ -152,7 +152,8 @@ def test_defects_among_the_good_images_are_named_and_refused(model_copy, good, t
     assert (model_copy / "manifest.json").read_bytes() == content
     shown = json.loads(edgead(*given, "--dry-run", "--json"))
     assert any("the thresholds let them pass" in warning for warning in shown["warnings"]) and not shown["written"]
-    taken = json.loads(edgead(*given, "--accept-outliers", "--json"))
+    assert "the new limit may be blind" in edgead(*given, "--accept-outliers", code=2)
+    taken = json.loads(edgead(*given, "--accept-outliers", "--yes", "--reason", "holes are good", "--json"))
     assert taken["written"] and taken["after"] == shown["after"] and "cut/0.png" in taken["outliers"]
 
 
@@ -160,7 +161,7 @@ def test_defects_among_the_good_images_are_named_and_refused(model_copy, good, t
 def other(tmp_path_factory) -> Path:
     """Four images of another product, in other proportions than the line's."""
     folder = tmp_path_factory.mktemp("other")
-    texture = draw_texture(np.random.default_rng(3), 240)
+    texture = draw_texture(np.random.default_rng(3), 240)[:160]
     for brighter in range(4):
         write_image(folder / f"{brighter}.png", np.clip(texture.astype(int) + brighter, 0, 255).astype(np.uint8))
     return folder
