@@ -90,8 +90,8 @@ def take(browser: Browser, url: str) -> None:
     page = browser.new_page(**PHONE)
     page.goto(f"{url}/#evidence")
     page.locator("#verdicts button").first.wait_for()
-    shares = [int(share.rstrip(" %")) for share in page.locator("#verdicts .score-of").all_text_contents()]
-    page.locator("#verdicts button").nth(shares.index(max(shares))).click()
+    scores = [float(score) for score in page.locator("#verdicts .score-of").all_text_contents()]
+    page.locator("#verdicts button").nth(scores.index(max(scores))).click()
     page.locator("#detail .film img").last.wait_for()
     page.wait_for_timeout(800)
     save(page, "page_phone.jpg", lambda page: True)
@@ -106,10 +106,10 @@ def set_thresholds(url: str) -> None:
 
 
 def during_a_clear_reject(page: Page) -> bool:
-    share = page.locator("#score").text_content() or "0 %"
+    score = float(page.locator("#score").text_content() or "0")
     shown = page.locator("#live-image").get_attribute("data-frame")
     newest = page.locator("#rejects button").first.get_attribute("data-id")
-    return page.locator("#word").text_content() == "Reject" and shown == newest and int(share.rstrip(" %")) > 110
+    return page.locator("#word").text_content() == "Reject" and shown == newest and score > 110
 
 
 def save(page: Page, name: str, good: Callable[[Page], bool]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from decimal import Decimal
@@ -51,13 +52,15 @@ def scaled_score(score: float, typical: float | None, limit: float | None) -> fl
     """
     if typical is None or limit is None or not limit > typical:
         return None
-    return 100 * (score - typical) / (limit - typical)
+    scaled = 100 * (score - typical) / (limit - typical)
+    return scaled if math.isfinite(scaled) else None
 
 
 def score_texts(score: float, beside: float, typical: float | None, limit: float | None) -> tuple[str, str]:
     """Write a score and the limit `beside` it for people, on the scale of `scaled_score` where there is one.
 
-    Scaled ones are whole, never below 0; raw ones have four digits. Both have as many more as tell them apart.
+    Scaled ones are whole, and 0 where they lie below; raw ones have four digits. Both have as many more as tell them
+    apart.
 
     Examples
     --------
@@ -67,12 +70,13 @@ def score_texts(score: float, beside: float, typical: float | None, limit: float
     ('2.60001', '2.6')
     """
     scaled, other = scaled_score(score, typical, limit), scaled_score(beside, typical, limit)
-    raw = scaled is None or other is None
-    one, two = (score, beside) if raw else (max(scaled or 0.0, 0.0), max(other or 0.0, 0.0))
-    write, digits = (_raw_text, _DIGITS) if raw else (_scaled_text, 0)
-    while one != two and digits < _MOST_DIGITS and write(one, digits) == write(two, digits):
-        digits += 1
-    return write(one, digits), write(two, digits)
+    if scaled is not None and other is not None:
+        if max(scaled, other) > 0:  # else both would be 0
+            scaled, other = max(scaled, 0.0), max(other, 0.0)
+        texts = _told_apart(scaled, other, _scaled_text, 0)
+        if score == beside or texts[0] != texts[1]:
+            return texts
+    return _told_apart(score, beside, _raw_text, _DIGITS)
 
 
 def score_text(score: float, typical: float | None, limit: float) -> str:
@@ -80,8 +84,14 @@ def score_text(score: float, typical: float | None, limit: float) -> str:
     return score_texts(score, limit, typical, limit)[0]
 
 
+def _told_apart(one: float, other: float, write: Callable[[float, int], str], digits: int) -> tuple[str, str]:
+    while one != other and digits < _MOST_DIGITS and write(one, digits) == write(other, digits):
+        digits += 1
+    return write(one, digits), write(other, digits)
+
+
 def _scaled_text(value: float, decimals: int) -> str:
-    text = f"{value:.{decimals}f}"
+    text = f"{round(value, decimals) + 0.0:.{decimals}f}"  # no -0
     return text.rstrip("0").rstrip(".") if decimals else text
 
 

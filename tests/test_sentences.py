@@ -25,7 +25,7 @@ from edgead.errors import SettingsError
 from edgead.images.boxes import find_boxes, place_in
 from edgead.report import examine, report_page
 from edgead.serialization import Counts, checked_language, language_names, preferred_language, sentence
-from edgead.types import score_text
+from edgead.types import scaled_score, score_text, score_texts
 
 LANGUAGES = tuple(language_names())
 TABLES = {
@@ -47,6 +47,7 @@ records = st.fixed_dictionaries(
         "image_score": st.none() | st.floats(-1e300, 1e300) | st.sampled_from([math.inf, -math.inf, math.nan]),
         "threshold": st.none() | scores,
         "review_threshold": st.none() | scores,
+        "typical_score": st.none() | scores,
         "p_value": st.none() | st.floats(0, 1),
         "kind": st.none() | st.just("unknown kind") | st.text(string.ascii_letters + " -", min_size=1, max_size=20),
         "boxes": st.lists(boxes, max_size=4),
@@ -74,6 +75,8 @@ def allowed_numbers(record, counted):
         value = record.get(name)
         if value is not None and math.isfinite(value):
             found.append((value, 5e-4 * abs(value)))  # four digits
+            if (scaled := scaled_score(value, record.get("typical_score"), record.get("threshold"))) is not None:
+                found += [(scaled, 0.5), (max(scaled, 0.0), 0.5)]
     if counted is not None:
         found += [(float(count), 0.0) for count in (*counted.decisions.values(), *counted.kinds.values())]
     return found
@@ -202,6 +205,10 @@ def test_places_are_the_ninths_of_the_frame():
 )
 def test_a_score_is_read_on_a_scale_from_the_typical_part_to_the_limit(score, typical, limit, text):
     assert score_text(score, typical, limit) == text
+
+
+def test_a_limit_of_review_below_the_typical_part_is_told_from_the_score():
+    assert score_texts(0.4, 0.3, 0.5, 1.0) == ("-20", "-40")
 
 
 def test_a_sentence_says_a_score_on_the_scale_of_its_model():

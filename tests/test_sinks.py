@@ -49,6 +49,7 @@ def test_a_line_tells_everything_but_the_map(tmp_path):
             "image_score": 0.75,
             "threshold": 0.5,
             "review_threshold": None,
+            "typical_score": None,
             "decision": "reject",
             "p_value": None,
             "kind": None,

@@ -139,7 +139,7 @@ export class ScoreChart {
     const text = t("The newest {number} scores: {reject} rejected, {review} for review, {ok} OK", { number: shown.length, reject: of("reject"), review: of("review"), ok: of("ok") });
     this.canvas.setAttribute("aria-label", text);
     const one = this.chosen;
-    this.caption.textContent = one ? [WORDS[one.decision], scoreText(one), titleOf(one), clock(one.captured_at)].join(" · ") : text;
+    this.caption.textContent = one ? [WORDS[one.decision], t("score {score}", { score: scoreText(one) }), titleOf(one), clock(one.captured_at)].join(" · ") : text;
   }
 }
 

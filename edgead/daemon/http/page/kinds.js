@@ -154,6 +154,6 @@ function thumb(verdict) {
   const about = [el("span", {}, verdict.shown_kind ?? t("without a kind")), verdict.false_reject && el("span", { class: "marked" }, t("false reject"))];
   return el(
     "li", {},
-    el("button", { onclick: () => (location.hash = linkTo(verdict)) }, image, el("span", { class: "about" }, about), el("span", { class: "muted" }, `${stamp(verdict.captured_at)} · ${scoreText(verdict)}`)),
+    el("button", { onclick: () => (location.hash = linkTo(verdict)) }, image, el("span", { class: "about" }, about), el("span", { class: "muted" }, `${stamp(verdict.captured_at)} · ${t("score {score}", { score: scoreText(verdict) })}`)),
   );
 }
