@@ -22,6 +22,7 @@ from edgead.errors import SettingsError
 from edgead.images.files import write_image
 from edgead.learning.commission.worker import learn_order
 from edgead.synthetic.line import conveyor
+from edgead.types import scaled_score
 
 ONE = "/api/commission/conveyor"
 
@@ -102,8 +103,8 @@ def test_what_was_learnt_shows_every_part_as_one_that_was_not(learnt):
     result = json.loads((learnt / "result.json").read_text())
     assert (result["learnt"], result["calibrated"], result["false_reject_rate"]) == (20, 20, 0.2)
     limits = Artifact.load(learnt / "model").graph().calibration
-    percents = sorted(part["percent"] for part in result["parts"])
-    assert percents == pytest.approx([100 * score / limits.reject for score in limits.scores])
+    scaled = sorted(part["scaled_score"] for part in result["parts"])
+    assert scaled == pytest.approx([scaled_score(score, limits.typical, limits.reject) for score in limits.scores])
     assert all(part["learnt"] for part in result["parts"])
     assert sorted(path.stem for path in (learnt / "maps").iterdir()) == sorted(
         part["name"].removesuffix(".png") for part in result["parts"]
