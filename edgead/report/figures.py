@@ -94,7 +94,8 @@ def _score_axis(limits: Calibration, values: np.ndarray) -> tuple[Axis, np.ndarr
     """An axis for raw scores, the edges of its bins, and where a raw score lies on it."""
     low, high = float(values.min()), float(values.max())
     wide = low > 0 and high / low > _WIDE
-    name, shown = "raw image score", lambda raw: raw
+    name = "raw image score"
+    shown: Callable[[Any], Any] = lambda raw: raw  # noqa: E731
     if not wide and scaled_score(0.0, limits.typical, limits.reject) is not None:
         name, shown = SCALE, partial(scaled_score, typical=limits.typical, limit=limits.reject)
         low, high = shown(low), shown(high)

@@ -145,7 +145,8 @@ def escape_curve(found: Findings, steps: Sequence[Step], now: int) -> tuple[str,
         f"Escapes against false rejects at {len(steps)} limits",
     )
     x = np.repeat(rejected, 2)[1:]
-    chart.band(x, *(np.repeat([1 - bound for bound in of], 2)[:-1] for of in _found_bounds(steps)), "good")
+    lows, highs = (np.repeat([1 - bound for bound in of], 2)[:-1] for of in _found_bounds(steps))
+    chart.band(x, lows, highs, "good")
     chart.line(x, np.repeat(escaped, 2)[:-1], "good")
     at, (high, low) = steps[now], (1 - steps[now].found.low, 1 - steps[now].found.high)
     chart.line([at.good.low, min(at.good.high, chart.x.high)], [escaped[now]] * 2, "warn")
