@@ -33,11 +33,10 @@ _Score = Annotated[float, Field(ge=LOWEST, le=HIGHEST)]  # differences and sums 
 Rate = Annotated[float, Field(gt=0, le=1)]
 
 
-# split_conformal and, by group, group_conformal keep their rates by proof. cross_conformal keeps at most twice its rate
-# by proof, and its rate by experience: every good image is scored by what was learnt from the others, and what ships
-# has learnt from all. cross_validated is the same without a proof, by detectors that were trained apart. unlabelled
-# keeps it if no more parts were defective than was said; by_hand guarantees nothing; none is before the first good
-# image was scored: everything goes to review.
+# split_conformal and, by group, group_conformal keep their rates by proof. cross_conformal keeps its by experience:
+# every good image is scored by what was learnt from the others, and what ships has learnt from all; cross_validated is
+# the same with detectors that were trained apart. unlabelled keeps it if no more parts were defective than was said;
+# by_hand guarantees nothing; none is before the first good image was scored: everything goes to review.
 CalibrationMethod = Literal[
     "split_conformal",
     "group_conformal",

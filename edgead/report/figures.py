@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import numpy as np
 from edgead.artifact.manifest import Calibration
 from edgead.html.charts import Axis, Chart
 from edgead.report.findings import Findings
-from edgead.types import scaled_score
 
 _BINS = 48
 # Where the highest score is more than this many times the lowest, scores are drawn on a logarithmic axis.
@@ -94,11 +92,14 @@ def _score_axis(limits: Calibration, values: np.ndarray) -> tuple[Axis, np.ndarr
     """An axis for raw scores, the edges of its bins, and where a raw score lies on it."""
     low, high = float(values.min()), float(values.max())
     wide = low > 0 and high / low > _WIDE
-    name = "raw image score"
-    shown: Callable[[Any], Any] = lambda raw: raw  # noqa: E731
-    if not wide and scaled_score(0.0, limits.typical, limits.reject) is not None:
-        name, shown = SCALE, partial(scaled_score, typical=limits.typical, limit=limits.reject)
-        low, high = shown(low), shown(high)
+    name, zero, step = "raw image score", 0.0, 1.0
+    if not wide and limits.typical is not None and limits.reject > limits.typical:
+        name, zero, step = SCALE, limits.typical, (limits.reject - limits.typical) / 100
+
+    def shown(raw: Any) -> Any:
+        return (raw - zero) / step
+
+    low, high = shown(low), shown(high)
     spread: Callable[..., np.ndarray] = np.geomspace if wide else np.linspace
     margin = 0.02 * (high - low) or abs(low) * 0.02 or 1.0
     low, high = (low, high * 1.05) if wide else (low - margin, high + margin)

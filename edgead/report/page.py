@@ -152,7 +152,7 @@ def _guarantees(found: Findings) -> str:
         "group_conformal": f"Group conformal from {len(limits.scores)} held-out good images in "
         f"{len(set(limits.groups))} groups: the rate is guaranteed for parts of such groups, on average over groups.",
         "cross_conformal": f"Cross-conformal from all {len(limits.scores)} good images, each scored by what was learnt "
-        "from the others: the rate is expected, and at most twice as much by proof.",
+        "from the others: the rate is expected, not proven, for what ships has learnt from all.",
         "cross_validated": f"Cross-validated on {len(limits.scores)} good images, each scored by a model that had not "
         "seen it: expected, not guaranteed, for the model that ships has learnt from all.",
         "unlabelled": f"Split conformal from {len(limits.scores)} held-out images that nobody has labelled: the rate "
