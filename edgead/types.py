@@ -73,10 +73,10 @@ def score_texts(score: float, beside: float, typical: float | None, limit: float
     if scaled is not None and other is not None:
         if max(scaled, other) > 0:  # else both would be 0
             scaled, other = max(scaled, 0.0), max(other, 0.0)
-        texts = _told_apart(scaled, other, _scaled_text, 0)
+        texts = _distinct_texts(scaled, other, _scaled_text, 0)
         if score == beside or texts[0] != texts[1]:
             return texts
-    return _told_apart(score, beside, _raw_text, _DIGITS)
+    return _distinct_texts(score, beside, _raw_text, _DIGITS)
 
 
 def score_text(score: float, typical: float | None, limit: float) -> str:
@@ -84,7 +84,7 @@ def score_text(score: float, typical: float | None, limit: float) -> str:
     return score_texts(score, limit, typical, limit)[0]
 
 
-def _told_apart(one: float, other: float, write: Callable[[float, int], str], digits: int) -> tuple[str, str]:
+def _distinct_texts(one: float, other: float, write: Callable[[float, int], str], digits: int) -> tuple[str, str]:
     while one != other and digits < _MOST_DIGITS and write(one, digits) == write(other, digits):
         digits += 1
     return write(one, digits), write(other, digits)

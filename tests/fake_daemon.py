@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -313,6 +314,11 @@ class FakeStore:
 
     def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> bool:
         return self.marks.mark(id, "good", by=by, note=note)
+
+    @contextmanager
+    def audited(self, **change: Any) -> Iterator[None]:
+        self.add_audit(**change)
+        yield
 
     def add_audit(self, **change: Any) -> None:
         self.changes.insert(0, {"seq": len(self.changes) + 1, "at": WHEN.isoformat(), "hash": "c0de" * 16, **change})

@@ -18,6 +18,7 @@ from fakes import edit_manifest, mjpeg_server
 from system_packages import require
 
 from edgead.artifact.folder import Artifact, write_manifest
+from edgead.heads.nearest import OF_ROWS
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -56,8 +57,10 @@ def copied(model, path, change=None):
 
 def with_a_row_twice(model):
     """Another memory bank, by which every image scores as before."""
-    manifest, bank = Artifact.load(model).manifest, np.load(model / "memory_bank.npy")
-    np.save(model / "memory_bank.npy", np.vstack([bank, bank[:1]]))
+    manifest = Artifact.load(model).manifest
+    for name in OF_ROWS:
+        rows = np.load(model / manifest.arrays[name])
+        np.save(model / manifest.arrays[name], np.vstack([rows, rows[:1]]))
     write_manifest(model, manifest)
 
 

@@ -61,7 +61,7 @@ def test_lessons_are_asked_for_by_pipelines_and_parts_that_there_are(client, dae
         assert client.post(f"/api/lessons/front/{what}", json={"by": "Ben"}).status_code == 200
     by = "Ben (127.0.0.1)"
     assert daemon.lessons.calls == [
-        ("start", "front", ["abc"], "Anna (127.0.0.1)", False),
+        ("start", "front", ["abc"], "Anna (127.0.0.1)", ""),
         ("accept", "front", by),
         ("discard", "front", by),
     ]

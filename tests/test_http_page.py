@@ -298,7 +298,10 @@ def test_nothing_sticks_out_of_a_phone(browser, url, view):
 
 def test_a_reject_is_said_in_words_of_the_browsers_language(browser, daemon, url):
     shown = f"{url}/#evidence/{daemon.store.rows[2]['id']}/front"
-    for locale, words in {"en-GB": "Reject: 40 x 20 px; score 0.9", "de-AT": "Ausschuss: 40 x 20 px; Wert 0,9"}.items():
+    for locale, words in {
+        "en-GB": "Reject: 40 x 20 px; score 200 (limit 100)",
+        "de-AT": "Ausschuss: 40 x 20 px; Wert 200 (Grenze 100)",
+    }.items():
         with opened_page(browser, shown, locale=locale) as page:
             expect(page.locator(".words")).to_contain_text(words)
 

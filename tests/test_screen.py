@@ -214,8 +214,8 @@ def test_the_verb_needs_something_to_write(parts):
 
 
 def test_a_plan_counts_the_parts_that_are_sure_to_be_good():
-    assert plan_unlabelled(200, None, None, 0.0, what="parts") == (100, 0.01)
-    assert plan_unlabelled(200, None, None, 0.1, what="parts") == (100, 0.02)
+    assert plan_unlabelled(200, None, None, 0.0, what="parts") == (100, 0.05)
+    assert plan_unlabelled(40, None, None, 0.1, what="parts") == (20, 0.1)
     with pytest.raises(CalibrationError, match="sure to hold 90: give 221 in all, or ask for a rate of at least 0.011"):
         plan_unlabelled(200, 0.01, None, 0.1, what="parts")
     with pytest.raises(CalibrationError, match="from 0 to below 1"):

@@ -74,8 +74,8 @@ NONE = Counts.of([], reject=1, review=1)
 
 
 def judged(*decisions: str) -> dict[str, Judgement]:
-    parts = [JudgedPart(f"{i}/frame.png", "bad", 1.0, 1.0, decision, 0) for i, decision in enumerate(decisions)]  # type: ignore[arg-type]
-    return {"fp32": Judgement(1.0, 1.0, 0.01, NONE, NONE, NONE, NONE, [], parts)}
+    parts = [JudgedPart(f"{i}/frame.png", "bad", 1.0, 1.0, 100.0, decision, 0) for i, decision in enumerate(decisions)]  # type: ignore[arg-type]
+    return {"fp32": Judgement(1.0, 1.0, 0.01, NONE, NONE, NONE, NONE, [], parts, 0.5)}
 
 
 def test_a_lesson_may_let_pass_no_bad_part_that_was_stopped():

@@ -29,7 +29,7 @@ EXEMPT = {
     "edgead/site/old_forms.py",
 }
 # And what is older than the word: the folder that stores have, and a key of site files that is still read.
-EXEMPT_PARTS = re.compile(r"new Promise\(|[\"/]pictures")
+EXEMPT_PARTS = re.compile(r"new Promise\(|Promise\.all|[\"/]pictures")
 
 
 def texts():

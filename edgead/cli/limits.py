@@ -44,7 +44,7 @@ def points_table(calibration: Calibration, defects: Sequence[float] = ()) -> Tab
     """
     rates = sorted({*SHOWN_RATES, calibration.false_reject_rate, calibration.review_rate})
     table = Table(title="what other limits would do", title_justify="left")
-    for column in ("reject", "promised", "limit", "good images above it", *(["defects found"] if len(defects) else [])):
+    for column in ("reject", "expected", "limit", "good images above it", *(["defects found"] if len(defects) else [])):
         table.add_column(column)
     proven = calibration.method in PROVEN
     for point in operating_points(calibration.scores, calibration.groups, defects, rates):

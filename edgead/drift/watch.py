@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from edgead.artifact.manifest import Calibration
+from edgead.artifact.manifest import CROSS, Calibration
 from edgead.calibration.group_conformal import one_of_each
 from edgead.components.options import Section
 from edgead.drift.betting import Change
@@ -108,8 +108,10 @@ class DriftWatch:
                 f"most_flagged is the share of parts that are sent to review or rejected while all is well, defects "
                 f"included: {self.section.most_flagged:g} is no more than the good ones' {calibration.review_rate:g}"
             )
-        # Of images that belong together only one is as if drawn from the bag that parts come from.
-        self._scores = one_of_each(calibration.scores, calibration.groups)
+        # Of images that belong together only one is as if drawn from the bag that parts come from; and scores by what was
+        # learnt from fewer images than what ships are of another bag: the first parts take their place.
+        by_what_ships = calibration.method not in CROSS
+        self._scores = one_of_each(calibration.scores, calibration.groups) if by_what_ships else []
         self._meter = ViewMeter(golden) if golden and self.section.images else None
         self._limit = calibration.review
         self.start_again()

@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { ask, markFalseReject, nameField } from "./dialogs.js";
-import { badge, clock, el, stamp, titleOf, toast } from "./dom.js";
+import { badge, clock, el, scoreText, stamp, titleOf, toast } from "./dom.js";
 import { t } from "./words.js";
 
 const LISTED = 8;
@@ -96,7 +96,7 @@ function recentRow(verdict) {
   return el(
     "li", {},
     thumb(verdict),
-    el("div", {}, badge(verdict.decision), el("p", { class: "muted" }, `${titleOf(verdict)} · ${clock(verdict.captured_at)}`), el("p", { class: "muted" }, share(ofLimit(verdict)))),
+    el("div", {}, badge(verdict.decision), el("p", { class: "muted" }, `${titleOf(verdict)} · ${clock(verdict.captured_at)}`), el("p", { class: "muted" }, scoreText(verdict))),
     el("div", { class: "choices", role: "radiogroup", "aria-label": titleOf(verdict) }, choice("good", t("Good")), choice("bad", t("Bad"))),
   );
 }
