@@ -116,6 +116,5 @@ def test_the_rate_is_kept_on_average_and_at_most_twice(groups, per_group):
         naive.append(np.mean(score(new, bank) > conformal_threshold(score(good, bank), rate, group_of.tolist())))
     error = 3 * np.std(rejected) / len(rejected) ** 0.5
     assert rate / 4 < np.mean(rejected) < rate + error
-    assert (
-        np.mean(naive) > 2 * rate
-    )  # scored with their own rows in the bank, good images give a limit that nobody keeps
+    # Scored with their own rows in the bank, good images give a limit that nothing keeps.
+    assert np.mean(naive) > 2 * rate

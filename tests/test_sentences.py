@@ -207,7 +207,7 @@ def test_a_score_is_read_on_a_scale_from_the_typical_part_to_the_limit(score, ty
     assert score_text(score, typical, limit) == text
 
 
-def test_a_limit_of_review_below_the_typical_part_is_told_from_the_score():
+def test_a_limit_of_review_below_the_typical_part_differs_from_the_score():
     assert score_texts(0.4, 0.3, 0.5, 1.0) == ("-20", "-40")
 
 

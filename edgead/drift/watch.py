@@ -108,7 +108,7 @@ class DriftWatch:
                 f"most_flagged is the share of parts that are sent to review or rejected while all is well, defects "
                 f"included: {self.section.most_flagged:g} is no more than the good ones' {calibration.review_rate:g}"
             )
-        # Of images that belong together only one is as if drawn from the bag that parts come from; and scores by what was
+        # Of images that belong together only one is as if drawn from the bag that parts come from. Scores by what had
         # learnt from fewer images than what ships are of another bag: the first parts take their place.
         by_what_ships = calibration.method not in CROSS
         self._scores = one_of_each(calibration.scores, calibration.groups) if by_what_ships else []
