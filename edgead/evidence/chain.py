@@ -24,7 +24,7 @@ FIRST = "0" * 64
 """What stands for the hash of the row before the first one."""
 
 UNREADABLE = "unreadable"
-"""What a row did of which nobody knows it any more."""
+"""Action that stands in the place of a damaged row's, which cannot be read."""
 
 _AT_ONCE = 1000
 _FORM = "edgead audit 1"
