@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
+from edgead import heap, kernels
 from edgead.errors import SettingsError
 from edgead.process.memory import peak_memory_mib
 
@@ -28,6 +29,12 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not found:
         raise SettingsError(f"device cuda: torch {torch.__version__} finds no GPU; choose cpu or auto")
     return torch.device("cuda" if found and name != "cpu" else "cpu")
+
+
+def use_cores(threads: int | None = None) -> None:
+    """Let torch use so many threads, by default those of the kernels, and keep the memory of large tensors."""
+    torch.set_num_threads(threads or kernels.threads())
+    heap.keep()
 
 
 def bfloat16_products(device: torch.device, wanted: bool) -> torch.autocast:

@@ -20,12 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgead import __version__, kernels
+from edgead import __version__
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.methods.backbones import BACKBONES, LITE, build_backbone
 from edgead.methods.checkpoint import Checkpoint, Learner
-from edgead.methods.device import CPU, bfloat16_products
+from edgead.methods.device import CPU, bfloat16_products, use_cores
 from edgead.methods.feature_cache import BACKBONE_PX, PDN_PX, Descriptors, FeatureCache
 from edgead.methods.loop import constant, run_steps
 from edgead.methods.pdn import BORDER, CHANNELS, STRIDE_PX, ModelSize, build_pdn, normalise_pixels
@@ -252,7 +252,7 @@ def distill(
         "weights": weights and hashlib.sha256(weights.read_bytes()).hexdigest(),
     }
     facts = {"settings": plain_settings(config), **source}
-    torch.set_num_threads(kernels.threads())
+    use_cores()
     distiller = Distiller(config, paths, device=device, weights=weights)
     checkpoint = Checkpoint(Path(f"{os.path.abspath(destination)}.checkpoint"), {**facts, "device": device.type})
     folder = features or checkpoint.folder / "features"

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from edgead import kernels
 from edgead.images.files import load_image
 from edgead.methods import METHODS
+from edgead.methods.device import use_cores
 from edgead.methods.method import Method
 from edgead.preprocess import inputs_of
 from edgead.training.good_images import GoodImages
@@ -54,7 +54,7 @@ def tiles_account(good: GoodImages, detector: str, settings: Mapping[str, Any]) 
 
 def _timed_ms(method: Method[Any]) -> float:
     """Time the second of two runs: the first prepares what all others use."""
-    torch.set_num_threads(kernels.threads())
+    use_cores()
     image = torch.zeros(1, *method.preprocessing.image_size, 3, dtype=torch.uint8)
     network = method.network.eval()
     with torch.inference_mode():

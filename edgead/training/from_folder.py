@@ -11,10 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 
-from edgead import kernels
 from edgead.artifact.files import file_sha256
 from edgead.artifact.folder import Artifact, check_destination
 from edgead.dataset.folders import (
@@ -32,7 +30,7 @@ from edgead.learning.finalize import CalibrationPlan
 from edgead.learning.screen.clean import clean_warnings, suspicious_images
 from edgead.methods import METHODS
 from edgead.methods.checkpoint import Checkpoint
-from edgead.methods.device import choose_device, peak_memory
+from edgead.methods.device import choose_device, peak_memory, use_cores
 from edgead.methods.method import Trained
 from edgead.methods.tower_names import TOWERS
 from edgead.training.cross_validation import FOLDS, cross_validate
@@ -103,7 +101,7 @@ def train_from_folder(
         good.check_count(len(paths), leaves_out=model.leaves_out)
     else:
         good.refuse_rates(detector)
-    torch.set_num_threads(kernels.threads())
+    use_cores()
     try:
         model.head  # noqa: B018  what it refuses would be reported after hours of training otherwise
     except ValidationError as error:

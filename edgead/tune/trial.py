@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-import torch
-
 from edgead import kernels
 from edgead.artifact.folder import Artifact, write_arrays, write_manifest
 from edgead.dataset.images import Images
@@ -20,6 +18,7 @@ from edgead.export.build import build_artifact
 from edgead.heads.nearest import BANK, OF_ROWS
 from edgead.learning.finalize import CalibrationPlan
 from edgead.methods import METHODS
+from edgead.methods.device import use_cores
 from edgead.methods.method import Trained
 from edgead.methods.validation import DrawnTest, score_by_window, score_images
 from edgead.tune.space import WINDOWS, Candidate
@@ -83,7 +82,7 @@ class Outcome:
 def run_trial(trial: Trial) -> Outcome:
     """Train, judge, and build if asked for; what goes wrong with one candidate does not stop the others."""
     started = time.perf_counter()
-    torch.set_num_threads(trial.threads)
+    use_cores(trial.threads)
     kernels.set_threads(trial.threads)
     candidate = trial.candidate
     largest = {"memory_bank_size": max(trial.rows)} if trial.rows else {}

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from edgead import kernels
 from edgead.dataset.folders import StageProgress
 from edgead.detector import Detector
 from edgead.errors import SettingsError
@@ -19,7 +17,7 @@ from edgead.learning.kinds.clusters import Clusters, largest_first
 from edgead.learning.kinds.describe import Judged, Problem, judge_each
 from edgead.methods.anomaly_ncd.sort import Kinds, Sorting, build_encoder
 from edgead.methods.anomaly_ncd.training import Plan
-from edgead.methods.device import choose_device
+from edgead.methods.device import choose_device, use_cores
 from edgead.preprocess import cut
 
 if TYPE_CHECKING:
@@ -49,7 +47,7 @@ class AnomalyNcdSorter:
 
     def __init__(self, plan: SortPlan, announce: Announce):
         assert plan.count is not None
-        torch.set_num_threads(kernels.threads())
+        use_cores()
         choose_device(plan.device)  # refused before images are judged
         self._plan = Plan(plan.count, plan.epochs, seed=plan.seed)
         self._everything, self._device, self._announce = plan.everything, plan.device, announce

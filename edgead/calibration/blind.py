@@ -1,0 +1,133 @@
+"""Blind limits: why new thresholds, or the images that they come from, are doubted before they are written.
+
+A limit that is made from images of another product, or of defects, lets pass whatever the model was made to stop, and
+keeps its rate all the same. So the images, and the limit, are compared with the good parts that the old limit came
+from, on the scale of how those differ among each other.
+
+The factors bound what chance does, not what was seen on some images: where old and new scores are of one distribution,
+normal, Student's t of 3 degrees of freedom, Gumbel, exponential, or log-normal with sigma 0.3 or 0.6, at most 0.3 % of
+honest sets of 4 to 40 lie beyond `FAR` with 20 to 240 old scores, and at most 2.1 % beyond `HIGHER` with 60 to 240, at
+rates of 5 % and more; with normal scores none. `python -m benchmarks blind` measures both on real parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgead.artifact.manifest import Calibration
+from edgead.calibration.group_conformal import have_several
+from edgead.errors import SettingsError
+
+# How far the median of new scores may lie above that of the old ones, in deviations of these. A group of images counts
+# as one, by its median.
+FAR = 3.0
+# How far the new limit may lie above the old one and all of the old scores, likewise.
+HIGHER = 4.0
+# How many times as far from what is good as usual the whole of an image may be: on the built-in line good parts under
+# other lights, out of focus and in other batches lie below 1.7, six other products and random textures above 2.6.
+OTHER_PRODUCT = 2.0
+# More than this share of the images must have other proportions, or must be rejected.
+MOST = 0.5
+
+# A median absolute deviation to the standard deviation of normal scores.
+_OF_MEDIAN = 1.4826
+# Parts that are all but the same differ by rounding alone.
+_LEAST_SPREAD = 1e-3
+
+
+class BlindLimitError(SettingsError):
+    """New thresholds are doubted, and nobody has said why they are right; the message says what was found."""
+
+    def __init__(self, reasons: Sequence[str]):
+        found = "".join(f"\n  {reason}" for reason in reasons)
+        super().__init__(
+            f"the new limit may be blind:{found}\nleave out images that show defects or another product; if all are "
+            'good parts of this one, say why with --reason "...", which the model keeps'
+        )
+        self.reasons = list(reasons)
+
+
+def doubts(
+    before: Calibration,
+    reject: float,
+    scores: Sequence[float] = (),
+    medians: Sequence[float] = (),
+    groups: Sequence[int] = (),
+    *,
+    unlike: Sequence[str] = (),
+) -> list[str]:
+    """Say why new thresholds may be blind; empty for no doubt.
+
+    Parameters
+    ----------
+    before : Calibration
+        Whose place the new one takes. Without scores there is nothing to compare with but `unlike`.
+    reject : float
+        The new limit.
+    scores, medians : sequence of float, optional
+        Image scores, and medians of the maps, of the images that it comes from; empty for one that was set by hand.
+    groups : sequence of int, optional
+        Group of each image, where some belong together.
+    unlike : sequence of str
+        In what most of the images do not look as the golden ones; see `edgead.detector.likeness`.
+    """
+    found = list(unlike)
+    if not before.scores:
+        return found
+    if len(scores):
+        found += _of_images(before, scores, medians, groups)
+    if rise(before, reject) > HIGHER:
+        found.append(
+            f"the limit would rise from {before.reject:.4g} to {reject:.4g}, {rise(before, reject):.1f} "
+            f"deviations above the old one and the highest of the good parts behind it, {before.scores[-1]:.4g}"
+        )
+    return found
+
+
+def shift(before: Calibration, scores: Sequence[float], groups: Sequence[int] = ()) -> float:
+    """How far the median of scores lies above that of the old ones, in deviations of these."""
+    usual = _by_group(before.scores, before.groups)
+    return float(np.median(_by_group(scores, groups)) - np.median(usual)) / _spread(usual)
+
+
+def rise(before: Calibration, reject: float) -> float:
+    """How far the new limit lies above the old one and all of the old scores, in deviations of these."""
+    return (reject - max(before.reject, before.scores[-1])) / _spread(np.asarray(before.scores))
+
+
+def _of_images(
+    before: Calibration, of_images: Sequence[float], of_maps: Sequence[float], groups: Sequence[int]
+) -> list[str]:
+    found = []
+    scores, medians = _by_group(of_images, groups), _by_group(of_maps, groups)
+    what = "groups of images" if have_several(groups) else "images"
+    rejected = int(np.count_nonzero(scores > before.reject))
+    if rejected > MOST * len(scores):
+        found.append(f"the old limit, {before.reject:.4g}, rejects {rejected} of the {len(scores)} {what}: defects?")
+    usual, above = float(np.median(before.scores)), shift(before, of_images, groups)
+    everywhere = float(np.median(medians)) / before.map_typical if usual > 0 and before.map_typical > 0 else 1.0
+    if everywhere > OTHER_PRODUCT:
+        found.append(f"all of them is {everywhere:.1f} times as far from what is good as usual: another product?")
+    elif above > FAR:
+        found.append(
+            f"their median score, {np.median(scores):.4g}, lies {above:.1f} deviations above that of good parts, "
+            f"{usual:.4g}: another product, light or camera, or defects?"
+        )
+    return found
+
+
+def _by_group(values: Sequence[float], groups: Sequence[int]) -> np.ndarray:
+    found = np.asarray(values, np.float64)
+    if not have_several(groups):
+        return found
+    members = np.asarray(groups)
+    return np.array([np.median(found[members == group]) for group in np.unique(members)])
+
+
+def _spread(scores: np.ndarray) -> float:
+    """How good parts differ, as a standard deviation that neither a few of them nor a lucky sample makes small."""
+    middle = np.median(scores)
+    robust = _OF_MEDIAN * np.median(np.abs(scores - middle))
+    return float(max(robust, np.std(scores), _LEAST_SPREAD * abs(middle), np.finfo(np.float32).tiny))
