@@ -2,13 +2,13 @@
 
     python -m benchmarks cross PANEL --tiles MAGNETIC_TILES -o WORK --splits 200
 
-Each split deals the groups of all good images to two halves. One is what a user has: thresholds come from it as
-`edgead train` makes them, cross-conformal from all of its images, and split conformal from a fifth that is held out.
-The other half are parts to come, of which the rejected are counted; and so are the defects of the test set that pass.
+Each split deals the groups of all good images to two halves. One is what a user has: everything is learnt from it as
+`edgead train` does, and thresholds come from it, cross-conformal from all of its images, and split conformal from a
+fifth that is held out of another training. The other half are parts to come, of which the rejected are counted; and so
+are the defects of the test set that pass.
 
-Features are extracted once, and scale and metric learnt once, from all good images. The groups are dealt to cells, each
-with a coreset of its own, and the distance of every patch to each cell is measured once: a bank is then the union of
-cells, a fold two of them, and a split a matter of minima. What is usual at a place is learnt in each split.
+The backbone, which learns nothing, runs over each image once; all else is learnt again in each split. `gap` is how far
+the mean of the left-out scores lies above that of parts to come, in standard deviations of these.
 """
 
 from __future__ import annotations
@@ -16,153 +16,136 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.panel_sets import PanelSet, find_sets
 from benchmarks.panel_settings import build_settings
-from edgead import kernels
 from edgead.calibration.conformal import conformal_threshold, images_needed, raised
 from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.groups import group_images
 from edgead.dataset.images import Images
-from edgead.heads.nearest import NearestHead
-from edgead.heads.patches import ImageScorer
-from edgead.memory_bank.folds import FOLDS
-from edgead.memory_bank.usual_scores import LEAST_GROUPS, fit_usual_scores
+from edgead.heads.nearest import NearestScorer, in_metric, without_fold
+from edgead.memory_bank.folds import deal_folds
 
 RATES = (0.02, 0.05, 0.1)
-CELLS = 4 * FOLDS  # half of them are learnt, two a fold
 
 
-@dataclass(frozen=True, slots=True)
-class Distances:
-    """How far every patch of a set's images is from each cell, and what the images are.
+class Features:
+    """What the backbone says of the images of a set; `numbers` stand for them where a detector asks for images.
 
     Attributes
     ----------
-    good, defects : ndarray of shape (images, patches, cells), float32
-    groups, cells : ndarray of shape (good images,)
-        The group of each good image, and the cell that it is in.
-    head : NearestHead
-    grid : (int, int)
+    of_images : ndarray of shape (n, d, h, w), float32
+    groups : ndarray of shape (good images,)
+        The group of each good image; defects follow behind.
     """
 
-    good: np.ndarray
-    defects: np.ndarray
-    groups: np.ndarray
-    cells: np.ndarray
-    head: NearestHead
-    grid: tuple[int, int]
+    def __init__(self, data: PanelSet, preset: str):
+        import torch
 
-    def scores(self, distances: np.ndarray, usual: np.ndarray | None) -> np.ndarray:
-        """Image scores, (n,), of distances to the nearest row (n, patches)."""
-        head = self.head.model_copy(update={"by_place": usual is not None})
-        scorer = ImageScorer(head, self.grid, usual)
-        return np.array([scorer.image_score(scorer.of_scores(one)) for one in distances])
+        from edgead.methods.device import CPU, use_cores
+        from edgead.methods.patchcore import PatchCore
+        from edgead.methods.pyramid import each_batch
 
-
-def measure_distances(data: PanelSet, preset: str) -> Distances:
-    """Extract features and measure all distances."""
-    import torch
-
-    from edgead.methods.device import CPU
-    from edgead.methods.extraction import extract_patches
-    from edgead.methods.patchcore import PatchCore
-
-    (setting,) = build_settings([preset])
-    model = PatchCore.from_settings({**setting.of(data), "max_patches": 10**9})
-    tests = find_test_images(data.folder)
-    paths = [*find_good_images(data.folder), *(one.path for one in tests if not one.is_defective)]
-    groups = np.array(group_images(paths, data.group, data.folder).of(paths))
-    patches = extract_patches(
-        model.network,
-        Images(paths, model.preprocessing),
-        model.grid,
-        max_patches=10**9,
-        groups=groups.tolist(),
-        rng=np.random.default_rng(0),
-        device=CPU,
-        progress=lambda done, total: None,
-    ).reshape(len(paths), -1, model.network.mean.numel())
-    distinct = np.unique(groups)
-    count = min(CELLS, len(distinct) // 2 * 2)
-    dealt = np.random.default_rng(0).permutation(len(distinct)) % count
-    cells = dealt[np.searchsorted(distinct, groups)]
-    rows = [_coreset(patches[cells == cell], 2 * model.config.memory_bank_size // count) for cell in range(count)]
-    search = kernels.GroupedPatches(np.concatenate(rows), [len(one) for one in rows])
-    good = np.stack([search.search(one) for one in patches])
-    del patches
-    defective = Images([one.path for one in tests if one.is_defective], model.preprocessing)
-    defects = np.empty((len(defective), *good.shape[1:]), np.float32)
-    for number in range(len(defective)):
+        use_cores()
+        (setting,) = build_settings([preset])
+        self.settings: dict[str, Any] = setting.of(data)
+        model = PatchCore.from_settings(self.settings)
+        tests = find_test_images(data.folder)
+        good = [*find_good_images(data.folder), *(one.path for one in tests if not one.is_defective)]
+        self.groups = np.array(group_images(good, data.group, data.folder).of(good))
+        images = Images([*good, *(one.path for one in tests if one.is_defective)], model.preprocessing)
         with torch.inference_mode():
-            features = model.network(torch.from_numpy(defective[number])[None])[0].numpy()
-        defects[number] = search.search(features.reshape(good.shape[1], -1))
-    return Distances(good, defects, groups, cells, model.head, model.grid)
+            batches = each_batch(model.network, images, CPU, lambda done, total: None)
+            self.of_images = np.concatenate([model.network.align(levels).numpy() for levels in batches])
+
+    @property
+    def defects(self) -> range:
+        return range(len(self.groups), len(self.of_images))
+
+    def learn(self, picks: Sequence[int], seed: int) -> Learnt:
+        """Learn from some of the good images as `edgead train` does."""
+        import torch
+
+        from edgead.methods.device import CPU
+        from edgead.methods.patchcore import PatchCore
+
+        model = PatchCore.from_settings({**self.settings, "seed": seed})
+        folds = deal_folds(self.groups[picks], seed)
+
+        def levels(images: torch.Tensor) -> list[torch.Tensor]:
+            numbers = images.reshape(len(images), 3).long() @ torch.tensor([65536, 256, 1])
+            return [torch.from_numpy(self.of_images[numbers.numpy()])]
+
+        model.network.levels, model.network.align = levels, lambda found: found[0]  # type: ignore[method-assign]
+        numbers = [np.array([[[pick >> 16, pick >> 8 & 255, pick & 255]]], np.uint8) for pick in picks]
+        model.fit(numbers, groups=self.groups[picks].tolist(), folds=folds.tolist(), device=CPU)
+        return Learnt(self, model, np.asarray(picks), folds)
 
 
-def _coreset(patches: np.ndarray, most: int) -> np.ndarray:
-    flat = np.ascontiguousarray(patches.reshape(-1, patches.shape[-1]))
-    return flat[kernels.greedy_coreset(flat, min(most, len(flat)))]
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """A detector that has learnt from some images (`picks`), each of a fold."""
+
+    features: Features
+    model: Any
+    picks: np.ndarray
+    folds: np.ndarray
+
+    def scores(self, picks: Sequence[int]) -> np.ndarray:
+        """Image scores of other images."""
+        return self._scores(picks, self.model.memory_bank, None)
+
+    def left_out(self) -> np.ndarray:
+        """Image scores of the images that were learnt, each as if its fold had not been."""
+        found = np.empty(len(self.picks))
+        for fold in np.unique(self.folds).tolist():
+            found[self.folds == fold] = self._scores(
+                self.picks[self.folds == fold], *without_fold(self.model.arrays, fold)
+            )
+        return found
+
+    def _scores(self, picks: Sequence[int], bank: np.ndarray, metric: np.ndarray | None) -> np.ndarray:
+        import torch
+
+        model = self.model
+        scorer = NearestScorer(model.head, model.grid, model.config.image_size, bank, model.usual_scores)
+        found = []
+        for pick in picks:
+            with torch.inference_mode():
+                shown = model.network.describe(torch.from_numpy(self.features.of_images[[pick]])).numpy()
+            found.append(scorer.image_score(scorer.patch_scores({model.head.patches.name: in_metric(shown, metric)})))
+        return np.array(found)
 
 
 @dataclass(frozen=True, slots=True)
 class Realised:
-    """What the thresholds of one split do: shares of parts to come that are rejected, and of defects that pass."""
+    """What thresholds of one split do: shares of parts to come that are rejected, and of defects that pass, by rate."""
 
     rejected: dict[float, float]
     passed: dict[float, float]
+    gap: float
 
 
-def split_at_random(found: Distances, seed: int) -> tuple[Realised, Realised]:
-    """Cross-conformal and split conformal thresholds of one half of the cells, counted on the other."""
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(found.good.shape[2])
-    ours, theirs = order[: len(order) // 2], order[len(order) // 2 :]
-    known, new = np.isin(found.cells, ours), np.isin(found.cells, theirs)
-    fold_of_cell = dict(zip(ours.tolist(), (np.arange(len(ours)) % FOLDS).tolist(), strict=True))
-    folds = np.array([fold_of_cell.get(cell, -1) for cell in found.cells.tolist()])
-    several = len(np.unique(found.groups[known])) >= LEAST_GROUPS
-
-    # Every image of the half by what the other folds gave.
-    left_out = np.concatenate(
-        [
-            found.good[known & (folds == fold)][..., [cell for cell in ours if fold_of_cell[int(cell)] != fold]].min(2)
-            for fold in range(int(folds.max()) + 1)
-        ]
-    )
-    groups = np.concatenate([found.groups[known & (folds == fold)] for fold in range(int(folds.max()) + 1)])
-    usual = _usual(left_out, found.grid) if several else None
-    cross = _count(found, found.scores(left_out, usual), groups, ours, usual, new)
-
-    held_out = ours[: max(1, len(ours) // 5)]
-    learnt = ours[len(held_out) :]
-    inside = np.isin(found.cells, held_out)
-    # What is usual was learnt from the learnt images alone.
-    rest = np.isin(groups, found.groups[inside], invert=True)
-    usual = _usual(left_out[rest], found.grid) if several else None
-    scores = found.scores(found.good[inside][..., learnt].min(2), usual)
-    return cross, _count(found, scores, found.groups[inside], learnt, usual, new)
+def split_at_random(found: Features, seed: int) -> tuple[Realised, Realised]:
+    """Cross-conformal and split conformal thresholds of one half of the groups, counted on the other."""
+    groups = np.random.default_rng(seed).permutation(np.unique(found.groups))
+    ours, theirs = groups[: len(groups) // 2], groups[len(groups) // 2 :]
+    known, new = (np.flatnonzero(np.isin(found.groups, half)) for half in (ours, theirs))
+    whole = found.learn(known.tolist(), seed)
+    cross = _count(found, whole, whole.left_out(), found.groups[known], new)
+    held_out = np.isin(found.groups[known], ours[: max(1, len(ours) // 5)])
+    most = found.learn(known[~held_out].tolist(), seed)
+    return cross, _count(found, most, most.scores(known[held_out].tolist()), found.groups[known[held_out]], new)
 
 
-def _usual(maps: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    return fit_usual_scores(maps.reshape(len(maps), *grid))
-
-
-def _count(
-    found: Distances,
-    scores: np.ndarray,
-    groups: np.ndarray,
-    bank: np.ndarray,
-    usual: np.ndarray | None,
-    new: np.ndarray,
-) -> Realised:
-    """Make thresholds from scores of good images, and judge other good images and defects by a bank of cells."""
-    to_come = found.scores(found.good[new][..., bank].min(2), usual)
-    defects = found.scores(found.defects[..., bank].min(2), usual)
+def _count(found: Features, learnt: Learnt, scores: np.ndarray, groups: np.ndarray, new: np.ndarray) -> Realised:
+    """Make thresholds from scores of good images, and judge other good images and defects."""
+    to_come, defects = learnt.scores(new.tolist()), learnt.scores(found.defects)
     share = np.array([1 / np.sum(found.groups[new] == group) for group in found.groups[new]])
     rejected, passed = {}, {}
     for rate in RATES:
@@ -171,18 +154,18 @@ def _count(
         limit = raised(conformal_threshold(scores, rate, groups.tolist()))
         rejected[rate] = float(np.average(to_come > limit, weights=share))
         passed[rate] = float(np.mean(defects <= limit))
-    return Realised(rejected, passed)
+    return Realised(rejected, passed, float((scores.mean() - to_come.mean()) / to_come.std()))
 
 
 HEADER = """\
 | set | groups (images) a half | asked | rejected, cross: mean (5 to 95 % of splits) | split: mean (5 to 95 %) \
-| defects passed, cross | split |
-|---|---|---|---|---|---|---|"""
+| defects passed, cross | split | gap, cross | split |
+|---|---|---|---|---|---|---|---|---|"""
 
 
-def rows(name: str, found: Distances, splits: Sequence[tuple[Realised, Realised]]) -> list[str]:
+def rows(name: str, groups: np.ndarray, splits: Sequence[tuple[Realised, Realised]]) -> list[str]:
     """Lines of the table of one set."""
-    half = f"{len(np.unique(found.groups)) // 2} ({len(found.groups) // 2})"
+    half = f"{len(np.unique(groups)) // 2} ({len(groups) // 2})"
     lines = []
     for rate in RATES:
         cells = [name, half, f"{100 * rate:g} %"]
@@ -193,6 +176,7 @@ def rows(name: str, found: Distances, splits: Sequence[tuple[Realised, Realised]
         for which in (0, 1):
             shares = [100 * split[which].passed[rate] for split in splits if rate in split[which].passed]
             cells.append(f"{np.mean(shares):.1f} %" if shares else "")
+        cells += [f"{np.mean([split[which].gap for split in splits]):+.2f}" for which in (0, 1)]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -211,8 +195,10 @@ def main(arguments: list[str]) -> None:
     only = [name for name in options.sets.split(",") if name]
     print(HEADER)
     for data in find_sets(options.panel, options.output, tiles=options.tiles, only=only):
-        found = measure_distances(data, options.preset)
-        splits = [split_at_random(found, seed) for seed in range(options.splits)]
-        kept = [[{"rejected": one.rejected, "passed": one.passed} for one in split] for split in splits]
-        (options.output / f"cross-{data.name}.json").write_text(json.dumps(kept), encoding="utf-8")
-        print("\n".join(rows(data.name, found, splits)), flush=True)
+        found = Features(data, options.preset)
+        splits = []
+        for seed in range(options.splits):
+            splits.append(split_at_random(found, seed))
+            kept = [[asdict(one) for one in split] for split in splits]
+            (options.output / f"cross-{data.name}-{options.preset}.json").write_text(json.dumps(kept), encoding="utf-8")
+        print("\n".join(rows(data.name, found.groups, splits)), flush=True)

@@ -11,11 +11,12 @@ from edgead.calibration.conformal import CalibrationError, conformal_threshold
 from edgead.calibration.plan import choose_rates
 from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS, without_fold
+from edgead.heads.nearest import BANK, FOLD_METRICS, ROW_FOLDS, STAND_INS, in_metric, without_fold
 from edgead.images.files import load_image
 from edgead.kernels import NearestPatches
 from edgead.learning.finalize import measure_good
 from edgead.memory_bank.coreset import BankRule, choose_memory_bank
+from edgead.memory_bank.feature_metric import fit_metric
 from edgead.memory_bank.folds import FOLDS, deal_folds, find_stand_ins
 
 
@@ -42,13 +43,16 @@ def test_a_left_out_score_is_that_of_a_bank_without_the_fold(model_copy, learnt)
     with Detector(artifact, runtime="onnxruntime") as detector:
         seen, left_out = detector.measure(image), detector.measure_left_out(image, fold)
         verdict = detector.predict_left_out(image, fold)
-    bank, row_folds, stand_ins = (artifact.array(name) for name in (BANK, ROW_FOLDS, STAND_INS))
-    np.save(model_copy / "memory_bank.npy", without_fold(bank, row_folds, stand_ins, fold))
+    bank, metric = without_fold(artifact.head_arrays(), fold)
+    np.save(model_copy / "memory_bank.npy", bank)
+    assert metric is not None
+    learnt_metric = np.load(model_copy / "metric.npy")[..., 0, 0]
+    np.save(model_copy / "metric.npy", np.ascontiguousarray((learnt_metric @ metric).T)[..., None, None])
     write_manifest(model_copy, artifact.manifest)
     with Detector.load(model_copy, runtime="onnxruntime") as detector:
         expected = detector.measure(image)
-    assert left_out.image_score == verdict.image_score == expected.image_score
-    assert (left_out.anomaly_map == expected.anomaly_map).all()
+    assert left_out.image_score == verdict.image_score == pytest.approx(expected.image_score, rel=1e-4)
+    np.testing.assert_allclose(left_out.anomaly_map, expected.anomaly_map, atol=1e-4)
     assert seen.image_score < left_out.image_score  # its own patches are in the bank
 
 
@@ -100,6 +104,8 @@ def test_the_rate_is_kept_on_average_and_at_most_twice(groups, per_group):
         good, new = draw(groups, per_group), draw(parts, 1)
         group_of = np.repeat(np.arange(groups), per_group)
         fold = deal_folds(group_of, repeat)
+        metric = fit_metric(good.reshape(-1, 6), group_of, folds=fold, seed=repeat)
+        good, new = good @ metric.matrix, new @ metric.matrix
         rows = good.reshape(-1, 6)
         of_row = np.repeat(fold, patches)
         chosen = choose_memory_bank(rows, BankRule(1.0, 200, seed=repeat))
@@ -109,8 +115,11 @@ def test_the_rate_is_kept_on_average_and_at_most_twice(groups, per_group):
             distance, _ = NearestPatches(bank).search(images.reshape(-1, 6))
             return distance.reshape(len(images), patches).max(axis=1)
 
-        without = [without_fold(bank, of_row[chosen], stand_ins, number) for number in range(FOLDS)]
-        left_out = np.concatenate([score(good[[i]], without[fold[i]]) for i in range(len(good))])
+        arrays = {BANK: bank, ROW_FOLDS: of_row[chosen], STAND_INS: stand_ins, FOLD_METRICS: metric.without}
+        without = [without_fold(arrays, number) for number in range(FOLDS)]
+        left_out = np.concatenate(
+            [score(in_metric(good[[i]], without[fold[i]][1]), without[fold[i]][0]) for i in range(len(good))]
+        )
         limit = conformal_threshold(left_out, rate, group_of.tolist())
         rejected.append(np.mean(score(new, bank) > limit))
         naive.append(np.mean(score(new, bank) > conformal_threshold(score(good, bank), rate, group_of.tolist())))

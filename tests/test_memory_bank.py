@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgead.heads.nearest import without_fold
+from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS, without_fold
 from edgead.memory_bank.coreset import BankRule, choose_memory_bank, merge, spacing
 from edgead.memory_bank.folds import FOLDS, deal_folds, find_stand_ins
 
@@ -29,6 +29,12 @@ def test_as_many_rows_as_the_rule_says(patches, rule, count):
     assert (chosen == choose_memory_bank(patches, rule)).all()
 
 
+def bank_without(bank, row_folds, stand_ins, fold):
+    found, metric = without_fold({BANK: bank, ROW_FOLDS: row_folds, STAND_INS: stand_ins}, fold)
+    assert metric is None
+    return found
+
+
 @pytest.fixture
 def stood_in(patches):
     """A bank of patches in four folds, and its stand-ins."""
@@ -40,7 +46,7 @@ def stood_in(patches):
 def test_nothing_that_a_fold_gave_is_left_without_it(patches, stood_in):
     fold, chosen, stand_ins = stood_in
     for left_out in range(4):
-        bank = without_fold(patches[chosen], fold[chosen], stand_ins, left_out)
+        bank = bank_without(patches[chosen], fold[chosen], stand_ins, left_out)
         assert len(bank) == 100
         assert (distances(bank, patches[fold != left_out]).min(axis=1) == 0).all()
 
@@ -69,7 +75,7 @@ def test_what_other_folds_have_is_as_near_as_in_a_bank_of_their_own(patches, sto
         alone = rest[choose_memory_bank(rest, BankRule(1.0, 100, seed=3))]
         bank = patches[chosen]
         trap.append(distances(own, bank[fold[chosen] != left_out]).min(axis=1).mean())
-        made.append(distances(own, without_fold(bank, fold[chosen], stand_ins, left_out)).min(axis=1).mean())
+        made.append(distances(own, bank_without(bank, fold[chosen], stand_ins, left_out)).min(axis=1).mean())
         fresh.append(distances(own, alone).min(axis=1).mean())
     assert np.mean(made) == pytest.approx(np.mean(fresh), rel=0.02)
     assert np.mean(trap) > 1.03 * np.mean(fresh)

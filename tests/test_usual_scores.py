@@ -65,10 +65,14 @@ def test_a_part_is_compared_with_the_rows_of_other_folds_alone():
     bank = images.reshape(-1, 8)
     fold = np.array([0, 1, 1, 2])
     fold_of_row = np.repeat(fold, 15)
-    without = {own: bank[fold_of_row != own] for own in fold}
-    for own, image, found in zip(fold, images, left_out_maps(images, fold, without.get, 1), strict=True):
+    metric = rng.random((8, 8), np.float32)
+    without = {own: (bank[fold_of_row != own] @ metric, metric) if own else (bank[15:], None) for own in fold}
+    for own, image, found in zip(fold, images, left_out_maps(images, fold, without.__getitem__, 1), strict=True):
         others = bank[fold_of_row != own].astype(float)
-        expected = np.linalg.norm(image[:, :, None].astype(float) - others, axis=-1).min(axis=-1)
+        shown = image[:, :, None].astype(float)
+        if own:
+            shown, others = shown @ metric, others @ metric
+        expected = np.linalg.norm(shown - others, axis=-1).min(axis=-1)
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 

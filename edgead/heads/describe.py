@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -37,11 +38,7 @@ class PatchDescriber:
     def __init__(self, head: PatchHead, outputs: Outputs, bank: np.ndarray, nearest: NearestPatches):
         self._bank, self._nearest = bank, nearest
         self._name, self._inner = head.patches.name, head.inner(head.grid(outputs))
-        buffer = outputs[self._name]
-        self._fetched = None
-        if not isinstance(buffer, np.ndarray):
-            with buffer.device.current():
-                self._fetched = buffer.device.pinned(buffer.shape, np.float32)
+        self._on_host = on_host(outputs[self._name])
 
     def describe(self, outputs: Outputs, patch_scores: np.ndarray) -> np.ndarray:
         """Describe a frame; see `edgead.heads.contract.Describer`.
@@ -64,14 +61,22 @@ class PatchDescriber:
             [_unit(residual) * np.float32(length**0.5), _unit(patches[:PATCHES].mean(axis=0)), _unit(contrast)]
         )
 
-    def _on_host(self, features: Any) -> np.ndarray:
-        if self._fetched is None:
-            return np.asarray(features)
-        device = features.device
+
+def on_host(buffer: Any) -> Callable[[Any], np.ndarray]:
+    """Make what fetches features of a runtime to the host, like those in `buffer`; they are valid until the next."""
+    if isinstance(buffer, np.ndarray):
+        return np.asarray
+    device = buffer.device
+    with device.current():
+        fetched = device.pinned(buffer.shape, np.float32)
+
+    def fetch(features: Any) -> np.ndarray:
         with device.current():
-            device.copy_out(self._fetched, features.address)
+            device.copy_out(fetched, features.address)
             device.wait()
-        return self._fetched
+        return fetched
+
+    return fetch
 
 
 def _highest(scores: np.ndarray, most: int) -> np.ndarray:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from edgead.heads.contract import Arrays, Describer, Output, Outputs, Scorer
-from edgead.heads.describe import PatchDescriber
+from edgead.heads.contract import Arrays, Describer, Output, Outputs, Scored, Scorer
+from edgead.heads.describe import PatchDescriber, on_host
 from edgead.heads.patches import USUAL, ImageScorer, PatchHead, PatchScorer
 from edgead.kernels import NearestPatches
 from edgead.kernels.backend import cuda_problem
 
-BANK, ROW_FOLDS, STAND_INS = "memory_bank", "bank_folds", "stand_ins"
+BANK, ROW_FOLDS, STAND_INS, FOLD_METRICS = "memory_bank", "bank_folds", "stand_ins", "fold_metrics"
 MOST_FOLDS = 100
 OF_ROWS = (BANK, ROW_FOLDS, STAND_INS)  # arrays with one row for each row of the bank
 _ROWS_AT_ONCE = 512  # of the reference: all of them would take gigabytes
@@ -24,7 +25,8 @@ class NearestHead(PatchHead):
 
     With `folds` the good images were dealt to so many folds, and an image of a fold can be scored as if that had not
     been learnt: the array `bank_folds` has the fold of each row, or -1, and `stand_ins` what takes its place; see
-    `edgead.memory_bank.folds`. 0 is without.
+    `edgead.memory_bank.folds`. 0 is without. With `own_metrics` each fold has a matrix that features and bank are
+    multiplied with then, one below the other in the array `fold_metrics`; see `edgead.memory_bank.feature_metric`.
 
     With `reweight_neighbors` the score of the patches is multiplied by the weight of Roth et al. 2022, equation 7, from
     that many neighbours; 0 is without.
@@ -34,6 +36,7 @@ class NearestHead(PatchHead):
     num_neighbors: Annotated[int, Field(ge=1, le=16)] = 1
     reweight_neighbors: Annotated[int, Field(ge=0, le=16)] = 0
     folds: Annotated[int, Field(ge=0, le=MOST_FOLDS)] = 0
+    own_metrics: bool = False
 
     @property
     def patches(self) -> Output:
@@ -41,7 +44,8 @@ class NearestHead(PatchHead):
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        return (BANK, *((ROW_FOLDS, STAND_INS) if self.folds else ()), *super().arrays)
+        of_folds = (ROW_FOLDS, STAND_INS, *((FOLD_METRICS,) if self.own_metrics else ())) if self.folds else ()
+        return (BANK, *of_folds, *super().arrays)
 
     @property
     def least_rows(self) -> int:
@@ -68,6 +72,11 @@ class NearestHead(PatchHead):
                 f"the memory bank is {bank.shape}, its folds {arrays[ROW_FOLDS].shape} and stand-ins "
                 f"{arrays[STAND_INS].shape} do not fit"
             )
+        if FOLD_METRICS in self.arrays and arrays[FOLD_METRICS].shape != (self.folds * bank.shape[1], bank.shape[1]):
+            raise ValueError(
+                f"the memory bank is {bank.shape} in {self.folds} folds, their metrics {arrays[FOLD_METRICS].shape} "
+                "do not fit"
+            )
         super().check(outputs, arrays)
 
     def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> Scorer:
@@ -80,7 +89,7 @@ class NearestHead(PatchHead):
         return GpuScorer(ImageScorer(self, grid, usual), image_size, features.device, arrays[BANK])
 
     def open_left_out(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int], fold: int) -> Scorer:
-        """Open what scores an image of a fold as if the bank had learnt nothing from it.
+        """Open what scores an image of a fold, on the host, as if nothing had been learnt from it.
 
         Raises
         ------
@@ -89,8 +98,9 @@ class NearestHead(PatchHead):
         """
         if not 0 <= fold < self.folds:
             raise ValueError(f"the memory bank has {self.folds} folds, asked for number {fold}")
-        bank = without_fold(arrays[BANK], arrays[ROW_FOLDS], arrays[STAND_INS], fold)
-        return self.open(outputs, {**arrays, BANK: bank}, image_size)
+        bank, metric = without_fold(arrays, fold)
+        features = outputs[self.patches.name]
+        return LeftOutScorer(self, self.grid(outputs), image_size, bank, arrays.get(USUAL), metric, on_host(features))
 
     def open_describer(self, outputs: Outputs, arrays: Arrays, scorer: Scorer) -> Describer:
         if isinstance(scorer, NearestScorer):
@@ -159,9 +169,56 @@ class NearestScorer(PatchScorer):
         return float(1 - exponentials[0] / exponentials[1:].sum())
 
 
-def without_fold(bank: np.ndarray, row_folds: np.ndarray, stand_ins: np.ndarray, fold: int) -> np.ndarray:
-    """The memory bank, (m, d), with the stand-ins of the rows of one fold; `row_folds` is (m, 1) or (m,)."""
-    return np.where(row_folds.reshape(-1, 1) == fold, stand_ins, bank)
+class LeftOutScorer(NearestScorer):
+    """Scores images of one fold as if nothing had been learnt from it.
+
+    Parameters
+    ----------
+    head, grid, image_size, bank, usual
+        As for `NearestScorer`; the bank is that of `without_fold`.
+    metric : ndarray of shape (d, d), float32, or None
+    fetch : callable
+        Gives features of the runtime on the host.
+    """
+
+    def __init__(
+        self,
+        head: NearestHead,
+        grid: tuple[int, int],
+        image_size: tuple[int, int],
+        bank: np.ndarray,
+        usual: np.ndarray | None,
+        metric: np.ndarray | None,
+        fetch: Callable[[Any], np.ndarray],
+    ):
+        super().__init__(head, grid, image_size, bank, usual)
+        self._metric, self._fetch = metric, fetch
+
+    def score(self, outputs: Outputs, state: Any = None) -> Scored:
+        name = self.head.patches.name
+        features = self._fetch(outputs[name])
+        return super().score({**outputs, name: in_metric(features, self._metric)}, state)
+
+
+def without_fold(arrays: Arrays, fold: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """What an image of a fold is compared with as if nothing had been learnt from it.
+
+    Returns
+    -------
+    bank : ndarray of shape (m, d), float32
+        With stand-ins for the fold's rows, in the metric of the other folds.
+    metric : ndarray of shape (d, d), float32, or None
+        What features are multiplied with first, if anything.
+    """
+    bank = np.where(arrays[ROW_FOLDS].reshape(-1, 1) == fold, arrays[STAND_INS], arrays[BANK])
+    width = bank.shape[1]
+    metric = arrays[FOLD_METRICS][fold * width : (fold + 1) * width] if FOLD_METRICS in arrays else None
+    return in_metric(bank, metric), metric
+
+
+def in_metric(rows: np.ndarray, metric: np.ndarray | None) -> np.ndarray:
+    """Rows (..., d) multiplied with a metric (d, d), where there is one."""
+    return rows if metric is None else rows @ metric
 
 
 def _distances(rows: np.ndarray, bank: np.ndarray) -> np.ndarray:

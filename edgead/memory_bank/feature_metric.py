@@ -8,21 +8,45 @@ of these residuals gives the directions of such changes, and its inverse root ma
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from edgead.kernels import NearestPatches, greedy_coreset
 
-# Each fold's parts are compared with those of the others; their groups are never separated.
-FOLDS = 5
+# The good parts are dealt to so many, of which each is compared with the others; groups are never separated.
+PARTS = 5
 # So many patches are compared, with those of so many rows (greedy k-centre of a sample) that other parts have.
 QUERIES, SAMPLE, ROWS = 40_000, 60_000, 5_000
 # This share of the mean variance is added to every direction: none is louder than 1 / sqrt(SHRINKAGE).
 SHRINKAGE = 0.05
 
 
-def fit_metric(patches: np.ndarray, groups: Sequence[int] | np.ndarray, *, seed: int = 0) -> np.ndarray:
+@dataclass(frozen=True, slots=True)
+class FeatureMetric:
+    """What patches are multiplied with before they are compared.
+
+    Attributes
+    ----------
+    matrix : ndarray of shape (d, d), float32
+        Symmetric.
+    without : ndarray of shape (folds x d, d), float32
+        For each fold, one below the other: what patches that were multiplied with the matrix are multiplied with once
+        more, to be compared as if the fold had not been learnt. Of no folds where none were asked for.
+    """
+
+    matrix: np.ndarray
+    without: np.ndarray
+
+
+def fit_metric(
+    patches: np.ndarray, groups: Sequence[int] | np.ndarray, *, folds: Sequence[int] | np.ndarray = (), seed: int = 0
+) -> FeatureMetric:
     """Learn the metric from patches of good images.
+
+    A metric makes quiet what it has learnt from an image: of 60 good parts those that it had seen scored half a
+    deviation below others. So with `folds` it is also learnt without each of them, from the residuals of which neither
+    side is of the fold.
 
     Parameters
     ----------
@@ -30,33 +54,42 @@ def fit_metric(patches: np.ndarray, groups: Sequence[int] | np.ndarray, *, seed:
         On the scale of `edgead.memory_bank.feature_scale`; as many of every image, image by image.
     groups : sequence of int
         The group of each image; images of one part, one batch or one light share a number.
+    folds : sequence of int, optional
+        The fold of each image, from 0 on; see `edgead.memory_bank.folds`.
     seed : int
 
     Returns
     -------
-    ndarray of shape (d, d), float32
-        Symmetric; `patches @ metric` is what is compared. The identity where all images are one group.
+    FeatureMetric
+        The identity where all images are one group.
     """
-    of_image = np.asarray(groups)
-    distinct = np.unique(of_image)
-    if len(distinct) < 2:
-        return np.eye(patches.shape[1], dtype=np.float32)
+    of_image, of_fold = np.asarray(groups), np.asarray(folds, int)
+    distinct, width = np.unique(of_image), patches.shape[1]
+    of_patch = len(patches) // len(of_image)
     rng = np.random.default_rng(seed)
-    fold_of_group = dict(zip(rng.permutation(distinct).tolist(), np.arange(len(distinct)) % FOLDS, strict=True))
-    fold = np.repeat([fold_of_group[group] for group in of_image.tolist()], len(patches) // len(of_image))
+    part_of_group = dict(zip(rng.permutation(distinct).tolist(), np.arange(len(distinct)) % PARTS, strict=True))
+    part = np.repeat([part_of_group[group] for group in of_image.tolist()], of_patch)
+    fold = np.repeat(of_fold, of_patch)
     sample = _some(np.arange(len(patches)), SAMPLE, rng)
-    rows = sample[greedy_coreset(patches[sample], min(ROWS, len(sample)))]
-    covariance = np.zeros((patches.shape[1], patches.shape[1]))
-    for number in np.unique(fold):
-        own, others = np.flatnonzero(fold == number), rows[fold[rows] != number]
+    rows = sample[greedy_coreset(patches[sample], min(ROWS, len(sample)))] if len(distinct) > 1 else sample[:0]
+    covariance = np.zeros((width, width))
+    touched = np.zeros((int(of_fold.max(initial=-1)) + 1, width, width))
+    for number in np.unique(part):
+        own, others = np.flatnonzero(part == number), rows[part[rows] != number]
         if not len(others):
             continue
-        queries = patches[_some(own, QUERIES * len(own) // len(patches), rng)]
-        references = patches[others]
-        _, nearest = NearestPatches(references).search(queries)
-        residuals = (queries - references[nearest[:, 0]]).astype(np.float64)
+        queries = _some(own, QUERIES * len(own) // len(patches), rng)
+        _, nearest = NearestPatches(patches[others]).search(patches[queries])
+        references = others[nearest[:, 0]]
+        residuals = (patches[queries] - patches[references]).astype(np.float64)
         covariance += residuals.T @ residuals
-    return inverse_root(covariance)
+        for left_out in range(len(touched)):
+            of_it = residuals[(fold[queries] == left_out) | (fold[references] == left_out)]
+            touched[left_out] += of_it.T @ of_it
+    matrix = inverse_root(covariance)
+    back = np.linalg.inv(matrix.astype(np.float64))
+    without = [back @ inverse_root(covariance - of_it) for of_it in touched]
+    return FeatureMetric(matrix, np.array(without, np.float32).reshape(-1, width))
 
 
 def _some(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:

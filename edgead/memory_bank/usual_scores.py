@@ -30,7 +30,10 @@ def look_at(groups: Sequence[int] | np.ndarray, seed: int) -> np.ndarray:
 
 
 def left_out_maps(
-    features: Iterable[np.ndarray], fold: np.ndarray, bank_without: Callable[[int], np.ndarray], num_neighbors: int
+    features: Iterable[np.ndarray],
+    fold: np.ndarray,
+    without: Callable[[int], tuple[np.ndarray, np.ndarray | None]],
+    num_neighbors: int,
 ) -> Iterator[np.ndarray]:
     """Patch scores of images by memory banks without their folds; see `edgead.memory_bank.folds`.
 
@@ -40,19 +43,23 @@ def left_out_maps(
         One an image.
     fold : ndarray of shape (n,)
         The fold of each of these images.
-    bank_without : callable
-        Gives the bank, float32 (m, d), without a fold.
+    without : callable
+        Gives the bank, float32 (m, d), and the metric of features, (d, d) or None, without a fold; see
+        `edgead.heads.nearest.without_fold`.
     num_neighbors : int
 
     Yields
     ------
     ndarray of shape (h, w), float32
     """
-    others: dict[int, NearestPatches] = {}
+    others: dict[int, tuple[NearestPatches, np.ndarray | None]] = {}
     for own, image in zip(fold.tolist(), features, strict=True):
         if own not in others:
-            others[own] = NearestPatches(bank_without(own))
-        distance, _ = others[own].search(image.reshape(-1, image.shape[-1]), num_neighbors)
+            bank, metric = without(own)
+            others[own] = NearestPatches(bank), metric
+        nearest, metric = others[own]
+        rows = image.reshape(-1, image.shape[-1])
+        distance, _ = nearest.search(rows if metric is None else rows @ metric, num_neighbors)
         yield distance.mean(axis=1).reshape(image.shape[:2])
 
 

@@ -20,6 +20,7 @@ def extract_patches(
     *,
     max_patches: int,
     groups: Sequence[int] = (),
+    folds: Sequence[int] = (),
     rng: np.random.Generator,
     device: torch.device,
     progress: Progress,
@@ -37,6 +38,8 @@ def extract_patches(
         More than this are thinned at random, by the same number in every image, which bounds the memory.
     groups : sequence of int, optional
         The group of each image, for a network that whitens; without, each image is its own.
+    folds : sequence of int, optional
+        The fold of each image, without which such a network's metric is learnt as well.
     rng : Generator
     device : torch.device
         Where the backbone runs.
@@ -64,7 +67,9 @@ def extract_patches(
         for block in torch.from_numpy(patches).split(65536):
             block.copy_(network.standardise(block))
         if network.whiten:
-            network.fit_metric(torch.from_numpy(patches), groups or range(len(images)), seed=int(rng.integers(2**31)))
+            network.fit_metric(
+                torch.from_numpy(patches), groups or range(len(images)), seed=int(rng.integers(2**31)), folds=folds
+            )
             for block in torch.from_numpy(patches).split(65536):
                 block.copy_(block @ network.metric[..., 0, 0])
     return patches

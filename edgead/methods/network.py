@@ -46,6 +46,7 @@ class PatchFeatures(nn.Module):
         self.channels = list(channels)
         self.damp_length = damp_length
         self.whiten = whiten
+        self.metric_without: np.ndarray | None = None  # of each fold of good images; see `FeatureMetric`
         self.register_buffer("mean", torch.zeros(sum(channels)))
         self.register_buffer("inverse_std", torch.ones(sum(channels)))
         self.register_buffer("squared_length", torch.ones(len(channels)))
@@ -96,10 +97,11 @@ class PatchFeatures(nn.Module):
         self.squared_length.copy_(torch.from_numpy(scale.squared_length))
 
     @torch.no_grad()
-    def fit_metric(self, features: Tensor, groups: Sequence[int], seed: int) -> None:
+    def fit_metric(self, features: Tensor, groups: Sequence[int], seed: int, folds: Sequence[int] = ()) -> None:
         """Learn the metric from standardised features of good images, float32 (n, d), as many of every image."""
-        metric = fit_metric(features.numpy(), groups, seed=seed)
-        self.metric.copy_(torch.from_numpy(metric)[:, :, None, None])
+        found = fit_metric(features.numpy(), groups, folds=folds, seed=seed)
+        self.metric.copy_(torch.from_numpy(found.matrix)[:, :, None, None])
+        self.metric_without = found.without if len(folds) else None
 
     def standardise(self, features: Tensor) -> Tensor:
         """Raw features (..., d) -> on the scale of good parts, damped, before the metric; (..., d)."""

@@ -15,7 +15,7 @@ import torch
 from edgead.artifact.manifest import Preprocessing
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
-from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS, NearestHead, NearestScorer, without_fold
+from edgead.heads.nearest import BANK, FOLD_METRICS, ROW_FOLDS, STAND_INS, NearestHead, NearestScorer, without_fold
 from edgead.heads.patches import USUAL
 from edgead.memory_bank.coreset import BankRule, choose_memory_bank
 from edgead.memory_bank.folds import FOLDS, deal_folds, find_stand_ins
@@ -186,6 +186,7 @@ class PatchCore(Method[PatchCoreConfig]):
             BANK: self.memory_bank,
             ROW_FOLDS: self.row_folds,
             STAND_INS: self.stand_ins,
+            FOLD_METRICS: self.network.metric_without,
             USUAL: self.usual_scores,
         }
         return {name: array for name, array in learnt.items() if array is not None}
@@ -205,6 +206,7 @@ class PatchCore(Method[PatchCoreConfig]):
         return NearestHead(
             num_neighbors=config.num_neighbors,
             folds=0 if self.row_folds is None else FOLDS,
+            own_metrics=self.network.metric_without is not None,
             window=config.window,
             top_patches=config.top_patches,
             margin=config.margin,
@@ -230,6 +232,7 @@ class PatchCore(Method[PatchCoreConfig]):
             self.grid,
             max_patches=self.config.max_patches,
             groups=np.repeat(groups, changed.per_image).tolist(),
+            folds=np.repeat(folds, changed.per_image).tolist() if folds.max() else (),
             rng=np.random.default_rng(self.config.seed),
             device=course.device,
             progress=partial(course.progress, "extract features"),
@@ -260,7 +263,7 @@ class PatchCore(Method[PatchCoreConfig]):
     ) -> None:
         """Find what is usual at each place; `features` (n, h, w, d) of the images are None where not all were kept."""
         looked_at = look_at(groups, self.config.seed)
-        if not len(looked_at) or self.memory_bank is None or self.row_folds is None or self.stand_ins is None:
+        if not len(looked_at) or self.row_folds is None:
             return
 
         def each() -> Iterator[np.ndarray]:
@@ -273,8 +276,7 @@ class PatchCore(Method[PatchCoreConfig]):
                     yield (outputs[0] if isinstance(outputs, tuple) else outputs)[0].numpy()
                 progress(done, len(looked_at))
 
-        bank_without = partial(without_fold, self.memory_bank, self.row_folds, self.stand_ins)
-        maps = left_out_maps(each(), folds[looked_at], bank_without, self.config.num_neighbors)
+        maps = left_out_maps(each(), folds[looked_at], partial(without_fold, self.arrays), self.config.num_neighbors)
         self.usual_scores = fit_usual_scores(np.array(list(maps)))
 
     def _fit_global(

@@ -14,7 +14,7 @@ from edgead.artifact.folder import Artifact, write_arrays
 from edgead.artifact.manifest import Manifest
 from edgead.artifact.onnx_constants import with_properties
 from edgead.dataset.folders import Progress, StageProgress
-from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS, without_fold
+from edgead.heads.nearest import BANK, FOLD_METRICS, ROW_FOLDS, STAND_INS, in_metric, without_fold
 from edgead.learning.commission.backbone import FrozenBackbone
 from edgead.learning.commission.checks import find_odd
 from edgead.learning.commission.collect import CommissionError
@@ -54,7 +54,7 @@ def learn(
     folds : list of int
         Of each image, odd ones too: that without which it is scored as one that was not learnt.
     """
-    head = backbone.head.model_copy(update={"folds": FOLDS})
+    head = backbone.head.model_copy(update={"folds": FOLDS, "own_metrics": backbone.whiten})
     arrays = {**manifest.arrays, **{name: f"{name}.npy" for name in head.arrays}}
     manifest = manifest.model_copy(update={"head": head, "arrays": arrays})
     graph = with_properties(backbone.graph, manifest.graph_properties)
@@ -62,20 +62,22 @@ def learn(
     patches = _raw_patches(Artifact(draft, manifest), backbone, images, progress)
     scale = fit_scale(patches, backbone.channels)
     scale.standardise(patches, damp_length=backbone.damp_length)
-    if backbone.whiten:
-        metric = fit_metric(patches, range(len(images)), seed=backbone.settings["seed"])
-        scale = replace(scale, metric=metric)
-        patches @= metric
     rule, of_image = _bank_rule(backbone), len(patches) // len(images)
     folds = deal_folds(groups, rule.seed)
-    learnt = _bank_arrays(patches, np.repeat(folds, of_image), rule, partial(progress, "choose memory bank"))
+    metrics: dict[str, np.ndarray] = {}
+    if backbone.whiten:
+        metric = fit_metric(patches, groups, folds=folds, seed=rule.seed)
+        scale = replace(scale, metric=metric.matrix)
+        metrics = {FOLD_METRICS: metric.without}
+        patches @= metric.matrix
+    learnt = metrics | _bank_arrays(patches, np.repeat(folds, of_image), rule, partial(progress, "choose memory bank"))
     odd = find_odd(_left_out_scores(patches, folds, learnt, partial(progress, "compare parts")))
     if odd:
         fit = ~np.isin(np.arange(len(images)), odd)
         folds = deal_folds(groups, rule.seed, learnt=fit)
         rows = np.repeat(fit, of_image)
         fold_of_patch = np.repeat(folds, of_image)[rows]
-        learnt = _bank_arrays(patches[rows], fold_of_patch, rule, partial(progress, "choose again"))
+        learnt = metrics | _bank_arrays(patches[rows], fold_of_patch, rule, partial(progress, "choose again"))
     write_arrays(draft, manifest, {**learnt, **backbone.inputs(scale)})
     return manifest, odd, folds.tolist()
 
@@ -120,9 +122,10 @@ def _left_out_scores(
     furthest = max(1, round(FURTHEST * own.shape[1]))
     scores = np.zeros(len(folds))
     for fold in np.unique(folds).tolist():
-        others = kernels.NearestPatches(without_fold(arrays[BANK], arrays[ROW_FOLDS], arrays[STAND_INS], fold))
+        bank, metric = without_fold(arrays, fold)
+        others = kernels.NearestPatches(bank)
         for image in np.flatnonzero(folds == fold):
-            distance, _ = others.search(own[image])
+            distance, _ = others.search(in_metric(own[image], metric))
             scores[image] = np.sort(distance[:, 0])[-furthest:].mean()
         progress(int(np.sum(folds <= fold)), len(folds))
     return scores

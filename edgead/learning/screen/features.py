@@ -83,7 +83,7 @@ def comparable_features(raw: np.ndarray, parts: Sequence[int], backbone: FrozenB
     if not np.isfinite(rows).all():
         raise SettingsError("the backbone gave NaN or infinity: it is broken, or its engine is")
     fit_scale(rows, backbone.channels).standardise(rows, damp_length=backbone.damp_length)
-    return (rows @ fit_metric(rows, parts)).reshape(raw.shape)
+    return (rows @ fit_metric(rows, parts).matrix).reshape(raw.shape)
 
 
 def raw_features(
