@@ -3,7 +3,7 @@
     python -m benchmarks blind PANEL_FOLDER --tiles MAGNETIC_TILES -o WORK
 
 trains a model of each set with the preset `fast`, once, and measures each pair of model and image once: both stay in
-WORK, and all else is arithmetic. The factors of `edgead.learning.blind` come from simulated scores.
+WORK, and all else is arithmetic. The factors of `edgead.calibration.blind` come from simulated scores.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks.panel_sets import JUDGED, PanelSet, find_sets
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import Calibration
+from edgead.calibration.blind import MOST, doubts, rise, shift
 from edgead.calibration.conformal import images_needed
 from edgead.calibration.outliers import stand_apart
 from edgead.calibration.plan import OFFERED_RATES
@@ -26,7 +27,6 @@ from edgead.dataset.groups import group_images
 from edgead.detector import Detector
 from edgead.images.files import list_images, load_image
 from edgead.images.likeness import Look, likeness_warnings, look_of
-from edgead.learning.blind import MOST, doubts, rise, shift
 from edgead.learning.finalize import GoodScores
 from edgead.methods import find_preset
 
@@ -100,8 +100,8 @@ class Model:
         after = good.calibrate(rate, None, groups=groups)
         looks = {str(number): look for number, look in enumerate(images.looks)}
         unlike = likeness_warnings(looks, self.golden, "golden images", stretched=self.stretched, share=MOST)
-        found = doubts(self.limits, after, good, groups, unlike=unlike)
-        return Offer(found, shift(self.limits, good.scores, groups), rise(self.limits, after), bool(unlike))
+        found = doubts(self.limits, after.reject, good.scores, good.medians, groups, unlike=unlike)
+        return Offer(found, shift(self.limits, good.scores, groups), rise(self.limits, after.reject), bool(unlike))
 
 
 @dataclass(frozen=True, slots=True)

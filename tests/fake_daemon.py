@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 from fakes import make_verdict, numbered
 
+from edgead.calibration.blind import BlindLimitError
 from edgead.daemon.alarms import Finding
 from edgead.daemon.commission import Commissioning
 from edgead.daemon.notice_ledger import NoticeLedger
@@ -130,7 +131,9 @@ class FakePipeline:
     def good_scores(self) -> GoodScores:
         return GoodScores(0.1, [0.05, 0.08, 0.12, 0.3], [1.0, 0.8, 0.6, 0.4, 0.2])
 
-    def set_thresholds(self, *, review: float, reject: float, by: str) -> None:
+    def set_thresholds(self, *, review: float, reject: float, by: str, reason: str = "", bad: Any = ()) -> None:
+        if reject > 5 and not reason:
+            raise BlindLimitError(["the limit would rise far"])
         self.calls.append(("thresholds", review, reject, by))
         before, self.thresholds = self.thresholds, {"review": review, "reject": reject}
         self.audit(by=by, action="thresholds", pipeline=self.name, before=before, after=self.thresholds)

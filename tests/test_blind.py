@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.blind import MEASURED, OWN_BAD, OWN_GOOD, Images, Model, foreign_table, own_table
 from edgead.artifact.manifest import Calibration
+from edgead.calibration.blind import FAR, HIGHER, doubts, rise, shift
 from edgead.calibration.conformal import calibrate
-from edgead.learning.blind import FAR, HIGHER, doubts, rise, shift
 from edgead.learning.finalize import GoodScores
 
 # Scores of good parts that a model was made from, and half of them as the usual level of a map.
@@ -29,7 +29,8 @@ def made(count: int = 60, rate: float = 0.05, **options) -> Calibration:
 
 
 def doubts_of(before: Calibration, good: GoodScores, rate: float = 0.2, groups=(), **options) -> list[str]:
-    return doubts(before, good.calibrate(rate, None, groups=groups), good, groups, **options)
+    after = good.calibrate(rate, None, groups=groups)
+    return doubts(before, after.reject, good.scores, good.medians, groups, **options)
 
 
 @pytest.mark.parametrize("count", [4, 10, 40])
@@ -70,8 +71,8 @@ def test_each_doubt_has_its_bound():
     highest = before.scores[-1] + HIGHER * spread
     for limit, expected in ((highest + 1e-6, 1), (highest - 1e-6, 0)):
         after = before.model_copy(update={"reject": limit})
-        assert rise(before, after) == pytest.approx(HIGHER, abs=1e-4)
-        assert len(doubts(before, after)) == expected  # as of a limit that was set by hand
+        assert rise(before, after.reject) == pytest.approx(HIGHER, abs=1e-4)
+        assert len(doubts(before, after.reject)) == expected  # as of a limit that was set by hand
 
 
 def test_a_few_defects_among_good_parts_raise_the_limit():

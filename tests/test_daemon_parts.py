@@ -10,6 +10,7 @@ import queue
 import socket
 import threading
 import time
+from collections.abc import Sequence
 
 import pytest
 from fakes import make_verdict
@@ -22,7 +23,7 @@ from edgead.daemon.notify import Notifier
 from edgead.daemon.pipeline_state import PipelineState
 from edgead.daemon.site_diff import site_diff
 from edgead.daemon.supervisor import RestartBudget, Supervisor
-from edgead.daemon.thresholds import KeptThresholds, Thresholds
+from edgead.daemon.thresholds import KeptThresholds, Thresholds, doubts_of
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.profiling.latency import LatencyRecorder
@@ -106,6 +107,27 @@ def test_what_are_no_thresholds_is_refused(trained_model, review, reject):
         Thresholds.checked(review=review, reject=reject, by="kim")
     with Detector.load(trained_model) as detector, pytest.raises(SettingsError, match="thresholds: "):
         detector.set_thresholds(review=review, reject=reject)
+
+
+def test_a_limit_of_the_page_is_doubted_beside_the_models_own(trained_model):
+    with Detector.load(trained_model) as detector:
+        limits = detector.graph.calibration
+        assert limits is not None
+        spread = max(limits.scores) - min(limits.scores)
+
+        def at(reject: float, bad: Sequence[float] = ()) -> list[str]:
+            return doubts_of(detector, Thresholds.checked(review=min(limits.review, reject), reject=reject), bad)
+
+        assert at(limits.reject) == at(limits.reject - spread) == []
+        top = max(limits.reject, limits.scores[-1])
+        for far in (4, 8):  # small steps lead no farther than one
+            detector.set_thresholds(review=limits.review, reject=top + far * spread)
+            assert at(top + far * spread) == []  # it is in force
+            assert "the limit would rise from" in at(top + (far + 4) * spread)[0]
+        detector.set_thresholds(review=limits.review, reject=limits.reject)
+        higher = Thresholds.checked(review=limits.review + 2, reject=limits.reject + 2)
+        bad = [limits.review + 1, limits.review + 3, limits.review - 1]
+        assert "1 of the 3 newest parts that were marked bad would pass" in doubts_of(detector, higher, bad)[-1]
 
 
 def test_a_slot_judges_and_tests_itself_from_several_threads_at_once(trained_model, tmp_path):

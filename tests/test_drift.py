@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fakes import TIMES
 
+from edgead.artifact.manifest import CameraView
 from edgead.calibration.conformal import calibrate
 from edgead.detector import Detector
 from edgead.drift import DriftSection, DriftWatch
@@ -147,6 +148,67 @@ def test_a_day_that_differs_from_the_calibration_from_its_first_part_on():
     assert found is not None and found < 100
 
 
+def left_out(images, seed, factor=1.0):
+    """A calibration by scores that lie above those of parts, as those of learnt images may."""
+    scores = factor * scores_of(np.random.default_rng(seed), images)
+    return calibrate(scores, scores, scores, false_reject_rate=0.02, method="cross_conformal")
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.1, 1.5])
+def test_left_out_scores_that_lie_above_those_of_parts_raise_no_more_alarms_than_guaranteed(factor):
+    rng, alarms, runs, parts, length = np.random.default_rng(14), 0, 40, 250, 250
+    for run in range(runs):
+        limits = left_out(60, run, factor)
+        watch = DriftWatch(limits, section=DriftSection(average_run_length=length))
+        for score in scores_of(rng, parts):
+            if watch.add(verdict(score, limits, level=rng.random())).state == "warning":
+                alarms += 1
+                watch.start_again()
+    assert alarms <= runs * parts / length
+
+
+def test_higher_scores_from_the_first_part_on_are_seen_beside_left_out_scores():
+    rng = np.random.default_rng(15)
+    limits = left_out(240, 1)
+    found, state = watch_scores(DriftWatch(limits), 1.2 * scores_of(rng, 800), limits, level=1.0)
+    assert found is not None and found < 500
+    assert "parts that pass score higher than the good images did" in state.reason
+    assert watch_scores(DriftWatch(limits), 0.7 * scores_of(rng, 400), limits, level=1.0)[0] is None
+
+
+def test_a_camera_that_was_moved_before_the_first_part_is_seen_until_it_is_accepted():
+    rng = np.random.default_rng(16)
+    limits, golden = calibration(), [rng.integers(0, 255, (32, 32, 3), np.uint8)]
+
+    def view(x_px):
+        return CameraView(
+            brightness=1 + 0.02 * rng.normal(), sharpness=1.0, x_px=x_px + rng.normal(), y_px=rng.normal()
+        )
+
+    watch = DriftWatch(limits, golden, views=[view(100.0) for _ in range(120)])
+
+    def first_warning(x_px, parts=300):
+        for number in range(1, parts + 1):
+            state = watch.add_measured(float(scores_of(rng, 1)[0]), rng.random(), view(x_px))
+            if state.state == "warning":
+                return number, state
+        return None, state
+
+    assert first_warning(100.0)[0] is None
+    watch.start_again()
+    found, state = first_warning(101.0)
+    assert found is not None and state.cause == "camera" and "moved to the right" in state.reason
+    watch.start_again()  # as another threshold does
+    assert first_warning(101.0)[0] == pytest.approx(found, abs=60)
+    watch.accept()
+    assert first_warning(101.0)[0] is None
+    again = DriftWatch(limits, golden, views=[view(100.0) for _ in range(120)])
+    again.restore(watch.to_dict())
+    again.start_again()
+    watch = again
+    assert first_warning(101.0)[0] is None, "what was accepted outlives a restart"
+
+
 def test_only_rejects_are_drift_too():
     limits = calibration()
     found, state = watch_scores(DriftWatch(limits), [99.0] * 60, limits)
@@ -200,18 +262,25 @@ def test_a_foreign_or_damaged_state_is_refused_and_changes_nothing():
     assert watch.to_dict() == before
 
 
+def photograph(seed, index):
+    """A good part as the data set has it: a JPEG has less noise, and scores lower."""
+    _, packed = cv2.imencode(".jpg", render(part_seed(seed, index))[0], (cv2.IMWRITE_JPEG_QUALITY, 95))
+    return cv2.imdecode(packed, cv2.IMREAD_COLOR)
+
+
 @pytest.fixture(scope="module")
 def line(trained_model):
     """The detector, its golden images and a hundred good parts with their verdicts."""
     with Detector.load(trained_model) as detector:
         golden = [load_image(detector.artifact.path / golden.image) for golden in detector.graph.golden]
-        images = [render(part_seed(40, i))[0] for i in range(100)]
+        assert len(detector.manifest.views) == 60
+        images = [photograph(40, i) for i in range(100)]
         yield detector, golden, [(detector.predict(image), image) for image in images]
 
 
 def after_change(line, images):
     detector, golden, parts = line
-    watch = DriftWatch(detector.graph.calibration, golden)
+    watch = DriftWatch(detector.graph.calibration, golden, views=detector.manifest.views)
     for number in range(2):
         for found, image in parts[number::2]:
             assert watch.add(found, image).state == "ok"
@@ -223,7 +292,7 @@ def after_change(line, images):
 
 
 def test_light_that_fades_is_the_camera(line):
-    ramp = (cv2.convertScaleAbs(render(part_seed(40, 200 + i))[0], alpha=1 - 0.002 * i) for i in range(80))
+    ramp = (cv2.convertScaleAbs(photograph(40, 200 + i), alpha=1 - 0.002 * i) for i in range(80))
     found, state = after_change(line, ramp)
     assert found is not None
     assert state.cause == "camera"
@@ -233,7 +302,7 @@ def test_light_that_fades_is_the_camera(line):
 def test_another_casting_is_the_product(line):
     tile = camera._casting_tile() * np.float32(1.8)
     with mock.patch.object(camera, "_casting_tile", lambda: tile):
-        images = [render(part_seed(40, 300 + i))[0] for i in range(60)]
+        images = [photograph(40, 300 + i) for i in range(60)]
     found, state = after_change(line, images)
     assert found is not None
     assert state.cause == "product"

@@ -166,6 +166,22 @@ def test_without_a_review_limit_there_is_one_limit_to_set(browser, daemon, url):
     assert daemon.pipelines["front"].calls == [("thresholds", 0.6, 0.6, "Anna (127.0.0.1)")]
 
 
+def test_a_limit_that_may_be_blind_is_taken_with_a_reason_only(browser, daemon, url):
+    with opened_page(browser, f"{url}/#system") as page:
+        page.get_by_role("button", name="Thresholds").click()
+        page.get_by_label("Reject above").fill("9")
+        page.get_by_label("Your name").fill("Anna")
+        page.get_by_role("button", name="Continue").click()
+        dialog = page.locator("dialog").last
+        dialog.get_by_role("button", name="Change thresholds").click()
+        expect(dialog.locator(".form-error")).to_contain_text("the new limit may be blind")
+        assert daemon.pipelines["front"].calls == []
+        dialog.get_by_label("Why").fill("another lamp")
+        dialog.get_by_role("button", name="Change thresholds").click()
+        expect(page.locator("#toast")).to_have_text("Thresholds changed")
+    assert daemon.pipelines["front"].calls == [("thresholds", 0.1, 9.0, "Anna (127.0.0.1)")]
+
+
 def test_the_trigger_and_the_model_are_reached(browser, daemon, url):
     with opened_page(browser, url) as page:
         page.get_by_role("button", name="Trigger").click()

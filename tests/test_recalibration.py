@@ -16,11 +16,11 @@ from test_imports import REFUSE
 from edgead.api.model import Model
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import SCHEMA_VERSION
+from edgead.calibration.blind import BlindLimitError
 from edgead.calibration.conformal import MARGIN, conformal_threshold
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import load_image, write_image
-from edgead.learning.blind import BlindLimitError
 from edgead.learning.recalibrate import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
 from edgead.methods.textures import draw_texture
 from edgead.synthetic.line import part_seed, render

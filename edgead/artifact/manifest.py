@@ -123,7 +123,7 @@ class ThresholdChange(Section):
 
     `images` good images with the hash `images_sha256` were scored, none for thresholds set by hand;
     `same_scores_p_value` compares their scores with those of the calibration before. `doubts` were said of the new
-    thresholds, see `edgead.learning.blind`, and `reason` is why they were taken all the same.
+    thresholds, see `edgead.calibration.blind`, and `reason` is why they were taken all the same.
     """
 
     changed_at: datetime
@@ -163,6 +163,15 @@ class Kept(Section):
     group: Annotated[int, Field(ge=0)]
     fold: Annotated[int, Field(ge=0)] | None = None
     image_score: _Score
+
+
+class CameraView(Section):
+    """Brightness and sharpness relative to the golden images, and where the edges are, in pixels of the image."""
+
+    brightness: _Score
+    sharpness: _Score
+    x_px: _Score
+    y_px: _Score
 
 
 GoldenImages = Annotated[list[Golden], Field(max_length=MOST_GOLDEN)]
@@ -216,6 +225,8 @@ class Manifest(Section):
         The kinds of rejects that it knows; None where nobody named any.
     kept : list of Kept
         In the order of their scores; see `edgead.learning.kept`.
+    views : list of CameraView
+        Of good images, one of those that belong together: what the camera's first images are compared with.
     """
 
     schema_version: Literal[5] = SCHEMA_VERSION
@@ -228,6 +239,7 @@ class Manifest(Section):
     learns_from: LearnsFrom = "good"
     kinds: Kinds | None = None
     kept: Annotated[list[Kept], Field(max_length=MOST_FILES)] = []
+    views: Annotated[list[CameraView], Field(max_length=MOST_FILES)] = []
     threshold_changes: list[ThresholdChange] = []
     training: dict[str, Any] = {}
     versions: dict[str, str] = {}

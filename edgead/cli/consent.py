@@ -34,7 +34,7 @@ def reason_for(doubts: Sequence[str], *, yes: bool, reason: str) -> str:
     BlindLimitError
         Nobody can be asked, and --yes or --reason is missing.
     """
-    from edgead.learning.blind import BlindLimitError
+    from edgead.calibration.blind import BlindLimitError
 
     if not doubts:
         return reason

@@ -71,6 +71,7 @@ def calibrate(
     if by_hand:
         artifact = Artifact.load(model)
         change, calibration = thresholds_by_hand(artifact, precision, reject=reject, review=review)
+        views = None
         report = change.model_dump(mode="json")
     else:
         asked = AskedRates(false_reject_rate, review_rate, group, accept_outliers or dry_run)
@@ -82,11 +83,11 @@ def calibrate(
             found = recalibrate(detector, paths, asked, progress=partial(progress, "score good images"))
             if before is not None and before.scores and not dry_run:
                 refuse_thresholds(detector, defective, before, found.calibration)
-        artifact, change, calibration = detector.artifact, found.change, found.calibration
+        artifact, change, calibration, views = detector.artifact, found.change, found.calibration, found.views
         report = found.to_dict()
     if not dry_run:
         reason = reason_for(change.doubts, yes=yes, reason=reason)
-        write_thresholds(artifact, change, calibration, reason=reason)
+        write_thresholds(artifact, change, calibration, reason=reason, views=views)
         report["reason"] = reason
     for warning in report.get("warnings", []):
         stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from edgead import heap
 from edgead.artifact.bring_back import bring_back
 from edgead.artifact.folder import Artifact
 from edgead.artifact.limits import Limits
 from edgead.artifact.versions import restore_missing
-from edgead.daemon import heap
 from edgead.daemon.budget import too_late
 from edgead.daemon.drift import drift_watch
 from edgead.daemon.in_service import InService
@@ -24,6 +24,7 @@ from edgead.daemon.thresholds import (
     KeptThresholds,
     PipelineThresholds,
     Thresholds,
+    doubts_of,
     good_scores_of,
     thresholds_of,
 )
@@ -91,6 +92,10 @@ class ActiveModel:
     def good_scores(self) -> GoodScores:
         """Read what the thresholds of the model in service come from; raises SettingsError where there is none."""
         return good_scores_of(self._in_service.require())
+
+    def doubts(self, given: Limits, bad: Sequence[float]) -> list[str]:
+        """Say why limits may be blind for the model in service; see `edgead.daemon.thresholds.doubts_of`."""
+        return doubts_of(self._in_service.require(), given, bad)
 
     @property
     def can_roll_back(self) -> bool:

@@ -45,7 +45,7 @@ def drift_watch(detector: Detector, section: DriftSection) -> DriftWatch:
             f"{detector.artifact.path} has no scores of good parts to compare with: run `edgead calibrate` with "
             "good images"
         )
-    return DriftWatch(limits, golden_images(detector), section)
+    return DriftWatch(limits, golden_images(detector), section, views=detector.manifest.views)
 
 
 class ModelDrift:
@@ -99,7 +99,7 @@ class ModelDrift:
             return
         if self._start_again.is_set():
             self._start_again.clear()
-            self._watch.start_again()
+            self._watch.accept()
         now_s = time.monotonic()
         looks = now_s >= self._image_s
         if looks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from edgead.artifact.folder import Artifact
 from edgead.artifact.signatures.signature import Signature
 from edgead.artifact.signatures.trust import ModelTrust
+from edgead.calibration.blind import BlindLimitError
 from edgead.daemon.active_model import PATIENCE_S, ActiveModel, SlotBusyError
 from edgead.daemon.judging import Receivers
 from edgead.daemon.pipeline_drift import PipelineDrift
@@ -193,18 +194,28 @@ class SteeredModel(ABC):
         """
         self._exchange("roll back model", by, self.slot.roll_back)
 
-    def set_thresholds(self, *, review: float, reject: float, by: str) -> None:
+    def set_thresholds(
+        self, *, review: float, reject: float, by: str, reason: str = "", bad: Sequence[float] = ()
+    ) -> None:
         """Judge by these from the next frame on; kept over restarts, for this model.
+
+        `bad` has the scores of parts that were marked bad.
 
         Raises
         ------
         SettingsError
             They are no thresholds, cannot be kept, or there is no model.
+        BlindLimitError
+            They may let pass what the model was made to stop, and no `reason` says why they are right.
         """
-        given = Thresholds.checked(review=review, reject=reject, by=by)
+        given = Thresholds.checked(review=review, reject=reject, by=by, reason=reason)
         with self.slot.changing(PATIENCE_S):
             before = self.slot.require_thresholds()
-            with self._audited("thresholds", by, before.values(), given.values()):
+            found = self.slot.doubts(given, bad)
+            if found and not reason:
+                raise BlindLimitError(found)
+            why = {"reason": reason} if reason else {}
+            with self._audited("thresholds", by, before.values(), {**given.values(), **why}):
                 self.slot.set_thresholds(given)
 
     def good_scores(self) -> GoodScores:

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import RootModel, ValidationError
 from edgead.artifact.identity import scorer_sha256
 from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Calibration, Manifest, ThresholdChange
+from edgead.calibration.blind import doubts
 from edgead.calibration.conformal import share_above
 from edgead.detector import Detector
 from edgead.errors import SettingsError
@@ -24,9 +26,10 @@ logger = logging.getLogger(__name__)
 
 
 class Thresholds(Limits):
-    """Two thresholds, who set them and when: where a model has been calibrated since, the newer ones are in force."""
+    """Two thresholds, who set them, why and when: those of a model that has been calibrated since are in force."""
 
     by: str = ""
+    reason: str = ""
     at: datetime | None = None
 
     def now(self) -> Thresholds:
@@ -52,6 +55,22 @@ def good_scores_of(detector: Detector) -> GoodScores:
     levels = [-math.inf, *limits.scores]
     rates = [share_above(limits.scores, level, limits.groups) for level in levels]
     return GoodScores(limits.typical, limits.scores, rates)
+
+
+def doubts_of(detector: Detector, given: Limits, bad: Sequence[float] = ()) -> list[str]:
+    """Say why a limit that a person gives may be blind, beside the model's own; empty for one that only falls.
+
+    `bad` has the scores of parts that people marked bad.
+    """
+    in_force = _calibration_of(detector)
+    found = []
+    if given.reject > in_force.reject:
+        own = detector.artifact.graph(detector.graph.precision).calibration
+        found += doubts(own or in_force, given.reject)
+    escaping = sum(in_force.review < score <= given.review for score in bad)
+    if escaping:
+        found.append(f"{escaping} of the {len(bad)} newest parts that were marked bad would pass, and do not now")
+    return found
 
 
 def thresholds_of(detector: Detector) -> Thresholds:

@@ -15,6 +15,8 @@ _SHAPES = (0.5, 0.7, 1.0, 1.5, 2.5, 5.0)
 _BETA = np.array([(a, b) for a in _SHAPES for b in _SHAPES if (a, b) != (1, 1)])
 _LOG_BETA = np.array([math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b) for a, b in _BETA])
 _POWERS = _BETA - 1
+_ALL = np.ones(len(_BETA), bool)
+_FALLING = (_BETA[:, 0] <= 1) & (_BETA[:, 1] >= 1)  # densities that no larger p-value wins more of
 # Parts of the way from the stated share to 1, on which is bet.
 _FURTHER = np.array([0.05, 0.1, 0.2, 0.4, 0.8])
 _MOST = 1e250  # evidence enough; what goes on growing would overflow
@@ -42,19 +44,24 @@ class Evidence:
 
 
 class ChangeEvidence(Evidence):
-    """Bets against p-values that are uniform and independent."""
+    """Bets against p-values that are uniform and independent.
 
-    def __init__(self) -> None:
-        super().__init__(len(_BETA))
+    With `higher_only` the p-values may also be larger than that, and the bets are those that lose by it.
+    """
+
+    def __init__(self, *, higher_only: bool = False) -> None:
+        chosen = _FALLING if higher_only else _ALL
+        super().__init__(int(chosen.sum()))
+        self._beta, self._powers, self._log_beta = _BETA[chosen], _POWERS[chosen], _LOG_BETA[chosen]
 
     def add(self, p_value: float) -> None:
         rest = max(1 - p_value, 1e-12)
-        self._bet(np.exp(_POWERS @ (math.log(p_value), math.log(rest)) - _LOG_BETA))
+        self._bet(np.exp(self._powers @ (math.log(p_value), math.log(rest)) - self._log_beta))
 
     @property
     def change(self) -> Change:
         """What the most successful bet was on."""
-        a, b = _BETA[int(np.argmax(self.sums))]
+        a, b = self._beta[int(np.argmax(self.sums))]
         if a != b:
             return "higher" if a < b else "lower"
         return "more spread" if a < 1 else "less spread"

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from edgead.artifact.manifest import CameraView
+
 _SIDE_PX = 256  # that images are measured at
 _CELLS = 16  # a side, of which brightness is compared
 _STEEPEST = 0.005  # share of the pixels: edges of the outline, not the texture between them
-
-
-@dataclass(frozen=True, slots=True)
-class CameraView:
-    """Brightness and sharpness relative to the golden images, and where the edges are, in pixels of the image."""
-
-    brightness: float
-    sharpness: float
-    x_px: float
-    y_px: float
 
 
 class ViewMeter:
@@ -53,10 +44,10 @@ class ViewMeter:
             return None
         px = max(self.shape) / max(grey.shape)
         return CameraView(
-            float(np.median(_cells(grey) / self._cells)),
-            _sharpness(gradient, grey) / self._sharpness,
-            px * moments["m10"] / moments["m00"],
-            px * moments["m01"] / moments["m00"],
+            brightness=float(np.median(_cells(grey) / self._cells)),
+            sharpness=_sharpness(gradient, grey) / self._sharpness,
+            x_px=px * moments["m10"] / moments["m00"],
+            y_px=px * moments["m01"] / moments["m00"],
         )
 
 

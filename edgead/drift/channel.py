@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,10 +29,12 @@ class ValueChannel:
     ----------
     values : sequence of float
         What the first part is compared with; may be empty.
+    higher_only : bool
+        The values may lie above what parts have while all is well, and only higher parts are a change.
     """
 
-    def __init__(self, values: list[float] | None = None):
-        self._bag, self._evidence = Bag(values or []), ChangeEvidence()
+    def __init__(self, values: Sequence[float] = (), *, higher_only: bool = False):
+        self._bag, self._evidence = Bag(values), ChangeEvidence(higher_only=higher_only)
 
     def add(self, value: float, tie_break: float) -> None:
         self._evidence.add(self._bag.p_value(value, tie_break))

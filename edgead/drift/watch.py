@@ -6,17 +6,17 @@ import hashlib
 import math
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from edgead.artifact.manifest import CROSS, Calibration
+from edgead.artifact.manifest import CROSS, Calibration, CameraView
 from edgead.calibration.group_conformal import one_of_each
 from edgead.components.options import Section
 from edgead.drift.betting import Change
-from edgead.drift.camera_view import CameraView, ViewMeter
+from edgead.drift.camera_view import ViewMeter
 from edgead.drift.channel import Channel, ShareChannel, ValueChannel
 from edgead.drift.words import drift_reason
 from edgead.errors import SettingsError
@@ -24,6 +24,8 @@ from edgead.types import Verdict
 
 Cause = Literal["camera", "product"]
 
+_LEFT_OUT = "scores beside good images"
+# Channels of a CameraView's values, in its order.
 _CAMERA = ("brightness", "sharpness", "place across", "place down")
 # Once there is an alarm, a channel that is short of its own bar has changed too from this evidence on (while nothing
 # has changed it is above that at about one part in ten thousand), if it gets there soon: a new product may move a
@@ -90,6 +92,10 @@ class DriftWatch:
     values are bet on (`edgead.drift.betting`). While parts are exchangeable, the calibration's good parts
     included, at most n / `average_run_length` false alarms are expected among n parts, all channels together.
 
+    Good images that were learnt are scored by what had learnt less than what ships, and their scores lie above those of
+    parts like them, if anything. Against those a channel of its own bets on higher scores alone, which that makes no
+    more likely to be won.
+
     Parameters
     ----------
     calibration : Calibration
@@ -97,10 +103,17 @@ class DriftWatch:
     golden : sequence of ndarray of shape (H, W, 3), uint8, BGR
         Golden images of the model; without any, images are not looked at.
     section : DriftSection
+    views : sequence of CameraView
+        Of good images beside the golden ones, which the first images are compared with; the model has them.
     """
 
     def __init__(
-        self, calibration: Calibration, golden: Sequence[np.ndarray] = (), section: DriftSection | None = None
+        self,
+        calibration: Calibration,
+        golden: Sequence[np.ndarray] = (),
+        section: DriftSection | None = None,
+        *,
+        views: Sequence[CameraView] = (),
     ):
         self.section = section or DriftSection()
         if calibration.review_rate >= self.section.most_flagged:
@@ -108,25 +121,34 @@ class DriftWatch:
                 f"most_flagged is the share of parts that are sent to review or rejected while all is well, defects "
                 f"included: {self.section.most_flagged:g} is no more than the good ones' {calibration.review_rate:g}"
             )
-        # Of images that belong together only one is as if drawn from the bag that parts come from. Scores by what had
-        # learnt from fewer images than what ships are of another bag: the first parts take their place.
-        by_what_ships = calibration.method not in CROSS
-        self._scores = one_of_each(calibration.scores, calibration.groups) if by_what_ships else []
+        # Of images that belong together only one is as if drawn from the bag that parts come from.
+        self._scores = one_of_each(calibration.scores, calibration.groups)
+        self._left_out = calibration.method in CROSS
+        self._views = list(views)
         self._meter = ViewMeter(golden) if golden and self.section.images else None
         self._limit = calibration.review
         self.start_again()
 
+    def accept(self) -> None:
+        """Take the camera's images as they are now, and start again."""
+        self._views = []
+        self.start_again()
+
     def start_again(self) -> None:
-        """Forget all parts and the warning: after the cause was fixed, or accepted."""
+        """Forget all parts and the warning."""
         self._rng = np.random.default_rng(self.section.seed)
         self._parts = 0
         self._alarm_part: int | None = None
         self._changed: dict[str, Change] = {}
         # Scores below the highest that passes are, given that one, drawn from those of parts that pass.
         passing = [score for score in self._scores if score <= self._limit][:-1]
-        self._values = {"scores": ValueChannel(passing), "map level": ValueChannel()}
+        self._values = {"scores": ValueChannel([] if self._left_out else passing), "map level": ValueChannel()}
+        if self._left_out:
+            self._values[_LEFT_OUT] = ValueChannel(passing, higher_only=True)
         if self._meter is not None:
-            self._values |= {name: ValueChannel() for name in _CAMERA}
+            views = [tuple(view.model_dump().values()) for view in self._views]
+            columns = zip(*views, strict=True) if views else [()] * len(_CAMERA)
+            self._values |= {name: ValueChannel(column) for name, column in zip(_CAMERA, columns, strict=True)}
         self._flagged = ShareChannel(self.section.most_flagged)
 
     def add(self, verdict: Verdict, image: np.ndarray | None = None) -> DriftState:
@@ -153,9 +175,11 @@ class DriftWatch:
         self._flagged.add(not passes)
         if passes:
             self._add("scores", image_score)
+            if self._left_out:
+                self._add(_LEFT_OUT, image_score)
             self._add("map level", map_level)
         if self._meter is not None and view is not None:
-            for name, value in zip(_CAMERA, asdict(view).values(), strict=True):
+            for name, value in zip(_CAMERA, view.model_dump().values(), strict=True):
                 self._add(name, value)
         self._conclude()
         return self.state
@@ -175,6 +199,7 @@ class DriftWatch:
         return {
             "made_for": self._made_for(),
             "limit": self._limit,
+            "accepted": not self._views,
             "parts": self._parts,
             "alarm_part": self._alarm_part,
             "random": self._rng.bit_generator.state,
@@ -193,6 +218,8 @@ class DriftWatch:
             The state is damaged; the watch is as it was.
         """
         other = copy(self)
+        if kept.get("accepted", True):
+            other._views = []
         other.start_again()
         try:
             if kept["made_for"] != self._made_for():

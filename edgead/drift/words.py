@@ -9,6 +9,7 @@ from edgead.drift.betting import Change
 # How each channel's change is called; "more spread" and "less spread" where a channel has no words of its own for them.
 _WORDS: dict[str, dict[Change, str]] = {
     "scores": {"higher": "parts that pass score higher", "lower": "parts that pass score lower"},
+    "scores beside good images": {"higher": "parts that pass score higher than the good images did"},
     "map level": {"higher": "heat maps are warmer all over", "lower": "heat maps are cooler all over"},
     "flagged parts": {"higher": "more parts than usual are rejected or sent to review"},
     "brightness": {"higher": "brighter", "lower": "darker"},

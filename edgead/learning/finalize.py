@@ -10,15 +10,17 @@ import cv2
 import numpy as np
 
 from edgead.artifact.folder import Artifact, write_manifest
-from edgead.artifact.manifest import Calibration, CalibrationMethod, Golden, Manifest
+from edgead.artifact.manifest import Calibration, CalibrationMethod, CameraView, Golden, Manifest
 from edgead.calibration.conformal import calibrate
 from edgead.calibration.operating_point import Costs, cheapest_rate
 from edgead.dataset.folders import Progress
 from edgead.detector import Detector, Measurement
+from edgead.drift.camera_view import ViewMeter
 from edgead.images.files import load_image, write_image
 from edgead.learning.kept import keep_images
 
 GOLDEN_IMAGES = 3
+MOST_VIEWS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ def complete_artifact(
             return _complete_without_thresholds(detector, draft, plan.images)
         good = plan.scores or measure_good(detector, plan.images, progress, folds=plan.folds)
         golden = _write_golden(detector, plan, good.scores, draft)
+        views = measure_views(plan.images, [load_image(draft / one.image) for one in golden], plan.groups)
         defects = [detector.measure(load_image(path)).image_score for path in plan.defects]
     rates = plan.false_reject_rate, plan.review_rate
     if plan.costs is not None:
@@ -121,8 +124,17 @@ def complete_artifact(
             folds=plan.folds,
         )
         manifest = manifest.model_copy(update={"kept": kept})
+    manifest = manifest.model_copy(update={"views": views})
     write_manifest(draft, manifest.with_graph("fp32", calibration=calibration, golden=golden))
     return good
+
+
+def measure_views(paths: Sequence[Path], golden: Sequence[np.ndarray], groups: Sequence[int] = ()) -> list[CameraView]:
+    """Measure what the camera did to good images, one of each group; those of another size are left out."""
+    meter = ViewMeter(golden)
+    first = dict(zip(reversed(groups or range(len(paths))), reversed(paths), strict=True))
+    views = [meter.measure(load_image(path)) for path in list(first.values())[:MOST_VIEWS]]
+    return [view for view in views if view is not None]
 
 
 def _complete_without_thresholds(detector: Detector, draft: Path, parts: Sequence[Path]) -> GoodScores:

@@ -12,8 +12,9 @@ import numpy as np
 
 from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
 from edgead.artifact.limits import Limits
-from edgead.artifact.manifest import Calibration, Manifest, ThresholdChange, Thresholds
+from edgead.artifact.manifest import Calibration, CameraView, Manifest, ThresholdChange, Thresholds
 from edgead.artifact.training_hashes import content_sha256, refuse_learnt
+from edgead.calibration.blind import MOST, BlindLimitError, doubts
 from edgead.calibration.conformal import check_support, share_above
 from edgead.calibration.group_conformal import one_of_each
 from edgead.calibration.outliers import others_at_most, stand_apart
@@ -26,8 +27,7 @@ from edgead.detector.likeness import unlike_golden
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.images.likeness import Look, look_of
-from edgead.learning.blind import MOST, BlindLimitError, doubts
-from edgead.learning.finalize import collect_scores
+from edgead.learning.finalize import collect_scores, measure_views
 from edgead.learning.recalibration import AskedRates, Recalibration
 from edgead.metrics import Rate
 
@@ -79,6 +79,7 @@ def recalibrate(
         )
     review = _review_rate(before, rate) if asked.review_rate is None else asked.review_rate
     after = good.calibrate(rate, review, groups=groups)
+    unlike = unlike_golden(detector, looks, share=MOST)
     change = threshold_change(
         detector.graph.precision,
         before,
@@ -90,8 +91,9 @@ def recalibrate(
         )
         if before.scores
         else None,
-        doubts=doubts(before, after, good, groups, unlike=unlike_golden(detector, looks, share=MOST)),
+        doubts=doubts(before, after.reject, scores, good.medians, groups, unlike=unlike),
     )
+    golden = [detector.artifact.image(one.image) for one in detector.graph.golden]
     rejected = Rate.of_groups([score > before.reject for score in scores], groups)
     medians_of_scores = float(np.median(before.scores or [0.0])), float(np.median(scores))
     return Recalibration(
@@ -103,6 +105,7 @@ def recalibrate(
         groups=found.count,
         account=found.account,
         outliers=outliers,
+        views=measure_views(unique, golden, groups) if golden else [],
     )
 
 
@@ -131,7 +134,7 @@ def thresholds_by_hand(
             "review_rate": share_above(before.scores, limits.review, before.groups),
         }
     )
-    return threshold_change(graph.precision, before, after, doubts=doubts(before, after)), after
+    return threshold_change(graph.precision, before, after, doubts=doubts(before, after.reject)), after
 
 
 def threshold_change(
@@ -158,7 +161,12 @@ def threshold_change(
 
 
 def write_thresholds(
-    artifact: Artifact, change: ThresholdChange, calibration: Calibration, *, reason: str = ""
+    artifact: Artifact,
+    change: ThresholdChange,
+    calibration: Calibration,
+    *,
+    reason: str = "",
+    views: Sequence[CameraView] | None = None,
 ) -> Manifest:
     """Write new thresholds of one graph and the change into the artifact's manifest, in one step.
 
@@ -166,6 +174,8 @@ def write_thresholds(
     ----------
     reason : str
         Why the thresholds are right, for the record; those that there are `doubts` of need one.
+    views : sequence of CameraView, optional
+        Of the images that the thresholds come from; without, the model keeps its own.
 
     Raises
     ------
@@ -179,7 +189,8 @@ def write_thresholds(
     artifact.check_unchanged()
     change = change.model_copy(update={"reason": reason.strip()})
     manifest = artifact.manifest
-    changed = manifest.model_copy(update={"threshold_changes": [*manifest.threshold_changes, change]})
+    updates = {"threshold_changes": [*manifest.threshold_changes, change]}
+    changed = manifest.model_copy(update=updates if views is None else {**updates, "views": list(views)})
     return write_manifest(artifact.path, changed.with_graph(change.precision, calibration=calibration))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from edgead.artifact.manifest import Calibration, ThresholdChange
+from edgead.artifact.manifest import Calibration, CameraView, ThresholdChange
 from edgead.dataset.groups import AUTO
 from edgead.metrics import Rate
 
@@ -45,6 +45,8 @@ class Recalibration:
         How the groups were found.
     outliers : str
         Images whose scores stand apart, with these; empty for none.
+    views : list of CameraView
+        Of the images, for the drift watch.
 
     The `doubts` of the change say why the thresholds may be blind; they are not written without a reason.
     """
@@ -58,6 +60,7 @@ class Recalibration:
     groups: int
     account: str
     outliers: str
+    views: list[CameraView]
 
     def warnings(self) -> list[str]:
         """What whoever calibrates should know, in words."""

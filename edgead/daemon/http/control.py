@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from edgead.artifact.limits import Limits
-from edgead.daemon.http.actors import By, named
+from edgead.daemon.http.actors import By, Note, named
 from edgead.daemon.http.dependencies import ClientAddress, Daemon, Pipeline
 from edgead.daemon.http.models import model_beside, models_beside
 from edgead.daemon.http.named_part import NamedPart
@@ -19,9 +19,12 @@ from edgead.types import NO_PART
 
 routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"], responses=problems(404, 409))
 
+NEWEST_BAD = 200  # parts that were marked bad
+
 
 class Thresholds(Limits):
     by: By
+    reason: Annotated[Note, Field(description="Why a limit is right that would let pass what is stopped now.")] = ""
 
 
 class Swap(BaseModel):
@@ -52,8 +55,15 @@ def good_scores(name: str, pipeline: Pipeline) -> GoodScoresAnswer:
 def set_thresholds(
     name: str, pipeline: Pipeline, given: Thresholds, daemon: Daemon, address: ClientAddress
 ) -> PipelineAnswer:
-    """Change the thresholds of a pipeline: from the next verdict on, and after a restart."""
-    pipeline.set_thresholds(review=given.review, reject=given.reject, by=named(given.by, address))
+    """Change the thresholds of a pipeline: from the next verdict on, and after a restart.
+
+    A limit that may be blind, or lets pass parts that were marked bad, is refused without a reason.
+    """
+    marked = daemon.store.verdicts(pipeline=name, mark="bad", limit=NEWEST_BAD)
+    model = pipeline.status().model_sha256
+    bad = [row["image_score"] for row in marked if row["model"] == model and row["image_score"] is not None]
+    by = named(given.by, address)
+    pipeline.set_thresholds(review=given.review, reject=given.reject, by=by, reason=given.reason, bad=bad)
     return pipeline_answer(daemon, name, pipeline)
 
 

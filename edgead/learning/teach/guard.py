@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from edgead.artifact.manifest import Calibration
+from edgead.calibration.blind import MOST, OTHER_PRODUCT
 from edgead.dataset.folders import Progress
 from edgead.detector import Detector, Measurement
 from edgead.errors import SettingsError
 from edgead.images.files import load_image, write_image
 from edgead.images.overlay import draw_overlay
 from edgead.images.sheet import contact_sheet
-from edgead.learning.blind import MOST, OTHER_PRODUCT
 from edgead.types import score_texts
 
 # There a quarter more light, half of it, another colour, light from the side, or out of focus stay below 1.2; a missing

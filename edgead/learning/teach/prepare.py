@@ -45,7 +45,7 @@ class TeachPlan:
         calibrated on.
     reason : str
         Why also what stands far from anything good is learnt, see `edgead.learning.teach.guard`, and thresholds are
-        written that may be blind, see `edgead.learning.blind`; stands in the manifest. Empty to refuse both.
+        written that may be blind, see `edgead.calibration.blind`; stands in the manifest. Empty to refuse both.
     by : str
         Who teaches; stands in the manifest.
     sheet : Path, optional

@@ -13,10 +13,10 @@ from edgead.artifact.folder import Artifact, write_arrays, write_manifest
 from edgead.artifact.manifest import Manifest
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.artifact.versions import earlier_versions
+from edgead.calibration.blind import BlindLimitError, doubts
 from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.detector import Detector
 from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS
-from edgead.learning.blind import BlindLimitError, doubts
 from edgead.learning.finalize import measure_good, write_golden
 from edgead.learning.recalibrate import threshold_change, without_copies
 from edgead.learning.teach.guard import LessonRefusedError
@@ -121,7 +121,7 @@ def _calibrate_all(draft: Artifact, prepared: Prepared, progress: StageProgress)
             golden = [write_golden(detector, draft.path, old.image, old.anomaly_map) for old in graph.golden]
         manifest = manifest.with_graph(name, calibration=settled, golden=golden)
         changed = graph.calibration, settled
-        doubted = doubts(*changed, scores, good.groups)
+        doubted = doubts(graph.calibration, settled.reject, scores.scores, scores.medians, good.groups)
         if doubted and not prepared.plan.reason.strip():
             raise LessonRefusedError(f"{name}: {BlindLimitError(doubted)}")
         found = threshold_change(name, *changed, images=len(good.paths), images_sha256=digest, doubts=doubted)

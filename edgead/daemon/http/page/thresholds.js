@@ -131,10 +131,11 @@ function confirm(pipeline, asked, scale) {
       level !== null && line(t("Limit"), scaledText(100), scaledText(level)),
       line(t("Reject above"), score(reject), score(asked.reject)),
       (review !== reject || asked.review !== asked.reject) && line(t("Review above"), score(review), score(asked.review)),
+      asked.reject > reject && el("label", {}, t("Why, where it lets pass what is stopped now"), el("input", { name: "reason", maxlength: "500" })),
     ],
     action: t("Change thresholds"),
     danger: true,
-    send: () => put(`/api/pipelines/${pipeline.name}/thresholds`, asked),
+    send: ({ reason = "" }) => put(`/api/pipelines/${pipeline.name}/thresholds`, { ...asked, reason }),
     done: t("Thresholds changed"),
   });
 }
