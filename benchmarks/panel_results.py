@@ -19,8 +19,8 @@ from edgead.report.evaluate import Outcome
 # To be raised when a measure means something else than before: results of another protocol are measured again.
 PROTOCOL = 4
 PROTOCOL_TEXT = (
-    "train/good is learnt by train_from_folder with its default rates; each good image is scored by what was learnt from "
-    "the other groups, or whole groups are held out where the detector cannot do that; the exported model judges "
+    "train/good is learnt by train_from_folder with its default rates; each good image is scored by what was learnt "
+    "from other groups, or whole groups are held out where the detector cannot do that; the exported model judges "
     "every image of test in fp32 on ONNX Runtime; pixel measures over good images and defects with a mask; frame times "
     "of at most 60 test images from memory, median and 95th percentile on the fastest engine that is installed"
 )

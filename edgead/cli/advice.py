@@ -10,7 +10,8 @@ import numpy as np
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import PROVEN
 from edgead.artifact.versions import versions_folder
-from edgead.calibration.conformal import images_needed
+from edgead.calibration.conformal import images_needed, rounded_up
+from edgead.calibration.group_conformal import have_several
 from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.calibration.plan import OFFERED_RATES
 from edgead.detector import Detector
@@ -36,7 +37,13 @@ def advise(artifact: Artifact, data: Path, replaced: bool) -> list[str]:
     replaced : bool
         Another model was there before.
     """
-    lines = [_of_the_rate(artifact), *_of_those_apart(artifact), *_of_the_border(artifact), *_of_the_tiles(artifact)]
+    lines = [
+        _of_the_rate(artifact),
+        *_of_the_groups(artifact),
+        *_of_those_apart(artifact),
+        *_of_the_border(artifact),
+        *_of_the_tiles(artifact),
+    ]
     if replaced:
         kept, undo = versions_folder(artifact.path), edgead_command("teach", artifact.path, "--undo")
         lines.append(f"The model that was here is the newest in {kept}; `{undo}` puts it back.")
@@ -59,6 +66,19 @@ def _of_the_rate(artifact: Artifact) -> str:
         return sentence
     needed = images_needed(STRICT) * (2 if calibration.method in PROVEN else 1)
     return f"{sentence} For 1 in 100, train with {needed} good {unit} and --false-reject-rate {STRICT:g}."
+
+
+def _of_the_groups(artifact: Artifact) -> list[str]:
+    """What it costs that images belong together."""
+    calibration = artifact.graph("fp32").calibration
+    if calibration is None or not have_several(calibration.groups):
+        return []
+    groups, images = len(set(calibration.groups)), len(calibration.scores)
+    return [
+        f"The {images} images are {groups} groups, which support rates from {rounded_up(1 / (groups + 1))} on. With "
+        f"--group none they would support {rounded_up(1 / (images + 1))}: right only where each image shows another "
+        "part, for more good parts are rejected otherwise."
+    ]
 
 
 def without_thresholds(model: Path) -> str:
