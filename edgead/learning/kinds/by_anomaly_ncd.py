@@ -22,6 +22,7 @@ from edgead.methods.anomaly_ncd.regions import SearchRange
 from edgead.methods.anomaly_ncd.sort import NO_BASE, Base, Kinds, Sorting, build_encoder
 from edgead.methods.anomaly_ncd.training import Plan
 from edgead.methods.device import choose_device
+from edgead.methods.loop import span_text
 from edgead.preprocess import cut
 from edgead.synthetic.rejects import by_masks, find_rejects, masks_beside
 
@@ -85,8 +86,8 @@ class AnomalyNcdSorter:
         crops, base = sum(map(len, sorting.crops)), self._base.labels
         known = f"{len(base)} of {len(set(base))} known kinds" if base else "none of a known kind"
         self._announce(
-            f"anomaly_ncd learns {self._plan.kinds} kinds from {crops} crops of {len(images)} images, and from {known}, "
-            f"in {self._plan.epochs} epochs: about {span_text(sorting.seconds())} on {sorting.device.type}"
+            f"anomaly_ncd learns {self._plan.kinds} kinds from {crops} crops of {len(images)} images, and {known}, in "
+            f"{self._plan.epochs} epochs: about {span_text(sorting.seconds())} on {sorting.device.type}"
         )
         return clusters_of(sorting.run(progress))
 
@@ -132,14 +133,6 @@ def read_base(folder: Path) -> Base:
         crops += found
         labels += [kinds.index(reject.kind)] * len(found)
     return Base([crop.image[..., ::-1] for crop in crops], [crop.mask for crop in crops], labels)
-
-
-def span_text(seconds: float) -> str:
-    """Write a span of time for people, rounded up."""
-    for unit, name in ((3600, "hours"), (60, "minutes")):
-        if seconds > 2 * unit:
-            return f"{np.ceil(seconds / unit):.0f} {name}"
-    return f"{max(1, np.ceil(seconds)):.0f} seconds"
 
 
 def clusters_of(found: Kinds) -> Clusters:
