@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +46,7 @@ from edgead.methods.vit import VisionTransformer, VitShape  # noqa: E402
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 COMMITS = {
+    "winclip": "open-edge-platform/anomalib b723368",
     "inp_former": "luow23/INP-Former 17d2653",
     "anomaly_clip": "zqhang/AnomalyCLIP 45ed4dd",
     "crane": "AlirezaSalehy/Crane 39181f9",
@@ -64,7 +67,7 @@ def blocks(*numbers: int) -> tuple[str, ...]:
     return tuple(f"block{number}" for number in numbers)
 
 
-MULTI = "INP_Former_Multi_Class.py"
+MULTI, IN_ANOMALIB = "INP_Former_Multi_Class.py", "src/anomalib/models/image/winclip/torch_model.py"
 INP = {
     "backbone": ("dinov2_vitb14_reg", f"{MULTI}:217"),
     "layers": (blocks(*(1 + number for number in (2, 3, 4, 5, 6, 7, 8, 9))), f"{MULTI}:68, from 0"),
@@ -157,7 +160,14 @@ DRAEM = {
     "learning_rate": (1e-4, "README.md:33"),
     "window": (21, "test_DRAEM.py:105"),
 }
+WINCLIP = {
+    "backbone": ("openclip_vitb16_plus", f"{IN_ANOMALIB}:54"),
+    "image_size": ((240, 240), "src/anomalib/models/image/winclip/lightning_model.py:260"),
+    "scales": ((2, 3), f"{IN_ANOMALIB}:104"),
+    "temperature": (0.07, f"{IN_ANOMALIB}:56"),
+}
 PUBLISHED: dict[tuple[str, str], dict[str, tuple[Any, str]]] = {
+    ("winclip", "default"): WINCLIP,
     ("inp_former", "default"): INP,
     ("inp_former", "small"): {**INP, "backbone": ("dinov2_vits14_reg", f"{MULTI}:74")},
     ("inp_former", "large"): {
@@ -179,6 +189,8 @@ PUBLISHED: dict[tuple[str, str], dict[str, tuple[Any, str]]] = {
     ("draem", "default"): DRAEM,
 }
 OURS = {
+    # The sentences are anomalib's, by the fixture.
+    "winclip": {"part", "good", "anomalous", "templates", "sigma_px", "seed"},
     "inp_former": {"seed"},
     "anomaly_clip": {"prompts", "auxiliary", "seed"},
     # Of the maps, whose number differs from preset to preset, and of how they are brought together: the fixtures.
@@ -300,6 +312,16 @@ CONSTANTS: Mapping[str, list[tuple[str, Any, Any, str]]] = {
         ("guidance", ANOGEN.guidance, 10, "DIFFUSION/generate.sh:28"),
     ],
 }
+
+
+def test_the_docs_name_the_published_presets():
+    page = (Path(__file__).parent.parent / "docs/how-to/choose-a-detector.md").read_text()
+    rows = re.findall(
+        r"^\| (`[^|]+) \|[^|]*\|([^|]*)\|", page.partition("| `--detector` |")[2].partition("## ")[0], re.M
+    )
+    named = {tuple(re.findall(r"`(\w+)`", methods)): set(re.findall(r"`(\w+)`", presets)) for methods, presets in rows}
+    assert {method for methods in named for method in methods} >= {method for method, _ in PUBLISHED}
+    assert named == {methods: {preset for method, preset in PUBLISHED if method in methods} for methods in named}
 
 
 @pytest.mark.parametrize(("method", "preset"), PUBLISHED, ids="-".join)

@@ -1,9 +1,10 @@
 """What public code of detectors from words computes, from weights and images that are drawn by their names.
 
 `python tests/words_authors.py CODE OUT` writes the fixture, with CODE a folder of copies: `site` (open_clip_torch
-2.24.0, MIT License, as anomalib asks for, and ftfy), `anomalib` (Intel, Apache-2.0: the folder `winclip` of its image models as
-`models/winclip`, and `buffer_list.py` and `dynamic_buffer.py` of its components), `anomalyclip` (zqhang/AnomalyCLIP,
-MIT License), `crane` (AlirezaSalehy/Crane, MIT License), `dinov2` (facebookresearch/dinov2, Apache-2.0).
+2.24.0, MIT License, as anomalib asks for, and ftfy), `anomalib` (Intel, Apache-2.0: the folder `winclip` of its image
+models as `models/winclip`, and `buffer_list.py` and `dynamic_buffer.py` of its components), `anomalyclip`
+(zqhang/AnomalyCLIP, MIT License), `crane` (AlirezaSalehy/Crane, MIT License), `dinov2` (facebookresearch/dinov2,
+Apache-2.0).
 """
 
 from __future__ import annotations
