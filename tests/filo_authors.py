@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from authors import numbers
 from towers_authors import draw
-from words_authors import MEAN, STD, draw_masks
+from words_authors import MEAN, STD, draw_masks, have_package
 
 SIDE, LARGER, PATCH = 64, 96, 16
 """Positions are for images of `SIDE`; these have `LARGER`."""
@@ -244,7 +244,9 @@ class _Located:
 def main(code: Path, out: Path) -> None:
     """Run the authors' code and write its numbers."""
     sys.path.insert(0, str(code))
-    sys.modules.setdefault("models", types.ModuleType("models")).__path__ = [str(code / "models")]
+    have_package("models", code / "models")
+    have_package("matplotlib", code)  # it draws nothing here
+    sys.modules["matplotlib"].pyplot = None  # type: ignore[attr-defined]
     module = importlib.import_module("models.FiLo")
     model, found = _model(module)
     found["details"] = np.array(

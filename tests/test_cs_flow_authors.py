@@ -13,7 +13,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 
 import torch.nn.functional as F  # noqa: E402
-from authors import authors_numbers, load_weights, numbers, weight  # noqa: E402
+from authors import authors_numbers, load_weights, weight  # noqa: E402
+from cs_flow_authors import CHANNELS, HIDDEN, draw_maps  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.methods import cross_scale_flow, cs_flow  # noqa: E402
@@ -21,8 +22,8 @@ from edgead.methods.cross_scale_flow import Coupling, CrossScaleFlow, FlowShape,
 from edgead.methods.cs_flow import CsFlow, CsFlowConfig, CsFlowNetwork  # noqa: E402
 from edgead.methods.method import Course  # noqa: E402
 
-CHANNELS, HIDDEN, KERNELS = 7, 6, (3, 3, 3, 5)
-MAPS = [torch.from_numpy(numbers(f"scale{i}", (3, CHANNELS, 8 >> i, 12 >> i))) for i in range(3)]
+KERNELS = (3, 3, 3, 5)
+MAPS = draw_maps()
 THEIRS = authors_numbers("cs_flow")
 
 

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 
 import torch.nn.functional as F  # noqa: E402
 from authors import authors_numbers, load_weights, numbers  # noqa: E402
+from draem_authors import SIZE, unit  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.heads.map import MapScorer  # noqa: E402
@@ -24,13 +25,7 @@ from edgead.methods.draem_networks import DraemNetwork  # noqa: E402
 
 THEIRS = authors_numbers("draem")
 EXACT_FOCAL, EXACT_RECONSTRUCTION = draem_losses.focal_loss, draem_losses.reconstruction_loss
-SIZE = (32, 64)
 WIDTH = 1 / 32  # 4 and 2 channels
-
-
-def unit(name: str) -> torch.Tensor:
-    """Images in 0..1."""
-    return torch.from_numpy(1 / (1 + np.exp(-numbers(name, (2, 3, *SIZE)))))
 
 
 IMAGE, CORRUPTED = unit("image"), unit("corrupted")

@@ -19,6 +19,7 @@ import torch.nn.functional as F  # noqa: E402
 from authors import authors_numbers  # noqa: E402
 from torch import nn  # noqa: E402
 
+from edgead.errors import SettingsError  # noqa: E402
 from edgead.methods import inp_former  # noqa: E402
 from edgead.methods.inp import losses, network, reconstruction, training  # noqa: E402
 from edgead.methods.inp.network import InpNetwork  # noqa: E402
@@ -35,7 +36,6 @@ from edgead.methods.towers import build_tower  # noqa: E402
 
 THEIRS = authors_numbers("inp_former")
 TOLERANCE = 1e-5
-PARTS = {"extractor": "aggregation.0", "bottleneck": "bottleneck.0", "decoder": "decoder"}
 NAME = "dinov2_vitb14_reg"
 SIZES = {"side": authors.TRAINED_SIDE, "width": authors.WIDTH, "depth": authors.DEPTH, "heads": authors.HEADS}
 SMALL = replace(TOWERS[NAME], **SIZES)
@@ -64,9 +64,16 @@ def weights(tmp_path_factory):
     return file
 
 
-def their_name(name: str) -> str:
-    first, _, rest = name.partition(".")
-    return f"{PARTS[first]}.{rest}" if rest else "prototype_token"
+their_name = reconstruction.authors_name
+
+
+@pytest.fixture
+def trained_file(tmp_path):
+    """A whole trained model as the authors' scripts save it."""
+    entries = [entry.split(" ") for entry in THEIRS["names"].tolist()]
+    state = {name: authors.draw(name, tuple(map(int, shape))).float() for name, *shape in entries}
+    torch.save(state, tmp_path / "model.pth")
+    return tmp_path / "model.pth"
 
 
 def encode(weights) -> list[torch.Tensor]:
@@ -145,6 +152,36 @@ def differing(found: dict[str, np.ndarray]) -> set[str]:
         for name, x in found.items()
         if x.shape != THEIRS[name].shape or np.abs(x - THEIRS[name]).max() > TOLERANCE * np.abs(THEIRS[name]).max()
     }
+
+
+def test_the_authors_trained_model_is_taken_as_it_is(trained_file):
+    settings = {"image_size": (authors.SIDE, authors.SIDE), "map_size": authors.SIDE, "epochs": 0}
+    method = InpFormer.from_settings(settings, weights=trained_file)
+    method.fit(list(authors.draw_images()))
+    net = method.network.double()
+    with torch.no_grad():
+        tokens = net.group(net.backbone(torch.from_numpy(authors.draw_images()).double().permute(0, 3, 1, 2)))
+    whole = InpNetwork(nn.Identity(), net.reconstruction, (4, 4), (authors.SIDE,) * 2, authors.MAP_SIDE).double()
+    found = {"taught": torch.stack(tokens).numpy(), **judged(whole, tokens)}
+    assert {"maps", "image_scores"} < found.keys() and not differing(found)
+
+
+def test_a_trained_model_of_other_sizes_is_refused(trained_file):
+    with pytest.raises(SettingsError, match=r"model.pth: decoder.4.attn.kv.bias has the shape .*, these settings want"):
+        InpFormer.from_settings({"blocks": 4, "epochs": 0}, weights=trained_file)
+    with pytest.raises(SettingsError, match=r"prototype_token has the shape \(6, 24\), these settings want \(5, 24\)"):
+        InpFormer.from_settings({"prototypes": 5}, weights=trained_file)
+
+
+def test_no_epoch_needs_a_trained_model(weights):
+    with pytest.raises(SettingsError, match="epochs=0 learns nothing.*: give the authors' model.pth with --weights"):
+        InpFormer.from_settings({"epochs": 0}, weights=weights)
+
+
+def test_a_trained_model_with_python_objects_is_refused(tmp_path):
+    torch.save({"model": nn.Linear(2, 2)}, tmp_path / "model.pth")
+    with pytest.raises(SettingsError, match="holds Python objects, which edgead does not unpickle"):
+        InpFormer.from_settings({"epochs": 0}, weights=tmp_path / "model.pth")
 
 
 def test_it_gives_what_the_authors_code_gives(taught):

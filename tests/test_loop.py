@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from safetensors.torch import load_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402
+from edgead.methods import loop  # noqa: E402
 from edgead.methods.checkpoint import Checkpoint, Learner  # noqa: E402
 from edgead.methods.device import choose_device, peak_memory  # noqa: E402
 from edgead.methods.loop import run_steps  # noqa: E402
@@ -104,6 +106,18 @@ def test_a_killed_training_goes_on_where_it_was(tmp_path, number, expected):
     assert resumed.returncode == 0, resumed.stderr
     assert "resumed after step" in resumed.stderr
     assert_same(load_file(result), expected)
+
+
+@pytest.mark.parametrize(
+    ("step_s", "said"), [(2000.0, "train: about 5 hours more on this CPU, for 9 steps"), (10.0, "")]
+)
+def test_a_training_that_takes_hours_says_so_after_three_steps(tmp_path, monkeypatch, caplog, step_s, said):
+    looks = itertools.count()
+    monkeypatch.setattr(loop, "time", Mock(monotonic=lambda: next(looks) * loop._TIMED * step_s))
+    train()  # what has no checkpoint announces its cost itself
+    assert not caplog.text
+    train(Checkpoint(tmp_path / "c", KEY))
+    assert [record.message.partition(";")[0] for record in caplog.records] == ([said] if said else [])
 
 
 def test_every_interruption_gives_the_same_weights(tmp_path, expected):

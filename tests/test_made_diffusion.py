@@ -18,7 +18,6 @@ from command_line import Ended, run_here  # noqa: E402
 from small_diffusion import write_model  # noqa: E402
 
 from edgead.artifact.manifest import Preprocessing  # noqa: E402
-from edgead.cli import making  # noqa: E402
 from edgead.dataset.made import read_made  # noqa: E402
 from edgead.images.files import load_image, write_image  # noqa: E402
 from edgead.methods.diffusion.anogen import AnogenPlan  # noqa: E402
@@ -185,13 +184,6 @@ def test_the_cost_is_counted_in_passes_of_the_network():
     # 2 defects and 2 good parts in each of 3 batches of a step, learnt from (3) and looked at for masks (1).
     plan = SeasPlan(steps=10, batch_size=2, accumulation=3, sampling_steps=5)
     assert count_passes(plan, 2, 7) == (3 + 1) * 10 * 2 * (2 + 2) * 3 + 2 * 5 * 7
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(5, "5 s"), (119, "119 s"), (150, "2 minutes"), (3 * 3600, "3 hours"), (9e5, "10 days")]
-)
-def test_a_duration_is_said_in_one_unit(seconds, words):
-    assert making._duration(seconds) == words
 
 
 def test_boxes_are_of_the_sizes_and_near_the_places_of_the_rejects():

@@ -24,8 +24,9 @@ from command_line import run_here  # noqa: E402
 from towers_authors import draw  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402
+from edgead.images.files import load_image  # noqa: E402
 from edgead.learning.screen import ScreenPlan, musc, screen  # noqa: E402
-from edgead.learning.screen.mutual import interval_average  # noqa: E402
+from edgead.learning.screen.mutual import MutualRule, interval_average  # noqa: E402
 from edgead.methods import tower_files  # noqa: E402
 from edgead.methods.tower_names import TOWERS  # noqa: E402
 from edgead.metrics.ranking import auroc  # noqa: E402
@@ -123,6 +124,35 @@ def test_equal_to_the_authors_code(weights, pile, described):
     scores, maps = musc.MuscScorer(weights, 0.3)(pile, range(len(pile)), lambda *given: None)
     np.testing.assert_array_equal(scores, found["scores"])
     assert maps.shape == (authors.IMAGES, 7, 7)
+
+
+def test_neighbourhoods_of_other_sizes_are_those_of_the_paper(weights, pile):
+    # By hand: the mean over all images, weighted by the cosine, and the image alone.
+    def scores(*alike):
+        rule = MutualRule(alike=alike)
+        found = screen(pile, ScreenPlan(str(weights), rule, method="musc"))
+        return np.array([one.score for one in sorted(found.images, key=lambda one: one.path.name)])
+
+    alone, tower = scores(1), musc.ClipTokens(weights)
+    rows = np.stack([tower(load_image(path))[1] for path in pile]).astype(float)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    cosines = rows @ rows.T
+    expected = (alone + cosines @ alone / cosines.sum(axis=1)) / 2
+    np.testing.assert_allclose(scores(1, authors.IMAGES), expected, rtol=1e-6)
+    assert np.abs(scores(1, 2, 3) - expected).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--neighbours", "1,8,9"), "--neighbours says how --alike constrains scores: give --alike too"),
+        (("--alike", "--neighbours", "1,x"), "--neighbours '1,x': whole numbers with commas, such as 1,8,9"),
+        (("--alike", "--neighbours", "0,2"), "alike images are counted from 1, the image itself; found 0"),
+    ],
+)
+def test_neighbours_that_cannot_be_are_refused(pile, tmp_path, options, message):
+    ended = run_here("screen", pile[0].parent, "-o", tmp_path / "out", *options)
+    assert ended.returncode == 2 and message in ended.stderr, ended.stderr
 
 
 def functional(name, change):

@@ -13,29 +13,21 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 
-from authors import authors_numbers, numbers  # noqa: E402
+from authors import authors_numbers  # noqa: E402
+from mvg_authors import FEW, GOOD, LEVELS, VARIANCE, level  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.methods import gaussian, pyramid  # noqa: E402
 from edgead.methods.gaussian import LEAST_VARIANCE, Gaussian  # noqa: E402
 
 THEIRS = authors_numbers("mvg")
-GOOD, QUERIES = 24, 5
 REDUCTIONS = ("none", "pca", "npca")
-LEVELS = (("level0", 12, 3), ("level1", 20, 2))  # name, channels, side
-
-
-def level(name: str, channels: int, side: int) -> torch.Tensor:
-    """Correlated features, float32 (n, d, h, w), of a decaying spectrum."""
-    mix = numbers(f"{name}.mix", (channels, channels)) * 0.85 ** np.arange(channels)[:, None]
-    features = np.einsum("ndyx,dc->ncyx", numbers(name, (GOOD + QUERIES, channels, side, side)), mix)
-    return torch.from_numpy(features + numbers(f"{name}.mean", (channels, 1, 1))).float()
 
 
 def fitted(reduction: str, good: int = GOOD) -> tuple[nn.ModuleList, list[torch.Tensor]]:
     """Gaussians of both levels, and the pooled queries."""
     features = [pyramid.pool(level(*shape)) for shape in LEVELS]
-    models = [Gaussian(x.shape[1]).fit(x[:good], reduction=reduction, variance=0.9) for x in features]
+    models = [Gaussian(x.shape[1]).fit(x[:good], reduction=reduction, variance=VARIANCE) for x in features]
     return nn.ModuleList(models), [x[GOOD:] for x in features]
 
 
@@ -52,7 +44,7 @@ def ours() -> dict[str, np.ndarray]:
             if reduction == "none":
                 results[f"mean{i}"] = model.mean.numpy()
                 results[f"precision{i}"] = (model.whitening.double() @ model.whitening.double().T).numpy()
-    models, queries = fitted("none", good=9)  # fewer than channels
+    models, queries = fitted("none", good=FEW)  # fewer than channels
     results["few_distances"] = torch.stack([m(x) for m, x in zip(models, queries, strict=True)]).numpy()
     results["thresholds"] = np.array([[gaussian.chi_quantile(p, k) for k in (1, 12, 272)] for p in (0.95, 0.9973)])
     return results

@@ -24,12 +24,13 @@ import edgead  # noqa: E402
 from edgead import Detector  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import load_image, write_image  # noqa: E402
-from edgead.learning.kinds.by_anomaly_ncd import RegionImages, clusters_of, span_text  # noqa: E402
+from edgead.learning.kinds.by_anomaly_ncd import RegionImages, clusters_of, read_base  # noqa: E402
 from edgead.learning.kinds.sort import SortPlan  # noqa: E402
-from edgead.methods.anomaly_ncd import training  # noqa: E402
+from edgead.methods.anomaly_ncd import losses, training  # noqa: E402
 from edgead.methods.anomaly_ncd.encoder import MaskGuidedVit  # noqa: E402
 from edgead.methods.anomaly_ncd.sort import Kinds, Sorting  # noqa: E402
 from edgead.methods.anomaly_ncd.training import Plan  # noqa: E402
+from edgead.methods.loop import span_text  # noqa: E402
 from edgead.methods.vit import VisionTransformer, VitShape, read_vit  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -57,6 +58,20 @@ def rejects(trained_model, line_data, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    """Rejects of another product: three of each of two kinds, and their masks."""
+    folder = tmp_path_factory.mktemp("base")
+    for number, (kind, (image, scores)) in enumerate(
+        zip([1, 2] * 3, zip(*draw_set([1, 2] * 3), strict=True), strict=True)
+    ):
+        name = "spot" if kind == 1 else "stripe"
+        write_image(folder / name / f"{number}.png", image)
+        mask = np.where(scores > 0.5, 255, 0).astype(np.uint8)
+        write_image(folder / "ground_truth" / name / f"{number}_mask.png", mask)
+    return folder
+
+
 def options(weights: Path, *others: object) -> tuple[object, ...]:
     return ("--method", "anomaly_ncd", "--weights", weights, "--epochs", 1, "--kinds", 2, "--device", "cpu", *others)
 
@@ -69,7 +84,8 @@ def test_kinds_go_into_folders_and_a_seed_repeats_them(trained_model, rejects, w
         assert ended.returncode == 0, ended.stderr
         tables.append((out / "kinds.csv").read_text())
     assert tables[0] == tables[1]
-    assert re.search(r"learns 2 kinds from \d+ crops of 4 images in 1 epochs: about \d+ seconds on cpu", ended.stderr)
+    said = r"learns 2 kinds from \d+ crops of 4 images, and none of a known kind, in 1 epochs: about \d+ seconds on cpu"
+    assert re.search(said, ended.stderr)
     report = json.loads(ended.stdout)
     assert report["sorted"] == 4 and sum(row["images"] for row in report["kinds"]) == 4
     assert {row["stability"] for row in report["kinds"]} == {None}
@@ -78,6 +94,62 @@ def test_kinds_go_into_folders_and_a_seed_repeats_them(trained_model, rejects, w
     assert load_image(out / "sheet.jpg").shape[1] >= 1400
     with (out / "pareto.csv").open(newline="") as lines:
         assert {row["stability"] for row in csv.DictReader(lines)} == {""}
+
+
+def test_labelled_defects_of_a_base_are_learnt_in_the_supervised_half(
+    trained_model, rejects, weights, base, tmp_path, monkeypatch
+):
+    seen = []
+    supervised = losses.supervised_contrast
+
+    def watch(projections, labels):
+        found = supervised(projections, labels)
+        seen.append((set(labels.tolist()), found.requires_grad))
+        return found
+
+    monkeypatch.setattr(losses, "supervised_contrast", watch)
+    tables = {}
+    for name, more in (("without", ()), ("with", ("--base", base))):
+        out = tmp_path / name
+        ended = run_here("sort", trained_model, rejects, "-o", out, *options(weights, *more), "--json")
+        assert ended.returncode == 0, ended.stderr
+        assert bool(seen) is bool(more)
+        tables[name] = json.loads(ended.stdout)["sorted"]
+    assert "and 6 of 2 known kinds, in 1 epochs" in ended.stderr
+    assert set.union(*(labels for labels, _ in seen)) == {0, 1} and seen[-1][1]
+    assert set(tables.values()) == {4}  # the base itself is not sorted
+
+
+def test_a_base_is_cut_around_its_masks(base):
+    known = read_base(base)
+    assert known.labels == [0, 0, 0, 1, 1, 1]
+    image = load_image(base / "spot" / "0.png")
+    y, x = (int(v[len(v) // 2]) for v in np.nonzero(load_image(base / "ground_truth" / "spot" / "0_mask.png")[..., 0]))
+    assert known.images[0].shape[0] < image.shape[0] and (known.images[0] == image[y, x]).all(axis=2).any()
+    assert (known.masks[0] > 0).sum() == 18 * 18
+
+
+def test_a_base_has_folders_of_kinds(base):
+    with pytest.raises(SettingsError, match="put rejects of each kind into BASE/KIND"):
+        read_base(base / "spot")
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("ground_truth", r"holds no base: put rejects of each kind into BASE/KIND and their masks"),
+        ("ground_truth/spot/2_mask.png", r"the defect on .*2\.png is not marked: add its mask to"),
+    ],
+)
+def test_a_base_without_a_mask_is_refused(trained_model, rejects, weights, base, tmp_path, broken, message):
+    copied = tmp_path / "base"
+    shutil.copytree(base, copied)
+    target = copied / broken
+    target.unlink() if target.is_file() else shutil.rmtree(target)
+    out = tmp_path / "kinds"
+    ended = run_here("sort", trained_model, rejects, "-o", out, *options(weights, "--base", copied))
+    assert ended.returncode == 2 and re.search(message, ended.stderr), ended.stderr
+    assert not out.exists()
 
 
 def test_any_model_will_do_and_a_seed_decides(trained_model, rejects, weights, monkeypatch):
@@ -102,7 +174,9 @@ def test_any_model_will_do_and_a_seed_decides(trained_model, rejects, weights, m
         ({"--kinds": 9}, "4 images cannot be of 9 kinds"),
         ({"--weights": None}, r"give a file of DINO or DINOv2 with --weights, such as dino_vitbase8_pretrain.pth"),
         ({"--weights": "nowhere.pth"}, "there is no file nowhere.pth"),
-        ({"--method": "residuals"}, "residuals takes no weights"),
+        ({"--method": "residuals"}, "residuals takes no weights: leave out --weights"),
+        ({"--method": "residuals", "--weights": None, "--base": "."}, "residuals takes no base: leave out --base"),
+        ({"--base": "nowhere"}, "nowhere: no such folder"),
         ({"--method": "dbscan"}, "'dbscan' is not one of"),
     ],
     ids=str,
@@ -184,12 +258,13 @@ def test_an_image_is_cut_to_what_the_map_covers(tmp_path):
 
 
 def test_spans_are_written_for_people():
-    assert [span_text(s) for s in (0.01, 61, 121, 3600, 7201)] == [
+    assert [span_text(s) for s in (0.01, 61, 121, 3600, 7201, 8.7e5)] == [
         "1 seconds",
         "61 seconds",
         "3 minutes",
         "60 minutes",
         "3 hours",
+        "11 days",
     ]
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from edgead import Detector
+from edgead import Detector, kernels
 from edgead.artifact.folder import Artifact
 from edgead.artifact.inputs import Ignored
 from edgead.artifact.manifest import Preprocessing
@@ -31,10 +33,10 @@ from edgead.learning.kept import as_kept, kept_images, measure_kept
 from edgead.preprocess import aligned, alignment_to, inputs_of, preprocess
 from edgead.types import Frame
 
-pytest.importorskip("torch", reason="training needs the workstation's packages")
+torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 from edgead.export.verify import TorchScores, compare_with_torch, replay_golden  # noqa: E402
 from edgead.methods.made_pairs import MadePairs  # noqa: E402
-from edgead.training.frame_time import tiles_account  # noqa: E402
+from edgead.training.frame_time import _timed_ms, tiles_account  # noqa: E402
 from edgead.training.from_folder import train_from_folder  # noqa: E402
 from edgead.training.good_images import GoodImages  # noqa: E402
 from edgead.training.tiles import AskedTiles, shrink_warning  # noqa: E402
@@ -282,6 +284,18 @@ def test_the_terminal_says_what_a_frame_takes(tiled_model, line_data):
     assert tiles_account(GoodImages(line_data), "patchcore", {}) == ""
     said = advise(Artifact.load(tiled_model), line_data, replaced=False)
     assert any(line.startswith("A frame of 480 x 480 pixels is 4 tiles and takes about") for line in said)
+
+
+def test_a_frame_is_timed_by_what_is_computed_not_by_the_clock():
+    class Waits(torch.nn.Module):
+        def forward(self, image):
+            assert torch.get_num_threads() == 1
+            time.sleep(0.2)
+            return image
+
+    shape = SimpleNamespace(image_size=(8, 8))
+    assert _timed_ms(SimpleNamespace(preprocessing=shape, network=Waits())) < 100
+    assert torch.get_num_threads() == kernels.threads()
 
 
 @pytest.mark.slow

@@ -1,9 +1,10 @@
 """What public code of detectors from words computes, from weights and images that are drawn by their names.
 
 `python tests/words_authors.py CODE OUT` writes the fixture, with CODE a folder of copies: `site` (open_clip_torch
-2.24.0, MIT License, as anomalib asks for), `anomalib` (Intel, Apache-2.0: the folder `winclip` of its image models as
-`models/winclip`, and `buffer_list.py` and `dynamic_buffer.py` of its components), `anomalyclip` (zqhang/AnomalyCLIP,
-MIT License), `crane` (AlirezaSalehy/Crane, MIT License), `dinov2` (facebookresearch/dinov2, Apache-2.0).
+2.24.0, MIT License, as anomalib asks for, and ftfy), `anomalib` (Intel, Apache-2.0: the folder `winclip` of its image
+models as `models/winclip`, and `buffer_list.py` and `dynamic_buffer.py` of its components), `anomalyclip`
+(zqhang/AnomalyCLIP, MIT License), `crane` (AlirezaSalehy/Crane, MIT License), `dinov2` (facebookresearch/dinov2,
+Apache-2.0).
 """
 
 from __future__ import annotations
@@ -85,6 +86,12 @@ def _fill(network: torch.nn.Module) -> dict[str, np.ndarray]:
     return {"names": np.array(names), "shapes": shapes}
 
 
+def have_package(name: str, folder: Path) -> None:
+    """Let the modules of a package be imported without what its `__init__` asks for."""
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [str(folder)]
+
+
 def _anomalib(code: Path) -> Any:
     """anomalib's module of WinCLIP, with no more of anomalib than it needs."""
     parts = {name: types.ModuleType(name) for name in ("anomalib", "anomalib.data", "anomalib.models")}
@@ -95,6 +102,8 @@ def _anomalib(code: Path) -> Any:
     components.BufferListMixin = importlib.import_module("buffer_list").BufferListMixin  # type: ignore[attr-defined]
     components.DynamicBufferMixin = importlib.import_module("dynamic_buffer").DynamicBufferMixin  # type: ignore[attr-defined]
     sys.modules["anomalib.models.components"] = components
+    have_package("models", code / "models")
+    have_package("models.winclip", code / "models" / "winclip")
     return importlib.import_module("models.winclip.torch_model")
 
 
@@ -216,6 +225,7 @@ def _crane(code: Path) -> dict[str, dict[str, np.ndarray]]:
     for name in [name for name in sys.modules if name.partition(".")[0] in ("models", "utils")]:
         del sys.modules[name]
     sys.path.insert(0, str(code / "crane"))
+    have_package("utils", code / "crane" / "utils")
     model, learner, found = _crane_of("crane", SIDE, PATCH, LARGER)
     plus, plus_learner, plus_found = _crane_of("crane_plus", PLUS_SIDE, PLUS_PATCH, PLUS_LARGER)
     alone = _crane_learnt(plus, plus_learner, CRANE_LAYERS)

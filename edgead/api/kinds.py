@@ -46,7 +46,8 @@ class SortingDetector(Detector):
             Called with (stage, done, total).
         **plan
             See `edgead.learning.kinds.sort.SortPlan`: `count` of the kinds, `everything`, `group`, `seed`; `method`,
-            and for "anomaly_ncd" `weights`, `epochs`, `device`.
+            and for "anomaly_ncd" `weights`, `base`, `epochs`,
+            `device`.
 
         Returns
         -------
@@ -62,8 +63,9 @@ class SortingDetector(Detector):
         from edgead.learning.kinds.folders import check_folder, write_sorted
         from edgead.learning.kinds.sort import SortPlan, sort_images
 
-        if plan.get("weights") is not None:
-            plan["weights"] = named_path(plan["weights"])
+        for name in ("weights", "base"):
+            if plan.get(name) is not None:
+                plan[name] = named_path(plan[name])
         target = None if folder is None else named_path(folder)
         if target is not None:
             check_folder(target)

@@ -40,6 +40,10 @@ def sort(
     weights: Annotated[
         Path | None, typer.Option(help="Of anomaly_ncd: the transformer, a file of DINO or DINOv2.")
     ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="Of anomaly_ncd: rejects of known kinds, BASE/KIND/*.png, masks in BASE/ground_truth."),
+    ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Of anomaly_ncd: how often it sees each reject.")] = 50,
     device: Annotated[DeviceName, typer.Option(help="Of anomaly_ncd: where it learns.")] = DeviceName.auto,
     group: Group = "auto",
@@ -51,7 +55,7 @@ def sort(
     from edgead.learning.kinds.folders import SHEET, check_folder, write_sorted
     from edgead.learning.kinds.sort import SortPlan, sort_images
 
-    plan = SortPlan(_read_count(kinds), everything, group, seed, method, weights, epochs, device)
+    plan = SortPlan(_read_count(kinds), everything, group, seed, method, weights, base, epochs, device)
     check_folder(output)
     paths = [*find_images(images or []), *_from_store(store, store_url, since)]
     if not paths:

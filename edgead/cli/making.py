@@ -121,6 +121,7 @@ def _diffusion(
     from edgead.methods.diffusion.learners import PLANS
     from edgead.methods.diffusion.made_set import Diffusion
     from edgead.methods.diffusion.stable_diffusion import open_stable_diffusion
+    from edgead.methods.loop import span_text
     from edgead.methods.settings import read_settings
 
     if not real:
@@ -129,20 +130,13 @@ def _diffusion(
     model = open_stable_diffusion(weights, device=device, force=True)
     if model.device.type == "cpu":
         seconds = time_pass(model) * count_passes(plan, len({reject.kind for reject in real}), recipe.count)
-        cost = f"{recipe.method} needs a GPU: on this CPU it takes about {_duration(seconds)}, by one timed pass"
+        cost = f"{recipe.method} needs a GPU: on this CPU it takes about {span_text(seconds)}, by one timed pass"
         if not yes and not sys.stdin.isatty():
             raise SettingsError(f"{cost}; --yes waits for it")
         stderr.print(cost, soft_wrap=True)
         if not yes:
             typer.confirm("Wait for it?", abort=True, err=True)
     return Diffusion(model, weights, plan)
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _marked(folder: Path, masks: Path | None, boxes: Path | None, model: Path | None) -> list[RealDefect]:

@@ -49,6 +49,13 @@ def screen(
     alike: Annotated[
         bool, typer.Option("--alike", help="Move scores towards those of the images that look most alike.")
     ] = False,
+    neighbours: Annotated[
+        str | None,
+        typer.Option(
+            help="With --alike, and of musc: the numbers of images that look most alike, the image among them; by "
+            "default 1,2,3."
+        ),
+    ] = None,
     make_model: Annotated[
         Path | None,
         typer.Option(help="Directory of a model to write: one half is learnt, the other gives thresholds."),
@@ -73,7 +80,10 @@ def screen(
     region = read_numbers("--roi", roi, (4,)) if roi else None
     if method == ScreenMethod.musc:
         _check_musc(backbone, zoom, make_model)
-    rule = MutualRule(interval, alike=ALIKE if alike else ())
+    if neighbours is not None and not (alike or method == ScreenMethod.musc):
+        raise SettingsError("--neighbours says how --alike constrains scores: give --alike too, or leave it out")
+    counts = ALIKE if neighbours is None else _read_counts(neighbours)
+    rule = MutualRule(interval, alike=counts if alike or neighbours else ())
     plan = ScreenPlan(backbone or "fast", rule, 2 if zoom is None else zoom, region, group, method)
     paths, report = find_images(images), dict[str, Any]()
     if output is not None:
@@ -84,6 +94,13 @@ def screen(
     if json:
         print_json(report)
     raise typer.Exit(1 if report["problems"] else 0)
+
+
+def _read_counts(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise SettingsError(f"--neighbours {text!r}: whole numbers with commas, such as 1,8,9")
+    return tuple(map(int, parts))
 
 
 def _check_musc(backbone: str | None, zoom: int | None, model: Path | None) -> None:

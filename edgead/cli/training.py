@@ -172,7 +172,9 @@ def _report_cost(good: GoodImages, detector: str, settings: dict[str, Any]) -> N
         stderr.print(account, soft_wrap=True)
     elif settings.get("backbone") in TOWERS:
         took_ms = network_ms(detector, settings)
-        stderr.print(f"{settings['backbone']}: about {took_ms:.0f} ms a frame on this machine", soft_wrap=True)
+        stderr.print(
+            f"{settings['backbone']}: about {took_ms:.0f} ms a frame on one core of this machine", soft_wrap=True
+        )
 
 
 def _check_settings(detector: str, preset: str, chosen: dict[str, Any]) -> None:

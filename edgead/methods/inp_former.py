@@ -18,6 +18,7 @@ from edgead.methods.inp.network import InpNetwork
 from edgead.methods.inp.reconstruction import BLOCKS, PROTOTYPES, Reconstruction
 from edgead.methods.inp.training import Plan, train
 from edgead.methods.method import Course, Method
+from edgead.methods.tower_files import read_inp_former
 from edgead.methods.tower_names import TOWERS
 from edgead.methods.towers import TowerBackbone, build_tower
 
@@ -42,7 +43,7 @@ class InpFormerConfig:
     blocks : int
         Of the decoder, an even number.
     epochs : int
-        Passes over all images.
+        Passes over all images; 0 takes the authors' trained weights, their `model.pth`, as they are.
     batch_images : int
     learning_rate : float
         Of StableAdamW; falls to a tenth by a cosine.
@@ -80,16 +81,21 @@ class InpFormerConfig:
                 f"layers and blocks are halved, so give even numbers of them, found {len(set(self.layers))} and "
                 f"{self.blocks}"
             )
-        if min(self.prototypes, self.epochs, self.batch_images, self.map_size) < 1 or not 0 < self.top_share <= 1:
+        least = min(self.prototypes, self.epochs + 1, self.batch_images, self.map_size)
+        if least < 1 or not 0 < self.top_share <= 1:
             raise SettingsError(
-                "prototypes, epochs, batch_images and map_size must be at least 1, top_share at most 1 and above 0"
+                "prototypes, batch_images and map_size must be at least 1, epochs at least 0, top_share at most 1 and "
+                "above 0"
             )
         if self.map_size > min(self.image_size):
             raise SettingsError(f"map_size {self.map_size} is more than image_size {list(self.image_size)} has pixels")
 
 
 class InpFormer(Method[InpFormerConfig]):
-    """Learns to make a frozen transformer's tokens again from a few prototypes that it draws from the same image."""
+    """Learns to make a frozen transformer's tokens again from a few prototypes that it draws from the same image.
+
+    `weights` are of the tower, or the authors' `model.pth`, from which it learns on.
+    """
 
     network: InpNetwork
 
@@ -102,12 +108,14 @@ class InpFormer(Method[InpFormerConfig]):
             "backbone": "dinov2_vitl14_reg",
             "layers": tuple(f"block{number}" for number in range(5, 20, 2)),
         },
+        "trained": {"epochs": 0},
     }
     purpose = "one model for several products, with DINOv2 (--weights) and a GPU to train on"
     preset_purposes = {
         "default": "as published, on DINOv2 ViT-B/14 with registers",
         "small": "the same on ViT-S/14, in a third of the time",
         "large": "the same on ViT-L/14, in three times the time",
+        "trained": "the authors' own trained weights (--weights model.pth) as they are: nothing is learnt",
     }
 
     def __init__(
@@ -119,6 +127,12 @@ class InpFormer(Method[InpFormerConfig]):
     ):
         super().__init__(config)
         tower = TOWERS[config.backbone]
+        trained = read_inp_former(weights) if pretrained and weights else {}
+        if pretrained and not (trained or config.epochs):
+            raise SettingsError(
+                "epochs=0 learns nothing, and nothing trained is given: give the authors' model.pth with --weights, or "
+                "more epochs"
+            )
         # The authors bring positions to another grid as DINO does, where DINOv2's own code smooths them.
         network = build_tower(
             config.backbone, config.image_size, weights=weights, pretrained=pretrained, positions="offset"
@@ -130,6 +144,8 @@ class InpFormer(Method[InpFormerConfig]):
                 tower.width, tower.heads, blocks=config.blocks, groups=GROUPS, prototypes=config.prototypes
             )
             reconstruction.draw()
+        if weights and trained:
+            reconstruction.load_authors(trained, weights)
         grid = (config.image_size[0] // tower.patch, config.image_size[1] // tower.patch)
         self.network = InpNetwork(backbone, reconstruction, grid, config.image_size, config.map_size).eval()
 
@@ -142,6 +158,8 @@ class InpFormer(Method[InpFormerConfig]):
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
         """Train on good images, of one product or of several."""
         config = self.config
+        if not config.epochs:
+            return
         plan = Plan(
             images=len(images),
             epochs=config.epochs,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -22,6 +23,10 @@ Schedule = Callable[[int], float]
 
 CHECK_EVERY = {"cuda": 50}
 """Steps whose losses are looked at together, by device: a look waits for all that a GPU has been given to do."""
+
+_LONG_S = 3600.0
+_TIMED = 2
+"""Steps that show how long a training takes, after the first, which warms up."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +63,8 @@ def run_steps(
     schedule : callable, optional
         A pure function of the step's number, see `Schedule`: it needs no place in the checkpoint.
     checkpoint : Checkpoint, optional
-        Where the state is kept: every `checkpoint.every_s` seconds, and at the end.
+        Where the state is kept: every `checkpoint.every_s` seconds, and at the end. With one, the log says after three
+        steps on a CPU what the training will take, if that is more than an hour.
     progress : callable, optional
         Called with (`learner.stage`, done, steps).
 
@@ -79,8 +85,13 @@ def run_steps(
     # Those that the learner uses: torch.manual_seed() asks every backend that torch knows, half a millisecond a step.
     generators = [torch.default_generator, *(torch.cuda.default_generators[index] for index in devices)]
     losses: list[Tensor] = []
+    started = time.monotonic()
     with torch.random.fork_rng(devices):
         for number in range(begin, steps):
+            if number == begin + 1:
+                started = time.monotonic()
+            elif number == begin + 1 + _TIMED and checkpoint and not devices:
+                _report_long(learner.stage, (time.monotonic() - started) / _TIMED, steps - number)
             for group, rate in zip(groups, rates, strict=True):
                 group["lr"] = rate * schedule(number)
             rng = np.random.default_rng([seed, number])
@@ -94,6 +105,24 @@ def run_steps(
             if checkpoint and saves:
                 checkpoint.save(learner, number + 1)
             progress(learner.stage, number + 1, steps)
+
+
+def _report_long(stage: str, step_s: float, steps: int) -> None:
+    if step_s * steps > _LONG_S:
+        logger.warning(
+            "%s: about %s more on this CPU, for %d steps; a training that is stopped goes on when it is started again",
+            stage,
+            span_text(step_s * steps),
+            steps,
+        )
+
+
+def span_text(seconds: float) -> str:
+    """Write a span of time for people, rounded up."""
+    for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds > 2 * unit:
+            return f"{math.ceil(seconds / unit)} {name}"
+    return f"{max(1, math.ceil(seconds))} seconds"
 
 
 def _check(losses: list[Tensor], last: int) -> None:

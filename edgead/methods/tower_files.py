@@ -30,6 +30,9 @@ METADATA = "edgead_tower"
 TEXT = "text."
 """Before the names of a text tower in what `edgead weights` writes; OpenAI's own have nothing before them."""
 
+INP_FORMER = "prototype_token"
+"""An entry that the authors' trained INP-Former has, and no tower; its tower has `encoder.` before its names."""
+
 OPENAI = {
     "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af": "clip_vitb32",
     "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f": "clip_vitb16",
@@ -88,10 +91,23 @@ def read_text_tower(file: Path, name: str) -> dict[str, Tensor]:
     return found
 
 
+def read_inp_former(file: Path) -> dict[str, Tensor]:
+    """Read what a trained INP-Former of the authors has beside its tower: by their names, float32; empty without one.
+
+    Raises
+    ------
+    SettingsError
+        It holds Python objects, or is damaged.
+    """
+    tensors, _ = _read_all(file)
+    found = {key: value.float() for key, value in tensors.items() if not key.startswith("encoder.")}
+    return found if INP_FORMER in tensors else {}
+
+
 def convert(source: Path, destination: Path, name: str | None = None) -> dict[str, Any]:
     """Write a tower's weights as safetensors, by timm's names, and say what they are.
 
-    The text tower of a whole CLIP is written too, after `TEXT`.
+    The text tower of a whole CLIP is written too, after `TEXT`; of a trained INP-Former the tower alone.
 
     Parameters
     ----------
@@ -185,7 +201,14 @@ def _of_shape(tensors: Mapping[str, Tensor], tower: Tower) -> bool:
 
 
 def _read(file: Path) -> tuple[Mapping[str, Tensor], str | None]:
-    """Tensors by their names in the file, and which tower they are where the file says so."""
+    """Tensors of towers by their names in the file, and which tower they are where the file says so."""
+    tensors, said = _read_all(file)
+    if INP_FORMER in tensors:
+        tensors = {key.removeprefix("encoder."): x for key, x in tensors.items() if key.startswith("encoder.")}
+    return tensors, said
+
+
+def _read_all(file: Path) -> tuple[Mapping[str, Tensor], str | None]:
     with file.open("rb") as opened:
         start = opened.read(4)
     if start == b"PK\x03\x04" and _is_torchscript(file):
@@ -198,6 +221,8 @@ def _read(file: Path) -> tuple[Mapping[str, Tensor], str | None]:
             said = json.loads(facts)["tower"] if facts else None
             return {name: opened.get_tensor(name) for name in opened.keys()}, said
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        if file.suffix == ".onnx":
+            raise SettingsError(f"{file} is an ONNX graph: give a state dict, of torch.save or safetensors") from error
         raise SettingsError(f"{file} is damaged, or neither safetensors nor a file of torch.save ({error})") from error
 
 

@@ -56,7 +56,7 @@ def find_rejects(folder: Path) -> list[tuple[Path, str]]:
         There is none, or the defects in the folder were made.
     """
     if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder; --from takes a folder of rejects, best FOLDER/KIND/*.png")
+        raise DatasetError(f"{folder}: no such folder; name one of rejects, best FOLDER/KIND/*.png")
     top = folder / "test" if (folder / "test").is_dir() else folder
     kinds = sorted(entry for entry in top.iterdir() if entry.is_dir() and _holds_images(entry))
     kinds = [entry for entry in kinds if entry.name not in (GOOD, _TRUTH)]

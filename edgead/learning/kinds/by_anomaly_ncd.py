@@ -15,10 +15,14 @@ from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.learning.kinds.clusters import Clusters, largest_first
 from edgead.learning.kinds.describe import Judged, Problem, judge_each
-from edgead.methods.anomaly_ncd.sort import Kinds, Sorting, build_encoder
+from edgead.methods.anomaly_ncd.crops import cut_crops
+from edgead.methods.anomaly_ncd.regions import SearchRange
+from edgead.methods.anomaly_ncd.sort import NO_BASE, Base, Kinds, Sorting, build_encoder
 from edgead.methods.anomaly_ncd.training import Plan
 from edgead.methods.device import choose_device, use_cores
+from edgead.methods.loop import span_text
 from edgead.preprocess import cut
+from edgead.synthetic.rejects import by_masks, find_rejects, masks_beside
 
 if TYPE_CHECKING:
     from edgead.learning.kinds.sort import Announce, SortPlan
@@ -42,7 +46,7 @@ class AnomalyNcdSorter:
     Raises
     ------
     SettingsError
-        The file of weights cannot be used, or there is no such device.
+        The file of weights or the base cannot be used, or there is no such device.
     """
 
     def __init__(self, plan: SortPlan, announce: Announce):
@@ -52,6 +56,7 @@ class AnomalyNcdSorter:
         self._plan = Plan(plan.count, plan.epochs, seed=plan.seed)
         self._everything, self._device, self._announce = plan.everything, plan.device, announce
         self._encoder = build_encoder(plan.weights)
+        self._base = NO_BASE if plan.base is None else read_base(plan.base)
         self._maps: dict[Path, np.ndarray] = {}
         self._region: Region | None = None
 
@@ -75,10 +80,11 @@ class AnomalyNcdSorter:
             raise SettingsError(f"{len(images)} images are more than the {MOST_IMAGES} that anomaly_ncd sorts at once")
         shown = RegionImages([one.path for one in images], self._region)
         maps = [self._maps[one.path] for one in images]
-        sorting = Sorting(shown, maps, self._plan, encoder=self._encoder, device=self._device)
-        crops = sum(map(len, sorting.crops))
+        sorting = Sorting(shown, maps, self._plan, encoder=self._encoder, base=self._base, device=self._device)
+        crops, base = sum(map(len, sorting.crops)), self._base.labels
+        known = f"{len(base)} of {len(set(base))} known kinds" if base else "none of a known kind"
         self._announce(
-            f"anomaly_ncd learns {self._plan.kinds} kinds from {crops} crops of {len(images)} images in "
+            f"anomaly_ncd learns {self._plan.kinds} kinds from {crops} crops of {len(images)} images, and {known}, in "
             f"{self._plan.epochs} epochs: about {span_text(sorting.seconds())} on {sorting.device.type}"
         )
         return clusters_of(sorting.run(progress))
@@ -97,12 +103,34 @@ class RegionImages(Sequence[np.ndarray]):
         return cut(load_image(self._paths[number]), self._region)
 
 
-def span_text(seconds: float) -> str:
-    """Write a span of time for people, rounded up."""
-    for unit, name in ((3600, "hours"), (60, "minutes")):
-        if seconds > 2 * unit:
-            return f"{np.ceil(seconds / unit):.0f} {name}"
-    return f"{max(1, np.ceil(seconds)):.0f} seconds"
+def read_base(folder: Path) -> Base:
+    """Cut rejects whose kinds are known into crops around their masks, at most two of an image as in the authors' code.
+
+    Raises
+    ------
+    SettingsError
+        They lie in no folders of kinds, there are too many, or the defect on one of them is not marked.
+    """
+    masks = masks_beside(folder)
+    rejects = find_rejects(folder)
+    if masks is None or rejects[0][0].parent == folder:
+        raise SettingsError(
+            f"{folder} holds no base: put rejects of each kind into BASE/KIND and their masks, NAME_mask.png, into "
+            "BASE/ground_truth/KIND"
+        )
+    if len(rejects) > MOST_IMAGES:
+        raise SettingsError(f"{len(rejects)} images in {folder} are more than the {MOST_IMAGES} that a base may have")
+    crops, labels = [], []
+    kinds = sorted({kind for _, kind in rejects})
+    for reject in by_masks(rejects, masks):
+        image, mask = reject.load()
+        if mask is None:
+            raise SettingsError(f"the defect on {reject.path} is not marked: add its mask to {masks}, or take it out")
+        marked = np.where(mask, 255, 0).astype(np.uint8)
+        found = cut_crops(image[..., ::-1].copy(), marked, 1, marked, SearchRange(0, 255))
+        crops += found
+        labels += [kinds.index(reject.kind)] * len(found)
+    return Base([crop.image[..., ::-1] for crop in crops], [crop.mask for crop in crops], labels)
 
 
 def clusters_of(found: Kinds) -> Clusters:

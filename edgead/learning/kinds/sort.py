@@ -47,6 +47,9 @@ class SortPlan:
         them, which takes a training: see `edgead.methods.anomaly_ncd`.
     weights : Path, optional
         The transformer, a file of DINO or DINOv2. For "anomaly_ncd" alone, as are those that follow.
+    base : Path, optional
+        Rejects of other products whose kinds are known, FOLDER/KIND/*.png, and their masks, FOLDER/ground_truth/KIND:
+        the transformer learns from them what tells kinds apart. Without them it is not the published method.
     epochs : int
     device : str
         One of `edgead.methods.device.DEVICES`.
@@ -63,6 +66,7 @@ class SortPlan:
     seed: int = 0
     method: str = RESIDUALS
     weights: Path | None = None
+    base: Path | None = None
     epochs: int = 50
     device: str = "auto"
 
@@ -70,8 +74,9 @@ class SortPlan:
         if self.method not in (RESIDUALS, ANOMALY_NCD):
             raise SettingsError(f"unknown method {self.method!r} of sorting: choose {RESIDUALS} or {ANOMALY_NCD}")
         if self.method == RESIDUALS:
-            if self.weights is not None:
-                raise SettingsError(f"{RESIDUALS} takes no weights: leave them out, or choose {ANOMALY_NCD}")
+            for name, given in (("weights", self.weights), ("base", self.base)):
+                if given is not None:
+                    raise SettingsError(f"{RESIDUALS} takes no {name}: leave out --{name}, or choose {ANOMALY_NCD}")
             return
         if self.count is None:
             raise SettingsError(

@@ -106,11 +106,15 @@ class MuscScorer:
         images at least one is taken, where the authors' code divides by zero.
     roi : (int, int, int, int), optional
         x, y, width and height of the part of the image to look at.
+    alike : tuple of int
+        See `edgead.learning.screen.mutual.constrain`; the authors take 1, 8 and 9 for VisA.
     """
 
-    def __init__(self, weights: Path, interval: float, roi: tuple[int, ...] | None = None):
+    def __init__(
+        self, weights: Path, interval: float, roi: tuple[int, ...] | None = None, alike: tuple[int, ...] = ALIKE
+    ):
         self.tower = ClipTokens(weights)
-        self.interval = interval
+        self.interval, self.alike = interval, alike
         self.preprocessing = Preprocessing(image_size=(self.tower.side, self.tower.side)).model_copy(
             update={"roi": roi}
         )
@@ -124,7 +128,7 @@ class MuscScorer:
             report = partial(progress, "extract features")
             tokens, embeddings = self.describe(paths, Path(folder) / "tokens.npy", report)
             maps = mutual_maps(tokens, self.interval, partial(progress, "compare parts"))
-        return image_scores(maps, embeddings, self.tower.side), maps.astype(np.float32)
+        return image_scores(maps, embeddings, self.tower.side, self.alike), maps.astype(np.float32)
 
     def describe(
         self, paths: Sequence[Path], file: Path, progress: Progress | None = None
@@ -217,6 +221,8 @@ def peaks(maps: npt.NDArray[np.float64], side: int) -> npt.NDArray[np.float64]:
     return np.array([pixel_maps(one[None], side).max() for one in maps])
 
 
-def image_scores(maps: npt.NDArray[np.float64], embeddings: Floats, side: int) -> npt.NDArray[np.float64]:
+def image_scores(
+    maps: npt.NDArray[np.float64], embeddings: Floats, side: int, alike: Sequence[int] = ALIKE
+) -> npt.NDArray[np.float64]:
     """Peaks of images, moved towards those of the images that they look like: the paper's RsCIN. From 0 to 1, (n,)."""
-    return constrain(peaks(maps, side), embeddings, ALIKE, least_cosine=-1)
+    return constrain(peaks(maps, side), embeddings, alike, least_cosine=-1)

@@ -16,7 +16,7 @@ from edgead.dataset.folders import StageProgress, check_images, common_folder, n
 from edgead.dataset.groups import AUTO, NONE, Groups, group_images
 from edgead.errors import SettingsError
 from edgead.learning.screen.features import MutualScorer, PileScorer
-from edgead.learning.screen.mutual import FEWEST_PARTS, MOST_IMAGES, MutualRule
+from edgead.learning.screen.mutual import ALIKE, FEWEST_PARTS, MOST_IMAGES, MutualRule
 
 MUTUAL, MUSC = "mutual", "musc"
 # With fewer, how well defects are ranked varies much from pile to pile: 0.37 to 0.89 with 50 images of tiles.
@@ -33,7 +33,7 @@ class ScreenPlan:
         A packaged one, or the directory of a patchcore model; see `edgead.learning.commission.backbone`. Of musc, a
         file of CLIP's weights.
     rule : MutualRule
-        Of it musc takes the interval alone.
+        Of it musc takes the interval, and `alike` where it is given.
     zoom : int
         How many times as large as the backbone takes them images are looked at, on a side.
     roi : (int, int, int, int), optional
@@ -58,6 +58,8 @@ class ScreenPlan:
             )
         if not 1 <= self.zoom <= 8:
             raise SettingsError(f"the zoom is a whole number from 1 to 8, found {self.zoom}")
+        if min(self.rule.alike, default=1) < 1:
+            raise SettingsError(f"alike images are counted from 1, the image itself; found {min(self.rule.alike)}")
         if self.method not in (MUTUAL, MUSC):
             raise SettingsError(f"unknown method {self.method!r}: choose {MUTUAL} or {MUSC}")
         if self.method == MUSC:
@@ -71,7 +73,7 @@ class ScreenPlan:
             return MutualScorer(self.backbone, self.rule, self.zoom, self.roi)
         from edgead.learning.screen.musc import MuscScorer
 
-        return MuscScorer(Path(self.backbone), self.rule.interval, self.roi)
+        return MuscScorer(Path(self.backbone), self.rule.interval, self.roi, self.rule.alike or ALIKE)
 
 
 @dataclass(frozen=True, slots=True)

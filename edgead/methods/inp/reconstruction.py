@@ -5,14 +5,22 @@ Modules take their widths as arguments.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgead.errors import SettingsError
 from edgead.methods.vit import Mlp
 
+_PARTS = {
+    "prototypes": "prototype_token",
+    "extractor": "aggregation.0",
+    "bottleneck": "bottleneck.0",
+    "decoder": "decoder",
+}
 PROTOTYPES, BLOCKS, MLP_RATIO, EPS = 6, 8, 4, 1e-8
 """Of the authors' scripts; EPS is that of their layer norms."""
 
@@ -131,6 +139,20 @@ class Reconstruction(nn.Module):
         made.reverse()
         return [mean_of(made[start : start + size]) for start in range(0, len(made), size)], prototypes
 
+    def load_authors(self, trained: Mapping[str, Tensor], file: Path) -> None:
+        """Load what `edgead.methods.tower_files.read_inp_former` gave; raises SettingsError where it does not fit."""
+        state = self.state_dict()
+        names = {name: authors_name(name) for name in state}
+        wanted = {names[name]: tuple(x.shape) for name, x in state.items()}
+        found = {name: tuple(x.shape) for name, x in trained.items()}
+        if found != wanted:
+            name = min(name for name in wanted | found if wanted.get(name) != found.get(name))
+            raise SettingsError(
+                f"{file}: {name} has the shape {found.get(name)}, these settings want {wanted.get(name)}: give the "
+                "backbone, blocks and prototypes that it was trained with, or another file"
+            )
+        self.load_state_dict({name: trained[theirs] for name, theirs in names.items()})
+
     def draw(self) -> None:
         """Draw the weights that training starts from, by torch's generator, as the authors' scripts do."""
         nn.init.normal_(self.prototypes)
@@ -138,6 +160,12 @@ class Reconstruction(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.01, a=-0.03, b=0.03)
                 nn.init.zeros_(module.bias)
+
+
+def authors_name(name: str) -> str:
+    """The authors' name of a parameter of `Reconstruction`."""
+    part, dot, rest = name.partition(".")
+    return f"{_PARTS[part]}{dot}{rest}"
 
 
 def mean_of(tokens: Sequence[Tensor]) -> Tensor:

@@ -96,6 +96,9 @@ class Encoded(Sequence[np.ndarray]):
 def train(network: InpNetwork, images: Sequence[np.ndarray], plan: Plan, course: Course) -> None:
     """Train the reconstruction on good images; the network is on the course's device and stays there."""
     encoded = KeptImages(Encoded(network, images, course.device), KEPT_BYTES)
+    for number in range(len(images)):
+        encoded[number]
+        course.progress("extract features", number + 1, len(images))
     reconstruction = network.reconstruction.train()
     optimizer = StableAdamW(reconstruction.parameters(), plan.learning_rate)
 
