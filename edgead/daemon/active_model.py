@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edgead import heap
 from edgead.artifact.bring_back import bring_back
 from edgead.artifact.folder import Artifact
 from edgead.artifact.limits import Limits
@@ -31,6 +30,7 @@ from edgead.daemon.thresholds import (
 from edgead.detector import Detector
 from edgead.drift import DriftSection, DriftWatch
 from edgead.errors import SettingsError
+from edgead.process import heap
 from edgead.site.schema import PipelineSection
 from edgead.types import Frame, Verdict
 

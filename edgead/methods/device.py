@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
-from edgead import heap, kernels
+from edgead import kernels
 from edgead.errors import SettingsError
+from edgead.process import heap
 from edgead.process.memory import peak_memory_mib
 
 DEVICES = ("auto", "cpu", "cuda")

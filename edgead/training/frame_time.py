@@ -66,5 +66,5 @@ def _timed_ms(method: Method[Any]) -> float:
         started = time.thread_time_ns()
         network(image)
         took_ns = time.thread_time_ns() - started
-    torch.set_num_threads(kernels.threads())
+    use_cores()
     return took_ns / 1e6
