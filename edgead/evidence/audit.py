@@ -50,8 +50,10 @@ class AuditChain:
         """
         with self._lock:
             if self._checked is None or time.monotonic() - self._checked_s > _CHECK_EVERY_S:
+                known = self.head  # before the rows: it is one of them
                 with self._access.reading() as connection:
-                    self._checked = chain.check(chain.rows_of(connection))
+                    last = chain.last_numbered(connection)
+                    self._checked = chain.check(chain.rows_of(connection), known.hash if known else None, last)
                 self._checked_s = time.monotonic()
             return self._checked
 
