@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import logging
@@ -227,6 +228,15 @@ def test_an_export_is_checked_as_the_store_is(rows, tmp_path):
     assert second.endswith(f"{rows[0]['previous']},{rows[0]['hash']}")
 
 
+def test_a_table_of_the_audit_holds_no_formulas(rows, tmp_path):
+    claims = ["=HYPERLINK(1)", "+1", "-1", "@A1", "\t=1"]
+    export_audit([{**rows[0], "by": claim, "after": -5} for claim in claims], tmp_path / "audit.csv")
+    with (tmp_path / "audit.csv").open(newline="") as table:
+        found = list(csv.DictReader(table))
+    assert [row["by"] for row in found] == [f"'{claim}" for claim in claims]
+    assert {row["after"] for row in found} == {"'-5"} and found[0]["seq"] == "1"
+
+
 def test_the_command_verifies_and_exports(audited, rows, tmp_path):
     file, head = tmp_path / "audit.jsonl", rows[-1]["hash"]
     assert f"whole: 5 rows\nhead: {head}\n" in edgead("audit", "verify", audited).stdout
@@ -246,7 +256,10 @@ def test_the_command_verifies_and_exports(audited, rows, tmp_path):
 
 
 CUT = {
-    "the tail": ("DELETE FROM audit WHERE seq > 3", "row 5 is not there: rows were cut off at the end; it ends with row 3"),
+    "the tail": (
+        "DELETE FROM audit WHERE seq > 3",
+        "row 5 is not there: rows were cut off at the end; it ends with row 3",
+    ),
     "all": ("DELETE FROM audit", "row 5 is not there: rows were cut off at the end; it is empty"),
 }
 

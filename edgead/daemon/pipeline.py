@@ -266,7 +266,7 @@ class Pipeline(SteeredModel):
         self._state.stopped(self._state.reason if self.state == "stopped" else None)
 
     def _join_camera(self) -> None:
-        """Want frames again: by the thread that takes them, as the one before may leave the camera in its last words."""
+        """Want frames again, for the thread that takes them; the one before left the camera in its last words."""
         with self._starting:
             if self._mailbox is None and not self._supervisor.stopping:
                 self._mailbox = self._camera.subscribe()

@@ -167,6 +167,14 @@ def test_a_pipeline_that_leaves_while_it_loads_does_not_stop_the_others_of_its_c
         assert leaving.status().model_sha256 == "" and leaving.state == "stopped"
 
 
+def test_a_start_removes_what_a_daemon_left_unfinished(once, tmp_path, models):
+    (tmp_path / "evidence").mkdir()
+    left = tmp_path / "evidence" / ".thresholds.json.0123456789abcdef.part"
+    left.write_text("{")
+    with small_daemon(tmp_path, site_of(write_model(once, tmp_path / "one")), models):
+        assert not left.exists()
+
+
 def test_a_start_that_finds_no_model_puts_its_newest_version_back(once, tmp_path, models, caplog):
     model = write_model(once, tmp_path / "one")
     (tmp_path / "one.versions").mkdir()

@@ -6,13 +6,14 @@ import hashlib
 import secrets
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgead.daemon.http.actors import Who
 
 _MOST_SESSIONS = 64
+_MOST_OF_A_PERSON = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Session:
 
 
 class Sessions:
-    """A bounded number of sessions; one more ends the oldest."""
+    """A bounded number of sessions, of each person and of all: one more ends the oldest of who has most."""
 
     def __init__(self, *, lifetime_s: float, clock: Callable[[], float] = time.monotonic):
         self.lifetime_s = lifetime_s
@@ -40,8 +41,12 @@ class Sessions:
         session = Session(who, secrets.token_urlsafe(32), self._clock() + self.lifetime_s)
         with self._lock:
             self._sessions[_digest(cookie)] = session
-            if len(self._sessions) > _MOST_SESSIONS:
-                self._sessions.popitem(last=False)
+            counts = Counter(_whose(other.who) for other in self._sessions.values())
+            # Not of a token, which may be that of a whole plant.
+            if who.name and counts[_whose(who)] > _MOST_OF_A_PERSON:
+                self._end_oldest(_whose(who))
+            elif len(self._sessions) > _MOST_SESSIONS:
+                self._end_oldest(counts.most_common(1)[0][0])
         return cookie
 
     def find(self, cookie: str | None) -> Session | None:
@@ -65,8 +70,15 @@ class Sessions:
         with self._lock:
             self._sessions.pop(_digest(cookie or ""), None)
 
+    def _end_oldest(self, whose: tuple[str, ...]) -> None:
+        del self._sessions[next(key for key, session in self._sessions.items() if _whose(session.who) == whose)]
+
     def __len__(self) -> int:
         return len(self._sessions)
+
+
+def _whose(who: Who) -> tuple[str, ...]:
+    return who.name, who.panel, "" if who.name else who.role
 
 
 def _digest(cookie: str) -> bytes:
