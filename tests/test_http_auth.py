@@ -251,3 +251,15 @@ def test_sessions_end_and_are_few():
     now[0] = 60.0
     assert sessions.find(cookies[-1]) is None
     assert sessions.find("\ud800") is sessions.find(None) is None
+
+
+def test_a_session_ends_where_its_browser_asks_for_nothing():
+    now = [0.0]
+    sessions = Sessions(lifetime_s=100, idle_s=30, clock=lambda: now[0])
+    open_page, closed_page = (sessions.open(Who("view", "token")) for _ in range(2))
+    for _ in range(4):
+        now[0] += 20
+        assert sessions.find(open_page) is not None
+    assert sessions.find(closed_page) is None
+    now[0] += 20
+    assert sessions.find(open_page) is None  # its whole time is over

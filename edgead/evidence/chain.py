@@ -195,7 +195,7 @@ def check(rows: Iterable[Row], kept: str | None = None, last: int | None = None)
         earlier += is_earlier
         head = Head(row["seq"], row["hash"])
         seen.add(head.hash)
-    problem = None
+    problem: str | None = None
     if kept is not None and kept not in seen:
         problem = f"no row has the hash {kept}: rows were cut off at the end, or the whole chain was made again; "
     elif last is not None and head.seq < last:

@@ -28,7 +28,7 @@ class Cookies:
 
     def __init__(self, section: HttpSection, accounts: Accounts):
         self.panels = Panels(section.panels)
-        self.sessions = Sessions(lifetime_s=section.session_hours * 3600)
+        self.sessions = Sessions(lifetime_s=section.session_hours * 3600, idle_s=section.session_idle_minutes * 60)
         self.raised = Sessions(lifetime_s=section.unlock_minutes * 60)
         self._section, self._accounts = section, accounts
         # A __Host- cookie can be set by nobody but this host, over HTTPS.

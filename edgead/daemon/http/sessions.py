@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgead.daemon.http.actors import Who
 
@@ -18,18 +19,26 @@ _MOST_OF_A_PERSON = 8
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who is signed in, what the browser must send with requests that change something, and until when it may."""
+    """Who is signed in, what the browser must send with requests that change something, and until when it may.
+
+    `used` is when it last asked for something.
+    """
 
     who: Who
     csrf: str
     ends: float
+    used: float
 
 
 class Sessions:
-    """A bounded number of sessions, of each person and of all: one more ends the oldest of who has most."""
+    """A bounded number of sessions, of each person and of all: one more ends the oldest of who has most.
 
-    def __init__(self, *, lifetime_s: float, clock: Callable[[], float] = time.monotonic):
+    They end after their lifetime, and before where their browser asks for nothing for so long.
+    """
+
+    def __init__(self, *, lifetime_s: float, idle_s: float = math.inf, clock: Callable[[], float] = time.monotonic):
         self.lifetime_s = lifetime_s
+        self._idle_s = idle_s
         self._clock = clock
         # Kept by hash: how long a look-up takes shows nothing of the cookies that exist.
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
@@ -38,7 +47,8 @@ class Sessions:
     def open(self, who: Who) -> str:
         """Begin a session; gives the value of its cookie."""
         cookie = secrets.token_urlsafe(32)
-        session = Session(who, secrets.token_urlsafe(32), self._clock() + self.lifetime_s)
+        now = self._clock()
+        session = Session(who, secrets.token_urlsafe(32), now + self.lifetime_s, now)
         with self._lock:
             self._sessions[_digest(cookie)] = session
             counts = Counter(_whose(other.who) for other in self._sessions.values())
@@ -56,9 +66,11 @@ class Sessions:
         key = _digest(cookie)
         with self._lock:
             session = self._sessions.get(key)
-            if session is not None and session.ends <= self._clock():
-                del self._sessions[key]
+            now = self._clock()
+            if session is None or min(session.ends, session.used + self._idle_s) <= now:
+                self._sessions.pop(key, None)
                 return None
+            self._sessions[key] = replace(session, used=now)
             return session
 
     def left_s(self, session: Session) -> float:
