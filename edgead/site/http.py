@@ -105,7 +105,7 @@ class HttpSection(Section):
         5.0
     )
     proxy: Annotated[ProxySection | None, Field(description="A proxy that signs people in.")] = None
-    secure_cookie: Annotated[bool, Field(description="Behind a proxy that speaks HTTPS.")] = False
+    secure_cookie: Annotated[bool, Field(description="Behind a proxy that speaks HTTPS, and no other way.")] = False
     session_hours: Annotated[float, Field(gt=0, le=24 * 365, description="How long a sign-in on the page lasts.")] = (
         12.0
     )
