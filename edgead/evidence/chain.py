@@ -195,12 +195,12 @@ def check(rows: Iterable[Row], kept: str | None = None, last: int | None = None)
         earlier += is_earlier
         head = Head(row["seq"], row["hash"])
         seen.add(head.hash)
-    problem: str | None = None
+    cut = ""
     if kept is not None and kept not in seen:
-        problem = f"no row has the hash {kept}: rows were cut off at the end, or the whole chain was made again; "
+        cut = f"no row has the hash {kept}: rows were cut off at the end, or the whole chain was made again; "
     elif last is not None and head.seq < last:
-        problem = f"row {last} is not there: rows were cut off at the end; "
-    return Checked(len(seen) - 1, earlier, head, problem and problem + _end(head))
+        cut = f"row {last} is not there: rows were cut off at the end; "
+    return Checked(len(seen) - 1, earlier, head, cut + _end(head) if cut else None)
 
 
 def _not_its_own(row: Row) -> str:

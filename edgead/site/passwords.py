@@ -20,14 +20,10 @@ MOST_CHARACTERS = 256
 PIN = re.compile(r"[0-9]{4,8}")
 # Of what remains of a password without all that guesses begin with.
 _FEWEST_LETTERS = 4
-_ROWS = ("1234567890", "abcdefghijklmnopqrstuvwxyz", "qwertyuiop", "qwertzuiop", "azertyuiop", "asdfghjkl", "zxcvbnm")
-_ROWS += (
-    "yxcvbnm",
-    "1q2w3e4r5t6y7u8i9o0p",
-    "1q2w3e4r5t6z7u8i9o0p",
-    "1qaz2wsx3edc4rfv5tgb6yhn7ujm",
-    "1qay2wsx3edc4rfv5tgb",
-)
+_ROWS = """
+    1234567890 abcdefghijklmnopqrstuvwxyz qwertyuiop qwertzuiop azertyuiop asdfghjkl zxcvbnm yxcvbnm
+    1q2w3e4r5t6y7u8i9o0p 1q2w3e4r5t6z7u8i9o0p 1qaz2wsx3edc4rfv5tgb6yhn7ujm 1qay2wsx3edc4rfv5tgb
+""".split()
 _DIGITS = str.maketrans("013457@$!|", "oleastasil")
 # What public lists of the most used passwords are made of, in English and German, and what is near at hand here.
 _WORDS = """

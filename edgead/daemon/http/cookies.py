@@ -104,8 +104,8 @@ class Cookies:
     def _give(self, request: HTTPConnection, answer: Response, name: str, value: str, lifetime_s: float) -> None:
         # Browsers send with each change where its page comes from, whatever stands between them and us.
         secure = self._section.secure_cookie or request.headers.get("origin", "").lower().startswith("https://")
-        options = {"max_age": int(lifetime_s), "httponly": True, "secure": secure}
-        answer.set_cookie(_OVER_TLS + name if secure else name, value, samesite="strict", **options)
+        name, age_s = _OVER_TLS + name if secure else name, int(lifetime_s)
+        answer.set_cookie(name, value, max_age=age_s, httponly=True, samesite="strict", secure=secure)
 
     def _take(self, request: HTTPConnection, answer: Response, name: str) -> None:
         for each in (name, _OVER_TLS + name):
