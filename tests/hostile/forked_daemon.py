@@ -99,6 +99,7 @@ def serve() -> None:
             traceback.print_exc()
         finally:
             os._exit(0)
+    os.killpg(0, signal.SIGKILL)  # who asked is gone, maybe without a word
 
 
 def run_daemon(site: str) -> None:
