@@ -14,7 +14,7 @@ import onnx
 
 from edgead.artifact.folder import Artifact, new_artifact, write_manifest
 from edgead.artifact.inputs import Preprocessing
-from edgead.artifact.manifest import Golden, GraphRecord
+from edgead.artifact.manifest import MOST_TOLERANCE, Golden, GraphRecord
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.dataset.images import Images
 from edgead.detector import Detector, Measurement
@@ -71,6 +71,9 @@ class PrecisionPlan:
         """Raise SettingsError unless the precision is one that is made beside fp32."""
         if self.precision not in TOLERANCES:
             raise SettingsError(f"precision {self.precision!r}: choose one of fp32, {', '.join(TOLERANCES)}")
+        if not VERIFY_FACTOR * self.score_tolerance <= MOST_TOLERANCE:
+            most = f"{MOST_TOLERANCE / VERIFY_FACTOR:g}"
+            raise SettingsError(f"tolerance {self.score_tolerance:g}: more than {most} would test nothing")
 
     @property
     def score_tolerance(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import logging
@@ -227,6 +228,15 @@ def test_an_export_is_checked_as_the_store_is(rows, tmp_path):
     assert second.endswith(f"{rows[0]['previous']},{rows[0]['hash']}")
 
 
+def test_a_table_of_the_audit_holds_no_formulas(rows, tmp_path):
+    claims = ["=HYPERLINK(1)", "+1", "-1", "@A1", "\t=1"]
+    export_audit([{**rows[0], "by": claim, "after": -5} for claim in claims], tmp_path / "audit.csv")
+    with (tmp_path / "audit.csv").open(newline="") as table:
+        found = list(csv.DictReader(table))
+    assert [row["by"] for row in found] == [f"'{claim}" for claim in claims]
+    assert {row["after"] for row in found} == {"'-5"} and found[0]["seq"] == "1"
+
+
 def test_the_command_verifies_and_exports(audited, rows, tmp_path):
     file, head = tmp_path / "audit.jsonl", rows[-1]["hash"]
     assert f"whole: 5 rows\nhead: {head}\n" in edgead("audit", "verify", audited).stdout
@@ -243,3 +253,51 @@ def test_the_command_verifies_and_exports(audited, rows, tmp_path):
     assert "audit.jsonl:1: is no row of an audit" in edgead("audit", "verify", file, expect=2).stderr
     assert "hash of 64 hexadecimal digits" in edgead("audit", "verify", audited, "--head", "x", expect=2).stderr
     assert "--output is missing" in edgead("audit", "export", audited, expect=2).stderr
+
+
+CUT = {
+    "the tail": (
+        "DELETE FROM audit WHERE seq > 3",
+        "row 5 is not there: rows were cut off at the end; it ends with row 3",
+    ),
+    "all": ("DELETE FROM audit", "row 5 is not there: rows were cut off at the end; it is empty"),
+}
+
+
+@pytest.mark.parametrize("what", CUT)
+def test_what_is_cut_off_while_no_daemon_runs_is_missed_by_its_number(tmp_path, what):
+    statement, problem = CUT[what]
+    with closing(open_store(tmp_path)) as store:
+        for change in CHANGES:
+            store.add_audit(pipeline="caps", **change)
+    with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection, connection:
+        connection.execute(statement)
+    assert problem in edgead("audit", "verify", tmp_path, expect=1).stderr
+    with closing(open_store(tmp_path)) as store:
+        assert problem in store.audit_chain.check().problem
+        store.add_audit(pipeline="caps", **CHANGES[0])
+    where = "row 3" if what == "the tail" else "the beginning"
+    assert f"comes behind {where}: rows between them were taken out" in (
+        edgead("audit", "verify", tmp_path, expect=1).stderr
+    )
+
+
+@pytest.mark.parametrize("made_again", [False, True])
+def test_what_a_daemon_wrote_and_somebody_removed_while_it_runs_stays_missing(tmp_path, caplog, made_again):
+    with closing(open_store(tmp_path)) as store:
+        for change in CHANGES:
+            store.add_audit(pipeline="caps", **change)
+        with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection, connection:
+            connection.execute("DELETE FROM audit WHERE seq > 3")
+            connection.execute("UPDATE sqlite_sequence SET seq = 3 WHERE name = 'audit'")
+        if made_again:
+            with closing(open_store(tmp_path)) as other:
+                for change in CHANGES[:2]:
+                    other.add_audit(pipeline="caps", **change)
+        assert "rows were cut off at the end, or the whole chain was made again" in store.audit_chain.check().problem
+        store.add_audit(pipeline="caps", **CHANGES[0])
+    assert "is no longer there: see `edgead audit verify`" in caplog.text
+    where = 5 if made_again else 3
+    assert f"was not written behind row {where}: rows between them were taken out" in (
+        edgead("audit", "verify", tmp_path, expect=1).stderr
+    )

@@ -111,7 +111,28 @@ def test_the_cookie_is_no_token_and_no_script_reads_it(guarded):
 def test_behind_https_the_cookie_is_for_https_alone(tmp_path):
     with served(tmp_path, token=SecretStr(TOKEN), secure_cookie=True) as client:
         cookie = client.post("/api/login", json={"token": TOKEN}).headers["set-cookie"]
-    assert cookie.startswith("__Host-") and "Secure" in cookie and "Path=/" in cookie
+        assert cookie.startswith("__Host-") and "Secure" in cookie and "Path=/" in cookie
+        client.cookies.clear()
+        foreign = {"Cookie": cookie.partition(";")[0].removeprefix("__Host-")}
+        assert client.get("/api/status", headers=foreign).status_code == 401
+
+
+def test_a_page_over_https_gets_such_a_cookie_without_being_told_so(guarded):
+    plain = guarded.post("/api/login", json={"token": TOKEN}).headers["set-cookie"].partition(";")[0]
+    guarded.cookies.clear()
+    page = {"Origin": f"https://{guarded.base_url.netloc.decode()}"}
+    cookie = guarded.post("/api/login", json={"token": TOKEN}, headers=page).headers["set-cookie"]
+    assert cookie.startswith("__Host-edgead=") and "Secure" in cookie and "Path=/" in cookie
+    guarded.cookies.clear()
+    both = {"Cookie": f"{plain}; {cookie.partition(';')[0]}"}
+    csrf = guarded.get("/api/session", headers=both).json()["csrf"]
+    guarded.cookies.clear()
+    out = guarded.post("/api/logout", headers=both | page | {"X-CSRF-Token": csrf})
+    ended = out.headers.get_list("set-cookie")
+    assert out.status_code == 200 and {each.partition("=")[0] for each in ended} == {"edgead", "__Host-edgead"}
+    guarded.cookies.clear()
+    for each in (plain, cookie.partition(";")[0]):
+        assert guarded.get("/api/status", headers={"Cookie": each}).status_code == 401
 
 
 def test_a_change_by_cookie_needs_the_sessions_csrf_token(guarded):
@@ -251,3 +272,15 @@ def test_sessions_end_and_are_few():
     now[0] = 60.0
     assert sessions.find(cookies[-1]) is None
     assert sessions.find("\ud800") is sessions.find(None) is None
+
+
+def test_a_session_ends_where_its_browser_asks_for_nothing():
+    now = [0.0]
+    sessions = Sessions(lifetime_s=100, idle_s=30, clock=lambda: now[0])
+    open_page, closed_page = (sessions.open(Who("view", "token")) for _ in range(2))
+    for _ in range(4):
+        now[0] += 20
+        assert sessions.find(open_page) is not None
+    assert sessions.find(closed_page) is None
+    now[0] += 20
+    assert sessions.find(open_page) is None  # its whole time is over

@@ -122,10 +122,13 @@ def test_more_requests_than_are_worked_on_are_refused_but_open_ones_are_answered
     async def send(message):
         statuses.append(message.get("status"))
 
+    async def whole():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
     async def ask():
         crowd = Crowd(app)
         paths = ["/api/status"] * 70 + ["/api/login"] * 10 + ["/healthz", "/readyz", "/", "/page/style.css"] * 50
-        tasks = [asyncio.create_task(crowd({"type": "http", "path": path}, None, send)) for path in paths]
+        tasks = [asyncio.create_task(crowd({"type": "http", "path": path}, whole, send)) for path in paths]
         await asyncio.sleep(0)
         gate.set()
         await asyncio.gather(*tasks)
@@ -134,6 +137,32 @@ def test_more_requests_than_are_worked_on_are_refused_but_open_ones_are_answered
     asyncio.run(ask())
     assert statuses.count(503) == 6 + 2
     assert entered.count("/api/status") == 65 and entered.count("/healthz") == 50
+
+
+def test_strangers_who_dawdle_take_no_place_from_who_signs_in(port, monkeypatch):
+    monkeypatch.setattr(connections, "BODY_S", 2 * MOST_S)
+    clients = [connect(port) for _ in range(20)]
+    try:
+        for client in clients:
+            client.sendall(LOGIN)
+        wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200)
+        answer = httpx.post(f"http://127.0.0.1:{port}/api/login", json={"token": TOKEN}, timeout=MOST_S)
+        assert answer.status_code == 200, answer.text
+        more = iter([b"x" * 40_000, b"x" * 40_000])
+        assert httpx.post(f"http://127.0.0.1:{port}/api/login", content=more, timeout=MOST_S).status_code == 413
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_a_body_of_two_lengths_is_refused_and_nothing_after_it_is_read(port):
+    both = b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    with connect(port) as client:
+        client.sendall(both + b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        answers = b""
+        while more := client.recv(65536):
+            answers += more
+    assert answers.startswith(b"HTTP/1.1 400") and answers.count(b"HTTP/1.1") == 1, answers
 
 
 def test_a_probe_is_answered_while_all_threads_wait(tmp_path):

@@ -26,9 +26,11 @@ from people import (
     sign_in,
 )
 
+from edgead.daemon.http.actors import Who
 from edgead.daemon.http.app import build_app
 from edgead.daemon.http.panels import Panels, PinLocks
 from edgead.daemon.http.server import serve
+from edgead.daemon.http.sessions import Sessions
 from edgead.daemon.logs import JsonLines
 from edgead.site.http import PanelSection
 from edgead.site.users import User
@@ -117,6 +119,11 @@ def test_a_claim_never_looks_like_a_name_that_is_signed_in(shared):
     claim = {"by": "anna (signed in, 127.0.0.1)"}
     assert browser.put(THRESHOLDS, json=LIMITS | claim, headers=bearer).status_code == 200
     assert shared.audit[0][0] == "anna [signed in, 127.0.0.1] (127.0.0.1)"
+    wide = {"by": "anna \uff08signed in\uff09"}
+    assert browser.put(THRESHOLDS, json=LIMITS | wide, headers=bearer).status_code == 200
+    assert shared.audit[0][0] == "anna [signed in] (127.0.0.1)"
+    for turned in ("anna \u202e)ni dengis(", "\u2066anna", "\ufdfa" * 64):
+        assert browser.put(THRESHOLDS, json=LIMITS | {"by": turned}, headers=bearer).status_code == 422
 
 
 @pytest.mark.parametrize(
@@ -324,6 +331,14 @@ def test_what_a_pin_raised_ends_with_its_time_and_with_the_person(line, end, mon
     assert panel.get("/api/session").json()["way"] == "panel"
 
 
+def test_a_refused_pin_puts_nothing_into_the_audit_but_a_name(line):
+    panel, csrf = line.signed_in(token=PANEL)
+    for name in ("x\n\x1b[2J\u202e", "(otto)", "=HYPERLINK(1)"):
+        answer = panel.post("/api/unlock", json={"name": name, "pin": "0852"}, headers=csrf)
+        assert answer.status_code == 422
+    assert line.audit == []
+
+
 def test_a_pin_is_worth_nothing_elsewhere(line):
     otto, csrf = line.person("otto")
     answer = otto.post("/api/unlock", json={"name": "anna", "pin": PIN}, headers=csrf)
@@ -361,15 +376,41 @@ def test_locks_double_and_are_forgotten_with_a_right_pin():
     locks, anna, panel = PinLocks(clock=lambda: now[0]), ("person", "anna"), ("panel", "press-3")
     waits = []
     for _ in range(18):
-        locks.failed(anna)
+        locks.failed(panel)
         waits.append(locks.wait_s(anna, panel))
         now[0] += waits[-1]
     assert waits[:8] == [0, 0, 0, 0, 60, 120, 240, 480]
     assert waits[-1] == 24 * 3600
+    assert locks.wait_s(anna) == 0
+    locks.passed(panel)
+    locks.failed(panel)
     assert locks.wait_s(panel) == 0
-    locks.passed(anna)
+
+
+def test_a_person_waits_everywhere_only_after_wrong_pins_at_several_panels_and_not_for_ever():
+    now = [0.0]
+    locks, anna = PinLocks(clock=lambda: now[0]), ("person", "anna")
+    for _ in range(19):
+        locks.failed(anna)
+    assert locks.wait_s(anna) == 0
+    locks.failed(anna)
+    assert locks.wait_s(anna) == 60
+    now[0] += 3 * 24 * 3600
     locks.failed(anna)
     assert locks.wait_s(anna) == 0
+
+
+def test_sessions_of_one_end_no_sessions_of_others():
+    people = [Who("engineer", "password", f"person {number}") for number in range(5)]
+    sessions = Sessions(lifetime_s=60)
+    theirs = [sessions.open(person) for person in people]
+    token = Who("view", "token")
+    first, *_ = [sessions.open(token) for _ in range(200)]
+    assert len(sessions) == 64 and sessions.find(first) is None
+    assert all(sessions.find(cookie) for cookie in theirs)
+    mine = [sessions.open(people[0]) for _ in range(8)]
+    assert all(sessions.find(cookie) for cookie in mine + theirs[1:])
+    assert sessions.find(theirs[0]) is None  # a person's ninth ends the first
 
 
 def test_a_panel_stays_signed_in_over_a_restart_until_its_token_is_another_one():

@@ -194,7 +194,7 @@ def on_blobs(answer):
 
 LIES = {
     "another manifest": (lambda r: sent(b"{}"), "sends another manifest than was asked for"),
-    "html": (lambda r: sent(b"<h1>sign in</h1>"), "another manifest"),
+    "html": (lambda r: sent(b"<h1>sign in</h1>"), "something else than a manifest"),
     "endless manifest": (lambda r: sent(endless()), "more than 4194304 bytes"),
     "away": (lambda r: sent(b"", 503), "answers 503, expected was 200"),
     "redirect": (lambda r: sent(b"", 302, location="https://evil.test/"), "answers 302"),
@@ -227,6 +227,12 @@ def test_what_a_lying_registry_sends_is_not_used(liar, tmp_path, lie):
     left = files_of(tmp_path / "place")
     assert {name: content for name, content in left.items() if ".parts/" not in name} == before
     assert sum(len(content) for name, content in left.items() if ".parts/" in name) < 100_000
+
+
+def test_the_page_of_a_sign_in_is_no_model_that_a_tag_leads_to(liar, tmp_path):
+    liar.instead, message = LIES["html"]
+    with pytest.raises(RegistryError, match=message):  # and not PackageError, after which it would not be asked again
+        pull(AT_HOME, tmp_path / "here", transport=liar.transport)
 
 
 def test_a_transfer_that_was_cut_goes_on_where_it_ended(liar, tmp_path):

@@ -17,13 +17,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("cryptography", reason="SIGNATURES NOT TESTED: pip install 'edgead[signatures]'")
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from edgead.artifact.files import file_sha256
 from edgead.artifact.folder import Artifact, ArtifactError, new_artifact, write_manifest
 from edgead.artifact.manifest import Golden, GraphRecord, Manifest, Preprocessing
 from edgead.artifact.signatures.file import SIGNATURES
-from edgead.artifact.signatures.keys import PrivateKey, key_id, make_key, read_private_key, read_public_key
+from edgead.artifact.signatures.keys import (
+    _SMALL_ORDER,
+    PrivateKey,
+    key_id,
+    make_key,
+    read_private_key,
+    read_public_key,
+)
 from edgead.artifact.signatures.sign import sign
 from edgead.artifact.signatures.signature import message, read_signatures
 from edgead.artifact.signatures.trust import ModelTrust, UntrustedModelError, check_signed
@@ -193,6 +200,12 @@ def test_what_is_no_key_is_refused_in_words(keys, tmp_path):
             read_public_key(tmp_path / name)
     with pytest.raises(SettingsError, match="is a private key: name the public one"):
         read_public_key(keys / "site.key")
+    for raw in _SMALL_ORDER:
+        of_nobody = Ed25519PublicKey.from_public_bytes(raw)
+        written = of_nobody.public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
+        (tmp_path / "small.pub").write_bytes(written)
+        with pytest.raises(SettingsError, match="anybody can sign for it"):
+            read_public_key(tmp_path / "small.pub")
     public = shutil.copyfile(keys / "site.pub", tmp_path / "site.pub")
     public.chmod(0o600)
     with pytest.raises(SettingsError, match="is no private Ed25519 key"):

@@ -15,7 +15,7 @@ from edgead.cli.app import app
 from edgead.errors import SettingsError
 from edgead.site import passwords
 from edgead.site.http import HttpSection
-from edgead.site.passwords import hash_secret, is_secret
+from edgead.site.passwords import hash_secret, is_known, is_secret
 from edgead.site.users import User, find_user, read_users, user_name, write_users
 
 PASSWORD = "four words are enough"
@@ -56,7 +56,8 @@ def test_a_person_is_added_changed_and_removed(file):
     [
         (["add", "Otto"], PASSWORD, "--role is missing"),
         (["add"], PASSWORD, "needs a name"),
-        (["add", "otto", "--role", "view"], "too short", "10 to 256"),
+        (["add", "otto", "--role", "view"], "eleven char", "12 to 256"),
+        (["add", "otto", "--role", "view"], "P@ssw0rd-2026!", "made of what is tried first"),
         (["add", "otto", "--role", "view"], "otto is enough", "holds the name"),
         (["add", "ANNA", "--role", "view"], PASSWORD, "is there already"),
         (["add", "Eve (signed in)", "--role", "view"], PASSWORD, "a name is"),
@@ -173,3 +174,18 @@ def test_anything_that_lets_people_in_allows_other_addresses():
     ):
         assert not HttpSection.model_validate({"host": "0.0.0.0", **more}).is_open
     assert HttpSection().is_open
+
+
+KNOWN = """passwordpassword Password2024! P@ssw0rd2024 123456789012 987654321098 qwertyuiop12 1q2w3e4r5t6y aaaaaaaaaaaa
+    abcabcabcabc Administrator1 iloveyou1234 Sommer2024!! EdgeadEdgead1 willkommen1!""".split()
+OWN = ("correct horse battery staple", "839201758362", "xK9#mQ2$vL5p", "Пароль от дома", "summer rain on tin roof")
+
+
+@pytest.mark.parametrize("password", KNOWN)
+def test_what_is_made_of_what_is_tried_first_is_known(password):
+    assert is_known(password) and len(password) >= 12
+
+
+@pytest.mark.parametrize("password", [PASSWORD, *OWN])
+def test_what_has_more_in_it_is_not_known(password):
+    assert not is_known(password)

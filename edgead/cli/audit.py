@@ -47,8 +47,9 @@ def audit(
         found = chain.check(read_exported(store), head)
     else:
         with opened_store(store, store_url) as access, access.reading() as connection:
+            last = chain.last_numbered(connection)
             rows = list(chain.rows_of(connection))  # what is exported is what was checked
-        found = chain.check(rows, head)
+        found = chain.check(rows, head, last)
         if output is not None:
             export_audit(rows, output)
     report: dict[str, Any] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,14 +15,26 @@ import typer
 from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import StageProgress
 from edgead.serialization import Counts, frame_label, sentence, verdict_record
 from edgead.types import Frame, Verdict
 
-stdout = Console(highlight=False, markup=False, emoji=False)
-stderr = Console(stderr=True, highlight=False, markup=False, emoji=False)
+# What moves the cursor, renames the terminal or turns a line around: names of files and of devices come from others.
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+class _PlainConsole(Console):
+    """Shows the commands that a text holds for the terminal, instead of following them."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(_COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text), **options)
+
+
+stdout = _PlainConsole(highlight=False, markup=False, emoji=False)
+stderr = _PlainConsole(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 @contextmanager

@@ -91,7 +91,7 @@ def _changed(
 
 
 def _asked_password(name: str) -> str:
-    from edgead.site.passwords import FEWEST_CHARACTERS, MOST_CHARACTERS
+    from edgead.site.passwords import FEWEST_CHARACTERS, MOST_CHARACTERS, is_known
 
     password = _asked(f"Password of {name}")
     if not FEWEST_CHARACTERS <= len(password) <= MOST_CHARACTERS:
@@ -100,6 +100,8 @@ def _asked_password(name: str) -> str:
         )
     if name.casefold() in password.casefold():
         raise SettingsError("the password holds the name: choose another one")
+    if is_known(password):
+        raise SettingsError("the password is made of what is tried first: four words of your own are easy to keep")
     return password
 
 

@@ -73,9 +73,6 @@ class Pipeline(SteeredModel):
 
     def start(self) -> None:
         """Start judging, in a thread of its own; also again where the restarts were used up."""
-        with self._starting:
-            if self._mailbox is None and not self._supervisor.stopping:
-                self._mailbox = self._camera.subscribe()
         self._supervisor.start()
 
     def stop(self) -> None:
@@ -175,6 +172,7 @@ class Pipeline(SteeredModel):
 
     def _serve(self, stop: threading.Event) -> None:
         """Judge until stopped, or until the camera has no more frames."""
+        self._join_camera()
         self._take_place()
         self._state.starting("the model is loaded and tested")
         with self._asking.opened():
@@ -266,6 +264,12 @@ class Pipeline(SteeredModel):
         self._recipes.close()
         self._asking.close()
         self._state.stopped(self._state.reason if self.state == "stopped" else None)
+
+    def _join_camera(self) -> None:
+        """Want frames again, for the thread that takes them; the one before left the camera in its last words."""
+        with self._starting:
+            if self._mailbox is None and not self._supervisor.stopping:
+                self._mailbox = self._camera.subscribe()
 
     def _leave_camera(self) -> None:
         """Want no more frames: a recording would wait for a pipeline that takes none, and others with it."""

@@ -23,6 +23,7 @@ from edgead.daemon.thresholds import KeptThresholds
 from edgead.daemon.within import all_within
 from edgead.evidence import EvidenceStore
 from edgead.evidence.folder_lock import FolderLock
+from edgead.files.atomic import UNFINISHED
 from edgead.process.real_time import USUAL, Scheduling, start_opencv_threads
 from edgead.serialization.notice import Notice
 from edgead.sinks import open_queued
@@ -97,6 +98,8 @@ class SiteRuntime:
         self._trust = site.models.open_trust()
         start_opencv_threads()
         self._lock = FolderLock(site.store.folder)
+        for left in site.store.folder.glob(f".*{UNFINISHED}"):  # by a daemon that was killed while it wrote
+            left.unlink(missing_ok=True)
         self.store = EvidenceStore(site.store)
         self.notices = Notices(site.store.folder / NOTICES, self._publish_notice)
         self._is_open = True

@@ -63,4 +63,4 @@ class Access:
 
     def add_audit(self, connection: Connection, **change: Any) -> None:
         """Record a change in its own transaction, as its last step: others wait for it with theirs."""
-        self._heads[connection] = chain.append(connection, {"at": self.now(), **change})
+        self._heads[connection] = chain.append(connection, {"at": self.now(), **change}, self.audit_head)

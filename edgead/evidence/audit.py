@@ -17,6 +17,7 @@ from edgead.evidence import chain
 from edgead.evidence.access import Access
 from edgead.evidence.database import EvidenceError
 from edgead.files.atomic import write_whole
+from edgead.files.table import safe_cell
 
 _CHECK_EVERY_S = 60.0
 _FIELDS = ("seq", "at", "by", "action", "pipeline", "before", "after", "previous", "hash")
@@ -50,8 +51,10 @@ class AuditChain:
         """
         with self._lock:
             if self._checked is None or time.monotonic() - self._checked_s > _CHECK_EVERY_S:
+                known = self.head  # before the rows: it is one of them
                 with self._access.reading() as connection:
-                    self._checked = chain.check(chain.rows_of(connection))
+                    last = chain.last_numbered(connection)
+                    self._checked = chain.check(chain.rows_of(connection), known.hash if known else None, last)
                 self._checked_s = time.monotonic()
             return self._checked
 
@@ -94,5 +97,7 @@ def _as_table(rows: list[dict[str, Any]]) -> str:
     table = io.StringIO()
     writer = csv.DictWriter(table, _FIELDS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({**row, "before": json.dumps(row["before"]), "after": json.dumps(row["after"])} for row in rows)
+    for row in rows:
+        shown = {**row, "before": json.dumps(row["before"]), "after": json.dumps(row["after"])}
+        writer.writerow({name: safe_cell(value) for name, value in shown.items()})
     return table.getvalue()

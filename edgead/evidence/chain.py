@@ -1,24 +1,27 @@
 """The audit as a chain: the hash of a row is made of all that it says and of the hash of the row before it.
 
-A row that is changed, put in, taken out or moved breaks it. Rows that are cut off at the end break nothing: only a hash
-that was kept elsewhere shows that they were there. Who may write the database may also make the whole chain again; that
-too is seen against a kept hash alone.
+A row that is changed, put in, taken out or moved breaks it. Rows that are cut off at the end break nothing: that they
+were there is shown by what SQLite has numbered, by a daemon that runs and knows the last row, and by a hash that was
+kept elsewhere. Who may write the database may also make the whole chain again; that is seen by the last two alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, text, update
 from sqlalchemy import Row as DatabaseRow
 
 from edgead.evidence.tables import audit
+
+logger = logging.getLogger(__name__)
 
 FIRST = "0" * 64
 """What stands for the hash of the row before the first one."""
@@ -65,8 +68,12 @@ class Checked:
     problem: str | None = None
 
 
-def append(connection: Connection, change: Row) -> Head:
-    """Write a row of the audit behind the last one, in the transaction of the connection."""
+def append(connection: Connection, change: Row, known: Head | None = None) -> Head:
+    """Write a row of the audit behind the last one, in the transaction of the connection.
+
+    Where a row that is known to have been written is no longer there, the new one is written behind that all the same:
+    so the chain stays broken, and says where.
+    """
     if connection.dialect.name == "postgresql":  # SQLite has one writer at a time: the one that has inserted
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtext("edgead audit"))))
     connection.execute(audit.insert().values(previous="", hash="", **change))
@@ -76,6 +83,9 @@ def append(connection: Connection, change: Row) -> Head:
     hashes = select(audit.c.hash).where(audit.c.seq < mine.seq).order_by(audit.c.seq.desc()).limit(1)
     before = connection.execute(hashes).first()
     previous = FIRST if before is None else str(before.hash)
+    if known is not None and known.seq and not _is_there(connection, known):
+        logger.error("audit: row %d, %s, is no longer there: see `edgead audit verify`", known.seq, known.hash)
+        previous = known.hash
     head = Head(mine.seq, hash_of(as_written(mine), previous))
     _write_hashes(connection, [{"of": head.seq, "to": head.hash, "behind": previous}])
     return head
@@ -95,6 +105,17 @@ def chain_earlier(connection: Connection) -> None:
 def _write_hashes(connection: Connection, hashes: list[dict[str, Any]]) -> None:
     values: dict[str, Any] = {"previous": bindparam("behind"), "hash": bindparam("to")}
     connection.execute(update(audit).where(audit.c.seq == bindparam("of")).values(values), hashes)
+
+
+def _is_there(connection: Connection, head: Head) -> bool:
+    return connection.scalar(select(audit.c.hash).where(audit.c.seq == head.seq)) == head.hash
+
+
+def last_numbered(connection: Connection) -> int | None:
+    """Number of the last row that was ever written; None where the database may skip some, as PostgreSQL does."""
+    if connection.dialect.name != "sqlite":
+        return None
+    return connection.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'audit'")) or 0
 
 
 def newest(connection: Connection) -> Head:
@@ -147,7 +168,7 @@ def hash_of(row: Row, previous: str, form: str = _FORM) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def check(rows: Iterable[Row], kept: str | None = None) -> Checked:
+def check(rows: Iterable[Row], kept: str | None = None, last: int | None = None) -> Checked:
     """Compare every row with its hash and with the row before it.
 
     Parameters
@@ -156,6 +177,8 @@ def check(rows: Iterable[Row], kept: str | None = None) -> Checked:
         In their order, as `as_written` gives them.
     kept : str, optional
         The hash of a row that was the last one once, kept where nobody could change it.
+    last : int, optional
+        See `last_numbered`: no number up to it may be missing.
     """
     left, head, seen, earlier = iter(rows), Head(), {FIRST}, 0
     for row in left:
@@ -167,10 +190,17 @@ def check(rows: Iterable[Row], kept: str | None = None) -> Checked:
         if is_earlier and earlier < len(seen) - 1:
             problem = f"row {row['seq']} says that it is older than the chain, and is behind rows of it: it was put in"
             return Checked(len(seen) - 1, earlier, head, problem)
+        if last is not None and row["seq"] != head.seq + 1:
+            return Checked(len(seen) - 1, earlier, head, _not_next(row, head))
         earlier += is_earlier
         head = Head(row["seq"], row["hash"])
         seen.add(head.hash)
-    return Checked(len(seen) - 1, earlier, head, None if kept is None or kept in seen else _cut_off(kept, head))
+    cut = ""
+    if kept is not None and kept not in seen:
+        cut = f"no row has the hash {kept}: rows were cut off at the end, or the whole chain was made again; "
+    elif last is not None and head.seq < last:
+        cut = f"row {last} is not there: rows were cut off at the end; "
+    return Checked(len(seen) - 1, earlier, head, cut + _end(head) if cut else None)
 
 
 def _not_its_own(row: Row) -> str:
@@ -191,9 +221,13 @@ def _not_behind(row: Row, head: Head, seen: set[str], left: Iterable[Row]) -> st
     return f"row {row['seq']} of {_day(row)} was not written behind {where}: rows between them were taken out"
 
 
-def _cut_off(kept: str, head: Head) -> str:
-    end = f"it ends with row {head.seq}, {head.hash}" if head.seq else "it is empty"
-    return f"no row has the hash {kept}: rows were cut off at the end, or the whole chain was made again; {end}"
+def _not_next(row: Row, head: Head) -> str:
+    where = f"row {head.seq}" if head.seq else "the beginning"
+    return f"row {row['seq']} of {_day(row)} comes behind {where}: rows between them were taken out"
+
+
+def _end(head: Head) -> str:
+    return f"it ends with row {head.seq}, {head.hash}" if head.seq else "it is empty"
 
 
 def _day(row: Row) -> str:

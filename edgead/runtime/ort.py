@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,8 @@ from edgead.runtime.workers import start_workers
 if TYPE_CHECKING:
     import onnxruntime
 
+# Of the slowest network that judges parts, on the slowest device, some hundred times.
+_FIRST_RUN_S = 20.0
 # Optimizers that are left out: this one quantises the layers that an int8 graph keeps in float.
 WITHOUT = ["WeightBiasQuantization"]
 
@@ -56,9 +59,25 @@ class OrtRuntime:
         for name, array in self.outputs.items():
             self._binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
         try:
-            self.run(self.input)  # it allocates before the first frame
+            self._first_run()
         except Exception as error:  # noqa: BLE001  as above
             raise ArtifactError(f"{graph.path} cannot be run by ONNX Runtime: {error}") from error
+
+    def _first_run(self) -> None:
+        """Run once, so that memory is allocated before the first frame; a network that does not end is ended."""
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        late = threading.Timer(_FIRST_RUN_S, setattr, (options, "terminate", True))
+        late.start()
+        try:
+            self._session.run_with_iobinding(self._binding, options)
+        except Exception as error:
+            if options.terminate:
+                raise RuntimeError(f"it takes more than {_FIRST_RUN_S:g} s for an image") from error
+            raise
+        finally:
+            late.cancel()
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run the network on one image; see `edgead.runtime.contract.Runtime.run`."""

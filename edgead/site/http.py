@@ -105,10 +105,14 @@ class HttpSection(Section):
         5.0
     )
     proxy: Annotated[ProxySection | None, Field(description="A proxy that signs people in.")] = None
-    secure_cookie: Annotated[bool, Field(description="Behind a proxy that speaks HTTPS.")] = False
+    secure_cookie: Annotated[bool, Field(description="Behind a proxy that speaks HTTPS, and no other way.")] = False
     session_hours: Annotated[float, Field(gt=0, le=24 * 365, description="How long a sign-in on the page lasts.")] = (
         12.0
     )
+    session_idle_minutes: Annotated[
+        float,
+        Field(gt=0, le=60 * 24 * 365, description="A sign-in ends before where no page is open for so long."),
+    ] = 60.0
     failures_most: Annotated[
         int, Field(ge=1, le=10**6, description="Wrong tokens and passwords of one address within `failures_within_s`.")
     ] = 10

@@ -29,6 +29,7 @@ def many_golden(path: Path) -> None:
 
 
 MANIFEST: dict[str, Change] = {
+    "tolerance_huge": in_manifest("graphs", "fp32", "score_tolerance", value=1e300),
     "sigma_huge": in_manifest("head", "sigma_px", value=1e6),
     "sigma_negative": in_manifest("head", "sigma_px", value=-1.0),
     "sigma_text": in_manifest("head", "sigma_px", value="wide"),

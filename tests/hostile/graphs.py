@@ -234,6 +234,19 @@ def with_external_data(location: str) -> onnx.ModelProto:
     return made
 
 
+def many_products(side: int, count: int) -> onnx.ModelProto:
+    """An output of the right shape, by way of products of large matrices, one after the other."""
+    made = of_shape((side, side), name="product_0")
+    for number in range(count):
+        made.graph.node.append(node("MatMul", [f"product_{number}"] * 2, f"product_{number + 1}"))
+    made.graph.node.append(node("ReduceMax", [f"product_{count}"], "again", keepdims=0))
+    made.graph.node.append(node("Expand", ["again", "right"], "features"))
+    made.graph.initializer.append(numpy_helper.from_array(np.array(GOOD, np.int64), "right"))
+    del made.graph.output[:]
+    made.graph.output.append(helper.make_tensor_value_info(*FEATURES))
+    return made
+
+
 def with_external_constant(location: str) -> onnx.ModelProto:
     made = of_shape(GOOD)
     value = external(numpy_helper.from_array(np.array(GOOD, np.int64), "v"), location)

@@ -12,8 +12,10 @@ import pytest
 
 pytest.importorskip("onnx", reason="NO HOSTILE ARTIFACTS TESTED: graphs are made by the workstation's packages")
 
+import onnx
 from artifacts import GRAPH, HOSTILE, LEARNT, TWO, UNCHANGED, learnt
-from valid_artifact import make, write_valid
+from graphs import many_products
+from valid_artifact import make, stamp, write_valid
 
 from edgead.artifact.folder import ArtifactError
 from edgead.daemon.self_test import SelfTestError, self_test
@@ -69,6 +71,17 @@ def test_the_artifact_that_all_are_made_from_is_valid(valid_artifact, runtime):
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_one_whose_graph_takes_what_was_learnt_is_valid_too(valid_artifact, tmp_path, runtime):
     use(make(valid_artifact, tmp_path / "model", learnt(UNCHANGED, inputs=TWO, arrays=TWO)), runtime)
+
+
+def test_a_network_that_takes_too_long_is_ended_at_its_first_image(valid_artifact, tmp_path, monkeypatch):
+    def slow(path):
+        onnx.save(many_products(2000, 200), path / "model.onnx")
+        stamp(path)
+
+    path = make(valid_artifact, tmp_path / "model", slow)
+    monkeypatch.setattr("edgead.runtime.ort._FIRST_RUN_S", 0.3)
+    error, _ = outcome(path, "onnxruntime")
+    assert isinstance(error, ArtifactError) and "takes more than 0.3 s for an image" in str(error)
 
 
 # OpenVINO clamps an index that ONNX Runtime refuses: what is found are other scores than those on record.

@@ -8,8 +8,11 @@ import threading
 import pytest
 
 pytest.importorskip("onnx", reason="RELOADS NOT TESTED: the small models need onnx")
-from patience import wait_for
+from patience import PROGRAM_S, wait_for
 from small_daemon import Models, small_daemon, write_images, write_model
+
+from edgead.daemon.pipeline import Pipeline
+from edgead.daemon.supervisor import Supervisor
 
 CONVEYOR = {"uri": "synthetic:?rate=40&count=6&repeat=1"}
 
@@ -52,6 +55,30 @@ def test_a_reload_starts_a_pipeline_again_that_died_of_a_fault_that_has_passed(o
         daemon.wait_state("running")
         daemon.wait_judged()
         assert daemon.daemon.store.audit() == []
+
+
+def test_a_pipeline_that_dies_while_a_reload_starts_it_takes_frames_again(once, tmp_path, models, monkeypatch):
+    models.broken.add("one")
+    dying, awaited = threading.Event(), threading.Event()
+    leave, join = Pipeline._leave_camera, Supervisor.join
+
+    def slowly(pipeline):
+        dying.set()
+        awaited.wait(PROGRAM_S)
+        leave(pipeline)
+
+    def joined(supervisor, timeout_s):
+        awaited.set()
+        return join(supervisor, timeout_s)
+
+    monkeypatch.setattr(Pipeline, "_leave_camera", slowly)
+    monkeypatch.setattr(Supervisor, "join", joined)
+    with small_daemon(tmp_path, site_of(write_model(once, tmp_path / "one"), limits={"restarts": 0}), models) as daemon:
+        assert dying.wait(PROGRAM_S)
+        models.broken.clear()
+        daemon.reload()
+        daemon.wait_judged()
+        daemon.wait_state("running")
 
 
 def test_a_dead_pipeline_whose_new_model_is_missing_says_so(once, tmp_path, models):
@@ -138,6 +165,14 @@ def test_a_pipeline_that_leaves_while_it_loads_does_not_stop_the_others_of_its_c
         models.release()
         wait_for(lambda: leaving.join(0), "the end of b")
         assert leaving.status().model_sha256 == "" and leaving.state == "stopped"
+
+
+def test_a_start_removes_what_a_daemon_left_unfinished(once, tmp_path, models):
+    (tmp_path / "evidence").mkdir()
+    left = tmp_path / "evidence" / ".thresholds.json.0123456789abcdef.part"
+    left.write_text("{")
+    with small_daemon(tmp_path, site_of(write_model(once, tmp_path / "one")), models):
+        assert not left.exists()
 
 
 def test_a_start_that_finds_no_model_puts_its_newest_version_back(once, tmp_path, models, caplog):

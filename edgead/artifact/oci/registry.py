@@ -70,6 +70,11 @@ class Registry:
         path = f"manifests/{self.reference.wanted}"
         response, body = self._client.answer("GET", path, MOST_MANIFEST_BYTES, headers={"Accept": MANIFEST_TYPE})
         self._expect(response, 200)
+        if not body.lstrip().startswith(b"{"):
+            raise RegistryError(
+                f"{self.reference}: the registry sends something else than a manifest, such as the page of a sign-in: "
+                "look at the address"
+            )
         digest = digest_of(body)
         if self.reference.digest not in ("", digest):
             raise RegistryError(f"{self.reference}: the registry sends another manifest than was asked for")

@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 
 PUBLIC = ".pub"
 _MOST_BYTES = 16 << 10
+# Points whose multiples are eight at most, without the sign: their signatures need no private key. As in libsodium,
+# ge25519_has_small_order.
+_SMALL_ORDER = {
+    bytes(32),
+    bytes([1]) + bytes(31),
+    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
+    bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
+    *(bytes([first]) + b"\xff" * 30 + b"\x7f" for first in (0xEC, 0xED, 0xEE)),
+}
 _OTHERS = stat.S_IRWXO | stat.S_IWGRP
 
 
@@ -127,7 +136,10 @@ def read_public_key(file: Path) -> PublicKey:
         key = None
     if not isinstance(key, Ed25519PublicKey):
         raise SettingsError(f"{file} is no public Ed25519 key in PEM: `edgead key new` makes one")
-    return PublicKey(key.public_bytes_raw(), file)
+    raw = key.public_bytes_raw()
+    if bytes([*raw[:-1], raw[-1] & 0x7F]) in _SMALL_ORDER:
+        raise SettingsError(f"{file} is no key: anybody can sign for it; `edgead key new` makes one")
+    return PublicKey(raw, file)
 
 
 def read_private_key(file: Path, ask: Callable[[], str] | None = None) -> PrivateKey:

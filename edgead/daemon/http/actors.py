@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import HTTPException
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from edgead.site.users import Role, User
 
+_MOST_NAME = 64
 _PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 # What stands in parentheses is ours: no claim may look like it.
 _PLAIN = str.maketrans("()", "[]")
 _HOW = {"password": "signed in", "pin": "PIN at {panel}", "proxy": "proxy", "token": "token"}
 
+
+def _claim(name: str) -> str:
+    """Give a name as it is read: none of its letters looks like one of ours, or turns the line around."""
+    name = unicodedata.normalize("NFKC", name).strip()
+    if not name.isprintable() or len(name) > _MOST_NAME:
+        raise ValueError(f"must be at most {_MOST_NAME} printable characters")
+    return name
+
+
 By = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, max_length=64, pattern=_PRINTABLE),
+    StringConstraints(strip_whitespace=True, max_length=_MOST_NAME, pattern=_PRINTABLE),
+    AfterValidator(_claim),
     Field(
         default="",
         description="Name of who does it, for the audit. Who is signed in by a name stands there whatever this says.",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgead.daemon.http.middleware import OPEN_FOLDER, OPEN_PATHS
 from edgead.daemon.http.problems import problem
@@ -31,6 +32,8 @@ class Crowd:
         if scope["type"] != "http" or (not lane and (path in OPEN_PATHS or path.startswith(OPEN_FOLDER))):
             await self._app(scope, receive, send)
             return
+        if lane:  # strangers who dawdle with their body take no place
+            receive = await _whole(receive)
         if self._under_way[lane] >= _MOST[lane]:
             detail = f"{_MOST[lane]} requests are under way: try again"
             await problem(503, detail, {"Retry-After": "1", "Connection": "close"})(scope, receive, send)
@@ -40,3 +43,23 @@ class Crowd:
             await self._app(scope, receive, send)
         finally:
             self._under_way[lane] -= 1
+
+
+async def _whole(receive: Receive) -> Receive:
+    """Wait for the whole of a body; gives what receives it again."""
+    messages: list[Message] = []
+    problem: HTTPException | None = None
+    try:
+        while not messages or messages[-1].get("more_body", False):
+            messages.append(await receive())
+    except HTTPException as error:  # it is too long: the app answers that
+        problem = error
+
+    async def again() -> Message:
+        if messages:
+            return messages.pop(0)
+        if problem is not None:
+            raise problem
+        return await receive()
+
+    return again

@@ -56,6 +56,9 @@ class Gate:
             await answer(scope, receive, outward)
 
     def _check(self, request: HTTPConnection) -> None:
+        if "transfer-encoding" in request.headers and "content-length" in request.headers:
+            # Who stands before us may see its end elsewhere (RFC 9112, 6.1).
+            raise Refused(400, "a body has a length or is chunked, not both", {"Connection": "close"})
         if self._guard.is_open:
             refuse_foreign_host(request.headers)
         refuse_foreign_origin(request.scope["method"], request.headers)

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from edgead.site.http import PanelSection
 
 _MOST_CLOSED = 1024
-_FREE_TRIES = 5
+# A panel waits first: who guesses at one must not lock a person out of all others.
+_FREE_TRIES = {"panel": 5, "person": 20}
 _FIRST_LOCK_S = 60.0
 _LONGEST_LOCK_S = 24 * 3600.0
+_FORGOTTEN_S = 2 * _LONGEST_LOCK_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,15 @@ class Panels:
 
 
 class PinLocks:
-    """Counts wrong PINs of each person and each panel; from the fifth on both wait, each time twice as long."""
+    """Counts wrong PINs of each panel and of each person: from a number on they wait, each time twice as long.
+
+    They are forgotten by a right one, and once there was none for two days.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
         self._failures: Counter[tuple[str, str]] = Counter()
+        self._failed_at: dict[tuple[str, str], float] = {}
         self._until: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
 
@@ -84,12 +90,16 @@ class PinLocks:
     def failed(self, *keys: tuple[str, str]) -> None:
         """Count a wrong PIN for each of them."""
         with self._lock:
+            now = self._clock()
             for key in keys:
+                if now - self._failed_at.get(key, now) > _FORGOTTEN_S:
+                    self._failures.pop(key, None)
+                self._failed_at[key] = now
                 self._failures[key] += 1
-                beyond = self._failures[key] - _FREE_TRIES
+                beyond = self._failures[key] - _FREE_TRIES[key[0]]
                 if beyond >= 0:
                     lock_s = min(_FIRST_LOCK_S * 2.0 ** min(beyond, 30), _LONGEST_LOCK_S)
-                    self._until[key] = self._clock() + lock_s
+                    self._until[key] = now + lock_s
 
     def passed(self, *keys: tuple[str, str]) -> None:
         """Forget the wrong PINs of each of them."""

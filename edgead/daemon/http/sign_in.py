@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import anyio.to_thread
 from fastapi import APIRouter, HTTPException, Request, Response
-from pydantic import BaseModel, Field, SecretStr, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints, model_validator
 
 from edgead.daemon.http.actors import Caller, Who, named
 from edgead.daemon.http.auth import client_address, log_session
@@ -17,7 +17,7 @@ from edgead.daemon.http.problems import problems
 from edgead.daemon.http.refused import Refused
 from edgead.daemon.http.schemas import Done
 from edgead.site.passwords import MOST_CHARACTERS
-from edgead.site.users import Role
+from edgead.site.users import Role, user_name
 
 routes = APIRouter(prefix="/api", tags=["sign in"])
 
@@ -47,7 +47,7 @@ class Given(BaseModel):
 
 
 class PinGiven(BaseModel):
-    name: PersonName
+    name: Annotated[PersonName, AfterValidator(user_name)]  # it stands in the audit, also where it is refused
     pin: Annotated[SecretStr, Field(min_length=4, max_length=8, description="4 to 8 digits.")]
 
 

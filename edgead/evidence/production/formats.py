@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 
 from edgead.errors import SettingsError
+from edgead.files.table import safe_cell
 from edgead.process.installation import install_command
 
 Format = Literal["csv", "parquet", "jsonl"]
@@ -17,9 +18,6 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 Columns = Mapping[str, str]
 """Names of columns with what they hold: text, whole, number, instant."""
 Rows = Sequence[Mapping[str, Any]]
-
-# What a spreadsheet takes for the begin of a formula, also in the full width of East Asian keyboards.
-_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
 class Collected(io.RawIOBase):
@@ -64,13 +62,6 @@ def encode(kind: Format, columns: Columns, pages: Iterable[Rows]) -> Iterator[by
     except ModuleNotFoundError:
         raise SettingsError(f"Parquet needs `{install_command('parquet')}`; csv and jsonl need nothing") from None
     return _parquet(pyarrow, columns, pages)
-
-
-def safe_cell(value: Any) -> Any:
-    """Give a value that a spreadsheet shows as it is: a text that it would take for a formula begins with '."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _csv(columns: Columns, pages: Iterable[Rows]) -> Iterator[bytes]:

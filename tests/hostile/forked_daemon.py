@@ -1,0 +1,160 @@
+"""Daemons that are forked from a process which has imported all: real ones that start soon, and can be killed.
+
+What their models do beyond their files stands in the folder of the site: a model breaks, is slow, or its loads are held
+up, as long as there is a file `broken/MODEL`, `slow/MODEL` or `held/MODEL`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+# What of the daemon takes time and is not what is tested here.
+SOON = {
+    "daemon.model_changes._FOLLOW_S": 0.2,
+    "daemon.site_runtime._LEAVE_S": 0.2,
+    "evidence.database._WAIT_S": 0.1,
+    "daemon.http.pace._SHARE": 1.0,
+    "daemon.http.app._describe_problems": lambda app: None,  # two seconds of each start
+}
+
+
+class Forked:
+    """A child of the process that has imported all; the part of `subprocess.Popen` that tests need."""
+
+    def __init__(self, pid: int):
+        self.pid = pid
+
+    @property
+    def alive(self) -> bool:
+        return Path(f"/proc/{self.pid}").exists()
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        if self.alive:
+            self.send_signal(signal.SIGKILL)
+
+    def wait(self) -> None:
+        from patience import wait_for
+
+        wait_for(lambda: not self.alive, f"the end of process {self.pid}")
+
+
+class Forks:
+    """The process that has imported all; its children end with it."""
+
+    def __init__(self) -> None:
+        paths = os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "import forked_daemon; forked_daemon.serve()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": paths},
+        )
+
+    def fork(self, function: str, **arguments: str | int) -> Forked:
+        """Call a function of this module in a child."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps([function, arguments]) + "\n")
+        return Forked(int(self._process.stdout.readline()))
+
+    def __enter__(self) -> Forks:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, where: TracebackType | None) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
+
+def serve() -> None:
+    """Fork a child for each line that comes."""
+    import edgead.daemon.http.app
+    import edgead.daemon.http.server
+    import edgead.runtime.ort  # noqa: F401  what a daemon loads at its start
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for line in sys.stdin:
+        if child := os.fork():
+            print(child, flush=True)
+            continue
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        function, arguments = json.loads(line)
+        try:
+            {"run_daemon": run_daemon, "replace_model": replace_model}[function](**arguments)
+        except Exception:  # noqa: BLE001  a child's edge: it must not go on as its parent
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.killpg(0, signal.SIGKILL)  # who asked is gone, maybe without a word
+
+
+def run_daemon(site: str) -> None:
+    """Be the command `edgead daemon`, with its log in a file beside the site's."""
+    from edgead.cli import main
+    from edgead.detector import Detector, Session
+
+    folder = Path(site).parent
+    os.dup2(os.open(folder / "daemon.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), sys.stderr.fileno())
+    for name, value in SOON.items():
+        module, _, constant = name.rpartition(".")
+        setattr(import_module(f"edgead.{module}"), constant, value)
+    load, step = Detector.load, Session.step
+
+    def loaded(path: Path, **options: Any) -> Detector:
+        while (folder / "held" / Path(path).name).exists():
+            time.sleep(0.01)
+        return load(path, **options)
+
+    def stepped(session: Session, frame: Any) -> Any:
+        name = session._detector.artifact.path.name
+        if (folder / "broken" / name).exists():
+            raise RuntimeError("the engine broke")
+        if (folder / "slow" / name).exists():
+            time.sleep(0.2)
+        return step(session, frame)
+
+    Detector.load, Session.step = staticmethod(loaded), stepped  # type: ignore[method-assign,assignment]
+    sys.argv = ["edgead", "daemon", "-c", site]
+    main()
+
+
+def replace_model(model: str, draft: str, after: int, by_renames: bool) -> None:
+    """Let a draft take the place of a model, and be killed after so many steps of the file system.
+
+    `by_renames`: on a file system that exchanges no two names in one step.
+    """
+    from edgead.artifact import versions
+
+    left = after
+
+    def counted(step: Any) -> Any:
+        def run(*arguments: Any) -> None:
+            nonlocal left
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+            step(*arguments)
+
+        return run
+
+    def refused(one: Path, other: Path) -> None:
+        raise NotImplementedError
+
+    at_once = getattr(versions, "exchange_names", refused)
+    versions.exchange_names = refused if by_renames else counted(at_once)
+    os.rename = counted(os.rename)
+    versions.keep_and_replace(Path(model), Path(draft))
