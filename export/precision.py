@@ -152,7 +152,6 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
                 calibration.false_reject_rate,
                 calibration.review_rate,
                 groups=images.groups,
-                method="cross_conformal" if len(images.folds) else None,
                 most_defective=calibration.most_defective,
             ),
             "golden": golden,

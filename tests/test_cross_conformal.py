@@ -127,3 +127,39 @@ def test_the_rate_is_kept_on_average_and_at_most_twice(groups, per_group):
     assert rate / 4 < np.mean(rejected) < rate + error
     # Scored with their own rows in the bank, good images give a limit that nothing keeps.
     assert np.mean(naive) > 2 * rate
+
+
+def test_what_the_metric_has_seen_of_an_image_is_left_out_too():
+    """Of 40 parts in 48 directions the metric learns those parts; scored in it, they are far more usual than others."""
+    rate, width, of_part, parts = 0.1, 48, 12, 40
+    rejected: dict[bool, list[float]] = {True: [], False: []}
+    for repeat in range(20):
+        rng = np.random.default_rng(repeat)
+        own, wobble = rng.normal(0, 1, (2 * parts, 1, width)), rng.normal(0, 0.5, (2 * parts, of_part, width))
+        images = (own + wobble).astype(np.float32)
+        fold = deal_folds(range(parts), repeat)
+        metric = fit_metric(images[:parts].reshape(-1, width), range(parts), folds=fold, seed=repeat)
+        good, new = (images @ metric.matrix).reshape(2, parts, of_part, width)
+        rows, of_row = good.reshape(-1, width), np.repeat(fold, of_part)
+        chosen = choose_memory_bank(rows, BankRule(1.0, 200, seed=repeat))
+        arrays = {
+            BANK: rows[chosen],
+            ROW_FOLDS: of_row[chosen],
+            STAND_INS: find_stand_ins(rows, of_row, chosen),
+            FOLD_METRICS: metric.without,
+        }
+
+        def farthest(image, bank):
+            return NearestPatches(bank).search(image)[0].max()
+
+        for with_metrics, found in rejected.items():
+            known = arrays if with_metrics else {name: arrays[name] for name in (BANK, ROW_FOLDS, STAND_INS)}
+            without = [without_fold(known, number) for number in range(FOLDS)]
+            left_out = [
+                farthest(in_metric(image, without[own][1]), without[own][0])
+                for image, own in zip(good, fold, strict=True)
+            ]
+            limit = conformal_threshold(left_out, rate)
+            found.append(np.mean([farthest(image, arrays[BANK]) > limit for image in new]))
+    assert np.mean(rejected[True]) < rate + 3 * np.std(rejected[True]) / len(rejected[True]) ** 0.5
+    assert np.mean(rejected[False]) > 5 * rate

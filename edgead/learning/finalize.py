@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -45,21 +45,18 @@ class CalibrationPlan:
     defects: Sequence[Path] = ()
     costs: Costs | None = None
 
-    @property
-    def method(self) -> CalibrationMethod | None:
-        """How thresholds come from images that were learnt; None where they were not."""
-        if self.scores is not None:
-            return "cross_validated"
-        return "cross_conformal" if len(self.folds) else None
-
 
 @dataclass(frozen=True, slots=True)
 class GoodScores:
-    """What a detector says of good images: image scores, and maxima and medians of the maps."""
+    """What a detector says of good images: image scores, and maxima and medians of the maps.
+
+    `method` says how thresholds come from them where what ships has learnt from the images.
+    """
 
     scores: list[float]
     maxima: list[float]
     medians: list[float]
+    method: CalibrationMethod | None = None
 
     def calibrate(
         self,
@@ -67,7 +64,6 @@ class GoodScores:
         review_rate: float | None,
         *,
         groups: Sequence[int] = (),
-        method: CalibrationMethod | None = None,
         most_defective: float = 0.0,
     ) -> Calibration:
         """Make thresholds; see `edgead.calibration.conformal.calibrate`."""
@@ -78,7 +74,7 @@ class GoodScores:
             false_reject_rate=false_reject_rate,
             review_rate=review_rate,
             groups=groups,
-            method=method,
+            method=self.method,
             most_defective=most_defective,
         )
 
@@ -97,7 +93,7 @@ def complete_artifact(
         if plan.false_reject_rate is None:
             return _complete_without_thresholds(detector, draft, plan.images)
         good = plan.scores or measure_good(detector, plan.images, progress, folds=plan.folds)
-        golden = _write_golden(detector, plan, good.scores, draft)
+        golden = _write_golden(detector, plan.images, good, draft)
         views = measure_views(plan.images, [load_image(draft / one.image) for one in golden], plan.groups)
         defects = [detector.measure(load_image(path)).image_score for path in plan.defects]
     rates = plan.false_reject_rate, plan.review_rate
@@ -107,12 +103,7 @@ def complete_artifact(
         facts = {"rate": cheapest.rate, "cost": cheapest.cost, "low": cheapest.low, "high": cheapest.high}
         training = {**manifest.training, "costs": {**asdict(plan.costs), "defects": len(defects), **facts}}
         manifest = manifest.model_copy(update={"training": training})
-    calibration = good.calibrate(
-        *rates,
-        groups=plan.groups,
-        method=plan.method,
-        most_defective=plan.most_defective,
-    )
+    calibration = good.calibrate(*rates, groups=plan.groups, most_defective=plan.most_defective)
     if plan.scores is None:  # nothing that ships can score images again that other detectors had not learnt
         kept = keep_images(
             draft,
@@ -168,7 +159,8 @@ def measure_good(
 
     With `folds`, the one of each image, an image is scored as if its fold had not been learnt.
     """
-    return collect_scores(each_measured(detector, paths, folds), len(paths), progress)
+    good = collect_scores(each_measured(detector, paths, folds), len(paths), progress)
+    return replace(good, method="cross_conformal") if len(folds) else good
 
 
 def each_measured(detector: Detector, paths: Sequence[Path], folds: Sequence[int] = ()) -> Iterator[Measurement]:
@@ -190,18 +182,18 @@ def collect_scores(measured: Iterable[Measurement], total: int, progress: Progre
     return good
 
 
-def _write_golden(detector: Detector, plan: CalibrationPlan, scores: Sequence[float], draft: Path) -> list[Golden]:
+def _write_golden(detector: Detector, paths: Sequence[Path], good: GoodScores, draft: Path) -> list[Golden]:
     """Keep the images with the lowest, the middle and the highest score, losslessly, with what is said of them.
 
     Those that were learnt are moved: their own patches in the memory bank would score 0, and prove nothing.
     """
-    order = np.argsort(scores)
+    order = np.argsort(good.scores)
     picks = dict.fromkeys(int(order[i]) for i in np.linspace(0, len(order) - 1, GOLDEN_IMAGES).round().astype(int))
     golden = []
     for number, pick in enumerate(picks):
-        image = load_image(plan.images[pick])
+        image = load_image(paths[pick])
         names = (f"golden/{number}.png", f"golden/{number}.npy")
-        write_image(draft / names[0], image if plan.method is None else moved(image))
+        write_image(draft / names[0], image if good.method is None else moved(image))
         golden.append(write_golden(detector, draft, *names))
     return golden
 

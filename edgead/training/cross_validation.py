@@ -73,4 +73,4 @@ def cross_validate(
         if progress:
             progress(fold + 1, folds)
     scores, maxima, medians = zip(*(scored[path] for path in paths), strict=True)
-    return GoodScores(list(scores), list(maxima), list(medians))
+    return GoodScores(list(scores), list(maxima), list(medians), "cross_validated")

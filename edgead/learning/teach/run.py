@@ -111,10 +111,7 @@ def _calibrate_all(draft: Artifact, prepared: Prepared, progress: StageProgress)
         with Detector(good.readable(draft), runtime="onnxruntime", precision=name) as detector:
             scores = good.measure(detector, partial(progress, f"calibrate {name}"))
         renewed = scores.calibrate(
-            graph.calibration.false_reject_rate,
-            graph.calibration.review_rate,
-            groups=good.groups,
-            method="cross_conformal" if len(good.folds) else None,
+            graph.calibration.false_reject_rate, graph.calibration.review_rate, groups=good.groups
         )
         with Detector(draft, runtime="onnxruntime", precision=name) as detector:
             settled = settle(renewed, graph.calibration, measure_good(detector, prepared.taught))
