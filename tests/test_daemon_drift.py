@@ -36,7 +36,7 @@ def test_a_conveyor_of_defects_is_a_warning_and_no_fault(trained_model, tmp_path
     assert daemon.said("a: drift: ")[0]["level"].upper() == "WARNING"
     with started(tmp_path, site) as daemon:
         again = wait_for(lambda: warned(daemon), "the warning of before")
-        assert again["alarm_part"] == drift["alarm_part"] and again["parts"] > drift["parts"]
+        assert again["alarm_part"] == drift["alarm_part"] and again["parts"] >= drift["parts"]
         accepted = daemon.api.post("/api/pipelines/a/accept-drift", json={"by": "Anna"})
         assert accepted.status_code == 200
         wait_for(lambda: daemon.pipeline()["drift"]["parts"] < again["parts"], "a watch that began again")
