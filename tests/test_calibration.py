@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from edgead.calibration.conformal import (
     CalibrationError,
     calibrate,
-    conformal_p_value,
     conformal_threshold,
     images_needed,
     raised,
 )
+from edgead.calibration.group_conformal import Ranking
 from edgead.calibration.plan import plan_calibration
 
 
@@ -123,7 +123,7 @@ def test_plan_says_how_many_are_needed():
 
 def test_p_value_counts_the_good_parts_at_or_above():
     scores = [1.0, 2.0, 2.0, 5.0]
-    assert [conformal_p_value(scores, score) for score in (0.5, 1.0, 2.0, 2.5, 5.0, 6.0)] == [
+    assert [Ranking(scores).p_value(score) for score in (0.5, 1.0, 2.0, 2.5, 5.0, 6.0)] == [
         1.0,
         1.0,
         0.8,
@@ -136,5 +136,5 @@ def test_p_value_counts_the_good_parts_at_or_above():
 @given(st.integers(1, 200))
 def test_a_good_part_has_every_p_value_equally_often(n):
     ranks = np.arange(n + 1.0)  # of exchangeable parts each is the last one equally often
-    found = [conformal_p_value(np.delete(ranks, last).tolist(), ranks[last]) for last in range(n + 1)]
+    found = [Ranking(np.delete(ranks, last).tolist()).p_value(ranks[last]) for last in range(n + 1)]
     assert sorted(found) == pytest.approx(((ranks + 1) / (n + 1)).tolist())

@@ -13,7 +13,6 @@ from edgead.artifact.manifest import Calibration
 from edgead.calibration.conformal import (
     CalibrationError,
     calibrate,
-    conformal_p_value,
     conformal_threshold,
     images_needed,
     raised,
@@ -30,9 +29,8 @@ scores_of = st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=60)
 def test_groups_of_one_are_plain_conformal_prediction(scores, rate, score):
     groups = list(range(len(scores)))
     ascending = sorted(scores)
-    assert conformal_p_value(ascending, score, groups) == conformal_p_value(ascending, score)
+    assert Ranking(ascending, groups).p_value(score) == Ranking(ascending).p_value(score)
     assert share_above(ascending, score, groups) == share_above(ascending, score)
-    assert Ranking(ascending).p_value(score) == conformal_p_value(ascending, score)
     assert Ranking(ascending).share_above(score) == share_above(ascending, score)
     if len(scores) >= images_needed(rate):
         plain = conformal_threshold(scores, rate)

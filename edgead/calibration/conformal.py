@@ -11,7 +11,7 @@ images: see `edgead.calibration.group_conformal`.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -90,29 +90,6 @@ def check_support(images: int, false_reject_rate: float, groups: Sequence[int] |
             f"a false-reject rate of {false_reject_rate:.4g} needs {needed} held-out {what}, found {found}: give "
             f"{needed - found} more or ask for at least {rounded_up(1 / (found + 1))}"
         )
-
-
-def conformal_p_value(sorted_scores: Sequence[float], score: float, groups: Sequence[int] | None = None) -> float:
-    """Probability of a score as high or higher for the next good part, at most.
-
-    For a good part it is at or below any p with a probability of at most p (Vovk et al. 2005, section 2.2).
-
-    Parameters
-    ----------
-    sorted_scores : sequence of float
-        Image scores of n held-out good parts, ascending.
-    score : float
-    groups : sequence of int of length n, optional
-        Group of each score; for many questions prepare an `edgead.calibration.group_conformal.Ranking` once.
-
-    Returns
-    -------
-    float
-        (1 + number of the scores at or above `score`) / (n + 1); with groups a score counts as its share of its group.
-    """
-    if groups:
-        return Ranking(sorted_scores, groups).p_value(score)
-    return (1 + len(sorted_scores) - bisect_left(sorted_scores, score)) / (len(sorted_scores) + 1)
 
 
 def calibrate(

@@ -83,7 +83,11 @@ class Ranking:
         self._total = (len(set(groups)) if groups else len(self._scores)) + 1
 
     def p_value(self, score: float) -> float:
-        """See `edgead.calibration.conformal.conformal_p_value`."""
+        """Probability of a score as high or higher for the next good part, at most.
+
+        (1 + number of the scores at or above `score`) / (n + 1); with groups a score counts as its share of its group.
+        For a good part it is at or below any p with a probability of at most p (Vovk et al. 2005, section 2.2).
+        """
         return min(1.0, (1 + self._from[bisect_left(self._scores, score)]) / self._total)
 
     def share_above(self, threshold: float) -> float:
