@@ -117,7 +117,7 @@ def test_behind_https_the_cookie_is_for_https_alone(tmp_path):
         assert client.get("/api/status", headers=foreign).status_code == 401
 
 
-def test_a_page_over_https_gets_such_a_cookie_without_being_told_so(guarded):
+def test_a_page_over_https_gets_such_a_cookie_without_being_asked(guarded):
     plain = guarded.post("/api/login", json={"token": TOKEN}).headers["set-cookie"].partition(";")[0]
     guarded.cookies.clear()
     page = {"Origin": f"https://{guarded.base_url.netloc.decode()}"}

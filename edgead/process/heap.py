@@ -23,7 +23,7 @@ def give_back() -> None:
 def keep() -> None:
     """Let glibc keep freed blocks of up to 256 MiB for the next one; does nothing with another C library.
 
-    Otherwise each activation of a network is mapped anew, and the system clears its pages: EfficientNet-Lite2 at
+    Otherwise each activation of a network is mapped again, and the system clears its pages: EfficientNet-Lite2 at
     448 x 448 pixels in torch took 350 ms an image instead of 70.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -258,9 +258,9 @@ class SiteMachine(RuleBasedStateMachine):
         strays = found.keys() ^ self.pipelines.keys()
         for name in found.keys() & self.pipelines.keys():
             each = found[name]
-            told = each["state"] == "fault" and each["reason"] or each["state"] == "starting"
+            said = each["state"] == "fault" and each["reason"] or each["state"] == "starting"
             refused = any(f"{name}: keeps its model" in line or f"{name}: its model is not" in line for line in said)
-            if not (told or refused or self.in_service(name, each["model"])):
+            if not (said or refused or self.in_service(name, each["model"])):
                 strays.add(name)
         return strays
 
@@ -294,7 +294,7 @@ class SiteMachine(RuleBasedStateMachine):
             each = found.get(name)
             if each is None or each["state"] != "running":
                 return or_not_running
-            begin[name] = min(begin[name], each["judged"])  # a reload that is under way may start it anew
+            begin[name] = min(begin[name], each["judged"])  # a reload that is under way may start it again
             return each["judged"] > begin[name]
 
         self.wait(judged, f"verdicts of {', '.join(begin)}")
