@@ -103,7 +103,7 @@ def add_graph(path: Path, precision: str, convert) -> None:
         "file": f"model.{precision}.onnx",
         "calibration": manifest.graphs["fp32"].calibration.model_dump(mode="json"),
         "golden": [],
-        "score_tolerance": 1.0,
+        "score_tolerance": 0.2,
         "map_tolerance": 1.0,
     }
     edit_manifest(path, lambda content: content["graphs"].update({precision: record}))

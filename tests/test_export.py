@@ -164,7 +164,7 @@ def test_what_was_calibrated_meanwhile_is_not_lost(model_copy, line_data, monkey
         rewrite_graph(model_copy)
     images = find_calibration_images(Artifact.load(model_copy), line_data)
     with pytest.raises(SettingsError, match="changed since it was opened"):
-        add_precision(model_copy, PrecisionPlan("fp16", tolerance=9), images, progress=set_threshold)
+        add_precision(model_copy, PrecisionPlan("fp16", tolerance=0.1), images, progress=set_threshold)
     manifest = Artifact.load(model_copy).manifest
     assert list(manifest.graphs) == ["fp32"] and manifest.graphs["fp32"].calibration.reject == 3.0
 

@@ -95,6 +95,7 @@ def test_the_line_is_seen_and_steered_from_the_page(browser, url):
         page.get_by_label("Reject above").fill("1000")
         page.get_by_label("Your name").fill("Anna")
         page.get_by_role("button", name="Continue").click()
+        page.get_by_label("Why").fill("to see it")
         page.locator("dialog").last.get_by_role("button", name="Change thresholds").click()
         expect(page.locator("#reject-threshold")).to_have_text("1000")
         page.get_by_role("link", name="Changes").click()

@@ -167,7 +167,7 @@ def test_without_a_review_limit_there_is_one_limit_to_set(browser, daemon, url):
 
 
 def test_a_limit_that_may_be_blind_is_taken_with_a_reason_only(browser, daemon, url):
-    with opened_page(browser, f"{url}/#system") as page:
+    with opened_page(browser, f"{url}/#system", expected=("status of 409",)) as page:
         page.get_by_role("button", name="Thresholds").click()
         page.get_by_label("Reject above").fill("9")
         page.get_by_label("Your name").fill("Anna")
@@ -179,7 +179,7 @@ def test_a_limit_that_may_be_blind_is_taken_with_a_reason_only(browser, daemon, 
         dialog.get_by_label("Why").fill("another lamp")
         dialog.get_by_role("button", name="Change thresholds").click()
         expect(page.locator("#toast")).to_have_text("Thresholds changed")
-    assert daemon.pipelines["front"].calls == [("thresholds", 0.1, 9.0, "Anna (127.0.0.1)")]
+    assert daemon.pipelines["front"].calls == [("thresholds", 0.4, 9.0, "Anna (127.0.0.1)")]
 
 
 def test_the_trigger_and_the_model_are_reached(browser, daemon, url):

@@ -258,9 +258,9 @@ class SiteMachine(RuleBasedStateMachine):
         strays = found.keys() ^ self.pipelines.keys()
         for name in found.keys() & self.pipelines.keys():
             each = found[name]
-            said = each["state"] == "fault" and each["reason"] or each["state"] == "starting"
+            faulty = each["state"] == "fault" and each["reason"] or each["state"] == "starting"
             refused = any(f"{name}: keeps its model" in line or f"{name}: its model is not" in line for line in said)
-            if not (said or refused or self.in_service(name, each["model"])):
+            if not (faulty or refused or self.in_service(name, each["model"])):
                 strays.add(name)
         return strays
 

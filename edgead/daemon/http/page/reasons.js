@@ -16,6 +16,7 @@ const DRIFT = {
   "parts look different, or the camera's images do": t("parts look different, or the camera's images do"),
   "parts that pass score higher": t("parts that pass score higher"),
   "parts that pass score lower": t("parts that pass score lower"),
+  "parts that pass score higher than the good images did": t("parts that pass score higher than the good images did"),
   "heat maps are warmer all over": t("heat maps are warmer all over"),
   "heat maps are cooler all over": t("heat maps are cooler all over"),
   "more parts than usual are rejected or sent to review": t("more parts than usual are rejected or sent to review"),
