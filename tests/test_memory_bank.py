@@ -51,20 +51,23 @@ def test_nothing_that_a_fold_gave_is_left_without_it(patches, stood_in):
         assert (distances(bank, patches[fold != left_out]).min(axis=1) == 0).all()
 
 
-def test_a_stand_in_is_the_farthest_of_what_its_row_stands_for(patches, stood_in):
-    """By distance from the rows that stay, as greedy k-centre would choose next; over all patches, one by one."""
+def test_a_stand_in_is_the_farthest_of_what_its_row_stands_for_or_none(patches, stood_in):
+    """Greedy k-centre chooses what lies beyond its radius, which falls with each row; over all patches, one by one."""
     fold, chosen, stand_ins = stood_in
     bank, of_row = patches[chosen], fold[chosen]
-    nearest, other = distances(patches, bank).argmin(axis=1), 0
+    nearest, other, kept = distances(patches, bank).argmin(axis=1), 0, 0
+    radius, before = distances(patches, bank).min(axis=1).max(), distances(bank[90:91], bank[:90]).min()
+    assert radius < before
     for row in range(100):
         mine = np.flatnonzero((nearest == row) & (fold != of_row[row]))
-        if len(mine):
-            away = distances(patches[mine], bank[of_row != of_row[row]]).min(axis=1)
+        away = distances(patches[mine], bank[of_row != of_row[row]]).min(axis=1)
+        if away.max(initial=0) > radius**2 / before:
             # Of a patch around which the nearest rows are all of the fold, no more of them are looked at.
             other += not (stand_ins[row] == patches[mine[away.argmax()]]).all()
+            kept += 1
         else:
             assert (bank[of_row != of_row[row]] == stand_ins[row]).all(axis=1).any()
-    assert other <= 2
+    assert other <= 2 and 20 < kept < 90
 
 
 def test_what_other_folds_have_is_as_near_as_in_a_bank_of_their_own(patches, stood_in):
@@ -77,7 +80,7 @@ def test_what_other_folds_have_is_as_near_as_in_a_bank_of_their_own(patches, sto
         trap.append(distances(own, bank[fold[chosen] != left_out]).min(axis=1).mean())
         made.append(distances(own, bank_without(bank, fold[chosen], stand_ins, left_out)).min(axis=1).mean())
         fresh.append(distances(own, alone).min(axis=1).mean())
-    assert np.mean(made) == pytest.approx(np.mean(fresh), rel=0.02)
+    assert np.mean(made) == pytest.approx(np.mean(fresh), rel=0.03)
     assert np.mean(trap) > 1.03 * np.mean(fresh)
 
 
