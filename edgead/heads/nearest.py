@@ -99,8 +99,8 @@ class NearestHead(PatchHead):
         if not 0 <= fold < self.folds:
             raise ValueError(f"the memory bank has {self.folds} folds, asked for number {fold}")
         bank, metric = without_fold(arrays, fold)
-        features = outputs[self.patches.name]
-        return LeftOutScorer(self, self.grid(outputs), image_size, bank, arrays.get(USUAL), metric, on_host(features))
+        scorer = NearestScorer(self, self.grid(outputs), image_size, bank, arrays.get(USUAL))
+        return LeftOutScorer(scorer, metric, on_host(outputs[self.patches.name]))
 
     def open_describer(self, outputs: Outputs, arrays: Arrays, scorer: Scorer) -> Describer:
         if isinstance(scorer, NearestScorer):
@@ -169,35 +169,27 @@ class NearestScorer(PatchScorer):
         return float(1 - exponentials[0] / exponentials[1:].sum())
 
 
-class LeftOutScorer(NearestScorer):
+class LeftOutScorer:
     """Scores images of one fold as if nothing had been learnt from it.
 
     Parameters
     ----------
-    head, grid, image_size, bank, usual
-        As for `NearestScorer`; the bank is that of `without_fold`.
+    scorer : NearestScorer
+        With the bank of `without_fold`.
     metric : ndarray of shape (d, d), float32, or None
+        Likewise.
     fetch : callable
         Gives features of the runtime on the host.
     """
 
-    def __init__(
-        self,
-        head: NearestHead,
-        grid: tuple[int, int],
-        image_size: tuple[int, int],
-        bank: np.ndarray,
-        usual: np.ndarray | None,
-        metric: np.ndarray | None,
-        fetch: Callable[[Any], np.ndarray],
-    ):
-        super().__init__(head, grid, image_size, bank, usual)
-        self._metric, self._fetch = metric, fetch
+    def __init__(self, scorer: NearestScorer, metric: np.ndarray | None, fetch: Callable[[Any], np.ndarray]):
+        self._scorer, self._metric, self._fetch = scorer, metric, fetch
+        self.anomaly_map = scorer.anomaly_map
 
     def score(self, outputs: Outputs, state: Any = None) -> Scored:
-        name = self.head.patches.name
+        name = self._scorer.head.patches.name
         features = self._fetch(outputs[name])
-        return super().score({**outputs, name: in_metric(features, self._metric)}, state)
+        return self._scorer.score({**outputs, name: in_metric(features, self._metric)}, state)
 
 
 def without_fold(arrays: Arrays, fold: int) -> tuple[np.ndarray, np.ndarray | None]:
