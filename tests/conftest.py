@@ -30,6 +30,19 @@ settings.register_profile("edgead", deadline=None)
 settings.load_profile("edgead")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--turn", default="0/1", metavar="K/N", help="of the files, every N-th: those whose turn it is")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the files whose turn it is, of those that have tests left: each has its turn in N days."""
+    turn, turns = map(int, config.getoption("turn").split("/"))
+    files = {path: number % turns for number, path in enumerate(dict.fromkeys(item.path for item in items))}
+    config.hook.pytest_deselected(items=[item for item in items if files[item.path] != turn % turns])
+    items[:] = [item for item in items if files[item.path] == turn % turns]
+
+
 def _refuse_skip(report: Any) -> Any:
     if ALL_REQUIRED and report.skipped and isinstance(report.longrepr, tuple):
         reason = report.longrepr[2]

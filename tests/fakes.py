@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -99,11 +100,15 @@ def free_port() -> int:
 
 @contextmanager
 def mjpeg_server(
-    count: int, *, fps: float = 50, then: Callable[[], object] = lambda: None
+    count: int,
+    *,
+    fps: float = 50,
+    then: Callable[[], object] = lambda: None,
+    certificates: Path | None = None,
 ) -> Iterator[SimpleNamespace]:
     """Serve numbered frames as multipart/x-mixed-replace to every client, then call `then` and hang up.
 
-    While its `away` is set it hangs up on everyone.
+    While its `away` is set it hangs up on everyone. With the folder of `write_certificates` it speaks TLS.
     """
     state = SimpleNamespace(sent=-1, requests=[], away=False)
 
@@ -131,7 +136,7 @@ def mjpeg_server(
                     state.sent = number
                     time.sleep(1 / fps)
                 then()
-            except ConnectionError:
+            except OSError:
                 pass  # the client has seen enough
 
         def log_message(self, format, *args):
@@ -139,9 +144,13 @@ def mjpeg_server(
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
     server.daemon_threads = True
+    if certificates is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
-    state.url = f"http://127.0.0.1:{server.server_port}"
+    state.url = f"http{'s' if certificates else ''}://127.0.0.1:{server.server_port}"
     try:
         yield state
     finally:

@@ -16,6 +16,7 @@ from types import ModuleType
 import cv2
 import numpy as np
 import pytest
+from broker import write_certificates
 from fakes import FOURCC, mjpeg_server, numbered, read_number, write_video
 from patience import MOST_S
 
@@ -449,6 +450,36 @@ def test_credentials_open_the_stream_and_appear_nowhere():
         with pytest.raises(SourceError, match="check the path, the user name and the password") as fault:
             open_source(url.replace("/private", "/missing"))
         assert "hunter2" not in str(fault.value) and "s3cr3t" not in str(fault.value)
+
+
+def test_a_camera_behind_tls_must_have_a_certificate_where_one_is_asked_for(tmp_path, monkeypatch):
+    pytest.importorskip("cryptography", reason="TLS OF CAMERAS NOT TESTED: pip install cryptography")
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for folder in (ours, theirs):
+        folder.mkdir()
+        write_certificates(folder)
+    with mjpeg_server(10**6, certificates=ours) as camera:
+        url = camera.url.replace("//", "//operator:hunter2@")
+        for authority in ("", str(ours / "ca.pem")):
+            monkeypatch.setenv("EDGEAD_CAMERA_CA", authority)
+            with closing(open_source(url)) as source:
+                assert next(iter(source)).image.shape == (120, 160, 3)
+        asked = len(camera.requests)
+        monkeypatch.setenv("EDGEAD_CAMERA_CA", str(theirs / "ca.pem"))
+        with pytest.raises(SourceError, match="its certificate is not one of EDGEAD_CAMERA_CA: .*certificate") as fault:
+            open_source(url)
+        monkeypatch.setenv("EDGEAD_CAMERA_CA", str(ours / "ca.pem"))
+        with pytest.raises(SourceError, match="EDGEAD_CAMERA_CA: Hostname mismatch"):
+            open_source(url.replace("127.0.0.1", "localhost"))
+        assert len(camera.requests) == asked and "hunter2" not in str(fault.value)  # nobody got the password
+    for name, why in (
+        ("server.key", "is no file of certificates"),
+        ("missing.pem", "is no file"),
+        ("a|b", "is no file"),
+    ):
+        monkeypatch.setenv("EDGEAD_CAMERA_CA", str(ours / name))
+        with pytest.raises(SourceError, match=f"EDGEAD_CAMERA_CA names .*{why}"):
+            open_source("https://127.0.0.1:9/x")
 
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp"])

@@ -13,6 +13,8 @@ from edgead.artifact.folder import ArtifactError, Graph
 from edgead.artifact.manifest import Manifest
 
 _AGAIN = "write it again with `edgead export`"
+# An engine's first run may take so long: what the slowest network takes on the slowest device, some hundred times.
+FIRST_RUN_S = 20.0
 _MOST_VALUES = 1 << 27  # of an output: half a gigabyte
 
 

@@ -13,7 +13,7 @@ from edgead.artifact.folder import Artifact, ArtifactError, Graph
 from edgead.components.options import Section
 from edgead.errors import SettingsError
 from edgead.process.installation import install_command
-from edgead.runtime.contract import Tensor, check_inputs, check_outputs
+from edgead.runtime.contract import FIRST_RUN_S, Tensor, check_inputs, check_outputs
 from edgead.runtime.registry import register
 from edgead.runtime.workers import start_workers
 
@@ -84,10 +84,14 @@ def _tensor(port: Any) -> Tensor:
 
 
 def _run_once(request: Any, inputs: Sequence[Any]) -> Any:
-    """Its threads start with the first inference."""
+    """Run once, as threads start with the first inference; a network that does not end is ended."""
     for index, tensor in enumerate(inputs):
         request.set_input_tensor(index, tensor)
-    request.infer()
+    request.start_async()
+    if not request.wait_for(round(FIRST_RUN_S * 1e3)):
+        request.cancel()
+        raise RuntimeError(f"it takes more than {FIRST_RUN_S:g} s for an image")
+    request.infer()  # as each frame will be: in the caller's thread
     return request
 
 

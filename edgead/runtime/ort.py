@@ -10,15 +10,13 @@ import numpy as np
 from edgead import kernels
 from edgead.artifact.folder import Artifact, ArtifactError, Graph
 from edgead.components.options import Section
-from edgead.runtime.contract import Tensor, check_inputs, check_outputs
+from edgead.runtime.contract import FIRST_RUN_S, Tensor, check_inputs, check_outputs
 from edgead.runtime.registry import register
 from edgead.runtime.workers import start_workers
 
 if TYPE_CHECKING:
     import onnxruntime
 
-# Of the slowest network that judges parts, on the slowest device, some hundred times.
-_FIRST_RUN_S = 20.0
 # Optimizers that are left out: this one quantises the layers that an int8 graph keeps in float.
 WITHOUT = ["WeightBiasQuantization"]
 
@@ -68,13 +66,13 @@ class OrtRuntime:
         import onnxruntime
 
         options = onnxruntime.RunOptions()
-        late = threading.Timer(_FIRST_RUN_S, setattr, (options, "terminate", True))
+        late = threading.Timer(FIRST_RUN_S, setattr, (options, "terminate", True))
         late.start()
         try:
             self._session.run_with_iobinding(self._binding, options)
         except Exception as error:
             if options.terminate:
-                raise RuntimeError(f"it takes more than {_FIRST_RUN_S:g} s for an image") from error
+                raise RuntimeError(f"it takes more than {FIRST_RUN_S:g} s for an image") from error
             raise
         finally:
             late.cancel()

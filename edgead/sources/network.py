@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ _FFMPEG = {
 }
 _NOT_FOLLOWED = "redirects and playlists are not followed: give the address of the stream itself"
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+# Names a file of certificates; FFmpeg asks for none by itself.
+_AUTHORITY = "EDGEAD_CAMERA_CA"
 _opening = threading.Lock()
 _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 
@@ -53,24 +56,39 @@ def _connect(url: str, shown: str, limits: Limits) -> cv2.VideoCapture:
         cv2.CAP_PROP_N_THREADS,
         1,
     ]
-    if is_redirected(url, limits.open_timeout_s):
+    authority = _authority()
+    if is_redirected(url, limits.open_timeout_s, authority):
         raise SourceError(f"{shown}: {_NOT_FOLLOWED}")
-    with _only_streams():
+    with _only_streams({"tls_verify": "1", "ca_file": authority} if authority else {}):
         capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, settings)
     if not capture.isOpened():
         capture.release()
-        raise SourceError(f"{shown}: {_why_unreachable(url)}")
+        raise SourceError(f"{shown}: {_why_unreachable(url, authority)}")
     return capture
 
 
+def _authority() -> str | None:
+    """Whose certificates cameras behind TLS must have; None where any will do."""
+    authority = os.environ.get(_AUTHORITY)
+    if not authority:
+        return None
+    try:
+        ssl.create_default_context(cafile=authority)
+    except OSError:
+        raise SourceError(f"{_AUTHORITY} names {authority!r}, which is no file of certificates (PEM)") from None
+    if set(authority) & set("|;"):  # between FFmpeg's options
+        raise SourceError(f"{_AUTHORITY} names {authority!r}: choose a path without | and ;")
+    return authority
+
+
 @contextmanager
-def _only_streams() -> Iterator[None]:
+def _only_streams(encryption: dict[str, str]) -> Iterator[None]:
     """Open what the block opens with `_FFMPEG`, and with what the user has set besides.
 
     OpenCV takes FFmpeg's options from the environment alone, each time that it opens something: files are to be opened
     without these.
     """
-    ours = "|".join(f"{name};{value}" for name, value in _FFMPEG.items())
+    ours = "|".join(f"{name};{value}" for name, value in (_FFMPEG | encryption).items())
     with _opening:
         theirs = os.environ.get(_OPTIONS)
         os.environ[_OPTIONS] = f"{ours}|{theirs}" if theirs else ours
@@ -83,7 +101,7 @@ def _only_streams() -> Iterator[None]:
                 os.environ[_OPTIONS] = theirs
 
 
-def _why_unreachable(url: str) -> str:
+def _why_unreachable(url: str, authority: str | None) -> str:
     """OpenCV only says that it did not open: find out whether the host answers at all."""
     try:
         parts = urlsplit(url)
@@ -92,8 +110,13 @@ def _why_unreachable(url: str) -> str:
         address = parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme.lower()]
         if not parts.hostname:
             return "the URL names no host"
-        with socket.create_connection(address, timeout=1.0):
-            pass
+        with socket.create_connection(address, timeout=1.0) as connection:
+            if authority and parts.scheme.lower() in ("https", "rtsps"):
+                ssl.create_default_context(cafile=authority).wrap_socket(
+                    connection, server_hostname=parts.hostname
+                ).close()
+    except ssl.SSLError as error:  # some are ValueErrors as well
+        return f"its certificate is not one of {_AUTHORITY}: {getattr(error, 'verify_message', error.reason)}"
     except ValueError:
         return "the URL is malformed (special characters in a password must be percent-encoded)"
     except socket.gaierror:

@@ -17,7 +17,7 @@ import cv2
 _TAKES_THE_OPTION = (62, 12)
 
 
-def is_redirected(url: str, timeout_s: float) -> bool:
+def is_redirected(url: str, timeout_s: float, authority: str | None = None) -> bool:
     """Ask an HTTP address once, as FFmpeg will, and report whether the answer is another address.
 
     A camera could still answer FFmpeg otherwise; this keeps out those that answer everybody alike. False where FFmpeg
@@ -30,10 +30,11 @@ def is_redirected(url: str, timeout_s: float) -> bool:
     if parts.username is not None:
         user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         request.add_header("Authorization", f"Basic {base64.b64encode(user.encode()).decode()}")
-    unchecked = ssl.create_default_context()
-    unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE  # as FFmpeg has it
+    context = ssl.create_default_context(cafile=authority)
+    if authority is None:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # as FFmpeg has it
     try:
-        build_opener(_Refuse, HTTPSHandler(context=unchecked)).open(request, timeout=timeout_s).close()
+        build_opener(_Refuse, HTTPSHandler(context=context)).open(request, timeout=timeout_s).close()
     except HTTPError as error:
         error.close()
         return 300 <= error.code < 400

@@ -73,14 +73,17 @@ def test_one_whose_graph_takes_what_was_learnt_is_valid_too(valid_artifact, tmp_
     use(make(valid_artifact, tmp_path / "model", learnt(UNCHANGED, inputs=TWO, arrays=TWO)), runtime)
 
 
-def test_a_network_that_takes_too_long_is_ended_at_its_first_image(valid_artifact, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("runtime", "module"), [("onnxruntime", "ort"), ("openvino", "openvino")])
+def test_a_network_that_takes_too_long_is_ended_at_its_first_image(
+    valid_artifact, tmp_path, monkeypatch, runtime, module
+):
     def slow(path):
         onnx.save(many_products(2000, 200), path / "model.onnx")
         stamp(path)
 
     path = make(valid_artifact, tmp_path / "model", slow)
-    monkeypatch.setattr("edgead.runtime.ort._FIRST_RUN_S", 0.3)
-    error, _ = outcome(path, "onnxruntime")
+    monkeypatch.setattr(f"edgead.runtime.{module}.FIRST_RUN_S", 0.3)
+    error, _ = outcome(path, runtime)
     assert isinstance(error, ArtifactError) and "takes more than 0.3 s for an image" in str(error)
 
 
