@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from anyio import CapacityLimiter
 from fastapi import Depends, FastAPI
@@ -109,6 +110,12 @@ async def _alive(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _describe_problems(app: FastAPI) -> None:
-    """Put the model of a problem into the OpenAPI, which knows only those of plain JSON."""
-    made = app.openapi()
-    made["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+    """Put the model of a problem into the OpenAPI, which knows only those of plain JSON; made when it is asked for."""
+    describe = app.openapi
+
+    def described() -> dict[str, Any]:
+        made = describe()  # the same at each call
+        made["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        return made
+
+    app.openapi = described  # type: ignore[method-assign]
