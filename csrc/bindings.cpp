@@ -162,14 +162,14 @@ float apply(const Operator& smoother, const Floats& input, Floats& output) {
     return largest;
 }
 
-py::array_t<std::int64_t> coreset(const Floats& features, std::size_t count, std::size_t first, const std::string& isa,
-                                  const py::object& progress) {
+template <class Choose>
+py::array_t<std::int64_t> chosen_rows(const Floats& features, std::size_t count, const py::object& progress,
+                                      const Choose& choose) {
     require(features.ndim() == 2 && features.shape(0) > 0 && features.shape(1) > 0, "features must be (n, d), not empty");
     const Rows rows = rows_of(features);
-    require(count >= 1 && count <= rows.count && first < rows.count, "count must be from 1 to n, and first a row");
+    require(count >= 1 && count <= rows.count, "count must be from 1 to n");
     require(rows.count < (std::size_t{1} << 32) && rows.width <= NearestIndex::max_dimension,
             "n must be below 2^32 and d at most 2^20");
-    const Kernels& kernels = find_kernels(isa);
     const auto tick = [&](std::int64_t done) {
         py::gil_scoped_acquire hold;
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();
@@ -178,11 +178,33 @@ py::array_t<std::int64_t> coreset(const Floats& features, std::size_t count, std
     std::vector<std::int64_t> picks;
     {
         py::gil_scoped_release release;
-        picks = greedy_coreset(rows, count, first, kernels, tick);
+        picks = choose(rows, tick);
     }
     py::array_t<std::int64_t> result(static_cast<py::ssize_t>(picks.size()));
     std::copy(picks.begin(), picks.end(), result.mutable_data());
     return result;
+}
+
+py::array_t<std::int64_t> coreset(const Floats& features, std::size_t count, std::size_t first, const std::string& isa,
+                                  const py::object& progress) {
+    require(features.ndim() == 2 && first < static_cast<std::size_t>(features.shape(0)), "first must be a row");
+    const Kernels& kernels = find_kernels(isa);
+    return chosen_rows(features, count, progress, [&](const Rows& rows, const Progress& tick) {
+        return greedy_coreset(rows, count, first, kernels, tick);
+    });
+}
+
+py::array_t<std::int64_t> more_of_coreset(const Floats& features, const Longs& nearest, std::size_t count,
+                                          const std::string& isa, const py::object& progress) {
+    require(nearest.ndim() == 1 && features.ndim() == 2 && nearest.shape(0) == features.shape(0),
+            "nearest must be (n,), as the features");
+    const std::int64_t* of = nearest.data();
+    for (py::ssize_t i = 0; i < nearest.shape(0); ++i)
+        require(of[i] >= -1 && of[i] < features.shape(0), "nearest must be rows, or -1");
+    const Kernels& kernels = find_kernels(isa);
+    return chosen_rows(features, count, progress, [&](const Rows& rows, const Progress& tick) {
+        return extend_coreset(rows, of, count, kernels, tick);
+    });
 }
 
 Floats distances(const Floats& features, std::size_t row, const std::string& isa) {
@@ -297,6 +319,8 @@ PYBIND11_MODULE(_native, m) {
 
     m.def("greedy_coreset", &coreset, py::arg("features").noconvert(), py::arg("count"), py::arg("first"),
           py::arg("isa"), py::arg("progress"));
+    m.def("extend_coreset", &more_of_coreset, py::arg("features").noconvert(), py::arg("nearest").noconvert(),
+          py::arg("count"), py::arg("isa"), py::arg("progress"));
     m.def("coreset_distances", &distances, py::arg("features").noconvert(), py::arg("row"), py::arg("isa"));
 
     py::class_<BoundWindows>(m, "WindowSearch")

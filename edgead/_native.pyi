@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
+Longs = npt.NDArray[np.int64]
 
 def isa() -> str: ...
 def available_isas() -> list[str]: ...
@@ -45,6 +46,9 @@ class Blur:
 
 def greedy_coreset(
     features: Floats, count: int, first: int, isa: str, progress: Callable[[int, int], object] | None
+) -> npt.NDArray[np.int64]: ...
+def extend_coreset(
+    features: Floats, nearest: Longs, count: int, isa: str, progress: Callable[[int, int], object] | None
 ) -> npt.NDArray[np.int64]: ...
 def coreset_distances(features: Floats, row: int, isa: str) -> Floats: ...
 

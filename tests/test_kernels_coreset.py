@@ -124,6 +124,63 @@ def test_any_features(n, d, seed, offset):
         np.testing.assert_array_equal(picks, plain_greedy(features, count, first, backend.removeprefix("cpu:")))
 
 
+def go_on(features, chosen, barred, count, backend):
+    """What was chosen, and what is chosen after it."""
+    squared = ((features.astype(np.float64)[:, None] - features[chosen]) ** 2).sum(axis=2)
+    nearest = np.asarray(chosen)[squared.argmin(axis=1)]
+    nearest[chosen] = chosen  # also of rows that are equal
+    nearest[barred] = -1
+    return kernels.extend_coreset(features, nearest, count, backend=backend)
+
+
+@pytest.mark.parametrize("d", [1, 5, 16, 17, 67, 152])
+def test_going_on_chooses_what_one_go_would_have(backend, rng, d):
+    features = rng.integers(-8, 9, (3000, d)).astype(np.float32)
+    picks = kernels.greedy_coreset(features, 300, backend=backend)
+    more = go_on(features, picks[:120], [], 180, backend)
+    assert more.dtype == np.int64
+    np.testing.assert_array_equal(more, picks[120:])
+
+
+def test_rows_that_may_not_be_chosen_are_not_and_count_for_nothing(backend, rng):
+    features = rng.integers(-8, 9, (900, 5)).astype(np.float32)
+    free = np.flatnonzero(rng.random(900) < 0.7)
+    picks = reference.greedy_coreset(features[free], 200)
+    more = go_on(features, free[picks[:30]], np.setdiff1d(np.arange(900), free), 170, backend)
+    np.testing.assert_array_equal(more, free[picks[30:]])
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-30, 1e-10, 1e10, 1e19, 1e37])
+def test_going_on_at_any_magnitude(backend, rng, scale):
+    features = clusters(rng, 600, 7) * np.float32(scale)
+    picks = kernels.greedy_coreset(features, 100, backend=backend)
+    np.testing.assert_array_equal(go_on(features / np.float32(scale), picks[:40], [], 60, backend)[:20], picks[40:60])
+    assert_greedy(features, [*picks[:40], *go_on(features, picks[:40], [], 60, backend)], 7)
+
+
+def test_going_on_ends_where_nothing_is_left(backend):
+    features = np.arange(10, dtype=np.float32)[:, None]
+    nearest = np.array([0, 0, -1, 0, -1, -1, -1, -1, -1, -1])
+    np.testing.assert_array_equal(kernels.extend_coreset(features, nearest, 5, backend=backend), [3, 1])
+    nearest[:] = -1
+    assert len(kernels.extend_coreset(features, nearest, 5, backend=backend)) == 0
+
+
+def test_arguments_of_going_on(backend):
+    features, nearest = np.ones((10, 4), np.float32), np.zeros(10, np.int64)
+    for wrong, why in ((nearest[:9], r"int64 \(n,\), found int64 \(9,\)"), (nearest.astype(np.int32), "int32")):
+        with pytest.raises(ValueError, match=f"nearest must be .*{why}"):
+            kernels.extend_coreset(features, wrong, 2, backend=backend)
+    for row in (-2, 10):
+        with pytest.raises(ValueError, match="nearest must be rows of features, or -1, found"):
+            kernels.extend_coreset(features, np.full(10, row), 2, backend=backend)
+    with pytest.raises(ValueError, match="count must be from 1 to the 10 rows"):
+        kernels.extend_coreset(features, nearest, 11, backend=backend)
+    features[6, 1] = np.inf
+    with pytest.raises(ValueError, match="features has NaN or Inf in row 6"):
+        kernels.extend_coreset(features, nearest, 2, backend=backend)
+
+
 def test_equal_rows_are_taken_in_order(backend):
     picks = kernels.greedy_coreset(np.ones((50, 3), np.float32), 50, first=4, backend=backend)
     np.testing.assert_array_equal(picks, [4, *range(4), *range(5, 50)])

@@ -51,23 +51,27 @@ def test_nothing_that_a_fold_gave_is_left_without_it(patches, stood_in):
         assert (distances(bank, patches[fold != left_out]).min(axis=1) == 0).all()
 
 
-def test_a_stand_in_is_the_farthest_of_what_its_row_stands_for_or_none(patches, stood_in):
-    """Greedy k-centre chooses what lies beyond its radius, which falls with each row; over all patches, one by one."""
+def test_stand_ins_are_what_greedy_k_centre_goes_on_to_choose(patches, stood_in):
     fold, chosen, stand_ins = stood_in
     bank, of_row = patches[chosen], fold[chosen]
-    nearest, other, kept = distances(patches, bank).argmin(axis=1), 0, 0
-    radius, before = distances(patches, bank).min(axis=1).max(), distances(bank[90:91], bank[:90]).min()
-    assert radius < before
-    for row in range(100):
-        mine = np.flatnonzero((nearest == row) & (fold != of_row[row]))
-        away = distances(patches[mine], bank[of_row != of_row[row]]).min(axis=1)
-        if away.max(initial=0) > radius**2 / before:
-            # Of a patch around which the nearest rows are all of the fold, no more of them are looked at.
-            other += not (stand_ins[row] == patches[mine[away.argmax()]]).all()
-            kept += 1
-        else:
-            assert (bank[of_row != of_row[row]] == stand_ins[row]).all(axis=1).any()
-    assert other <= 2 and 20 < kept < 90
+    for left_out in range(4):
+        rows, rest = bank[of_row != left_out], patches[fold != left_out]
+        for found in stand_ins[of_row == left_out]:
+            away = distances(rest, rows).min(axis=1)
+            assert distances(found[None], rows).min() == pytest.approx(away.max(), rel=1e-6)
+            rows = np.concatenate([rows, found[None]])
+
+
+@pytest.mark.parametrize("left_out", [0, 1])
+def test_a_fold_without_others_beside_it(patches, left_out):
+    """All of one fold: nothing can stand in. Two patches of another: both do, and one again."""
+    fold, chosen = np.zeros(600, int), np.arange(20)
+    assert (find_stand_ins(patches, fold, chosen) == patches[chosen]).all()
+    fold[[0, 300]] = 1
+    fold = np.abs(fold - left_out)
+    stand_ins = find_stand_ins(patches, fold, chosen)
+    without = stand_ins[fold[chosen] == left_out]
+    assert set(map(tuple, without.tolist())) == set(map(tuple, patches[[0, 300]].tolist()))
 
 
 def test_what_other_folds_have_is_as_near_as_in_a_bank_of_their_own(patches, stood_in):

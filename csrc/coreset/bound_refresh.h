@@ -25,7 +25,7 @@ struct CoresetState {
 
     CoresetState(const Rows& all, std::size_t count, const Kernels& kernels, const Centring& frame)
         : rows(all), coreset(kernels.coreset), nearest(kernels.nearest), centring(frame),
-          centres(nearest, frame, all.width, count), bound(all.count), seen(all.count, 1) {
+          centres(nearest, frame, all.width, count), bound(all.count), seen(all.count) {
         picks.reserve(count);
     }
 

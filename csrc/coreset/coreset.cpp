@@ -21,20 +21,42 @@ public:
     void run(std::size_t count, std::size_t first) {
         const std::size_t n = state_.rows.count;
         state_.add_centre(first);
-        parallel_for((n + rows_per_task - 1) / rows_per_task, [&](std::int64_t c) {
-            for (std::size_t i = c * rows_per_task; i < std::min(n, (c + 1) * rows_per_task); ++i)
-                if (i != first) state_.bound[i] = state_.distance(i, first);
+        std::fill(state_.seen.begin(), state_.seen.end(), 1);
+        each_row([&](std::size_t i) {
+            if (i != first) state_.bound[i] = state_.distance(i, first);
         });
-        while (state_.picks.size() < count) {
-            const float threshold = next_threshold();
-            refresh(threshold);
-            pick_down_to(threshold, count);
-        }
+        pick(count, std::clamp<std::size_t>(n / 8, 64, 16384));
+    }
+
+    // The rows that were taken before are no centres: each row has met them all.
+    void extend(std::size_t count, const std::int64_t* nearest) {
+        each_row([&](std::size_t i) {
+            const bool free = nearest[i] >= 0 && static_cast<std::size_t>(nearest[i]) != i;
+            state_.bound[i] = free ? state_.distance(i, nearest[i]) : CoresetState::taken;
+        });
+        pick(count, 512);  // what is left is nearly as far everywhere: few rows leave with a pick
     }
 
 private:
     static constexpr std::size_t rows_per_task = 4096;
     static constexpr std::size_t serial_floats = 1 << 18;  // a pass over fewer is not worth waking a thread
+
+    template <class Function>
+    void each_row(const Function& visit) {
+        const std::size_t n = state_.rows.count;
+        parallel_for((n + rows_per_task - 1) / rows_per_task, [&](std::int64_t c) {
+            for (std::size_t i = c * rows_per_task; i < std::min(n, (c + 1) * rows_per_task); ++i) visit(i);
+        });
+    }
+
+    void pick(std::size_t count, std::size_t rows_per_round) {
+        while (state_.picks.size() < count) {
+            const float threshold = next_threshold(rows_per_round);
+            if (threshold == CoresetState::taken) return;
+            refresh(threshold);
+            pick_down_to(threshold, count);
+        }
+    }
 
     void tick() {
         const auto now = std::chrono::steady_clock::now();
@@ -45,8 +67,7 @@ private:
 
     // A value with a fair number of bounds at or above it, at most the largest. Any value gives the same picks: too
     // few rows make rounds whose passes over all rows cost more than the picks, too many make picks dear.
-    float next_threshold() const {
-        const std::size_t rows_per_round = std::clamp<std::size_t>(state_.rows.count / 8, 64, 16384);
+    float next_threshold(std::size_t rows_per_round) const {
         constexpr int bins = 4096;
         const float largest = *std::max_element(state_.bound.begin(), state_.bound.end());
         if (!(largest > 0)) return largest;
@@ -115,10 +136,9 @@ private:
 // Squares of differences neither overflow nor lose accuracy in float32 for rows of this magnitude.
 bool in_range(const Centring& centring) { return centring.scale > 0x1p-60 && centring.scale < 0x1p30; }
 
-}  // namespace
-
-std::vector<std::int64_t> greedy_coreset(Rows features, std::size_t count, std::size_t first, const Kernels& kernels,
-                                         const Progress& progress) {
+template <class Choose>
+std::vector<std::int64_t> choose_rows(Rows features, std::size_t count, const Kernels& kernels,
+                                      const Progress& progress, const Choose& choose) {
     Centring centring = Centring::of(features, "features");
     std::vector<float> scaled;
     if (!in_range(centring)) {
@@ -129,8 +149,21 @@ std::vector<std::int64_t> greedy_coreset(Rows features, std::size_t count, std::
         centring = Centring::of(features, "features");
     }
     CoresetState state(features, count, kernels, centring);
-    Greedy(state, progress).run(count, first);
+    Greedy greedy(state, progress);
+    choose(greedy);
     return state.picks;
+}
+
+}  // namespace
+
+std::vector<std::int64_t> greedy_coreset(Rows features, std::size_t count, std::size_t first, const Kernels& kernels,
+                                         const Progress& progress) {
+    return choose_rows(features, count, kernels, progress, [&](Greedy& greedy) { greedy.run(count, first); });
+}
+
+std::vector<std::int64_t> extend_coreset(Rows features, const std::int64_t* nearest, std::size_t count,
+                                         const Kernels& kernels, const Progress& progress) {
+    return choose_rows(features, count, kernels, progress, [&](Greedy& greedy) { greedy.extend(count, nearest); });
 }
 
 void coreset_distances(const Rows& features, std::size_t row, const Kernels& kernels, float* squared) {

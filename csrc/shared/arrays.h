@@ -12,6 +12,7 @@ namespace edgead {
 
 using Floats = pybind11::array_t<float, pybind11::array::c_style>;
 using Ints = pybind11::array_t<std::int32_t, pybind11::array::c_style>;
+using Longs = pybind11::array_t<std::int64_t, pybind11::array::c_style>;
 
 inline void require(bool condition, const char* what) {
     if (!condition) throw std::invalid_argument(what);

@@ -6,7 +6,7 @@ where there is no native code, "cuda" the GPU. For arrays that already are on th
 """
 
 from edgead.kernels.backend import available_isas, backends, isa, set_threads, threads
-from edgead.kernels.coreset import greedy_coreset
+from edgead.kernels.coreset import extend_coreset, greedy_coreset
 from edgead.kernels.grouped import GroupedPatches
 from edgead.kernels.images import shrink
 from edgead.kernels.maps import Smoother, gaussian_blur, smooth
@@ -20,6 +20,7 @@ __all__ = [
     "WindowSearch",
     "available_isas",
     "backends",
+    "extend_coreset",
     "gaussian_blur",
     "greedy_coreset",
     "isa",

@@ -51,17 +51,60 @@ def greedy_coreset(
     intercluster distance", 1985) with distances in float32 by differences, so levels and backends differ only
     where two rows are equally far up to rounding.
     """
-    features = as_floats(features, "features", "(n, d)")
-    rows, d = features.shape
-    if features.size == 0:
-        raise ValueError(f"features must hold at least one row and one column, found shape {features.shape}")
-    count, first = operator.index(count), operator.index(first)
-    if not 1 <= count <= rows:
-        raise ValueError(f"count must be from 1 to the {rows} rows of features, found {count}")
-    if not 0 <= first < rows:
-        raise ValueError(f"first must be a row of features, 0 to {rows - 1}, found {first}")
+    features, count, first = *_checked(features, count), operator.index(first)
+    if not 0 <= first < len(features):
+        raise ValueError(f"first must be a row of features, 0 to {len(features) - 1}, found {first}")
     native, level = resolve(backend, cuda=False)
     if native:
         return native.greedy_coreset(features, count, first, level, progress)
     check_finite(features, "features")
     return numpy_backend.greedy_coreset(features, count, first, progress)
+
+
+def extend_coreset(
+    features: Floats,
+    nearest: npt.NDArray[np.int64],
+    count: int,
+    *,
+    progress: Callable[[int, int], object] | None = None,
+    backend: str = "auto",
+) -> npt.NDArray[np.int64]:
+    """Choose further rows, where some are chosen already, as `greedy_coreset` would go on.
+
+    Parameters
+    ----------
+    features, count, progress, backend
+        As for `greedy_coreset`; `count` further rows.
+    nearest : ndarray of shape (n,), int64
+        For each row the nearest of those that are chosen; itself where it is one, -1 where it may not be chosen.
+
+    Returns
+    -------
+    index : ndarray of shape (m,), int64
+        In the order of choice; fewer than `count` where no more rows may be chosen.
+
+    Raises
+    ------
+    ValueError
+        If a shape or number is out of range, or `features` holds NaN or Inf.
+    """
+    features, count = _checked(features, count)
+    nearest = np.ascontiguousarray(nearest)
+    if nearest.dtype != np.int64 or nearest.shape != features.shape[:1]:
+        raise ValueError(f"nearest must be int64 (n,), found {nearest.dtype} {nearest.shape}")
+    if nearest.min() < -1 or nearest.max() >= len(features):
+        raise ValueError(f"nearest must be rows of features, or -1, found {nearest.min()} to {nearest.max()}")
+    native, level = resolve(backend, cuda=False)
+    if native:
+        return native.extend_coreset(features, nearest, count, level, progress)
+    check_finite(features, "features")
+    return numpy_backend.extend_coreset(features, nearest, count, progress)
+
+
+def _checked(features: Floats, count: int) -> tuple[Floats, int]:
+    features, count = as_floats(features, "features", "(n, d)"), operator.index(count)
+    if features.size == 0:
+        raise ValueError(f"features must hold at least one row and one column, found shape {features.shape}")
+    if not 1 <= count <= len(features):
+        raise ValueError(f"count must be from 1 to the {len(features)} rows of features, found {count}")
+    return features, count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -80,26 +80,54 @@ def greedy_coreset(
     features: Floats, count: int, first: int, progress: Callable[[int, int], object] | None
 ) -> npt.NDArray[np.int64]:
     """The plain greedy: every row is measured against every pick."""
-    picks = np.empty(count, np.int64)
     bound = np.full(len(features), np.inf, np.float32)
-    step = max(1, CHUNK // features.shape[1])
-    # Squares of float32 must neither overflow nor vanish; a power of two changes no digit.
-    exponent = np.frexp(np.abs(features).max())[1]
-    if not -30 < exponent < 50:
-        features = np.ldexp(features, -exponent)
-    pick, next_report = first, time.monotonic() + 0.2
+    return _pick(_in_range(features), bound, first, count, progress)
+
+
+def extend_coreset(
+    features: Floats, nearest: npt.NDArray[np.int64], count: int, progress: Callable[[int, int], object] | None
+) -> npt.NDArray[np.int64]:
+    """The same from where it was: every row has its distance to the nearest row that was chosen before."""
+    features = _in_range(features)
+    bound = np.concatenate(
+        [_squared(features[rows], features[nearest[rows]]) for rows in _blocks(features)]  # what is -1 counts for none
+    )
+    bound[(nearest < 0) | (nearest == np.arange(len(features)))] = -1
+    return _pick(features, bound, int(np.argmax(bound)), count, progress)
+
+
+def _pick(
+    features: Floats, bound: Floats, pick: int, count: int, progress: Callable[[int, int], object] | None
+) -> npt.NDArray[np.int64]:
+    picks, next_report = np.empty(count, np.int64), time.monotonic() + 0.2
     for done in range(count):
+        if bound[pick] < 0:
+            return picks[:done]
         picks[done] = pick
-        for begin in range(0, len(features), step):
-            difference = features[begin : begin + step] - features[pick]
-            part = bound[begin : begin + step]
-            np.minimum(part, np.einsum("ij,ij->i", difference, difference), out=part)
-        bound[picks[: done + 1]] = -1
+        for rows in _blocks(features):
+            np.minimum(bound[rows], _squared(features[rows], features[pick]), out=bound[rows])
+        bound[pick] = -1
         pick = int(np.argmax(bound))
         if progress and time.monotonic() >= next_report:
             progress(done + 1, count)
             next_report = time.monotonic() + 0.2
     return picks
+
+
+def _blocks(features: Floats) -> Iterator[slice]:
+    step = max(1, CHUNK // features.shape[1])
+    return (slice(begin, begin + step) for begin in range(0, len(features), step))
+
+
+def _squared(rows: Floats, others: Floats) -> Floats:
+    difference = rows - others
+    return np.einsum("ij,ij->i", difference, difference)
+
+
+def _in_range(features: Floats) -> Floats:
+    """Squares of float32 must neither overflow nor vanish; a power of two changes no digit."""
+    exponent = np.frexp(np.abs(features).max())[1]
+    return features if -30 < exponent < 50 else np.ldexp(features, -exponent)
 
 
 class WindowSearch:

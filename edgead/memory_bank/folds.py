@@ -3,8 +3,8 @@
 So all good images can calibrate what has learnt from all of them: cross-conformal prediction (Vovk, "Cross-conformal
 predictors", 2015) without a further training. To leave the rows of a fold out is not enough: where greedy k-centre
 chose a patch of one image, it kept none of those beside it, and what other images have there would seem far from
-everything. So each row has a stand-in: of the patches that it stands for, and that other folds gave, the one that is
-farthest from the other rows, if it is so far that greedy k-centre would have chosen it.
+everything. So without a fold's rows greedy k-centre goes on among the patches of the other folds, and chooses as many:
+they are the stand-ins of those rows.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgead.kernels import NearestPatches
+from edgead.kernels import NearestPatches, extend_coreset
 
 FOLDS = 10
-# Of a patch's nearest rows so many are looked at for one that another fold gave.
+# Of a patch's nearest rows so many are kept for where the nearest ones are left out.
 _NEIGHBORS = 4
 _BLOCK = 65536
 
@@ -61,42 +61,26 @@ def find_stand_ins(patches: np.ndarray, fold: np.ndarray, chosen: np.ndarray) ->
     Returns
     -------
     ndarray of shape (m, d), float32
-        A row that stands for no such patch of another fold has a row of another fold, or itself where there is none.
+        Where there are no more patches of other folds, a row of another fold, or the row itself where there is none.
     """
     bank, of_row = np.ascontiguousarray(patches[chosen]), fold[chosen]
-    near = min(_NEIGHBORS, len(bank))
-    stand_ins = bank.copy()
-    farthest = np.full(len(bank), -1.0)
-    search, radius = NearestPatches(bank), 0.0
-    for start in range(0, len(patches), _BLOCK):
-        block = patches[start : start + _BLOCK]
-        distance, index = search.search(block, near)
-        row, radius = index[:, 0], max(radius, float(distance[:, 0].max()))
-        # The nearest row that stays; of a patch around which all are of the fold, the farthest of those looked at.
-        stays = of_row[index] != of_row[row][:, None]
-        away = distance[np.arange(len(block)), np.where(stays.any(1), stays.argmax(1), near - 1)]
-        away[fold[start : start + _BLOCK] == of_row[row]] = -1
-        order = np.argsort(away, kind="stable")
-        order = order[away[order] > farthest[row[order]]]
-        farthest[row[order]] = away[order]  # the last of several is the farthest
-        stand_ins[row[order]] = block[order]
-    alone = farthest <= _radius_without(bank, radius)
-    for number in np.unique(of_row[alone]).tolist():
-        others = np.flatnonzero(of_row != number)
-        if len(others):
-            stand_ins[alone & (of_row == number)] = bank[others[0]]
+    stand_ins, search, near = bank.copy(), NearestPatches(bank), min(_NEIGHBORS, len(bank))
+    blocks = (patches[start : start + _BLOCK] for start in range(0, len(patches), _BLOCK))
+    index = np.concatenate([search.search(block, near)[1] for block in blocks])
+    for number in np.unique(of_row).tolist():
+        own, kept = np.flatnonzero(of_row == number), np.flatnonzero(of_row != number)
+        if not len(kept):
+            continue
+        stays = of_row[index] != number
+        nearest = index[np.arange(len(index)), stays.argmax(1)]
+        far = np.flatnonzero(~stays.any(1) & (fold != number))
+        if len(far):
+            others = NearestPatches(bank[kept], backend="numpy")  # for few patches: prepared at once
+            nearest[far] = kept[others.search(patches[far], 1)[1][:, 0]]
+        known = chosen[nearest]
+        known[chosen] = chosen  # also of rows that are equal
+        known[fold == number] = -1
+        more = extend_coreset(patches, known, len(own))
+        stand_ins[own[: len(more)]] = patches[more]
+        stand_ins[own[len(more) :]] = bank[kept[0]]
     return stand_ins
-
-
-def _radius_without(bank: np.ndarray, radius: float) -> float:
-    """How far patches are at most from as many rows that are chosen from those of all folds but one.
-
-    Of fewer patches as many rows cover more closely, as more rows of all would. How the radius goes on to fall is read
-    off its last fall, from nine tenths of the rows to all.
-    """
-    most = len(bank) * (FOLDS - 1) // FOLDS
-    if not most:
-        return 0.0
-    before, _ = NearestPatches(bank[:most]).search(bank[most : most + 1])
-    fallen_from = float(before[0, 0])
-    return radius * radius / fallen_from if fallen_from > radius else radius
