@@ -216,7 +216,8 @@ def test_a_plc_that_does_not_wait_gets_the_part_before_as_not_judged():
     assert handshake.accepts(3 * MS) and handshake.part.serial == "B"
     handshake.read(Command(3, serial="C"), 4 * MS)
     handshake.answer("ok", 0.1)
-    assert shown(handshake).answered == 2  # it was under way: its verdict comes first
+    first = shown(handshake)  # it was under way: its verdict comes first
+    assert (first.answered, DECISIONS[first.decision], first.judged, first.not_judged) == (2, "ok", 1, 1)
     handshake.read(Command(3, serial="C"), 5 * MS)
     assert handshake.accepts(6 * MS) and handshake.part.serial == "C"
 
@@ -230,6 +231,13 @@ def test_a_recipe_is_acknowledged_once_it_is_known():
     assert status.decision == NOT_JUDGED and handshake.unknown_recipe == 9
     handshake.read(Command(2, recipe=2), 4 * MS)
     assert handshake.accepts(5 * MS) and handshake.part.recipe == "red cap"
+
+
+def test_recipe_0_is_none_beside_those_that_have_names():
+    handshake = asked(Command(1, recipe=0), recipes={2: "red cap"})
+    status = shown(handshake)
+    assert (status.busy, status.fault, status.recipe, handshake.unknown_recipe) == (True, False, 0, None)
+    assert handshake.accepts(3 * MS) and handshake.part.recipe == ""
 
 
 def test_a_reset_clears_the_counters_and_the_fault():

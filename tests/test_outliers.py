@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import outliers
-from edgead.calibration.outliers import stand_apart
+from edgead.calibration.outliers import others_at_most, stand_apart
 
 GOOD = np.linspace(0.8, 0.95, 20)
 
@@ -31,6 +31,11 @@ GOOD = np.linspace(0.8, 0.95, 20)
 )
 def test_what_stands_apart(scores, expected):
     assert stand_apart(scores) == expected
+
+
+def test_the_highest_of_the_others():
+    assert others_at_most([1.0, 9.0, 3.0, 8.0], stand_apart([1.0, 9.0, 3.0, 8.0])) == 9.0
+    assert others_at_most([1.0, 9.0, 3.0, 8.0], [1, 3]) == 3.0
 
 
 @pytest.mark.parametrize(("family", "most"), [("normal", 0.01), ("logistic", 0.03), ("Gumbel", 0.08)])
