@@ -70,6 +70,8 @@ def test_the_hash_of_a_row_is_the_one_that_the_documentation_says(rows):
     row = rows[1]
     content = '["edgead audit 1","%s",2,"%s","J\\u00f6rg","swap model","caps","/models/a","/models/b"]'
     assert row["hash"] == hashlib.sha256((content % (row["previous"], row["at"])).encode()).hexdigest()
+    # PostgreSQL gives the keys of an object in an order of its own.
+    assert len({chain.hash_of({**row, "after": after}, "0") for after in ({"a": 1, "b": 2}, {"b": 2, "a": 1})}) == 1
 
 
 @pytest.mark.parametrize("column", ["seq", "at", "by", "action", "pipeline", "before", "after", "previous", "hash"])
@@ -104,7 +106,8 @@ def test_a_row_that_was_put_in_well_hashed_is_found_by_the_one_behind_it(rows):
     found = chain.check([*rows[:3], put, *rows[3:]])
     assert found.rows == 4 and "row 4 of " in found.problem and "rows were put in between" in found.problem
     old = {**put, "hash": chain.hash_of(put, put["previous"], "edgead audit 1, chained later")}
-    assert "says that it is older than the chain" in chain.check([*rows[:3], old]).problem
+    found = chain.check([*rows[:3], old])
+    assert found.rows == 3 and "says that it is older than the chain" in found.problem
     bare = {**put, "previous": "", "hash": ""}
     assert "has no hash: something else than edgead" in chain.check([*rows[:3], bare]).problem
 

@@ -143,6 +143,7 @@ def shown(handshake, now_ns=2 * MS):
 
 def test_ready_busy_done():
     handshake = Handshake({}, 10**12)
+    assert handshake.part == Part()
     connect(handshake)
     assert not shown(handshake).ready and shown(handshake).fault  # no frame has come yet
     handshake.accepts(MS)
@@ -180,11 +181,24 @@ def test_a_part_without_a_verdict_is_answered_as_such():
     assert not shown(handshake).fault and shown(handshake).not_judged == 1
 
 
+def test_counters_go_on_at_0_after_65535():
+    handshake = Handshake({}, 10**12)
+    handshake.meet(Status(judged=65_535, rejected=65_535, not_judged=65_535).registers())
+    handshake.shown(0, beat=True)
+    handshake.confirm()
+    for number, (decision, counters) in enumerate([("reject", (0, 0, 65_535)), (None, (0, 0, 0)), ("ok", (1, 0, 0))]):
+        handshake.read(Command(number + 1), number * MS)
+        assert handshake.accepts(number * MS)
+        handshake.answer(decision)
+        status = shown(handshake, number * MS)
+        assert (status.judged, status.rejected, status.not_judged) == counters
+
+
 def test_a_part_is_not_waited_for_without_end():
     handshake = asked(Command(1), within_ns=100 * MS)
     assert shown(handshake, 100 * MS).busy
     answer = shown(handshake, 102 * MS)
-    assert (answer.decision, answer.answered, answer.busy) == (NOT_JUDGED, 1, False)
+    assert (answer.decision, answer.score, answer.answered, answer.busy) == (NOT_JUDGED, 0, 1, False)
     assert not handshake.accepts(103 * MS)
     handshake.answer("ok", 0.1)  # too late
     assert shown(handshake, 104 * MS).decision == NOT_JUDGED
@@ -212,7 +226,7 @@ def test_zero_withdraws_a_part(taken):
 def test_a_plc_that_does_not_wait_gets_the_part_before_as_not_judged():
     handshake = asked(Command(1, serial="A"))
     handshake.read(Command(2, serial="B"), 2 * MS)
-    assert shown(handshake).not_judged == 1
+    assert shown(handshake).not_judged == 1 and shown(handshake).score == 0
     assert handshake.accepts(3 * MS) and handshake.part.serial == "B"
     handshake.read(Command(3, serial="C"), 4 * MS)
     handshake.answer("ok", 0.1)
@@ -228,7 +242,7 @@ def test_a_recipe_is_acknowledged_once_it_is_known():
     handshake.read(Command(1, recipe=9), 3 * MS)
     status = shown(handshake)
     assert (status.recipe, status.ready, status.fault, status.answered) == (2, False, True, 1)
-    assert status.decision == NOT_JUDGED and handshake.unknown_recipe == 9
+    assert (status.decision, status.score) == (NOT_JUDGED, 0) and handshake.unknown_recipe == 9
     handshake.read(Command(2, recipe=2), 4 * MS)
     assert handshake.accepts(5 * MS) and handshake.part.recipe == "red cap"
 
@@ -244,7 +258,7 @@ def test_a_reset_clears_the_counters_and_the_fault():
     handshake = asked(Command(1))
     handshake.leave()
     handshake.accepts(2 * MS)
-    assert shown(handshake).fault and shown(handshake).not_judged == 1
+    assert shown(handshake).fault and shown(handshake).not_judged == 1 and shown(handshake).score == 0
     handshake.read(Command(1, reset=4), 3 * MS)
     status = shown(handshake)
     assert (status.fault, status.judged, status.not_judged, status.reset) == (False, 0, 0, 4)
