@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 
 import pytest
 from command_line import run_here
@@ -219,6 +220,20 @@ def test_retention_leaves_the_audit(tmp_path):
         assert store.remove_old() == 1
         assert store.audit_chain.check() == checked(tmp_path)
         assert store.audit_chain.check().rows == 1
+
+
+def test_many_who_ask_are_given_one_check_a_minute(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr("edgead.evidence.audit.time", SimpleNamespace(monotonic=lambda: clock.now))
+    with closing(open_store(tmp_path)) as store:
+        first = store.audit_chain.check()
+        clock.now += 60
+        assert store.audit_chain.check() is first
+        clock.now += 1
+        again = store.audit_chain.check()
+        assert again == first and again is not first
+        clock.now += 60
+        assert store.audit_chain.check() is again
 
 
 def test_an_export_is_checked_as_the_store_is(rows, tmp_path):

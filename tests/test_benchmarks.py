@@ -312,8 +312,8 @@ def test_a_mutant_is_one_change_that_compiles_and_none_is_of_messages():
         ]
     )
     for mutant in found.values():
-        old, new = SOURCE.splitlines(), mutant.source.splitlines()
-        assert [number for number, pair in enumerate(zip(old, new, strict=True), 1) if len(set(pair)) > 1] == [mutant.line]
+        pairs = zip(SOURCE.splitlines(), mutant.source.splitlines(), strict=True)
+        assert [number for number, (old, new) in enumerate(pairs, 1) if old != new] == [mutant.line]
 
 
 def test_mutants_of_native_code_leave_comments_and_brackets():
