@@ -59,11 +59,18 @@ TESTS = {
     "calibration/two_sample": "two_sample",
     "calibration/unlabelled": "calibration | screen",
     "calibration/*": "calibration | group_conformal",
+    "heads/describe": "heads kinds",
     "heads/*": "heads scoring | memory_bank | usual_scores kinds",
     "kernels/coreset": "kernels_coreset",
     "kernels/images": "kernels_images",
     "kernels/maps": "kernels_maps",
-    "kernels/*": "kernels_grouped kernels_windows kernels_prescan kernels_memory | kernels_nearest kernels_maps native",
+    "kernels/bands": "kernels_maps",
+    "kernels/grouped": "kernels_grouped | native",
+    "kernels/windows": "kernels_windows | native",
+    "kernels/prescan": "kernels_prescan",
+    "kernels/backend": "native kernels_grouped",
+    "kernels/nearest": "kernels_nearest | kernels_memory",
+    "kernels/*": "kernels_windows kernels_grouped kernels_images | kernels_coreset kernels_maps | kernels_nearest",
     "memory_bank/*": "feature_metric feature_scale | memory_bank | usual_scores cross_conformal",
     "sinks/queued": "queued_sink",
     "triggers/handshake": "handshake | triggers_modbus",
@@ -120,6 +127,7 @@ class Mutant:
 def python_mutants(file: str, source: str) -> Iterator[Mutant]:
     """All mutants of a Python module that compile."""
     raw = source.encode()
+    seen: Counter[str] = Counter()
     starts = [0, *itertools.accumulate(map(len, raw.splitlines(keepends=True)))]
     for node, new in (pair for part in _walk(ast.parse(source)) for pair in _changes(part)):
         begin, end = (starts[row - 1] + column for row, column in _span(node))
@@ -127,7 +135,9 @@ def python_mutants(file: str, source: str) -> Iterator[Mutant]:
         text = (raw[:begin] + new.encode() + raw[end:]).decode()
         with contextlib.suppress(SyntaxError):
             compile(text, file, "exec")
-            yield Mutant(file, node.lineno, f"{line}  [{ast.unparse(node)} -> {new}]", text)
+            change = f"{line}  [{ast.unparse(node)} -> {new}]"
+            seen[change] += 1
+            yield Mutant(file, node.lineno, change + (f" #{seen[change]}" if seen[change] > 1 else ""), text)
 
 
 def _span(node: Part) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -138,7 +148,7 @@ def _span(node: Part) -> tuple[tuple[int, int], tuple[int, int]]:
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
     """The nodes whose change may be noticed: no annotations, decorators, messages or calls of a log."""
     logs = isinstance(node, ast.Call | ast.Expr) and re.match(r"(self\._)?log\b", ast.unparse(node))
-    if logs or isinstance(node, UNTOUCHED):
+    if logs or isinstance(node, UNTOUCHED) or (isinstance(node, ast.keyword) and node.arg == "strict"):
         return
     yield node
     for name, value in ast.iter_fields(node):
@@ -314,11 +324,12 @@ def tests_of(file: str) -> str:
 def draw(seed: int, count: int, only: str, *, native: bool) -> list[Mutant]:
     """So many mutants of the files whose path contains `only`, by file."""
     patterns = NATIVE if native else [f"edgead/{name}.py" for name in TESTS]
-    files = [str(path.relative_to(ROOT)) for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+    paths = [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+    files = list(dict.fromkeys(str(path.relative_to(ROOT)) for path in paths))  # a row may be part of a later one
     make = native_mutants if native else python_mutants
     chosen = [file for file in files if only in file and file not in WITHOUT]
-    found = {(each.file, each.change): each for file in chosen for each in make(file, (ROOT / file).read_text())}
-    drawn = sorted(found.values(), key=lambda mutant: mutant.rank(seed))[:count]
+    found = [mutant for file in chosen for mutant in make(file, (ROOT / file).read_text())]
+    drawn = sorted(found, key=lambda mutant: mutant.rank(seed))[:count]
     return sorted(drawn, key=lambda mutant: (files.index(mutant.file), mutant.line))
 
 
@@ -342,7 +353,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", default="", metavar="NAME", help="of files whose path contains this")
     parser.add_argument("--native", action="store_true", help="of the C++")
     given = parser.parse_args(arguments)
-    known = yaml.safe_load(EQUIVALENT.read_text()) or {}
+    known = {(entry["file"], change) for entry in yaml.safe_load(EQUIVALENT.read_text()) for change in entry["changes"]}
     preload()
     results = []
     with tempfile.TemporaryDirectory(prefix="edgead-mutants-") as folder:
@@ -351,8 +362,7 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit("the C++ does not compile without a mutant")
         for mutant in draw(given.seed, given.count, given.only, native=given.native):
             tests = NATIVE_TESTS if given.native else tests_of(mutant.file)
-            looked_at = mutant.change in known.get(mutant.file, {})
-            end = "equivalent" if looked_at else copied.judge(mutant, tests)
+            end = "equivalent" if (mutant.file, mutant.change) in known else copied.judge(mutant, tests)
             results.append((mutant, end))
             print(f"{end:10} {mutant.file}:{mutant.line}: {mutant.change}", flush=True)
     print(table(results))

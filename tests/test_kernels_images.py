@@ -54,6 +54,21 @@ def test_a_region_of_a_larger_image_is_read_where_it_lies(backend):
         assert np.array_equal(out, reference.shrink(np.ascontiguousarray(region), (7, 9)))
 
 
+def test_rows_may_overlap_or_run_upwards(backend):
+    flat = drawn(5, 1, 200).ravel()
+    overlapping = np.lib.stride_tricks.as_strided(flat, (8, 9, 3), (12, 3, 1))
+    for image in (overlapping, drawn(6, 8, 9)[::-1]):
+        expected = kernels.shrink(image.copy(), (4, 3), backend=backend)
+        np.testing.assert_array_equal(kernels.shrink(image, (4, 3), backend=backend), expected)
+
+
+def test_a_side_has_at_most_2_to_the_20_pixels(backend):
+    image = np.full((1, 2**20 + 1, 3), 7, np.uint8)
+    assert (kernels.shrink(image[:, :-1], (1, 1), backend=backend) == 7).all()
+    with pytest.raises(ValueError, match="from at most 2.20"):
+        kernels.shrink(image, (1, 1), backend=backend)
+
+
 def test_it_is_what_opencv_computes_in_floats(backend):
     image = drawn(3, 300, 410)
     ours = kernels.shrink(image, (64, 50), backend=backend).astype(int)

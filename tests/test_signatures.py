@@ -178,6 +178,8 @@ def test_a_key_with_a_passphrase_opens_with_that_alone(tmp_path):
         read_private_key(tmp_path / "line", lambda: "donkey")
     with pytest.raises(SettingsError, match="has a passphrase: give it"):
         read_private_key(tmp_path / "line")
+    make_key(tmp_path / "open")
+    read_private_key(tmp_path / "open", lambda: pytest.fail("asked for a passphrase that it has not"))
 
 
 def test_what_is_no_key_is_refused_in_words(keys, tmp_path):
