@@ -125,7 +125,7 @@ class Mutant:
 
 
 def python_mutants(file: str, source: str) -> Iterator[Mutant]:
-    """All mutants of a Python module that compile."""
+    """All mutants of a Python module."""
     raw = source.encode()
     seen: Counter[str] = Counter()
     starts = [0, *itertools.accumulate(map(len, raw.splitlines(keepends=True)))]
@@ -133,11 +133,9 @@ def python_mutants(file: str, source: str) -> Iterator[Mutant]:
         begin, end = (starts[row - 1] + column for row, column in _span(node))
         line = raw[starts[node.lineno - 1] : starts[node.lineno]].decode().strip()
         text = (raw[:begin] + new.encode() + raw[end:]).decode()
-        with contextlib.suppress(SyntaxError):
-            compile(text, file, "exec")
-            change = f"{line}  [{ast.unparse(node)} -> {new}]"
-            seen[change] += 1
-            yield Mutant(file, node.lineno, change + (f" #{seen[change]}" if seen[change] > 1 else ""), text)
+        change = f"{line}  [{ast.unparse(node)} -> {new}]"
+        seen[change] += 1
+        yield Mutant(file, node.lineno, change + (f" #{seen[change]}" if seen[change] > 1 else ""), text)
 
 
 def _span(node: Part) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -205,7 +203,7 @@ def native_mutants(file: str, source: str) -> Iterator[Mutant]:
     lines = source.splitlines(keepends=True)
     for number, line in enumerate(lines):
         code = line.split("//")[0]
-        if re.match(r"\s*(#|template|static_assert|/?\*)", code):
+        if re.match(r"\s*(#|template|static_assert|__builtin_prefetch|/?\*)", code):
             continue
         for pattern, new in TEXTUAL:
             for found in re.finditer(pattern, code):

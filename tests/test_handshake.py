@@ -181,12 +181,15 @@ def test_a_part_without_a_verdict_is_answered_as_such():
     assert not shown(handshake).fault and shown(handshake).not_judged == 1
 
 
-def test_counters_go_on_at_0_after_65535():
+@pytest.mark.parametrize(("last", "following"), [(999, 1000), (65_535, 0)])
+def test_counters_go_on_at_0_after_65535(last, following):
     handshake = Handshake({}, 10**12)
-    handshake.meet(Status(judged=65_535, rejected=65_535, not_judged=65_535).registers())
+    handshake.meet(Status(judged=last, rejected=last, not_judged=last).registers())
     handshake.shown(0, beat=True)
     handshake.confirm()
-    for number, (decision, counters) in enumerate([("reject", (0, 0, 65_535)), (None, (0, 0, 0)), ("ok", (1, 0, 0))]):
+    first = ("reject", (following, following, last))
+    others = ((None, (following, following, following)), ("ok", (following + 1, following, following)))
+    for number, (decision, counters) in enumerate((first, *others)):
         handshake.read(Command(number + 1), number * MS)
         assert handshake.accepts(number * MS)
         handshake.answer(decision)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgead import kernels
+from edgead.errors import SettingsError
 
 SIDES = st.integers(1, 70)
 
@@ -89,6 +90,11 @@ def test_it_is_what_opencv_computes_in_floats(backend):
 def test_what_cannot_be_shrunk_is_refused(backend, image, size, error, reason):
     with pytest.raises(error, match=reason):
         kernels.shrink(image, size, backend=backend)
+
+
+def test_no_gpu_shrinks():
+    with pytest.raises(SettingsError, match="backend 'cuda' has no code for this kernel"):
+        kernels.shrink(drawn(4, 9, 9), (3, 3), backend="cuda")
 
 
 def test_a_result_that_does_not_fit_is_refused():
