@@ -36,6 +36,7 @@ BENCHMARKS = (
     "outliers",
     "realtime",
     "screen",
+    "mutate",
     "soak",
     "teach",
     "teacher_images",

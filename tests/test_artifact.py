@@ -107,6 +107,7 @@ def test_newer_schema(tmp_path):
         (lambda m: m.pop("detector"), "detector"),
         (lambda m: m.pop("schema_version"), "damaged"),
         (lambda m: m["files"].update({"../../secret": "0"}), "outside the model"),
+        (lambda m: m["files"].update({"x" * 256: "0"}), "no name of a file"),
         (lambda m: m["files"].pop("memory_bank.npy"), "lists no memory_bank.npy"),
     ],
 )

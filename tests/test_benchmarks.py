@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 
 from benchmarks import guarantee as guarantee_module
 from benchmarks.__main__ import BENCHMARKS, main
@@ -17,6 +18,7 @@ from benchmarks.guarantee_band import mean_band
 from benchmarks.guarantee_by_image import TooFew, measure_by_image, parts_by_image, shipped_thresholds
 from benchmarks.interleave import Timing, interleave
 from benchmarks.large_images import draw_panel, read_settings
+from benchmarks.mutate import EQUIVALENT, ROOT, Mutant, native_mutants, python_mutants
 from benchmarks.results import FP32, OURS, Row, Target, markdown_table
 from benchmarks.truth import DisagreementError, NearestTruth
 from edgead.calibration.conformal import calibrate
@@ -281,3 +283,58 @@ def test_settings_of_large_images_are_read():
         ("whole", {}),
         ("tiles", {"tiles": "auto", "preset": "fast"}),
     ]
+
+
+SOURCE = '''"""A module of 1 + 1 lines."""
+def clip(x: int = 1) -> int:
+    if x < 3 and not x:
+        log.info("small: %d", x + 1)
+        raise ValueError(f"{x + 1}")
+    return min(x, 7)
+'''
+
+
+def test_a_mutant_is_one_change_and_none_is_of_messages():
+    found = {mutant.change: mutant for mutant in python_mutants("clip.py", SOURCE)}
+    line = "if x < 3 and not x:"
+    assert sorted(found) == sorted(
+        [
+            "def clip(x: int = 1) -> int:  [1 -> 2]",
+            f"{line}  [x < 3 and (not x) -> (not (x < 3 and (not x)))]",
+            f"{line}  [x < 3 and (not x) -> (x < 3 or not x)]",
+            f"{line}  [x < 3 -> (x <= 3)]",
+            f"{line}  [x < 3 -> (x >= 3)]",
+            f"{line}  [3 -> 4]",
+            f"{line}  [not x -> (x)]",
+            "return min(x, 7)  [min(x, 7) -> None]",
+            "return min(x, 7)  [min -> (max)]",
+            "return min(x, 7)  [7 -> 8]",
+        ]
+    )
+    for mutant in found.values():
+        pairs = zip(SOURCE.splitlines(), mutant.source.splitlines(), strict=True)
+        assert [number for number, (old, new) in enumerate(pairs, 1) if old != new] == [mutant.line]
+
+
+def test_mutants_of_native_code_leave_comments_and_brackets():
+    code = "#define N 1\nint at(int i) {  // i < 0\n  return std::min<int>(i, 7) + 10;\n}\n"
+    assert [mutant.source.splitlines()[2] for mutant in native_mutants("at.cpp", code)] == [
+        "  return std::min<int>(i, 7) - 10;",
+        "  return std::max<int>(i, 7) + 10;",
+    ]
+
+
+def test_the_draw_of_mutants_stays_when_other_code_changes():
+    mutants = [Mutant("a.py", 1, f"x  [{number} -> 0]", "") for number in range(100)]
+    ranked = sorted(mutants, key=lambda mutant: mutant.rank(1))
+    moved = sorted((replace(mutant, line=9, source="y") for mutant in mutants[:50]), key=lambda mutant: mutant.rank(1))
+    assert [each.change for each in moved] == [each.change for each in ranked if each in mutants[:50]]
+    assert ranked != sorted(mutants, key=lambda mutant: mutant.rank(2))
+
+
+def test_every_equivalent_mutant_has_a_reason_and_is_still_one():
+    """What is no mutant any more, as its line has changed, has to be looked at again."""
+    for entry in yaml.safe_load(EQUIVALENT.read_text()):
+        make = native_mutants if entry["file"].startswith("csrc") else python_mutants
+        changes = {mutant.change for mutant in make(entry["file"], (ROOT / entry["file"]).read_text())}
+        assert set(entry["changes"]) <= changes and len(entry["reason"]) > 20

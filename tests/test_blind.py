@@ -90,6 +90,11 @@ def test_a_stricter_rate_or_a_lower_limit_is_no_doubt():
     assert doubts_of(by_hand, honest, 0.05) == []
 
 
+def test_one_odd_map_is_no_other_product():
+    honest = [float(score) for score in good_scores(10, seed=4)]
+    assert doubts_of(made(), GoodScores(honest, honest, [USUAL / 2] * 9 + [90 * USUAL])) == []
+
+
 def test_a_group_counts_as_one():
     """One part, taken thirty times, is rejected; the nine others are not."""
     before = made()

@@ -15,9 +15,10 @@ from edgead.calibration.conformal import (
     conformal_threshold,
     images_needed,
     raised,
+    score_scale,
 )
 from edgead.calibration.group_conformal import Ranking
-from edgead.calibration.plan import plan_calibration
+from edgead.calibration.plan import choose_rates, plan_calibration
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,11 @@ def test_review_is_not_above_reject():
         calibrate(scores, scores, scores, false_reject_rate=0.05, review_rate=0.01)
 
 
+def test_an_error_is_relative_to_the_score_or_to_how_good_scores_differ():
+    assert score_scale([-3.0, 0.0, 1.0], [0.0, 1.0, 2.0, 3.0, 4.0]).tolist() == [3, 2, 2]
+    assert score_scale([-3.0, 0.0], []).tolist() == [3, 1e-12]
+
+
 @pytest.mark.parametrize(
     ("images", "rate", "plan"),
     [
@@ -119,6 +125,31 @@ def test_plan_says_how_many_are_needed():
     plan_calibration(100, 0.0197)  # the rate that the message names works
     with pytest.raises(CalibrationError, match="at least 20 are needed"):
         plan_calibration(19, None)
+
+
+def test_rates_without_asking():
+    """Some good images lie above the limit, so that none of them makes it alone."""
+    found = [choose_rates(count, None, None) for count in (1000, 59, 58, 29, 28, 4)]
+    assert found == [(0.05, 0.1)] * 2 + [(0.1, 0.1)] * 2 + [(0.2, 0.2)] * 2
+    # Of 35 groups of seven images, 5 of the 243 lie above the limit of 5 %; of 30 groups of 31 images none.
+    assert choose_rates(243, None, None, groups=35) == (0.05, 0.1)
+    assert choose_rates(31, None, None, groups=30) == (0.1, 0.1)
+    assert choose_rates(60, None, 0.2) == (0.05, 0.2)
+
+
+def test_rates_that_are_asked_for():
+    assert choose_rates(99, 0.01, None) == (0.01, 0.01)
+    assert choose_rates(99, 0.01, 0.1) == (0.01, 0.1)
+    with pytest.raises(CalibrationError, match="found 3 good images, but at least 4 are needed .* give 1 more"):
+        choose_rates(3, None, None)
+    with pytest.raises(CalibrationError, match="found 0 good images, but at least 4 are needed"):
+        choose_rates(0, None, None)
+    with pytest.raises(CalibrationError, match="needs 99 good images, found 60: add 39 or ask .* at least 0.0164"):
+        choose_rates(60, 0.01, None)
+    with pytest.raises(CalibrationError, match="needs 99 groups of good images, found 20"):
+        choose_rates(60, 0.01, None, groups=20)
+    with pytest.raises(CalibrationError, match="review rate"):
+        choose_rates(60, 0.1, 0.05)
 
 
 def test_p_value_counts_the_good_parts_at_or_above():

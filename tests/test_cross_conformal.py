@@ -7,8 +7,7 @@ import pytest
 
 from edgead.artifact.folder import Artifact, write_manifest
 from edgead.artifact.training_hashes import find_folds, find_learnt
-from edgead.calibration.conformal import CalibrationError, conformal_threshold
-from edgead.calibration.plan import choose_rates
+from edgead.calibration.conformal import conformal_threshold
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.heads.nearest import BANK, FOLD_METRICS, ROW_FOLDS, STAND_INS, in_metric, without_fold
@@ -65,29 +64,6 @@ def test_a_fold_that_there_is_not_is_refused(model_copy, learnt):
     write_manifest(model_copy, manifest.model_copy(update={"head": head}))
     with Detector.load(model_copy) as detector, pytest.raises(SettingsError, match="no fold 0 .* retrain it"):
         detector.measure_left_out(image, 0)
-
-
-def test_rates_without_asking():
-    """Some good images lie above the limit, so that none of them makes it alone."""
-    found = [choose_rates(count, None, None) for count in (1000, 59, 58, 29, 28, 4)]
-    assert found == [(0.05, 0.1)] * 2 + [(0.1, 0.1)] * 2 + [(0.2, 0.2)] * 2
-    # Of 35 groups of seven images, 5 of the 243 lie above the limit of 5 %; of 30 groups of 31 images none.
-    assert choose_rates(243, None, None, groups=35) == (0.05, 0.1)
-    assert choose_rates(31, None, None, groups=30) == (0.1, 0.1)
-    assert choose_rates(60, None, 0.2) == (0.05, 0.2)
-
-
-def test_rates_that_are_asked_for():
-    assert choose_rates(99, 0.01, None) == (0.01, 0.01)
-    assert choose_rates(99, 0.01, 0.1) == (0.01, 0.1)
-    with pytest.raises(CalibrationError, match="found 3 good images, but at least 4 are needed .* give 1 more"):
-        choose_rates(3, None, None)
-    with pytest.raises(CalibrationError, match="needs 99 good images, found 60: add 39 or ask .* at least 0.0164"):
-        choose_rates(60, 0.01, None)
-    with pytest.raises(CalibrationError, match="needs 99 groups of good images, found 20"):
-        choose_rates(60, 0.01, None, groups=20)
-    with pytest.raises(CalibrationError, match="review rate"):
-        choose_rates(60, 0.1, 0.05)
 
 
 @pytest.mark.parametrize(("groups", "per_group"), [(60, 1), (24, 4)])

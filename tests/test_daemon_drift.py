@@ -12,7 +12,7 @@ from daemons import conveyor, make_site, started, wait_for
 from fakes import make_verdict, numbered
 from test_drift import calibration
 
-from edgead.daemon.drift import ModelDrift
+from edgead.daemon.drift import _OFF_S, ModelDrift
 from edgead.drift import DriftSection, DriftWatch
 from edgead.errors import SettingsError
 from edgead.types import Frame
@@ -112,3 +112,35 @@ def test_nothing_is_watched_where_nothing_is_to_be(tmp_path):
     parts(drift, [1.0])
     drift.save()
     assert (slot.asked, drift.state, list(tmp_path.iterdir())) == (0, None, [])
+
+
+def test_a_warning_is_logged_once(tmp_path, caplog):
+    drift = ModelDrift("a", Slot(), DriftSection(), tmp_path / "a.json")
+    limits = calibration()
+    parts(drift, limits.scores[:40])
+    assert drift.state.state != "warning" and not caplog.records
+    parts(drift, [2 * limits.reject] * 300)
+    assert drift.state.state == "warning"
+    (record,) = caplog.records
+    assert record.message == f"a: drift: {drift.state.reason}" and record.alarm_part == drift.state.alarm_part
+
+
+def test_a_watch_that_fails_is_off_for_a_while_and_then_begins(tmp_path, monkeypatch, caplog):
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr("edgead.daemon.drift.time", SimpleNamespace(monotonic=lambda: clock.now))
+    slot, file = Slot(), tmp_path / "a.json"
+    before = ModelDrift("a", slot, DriftSection(), file)
+    parts(before, [1.0] * 5)
+    before.save()
+    monkeypatch.setattr(slot, "drift_watch", lambda section: 1 / 0)
+    drift = ModelDrift("a", slot, DriftSection(), file)
+    parts(drift, [1.0])
+    assert drift.state is None and "the drift watch failed and is off for" in caplog.text
+    monkeypatch.undo()
+    monkeypatch.setattr("edgead.daemon.drift.time", SimpleNamespace(monotonic=lambda: clock.now))
+    clock.now += _OFF_S - 1
+    parts(drift, [1.0])
+    assert drift.state is None and slot.asked == 1
+    clock.now += 1
+    parts(drift, [1.0])
+    assert drift.state.parts == 1  # what was kept may be what it had failed of

@@ -119,6 +119,22 @@ def test_the_change_is_named(draw, expected):
     assert evidence.change == expected
 
 
+def factors(p_values, **options):
+    """What each bet makes of a first p-value; (p-values, bets)."""
+    rows = []
+    for p_value in p_values:
+        evidence = ChangeEvidence(**options)
+        evidence.add(p_value)
+        rows.append(evidence.sums)
+    return np.array(rows)
+
+
+def test_bets_on_higher_scores_are_those_that_win_no_more_by_larger_p_values():
+    won = factors(np.linspace(0.01, 0.99, 99))
+    falling = (np.diff(won, axis=0) <= 1e-12).all(axis=0)
+    np.testing.assert_array_equal(factors([0.1, 0.6], higher_only=True), factors([0.1, 0.6])[:, falling])
+
+
 def test_undisturbed_parts_raise_no_more_alarms_than_guaranteed():
     limits, rng = calibration(), np.random.default_rng(7)
     watch, alarms, parts, length = DriftWatch(limits, section=DriftSection(average_run_length=500)), 0, 8_000, 500

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -16,11 +17,14 @@ from fakes import FakeDetector, read_number, write_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from patience import wait_until
+from sqlalchemy import create_engine
 from verdicts import Line, ids
 
 from edgead.errors import SettingsError
 from edgead.evidence import EvidenceError, EvidenceStore
+from edgead.evidence.rows import RowCounts, RowWriter
 from edgead.evidence.settings import StoreSection
+from edgead.evidence.tables import verdicts
 from edgead.serialization import verdict_record
 from edgead.stream import run
 from edgead.types import Part
@@ -75,6 +79,33 @@ def test_verdicts_of_a_part_are_found_by_the_index(tmp_path):
     query = "EXPLAIN QUERY PLAN SELECT * FROM verdicts WHERE serial <> '' AND serial = 'A1' ORDER BY seq DESC LIMIT 50"
     with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
         assert "verdicts_by_serial" in str(connection.execute(query).fetchall())
+
+
+def test_a_database_that_is_away_is_tried_again_ever_less_often(monkeypatch):
+    def away():
+        raise EvidenceError("the database is away")
+
+    waits = []
+    monkeypatch.setattr(RowWriter, "_wait", lambda writer, for_s: waits.append(for_s) or len(waits) < 8)
+    writer = RowWriter(create_engine("sqlite://"), away)
+    assert not writer.commit({}, 10)
+    wait_until(lambda: len(waits) == 8)
+    assert waits == [0.25, 0.5, 1, 2, 4, 8, 10, 10] and writer.problem == "the database is away"
+    monkeypatch.undo()
+    begin = time.monotonic()
+    assert writer._wait(0.2) and time.monotonic() - begin >= 0.2
+    writer.close(1)
+    assert not writer._wait(600) and writer.counts == RowCounts(0, 0, 0, 1)
+
+
+def test_a_row_that_lacks_what_it_must_have_is_given_up_alone(tmp_path):
+    engine = create_engine(f"sqlite:///{tmp_path / 'rows.sqlite'}")
+    writer = RowWriter(engine, lambda: verdicts.create(engine))
+    assert not writer.commit({"id": "half a row"}, 10)
+    wait_until(lambda: writer.counts == RowCounts(0, 0, 0, 1))
+    assert "a record was refused: NOT NULL" in writer.problem
+    writer.close(10)
+    engine.dispose()
 
 
 def test_an_id_that_is_there_is_counted_and_not_doubled(tmp_path):

@@ -21,6 +21,7 @@ from edgead.calibration.conformal import (
 from edgead.calibration.group_conformal import Ranking, group_threshold, one_of_each
 from edgead.calibration.plan import GROUPS, plan_calibration
 from edgead.metrics import Rate
+from edgead.metrics.rates import worth
 
 scores_of = st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=60)
 
@@ -128,6 +129,8 @@ def test_intervals_know_of_groups():
     thirty = Rate.of(6, 30)
     assert together.low < alone.low and together.high > alone.high
     assert (together.low, together.high) == pytest.approx((thirty.low, thirty.high), abs=0.02)
+    # How 30 shares differ is estimated with 29 degrees of freedom.
+    assert worth(events, groups) == pytest.approx(29)
     assert Rate.of_groups(events, list(range(300))) == Rate.of_groups(events) == alone
     none = Rate.of_groups([False] * 300, groups)
     assert (none.low, none.high) == (0, Rate.of(0, 30).high)

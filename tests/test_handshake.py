@@ -143,6 +143,7 @@ def shown(handshake, now_ns=2 * MS):
 
 def test_ready_busy_done():
     handshake = Handshake({}, 10**12)
+    assert handshake.part == Part()
     connect(handshake)
     assert not shown(handshake).ready and shown(handshake).fault  # no frame has come yet
     handshake.accepts(MS)
@@ -180,11 +181,27 @@ def test_a_part_without_a_verdict_is_answered_as_such():
     assert not shown(handshake).fault and shown(handshake).not_judged == 1
 
 
+@pytest.mark.parametrize(("last", "following"), [(999, 1000), (65_535, 0)])
+def test_counters_go_on_at_0_after_65535(last, following):
+    handshake = Handshake({}, 10**12)
+    handshake.meet(Status(judged=last, rejected=last, not_judged=last).registers())
+    handshake.shown(0, beat=True)
+    handshake.confirm()
+    first = ("reject", (following, following, last))
+    others = ((None, (following, following, following)), ("ok", (following + 1, following, following)))
+    for number, (decision, counters) in enumerate((first, *others)):
+        handshake.read(Command(number + 1), number * MS)
+        assert handshake.accepts(number * MS)
+        handshake.answer(decision)
+        status = shown(handshake, number * MS)
+        assert (status.judged, status.rejected, status.not_judged) == counters
+
+
 def test_a_part_is_not_waited_for_without_end():
     handshake = asked(Command(1), within_ns=100 * MS)
     assert shown(handshake, 100 * MS).busy
     answer = shown(handshake, 102 * MS)
-    assert (answer.decision, answer.answered, answer.busy) == (NOT_JUDGED, 1, False)
+    assert (answer.decision, answer.score, answer.answered, answer.busy) == (NOT_JUDGED, 0, 1, False)
     assert not handshake.accepts(103 * MS)
     handshake.answer("ok", 0.1)  # too late
     assert shown(handshake, 104 * MS).decision == NOT_JUDGED
@@ -212,11 +229,12 @@ def test_zero_withdraws_a_part(taken):
 def test_a_plc_that_does_not_wait_gets_the_part_before_as_not_judged():
     handshake = asked(Command(1, serial="A"))
     handshake.read(Command(2, serial="B"), 2 * MS)
-    assert shown(handshake).not_judged == 1
+    assert shown(handshake).not_judged == 1 and shown(handshake).score == 0
     assert handshake.accepts(3 * MS) and handshake.part.serial == "B"
     handshake.read(Command(3, serial="C"), 4 * MS)
     handshake.answer("ok", 0.1)
-    assert shown(handshake).answered == 2  # it was under way: its verdict comes first
+    first = shown(handshake)  # it was under way: its verdict comes first
+    assert (first.answered, DECISIONS[first.decision], first.judged, first.not_judged) == (2, "ok", 1, 1)
     handshake.read(Command(3, serial="C"), 5 * MS)
     assert handshake.accepts(6 * MS) and handshake.part.serial == "C"
 
@@ -227,16 +245,23 @@ def test_a_recipe_is_acknowledged_once_it_is_known():
     handshake.read(Command(1, recipe=9), 3 * MS)
     status = shown(handshake)
     assert (status.recipe, status.ready, status.fault, status.answered) == (2, False, True, 1)
-    assert status.decision == NOT_JUDGED and handshake.unknown_recipe == 9
+    assert (status.decision, status.score) == (NOT_JUDGED, 0) and handshake.unknown_recipe == 9
     handshake.read(Command(2, recipe=2), 4 * MS)
     assert handshake.accepts(5 * MS) and handshake.part.recipe == "red cap"
+
+
+def test_recipe_0_is_none_beside_those_that_have_names():
+    handshake = asked(Command(1, recipe=0), recipes={2: "red cap"})
+    status = shown(handshake)
+    assert (status.busy, status.fault, status.recipe, handshake.unknown_recipe) == (True, False, 0, None)
+    assert handshake.accepts(3 * MS) and handshake.part.recipe == ""
 
 
 def test_a_reset_clears_the_counters_and_the_fault():
     handshake = asked(Command(1))
     handshake.leave()
     handshake.accepts(2 * MS)
-    assert shown(handshake).fault and shown(handshake).not_judged == 1
+    assert shown(handshake).fault and shown(handshake).not_judged == 1 and shown(handshake).score == 0
     handshake.read(Command(1, reset=4), 3 * MS)
     status = shown(handshake)
     assert (status.fault, status.judged, status.not_judged, status.reset) == (False, 0, 0, 4)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgead import kernels
+from edgead.errors import SettingsError
 
 SIDES = st.integers(1, 70)
 
@@ -54,6 +55,21 @@ def test_a_region_of_a_larger_image_is_read_where_it_lies(backend):
         assert np.array_equal(out, reference.shrink(np.ascontiguousarray(region), (7, 9)))
 
 
+def test_rows_may_overlap_or_run_upwards(backend):
+    flat = drawn(5, 1, 200).ravel()
+    overlapping = np.lib.stride_tricks.as_strided(flat, (8, 9, 3), (12, 3, 1))
+    for image in (overlapping, drawn(6, 8, 9)[::-1]):
+        expected = kernels.shrink(image.copy(), (4, 3), backend=backend)
+        np.testing.assert_array_equal(kernels.shrink(image, (4, 3), backend=backend), expected)
+
+
+def test_a_side_has_at_most_2_to_the_20_pixels(backend):
+    image = np.full((1, 2**20 + 1, 3), 7, np.uint8)
+    assert (kernels.shrink(image[:, :-1], (1, 1), backend=backend) == 7).all()
+    with pytest.raises(ValueError, match="from at most 2.20"):
+        kernels.shrink(image, (1, 1), backend=backend)
+
+
 def test_it_is_what_opencv_computes_in_floats(backend):
     image = drawn(3, 300, 410)
     ours = kernels.shrink(image, (64, 50), backend=backend).astype(int)
@@ -74,6 +90,11 @@ def test_it_is_what_opencv_computes_in_floats(backend):
 def test_what_cannot_be_shrunk_is_refused(backend, image, size, error, reason):
     with pytest.raises(error, match=reason):
         kernels.shrink(image, size, backend=backend)
+
+
+def test_no_gpu_shrinks():
+    with pytest.raises(SettingsError, match="backend 'cuda' has no code for this kernel"):
+        kernels.shrink(drawn(4, 9, 9), (3, 3), backend="cuda")
 
 
 def test_a_result_that_does_not_fit_is_refused():

@@ -106,6 +106,7 @@ def test_spacing_is_the_smallest_distance_of_two_rows(patches):
     between = distances(patches, patches)
     np.fill_diagonal(between, np.inf)
     assert spacing(patches) == pytest.approx(between.min(), rel=1e-5)
+    assert spacing(patches[:2]) == pytest.approx(between[0, 1], rel=1e-5)
     assert spacing(patches[:1]) == 0
 
 

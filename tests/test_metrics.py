@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgead import metrics
+from edgead.metrics.partitions import adjusted_rand, jaccard_of_each
 
 TOLERANCE = 1e-9
 
@@ -323,6 +324,17 @@ def test_aupimo_of_a_perfect_and_of_a_useless_map():
         metrics.aupimo([noise], [mask])
     with pytest.raises(ValueError, match="bounds"):
         metrics.aupimo([noise, noise], [mask, none], (0.0, 0.1))
+
+
+def test_agreement_of_partitions_is_that_of_scikit_learn():
+    reference = pytest.importorskip("sklearn.metrics").adjusted_rand_score
+    rng = np.random.default_rng(4)
+    for kinds in (1, 2, 5):
+        first, second = rng.integers(kinds, size=40), rng.integers(4, size=40)
+        assert adjusted_rand(first, second) == pytest.approx(reference(first, second), abs=1e-12)
+    np.testing.assert_allclose(jaccard_of_each(np.array([0, 0, 1, 1]), np.array([1, 1, 1, 0])), [2 / 3, 1 / 2])
+    # One thing: no pairs, of which none are put together otherwise.
+    assert adjusted_rand(np.array([0]), np.array([0])) == 1
 
 
 def test_full_resolution_takes_seconds():

@@ -38,7 +38,24 @@ def run_python(code, **environment):
 def test_levels():
     assert LEVELS[0] == "baseline"
     assert kernels.isa() in LEVELS
-    assert kernels.NearestPatches(np.ones((1, 1), np.float32)).backend == f"cpu:{kernels.isa()}"
+    one = np.ones((1, 1), np.float32)
+    for asked, name in (("cpu", f"cpu:{kernels.isa()}"), ("numpy", "numpy")):
+        made = (
+            kernels.NearestPatches(one, backend=asked),
+            kernels.GroupedPatches(one, [1], backend=asked),
+            kernels.WindowSearch(one[None, None], 0, backend=asked),
+        )
+        assert [each.backend for each in made] == [name] * 3
+
+
+def test_the_number_of_threads_is_the_one_that_was_set():
+    before = kernels.threads()
+    try:
+        for count in (3, 1):
+            kernels.set_threads(count)
+            assert kernels.threads() == count
+    finally:
+        kernels.set_threads(before)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import outliers
-from edgead.calibration.outliers import stand_apart
+from edgead.calibration.outliers import others_at_most, stand_apart
 
 GOOD = np.linspace(0.8, 0.95, 20)
 
@@ -18,6 +18,8 @@ GOOD = np.linspace(0.8, 0.95, 20)
         pytest.param([*GOOD, 1.469, 1.485], [21, 20], id="two defects, the higher first"),
         pytest.param([*GOOD, 1.0], [], id="the next one"),
         pytest.param([*GOOD, *GOOD + 1], [], id="half of all are no exception"),
+        pytest.param([*GOOD[:15], *GOOD[:5] + 1], [19, 18, 17, 16, 15], id="a quarter of all"),
+        pytest.param([*GOOD[:14], *GOOD[:6] + 1], [], id="more than a quarter"),
         pytest.param(np.append(GOOD, 0.1), [], id="far below"),
         pytest.param(np.full(20, 0.5), [], id="all the same"),
         pytest.param([*np.full(20, 0.5), 0.5001], [], id="rounding"),
@@ -31,6 +33,11 @@ GOOD = np.linspace(0.8, 0.95, 20)
 )
 def test_what_stands_apart(scores, expected):
     assert stand_apart(scores) == expected
+
+
+def test_the_highest_of_the_others():
+    assert others_at_most([1.0, 9.0, 3.0, 8.0], stand_apart([1.0, 9.0, 3.0, 8.0])) == 9.0
+    assert others_at_most([1.0, 9.0, 3.0, 8.0], [1, 3]) == 3.0
 
 
 @pytest.mark.parametrize(("family", "most"), [("normal", 0.01), ("logistic", 0.03), ("Gumbel", 0.08)])

@@ -90,6 +90,20 @@ def test_a_close_leaves_a_dead_sink_behind():
     wait_until(lambda: counts(queued) == (0, 1, 3, 0))
 
 
+def test_a_close_counts_the_notices_that_nobody_took():
+    sink = Gate()
+    queued = QueuedSink("gate", sink, most=5)
+    queued.write(*Line().part())
+    assert sink.entered.wait(MOST_S)
+    for _ in range(3):
+        queued.notify(notice())
+    queued.close(0.1)
+    status = queued.status()
+    assert (status.notices_waiting, status.notices_written, status.notices_lost) == (0, 0, 3)
+    sink.opened.set()
+    wait_until(lambda: counts(queued) == (0, 1, 0, 0))
+
+
 def test_images_that_wait_are_limited_by_their_size():
     sink = Gate()
     queued = QueuedSink("gate", sink, most=1000)
@@ -102,6 +116,25 @@ def test_images_that_wait_are_limited_by_their_size():
     assert counts(queued) == (4, 0, 7, 0)
     sink.opened.set()
     queued.close(MOST_S)
+
+
+def test_maps_and_other_planes_count_too_and_the_newest_stays_however_large(monkeypatch):
+    monkeypatch.setattr("edgead.sinks.queued._MOST_BYTES", 1000)
+    sink = Gate()
+    queued = QueuedSink("gate", sink, most=1000)
+    frame, verdict = Line().part()
+    frame = replace(frame, image=np.zeros((1, 100, 3), np.uint8), others={"depth": np.zeros(50, np.uint16)})
+    verdict = replace(verdict, anomaly_map=np.zeros((5, 5), np.float32))  # 500 bytes in all
+    queued.write(frame, verdict)
+    assert sink.entered.wait(MOST_S)
+    for waiting, dropped in ((1, 0), (2, 0), (2, 1)):
+        queued.write(frame, verdict)
+        assert counts(queued) == (1 + waiting, 0, dropped, 0)
+    queued.write(replace(frame, image=np.zeros((1, 5000, 3), np.uint8)), verdict)
+    assert counts(queued) == (2, 0, 3, 0)
+    sink.opened.set()
+    queued.close(MOST_S)
+    assert counts(queued) == (0, 2, 3, 0) and queued._bytes == 0
 
 
 def test_a_sink_that_needs_no_image_holds_none():

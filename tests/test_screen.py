@@ -218,6 +218,10 @@ def test_a_plan_counts_the_parts_that_are_sure_to_be_good():
     assert plan_unlabelled(40, None, None, 0.1, what="parts") == (20, 0.1)
     with pytest.raises(CalibrationError, match="sure to hold 90: give 221 in all, or ask for a rate of at least 0.011"):
         plan_unlabelled(200, 0.01, None, 0.1, what="parts")
+    # No other rate is offered to who has asked for none, nor where none of the parts is sure to be good.
+    for count, rate, last in ((4, None, "hold 2: give 9 in all"), (1, 0.1, "hold 0: give 19 in all")):
+        with pytest.raises(CalibrationError, match=f"sure to {last}$"):
+            plan_unlabelled(count, rate, None, 0.0, what="parts")
     with pytest.raises(CalibrationError, match="from 0 to below 1"):
         plan_unlabelled(200, 0.01, None, 1.0, what="parts")
     assert plan_unlabelled(221, 0.01, None, 0.1, what="parts") == (110, 0.01)

@@ -178,6 +178,8 @@ def test_a_key_with_a_passphrase_opens_with_that_alone(tmp_path):
         read_private_key(tmp_path / "line", lambda: "donkey")
     with pytest.raises(SettingsError, match="has a passphrase: give it"):
         read_private_key(tmp_path / "line")
+    make_key(tmp_path / "open")
+    read_private_key(tmp_path / "open", lambda: pytest.fail("asked for a passphrase that it has not"))
 
 
 def test_what_is_no_key_is_refused_in_words(keys, tmp_path):
@@ -239,6 +241,25 @@ def test_several_may_sign_and_each_signs_once(model, site, keys):
     both = [*site, read_public_key(keys / "device.pub")]
     assert [each.by for each in check_signed(Artifact.load(model), both)] == names
     assert [each.by for each in check_signed(Artifact.load(model), site)] == ["Ben"]
+
+
+def test_sixteen_may_sign_and_whoever_has_may_again(model, tmp_path):
+    signers = []
+    for number in range(17):
+        make_key(tmp_path / f"{number}.key")
+        signers.append(read_private_key(tmp_path / f"{number}.key"))
+    (model / SIGNATURES).unlink()
+    for number, key in enumerate(signers[:16]):
+        sign(model, key, by=str(number))
+    with pytest.raises(SettingsError, match="has 16 signatures, more are not kept"):
+        sign(model, signers[16], by="16")
+    sign(model, signers[3], by="again")
+    names = [each.by for each in read_signatures(Artifact.load(model).signatures)]
+    assert names == [str(number) for number in range(16) if number != 3] + ["again"]
+    content = json.loads((model / SIGNATURES).read_text())
+    content["signatures"].append(content["signatures"][0])
+    (model / SIGNATURES).write_text(json.dumps(content))
+    assert "is damaged or was edited" in refused(model, [signers[0].public])
 
 
 def test_a_signature_covers_every_file_but_engines(model):

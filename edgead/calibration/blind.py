@@ -46,7 +46,6 @@ class BlindLimitError(SettingsError):
             f"the new limit may be blind:{found}\nleave out images that show defects or another product; if all are "
             'good parts of this one, say why with --reason "...", which the model keeps'
         )
-        self.reasons = list(reasons)
 
 
 def doubts(
