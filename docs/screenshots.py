@@ -101,7 +101,7 @@ def set_thresholds(url: str) -> None:
     """Set thresholds between which an image of all three decisions comes, whatever the model's guarantee."""
     verdicts = httpx.get(f"{url}/api/verdicts", params={"limit": 50}).json()["verdicts"]
     scores = sorted(verdict["image_score"] for verdict in verdicts)
-    change = {"review": scores[-7], "reject": scores[-4], "by": "Anna", "reason": "for the picture"}
+    change = {"review": scores[-7], "reject": scores[-4], "by": "Anna", "reason": "for the screenshot"}
     httpx.put(f"{url}/api/pipelines/front/thresholds", json=change).raise_for_status()
 
 
