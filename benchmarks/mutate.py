@@ -9,7 +9,7 @@ or is equivalent: `mutate_equivalent.yaml` keeps those that somebody has looked 
 run again. Everything happens in a copy of the tree. The draw depends on a mutant's own text alone, so it stays the
 same where other code changes.
 
-mutmut 3.8 draws no sample and runs the whole suite first; cosmic-ray 8.7 starts a Python, with torch, for each mutant,
+mutmut 3.8 draws no sample; cosmic-ray 8.7 starts a Python, with torch, for each mutant,
 which takes longer than most of these tests. Here one process has loaded what they need, and forks.
 """
 

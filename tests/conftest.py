@@ -38,9 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the files whose turn it is, of those that have tests left: each has its turn in N days."""
     turn, turns = map(int, config.getoption("turn").split("/"))
-    files = {path: number % turns for number, path in enumerate(dict.fromkeys(item.path for item in items))}
-    config.hook.pytest_deselected(items=[item for item in items if files[item.path] != turn % turns])
-    items[:] = [item for item in items if files[item.path] == turn % turns]
+    files = set(list(dict.fromkeys(item.path for item in items))[turn % turns :: turns])
+    config.hook.pytest_deselected(items=[item for item in items if item.path not in files])
+    items[:] = [item for item in items if item.path in files]
 
 
 def _refuse_skip(report: Any) -> Any:

@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-from broker import wait_for_port, write_certificates
+from broker import wait_for_port
+from certificates import write_certificates
 from patience import MOST_S
 from system_packages import require
 

@@ -16,7 +16,7 @@ from types import ModuleType
 import cv2
 import numpy as np
 import pytest
-from broker import write_certificates
+from certificates import write_certificates
 from fakes import FOURCC, mjpeg_server, numbered, read_number, write_video
 from patience import MOST_S
 

@@ -56,7 +56,7 @@ def find_stand_ins(patches: np.ndarray, fold: np.ndarray, chosen: np.ndarray) ->
     fold : ndarray of shape (n,)
         The fold of each patch.
     chosen : ndarray of shape (m,)
-        Which of them are the rows of the memory bank, in the order in which greedy k-centre chose them.
+        Which of them are the rows of the memory bank.
 
     Returns
     -------

@@ -91,7 +91,6 @@ def _run_once(request: Any, inputs: Sequence[Any]) -> Any:
     if not request.wait_for(round(FIRST_RUN_S * 1e3)):
         request.cancel()
         raise RuntimeError(f"it takes more than {FIRST_RUN_S:g} s for an image")
-    request.infer()  # as each frame will be: in the caller's thread
     return request
 
 
