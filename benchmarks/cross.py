@@ -8,7 +8,8 @@ fifth that is held out of another training. The other half are parts to come, of
 are the defects of the test set that pass.
 
 The backbone, which learns nothing, runs over each image once; all else is learnt again in each split. `gap` is how far
-the mean of the left-out scores lies above that of parts to come, in standard deviations of these.
+the mean of the left-out scores lies above that of parts to come, in standard deviations of these. Each split is written
+to WORK when it ends, and a run goes on from what it finds there.
 """
 
 from __future__ import annotations
@@ -157,6 +158,18 @@ def _count(found: Features, learnt: Learnt, scores: np.ndarray, groups: np.ndarr
     return Realised(rejected, passed, float((scores.mean() - to_come.mean()) / to_come.std()))
 
 
+def read_splits(path: Path) -> list[tuple[Realised, Realised]]:
+    """Splits that an earlier run has written, by seed from 0."""
+
+    def by_rate(shares: dict[str, float]) -> dict[float, float]:
+        return {float(rate): share for rate, share in shares.items()}
+
+    def realised(one: dict[str, Any]) -> Realised:
+        return Realised(by_rate(one["rejected"]), by_rate(one["passed"]), one["gap"])
+
+    return [(realised(cross), realised(split)) for cross, split in json.loads(path.read_text(encoding="utf-8"))]
+
+
 HEADER = """\
 | set | groups (images) a half | asked | rejected, cross: mean (5 to 95 % of splits) | split: mean (5 to 95 %) \
 | defects passed, cross | split | gap, cross | split |
@@ -196,9 +209,9 @@ def main(arguments: list[str]) -> None:
     print(HEADER)
     for data in find_sets(options.panel, options.output, tiles=options.tiles, only=only):
         found = Features(data, options.preset)
-        splits = []
-        for seed in range(options.splits):
+        kept = options.output / f"cross-{data.name}-{options.preset}.json"
+        splits = read_splits(kept) if kept.exists() else []
+        for seed in range(len(splits), options.splits):
             splits.append(split_at_random(found, seed))
-            kept = [[asdict(one) for one in split] for split in splits]
-            (options.output / f"cross-{data.name}-{options.preset}.json").write_text(json.dumps(kept), encoding="utf-8")
+            kept.write_text(json.dumps([[asdict(one) for one in split] for split in splits]), encoding="utf-8")
         print("\n".join(rows(data.name, found.groups, splits)), flush=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.errors import EdgeadError
 from edgead.types import Box, Frame, StageTimes, Verdict
+from edgead.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from edgead.api import Model, calibrate, evaluate, load, teach, train
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from edgead.images.verdict import ImageVerdict
     from edgead.stream import run
 
-__version__ = "0.1.0"
 # Without AnomalyDetector, which needs scikit-learn: `from edgead import *` works on a device too.
 __all__ = [
     "Box",

@@ -13,7 +13,6 @@ import onnxruntime
 import torch
 from safetensors.torch import save as serialize
 
-import edgead
 from edgead.artifact.folder import Artifact, new_artifact, write_arrays
 from edgead.artifact.manifest import GraphRecord, Manifest, Preprocessing
 from edgead.artifact.training_hashes import keep_learnt
@@ -21,6 +20,7 @@ from edgead.dataset.folders import Progress
 from edgead.export.graph import export_onnx
 from edgead.learning.finalize import CalibrationPlan, complete_artifact
 from edgead.methods.method import Trained
+from edgead.version import __version__
 
 
 def build_artifact(
@@ -83,5 +83,5 @@ def write_draft(
 
 def software_versions() -> dict[str, str]:
     """Versions of what makes and runs a model, for the manifest."""
-    modules = (edgead, torch, onnx, onnxruntime, np, cv2)
-    return {module.__name__: str(module.__version__) for module in modules}
+    modules = (torch, onnx, onnxruntime, np, cv2)
+    return {"edgead": __version__} | {module.__name__: str(module.__version__) for module in modules}

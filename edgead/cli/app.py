@@ -62,7 +62,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is random.")]
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from edgead import __version__
+        from edgead.version import __version__
 
         print(__version__)
         raise typer.Exit()

@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgead import __version__
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.methods.backbones import BACKBONES, LITE, build_backbone
@@ -32,6 +31,7 @@ from edgead.methods.pdn import BORDER, CHANNELS, STRIDE_PX, ModelSize, build_pdn
 from edgead.methods.pretraining import PretrainingImages, to_batch
 from edgead.methods.settings import plain_settings
 from edgead.methods.teacher import save_teacher
+from edgead.version import __version__
 
 HELD_OUT_EVERY = 20
 

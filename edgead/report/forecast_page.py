@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from edgead import __version__
 from edgead.html.pages import facts, page, table
 from edgead.metrics import Rate
 from edgead.report.forecast import NEAR, Forecast
+from edgead.version import __version__
 
 _NOT_SAID = (
     "A forecast knows the kinds that it was given and no other. It says how often a defect like the known ones would "

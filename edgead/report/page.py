@@ -6,7 +6,6 @@ from datetime import datetime, timezone
 from html import escape
 from typing import Any
 
-from edgead import __version__
 from edgead.artifact.manifest import PROVEN
 from edgead.dataset.folders import GOOD
 from edgead.detector import Detector
@@ -19,6 +18,7 @@ from edgead.report.guarantee import percent
 from edgead.report.limits import limits_section
 from edgead.report.worst_cases import worst_cases
 from edgead.types import DECISIONS, score_text
+from edgead.version import __version__
 
 _CASES = 8  # of each kind; the page stays below 2 MB
 _LATENCY_COLUMNS = ("mean_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms")

@@ -10,11 +10,11 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import edgead
 from edgead.plant.mqtt.sparkplug import BIRTH_DEATH, REBIRTH, Metric, asks_for_rebirth, encode, topic
 from edgead.process.log_rate import limited_log
 from edgead.sinks.contract import BaseSink, SinkError
 from edgead.types import DECISIONS, FAULT, Frame, Verdict
+from edgead.version import __version__
 
 if TYPE_CHECKING:
     from edgead.sinks.mqtt import MqttOptions
@@ -135,7 +135,7 @@ class SparkplugSink(BaseSink):
         metrics = [
             Metric(BIRTH_DEATH, "UInt64", self._birth_death),
             Metric(REBIRTH, "Boolean", False),
-            Metric("Properties/Software", "String", f"edgead {edgead.__version__}"),
+            Metric("Properties/Software", "String", f"edgead {__version__}"),
         ]
         with self._lock:
             self._seq = 0

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import edgead
 from edgead.artifact.files import MOST_BYTES, file_sha256
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.oci.package import EMPTY, MOST_FILES, Blob, Package, PackageError, belongs, digest_of
@@ -15,6 +14,7 @@ from edgead.artifact.oci.reference import Reference
 from edgead.artifact.oci.registry import Registry
 from edgead.errors import SettingsError
 from edgead.files.regular import UnreadableFileError, open_regular
+from edgead.version import __version__
 
 if TYPE_CHECKING:
     import httpx
@@ -82,7 +82,7 @@ def packed(model: Path) -> Package:
         raise ArtifactError(f"{model} holds {len(names)} files, a package {MOST_FILES} at most")
     annotations = {
         "org.opencontainers.image.title": model.resolve().name,
-        "org.edgead.version": edgead.__version__,
+        "org.edgead.version": __version__,
         "org.edgead.schema": str(artifact.manifest.schema_version),
         "org.edgead.manifest-sha256": artifact.manifest.manifest_sha256,
         "org.edgead.detector": artifact.manifest.detector,

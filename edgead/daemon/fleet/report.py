@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-import edgead
+from edgead.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,7 +97,7 @@ def make_report(
     """Describe a device as it is now."""
     reported = {name: _of(pipeline, followers.get(name)) for name, pipeline in list(pipelines.items())}
     now = datetime.now(timezone.utc)
-    return DeviceReport(device=device, at=now, edgead=edgead.__version__, every_s=every_s, pipelines=reported)
+    return DeviceReport(device=device, at=now, edgead=__version__, every_s=every_s, pipelines=reported)
 
 
 def _of(pipeline: Pipeline, follower: RunningFollower | None) -> PipelineReport:

@@ -11,7 +11,6 @@ from anyio import CapacityLimiter
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 
-from edgead import __version__
 from edgead.daemon.http import (
     audit,
     commission,
@@ -41,6 +40,7 @@ from edgead.daemon.http.metrics import build_registry
 from edgead.daemon.http.middleware import Gate
 from edgead.daemon.http.problems import Problem, answer_with_problems, problems
 from edgead.site.schema import HttpSection
+from edgead.version import __version__
 
 # The gate checks it; here it only stands in the OpenAPI.
 _BEARER = Depends(HTTPBearer(auto_error=False, description="The token of the site file, where it has one."))

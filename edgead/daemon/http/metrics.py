@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from edgead import __version__
 from edgead.daemon.http.shift_metrics import shift_metrics
+from edgead.version import __version__
 
 if TYPE_CHECKING:
     from edgead.daemon.http.contract import Served

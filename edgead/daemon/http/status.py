@@ -7,13 +7,13 @@ from datetime import datetime, timezone
 
 from fastapi import APIRouter, Request
 
-from edgead import __version__
 from edgead.daemon.http.contract import Served, ServedPipeline
 from edgead.daemon.http.dependencies import Daemon, Pipeline
 from edgead.daemon.http.parts import list_parts
 from edgead.daemon.http.problems import problems
 from edgead.daemon.http.readiness import failing_sinks, pipelines_waited_for
 from edgead.daemon.http.schemas import CameraAnswer, PipelineAnswer, SinkAnswer, StatusAnswer
+from edgead.version import __version__
 
 routes = APIRouter(prefix="/api", tags=["status"])
 

@@ -17,12 +17,12 @@ import cv2
 import numpy as np
 import onnxruntime
 
-import edgead
 from edgead.artifact.folder import MANIFEST, Artifact, ArtifactError
 from edgead.artifact.manifest import GraphRecord, Manifest, Preprocessing
 from edgead.errors import SettingsError
 from edgead.heads.nearest import NearestHead
 from edgead.memory_bank.feature_scale import FeatureScale
+from edgead.version import __version__
 
 PACKAGED = Path(__file__).parents[2] / "backbones"
 
@@ -85,14 +85,14 @@ class FrozenBackbone:
 
     def manifest(self, roi: tuple[int, ...] | None) -> Manifest:
         """Draft the manifest of a patchcore model that looks at a region, or at all, of an image."""
-        modules = (edgead, onnxruntime, np, cv2)
+        modules = (onnxruntime, np, cv2)
         return Manifest.draft(
             "patchcore",
             Preprocessing(**{**self.preprocessing.model_dump(), "roi": roi}),
             self.head,
             graphs={"fp32": GraphRecord(arrays=tuple(self.inputs(self.neutral())))},
             training={"settings": self.settings, "channels": list(self.channels), **self.origin},
-            versions={module.__name__: str(module.__version__) for module in modules},
+            versions={"edgead": __version__} | {module.__name__: str(module.__version__) for module in modules},
         )
 
 
