@@ -57,9 +57,9 @@ def has_other_opencv() -> bool:
 
 
 native = [] if os.environ.get("EDGEAD_NATIVE") == "0" else [Extension("edgead._native", sources=[])]
-# find_packages follows edgead/export, which is a link to export/.
 setup(
-    packages=find_packages(include=["edgead*"]),
+    packages=[*find_packages(include=["edgead*"]), "edgead.export"],
+    package_dir={"edgead.export": "export"},
     ext_modules=native,
     cmdclass={"build_ext": CMakeBuild},
     install_requires=DEPENDENCIES if has_other_opencv() else [*DEPENDENCIES, OPENCV],

@@ -94,7 +94,7 @@ def test_every_route_and_metric_is_on_its_page():
 
 def test_environment_variables_are_those_of_the_code():
     page = PAGES["docs/reference/environment.md"]
-    kept = [path for folder in ("edgead", "csrc") for path in (ROOT / folder).rglob("*")]
+    kept = [path for folder in ("edgead", "export", "csrc") for path in (ROOT / folder).rglob("*")]
     kept += [ROOT / "setup.py", ROOT / "tests" / "backends.py"]
     texts = [path.read_text(encoding="utf-8") for path in kept if path.suffix in {".py", ".cpp", ".h", ".cu"}]
     known = set(re.findall(r"(?<=[\"'`( ])EDGEAD_[A-Z_]+", "\n".join(texts)))
@@ -139,7 +139,7 @@ def test_messages_that_a_reader_looks_up_are_those_of_the_code():
     )
     messages = [code for row in rows for code in re.findall(r"`([^`]+)`", row) if " " in code]
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "edgead").rglob("*.js")]
-    for path in (ROOT / "edgead").rglob("*.py"):
+    for path in [*(ROOT / "edgead").rglob("*.py"), *(ROOT / "export").rglob("*.py")]:
         parsed = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         texts += [node.value for node in parsed if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     assert len(messages) > 40

@@ -13,7 +13,6 @@ from edgead.process.installation import install_command
 
 WORKSTATION = (
     "edgead.api.estimator",
-    "edgead.export",
     "edgead.learning.kinds.by_anomaly_ncd",
     "edgead.learning.screen.musc",
     "edgead.methods",

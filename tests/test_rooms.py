@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 from collections import defaultdict
 from importlib import import_module
@@ -19,15 +18,10 @@ NESTED = {"daemon.http"}
 
 
 def modules() -> dict[str, Path]:
-    """Find every module of the package by its name, `export/` included, which is linked into it."""
-    found = {}
-    for folder, _, files in os.walk(PACKAGE, followlinks=True):
-        for file in files:
-            path = Path(folder, file)
-            if path.suffix == ".py":
-                name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-                found[name.removesuffix("__init__").rstrip(".")] = path
-    return found
+    """Find every module of the package by its name, those of `export/` included, which is the package edgead.export."""
+    paths = {path.relative_to(PACKAGE): path for path in PACKAGE.rglob("*.py")}
+    paths |= {path.relative_to(ROOT): path for path in (ROOT / "export").rglob("*.py")}
+    return {".".join(name.with_suffix("").parts).removesuffix("__init__").rstrip("."): paths[name] for name in paths}
 
 
 def room_of(module: str) -> str:

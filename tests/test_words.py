@@ -42,7 +42,7 @@ def texts():
         names = [name for name in found if not name.startswith((".venv/", "build/", "out/"))]
     for name in names:
         path = ROOT / name
-        if path.suffix in KINDS and name not in EXEMPT and path.is_file() and not name.startswith("edgead/export/"):
+        if path.suffix in KINDS and name not in EXEMPT and path.is_file():
             yield name, path.read_text(encoding="utf-8")
 
 
