@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from edgead.export.layers import ACTIVATIONS, layers
 
 from edgead.artifact.folder import Artifact
-from edgead.export.layers import ACTIVATIONS, layers
 from edgead.images.files import load_image
 from edgead.preprocess import preprocess
 from edgead.runtime.ort import WITHOUT

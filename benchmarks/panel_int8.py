@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from edgead.export.calibration_images import find_calibration_images
+from edgead.export.precision import PrecisionPlan, add_precision
+from edgead.export.rewrite import ToleranceError
 
 from benchmarks.panel import in_passing, measure_setting, read_names
 from benchmarks.panel_measures import RUNTIMES, TIMED_FRAMES, WARM_UP, measure_outcomes, spread
@@ -24,9 +27,6 @@ from benchmarks.panel_settings import Setting, build_settings, read_presets
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import LabelledImage, find_test_images
 from edgead.detector import Detector
-from edgead.export.calibration_images import find_calibration_images
-from edgead.export.precision import PrecisionPlan, add_precision
-from edgead.export.rewrite import ToleranceError
 from edgead.images.files import load_image
 from edgead.report.evaluate import evaluate
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgead.artifact.folder import Artifact
-from edgead.dataset.folders import StageProgress, no_progress
-from edgead.errors import SettingsError
 from edgead.export.calibration_images import find_calibration_images
 from edgead.export.precision import TOLERANCES, PrecisionPlan, add_precision
 from edgead.export.rewrite import rewrite_graph
+
+from edgead.artifact.folder import Artifact
+from edgead.dataset.folders import StageProgress, no_progress
+from edgead.errors import SettingsError
 
 
 def add_graph(

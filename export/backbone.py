@@ -8,10 +8,11 @@ import json
 import tempfile
 from pathlib import Path
 
-from edgead.artifact.manifest import GraphRecord, Manifest
-from edgead.artifact.onnx_constants import with_properties
 from edgead.export.build import software_versions
 from edgead.export.graph import export_onnx
+
+from edgead.artifact.manifest import GraphRecord, Manifest
+from edgead.artifact.onnx_constants import with_properties
 from edgead.learning.commission.backbone import PACKAGED
 from edgead.methods import find_preset
 from edgead.methods.patchcore import PatchCore

@@ -11,13 +11,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from edgead.export.graph import export_onnx
 from safetensors.torch import save as serialize
 
 from edgead.artifact.folder import Artifact, new_artifact, write_arrays
 from edgead.artifact.manifest import GraphRecord, Manifest, Preprocessing
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.dataset.folders import Progress
-from edgead.export.graph import export_onnx
 from edgead.learning.finalize import CalibrationPlan, complete_artifact
 from edgead.methods.method import Trained
 from edgead.version import __version__

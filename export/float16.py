@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import onnx
+from edgead.export.layers import body, matches, transformer
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
-
-from edgead.export.layers import body, matches, transformer
 
 
 def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -9,11 +9,11 @@ from typing import Any
 
 import onnx
 import torch
+from edgead.export.fuse_normalization import share_normalisation
 from torch import Tensor, nn
 
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import Manifest
-from edgead.export.fuse_normalization import share_normalisation
 
 OPSET = 18
 _HOLDER = "network."  # before the names of everything in `_WithInputs`

@@ -8,12 +8,12 @@ from functools import cached_property, partial
 
 import numpy as np
 import onnx
-from onnxruntime.quantization.calibrate import TensorsData
-
-from edgead.dataset.folders import StageProgress
 from edgead.export.layers import layers
 from edgead.export.quantize import METHODS, Scheme, measure_ranges, quantize
 from edgead.export.rounding import Moments, open_graph, second_moments
+from onnxruntime.quantization.calibrate import TensorsData
+
+from edgead.dataset.folders import StageProgress
 
 ScoreError = Callable[[onnx.ModelProto], float]
 """Relative error of the image scores when the detector runs a graph."""

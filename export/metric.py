@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
-
 from edgead.export.layers import METRIC
 from edgead.export.rounding import LARGEST, up_or_down
+from onnx import helper, numpy_helper
 
 # Of the damped features, as uint8.
 _STEP, _ZERO_POINT = 1 / 127, 128

@@ -11,14 +11,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-
-from edgead.artifact.folder import Artifact, new_artifact, write_manifest
-from edgead.artifact.inputs import Preprocessing
-from edgead.artifact.manifest import MOST_TOLERANCE, Golden, GraphRecord
-from edgead.dataset.folders import StageProgress, no_progress
-from edgead.dataset.images import Images
-from edgead.detector import Detector, Measurement
-from edgead.errors import SettingsError
 from edgead.export.build import software_versions
 from edgead.export.calibration_images import CalibrationImages, RangeImages
 from edgead.export.differences import Differences, differences, measure_images
@@ -28,6 +20,14 @@ from edgead.export.int8_search import Found, Int8Search
 from edgead.export.layers import layers, transformer
 from edgead.export.quantize import MOST_IMAGES, SCHEMES
 from edgead.export.rewrite import ToleranceError
+
+from edgead.artifact.folder import Artifact, new_artifact, write_manifest
+from edgead.artifact.inputs import Preprocessing
+from edgead.artifact.manifest import MOST_TOLERANCE, Golden, GraphRecord
+from edgead.dataset.folders import StageProgress, no_progress
+from edgead.dataset.images import Images
+from edgead.detector import Detector, Measurement
+from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.learning.finalize import measure_good, write_golden
 from edgead.preprocess import inputs_of

@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 import onnx
+from edgead.export.fuse_normalization import find_normalisation, fold_normalisation
+from edgead.export.layers import ACTIVATIONS, METRIC, WEIGHTED, body, depthwise, layers, with_followers
+from edgead.export.metric import quantise_metric
+from edgead.export.rounding import Moments, round_weights
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
-from edgead.export.fuse_normalization import find_normalisation, fold_normalisation
-from edgead.export.layers import ACTIVATIONS, METRIC, WEIGHTED, body, depthwise, layers, with_followers
-from edgead.export.metric import quantise_metric
-from edgead.export.rounding import Moments, round_weights
 
 # Fewer images do not show the range of every channel; more than the last add time and nothing else.
 LEAST_IMAGES = 16

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from edgead.artifact.folder import Artifact, new_artifact, write_manifest
-from edgead.errors import EdgeadError
 from edgead.export.build import software_versions
 from edgead.export.graph import export_onnx
 from edgead.export.verify import SCORE_TOLERANCE, replay_golden
+
+from edgead.artifact.folder import Artifact, new_artifact, write_manifest
+from edgead.errors import EdgeadError
 from edgead.methods.load import load_network
 
 

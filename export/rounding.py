@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import onnxruntime
+from edgead.export.layers import attributes, depthwise, layers
 from onnx import numpy_helper
 
-from edgead.export.layers import attributes, depthwise, layers
 from edgead.runtime.ort import WITHOUT
 
 Moments = dict[str, np.ndarray]

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from edgead.export.differences import score_scale
 
 from edgead.artifact.folder import Artifact, ArtifactError, Graph
 from edgead.artifact.manifest import Preprocessing
 from edgead.dataset.folders import Progress
 from edgead.detector import Detector
 from edgead.detector.tiles import Mosaic
-from edgead.export.differences import score_scale
 from edgead.images.files import load_image
 from edgead.methods.load import load_network
 from edgead.preprocess import aligned, inputs_of, map_of_frame, preprocess

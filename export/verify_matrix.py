@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from edgead.export.graph import load_graph
+from edgead.export.verify import Compared, TorchScores, compare, replay_golden
+from edgead.export.weights import changed_weights
 
 from edgead import metrics
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import LabelledImage, StageProgress, no_progress
 from edgead.detector import Detector
-from edgead.export.graph import load_graph
-from edgead.export.verify import Compared, TorchScores, compare, replay_golden
-from edgead.export.weights import changed_weights
 from edgead.images.files import load_image
 from edgead.profiling.profiler import profile
 from edgead.runtime import available_runtimes

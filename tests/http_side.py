@@ -12,8 +12,8 @@ from fake_daemon import FakeDaemon
 from patience import MOST_S
 from test_evidence import open_store
 
-from edgead.daemon.http.app import build_app
-from edgead.daemon.http.server import serve
+from edgead.web.app import build_app
+from edgead.web.server import serve
 
 
 @contextmanager

@@ -90,7 +90,6 @@ def test_the_packaged_graph_is_what_the_export_gives(tmp_path):
     )
     import onnx
     import onnxruntime
-
     from edgead.export.backbone import write_backbone
 
     assert packaged_backbones() == ["fast"]

@@ -11,13 +11,13 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 
 import onnxruntime  # noqa: E402
+from edgead.export.quantize import LEAST_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
+from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
 from fakes import edit_manifest  # noqa: E402
 
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.dataset.folders import find_test_images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.export.quantize import LEAST_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
-from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
 from edgead.images.files import load_image  # noqa: E402
 from edgead.methods.checkpoint import Checkpoint  # noqa: E402
 from edgead.methods.cross_scale_flow import CrossScaleFlow, FlowShape, negative_log_likelihood, soft_clamp  # noqa: E402

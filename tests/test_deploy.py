@@ -12,8 +12,8 @@ import yaml
 from fake_daemon import FakeDaemon
 from system_packages import require
 
-from edgead.daemon.http.metrics import build_registry
 from edgead.site.load import load_site
+from edgead.web.metrics import build_registry
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 MONITORING = DEPLOY / "monitoring"

@@ -15,11 +15,11 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 import onnx  # noqa: E402
 import onnxruntime  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
+from edgead.export.verify import compare_with_torch  # noqa: E402
 
 from edgead.dataset.folders import DatasetError, find_test_images  # noqa: E402
 from edgead.dataset.images import Images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.export.verify import compare_with_torch  # noqa: E402
 from edgead.heads.map import MapHead, MapScorer  # noqa: E402
 from edgead.images.files import write_image  # noqa: E402
 from edgead.methods.anomalies import _FUNCTIONS, Simulator, augment, blend  # noqa: E402

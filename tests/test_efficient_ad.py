@@ -367,7 +367,6 @@ def test_bfloat16_is_for_the_products_alone(teacher_file):
 @pytest.mark.slow
 def test_exported_graph(teacher_file, tmp_path):
     import onnxruntime
-
     from edgead.export.graph import export_onnx
 
     model = tiny(teacher_file).fit(noise(4, 64))

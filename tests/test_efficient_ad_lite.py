@@ -213,7 +213,6 @@ def test_a_stain_stands_out_and_places_are_learnt(trained):
 @pytest.mark.slow
 def test_exported_graph(trained, tmp_path):
     import onnxruntime
-
     from edgead.export.graph import export_onnx
 
     export_onnx(

@@ -36,6 +36,7 @@ if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
 
 from edgead.export.graph import export_onnx  # noqa: E402
 from edgead.export.quantize import LEAST_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
+
 from edgead.methods import METHODS  # noqa: E402
 from edgead.methods.tower_names import TOWERS  # noqa: E402
 

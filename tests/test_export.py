@@ -13,6 +13,11 @@ from fakes import edit_manifest
 
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 
+from edgead.export.calibration_images import find_calibration_images  # noqa: E402
+from edgead.export.precision import PrecisionPlan, add_precision  # noqa: E402
+from edgead.export.rewrite import ExportError, rewrite_graph  # noqa: E402
+from edgead.export.verify import Compared, _parity, compare, compare_with_torch, replay_golden  # noqa: E402
+
 from edgead import Detector  # noqa: E402
 from edgead.artifact.folder import MANIFEST, Artifact, ArtifactError, write_manifest  # noqa: E402
 from edgead.artifact.manifest import Manifest  # noqa: E402
@@ -20,10 +25,6 @@ from edgead.artifact.training_hashes import find_folds  # noqa: E402
 from edgead.calibration.conformal import MARGIN, CalibrationError, conformal_threshold  # noqa: E402
 from edgead.dataset.folders import DatasetError, find_good_images, find_test_images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.export.calibration_images import find_calibration_images  # noqa: E402
-from edgead.export.precision import PrecisionPlan, add_precision  # noqa: E402
-from edgead.export.rewrite import ExportError, rewrite_graph  # noqa: E402
-from edgead.export.verify import Compared, _parity, compare, compare_with_torch, replay_golden  # noqa: E402
 from edgead.images.files import load_image  # noqa: E402
 from edgead.learning.commission.backbone import PACKAGED  # noqa: E402
 from edgead.learning.recalibrate import thresholds_by_hand, write_thresholds  # noqa: E402

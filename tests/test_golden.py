@@ -253,6 +253,7 @@ def test_by_hand_it_guarantees_nothing(golden_model):
 
 def test_what_needs_thresholds_says_what_to_do(golden_model, line_data, tmp_path):
     from edgead.export.calibration_images import find_calibration_images
+
     from edgead.report.folder import report_folder
 
     with pytest.raises(ArtifactError, match="no scores of good parts yet: run `edgead calibrate`"):

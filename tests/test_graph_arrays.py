@@ -51,9 +51,9 @@ def test_the_graph_gives_what_torch_gives(tmp_path, settings, learnt):
     """Also where a node of the network would be called like one of the inputs, as the mean of pooled levels is."""
     import onnxruntime
     import torch
+    from edgead.export.graph import export_onnx
 
     from edgead.artifact.manifest import GraphRecord, Manifest
-    from edgead.export.graph import export_onnx
     from edgead.methods.patchcore import PatchCore
 
     size = {"backbone": "efficientnet_lite0", "image_size": (64, 64)}

@@ -17,11 +17,11 @@ from http_side import client_of
 from patience import MOST_S
 from prometheus_client.parser import text_string_to_metric_families
 
-from edgead.daemon.http.app import build_app
-from edgead.daemon.http.server import serve
 from edgead.errors import NotNowError, NoVerdictInTimeError, SettingsError
 from edgead.site.schema import HttpSection
 from edgead.types import Part
+from edgead.web.app import build_app
+from edgead.web.server import serve
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import pytest
 from fake_daemon import TOKEN, FakeDaemon
 from pydantic import SecretStr
 
-from edgead.daemon.http.actors import Who
-from edgead.daemon.http.app import build_app
-from edgead.daemon.http.middleware import OPEN_PATHS
-from edgead.daemon.http.rate_limit import FailureLimit
-from edgead.daemon.http.server import serve
-from edgead.daemon.http.sessions import Sessions
 from edgead.site.schema import HttpSection
+from edgead.web.app import build_app
+from edgead.web.auth.callers import Who
+from edgead.web.auth.rate_limit import FailureLimit
+from edgead.web.auth.sessions import Sessions
+from edgead.web.middleware import OPEN_PATHS
+from edgead.web.server import serve
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 TRIGGER = "/api/pipelines/front/trigger"

@@ -16,11 +16,11 @@ from fake_daemon import TOKEN, FakeDaemon
 from patience import MOST_S, wait_until
 from pydantic import SecretStr
 
-from edgead.daemon.http import connections
-from edgead.daemon.http.app import build_app
-from edgead.daemon.http.crowd import Crowd
-from edgead.daemon.http.server import serve
 from edgead.site.schema import HttpSection
+from edgead.web import connections
+from edgead.web.app import build_app
+from edgead.web.concurrency_limit import ConcurrencyLimit
+from edgead.web.server import serve
 
 LOGIN = b"POST /api/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
 STRANGER = b"POST /api/status HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n{"
@@ -126,13 +126,13 @@ def test_more_requests_than_are_worked_on_are_refused_but_open_ones_are_answered
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def ask():
-        crowd = Crowd(app)
+        limit = ConcurrencyLimit(app)
         paths = ["/api/status"] * 70 + ["/api/login"] * 10 + ["/healthz", "/readyz", "/", "/page/style.css"] * 50
-        tasks = [asyncio.create_task(crowd({"type": "http", "path": path}, whole, send)) for path in paths]
+        tasks = [asyncio.create_task(limit({"type": "http", "path": path}, whole, send)) for path in paths]
         await asyncio.sleep(0)
         gate.set()
         await asyncio.gather(*tasks)
-        await crowd({"type": "http", "path": "/api/status"}, None, send)
+        await limit({"type": "http", "path": "/api/status"}, None, send)
 
     asyncio.run(ask())
     assert statuses.count(503) == 6 + 2

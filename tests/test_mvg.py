@@ -181,9 +181,10 @@ def test_settings():
 @pytest.mark.parametrize("reduction", ["none", "npca"])
 def test_exported_graph_scores_like_torch(line_data, tmp_path, reduction):
     pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
+    from edgead.export.verify import compare_with_torch, replay_golden
+
     from edgead import Detector
     from edgead.dataset.folders import find_test_images
-    from edgead.export.verify import compare_with_torch, replay_golden
     from edgead.training.from_folder import train_from_folder
     from edgead.training.good_images import GoodImages
 

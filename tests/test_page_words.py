@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-import edgead.daemon.http
+import edgead.web
 from edgead.drift.words import _SPREAD, _WORDS, drift_reason
 from edgead.sources.supervised import _DEAD
 
-PAGE = Path(edgead.daemon.http.__file__).parent / "page"
+PAGE = Path(edgead.web.__file__).parent / "page"
 TABLES = sorted((PAGE / "words").glob("*.json"))
 # The list of the API is made of the English OpenAPI; `words.js` defines t.
 MODULES = [path for path in sorted(PAGE.glob("*.js")) if path.name not in ("docs.js", "words.js")]

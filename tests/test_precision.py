@@ -10,6 +10,11 @@ from fakes import edit_manifest
 
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 pytest.importorskip("openvino", reason="OPENVINO NOT TESTED")
+from edgead.export.calibration_images import RangeImages, find_calibration_images  # noqa: E402
+from edgead.export.precision import PrecisionPlan, add_precision, search_images  # noqa: E402
+from edgead.export.rewrite import ExportError  # noqa: E402
+from edgead.export.verify import replay_golden  # noqa: E402
+from edgead.export.verify_matrix import all_pairs, verify_pairs  # noqa: E402
 from test_cli import edgead, report  # noqa: E402
 from test_export import change_a_weight, stamp  # noqa: E402
 
@@ -19,11 +24,6 @@ from edgead.artifact.inputs import Preprocessing, Tiling  # noqa: E402
 from edgead.calibration.conformal import MARGIN, CalibrationError, conformal_threshold  # noqa: E402
 from edgead.dataset.folders import find_test_images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.export.calibration_images import RangeImages, find_calibration_images  # noqa: E402
-from edgead.export.precision import PrecisionPlan, add_precision, search_images  # noqa: E402
-from edgead.export.rewrite import ExportError  # noqa: E402
-from edgead.export.verify import replay_golden  # noqa: E402
-from edgead.export.verify_matrix import all_pairs, verify_pairs  # noqa: E402
 from edgead.images.files import load_image, write_image  # noqa: E402
 from edgead.synthetic.line import render  # noqa: E402
 

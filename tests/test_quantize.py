@@ -11,12 +11,6 @@ import pytest
 
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 import onnxruntime  # noqa: E402
-from onnx import TensorProto, numpy_helper  # noqa: E402
-from small_graph import SIZE, small_graph, small_images  # noqa: E402
-
-from edgead.artifact.onnx_constants import with_constants  # noqa: E402
-from edgead.dataset.folders import no_progress  # noqa: E402
-from edgead.errors import SettingsError  # noqa: E402
 from edgead.export.float16 import to_float16  # noqa: E402
 from edgead.export.fuse_normalization import find_normalisation, share_normalisation  # noqa: E402
 from edgead.export.int8_search import Int8Search, _fewest  # noqa: E402
@@ -24,6 +18,12 @@ from edgead.export.layers import body, depthwise, layers  # noqa: E402
 from edgead.export.quantize import LEAST_IMAGES, METHODS, SCHEMES, measure_ranges, quantize  # noqa: E402
 from edgead.export.rounding import LARGEST, second_moments, up_or_down  # noqa: E402
 from edgead.export.weights import changed_weights  # noqa: E402
+from onnx import TensorProto, numpy_helper  # noqa: E402
+from small_graph import SIZE, small_graph, small_images  # noqa: E402
+
+from edgead.artifact.onnx_constants import with_constants  # noqa: E402
+from edgead.dataset.folders import no_progress  # noqa: E402
+from edgead.errors import SettingsError  # noqa: E402
 from edgead.learning.commission.backbone import PACKAGED  # noqa: E402
 from edgead.runtime.ort import WITHOUT  # noqa: E402
 

@@ -10,12 +10,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 
+from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
 from fakes import edit_manifest  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.dataset.folders import find_test_images  # noqa: E402
-from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
 from edgead.methods.checkpoint import Checkpoint  # noqa: E402
 from edgead.methods.load import load_network  # noqa: E402
 from edgead.methods.simplenet import SimpleNet  # noqa: E402

@@ -35,6 +35,7 @@ from edgead.types import Frame
 
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 from edgead.export.verify import TorchScores, compare_with_torch, replay_golden  # noqa: E402
+
 from edgead.methods.made_pairs import MadePairs  # noqa: E402
 from edgead.training.frame_time import _timed_ms, tiles_account  # noqa: E402
 from edgead.training.from_folder import train_from_folder  # noqa: E402

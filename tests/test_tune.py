@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("onnx", reason="tuning needs the workstation's packages")
+from edgead.export.calibration_images import find_calibration_images  # noqa: E402
+from edgead.export.rewrite import ToleranceError  # noqa: E402
 from test_cli import edgead  # noqa: E402
 
 from edgead import Detector, kernels  # noqa: E402
 from edgead.dataset.folders import no_progress  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.export.calibration_images import find_calibration_images  # noqa: E402
-from edgead.export.rewrite import ToleranceError  # noqa: E402
 from edgead.learning.finalize import CalibrationPlan  # noqa: E402
 from edgead.training.proportions import Proportions  # noqa: E402
 from edgead.tune import finalists, first_round  # noqa: E402

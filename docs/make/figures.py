@@ -171,9 +171,10 @@ def exact_search(axes: Axes) -> None:
 
 def precisions(axes: Axes) -> None:
     """Scores of the same good images by two graphs of one model."""
-    from edgead.detector import Detector
     from edgead.export.calibration_images import find_calibration_images
     from edgead.export.precision import PrecisionPlan, add_precision
+
+    from edgead.detector import Detector
     from edgead.images.files import load_image
     from edgead.synthetic import write_dataset
     from edgead.training.from_folder import train_from_folder

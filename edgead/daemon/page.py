@@ -12,7 +12,7 @@ from edgead.errors import EdgeadError
 from edgead.site.schema import HttpSection
 
 if TYPE_CHECKING:
-    from edgead.daemon.http.server import Server
+    from edgead.web.server import Server
 
 logger = logging.getLogger(__name__)
 

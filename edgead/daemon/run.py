@@ -27,10 +27,10 @@ from edgead.site.load import load_site
 from edgead.site.schema import HttpSection
 
 if TYPE_CHECKING:
-    from edgead.daemon.http.server import Server
     from edgead.evidence import EvidenceStore
     from edgead.sinks.queued import QueuedSink
     from edgead.sources.supervised import SupervisedCamera
+    from edgead.web.server import Server
 
 logger = logging.getLogger(__name__)
 
@@ -175,8 +175,8 @@ class Daemon:
 
     def _serve(self, section: HttpSection) -> Server:
         # Only a site with a page pays for its import.
-        from edgead.daemon.http.app import build_app
-        from edgead.daemon.http.server import serve
+        from edgead.web.app import build_app
+        from edgead.web.server import serve
 
         return serve(build_app(self), section)
 

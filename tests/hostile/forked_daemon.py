@@ -23,8 +23,8 @@ SOON = {
     "daemon.model_changes._FOLLOW_S": 0.2,
     "daemon.site_runtime._LEAVE_S": 0.2,
     "evidence.database._WAIT_S": 0.1,
-    "daemon.http.pace._SHARE": 1.0,
-    "daemon.http.app._describe_problems": lambda app: None,  # two seconds of each start
+    "web.cpu_budget._SHARE": 1.0,
+    "web.app._describe_problems": lambda app: None,  # two seconds of each start
 }
 
 
@@ -82,8 +82,6 @@ class Forks:
 
 def serve() -> None:
     """Fork a child for each line that comes."""
-    import edgead.daemon.http.app
-    import edgead.daemon.http.server
     import edgead.runtime.ort  # noqa: F401  what a daemon loads at its start
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -22,7 +22,6 @@ from patience import wait_for
 import edgead
 from edgead.daemon import pipeline as pipelines
 from edgead.daemon.broadcast import VerdictFeed
-from edgead.daemon.http import events
 from edgead.daemon.judging import Judging
 from edgead.daemon.notices import Notices
 from edgead.daemon.site_runtime import SiteRuntime
@@ -33,6 +32,7 @@ from edgead.evidence.upkeep import Upkeep
 from edgead.sinks.jsonl import JsonlSink
 from edgead.sources.supervised import SupervisedCamera
 from edgead.triggers.gpio import GpioOptions, GpioTrigger
+from edgead.web import events
 
 
 @dataclass(frozen=True)

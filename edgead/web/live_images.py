@@ -1,0 +1,72 @@
+"""Newest image as JPEG, made once for all who look, and never so often that inspection would feel it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+_MOST_VIEWS = 16
+_OFTENEST_S = 0.1
+_QUALITY = 80
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is looked at: the part of the daemon that gives the image, and how it is shown."""
+
+    kind: str
+    name: str
+    width_px: int
+    overlay: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Jpeg:
+    tag: str
+    data: bytes
+    made_s: float
+
+
+class LiveImages:
+    """Encodes one image at a time and keeps the newest of each view."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._kept: OrderedDict[View, Jpeg] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, view: View, tag: str, draw: Callable[[], np.ndarray]) -> Jpeg:
+        """Give the image of a view.
+
+        Parameters
+        ----------
+        view : View
+        tag : str
+            Names the frame: while it stays the same, nothing is drawn again.
+        draw : callable
+            Gives the image, (H, W, 3) uint8 BGR; not called where the one that is kept will do.
+        """
+        with self._lock:
+            kept = self._kept.get(view)
+            if kept and (kept.tag == tag or self._clock() - kept.made_s < _OFTENEST_S):
+                return kept
+            made = Jpeg(tag, _encoded(draw(), view.width_px), self._clock())
+            self._kept[view] = made
+            self._kept.move_to_end(view)
+            if len(self._kept) > _MOST_VIEWS:
+                self._kept.popitem(last=False)
+            return made
+
+
+def _encoded(image: np.ndarray, width_px: int) -> bytes:
+    height, width = image.shape[:2]
+    if width > width_px:
+        size = width_px, max(1, round(height * width_px / width))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()

@@ -1,0 +1,112 @@
+"""Routes that change a running pipeline; what changes its verdicts stands in the audit, with who did it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field, StringConstraints
+
+from edgead.artifact.limits import Limits
+from edgead.types import NO_PART
+from edgead.web.answers import Done, GoodScoresAnswer, PipelineAnswer
+from edgead.web.auth.callers import By, Note, named
+from edgead.web.dependencies import ClientAddress, Daemon, Pipeline
+from edgead.web.part_names import NamedPart
+from edgead.web.problems import problems
+from edgead.web.routes.status import pipeline_answer
+from edgead.web.selectable_models import model_beside, models_beside
+
+routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"], responses=problems(404, 409))
+
+NEWEST_BAD = 200  # parts that were marked bad
+
+
+class Thresholds(Limits):
+    by: By
+    reason: Annotated[Note, Field(description="Why a limit is right that would let pass what is stopped now.")] = ""
+
+
+class Swap(BaseModel):
+    model: Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^/\\\x00]+$")]
+    by: By
+
+
+class Person(BaseModel):
+    by: By
+
+
+class Models(BaseModel):
+    current: str
+    known: list[str]
+
+
+class SelfTest(BaseModel):
+    result: dict[str, Any]
+
+
+@routes.get("/good-scores")
+def good_scores(name: str, pipeline: Pipeline) -> GoodScoresAnswer:
+    """Give the scores of the good images that thresholds come from, each by what had not learnt it."""
+    return GoodScoresAnswer.model_validate(pipeline.good_scores())
+
+
+@routes.put("/thresholds")
+def set_thresholds(
+    name: str, pipeline: Pipeline, given: Thresholds, daemon: Daemon, address: ClientAddress
+) -> PipelineAnswer:
+    """Change the thresholds of a pipeline: from the next verdict on, and after a restart.
+
+    A limit that may be blind, or lets pass parts that were marked bad, is refused without a reason.
+    """
+    marked = daemon.store.verdicts(pipeline=name, mark="bad", limit=NEWEST_BAD)
+    model = pipeline.status().model_sha256
+    bad = [row["image_score"] for row in marked if row["model"] == model and row["image_score"] is not None]
+    by = named(given.by, address)
+    pipeline.set_thresholds(review=given.review, reject=given.reject, by=by, reason=given.reason, bad=bad)
+    return pipeline_answer(daemon, name, pipeline)
+
+
+@routes.post("/trigger")
+def fire(name: str, pipeline: Pipeline, given: NamedPart | None = None) -> Done:
+    """Have the next frame judged, as that of a part; for pipelines whose trigger takes requests."""
+    part = given.part() if given else NO_PART
+    pipeline.fire(part)
+    of_part = f" as that of part {part.serial}" if part.serial else ""
+    return Done(done=f"the next frame of {name} is judged{of_part}")
+
+
+@routes.post("/self-test")
+def self_test(name: str, pipeline: Pipeline) -> SelfTest:
+    """Replay the golden images of the model through the running pipeline."""
+    return SelfTest(result=pipeline.self_test())
+
+
+@routes.post("/accept-drift")
+def accept_drift(
+    name: str, pipeline: Pipeline, given: Person, daemon: Daemon, address: ClientAddress
+) -> PipelineAnswer:
+    """Take parts and images as they are now: the warning goes with the next part, and the watch starts again."""
+    pipeline.accept_drift(by=named(given.by, address))
+    return pipeline_answer(daemon, name, pipeline)
+
+
+@routes.get("/models")
+def list_models(name: str, pipeline: Pipeline, daemon: Daemon) -> Models:
+    """List the models that this pipeline may be given: those in the folder of its own."""
+    return Models(current=str(pipeline.status().model), known=models_beside(daemon.site.pipelines[name].model))
+
+
+@routes.post("/model")
+def swap(name: str, pipeline: Pipeline, given: Swap, daemon: Daemon, address: ClientAddress) -> PipelineAnswer:
+    """Give a pipeline another model: loaded beside, tested, and taken between two frames; the old one is kept."""
+    path = model_beside(daemon.site.pipelines[name].model, given.model)
+    pipeline.swap(path, by=named(given.by, address))
+    return pipeline_answer(daemon, name, pipeline)
+
+
+@routes.post("/roll-back")
+def roll_back(name: str, pipeline: Pipeline, given: Person, daemon: Daemon, address: ClientAddress) -> PipelineAnswer:
+    """Go back to the model before the last swap."""
+    pipeline.roll_back(by=named(given.by, address))
+    return pipeline_answer(daemon, name, pipeline)

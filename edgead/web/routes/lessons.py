@@ -1,0 +1,81 @@
+"""Routes of lessons: marked parts are taught to a copy of a model, and a person accepts or discards the result."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Response
+from pydantic import BaseModel, Field
+
+from edgead.web.auth.callers import By, Note, named
+from edgead.web.dependencies import (
+    ID,
+    NAME,
+    ClientAddress,
+    Daemon,
+    Pipeline,
+)
+from edgead.web.problems import problems
+from edgead.web.routes.lesson_answers import LessonAnswer, LessonsAnswer
+from edgead.web.routes.live import JPEG
+
+routes = APIRouter(prefix="/api/lessons", tags=["lessons"])
+_VerdictId = Annotated[str, Field(pattern=ID)]
+
+
+class NewLesson(BaseModel):
+    pipeline: Annotated[str, Field(pattern=NAME)]
+    verdicts: Annotated[
+        list[_VerdictId], Field(min_length=1, max_length=200, description="Ids of parts that are marked good.")
+    ]
+    reason: Annotated[
+        Note, Field(description="Why also what stands far from anything good is learnt; kept in model and audit.")
+    ] = ""
+    by: By
+
+
+class Decider(BaseModel):
+    by: By
+
+
+@routes.get("")
+def list_lessons(daemon: Daemon) -> LessonsAnswer:
+    """Report the last lesson of each pipeline, until somebody has decided on it."""
+    return LessonsAnswer(lessons=[LessonAnswer.model_validate(lesson) for lesson in daemon.lessons.all()])
+
+
+@routes.post("", responses=problems(404, 409))
+def start(given: NewLesson, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
+    """Teach a copy of the pipeline's model parts that are marked good; those that are marked bad test it. Audited."""
+    if given.pipeline not in daemon.pipelines:
+        raise HTTPException(404, f"there is no pipeline {given.pipeline}, known are {', '.join(daemon.pipelines)}")
+    by = named(given.by, address)
+    daemon.lessons.start(given.pipeline, given.verdicts, by=by, reason=given.reason)
+    return list_lessons(daemon)
+
+
+@routes.get("/{name}/sheet", response_class=Response, responses={200: JPEG, **problems(404)})
+def sheet(name: str, pipeline: Pipeline, daemon: Daemon) -> Response:
+    """Give the image of what a lesson is about to teach, with heat maps and scores."""
+    path = daemon.lessons.sheet(name)
+    try:
+        data = path.read_bytes() if path else None
+    except FileNotFoundError:
+        data = None  # it was discarded meanwhile
+    if data is None:
+        raise HTTPException(404, f"there is no sheet of a lesson of {name}")
+    return Response(data, media_type="image/jpeg")
+
+
+@routes.post("/{name}/accept", responses=problems(404, 409))
+def accept(name: str, pipeline: Pipeline, given: Decider, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
+    """Let the taught model judge from the next part on, once it has passed its self-test; the one before is kept."""
+    daemon.lessons.accept(name, by=named(given.by, address))
+    return list_lessons(daemon)
+
+
+@routes.post("/{name}/discard", responses=problems(404, 409))
+def discard(name: str, pipeline: Pipeline, given: Decider, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
+    """Stop a lesson that is under way, or remove what it made; the model in service stays."""
+    daemon.lessons.discard(name, by=named(given.by, address))
+    return list_lessons(daemon)
